@@ -1,0 +1,52 @@
+//! A backend without guests: a function says how each call ends. For tests of everything around it.
+
+use super::{Backend, CallEvent};
+use crate::error::HostError;
+use crate::outcome::{Ended, Outcome};
+use crate::runner::{Call, TaskCalls};
+use crate::workflow::ModuleFile;
+
+/// How a call ends: the call in, its outcome out.
+pub type Script = dyn Fn(&Call) -> Outcome + Send + Sync;
+
+/// Runs no guest; calls end as a function says, one after the other, on the calling thread.
+pub struct Scripted {
+    script: Box<Script>,
+}
+
+impl Scripted {
+    /// A backend whose calls end as `script` says.
+    pub fn new(script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Self {
+        Self { script: Box::new(script) }
+    }
+}
+
+impl Backend for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn prepare(&self, _: &ModuleFile) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn run_calls(
+        &self,
+        calls: &TaskCalls<'_>,
+        observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
+    ) -> Result<(), HostError> {
+        for call_index in 0..calls.len() {
+            if calls.cancel().is_cancelled() {
+                break;
+            }
+            observe(CallEvent::Started { call_index })?;
+            let ended = Ended::without_guest((self.script)(&calls.call(call_index)));
+            let failed = ended.outcome.failure_kind().is_some();
+            observe(CallEvent::Finished { call_index, ended })?;
+            if failed && !calls.keeps_going() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The command line as clap reads it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::sandbox::limits::parse_bytes;
+use crate::workdir::TaskFiles;
+
+/// Runs Fractal workflows with every task in a WebAssembly sandbox of its own.
+#[derive(Debug, Parser)]
+#[command(name = "mandelbox", version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a workflow
+    Run(Box<RunArguments>),
+    /// Check a workflow, a module or a task package, and say every problem
+    Check(CheckArguments),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  mandelbox run workflow.json --input images --output results
+  mandelbox run workflow.json --tasks my-tasks --input images --output results --jobs 4 --memory 1G --timeout 10m
+  mandelbox run workflow.json --input images --output results --dry-run
+
+Exit codes: 0 well; 1 the host failed; 2 wrong usage or documents, nothing was run; 3 TaskExecutionError;
+4 JobExecutionError.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(super) struct RunArguments {
+    /// The workflow: a JSON document of Fractal, full or exported
+    pub(super) workflow: PathBuf,
+    /// Folder that tasks write to, and that every task but the first reads; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: PathBuf,
+    /// Folder that tasks read; repeatable
+    #[arg(long = "input", value_name = "PATH")]
+    pub(super) inputs: Vec<PathBuf>,
+    /// JSON object: the dataset's metadata at the start
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata: Option<PathBuf>,
+    /// JSON array: the dataset's history at the start
+    #[arg(long, value_name = "FILE")]
+    pub(super) history: Option<PathBuf>,
+    /// Folder of a task package; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(super) tasks: Vec<PathBuf>,
+    /// Folder for the records of this run, which must be new [default: ./mandelbox-runs/WORKFLOW_TIME]
+    #[arg(long, value_name = "DIR")]
+    pub(super) work_dir: Option<PathBuf>,
+    /// First task that runs, from 0
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) first_task: Option<i64>,
+    /// Last task that runs, from 0, inclusive
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) last_task: Option<i64>,
+    /// Calls that run at a time at most [default: the number of CPUs]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+    /// The local backend's configuration: a JSON object with `parallel_tasks_per_job` [default: the file that
+    /// FRACTAL_LOCAL_CONFIG_FILE names]
+    #[arg(long, value_name = "FILE")]
+    pub(super) local_config: Option<PathBuf>,
+    /// Type that the input dataset has, for the first task's `input_type` [default: not checked]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) input_type: Option<String>,
+    /// Type that the output dataset has, for the last task's `output_type` [default: not checked]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) output_type: Option<String>,
+    /// Memory that a call may have, such as 512M or 2GiB
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_bytes)]
+    pub(super) memory: u64,
+    /// Time that a call may take, such as 30s or 2h [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Run all components of a task although one has failed
+    #[arg(long)]
+    pub(super) keep_going: bool,
+    /// Which calls leave their args.json, metadiff.json, out and err in the work directory
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(super) task_files: TaskFilesArgument,
+    /// Where to write metadata and history after the run, beside the work directory; - is stdout
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) result: Option<PathBuf>,
+    /// Where to write events as JSON lines while the run goes on; - is stdout
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) events: Option<PathBuf>,
+    /// Whether to show progress on stderr: a bar on a terminal, else lines
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) progress: ProgressArgument,
+    /// Check everything and show what would run; write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Say nothing but errors
+    #[arg(long, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Say how each call ended
+    #[arg(long)]
+    pub(super) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TaskFilesArgument {
+    All,
+    Failed,
+    None,
+}
+
+impl From<TaskFilesArgument> for TaskFiles {
+    fn from(argument: TaskFilesArgument) -> Self {
+        match argument {
+            TaskFilesArgument::All => Self::All,
+            TaskFilesArgument::Failed => Self::Failed,
+            TaskFilesArgument::None => Self::None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressArgument {
+    Auto,
+    Always,
+    Never,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  mandelbox check workflow.json --tasks my-tasks
+  mandelbox check my-tasks
+  mandelbox check task.wasm --format json
+
+Exit codes: 0 no problem; 2 problems.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(super) struct CheckArguments {
+    /// A workflow (JSON), a module (.wasm) or the folder of a task package
+    #[arg(value_name = "WORKFLOW|MODULE|PACKAGE")]
+    pub(super) path: PathBuf,
+    /// Folder of a task package that the workflow's sources are looked up in; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(super) tasks: Vec<PathBuf>,
+    /// How to answer: text on stderr, or one JSON object on stdout
+    #[arg(long, default_value = "text")]
+    pub(super) format: FormatArgument,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArgument {
+    Text,
+    Json,
+}

@@ -1,0 +1,47 @@
+//! The command line: arguments and environment → checked options; one file a subcommand.
+
+mod arguments;
+mod check;
+mod plan_text;
+mod run;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::error::exit_code;
+use arguments::{Cli, Command};
+
+/// What the program prints at its end, and its exit code.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Data, for other programs.
+    pub stdout: Vec<u8>,
+    /// Text, for people.
+    pub stderr: String,
+    /// See [`exit_code`].
+    pub exit_code: u8,
+}
+
+impl Answer {
+    /// A text for people, and an exit code.
+    fn text(stderr: String, exit_code: u8) -> Self {
+        Self { stdout: Vec::new(), stderr, exit_code }
+    }
+}
+
+/// Does what a command line says.
+pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
+    let cli = match Cli::try_parse_from(command_line) {
+        Ok(cli) => cli,
+        Err(err) if err.use_stderr() => return Answer::text(err.render().ansi().to_string(), exit_code::WRONG_INPUT),
+        // Help and version were asked for: they are what the command gives.
+        Err(err) => {
+            return Answer { stdout: err.render().to_string().into_bytes(), ..Answer::default() };
+        }
+    };
+    match cli.command {
+        Command::Run(arguments) => run::run(*arguments),
+        Command::Check(arguments) => check::check(&arguments),
+    }
+}

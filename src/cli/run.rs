@@ -1,0 +1,233 @@
+//! `mandelbox run`.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Answer;
+use super::arguments::{ProgressArgument, RunArguments};
+use super::plan_text::plan_text;
+use crate::backend::Local;
+use crate::error::exit_code;
+use crate::json::{Map, Value, build_json};
+use crate::reporter::escape::escaped;
+use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
+use crate::runner::{DEFAULT_TASKS_INCLUDE_IMAGE, ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
+use crate::sandbox::Limits;
+use crate::workdir::{layout, write_whole};
+use crate::workflow::local_config::LocalConfig;
+use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
+
+/// The path that means stdout.
+const STDOUT: &str = "-";
+
+pub(super) fn run(arguments: RunArguments) -> Answer {
+    let backend = match Local::new(arguments.jobs.map_or(0, usize::from)) {
+        Ok(backend) => backend,
+        Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+    };
+    let mut problems = Problems::default();
+    let documents = Documents::read(&arguments, &mut problems);
+    let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
+    check_result_paths(&arguments, &mut problems);
+
+    let mut process = ProcessWorkflow::new(&documents.workflow, &absolute(&arguments.output), &work_dir);
+    process.input_paths = arguments.inputs.iter().map(|path| absolute(path)).collect();
+    process.input_metadata = documents.metadata.clone();
+    process.input_history = documents.history.clone();
+    process.first_task_index = arguments.first_task;
+    process.last_task_index = arguments.last_task;
+    let options = RunOptions {
+        packages: &documents.packages,
+        local_config: documents.local_config,
+        limits: Limits { memory_bytes: arguments.memory, wall_time: arguments.timeout, ..Limits::default() },
+        input_type: arguments.input_type.clone(),
+        output_type: arguments.output_type.clone(),
+        tasks_include_image: tasks_include_image(),
+        keep_going: arguments.keep_going,
+        task_files: arguments.task_files.into(),
+        ..RunOptions::new(&backend)
+    };
+    let prepared = prepare(&process, options, &mut problems);
+    if !problems.is_empty() {
+        return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
+    }
+    if arguments.dry_run {
+        return Answer::text(plan_text(&prepared), exit_code::SUCCESS);
+    }
+    let reporters = match reporters(&arguments, prepared.plan.tasks.len()) {
+        Ok(reporters) => reporters,
+        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
+    };
+    let started = Instant::now();
+    let ended = prepared.run(reporters);
+    finish(&arguments, &work_dir, ended, started.elapsed())
+}
+
+/// What the user wrote, as far as it can be read.
+struct Documents {
+    workflow: WorkflowDocument,
+    packages: Vec<TaskPackage>,
+    metadata: Map<String, Value>,
+    history: Vec<Value>,
+    local_config: LocalConfig,
+}
+
+impl Documents {
+    fn read(arguments: &RunArguments, problems: &mut Problems) -> Self {
+        let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
+            // The problem is noted; an empty workflow stands in, so that the other documents are checked too.
+            WorkflowDocument {
+                file: arguments.workflow.clone(),
+                folder: PathBuf::new(),
+                name: String::new(),
+                task_list: Vec::new(),
+            }
+        });
+        let packages = read_packages(&arguments.tasks, &workflow.folder, problems);
+        let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
+        let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
+        let from_environment = || std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE").map(PathBuf::from);
+        let local_config = arguments.local_config.clone().or_else(from_environment);
+        let local_config = local_config.and_then(|path| LocalConfig::read(&path, problems));
+        Self {
+            workflow,
+            packages,
+            metadata: metadata.unwrap_or_default(),
+            history: history.unwrap_or_default(),
+            local_config: local_config.unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads the packages that were named, and the workflow's own folder if it is one.
+pub(super) fn read_packages(named: &[PathBuf], workflow_folder: &Path, problems: &mut Problems) -> Vec<TaskPackage> {
+    let mut folders: Vec<&Path> = named.iter().map(PathBuf::as_path).collect();
+    let same = |folder: &&Path| absolute(folder) == absolute(workflow_folder);
+    if TaskPackage::is_in(workflow_folder) && !folders.iter().any(same) {
+        folders.push(workflow_folder);
+    }
+    folders.into_iter().filter_map(|folder| TaskPackage::read(folder, problems)).collect()
+}
+
+fn tasks_include_image() -> Vec<String> {
+    match std::env::var("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE") {
+        Ok(names) => names.split(';').map(str::to_owned).collect(),
+        Err(_) => DEFAULT_TASKS_INCLUDE_IMAGE.map(str::to_owned).to_vec(),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {
+    if let Some(path) = &arguments.work_dir {
+        let path = absolute(path);
+        if path.symlink_metadata().is_ok() {
+            let text = format!("Workflow dir {} already exists. Choose another: it must be new", path.display());
+            problems.add(Place::Parameter("--work-dir".to_owned()), text);
+        }
+        return path;
+    }
+    let name = layout::workflow_folder_name(&documents.workflow.name);
+    let time = Timestamp::now().strftime("%Y%m%d_%H%M%S");
+    let path = absolute(Path::new("mandelbox-runs")).join(format!("{name}_{time}"));
+    // Runs that start within the same second.
+    let numbered = |n: u32| if n == 1 { path.clone() } else { path.with_file_name(format!("{name}_{time}_{n}")) };
+    (1..).map(numbered).find(|path| path.symlink_metadata().is_err()).unwrap_or(path)
+}
+
+fn check_result_paths(arguments: &RunArguments, problems: &mut Problems) {
+    let stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new(STDOUT));
+    if stdout(&arguments.result) && stdout(&arguments.events) {
+        let text = "only one of --result and --events can go to stdout";
+        problems.add(Place::Parameter("--events -".to_owned()), text);
+    }
+    for (option, path) in [("--result", &arguments.result), ("--events", &arguments.events)] {
+        let Some(path) = path.as_ref().filter(|path| **path != Path::new(STDOUT)) else { continue };
+        let path = absolute(path);
+        let place = Place::Parameter(format!("{option} {}", path.display()));
+        if path.is_dir() {
+            problems.add(place, "is a folder; name a file");
+        } else if !path.parent().is_some_and(Path::is_dir) {
+            problems.add(place, "the folder of this file does not exist; make it first");
+        }
+    }
+}
+
+fn reporters(arguments: &RunArguments, n_tasks: usize) -> Result<Vec<Box<dyn Reporter>>, String> {
+    let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
+    if !arguments.quiet {
+        let style = match arguments.progress {
+            ProgressArgument::Never => ProgressStyle::WarningsOnly,
+            ProgressArgument::Auto | ProgressArgument::Always if std::io::stderr().is_terminal() => ProgressStyle::Bar,
+            ProgressArgument::Auto | ProgressArgument::Always => ProgressStyle::Lines,
+        };
+        reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));
+    }
+    match &arguments.events {
+        None => {}
+        Some(path) if path == Path::new(STDOUT) => reporters.push(Box::new(JsonLines::new(std::io::stdout()))),
+        Some(path) => {
+            let file = std::fs::File::create(path);
+            let file = file.map_err(|err| format!("failed to make {}: {err}", path.display()))?;
+            reporters.push(Box::new(JsonLines::new(file)));
+        }
+    }
+    Ok(reporters)
+}
+
+/// Writes the result where it was asked for, and says how the run ended and where to look.
+fn finish(
+    arguments: &RunArguments,
+    work_dir: &Path,
+    ended: Result<TaskParameters, Box<RunFailure>>,
+    elapsed: Duration,
+) -> Answer {
+    let mut answer = Answer::default();
+    let dataset = match &ended {
+        Ok(dataset) => Some(dataset),
+        Err(failure) => failure.dataset.as_ref(),
+    };
+    if let (Some(path), Some(dataset)) = (&arguments.result, dataset) {
+        let mut text = build_json(&dataset.result(), 2);
+        text.push(b'\n');
+        if path == Path::new(STDOUT) {
+            answer.stdout = text;
+        } else if let Err(err) = write_whole(&absolute(path), &text) {
+            answer.stderr = format!("error: {}\n", err.chain());
+            answer.exit_code = exit_code::HOST_FAILED;
+        }
+    }
+    let look = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
+    // Writing to a string cannot fail.
+    match &ended {
+        Ok(dataset) if !arguments.quiet => {
+            let output = escaped(&dataset.output_path.to_string_lossy());
+            let _ = writeln!(answer.stderr, "done in {:.2} s", elapsed.as_secs_f64());
+            let _ = writeln!(answer.stderr, "  what the tasks made:   {output}");
+            let _ = writeln!(answer.stderr, "  metadata and history:  {}", look("result.json"));
+            let _ = writeln!(answer.stderr, "  what happened:         {}", look("workflow.log"));
+        }
+        Ok(_) => {}
+        Err(failure) => {
+            let _ = writeln!(answer.stderr, "error: {}", failure_text(failure));
+            if dataset.is_some() {
+                let _ = writeln!(answer.stderr, "  what happened: {}", look("workflow.log"));
+            }
+            answer.exit_code = failure.error.exit_code();
+        }
+    }
+    answer
+}
+
+fn failure_text(failure: &RunFailure) -> String {
+    match &failure.error {
+        crate::error::Error::Host(err) => err.chain(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,146 @@
+//! The host's own failures, how a run can end badly, and the exit codes.
+
+use std::path::{Path, PathBuf};
+
+use crate::outcome::CallFailure;
+use crate::workflow::Problems;
+
+/// Exit codes of the program, as users' scripts see them.
+pub mod exit_code {
+    /// The run, or the check, went well.
+    pub const SUCCESS: u8 = 0;
+    /// The host failed: a disk is full, a file cannot be written.
+    pub const HOST_FAILED: u8 = 1;
+    /// Wrong usage or wrong documents; nothing was run and nothing written.
+    pub const WRONG_INPUT: u8 = 2;
+    /// A task ended with an exit code above 0, an `err`, or gave a bad metadiff.
+    pub const TASK_EXECUTION_ERROR: u8 = 3;
+    /// The sandbox ended a task, or the host could not run it.
+    pub const JOB_EXECUTION_ERROR: u8 = 4;
+}
+
+/// Why a run did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The documents are wrong; nothing was run and nothing written.
+    #[error("{0}")]
+    Documents(Problems),
+    /// A task failed by itself.
+    #[error("TaskExecutionError: {0}")]
+    TaskExecution(TaskFailure),
+    /// The sandbox or the host ended a task.
+    #[error("JobExecutionError: {0}")]
+    JobExecution(TaskFailure),
+    /// The host could not do its own part.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Error {
+    /// The exit code of the program for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Documents(_) => exit_code::WRONG_INPUT,
+            Self::TaskExecution(_) => exit_code::TASK_EXECUTION_ERROR,
+            Self::JobExecution(_) => exit_code::JOB_EXECUTION_ERROR,
+            Self::Host(_) => exit_code::HOST_FAILED,
+        }
+    }
+
+    /// The failed task, where one failed.
+    pub fn task_failure(&self) -> Option<&TaskFailure> {
+        match self {
+            Self::TaskExecution(failure) | Self::JobExecution(failure) => Some(failure),
+            Self::Documents(_) | Self::Host(_) => None,
+        }
+    }
+}
+
+/// A workflow task that failed, with every call of it that did.
+#[derive(Clone, Debug)]
+pub struct TaskFailure {
+    /// Name of the task.
+    pub task_name: String,
+    /// The workflow task's order, which also begins its file names.
+    pub workflow_task_order: u64,
+    /// The workflow task's `id`, where its document has one.
+    pub workflow_task_id: Option<serde_json::Value>,
+    /// Length of the component list; 0 for a single task, or if there is no list.
+    pub n_components: usize,
+    /// Set where the task failed as a whole, before any call.
+    pub reason: Option<String>,
+    /// The calls that failed, in the order of their components; the first decides the kind of the error.
+    pub calls: Vec<CallFailure>,
+}
+
+impl std::fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// Failed calls that are told in full; the others by name.
+        const IN_FULL: usize = 3;
+        use crate::reporter::escape::escaped;
+        let order = self.workflow_task_order;
+        write!(f, "task \"{}\" (order {order}) failed", escaped(&self.task_name))?;
+        if let Some(reason) = &self.reason {
+            write!(f, ": {}", escaped(reason))?;
+        }
+        for call in self.calls.iter().take(IN_FULL) {
+            write!(f, "\n  {call}")?;
+        }
+        if self.calls.len() > IN_FULL {
+            let names: Vec<_> = self.calls[IN_FULL..].iter().map(CallFailure::name).collect();
+            write!(f, "\n  also failed: {}", names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// An operation of the host that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file or folder operation.
+    #[error("failed to {action} {}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The WebAssembly runtime or its threads could not be set up.
+    #[error("failed to {action}")]
+    Setup {
+        /// What was tried, as a verb with its object.
+        action: &'static str,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What this backend cannot do, in Fractal's words.
+    #[error("{0}")]
+    NotImplemented(String),
+}
+
+impl HostError {
+    /// For `map_err` on an operation with a file or folder.
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// For `map_err` on setting up the runtime or its threads.
+    pub fn setup<E: Into<Box<dyn std::error::Error + Send + Sync>>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Setup { action, source: source.into() }
+    }
+
+    /// The error and its causes, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(err) = cause {
+            text.push_str(": ");
+            text.push_str(&err.to_string());
+            cause = err.source();
+        }
+        text
+    }
+}

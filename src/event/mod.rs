@@ -1,0 +1,166 @@
+//! What happened in a run, in order: facts only, no wording and no setting of a reader.
+
+mod log;
+mod recorder;
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::json::Value;
+use crate::outcome::{Figures, Outcome};
+
+pub use log::EventLog;
+pub use recorder::Recorder;
+
+/// Version of the event log's format, in its first line.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One fact.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// Position in the run, from 0, without gaps.
+    pub seq: u64,
+    /// When it was recorded, UTC.
+    #[serde(with = "rfc3339")]
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The first event of a run.
+    RunStarted(Box<RunStarted>),
+    /// Something deserves a word but stops nothing.
+    Warning {
+        /// The text.
+        message: String,
+    },
+    /// A workflow task begins.
+    TaskStarted {
+        /// Its order.
+        task: u64,
+        /// Its name.
+        name: String,
+        /// Calls that it has: 1 for a single task, one for each component for a parallel one.
+        n_calls: usize,
+        /// `None` for a single task.
+        parallelization_level: Option<String>,
+        /// SHA-256 of its module.
+        module_sha256: String,
+    },
+    /// A call begins.
+    CallStarted {
+        /// Order of its task.
+        task: u64,
+        /// Position in the component list; 0 for a single task.
+        call_index: usize,
+        /// The component; `None` for a single task.
+        component: Option<Value>,
+        /// Which try this is, from 1.
+        attempt: u32,
+    },
+    /// A call ended.
+    CallFinished {
+        /// Order of its task.
+        task: u64,
+        /// Position in the component list; 0 for a single task.
+        call_index: usize,
+        /// The component; `None` for a single task.
+        component: Option<Value>,
+        /// Which try this was, from 1.
+        attempt: u32,
+        /// How it ended.
+        #[serde(flatten)]
+        outcome: Outcome,
+        /// What it used.
+        #[serde(flatten)]
+        figures: Figures,
+    },
+    /// Metadiffs of a parallel task were put together.
+    MetadataAggregated {
+        /// Order of the task.
+        task: u64,
+        /// The keys.
+        keys: Vec<String>,
+    },
+    /// A single task gave no metadiff.
+    MetadataUnchanged {
+        /// Order of the task.
+        task: u64,
+    },
+    /// A workflow task ended.
+    TaskFinished {
+        /// Its order.
+        task: u64,
+        /// Its name.
+        name: String,
+        /// How.
+        status: Status,
+        /// Calls that did not end well.
+        n_failed: usize,
+    },
+    /// The last event of a run that was not killed.
+    RunFinished {
+        /// How.
+        status: Status,
+        /// `TaskExecutionError`, `JobExecutionError` or `unknown error`, if it failed.
+        error: Option<&'static str>,
+    },
+}
+
+/// Facts about a run that are known at its start.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunStarted {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Version of mandelbox.
+    pub mandelbox_version: &'static str,
+    /// Name of the backend.
+    pub backend: &'static str,
+    /// Name of the workflow.
+    pub workflow: String,
+    /// Name of the run in log lines.
+    pub logger_name: String,
+    /// The work directory.
+    pub work_dir: PathBuf,
+    /// Input paths of the first task.
+    pub input_paths: Vec<PathBuf>,
+    /// Output path of every task.
+    pub output_path: PathBuf,
+    /// Keys of the metadata at the start.
+    pub input_metadata_keys: Vec<String>,
+    /// First task that runs, from 0.
+    pub first_task_index: Option<usize>,
+    /// Last task that runs, from 0, inclusive.
+    pub last_task_index: Option<usize>,
+}
+
+/// How a task or a run ended, in Fractal's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Well.
+    Done,
+    /// Not well.
+    Failed,
+}
+
+/// A time with microseconds, as every record of a run has it.
+pub fn time_text(time: Timestamp) -> String {
+    format!("{time:.6}")
+}
+
+mod rfc3339 {
+    use jiff::Timestamp;
+    use serde::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::time_text(*time))
+    }
+}

@@ -1,0 +1,50 @@
+//! Many sources → one order: numbers and dates events, writes them to the log, then tells the readers.
+
+use jiff::Timestamp;
+
+use super::{Event, EventKind, EventLog};
+use crate::error::HostError;
+use crate::reporter::Reporter;
+
+/// The one place where events get their number and their time.
+pub struct Recorder<'a> {
+    log: EventLog,
+    reporters: Vec<Box<dyn Reporter + 'a>>,
+    next_seq: u64,
+}
+
+impl<'a> Recorder<'a> {
+    /// * `log`: must take every event, or the run ends.
+    /// * `reporters`: told after the log; one that fails is told no more, and the run goes on.
+    pub fn new(log: EventLog, reporters: Vec<Box<dyn Reporter + 'a>>) -> Self {
+        Self { log, reporters, next_seq: 0 }
+    }
+
+    /// Records one fact.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if the log cannot be written.
+    pub fn record(&mut self, kind: EventKind) -> Result<(), HostError> {
+        let event = Event { seq: self.next_seq, time: Timestamp::now(), kind };
+        self.next_seq += 1;
+        self.log.append(&event)?;
+        self.reporters.retain_mut(|reporter| reporter.report(&event).is_ok());
+        Ok(())
+    }
+
+    /// Hands what was recorded to the operating system, for those who follow the log.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if the log cannot be written.
+    pub fn flush(&mut self) -> Result<(), HostError> {
+        self.log.flush()
+    }
+
+    /// Waits until what was recorded is on disk: only then does it count.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if the log cannot be written.
+    pub fn sync(&mut self) -> Result<(), HostError> {
+        self.log.sync()
+    }
+}

@@ -1,0 +1,53 @@
+//! Outcomes → history items in Fractal's shape; pure.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::event::time_text;
+use crate::json::Value;
+use crate::workflow::PlannedTask;
+
+/// When a task ran and with how many components.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskRun {
+    /// Its start.
+    pub started: Timestamp,
+    /// Its end.
+    pub ended: Timestamp,
+    /// Length of the component list; 0 for a single task.
+    pub n_components: usize,
+}
+
+/// The item of a task that ended well.
+///
+/// * `component_list`: as used; `None` for a single task.
+///
+/// Source: conformance rule 67, from fractal-server's `execute_tasks`.
+pub fn done_item(task: &PlannedTask, component_list: Option<&[Value]>, run: TaskRun) -> Value {
+    let parallelization = component_list.map(|components| {
+        json!({ "parallelization_level": task.parallelization_level, "component_list": components })
+    });
+    item(task, "done", parallelization, run)
+}
+
+/// The item of a task that failed.
+///
+/// Source: conformance rule 68, from fractal-server's `assemble_history_failed_job`.
+pub fn failed_item(task: &PlannedTask, run: TaskRun) -> Value {
+    item(task, "failed", Some(json!({ "parallelization_level": task.parallelization_level })), run)
+}
+
+fn item(task: &PlannedTask, status: &str, parallelization: Option<Value>, run: TaskRun) -> Value {
+    json!({
+        "workflowtask": task.workflowtask,
+        "status": status,
+        "parallelization": parallelization,
+        "mandelbox": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "module_sha256": task.module.sha256,
+            "started": time_text(run.started),
+            "ended": time_text(run.ended),
+            "n_components": run.n_components,
+        },
+    })
+}

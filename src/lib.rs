@@ -1,0 +1,26 @@
+//! mandelbox runs Fractal workflows with every task in a WebAssembly sandbox of its own.
+//!
+//! The modules stand in the order in which data passes them: documents become a [`workflow::Plan`]; the [`runner`]
+//! walks it and makes calls; a [`backend`] runs them, each in a [`sandbox`]; their [`outcome`]s become [`event`]s,
+//! [`history`] and files in the work directory ([`workdir`]), and [`reporter`]s tell of them.
+//!
+//! [`process_workflow`] is the whole road in one function.
+
+pub mod json;
+pub mod workflow;
+pub mod runner;
+pub mod backend;
+pub mod sandbox;
+pub mod cancel;
+pub mod outcome;
+pub mod event;
+pub mod history;
+pub mod workdir;
+pub mod reporter;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod error;
+
+pub use cancel::CancelToken;
+pub use error::{Error, HostError, TaskFailure};
+pub use runner::{ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};

@@ -1,0 +1,212 @@
+//! All that can happen to a call, as one enum, and what a failed call tells its reader.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::{Map, Value};
+use crate::reporter::escape::escaped;
+
+/// How one call ended. The cause is recorded where it is known, never guessed afterwards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Exit code 0 and a metadiff that is an object, or none.
+    Succeeded {
+        /// What the call adds to the metadata; `None` if it gave none or `null`.
+        metadiff: Option<Map<String, Value>>,
+    },
+    /// The guest ended itself with an exit code other than 0.
+    Exited {
+        /// The code, as the guest gave it.
+        code: i32,
+    },
+    /// The guest hit a trap: `unreachable`, a bad memory access, a stack overflow.
+    Trapped {
+        /// What the runtime says, with the guest's function names where known.
+        message: String,
+    },
+    /// The wall-time limit ended the guest.
+    TimedOut {
+        /// The limit, in seconds.
+        limit_s: f64,
+    },
+    /// The memory budget ended the guest.
+    MemoryExceeded {
+        /// The budget over all memories and tables, in bytes.
+        limit_bytes: u64,
+        /// What the guest would have had, in bytes.
+        asked_bytes: u64,
+    },
+    /// Exit code 0, but the metadiff is not a JSON object or cannot be taken.
+    BadOutput {
+        /// What is wrong with it, and where.
+        message: String,
+    },
+    /// The call was not started: its module cannot be run.
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// The run was cancelled while the guest ran.
+    Cancelled,
+    /// The host could not do its part for this call: a full disk, no file descriptor left.
+    HostFailed {
+        /// What failed.
+        message: String,
+    },
+    /// The host has a bug; the panic was caught and other calls go on.
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// Which of Fractal's two errors a failed call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The task failed by itself.
+    TaskExecution,
+    /// The sandbox ended it, or the host failed.
+    JobExecution,
+}
+
+impl Outcome {
+    /// The kind of failure; `None` for a call that succeeded.
+    pub fn failure_kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Succeeded { .. } => None,
+            Self::Exited { .. } | Self::BadOutput { .. } => Some(FailureKind::TaskExecution),
+            Self::Trapped { .. }
+            | Self::TimedOut { .. }
+            | Self::MemoryExceeded { .. }
+            | Self::Refused { .. }
+            | Self::Cancelled
+            | Self::HostFailed { .. }
+            | Self::Panicked { .. } => Some(FailureKind::JobExecution),
+        }
+    }
+
+    /// What happened, in words that fit after a component's name.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Succeeded { .. } => "succeeded".to_owned(),
+            Self::Exited { code } => format!("exited with code {code}"),
+            Self::Trapped { message } => format!("trapped: {message}"),
+            Self::TimedOut { limit_s } => format!("was ended after its time limit of {limit_s} s"),
+            Self::MemoryExceeded { limit_bytes, asked_bytes } => format!(
+                "was ended at its memory limit of {} (it asked for {} in all); raise it with --memory",
+                bytes_text(*limit_bytes),
+                bytes_text(*asked_bytes)
+            ),
+            Self::BadOutput { message } => format!("gave a bad metadiff: {message}"),
+            Self::Refused { message } => format!("was not started: {message}"),
+            Self::Cancelled => "was cancelled".to_owned(),
+            Self::HostFailed { message } => format!("could not be run: {message}"),
+            Self::Panicked { message } => {
+                format!("met a bug of mandelbox, please report it: {message}")
+            }
+        }
+    }
+}
+
+/// What a call used, beside how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// From the call's start to its end, with the host's work for it.
+    #[serde(rename = "wall_time_s", with = "seconds")]
+    pub wall_time: Duration,
+    /// Most bytes that the guest's memories and tables had together.
+    pub peak_memory_bytes: u64,
+    /// Bytes that the guest wrote to stdout, those cut off included.
+    pub stdout_bytes: u64,
+    /// Bytes that the guest wrote to stderr, those cut off included.
+    pub stderr_bytes: u64,
+}
+
+/// How a call ended and what it used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub figures: Figures,
+    /// The last bytes of stderr as text, at most 4 KiB, not escaped.
+    pub stderr_tail: String,
+}
+
+impl Ended {
+    /// A call that ended before its guest ran.
+    pub fn without_guest(outcome: Outcome) -> Self {
+        Self { outcome, figures: Figures::default(), stderr_tail: String::new() }
+    }
+}
+
+/// A call that failed, for the error of its task.
+#[derive(Clone, Debug)]
+pub struct CallFailure {
+    /// Position in the component list, from 0; 0 for a single task.
+    pub call_index: usize,
+    /// The component; `None` for a single task.
+    pub component: Option<Value>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The last bytes of stderr as text, not escaped.
+    pub stderr_tail: String,
+    /// Where the whole of stderr is, if it was kept.
+    pub stderr_path: Option<std::path::PathBuf>,
+}
+
+impl CallFailure {
+    /// The component's name, escaped, or `call` for a single task.
+    pub fn name(&self) -> String {
+        match &self.component {
+            None => "call".to_owned(),
+            Some(Value::String(text)) => format!("component \"{}\"", escaped(text)),
+            Some(value) => format!("component {}", escaped(&value.to_string())),
+        }
+    }
+}
+
+impl std::fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.name(), escaped(&self.outcome.describe()))?;
+        let tail = self.stderr_tail.trim_end();
+        if !tail.is_empty() {
+            for line in tail.lines() {
+                write!(f, "\n    | {}", escaped(line))?;
+            }
+        }
+        if let Some(path) = &self.stderr_path {
+            write!(f, "\n    stderr: {}", escaped(&path.to_string_lossy()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number of bytes as people write it: `256 MiB`, `4 GiB`, `17 bytes`.
+pub fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value.fract() == 0.0 { format!("{value} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64((value.as_secs_f64() * 1e6).round() / 1e6)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}

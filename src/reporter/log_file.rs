@@ -1,0 +1,118 @@
+//! `workflow.log`, in Fractal's lines.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::Reporter;
+use super::escape::escaped;
+use crate::error::HostError;
+use crate::event::{Event, EventKind, RunStarted, Status};
+
+/// Writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, times in UTC.
+///
+/// Source: conformance rules 46, 47 and 93.
+pub struct LogFile {
+    file: File,
+    logger_name: String,
+    workflow: String,
+    path: String,
+}
+
+impl LogFile {
+    /// Name of the log in the work directory.
+    pub const NAME: &str = "workflow.log";
+
+    /// Makes the log of a new run.
+    ///
+    /// # Errors
+    /// [`HostError::File`], also if there is one already.
+    pub fn create(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
+        let path = work_dir.join(Self::NAME);
+        let file = File::create_new(&path).map_err(HostError::file("make", &path))?;
+        let path = escaped(&path.to_string_lossy());
+        Ok(Self { file, logger_name: escaped(logger_name), workflow: String::new(), path })
+    }
+
+    fn lines(&mut self, kind: &EventKind) -> Vec<(&'static str, String)> {
+        let debug = |text: String| vec![("DEBUG", text)];
+        let workflow = &self.workflow;
+        match kind {
+            EventKind::RunStarted(run) => {
+                self.workflow = escaped(&run.workflow);
+                self.start_lines(run)
+            }
+            EventKind::Warning { message } => vec![("WARNING", escaped(message))],
+            EventKind::TaskStarted { task, name, .. } => {
+                debug(format!("SUBMIT {task}-th task (name=\"{}\")", escaped(name)))
+            }
+            EventKind::TaskFinished { task, name, status: Status::Done, .. } => {
+                debug(format!("END    {task}-th task (name=\"{}\")", escaped(name)))
+            }
+            EventKind::CallFinished { component, outcome, .. } if outcome.failure_kind().is_some() => {
+                let component = component.as_ref().map(|component| format!("component {component} "));
+                let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
+                vec![("ERROR", escaped(&text))]
+            }
+            EventKind::MetadataAggregated { keys, .. } => {
+                let keys: Vec<_> = keys.iter().map(|key| format!("'{}'", escaped(key))).collect();
+                let text = format!("Aggregating parallel-taks updated metadata (with keys [{}]).", keys.join(", "));
+                vec![("WARNING", text)]
+            }
+            EventKind::MetadataUnchanged { .. } => {
+                let text = "Skip collection of updated metadata. Original error: the task wrote none";
+                vec![("WARNING", text.to_owned())]
+            }
+            EventKind::RunFinished { status: Status::Done, .. } => vec![
+                ("INFO", format!("End execution of workflow \"{workflow}\"; more logs at {}", self.path)),
+                ("DEBUG", format!("END workflow \"{workflow}\"")),
+            ],
+            EventKind::RunFinished { status: Status::Failed, error } => {
+                let error = error.unwrap_or("unknown error");
+                vec![
+                    ("DEBUG", format!("FAILED workflow \"{workflow}\", {error}.")),
+                    ("INFO", format!("Workflow \"{workflow}\" failed ({error}).")),
+                ]
+            }
+            EventKind::TaskFinished { .. } | EventKind::CallStarted { .. } | EventKind::CallFinished { .. } => {
+                Vec::new()
+            }
+        }
+    }
+
+    fn start_lines(&self, run: &RunStarted) -> Vec<(&'static str, String)> {
+        let quoted = |items: Vec<String>| {
+            let items: Vec<_> = items.iter().map(|item| format!("'{}'", escaped(item))).collect();
+            format!("[{}]", items.join(", "))
+        };
+        let paths = run.input_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let index = |index: Option<usize>| index.map_or("None".to_owned(), |index| index.to_string());
+        let work_dir = escaped(&run.work_dir.to_string_lossy());
+        let start = format!("Start execution of workflow \"{}\"; more logs at {}", self.workflow, self.path);
+        let facts = [
+            format!("mandelbox.__VERSION__: {}", run.mandelbox_version),
+            format!("FRACTAL_RUNNER_BACKEND: {}", run.backend),
+            format!("input metadata keys: {}", quoted(run.input_metadata_keys.clone())),
+            format!("input_paths: {}", quoted(paths)),
+            format!("output_path: {}", escaped(&run.output_path.to_string_lossy())),
+            format!("job.working_dir: {work_dir}"),
+            format!("job.first_task_index: {}", index(run.first_task_index)),
+            format!("job.last_task_index: {}", index(run.last_task_index)),
+            format!("START workflow \"{}\"", self.workflow),
+        ];
+        let mut lines = vec![("INFO", start)];
+        lines.extend(facts.map(|fact| ("DEBUG", fact)));
+        lines
+    }
+}
+
+impl Reporter for LogFile {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        let time = event.time.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
+        let mut text = String::new();
+        for (level, message) in self.lines(&event.kind) {
+            text.push_str(&format!("{time} - {} - {level} - {message}\n", self.logger_name));
+        }
+        self.file.write_all(text.as_bytes())
+    }
+}

@@ -1,0 +1,104 @@
+//! The calls of one workflow task. They are made one at a time: a task can have millions.
+
+use std::num::NonZeroUsize;
+
+use super::parameters::ArgsText;
+use crate::cancel::CancelToken;
+use crate::json::Value;
+use crate::sandbox::Grant;
+use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
+use crate::workflow::PlannedTask;
+
+/// The calls of one workflow task, and what they share.
+pub struct TaskCalls<'a> {
+    pub(super) task: &'a PlannedTask,
+    pub(super) components: Option<&'a [Value]>,
+    pub(super) args: ArgsText,
+    pub(super) layout: TaskLayout,
+    pub(super) work_dir: &'a WorkDir,
+    pub(super) grants: &'a [Grant],
+    pub(super) task_files: TaskFiles,
+    pub(super) keep_going: bool,
+    pub(super) cancel: &'a CancelToken,
+}
+
+/// One call of one task.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Position in the component list; 0 for a single task.
+    pub call_index: usize,
+    /// The component; `None` for a single task.
+    pub component: Option<Value>,
+    /// The parameters, as JSON text.
+    pub args: Vec<u8>,
+    /// The command line that the guest sees.
+    pub argv: Vec<String>,
+    /// Its files in the work directory.
+    pub files: CallFiles,
+}
+
+impl<'a> TaskCalls<'a> {
+    /// Number of calls: 1 for a single task, else the length of the component list.
+    pub fn len(&self) -> usize {
+        self.components.map_or(1, <[Value]>::len)
+    }
+
+    /// Whether there is no call to make.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes one call.
+    ///
+    /// # Panics
+    /// If `call_index` is not below [`Self::len`].
+    pub fn call(&self, call_index: usize) -> Call {
+        let component = self.components.map(|components| &components[call_index]);
+        let files = self.layout.files(call_index, component);
+        let mut argv = vec![self.task.module_name()];
+        argv.extend(self.task.fixed_args.iter().cloned());
+        let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+        argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
+        Call { call_index, component: component.cloned(), args: self.args.for_component(component), argv, files }
+    }
+
+    /// The workflow task.
+    pub fn task(&self) -> &'a PlannedTask {
+        self.task
+    }
+
+    /// The component of a call; `None` for a single task.
+    pub fn component(&self, call_index: usize) -> Option<&'a Value> {
+        self.components.and_then(|components| components.get(call_index))
+    }
+
+    /// Calls that run at a time at most; `None`: as many as the backend has room for.
+    pub fn window(&self) -> Option<NonZeroUsize> {
+        self.task.parallel_tasks_per_job
+    }
+
+    /// Whether calls still start after one has failed.
+    pub fn keeps_going(&self) -> bool {
+        self.keep_going
+    }
+
+    /// Ends the run when it is cancelled.
+    pub fn cancel(&self) -> &'a CancelToken {
+        self.cancel
+    }
+
+    /// Folders that every call sees beside its scratch folder.
+    pub fn grants(&self) -> &'a [Grant] {
+        self.grants
+    }
+
+    /// Where the calls' files go.
+    pub fn work_dir(&self) -> &'a WorkDir {
+        self.work_dir
+    }
+
+    /// Which calls leave their files.
+    pub fn task_files(&self) -> TaskFiles {
+        self.task_files
+    }
+}

@@ -1,0 +1,289 @@
+//! The run itself: task after task, with its records after each.
+
+use jiff::Timestamp;
+
+use super::call::TaskCalls;
+use super::metadata::{Aggregation, update};
+use super::parameters::{ArgsText, TaskParameters};
+use super::prepare::{PreparedRun, RunFailure};
+use crate::backend::CallEvent;
+use crate::error::{Error, HostError, TaskFailure};
+use crate::event::{EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
+use crate::history::{TaskRun, done_item, failed_item};
+use crate::json::{Map, Value};
+use crate::outcome::{CallFailure, Ended, FailureKind, Outcome};
+use crate::reporter::{LogFile, Reporter};
+use crate::workdir::{TaskFiles, TaskLayout, WorkDir};
+use crate::workflow::{PlannedTask, component_list};
+
+/// The result in the work directory: metadata and history, of a failed run too.
+const RESULT: &str = "result.json";
+
+impl<'a> PreparedRun<'a> {
+    /// Runs the plan and keeps its records in the work directory.
+    ///
+    /// # Errors
+    /// As [`super::process_workflow`], but for problems of documents, which were checked.
+    pub fn run(self, reporters: Vec<Box<dyn Reporter + 'a>>) -> Result<TaskParameters, Box<RunFailure>> {
+        let dataset = self.parameters.clone();
+        let started = self.start(reporters);
+        let (work_dir, mut recorder) =
+            started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
+        let mut run = Run { prepared: &self, work_dir: &work_dir, recorder: &mut recorder, dataset };
+        let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
+        let result = match result {
+            Ok(()) => Ok(run.dataset),
+            Err(error) => {
+                // The first error is the one to tell; one more while it is recorded adds nothing.
+                let _ = run.finish(Some(&error));
+                Err(Box::new(RunFailure { error, dataset: Some(run.dataset) }))
+            }
+        };
+        work_dir.tidy();
+        result
+    }
+
+    /// Makes the work directory and the records that stay open.
+    fn start(&self, reporters: Vec<Box<dyn Reporter + 'a>>) -> Result<(WorkDir, Recorder<'a>), HostError> {
+        let work_dir = WorkDir::create(&self.work_dir)?;
+        let output = &self.parameters.output_path;
+        std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
+        let mut all: Vec<Box<dyn Reporter + 'a>> = vec![Box::new(LogFile::create(&self.work_dir, &self.logger_name)?)];
+        all.extend(reporters);
+        let mut recorder = Recorder::new(EventLog::create(&self.work_dir)?, all);
+        recorder.record(EventKind::RunStarted(Box::new(RunStarted {
+            format_version: FORMAT_VERSION,
+            mandelbox_version: env!("CARGO_PKG_VERSION"),
+            backend: self.options.backend.name(),
+            workflow: self.plan.workflow_name.clone(),
+            logger_name: self.logger_name.clone(),
+            work_dir: self.work_dir.clone(),
+            input_paths: self.parameters.input_paths.clone(),
+            output_path: output.clone(),
+            input_metadata_keys: self.parameters.metadata.keys().cloned().collect(),
+            first_task_index: self.plan.task_range.map(|(first, _)| first),
+            last_task_index: self.plan.task_range.map(|(_, last)| last),
+        })))?;
+        for warning in &self.plan.warnings {
+            recorder.record(EventKind::Warning { message: warning.to_string() })?;
+        }
+        recorder.sync()?;
+        Ok((work_dir, recorder))
+    }
+}
+
+/// A run that has started.
+struct Run<'r, 'a> {
+    prepared: &'r PreparedRun<'a>,
+    work_dir: &'r WorkDir,
+    recorder: &'r mut Recorder<'a>,
+    dataset: TaskParameters,
+}
+
+impl Run<'_, '_> {
+    fn run_tasks(&mut self) -> Result<(), Error> {
+        for task in &self.prepared.plan.tasks {
+            let started = Timestamp::now();
+            if let Err(error) = self.run_task(task, started) {
+                if let Some(failure) = error.task_failure() {
+                    let run = TaskRun { started, ended: Timestamp::now(), n_components: failure.n_components };
+                    self.dataset.history.push(failed_item(task, run));
+                    self.record_task_finished(task, Status::Failed, failure.calls.len())?;
+                }
+                return Err(error);
+            }
+            self.dataset.input_paths = vec![self.dataset.output_path.clone()];
+        }
+        Ok(())
+    }
+
+    /// Runs one task and takes what it gave into the dataset and the records.
+    fn run_task(&mut self, task: &PlannedTask, started: Timestamp) -> Result<(), Error> {
+        let components = match &task.parallelization_level {
+            None => None,
+            Some(level) => match component_list(&self.dataset.metadata, level) {
+                Ok(components) => Some(components),
+                Err(reason) => return Err(Error::JobExecution(task_failure(task, 0, Some(reason), Vec::new()))),
+            },
+        };
+        let n_components = components.map_or(0, <[Value]>::len);
+        self.recorder.record(EventKind::TaskStarted {
+            task: task.order,
+            name: task.name.clone(),
+            n_calls: components.map_or(1, <[Value]>::len),
+            parallelization_level: task.parallelization_level.clone(),
+            module_sha256: task.module.sha256.clone(),
+        })?;
+        let calls = task_calls(self.prepared, self.work_dir, task, &self.dataset, components)?;
+        let collected = run_calls(self.prepared, &calls, self.recorder)?;
+        collected.check(&calls, n_components)?;
+
+        let run = TaskRun { started, ended: Timestamp::now(), n_components };
+        self.dataset.history.push(done_item(task, components, run));
+        let metadiff = collected.into_metadiff(task, self.recorder)?;
+        update(&mut self.dataset.metadata, metadiff);
+        self.work_dir.write_state(&self.dataset.metadata, &self.dataset.history)?;
+        self.record_task_finished(task, Status::Done, 0)?;
+        Ok(())
+    }
+
+    fn record_task_finished(&mut self, task: &PlannedTask, status: Status, n_failed: usize) -> Result<(), HostError> {
+        let name = task.name.clone();
+        self.recorder.record(EventKind::TaskFinished { task: task.order, name, status, n_failed })?;
+        self.recorder.sync()
+    }
+
+    /// Writes the result, failed or not, and the last event.
+    fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
+        if error.is_some() || !self.prepared.plan.tasks.is_empty() {
+            self.work_dir.write_record(RESULT, &self.dataset.result())?;
+        }
+        let (status, error) = match error {
+            None => (Status::Done, None),
+            Some(Error::TaskExecution(_)) => (Status::Failed, Some("TaskExecutionError")),
+            Some(Error::JobExecution(_)) => (Status::Failed, Some("JobExecutionError")),
+            Some(Error::Documents(_) | Error::Host(_)) => (Status::Failed, Some("unknown error")),
+        };
+        self.recorder.record(EventKind::RunFinished { status, error })?;
+        self.recorder.sync()
+    }
+}
+
+/// The calls of a task, with its folder made.
+fn task_calls<'c>(
+    prepared: &'c PreparedRun<'_>,
+    work_dir: &'c WorkDir,
+    task: &'c PlannedTask,
+    dataset: &TaskParameters,
+    components: Option<&'c [Value]>,
+) -> Result<TaskCalls<'c>, HostError> {
+    let options = &prepared.options;
+    let folder = work_dir.create_task_folder(task.order, &task.name)?;
+    Ok(TaskCalls {
+        task,
+        components,
+        args: ArgsText::new(task, dataset, &options.tasks_include_image),
+        layout: TaskLayout::new(folder, task.order, components),
+        work_dir,
+        grants: &prepared.grants,
+        task_files: options.task_files,
+        keep_going: options.keep_going,
+        cancel: &options.cancel,
+    })
+}
+
+/// What the calls of a task gave.
+#[derive(Default)]
+struct Collected {
+    aggregation: Aggregation,
+    failures: Vec<CallFailure>,
+    n_finished: usize,
+}
+
+/// Runs the calls of a task and records each start and end.
+fn run_calls(
+    prepared: &PreparedRun<'_>,
+    calls: &TaskCalls<'_>,
+    recorder: &mut Recorder<'_>,
+) -> Result<Collected, HostError> {
+    const FIRST_ATTEMPT: u32 = 1;
+    let task = calls.task().order;
+    let mut collected = Collected::default();
+    prepared.options.backend.run_calls(calls, &mut |event| match event {
+        CallEvent::Started { call_index } => {
+            let component = calls.component(call_index).cloned();
+            recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })
+        }
+        CallEvent::Finished { call_index, ended } => {
+            let component = calls.component(call_index).cloned();
+            let Ended { outcome, figures, stderr_tail } = ended;
+            recorder.record(EventKind::CallFinished {
+                task,
+                call_index,
+                component: component.clone(),
+                attempt: FIRST_ATTEMPT,
+                outcome: outcome.clone(),
+                figures,
+            })?;
+            collected.add(calls, call_index, component, outcome, stderr_tail);
+            recorder.flush()
+        }
+    })?;
+    Ok(collected)
+}
+
+impl Collected {
+    fn add(
+        &mut self,
+        calls: &TaskCalls<'_>,
+        call_index: usize,
+        component: Option<Value>,
+        outcome: Outcome,
+        stderr_tail: String,
+    ) {
+        self.n_finished += 1;
+        match outcome {
+            Outcome::Succeeded { metadiff: None } => {}
+            Outcome::Succeeded { metadiff: Some(metadiff) } => self.aggregation.add(call_index, metadiff),
+            outcome => {
+                let keeps_stderr = calls.task_files() != TaskFiles::None && !stderr_tail.is_empty();
+                let stderr_path = keeps_stderr.then(|| calls.call(call_index).files.err());
+                self.failures.push(CallFailure { call_index, component, outcome, stderr_tail, stderr_path });
+            }
+        }
+    }
+
+    /// An error that names every failed call; its kind is that of the first one in the component list.
+    fn check(&self, calls: &TaskCalls<'_>, n_components: usize) -> Result<(), Error> {
+        let mut failures = self.failures.clone();
+        failures.sort_by_key(|failure| failure.call_index);
+        let kind = failures.first().and_then(|failure| failure.outcome.failure_kind());
+        match kind {
+            Some(FailureKind::TaskExecution) => {
+                Err(Error::TaskExecution(task_failure(calls.task(), n_components, None, failures)))
+            }
+            Some(FailureKind::JobExecution) => {
+                Err(Error::JobExecution(task_failure(calls.task(), n_components, None, failures)))
+            }
+            None if self.n_finished < calls.len() => {
+                let reason = "the run was cancelled".to_owned();
+                Err(Error::JobExecution(task_failure(calls.task(), n_components, Some(reason), Vec::new())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the task adds to the metadata; says so where Fractal does.
+    fn into_metadiff(self, task: &PlannedTask, recorder: &mut Recorder<'_>) -> Result<Map<String, Value>, HostError> {
+        let order = task.order;
+        if task.parallelization_level.is_none() {
+            let metadiff = self.aggregation.into_single();
+            if metadiff.is_none() {
+                recorder.record(EventKind::MetadataUnchanged { task: order })?;
+            }
+            return Ok(metadiff.unwrap_or_default());
+        }
+        let metadiff = self.aggregation.finish();
+        if !metadiff.is_empty() {
+            let keys = metadiff.keys().cloned().collect();
+            recorder.record(EventKind::MetadataAggregated { task: order, keys })?;
+        }
+        Ok(metadiff)
+    }
+}
+
+fn task_failure(
+    task: &PlannedTask,
+    n_components: usize,
+    reason: Option<String>,
+    calls: Vec<CallFailure>,
+) -> TaskFailure {
+    TaskFailure {
+        task_name: task.name.clone(),
+        workflow_task_order: task.order,
+        workflow_task_id: task.workflow_task_id().cloned(),
+        n_components,
+        reason,
+        calls,
+    }
+}

@@ -1,0 +1,125 @@
+//! The folders that calls see, and the rules between input, output and work directory.
+
+use std::path::{Path, PathBuf};
+
+use crate::sandbox::{Grant, Rights};
+use crate::workflow::{Place, Problems};
+
+/// Checks the paths of a run and makes the grants that all its calls share: inputs read-only, the output read-write.
+///
+/// The input paths are granted to every task, not to the first alone: Fractal's tasks hand them on in metadata. An
+/// input path that does not exist is granted to nobody, with a warning; Fractal does not look at it either.
+pub(super) fn check_folders(
+    input_paths: &[PathBuf],
+    output_path: &Path,
+    work_dir: &Path,
+    problems: &mut Problems,
+) -> Vec<Grant> {
+    let output_place = Place::Parameter(format!("output path {}", output_path.display()));
+    let real_output = real_path(output_path);
+    let real_work_dir = real_path(work_dir);
+    for (path, name) in input_paths.iter().map(|path| (path.as_path(), "input path")).chain([(output_path, "output path")])
+    {
+        if path.to_str().is_none() {
+            problems.add(Place::Parameter(format!("{name} {}", path.display())), "must be UTF-8, as all of JSON is");
+        }
+    }
+    if output_path.exists() && !output_path.is_dir() {
+        problems.add(output_place.clone(), "is not a folder");
+    }
+    if real_work_dir.starts_with(&real_output) {
+        let text = format!(
+            "holds the work directory {}, where no task may write; choose another --work-dir or --output",
+            work_dir.display()
+        );
+        problems.add(output_place, text);
+    }
+
+    let guest_path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut grants = Vec::new();
+    for path in input_paths {
+        let place = Place::Parameter(format!("input path {}", path.display()));
+        let real = real_path(path);
+        if path == output_path || grants.iter().any(|grant: &Grant| grant.host_path == *path) {
+            continue;
+        }
+        if !path.exists() {
+            problems.warn(place, "there is no such folder; tasks will not find it");
+        } else if !path.is_dir() {
+            problems.add(place, "is not a folder; name the folder that holds it");
+        } else if real_work_dir.starts_with(&real) {
+            let text = format!(
+                "holds the work directory {}, whose records no task may see; choose another --work-dir",
+                work_dir.display()
+            );
+            problems.add(place, text);
+        } else if real != real_output && real.starts_with(&real_output) {
+            let text = "lies inside the output path, where tasks write, so it would not be read-only; choose another \
+                        --output, or give the output path itself as the input";
+            problems.add(place, text);
+        } else {
+            grants.push(Grant {
+                host_path: path.clone(),
+                guest_path: guest_path(path),
+                rights: Rights::ReadOnly,
+            });
+        }
+    }
+    grants.push(Grant {
+        host_path: output_path.to_owned(),
+        guest_path: guest_path(output_path),
+        rights: Rights::ReadWrite,
+    });
+    grants
+}
+
+/// The path without links, as far as it exists; what does not exist yet is appended as it is written.
+fn real_path(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in absolute.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            let rest = absolute.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    absolute
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(input: &str, output: &str, work_dir: &str, expected: Option<&str>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        for name in ["in", "out/deep"] {
+            std::fs::create_dir_all(root.join(name)).expect("made");
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(root.join("out"), root.join("link")).expect("made");
+        std::fs::write(root.join("file"), "").expect("written");
+        let mut problems = Problems::default();
+        check_folders(&[root.join(input)], &root.join(output), &root.join(work_dir), &mut problems);
+        match expected {
+            None => assert!(problems.is_empty(), "{problems}"),
+            Some(text) => assert!(problems.to_string().contains(text), "{problems}"),
+        }
+    }
+
+    #[test]
+    fn folders_keep_apart() {
+        check("in", "out", "work", None);
+        check("out", "out", "work", None);
+        check("none", "out", "work", None);
+        check("in", "new", "new-work", None);
+        check("in", "in/results", "work", None);
+        check("in", "out", "out/work", Some("holds the work directory"));
+        check("in", "out", "out", Some("holds the work directory"));
+        check("in", "link", "out/work", Some("holds the work directory"));
+        check("in", ".", "work", Some("holds the work directory"));
+        check("in", "out", "in/work", Some("records no task may see"));
+        check("out/deep", "out", "work", Some("inside the output path"));
+        check("file", "out", "work", Some("name the folder that holds it"));
+        check("in", "file", "work", Some("is not a folder"));
+    }
+}

@@ -1,0 +1,19 @@
+//! Walks the plan, one workflow task after another.
+//!
+//! [`prepare`] checks everything and writes nothing; [`PreparedRun::run`] runs. [`process_workflow`] is both, with
+//! the parameters of Fractal's function of that name.
+
+mod call;
+mod execute;
+mod folders;
+mod metadata;
+mod parameters;
+mod prepare;
+mod process_workflow;
+
+pub use call::{Call, TaskCalls};
+pub use parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
+pub use prepare::{PreparedRun, RunFailure, RunOptions, prepare};
+pub use process_workflow::{ProcessWorkflow, process_workflow, process_workflow_async};
+
+pub use crate::workdir::TaskFiles;

@@ -1,0 +1,155 @@
+//! From documents and paths to a run that can start, with every problem told first.
+
+use std::path::{Path, PathBuf};
+
+use super::folders::check_folders;
+use super::parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
+use super::process_workflow::ProcessWorkflow;
+use crate::backend::Backend;
+use crate::cancel::CancelToken;
+use crate::error::Error;
+use crate::json::{Map, Value};
+use crate::sandbox::{Grant, Limits};
+use crate::workdir::{TaskFiles, WorkDir};
+use crate::workflow::plan::normalized_path;
+use crate::workflow::{Place, Plan, PlanRequest, Problems, TaskPackage, build_plan};
+use crate::workflow::local_config::LocalConfig;
+
+/// What mandelbox has beside the parameters of Fractal's function.
+pub struct RunOptions<'a> {
+    /// Where calls run.
+    pub backend: &'a dyn Backend,
+    /// Packages that the workflow's sources are looked up in.
+    pub packages: &'a [TaskPackage],
+    /// The local backend's configuration.
+    pub local_config: LocalConfig,
+    /// Limits of each call, which documents can lower.
+    pub limits: Limits,
+    /// Type of the input dataset; `None`: not checked.
+    pub input_type: Option<String>,
+    /// Type of the output dataset; `None`: not checked.
+    pub output_type: Option<String>,
+    /// Names of tasks whose component calls get `metadata["image"]`.
+    pub tasks_include_image: Vec<String>,
+    /// Whether all components of a task run although one has failed.
+    pub keep_going: bool,
+    /// Which calls leave their files in the work directory.
+    pub task_files: TaskFiles,
+    /// Ends the run from another thread.
+    pub cancel: CancelToken,
+}
+
+impl<'a> RunOptions<'a> {
+    /// The defaults, with a backend.
+    pub fn new(backend: &'a dyn Backend) -> Self {
+        Self {
+            backend,
+            packages: &[],
+            local_config: LocalConfig::default(),
+            limits: Limits::default(),
+            input_type: None,
+            output_type: None,
+            tasks_include_image: DEFAULT_TASKS_INCLUDE_IMAGE.map(str::to_owned).to_vec(),
+            keep_going: false,
+            task_files: TaskFiles::All,
+            cancel: CancelToken::new(),
+        }
+    }
+}
+
+/// A run that can start: all was checked, nothing was written.
+pub struct PreparedRun<'a> {
+    /// What will run.
+    pub plan: Plan,
+    /// What the first task gets.
+    pub parameters: TaskParameters,
+    /// Folders that every call sees.
+    pub grants: Vec<Grant>,
+    /// The work directory, which [`Self::run`] makes.
+    pub work_dir: PathBuf,
+    pub(super) logger_name: String,
+    pub(super) options: RunOptions<'a>,
+}
+
+/// Why a run ended badly, and the dataset as it is then.
+#[derive(Debug)]
+pub struct RunFailure {
+    /// The error.
+    pub error: Error,
+    /// Metadata after the last task that ended well; its history ends with the failed task's item. `None` if the run
+    /// did not start.
+    pub dataset: Option<TaskParameters>,
+}
+
+impl From<Error> for RunFailure {
+    fn from(error: Error) -> Self {
+        Self { error, dataset: None }
+    }
+}
+
+impl std::fmt::Display for RunFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for RunFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Checks everything that can be checked before the run. Problems are added to those in `problems`; the run counts
+/// only if there is none.
+pub fn prepare<'a>(
+    arguments: &ProcessWorkflow<'_>,
+    options: RunOptions<'a>,
+    problems: &mut Problems,
+) -> PreparedRun<'a> {
+    let normalized = |path: &Path| match path.to_str() {
+        Some(text) => normalized_path(text),
+        None => path.to_owned(),
+    };
+    let input_paths: Vec<_> = arguments.input_paths.iter().map(|path| normalized(path)).collect();
+    let output_path = normalized(&arguments.output_path);
+    let work_dir =
+        std::path::absolute(&arguments.workflow_dir_local).unwrap_or_else(|_| arguments.workflow_dir_local.clone());
+    let plan = build_plan(
+        &PlanRequest {
+            workflow: arguments.workflow,
+            packages: options.packages,
+            metadata: Some(&arguments.input_metadata),
+            first_task_index: arguments.first_task_index,
+            last_task_index: arguments.last_task_index,
+            input_type: options.input_type.as_deref(),
+            output_type: options.output_type.as_deref(),
+            local_config: options.local_config,
+            limits: &options.limits,
+            backend: options.backend,
+        },
+        problems,
+    );
+    let grants = check_folders(&input_paths, &output_path, &work_dir, problems);
+    if WorkDir::holds_a_run(&work_dir) {
+        let place = Place::Parameter(format!("work directory {}", work_dir.display()));
+        problems.add(place, "holds the records of a run; choose another --work-dir");
+    }
+    let parameters = TaskParameters {
+        input_paths,
+        output_path,
+        metadata: arguments.input_metadata.clone(),
+        history: arguments.input_history.clone(),
+    };
+    let plan = Plan { warnings: problems.warnings().to_vec(), ..plan };
+    PreparedRun { plan, parameters, grants, work_dir, logger_name: arguments.logger_name.clone(), options }
+}
+
+impl TaskParameters {
+    /// What a run gives back: metadata and history.
+    pub fn result(&self) -> Map<String, Value> {
+        let mut result = Map::new();
+        result.insert("metadata".to_owned(), Value::Object(self.metadata.clone()));
+        result.insert("history".to_owned(), Value::Array(self.history.clone()));
+        result
+    }
+}

@@ -1,0 +1,127 @@
+//! The library's main function, with the parameters of fractal-server's.
+
+use std::path::{Path, PathBuf};
+
+use super::parameters::TaskParameters;
+use super::prepare::{RunFailure, RunOptions, prepare};
+use crate::error::{Error, HostError};
+use crate::json::{Map, Value};
+use crate::reporter::Reporter;
+use crate::workflow::{Problems, WorkflowDocument};
+
+/// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning.
+///
+/// Source: fractal-server 2.9.2, `fractal_server.app.runner.v1._local.process_workflow`.
+#[derive(Clone, Debug)]
+pub struct ProcessWorkflow<'a> {
+    /// The workflow, of which only the tasks and the name are used.
+    pub workflow: &'a WorkflowDocument,
+    /// Input paths of the first executed task.
+    pub input_paths: Vec<PathBuf>,
+    /// Output path of all tasks, and input of all but the first.
+    pub output_path: PathBuf,
+    /// Metadata at the start; not modified.
+    pub input_metadata: Map<String, Value>,
+    /// History at the start; kept, with new items behind it.
+    pub input_history: Vec<Value>,
+    /// Name of the run in the lines of `workflow.log`.
+    pub logger_name: String,
+    /// The work directory. It is made if it is not there, and must not hold the records of another run.
+    pub workflow_dir_local: PathBuf,
+    /// Nothing, or the same as `workflow_dir_local`.
+    pub workflow_dir_remote: Option<PathBuf>,
+    /// Ignored by the local backend.
+    pub slurm_user: Option<String>,
+    /// Ignored by the local backend.
+    pub slurm_account: Option<String>,
+    /// Ignored by the local backend.
+    pub user_cache_dir: Option<String>,
+    /// Ignored by the local backend.
+    pub worker_init: Option<String>,
+    /// First task that runs, from 0; nothing: the first.
+    pub first_task_index: Option<i64>,
+    /// Last task that runs, from 0, inclusive; nothing: the last.
+    pub last_task_index: Option<i64>,
+}
+
+impl<'a> ProcessWorkflow<'a> {
+    /// The required parameters; the others are `None`.
+    pub fn new(workflow: &'a WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {
+        Self {
+            workflow,
+            input_paths: Vec::new(),
+            output_path: output_path.to_owned(),
+            input_metadata: Map::new(),
+            input_history: Vec::new(),
+            logger_name: workflow.name.clone(),
+            workflow_dir_local: workflow_dir_local.to_owned(),
+            workflow_dir_remote: None,
+            slurm_user: None,
+            slurm_account: None,
+            user_cache_dir: None,
+            worker_init: None,
+            first_task_index: None,
+            last_task_index: None,
+        }
+    }
+
+    /// Refuses what the local backend cannot do, before anything else.
+    ///
+    /// # Errors
+    /// [`HostError::NotImplemented`] in Fractal's words.
+    pub fn check_directories(&self) -> Result<(), HostError> {
+        match &self.workflow_dir_remote {
+            Some(remote) if *remote != self.workflow_dir_local => Err(HostError::NotImplemented(format!(
+                "Local backend does not support different directories workflow_dir_local={} and workflow_dir_remote={}",
+                self.workflow_dir_local.display(),
+                remote.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs a workflow to its end on the calling thread and the backend's.
+///
+/// Returns the dataset after the run: its metadata and history are Fractal's result.
+///
+/// * `reporters`: told of every event, beside the records in the work directory.
+///
+/// # Errors
+/// [`RunFailure`] with [`Error::Documents`] before anything is written; with [`Error::TaskExecution`],
+/// [`Error::JobExecution`] or [`Error::Host`] and the dataset after the run has started.
+pub fn process_workflow<'a>(
+    arguments: &ProcessWorkflow<'_>,
+    options: RunOptions<'a>,
+    reporters: Vec<Box<dyn Reporter + 'a>>,
+) -> Result<TaskParameters, Box<RunFailure>> {
+    arguments.check_directories().map_err(|err| Box::new(Error::from(err).into()))?;
+    let mut problems = Problems::default();
+    let run = prepare(arguments, options, &mut problems);
+    if !problems.is_empty() {
+        return Err(Box::new(Error::Documents(problems).into()));
+    }
+    run.run(reporters)
+}
+
+/// [`process_workflow`] for asynchronous programs, whatever their runtime: it runs on a thread of its own.
+///
+/// Nothing runs before the future is polled. A future that is dropped does not end the run: cancel its token.
+///
+/// * `run`: calls [`process_workflow`] with what it owns.
+///
+/// # Errors
+/// As [`process_workflow`]; [`HostError::Setup`] if no thread can be started, and if the run panicked.
+pub async fn process_workflow_async<F>(run: F) -> Result<TaskParameters, Box<RunFailure>>
+where
+    F: FnOnce() -> Result<TaskParameters, Box<RunFailure>> + Send + 'static,
+{
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let failed = |err: HostError| Box::new(RunFailure::from(Error::from(err)));
+    let thread = std::thread::Builder::new().name("mandelbox-run".to_owned()).spawn(move || {
+        // Nobody is left to be told if the future was dropped.
+        let _ = send.send(run());
+    });
+    thread.map_err(HostError::setup("start a thread for the run")).map_err(failed)?;
+    receive.await.map_err(HostError::setup("finish the run: it panicked")).map_err(failed)?
+}

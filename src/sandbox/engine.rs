@@ -1,0 +1,124 @@
+//! The engine, its epoch ticker, and the modules compiled so far.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine};
+
+use super::host::Linkers;
+use super::module::{ModuleKind, PreparedModule};
+use super::worker::Worker;
+use crate::error::HostError;
+use crate::workflow::ModuleFile;
+
+/// Time between two looks at a running guest's limits.
+const EPOCH: Duration = Duration::from_millis(10);
+/// Stack of a guest; C code that walks nested data needs more than wasmtime's 512 KiB.
+const GUEST_STACK_BYTES: usize = 8 << 20;
+/// Stack of the host's functions that a guest calls, on the same fiber.
+const HOST_STACK_BYTES: usize = 2 << 20;
+
+/// What calls share: one engine, its linkers and the compiled modules.
+pub struct Sandbox {
+    pub(super) engine: Engine,
+    linkers: Linkers,
+    modules: Mutex<HashMap<String, Arc<PreparedModule>>>,
+    _ticker: Ticker,
+}
+
+impl Sandbox {
+    /// Sets up the engine and starts the thread that looks at running guests' limits.
+    ///
+    /// # Errors
+    /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
+    pub fn new() -> Result<Self, HostError> {
+        let engine = Engine::new(&engine_config()).map_err(HostError::setup("set up the WebAssembly engine"))?;
+        let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
+        let ticker = Ticker::start(&engine).map_err(HostError::setup("start the thread for time limits"))?;
+        Ok(Self { engine, linkers, modules: Mutex::new(HashMap::new()), _ticker: ticker })
+    }
+
+    /// Compiles a module and checks its imports and exports; what is done for a digest once is kept.
+    ///
+    /// # Errors
+    /// A sentence for the user that says why the module cannot be called.
+    pub fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String> {
+        let known = self.modules().get(&module.sha256).map(|prepared| prepared.kind());
+        if let Some(kind) = known {
+            return Ok(kind);
+        }
+        // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
+        let prepared = PreparedModule::new(&self.engine, &self.linkers, &module.bytes)?;
+        let kind = prepared.kind();
+        self.modules().insert(module.sha256.clone(), Arc::new(prepared));
+        Ok(kind)
+    }
+
+    /// A worker for the calling thread.
+    ///
+    /// # Errors
+    /// [`HostError::Setup`] if its runtime cannot be made.
+    pub fn worker(&self) -> Result<Worker<'_>, HostError> {
+        Worker::new(self)
+    }
+
+    /// The compiled module of a digest, if [`Self::prepare`] was called for it.
+    pub(super) fn prepared(&self, sha256: &str) -> Option<Arc<PreparedModule>> {
+        self.modules().get(sha256).cloned()
+    }
+
+    fn modules(&self) -> MutexGuard<'_, HashMap<String, Arc<PreparedModule>>> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn engine_config() -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    config.max_wasm_stack(GUEST_STACK_BYTES);
+    config.async_stack_size(GUEST_STACK_BYTES + HOST_STACK_BYTES);
+    // C++ and Python guests need exceptions; no guest that a task author builds needs the rest.
+    config.wasm_exceptions(true);
+    config.wasm_gc(false);
+    config.wasm_function_references(false);
+    config.wasm_memory64(false);
+    config.wasm_multi_memory(false);
+    config.wasm_wide_arithmetic(false);
+    config.wasm_custom_page_sizes(false);
+    config
+}
+
+/// A thread that moves the engine's epoch on, so that guests in a loop look at their limits.
+struct Ticker {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: &Engine) -> std::io::Result<Self> {
+        let engine = engine.weak();
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("mandelbox-epoch".to_owned()).spawn(move || {
+            while stopped.recv_timeout(EPOCH) == Err(RecvTimeoutError::Timeout) {
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => break,
+                }
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread has no panic of its own to report.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the host gives guests to import, and the data of a store.
+
+use std::time::Duration;
+
+use wasmtime::component::Linker as ComponentLinker;
+use wasmtime::{Caller, Engine, Extern, Linker};
+use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
+use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
+
+use super::limits::MemoryBudget;
+
+/// The module that `wasm32-wasip1` imports.
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// The data of a store: the WASI state of one call and its memory budget.
+pub(super) struct Host {
+    pub(super) wasi: WasiP1Ctx,
+    pub(super) budget: MemoryBudget,
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// Links the two kinds of module with WASI; sockets are there and refuse every address.
+pub(super) struct Linkers {
+    pub(super) core: Linker<Host>,
+    pub(super) component: ComponentLinker<Host>,
+}
+
+impl Linkers {
+    pub(super) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        let mut core = Linker::new(engine);
+        wasmtime_wasi::p1::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
+        core.allow_shadowing(true);
+        // The original traps for codes from 126 on, and the number is lost.
+        core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+        core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| Box::new(poll_oneoff(caller, params)))?;
+        core.allow_shadowing(false);
+
+        let mut component = ComponentLinker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+        Ok(Self { core, component })
+    }
+}
+
+/// `poll_oneoff`, whose original blocks the thread when it only sleeps, where no limit could end it.
+async fn poll_oneoff(
+    mut caller: Caller<'_, Host>,
+    (subscriptions, events, n, n_ready): (i32, i32, i32, i32),
+) -> wasmtime::Result<i32> {
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        wasmtime::bail!("the module does not export its memory, which WASI needs");
+    };
+    if let Some(time) = only_sleeps(memory.data(&caller), subscriptions, n) {
+        tokio::time::sleep(time).await;
+        let mut event = [0; EVENT_BYTES];
+        let userdata = slice_at(memory.data(&caller), subscriptions, 8)?;
+        event[..8].copy_from_slice(userdata);
+        memory.write(&mut caller, address(events), &event)?;
+        memory.write(&mut caller, address(n_ready), &1_u32.to_le_bytes())?;
+        return Ok(0);
+    }
+    let fuel = wasmtime::AsContextMut::as_context_mut(&mut caller).hostcall_fuel();
+    let (bytes, host) = memory.data_and_store_mut(&mut caller);
+    wasi_snapshot_preview1::WasiSnapshotPreview1::set_hostcall_fuel(&mut host.wasi, fuel);
+    let mut guest = wiggle::GuestMemory::Unshared(bytes);
+    wasi_snapshot_preview1::poll_oneoff(&mut host.wasi, &mut guest, subscriptions, events, n, n_ready).await
+}
+
+/// Size of WASI's `event`, whose other fields are 0 for a clock.
+const EVENT_BYTES: usize = 32;
+/// Size of WASI's `subscription`.
+const SUBSCRIPTION_BYTES: usize = 48;
+
+/// The time to sleep, if the one subscription is to a clock and relative.
+fn only_sleeps(memory: &[u8], subscriptions: i32, n: i32) -> Option<Duration> {
+    if n != 1 {
+        return None;
+    }
+    let subscription = slice_at(memory, subscriptions, SUBSCRIPTION_BYTES).ok()?;
+    let (kind, flags) = (subscription[8], u16::from_le_bytes([subscription[40], subscription[41]]));
+    let is_relative_clock = kind == 0 && flags & 1 == 0;
+    let nanoseconds = u64::from_le_bytes(subscription[24..32].try_into().ok()?);
+    is_relative_clock.then_some(Duration::from_nanos(nanoseconds))
+}
+
+fn slice_at(memory: &[u8], pointer: i32, length: usize) -> wasmtime::Result<&[u8]> {
+    let start = address(pointer);
+    memory.get(start..start + length).ok_or_else(|| wasmtime::format_err!("a pointer outside the module's memory"))
+}
+
+/// A guest's pointer as the index it means.
+fn address(pointer: i32) -> usize {
+    pointer.cast_unsigned() as usize
+}

@@ -1,0 +1,69 @@
+//! What one call gets, and how it ended.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::limits::Limits;
+use super::stdio::GuestOutput;
+use crate::cancel::CancelToken;
+
+/// What a guest may do below a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rights {
+    /// Read and list.
+    ReadOnly,
+    /// Read, list, write, create and remove.
+    ReadWrite,
+}
+
+/// A folder that a guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Grant {
+    /// The folder on the host.
+    pub host_path: PathBuf,
+    /// Its path for the guest.
+    pub guest_path: String,
+    /// What the guest may do there.
+    pub rights: Rights,
+}
+
+/// One call of a command module.
+pub struct Invocation<'a> {
+    /// SHA-256 of a module that the sandbox has prepared.
+    pub module_sha256: &'a str,
+    /// The command line, the module's own name first.
+    pub argv: &'a [String],
+    /// Folders that the guest sees; with the longest guest path that fits, a path finds its folder.
+    pub grants: &'a [Grant],
+    /// Where stdout goes.
+    pub stdout: GuestOutput,
+    /// Where stderr goes.
+    pub stderr: GuestOutput,
+    /// What the call may use.
+    pub limits: &'a Limits,
+    /// Ends the guest when it is cancelled.
+    pub cancel: &'a CancelToken,
+}
+
+/// How a guest ended. Its stdout and stderr were given to the invocation's outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GuestEnd {
+    /// It ended itself; `_start` that returns is exit code 0.
+    Exited(i32),
+    /// It trapped; what the runtime says.
+    Trapped(String),
+    /// Its wall time was over.
+    TimedOut(Duration),
+    /// It asked for more memory than its budget.
+    MemoryExceeded {
+        /// The budget, in bytes.
+        limit_bytes: u64,
+        /// What it would have had, in bytes.
+        asked_bytes: u64,
+    },
+    /// The run was cancelled.
+    Cancelled,
+    /// The host could not start it.
+    HostFailed(String),
+}

@@ -1,0 +1,185 @@
+//! Limits of one call, and the accountant that keeps a store inside its memory budget.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+use crate::outcome::bytes_text;
+
+/// What one call may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes of all memories and tables of the call together; default 4 GiB.
+    pub memory_bytes: u64,
+    /// Wall time from the start of the guest; default none.
+    pub wall_time: Option<Duration>,
+    /// Bytes kept of stdout and of stderr, each; default 16 MiB. The guest goes on, the rest is counted and dropped.
+    pub output_bytes: u64,
+    /// Bytes of a metadiff; default 16 MiB.
+    pub metadiff_bytes: u64,
+    /// Files, folders and streams open at a time; default 1,000.
+    pub open_files: usize,
+    /// Bytes of a module's file; default 64 MiB.
+    pub module_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 4 << 30,
+            wall_time: None,
+            output_bytes: 16 << 20,
+            metadiff_bytes: 16 << 20,
+            open_files: 1000,
+            module_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// These limits, with memory and wall time lowered to what a document asks for. It can ask for less, never for
+    /// more: then the limit stays and the text says so.
+    pub fn lowered_to(&self, memory_bytes: Option<u64>, wall_time: Option<Duration>) -> (Self, Option<String>) {
+        let mut limits = self.clone();
+        let mut kept = Vec::new();
+        match memory_bytes {
+            Some(asked) if asked > self.memory_bytes => {
+                kept.push(format!("{} of memory", bytes_text(self.memory_bytes)));
+            }
+            Some(asked) => limits.memory_bytes = asked,
+            None => {}
+        }
+        match (wall_time, self.wall_time) {
+            (Some(asked), Some(limit)) if asked > limit => kept.push(format!("{} s of time", limit.as_secs_f64())),
+            (Some(asked), _) => limits.wall_time = Some(asked),
+            (None, _) => {}
+        }
+        let text = (!kept.is_empty())
+            .then(|| format!("asks for more than a call may have; the limit stays at {}", kept.join(" and ")));
+        (limits, text)
+    }
+}
+
+/// Reads a number of bytes: `268435456`, `256M`, `256MiB`, `4 GiB`. K, M, G and T are powers of 1024.
+///
+/// # Errors
+/// A sentence for the user if the text is none, is 0 or does not fit 64 bits.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("must be a size such as \"256MiB\" or \"4G\", not {text:?}");
+    let digits = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text.trim()[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// One budget over all memories and tables of a store.
+#[derive(Debug)]
+pub(super) struct MemoryBudget {
+    limit_bytes: u64,
+    used_bytes: u64,
+    peak_bytes: u64,
+    /// Most instances, memories and tables that one call has.
+    counts: usize,
+}
+
+/// The guest asked for more than its budget; ends the guest.
+#[derive(Debug, thiserror::Error)]
+#[error("more memory than the call may have")]
+pub(super) struct BudgetExceeded {
+    pub(super) limit_bytes: u64,
+    pub(super) asked_bytes: u64,
+}
+
+/// Bytes that a table's entry counts: a pointer on the host.
+const TABLE_ENTRY_BYTES: u64 = 8;
+
+impl MemoryBudget {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { limit_bytes: limits.memory_bytes, used_bytes: 0, peak_bytes: 0, counts: 100 }
+    }
+
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.peak_bytes
+    }
+
+    /// Takes a growth into account. Growth past the object's own maximum fails in the guest without our saying so.
+    fn grow(&mut self, from: usize, to: usize, own_maximum: Option<usize>, unit: u64) -> wasmtime::Result<bool> {
+        if own_maximum.is_some_and(|maximum| to > maximum) {
+            return Ok(false);
+        }
+        let added = (to.saturating_sub(from) as u64).saturating_mul(unit);
+        let asked_bytes = self.used_bytes.saturating_add(added);
+        if asked_bytes > self.limit_bytes {
+            return Err(BudgetExceeded { limit_bytes: self.limit_bytes, asked_bytes }.into());
+        }
+        self.used_bytes = asked_bytes;
+        self.peak_bytes = self.peak_bytes.max(asked_bytes);
+        Ok(true)
+    }
+}
+
+impl ResourceLimiter for MemoryBudget {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(current, desired, maximum, 1)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(current, desired, maximum, TABLE_ENTRY_BYTES)
+    }
+
+    fn instances(&self) -> usize {
+        self.counts
+    }
+
+    fn tables(&self) -> usize {
+        self.counts
+    }
+
+    fn memories(&self) -> usize {
+        self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_bytes("17"), Ok(17));
+        assert_eq!(parse_bytes("256M"), Ok(256 << 20));
+        assert_eq!(parse_bytes(" 4 GiB "), Ok(4 << 30));
+        assert_eq!(parse_bytes("1tb"), Ok(1 << 40));
+        for wrong in ["", "0", "-1", "4 apples", "1.5G", "99999999999T", "G", "K9"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn budget_is_one_for_all_objects() {
+        let mut budget = MemoryBudget::new(&Limits { memory_bytes: 1000, ..Limits::default() });
+        assert!(budget.memory_growing(0, 600, None).expect("fits"));
+        assert!(budget.table_growing(0, 50, Some(100)).expect("fits to the last byte"));
+        assert!(!budget.table_growing(50, 101, Some(100)).expect("past its own maximum"));
+        let err = budget.memory_growing(600, 601, None).expect_err("one past it");
+        assert!(err.downcast_ref::<BudgetExceeded>().is_some_and(|err| err.asked_bytes == 1001));
+        assert_eq!(budget.peak_bytes(), 1000);
+    }
+
+    #[test]
+    fn documents_lower_limits_only() {
+        let limits = Limits { memory_bytes: 100, wall_time: Some(Duration::from_secs(5)), ..Limits::default() };
+        let (lower, said) = limits.lowered_to(Some(50), Some(Duration::from_secs(1)));
+        assert_eq!((lower.memory_bytes, lower.wall_time, said), (50, Some(Duration::from_secs(1)), None));
+        let (same, said) = limits.lowered_to(Some(101), Some(Duration::from_secs(6)));
+        assert_eq!(same, limits);
+        assert!(said.is_some_and(|text| text.contains("100 bytes of memory and 5 s of time")));
+    }
+}

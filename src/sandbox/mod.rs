@@ -1,0 +1,20 @@
+//! One call in one store: the only place that knows wasmtime.
+//!
+//! [`Sandbox`] holds what calls share (the engine, compiled modules); a [`Worker`] runs one call at a time on the
+//! thread that asks, each in a fresh instance that sees what its [`Invocation`] grants and nothing else. Guests run
+//! asynchronously on a runtime of the thread itself, so that a limit also ends a guest that sleeps in the host.
+
+mod engine;
+mod host;
+mod invocation;
+pub mod limits;
+mod module;
+mod stdio;
+mod worker;
+
+pub use engine::Sandbox;
+pub use invocation::{Grant, GuestEnd, Invocation, Rights};
+pub use limits::Limits;
+pub use module::ModuleKind;
+pub use stdio::GuestOutput;
+pub use worker::Worker;

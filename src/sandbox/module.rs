@@ -1,0 +1,204 @@
+//! Bytes → a module that is ready to be instantiated, or the reason why not.
+
+use serde::Serialize;
+use wasmtime::component::Component;
+use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use super::host::{Host, Linkers, PREVIEW1};
+
+/// What a module is, found from its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleKind {
+    /// A core module of WASI preview 1 with `_start`, or with `_initialize` and an export with the empty name.
+    CommandP1,
+    /// A component of WASI 0.2 that exports `wasi:cli/run`.
+    CommandP2,
+}
+
+impl std::fmt::Display for ModuleKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::CommandP1 => "command (WASI preview 1 core module)",
+            Self::CommandP2 => "command (WASI 0.2 component)",
+        })
+    }
+}
+
+/// A compiled module with its imports resolved.
+pub(super) enum PreparedModule {
+    Core { pre: InstancePre<Host>, entry: CoreEntry },
+    Component(CommandPre<Host>),
+}
+
+/// How a core module is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CoreEntry {
+    /// The export `_start`.
+    Start,
+    /// `_initialize`, if it is there, then the export with the empty name.
+    Default,
+}
+
+impl PreparedModule {
+    pub(super) fn kind(&self) -> ModuleKind {
+        match self {
+            Self::Core { .. } => ModuleKind::CommandP1,
+            Self::Component(_) => ModuleKind::CommandP2,
+        }
+    }
+
+    /// Compiles and links; the error is a sentence for the user.
+    pub(super) fn new(engine: &Engine, linkers: &Linkers, bytes: &[u8]) -> Result<Self, String> {
+        match bytes {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Self::new_core(engine, linkers, bytes),
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Self::new_component(engine, linkers, bytes),
+            _ => Err(why_not_wasm(bytes)),
+        }
+    }
+
+    fn new_core(engine: &Engine, linkers: &Linkers, bytes: &[u8]) -> Result<Self, String> {
+        let module = Module::from_binary(engine, bytes).map_err(|err| invalid(&err))?;
+        let foreign: Vec<_> = module
+            .imports()
+            .filter(|import| import.module() != PREVIEW1)
+            .map(|import| format!("{}::{}", import.module(), import.name()))
+            .collect();
+        if !foreign.is_empty() {
+            return Err(foreign_imports(&foreign));
+        }
+        let is_function = |name: &str| matches!(module.get_export(name), Some(ExternType::Func(_)));
+        let entry = if is_function("_start") {
+            CoreEntry::Start
+        } else if is_function("") {
+            CoreEntry::Default
+        } else {
+            return Err("the module has no entry: neither `_start` nor an export with the empty name. It is a library, \
+                        or it was built without a main function; build it as a command"
+                .to_owned());
+        };
+        let pre = linkers.core.instantiate_pre(&module).map_err(|err| unlinked(&err))?;
+        Ok(Self::Core { pre, entry })
+    }
+
+    fn new_component(engine: &Engine, linkers: &Linkers, bytes: &[u8]) -> Result<Self, String> {
+        let component = Component::from_binary(engine, bytes).map_err(|err| invalid(&err))?;
+        let component_type = component.component_type();
+        let foreign: Vec<_> = component_type
+            .imports(engine)
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| !(name.starts_with("wasi:") && name.contains("@0.2.")) || name.starts_with("wasi:http"))
+            .collect();
+        if !foreign.is_empty() {
+            return Err(foreign_imports(&foreign));
+        }
+        let exports: Vec<_> = component_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
+        if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
+            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            return Err(format!(
+                "the WASM component does not export `wasi:cli/run@0.2`, so there is nothing to run; it exports {exports}"
+            ));
+        }
+        let pre = linkers.component.instantiate_pre(&component).map_err(|err| unlinked(&err))?;
+        CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
+    }
+}
+
+fn foreign_imports(names: &[String]) -> String {
+    format!("the module imports what is outside WASI and no sandbox gives: {}", names.join(", "))
+}
+
+fn invalid(err: &wasmtime::Error) -> String {
+    format!("is no valid WebAssembly module: {}", err.root_cause())
+}
+
+fn unlinked(err: &wasmtime::Error) -> String {
+    format!("the module asks for an import that WASI does not have: {err:#}")
+}
+
+/// Says what a file is that is not WebAssembly, as far as its first bytes tell.
+fn why_not_wasm(bytes: &[u8]) -> String {
+    let start = bytes.trim_ascii_start();
+    let text = |prefix: &[u8]| start.len() >= prefix.len() && start[..prefix.len()].eq_ignore_ascii_case(prefix);
+    let precompiled = matches!(Engine::detect_precompiled(bytes), Some(Precompiled::Module | Precompiled::Component));
+    let what = if bytes.is_empty() {
+        "it is empty"
+    } else if precompiled {
+        "it is precompiled native code, which a sandbox cannot contain; name the .wasm file that it was made from"
+    } else if bytes.starts_with(b"\x7fELF") {
+        "it is a native program (ELF); tasks are WebAssembly modules only"
+    } else if bytes.starts_with(b"MZ") || bytes.starts_with(b"\xcf\xfa\xed\xfe") {
+        "it is a native program; tasks are WebAssembly modules only"
+    } else if bytes.starts_with(b"#!") {
+        "it is a script; tasks are WebAssembly modules only, a script needs an interpreter built for WASI"
+    } else if text(b"<!doctype") || text(b"<html") {
+        "it is an HTML page, perhaps a download that failed"
+    } else if start.starts_with(b"(module") || start.starts_with(b"(component") {
+        "it is WebAssembly text (WAT); translate it to a .wasm file first"
+    } else if bytes.starts_with(b"\0asm") {
+        "its version of the binary format is not known"
+    } else {
+        "its first bytes are not those of one"
+    };
+    format!("is not a WebAssembly module: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::Sandbox;
+    use crate::workflow::ModuleFile;
+
+    fn refusal(bytes: &[u8]) -> String {
+        let sandbox = Sandbox::new().expect("a sandbox");
+        let module = ModuleFile::from_bytes("m.wasm".into(), bytes.to_vec());
+        sandbox.prepare(&module).expect_err("refused")
+    }
+
+    fn wat(text: &str) -> Vec<u8> {
+        wat::parse_str(text).expect("valid WAT")
+    }
+
+    #[test]
+    fn what_is_no_module_is_named() {
+        assert!(refusal(b"").contains("empty"));
+        assert!(refusal(b"\x7fELF\x02").contains("native program"));
+        assert!(refusal(b"#!/bin/sh\n").contains("script"));
+        assert!(refusal(b"\n<!DOCTYPE html>").contains("HTML page"));
+        assert!(refusal(b"(module)").contains("WAT"));
+        assert!(refusal(b"\0asm\x01\0\0\0garbage").contains("no valid WebAssembly module"));
+        assert!(refusal(b"\0asm\x09\0\0\0").contains("version"));
+    }
+
+    #[test]
+    fn precompiled_code_is_refused() {
+        let sandbox = Sandbox::new().expect("a sandbox");
+        let code = sandbox.engine.precompile_module(&wat("(module)")).expect("compiles");
+        assert!(refusal(&code).contains("precompiled"));
+    }
+
+    #[test]
+    fn modules_that_would_do_nothing_are_refused() {
+        assert!(refusal(&wat("(module)")).contains("no entry"));
+        assert!(refusal(&wat("(component)")).contains("exports nothing"));
+    }
+
+    #[test]
+    fn foreign_imports_are_named() {
+        let text = refusal(&wat(r#"(module (import "env" "system" (func)) (func (export "_start")))"#));
+        assert!(text.contains("env::system"), "{text}");
+        let text = refusal(&wat(r#"(module (import "wasi_unstable" "fd_write" (func)) (func (export "_start")))"#));
+        assert!(text.contains("wasi_unstable::fd_write"), "{text}");
+        let text = refusal(&wat(r#"(module (import "wasi_snapshot_preview1" "fork" (func)) (func (export "_start")))"#));
+        assert!(text.contains("fork"), "{text}");
+    }
+
+    #[test]
+    fn features_that_are_off_are_refused() {
+        let start = r#"(func (export "_start"))"#;
+        for memory in ["(memory 1 1 shared)", "(memory i64 1)", "(memory 1) (memory 1)"] {
+            assert!(refusal(&wat(&format!("(module {memory} {start})"))).contains("no valid"), "{memory}");
+        }
+    }
+}

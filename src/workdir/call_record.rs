@@ -1,0 +1,106 @@
+//! The four files of one call, out of its guest's reach.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::layout::CallFiles;
+use crate::error::HostError;
+
+/// Which calls leave their files in the work directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskFiles {
+    /// All calls, as in Fractal.
+    #[default]
+    All,
+    /// Those that fail.
+    Failed,
+    /// None.
+    None,
+}
+
+/// A call's files while it runs.
+pub struct CallRecord<'a> {
+    files: &'a CallFiles,
+    which: TaskFiles,
+    args: &'a [u8],
+    kept: [Memory; 2],
+}
+
+impl<'a> CallRecord<'a> {
+    /// Writes what is known before the guest runs.
+    ///
+    /// # Errors
+    /// [`HostError::File`], also if a file is there already.
+    pub fn begin(files: &'a CallFiles, which: TaskFiles, args: &'a [u8]) -> Result<Self, HostError> {
+        if which == TaskFiles::All {
+            write_new(&files.args(), args)?;
+        }
+        Ok(Self { files, which, args, kept: Default::default() })
+    }
+
+    /// Where the guest's stdout and stderr go; `None`: nowhere.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if a file cannot be made.
+    pub fn writers(&self) -> Result<[Option<Box<dyn Write + Send>>; 2], HostError> {
+        let writer = |path: PathBuf, memory: &Memory| -> Result<Option<Box<dyn Write + Send>>, HostError> {
+            Ok(match self.which {
+                TaskFiles::All => Some(Box::new(File::create_new(&path).map_err(HostError::file("make", &path))?)),
+                TaskFiles::Failed => Some(Box::new(memory.clone())),
+                TaskFiles::None => None,
+            })
+        };
+        Ok([writer(self.files.out(), &self.kept[0])?, writer(self.files.err(), &self.kept[1])?])
+    }
+
+    /// Writes what is known after the guest has ended.
+    ///
+    /// * `metadiff`: what the guest left, collected or not.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if a file cannot be written.
+    pub fn finish(self, failed: bool, metadiff: Option<&[u8]>) -> Result<(), HostError> {
+        if self.which == TaskFiles::Failed && failed {
+            write_new(&self.files.args(), self.args)?;
+            for (path, memory) in [self.files.out(), self.files.err()].iter().zip(&self.kept) {
+                write_new(path, &memory.lock())?;
+            }
+        }
+        match metadiff {
+            Some(bytes) if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) => {
+                write_new(&self.files.metadiff(), bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a file that must not be there yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
+    let written = File::create_new(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(HostError::file("write", path))
+}
+
+/// A writer into memory that its clones share.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

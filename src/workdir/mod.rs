@@ -1,0 +1,99 @@
+//! Files on disk: the work directory of one run, and nothing outside it.
+//!
+//! Records are whole or not there. What a guest can write to is never read through a link.
+
+mod call_record;
+pub mod layout;
+mod scratch;
+mod write;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use call_record::{CallRecord, TaskFiles};
+pub use layout::{CallFiles, TaskLayout};
+pub use scratch::{Scratch, TakeError};
+pub use write::write_whole;
+
+use crate::error::HostError;
+use crate::json::{Value, build_json};
+
+/// Folder for the scratch folders of calls that run.
+const SCRATCH: &str = ".scratch";
+/// Indentation of records, as Fractal's.
+const RECORD_INDENT: usize = 2;
+
+/// The folder of one run.
+#[derive(Debug)]
+pub struct WorkDir {
+    path: PathBuf,
+    n_scratch: AtomicU64,
+}
+
+impl WorkDir {
+    /// Makes the folder, its parents too; it may exist but must not hold the records of a run.
+    ///
+    /// # Errors
+    /// [`HostError::File`], with [`std::io::ErrorKind::AlreadyExists`] if a run was there before.
+    pub fn create(path: &Path) -> Result<Self, HostError> {
+        fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
+        Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0) })
+    }
+
+    /// Whether a folder holds the records of a run.
+    pub fn holds_a_run(path: &Path) -> bool {
+        ["events.jsonl", "workflow.log", "metadata.json", "history.json"]
+            .iter()
+            .any(|record| path.join(record).symlink_metadata().is_ok())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the subfolder of a task and returns its path.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if it cannot be made.
+    pub fn create_task_folder(&self, order: u64, task_name: &str) -> Result<PathBuf, HostError> {
+        let folder = self.path.join(layout::task_folder_name(order, task_name));
+        fs::create_dir_all(&folder).map_err(HostError::file("make the folder", &folder))?;
+        Ok(folder)
+    }
+
+    /// Writes metadata, history or the result: readers see the old or the new file, never a part.
+    ///
+    /// # Errors
+    /// [`HostError::File`]; the old file is then untouched.
+    pub fn write_record(&self, name: &str, value: &impl serde::Serialize) -> Result<PathBuf, HostError> {
+        let path = self.path.join(name);
+        write_whole(&path, &build_json(value, RECORD_INDENT))?;
+        Ok(path)
+    }
+
+    /// Writes the metadata and the history of the run so far.
+    ///
+    /// # Errors
+    /// As [`Self::write_record`].
+    pub fn write_state(&self, metadata: &serde_json::Map<String, Value>, history: &[Value]) -> Result<(), HostError> {
+        self.write_record("metadata.json", metadata)?;
+        self.write_record("history.json", &history)?;
+        Ok(())
+    }
+
+    /// Makes a scratch folder that no other call has.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn create_scratch(&self) -> std::io::Result<Scratch> {
+        let n = self.n_scratch.fetch_add(1, Ordering::Relaxed);
+        Scratch::create(self.path.join(SCRATCH).join(n.to_string()))
+    }
+
+    /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.
+    pub fn tidy(&self) {
+        let _ = fs::remove_dir(self.path.join(SCRATCH));
+    }
+}

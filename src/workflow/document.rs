@@ -1,0 +1,240 @@
+//! workflow.json, `__FRACTAL_MANIFEST__.json`, metadata and history as they were written: shapes are checked, meaning
+//! is not. Unknown keys are kept, as Fractal's own readers let them pass.
+
+use std::path::{Path, PathBuf};
+
+use super::problem::{Cursor, Place, Problems};
+use crate::json::{DuplicateKeys, Map, ReadJsonError, Value, parse_json, read_json};
+
+/// Bytes of a workflow or a manifest that are read at most.
+const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+/// Bytes of a metadata or history file that are read at most: a million long component names are far below.
+const MAX_DATASET_BYTES: u64 = 1 << 30;
+
+/// A workflow in either of Fractal's two forms.
+#[derive(Clone, Debug)]
+pub struct WorkflowDocument {
+    /// Where it came from; for a document made in memory, a name for messages.
+    pub file: PathBuf,
+    /// Folder that module paths in `command` are relative to.
+    pub folder: PathBuf,
+    /// The workflow's name; `workflow` where the document has none.
+    pub name: String,
+    /// The tasks, in the order of the run.
+    pub task_list: Vec<WorkflowTaskDocument>,
+}
+
+/// One entry of `task_list`.
+#[derive(Clone, Debug)]
+pub struct WorkflowTaskDocument {
+    /// Position in the document's `task_list`, from 0: for JSON pointers.
+    pub position: usize,
+    /// `order`, which begins the names of the task's files.
+    pub order: u64,
+    /// `args` as given; `None` if null or missing.
+    pub args: Option<Map<String, Value>>,
+    /// `meta` as given; `None` if null or missing.
+    pub meta: Option<Map<String, Value>>,
+    /// The task, or the source it is found by.
+    pub task: TaskReference,
+    /// The entry as it was written, with unknown keys: what a history item shows.
+    pub raw: Map<String, Value>,
+}
+
+/// How a workflow task says which task it is.
+#[derive(Clone, Debug)]
+pub enum TaskReference {
+    /// Full form: the task is in the workflow.
+    Inline(Box<TaskDocument>),
+    /// Exported form: the task is in a task package, under this source.
+    Source(String),
+}
+
+/// A task, from a workflow of the full form or from a manifest.
+#[derive(Clone, Debug)]
+pub struct TaskDocument {
+    /// Name, stripped.
+    pub name: String,
+    /// Path of the module, then fixed arguments; never empty.
+    pub command: Vec<String>,
+    /// Folder that the module's path is relative to.
+    pub folder: PathBuf,
+    /// `Any` unless given.
+    pub input_type: String,
+    /// `Any` unless given.
+    pub output_type: String,
+    /// Empty if null or missing.
+    pub meta: Map<String, Value>,
+    /// JSON Schema of the args, if there is one.
+    pub args_schema: Option<Value>,
+    /// The task as a history item shows it.
+    pub raw: Map<String, Value>,
+    /// The file that it was read from and its JSON pointer there.
+    pub origin: (PathBuf, String),
+}
+
+impl WorkflowDocument {
+    /// Reads a workflow file. Problems go to `problems`; what can be read is returned beside them.
+    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+        let value = read_document(path, problems)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::from_value(path, &folder, &value, problems)
+    }
+
+    /// Parses a workflow from JSON text, for programs that hold it in memory. Module paths are relative to `folder`.
+    pub fn parse(name_for_messages: &str, folder: &Path, text: &[u8], problems: &mut Problems) -> Option<Self> {
+        let file = Path::new(name_for_messages);
+        match parse_json(text, DuplicateKeys::Refuse) {
+            Ok(value) => Self::from_value(file, folder, &value, problems),
+            Err(err) => {
+                add_read_problem(file, err.into(), problems);
+                None
+            }
+        }
+    }
+
+    fn from_value(file: &Path, folder: &Path, value: &Value, problems: &mut Problems) -> Option<Self> {
+        let document = Cursor::new(file, value);
+        document.object(problems)?;
+        let name = match document.get_not_null("name") {
+            Some(name) => name.text(problems).unwrap_or_default().to_owned(),
+            None => "workflow".to_owned(),
+        };
+        let entries = document.require("task_list", problems).map(|list| list.items(problems)).unwrap_or_default();
+        let mut task_list: Vec<_> = entries
+            .iter()
+            .enumerate()
+            .filter_map(|(position, entry)| WorkflowTaskDocument::from_cursor(position, entry, folder, problems))
+            .collect();
+        task_list.sort_by_key(|task| task.order);
+        Some(Self { file: file.to_owned(), folder: folder.to_owned(), name, task_list })
+    }
+}
+
+impl WorkflowTaskDocument {
+    fn from_cursor(position: usize, entry: &Cursor<'_>, folder: &Path, problems: &mut Problems) -> Option<Self> {
+        let raw = entry.object(problems)?.clone();
+        let args = entry.get_not_null("args").and_then(|args| args.object(problems)).cloned();
+        let meta = entry.get_not_null("meta").and_then(|meta| meta.object(problems)).cloned();
+        let task = entry.require("task", problems)?;
+        task.object(problems)?;
+        let (order, task) = if task.get("command").is_some() {
+            let order = read_order(position, entry, problems);
+            (order, TaskReference::Inline(Box::new(TaskDocument::inline(&task, folder, problems)?)))
+        } else {
+            // In the exported form position counts, and `order` in the file is not read.
+            (Some(position as u64), TaskReference::Source(task.require("source", problems)?.text(problems)?.to_owned()))
+        };
+        Some(Self { position, order: order?, args, meta, task, raw })
+    }
+}
+
+fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
+    match entry.get("order") {
+        None => Some(position as u64),
+        Some(order) if order.value.is_null() => Some(0),
+        Some(order) => {
+            let number = order.value.as_u64();
+            if number.is_none() {
+                problems.add(order.place(), format!("must be an integer of 0 or more, not {}", order.value));
+            }
+            number
+        }
+    }
+}
+
+impl TaskDocument {
+    fn inline(task: &Cursor<'_>, folder: &Path, problems: &mut Problems) -> Option<Self> {
+        let command = task.get("command").and_then(|command| {
+            let words = shlex::split(command.text(problems)?).filter(|words| !words.is_empty());
+            if words.is_none() {
+                problems.add(command.place(), "must be a module's path and fixed arguments: a quote is not closed");
+            }
+            words
+        });
+        Self::read(task, command.unwrap_or_default(), folder, problems).filter(|task| !task.command.is_empty())
+    }
+
+    /// Reads the keys that workflows and manifests share; `command` is made by the caller.
+    pub(super) fn read(
+        task: &Cursor<'_>,
+        command: Vec<String>,
+        folder: &Path,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let name = task.require("name", problems)?.text(problems);
+        let text_or_any = |key, problems: &mut Problems| match task.get_not_null(key) {
+            Some(value) => value.text(problems).unwrap_or("Any").to_owned(),
+            None => "Any".to_owned(),
+        };
+        let input_type = text_or_any("input_type", problems);
+        let output_type = text_or_any("output_type", problems);
+        let meta = task.get_not_null("meta").and_then(|meta| meta.object(problems)).cloned().unwrap_or_default();
+        let args_schema = task.get_not_null("args_schema").map(|schema| schema.value.clone());
+        let raw = task.object(problems)?.clone();
+        let (folder, origin) = (folder.to_owned(), task.origin());
+        Some(Self { name: name?.to_owned(), command, folder, input_type, output_type, meta, args_schema, raw, origin })
+    }
+}
+
+impl TaskDocument {
+    /// Path of the module.
+    pub fn module_path(&self) -> PathBuf {
+        self.folder.join(&self.command[0])
+    }
+
+    /// The place of a key of this task.
+    pub fn place_of(&self, key: &str) -> Place {
+        let (file, pointer) = self.origin.clone();
+        Place::Pointer { file, pointer: format!("{pointer}/{key}") }
+    }
+
+    /// A cursor at a key of this task, for a value that stands there.
+    pub fn cursor<'a>(&'a self, key: &str, value: &'a Value) -> Cursor<'a> {
+        let (file, pointer) = &self.origin;
+        Cursor::at(file, format!("{pointer}/{key}"), value)
+    }
+}
+
+/// Reads a document that a person writes: duplicate keys are refused.
+pub(super) fn read_document(path: &Path, problems: &mut Problems) -> Option<Value> {
+    read_or_add(path, MAX_DOCUMENT_BYTES, DuplicateKeys::Refuse, problems)
+}
+
+/// Reads the metadata of a dataset: an object.
+pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
+    match read_or_add(path, MAX_DATASET_BYTES, DuplicateKeys::LastWins, problems)? {
+        Value::Object(metadata) => Some(metadata),
+        other => {
+            Cursor::new(path, &other).wrong_type("an object", problems);
+            None
+        }
+    }
+}
+
+/// Reads the history of a dataset: an array of objects.
+pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> {
+    let value = read_or_add(path, MAX_DATASET_BYTES, DuplicateKeys::LastWins, problems)?;
+    let items = Cursor::new(path, &value);
+    for item in items.items(problems) {
+        item.object(problems);
+    }
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+fn read_or_add(path: &Path, max: u64, duplicates: DuplicateKeys, problems: &mut Problems) -> Option<Value> {
+    read_json(path, max, duplicates).map_err(|err| add_read_problem(path, err, problems)).ok()
+}
+
+fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
+    match err {
+        ReadJsonError::Json(err) => {
+            let place = Place::Text { file: path.to_owned(), line: err.line, column: err.column };
+            problems.add(place, format!("not valid JSON: {}", err.message));
+        }
+        other => problems.add(Place::File(path.to_owned()), other.to_string()),
+    }
+}

@@ -1,0 +1,22 @@
+//! What the user wrote → a plan that can run.
+//!
+//! In passes, each with its own types: JSON text → [`document`] (shapes checked) → [`Plan`] (tasks found, args
+//! filled in and validated, modules read and made ready). Every pass goes on after a problem, so that all of them are
+//! reported at once; nothing here writes a file or runs a task.
+
+pub mod args_schema;
+pub mod document;
+pub mod local_config;
+pub mod module_file;
+pub mod package;
+pub mod plan;
+mod planner;
+mod problem;
+mod requested;
+
+pub use document::{WorkflowDocument, WorkflowTaskDocument};
+pub use module_file::ModuleFile;
+pub use package::TaskPackage;
+pub use plan::{Plan, PlannedTask, Requested};
+pub use planner::{PlanRequest, build_plan, component_list, set_start_and_last_task_index};
+pub use problem::{Cursor, Place, Problem, Problems};

@@ -1,0 +1,97 @@
+//! A module's file: read once, bounded, hashed. What is inside is for `sandbox` to say.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::outcome::bytes_text;
+
+/// A module that was read from a file.
+#[derive(Clone, Debug)]
+pub struct ModuleFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+impl ModuleFile {
+    /// Reads a module of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// A sentence for the user: no such file, not a regular file, too large (found before it is read), unreadable.
+    pub fn read(path: &Path, max_bytes: u64) -> Result<Self, String> {
+        let mut file = open_regular(path)?;
+        let size = file.metadata().map_err(|err| format!("cannot be read: {err}"))?.len();
+        if size > max_bytes {
+            let (size, max) = (bytes_text(size), bytes_text(max_bytes));
+            return Err(format!("the module has {size}, more than the {max} that a module may have"));
+        }
+        let mut bytes = Vec::new();
+        let read = Read::by_ref(&mut file).take(max_bytes + 1).read_to_end(&mut bytes);
+        read.map_err(|err| format!("cannot be read: {err}"))?;
+        if bytes.len() as u64 > max_bytes {
+            return Err(format!("the module grew past {} while it was read", bytes_text(max_bytes)));
+        }
+        Ok(Self::from_bytes(path.to_owned(), bytes))
+    }
+
+    /// A module that is in memory already.
+    pub fn from_bytes(path: PathBuf, bytes: Vec<u8>) -> Self {
+        let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Self { path, sha256, bytes: bytes.into() }
+    }
+}
+
+/// Opens a regular file; anything else is refused without waiting on it.
+fn open_regular(path: &Path) -> Result<File, String> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Opening a FIFO for reading would wait for a writer.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    }
+    let file = options.open(path).map_err(|err| match err.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no module at {}", path.display()),
+        _ => format!("the module {} cannot be opened: {err}", path.display()),
+    })?;
+    let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;
+    if !metadata.is_file() {
+        return Err(format!("{} is not a regular file; name a .wasm file", path.display()));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_is_sha256() {
+        let module = ModuleFile::from_bytes(PathBuf::new(), b"abc".to_vec());
+        assert_eq!(module.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn size_is_checked_at_the_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.wasm");
+        std::fs::write(&path, [0; 64]).expect("written");
+        assert!(ModuleFile::read(&path, 64).is_ok());
+        assert!(ModuleFile::read(&path, 63).expect_err("too large").contains("more than the 63 bytes"));
+        assert!(ModuleFile::read(folder.path(), 64).expect_err("a folder").contains("not a regular file"));
+        assert!(ModuleFile::read(&folder.path().join("none"), 64).is_err());
+    }
+}

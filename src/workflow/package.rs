@@ -1,0 +1,163 @@
+//! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, and finding the task that a source names.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::document::{TaskDocument, read_document};
+use super::problem::{Cursor, Place, Problems};
+use crate::json::Value;
+use crate::reporter::escape::escaped;
+
+/// The manifest's name in a package's folder.
+pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
+
+/// A task package.
+#[derive(Clone, Debug)]
+pub struct TaskPackage {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The folder's own name, with which the sources of its tasks begin.
+    pub name: String,
+    /// Its tasks.
+    pub task_list: Vec<PackageTask>,
+}
+
+/// A task of a package.
+#[derive(Clone, Debug)]
+pub struct PackageTask {
+    /// `PACKAGE:slug_of_the_name`.
+    pub source: String,
+    /// The task; its command is the module's path below the package's folder.
+    pub task: TaskDocument,
+}
+
+/// The part of a source that the task's name gives: lower case, blanks as `_`.
+///
+/// Source: fractal-server 2.9.2, `slugify_task_name_for_source_v1`.
+pub fn slugify_task_name(name: &str) -> String {
+    name.replace(' ', "_").to_lowercase()
+}
+
+impl TaskPackage {
+    /// Reads the manifest in `folder`. Problems go to `problems`; what can be read is returned beside them.
+    pub fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
+        let file = folder.join(MANIFEST);
+        let value = read_document(&file, problems)?;
+        let manifest = Cursor::new(&file, &value);
+        manifest.object(problems)?;
+        check_version(&manifest, problems);
+        let schemas_promised = match manifest.get_not_null("has_args_schemas") {
+            None => false,
+            Some(promise) => promise.value.as_bool().unwrap_or_else(|| {
+                promise.wrong_type("a boolean", problems);
+                false
+            }),
+        };
+        let name = folder_name(folder);
+        let entries = manifest.require("task_list", problems).map(|list| list.items(problems)).unwrap_or_default();
+        let mut task_list: Vec<PackageTask> = Vec::new();
+        for entry in &entries {
+            let Some(task) = read_task(folder, &name, entry, problems) else { continue };
+            if schemas_promised && task.task.args_schema.is_none() {
+                let text = format!("has_args_schemas=True but task \"{}\" has args_schema=None.", task.task.name);
+                problems.add(entry.place(), text);
+            }
+            if task_list.iter().any(|other| other.source == task.source) {
+                problems.add(entry.place_of("name"), format!("a second task with the source `{}`", task.source));
+            }
+            task_list.push(task);
+        }
+        Some(Self { folder: folder.to_owned(), name, task_list })
+    }
+
+    /// Whether a folder has a manifest.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(MANIFEST).is_file()
+    }
+}
+
+fn folder_name(folder: &Path) -> String {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    absolute.components().next_back().map(|part| part.as_os_str().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) {
+    let Some(version) = manifest.require("manifest_version", problems) else { return };
+    let text = match version.value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if text != "1" {
+        problems.add(version.place(), format!("Wrong manifest version (given {text})"));
+    }
+}
+
+fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Problems) -> Option<PackageTask> {
+    entry.object(problems)?;
+    for key in ["input_type", "output_type"] {
+        entry.require(key, problems);
+    }
+    let executable = entry.require("executable", problems).and_then(|path| path.text(problems));
+    let command = vec![executable.unwrap_or_default().to_owned()];
+    let mut task = TaskDocument::read(entry, command, folder, problems)?;
+    executable?;
+    let source = format!("{package}:{}", slugify_task_name(&task.name));
+    let optional = |key: &str| entry.get(key).map_or(Value::Null, |cursor| cursor.value.clone());
+    let raw = json!({
+        "name": task.name,
+        "command": task.module_path(),
+        "source": source,
+        "input_type": task.input_type,
+        "output_type": task.output_type,
+        "meta": task.meta,
+        "args_schema": task.args_schema,
+        "docs_info": optional("docs_info"),
+        "docs_link": optional("docs_link"),
+    });
+    if let Value::Object(raw) = raw {
+        task.raw = raw;
+    }
+    Some(PackageTask { source, task })
+}
+
+/// Finds the one task that `source` names; else adds a problem at `place`.
+///
+/// A source matches exactly, or by what follows its last `:` when only one package has such a task: a workflow that
+/// was exported elsewhere names its packages by another prefix (`pip_remote:...`).
+pub fn find_task<'a>(
+    packages: &'a [TaskPackage],
+    source: &str,
+    place: Place,
+    problems: &mut Problems,
+) -> Option<&'a TaskDocument> {
+    let all = || packages.iter().flat_map(|package| &package.task_list);
+    let slug = source.rsplit(':').next().unwrap_or(source);
+    let slug_of = |task: &PackageTask| slugify_task_name(&task.task.name);
+    let mut found: Vec<_> = all().filter(|task| task.source == source).collect();
+    if found.is_empty() {
+        found = all().filter(|task| slug_of(task) == slug).collect();
+    }
+    if let [task] = found[..] {
+        return Some(&task.task);
+    }
+    let known: Vec<_> = all().map(|task| task.source.as_str()).collect();
+    let hint = match known[..] {
+        [] => "no task package was given; name its folder with --tasks".to_owned(),
+        _ => format!("the packages have: {}", escaped(&known.join(", "))),
+    };
+    problems.add(place, format!("Found {} tasks with source='{source}'. ({hint})", found.len()));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_fractals() {
+        assert_eq!(slugify_task_name("Cellpose Segmentation"), "cellpose_segmentation");
+        assert_eq!(slugify_task_name("a/b C.d"), "a/b_c.d");
+        assert_eq!(slugify_task_name("É x"), "é_x");
+    }
+}

@@ -1,0 +1,106 @@
+//! A workflow that can run: every question that the documents can answer is answered.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::module_file::ModuleFile;
+use super::problem::Problem;
+use crate::json::{Map, Value};
+use crate::sandbox::Limits;
+
+/// What will run, in order.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The workflow's name.
+    pub workflow_name: String,
+    /// First and last task of the workflow that run, from 0, both inclusive; `None` if the workflow has no task.
+    pub task_range: Option<(usize, usize)>,
+    /// The tasks that run.
+    pub tasks: Vec<PlannedTask>,
+    /// What deserves a word before the run.
+    pub warnings: Vec<Problem>,
+}
+
+/// One workflow task, ready to be called.
+#[derive(Clone, Debug)]
+pub struct PlannedTask {
+    /// Begins the names of its files.
+    pub order: u64,
+    /// Name of the task.
+    pub name: String,
+    /// The module of every call.
+    pub module: ModuleFile,
+    /// Arguments between the module's name and `-j`.
+    pub fixed_args: Vec<String>,
+    /// Defaults of the schema and the args given, together.
+    pub args: Map<String, Value>,
+    /// Key of the metadata that holds the component list; `None`: a single task.
+    pub parallelization_level: Option<String>,
+    /// Calls that run at a time at most; `None`: as many as there are threads.
+    pub parallel_tasks_per_job: Option<NonZeroUsize>,
+    /// The only metadata keys that the task gets; `None`: all.
+    pub metadata_keys: Option<Vec<String>>,
+    /// Limits of each call.
+    pub limits: Limits,
+    /// The workflow task as history items show it, with args and meta as they count.
+    pub workflowtask: Map<String, Value>,
+}
+
+/// What a package or a workflow asks for in `meta.mandelbox` (and Fractal's `mem`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// Memory budget of a call, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Wall-time limit of a call.
+    pub wall_time: Option<Duration>,
+    /// Expected SHA-256 of the module, lower-case hexadecimal.
+    pub sha256: Option<String>,
+    /// See [`PlannedTask::metadata_keys`].
+    pub metadata_keys: Option<Vec<String>>,
+}
+
+impl PlannedTask {
+    /// The workflow task's `id`, where its document has one.
+    pub fn workflow_task_id(&self) -> Option<&Value> {
+        self.workflowtask.get("id").filter(|id| !id.is_null())
+    }
+
+    /// File name of the module, which the guest sees as its own name.
+    pub fn module_name(&self) -> String {
+        self.module.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// A path as Python's `pathlib` writes it: no doubled or trailing slash, no `.` part; `..` is kept, empty is `.`.
+///
+/// Source: conformance rule 29, from fractal-server's `TaskParameters`.
+pub fn normalized_path(path: &str) -> PathBuf {
+    let root = match path.bytes().take_while(|byte| *byte == b'/').count() {
+        0 => "",
+        2 => "//",
+        _ => "/",
+    };
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let text = format!("{root}{}", parts.join("/"));
+    PathBuf::from(if text.is_empty() { "." } else { &text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_pathlibs() {
+        let check = |path: &str, expected: &str| assert_eq!(normalized_path(path), PathBuf::from(expected), "{path}");
+        check("/a//b/./c/", "/a/b/c");
+        check("//a/b", "//a/b");
+        check("///a", "/a");
+        check("a/../b", "a/../b");
+        check("", ".");
+        check("./", ".");
+        check("/", "/");
+        assert_eq!(normalized_path("//a").to_str(), Some("//a"));
+        assert_eq!(normalized_path("/a/").to_str(), Some("/a"));
+    }
+}
