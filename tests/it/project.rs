@@ -1,0 +1,181 @@
+//! A temporary folder with a project in it, and the real program run there.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+/// Longest time that one run of the program may take in a test.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A project: documents, input and output folders, and runs of the program in it.
+pub struct Project {
+    folder: TempDir,
+}
+
+/// How the program ended.
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub elapsed: Duration,
+}
+
+impl Ended {
+    /// Fails the test with all that was printed, unless the exit code is `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails the test unless stderr holds each of the texts.
+    #[track_caller]
+    pub fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stderr.contains(text), "{text:?} is not in: {}", self.stderr);
+        }
+        self
+    }
+}
+
+impl Project {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("mandelbox-test").tempdir().expect("a folder");
+        let project = Self { folder };
+        for name in ["in", "out"] {
+            std::fs::create_dir(project.path(name)).expect("made");
+        }
+        project
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().canonicalize().expect("there").join(name)
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        std::fs::write(&path, contents).expect("written");
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).expect("JSON")
+    }
+
+    /// Writes workflow.json with the given workflow tasks.
+    pub fn workflow(&self, task_list: &[Value]) -> PathBuf {
+        self.write("workflow.json", json!({ "name": "test", "task_list": task_list }).to_string())
+    }
+
+    /// A command of the program, with the project as its folder and nothing of the environment that it reads.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mandelbox"));
+        command.args(arguments).current_dir(self.path("")).stdin(Stdio::null());
+        command.env_remove("FRACTAL_LOCAL_CONFIG_FILE").env_remove("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE");
+        command
+    }
+
+    /// Runs the program with any arguments.
+    #[track_caller]
+    pub fn mandelbox(&self, arguments: &[&str]) -> Ended {
+        finish(self.command(arguments))
+    }
+
+    /// `mandelbox run workflow.json --input in --output out --work-dir work`, and more arguments.
+    #[track_caller]
+    pub fn run(&self, more: &[&str]) -> Ended {
+        let mut arguments = vec!["run", "workflow.json", "--input", "in", "--output", "out", "--work-dir", "work"];
+        arguments.extend(more);
+        self.mandelbox(&arguments)
+    }
+
+    /// Every path in the project, sorted, relative, folders with a slash at the end.
+    pub fn tree(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        walk(&self.path(""), "", &mut paths);
+        paths.sort();
+        paths
+    }
+}
+
+fn walk(folder: &Path, prefix: &str, paths: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().expect("a type").is_dir() {
+            paths.push(format!("{name}/"));
+            walk(&entry.path(), &format!("{name}/"), paths);
+        } else {
+            paths.push(name);
+        }
+    }
+}
+
+/// Runs a command to its end; one that takes too long fails the test.
+#[track_caller]
+pub fn finish(mut command: Command) -> Ended {
+    let started = Instant::now();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let id = child.id();
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || send.send(child.wait_with_output()));
+    let Ok(output) = receive.recv_timeout(PATIENCE) else {
+        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+        panic!("the program did not end within {PATIENCE:?}");
+    };
+    let Output { status, stdout, stderr } = output.expect("waited for");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let mut stderr = text(stderr);
+    let code = status.code().unwrap_or_else(|| {
+        let _ = write!(stderr, "[{status}]");
+        -1
+    });
+    Ended { code, stdout: text(stdout), stderr, elapsed: started.elapsed() }
+}
+
+/// A built module of `task-examples/modules/`.
+pub fn module(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/modules").join(name);
+    assert!(path.is_file(), "{} is missing", path.display());
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Quotes a path as a shell does, for a `command`.
+pub fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', "'\\''"))
+}
+
+/// A single workflow task whose module is `module`.
+pub fn task(order: u64, name: &str, module: &str, args: Value) -> Value {
+    json!({ "order": order, "args": args, "meta": {}, "task": { "name": name, "command": quoted(module), "meta": {} } })
+}
+
+/// A workflow task that runs once for each entry of `metadata[level]`.
+pub fn parallel_task(order: u64, name: &str, module: &str, level: &str, args: Value) -> Value {
+    let mut task = task(order, name, module, args);
+    task["task"]["meta"] = json!({ "parallelization_level": level });
+    task
+}
+
+/// History without what mandelbox adds to Fractal's items.
+pub fn fractal_history(history: &Value) -> Vec<Value> {
+    let items = history.as_array().expect("an array").iter().cloned();
+    items
+        .map(|mut item| {
+            if item.get("mandelbox").is_some() {
+                item.as_object_mut().map(|item: &mut Map<_, _>| item.shift_remove("mandelbox"));
+            }
+            item
+        })
+        .collect()
+}
