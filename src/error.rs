@@ -27,10 +27,10 @@ pub enum Error {
     Documents(Problems),
     /// A task failed by itself.
     #[error("TaskExecutionError: {0}")]
-    TaskExecution(TaskFailure),
+    TaskExecution(Box<TaskFailure>),
     /// The sandbox or the host ended a task.
     #[error("JobExecutionError: {0}")]
-    JobExecution(TaskFailure),
+    JobExecution(Box<TaskFailure>),
     /// The host could not do its own part.
     #[error(transparent)]
     Host(#[from] HostError),

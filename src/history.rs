@@ -24,9 +24,8 @@ pub struct TaskRun {
 ///
 /// Source: conformance rule 67, from fractal-server's `execute_tasks`.
 pub fn done_item(task: &PlannedTask, component_list: Option<&[Value]>, run: TaskRun) -> Value {
-    let parallelization = component_list.map(|components| {
-        json!({ "parallelization_level": task.parallelization_level, "component_list": components })
-    });
+    let parallelization = component_list
+        .map(|components| json!({ "parallelization_level": task.parallelization_level, "component_list": components }));
     item(task, "done", parallelization, run)
 }
 

@@ -5,6 +5,7 @@
 //! [`history`] and files in the work directory ([`workdir`]), and [`reporter`]s tell of them.
 //!
 //! [`process_workflow`] is the whole road in one function.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
 
 pub mod json;
 pub mod workflow;

@@ -47,7 +47,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
     match arguments.format {
         FormatArgument::Text => Answer::text(text(path, &found, &problems), exit_code),
-        FormatArgument::Json => Answer { stdout: json_answer(path, &found, &problems), stderr: String::new(), exit_code },
+        FormatArgument::Json => {
+            Answer { stdout: json_answer(path, &found, &problems), stderr: String::new(), exit_code }
+        }
     }
 }
 
@@ -57,7 +59,8 @@ fn is_document(path: &Path) -> bool {
         return true;
     }
     let mut start = Vec::new();
-    let read = path.is_file() && std::fs::File::open(path).is_ok_and(|file| file.take(64).read_to_end(&mut start).is_ok());
+    let read =
+        path.is_file() && std::fs::File::open(path).is_ok_and(|file| file.take(64).read_to_end(&mut start).is_ok());
     read && start.trim_ascii_start().starts_with(b"{")
 }
 
@@ -134,7 +137,8 @@ fn check_package(folder: &Path, backend: &Local, problems: &mut Problems) -> Fou
         }
     }
     found.lines = package.task_list.iter().map(|task| escaped(&task.source)).collect();
-    found.facts = package.task_list.iter().map(|task| json!({ "source": task.source, "name": task.task.name })).collect();
+    found.facts =
+        package.task_list.iter().map(|task| json!({ "source": task.source, "name": task.task.name })).collect();
     found
 }
 

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod environment;
 mod plan_text;
 mod run;
 

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::Answer;
 use super::arguments::{ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
+use super::{Answer, environment};
 use crate::backend::Local;
 use crate::error::exit_code;
 use crate::json::{Map, Value, build_json};
 use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
-use crate::runner::{DEFAULT_TASKS_INCLUDE_IMAGE, ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
+use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::sandbox::Limits;
 use crate::workdir::{layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         limits: Limits { memory_bytes: arguments.memory, wall_time: arguments.timeout, ..Limits::default() },
         input_type: arguments.input_type.clone(),
         output_type: arguments.output_type.clone(),
-        tasks_include_image: tasks_include_image(),
+        tasks_include_image: environment::tasks_include_image(),
         keep_going: arguments.keep_going,
         task_files: arguments.task_files.into(),
         ..RunOptions::new(&backend)
@@ -90,8 +90,7 @@ impl Documents {
         let packages = read_packages(&arguments.tasks, &workflow.folder, problems);
         let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
         let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
-        let from_environment = || std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE").map(PathBuf::from);
-        let local_config = arguments.local_config.clone().or_else(from_environment);
+        let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
         let local_config = local_config.and_then(|path| LocalConfig::read(&path, problems));
         Self {
             workflow,
@@ -111,13 +110,6 @@ pub(super) fn read_packages(named: &[PathBuf], workflow_folder: &Path, problems:
         folders.push(workflow_folder);
     }
     folders.into_iter().filter_map(|folder| TaskPackage::read(folder, problems)).collect()
-}
-
-fn tasks_include_image() -> Vec<String> {
-    match std::env::var("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE") {
-        Ok(names) => names.split(';').map(str::to_owned).collect(),
-        Err(_) => DEFAULT_TASKS_INCLUDE_IMAGE.map(str::to_owned).to_vec(),
-    }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -135,9 +135,7 @@ impl Run<'_, '_> {
 
     /// Writes the result, failed or not, and the last event.
     fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
-        if error.is_some() || !self.prepared.plan.tasks.is_empty() {
-            self.work_dir.write_record(RESULT, &self.dataset.result())?;
-        }
+        self.work_dir.write_record(RESULT, &self.dataset.result())?;
         let (status, error) = match error {
             None => (Status::Done, None),
             Some(Error::TaskExecution(_)) => (Status::Failed, Some("TaskExecutionError")),
@@ -277,13 +275,13 @@ fn task_failure(
     n_components: usize,
     reason: Option<String>,
     calls: Vec<CallFailure>,
-) -> TaskFailure {
-    TaskFailure {
+) -> Box<TaskFailure> {
+    Box::new(TaskFailure {
         task_name: task.name.clone(),
         workflow_task_order: task.order,
         workflow_task_id: task.workflow_task_id().cloned(),
         n_components,
         reason,
         calls,
-    }
+    })
 }

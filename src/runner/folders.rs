@@ -18,7 +18,8 @@ pub(super) fn check_folders(
     let output_place = Place::Parameter(format!("output path {}", output_path.display()));
     let real_output = real_path(output_path);
     let real_work_dir = real_path(work_dir);
-    for (path, name) in input_paths.iter().map(|path| (path.as_path(), "input path")).chain([(output_path, "output path")])
+    for (path, name) in
+        input_paths.iter().map(|path| (path.as_path(), "input path")).chain([(output_path, "output path")])
     {
         if path.to_str().is_none() {
             problems.add(Place::Parameter(format!("{name} {}", path.display())), "must be UTF-8, as all of JSON is");
@@ -58,11 +59,7 @@ pub(super) fn check_folders(
                         --output, or give the output path itself as the input";
             problems.add(place, text);
         } else {
-            grants.push(Grant {
-                host_path: path.clone(),
-                guest_path: guest_path(path),
-                rights: Rights::ReadOnly,
-            });
+            grants.push(Grant { host_path: path.clone(), guest_path: guest_path(path), rights: Rights::ReadOnly });
         }
     }
     grants.push(Grant {

@@ -5,7 +5,7 @@ use crate::json::{Map, Value};
 /// Updates metadata with a single task's metadiff, shallowly: a key is replaced whole, nothing is ever removed.
 ///
 /// Source: conformance rule 49, from fractal-server's `call_single_task`.
-pub fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
+pub(super) fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
     metadata.extend(metadiff);
 }
 
@@ -16,25 +16,25 @@ pub fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
 ///
 /// Source: conformance rule 57, from fractal-server's `call_parallel_task`.
 #[derive(Debug, Default)]
-pub struct Aggregation {
+pub(super) struct Aggregation {
     metadiffs: Vec<(usize, Map<String, Value>)>,
 }
 
 impl Aggregation {
     /// Adds the metadiff of one call.
-    pub fn add(&mut self, call_index: usize, metadiff: Map<String, Value>) {
+    pub(super) fn add(&mut self, call_index: usize, metadiff: Map<String, Value>) {
         if !metadiff.is_empty() {
             self.metadiffs.push((call_index, metadiff));
         }
     }
 
     /// The metadiff of a single task's one call.
-    pub fn into_single(self) -> Option<Map<String, Value>> {
+    pub(super) fn into_single(self) -> Option<Map<String, Value>> {
         self.metadiffs.into_iter().next().map(|(_, metadiff)| metadiff)
     }
 
     /// The metadiff of a whole parallel task.
-    pub fn finish(mut self) -> Map<String, Value> {
+    pub(super) fn finish(mut self) -> Map<String, Value> {
         self.metadiffs.sort_by_key(|(call_index, _)| *call_index);
         let mut lists: Map<String, Value> = Map::new();
         for (key, value) in self.metadiffs.into_iter().flat_map(|(_, metadiff)| metadiff) {

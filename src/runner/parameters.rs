@@ -31,13 +31,13 @@ const ARGS_INDENT: usize = 4;
 
 /// The parameters of one task's calls as text: what all calls share, made once.
 #[derive(Clone, Debug)]
-pub struct ArgsText {
+pub(super) struct ArgsText {
     shared: Vec<u8>,
 }
 
 impl ArgsText {
     /// * `include_image`: names of tasks whose component calls get `metadata["image"]`.
-    pub fn new(task: &PlannedTask, parameters: &TaskParameters, include_image: &[String]) -> Self {
+    pub(super) fn new(task: &PlannedTask, parameters: &TaskParameters, include_image: &[String]) -> Self {
         let is_parallel = task.parallelization_level.is_some();
         let trims_image = is_parallel && !include_image.contains(&task.name);
         let wanted = |key: &String| {
@@ -62,7 +62,7 @@ impl ArgsText {
     }
 
     /// The whole of args.json for a component, or for a single task.
-    pub fn for_component(&self, component: Option<&Value>) -> Vec<u8> {
+    pub(super) fn for_component(&self, component: Option<&Value>) -> Vec<u8> {
         let Some(component) = component else { return self.shared.clone() };
         let open = self.shared.strip_suffix(b"\n}").expect("the object has its three keys at least");
         let value = build_json(component, ARGS_INDENT);

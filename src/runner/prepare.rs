@@ -11,9 +11,9 @@ use crate::error::Error;
 use crate::json::{Map, Value};
 use crate::sandbox::{Grant, Limits};
 use crate::workdir::{TaskFiles, WorkDir};
+use crate::workflow::local_config::LocalConfig;
 use crate::workflow::plan::normalized_path;
 use crate::workflow::{Place, Plan, PlanRequest, Problems, TaskPackage, build_plan};
-use crate::workflow::local_config::LocalConfig;
 
 /// What mandelbox has beside the parameters of Fractal's function.
 pub struct RunOptions<'a> {

@@ -68,16 +68,7 @@ impl PreparedModule {
         if !foreign.is_empty() {
             return Err(foreign_imports(&foreign));
         }
-        let is_function = |name: &str| matches!(module.get_export(name), Some(ExternType::Func(_)));
-        let entry = if is_function("_start") {
-            CoreEntry::Start
-        } else if is_function("") {
-            CoreEntry::Default
-        } else {
-            return Err("the module has no entry: neither `_start` nor an export with the empty name. It is a library, \
-                        or it was built without a main function; build it as a command"
-                .to_owned());
-        };
+        let entry = core_entry(&module)?;
         let pre = linkers.core.instantiate_pre(&module).map_err(|err| unlinked(&err))?;
         Ok(Self::Core { pre, entry })
     }
@@ -102,6 +93,26 @@ impl PreparedModule {
         }
         let pre = linkers.component.instantiate_pre(&component).map_err(|err| unlinked(&err))?;
         CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
+    }
+}
+
+/// Finds how a core module is started; a function with parameters or results is no entry.
+fn core_entry(module: &Module) -> Result<CoreEntry, String> {
+    let is_plain = |name: &str| match module.get_export(name) {
+        Some(ExternType::Func(function)) => Some(function.params().len() == 0 && function.results().len() == 0),
+        _ => None,
+    };
+    match (is_plain("_start"), is_plain("")) {
+        (Some(true), _) => Ok(CoreEntry::Start),
+        (None, Some(true)) if is_plain("_initialize") != Some(false) => Ok(CoreEntry::Default),
+        (None, None) => Err("the module has no entry: neither `_start` nor an export with the empty name. It is a \
+                             library, or it was built without a main function; build it as a command"
+            .to_owned()),
+        _ => Err(
+            "the module's entry (`_start`, or `_initialize` and the export with the empty name) must be a function \
+                  without parameters and results"
+                .to_owned(),
+        ),
     }
 }
 
@@ -146,7 +157,6 @@ fn why_not_wasm(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::sandbox::Sandbox;
     use crate::workflow::ModuleFile;
 
@@ -190,7 +200,8 @@ mod tests {
         assert!(text.contains("env::system"), "{text}");
         let text = refusal(&wat(r#"(module (import "wasi_unstable" "fd_write" (func)) (func (export "_start")))"#));
         assert!(text.contains("wasi_unstable::fd_write"), "{text}");
-        let text = refusal(&wat(r#"(module (import "wasi_snapshot_preview1" "fork" (func)) (func (export "_start")))"#));
+        let text =
+            refusal(&wat(r#"(module (import "wasi_snapshot_preview1" "fork" (func)) (func (export "_start")))"#));
         assert!(text.contains("fork"), "{text}");
     }
 

@@ -38,6 +38,7 @@ impl Scratch {
     ///
     /// # Errors
     /// The operating system's.
+    #[expect(clippy::disallowed_methods, reason = "the scratch folder is in the work directory")]
     pub fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         fs::write(self.path.join(name), bytes)
     }
@@ -61,7 +62,9 @@ impl Scratch {
             return Err(TakeError::Guest("it is not a plain file".to_owned()));
         }
         if n_names(&metadata) > 1 {
-            return Err(TakeError::Guest("the file has a second name (a hard link); write a file of its own".to_owned()));
+            return Err(TakeError::Guest(
+                "the file has a second name (a hard link); write a file of its own".to_owned(),
+            ));
         }
         let too_large = || TakeError::Guest(format!("the file is larger than {}", bytes_text(max_bytes)));
         if metadata.len() > max_bytes {
@@ -85,8 +88,8 @@ fn open_no_follow(path: &Path) -> io::Result<File> {
     options.read(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::OpenOptionsExt;
         use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
         options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
     }
     options.open(path)

@@ -96,17 +96,20 @@ impl WorkflowDocument {
     fn from_value(file: &Path, folder: &Path, value: &Value, problems: &mut Problems) -> Option<Self> {
         let document = Cursor::new(file, value);
         document.object(problems)?;
-        let name = match document.get_not_null("name") {
-            Some(name) => name.text(problems).unwrap_or_default().to_owned(),
-            None => "workflow".to_owned(),
-        };
+        let name = document.get("name").and_then(|name| name.text(problems));
         let entries = document.require("task_list", problems).map(|list| list.items(problems)).unwrap_or_default();
         let mut task_list: Vec<_> = entries
             .iter()
             .enumerate()
             .filter_map(|(position, entry)| WorkflowTaskDocument::from_cursor(position, entry, folder, problems))
             .collect();
+        let exported = task_list.iter().all(|task| matches!(task.task, TaskReference::Source(_)));
+        if exported {
+            // A full workflow is often written by hand, and its name is for people only.
+            document.require("name", problems);
+        }
         task_list.sort_by_key(|task| task.order);
+        let name = name.unwrap_or("workflow").to_owned();
         Some(Self { file: file.to_owned(), folder: folder.to_owned(), name, task_list })
     }
 }

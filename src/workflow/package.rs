@@ -98,6 +98,12 @@ fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Pr
     for key in ["input_type", "output_type"] {
         entry.require(key, problems);
     }
+    if let Some(link) = entry.get_not_null("docs_link") {
+        let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+        if !link.text(problems).is_none_or(is_url) {
+            problems.add(link.place(), "must be an http or https URL");
+        }
+    }
     let executable = entry.require("executable", problems).and_then(|path| path.text(problems));
     let command = vec![executable.unwrap_or_default().to_owned()];
     let mut task = TaskDocument::read(entry, command, folder, problems)?;

@@ -67,12 +67,7 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
         };
         tasks.extend(planner.plan_task(workflow_task, role, problems));
     }
-    Plan {
-        workflow_name: request.workflow.name.clone(),
-        task_range,
-        tasks,
-        warnings: problems.warnings().to_vec(),
-    }
+    Plan { workflow_name: request.workflow.name.clone(), task_range, tasks, warnings: problems.warnings().to_vec() }
 }
 
 /// Indices of the first and the last task that run, both inclusive.
@@ -176,10 +171,9 @@ impl Planner<'_> {
         let task_meta = Value::Object(task.meta.clone());
         let level = parallelization_level(&task.cursor("meta", &task_meta), problems);
         // The first task's component list is known before the run.
-        if let (Some(metadata), Some(level), true) = (self.request.metadata, level.as_deref(), role.is_first) {
-            if let Err(text) = component_list(metadata, level) {
-                problems.add(entry_place("/task/meta"), text);
-            }
+        let first_list = self.request.metadata.filter(|_| role.is_first).zip(level.as_deref());
+        if let Some(Err(text)) = first_list.map(|(metadata, level)| component_list(metadata, level)) {
+            problems.add(entry_place("/task/meta"), text);
         }
         if !role.runs {
             return None;
@@ -261,10 +255,9 @@ impl Planner<'_> {
 pub fn component_list<'a>(metadata: &'a Map<String, Value>, level: &str) -> Result<&'a [Value], String> {
     match metadata.get(level) {
         Some(Value::Array(components)) => Ok(components),
-        Some(other) => Err(format!(
-            "the component list metadata[\"{level}\"] must be an array, not {}",
-            type_name(other)
-        )),
+        Some(other) => {
+            Err(format!("the component list metadata[\"{level}\"] must be an array, not {}", type_name(other)))
+        }
         None => {
             let keys: Vec<_> = metadata.keys().map(|key| format!("'{key}'")).collect();
             Err(format!(

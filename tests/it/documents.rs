@@ -1,1 +1,296 @@
-//! .
+//! Broken and hostile documents: exit code 2, every place named, nothing written.
+
+use serde_json::{Value, json};
+
+use crate::project::{Project, module, parallel_task, quoted, task};
+
+/// Runs a workflow text; it must be refused with each of the texts, and nothing must be written.
+#[track_caller]
+fn check_refused(workflow: impl AsRef<[u8]>, texts: &[&str]) {
+    let project = Project::new();
+    project.write("workflow.json", workflow);
+    check_project(&project, &[], texts);
+}
+
+#[track_caller]
+fn check_project(project: &Project, more: &[&str], texts: &[&str]) {
+    let before = project.tree();
+    let ended = project.run(more);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    ended.expect(2).says(texts);
+    assert_eq!(project.tree(), before, "something was written");
+}
+
+fn workflow(task_list: &Value) -> String {
+    json!({ "name": "w", "task_list": task_list }).to_string()
+}
+
+#[test]
+fn what_is_not_json() {
+    check_refused("", &["workflow.json:1:0", "not valid JSON"]);
+    check_refused("{\"name\": \"w\",\n \"task_list\": [}", &["workflow.json:2:"]);
+    check_refused("<html>", &["workflow.json:1:1"]);
+    check_refused(b"{\"name\": \"\xff\"}", &["not valid JSON"]);
+    check_refused("\u{feff}{}", &["byte order mark"]);
+    check_refused("{} {}", &["workflow.json:1:4"]);
+    check_refused("[".repeat(100_000), &["nested deeper than 256 levels"]);
+    check_refused(format!("{{\"a\":{}", "{\"a\":".repeat(100_000)), &["nested deeper than 256 levels"]);
+    check_refused("{\"name\": \"w\", \"name\": \"v\", \"task_list\": []}", &["workflow.json:1:20", "second time"]);
+    check_refused("{\"name\": \"w\", \"task_list\": [], \"x\": 1e999}", &["too large"]);
+    check_refused("{\"name\": \"w\", \"task_list\": [NaN]}", &["NaN and Infinity are not JSON"]);
+    check_refused("{\"name\": \"\\ud800\", \"task_list\": []}", &["not valid JSON"]);
+}
+
+#[test]
+fn wrong_shapes_are_all_told_at_once() {
+    check_refused("[]", &["workflow.json: must be an object, not an array"]);
+    check_refused("{\"name\": \"w\"}", &["the key `task_list` is missing"]);
+    check_refused(
+        "{\"name\": 3, \"task_list\": {}}",
+        &["/name: must be a string", "/task_list: must be an array, not an object"],
+    );
+    check_refused(
+        workflow(&json!([
+            7,
+            { "args": [] , "meta": "m", "order": -1, "task": { "command": "", "name": " ", "meta": 1 } },
+            { "task": { "command": "'open", "name": 5, "input_type": [] } },
+            { "task": null },
+            {},
+            { "order": 1.5, "task": { "command": "m.wasm", "name": "n" } },
+            { "order": "1", "task": { "command": "m.wasm", "name": "n" } },
+        ])),
+        &[
+            "/task_list/0: must be an object, not a number",
+            "/task_list/1/args: must be an object, not an array",
+            "/task_list/1/meta: must be an object, not a string",
+            "/task_list/1/order: must be an integer of 0 or more, not -1",
+            "/task_list/1/task/command: must not be empty",
+            "/task_list/1/task/name: must not be empty",
+            "/task_list/1/task/meta: must be an object, not a number",
+            "/task_list/2/task/command: must be a module's path",
+            "/task_list/2/task/name: must be a string, not a number",
+            "/task_list/2/task/input_type: must be a string, not an array",
+            "/task_list/3/task: must be an object, not null",
+            "/task_list/4: the key `task` is missing",
+            "/task_list/5/order: must be an integer of 0 or more, not 1.5",
+            "/task_list/6/order: must be an integer of 0 or more, not \"1\"",
+        ],
+    );
+}
+
+#[test]
+fn problems_of_all_documents_come_together() {
+    let project = Project::new();
+    project.write("metadata.json", "[]");
+    project.write("history.json", "{}");
+    project.write("config.json", "{\"parallel_tasks_per_job\": 0, \"other\": 1}");
+    project.write("package/__FRACTAL_MANIFEST__.json", "{\"manifest_version\": \"2\", \"task_list\": [{}]}");
+    project.workflow(&[json!({ "task": { "source": "nowhere:x" } })]);
+    check_project(
+        &project,
+        &[
+            "--metadata",
+            "metadata.json",
+            "--history",
+            "history.json",
+            "--local-config",
+            "config.json",
+            "--tasks",
+            "package",
+            "--tasks",
+            "none",
+            "--first-task",
+            "3",
+            "--result",
+            "no/such/folder.json",
+        ],
+        &[
+            "metadata.json: must be an object, not an array",
+            "history.json: must be an array, not an object",
+            "config.json: /parallel_tasks_per_job: must be an integer of 1 or more",
+            "config.json: /other: unknown key",
+            "Wrong manifest version (given 2)",
+            "/task_list/0: the key `name` is missing",
+            "none/__FRACTAL_MANIFEST__.json: cannot be read",
+            "Found 0 tasks with source='nowhere:x'.",
+            "first_task_index=3 cannot be larger than last_task_index=0",
+            "--result",
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_module_is_refused_by_what_it_is() {
+    let check = |bytes: &[u8], text: &str| {
+        let project = Project::new();
+        project.write("m.wasm", bytes);
+        project.workflow(&[task(0, "t", "m.wasm", json!({}))]);
+        check_project(&project, &[], &["/task_list/0/task/command", text]);
+    };
+    check(b"", "empty");
+    check(b"#!/bin/sh\ntouch pwned\n", "script");
+    check(&std::fs::read("/bin/sh").expect("a program"), "native program");
+    check(b"<!DOCTYPE html><p>404", "HTML page");
+    check(b"(module (func (export \"_start\")))", "WAT");
+    check(b"\0asm\x01\0\0\0\xff\xff", "no valid WebAssembly module");
+    check(&std::fs::read(module("swiss.wasm")).expect("a module")[..5000], "no valid WebAssembly module");
+    check(&wat::parse_str("(module)").expect("WAT"), "no entry");
+    check(&wat::parse_str("(module (func (export \"_start\") (param i32)))").expect("WAT"), "without parameters");
+    check(
+        &wat::parse_str("(module (import \"host\" \"call\" (func)) (func (export \"_start\")))").expect("WAT"),
+        "host::call",
+    );
+}
+
+#[test]
+fn native_commands_are_never_run() {
+    for command in ["touch pwned", "/bin/sh -c 'touch pwned'", "python3 -c 'open(\"pwned\",\"w\")'"] {
+        let project = Project::new();
+        project.workflow(&[json!({ "task": { "name": "t", "command": command } })]);
+        check_project(&project, &[], &["/task_list/0/task/command"]);
+        assert!(!project.path("pwned").exists());
+    }
+}
+
+#[test]
+fn a_module_that_is_no_plain_file_is_refused_without_waiting() {
+    let project = Project::new();
+    let fifo = project.path("m.wasm");
+    let status = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(status.success());
+    project.workflow(&[
+        task(0, "t", "m.wasm", json!({})),
+        task(1, "u", "/dev/zero", json!({})),
+        task(2, "v", "in", json!({})),
+    ]);
+    check_project(&project, &[], &["/task_list/0/", "/task_list/1/", "/task_list/2/", "not a regular file"]);
+}
+
+#[test]
+fn a_huge_module_is_refused_before_it_is_read() {
+    let project = Project::new();
+    let file = std::fs::File::create(project.path("m.wasm")).expect("made");
+    file.set_len(2 << 30).expect("sparse");
+    project.workflow(&[task(0, "t", "m.wasm", json!({}))]);
+    check_project(&project, &[], &["the module has 2 GiB, more than the 64 MiB"]);
+}
+
+#[test]
+fn args_must_fit_the_schema() {
+    let project = Project::new();
+    let mut entry =
+        task(0, "t", &module("swiss.wasm"), json!({ "size": "big", "mode": "c", "extra": 1, "component": 1 }));
+    entry["task"]["args_schema"] = json!({
+        "type": "object", "additionalProperties": false, "required": ["input_paths", "size", "missing"],
+        "properties": {
+            "size": { "type": "integer" },
+            "mode": { "enum": ["a", "b"] },
+            "missing": { "type": "string" },
+        },
+    });
+    let mut broken = task(1, "u", &module("swiss.wasm"), json!({}));
+    broken["task"]["args_schema"] = json!({ "type": "no such type" });
+    let mut reference = task(2, "v", &module("swiss.wasm"), json!({}));
+    reference["task"]["args_schema"] = json!({ "$ref": "file:///etc/passwd" });
+    project.workflow(&[entry, broken, reference]);
+    check_project(
+        &project,
+        &[],
+        &[
+            "/task_list/0/args/size: does not fit",
+            "/task_list/0/args/mode: does not fit",
+            "\"missing\" is a required property",
+            "'extra' was unexpected",
+            "/task_list/1/task/args_schema: is no valid JSON Schema",
+            "/task_list/2/task/args_schema: is no valid JSON Schema",
+        ],
+    );
+}
+
+#[test]
+fn a_module_other_than_the_one_meant_is_refused() {
+    let project = Project::new();
+    let mut entry = task(0, "t", &module("swiss.wasm"), json!({}));
+    entry["meta"] = json!({ "mandelbox": { "sha256": "00" } });
+    project.workflow(&[entry]);
+    check_project(&project, &[], &["/task_list/0/task/command", "meta.mandelbox.sha256 says 00"]);
+}
+
+#[test]
+fn documents_cannot_ask_for_more_than_the_operator_gives() {
+    let project = Project::new();
+    let mut entry = task(0, "t", &module("swiss.wasm"), json!({}));
+    entry["meta"] = json!({ "mandelbox": { "env": { "A": "b" }, "mounts": ["/"], "network": true } });
+    project.workflow(&[entry]);
+    check_project(&project, &[], &["/meta/mandelbox/env", "/meta/mandelbox/mounts", "unknown key `network`"]);
+
+    let mut entry = task(0, "t", &module("swiss.wasm"), json!({}));
+    entry["meta"] = json!({ "mandelbox": { "memory": "1T" } });
+    project.workflow(&[entry]);
+    project.run(&["--memory", "1G"]).expect(0).says(&["warning", "the limit stays at 1 GiB of memory"]);
+}
+
+#[test]
+fn orders_that_would_share_files_are_refused() {
+    let project = Project::new();
+    let swiss = module("swiss.wasm");
+    project.workflow(&[task(1, "a", &swiss, json!({})), task(1, "a", &swiss, json!({}))]);
+    check_project(&project, &[], &["/task_list/1/order: a second workflow task with order 1"]);
+}
+
+#[test]
+fn folders_that_would_undo_the_sandbox_are_refused() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    let check = |input: &str, output: &str, work: &str, text: &str| {
+        let before = project.tree();
+        let arguments = ["run", "workflow.json", "--input", input, "--output", output, "--work-dir", work];
+        project.mandelbox(&arguments).expect(2).says(&[text]);
+        assert_eq!(project.tree(), before);
+    };
+    check("in", "out", "out/work", "holds the work directory");
+    check("in", ".", "work", "holds the work directory");
+    check(".", "out", "work", "records no task may see");
+    check("workflow.json", "out", "work", "name the folder that holds it");
+    check("in", "workflow.json", "work", "is not a folder");
+    check("in", "out", "in", "already exists");
+}
+
+#[test]
+fn a_missing_component_list_is_found_before_the_run_where_it_can_be() {
+    let project = Project::new();
+    project.workflow(&[parallel_task(0, "par", &module("swiss.wasm"), "well", json!({}))]);
+    check_project(&project, &[], &["parallelization_level ('well') is missing in metadata keys ([])."]);
+}
+
+#[test]
+fn odd_names_are_only_names() {
+    let project = Project::new();
+    let name = "../../x\u{0}\n\u{1b}[31m{}%s";
+    project
+        .write("metadata.json", json!({ "c": ["../../../pwned", "/etc/passwd", "a\u{0}b", "{}{0}%s%n"] }).to_string());
+    project.workflow(&[parallel_task(0, name, &module("swiss.wasm"), "c", json!({ "echo": ["component"] }))]);
+    project.run(&["--metadata", "metadata.json"]).expect(0);
+    let inside = |path: &String| {
+        ["in/", "out/", "work/", "metadata.json", "workflow.json"].iter().any(|start| path.starts_with(start))
+    };
+    assert!(project.tree().iter().all(inside), "{:?}", project.tree());
+    let echoed = project.json("work/metadata.json")["echo"].clone();
+    assert_eq!(echoed[0]["component"], "../../../pwned");
+}
+
+#[test]
+fn wrong_usage_is_told() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &quoted("x"), json!({}))]);
+    for (arguments, text) in [
+        (vec!["run"], "--output"),
+        (vec!["run", "workflow.json", "--output", "out", "--jobs", "0"], "--jobs"),
+        (vec!["run", "workflow.json", "--output", "out", "--memory", "lots"], "such as"),
+        (vec!["run", "workflow.json", "--output", "out", "--timeout", "soon"], "--timeout"),
+        (vec!["run", "none.json", "--output", "out"], "none.json: cannot be read"),
+        (vec!["frobnicate"], "frobnicate"),
+    ] {
+        project.mandelbox(&arguments).expect(2).says(&[text]);
+    }
+}

@@ -55,10 +55,15 @@ fn own_ending(case: &str, expected: &Value) -> Ending {
         "a20-command-forbidden-char" => Warns(&["done in"]),
         "a21-command-empty" => Fails(2, &["/task_list/0/task/command", "must not be empty"]),
         "d06-parallel-list-metadiff" => Fails(3, &["component \"A\"", "not an array", "0_par_a.metadiff.json"]),
-        "d16-parallel-two-failures" => Fails(3, &["component \"A\" exited with code 1", "component \"C\" exited with code 2"]),
+        "d16-parallel-two-failures" => {
+            Fails(3, &["component \"A\" exited with code 1", "component \"C\" exited with code 2"])
+        }
         "d18-parallel-fail-stops-next-chunks" => Fails(3, &["component \"B\" exited with code 1"]),
         // Components that are repeated have files of their own here.
-        "d08-parallel-overwrites-own-level" | "e02-components-duplicates" | "e04-components-collide-sequential" | "e07-components-not-strings"
+        "d08-parallel-overwrites-own-level"
+        | "e02-components-duplicates"
+        | "e04-components-collide-sequential"
+        | "e07-components-not-strings"
         | "e08-component-null" => metadata(),
         "e05-components-collide-stale-metadiff" => {
             let mut metadata = expected["returned"]["metadata"]["json"].clone();
@@ -99,7 +104,12 @@ fn every_recorded_case() {
         .filter(|name| {
             let folder = folder.clone();
             let name = (*name).clone();
-            std::thread::Builder::new().name(name.clone()).spawn(move || check(&folder, &name)).expect("a thread").join().is_err()
+            std::thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || check(&folder, &name))
+                .expect("a thread")
+                .join()
+                .is_err()
         })
         .collect();
     assert!(failed.is_empty(), "{} cases differ: {failed:?}", failed.len());
@@ -171,7 +181,8 @@ impl Case {
         }
         self.project.write("metadata.json", self.inputs["metadata"].to_string());
         self.project.write("history.json", self.inputs["history"].to_string());
-        let mut arguments: Vec<String> = ["run", "workflow.json", "--jobs", JOBS, "--progress", "never"].map(str::to_owned).to_vec();
+        let mut arguments: Vec<String> =
+            ["run", "workflow.json", "--jobs", JOBS, "--progress", "never"].map(str::to_owned).to_vec();
         let output = &self.inputs["output_path"];
         let same_dataset = job["same_dataset"] == json!(true);
         let inputs = self.inputs["input_paths"].as_array().expect("paths");
@@ -244,7 +255,11 @@ impl Case {
         let meta = &job["output_dataset_meta"]["json"];
         if job["status"] == json!("done") {
             assert_same(&result["metadata"], meta, "metadata");
-            assert_same(&Value::Array(fractal_history(&result["history"])), &job["output_dataset_history"]["json"], "history");
+            assert_same(
+                &Value::Array(fractal_history(&result["history"])),
+                &job["output_dataset_history"]["json"],
+                "history",
+            );
         } else {
             self.check_failed_history(&fractal_history(&result["history"]));
         }
@@ -275,7 +290,9 @@ impl Case {
             assert_eq!(item["status"], if last { "failed" } else { "done" });
             assert_eq!(item["workflowtask"]["id"], task["id"]);
         }
-        if let Some(failed) = recorded.iter().find(|item| item["status"] == "failed" && item["workflowtask"]["id"] == new[new.len() - 1]["workflowtask"]["id"]) {
+        if let Some(failed) = recorded.iter().find(|item| {
+            item["status"] == "failed" && item["workflowtask"]["id"] == new[new.len() - 1]["workflowtask"]["id"]
+        }) {
             assert_same(&new[new.len() - 1], failed, "failed item");
         }
     }
@@ -290,7 +307,18 @@ impl Case {
             }),
         };
         let messages = |log: &str| -> Vec<String> {
-            let about = ["Start ", "START", "SUBMIT", "END", "End ", "FAILED", "Workflow ", "Aggregating", "input_paths", "input metadata"];
+            let about = [
+                "Start ",
+                "START",
+                "SUBMIT",
+                "END",
+                "End ",
+                "FAILED",
+                "Workflow ",
+                "Aggregating",
+                "input_paths",
+                "input metadata",
+            ];
             let renamed = log.replace("\"My Workflow\"", "\"test\"");
             let messages = renamed.lines().filter_map(|line| line.splitn(4, " - ").nth(3).map(str::to_owned));
             messages.filter(|message| about.iter().any(|start| message.starts_with(start))).collect()
@@ -305,7 +333,8 @@ impl Case {
         let prefix = self.work_dir.strip_prefix(&root).expect("inside").to_str().expect("UTF-8").to_owned() + "/";
         let is_own = |path: &str| OWN_RECORDS.iter().any(|own| path.strip_prefix(&prefix) == Some(own));
         let files = self.expected["files"].as_object().expect("files");
-        let recorded: BTreeMap<_, _> = files.iter().filter(|(path, _)| path.starts_with(&prefix) && !is_own(path)).collect();
+        let recorded: BTreeMap<_, _> =
+            files.iter().filter(|(path, _)| path.starts_with(&prefix) && !is_own(path)).collect();
         let tree = self.project.tree();
         let here: Vec<_> =
             tree.iter().filter(|path| path.starts_with(&prefix) && !path.ends_with('/') && !is_own(path)).collect();

@@ -1,1 +1,190 @@
-//! .
+//! The library's own functions, as an embedder calls them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use mandelbox::backend::{Local, Scripted};
+use mandelbox::event::{Event, EventKind};
+use mandelbox::outcome::Outcome;
+use mandelbox::reporter::Reporter;
+use mandelbox::workflow::{Problems, WorkflowDocument};
+use mandelbox::{CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};
+use serde_json::{Map, Value, json};
+
+use crate::project::{Project, module, parallel_task, task};
+
+fn document(task_list: &Value) -> WorkflowDocument {
+    let text = json!({ "name": "w", "task_list": task_list }).to_string();
+    let mut problems = Problems::default();
+    let document = WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+    document.expect("a workflow")
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().expect("an object")
+}
+
+#[test]
+fn a_different_remote_directory_is_refused_before_anything_else() {
+    let project = Project::new();
+    let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({}))]));
+    let backend = Local::new(1).expect("a backend");
+    let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    arguments.workflow_dir_remote = Some(project.path("elsewhere"));
+    let failure = process_workflow(&arguments, RunOptions::new(&backend), Vec::new()).expect_err("refused");
+    assert!(matches!(failure.error, Error::Host(HostError::NotImplemented(_))));
+    let text = failure.to_string();
+    assert!(text.starts_with("Local backend does not support different directories workflow_dir_local="), "{text}");
+    assert!(!project.path("work").exists());
+
+    arguments.workflow_dir_remote = Some(arguments.workflow_dir_local.clone());
+    arguments.slurm_user = Some("u".to_owned());
+    arguments.slurm_account = Some("a".to_owned());
+    arguments.user_cache_dir = Some("/nowhere".to_owned());
+    arguments.worker_init = Some("exit 1".to_owned());
+    process_workflow(&arguments, RunOptions::new(&backend), Vec::new())
+        .expect("the same directory, and what is ignored");
+}
+
+#[test]
+fn the_callers_metadata_and_history_stay() {
+    let project = Project::new();
+    let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "b": 2 } }))]));
+    let backend = Local::new(1).expect("a backend");
+    let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    arguments.input_metadata = object(json!({ "a": 1 }));
+    arguments.input_history = vec![json!({ "old": "item" })];
+    let dataset = process_workflow(&arguments, RunOptions::new(&backend), Vec::new()).expect("runs");
+    assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1, "b": 2 }));
+    assert_eq!((dataset.history.len(), &dataset.history[0]), (2, &json!({ "old": "item" })));
+    assert_eq!(dataset.input_paths, [project.path("out")]);
+    assert_eq!(Value::Object(arguments.input_metadata), json!({ "a": 1 }));
+}
+
+/// Keeps every event.
+#[derive(Clone, Default)]
+struct Watch(Arc<Mutex<Vec<Event>>>);
+
+impl Reporter for Watch {
+    fn report(&mut self, event: &Event) -> std::io::Result<()> {
+        self.0.lock().expect("not poisoned").push(event.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_scripted_backend_stands_in_for_guests() {
+    let project = Project::new();
+    let workflow = document(&json!([
+        task(0, "list", &module("swiss.wasm"), json!({})),
+        parallel_task(1, "each", &module("swiss.wasm"), "c", json!({})),
+    ]));
+    let backend = Scripted::new(|call| {
+        let metadiff = match &call.component {
+            None => json!({ "c": [0, 1, 2, 3] }),
+            Some(component) if component == 2 => return Outcome::Exited { code: 9 },
+            Some(component) => json!({ "seen": component }),
+        };
+        Outcome::Succeeded { metadiff: metadiff.as_object().cloned() }
+    });
+    let watch = Watch::default();
+    let arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    let options = RunOptions { keep_going: true, ..RunOptions::new(&backend) };
+    let failure = process_workflow(&arguments, options, vec![Box::new(watch.clone())]).expect_err("component 2 fails");
+    let Error::TaskExecution(task) = &failure.error else { panic!("{failure}") };
+    assert_eq!((task.workflow_task_order, task.calls.len(), &task.calls[0].component), (1, 1, &Some(json!(2))));
+    let events = watch.0.lock().expect("not poisoned");
+    let n_finished = events.iter().filter(|event| matches!(event.kind, EventKind::CallFinished { .. })).count();
+    assert_eq!(n_finished, 5);
+    let dataset = failure.dataset.expect("the run had started");
+    assert_eq!(dataset.metadata.get("c"), Some(&json!([0, 1, 2, 3])));
+    assert_eq!(dataset.history.last().expect("an item")["status"], "failed");
+}
+
+#[test]
+fn a_token_cancels_a_run_with_guests_that_sleep_and_loop() {
+    for step in [json!({ "do": "sleep_ms", "ms": 3_600_000 }), json!({ "do": "spin" })] {
+        let project = Project::new();
+        let workflow = document(&json!([task(0, "t", &module("probe.wasm"), step)]));
+        let backend = Local::new(2).expect("a backend");
+        let options = RunOptions::new(&backend);
+        let (cancel, started) = (options.cancel.clone(), std::time::Instant::now());
+        let arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+        let failure = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                cancel.cancel();
+            });
+            process_workflow(&arguments, options, Vec::new()).expect_err("cancelled")
+        });
+        assert!(failure.to_string().contains("was cancelled"), "{failure}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_cancelled_token_starts_nothing() {
+    let project = Project::new();
+    let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({}))]));
+    let backend = Local::new(1).expect("a backend");
+    let cancel = CancelToken::new();
+    cancel.cancel();
+    let options = RunOptions { cancel, ..RunOptions::new(&backend) };
+    let arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    let failure = process_workflow(&arguments, options, Vec::new()).expect_err("cancelled");
+    assert!(failure.to_string().contains("the run was cancelled"), "{failure}");
+}
+
+#[test]
+fn the_asynchronous_form_needs_no_runtime() {
+    let project = Project::new();
+    let (output, work) = (project.path("out"), project.path("work"));
+    let future = process_workflow_async(move || {
+        let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]));
+        let backend = Local::new(1).map_err(|err| Box::new(Error::from(err).into()))?;
+        process_workflow(&ProcessWorkflow::new(&workflow, &output, &work), RunOptions::new(&backend), Vec::new())
+    });
+    let dataset = block_on(future).expect("runs");
+    assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1 }));
+}
+
+/// The smallest executor there is: wakes its thread.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn two_runs_share_one_backends_threads() {
+    let backend = Local::new(2).expect("a backend");
+    let run = || {
+        let project = Project::new();
+        let sleep = json!({ "sleep_ms": 100, "echo": ["component"] });
+        let workflow = document(&json!([parallel_task(0, "t", &module("swiss.wasm"), "c", sleep)]));
+        let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+        arguments.input_metadata = object(json!({ "c": ["a", "b", "c", "d"] }));
+        let dataset = process_workflow(&arguments, RunOptions::new(&backend), Vec::new()).expect("runs");
+        assert_eq!(dataset.metadata["echo"].as_array().map(Vec::len), Some(4));
+    };
+    let started = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(run);
+        }
+    });
+    // Eight calls of 0.1 s on two threads.
+    assert!(started.elapsed() >= std::time::Duration::from_millis(400));
+}

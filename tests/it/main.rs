@@ -1,5 +1,7 @@
 //! The one test binary: every test here runs the real program or the library's public functions.
 
+#![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
+
 mod check;
 mod documents;
 mod fractal;

@@ -1,1 +1,293 @@
-//! .
+//! `mandelbox run`, end to end.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::project::{Project, module, parallel_task, task};
+
+fn swiss() -> String {
+    module("swiss.wasm")
+}
+
+#[test]
+fn a_component_is_called_like_a_core_module() {
+    let project = Project::new();
+    let metadiff = json!({ "metadiff": { "well": ["A", "B"] } });
+    project.workflow(&[
+        task(0, "one", &module("swiss.p2.wasm"), metadiff),
+        parallel_task(1, "two", &module("swiss.p2.wasm"), "well", json!({ "echo": ["component"] })),
+    ]);
+    project.run(&[]).expect(0);
+    assert_eq!(project.json("work/metadata.json")["echo"], json!([{ "component": "A" }, { "component": "B" }]));
+}
+
+#[test]
+fn a_component_that_fails_has_exit_code_1() {
+    let project = Project::new();
+    project.workflow(&[task(0, "one", &module("swiss.p2.wasm"), json!({ "stderr": "why\n", "exit": 7 }))]);
+    project.run(&[]).expect(3).says(&["exited with code 1", "| why"]);
+}
+
+#[test]
+fn colliding_components_are_called_once_each() {
+    let project = Project::new();
+    let names = ["a/b", "a b", "A.B"];
+    let components: Vec<_> = (0..1000).map(|index| names[index % 3]).collect();
+    project.write("metadata.json", json!({ "c": components }).to_string());
+    project.workflow(&[parallel_task(0, "par", &swiss(), "c", json!({ "echo": ["component"] }))]);
+    project.run(&["--metadata", "metadata.json", "--jobs", "4"]).expect(0);
+    let expected: Vec<_> = components.iter().map(|component| json!({ "component": component })).collect();
+    assert_eq!(project.json("work/metadata.json")["echo"], Value::Array(expected));
+    let files: Vec<_> = project.tree().into_iter().filter(|path| path.ends_with(".args.json")).collect();
+    assert_eq!(files.len(), 1000);
+    for (index, path) in files.iter().enumerate() {
+        let (args, metadiff) = (project.json(path), project.json(&path.replace(".args.", ".metadiff.")));
+        assert_eq!(args["component"], metadiff["echo"]["component"], "{index}");
+    }
+}
+
+#[test]
+fn calls_run_in_a_sliding_window() {
+    let project = Project::new();
+    let sleeps: Vec<_> = (0..8).map(|index| if index % 2 == 0 { 1000 } else { 100 }).collect();
+    let components: Vec<_> = (0..8).map(|index| format!("c{index}")).collect();
+    let per_component: serde_json::Map<_, _> =
+        components.iter().cloned().zip(sleeps.iter().map(|ms| json!({ "sleep_ms": ms }))).collect();
+    project.write("metadata.json", json!({ "c": components }).to_string());
+    let mut par = parallel_task(0, "par", &swiss(), "c", json!({ "per_component": per_component }));
+    par["meta"] = json!({ "parallel_tasks_per_job": 2 });
+    project.workflow(&[par]);
+    project.run(&["--metadata", "metadata.json", "--jobs", "8"]).expect(0);
+    let events = events(&project);
+    let took = |from: &Value, to: &Value| -> Duration {
+        let time =
+            |event: &Value| event["time"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("RFC 3339");
+        time(to).duration_since(time(from)).unsigned_abs()
+    };
+    let of_task = |kind: &str| events.iter().find(|event| event["event"] == kind).expect("recorded").clone();
+    let elapsed = took(&of_task("task_started"), &of_task("task_finished"));
+    // A barrier after each two calls takes 4 s; a window of two about 2.2 s.
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+    assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
+    let mut running: i32 = 0;
+    for event in &events {
+        match event["event"].as_str() {
+            Some("call_started") => running += 1,
+            Some("call_finished") => running -= 1,
+            _ => {}
+        }
+        assert!(running <= 2, "three calls at a time");
+    }
+}
+
+fn events(project: &Project) -> Vec<Value> {
+    let text = project.read("work/events.jsonl");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn events_are_numbered_and_complete() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["A", "B", "C"] }).to_string());
+    let fails = json!({ "per_component": { "B": { "exit": 3, "sleep_ms": 100 } } });
+    project.workflow(&[parallel_task(0, "par", &swiss(), "c", fails)]);
+    let ended = project.run(&["--metadata", "metadata.json", "--keep-going", "--events", "-", "--quiet"]).expect(3);
+    let events = events(&project);
+    assert_eq!(events[0]["format_version"], 1);
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"], index);
+    }
+    let printed: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(printed, events, "--events - prints what the log holds");
+    let ends: Vec<_> = events.iter().filter(|event| event["event"] == "call_finished").collect();
+    let outcome = |component: &str| {
+        let end = ends.iter().find(|event| event["component"] == component).expect("ended");
+        (end["outcome"].as_str().expect("an outcome").to_owned(), end["code"].clone())
+    };
+    assert_eq!(outcome("A"), ("succeeded".to_owned(), Value::Null));
+    assert_eq!(outcome("B"), ("exited".to_owned(), json!(3)));
+    let last = events.last().expect("an event");
+    assert_eq!(
+        (&last["event"], &last["status"], &last["error"]),
+        (&json!("run_finished"), &json!("failed"), &json!("TaskExecutionError"))
+    );
+}
+
+#[test]
+fn one_failure_stops_new_calls() {
+    let check = |more: &[&str], expected_calls: std::ops::RangeInclusive<usize>| {
+        let project = Project::new();
+        let components: Vec<_> = (0..20).map(|index| format!("c{index}")).collect();
+        project.write("metadata.json", json!({ "c": components }).to_string());
+        let args = json!({ "sleep_ms": 20, "per_component": { "c0": { "exit": 1, "sleep_ms": 0 }, "c1": { "exit": 1, "sleep_ms": 0 } } });
+        project.workflow(&[parallel_task(0, "par", &swiss(), "c", args), task(1, "never", &swiss(), json!({}))]);
+        let mut arguments = vec!["--metadata", "metadata.json", "--jobs", "2"];
+        arguments.extend(more);
+        project.run(&arguments).expect(3).says(&["component \"c0\"", "component \"c1\""]);
+        let started = events(&project).iter().filter(|event| event["event"] == "call_started").count();
+        assert!(expected_calls.contains(&started), "{started} calls started");
+        assert!(!project.path("work/1_never").exists());
+        assert!(!project.path("work/metadata.json").exists());
+    };
+    check(&[], 2..=3);
+    check(&["--keep-going"], 20..=20);
+}
+
+#[test]
+fn records_are_never_half_written() {
+    let project = Project::new();
+    let blob = "x".repeat(300_000);
+    let tasks: Vec<_> =
+        (0..12).map(|order| task(order, "t", &swiss(), json!({ "metadiff": { format!("k{order}"): blob } }))).collect();
+    project.workflow(&tasks);
+    let done = AtomicBool::new(false);
+    let path = project.path("work/metadata.json");
+    let n_read: usize = std::thread::scope(|scope| {
+        let reader = |_| {
+            scope.spawn(|| {
+                let mut n_read = 0;
+                while !done.load(Ordering::Relaxed) {
+                    if let Ok(text) = std::fs::read(&path) {
+                        serde_json::from_slice::<Value>(&text).expect("a whole file");
+                        n_read += 1;
+                    }
+                }
+                n_read
+            })
+        };
+        let readers: Vec<_> = (0..8).map(reader).collect();
+        project.run(&[]).expect(0);
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().map(|reader| reader.join().expect("no half file")).sum()
+    });
+    assert!(n_read > 100, "{n_read} reads");
+}
+
+#[test]
+fn an_empty_component_list_runs_nothing() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": [] }).to_string());
+    project.workflow(&[parallel_task(0, "par", &swiss(), "c", json!({}))]);
+    project.run(&["--metadata", "metadata.json"]).expect(0);
+    let item = &project.json("work/history.json")[0];
+    assert_eq!(item["parallelization"], json!({ "parallelization_level": "c", "component_list": [] }));
+    assert_eq!(item["mandelbox"]["n_components"], 0);
+}
+
+#[test]
+fn task_files_are_kept_as_asked() {
+    let check = |which: &str, expected: &[&str]| {
+        let project = Project::new();
+        project.write("metadata.json", json!({ "c": ["A", "B"] }).to_string());
+        let args =
+            json!({ "metadiff": { "v": 1 }, "stdout": "o", "per_component": { "B": { "stderr": "e", "exit": 1 } } });
+        project.workflow(&[parallel_task(0, "par", &swiss(), "c", args)]);
+        project.run(&["--metadata", "metadata.json", "--keep-going", "--task-files", which]).expect(3);
+        let files: BTreeSet<_> = project
+            .tree()
+            .into_iter()
+            .filter_map(|path| path.strip_prefix("work/0_par/0_par_").map(str::to_owned))
+            .collect();
+        assert_eq!(files, expected.iter().map(|name| (*name).to_owned()).collect(), "{which}");
+        if which == "failed" {
+            assert_eq!(
+                (project.read("work/0_par/0_par_b.out"), project.read("work/0_par/0_par_b.err")),
+                ("o".into(), "e".into())
+            );
+            assert_eq!(project.json("work/0_par/0_par_b.args.json")["component"], "B");
+        }
+    };
+    let b = ["b.args.json", "b.err", "b.metadiff.json", "b.out"];
+    let all = [&["a.args.json", "a.err", "a.metadiff.json", "a.out"][..], &b].concat();
+    check("all", &all);
+    check("failed", &b);
+    check("none", &[]);
+}
+
+#[test]
+fn result_goes_where_it_is_asked_for() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({ "metadiff": { "a": 1 } }))]);
+    let ended = project.run(&["--result", "-", "--quiet"]).expect(0);
+    assert_eq!(ended.stderr, "");
+    let printed: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(printed, project.json("work/result.json"));
+    assert_eq!(printed["metadata"], json!({ "a": 1 }));
+
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({ "exit": 1 }))]);
+    project.run(&["--result", "result.json"]).expect(3);
+    let result = project.json("result.json");
+    assert_eq!(result["history"][0]["status"], "failed");
+    assert_eq!(result["history"][0]["parallelization"], json!({ "parallelization_level": null }));
+}
+
+#[test]
+fn metadata_keys_keep_args_small() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["A"], "big": "x", "wanted": 1 }).to_string());
+    let mut par = parallel_task(0, "par", &swiss(), "c", json!({ "echo": ["metadata"] }));
+    par["meta"] = json!({ "mandelbox": { "metadata_keys": ["wanted"] } });
+    project.workflow(&[par]);
+    project.run(&["--metadata", "metadata.json"]).expect(0);
+    assert_eq!(project.json("work/metadata.json")["echo"], json!([{ "metadata": { "wanted": 1 } }]));
+}
+
+#[test]
+fn a_work_directory_with_a_blank_and_brackets_is_fine() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({ "echo": ["output_path"] }))]);
+    let arguments = ["run", "workflow.json", "--output", "my out (1)", "--work-dir", "my work & (2)"];
+    project.mandelbox(&arguments).expect(0);
+    let output = project.path("my out (1)");
+    assert_eq!(project.json("my work & (2)/metadata.json")["echo"]["output_path"], output.to_str().expect("UTF-8"));
+}
+
+#[test]
+fn the_default_work_directory_is_new_each_time() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({}))]);
+    for _ in 0..3 {
+        project.mandelbox(&["run", "workflow.json", "--output", "out"]).expect(0);
+    }
+    let runs: Vec<_> = project
+        .tree()
+        .into_iter()
+        .filter(|path| path.starts_with("mandelbox-runs/test_") && path.ends_with("result.json"))
+        .collect();
+    assert_eq!(runs.len(), 3, "{runs:?}");
+}
+
+#[test]
+fn the_dataset_flows_through_an_exported_workflow_with_a_package() {
+    let project = Project::new();
+    let manifest = json!({
+        "manifest_version": "1",
+        "has_args_schemas": true,
+        "args_schema_version": "pydantic_v1",
+        "task_list": [{
+            "name": "Swiss Task", "executable": "swiss.wasm", "input_type": "image", "output_type": "zarr",
+            "meta": { "parallel_tasks_per_job": 3 },
+            "args_schema": {
+                "type": "object", "additionalProperties": false, "required": ["input_paths", "echo"],
+                "properties": { "input_paths": {}, "echo": { "type": "array" }, "size": { "type": "integer", "default": 7 } },
+            },
+        }],
+    });
+    project.write("package/__FRACTAL_MANIFEST__.json", manifest.to_string());
+    std::fs::copy(swiss(), project.path("package/swiss.wasm")).expect("copied");
+    project.workflow(&[json!({ "args": { "echo": ["size"] }, "task": { "source": "package:swiss_task" } })]);
+    project.run(&["--tasks", "package", "--input-type", "image", "--output-type", "zarr"]).expect(0);
+    assert_eq!(project.json("work/metadata.json")["echo"], json!({ "size": 7 }));
+    let item = project.json("work/history.json")[0]["workflowtask"].clone();
+    assert_eq!(item["args"], json!({ "size": 7, "echo": ["size"] }));
+    assert_eq!(item["meta"], json!({ "parallel_tasks_per_job": 3 }));
+    assert_eq!(item["task"]["source"], "package:swiss_task");
+
+    let wrong =
+        project.mandelbox(&["run", "workflow.json", "--tasks", "package", "--output", "out", "--input-type", "text"]);
+    wrong.expect(2).says(&["Incompatible types `image` of workflow `test` and `text`"]);
+}

@@ -1,1 +1,241 @@
-//! .
+//! What a guest sees and may use, asked from inside by the `probe` module.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::project::{Ended, Project, module, parallel_task, task};
+
+/// Runs the steps in a single task of each kind of module and hands the results to `check`.
+fn probe(prepare: impl Fn(&Project), steps: &Value, more: &[&str], check: impl Fn(&Project, &Ended, &[Value])) {
+    for name in ["probe.wasm", "probe.p2.wasm"] {
+        let project = Project::new();
+        prepare(&project);
+        let root = project.path("");
+        let root = root.to_str().expect("UTF-8").trim_end_matches('/');
+        let steps: Value = serde_json::from_str(&steps.to_string().replace("@", root)).expect("JSON");
+        project.workflow(&[task(0, "probe", &module(name), json!({ "steps": steps }))]);
+        let ended = project.run(more);
+        let results = match ended.code {
+            0 => project.json("work/metadata.json")["probe"].as_array().expect("results").clone(),
+            _ => Vec::new(),
+        };
+        check(&project, &ended, &results);
+    }
+}
+
+#[track_caller]
+fn assert_refused(result: &Value) {
+    assert!(result.get("error").is_some(), "{result}");
+}
+
+#[test]
+fn nothing_of_the_host_leaks_in() {
+    let steps = json!([{ "do": "env" }, { "do": "stdin" }, { "do": "argv" }, { "do": "list", "path": "." }]);
+    probe(
+        |_| {},
+        &steps,
+        &[],
+        |project, _, results| {
+            assert_eq!(results[0]["ok"], json!({}));
+            assert_eq!(results[1]["ok"], 0);
+            let folder = project.path("work/0_probe");
+            let file = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
+            let argv = results[2]["ok"].as_array().expect("arguments");
+            assert_eq!(
+                argv[1..],
+                [json!("-j"), json!(file("0.args.json")), json!("--metadata-out"), json!(file("0.metadiff.json"))]
+            );
+            assert_eq!(results[3]["ok"], json!(["0.args.json"]));
+        },
+    );
+}
+
+#[test]
+fn folders_have_the_rights_that_were_granted() {
+    let prepare = |project: &Project| {
+        project.write("in/a.txt", "input");
+        project.write("outside/secret", "SECRET");
+    };
+    let steps = json!([
+        { "do": "read", "path": "@/in/a.txt" },
+        { "do": "write", "path": "@/in/a.txt", "text": "changed" },
+        { "do": "write", "path": "@/in/new.txt", "text": "new" },
+        { "do": "remove", "path": "@/in/a.txt" },
+        { "do": "write", "path": "@/out/new.txt", "text": "made" },
+        { "do": "read", "path": "@/outside/secret" },
+        { "do": "read", "path": "@/in/../outside/secret" },
+        { "do": "read", "path": "../outside/secret" },
+        { "do": "symlink", "from": "../outside", "to": "@/out/link" },
+        { "do": "read", "path": "@/out/link/secret" },
+        { "do": "rename", "from": "@/in/a.txt", "to": "@/out/a.txt" },
+        { "do": "hard_link", "from": "@/in/a.txt", "to": "@/out/a.txt" },
+        { "do": "list", "path": "@/work" },
+        { "do": "read", "path": "@/work/events.jsonl" },
+        { "do": "read", "path": "@/work/workflow.log" },
+    ]);
+    probe(prepare, &steps, &[], |project, _, results| {
+        assert_eq!(results[0]["ok"], "input");
+        for index in [1, 2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 14] {
+            assert_refused(&results[index]);
+        }
+        assert!(results[4].get("ok").is_some());
+        assert_eq!(project.read("in/a.txt"), "input");
+        assert_eq!(project.read("out/new.txt"), "made");
+        assert!(!project.path("in/new.txt").exists() && !project.path("out/a.txt").exists());
+        assert!(!project.read("work/0_probe/0.metadiff.json").contains("SECRET"));
+    });
+}
+
+#[test]
+fn calls_do_not_see_each_other() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
+    let folder = project.path("work/0_probe");
+    let folder = folder.to_str().expect("UTF-8");
+    let steps = json!([
+        { "do": "sleep_ms", "ms": 200 },
+        { "do": "list", "path": folder },
+        { "do": "write", "path": format!("{folder}/0_par_b.metadiff.json"), "text": "{\"forged\": 1}" },
+        { "do": "write", "path": format!("{folder}/0_par_a.out"), "text": "forged" },
+    ]);
+    project.workflow(&[parallel_task(0, "probe", &module("probe.wasm"), "c", json!({ "steps": steps }))]);
+    project.run(&["--metadata", "metadata.json", "--jobs", "2"]).expect(0);
+    let metadata = project.json("work/metadata.json");
+    assert!(metadata.get("forged").is_none());
+    let lists: Vec<_> =
+        metadata["probe"].as_array().expect("results").iter().map(|results| results[1]["ok"].clone()).collect();
+    assert_eq!(lists, [json!(["0_par_a.args.json"]), json!(["0_par_b.args.json"])]);
+    assert_eq!(project.read("work/0_probe/0_par_a.out"), "");
+    assert!(!project.path("work/.scratch").exists(), "scratch folders are gone");
+}
+
+#[test]
+fn exit_codes_come_out_as_they_are() {
+    for code in [1, 125, 126, 255, 256, -1] {
+        let project = Project::new();
+        project.workflow(&[task(0, "probe", &module("probe.wasm"), json!({ "do": "exit", "code": code }))]);
+        project.run(&[]).expect(3).says(&[&format!("exited with code {code}")]);
+    }
+}
+
+#[test]
+fn memory_has_a_budget() {
+    let allocate = |n: usize| json!([{ "do": "allocate_mib", "n": n }]);
+    probe(
+        |_| {},
+        &allocate(50),
+        &["--memory", "64M"],
+        |_, ended, results| {
+            assert!(results.first().is_some_and(|result| result.get("ok").is_some()), "{}", ended.stderr);
+        },
+    );
+    probe(
+        |_| {},
+        &allocate(70),
+        &["--memory", "64M"],
+        |_, ended, _| {
+            assert_eq!(ended.code, 4);
+            assert!(ended.stderr.contains("memory limit of 64 MiB"), "{}", ended.stderr);
+        },
+    );
+    let project = Project::new();
+    let mut lower = task(0, "probe", &module("probe.wasm"), json!({ "do": "allocate_mib", "n": 50 }));
+    lower["meta"] = json!({ "mandelbox": { "memory": "32 MiB" } });
+    project.workflow(&[lower]);
+    project.run(&[]).expect(4).says(&["memory limit of 32 MiB"]);
+}
+
+#[test]
+fn time_limits_end_guests_that_compute_and_guests_that_sleep() {
+    for step in [json!({ "do": "spin" }), json!({ "do": "sleep_ms", "ms": 3_600_000 })] {
+        probe(
+            |_| {},
+            &json!([step]),
+            &["--timeout", "300ms"],
+            |_, ended, _| {
+                assert_eq!(ended.code, 4);
+                assert!(ended.stderr.contains("time limit of 0.3 s"), "{}", ended.stderr);
+                assert!(ended.elapsed < Duration::from_secs(8), "{:?}", ended.elapsed);
+            },
+        );
+    }
+    probe(
+        |_| {},
+        &json!([{ "do": "sleep_ms", "ms": 100 }]),
+        &["--timeout", "5s"],
+        |_, ended, results| {
+            assert!(results[0].get("ok").is_some(), "{}", ended.stderr);
+        },
+    );
+}
+
+#[test]
+fn output_is_cut_at_16_mib() {
+    for (stream, file) in [("stdout", "out"), ("stderr", "err")] {
+        let flood = json!([{ "do": "flood", "stream": stream, "mib": 20 }]);
+        probe(
+            |_| {},
+            &flood,
+            &[],
+            |project, ended, _| {
+                assert_eq!(ended.code, 0, "{}", ended.stderr);
+                let bytes = std::fs::read(project.path(&format!("work/0_probe/0.{file}"))).expect("kept");
+                let note = b"\n[mandelbox: cut after 16 MiB]\n";
+                assert_eq!(bytes.len(), (16 << 20) + note.len());
+                assert!(bytes.ends_with(note));
+            },
+        );
+    }
+}
+
+#[test]
+fn traps_are_told_apart_from_exits() {
+    for (step, text) in [("trap", "unreachable"), ("panic", "unreachable"), ("recurse", "call stack exhausted")] {
+        probe(
+            |_| {},
+            &json!([{ "do": step }]),
+            &[],
+            |_, ended, _| {
+                assert_eq!(ended.code, 4, "{}", ended.stderr);
+                assert!(ended.stderr.contains("JobExecutionError") && ended.stderr.contains(text), "{}", ended.stderr);
+            },
+        );
+    }
+}
+
+#[test]
+fn files_open_at_a_time_are_limited() {
+    // The adapter in the WASI 0.2 probe has a smaller limit of its own.
+    let open = |n: usize| {
+        let project = Project::new();
+        let path = project.write("in/a.txt", "input");
+        project.workflow(&[task(
+            0,
+            "probe",
+            &module("probe.wasm"),
+            json!({ "do": "open_files", "path": path, "n": n }),
+        )]);
+        (project.run(&[]).code, project)
+    };
+    let (code, project) = open(900);
+    assert_eq!((code, &project.json("work/metadata.json")["probe"]["ok"]), (0, &json!(900)));
+    let (code, project) = open(1100);
+    assert!(code != 0 || project.json("work/metadata.json")["probe"].get("error").is_some());
+}
+
+#[test]
+fn a_guests_words_cannot_forge_lines() {
+    let project = Project::new();
+    let text = "\u{1b}[2J\u{1b}]0;owned\u{7}red\nerror: forged\r\u{9b}31m\u{202e}abc";
+    let name = "t\u{1b}[31m\nEND";
+    project.write("metadata.json", json!({ "c": [text] }).to_string());
+    let args = json!({ "stderr": text, "exit": 1 });
+    project.workflow(&[parallel_task(0, name, &module("swiss.wasm"), "c", args)]);
+    let ended = project.run(&["--metadata", "metadata.json", "--verbose"]).expect(3);
+    for printed in [ended.stderr.as_str(), &project.read("work/workflow.log")] {
+        let odd = printed.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        assert_eq!(odd, None, "{printed:?}");
+        assert!(!printed.lines().any(|line| line.starts_with("error: forged") || line.starts_with("END")), "{printed}");
+    }
+}
