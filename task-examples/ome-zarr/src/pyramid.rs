@@ -1,0 +1,54 @@
+//! Smaller versions of a plane.
+
+use crate::plane::Plane;
+
+/// Halves a plane in both directions: each value is the mean of 2x2 pixels, rounded, and
+/// halfway between two values to the even one, so that the levels do not drift upwards.
+///
+/// An odd last row or column counts as well: its values are means of the two pixels (in the corner
+/// the one pixel) that are there, so sizes are rounded up.
+pub fn halve(plane: &Plane) -> Plane {
+    let (width, height) = half_size((plane.width, plane.height));
+    let mut values = Vec::with_capacity(width * height);
+    for rows in plane.values.chunks(2 * plane.width) {
+        let (upper, lower) = rows.split_at(plane.width);
+        let lower = if lower.is_empty() { upper } else { lower };
+        values.extend(upper.chunks(2).zip(lower.chunks(2)).map(|(upper, lower)| {
+            let sum = |pair: &[u16]| u32::from(pair[0]) + u32::from(pair[pair.len() - 1]);
+            let sum = sum(upper) + sum(lower);
+            ((sum + 1 + sum / 4 % 2) / 4) as u16
+        }));
+    }
+    Plane { width, height, values }
+}
+
+/// The size of a halved plane, from its width and height.
+pub fn half_size((width, height): (usize, usize)) -> (usize, usize) {
+    (width.div_ceil(2), height.div_ceil(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(width: usize, values: &[u16], half_width: usize, expected: &[u16]) {
+        let plane = Plane { width, height: values.len() / width, values: values.to_vec() };
+        let half = halve(&plane);
+        assert_eq!((half.width, half.values.as_slice()), (half_width, expected));
+        assert_eq!(half.height, expected.len() / half_width);
+    }
+
+    #[test]
+    fn means_are_rounded_halves_to_even() {
+        check(4, &[1, 2, 0, 0, 3, 4, 0, 3], 2, &[2, 1]);
+        check(2, &[65535, 65535, 65535, 65535], 1, &[65535]);
+        check(2, &[0, 1, 1, 0], 1, &[0]);
+        check(2, &[1, 2, 2, 1], 1, &[2]);
+    }
+
+    #[test]
+    fn odd_edges_count() {
+        check(3, &[1, 3, 10, 5, 7, 20, 2, 3, 9], 2, &[4, 15, 2, 9]);
+        check(1, &[6], 1, &[6]);
+    }
+}
