@@ -137,33 +137,32 @@ fn one_failure_stops_new_calls() {
 }
 
 #[test]
-fn records_are_never_half_written() {
+fn a_thousand_readers_never_see_half_a_record() {
     let project = Project::new();
-    let blob = "x".repeat(300_000);
-    let tasks: Vec<_> =
-        (0..12).map(|order| task(order, "t", &swiss(), json!({ "metadiff": { format!("k{order}"): blob } }))).collect();
+    let blob = "x".repeat(5_000);
+    let args = |order| json!({ "metadiff": { format!("k{order}"): blob }, "sleep_ms": 50 });
+    let tasks: Vec<_> = (0..8).map(|order| task(order, "t", &swiss(), args(order))).collect();
     project.workflow(&tasks);
     let done = AtomicBool::new(false);
     let path = project.path("work/metadata.json");
+    let read_until_done = || {
+        let mut n_read = 0;
+        while !done.load(Ordering::Relaxed) {
+            if let Ok(text) = std::fs::read(&path) {
+                serde_json::from_slice::<Value>(&text).expect("a whole file");
+                n_read += 1;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        n_read
+    };
     let n_read: usize = std::thread::scope(|scope| {
-        let reader = |_| {
-            scope.spawn(|| {
-                let mut n_read = 0;
-                while !done.load(Ordering::Relaxed) {
-                    if let Ok(text) = std::fs::read(&path) {
-                        serde_json::from_slice::<Value>(&text).expect("a whole file");
-                        n_read += 1;
-                    }
-                }
-                n_read
-            })
-        };
-        let readers: Vec<_> = (0..8).map(reader).collect();
+        let readers: Vec<_> = (0..1000).map(|_| scope.spawn(read_until_done)).collect();
         project.run(&[]).expect(0);
         done.store(true, Ordering::Relaxed);
         readers.into_iter().map(|reader| reader.join().expect("no half file")).sum()
     });
-    assert!(n_read > 100, "{n_read} reads");
+    assert!(n_read > 1000, "{n_read} reads");
 }
 
 #[test]
