@@ -8,6 +8,7 @@ use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
 use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
 
 use super::limits::MemoryBudget;
+use super::special_files;
 
 /// The module that `wasm32-wasip1` imports.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -38,10 +39,14 @@ impl Linkers {
         // The original traps for codes from 126 on, and the number is lost.
         core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
         core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| Box::new(poll_oneoff(caller, params)))?;
+        special_files::guard_core(&mut core)?;
         core.allow_shadowing(false);
 
         let mut component = ComponentLinker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+        component.allow_shadowing(true);
+        special_files::guard_component(&mut component)?;
+        component.allow_shadowing(false);
         Ok(Self { core, component })
     }
 }

@@ -9,6 +9,7 @@ mod host;
 mod invocation;
 pub mod limits;
 mod module;
+mod special_files;
 mod stdio;
 mod worker;
 

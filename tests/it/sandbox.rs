@@ -205,6 +205,49 @@ fn traps_are_told_apart_from_exits() {
 }
 
 #[test]
+fn special_files_in_an_input_are_never_opened() {
+    let prepare = |project: &Project| {
+        let fifo = project.path("in/fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+        std::os::unix::fs::symlink("fifo", project.path("in/link")).expect("made");
+        let socket = std::os::unix::net::UnixListener::bind(project.path("in/socket")).expect("made");
+        drop(socket);
+        project.write("in/a.txt", "input");
+    };
+    let steps = json!([
+        { "do": "read", "path": "@/in/fifo" },
+        { "do": "read", "path": "@/in/link" },
+        { "do": "read", "path": "@/in/socket" },
+        { "do": "open_files", "path": "@/in/fifo", "n": 3 },
+        { "do": "list", "path": "@/in" },
+        { "do": "read", "path": "@/in/a.txt" },
+    ]);
+    probe(prepare, &steps, &["--timeout", "20s"], |_, ended, results| {
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        for result in &results[..4] {
+            assert_refused(result);
+        }
+        assert_eq!(results[4]["ok"].as_array().map(Vec::len), Some(4));
+        assert_eq!(results[5]["ok"], "input");
+    });
+}
+
+#[test]
+fn six_hundred_fifos_leave_nothing_behind() {
+    let project = Project::new();
+    let components: Vec<_> = (0..600).map(|index| format!("c{index}")).collect();
+    let fifo = project.path("in/fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+    project.write("metadata.json", json!({ "c": components }).to_string());
+    project.workflow(&[
+        parallel_task(0, "fifos", &module("probe.wasm"), "c", json!({ "do": "read", "path": fifo })),
+        task(1, "good", &module("swiss.wasm"), json!({ "metadiff": { "well": "done" } })),
+    ]);
+    project.run(&["--metadata", "metadata.json", "--timeout", "2s"]).expect(0);
+    assert_eq!(project.json("work/metadata.json")["well"], "done");
+}
+
+#[test]
 fn files_open_at_a_time_are_limited() {
     // The adapter in the WASI 0.2 probe has a smaller limit of its own.
     let open = |n: usize| {
