@@ -11,7 +11,7 @@ use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::TaskCalls;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::workflow::ModuleFile;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
@@ -31,7 +31,15 @@ impl Local {
     /// # Errors
     /// [`HostError::Setup`] if the runtime or the threads cannot be made.
     pub fn new(n_threads: usize) -> Result<Self, HostError> {
-        let sandbox = Sandbox::new()?;
+        Self::with_options(n_threads, &SandboxOptions::default())
+    }
+
+    /// [`Self::new`] with a sandbox of one's own setting.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_options(n_threads: usize, options: &SandboxOptions) -> Result<Self, HostError> {
+        let sandbox = Sandbox::new(options)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(n_threads)
             .stack_size(THREAD_STACK_BYTES)

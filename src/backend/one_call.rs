@@ -39,6 +39,7 @@ fn run(worker: &mut Worker<'_>, calls: &TaskCalls<'_>, call: &Call) -> Result<En
         stdout: stdout.clone(),
         stderr: stderr.clone(),
         limits,
+        seed: call.seed(calls.task().order),
         cancel: calls.cancel(),
     });
     for (output, path) in [(&stdout, call.files.out()), (&stderr, call.files.err())] {

@@ -97,6 +97,12 @@ pub(super) struct RunArguments {
     /// Whether to show progress on stderr: a bar on a terminal, else lines
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) progress: ProgressArgument,
+    /// Give tasks fixed clocks and random numbers, so that two runs give the same bytes
+    #[arg(long)]
+    pub(super) deterministic: bool,
+    /// Compile modules anew instead of keeping compiled ones in the user's cache folder
+    #[arg(long)]
+    pub(super) no_cache: bool,
     /// Check everything and show what would run; write nothing
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Answer;
 use super::arguments::{CheckArguments, FormatArgument};
 use super::run::read_packages;
+use super::{Answer, environment};
 use crate::backend::{Backend, Local};
 use crate::error::exit_code;
 use crate::json::build_json;
 use crate::outcome::bytes_text;
 use crate::reporter::escape::escaped;
-use crate::sandbox::Limits;
+use crate::sandbox::{Limits, SandboxOptions};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{
     ModuleFile, Place, PlanRequest, Problem, Problems, TaskPackage, WorkflowDocument, args_schema, build_plan,
@@ -31,7 +31,8 @@ struct Found {
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
-    let backend = match Local::new(1) {
+    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), deterministic: false };
+    let backend = match Local::with_options(1, &sandbox) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };

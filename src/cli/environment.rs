@@ -1,4 +1,4 @@
-//! The environment variables that count, which are Fractal's.
+//! The environment variables that count: two of Fractal's, and where the cache goes.
 #![expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 
 use std::path::PathBuf;
@@ -8,6 +8,13 @@ use crate::runner::DEFAULT_TASKS_INCLUDE_IMAGE;
 /// `FRACTAL_LOCAL_CONFIG_FILE`: the local backend's configuration.
 pub(super) fn local_config_file() -> Option<PathBuf> {
     std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE").map(PathBuf::from)
+}
+
+/// Where compiled modules are kept: `XDG_CACHE_HOME`, else `.cache` in `HOME`; none without either.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join("mandelbox").join("modules"))
 }
 
 /// `FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE`: names of tasks, with `;` between them; case and blanks count.

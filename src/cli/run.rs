@@ -16,7 +16,7 @@ use crate::json::{Map, Value, build_json};
 use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
-use crate::sandbox::Limits;
+use crate::sandbox::{Limits, SandboxOptions};
 use crate::workdir::{layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
@@ -25,11 +25,16 @@ use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 const STDOUT: &str = "-";
 
 pub(super) fn run(arguments: RunArguments) -> Answer {
-    let backend = match Local::new(arguments.jobs.map_or(0, usize::from)) {
+    let cache_folder = if arguments.no_cache { None } else { environment::cache_folder() };
+    let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic };
+    let backend = match Local::with_options(arguments.jobs.map_or(0, usize::from), &sandbox) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let mut problems = Problems::default();
+    if let Some(warning) = backend.sandbox().warning() {
+        problems.warn(Place::Parameter("cache".to_owned()), warning);
+    }
     let documents = Documents::read(&arguments, &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
     check_result_paths(&arguments, &mut problems);

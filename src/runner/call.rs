@@ -37,6 +37,15 @@ pub struct Call {
     pub files: CallFiles,
 }
 
+impl Call {
+    /// A number that only this call of the workflow has, the same in every run.
+    pub fn seed(&self, task_order: u64) -> u64 {
+        let component = self.component.as_ref().map(Value::to_string).unwrap_or_default();
+        let digest = blake3::hash(format!("{task_order} {component}").as_bytes());
+        digest.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    }
+}
+
 impl<'a> TaskCalls<'a> {
     /// Number of calls: 1 for a single task, else the length of the component list.
     pub fn len(&self) -> usize {

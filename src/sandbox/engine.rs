@@ -1,6 +1,7 @@
 //! The engine, its epoch ticker, and the modules compiled so far.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine};
 
+use super::cache::ModuleCache;
 use super::host::Linkers;
 use super::module::{ModuleKind, PreparedModule};
 use super::worker::Worker;
@@ -21,10 +23,21 @@ const GUEST_STACK_BYTES: usize = 8 << 20;
 /// Stack of the host's functions that a guest calls, on the same fiber.
 const HOST_STACK_BYTES: usize = 2 << 20;
 
+/// How a sandbox is set up.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxOptions {
+    /// Folder for compiled modules, which must be the user's own; `None`: each is compiled anew.
+    pub cache_folder: Option<PathBuf>,
+    /// Gives guests fixed clocks and random numbers, and one bit pattern for NaN; default off.
+    pub deterministic: bool,
+}
+
 /// What calls share: one engine, its linkers and the compiled modules.
 pub struct Sandbox {
     pub(super) engine: Engine,
+    pub(super) deterministic: bool,
     linkers: Linkers,
+    cache: Result<Option<ModuleCache>, String>,
     modules: Mutex<HashMap<String, Arc<PreparedModule>>>,
     _ticker: Ticker,
 }
@@ -32,13 +45,27 @@ pub struct Sandbox {
 impl Sandbox {
     /// Sets up the engine and starts the thread that looks at running guests' limits.
     ///
+    /// A cache folder that cannot be used is no error: see [`Self::warning`].
+    ///
     /// # Errors
     /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
-    pub fn new() -> Result<Self, HostError> {
-        let engine = Engine::new(&engine_config()).map_err(HostError::setup("set up the WebAssembly engine"))?;
+    pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
+        let engine = Engine::new(&engine_config(options)).map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
         let ticker = Ticker::start(&engine).map_err(HostError::setup("start the thread for time limits"))?;
-        Ok(Self { engine, linkers, modules: Mutex::new(HashMap::new()), _ticker: ticker })
+        let open = |folder: &PathBuf| {
+            ModuleCache::open(folder, &engine).map_err(|err| {
+                format!("modules are compiled anew each time: the cache {} cannot be used: {err}", folder.display())
+            })
+        };
+        let cache = options.cache_folder.as_ref().map(open).transpose();
+        let deterministic = options.deterministic;
+        Ok(Self { engine, deterministic, linkers, cache, modules: Mutex::new(HashMap::new()), _ticker: ticker })
+    }
+
+    /// What does not work as it was asked for, in one line.
+    pub fn warning(&self) -> Option<&str> {
+        self.cache.as_ref().err().map(String::as_str)
     }
 
     /// Compiles a module and checks its imports and exports; what is done for a digest once is kept.
@@ -51,7 +78,12 @@ impl Sandbox {
             return Ok(kind);
         }
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
-        let prepared = PreparedModule::new(&self.engine, &self.linkers, &module.bytes)?;
+        let prepared = PreparedModule::new(
+            &self.engine,
+            &self.linkers,
+            module,
+            self.cache.as_ref().ok().and_then(Option::as_ref),
+        )?;
         let kind = prepared.kind();
         self.modules().insert(module.sha256.clone(), Arc::new(prepared));
         Ok(kind)
@@ -75,7 +107,7 @@ impl Sandbox {
     }
 }
 
-fn engine_config() -> Config {
+fn engine_config(options: &SandboxOptions) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.max_wasm_stack(GUEST_STACK_BYTES);
@@ -88,6 +120,10 @@ fn engine_config() -> Config {
     config.wasm_multi_memory(false);
     config.wasm_wide_arithmetic(false);
     config.wasm_custom_page_sizes(false);
+    if options.deterministic {
+        config.cranelift_nan_canonicalization(true);
+        config.relaxed_simd_deterministic(true);
+    }
     config
 }
 

@@ -42,6 +42,8 @@ pub struct Invocation<'a> {
     pub stderr: GuestOutput,
     /// What the call may use.
     pub limits: &'a Limits,
+    /// What a deterministic sandbox makes random numbers from.
+    pub seed: u64,
     /// Ends the guest when it is cancelled.
     pub cancel: &'a CancelToken,
 }

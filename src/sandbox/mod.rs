@@ -4,6 +4,9 @@
 //! thread that asks, each in a fresh instance that sees what its [`Invocation`] grants and nothing else. Guests run
 //! asynchronously on a runtime of the thread itself, so that a limit also ends a guest that sleeps in the host.
 
+mod cache;
+mod compile;
+mod determinism;
 mod engine;
 mod host;
 mod invocation;
@@ -13,7 +16,7 @@ mod special_files;
 mod stdio;
 mod worker;
 
-pub use engine::Sandbox;
+pub use engine::{Sandbox, SandboxOptions};
 pub use invocation::{Grant, GuestEnd, Invocation, Rights};
 pub use limits::Limits;
 pub use module::ModuleKind;

@@ -5,7 +5,10 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use super::cache::ModuleCache;
+use super::compile::compile;
 use super::host::{Host, Linkers, PREVIEW1};
+use crate::workflow::ModuleFile;
 
 /// What a module is, found from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,16 +53,24 @@ impl PreparedModule {
     }
 
     /// Compiles and links; the error is a sentence for the user.
-    pub(super) fn new(engine: &Engine, linkers: &Linkers, bytes: &[u8]) -> Result<Self, String> {
-        match bytes {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Self::new_core(engine, linkers, bytes),
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Self::new_component(engine, linkers, bytes),
-            _ => Err(why_not_wasm(bytes)),
+    pub(super) fn new(
+        engine: &Engine,
+        linkers: &Linkers,
+        module: &ModuleFile,
+        cache: Option<&ModuleCache>,
+    ) -> Result<Self, String> {
+        match module.bytes[..] {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+                Self::new_core(linkers, &compile::<Module>(engine, module, cache)?)
+            }
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
+                Self::new_component(engine, linkers, &compile::<Component>(engine, module, cache)?)
+            }
+            _ => Err(why_not_wasm(&module.bytes)),
         }
     }
 
-    fn new_core(engine: &Engine, linkers: &Linkers, bytes: &[u8]) -> Result<Self, String> {
-        let module = Module::from_binary(engine, bytes).map_err(|err| invalid(&err))?;
+    fn new_core(linkers: &Linkers, module: &Module) -> Result<Self, String> {
         let foreign: Vec<_> = module
             .imports()
             .filter(|import| import.module() != PREVIEW1)
@@ -68,13 +79,12 @@ impl PreparedModule {
         if !foreign.is_empty() {
             return Err(foreign_imports(&foreign));
         }
-        let entry = core_entry(&module)?;
-        let pre = linkers.core.instantiate_pre(&module).map_err(|err| unlinked(&err))?;
+        let entry = core_entry(module)?;
+        let pre = linkers.core.instantiate_pre(module).map_err(|err| unlinked(&err))?;
         Ok(Self::Core { pre, entry })
     }
 
-    fn new_component(engine: &Engine, linkers: &Linkers, bytes: &[u8]) -> Result<Self, String> {
-        let component = Component::from_binary(engine, bytes).map_err(|err| invalid(&err))?;
+    fn new_component(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
         let component_type = component.component_type();
         let foreign: Vec<_> = component_type
             .imports(engine)
@@ -91,7 +101,7 @@ impl PreparedModule {
                 "the WASM component does not export `wasi:cli/run@0.2`, so there is nothing to run; it exports {exports}"
             ));
         }
-        let pre = linkers.component.instantiate_pre(&component).map_err(|err| unlinked(&err))?;
+        let pre = linkers.component.instantiate_pre(component).map_err(|err| unlinked(&err))?;
         CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
     }
 }
@@ -118,10 +128,6 @@ fn core_entry(module: &Module) -> Result<CoreEntry, String> {
 
 fn foreign_imports(names: &[String]) -> String {
     format!("the module imports what is outside WASI and no sandbox gives: {}", names.join(", "))
-}
-
-fn invalid(err: &wasmtime::Error) -> String {
-    format!("is no valid WebAssembly module: {}", err.root_cause())
 }
 
 fn unlinked(err: &wasmtime::Error) -> String {
@@ -157,11 +163,11 @@ fn why_not_wasm(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::sandbox::Sandbox;
+    use crate::sandbox::{Sandbox, SandboxOptions};
     use crate::workflow::ModuleFile;
 
     fn refusal(bytes: &[u8]) -> String {
-        let sandbox = Sandbox::new().expect("a sandbox");
+        let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
         let module = ModuleFile::from_bytes("m.wasm".into(), bytes.to_vec());
         sandbox.prepare(&module).expect_err("refused")
     }
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn precompiled_code_is_refused() {
-        let sandbox = Sandbox::new().expect("a sandbox");
+        let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
         let code = sandbox.engine.precompile_module(&wat("(module)")).expect("compiles");
         assert!(refusal(&code).contains("precompiled"));
     }

@@ -62,7 +62,17 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     }
     let mut guest = wiggle::GuestMemory::Unshared(bytes);
     wasi_snapshot_preview1::path_open(
-        &mut host.wasi, &mut guest, folder, lookup, path, path_len, flags, rights, inherited, fdflags, opened,
+        &mut host.wasi,
+        &mut guest,
+        folder,
+        lookup,
+        path,
+        path_len,
+        flags,
+        rights,
+        inherited,
+        fdflags,
+        opened,
     )
     .await
 }

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiView};
 
+use super::determinism::make_deterministic;
 use super::engine::Sandbox;
 use super::host::Host;
 use super::invocation::{GuestEnd, Invocation, Rights};
@@ -72,6 +73,9 @@ impl<'a> Worker<'a> {
         builder.allow_blocking_current_thread(true);
         builder.args(invocation.argv);
         builder.max_random_size(MAX_RANDOM_BYTES);
+        if self.sandbox.deterministic {
+            make_deterministic(&mut builder, invocation.seed);
+        }
         for grant in invocation.grants {
             let perms = match grant.rights {
                 Rights::ReadOnly => FsPerms::ReadOnly,

@@ -81,6 +81,8 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mandelbox"));
         command.args(arguments).current_dir(self.path("")).stdin(Stdio::null());
+        // Compiled modules are shared by the tests, and the user's own cache stays as it is.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.env_remove("FRACTAL_LOCAL_CONFIG_FILE").env_remove("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE");
         command
     }

@@ -282,3 +282,59 @@ fn a_guests_words_cannot_forge_lines() {
         assert!(!printed.lines().any(|line| line.starts_with("error: forged") || line.starts_with("END")), "{printed}");
     }
 }
+
+#[test]
+fn deterministic_runs_give_the_same_bytes() {
+    let steps = json!([{ "do": "random" }, { "do": "clock" }, { "do": "random" }]);
+    for name in ["probe.wasm", "probe.p2.wasm"] {
+        let run = |more: &[&str]| {
+            let project = Project::new();
+            project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
+            project.workflow(&[parallel_task(0, "probe", &module(name), "c", json!({ "steps": steps }))]);
+            let mut arguments = vec!["--metadata", "metadata.json"];
+            arguments.extend(more);
+            project.run(&arguments).expect(0);
+            project.json("work/metadata.json")["probe"].clone()
+        };
+        let first = run(&["--deterministic"]);
+        assert_eq!(first, run(&["--deterministic"]));
+        assert_ne!(first[0][0], first[1][0], "components have numbers of their own");
+        assert_ne!(first, run(&[]));
+    }
+}
+
+#[test]
+fn compiled_modules_are_kept_and_never_trusted_blindly() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]);
+    let run = |work: &str, more: &[&str]| {
+        let mut arguments = vec!["run", "workflow.json", "--output", "out", "--work-dir", work];
+        arguments.extend(more);
+        let mut command = project.command(&arguments);
+        command.env("XDG_CACHE_HOME", project.path("cache"));
+        crate::project::finish(command).expect(0)
+    };
+    run("w1", &["--no-cache"]);
+    assert!(!project.path("cache").exists());
+    run("w2", &[]);
+    let entries = || -> Vec<_> {
+        let files = project.tree().into_iter().filter(|path| path.starts_with("cache/") && path.ends_with(".compiled"));
+        files.map(|path| project.path(&path)).collect()
+    };
+    let [entry] = &entries()[..] else { panic!("{:?}", project.tree()) };
+    let good = std::fs::read(entry).expect("an entry");
+    for index in [0, 31, 32, good.len() / 2, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[index] ^= 0x40;
+        std::fs::write(entry, bad).expect("written");
+        run(&format!("bad{index}"), &[]);
+        assert_eq!(std::fs::read(entry).expect("an entry").len(), good.len(), "compiled and kept again");
+    }
+    std::fs::remove_file(entry).expect("removed");
+    std::fs::create_dir(entry).expect("a folder in its place");
+    run("w3", &[]);
+    use std::os::unix::fs::PermissionsExt;
+    let folder = project.path("cache/mandelbox/modules");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("changed");
+    run("w4", &[]).says(&["warning: cache: modules are compiled anew each time", "make its mode 0700"]);
+}

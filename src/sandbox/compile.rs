@@ -1,0 +1,68 @@
+//! WebAssembly → native code, or the same code from the cache.
+#![expect(unsafe_code, reason = "reading back what this program has compiled")]
+
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+use super::cache::ModuleCache;
+use crate::workflow::ModuleFile;
+
+/// The two kinds of compiled code.
+pub(super) trait Compiled: Sized {
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+    fn code(&self) -> wasmtime::Result<Vec<u8>>;
+    /// # Safety
+    /// `code` must be what [`Self::code`] gave for an engine with the same settings.
+    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
+}
+
+impl Compiled for Module {
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Self::from_binary(engine, bytes)
+    }
+
+    fn code(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+
+    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: the same as this function's.
+        unsafe { Self::deserialize(engine, code) }
+    }
+}
+
+impl Compiled for Component {
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Self::from_binary(engine, bytes)
+    }
+
+    fn code(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+
+    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: the same as this function's.
+        unsafe { Self::deserialize(engine, code) }
+    }
+}
+
+/// Takes compiled code from the cache, or compiles and keeps it there.
+pub(super) fn compile<C: Compiled>(
+    engine: &Engine,
+    module: &ModuleFile,
+    cache: Option<&ModuleCache>,
+) -> Result<C, String> {
+    if let Some(code) = cache.and_then(|cache| cache.read(&module.sha256)) {
+        // SAFETY: the cache returns only what was written to it under the user's key, for this digest and an engine
+        // of this version and these settings, and only `code` below is written to it.
+        if let Ok(compiled) = unsafe { C::from_code(engine, &code) } {
+            return Ok(compiled);
+        }
+    }
+    let compiled = C::compile(engine, &module.bytes)
+        .map_err(|err| format!("is no valid WebAssembly module: {}", err.root_cause()))?;
+    if let (Some(cache), Ok(code)) = (cache, compiled.code()) {
+        cache.write(&module.sha256, &code);
+    }
+    Ok(compiled)
+}
