@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
 
 pub mod json;
+pub mod policy;
 pub mod workflow;
 pub mod runner;
 pub mod backend;
@@ -24,4 +25,5 @@ pub mod error;
 
 pub use cancel::CancelToken;
 pub use error::{Error, HostError, TaskFailure};
+pub use policy::Policy;
 pub use runner::{ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};

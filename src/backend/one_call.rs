@@ -29,12 +29,14 @@ fn run(worker: &mut Worker<'_>, calls: &TaskCalls<'_>, call: &Call) -> Result<En
     let [stdout, stderr] = record.writers()?.map(|writer| GuestOutput::new(writer, limits.output_bytes));
 
     let mut grants = calls.grants().to_vec();
+    grants.extend(calls.task().mounts.iter().cloned());
     for guest_path in [".".to_owned(), call.files.folder.to_string_lossy().into_owned()] {
         grants.push(Grant { host_path: scratch.path().to_owned(), guest_path, rights: Rights::ReadWrite });
     }
     let (end, peak_memory_bytes) = worker.run(&Invocation {
         module_sha256: &calls.task().module.sha256,
         argv: &call.argv,
+        env: &calls.task().env,
         grants: &grants,
         stdout: stdout.clone(),
         stderr: stderr.clone(),

@@ -76,12 +76,15 @@ pub(super) struct RunArguments {
     /// Type that the output dataset has, for the last task's `output_type` [default: not checked]
     #[arg(long, value_name = "TYPE")]
     pub(super) output_type: Option<String>,
-    /// Memory that a call may have, such as 512M or 2GiB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_bytes)]
-    pub(super) memory: u64,
-    /// Time that a call may take, such as 30s or 2h [default: no limit]
+    /// Memory that a call may have, such as 512M or 2GiB [default: the policy's, else 4GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(super) memory: Option<u64>,
+    /// Time that a call may take, such as 30s or 2h [default: the policy's, else no limit]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(super) timeout: Option<Duration>,
+    /// What calls and packages may have: a TOML file, see docs/policy.example.toml
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
     /// Run all components of a task although one has failed
     #[arg(long)]
     pub(super) keep_going: bool,

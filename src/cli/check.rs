@@ -13,6 +13,7 @@ use crate::backend::{Backend, Local};
 use crate::error::exit_code;
 use crate::json::build_json;
 use crate::outcome::bytes_text;
+use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{Limits, SandboxOptions};
 use crate::workflow::local_config::LocalConfig;
@@ -81,7 +82,7 @@ fn check_workflow(arguments: &CheckArguments, backend: &Local, problems: &mut Pr
             input_type: None,
             output_type: None,
             local_config: LocalConfig::default(),
-            limits: &Limits::default(),
+            policy: &Policy::default(),
             backend,
         },
         problems,

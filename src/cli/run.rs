@@ -13,10 +13,11 @@ use super::{Answer, environment};
 use crate::backend::Local;
 use crate::error::exit_code;
 use crate::json::{Map, Value, build_json};
+use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
-use crate::sandbox::{Limits, SandboxOptions};
+use crate::sandbox::SandboxOptions;
 use crate::workdir::{layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let options = RunOptions {
         packages: &documents.packages,
         local_config: documents.local_config,
-        limits: Limits { memory_bytes: arguments.memory, wall_time: arguments.timeout, ..Limits::default() },
+        policy: choose_policy(&arguments, &mut problems),
         input_type: arguments.input_type.clone(),
         output_type: arguments.output_type.clone(),
         tasks_include_image: environment::tasks_include_image(),
@@ -119,6 +120,25 @@ pub(super) fn read_packages(named: &[PathBuf], workflow_folder: &Path, problems:
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The policy, with the limits of the command line in place of its own: for documents too they are the most.
+fn choose_policy(arguments: &RunArguments, problems: &mut Problems) -> Policy {
+    let read = arguments.policy.as_deref().and_then(|path| Policy::read(path, problems));
+    let mut policy = read.unwrap_or_default();
+    let mut asked = policy.default.clone();
+    asked.memory_bytes = arguments.memory.unwrap_or(asked.memory_bytes);
+    asked.wall_time = arguments.timeout.or(asked.wall_time);
+    if arguments.policy.is_some() {
+        for key in asked.above(&policy.maximum) {
+            let place = Place::Parameter(format!("--{key}"));
+            problems.add(place, format!("is more than the policy's maximum.{key}"));
+        }
+    }
+    policy.maximum.memory_bytes = arguments.memory.unwrap_or(policy.maximum.memory_bytes);
+    policy.maximum.wall_time = arguments.timeout.or(policy.maximum.wall_time);
+    policy.default = asked;
+    policy
 }
 
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {

@@ -9,7 +9,8 @@ use crate::backend::Backend;
 use crate::cancel::CancelToken;
 use crate::error::Error;
 use crate::json::{Map, Value};
-use crate::sandbox::{Grant, Limits};
+use crate::policy::Policy;
+use crate::sandbox::Grant;
 use crate::workdir::{TaskFiles, WorkDir};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::plan::normalized_path;
@@ -23,8 +24,8 @@ pub struct RunOptions<'a> {
     pub packages: &'a [TaskPackage],
     /// The local backend's configuration.
     pub local_config: LocalConfig,
-    /// Limits of each call, which documents can lower.
-    pub limits: Limits,
+    /// What the operator allows: limits of each call, and what packages may have beside them.
+    pub policy: Policy,
     /// Type of the input dataset; `None`: not checked.
     pub input_type: Option<String>,
     /// Type of the output dataset; `None`: not checked.
@@ -46,7 +47,7 @@ impl<'a> RunOptions<'a> {
             backend,
             packages: &[],
             local_config: LocalConfig::default(),
-            limits: Limits::default(),
+            policy: Policy::default(),
             input_type: None,
             output_type: None,
             tasks_include_image: DEFAULT_TASKS_INCLUDE_IMAGE.map(str::to_owned).to_vec(),
@@ -124,7 +125,7 @@ pub fn prepare<'a>(
             input_type: options.input_type.as_deref(),
             output_type: options.output_type.as_deref(),
             local_config: options.local_config,
-            limits: &options.limits,
+            policy: &options.policy,
             backend: options.backend,
         },
         problems,

@@ -34,6 +34,8 @@ pub struct Invocation<'a> {
     pub module_sha256: &'a str,
     /// The command line, the module's own name first.
     pub argv: &'a [String],
+    /// Environment variables, name and value.
+    pub env: &'a [(String, String)],
     /// Folders that the guest sees; with the longest guest path that fits, a path finds its folder.
     pub grants: &'a [Grant],
     /// Where stdout goes.

@@ -37,26 +37,50 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits, with memory and wall time lowered to what a document asks for. It can ask for less, never for
-    /// more: then the limit stays and the text says so.
-    pub fn lowered_to(&self, memory_bytes: Option<u64>, wall_time: Option<Duration>) -> (Self, Option<String>) {
+    /// These limits, with the memory and wall time that a document asks for, at most `maximum`'s. The text says so if
+    /// it asked for more.
+    pub fn as_asked(
+        &self,
+        memory_bytes: Option<u64>,
+        wall_time: Option<Duration>,
+        maximum: &Self,
+    ) -> (Self, Option<String>) {
         let mut limits = self.clone();
+        limits.memory_bytes = memory_bytes.unwrap_or(limits.memory_bytes);
+        limits.wall_time = wall_time.or(limits.wall_time);
         let mut kept = Vec::new();
-        match memory_bytes {
-            Some(asked) if asked > self.memory_bytes => {
-                kept.push(format!("{} of memory", bytes_text(self.memory_bytes)));
+        for key in limits.above(maximum) {
+            match key {
+                "memory" => {
+                    limits.memory_bytes = maximum.memory_bytes;
+                    kept.push(format!("{} of memory", bytes_text(maximum.memory_bytes)));
+                }
+                "timeout" => {
+                    limits.wall_time = maximum.wall_time;
+                    let seconds = maximum.wall_time.unwrap_or_default().as_secs_f64();
+                    kept.push(format!("{seconds} s of time"));
+                }
+                _ => {}
             }
-            Some(asked) => limits.memory_bytes = asked,
-            None => {}
-        }
-        match (wall_time, self.wall_time) {
-            (Some(asked), Some(limit)) if asked > limit => kept.push(format!("{} s of time", limit.as_secs_f64())),
-            (Some(asked), _) => limits.wall_time = Some(asked),
-            (None, _) => {}
         }
         let text = (!kept.is_empty())
             .then(|| format!("asks for more than a call may have; the limit stays at {}", kept.join(" and ")));
         (limits, text)
+    }
+
+    /// Names of the limits that are above those of `maximum`, as the policy file has them.
+    pub(crate) fn above(&self, maximum: &Self) -> Vec<&'static str> {
+        // No time limit is more than any.
+        let time = |limits: &Self| limits.wall_time.unwrap_or(Duration::MAX);
+        let is_above = [
+            ("memory", self.memory_bytes > maximum.memory_bytes),
+            ("timeout", time(self) > time(maximum)),
+            ("output", self.output_bytes > maximum.output_bytes),
+            ("metadiff", self.metadiff_bytes > maximum.metadiff_bytes),
+            ("open_files", self.open_files > maximum.open_files),
+            ("module", self.module_bytes > maximum.module_bytes),
+        ];
+        is_above.into_iter().filter(|(_, above)| *above).map(|(key, _)| key).collect()
     }
 }
 
@@ -174,12 +198,17 @@ mod tests {
     }
 
     #[test]
-    fn documents_lower_limits_only() {
+    fn documents_ask_up_to_the_maximum() {
         let limits = Limits { memory_bytes: 100, wall_time: Some(Duration::from_secs(5)), ..Limits::default() };
-        let (lower, said) = limits.lowered_to(Some(50), Some(Duration::from_secs(1)));
-        assert_eq!((lower.memory_bytes, lower.wall_time, said), (50, Some(Duration::from_secs(1)), None));
-        let (same, said) = limits.lowered_to(Some(101), Some(Duration::from_secs(6)));
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let (lower, said) = limits.as_asked(Some(50), seconds(1), &limits);
+        assert_eq!((lower.memory_bytes, lower.wall_time, said), (50, seconds(1), None));
+        let (same, said) = limits.as_asked(Some(101), seconds(6), &limits);
         assert_eq!(same, limits);
         assert!(said.is_some_and(|text| text.contains("100 bytes of memory and 5 s of time")));
+        let maximum = Limits { memory_bytes: 200, wall_time: None, ..Limits::default() };
+        let (more, said) = limits.as_asked(Some(200), seconds(500), &maximum);
+        assert_eq!((more.memory_bytes, more.wall_time, said), (200, seconds(500), None));
+        assert_eq!(limits.as_asked(Some(201), None, &maximum).0.memory_bytes, 200);
     }
 }

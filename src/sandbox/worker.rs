@@ -72,6 +72,7 @@ impl<'a> Worker<'a> {
         // one call that would sleep on the thread is replaced in `host`.
         builder.allow_blocking_current_thread(true);
         builder.args(invocation.argv);
+        builder.envs(invocation.env);
         builder.max_random_size(MAX_RANDOM_BYTES);
         if self.sandbox.deterministic {
             make_deterministic(&mut builder, invocation.seed);

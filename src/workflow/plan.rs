@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::module_file::ModuleFile;
 use super::problem::Problem;
 use crate::json::{Map, Value};
-use crate::sandbox::Limits;
+use crate::sandbox::{Grant, Limits};
 
 /// What will run, in order.
 #[derive(Clone, Debug)]
@@ -43,6 +43,10 @@ pub struct PlannedTask {
     pub metadata_keys: Option<Vec<String>>,
     /// Limits of each call.
     pub limits: Limits,
+    /// Environment variables of each call, name and value.
+    pub env: Vec<(String, String)>,
+    /// Folders that each call sees read-only, beside those of the run.
+    pub mounts: Vec<Grant>,
     /// The workflow task as history items show it, with args and meta as they count.
     pub workflowtask: Map<String, Value>,
 }
@@ -58,6 +62,10 @@ pub struct Requested {
     pub sha256: Option<String>,
     /// See [`PlannedTask::metadata_keys`].
     pub metadata_keys: Option<Vec<String>>,
+    /// Environment variables that the policy allows.
+    pub env: Vec<(String, String)>,
+    /// Folders that the policy allows.
+    pub mounts: Vec<Grant>,
 }
 
 impl PlannedTask {

@@ -13,7 +13,7 @@ use super::problem::{Cursor, Place, Problems, pointer_to};
 use super::requested::read_requested;
 use crate::backend::Backend;
 use crate::json::{Map, Value, type_name};
-use crate::sandbox::Limits;
+use crate::policy::Policy;
 
 /// All that a plan is made of.
 pub struct PlanRequest<'a> {
@@ -33,8 +33,8 @@ pub struct PlanRequest<'a> {
     pub output_type: Option<&'a str>,
     /// The local backend's configuration.
     pub local_config: LocalConfig,
-    /// The operator's limits of each call, which a document can lower.
-    pub limits: &'a Limits,
+    /// What the operator allows.
+    pub policy: &'a Policy,
     /// Says whether a module can run, and makes it ready.
     pub backend: &'a dyn Backend,
 }
@@ -163,8 +163,9 @@ impl Planner<'_> {
         let meta_value = Value::Object(meta.clone());
         let meta_cursor = Cursor::at(&self.request.workflow.file, format!("{pointer}/meta"), &meta_value);
         let parallel_tasks_per_job = self.request.local_config.for_task(&meta_cursor, problems);
-        let requested = read_requested(&meta_cursor, problems);
-        let (limits, lowered) = self.request.limits.lowered_to(requested.memory_bytes, requested.wall_time);
+        let policy = self.request.policy;
+        let requested = read_requested(&meta_cursor, &task.folder, policy, problems);
+        let (limits, lowered) = policy.default.as_asked(requested.memory_bytes, requested.wall_time, &policy.maximum);
         if let Some(text) = lowered {
             problems.warn(entry_place("/meta"), text);
         }
@@ -191,6 +192,8 @@ impl Planner<'_> {
             parallel_tasks_per_job,
             metadata_keys: requested.metadata_keys,
             limits,
+            env: requested.env,
+            mounts: requested.mounts,
             workflowtask,
         })
     }
@@ -224,7 +227,7 @@ impl Planner<'_> {
         let path = task.module_path();
         let request = self.request;
         let loaded = self.modules.entry(path.clone()).or_insert_with(|| {
-            let module = ModuleFile::read(&path, request.limits.module_bytes)?;
+            let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
             request.backend.prepare(&module).map_err(|text| format!("{}: {text}", path.display()))?;
             Ok(module)
         });

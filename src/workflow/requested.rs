@@ -1,14 +1,19 @@
 //! What documents ask for: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, never raise one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::plan::Requested;
 use super::problem::{Cursor, Problems};
 use crate::json::Value;
+use crate::policy::Policy;
 use crate::sandbox::limits::parse_bytes;
+use crate::sandbox::{Grant, Rights};
 
 /// Reads the requests from the meta that counts for a workflow task.
-pub(super) fn read_requested(meta: &Cursor<'_>, problems: &mut Problems) -> Requested {
+///
+/// * `folder`: the package's or the workflow's, which mounted folders are relative to.
+pub(super) fn read_requested(meta: &Cursor<'_>, folder: &Path, policy: &Policy, problems: &mut Problems) -> Requested {
     let mut requested = Requested::default();
     if let Some(mem) = meta.get_not_null("mem") {
         requested.memory_bytes = read_fractal_mem(&mem, problems);
@@ -27,18 +32,58 @@ pub(super) fn read_requested(meta: &Cursor<'_>, problems: &mut Problems) -> Requ
                 requested.metadata_keys =
                     Some(keys.iter().filter_map(|key| key.text(problems).map(str::to_owned)).collect());
             }
-            ("env" | "mounts", Some(value)) => {
-                let text = "a package gets no environment variables and no mounts unless the operator grants them, \
-                            which this version cannot do; remove the key";
-                problems.add(value.place(), text);
-            }
+            ("env", Some(value)) => requested.env = read_env(&value, policy, problems),
+            ("mounts", Some(value)) => requested.mounts = read_mounts(&value, folder, policy, problems),
             (unknown, Some(value)) => {
-                let text = format!("unknown key `{unknown}`; known are memory, timeout, sha256, metadata_keys");
+                let text =
+                    format!("unknown key `{unknown}`; known are memory, timeout, sha256, metadata_keys, env, mounts");
                 problems.add(value.place(), text);
             }
         }
     }
     requested
+}
+
+/// Variables of the call: an object of names and values. The policy says which names.
+fn read_env(env: &Cursor<'_>, policy: &Policy, problems: &mut Problems) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (name, value) in env.object(problems).into_iter().flatten() {
+        let place = env.place_of(name);
+        match value {
+            _ if !policy.env.contains(name) => {
+                problems
+                    .add(place, format!("the policy does not let a package set the variable {name} (packages.env)"));
+            }
+            Value::String(value) if !value.contains('\0') => variables.push((name.clone(), value.clone())),
+            _ => problems.add(place, "must be a string without NUL"),
+        }
+    }
+    variables
+}
+
+/// Folders of the call: an object of guest paths and folders on the host. The policy says below which folders.
+fn read_mounts(mounts: &Cursor<'_>, folder: &Path, policy: &Policy, problems: &mut Problems) -> Vec<Grant> {
+    let mut grants = Vec::new();
+    for guest_path in mounts.object(problems).into_iter().flatten().map(|(guest_path, _)| guest_path) {
+        let Some(value) = mounts.get(guest_path) else { continue };
+        let Some(host_path) = value.text(problems) else { continue };
+        if !guest_path.starts_with('/') {
+            problems.add(value.place(), "the path in the sandbox must be absolute");
+            continue;
+        }
+        match folder.join(host_path).canonicalize() {
+            Err(err) => problems.add(value.place(), format!("the folder {host_path} cannot be mounted: {err}")),
+            Ok(real) if !policy.mounts.iter().any(|allowed| real.starts_with(allowed)) => {
+                let text = format!("the policy does not let a package mount {} (packages.mounts)", real.display());
+                problems.add(value.place(), text);
+            }
+            Ok(real) if !real.is_dir() => problems.add(value.place(), format!("{} is not a folder", real.display())),
+            Ok(real) => {
+                grants.push(Grant { host_path: real, guest_path: guest_path.clone(), rights: Rights::ReadOnly });
+            }
+        }
+    }
+    grants
 }
 
 /// Fractal's `mem`: a number of MB (of 2^20 bytes, as Slurm counts), or a text such as `10G`, in which a G has 1000 MB.
@@ -80,13 +125,13 @@ fn read_timeout(value: &Cursor<'_>, problems: &mut Problems) -> Option<Duration>
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn check(meta: Value, expected: Result<Requested, &str>) {
         let mut problems = Problems::default();
-        let requested = read_requested(&Cursor::new(Path::new("meta"), &meta), &mut problems);
+        let policy = Policy { env: vec!["TZ".to_owned()], ..Policy::default() };
+        let cursor = Cursor::new(Path::new("meta"), &meta);
+        let requested = read_requested(&cursor, Path::new("."), &policy, &mut problems);
         match expected {
             Ok(expected) => {
                 assert!(problems.is_empty(), "{problems}");
@@ -107,7 +152,13 @@ mod tests {
         check(json!({"mem": "lots"}), Err("meta: /mem: must be"));
         check(json!({"mandelbox": {"timeout": "soon"}}), Err("/mandelbox/timeout"));
         check(json!({"mandelbox": {"network": true}}), Err("unknown key `network`"));
-        check(json!({"mandelbox": {"env": {"A": "b"}}}), Err("/mandelbox/env"));
+        check(
+            json!({"mandelbox": {"env": {"TZ": "UTC"}}}),
+            Ok(Requested { env: vec![("TZ".to_owned(), "UTC".to_owned())], ..Requested::default() }),
+        );
+        check(json!({"mandelbox": {"env": {"A": "b"}}}), Err("meta: /mandelbox/env/A: the policy does not"));
+        check(json!({"mandelbox": {"mounts": {"/etc": "/etc"}}}), Err("the policy does not let a package mount"));
+        check(json!({"mandelbox": {"mounts": {"etc": "/etc"}}}), Err("must be absolute"));
         check(json!({"mandelbox": []}), Err("must be an object, not an array"));
     }
 }

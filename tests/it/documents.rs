@@ -220,14 +220,63 @@ fn a_module_other_than_the_one_meant_is_refused() {
 fn documents_cannot_ask_for_more_than_the_operator_gives() {
     let project = Project::new();
     let mut entry = task(0, "t", &module("swiss.wasm"), json!({}));
-    entry["meta"] = json!({ "mandelbox": { "env": { "A": "b" }, "mounts": ["/"], "network": true } });
+    entry["meta"] = json!({ "mandelbox": { "env": { "A": "b" }, "mounts": { "/etc": "/etc" }, "network": true } });
     project.workflow(&[entry]);
-    check_project(&project, &[], &["/meta/mandelbox/env", "/meta/mandelbox/mounts", "unknown key `network`"]);
+    check_project(
+        &project,
+        &[],
+        &["/meta/mandelbox/env/A", "/meta/mandelbox/mounts/~1etc: the policy does not", "unknown key `network`"],
+    );
 
     let mut entry = task(0, "t", &module("swiss.wasm"), json!({}));
     entry["meta"] = json!({ "mandelbox": { "memory": "1T" } });
     project.workflow(&[entry]);
     project.run(&["--memory", "1G"]).expect(0).says(&["warning", "the limit stays at 1 GiB of memory"]);
+}
+
+#[test]
+fn a_policy_sets_defaults_bounds_and_what_packages_may_have() {
+    let project = Project::new();
+    project.write("library/lib.txt", "text");
+    project.write("library/deep/more.txt", "more");
+    let policy = |mounts: &str| {
+        format!(
+            "[default]\nmemory = \"32M\"\n[maximum]\nmemory = \"128M\"\n[packages]\nenv = [\"TZ\"]\nmounts = [{mounts:?}]\n"
+        )
+    };
+    project.write("policy.toml", policy(project.path("library").to_str().expect("UTF-8")));
+    let probe = |steps: Value, meta: Value| {
+        let mut entry = task(0, "probe", &module("probe.wasm"), json!({ "steps": steps }));
+        entry["meta"] = json!({ "mandelbox": meta });
+        project.workflow(&[entry]);
+        let _ = std::fs::remove_dir_all(project.path("work"));
+        project.run(&["--policy", "policy.toml"])
+    };
+    let allocate = json!([{ "do": "allocate_mib", "n": 60 }]);
+    probe(allocate.clone(), json!({})).expect(4).says(&["memory limit of 32 MiB"]);
+    probe(allocate, json!({ "memory": "100M" })).expect(0);
+    probe(json!([]), json!({ "memory": "1G" })).expect(0).says(&["the limit stays at 128 MiB"]);
+
+    let steps = json!([
+        { "do": "env" },
+        { "do": "read", "path": "/usr/share/lib/lib.txt" },
+        { "do": "read", "path": "/usr/share/lib/deep/more.txt" },
+        { "do": "write", "path": "/usr/share/lib/new.txt", "text": "x" },
+    ]);
+    probe(steps, json!({ "env": { "TZ": "UTC" }, "mounts": { "/usr/share/lib": "library" } })).expect(0);
+    let results = project.json("work/metadata.json")["probe"].clone();
+    assert_eq!(results[0]["ok"], json!({ "TZ": "UTC" }));
+    assert_eq!((&results[1]["ok"], &results[2]["ok"]), (&json!("text"), &json!("more")));
+    assert!(results[3].get("error").is_some());
+
+    let _ = std::fs::remove_dir_all(project.path("work"));
+    check_project(&project, &["--policy", "policy.toml", "--memory", "1G"], &["--memory: is more than the policy's"]);
+    project.write("policy.toml", "[defaults]\n");
+    check_project(
+        &project,
+        &["--policy", "policy.toml"],
+        &["policy.toml:1:2: no valid policy: unknown field `defaults`"],
+    );
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! The operator's policy: defaults and upper bounds of limits, and what a task package may have beside them.
+//!
+//! A TOML file that only the operator names, on the command line. Unknown keys are errors: a limit that is misspelt
+//! would be no limit.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::sandbox::Limits;
+use crate::sandbox::limits::parse_bytes;
+use crate::workflow::{Place, Problems};
+
+/// What the operator allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Limits of a call for which no document asks for others.
+    pub default: Limits,
+    /// Limits that no document can exceed.
+    pub maximum: Limits,
+    /// Names of environment variables that a package may set.
+    pub env: Vec<String>,
+    /// Folders, absolute and without links, that a package may mount read-only, or folders below them.
+    pub mounts: Vec<PathBuf>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::of_limits(Limits::default())
+    }
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PolicyFile {
+    default: LimitsFile,
+    maximum: LimitsFile,
+    packages: PackagesFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsFile {
+    #[serde(deserialize_with = "size")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "time")]
+    timeout: Option<Duration>,
+    #[serde(deserialize_with = "size")]
+    output: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    metadiff: Option<u64>,
+    open_files: Option<usize>,
+    #[serde(deserialize_with = "size")]
+    module: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PackagesFile {
+    env: Vec<String>,
+    mounts: Vec<PathBuf>,
+}
+
+impl Policy {
+    /// These limits for every call; documents can ask for less.
+    pub fn of_limits(limits: Limits) -> Self {
+        Self { default: limits.clone(), maximum: limits, env: Vec::new(), mounts: Vec::new() }
+    }
+
+    /// Reads a policy file. Problems go to `problems`, with line and column.
+    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+        let text = std::fs::read_to_string(path);
+        let text =
+            text.map_err(|err| problems.add(Place::File(path.to_owned()), format!("cannot be read: {err}"))).ok()?;
+        match toml::from_str::<PolicyFile>(&text) {
+            Ok(file) => Self::checked(file, path, problems),
+            Err(err) => {
+                let (line, column) = err.span().map_or((1, 1), |span| line_and_column(&text, span.start));
+                let place = Place::Text { file: path.to_owned(), line, column };
+                problems.add(place, format!("no valid policy: {}", err.message().replace('\n', "; ")));
+                None
+            }
+        }
+    }
+
+    fn checked(file: PolicyFile, path: &Path, problems: &mut Problems) -> Option<Self> {
+        let n_before = problems.len();
+        let default = file.default.over(&Limits::default());
+        // A bound that is not named is the default: then documents can ask for less only.
+        let maximum = file.maximum.over(&default);
+        let place = |key: &str| Place::Pointer { file: path.to_owned(), pointer: key.to_owned() };
+        for key in default.above(&maximum) {
+            problems.add(place(&format!("default.{key}")), format!("is above maximum.{key}"));
+        }
+        let mut mounts = Vec::new();
+        for mount in &file.packages.mounts {
+            match mount.canonicalize() {
+                Ok(real) if mount.is_absolute() && real.is_dir() => mounts.push(real),
+                _ => problems.add(
+                    place("packages.mounts"),
+                    format!("{} must be the absolute path of a folder that is there", mount.display()),
+                ),
+            }
+        }
+        (problems.len() == n_before).then_some(Self { default, maximum, env: file.packages.env, mounts })
+    }
+}
+
+impl LimitsFile {
+    /// These limits, with those of `others` where this file names none.
+    fn over(&self, others: &Limits) -> Limits {
+        Limits {
+            memory_bytes: self.memory.unwrap_or(others.memory_bytes),
+            wall_time: self.timeout.or(others.wall_time),
+            output_bytes: self.output.unwrap_or(others.output_bytes),
+            metadiff_bytes: self.metadiff.unwrap_or(others.metadiff_bytes),
+            open_files: self.open_files.unwrap_or(others.open_files),
+            module_bytes: self.module.unwrap_or(others.module_bytes),
+        }
+    }
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    (line, before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1)
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let time = humantime::parse_duration(&text);
+    time.map(Some).map_err(|err| serde::de::Error::custom(format!("must be a time such as \"30s\" or \"2h\": {err}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Option<Policy>, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("policy.toml");
+        std::fs::write(&path, text).expect("written");
+        let mut problems = Problems::default();
+        let policy = Policy::read(&path, &mut problems);
+        (policy, problems.to_string().replace(&folder.path().display().to_string(), ""))
+    }
+
+    #[test]
+    fn the_documented_example_is_one() {
+        let example = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy.example.toml"));
+        let (policy, problems) = read(&example.expect("an example"));
+        let policy = policy.expect(&problems);
+        assert_eq!((policy.default.memory_bytes, policy.maximum.memory_bytes), (2 << 30, 8 << 30));
+        assert_eq!(policy.default.wall_time, Some(Duration::from_secs(3600)));
+        assert_eq!(policy.env, ["TZ", "LANG"]);
+    }
+
+    #[test]
+    fn an_empty_policy_is_the_default() {
+        assert_eq!(read("").0, Some(Policy::default()));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        let check = |text: &str, expected: &str| {
+            let (policy, problems) = read(text);
+            assert!(policy.is_none() && problems.contains(expected), "{problems}");
+        };
+        check("[default]\nmemroy = \"1G\"", "/policy.toml:2:1: no valid policy: unknown field `memroy`");
+        check("[default]\nmemory = 5", "/policy.toml:2:10");
+        check("[default]\nmemory = \"lots\"", "must be a size");
+        check("[maximum]\ntimeout = \"soon\"", "must be a time");
+        check("[default]\nmemory = \"2G\"\n[maximum]\nmemory = \"1G\"", "default.memory: is above maximum.memory");
+        check("[maximum]\ntimeout = \"1h\"\n[default]\ntimeout = \"2h\"", "default.timeout: is above maximum.timeout");
+        check("[packages]\nmounts = [\"relative\", \"/no/such/folder\"]", "/no/such/folder must be the absolute path");
+        check("[default", "/policy.toml:1:");
+    }
+}
