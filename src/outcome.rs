@@ -55,6 +55,11 @@ pub enum Outcome {
         /// What failed.
         message: String,
     },
+    /// The process that the call ran in died.
+    Lost {
+        /// What is known of why.
+        message: String,
+    },
     /// The host has a bug; the panic was caught and other calls go on.
     Panicked {
         /// The panic's message.
@@ -83,6 +88,7 @@ impl Outcome {
             | Self::Refused { .. }
             | Self::Cancelled
             | Self::HostFailed { .. }
+            | Self::Lost { .. }
             | Self::Panicked { .. } => Some(FailureKind::JobExecution),
         }
     }
@@ -103,6 +109,7 @@ impl Outcome {
             Self::Refused { message } => format!("was not started: {message}"),
             Self::Cancelled => "was cancelled".to_owned(),
             Self::HostFailed { message } => format!("could not be run: {message}"),
+            Self::Lost { message } => format!("was lost: {message}"),
             Self::Panicked { message } => {
                 format!("met a bug of mandelbox, please report it: {message}")
             }

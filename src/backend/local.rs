@@ -6,22 +6,34 @@ use std::sync::mpsc::{Sender, channel};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::one_call::run_one_call;
+use super::one_call::{RunGuest, run_one_call};
+use super::process::{ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::TaskCalls;
-use crate::sandbox::{Sandbox, SandboxOptions};
+use crate::sandbox::{Grant, Sandbox, SandboxOptions};
 use crate::workflow::ModuleFile;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
 
-/// The local backend: guests in threads of this process.
+/// What is between guests beside the sandbox.
+#[derive(Clone, Debug, Default)]
+pub enum Isolation {
+    /// Nothing: guests run in threads of this process.
+    #[default]
+    Thread,
+    /// Child processes that can be killed, each confined further where the kernel can, one for each thread.
+    Process(WorkerCommand),
+}
+
+/// The local backend: guests on the threads of a pool, or in a child process for each thread.
 ///
 /// Its threads are the limit over all runs that use it at the same time.
 pub struct Local {
     sandbox: Sandbox,
+    isolation: Isolation,
     pool: ThreadPool,
 }
 
@@ -31,14 +43,14 @@ impl Local {
     /// # Errors
     /// [`HostError::Setup`] if the runtime or the threads cannot be made.
     pub fn new(n_threads: usize) -> Result<Self, HostError> {
-        Self::with_options(n_threads, &SandboxOptions::default())
+        Self::with_options(n_threads, &SandboxOptions::default(), Isolation::Thread)
     }
 
     /// [`Self::new`] with a sandbox of one's own setting.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_options(n_threads: usize, options: &SandboxOptions) -> Result<Self, HostError> {
+    pub fn with_options(n_threads: usize, options: &SandboxOptions, isolation: Isolation) -> Result<Self, HostError> {
         let sandbox = Sandbox::new(options)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(n_threads)
@@ -46,7 +58,7 @@ impl Local {
             .thread_name(|index| format!("mandelbox-{index}"))
             .build()
             .map_err(HostError::setup("start the threads for calls"))?;
-        Ok(Self { sandbox, pool })
+        Ok(Self { sandbox, isolation, pool })
     }
 
     /// The sandbox that calls run in.
@@ -62,6 +74,12 @@ impl Backend for Local {
 
     fn prepare(&self, module: &ModuleFile) -> Result<(), String> {
         self.sandbox.prepare(module).map(|_| ())
+    }
+
+    fn notes(&self, folders: &[Grant]) -> Vec<String> {
+        let Isolation::Process(command) = &self.isolation else { return Vec::new() };
+        let confinement = ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement();
+        vec![format!("calls run in child processes; {}", confinement.unwrap_or_else(|text| text))]
     }
 
     fn run_calls(
@@ -100,9 +118,22 @@ struct Queue {
 }
 
 impl Local {
+    /// What runs the guests of one thread.
+    fn worker<'w>(&'w self, calls: &TaskCalls<'_>) -> Result<Box<dyn RunGuest + 'w>, HostError> {
+        match &self.isolation {
+            Isolation::Thread => Ok(Box::new(self.sandbox.worker()?)),
+            Isolation::Process(command) => {
+                let mut folders = calls.grants().to_vec();
+                folders.extend(calls.task().mounts.iter().cloned());
+                folders.push(calls.work_dir().scratch_grant());
+                Ok(Box::new(ProcessWorker::new(&self.sandbox, command, folders)))
+            }
+        }
+    }
+
     /// Runs call `first`, then one after the other of those that no loop has taken.
     fn run_loop(&self, first: usize, calls: &TaskCalls<'_>, queue: &Queue, events: &Sender<CallEvent>) {
-        let mut worker = self.sandbox.worker();
+        let mut worker = self.worker(calls);
         let mut call_index = first;
         while call_index < calls.len() && !calls.cancel().is_cancelled() {
             // The receiver outlives all loops, so sending cannot fail.
@@ -110,7 +141,7 @@ impl Local {
             let ended = match &mut worker {
                 Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
                 Ok(worker) => {
-                    let call = AssertUnwindSafe(|| run_one_call(worker, calls, &calls.call(call_index)));
+                    let call = AssertUnwindSafe(|| run_one_call(worker.as_mut(), calls, &calls.call(call_index)));
                     catch_unwind(call).unwrap_or_else(|panic| {
                         Ended::without_guest(Outcome::Panicked { message: panic_text(panic.as_ref()) })
                     })

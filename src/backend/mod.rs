@@ -2,14 +2,17 @@
 
 mod local;
 mod one_call;
+mod process;
 mod scripted;
 
 use crate::error::HostError;
 use crate::outcome::Ended;
 use crate::runner::TaskCalls;
+use crate::sandbox::Grant;
 use crate::workflow::ModuleFile;
 
-pub use local::Local;
+pub use local::{Isolation, Local};
+pub use process::{WorkerCommand, serve};
 pub use scripted::{Script, Scripted};
 
 /// Runs the calls of one task at a time.
@@ -22,6 +25,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
     fn prepare(&self, module: &ModuleFile) -> Result<(), String>;
+
+    /// What a reader of the run's log should know about how calls run here; called before the first task.
+    ///
+    /// * `folders`: what all calls of the run see.
+    fn notes(&self, folders: &[Grant]) -> Vec<String> {
+        let _ = folders;
+        Vec::new()
+    }
 
     /// Runs the calls of a task and returns when none runs any more.
     ///

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::process::ProcessWorker;
 use crate::error::HostError;
 use crate::json::{DuplicateKeys, Value, parse_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
@@ -9,8 +10,26 @@ use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{Grant, GuestEnd, GuestOutput, Invocation, Rights, Worker};
 use crate::workdir::{CallRecord, TakeError};
 
+/// Runs guests to their end, one at a time.
+pub(super) trait RunGuest {
+    /// Returns how the guest ended and the most bytes of memory that it had.
+    fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64);
+}
+
+impl RunGuest for Worker<'_> {
+    fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
+        Worker::run(self, invocation)
+    }
+}
+
+impl RunGuest for ProcessWorker<'_> {
+    fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
+        ProcessWorker::run(self, invocation)
+    }
+}
+
 /// Runs one call; whatever happens is an outcome.
-pub(super) fn run_one_call(worker: &mut Worker<'_>, calls: &TaskCalls<'_>, call: &Call) -> Ended {
+pub(super) fn run_one_call(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Ended {
     let started = Instant::now();
     let mut ended = match run(worker, calls, call) {
         Ok(ended) => ended,
@@ -20,7 +39,7 @@ pub(super) fn run_one_call(worker: &mut Worker<'_>, calls: &TaskCalls<'_>, call:
     ended
 }
 
-fn run(worker: &mut Worker<'_>, calls: &TaskCalls<'_>, call: &Call) -> Result<Ended, HostError> {
+fn run(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
     let scratch = calls.work_dir().create_scratch();
     let scratch = scratch.map_err(HostError::file("make a scratch folder in", calls.work_dir().path()))?;
@@ -71,6 +90,7 @@ fn outcome_of(end: GuestEnd) -> Outcome {
         GuestEnd::TimedOut(limit) => Outcome::TimedOut { limit_s: limit.as_secs_f64() },
         GuestEnd::MemoryExceeded { limit_bytes, asked_bytes } => Outcome::MemoryExceeded { limit_bytes, asked_bytes },
         GuestEnd::Cancelled => Outcome::Cancelled,
+        GuestEnd::Lost(message) => Outcome::Lost { message },
         GuestEnd::HostFailed(message) => Outcome::HostFailed { message },
     }
 }

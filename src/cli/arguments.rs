@@ -21,6 +21,9 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a workflow
     Run(Box<RunArguments>),
+    /// Run calls for a parent process; mandelbox starts this itself
+    #[command(hide = true)]
+    Worker,
     /// Check a workflow, a module or a task package, and say every problem
     Check(CheckArguments),
 }
@@ -85,6 +88,9 @@ pub(super) struct RunArguments {
     /// What calls and packages may have: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// Whether calls run in threads, or in child processes that can be killed and are confined further
+    #[arg(long, value_name = "MODE", default_value = "thread")]
+    pub(super) isolation: IsolationArgument,
     /// Run all components of a task although one has failed
     #[arg(long)]
     pub(super) keep_going: bool,
@@ -132,6 +138,12 @@ impl From<TaskFilesArgument> for TaskFiles {
             TaskFilesArgument::None => Self::None,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum IsolationArgument {
+    Thread,
+    Process,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::arguments::{CheckArguments, FormatArgument};
 use super::run::read_packages;
 use super::{Answer, environment};
-use crate::backend::{Backend, Local};
+use crate::backend::{Backend, Isolation, Local};
 use crate::error::exit_code;
 use crate::json::build_json;
 use crate::outcome::bytes_text;
@@ -33,7 +33,7 @@ struct Found {
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
     let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), deterministic: false };
-    let backend = match Local::with_options(1, &sandbox) {
+    let backend = match Local::with_options(1, &sandbox, Isolation::Thread) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
+use crate::backend::serve;
 use crate::error::exit_code;
 use arguments::{Cli, Command};
 
@@ -42,6 +43,10 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
     };
     match cli.command {
+        Command::Worker => match serve(std::io::stdin(), std::io::stdout()) {
+            Ok(()) => Answer::default(),
+            Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
+        },
         Command::Run(arguments) => run::run(*arguments),
         Command::Check(arguments) => check::check(&arguments),
     }

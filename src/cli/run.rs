@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::arguments::{ProgressArgument, RunArguments};
+use super::arguments::{IsolationArgument, ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
 use super::{Answer, environment};
-use crate::backend::Local;
+use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::error::exit_code;
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
@@ -28,7 +28,11 @@ const STDOUT: &str = "-";
 pub(super) fn run(arguments: RunArguments) -> Answer {
     let cache_folder = if arguments.no_cache { None } else { environment::cache_folder() };
     let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic };
-    let backend = match Local::with_options(arguments.jobs.map_or(0, usize::from), &sandbox) {
+    let isolation = match isolation(&arguments) {
+        Ok(isolation) => isolation,
+        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
+    };
+    let backend = match Local::with_options(arguments.jobs.map_or(0, usize::from), &sandbox, isolation) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
@@ -71,6 +75,16 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let started = Instant::now();
     let ended = prepared.run(reporters);
     finish(&arguments, &work_dir, ended, started.elapsed())
+}
+
+fn isolation(arguments: &RunArguments) -> Result<Isolation, String> {
+    match arguments.isolation {
+        IsolationArgument::Thread => Ok(Isolation::Thread),
+        IsolationArgument::Process => {
+            let program = std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
+            Ok(Isolation::Process(WorkerCommand { program, arguments: vec!["worker".to_owned()] }))
+        }
+    }
 }
 
 /// What the user wrote, as far as it can be read.

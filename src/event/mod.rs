@@ -41,6 +41,11 @@ pub enum EventKind {
         /// The text.
         message: String,
     },
+    /// How calls run, where that is worth a line.
+    Note {
+        /// The text.
+        message: String,
+    },
     /// A workflow task begins.
     TaskStarted {
         /// Its order.

@@ -43,6 +43,7 @@ impl LogFile {
                 self.start_lines(run)
             }
             EventKind::Warning { message } => vec![("WARNING", escaped(message))],
+            EventKind::Note { message } => vec![("INFO", escaped(message))],
             EventKind::TaskStarted { task, name, .. } => {
                 debug(format!("SUBMIT {task}-th task (name=\"{}\")", escaped(name)))
             }

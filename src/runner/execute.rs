@@ -67,6 +67,9 @@ impl<'a> PreparedRun<'a> {
         for warning in &self.plan.warnings {
             recorder.record(EventKind::Warning { message: warning.to_string() })?;
         }
+        for message in self.options.backend.notes(&self.grants) {
+            recorder.record(EventKind::Note { message })?;
+        }
         recorder.sync()?;
         Ok((work_dir, recorder))
     }

@@ -5,7 +5,37 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::cache::ModuleCache;
+use super::module::ModuleKind;
 use crate::workflow::ModuleFile;
+
+/// A module as native code of this program's engine.
+#[derive(Debug)]
+pub(crate) struct CompiledModule {
+    /// What it was compiled from.
+    pub(crate) kind: ModuleKind,
+    /// The code.
+    pub(crate) code: Vec<u8>,
+}
+
+/// Compiled code that was loaded.
+pub(super) enum CompiledCode {
+    Core(Module),
+    Component(Component),
+}
+
+impl CompiledCode {
+    /// # Safety
+    /// `compiled` must be what an engine with the same settings gave.
+    pub(super) unsafe fn read(engine: &Engine, compiled: &CompiledModule) -> wasmtime::Result<Self> {
+        // SAFETY: the same as this function's.
+        unsafe {
+            Ok(match compiled.kind {
+                ModuleKind::CommandP1 => Self::Core(Module::from_code(engine, &compiled.code)?),
+                ModuleKind::CommandP2 => Self::Component(Component::from_code(engine, &compiled.code)?),
+            })
+        }
+    }
+}
 
 /// The two kinds of compiled code.
 pub(super) trait Compiled: Sized {

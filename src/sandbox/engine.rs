@@ -10,6 +10,7 @@ use std::time::Duration;
 use wasmtime::{Config, Engine};
 
 use super::cache::ModuleCache;
+use super::compile::CompiledModule;
 use super::host::Linkers;
 use super::module::{ModuleKind, PreparedModule};
 use super::worker::Worker;
@@ -87,6 +88,28 @@ impl Sandbox {
         let kind = prepared.kind();
         self.modules().insert(module.sha256.clone(), Arc::new(prepared));
         Ok(kind)
+    }
+
+    /// The native code of a module that was prepared, for another process of this program.
+    pub(crate) fn compiled(&self, sha256: &str) -> Option<CompiledModule> {
+        self.prepared(sha256)?.compiled().ok()
+    }
+
+    /// Takes a module that another sandbox has compiled.
+    ///
+    /// # Safety
+    /// `compiled` must be what [`Self::compiled`] gave in a sandbox of this version with the same settings.
+    #[expect(unsafe_code, reason = "the caller vouches for the code")]
+    pub(crate) unsafe fn adopt(&self, sha256: &str, compiled: &CompiledModule) -> Result<(), String> {
+        // SAFETY: the same as this function's.
+        let prepared = unsafe { PreparedModule::from_compiled(&self.engine, &self.linkers, compiled)? };
+        self.modules().insert(sha256.to_owned(), Arc::new(prepared));
+        Ok(())
+    }
+
+    /// Whether guests get fixed clocks and random numbers.
+    pub(crate) fn is_deterministic(&self) -> bool {
+        self.deterministic
     }
 
     /// A worker for the calling thread.

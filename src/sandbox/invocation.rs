@@ -8,7 +8,7 @@ use super::stdio::GuestOutput;
 use crate::cancel::CancelToken;
 
 /// What a guest may do below a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rights {
     /// Read and list.
@@ -18,7 +18,7 @@ pub enum Rights {
 }
 
 /// A folder that a guest sees.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Grant {
     /// The folder on the host.
     pub host_path: PathBuf,
@@ -51,7 +51,8 @@ pub struct Invocation<'a> {
 }
 
 /// How a guest ended. Its stdout and stderr were given to the invocation's outputs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GuestEnd {
     /// It ended itself; `_start` that returns is exit code 0.
     Exited(i32),
@@ -70,4 +71,6 @@ pub enum GuestEnd {
     Cancelled,
     /// The host could not start it.
     HostFailed(String),
+    /// The process that it ran in is gone; what is known of why.
+    Lost(String),
 }

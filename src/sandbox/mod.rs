@@ -16,6 +16,7 @@ mod special_files;
 mod stdio;
 mod worker;
 
+pub(crate) use compile::CompiledModule;
 pub use engine::{Sandbox, SandboxOptions};
 pub use invocation::{Grant, GuestEnd, Invocation, Rights};
 pub use limits::Limits;

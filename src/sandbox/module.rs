@@ -1,17 +1,17 @@
 //! Bytes → a module that is ready to be instantiated, or the reason why not.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::cache::ModuleCache;
-use super::compile::compile;
+use super::compile::{CompiledCode, CompiledModule, compile};
 use super::host::{Host, Linkers, PREVIEW1};
 use crate::workflow::ModuleFile;
 
 /// What a module is, found from its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModuleKind {
     /// A core module of WASI preview 1 with `_start`, or with `_initialize` and an export with the empty name.
@@ -67,6 +67,33 @@ impl PreparedModule {
                 Self::new_component(engine, linkers, &compile::<Component>(engine, module, cache)?)
             }
             _ => Err(why_not_wasm(&module.bytes)),
+        }
+    }
+
+    /// The native code, for another process of this program.
+    pub(super) fn compiled(&self) -> wasmtime::Result<CompiledModule> {
+        let code = match self {
+            Self::Core { pre, .. } => pre.module().serialize(),
+            Self::Component(pre) => pre.instance_pre().component().serialize(),
+        };
+        Ok(CompiledModule { kind: self.kind(), code: code? })
+    }
+
+    /// Links code that was compiled before; the error is a sentence for the user.
+    ///
+    /// # Safety
+    /// `compiled` must be what [`Self::compiled`] gave in a sandbox with the same settings.
+    #[expect(unsafe_code, reason = "the caller vouches for the code")]
+    pub(super) unsafe fn from_compiled(
+        engine: &Engine,
+        linkers: &Linkers,
+        compiled: &CompiledModule,
+    ) -> Result<Self, String> {
+        // SAFETY: the same as this function's.
+        let code = unsafe { CompiledCode::read(engine, compiled) };
+        match code.map_err(|err| format!("compiled code does not load: {err:#}"))? {
+            CompiledCode::Core(module) => Self::new_core(linkers, &module),
+            CompiledCode::Component(component) => Self::new_component(engine, linkers, &component),
         }
     }
 

@@ -61,7 +61,8 @@ impl GuestOutput {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, bytes: &[u8]) {
+    /// Takes a piece of the stream.
+    pub(crate) fn take(&self, bytes: &[u8]) {
         self.lock().take(bytes);
     }
 }

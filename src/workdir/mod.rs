@@ -18,6 +18,7 @@ pub use write::write_whole;
 
 use crate::error::HostError;
 use crate::json::{Value, build_json};
+use crate::sandbox::{Grant, Rights};
 
 /// Folder for the scratch folders of calls that run.
 const SCRATCH: &str = ".scratch";
@@ -90,6 +91,12 @@ impl WorkDir {
     pub fn create_scratch(&self) -> std::io::Result<Scratch> {
         let n = self.n_scratch.fetch_add(1, Ordering::Relaxed);
         Scratch::create(self.path.join(SCRATCH).join(n.to_string()))
+    }
+
+    /// The folder of all scratch folders, for what confines the process that runs calls.
+    pub fn scratch_grant(&self) -> Grant {
+        let host_path = self.path.join(SCRATCH);
+        Grant { guest_path: host_path.to_string_lossy().into_owned(), host_path, rights: Rights::ReadWrite }
     }
 
     /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.

@@ -6,16 +6,18 @@ use serde_json::{Value, json};
 
 use crate::project::{Ended, Project, module, parallel_task, task};
 
-/// Runs the steps in a single task of each kind of module and hands the results to `check`.
+/// Runs the steps in a single task of each kind of module, in a thread and in a process, and hands the results to
+/// `check`.
 fn probe(prepare: impl Fn(&Project), steps: &Value, more: &[&str], check: impl Fn(&Project, &Ended, &[Value])) {
-    for name in ["probe.wasm", "probe.p2.wasm"] {
+    let names = ["probe.wasm", "probe.p2.wasm"];
+    for (name, isolation) in names.into_iter().flat_map(|name| [(name, "thread"), (name, "process")]) {
         let project = Project::new();
         prepare(&project);
         let root = project.path("");
         let root = root.to_str().expect("UTF-8").trim_end_matches('/');
         let steps: Value = serde_json::from_str(&steps.to_string().replace("@", root)).expect("JSON");
         project.workflow(&[task(0, "probe", &module(name), json!({ "steps": steps }))]);
-        let ended = project.run(more);
+        let ended = project.run(&[more, &["--isolation", isolation]].concat());
         let results = match ended.code {
             0 => project.json("work/metadata.json")["probe"].as_array().expect("results").clone(),
             _ => Vec::new(),
@@ -337,4 +339,57 @@ fn compiled_modules_are_kept_and_never_trusted_blindly() {
     let folder = project.path("cache/mandelbox/modules");
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("changed");
     run("w4", &[]).says(&["warning: cache: modules are compiled anew each time", "make its mode 0700"]);
+}
+
+#[test]
+fn a_worker_process_that_dies_takes_its_call_only() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["victim", "b", "c", "d"] }).to_string());
+    let args = json!({ "metadiff": { "v": 1 }, "per_component": { "victim": { "sleep_ms": 60_000 } } });
+    project.workflow(&[parallel_task(0, "par", &module("swiss.wasm"), "c", args)]);
+    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "work", "--metadata", "metadata.json"];
+    let more = ["--isolation", "process", "--jobs", "2", "--keep-going"];
+    let mut command = project.command(&[&arguments[..], &more].concat());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let program = command.spawn().expect("started");
+    let log = project.path("work/events.jsonl");
+    let n_finished = || std::fs::read_to_string(&log).unwrap_or_default().matches("\"call_finished\"").count();
+    while n_finished() < 3 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The worker that still has a call; the other one has ended with its loop.
+    let children = children_of(program.id());
+    assert!(!children.is_empty());
+    for child in &children {
+        let status = std::process::Command::new("kill").args(["-9", &child.to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+    let output = program.wait_with_output().expect("ended");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(stderr.contains("component \"victim\" was lost: the worker process died (signal: 9"), "{stderr}");
+    let events = project.read("work/events.jsonl");
+    assert_eq!(events.matches("\"outcome\":\"succeeded\"").count(), 3);
+    assert!(children.iter().all(|child| !std::path::Path::new(&format!("/proc/{child}")).exists()));
+}
+
+/// Process ids of a program's children.
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes =
+        std::fs::read_dir("/proc").expect("proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |id: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // After the name, which ends with the last bracket: state, then the parent.
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(&parent.to_string())
+    };
+    processes.filter(is_child).collect()
+}
+
+#[test]
+fn the_log_says_how_processes_are_confined() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    project.run(&["--isolation", "process"]).expect(0);
+    let log = project.read("work/workflow.log");
+    assert!(log.contains("calls run in child processes; ") && log.contains("privileges"), "{log}");
 }

@@ -1,0 +1,116 @@
+//! Calls in child processes that can be killed: what `--isolation process` adds to the sandbox.
+//!
+//! A [`ProcessWorker`] is the parent's side: it starts a child, speaks [`protocol`] with it, and kills it when a limit is
+//! over or the run is cancelled, whatever the child is waiting for. [`serve`] is the child's side. One child serves one
+//! thread of the pool, one call after the other, and is started again when it dies.
+
+mod child;
+mod confine;
+mod protocol;
+mod serve;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Grant, GuestEnd, Invocation, Sandbox};
+
+use child::{Child, Received};
+use protocol::{FromChild, Hello, ToChild, WireInvocation};
+
+pub use serve::serve;
+
+/// Time past a limit after which a child is killed that has not ended its guest by itself.
+const GRACE: Duration = Duration::from_millis(300);
+/// Longest wait before limits are looked at again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The program that is started as a child; it must call [`serve`].
+#[derive(Clone, Debug)]
+pub struct WorkerCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// Runs calls of a sandbox in a child process, one at a time.
+pub(super) struct ProcessWorker<'a> {
+    sandbox: &'a Sandbox,
+    command: &'a WorkerCommand,
+    /// Folders that the child may reach, whatever a call grants.
+    folders: Vec<Grant>,
+    child: Option<Child>,
+}
+
+impl<'a> ProcessWorker<'a> {
+    pub(super) fn new(sandbox: &'a Sandbox, command: &'a WorkerCommand, folders: Vec<Grant>) -> Self {
+        Self { sandbox, command, folders, child: None }
+    }
+
+    /// How children are confined, as a child of this kind says; starts one if none runs.
+    pub(super) fn confinement(&mut self) -> Result<String, String> {
+        self.child().map(|child| child.confinement.clone())
+    }
+
+    /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
+    pub(super) fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
+        if let Err(text) = self.start(invocation) {
+            self.child = None;
+            return (GuestEnd::HostFailed(text), 0);
+        }
+        let limit = invocation.limits.wall_time;
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit + GRACE));
+        loop {
+            let Some(child) = &mut self.child else {
+                return (GuestEnd::Lost("the worker process is gone".to_owned()), 0);
+            };
+            match child.receive(POLL) {
+                Ok(Received::Message(FromChild::Stdout(bytes))) => invocation.stdout.take(&bytes),
+                Ok(Received::Message(FromChild::Stderr(bytes))) => invocation.stderr.take(&bytes),
+                Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => return (end, peak_memory_bytes),
+                Ok(Received::Message(FromChild::Ready { .. })) => {
+                    self.child = None;
+                    return (GuestEnd::Lost("the worker process spoke out of turn".to_owned()), 0);
+                }
+                Ok(Received::Nothing) => {}
+                Err(text) => {
+                    self.child = None;
+                    return (GuestEnd::Lost(text), 0);
+                }
+            }
+            // Dropping a child kills it.
+            if let Some((limit, _)) = limit.zip(deadline).filter(|(_, deadline)| Instant::now() >= *deadline) {
+                self.child = None;
+                return (GuestEnd::TimedOut(limit), 0);
+            }
+            if invocation.cancel.is_cancelled() {
+                self.child = None;
+                return (GuestEnd::Cancelled, 0);
+            }
+        }
+    }
+
+    fn start(&mut self, invocation: &Invocation<'_>) -> Result<(), String> {
+        let sandbox = self.sandbox;
+        let child = self.child()?;
+        let sha256 = invocation.module_sha256;
+        if !child.modules.contains(sha256) {
+            let compiled = sandbox.compiled(sha256).ok_or("the module was not prepared")?;
+            child.send(ToChild::Module { sha256: sha256.to_owned(), compiled })?;
+            child.modules.insert(sha256.to_owned());
+        }
+        child.send(ToChild::Call(WireInvocation::of(invocation)))
+    }
+
+    fn child(&mut self) -> Result<&mut Child, String> {
+        if self.child.is_none() {
+            let hello = Hello {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                deterministic: self.sandbox.is_deterministic(),
+                folders: self.folders.clone(),
+            };
+            self.child = Some(Child::start(self.command, hello)?);
+        }
+        self.child.as_mut().ok_or_else(|| "no worker process".to_owned())
+    }
+}

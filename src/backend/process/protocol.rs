@@ -1,0 +1,229 @@
+//! What parent and child say to each other, over pipes.
+//!
+//! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head, and raw bytes: code
+//! or output. Both sides are the same version of the same program; the first message says so.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits, ModuleKind};
+
+/// Bytes of a message to a child: the largest is compiled code.
+pub(super) const MAX_TO_CHILD: usize = 2 << 30;
+/// Bytes of a message from a child, which may be under a guest's control: a piece of output or an error text.
+pub(super) const MAX_FROM_CHILD: usize = 1 << 20;
+
+/// The first message to a child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) version: String,
+    pub(super) deterministic: bool,
+    pub(super) folders: Vec<Grant>,
+}
+
+/// A message to a child.
+#[derive(Debug)]
+pub(super) enum ToChild {
+    Hello(Hello),
+    Module { sha256: String, compiled: CompiledModule },
+    Call(WireInvocation),
+}
+
+/// A message from a child.
+#[derive(Debug)]
+pub(super) enum FromChild {
+    Ready { version: String, confinement: String },
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    Ended { end: GuestEnd, peak_memory_bytes: u64 },
+}
+
+/// An [`Invocation`] without what stays with the parent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireInvocation {
+    pub(super) module_sha256: String,
+    pub(super) argv: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) grants: Vec<Grant>,
+    pub(super) seed: u64,
+    memory_bytes: u64,
+    wall_time_ns: Option<u64>,
+    open_files: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+enum ToChildHead {
+    Hello(Hello),
+    Module { sha256: String, kind: ModuleKind },
+    Call(WireInvocation),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+enum FromChildHead {
+    Ready { version: String, confinement: String },
+    Stdout,
+    Stderr,
+    Ended { end: GuestEnd, peak_memory_bytes: u64 },
+}
+
+impl WireInvocation {
+    pub(super) fn of(invocation: &Invocation<'_>) -> Self {
+        let limits = invocation.limits;
+        Self {
+            module_sha256: invocation.module_sha256.to_owned(),
+            argv: invocation.argv.to_vec(),
+            env: invocation.env.to_vec(),
+            grants: invocation.grants.to_vec(),
+            seed: invocation.seed,
+            memory_bytes: limits.memory_bytes,
+            wall_time_ns: limits.wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+            open_files: limits.open_files,
+        }
+    }
+
+    /// The limits that the child keeps; those on output and metadiff are the parent's.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            memory_bytes: self.memory_bytes,
+            wall_time: self.wall_time_ns.map(Duration::from_nanos),
+            open_files: self.open_files,
+            output_bytes: u64::MAX,
+            ..Limits::default()
+        }
+    }
+}
+
+impl ToChild {
+    pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
+        let (head, bytes) = match self {
+            Self::Hello(hello) => (ToChildHead::Hello(hello), Vec::new()),
+            Self::Module { sha256, compiled } => (ToChildHead::Module { sha256, kind: compiled.kind }, compiled.code),
+            Self::Call(call) => (ToChildHead::Call(call), Vec::new()),
+        };
+        write_message(writer, &head, &bytes)
+    }
+
+    pub(super) fn read(reader: &mut impl Read) -> io::Result<Self> {
+        let mut length = [0; 4];
+        reader.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_TO_CHILD {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut message = vec![0; length];
+        reader.read_exact(&mut message)?;
+        let (head, bytes) = split(&message)?;
+        Ok(match serde_json::from_slice(head)? {
+            ToChildHead::Hello(hello) => Self::Hello(hello),
+            ToChildHead::Module { sha256, kind } => {
+                Self::Module { sha256, compiled: CompiledModule { kind, code: bytes.to_vec() } }
+            }
+            ToChildHead::Call(call) => Self::Call(call),
+        })
+    }
+}
+
+impl FromChild {
+    pub(super) fn write(&self, writer: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Ready { version, confinement } => {
+                let head = FromChildHead::Ready { version: version.clone(), confinement: confinement.clone() };
+                write_message(writer, &head, &[])
+            }
+            Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
+            Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
+            Self::Ended { end, peak_memory_bytes } => {
+                let head = FromChildHead::Ended { end: end.clone(), peak_memory_bytes: *peak_memory_bytes };
+                write_message(writer, &head, &[])
+            }
+        }
+    }
+
+    /// Takes the first message off `received`, if it is there whole.
+    pub(super) fn take(received: &mut Vec<u8>) -> io::Result<Option<Self>> {
+        let Some(length) = received.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_FROM_CHILD {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let Some(message) = received.get(4..4 + length) else { return Ok(None) };
+        let (head, bytes) = split(message)?;
+        let message = match serde_json::from_slice(head)? {
+            FromChildHead::Ready { version, confinement } => Self::Ready { version, confinement },
+            FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
+            FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
+            FromChildHead::Ended { end, peak_memory_bytes } => Self::Ended { end, peak_memory_bytes },
+        };
+        received.drain(..4 + length);
+        Ok(Some(message))
+    }
+}
+
+fn write_message(writer: &mut impl Write, head: &impl Serialize, bytes: &[u8]) -> io::Result<()> {
+    let head = serde_json::to_vec(head)?;
+    let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let length = u32::try_from(4 + head.len() + bytes.len()).map_err(too_long)?;
+    let head_length = u32::try_from(head.len()).map_err(too_long)?;
+    let mut start = Vec::with_capacity(8 + head.len());
+    start.extend_from_slice(&length.to_le_bytes());
+    start.extend_from_slice(&head_length.to_le_bytes());
+    start.extend_from_slice(&head);
+    writer.write_all(&start)?;
+    writer.write_all(bytes)?;
+    writer.flush()
+}
+
+fn split(message: &[u8]) -> io::Result<(&[u8], &[u8])> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let (length, rest) = message.split_first_chunk::<4>().ok_or_else(invalid)?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_way() {
+        let mut pipe = Vec::new();
+        let sent = [
+            FromChild::Ready { version: "1".to_owned(), confinement: "none".to_owned() },
+            FromChild::Stdout(vec![0, 255, 10]),
+            FromChild::Ended { end: GuestEnd::MemoryExceeded { limit_bytes: 1, asked_bytes: 2 }, peak_memory_bytes: 3 },
+        ];
+        for message in &sent {
+            message.write(&mut pipe).expect("written");
+        }
+        let whole = pipe.clone();
+        let mut received = Vec::new();
+        let mut messages = Vec::new();
+        for byte in whole {
+            received.push(byte);
+            messages.extend(FromChild::take(&mut received).expect("valid"));
+        }
+        assert_eq!(format!("{messages:?}"), format!("{sent:?}"));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_refused() {
+        let mut received = u32::MAX.to_le_bytes().to_vec();
+        assert!(FromChild::take(&mut received).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parent_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut received = bytes;
+            if let Some(first) = received.first_chunk_mut::<4>() {
+                *first = 40_u32.to_le_bytes();
+            }
+            let _ = FromChild::take(&mut received);
+        }
+    }
+}

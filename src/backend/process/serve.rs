@@ -1,0 +1,98 @@
+//! The child's side: confines itself, then runs one call after the other until its parent closes the pipe.
+#![expect(unsafe_code, reason = "the parent is this program, and vouches for the code it sends")]
+
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::confine::confine;
+use super::protocol::{FromChild, ToChild, WireInvocation};
+use crate::cancel::CancelToken;
+use crate::sandbox::{GuestOutput, Invocation, Sandbox, SandboxOptions, Worker};
+
+/// Serves a parent over two pipes and returns when it closes the first.
+///
+/// Only a parent that is this same program may be served: it sends compiled code, which runs as it is.
+///
+/// # Errors
+/// The pipes', or [`io::ErrorKind::InvalidData`] for a parent of another version.
+pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static) -> io::Result<()> {
+    let to_parent: Answers = Arc::new(Mutex::new(Box::new(to_parent)));
+    let ToChild::Hello(hello) = ToChild::read(&mut from_parent)? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    if hello.version != version {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // Before any other thread is started: Landlock holds for this one and those that it starts.
+    let confinement = confine(&hello.folders);
+    let sandbox = Sandbox::new(&SandboxOptions { cache_folder: None, deterministic: hello.deterministic });
+    let sandbox = sandbox.map_err(|err| io::Error::other(err.chain()))?;
+    let mut worker = sandbox.worker().map_err(|err| io::Error::other(err.chain()))?;
+    send(&to_parent, &FromChild::Ready { version, confinement })?;
+    loop {
+        match ToChild::read(&mut from_parent) {
+            Ok(ToChild::Module { sha256, compiled }) => {
+                // SAFETY: the parent is the same version of this program, as its hello said over a pipe that only it
+                // has, and sends what its own sandbox of the same settings compiled.
+                let adopted = unsafe { sandbox.adopt(&sha256, &compiled) };
+                adopted.map_err(io::Error::other)?;
+            }
+            Ok(ToChild::Call(call)) => {
+                let (end, peak_memory_bytes) = run(&mut worker, &call, &to_parent);
+                send(&to_parent, &FromChild::Ended { end, peak_memory_bytes })?;
+            }
+            Ok(ToChild::Hello(_)) => return Err(io::ErrorKind::InvalidData.into()),
+            Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+type Answers = Arc<Mutex<Box<dyn Write + Send>>>;
+
+fn send(to_parent: &Answers, message: &FromChild) -> io::Result<()> {
+    message.write(&mut *lock(to_parent))
+}
+
+fn lock(to_parent: &Answers) -> MutexGuard<'_, Box<dyn Write + Send>> {
+    to_parent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(worker: &mut Worker<'_>, call: &WireInvocation, to_parent: &Answers) -> (crate::sandbox::GuestEnd, u64) {
+    let limits = call.limits();
+    let output = |message: fn(Vec<u8>) -> FromChild| {
+        let forward = Forward { to_parent: Arc::clone(to_parent), message };
+        GuestOutput::new(Some(Box::new(forward)), limits.output_bytes)
+    };
+    worker.run(&Invocation {
+        module_sha256: &call.module_sha256,
+        argv: &call.argv,
+        env: &call.env,
+        grants: &call.grants,
+        stdout: output(FromChild::Stdout),
+        stderr: output(FromChild::Stderr),
+        limits: &limits,
+        seed: call.seed,
+        cancel: &CancelToken::new(),
+    })
+}
+
+/// Hands a guest's output to the parent, which counts and cuts it.
+struct Forward {
+    to_parent: Answers,
+    message: fn(Vec<u8>) -> FromChild,
+}
+
+impl Write for Forward {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const MAX_PIECE: usize = 256 << 10;
+        let piece = &bytes[..bytes.len().min(MAX_PIECE)];
+        send(&self.to_parent, &(self.message)(piece.to_vec()))?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
