@@ -21,6 +21,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a workflow
     Run(Box<RunArguments>),
+    /// Say what this machine gives the sandbox, what is missing, and what to do
+    Doctor(DoctorArguments),
     /// Run calls for a parent process; mandelbox starts this itself
     #[command(hide = true)]
     Worker,
@@ -170,6 +172,21 @@ pub(super) struct CheckArguments {
     /// Folder of a task package that the workflow's sources are looked up in; repeatable
     #[arg(long, value_name = "DIR")]
     pub(super) tasks: Vec<PathBuf>,
+    /// How to answer: text on stderr, or one JSON object on stdout
+    #[arg(long, default_value = "text")]
+    pub(super) format: FormatArgument,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  mandelbox doctor
+  mandelbox doctor --format json
+
+Exit codes: 0 calls can run; 1 they cannot.";
+
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(super) struct DoctorArguments {
     /// How to answer: text on stderr, or one JSON object on stdout
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,

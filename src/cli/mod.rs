@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod doctor;
 mod environment;
 mod plan_text;
 mod run;
@@ -48,6 +49,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
             Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
         },
         Command::Run(arguments) => run::run(*arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
     }
 }

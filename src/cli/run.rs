@@ -80,11 +80,14 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
 fn isolation(arguments: &RunArguments) -> Result<Isolation, String> {
     match arguments.isolation {
         IsolationArgument::Thread => Ok(Isolation::Thread),
-        IsolationArgument::Process => {
-            let program = std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
-            Ok(Isolation::Process(WorkerCommand { program, arguments: vec!["worker".to_owned()] }))
-        }
+        IsolationArgument::Process => worker_command().map(Isolation::Process),
     }
+}
+
+/// This program as a worker process.
+pub(super) fn worker_command() -> Result<WorkerCommand, String> {
+    let program = std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
+    Ok(WorkerCommand { program, arguments: vec!["worker".to_owned()] })
 }
 
 /// What the user wrote, as far as it can be read.

@@ -130,6 +130,11 @@ impl Sandbox {
     }
 }
 
+/// Whether the kernel can tell which pages of a guest were changed.
+pub fn pagemap_scan_available() -> bool {
+    wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()
+}
+
 fn engine_config(options: &SandboxOptions) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);

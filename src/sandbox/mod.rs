@@ -17,7 +17,7 @@ mod stdio;
 mod worker;
 
 pub(crate) use compile::CompiledModule;
-pub use engine::{Sandbox, SandboxOptions};
+pub use engine::{Sandbox, SandboxOptions, pagemap_scan_available};
 pub use invocation::{Grant, GuestEnd, Invocation, Rights};
 pub use limits::Limits;
 pub use module::ModuleKind;

@@ -65,10 +65,27 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
 }
 
 #[test]
+fn the_doctor_says_what_is_there() {
+    let project = Project::new();
+    let ended = project.mandelbox(&["doctor", "--format", "json"]).expect(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let findings = answer["findings"].as_array().expect("findings");
+    let find = |name: &str| findings.iter().find(|finding| finding["name"] == name).expect(name);
+    assert_eq!(find("a guest in a thread")["value"], "runs");
+    assert!(find("a guest in a process")["value"].as_str().expect("text").contains("child processes"));
+    project.mandelbox(&["doctor"]).expect(0).says(&[
+        "mandelbox 0.",
+        "openat2",
+        "ulimit -n",
+        "cache of compiled modules",
+    ]);
+}
+
+#[test]
 fn help_has_an_example_for_each_subcommand() {
     let project = Project::new();
     let help = project.mandelbox(&["--help"]).expect(0).stdout;
-    for subcommand in ["run", "check"] {
+    for subcommand in ["run", "check", "doctor"] {
         assert!(help.contains(subcommand));
         let text = project.mandelbox(&[subcommand, "--help"]).expect(0).stdout;
         assert!(text.contains(&format!("mandelbox {subcommand} ")) && text.contains("Examples:"), "{text}");

@@ -1,0 +1,199 @@
+//! `mandelbox doctor`.
+
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::process::{Resource, getrlimit};
+use serde_json::json;
+
+use super::arguments::{DoctorArguments, FormatArgument};
+use super::{Answer, environment, run::worker_command};
+use crate::backend::{Backend, Isolation, Local};
+use crate::cancel::CancelToken;
+use crate::error::exit_code;
+use crate::json::build_json;
+use crate::outcome::bytes_text;
+use crate::reporter::escape::escaped;
+use crate::sandbox::{GuestEnd, GuestOutput, Invocation, Limits, SandboxOptions, pagemap_scan_available};
+use crate::workflow::ModuleFile;
+
+/// The smallest command: `(module (func (export "_start")))`.
+const NOTHING: &[u8] =
+    b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+/// Open files that a thread of the pool may need at a time, beside the run's own.
+const FILES_A_CALL: u64 = 32;
+
+/// One thing that was looked at.
+struct Finding {
+    name: &'static str,
+    state: State,
+    value: String,
+    /// What it means and what to do.
+    advice: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There, and used where it helps.
+    Good,
+    /// Missing or low; mandelbox works without.
+    Missing,
+    /// mandelbox cannot work so.
+    Broken,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Missing => "missing",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
+    let mut findings = vec![cpus(), open_files(), address_space(), resolving(), swap(), pagemap()];
+    findings.extend(trials());
+    let broken = findings.iter().any(|finding| finding.state == State::Broken);
+    let exit_code = if broken { exit_code::HOST_FAILED } else { exit_code::SUCCESS };
+    match arguments.format {
+        FormatArgument::Text => Answer::text(text(&findings), exit_code),
+        FormatArgument::Json => Answer { stdout: json_answer(&findings, !broken), stderr: String::new(), exit_code },
+    }
+}
+
+fn finding(name: &'static str, good: bool, value: String, advice: &'static str) -> Finding {
+    let state = if good { State::Good } else { State::Missing };
+    Finding { name, state, value, advice: if good { "" } else { advice } }
+}
+
+fn cpus() -> Finding {
+    let n = std::thread::available_parallelism().map_or(1, usize::from);
+    finding("CPUs", true, format!("{n}, {}; --jobs is {n} unless given", std::env::consts::ARCH), "")
+}
+
+fn open_files() -> Finding {
+    let limit = getrlimit(Resource::Nofile).current;
+    let n = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let good = limit.is_none_or(|limit| limit >= n * FILES_A_CALL + 64);
+    let value = limit.map_or("no limit".to_owned(), |limit| limit.to_string());
+    finding("open files (ulimit -n)", good, value, "tasks that open many files fail; raise it, or use fewer --jobs")
+}
+
+fn address_space() -> Finding {
+    let limit = getrlimit(Resource::As).current;
+    let value = limit.map_or("no limit".to_owned(), bytes_text);
+    let advice =
+        "each call reserves 4 GiB of addresses, which are not memory; lift the limit, and limit calls with --memory";
+    finding("address space (ulimit -v)", limit.is_none(), value, advice)
+}
+
+fn resolving() -> Finding {
+    let opened = openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH);
+    // The path leads out, which only a kernel that knows the call says.
+    let value = match opened {
+        Err(rustix::io::Errno::XDEV) | Ok(_) => Ok("there".to_owned()),
+        Err(err) => Err(err.to_string()),
+    };
+    let advice =
+        "paths of guests are resolved step by step, which is slower; nothing to do, or let the outer sandbox allow it";
+    finding("openat2", value.is_ok(), value.unwrap_or_else(|err| err), advice)
+}
+
+fn swap() -> Finding {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
+    let value = match line.map(|line| line.trim().trim_end_matches(" kB").parse::<u64>()) {
+        Some(Ok(kibibytes)) => bytes_text(kibibytes * 1024),
+        _ => "not known: /proc is not there".to_owned(),
+    };
+    finding("swap", true, value, "")
+}
+
+fn pagemap() -> Finding {
+    let there = pagemap_scan_available();
+    let value = if there { "there, not used yet" } else { "not there" };
+    finding("pagemap scan", there, value.to_owned(), "a way to start calls faster on newer kernels; nothing to do")
+}
+
+/// Runs a guest that does nothing, in a thread and in a process, with the cache that a run would use.
+fn trials() -> Vec<Finding> {
+    let cache_folder = environment::cache_folder();
+    let folder = cache_folder.as_deref().map(Path::display).map(|path| path.to_string());
+    let options = SandboxOptions { cache_folder, deterministic: false };
+    let broken = |name, value| Finding { name, state: State::Broken, value, advice: "no call can run here" };
+    let backend = match Local::with_options(1, &options, Isolation::Thread) {
+        Ok(backend) => backend,
+        Err(err) => return vec![broken("a guest in a thread", err.chain())],
+    };
+    let mut findings = Vec::new();
+    let advice = "modules are compiled anew for each run; set XDG_CACHE_HOME to a folder that you can write to";
+    findings.push(match (backend.sandbox().warning(), folder) {
+        (Some(warning), _) => finding("cache of compiled modules", false, warning.to_owned(), advice),
+        (None, Some(folder)) => finding("cache of compiled modules", true, folder, ""),
+        (None, None) => finding("cache of compiled modules", false, "no folder: HOME is not set".to_owned(), advice),
+    });
+    findings.push(match trial(&backend) {
+        Ok(()) => finding("a guest in a thread", true, "runs".to_owned(), ""),
+        Err(text) => broken("a guest in a thread", text),
+    });
+    let advice = "--isolation process cannot be used";
+    findings.push(
+        match worker_command().map(|command| Local::with_options(1, &options, Isolation::Process(command))) {
+            Ok(Ok(backend)) => {
+                let value = backend.notes(&[]).join("; ");
+                let good = value.contains("Landlock: files and network");
+                let advice =
+                    "child processes are confined less than they could be; a kernel from 6.12 on has all of it";
+                finding("a guest in a process", good, value, advice)
+            }
+            Ok(Err(err)) => finding("a guest in a process", false, err.chain(), advice),
+            Err(text) => finding("a guest in a process", false, text, advice),
+        },
+    );
+    findings
+}
+
+fn trial(backend: &Local) -> Result<(), String> {
+    let module = ModuleFile::from_bytes("nothing.wasm".into(), NOTHING.to_vec());
+    backend.prepare(&module)?;
+    let mut worker = backend.sandbox().worker().map_err(|err| err.chain())?;
+    let (end, _) = worker.run(&Invocation {
+        module_sha256: &module.sha256,
+        argv: &["nothing".to_owned()],
+        env: &[],
+        grants: &[],
+        stdout: GuestOutput::new(None, 0),
+        stderr: GuestOutput::new(None, 0),
+        limits: &Limits::default(),
+        seed: 0,
+        cancel: &CancelToken::new(),
+    });
+    if end == GuestEnd::Exited(0) { Ok(()) } else { Err(format!("{end:?}")) }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut text = format!("mandelbox {}\n", env!("CARGO_PKG_VERSION"));
+    for finding in findings {
+        let (word, name) = (finding.state.word(), finding.name);
+        text.push_str(&format!("{word:8} {name:27} {}\n", escaped(&finding.value)));
+        if !finding.advice.is_empty() {
+            text.push_str(&format!("{:8} {:27} -> {}\n", "", "", finding.advice));
+        }
+    }
+    text
+}
+
+fn json_answer(findings: &[Finding], ok: bool) -> Vec<u8> {
+    let findings: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let advice = Some(finding.advice).filter(|advice| !advice.is_empty());
+            json!({ "name": finding.name, "state": finding.state.word(), "value": finding.value, "advice": advice })
+        })
+        .collect();
+    let mut text = build_json(&json!({ "version": env!("CARGO_PKG_VERSION"), "ok": ok, "findings": findings }), 2);
+    text.push(b'\n');
+    text
+}
