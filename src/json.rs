@@ -4,6 +4,7 @@
 //! exact; a number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are refused; at most [`MAX_DEPTH`] levels
 //! of nesting; no key of the JSON library has a meaning of its own.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 
@@ -13,6 +14,11 @@ pub use serde_json::{Map, Number, Value};
 
 /// Levels of nesting that are read; one more is an error.
 pub const MAX_DEPTH: usize = 256;
+/// The same for metadata and history, which hold what a metadiff of that depth became.
+pub const MAX_DATASET_DEPTH: usize = 300;
+
+/// Values that a text from a guest may hold.
+pub const MAX_GUEST_VALUES: usize = 1_000_000;
 
 /// The key under which the JSON library hands a number with its text to a visitor.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
@@ -44,9 +50,28 @@ pub struct JsonError {
 /// [`JsonError`] with line and column: no UTF-8, no JSON, more than one value, nested deeper than [`MAX_DEPTH`], a
 /// number beyond `f64`, or a duplicate key where those are refused.
 pub fn parse_json(bytes: &[u8], duplicates: DuplicateKeys) -> Result<Value, JsonError> {
+    parse_within(bytes, MAX_DEPTH, usize::MAX, duplicates)
+}
+
+/// [`parse_json`] for text from a guest: the last of duplicate keys wins, and there are at most [`MAX_GUEST_VALUES`]
+/// values, since a short text can hold many.
+///
+/// # Errors
+/// As [`parse_json`], and for too many values.
+pub fn parse_guest_json(bytes: &[u8]) -> Result<Value, JsonError> {
+    parse_within(bytes, MAX_DEPTH, MAX_GUEST_VALUES, DuplicateKeys::LastWins)
+}
+
+fn parse_within(
+    bytes: &[u8],
+    max_depth: usize,
+    max_values: usize,
+    duplicates: DuplicateKeys,
+) -> Result<Value, JsonError> {
+    let n_left = Cell::new(max_values);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     deserializer.disable_recursion_limit();
-    let seed = ValueSeed { depth: 0, duplicates };
+    let seed = ValueSeed { depth: 0, max_depth, n_left: &n_left, duplicates };
     let value = seed.deserialize(&mut deserializer).map_err(|err| describe(&err, bytes))?;
     deserializer.end().map_err(|err| describe(&err, bytes))?;
     Ok(value)
@@ -93,29 +118,42 @@ fn describe(err: &serde_json::Error, bytes: &[u8]) -> JsonError {
 
 /// Reads one value at a given depth.
 #[derive(Clone, Copy)]
-struct ValueSeed {
+struct ValueSeed<'s> {
     depth: usize,
+    max_depth: usize,
+    n_left: &'s Cell<usize>,
     duplicates: DuplicateKeys,
 }
 
-impl ValueSeed {
+impl ValueSeed<'_> {
+    /// The seed for what an array or an object at this depth holds.
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+        let inner = Self { depth: self.depth + 1, ..self };
+        inner.within_depth()?;
+        Ok(inner)
+    }
+
+    fn within_depth<E: serde::de::Error>(self) -> Result<(), E> {
+        if self.depth > self.max_depth {
+            return Err(E::custom(format_args!("nested deeper than {} levels", self.max_depth)));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for ValueSeed {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        match self.n_left.get().checked_sub(1) {
+            Some(n_left) => self.n_left.set(n_left),
+            None => return Err(D::Error::custom("more values than a task may give")),
+        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for ValueSeed {
+impl<'de> Visitor<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,9 +219,9 @@ impl<'de> Visitor<'de> for ValueSeed {
 }
 
 /// The value behind [`NUMBER_KEY`]: a number's text from the library (`Ok`), or any value of the document (`Err`).
-struct NumberOrValue(ValueSeed);
+struct NumberOrValue<'s>(ValueSeed<'s>);
 
-impl<'de> DeserializeSeed<'de> for NumberOrValue {
+impl<'de> DeserializeSeed<'de> for NumberOrValue<'_> {
     type Value = Result<Number, Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -191,7 +229,7 @@ impl<'de> DeserializeSeed<'de> for NumberOrValue {
     }
 }
 
-impl<'de> Visitor<'de> for NumberOrValue {
+impl<'de> Visitor<'de> for NumberOrValue<'_> {
     type Value = Result<Number, Value>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,10 +265,12 @@ impl<'de> Visitor<'de> for NumberOrValue {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+        self.0.within_depth()?;
         self.0.visit_seq(items).map(Err)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
+        self.0.within_depth()?;
         self.0.visit_map(entries).map(Err)
     }
 }
@@ -239,7 +279,12 @@ impl<'de> Visitor<'de> for NumberOrValue {
 ///
 /// # Errors
 /// [`ReadJsonError`]: the file cannot be read, is larger, or is not JSON.
-pub fn read_json(path: &std::path::Path, max_bytes: u64, duplicates: DuplicateKeys) -> Result<Value, ReadJsonError> {
+pub fn read_json(
+    path: &std::path::Path,
+    max_bytes: u64,
+    max_depth: usize,
+    duplicates: DuplicateKeys,
+) -> Result<Value, ReadJsonError> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
@@ -247,7 +292,7 @@ pub fn read_json(path: &std::path::Path, max_bytes: u64, duplicates: DuplicateKe
     if bytes.len() as u64 > max_bytes {
         return Err(ReadJsonError::TooLarge(max_bytes));
     }
-    Ok(parse_json(&bytes, duplicates)?)
+    Ok(parse_within(&bytes, max_depth, usize::MAX, duplicates)?)
 }
 
 /// Why [`read_json`] gave no value.
@@ -310,6 +355,20 @@ mod tests {
         assert!(err.message.contains("256"), "{err}");
         assert!(lenient(&nested(1_000_000)).is_err());
         assert!(lenient(&"{\"a\":".repeat(100_000)).is_err());
+        let magic = |n: usize| format!("{}1{}", format!("{{\"{NUMBER_KEY}\":").repeat(n), "}".repeat(n));
+        assert!(lenient(&magic(MAX_DEPTH)).is_ok());
+        assert!(lenient(&magic(MAX_DEPTH + 1)).expect_err("too deep").message.contains("256"));
+        assert!(lenient(&magic(100_000)).is_err());
+        assert!(lenient(&format!("{}1.5{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH))).is_ok());
+    }
+
+    #[test]
+    fn values_of_a_guest_are_counted() {
+        let array = |n: usize| format!("[0{}]", ",0".repeat(n - 2));
+        assert!(parse_guest_json(array(MAX_GUEST_VALUES).as_bytes()).is_ok());
+        let err = parse_guest_json(array(MAX_GUEST_VALUES + 1).as_bytes()).expect_err("one too many");
+        assert!(err.message.contains("more values"), "{err}");
+        assert!(lenient(&array(MAX_GUEST_VALUES + 1)).is_ok());
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub mod reporter;
 pub mod cli;
 pub mod error;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
 pub use cancel::CancelToken;
 pub use error::{Error, HostError, TaskFailure};
 pub use policy::Policy;

@@ -7,8 +7,14 @@ use mandelbox::cli::{Answer, answer};
 
 fn main() -> ExitCode {
     let Answer { stdout, stderr, exit_code } = answer(std::env::args_os());
-    // A reader that has gone away is no reason to fail: what counts is in the work directory.
-    let _ = io::stdout().write_all(&stdout).and_then(|()| io::stdout().flush());
+    let written = io::stdout().write_all(&stdout).and_then(|()| io::stdout().flush());
     let _ = io::stderr().write_all(stderr.as_bytes());
-    ExitCode::from(exit_code)
+    match written {
+        // A reader that has gone away is no reason to fail: what counts is in the work directory.
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "error: failed to write to stdout: {err}");
+            ExitCode::from(mandelbox::error::exit_code::HOST_FAILED)
+        }
+        _ => ExitCode::from(exit_code),
+    }
 }

@@ -101,7 +101,7 @@ impl Outcome {
             Self::Trapped { message } => format!("trapped: {message}"),
             Self::TimedOut { limit_s } => format!("was ended after its time limit of {limit_s} s"),
             Self::MemoryExceeded { limit_bytes, asked_bytes } => format!(
-                "was ended at its memory limit of {} (it asked for {} in all); raise it with --memory",
+                "was ended at its memory limit of {} (it asked for {} in all); --memory, the policy or the task's meta sets it",
                 bytes_text(*limit_bytes),
                 bytes_text(*asked_bytes)
             ),

@@ -87,7 +87,8 @@ impl Policy {
 
     fn checked(file: PolicyFile, path: &Path, problems: &mut Problems) -> Option<Self> {
         let n_before = problems.len();
-        let default = file.default.over(&Limits::default());
+        // A default that is not named is the usual one, as far as the bounds let it.
+        let default = file.default.over(&file.maximum.at_most(Limits::default()));
         // A bound that is not named is the default: then documents can ask for less only.
         let maximum = file.maximum.over(&default);
         let place = |key: &str| Place::Pointer { file: path.to_owned(), pointer: key.to_owned() };
@@ -109,6 +110,19 @@ impl Policy {
 }
 
 impl LimitsFile {
+    /// `limits`, lowered to what this file names.
+    fn at_most(&self, limits: Limits) -> Limits {
+        let bound = self.over(&limits);
+        Limits {
+            memory_bytes: bound.memory_bytes.min(limits.memory_bytes),
+            wall_time: bound.wall_time,
+            output_bytes: bound.output_bytes.min(limits.output_bytes),
+            metadiff_bytes: bound.metadiff_bytes.min(limits.metadiff_bytes),
+            open_files: bound.open_files.min(limits.open_files),
+            module_bytes: bound.module_bytes.min(limits.module_bytes),
+        }
+    }
+
     /// These limits, with those of `others` where this file names none.
     fn over(&self, others: &Limits) -> Limits {
         Limits {
@@ -165,6 +179,14 @@ mod tests {
     #[test]
     fn an_empty_policy_is_the_default() {
         assert_eq!(read("").0, Some(Policy::default()));
+    }
+
+    #[test]
+    fn bounds_alone_lower_the_defaults() {
+        let (policy, problems) = read("[maximum]\nmemory = \"2G\"\ntimeout = \"1h\"\noutput = \"1G\"\n");
+        let default = policy.expect(&problems).default;
+        assert_eq!((default.memory_bytes, default.wall_time), (2 << 30, Some(Duration::from_secs(3600))));
+        assert_eq!(default.output_bytes, Limits::default().output_bytes);
     }
 
     #[test]

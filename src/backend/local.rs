@@ -52,6 +52,10 @@ impl Local {
     /// As [`Self::new`].
     pub fn with_options(n_threads: usize, options: &SandboxOptions, isolation: Isolation) -> Result<Self, HostError> {
         let sandbox = Sandbox::new(options)?;
+        let n_threads = match n_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n_threads => n_threads,
+        };
         let pool = ThreadPoolBuilder::new()
             .num_threads(n_threads)
             .stack_size(THREAD_STACK_BYTES)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::process::ProcessWorker;
 use crate::error::HostError;
-use crate::json::{DuplicateKeys, Value, parse_json, type_name};
+use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{Grant, GuestEnd, GuestOutput, Invocation, Rights, Worker};
@@ -107,7 +107,7 @@ fn outcome_of_metadiff(metadiff: &Result<Option<Vec<u8>>, TakeError>, call: &Cal
             return Outcome::HostFailed { message: format!("failed to read {}: {err}", path.display()) };
         }
     };
-    match parse_json(bytes, DuplicateKeys::LastWins) {
+    match parse_guest_json(bytes) {
         Ok(Value::Object(metadiff)) => Outcome::Succeeded { metadiff: Some(metadiff) },
         Ok(Value::Null) => Outcome::Succeeded { metadiff: None },
         Ok(other) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),

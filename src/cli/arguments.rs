@@ -1,6 +1,5 @@
 //! The command line as clap reads it.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,8 +68,8 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) last_task: Option<i64>,
     /// Calls that run at a time at most [default: the number of CPUs]
-    #[arg(long, value_name = "N")]
-    pub(super) jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: Option<u16>,
     /// The local backend's configuration: a JSON object with `parallel_tasks_per_job` [default: the file that
     /// FRACTAL_LOCAL_CONFIG_FILE names]
     #[arg(long, value_name = "FILE")]

@@ -94,7 +94,7 @@ fn check_workflow(arguments: &CheckArguments, backend: &Local, problems: &mut Pr
             json!({
                 "order": task.order,
                 "name": task.name,
-                "module": task.module.path,
+                "module": task.module.path.to_string_lossy(),
                 "module_sha256": task.module.sha256,
                 "parallelization_level": task.parallelization_level,
                 "args": task.args,
@@ -169,7 +169,7 @@ fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
         problems.map(|problem| json!({ "place": problem.place.to_string(), "message": problem.message })).collect()
     };
     let answer = json!({
-        "path": path,
+        "path": path.to_string_lossy(),
         "what": found.what,
         "ok": problems.is_empty(),
         "problems": list(&mut problems.iter()),

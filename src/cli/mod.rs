@@ -37,7 +37,7 @@ impl Answer {
 pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
     let cli = match Cli::try_parse_from(command_line) {
         Ok(cli) => cli,
-        Err(err) if err.use_stderr() => return Answer::text(err.render().ansi().to_string(), exit_code::WRONG_INPUT),
+        Err(err) if err.use_stderr() => return Answer::text(err.render().to_string(), exit_code::WRONG_INPUT),
         // Help and version were asked for: they are what the command gives.
         Err(err) => {
             return Answer { stdout: err.render().to_string().into_bytes(), ..Answer::default() };

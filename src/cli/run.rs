@@ -1,24 +1,28 @@
 //! `mandelbox run`.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::arguments::{IsolationArgument, ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
 use super::{Answer, environment};
 use crate::backend::{Isolation, Local, WorkerCommand};
-use crate::error::exit_code;
+use crate::error::{HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
+use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::sandbox::SandboxOptions;
-use crate::workdir::{layout, write_whole};
+use crate::workdir::{WorkDir, layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 
@@ -37,6 +41,9 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let mut problems = Problems::default();
+    let n_threads =
+        arguments.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let open_files = open_files_of_a_call(n_threads);
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
     }
@@ -53,7 +60,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let options = RunOptions {
         packages: &documents.packages,
         local_config: documents.local_config,
-        policy: choose_policy(&arguments, &mut problems),
+        policy: choose_policy(&arguments, open_files, &mut problems),
         input_type: arguments.input_type.clone(),
         output_type: arguments.output_type.clone(),
         tasks_include_image: environment::tasks_include_image(),
@@ -127,12 +134,11 @@ impl Documents {
 
 /// Reads the packages that were named, and the workflow's own folder if it is one.
 pub(super) fn read_packages(named: &[PathBuf], workflow_folder: &Path, problems: &mut Problems) -> Vec<TaskPackage> {
-    let mut folders: Vec<&Path> = named.iter().map(PathBuf::as_path).collect();
-    let same = |folder: &&Path| absolute(folder) == absolute(workflow_folder);
-    if TaskPackage::is_in(workflow_folder) && !folders.iter().any(same) {
-        folders.push(workflow_folder);
-    }
-    folders.into_iter().filter_map(|folder| TaskPackage::read(folder, problems)).collect()
+    let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
+    let mut seen = HashSet::new();
+    let folders = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
+    let folders: Vec<_> = folders.filter(|folder| seen.insert(real_path(folder))).collect();
+    folders.iter().filter_map(|folder| TaskPackage::read(folder, problems)).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -140,7 +146,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// The policy, with the limits of the command line in place of its own: for documents too they are the most.
-fn choose_policy(arguments: &RunArguments, problems: &mut Problems) -> Policy {
+fn choose_policy(arguments: &RunArguments, open_files: usize, problems: &mut Problems) -> Policy {
     let read = arguments.policy.as_deref().and_then(|path| Policy::read(path, problems));
     let mut policy = read.unwrap_or_default();
     let mut asked = policy.default.clone();
@@ -155,13 +161,33 @@ fn choose_policy(arguments: &RunArguments, problems: &mut Problems) -> Policy {
     policy.maximum.memory_bytes = arguments.memory.unwrap_or(policy.maximum.memory_bytes);
     policy.maximum.wall_time = arguments.timeout.or(policy.maximum.wall_time);
     policy.default = asked;
+    if policy.default.open_files > open_files {
+        let place = Place::Parameter("ulimit -n".to_owned());
+        let text = format!("a call can have {open_files} files open, not {}: raise it", policy.default.open_files);
+        problems.warn(place, text);
+        policy.default.open_files = open_files;
+    }
     policy
+}
+
+/// Files that each of `n_threads` calls can have open, so that none takes those of another or of the records. The
+/// process's soft limit is raised to its hard one first.
+fn open_files_of_a_call(n_threads: usize) -> usize {
+    /// For records, modules and what a call's own files need.
+    const RESERVED: u64 = 64;
+    const RESERVED_A_CALL: u64 = 8;
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, the limit that is there counts.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let Some(limit) = (if raised.is_ok() { limit.maximum } else { limit.current }) else { return usize::MAX };
+    let each = limit.saturating_sub(RESERVED) / n_threads as u64;
+    usize::try_from(each.saturating_sub(RESERVED_A_CALL)).unwrap_or(usize::MAX).max(1)
 }
 
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {
     if let Some(path) = &arguments.work_dir {
         let path = absolute(path);
-        if path.symlink_metadata().is_ok() {
+        if path.symlink_metadata().is_ok() && !WorkDir::holds_a_run(&path) {
             let text = format!("Workflow dir {} already exists. Choose another: it must be new", path.display());
             problems.add(Place::Parameter("--work-dir".to_owned()), text);
         }
@@ -185,7 +211,10 @@ fn check_result_paths(arguments: &RunArguments, problems: &mut Problems) {
         let Some(path) = path.as_ref().filter(|path| **path != Path::new(STDOUT)) else { continue };
         let path = absolute(path);
         let place = Place::Parameter(format!("{option} {}", path.display()));
-        if path.is_dir() {
+        if real_path(&path).starts_with(real_path(&arguments.output)) {
+            let text = "lies inside the output path, where a task can put a link in its place; choose another";
+            problems.add(place, text);
+        } else if path.is_dir() {
             problems.add(place, "is a folder; name a file");
         } else if !path.parent().is_some_and(Path::is_dir) {
             problems.add(place, "the folder of this file does not exist; make it first");
@@ -215,6 +244,19 @@ fn reporters(arguments: &RunArguments, n_tasks: usize) -> Result<Vec<Box<dyn Rep
     Ok(reporters)
 }
 
+/// Writes a file that the user named: whole or not at all, but for what is no plain file (a pipe, a terminal).
+fn write_to(path: &Path, text: &[u8]) -> Result<(), HostError> {
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() => {
+            let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(text));
+            written.map_err(HostError::file("write to", path))
+        }
+        // Of a link the target is replaced.
+        Ok(_) => write_whole(&path.canonicalize().map_err(HostError::file("find", path))?, text),
+        Err(_) => write_whole(path, text),
+    }
+}
+
 /// Writes the result where it was asked for, and says how the run ended and where to look.
 fn finish(
     arguments: &RunArguments,
@@ -232,7 +274,7 @@ fn finish(
         text.push(b'\n');
         if path == Path::new(STDOUT) {
             answer.stdout = text;
-        } else if let Err(err) = write_whole(&absolute(path), &text) {
+        } else if let Err(err) = write_to(&absolute(path), &text) {
             answer.stderr = format!("error: {}\n", err.chain());
             answer.exit_code = exit_code::HOST_FAILED;
         }

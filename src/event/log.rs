@@ -26,6 +26,9 @@ impl EventLog {
         let path = work_dir.join(Self::NAME);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         let file = BufWriter::new(file.map_err(HostError::file("make", &path))?);
+        // The file's name is on disk too before its contents count.
+        let folder = File::open(work_dir).and_then(|folder| folder.sync_all());
+        folder.map_err(HostError::file("sync", work_dir))?;
         Ok(Self { path, file })
     }
 

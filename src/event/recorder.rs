@@ -25,11 +25,30 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
     pub fn record(&mut self, kind: EventKind) -> Result<(), HostError> {
+        self.record_and_return(kind).map(|_| ())
+    }
+
+    /// [`Self::record`] for a fact that is large and needed afterwards.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn record_and_return(&mut self, kind: EventKind) -> Result<EventKind, HostError> {
         let event = Event { seq: self.next_seq, time: Timestamp::now(), kind };
         self.next_seq += 1;
         self.log.append(&event)?;
-        self.reporters.retain_mut(|reporter| reporter.report(&event).is_ok());
-        Ok(())
+        let mut lost = Vec::new();
+        self.reporters.retain_mut(|reporter| match reporter.report(&event) {
+            Ok(()) => true,
+            Err(err) => {
+                // A reader that has gone away wanted no more.
+                let gone = err.kind() == std::io::ErrorKind::BrokenPipe;
+                lost.extend((!gone).then(|| format!("a report of this run is not complete: {err}")));
+                false
+            }
+        });
+        // Each of these removes a reporter, so this ends.
+        lost.into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))?;
+        Ok(event.kind)
     }
 
     /// Hands what was recorded to the operating system, for those who follow the log.

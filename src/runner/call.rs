@@ -38,10 +38,10 @@ pub struct Call {
 }
 
 impl Call {
-    /// A number that only this call of the workflow has, the same in every run.
+    /// A number that only this call of the workflow has, the same in every run of the same components.
     pub fn seed(&self, task_order: u64) -> u64 {
         let component = self.component.as_ref().map(Value::to_string).unwrap_or_default();
-        let digest = blake3::hash(format!("{task_order} {component}").as_bytes());
+        let digest = blake3::hash(format!("{task_order} {} {component}", self.call_index).as_bytes());
         digest.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
     }
 }

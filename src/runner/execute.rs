@@ -45,9 +45,13 @@ impl<'a> PreparedRun<'a> {
 
     /// Makes the work directory and the records that stay open.
     fn start(&self, reporters: Vec<Box<dyn Reporter + 'a>>) -> Result<(WorkDir, Recorder<'a>), HostError> {
-        let work_dir = WorkDir::create(&self.work_dir)?;
+        // The output first: if it cannot be made, no work directory stands in the way of the next try.
         let output = &self.parameters.output_path;
         std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
+        let work_dir = WorkDir::create(&self.work_dir)?;
+        for task in &self.plan.tasks {
+            work_dir.create_task_folder(task.order, &task.name)?;
+        }
         let mut all: Vec<Box<dyn Reporter + 'a>> = vec![Box::new(LogFile::create(&self.work_dir, &self.logger_name)?)];
         all.extend(reporters);
         let mut recorder = Recorder::new(EventLog::create(&self.work_dir)?, all);
@@ -88,11 +92,13 @@ impl Run<'_, '_> {
         for task in &self.prepared.plan.tasks {
             let started = Timestamp::now();
             if let Err(error) = self.run_task(task, started) {
-                if let Some(failure) = error.task_failure() {
-                    let run = TaskRun { started, ended: Timestamp::now(), n_components: failure.n_components };
-                    self.dataset.history.push(failed_item(task, run));
-                    self.record_task_finished(task, Status::Failed, failure.calls.len())?;
-                }
+                let failure = error.task_failure();
+                let n_components = failure.map_or(0, |failure| failure.n_components);
+                let run = TaskRun { started, ended: Timestamp::now(), n_components };
+                self.dataset.history.push(failed_item(task, run));
+                // The first error is the one to tell; one more while it is recorded adds nothing.
+                let n_failed = failure.map_or(0, |failure| failure.calls.len());
+                let _ = self.record_task_finished(task, Status::Failed, n_failed);
                 return Err(error);
             }
             self.dataset.input_paths = vec![self.dataset.output_path.clone()];
@@ -102,21 +108,18 @@ impl Run<'_, '_> {
 
     /// Runs one task and takes what it gave into the dataset and the records.
     fn run_task(&mut self, task: &PlannedTask, started: Timestamp) -> Result<(), Error> {
-        let components = match &task.parallelization_level {
-            None => None,
-            Some(level) => match component_list(&self.dataset.metadata, level) {
-                Ok(components) => Some(components),
-                Err(reason) => return Err(Error::JobExecution(task_failure(task, 0, Some(reason), Vec::new()))),
-            },
-        };
-        let n_components = components.map_or(0, <[Value]>::len);
+        let level = task.parallelization_level.as_deref();
+        let components = level.map(|level| component_list(&self.dataset.metadata, level)).transpose();
+        let n_components = components.as_ref().ok().copied().flatten().map_or(0, <[Value]>::len);
         self.recorder.record(EventKind::TaskStarted {
             task: task.order,
             name: task.name.clone(),
-            n_calls: components.map_or(1, <[Value]>::len),
+            n_calls: if level.is_some() { n_components } else { 1 },
             parallelization_level: task.parallelization_level.clone(),
             module_sha256: task.module.sha256.clone(),
         })?;
+        let components = components
+            .map_err(|reason| Error::JobExecution(task_failure(task, n_components, Some(reason), Vec::new())))?;
         let calls = task_calls(self.prepared, self.work_dir, task, &self.dataset, components)?;
         let collected = run_calls(self.prepared, &calls, self.recorder)?;
         collected.check(&calls, n_components)?;
@@ -125,6 +128,8 @@ impl Run<'_, '_> {
         self.dataset.history.push(done_item(task, components, run));
         let metadiff = collected.into_metadiff(task, self.recorder)?;
         update(&mut self.dataset.metadata, metadiff);
+        // What a record rests on is on disk before it.
+        self.recorder.sync()?;
         self.work_dir.write_state(&self.dataset.metadata, &self.dataset.history)?;
         self.record_task_finished(task, Status::Done, 0)?;
         Ok(())
@@ -138,19 +143,25 @@ impl Run<'_, '_> {
 
     /// Writes the result, failed or not, and the last event.
     fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
-        self.work_dir.write_record(RESULT, &self.dataset.result())?;
-        let (status, error) = match error {
-            None => (Status::Done, None),
-            Some(Error::TaskExecution(_)) => (Status::Failed, Some("TaskExecutionError")),
-            Some(Error::JobExecution(_)) => (Status::Failed, Some("JobExecutionError")),
-            Some(Error::Documents(_) | Error::Host(_)) => (Status::Failed, Some("unknown error")),
-        };
+        let written = self.work_dir.write_record(RESULT, &self.dataset.result());
+        let error = error.map(error_name).or(written.is_err().then_some("unknown error"));
+        let status = if error.is_none() { Status::Done } else { Status::Failed };
         self.recorder.record(EventKind::RunFinished { status, error })?;
-        self.recorder.sync()
+        self.recorder.sync()?;
+        written.map(|_| ())
     }
 }
 
-/// The calls of a task, with its folder made.
+/// The error as Fractal's log calls it.
+fn error_name(error: &Error) -> &'static str {
+    match error {
+        Error::TaskExecution(_) => "TaskExecutionError",
+        Error::JobExecution(_) => "JobExecutionError",
+        Error::Documents(_) | Error::Host(_) => "unknown error",
+    }
+}
+
+/// The calls of a task.
 fn task_calls<'c>(
     prepared: &'c PreparedRun<'_>,
     work_dir: &'c WorkDir,
@@ -159,7 +170,7 @@ fn task_calls<'c>(
     components: Option<&'c [Value]>,
 ) -> Result<TaskCalls<'c>, HostError> {
     let options = &prepared.options;
-    let folder = work_dir.create_task_folder(task.order, &task.name)?;
+    let folder = work_dir.task_folder(task.order, &task.name);
     Ok(TaskCalls {
         task,
         components,
@@ -193,20 +204,17 @@ fn run_calls(
     prepared.options.backend.run_calls(calls, &mut |event| match event {
         CallEvent::Started { call_index } => {
             let component = calls.component(call_index).cloned();
-            recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })
+            recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })?;
+            recorder.flush()
         }
         CallEvent::Finished { call_index, ended } => {
             let component = calls.component(call_index).cloned();
             let Ended { outcome, figures, stderr_tail } = ended;
-            recorder.record(EventKind::CallFinished {
-                task,
-                call_index,
-                component: component.clone(),
-                attempt: FIRST_ATTEMPT,
-                outcome: outcome.clone(),
-                figures,
-            })?;
-            collected.add(calls, call_index, component, outcome, stderr_tail);
+            let attempt = FIRST_ATTEMPT;
+            let event = EventKind::CallFinished { task, call_index, component, attempt, outcome, figures };
+            if let EventKind::CallFinished { component, outcome, .. } = recorder.record_and_return(event)? {
+                collected.add(calls, call_index, component, outcome, stderr_tail);
+            }
             recorder.flush()
         }
     })?;

@@ -1,6 +1,6 @@
 //! The folders that calls see, and the rules between input, output and work directory.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::sandbox::{Grant, Rights};
 use crate::workflow::{Place, Problems};
@@ -18,6 +18,9 @@ pub(super) fn check_folders(
     let output_place = Place::Parameter(format!("output path {}", output_path.display()));
     let real_output = real_path(output_path);
     let real_work_dir = real_path(work_dir);
+    if work_dir.to_str().is_none() {
+        problems.add(Place::Parameter(format!("work directory {}", work_dir.display())), "must be UTF-8");
+    }
     for (path, name) in
         input_paths.iter().map(|path| (path.as_path(), "input path")).chain([(output_path, "output path")])
     {
@@ -71,12 +74,19 @@ pub(super) fn check_folders(
 }
 
 /// The path without links, as far as it exists; what does not exist yet is appended as it is written.
-fn real_path(path: &Path) -> PathBuf {
+pub(crate) fn real_path(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for ancestor in absolute.ancestors() {
         if let Ok(real) = ancestor.canonicalize() {
-            let rest = absolute.strip_prefix(ancestor).unwrap_or(Path::new(""));
-            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+            let mut whole = real;
+            for part in absolute.strip_prefix(ancestor).into_iter().flat_map(Path::components) {
+                // What is not there yet will be made without links, so `..` leads back by name.
+                match part {
+                    Component::ParentDir => drop(whole.pop()),
+                    part => whole.push(part),
+                }
+            }
+            return whole;
         }
     }
     absolute
@@ -111,6 +121,8 @@ mod tests {
         check("in", "new", "new-work", None);
         check("in", "in/results", "work", None);
         check("in", "out", "out/work", Some("holds the work directory"));
+        check("in", "new/..", "work", Some("holds the work directory"));
+        check("in", "new/../out", "out/x/../work", Some("holds the work directory"));
         check("in", "out", "out", Some("holds the work directory"));
         check("in", "link", "out/work", Some("holds the work directory"));
         check("in", ".", "work", Some("holds the work directory"));

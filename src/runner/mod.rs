@@ -5,7 +5,7 @@
 
 mod call;
 mod execute;
-mod folders;
+pub(crate) mod folders;
 mod metadata;
 mod parameters;
 mod prepare;

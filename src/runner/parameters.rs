@@ -40,8 +40,9 @@ impl ArgsText {
     pub(super) fn new(task: &PlannedTask, parameters: &TaskParameters, include_image: &[String]) -> Self {
         let is_parallel = task.parallelization_level.is_some();
         let trims_image = is_parallel && !include_image.contains(&task.name);
-        let wanted = |key: &String| {
-            !(trims_image && key == IMAGE) && task.metadata_keys.as_ref().is_none_or(|keys| keys.contains(key))
+        let wanted = |key: &String| match &task.metadata_keys {
+            Some(keys) => keys.contains(key),
+            None => !(trims_image && key == IMAGE),
         };
         let metadata: Map<_, _> = parameters
             .metadata

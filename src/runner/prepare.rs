@@ -133,7 +133,11 @@ pub fn prepare<'a>(
     let grants = check_folders(&input_paths, &output_path, &work_dir, problems);
     if WorkDir::holds_a_run(&work_dir) {
         let place = Place::Parameter(format!("work directory {}", work_dir.display()));
-        problems.add(place, "holds the records of a run; choose another --work-dir");
+        let text = format!(
+            "Workflow dir {} already exists. It holds the records of a run: choose another",
+            work_dir.display()
+        );
+        problems.add(place, text);
     }
     let parameters = TaskParameters {
         input_paths,

@@ -1,7 +1,8 @@
 //! Bytes → a module that is ready to be instantiated, or the reason why not.
 
 use serde::{Deserialize, Serialize};
-use wasmtime::component::Component;
+use wasmtime::component::types::{self, ComponentItem};
+use wasmtime::component::{Component, Type};
 use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -128,9 +129,28 @@ impl PreparedModule {
                 "the WASM component does not export `wasi:cli/run@0.2`, so there is nothing to run; it exports {exports}"
             ));
         }
+        if !has_plain_run(engine, &component_type) {
+            return Err(
+                "the WASM component's `wasi:cli/run` must have a function `run` without parameters that gives a \
+                        `result`; build it as a command"
+                    .to_owned(),
+            );
+        }
         let pre = linkers.component.instantiate_pre(component).map_err(|err| unlinked(&err))?;
         CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
     }
+}
+
+/// Whether `wasi:cli/run` is what WASI says: `run: func() -> result`.
+fn has_plain_run(engine: &Engine, component: &types::Component) -> bool {
+    let interface = component.exports(engine).find(|(name, _)| name.starts_with("wasi:cli/run@0.2."));
+    let Some((_, ComponentItem::ComponentInstance(interface))) = interface.map(|(name, item)| (name, item.ty)) else {
+        return false;
+    };
+    let run = interface.exports(engine).find(|(name, _)| *name == "run").map(|(_, item)| item.ty);
+    let Some(ComponentItem::ComponentFunc(run)) = run else { return false };
+    let is_plain = |ty: Type| matches!(ty, Type::Result(result) if result.ok().is_none() && result.err().is_none());
+    run.params().len() == 0 && run.results().len() == 1 && run.results().all(is_plain)
 }
 
 /// Finds how a core module is started; a function with parameters or results is no entry.

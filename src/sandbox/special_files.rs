@@ -29,6 +29,10 @@ pub(super) fn guard_component(linker: &mut ComponentLinker<Host>) -> wasmtime::R
 
 /// WASI's `errno` for "permission denied".
 const ERRNO_ACCES: i32 = 2;
+/// WASI's `errno` for "name too long".
+const ERRNO_NAMETOOLONG: i32 = 37;
+/// Bytes of a path that a system takes; a longer one is not even copied.
+const MAX_PATH_BYTES: usize = 4096;
 /// Bits of WASI's `oflags`.
 mod oflags {
     pub(super) const CREATE: i32 = 1;
@@ -48,6 +52,9 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         wasmtime::bail!("the module does not export its memory, which WASI needs");
     };
+    if path_len.cast_unsigned() as usize > MAX_PATH_BYTES {
+        return Ok(ERRNO_NAMETOOLONG);
+    }
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
     host.wasi.set_hostcall_fuel(fuel);
@@ -107,6 +114,9 @@ async fn open_at(mut store: StoreContextMut<'_, Host>, params: OpenAt) -> wasmti
     let (folder, path_flags, path, open_flags, flags) = params;
     let host = store.data_mut();
     let mut files: WasiFilesystemCtxView<'_> = host.filesystem();
+    if path.len() > MAX_PATH_BYTES {
+        return Ok((Err(ErrorCode::NameTooLong),));
+    }
     let made_new = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
     if !open_flags.contains(OpenFlags::DIRECTORY) && !open_flags.contains(made_new) {
         let borrowed = Resource::new_borrow(folder.rep());

@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use wasmtime::{Store, Trap, WasmBacktrace};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiView};
+use wasmtime::{Store, WasmBacktrace};
+use wasmtime_wasi::{FsPerms, I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 
 use super::determinism::make_deterministic;
 use super::engine::Sandbox;
@@ -143,10 +143,11 @@ async fn until_interrupted<T>(
     };
     let (mut guest, mut alarm, mut cancelled) = (pin!(guest), pin!(alarm), pin!(cancel.cancelled()));
     poll_fn(|cx| {
-        if let Poll::Ready(end) = guest.as_mut().poll(cx) {
+        let end = guest.as_mut().poll(cx);
+        let over = deadline.filter(|(_, deadline)| Instant::now() >= *deadline);
+        if let (Poll::Ready(end), None) = (end, over) {
             return Poll::Ready(Ok(end));
         }
-        let over = deadline.filter(|(_, deadline)| Instant::now() >= *deadline);
         let rings = alarm.as_mut().poll(cx).is_ready();
         if let Some((limit, _)) = over.or(deadline.filter(|_| rings)) {
             return Poll::Ready(Err(Interrupted::TimedOut(limit)));
@@ -166,16 +167,25 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
     if let Some(err) = err.downcast_ref::<BudgetExceeded>() {
         return GuestEnd::MemoryExceeded { limit_bytes: err.limit_bytes, asked_bytes: err.asked_bytes };
     }
-    let frames = err.downcast_ref::<WasmBacktrace>();
-    if err.downcast_ref::<Trap>().is_none() && frames.is_none() {
+    if let Some(ResourceTableError::Full) = err.downcast_ref() {
+        return GuestEnd::Trapped(
+            "it had more files, folders and streams open at a time than a call may have".to_owned(),
+        );
+    }
+    // Memory or addresses that the machine does not have; all else is the guest's doing.
+    if err.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()) {
         return GuestEnd::HostFailed(format!("the module could not be started: {err:#}"));
     }
+    let frames = err.downcast_ref::<WasmBacktrace>();
     GuestEnd::Trapped(format!("{}{}", err.root_cause(), frames.map(in_functions).unwrap_or_default()))
 }
 
 /// The innermost functions of a backtrace, as far as they have names.
 fn in_functions(backtrace: &WasmBacktrace) -> String {
     const SHOWN: usize = 4;
-    let names: Vec<_> = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(SHOWN).collect();
+    const MAX_NAME_CHARS: usize = 200;
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(SHOWN);
+    // A module says what its functions are called, at any length.
+    let names: Vec<String> = names.map(|name| name.chars().take(MAX_NAME_CHARS).collect()).collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(", called by ")) }
 }

@@ -39,6 +39,7 @@ impl WorkDir {
     /// [`HostError::File`], with [`std::io::ErrorKind::AlreadyExists`] if a run was there before.
     pub fn create(path: &Path) -> Result<Self, HostError> {
         fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
+        open_to_readers(path)?;
         Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0) })
     }
 
@@ -59,9 +60,15 @@ impl WorkDir {
     /// # Errors
     /// [`HostError::File`] if it cannot be made.
     pub fn create_task_folder(&self, order: u64, task_name: &str) -> Result<PathBuf, HostError> {
-        let folder = self.path.join(layout::task_folder_name(order, task_name));
+        let folder = self.task_folder(order, task_name);
         fs::create_dir_all(&folder).map_err(HostError::file("make the folder", &folder))?;
+        open_to_readers(&folder)?;
         Ok(folder)
+    }
+
+    /// The subfolder of a task.
+    pub fn task_folder(&self, order: u64, task_name: &str) -> PathBuf {
+        self.path.join(layout::task_folder_name(order, task_name))
     }
 
     /// Writes metadata, history or the result: readers see the old or the new file, never a part.
@@ -103,4 +110,15 @@ impl WorkDir {
     pub fn tidy(&self) {
         let _ = fs::remove_dir(self.path.join(SCRATCH));
     }
+}
+
+/// Mode 0755 whatever the umask, as in Fractal: people look into each other's runs.
+fn open_to_readers(folder: &Path) -> Result<(), HostError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder, mode).map_err(HostError::file("set the mode of", folder))?;
+    }
+    Ok(())
 }

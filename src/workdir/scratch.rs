@@ -78,9 +78,35 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Follows no link. A folder that cannot be removed stays in the work directory, where a person can see it.
-        let _ = fs::remove_dir_all(&self.path);
+        // A folder that cannot be removed stays in the work directory, where a person can see it.
+        let _ = remove_tree(&self.path);
     }
+}
+
+/// Removes a folder with all below it, at any depth, and follows no link: folders are moved up to a folder beside it
+/// before they are emptied, so that no path gets long and no more than one is open at a time.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    let beside = path.with_extension("removed");
+    let mut n_moved: u64 = 0;
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            if n_moved == 0 {
+                fs::create_dir(&beside)?;
+            }
+            n_moved += 1;
+            let moved = beside.join(n_moved.to_string());
+            fs::rename(entry.path(), &moved)?;
+            folders.push(moved);
+        }
+        fs::remove_dir(folder)?;
+    }
+    if n_moved > 0 { fs::remove_dir(beside) } else { Ok(()) }
 }
 
 fn open_no_follow(path: &Path) -> io::Result<File> {
@@ -130,6 +156,29 @@ mod tests {
         drop(scratch);
         assert!(!folder.path().join("scratch").exists());
         assert_eq!(fs::read(&secret).expect("untouched"), b"SECRET");
+    }
+
+    #[test]
+    fn deep_trees_are_removed_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("kept"), "x").expect("written");
+        let scratch = Scratch::create(folder.path().join("7")).expect("made");
+        // Made from the inside out, since a path of this length cannot be named.
+        for _ in 0..5000 {
+            let outer = folder.path().join("outer");
+            fs::create_dir(&outer).expect("made");
+            let inner = scratch.path().join("deep");
+            if inner.exists() {
+                fs::rename(&inner, outer.join("deep")).expect("moved");
+            }
+            fs::write(outer.join("file"), "x").expect("written");
+            symlink(folder.path(), outer.join("link")).expect("made");
+            fs::rename(outer, inner).expect("moved");
+        }
+        drop(scratch);
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).expect("there").filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+        assert_eq!(left, ["kept"]);
     }
 
     #[test]

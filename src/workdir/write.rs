@@ -41,7 +41,12 @@ mod tests {
         write_whole(&path, b"old").expect("written");
         write_whole(&path, b"new").expect("replaced");
         assert_eq!(std::fs::read(&path).expect("there"), b"new");
+        // A folder in its place cannot be replaced, whoever asks.
+        let folder_in_place = folder.path().join("folder");
+        std::fs::create_dir(&folder_in_place).expect("made");
+        assert!(write_whole(&folder_in_place, b"x").is_err());
         assert!(write_whole(&folder.path().join("none/record.json"), b"x").is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "no temporary file is left");
+        assert!(folder_in_place.is_dir());
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "no temporary file is left");
     }
 }

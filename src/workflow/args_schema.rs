@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use jsonschema::Draft;
+
 use super::problem::{Cursor, Place, Problems};
 use crate::json::{Map, Value};
 
@@ -53,7 +55,12 @@ pub fn check_schema(schema: &Cursor<'_>, problems: &mut Problems) -> Option<json
             relaxed.shift_remove("required");
         }
     }
-    let validator = jsonschema::validator_for(&Value::Object(relaxed));
+    // pydantic v1 writes draft 7 and `definitions`, pydantic v2 2020-12 and `$defs`, and neither says so.
+    let draft =
+        if relaxed.contains_key("$schema") || relaxed.contains_key("$defs") { None } else { Some(Draft::Draft7) };
+    let options = jsonschema::options();
+    let options = draft.map_or(options.clone(), |draft| options.with_draft(draft));
+    let validator = options.build(&Value::Object(relaxed));
     validator.map_err(|err| problems.add(schema.place(), format!("is no valid JSON Schema: {err}"))).ok()
 }
 

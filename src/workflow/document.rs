@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::problem::{Cursor, Place, Problems};
-use crate::json::{DuplicateKeys, Map, ReadJsonError, Value, parse_json, read_json};
+use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json};
 
 /// Bytes of a workflow or a manifest that are read at most.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
@@ -201,12 +201,12 @@ impl TaskDocument {
 
 /// Reads a document that a person writes: duplicate keys are refused.
 pub(super) fn read_document(path: &Path, problems: &mut Problems) -> Option<Value> {
-    read_or_add(path, MAX_DOCUMENT_BYTES, DuplicateKeys::Refuse, problems)
+    read_or_add(path, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse, problems)
 }
 
 /// Reads the metadata of a dataset: an object.
 pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
-    match read_or_add(path, MAX_DATASET_BYTES, DuplicateKeys::LastWins, problems)? {
+    match read_or_add(path, MAX_DATASET_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins, problems)? {
         Value::Object(metadata) => Some(metadata),
         other => {
             Cursor::new(path, &other).wrong_type("an object", problems);
@@ -217,7 +217,7 @@ pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String,
 
 /// Reads the history of a dataset: an array of objects.
 pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> {
-    let value = read_or_add(path, MAX_DATASET_BYTES, DuplicateKeys::LastWins, problems)?;
+    let value = read_or_add(path, MAX_DATASET_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins, problems)?;
     let items = Cursor::new(path, &value);
     for item in items.items(problems) {
         item.object(problems);
@@ -228,8 +228,14 @@ pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> 
     }
 }
 
-fn read_or_add(path: &Path, max: u64, duplicates: DuplicateKeys, problems: &mut Problems) -> Option<Value> {
-    read_json(path, max, duplicates).map_err(|err| add_read_problem(path, err, problems)).ok()
+fn read_or_add(
+    path: &Path,
+    max_bytes: u64,
+    max_depth: usize,
+    duplicates: DuplicateKeys,
+    problems: &mut Problems,
+) -> Option<Value> {
+    read_json(path, max_bytes, max_depth, duplicates).map_err(|err| add_read_problem(path, err, problems)).ok()
 }
 
 fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {

@@ -64,7 +64,9 @@ fn open_regular(path: &Path) -> Result<File, String> {
         options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
     }
     let file = options.open(path).map_err(|err| match err.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no module at {}", path.display()),
+        std::io::ErrorKind::NotFound => {
+            format!("there is no module at {}; a task is the path of a WebAssembly module", path.display())
+        }
         _ => format!("the module {} cannot be opened: {err}", path.display()),
     })?;
     let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;

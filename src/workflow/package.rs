@@ -1,5 +1,6 @@
 //! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, and finding the task that a source names.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -7,7 +8,6 @@ use serde_json::json;
 use super::document::{TaskDocument, read_document};
 use super::problem::{Cursor, Place, Problems};
 use crate::json::Value;
-use crate::reporter::escape::escaped;
 
 /// The manifest's name in a package's folder.
 pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
@@ -56,6 +56,7 @@ impl TaskPackage {
         };
         let name = folder_name(folder);
         let entries = manifest.require("task_list", problems).map(|list| list.items(problems)).unwrap_or_default();
+        let mut sources = HashSet::new();
         let mut task_list: Vec<PackageTask> = Vec::new();
         for entry in &entries {
             let Some(task) = read_task(folder, &name, entry, problems) else { continue };
@@ -63,7 +64,7 @@ impl TaskPackage {
                 let text = format!("has_args_schemas=True but task \"{}\" has args_schema=None.", task.task.name);
                 problems.add(entry.place(), text);
             }
-            if task_list.iter().any(|other| other.source == task.source) {
+            if !sources.insert(task.source.clone()) {
                 problems.add(entry.place_of("name"), format!("a second task with the source `{}`", task.source));
             }
             task_list.push(task);
@@ -112,7 +113,7 @@ fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Pr
     let optional = |key: &str| entry.get(key).map_or(Value::Null, |cursor| cursor.value.clone());
     let raw = json!({
         "name": task.name,
-        "command": task.module_path(),
+        "command": task.module_path().to_string_lossy(),
         "source": source,
         "input_type": task.input_type,
         "output_type": task.output_type,
@@ -127,33 +128,56 @@ fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Pr
     Some(PackageTask { source, task })
 }
 
-/// Finds the one task that `source` names; else adds a problem at `place`.
-///
-/// A source matches exactly, or by what follows its last `:` when only one package has such a task: a workflow that
-/// was exported elsewhere names its packages by another prefix (`pip_remote:...`).
-pub fn find_task<'a>(
-    packages: &'a [TaskPackage],
-    source: &str,
-    place: Place,
-    problems: &mut Problems,
-) -> Option<&'a TaskDocument> {
-    let all = || packages.iter().flat_map(|package| &package.task_list);
-    let slug = source.rsplit(':').next().unwrap_or(source);
-    let slug_of = |task: &PackageTask| slugify_task_name(&task.task.name);
-    let mut found: Vec<_> = all().filter(|task| task.source == source).collect();
-    if found.is_empty() {
-        found = all().filter(|task| slug_of(task) == slug).collect();
+/// Finds tasks by their source, in all packages that were given.
+pub struct TaskIndex<'a> {
+    by_source: HashMap<&'a str, Vec<&'a PackageTask>>,
+    by_slug: HashMap<String, Vec<&'a PackageTask>>,
+    hint: String,
+}
+
+impl<'a> TaskIndex<'a> {
+    /// An index of the tasks of `packages`.
+    pub fn new(packages: &'a [TaskPackage]) -> Self {
+        /// Sources that a message names.
+        const SHOWN: usize = 10;
+        let mut by_source: HashMap<_, Vec<_>> = HashMap::new();
+        let mut by_slug: HashMap<_, Vec<_>> = HashMap::new();
+        for task in packages.iter().flat_map(|package| &package.task_list) {
+            by_source.entry(task.source.as_str()).or_default().push(task);
+            by_slug.entry(slugify_task_name(&task.task.name)).or_default().push(task);
+        }
+        let sources: Vec<_> =
+            packages.iter().flat_map(|package| &package.task_list).map(|task| &*task.source).collect();
+        let hint = match sources.len() {
+            0 => "no task package was given; name its folder with --tasks".to_owned(),
+            n => {
+                let more = n.checked_sub(SHOWN).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+                let shown = sources[..n.min(SHOWN)].join(", ");
+                format!("the packages have: {shown}{}", more.unwrap_or_default())
+            }
+        };
+        Self { by_source, by_slug, hint }
     }
-    if let [task] = found[..] {
-        return Some(&task.task);
+
+    /// The one task that `source` names; else adds a problem at `place`.
+    ///
+    /// A source matches exactly, or by what follows its last `:` when only one package has such a task: a workflow that
+    /// was exported elsewhere names its packages by another prefix (`pip_remote:...`). That is said in a warning.
+    pub fn find(&self, source: &str, place: Place, problems: &mut Problems) -> Option<&'a TaskDocument> {
+        let slug = source.rsplit(':').next().unwrap_or(source);
+        let exact = self.by_source.get(source);
+        let found = exact.or_else(|| self.by_slug.get(slug)).map_or(&[][..], Vec::as_slice);
+        let [task] = found else {
+            let text = format!("Found {} tasks with source='{source}'. ({})", found.len(), self.hint);
+            problems.add(place, text);
+            return None;
+        };
+        if exact.is_none() {
+            problems
+                .warn(place, format!("the source '{source}' is taken for {}, the only task of that name", task.source));
+        }
+        Some(&task.task)
     }
-    let known: Vec<_> = all().map(|task| task.source.as_str()).collect();
-    let hint = match known[..] {
-        [] => "no task package was given; name its folder with --tasks".to_owned(),
-        _ => format!("the packages have: {}", escaped(&known.join(", "))),
-    };
-    problems.add(place, format!("Found {} tasks with source='{source}'. ({hint})", found.len()));
-    None
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::args_schema::{RESERVED_ARGUMENTS, check_args, default_args};
 use super::document::{TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument};
-use super::local_config::{LocalConfig, merged_meta, parallelization_level};
+use super::local_config::{self, LocalConfig, merged_meta, parallelization_level};
 use super::module_file::ModuleFile;
-use super::package::{TaskPackage, find_task};
+use super::package::{TaskIndex, TaskPackage};
 use super::plan::{Plan, PlannedTask};
 use super::problem::{Cursor, Place, Problems, pointer_to};
 use super::requested::read_requested;
@@ -56,7 +56,7 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
         }
     };
     check_orders(request.workflow, problems);
-    let mut planner = Planner { request, modules: HashMap::new() };
+    let mut planner = Planner { request, index: TaskIndex::new(request.packages), modules: HashMap::new() };
     let mut tasks = Vec::new();
     for (index, workflow_task) in request.workflow.task_list.iter().enumerate() {
         let runs = task_range.is_some_and(|(first, last)| (first..=last).contains(&index));
@@ -121,6 +121,7 @@ struct Role {
 
 struct Planner<'a> {
     request: &'a PlanRequest<'a>,
+    index: TaskIndex<'a>,
     /// Modules read so far by path, or why one cannot run.
     modules: HashMap<PathBuf, Result<ModuleFile, String>>,
 }
@@ -139,9 +140,7 @@ impl Planner<'_> {
         let exported = matches!(workflow_task.task, TaskReference::Source(_));
         let task = match &workflow_task.task {
             TaskReference::Inline(task) => task.as_ref(),
-            TaskReference::Source(source) => {
-                find_task(self.request.packages, source, entry_place("/task/source"), problems)?
-            }
+            TaskReference::Source(source) => self.index.find(source, entry_place("/task/source"), problems)?,
         };
         self.check_types(task, role, entry_place("/task"), problems);
 
@@ -156,15 +155,30 @@ impl Planner<'_> {
         }
         if let Some(schema) = &task.args_schema {
             let schema = task.cursor("args_schema", schema);
-            check_args(&schema, &args, |at| entry_place(&format!("/args{at}")), problems);
+            let given = workflow_task.args.as_ref();
+            let place = |at: &str| {
+                let name = at.trim_start_matches('/').split('/').next().unwrap_or_default();
+                let is_default = !name.is_empty() && !given.is_some_and(|given| given.contains_key(name));
+                let default = || task.place_of(&format!("args_schema/properties/{name}/default"));
+                if is_default { default() } else { entry_place(&format!("/args{at}")) }
+            };
+            check_args(&schema, &args, place, problems);
         }
 
         let meta = merged_meta(&task.meta, workflow_task.meta.as_ref());
         let meta_value = Value::Object(meta.clone());
-        let meta_cursor = Cursor::at(&self.request.workflow.file, format!("{pointer}/meta"), &meta_value);
-        let parallel_tasks_per_job = self.request.local_config.for_task(&meta_cursor, problems);
+        // Each key stands in the workflow, or in the task's own meta, which may be in a package.
+        let meta_of = |key: &str| {
+            let given = workflow_task.meta.as_ref().is_some_and(|meta| meta.contains_key(key));
+            if given {
+                Cursor::at(&self.request.workflow.file, format!("{pointer}/meta"), &meta_value)
+            } else {
+                task.cursor("meta", &meta_value)
+            }
+        };
+        let parallel_tasks_per_job = self.request.local_config.for_task(&meta_of(local_config::KEY), problems);
         let policy = self.request.policy;
-        let requested = read_requested(&meta_cursor, &task.folder, policy, problems);
+        let requested = read_requested(meta_of, &task.folder, policy, problems);
         let (limits, lowered) = policy.default.as_asked(requested.memory_bytes, requested.wall_time, &policy.maximum);
         if let Some(text) = lowered {
             problems.warn(entry_place("/meta"), text);
@@ -174,7 +188,7 @@ impl Planner<'_> {
         // The first task's component list is known before the run.
         let first_list = self.request.metadata.filter(|_| role.is_first).zip(level.as_deref());
         if let Some(Err(text)) = first_list.map(|(metadata, level)| component_list(metadata, level)) {
-            problems.add(entry_place("/task/meta"), text);
+            problems.add(task.place_of("meta"), text);
         }
         if !role.runs {
             return None;

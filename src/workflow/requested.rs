@@ -12,13 +12,19 @@ use crate::sandbox::{Grant, Rights};
 
 /// Reads the requests from the meta that counts for a workflow task.
 ///
+/// * `meta_of`: the meta that counts, with the place of the given key.
 /// * `folder`: the package's or the workflow's, which mounted folders are relative to.
-pub(super) fn read_requested(meta: &Cursor<'_>, folder: &Path, policy: &Policy, problems: &mut Problems) -> Requested {
+pub(super) fn read_requested<'a>(
+    meta_of: impl Fn(&str) -> Cursor<'a>,
+    folder: &Path,
+    policy: &Policy,
+    problems: &mut Problems,
+) -> Requested {
     let mut requested = Requested::default();
-    if let Some(mem) = meta.get_not_null("mem") {
+    if let Some(mem) = meta_of("mem").get_not_null("mem") {
         requested.memory_bytes = read_fractal_mem(&mem, problems);
     }
-    let Some(own) = meta.get_not_null("mandelbox") else { return requested };
+    let Some(own) = meta_of("mandelbox").get_not_null("mandelbox") else { return requested };
     let Some(keys) = own.object(problems) else { return requested };
     for key in keys.keys() {
         let value = own.get_not_null(key);
@@ -131,7 +137,7 @@ mod tests {
         let mut problems = Problems::default();
         let policy = Policy { env: vec!["TZ".to_owned()], ..Policy::default() };
         let cursor = Cursor::new(Path::new("meta"), &meta);
-        let requested = read_requested(&cursor, Path::new("."), &policy, &mut problems);
+        let requested = read_requested(|_| cursor.clone(), Path::new("."), &policy, &mut problems);
         match expected {
             Ok(expected) => {
                 assert!(problems.is_empty(), "{problems}");

@@ -343,3 +343,81 @@ fn wrong_usage_is_told() {
         project.mandelbox(&arguments).expect(2).says(&[text]);
     }
 }
+
+#[test]
+fn files_that_a_task_could_replace_are_not_written_to() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    check_project(&project, &["--result", "out/result.json"], &["--result", "lies inside the output path"]);
+    check_project(&project, &["--events", "out/deep/../events.jsonl"], &["--events", "lies inside the output path"]);
+}
+
+#[test]
+fn dots_behind_a_folder_that_is_not_there_do_not_hide_what_it_is() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    let before = project.tree();
+    let arguments = ["run", "workflow.json", "--output", "new/..", "--work-dir", "work"];
+    project.mandelbox(&arguments).expect(2).says(&["holds the work directory"]);
+    assert_eq!(project.tree(), before);
+}
+
+#[test]
+fn paths_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    let odd = std::ffi::OsStr::from_bytes(b"o\xffdd");
+    let run = |option: &str| {
+        let mut command = project.command(&["run", "workflow.json", "--output", "out"]);
+        command.arg(option).arg(odd);
+        crate::project::finish(command).expect(2).says(&["must be UTF-8"]);
+    };
+    run("--input");
+    run("--work-dir");
+    std::fs::create_dir(project.path("").join(odd)).expect("made");
+    std::fs::write(project.path("").join(odd).join("m.wasm"), "x").expect("written");
+    let mut command = project.command(&["check", "--format", "json"]);
+    command.arg(project.path("").join(odd).join("m.wasm"));
+    crate::project::finish(command).expect(2);
+}
+
+#[test]
+fn schemas_of_both_pydantics_are_read() {
+    let project = Project::new();
+    let mut v1 = task(0, "t", &module("swiss.wasm"), json!({ "range": [1, 2] }));
+    v1["task"]["args_schema"] = json!({
+        "type": "object",
+        "properties": { "range": { "type": "array", "items": [{ "$ref": "#/definitions/N" }, { "type": "integer" }] } },
+        "definitions": { "N": { "type": "integer" } },
+    });
+    let mut v2 = task(1, "u", &module("swiss.wasm"), json!({ "range": [1, 2] }));
+    v2["task"]["args_schema"] = json!({
+        "type": "object",
+        "properties": { "range": { "type": "array", "prefixItems": [{ "$ref": "#/$defs/N" }] } },
+        "$defs": { "N": { "type": "string" } },
+    });
+    project.workflow(&[v1, v2]);
+    check_project(&project, &[], &["/task_list/1/args/range/0: does not fit", "1 problem"]);
+}
+
+#[test]
+fn problems_stand_where_their_value_was_written() {
+    let project = Project::new();
+    let task = json!({
+        "name": "t", "executable": "m.wasm", "input_type": "Any", "output_type": "Any",
+        "meta": { "parallel_tasks_per_job": 0 },
+        "args_schema": { "type": "object", "properties": { "size": { "type": "integer", "default": "big" } } },
+    });
+    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "1", "task_list": [task] }).to_string());
+    project.workflow(&[json!({ "task": { "source": "other:t" } })]);
+    check_project(
+        &project,
+        &["--tasks", "p", "--tasks", "./p/"],
+        &[
+            "__FRACTAL_MANIFEST__.json: /task_list/0/meta/parallel_tasks_per_job",
+            "__FRACTAL_MANIFEST__.json: /task_list/0/args_schema/properties/size/default",
+            "__FRACTAL_MANIFEST__.json: /task_list/0/executable: there is no module",
+        ],
+    );
+}

@@ -6,6 +6,7 @@ mod check;
 mod documents;
 mod fractal;
 mod fractal_tables;
+mod hostile;
 mod library;
 mod project;
 mod run;

@@ -70,7 +70,7 @@ fn calls_run_in_a_sliding_window() {
     let of_task = |kind: &str| events.iter().find(|event| event["event"] == kind).expect("recorded").clone();
     let elapsed = took(&of_task("task_started"), &of_task("task_finished"));
     // A barrier after each two calls takes 4 s; a window of two about 2.2 s.
-    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(3500), "{elapsed:?}");
     assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
     let mut running: i32 = 0;
     for event in &events {
@@ -129,7 +129,8 @@ fn one_failure_stops_new_calls() {
         project.run(&arguments).expect(3).says(&["component \"c0\"", "component \"c1\""]);
         let started = events(&project).iter().filter(|event| event["event"] == "call_started").count();
         assert!(expected_calls.contains(&started), "{started} calls started");
-        assert!(!project.path("work/1_never").exists());
+        let left = std::fs::read_dir(project.path("work/1_never")).expect("made before the run").count();
+        assert_eq!(left, 0, "the task after a failed one never runs");
         assert!(!project.path("work/metadata.json").exists());
     };
     check(&[], 2..=3);
@@ -289,4 +290,98 @@ fn the_dataset_flows_through_an_exported_workflow_with_a_package() {
     let wrong =
         project.mandelbox(&["run", "workflow.json", "--tasks", "package", "--output", "out", "--input-type", "text"]);
     wrong.expect(2).says(&["Incompatible types `image` of workflow `test` and `text`"]);
+}
+
+#[test]
+fn a_metadiff_with_the_librarys_own_key_ends_its_call_only() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["bad", "good"] }).to_string());
+    let raw = "{\"$serde_json::private::Number\":".repeat(20_000);
+    let args = json!({ "metadiff": { "v": 1 }, "per_component": { "bad": { "metadiff_raw": raw, "metadiff": null } } });
+    project.workflow(&[parallel_task(0, "par", &swiss(), "c", args)]);
+    let ended = project.run(&["--metadata", "metadata.json", "--keep-going"]).expect(3);
+    ended.says(&["component \"bad\" gave a bad metadiff", "nested deeper than 256 levels"]);
+    assert!(project.read("work/events.jsonl").contains("run_finished"));
+}
+
+#[test]
+fn a_result_can_go_to_what_is_no_plain_file() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({ "metadiff": { "a": 1 } }))]);
+    project.run(&["--result", "/dev/null", "--quiet"]).expect(0);
+    assert!(!std::fs::metadata("/dev/null").expect("there").is_file());
+
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({ "metadiff": { "a": 1 } }))]);
+    project.write("target.json", "old");
+    std::os::unix::fs::symlink("target.json", project.path("link.json")).expect("made");
+    project.run(&["--result", "link.json"]).expect(0);
+    assert!(project.path("link.json").is_symlink());
+    assert_eq!(project.json("target.json")["metadata"], json!({ "a": 1 }));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({}))]);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("there");
+    let arguments = ["run", "workflow.json", "--output", "out", "--quiet", "--work-dir"];
+    let run = |more: &[&str]| {
+        let mut command = project.command(&[&arguments[..], more].concat());
+        command.stdout(full()).stderr(std::process::Stdio::piped());
+        let output = command.spawn().and_then(std::process::Child::wait_with_output).expect("ended");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = run(&["w1", "--result", "-"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("failed to write to stdout"), "{stderr}");
+    run(&["w2", "--events", "-"]);
+    assert!(project.read("w2/workflow.log").contains("a report of this run is not complete"));
+}
+
+#[test]
+fn deep_metadata_can_start_the_next_run() {
+    let project = Project::new();
+    let deep = format!("{{\"d\": {}{}}}", "[".repeat(255), "]".repeat(255));
+    project.write("metadata.json", json!({ "c": ["a"] }).to_string());
+    project.workflow(&[parallel_task(0, "par", &swiss(), "c", json!({ "metadiff_raw": deep }))]);
+    project.run(&["--metadata", "metadata.json"]).expect(0);
+    project.workflow(&[task(0, "t", &swiss(), json!({}))]);
+    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "w2", "--metadata", "work/metadata.json"];
+    project.mandelbox(&arguments).expect(0);
+}
+
+#[test]
+fn folders_have_fractals_mode_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = Project::new();
+    project.workflow(&[task(0, "one", &swiss(), json!({ "exit": 1 })), task(1, "two", &swiss(), json!({}))]);
+    let program = env!("CARGO_BIN_EXE_mandelbox");
+    let line = format!("umask 077; '{program}' run workflow.json --output out --work-dir work");
+    let status = std::process::Command::new("sh").args(["-c", &line]).current_dir(project.path("")).output();
+    assert_eq!(status.expect("a shell").status.code(), Some(3));
+    for folder in ["work", "work/0_one", "work/1_two"] {
+        let mode = std::fs::metadata(project.path(folder)).expect(folder).permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{folder}");
+    }
+}
+
+#[test]
+fn calls_do_not_take_each_others_files() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["a", "b", "c", "d"] }).to_string());
+    let open = json!({ "do": "open_files", "path": project.write("in/a.txt", "x"), "n": 900 });
+    project.workflow(&[parallel_task(0, "par", &module("probe.wasm"), "c", json!({ "steps": [open] }))]);
+    let program = env!("CARGO_BIN_EXE_mandelbox");
+    let line = format!(
+        "ulimit -n 256; '{program}' run workflow.json --input in --output out --work-dir work --metadata metadata.json --jobs 2"
+    );
+    let status = std::process::Command::new("sh").args(["-c", &line]).current_dir(project.path("")).output();
+    let code = status.expect("a shell").status.code();
+    let log = project.read("work/workflow.log");
+    assert!(log.contains("ulimit -n: a call can have 88 files open, not 1000"), "{log}");
+    let events = project.read("work/events.jsonl");
+    // Each call meets its own limit; none meets the process's.
+    assert_eq!(events.matches("\"outcome\":\"host_failed\"").count(), 0, "{events}");
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?}");
 }

@@ -1,0 +1,10 @@
+;; outcome: timed_out; tries: to compute while it is made, as a component
+(component
+  (core module $guest
+    (func $first (loop $again (br $again)))
+    (start $first)
+    (func (export "run") (result i32) (i32.const 0)))
+  (core instance $guest (instantiate $guest))
+  (func $run (result (result)) (canon lift (core func $guest "run")))
+  (instance $cli_run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli_run)))

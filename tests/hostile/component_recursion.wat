@@ -1,0 +1,9 @@
+;; outcome: trapped; tries: to call itself without end, as a component
+(component
+  (core module $guest
+    (func $deeper (result i32) (i32.add (call $deeper) (i32.const 1)))
+    (func (export "run") (result i32) (call $deeper)))
+  (core instance $guest (instantiate $guest))
+  (func $run (result (result)) (canon lift (core func $guest "run")))
+  (instance $cli_run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli_run)))

@@ -1,0 +1,2 @@
+;; outcome: refused; tries: a component that exports nothing to run
+(component (core module))

@@ -1,0 +1,10 @@
+;; outcome: succeeded; tries: to leave a file of 1 TiB in its scratch folder that has no byte on disk, and ask for as much for real
+(data (i32.const 1024) "x\00")
+(func (export "_start")
+  (call $must_work (call $open_to_write (global.get $scratch) (i32.const 1024)))
+  (call $must_work (call $fd_filestat_set_size (global.get $fd) (i64.const 1099511627776)))
+  (drop (call $fd_filestat_set_size (global.get $fd) (i64.const -1)))
+  (drop (call $fd_allocate (global.get $fd) (i64.const 0) (i64.const 1099511627776)))
+  (i32.store (i32.const 0) (i32.const 1024))
+  (i32.store (i32.const 4) (i32.const 1))
+  (drop (call $fd_pwrite (global.get $fd) (i32.const 0) (i32.const 1) (i64.const 0x7ffffffffffffffe) (i32.const 16))))

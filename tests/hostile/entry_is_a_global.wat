@@ -1,0 +1,2 @@
+;; outcome: refused; tries: an entry that is no function
+(module (memory (export "memory") 1) (global (export "_start") i32 (i32.const 0)))

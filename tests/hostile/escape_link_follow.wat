@@ -1,0 +1,12 @@
+;; outcome: succeeded; tries: to hard-link what a link leads to
+(data (i32.const 1024) "../outside/secret\00")
+(data (i32.const 1056) "to_secret\00")
+(data (i32.const 1088) "stolen\00")
+(data (i32.const 1120) "link\00")
+(data (i32.const 1152) "stolen_2\00")
+(func (export "_start")
+  (drop (call $symlink (i32.const 1024) (global.get $out) (i32.const 1056)))
+  (drop (call $path_link (global.get $out) (i32.const 1) (i32.const 1056) (i32.const 9) (global.get $out) (i32.const 1088) (i32.const 6)))
+  (drop (call $path_link (global.get $in) (i32.const 1) (i32.const 1120) (i32.const 4) (global.get $out) (i32.const 1152) (i32.const 8)))
+  (call $steal (global.get $out) (i32.const 1088))
+  (call $steal (global.get $out) (i32.const 1152)))

@@ -1,0 +1,10 @@
+;; outcome: succeeded; tries: to close all preopened folders and use them
+(data (i32.const 1024) "a.txt\00")
+(func (export "_start")
+  (call $must_work (call $fd_close (i32.const 3)))
+  (call $must_work (call $fd_close (i32.const 4)))
+  (call $must_work (call $fd_close (i32.const 5)))
+  (call $must_work (call $fd_close (i32.const 6)))
+  (call $must_fail (call $fd_close (i32.const 6)))
+  (call $must_fail (call $fd_close (i32.const -1)))
+  (call $must_fail (call $open_to_read (i32.const 3) (i32.const 1024))))

@@ -1,0 +1,10 @@
+;; outcome: succeeded; tries: to read and write folders as if they were files
+(data (i32.const 1024) "x\00")
+(func (export "_start")
+  (call $must_fail (call $write (i32.const 3) (i32.const 1024) (i32.const 1)))
+  (call $must_fail (call $write (i32.const 5) (i32.const 1024) (i32.const 1)))
+  (i32.store (i32.const 0) (i32.const 131072))
+  (i32.store (i32.const 4) (i32.const 100))
+  (call $must_fail (call $fd_read (i32.const 3) (i32.const 0) (i32.const 1) (i32.const 16)))
+  (call $must_fail (call $fd_seek (i32.const 3) (i64.const 0) (i32.const 0) (i32.const 16)))
+  (call $must_fail (call $fd_allocate (i32.const 3) (i64.const 0) (i64.const 1000))))

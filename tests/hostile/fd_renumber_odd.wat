@@ -1,0 +1,10 @@
+;; outcome: succeeded; tries: to move descriptors to odd numbers, onto themselves and onto preopened folders
+(func (export "_start")
+  (drop (call $fd_renumber (i32.const 3) (i32.const 3)))
+  (drop (call $fd_renumber (i32.const 3) (i32.const -1)))
+  (drop (call $fd_renumber (i32.const 3) (i32.const 2147483647)))
+  (drop (call $fd_renumber (i32.const -1) (i32.const 3)))
+  (drop (call $fd_renumber (i32.const 1000) (i32.const 2000)))
+  (drop (call $fd_renumber (i32.const 4) (i32.const 3)))
+  (drop (call $fd_renumber (i32.const 0) (i32.const 4)))
+  (drop (call $fd_renumber (i32.const 1) (i32.const 0))))

@@ -1,0 +1,12 @@
+;; outcome: succeeded; tries: to seek before the start, past the end and with an unknown origin
+(data (i32.const 1024) "x\00")
+(func (export "_start")
+  (call $must_work (call $open_to_write (global.get $scratch) (i32.const 1024)))
+  (call $must_fail (call $fd_seek (global.get $fd) (i64.const -1) (i32.const 0) (i32.const 16)))
+  (call $must_fail (call $fd_seek (global.get $fd) (i64.const -0x8000000000000000) (i32.const 1) (i32.const 16)))
+  (drop (call $fd_seek (global.get $fd) (i64.const 0x7fffffffffffffff) (i32.const 0) (i32.const 16)))
+  (drop (call $fd_seek (global.get $fd) (i64.const 0x7fffffffffffffff) (i32.const 1) (i32.const 16)))
+  (drop (call $write (global.get $fd) (i32.const 1024) (i32.const 1)))
+  (i32.store (i32.const 0) (i32.const 1024))
+  (i32.store (i32.const 4) (i32.const 1))
+  (call $must_fail (call $fd_pwrite (global.get $fd) (i32.const 0) (i32.const 1) (i64.const -1) (i32.const 16))))

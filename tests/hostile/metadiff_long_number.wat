@@ -1,0 +1,15 @@
+;; outcome: succeeded; tries: a metadiff that is one number of 15 MB
+(data (i32.const 1024) "{\"a\": \00")
+(data (i32.const 1056) "}\00")
+(func $append_ones (param $times i32)
+  (loop $next
+    (call $must_work (call $write (global.get $fd) (i32.const 131072) (i32.const 131072)))
+    (br_if $next (local.tee $times (i32.sub (local.get $times) (i32.const 1))))))
+(func (export "_start")
+  (call $must_work (call $open_to_write (global.get $scratch) (call $metadiff_name)))
+  (call $must_work (call $write (global.get $fd) (i32.const 1024) (i32.const 6)))
+  (memory.fill (i32.const 131072) (i32.const 49) (i32.const 131072))
+  (call $must_work (call $write (global.get $fd) (i32.const 131072) (i32.const 131072)))
+  (memory.fill (i32.const 131072) (i32.const 49) (i32.const 131072))
+  (call $append_ones (i32.const 114))
+  (call $must_work (call $write (global.get $fd) (i32.const 1056) (i32.const 1))))

@@ -1,0 +1,4 @@
+;; outcome: bad_output; tries: NaN in the metadiff
+(data (i32.const 1024) "{\"a\": NaN}\00")
+(func (export "_start")
+  (call $put_metadiff (i32.const 1024)))

@@ -1,0 +1,5 @@
+;; outcome: timed_out; tries: to leave a good metadiff and never end; it must not count
+(data (i32.const 1024) "{\"forged\": true}\00")
+(func (export "_start")
+  (call $put_metadiff (i32.const 1024))
+  (loop $again (br $again)))

@@ -1,0 +1,12 @@
+;; outcome: succeeded; tries: to wait for stdin, which is closed
+(func (export "_start")
+  (i64.store (i32.const 131072) (i64.const 131072))
+  (i32.store8 (i32.const 131080) (i32.const 1))
+  (i32.store (i32.const 131088) (i32.const 0))
+  (i64.store (i32.const 131096) (i64.const 0))
+  (i32.store16 (i32.const 131112) (i32.const 0))
+  (drop (call $poll_oneoff (i32.const 131072) (i32.const 140000) (i32.const 1) (i32.const 8)))
+  (i32.store (i32.const 0) (i32.const 131072))
+  (i32.store (i32.const 4) (i32.const 100))
+  (call $must_work (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))
+  (if (i32.load (i32.const 16)) (then (call $proc_exit (i32.const 70)))))

@@ -1,0 +1,2 @@
+;; outcome: trapped; tries: to reach what cannot be reached
+(func (export "_start") (unreachable))
