@@ -8,9 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::sandbox::limits::parse_bytes;
 use crate::workdir::TaskFiles;
 
+const EXAMPLE: &str = "\
+Example:
+  mandelbox run workflow.json --input images --output results";
+
 /// Runs Fractal workflows with every task in a WebAssembly sandbox of its own.
 #[derive(Debug, Parser)]
-#[command(name = "mandelbox", version, max_term_width = 100)]
+#[command(name = "mandelbox", version, max_term_width = 100, after_help = EXAMPLE)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
