@@ -8,7 +8,7 @@ use crate::runner::PreparedRun;
 use crate::sandbox::Rights;
 use crate::workflow::{PlannedTask, component_list};
 
-pub(super) fn plan_text(run: &PreparedRun<'_>) -> String {
+pub(super) fn plan_text(run: &PreparedRun) -> String {
     let mut text = String::new();
     let path = |path: &std::path::Path| escaped(&path.to_string_lossy());
     // Writing to a string cannot fail.

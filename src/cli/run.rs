@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::arguments::{IsolationArgument, ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
 use super::{Answer, environment};
-use crate::backend::{Isolation, Local, WorkerCommand};
+use crate::backend::{Backend, Isolation, Local, WorkerCommand};
 use crate::error::{HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
     let backend = match Local::with_options(arguments.jobs.map_or(0, usize::from), &sandbox, isolation) {
-        Ok(backend) => backend,
+        Ok(backend) => Arc::new(backend),
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let mut problems = Problems::default();
@@ -51,14 +52,14 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
     check_result_paths(&arguments, &mut problems);
 
-    let mut process = ProcessWorkflow::new(&documents.workflow, &absolute(&arguments.output), &work_dir);
+    let mut process = ProcessWorkflow::new(documents.workflow.clone(), &absolute(&arguments.output), &work_dir);
     process.input_paths = arguments.inputs.iter().map(|path| absolute(path)).collect();
     process.input_metadata = documents.metadata.clone();
     process.input_history = documents.history.clone();
     process.first_task_index = arguments.first_task;
     process.last_task_index = arguments.last_task;
     let options = RunOptions {
-        packages: &documents.packages,
+        packages: documents.packages.clone(),
         local_config: documents.local_config,
         policy: choose_policy(&arguments, open_files, &mut problems),
         input_type: arguments.input_type.clone(),
@@ -66,7 +67,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         tasks_include_image: environment::tasks_include_image(),
         keep_going: arguments.keep_going,
         task_files: arguments.task_files.into(),
-        ..RunOptions::new(&backend)
+        ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
     if !problems.is_empty() {

@@ -7,16 +7,16 @@ use crate::error::HostError;
 use crate::reporter::Reporter;
 
 /// The one place where events get their number and their time.
-pub struct Recorder<'a> {
+pub struct Recorder {
     log: EventLog,
-    reporters: Vec<Box<dyn Reporter + 'a>>,
+    reporters: Vec<Box<dyn Reporter>>,
     next_seq: u64,
 }
 
-impl<'a> Recorder<'a> {
+impl Recorder {
     /// * `log`: must take every event, or the run ends.
     /// * `reporters`: told after the log; one that fails is told no more, and the run goes on.
-    pub fn new(log: EventLog, reporters: Vec<Box<dyn Reporter + 'a>>) -> Self {
+    pub fn new(log: EventLog, reporters: Vec<Box<dyn Reporter>>) -> Self {
         Self { log, reporters, next_seq: 0 }
     }
 

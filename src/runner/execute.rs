@@ -19,12 +19,12 @@ use crate::workflow::{PlannedTask, component_list};
 /// The result in the work directory: metadata and history, of a failed run too.
 const RESULT: &str = "result.json";
 
-impl<'a> PreparedRun<'a> {
+impl PreparedRun {
     /// Runs the plan and keeps its records in the work directory.
     ///
     /// # Errors
     /// As [`super::process_workflow`], but for problems of documents, which were checked.
-    pub fn run(self, reporters: Vec<Box<dyn Reporter + 'a>>) -> Result<TaskParameters, Box<RunFailure>> {
+    pub fn run(self, reporters: Vec<Box<dyn Reporter>>) -> Result<TaskParameters, Box<RunFailure>> {
         let dataset = self.parameters.clone();
         let started = self.start(reporters);
         let (work_dir, mut recorder) =
@@ -44,7 +44,7 @@ impl<'a> PreparedRun<'a> {
     }
 
     /// Makes the work directory and the records that stay open.
-    fn start(&self, reporters: Vec<Box<dyn Reporter + 'a>>) -> Result<(WorkDir, Recorder<'a>), HostError> {
+    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(WorkDir, Recorder), HostError> {
         // The output first: if it cannot be made, no work directory stands in the way of the next try.
         let output = &self.parameters.output_path;
         std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
@@ -52,7 +52,7 @@ impl<'a> PreparedRun<'a> {
         for task in &self.plan.tasks {
             work_dir.create_task_folder(task.order, &task.name)?;
         }
-        let mut all: Vec<Box<dyn Reporter + 'a>> = vec![Box::new(LogFile::create(&self.work_dir, &self.logger_name)?)];
+        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(LogFile::create(&self.work_dir, &self.logger_name)?)];
         all.extend(reporters);
         let mut recorder = Recorder::new(EventLog::create(&self.work_dir)?, all);
         recorder.record(EventKind::RunStarted(Box::new(RunStarted {
@@ -80,14 +80,14 @@ impl<'a> PreparedRun<'a> {
 }
 
 /// A run that has started.
-struct Run<'r, 'a> {
-    prepared: &'r PreparedRun<'a>,
+struct Run<'r> {
+    prepared: &'r PreparedRun,
     work_dir: &'r WorkDir,
-    recorder: &'r mut Recorder<'a>,
+    recorder: &'r mut Recorder,
     dataset: TaskParameters,
 }
 
-impl Run<'_, '_> {
+impl Run<'_> {
     fn run_tasks(&mut self) -> Result<(), Error> {
         for task in &self.prepared.plan.tasks {
             let started = Timestamp::now();
@@ -163,7 +163,7 @@ fn error_name(error: &Error) -> &'static str {
 
 /// The calls of a task.
 fn task_calls<'c>(
-    prepared: &'c PreparedRun<'_>,
+    prepared: &'c PreparedRun,
     work_dir: &'c WorkDir,
     task: &'c PlannedTask,
     dataset: &TaskParameters,
@@ -193,11 +193,7 @@ struct Collected {
 }
 
 /// Runs the calls of a task and records each start and end.
-fn run_calls(
-    prepared: &PreparedRun<'_>,
-    calls: &TaskCalls<'_>,
-    recorder: &mut Recorder<'_>,
-) -> Result<Collected, HostError> {
+fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recorder) -> Result<Collected, HostError> {
     const FIRST_ATTEMPT: u32 = 1;
     let task = calls.task().order;
     let mut collected = Collected::default();
@@ -263,7 +259,7 @@ impl Collected {
     }
 
     /// What the task adds to the metadata; says so where Fractal does.
-    fn into_metadiff(self, task: &PlannedTask, recorder: &mut Recorder<'_>) -> Result<Map<String, Value>, HostError> {
+    fn into_metadiff(self, task: &PlannedTask, recorder: &mut Recorder) -> Result<Map<String, Value>, HostError> {
         let order = task.order;
         if task.parallelization_level.is_none() {
             let metadiff = self.aggregation.into_single();

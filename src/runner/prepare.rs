@@ -1,6 +1,7 @@
 //! From documents and paths to a run that can start, with every problem told first.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::folders::check_folders;
 use super::parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
@@ -17,11 +18,11 @@ use crate::workflow::plan::normalized_path;
 use crate::workflow::{Place, Plan, PlanRequest, Problems, TaskPackage, build_plan};
 
 /// What mandelbox has beside the parameters of Fractal's function.
-pub struct RunOptions<'a> {
+pub struct RunOptions {
     /// Where calls run.
-    pub backend: &'a dyn Backend,
+    pub backend: Arc<dyn Backend>,
     /// Packages that the workflow's sources are looked up in.
-    pub packages: &'a [TaskPackage],
+    pub packages: Vec<TaskPackage>,
     /// The local backend's configuration.
     pub local_config: LocalConfig,
     /// What the operator allows: limits of each call, and what packages may have beside them.
@@ -40,12 +41,12 @@ pub struct RunOptions<'a> {
     pub cancel: CancelToken,
 }
 
-impl<'a> RunOptions<'a> {
+impl RunOptions {
     /// The defaults, with a backend.
-    pub fn new(backend: &'a dyn Backend) -> Self {
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             backend,
-            packages: &[],
+            packages: Vec::new(),
             local_config: LocalConfig::default(),
             policy: Policy::default(),
             input_type: None,
@@ -59,7 +60,7 @@ impl<'a> RunOptions<'a> {
 }
 
 /// A run that can start: all was checked, nothing was written.
-pub struct PreparedRun<'a> {
+pub struct PreparedRun {
     /// What will run.
     pub plan: Plan,
     /// What the first task gets.
@@ -69,7 +70,7 @@ pub struct PreparedRun<'a> {
     /// The work directory, which [`Self::run`] makes.
     pub work_dir: PathBuf,
     pub(super) logger_name: String,
-    pub(super) options: RunOptions<'a>,
+    pub(super) options: RunOptions,
 }
 
 /// Why a run ended badly, and the dataset as it is then.
@@ -102,11 +103,7 @@ impl std::error::Error for RunFailure {
 
 /// Checks everything that can be checked before the run. Problems are added to those in `problems`; the run counts
 /// only if there is none.
-pub fn prepare<'a>(
-    arguments: &ProcessWorkflow<'_>,
-    options: RunOptions<'a>,
-    problems: &mut Problems,
-) -> PreparedRun<'a> {
+pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut Problems) -> PreparedRun {
     let normalized = |path: &Path| match path.to_str() {
         Some(text) => normalized_path(text),
         None => path.to_owned(),
@@ -117,8 +114,8 @@ pub fn prepare<'a>(
         std::path::absolute(&arguments.workflow_dir_local).unwrap_or_else(|_| arguments.workflow_dir_local.clone());
     let plan = build_plan(
         &PlanRequest {
-            workflow: arguments.workflow,
-            packages: options.packages,
+            workflow: &arguments.workflow,
+            packages: &options.packages,
             metadata: Some(&arguments.input_metadata),
             first_task_index: arguments.first_task_index,
             last_task_index: arguments.last_task_index,
@@ -126,7 +123,7 @@ pub fn prepare<'a>(
             output_type: options.output_type.as_deref(),
             local_config: options.local_config,
             policy: &options.policy,
-            backend: options.backend,
+            backend: options.backend.as_ref(),
         },
         problems,
     );

@@ -13,9 +13,9 @@ use crate::workflow::{Problems, WorkflowDocument};
 ///
 /// Source: fractal-server 2.9.2, `fractal_server.app.runner.v1._local.process_workflow`.
 #[derive(Clone, Debug)]
-pub struct ProcessWorkflow<'a> {
+pub struct ProcessWorkflow {
     /// The workflow, of which only the tasks and the name are used.
-    pub workflow: &'a WorkflowDocument,
+    pub workflow: WorkflowDocument,
     /// Input paths of the first executed task.
     pub input_paths: Vec<PathBuf>,
     /// Output path of all tasks, and input of all but the first.
@@ -44,16 +44,16 @@ pub struct ProcessWorkflow<'a> {
     pub last_task_index: Option<i64>,
 }
 
-impl<'a> ProcessWorkflow<'a> {
+impl ProcessWorkflow {
     /// The required parameters; the others are `None`.
-    pub fn new(workflow: &'a WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {
+    pub fn new(workflow: WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {
         Self {
-            workflow,
             input_paths: Vec::new(),
             output_path: output_path.to_owned(),
             input_metadata: Map::new(),
             input_history: Vec::new(),
             logger_name: workflow.name.clone(),
+            workflow,
             workflow_dir_local: workflow_dir_local.to_owned(),
             workflow_dir_remote: None,
             slurm_user: None,
@@ -90,10 +90,10 @@ impl<'a> ProcessWorkflow<'a> {
 /// # Errors
 /// [`RunFailure`] with [`Error::Documents`] before anything is written; with [`Error::TaskExecution`],
 /// [`Error::JobExecution`] or [`Error::Host`] and the dataset after the run has started.
-pub fn process_workflow<'a>(
-    arguments: &ProcessWorkflow<'_>,
-    options: RunOptions<'a>,
-    reporters: Vec<Box<dyn Reporter + 'a>>,
+pub fn process_workflow(
+    arguments: &ProcessWorkflow,
+    options: RunOptions,
+    reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<TaskParameters, Box<RunFailure>> {
     arguments.check_directories().map_err(|err| Box::new(Error::from(err).into()))?;
     let mut problems = Problems::default();
@@ -108,19 +108,18 @@ pub fn process_workflow<'a>(
 ///
 /// Nothing runs before the future is polled. A future that is dropped does not end the run: cancel its token.
 ///
-/// * `run`: calls [`process_workflow`] with what it owns.
-///
 /// # Errors
 /// As [`process_workflow`]; [`HostError::Setup`] if no thread can be started, and if the run panicked.
-pub async fn process_workflow_async<F>(run: F) -> Result<TaskParameters, Box<RunFailure>>
-where
-    F: FnOnce() -> Result<TaskParameters, Box<RunFailure>> + Send + 'static,
-{
+pub async fn process_workflow_async(
+    arguments: ProcessWorkflow,
+    options: RunOptions,
+    reporters: Vec<Box<dyn Reporter>>,
+) -> Result<TaskParameters, Box<RunFailure>> {
     let (send, receive) = tokio::sync::oneshot::channel();
     let failed = |err: HostError| Box::new(RunFailure::from(Error::from(err)));
     let thread = std::thread::Builder::new().name("mandelbox-run".to_owned()).spawn(move || {
         // Nobody is left to be told if the future was dropped.
-        let _ = send.send(run());
+        let _ = send.send(process_workflow(&arguments, options, reporters));
     });
     thread.map_err(HostError::setup("start a thread for the run")).map_err(failed)?;
     receive.await.map_err(HostError::setup("finish the run: it panicked")).map_err(failed)?

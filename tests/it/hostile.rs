@@ -458,7 +458,8 @@ fn ended_guests_leave_no_thread_and_no_file() {
 fn six_hundred_guests() {
     let project = Project::new();
     let cases = cases();
-    let backend = Local::new(1).expect("a backend");
+    let backend: std::sync::Arc<dyn mandelbox::backend::Backend> =
+        std::sync::Arc::new(Local::new(1).expect("a backend"));
     let run = |name: &str, n: usize| {
         let case = cases.iter().find(|case| case.name == name).expect("a case");
         let path = project.write(&format!("{name}.wasm"), case.module(&project.path("")));
@@ -468,9 +469,9 @@ fn six_hundred_guests() {
         let workflow = WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut Problems::default());
         let workflow = workflow.expect("a workflow");
         let work_dir = project.path(&format!("{name}{n}"));
-        let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &work_dir);
+        let mut arguments = ProcessWorkflow::new(workflow.clone(), &project.path("out"), &work_dir);
         arguments.input_metadata = json!({ "c": (0..n).collect::<Vec<_>>() }).as_object().cloned().expect("an object");
-        let options = RunOptions { keep_going: true, ..RunOptions::new(&backend) };
+        let options = RunOptions { keep_going: true, ..RunOptions::new(backend.clone()) };
         let failure = process_workflow(&arguments, options, Vec::new()).expect_err("all are ended");
         assert!(failure.to_string().contains("time limit of 0.02 s"), "{failure}");
         let entries = |folder: &str| fs::read_dir(folder).expect("a folder").count();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use mandelbox::backend::{Local, Scripted};
+use mandelbox::backend::{Backend, Local, Scripted};
 use mandelbox::event::{Event, EventKind};
 use mandelbox::outcome::Outcome;
 use mandelbox::reporter::Reporter;
@@ -21,6 +21,10 @@ fn document(task_list: &Value) -> WorkflowDocument {
     document.expect("a workflow")
 }
 
+fn local(n_threads: usize) -> Arc<dyn Backend> {
+    Arc::new(Local::new(n_threads).expect("a backend"))
+}
+
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().expect("an object")
 }
@@ -29,10 +33,10 @@ fn object(value: Value) -> Map<String, Value> {
 fn a_different_remote_directory_is_refused_before_anything_else() {
     let project = Project::new();
     let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({}))]));
-    let backend = Local::new(1).expect("a backend");
-    let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    let backend = local(1);
+    let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     arguments.workflow_dir_remote = Some(project.path("elsewhere"));
-    let failure = process_workflow(&arguments, RunOptions::new(&backend), Vec::new()).expect_err("refused");
+    let failure = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect_err("refused");
     assert!(matches!(failure.error, Error::Host(HostError::NotImplemented(_))));
     let text = failure.to_string();
     assert!(text.starts_with("Local backend does not support different directories workflow_dir_local="), "{text}");
@@ -43,7 +47,7 @@ fn a_different_remote_directory_is_refused_before_anything_else() {
     arguments.slurm_account = Some("a".to_owned());
     arguments.user_cache_dir = Some("/nowhere".to_owned());
     arguments.worker_init = Some("exit 1".to_owned());
-    process_workflow(&arguments, RunOptions::new(&backend), Vec::new())
+    process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new())
         .expect("the same directory, and what is ignored");
 }
 
@@ -51,11 +55,11 @@ fn a_different_remote_directory_is_refused_before_anything_else() {
 fn the_callers_metadata_and_history_stay() {
     let project = Project::new();
     let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "b": 2 } }))]));
-    let backend = Local::new(1).expect("a backend");
-    let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    let backend = local(1);
+    let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     arguments.input_metadata = object(json!({ "a": 1 }));
     arguments.input_history = vec![json!({ "old": "item" })];
-    let dataset = process_workflow(&arguments, RunOptions::new(&backend), Vec::new()).expect("runs");
+    let dataset = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect("runs");
     assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1, "b": 2 }));
     assert_eq!((dataset.history.len(), &dataset.history[0]), (2, &json!({ "old": "item" })));
     assert_eq!(dataset.input_paths, [project.path("out")]);
@@ -80,17 +84,17 @@ fn a_scripted_backend_stands_in_for_guests() {
         task(0, "list", &module("swiss.wasm"), json!({})),
         parallel_task(1, "each", &module("swiss.wasm"), "c", json!({})),
     ]));
-    let backend = Scripted::new(|call| {
+    let backend: Arc<dyn Backend> = Arc::new(Scripted::new(|call| {
         let metadiff = match &call.component {
             None => json!({ "c": [0, 1, 2, 3] }),
             Some(component) if component == 2 => return Outcome::Exited { code: 9 },
             Some(component) => json!({ "seen": component }),
         };
         Outcome::Succeeded { metadiff: metadiff.as_object().cloned() }
-    });
+    }));
     let watch = Watch::default();
-    let arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
-    let options = RunOptions { keep_going: true, ..RunOptions::new(&backend) };
+    let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+    let options = RunOptions { keep_going: true, ..RunOptions::new(backend.clone()) };
     let failure = process_workflow(&arguments, options, vec![Box::new(watch.clone())]).expect_err("component 2 fails");
     let Error::TaskExecution(task) = &failure.error else { panic!("{failure}") };
     assert_eq!((task.workflow_task_order, task.calls.len(), &task.calls[0].component), (1, 1, &Some(json!(2))));
@@ -107,10 +111,10 @@ fn a_token_cancels_a_run_with_guests_that_sleep_and_loop() {
     for step in [json!({ "do": "sleep_ms", "ms": 3_600_000 }), json!({ "do": "spin" })] {
         let project = Project::new();
         let workflow = document(&json!([task(0, "t", &module("probe.wasm"), step)]));
-        let backend = Local::new(2).expect("a backend");
-        let options = RunOptions::new(&backend);
+        let backend = local(2);
+        let options = RunOptions::new(backend.clone());
         let (cancel, started) = (options.cancel.clone(), std::time::Instant::now());
-        let arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+        let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
         let failure = std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(std::time::Duration::from_millis(500));
@@ -127,11 +131,11 @@ fn a_token_cancels_a_run_with_guests_that_sleep_and_loop() {
 fn a_cancelled_token_starts_nothing() {
     let project = Project::new();
     let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({}))]));
-    let backend = Local::new(1).expect("a backend");
+    let backend = local(1);
     let cancel = CancelToken::new();
     cancel.cancel();
-    let options = RunOptions { cancel, ..RunOptions::new(&backend) };
-    let arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+    let options = RunOptions { cancel, ..RunOptions::new(backend.clone()) };
+    let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let failure = process_workflow(&arguments, options, Vec::new()).expect_err("cancelled");
     assert!(failure.to_string().contains("the run was cancelled"), "{failure}");
 }
@@ -139,12 +143,9 @@ fn a_cancelled_token_starts_nothing() {
 #[test]
 fn the_asynchronous_form_needs_no_runtime() {
     let project = Project::new();
-    let (output, work) = (project.path("out"), project.path("work"));
-    let future = process_workflow_async(move || {
-        let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]));
-        let backend = Local::new(1).map_err(|err| Box::new(Error::from(err).into()))?;
-        process_workflow(&ProcessWorkflow::new(&workflow, &output, &work), RunOptions::new(&backend), Vec::new())
-    });
+    let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]));
+    let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+    let future = process_workflow_async(arguments, RunOptions::new(local(1)), Vec::new());
     let dataset = block_on(future).expect("runs");
     assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1 }));
 }
@@ -169,14 +170,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn two_runs_share_one_backends_threads() {
-    let backend = Local::new(2).expect("a backend");
+    let backend = local(2);
     let run = || {
         let project = Project::new();
         let sleep = json!({ "sleep_ms": 100, "echo": ["component"] });
         let workflow = document(&json!([parallel_task(0, "t", &module("swiss.wasm"), "c", sleep)]));
-        let mut arguments = ProcessWorkflow::new(&workflow, &project.path("out"), &project.path("work"));
+        let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
         arguments.input_metadata = object(json!({ "c": ["a", "b", "c", "d"] }));
-        let dataset = process_workflow(&arguments, RunOptions::new(&backend), Vec::new()).expect("runs");
+        let dataset = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect("runs");
         assert_eq!(dataset.metadata["echo"].as_array().map(Vec::len), Some(4));
     };
     let started = std::time::Instant::now();

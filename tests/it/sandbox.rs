@@ -361,8 +361,8 @@ fn a_worker_process_that_dies_takes_its_call_only() {
     let children = children_of(program.id());
     assert!(!children.is_empty());
     for child in &children {
-        let status = std::process::Command::new("kill").args(["-9", &child.to_string()]).status().expect("kill");
-        assert!(status.success());
+        // The other worker may have ended meanwhile.
+        let _ = std::process::Command::new("kill").args(["-9", &child.to_string()]).output().expect("kill");
     }
     let output = program.wait_with_output().expect("ended");
     let stderr = String::from_utf8_lossy(&output.stderr);
