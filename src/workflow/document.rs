@@ -126,7 +126,12 @@ impl WorkflowTaskDocument {
             (order, TaskReference::Inline(Box::new(TaskDocument::inline(&task, folder, problems)?)))
         } else {
             // In the exported form position counts, and `order` in the file is not read.
-            (Some(position as u64), TaskReference::Source(task.require("source", problems)?.text(problems)?.to_owned()))
+            let Some(source) = task.get("source") else {
+                let text = "has neither `command` (the path of a module) nor `source` (a task of a package)";
+                problems.add(task.place(), text);
+                return None;
+            };
+            (Some(position as u64), TaskReference::Source(source.text(problems)?.to_owned()))
         };
         Some(Self { position, order: order?, args, meta, task, raw })
     }

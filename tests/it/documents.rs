@@ -58,6 +58,7 @@ fn wrong_shapes_are_all_told_at_once() {
             {},
             { "order": 1.5, "task": { "command": "m.wasm", "name": "n" } },
             { "order": "1", "task": { "command": "m.wasm", "name": "n" } },
+            { "task": { "comand": "m.wasm", "name": "n" } },
         ])),
         &[
             "/task_list/0: must be an object, not a number",
@@ -74,6 +75,7 @@ fn wrong_shapes_are_all_told_at_once() {
             "/task_list/4: the key `task` is missing",
             "/task_list/5/order: must be an integer of 0 or more, not 1.5",
             "/task_list/6/order: must be an integer of 0 or more, not \"1\"",
+            "/task_list/7/task: has neither `command` (the path of a module) nor `source`",
         ],
     );
 }
