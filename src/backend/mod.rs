@@ -1,5 +1,6 @@
 //! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same calls.
 
+mod describe;
 mod local;
 mod one_call;
 mod process;
@@ -8,7 +9,7 @@ mod scripted;
 use crate::error::HostError;
 use crate::outcome::Ended;
 use crate::runner::TaskCalls;
-use crate::sandbox::Grant;
+use crate::sandbox::{Grant, GuestReport, Limits, ModuleKind};
 use crate::workflow::ModuleFile;
 
 pub use local::{Isolation, Local};
@@ -24,7 +25,19 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    fn prepare(&self, module: &ModuleFile) -> Result<(), String>;
+    fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String>;
+
+    /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON text. Called after
+    /// [`Self::prepare`]; the guest gets no folder, 10 seconds and 1 MiB for its answer.
+    ///
+    /// * `limits`: those of calls, which hold here too.
+    ///
+    /// # Errors
+    /// A sentence for the user that says why there is no answer.
+    fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
+        let _ = (module, limits);
+        Err(format!("the backend {} asks no task what it is; name the folder of a package", self.name()))
+    }
 
     /// What a reader of the run's log should know about how calls run here; called before the first task.
     ///
@@ -39,8 +52,8 @@ pub trait Backend: Send + Sync {
     /// At most [`TaskCalls::window`] calls run at a time, and a call starts as soon as another ends. The first window
     /// always starts; after a failure or a cancellation no other call does, unless the task keeps going.
     ///
-    /// * `observe`: gets, on the calling thread, every call's start and then its end, in the order in which they
-    ///   happened; an error from it ends the task as a failure does.
+    /// * `observe`: gets, on the calling thread, every call's start, what it reports, and its end, in the order in
+    ///   which they happened; an error from it ends the task as a failure does.
     ///
     /// # Errors
     /// What `observe` returned, or the host's own failure to run calls at all.
@@ -58,6 +71,13 @@ pub enum CallEvent {
     Started {
         /// Position in the component list.
         call_index: usize,
+    },
+    /// It tells something while it runs.
+    Reported {
+        /// Position in the component list.
+        call_index: usize,
+        /// What.
+        report: GuestReport,
     },
     /// It ended.
     Finished {

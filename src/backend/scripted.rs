@@ -4,6 +4,7 @@ use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::{Call, TaskCalls};
+use crate::sandbox::ModuleKind;
 use crate::workflow::ModuleFile;
 
 /// How a call ends: the call in, its outcome out.
@@ -26,8 +27,8 @@ impl Backend for Scripted {
         "scripted"
     }
 
-    fn prepare(&self, _: &ModuleFile) -> Result<(), String> {
-        Ok(())
+    fn prepare(&self, _: &ModuleFile) -> Result<ModuleKind, String> {
+        Ok(ModuleKind::CommandP1)
     }
 
     fn run_calls(

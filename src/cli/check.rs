@@ -15,8 +15,9 @@ use crate::json::build_json;
 use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::sandbox::{Limits, SandboxOptions};
+use crate::sandbox::{Limits, ModuleKind, SandboxOptions};
 use crate::workflow::local_config::LocalConfig;
+use crate::workflow::package::PackageTask;
 use crate::workflow::{
     ModuleFile, Place, PlanRequest, Problem, Problems, TaskPackage, WorkflowDocument, args_schema, build_plan,
 };
@@ -70,7 +71,7 @@ fn check_workflow(arguments: &CheckArguments, backend: &Local, problems: &mut Pr
     let mut found = Found { what: "workflow", lines: Vec::new(), facts: Value::Null };
     let workflow = WorkflowDocument::read(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let packages = read_packages(&arguments.tasks, folder, problems);
+    let packages = read_packages(&arguments.tasks, folder, &Limits::default(), backend, problems);
     let Some(workflow) = workflow else { return found };
     let plan = build_plan(
         &PlanRequest {
@@ -119,10 +120,40 @@ fn check_module(path: &Path, backend: &Local, problems: &mut Problems) -> Found 
         Ok(kind) => {
             found.lines.insert(0, kind.to_string());
             found.facts["kind"] = json!(kind);
+            if kind == ModuleKind::Typed {
+                check_description(path, backend, &mut found, problems);
+            }
         }
         Err(text) => problems.add(Place::File(path.to_owned()), text),
     }
     found
+}
+
+/// Shows what a typed task says of itself.
+fn check_description(path: &Path, backend: &Local, found: &mut Found, problems: &mut Problems) {
+    let package = TaskPackage::read_module(path, &Limits::default(), backend, problems);
+    let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) else {
+        return;
+    };
+    let types = format!("{} -> {}", task.input_type, task.output_type);
+    found.lines.push(format!(
+        "task \"{}\", source {}, types {}",
+        escaped(&task.name),
+        escaped(&source),
+        escaped(&types)
+    ));
+    if !task.meta.is_empty() {
+        found.lines.push(format!("meta {}", escaped(&Value::Object(task.meta.clone()).to_string())));
+    }
+    if let Some(schema) = &task.args_schema {
+        args_schema::check_schema(&task.cursor("args_schema", schema), problems);
+        let properties = schema.get("properties").and_then(Value::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            found.lines.push(format!("argument {} {}", escaped(name), escaped(&property.to_string())));
+        }
+    }
+    found.facts["source"] = json!(source);
+    found.facts["task"] = Value::Object(task.raw);
 }
 
 fn check_package(folder: &Path, backend: &Local, problems: &mut Problems) -> Found {

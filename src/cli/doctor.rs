@@ -14,7 +14,7 @@ use crate::error::exit_code;
 use crate::json::build_json;
 use crate::outcome::bytes_text;
 use crate::reporter::escape::escaped;
-use crate::sandbox::{GuestEnd, GuestOutput, Invocation, Limits, SandboxOptions, pagemap_scan_available};
+use crate::sandbox::{Entry, GuestEnd, GuestOutput, Invocation, Limits, SandboxOptions, pagemap_scan_available};
 use crate::workflow::ModuleFile;
 
 /// The smallest command: `(module (func (export "_start")))`.
@@ -161,6 +161,7 @@ fn trial(backend: &Local) -> Result<(), String> {
     let mut worker = backend.sandbox().worker().map_err(|err| err.chain())?;
     let (end, _) = worker.run(&Invocation {
         module_sha256: &module.sha256,
+        entry: Entry::Command,
         argv: &["nothing".to_owned()],
         env: &[],
         grants: &[],

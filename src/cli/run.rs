@@ -22,7 +22,7 @@ use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
-use crate::sandbox::SandboxOptions;
+use crate::sandbox::{Limits, SandboxOptions};
 use crate::workdir::{WorkDir, layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
@@ -48,7 +48,8 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
     }
-    let documents = Documents::read(&arguments, &mut problems);
+    let policy = choose_policy(&arguments, open_files, &mut problems);
+    let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
     check_result_paths(&arguments, &mut problems);
 
@@ -61,7 +62,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let options = RunOptions {
         packages: documents.packages.clone(),
         local_config: documents.local_config,
-        policy: choose_policy(&arguments, open_files, &mut problems),
+        policy,
         input_type: arguments.input_type.clone(),
         output_type: arguments.output_type.clone(),
         tasks_include_image: environment::tasks_include_image(),
@@ -108,7 +109,7 @@ struct Documents {
 }
 
 impl Documents {
-    fn read(arguments: &RunArguments, problems: &mut Problems) -> Self {
+    fn read(arguments: &RunArguments, policy: &Policy, backend: &dyn Backend, problems: &mut Problems) -> Self {
         let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
             // The problem is noted; an empty workflow stands in, so that the other documents are checked too.
             WorkflowDocument {
@@ -118,7 +119,7 @@ impl Documents {
                 task_list: Vec::new(),
             }
         });
-        let packages = read_packages(&arguments.tasks, &workflow.folder, problems);
+        let packages = read_packages(&arguments.tasks, &workflow.folder, &policy.default, backend, problems);
         let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
         let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
         let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
@@ -133,13 +134,29 @@ impl Documents {
     }
 }
 
-/// Reads the packages that were named, and the workflow's own folder if it is one.
-pub(super) fn read_packages(named: &[PathBuf], workflow_folder: &Path, problems: &mut Problems) -> Vec<TaskPackage> {
+/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it is one.
+///
+/// * `limits`: for typed tasks that describe themselves.
+/// * `backend`: lets them.
+pub(super) fn read_packages(
+    named: &[PathBuf],
+    workflow_folder: &Path,
+    limits: &Limits,
+    backend: &dyn Backend,
+    problems: &mut Problems,
+) -> Vec<TaskPackage> {
     let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
     let mut seen = HashSet::new();
-    let folders = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
-    let folders: Vec<_> = folders.filter(|folder| seen.insert(real_path(folder))).collect();
-    folders.iter().filter_map(|folder| TaskPackage::read(folder, problems)).collect()
+    let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
+    let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
+    let read = |path: &PathBuf| {
+        if path.is_file() {
+            TaskPackage::read_module(path, limits, backend, problems)
+        } else {
+            TaskPackage::read(path, problems)
+        }
+    };
+    paths.iter().filter_map(read).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use super::parameters::ArgsText;
 use crate::cancel::CancelToken;
 use crate::json::Value;
-use crate::sandbox::Grant;
+use crate::sandbox::{Grant, ModuleKind, TaskMetadata};
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
 
@@ -14,6 +14,7 @@ pub struct TaskCalls<'a> {
     pub(super) task: &'a PlannedTask,
     pub(super) components: Option<&'a [Value]>,
     pub(super) args: ArgsText,
+    pub(super) metadata: TaskMetadata,
     pub(super) layout: TaskLayout,
     pub(super) work_dir: &'a WorkDir,
     pub(super) grants: &'a [Grant],
@@ -64,11 +65,23 @@ impl<'a> TaskCalls<'a> {
     pub fn call(&self, call_index: usize) -> Call {
         let component = self.components.map(|components| &components[call_index]);
         let files = self.layout.files(call_index, component);
-        let mut argv = vec![self.task.module_name()];
+        let mut argv = vec![self.task.module.file_name()];
         argv.extend(self.task.fixed_args.iter().cloned());
-        let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
-        argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
+        if !self.is_typed() {
+            let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+            argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
+        }
         Call { call_index, component: component.cloned(), args: self.args.for_component(component), argv, files }
+    }
+
+    /// Whether calls get their parameters in memory.
+    pub fn is_typed(&self) -> bool {
+        self.task.kind == ModuleKind::Typed
+    }
+
+    /// What calls of a typed task may fetch.
+    pub fn metadata(&self) -> &TaskMetadata {
+        &self.metadata
     }
 
     /// The workflow task.

@@ -31,7 +31,9 @@ impl CompiledCode {
         unsafe {
             Ok(match compiled.kind {
                 ModuleKind::CommandP1 => Self::Core(Module::from_code(engine, &compiled.code)?),
-                ModuleKind::CommandP2 => Self::Component(Component::from_code(engine, &compiled.code)?),
+                ModuleKind::CommandP2 | ModuleKind::Typed => {
+                    Self::Component(Component::from_code(engine, &compiled.code)?)
+                }
             })
         }
     }

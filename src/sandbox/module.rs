@@ -9,6 +9,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::cache::ModuleCache;
 use super::compile::{CompiledCode, CompiledModule, compile};
 use super::host::{Host, Linkers, PREVIEW1};
+use super::typed::{self, TypedPre};
 use crate::workflow::ModuleFile;
 
 /// What a module is, found from its bytes.
@@ -19,6 +20,8 @@ pub enum ModuleKind {
     CommandP1,
     /// A component of WASI 0.2 that exports `wasi:cli/run`.
     CommandP2,
+    /// A component of the world in `wit/task.wit`.
+    Typed,
 }
 
 impl std::fmt::Display for ModuleKind {
@@ -26,6 +29,7 @@ impl std::fmt::Display for ModuleKind {
         f.write_str(match self {
             Self::CommandP1 => "command (WASI preview 1 core module)",
             Self::CommandP2 => "command (WASI 0.2 component)",
+            Self::Typed => "typed task (component of the world mandelbox:task)",
         })
     }
 }
@@ -34,6 +38,7 @@ impl std::fmt::Display for ModuleKind {
 pub(super) enum PreparedModule {
     Core { pre: InstancePre<Host>, entry: CoreEntry },
     Component(CommandPre<Host>),
+    Typed(TypedPre),
 }
 
 /// How a core module is started.
@@ -50,6 +55,7 @@ impl PreparedModule {
         match self {
             Self::Core { .. } => ModuleKind::CommandP1,
             Self::Component(_) => ModuleKind::CommandP2,
+            Self::Typed(_) => ModuleKind::Typed,
         }
     }
 
@@ -76,6 +82,7 @@ impl PreparedModule {
         let code = match self {
             Self::Core { pre, .. } => pre.module().serialize(),
             Self::Component(pre) => pre.instance_pre().component().serialize(),
+            Self::Typed(typed) => typed.pre.component().serialize(),
         };
         Ok(CompiledModule { kind: self.kind(), code: code? })
     }
@@ -114,11 +121,11 @@ impl PreparedModule {
 
     fn new_component(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
         let component_type = component.component_type();
-        let foreign: Vec<_> = component_type
-            .imports(engine)
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| !(name.starts_with("wasi:") && name.contains("@0.2.")) || name.starts_with("wasi:http"))
-            .collect();
+        if typed::is_typed(engine, &component_type) {
+            return Self::new_typed(engine, linkers, component);
+        }
+        let foreign: Vec<_> =
+            component_type.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !is_wasi(name)).collect();
         if !foreign.is_empty() {
             return Err(foreign_imports(&foreign));
         }
@@ -126,7 +133,8 @@ impl PreparedModule {
         if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
             let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
             return Err(format!(
-                "the WASM component does not export `wasi:cli/run@0.2`, so there is nothing to run; it exports {exports}"
+                "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` (a typed task), so there is \
+                 nothing to run; it exports {exports}"
             ));
         }
         if !has_plain_run(engine, &component_type) {
@@ -139,6 +147,21 @@ impl PreparedModule {
         let pre = linkers.component.instantiate_pre(component).map_err(|err| unlinked(&err))?;
         CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
     }
+
+    fn new_typed(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
+        let component_type = component.component_type();
+        let names = component_type.imports(engine).map(|(name, _)| name.to_owned());
+        let foreign: Vec<_> = names.filter(|name| !is_wasi(name) && !name.starts_with(typed::PACKAGE)).collect();
+        if !foreign.is_empty() {
+            return Err(foreign_imports(&foreign));
+        }
+        TypedPre::new(engine, &linkers.component, component, unlinked).map(Self::Typed)
+    }
+}
+
+/// Whether a component's import is of the WASI that every guest gets.
+fn is_wasi(name: &str) -> bool {
+    name.starts_with("wasi:") && name.contains("@0.2.") && !name.starts_with("wasi:http")
 }
 
 /// Whether `wasi:cli/run` is what WASI says: `run: func() -> result`.

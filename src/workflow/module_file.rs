@@ -42,6 +42,11 @@ impl ModuleFile {
         Ok(Self::from_bytes(path.to_owned(), bytes))
     }
 
+    /// The file's name without its folder, which the guest sees as its own name.
+    pub fn file_name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// A module that is in memory already.
     pub fn from_bytes(path: PathBuf, bytes: Vec<u8>) -> Self {
         let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |mut text, byte| {

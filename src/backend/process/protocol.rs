@@ -3,12 +3,15 @@
 //! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head, and raw bytes: code
 //! or output. Both sides are the same version of the same program; the first message says so.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits, ModuleKind};
+use crate::sandbox::{
+    CompiledModule, Entry, Grant, GuestEnd, GuestReport, Invocation, Limits, ModuleKind, TaskMetadata, TypedCall,
+};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -27,23 +30,42 @@ pub(super) struct Hello {
 #[derive(Debug)]
 pub(super) enum ToChild {
     Hello(Hello),
-    Module { sha256: String, compiled: CompiledModule },
+    Module {
+        sha256: String,
+        compiled: CompiledModule,
+    },
+    /// What the typed calls that follow may fetch.
+    Metadata(TaskMetadata),
     Call(WireInvocation),
 }
 
 /// A message from a child.
 #[derive(Debug)]
 pub(super) enum FromChild {
-    Ready { version: String, confinement: String },
+    Ready {
+        version: String,
+        confinement: String,
+    },
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
-    Ended { end: GuestEnd, peak_memory_bytes: u64 },
+    /// What a typed task tells while it runs.
+    Report(GuestReport),
+    /// A piece of what it returned.
+    Returned(Vec<u8>),
+    Ended {
+        end: GuestEnd,
+        peak_memory_bytes: u64,
+    },
 }
 
 /// An [`Invocation`] without what stays with the parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WireInvocation {
     pub(super) module_sha256: String,
+    pub(super) entry: WireEntry,
+    /// The parameters of a typed call, which go beside the head.
+    #[serde(skip)]
+    pub(super) args: Vec<u8>,
     pub(super) argv: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) grants: Vec<Grant>,
@@ -51,6 +73,16 @@ pub(super) struct WireInvocation {
     memory_bytes: u64,
     wall_time_ns: Option<u64>,
     open_files: usize,
+    metadiff_bytes: u64,
+}
+
+/// An [`Entry`] without its parameters.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WireEntry {
+    Command,
+    Run,
+    Describe,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +90,7 @@ pub(super) struct WireInvocation {
 enum ToChildHead {
     Hello(Hello),
     Module { sha256: String, kind: ModuleKind },
+    Metadata,
     Call(WireInvocation),
 }
 
@@ -67,14 +100,23 @@ enum FromChildHead {
     Ready { version: String, confinement: String },
     Stdout,
     Stderr,
+    Report { report: GuestReport },
+    Returned,
     Ended { end: GuestEnd, peak_memory_bytes: u64 },
 }
 
 impl WireInvocation {
     pub(super) fn of(invocation: &Invocation<'_>) -> Self {
         let limits = invocation.limits;
+        let (entry, args) = match &invocation.entry {
+            Entry::Command => (WireEntry::Command, Vec::new()),
+            Entry::Run(TypedCall { args, .. }) => (WireEntry::Run, args.as_bytes().to_vec()),
+            Entry::Describe => (WireEntry::Describe, Vec::new()),
+        };
         Self {
             module_sha256: invocation.module_sha256.to_owned(),
+            entry,
+            args,
             argv: invocation.argv.to_vec(),
             env: invocation.env.to_vec(),
             grants: invocation.grants.to_vec(),
@@ -82,15 +124,17 @@ impl WireInvocation {
             memory_bytes: limits.memory_bytes,
             wall_time_ns: limits.wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             open_files: limits.open_files,
+            metadiff_bytes: limits.metadiff_bytes,
         }
     }
 
-    /// The limits that the child keeps; those on output and metadiff are the parent's.
+    /// The limits that the child keeps; the one on output is the parent's.
     pub(super) fn limits(&self) -> Limits {
         Limits {
             memory_bytes: self.memory_bytes,
             wall_time: self.wall_time_ns.map(Duration::from_nanos),
             open_files: self.open_files,
+            metadiff_bytes: self.metadiff_bytes,
             output_bytes: u64::MAX,
             ..Limits::default()
         }
@@ -102,7 +146,11 @@ impl ToChild {
         let (head, bytes) = match self {
             Self::Hello(hello) => (ToChildHead::Hello(hello), Vec::new()),
             Self::Module { sha256, compiled } => (ToChildHead::Module { sha256, kind: compiled.kind }, compiled.code),
-            Self::Call(call) => (ToChildHead::Call(call), Vec::new()),
+            Self::Metadata(metadata) => (ToChildHead::Metadata, serde_json::to_vec(&metadata.texts())?),
+            Self::Call(mut call) => {
+                let args = std::mem::take(&mut call.args);
+                (ToChildHead::Call(call), args)
+            }
         };
         write_message(writer, &head, &bytes)
     }
@@ -122,7 +170,11 @@ impl ToChild {
             ToChildHead::Module { sha256, kind } => {
                 Self::Module { sha256, compiled: CompiledModule { kind, code: bytes.to_vec() } }
             }
-            ToChildHead::Call(call) => Self::Call(call),
+            ToChildHead::Metadata => {
+                let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
+                Self::Metadata(TaskMetadata::from_texts(texts))
+            }
+            ToChildHead::Call(call) => Self::Call(WireInvocation { args: bytes.to_vec(), ..call }),
         })
     }
 }
@@ -136,6 +188,8 @@ impl FromChild {
             }
             Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
             Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
+            Self::Report(report) => write_message(writer, &FromChildHead::Report { report: report.clone() }, &[]),
+            Self::Returned(bytes) => write_message(writer, &FromChildHead::Returned, bytes),
             Self::Ended { end, peak_memory_bytes } => {
                 let head = FromChildHead::Ended { end: end.clone(), peak_memory_bytes: *peak_memory_bytes };
                 write_message(writer, &head, &[])
@@ -156,6 +210,8 @@ impl FromChild {
             FromChildHead::Ready { version, confinement } => Self::Ready { version, confinement },
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
             FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
+            FromChildHead::Report { report } => Self::Report(report),
+            FromChildHead::Returned => Self::Returned(bytes.to_vec()),
             FromChildHead::Ended { end, peak_memory_bytes } => Self::Ended { end, peak_memory_bytes },
         };
         received.drain(..4 + length);
@@ -195,6 +251,8 @@ mod tests {
         let sent = [
             FromChild::Ready { version: "1".to_owned(), confinement: "none".to_owned() },
             FromChild::Stdout(vec![0, 255, 10]),
+            FromChild::Report(GuestReport::Progress { permille: 7, message: "\0é".to_owned() }),
+            FromChild::Returned(b"{}".to_vec()),
             FromChild::Ended { end: GuestEnd::MemoryExceeded { limit_bytes: 1, asked_bytes: 2 }, peak_memory_bytes: 3 },
         ];
         for message in &sent {
