@@ -52,8 +52,8 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn read(path: &Path, prelude: &str) -> Self {
-        const KNOWN: [&str; 7] =
-            ["refused", "succeeded", "exited", "trapped", "timed_out", "memory_exceeded", "bad_output"];
+        const KNOWN: [&str; 8] =
+            ["refused", "succeeded", "exited", "failed", "trapped", "timed_out", "memory_exceeded", "bad_output"];
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let mut text = fs::read_to_string(path).expect("text");
         let first = text.lines().next().unwrap_or_default().strip_prefix(";; outcome: ");
@@ -235,7 +235,7 @@ fn exit_code(outcome: &str) -> i32 {
     match outcome {
         "succeeded" => 0,
         "refused" => 2,
-        "exited" | "bad_output" => 3,
+        "exited" | "failed" | "bad_output" => 3,
         _ => 4,
     }
 }

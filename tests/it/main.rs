@@ -12,3 +12,4 @@ mod project;
 mod run;
 mod sandbox;
 mod tidy;
+mod typed;
