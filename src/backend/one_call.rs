@@ -8,7 +8,7 @@ use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{Grant, GuestEnd, GuestOutput, Invocation, Rights, Worker};
-use crate::workdir::{CallRecord, TakeError};
+use crate::workdir::{CallRecord, TakeError, check_free_space};
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -41,6 +41,7 @@ pub(super) fn run_one_call(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, cal
 
 fn run(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
+    check_free_space_for(calls)?;
     let scratch = calls.work_dir().create_scratch();
     let scratch = scratch.map_err(HostError::file("make a scratch folder in", calls.work_dir().path()))?;
     scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
@@ -81,6 +82,16 @@ fn run(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Result<
         ..Figures::default()
     };
     Ok(Ended { outcome, figures, stderr_tail: stderr.tail() })
+}
+
+fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
+    let floor_bytes = calls.free_space_bytes();
+    if floor_bytes == 0 {
+        return Ok(());
+    }
+    let outputs = calls.grants().iter().filter(|grant| grant.rights == Rights::ReadWrite);
+    let mut folders = outputs.map(|grant| grant.host_path.as_path()).chain([calls.work_dir().path()]);
+    folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
 }
 
 fn outcome_of(end: GuestEnd) -> Outcome {

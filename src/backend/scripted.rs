@@ -1,5 +1,7 @@
 //! A backend without guests: a function says how each call ends. For tests of everything around it.
 
+use std::time::Duration;
+
 use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
@@ -26,7 +28,7 @@ impl Backend for Scripted {
         "scripted"
     }
 
-    fn prepare(&self, _: &ModuleFile) -> Result<(), String> {
+    fn prepare(&self, _: &ModuleFile, _: Duration) -> Result<(), String> {
         Ok(())
     }
 

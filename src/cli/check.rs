@@ -46,6 +46,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     } else {
         check_module(path, &backend, &mut problems)
     };
+    if problems.is_empty() {
+        backend.sandbox().keep_compiled();
+    }
     let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
     match arguments.format {
         FormatArgument::Text => Answer::text(text(path, &found, &problems), exit_code),
@@ -115,7 +118,7 @@ fn check_module(path: &Path, backend: &Local, problems: &mut Problems) -> Found 
     };
     found.lines = vec![bytes_text(module.bytes.len() as u64), format!("sha256 {}", module.sha256)];
     found.facts = json!({ "bytes": module.bytes.len(), "sha256": module.sha256 });
-    match backend.sandbox().prepare(&module) {
+    match backend.sandbox().prepare(&module, Policy::default().compile_time) {
         Ok(kind) => {
             found.lines.insert(0, kind.to_string());
             found.facts["kind"] = json!(kind);
@@ -130,7 +133,9 @@ fn check_package(folder: &Path, backend: &Local, problems: &mut Problems) -> Fou
     let Some(package) = TaskPackage::read(folder, problems) else { return found };
     for task in &package.task_list {
         let module = ModuleFile::read(&task.task.module_path(), Limits::default().module_bytes);
-        let ready = module.and_then(|module| backend.prepare(&module).map_err(|text| format!("the module {text}")));
+        let time = Policy::default().compile_time;
+        let prepare = |module| backend.prepare(&module, time).map_err(|text| format!("the module {text}"));
+        let ready = module.and_then(prepare);
         if let Err(text) = ready {
             problems.add(task.task.place_of("executable"), text);
         }

@@ -13,6 +13,7 @@ use crate::cancel::CancelToken;
 use crate::error::exit_code;
 use crate::json::build_json;
 use crate::outcome::bytes_text;
+use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{GuestEnd, GuestOutput, Invocation, Limits, SandboxOptions, pagemap_scan_available};
 use crate::workflow::ModuleFile;
@@ -142,7 +143,7 @@ fn trials() -> Vec<Finding> {
     findings.push(
         match worker_command().map(|command| Local::with_options(1, &options, Isolation::Process(command))) {
             Ok(Ok(backend)) => {
-                let value = backend.notes(&[]).join("; ");
+                let value = backend.start(&[]).join("; ");
                 let good = value.contains("Landlock: files and network");
                 let advice =
                     "child processes are confined less than they could be; a kernel from 6.12 on has all of it";
@@ -157,7 +158,7 @@ fn trials() -> Vec<Finding> {
 
 fn trial(backend: &Local) -> Result<(), String> {
     let module = ModuleFile::from_bytes("nothing.wasm".into(), NOTHING.to_vec());
-    backend.prepare(&module)?;
+    backend.prepare(&module, Policy::default().compile_time)?;
     let mut worker = backend.sandbox().worker().map_err(|err| err.chain())?;
     let (end, _) = worker.run(&Invocation {
         module_sha256: &module.sha256,

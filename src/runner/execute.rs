@@ -71,7 +71,7 @@ impl PreparedRun {
         for warning in &self.plan.warnings {
             recorder.record(EventKind::Warning { message: warning.to_string() })?;
         }
-        for message in self.options.backend.notes(&self.grants) {
+        for message in self.options.backend.start(&self.grants) {
             recorder.record(EventKind::Note { message })?;
         }
         recorder.sync()?;
@@ -181,6 +181,7 @@ fn task_calls<'c>(
         task_files: options.task_files,
         keep_going: options.keep_going,
         cancel: &options.cancel,
+        free_space_bytes: options.policy.free_space_bytes,
     })
 }
 

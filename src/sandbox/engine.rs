@@ -40,6 +40,8 @@ pub struct Sandbox {
     linkers: Linkers,
     cache: Result<Option<ModuleCache>, String>,
     modules: Mutex<HashMap<String, Arc<PreparedModule>>>,
+    /// Digests of modules that the cache does not have yet.
+    unsaved: Mutex<Vec<String>>,
     _ticker: Ticker,
 }
 
@@ -61,7 +63,8 @@ impl Sandbox {
         };
         let cache = options.cache_folder.as_ref().map(open).transpose();
         let deterministic = options.deterministic;
-        Ok(Self { engine, deterministic, linkers, cache, modules: Mutex::new(HashMap::new()), _ticker: ticker })
+        let modules = Mutex::default();
+        Ok(Self { engine, deterministic, linkers, cache, modules, unsaved: Mutex::default(), _ticker: ticker })
     }
 
     /// What does not work as it was asked for, in one line.
@@ -69,25 +72,41 @@ impl Sandbox {
         self.cache.as_ref().err().map(String::as_str)
     }
 
-    /// Compiles a module and checks its imports and exports; what is done for a digest once is kept.
+    /// Compiles a module and checks its imports and exports; what is done for a digest once is kept in memory, and in
+    /// the cache folder from [`Self::keep_compiled`] on.
+    ///
+    /// * `time`: what compiling may take; past it the module is refused.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    pub fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String> {
+    pub fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
         let known = self.modules().get(&module.sha256).map(|prepared| prepared.kind());
         if let Some(kind) = known {
             return Ok(kind);
         }
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
-        let prepared = PreparedModule::new(
-            &self.engine,
-            &self.linkers,
-            module,
-            self.cache.as_ref().ok().and_then(Option::as_ref),
-        )?;
-        let kind = prepared.kind();
-        self.modules().insert(module.sha256.clone(), Arc::new(prepared));
+        let loaded = PreparedModule::new(&self.engine, &self.linkers, module, time, self.cache())?;
+        let kind = loaded.code.kind();
+        self.modules().insert(module.sha256.clone(), Arc::new(loaded.code));
+        if loaded.is_new {
+            lock(&self.unsaved).push(module.sha256.clone());
+        }
         Ok(kind)
+    }
+
+    /// Writes what was compiled to the cache folder, if there is one: once all documents were found good.
+    pub fn keep_compiled(&self) {
+        let unsaved = std::mem::take(&mut *lock(&self.unsaved));
+        let Some(cache) = self.cache() else { return };
+        for sha256 in unsaved {
+            if let Some(compiled) = self.compiled(&sha256) {
+                cache.write(&sha256, &compiled.code);
+            }
+        }
+    }
+
+    fn cache(&self) -> Option<&ModuleCache> {
+        self.cache.as_ref().ok().and_then(Option::as_ref)
     }
 
     /// The native code of a module that was prepared, for another process of this program.
@@ -126,8 +145,12 @@ impl Sandbox {
     }
 
     fn modules(&self) -> MutexGuard<'_, HashMap<String, Arc<PreparedModule>>> {
-        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.modules)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the kernel can tell which pages of a guest were changed.

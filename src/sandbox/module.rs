@@ -1,5 +1,7 @@
 //! Bytes → a module that is ready to be instantiated, or the reason why not.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, Type};
@@ -7,7 +9,7 @@ use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::cache::ModuleCache;
-use super::compile::{CompiledCode, CompiledModule, compile};
+use super::compile::{CompiledCode, CompiledModule, Loaded, compile};
 use super::host::{Host, Linkers, PREVIEW1};
 use crate::workflow::ModuleFile;
 
@@ -53,19 +55,24 @@ impl PreparedModule {
         }
     }
 
-    /// Compiles and links; the error is a sentence for the user.
+    /// Compiles, or takes what the cache has, and links; the error is a sentence for the user.
+    ///
+    /// * `time`: what compiling may take.
     pub(super) fn new(
         engine: &Engine,
         linkers: &Linkers,
         module: &ModuleFile,
+        time: Duration,
         cache: Option<&ModuleCache>,
-    ) -> Result<Self, String> {
+    ) -> Result<Loaded<Self>, String> {
         match module.bytes[..] {
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-                Self::new_core(linkers, &compile::<Module>(engine, module, cache)?)
+                let Loaded { code, is_new } = compile::<Module>(engine, module, cache, time)?;
+                Ok(Loaded { code: Self::new_core(linkers, &code)?, is_new })
             }
             [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
-                Self::new_component(engine, linkers, &compile::<Component>(engine, module, cache)?)
+                let Loaded { code, is_new } = compile::<Component>(engine, module, cache, time)?;
+                Ok(Loaded { code: Self::new_component(engine, linkers, &code)?, is_new })
             }
             _ => Err(why_not_wasm(&module.bytes)),
         }
@@ -210,13 +217,14 @@ fn why_not_wasm(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::policy::Policy;
     use crate::sandbox::{Sandbox, SandboxOptions};
     use crate::workflow::ModuleFile;
 
     fn refusal(bytes: &[u8]) -> String {
         let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
         let module = ModuleFile::from_bytes("m.wasm".into(), bytes.to_vec());
-        sandbox.prepare(&module).expect_err("refused")
+        sandbox.prepare(&module, Policy::default().compile_time).expect_err("refused")
     }
 
     fn wat(text: &str) -> Vec<u8> {
