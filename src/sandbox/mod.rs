@@ -16,6 +16,9 @@ mod special_files;
 mod stdio;
 mod worker;
 
+/// Whether this is the build with defences off, for the test that shows that others would notice.
+pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
+
 pub(crate) use compile::CompiledModule;
 pub use engine::{Sandbox, SandboxOptions, pagemap_scan_available};
 pub use invocation::{Grant, GuestEnd, Invocation, Rights};

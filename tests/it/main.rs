@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
 mod check;
+mod compile;
 mod documents;
 mod fractal;
 mod fractal_tables;
@@ -12,3 +13,4 @@ mod project;
 mod run;
 mod sandbox;
 mod tidy;
+mod wasi_testsuite;
