@@ -4,9 +4,9 @@
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::cache::ModuleCache;
 use super::module::ModuleKind;
-use crate::workflow::ModuleFile;
+#[cfg(feature = "compiler")]
+use {super::cache::ModuleCache, crate::workflow::ModuleFile};
 
 /// A module as native code of this program's engine.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ impl CompiledCode {
 
 /// The two kinds of compiled code.
 pub(super) trait Compiled: Sized {
+    #[cfg(feature = "compiler")]
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+    #[cfg(feature = "compiler")]
     fn code(&self) -> wasmtime::Result<Vec<u8>>;
     /// # Safety
     /// `code` must be what [`Self::code`] gave for an engine with the same settings.
@@ -47,10 +49,12 @@ pub(super) trait Compiled: Sized {
 }
 
 impl Compiled for Module {
+    #[cfg(feature = "compiler")]
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         Self::from_binary(engine, bytes)
     }
 
+    #[cfg(feature = "compiler")]
     fn code(&self) -> wasmtime::Result<Vec<u8>> {
         self.serialize()
     }
@@ -62,10 +66,12 @@ impl Compiled for Module {
 }
 
 impl Compiled for Component {
+    #[cfg(feature = "compiler")]
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         Self::from_binary(engine, bytes)
     }
 
+    #[cfg(feature = "compiler")]
     fn code(&self) -> wasmtime::Result<Vec<u8>> {
         self.serialize()
     }
@@ -77,6 +83,7 @@ impl Compiled for Component {
 }
 
 /// Takes compiled code from the cache, or compiles and keeps it there.
+#[cfg(feature = "compiler")]
 pub(super) fn compile<C: Compiled>(
     engine: &Engine,
     module: &ModuleFile,

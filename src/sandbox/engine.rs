@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, ModuleVersionStrategy};
 
 use super::cache::ModuleCache;
-use super::compile::CompiledModule;
 use super::host::Linkers;
-use super::module::{ModuleKind, PreparedModule};
+use super::module::PreparedModule;
 use super::worker::Worker;
 use crate::error::HostError;
-use crate::workflow::ModuleFile;
+#[cfg(feature = "compiler")]
+use {super::module::ModuleKind, crate::workflow::ModuleFile};
 
 /// Time between two looks at a running guest's limits.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -37,9 +37,11 @@ pub struct SandboxOptions {
 pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) deterministic: bool,
-    linkers: Linkers,
+    pub(super) linkers: Linkers,
     cache: Result<Option<ModuleCache>, String>,
     modules: Mutex<HashMap<String, Arc<PreparedModule>>>,
+    #[cfg(not(feature = "compiler"))]
+    pub(super) codes: super::precompiled::Codes,
     _ticker: Ticker,
 }
 
@@ -51,7 +53,8 @@ impl Sandbox {
     /// # Errors
     /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
-        let engine = Engine::new(&engine_config(options)).map_err(HostError::setup("set up the WebAssembly engine"))?;
+        let engine = engine_config(options).and_then(|config| Engine::new(&config));
+        let engine = engine.map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
         let ticker = Ticker::start(&engine).map_err(HostError::setup("start the thread for time limits"))?;
         let open = |folder: &PathBuf| {
@@ -61,7 +64,16 @@ impl Sandbox {
         };
         let cache = options.cache_folder.as_ref().map(open).transpose();
         let deterministic = options.deterministic;
-        Ok(Self { engine, deterministic, linkers, cache, modules: Mutex::new(HashMap::new()), _ticker: ticker })
+        Ok(Self {
+            engine,
+            deterministic,
+            linkers,
+            cache,
+            modules: Mutex::default(),
+            #[cfg(not(feature = "compiler"))]
+            codes: Mutex::default(),
+            _ticker: ticker,
+        })
     }
 
     /// What does not work as it was asked for, in one line.
@@ -73,38 +85,22 @@ impl Sandbox {
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
+    #[cfg(feature = "compiler")]
     pub fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String> {
         let known = self.modules().get(&module.sha256).map(|prepared| prepared.kind());
         if let Some(kind) = known {
             return Ok(kind);
         }
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
-        let prepared = PreparedModule::new(
-            &self.engine,
-            &self.linkers,
-            module,
-            self.cache.as_ref().ok().and_then(Option::as_ref),
-        )?;
+        let prepared = PreparedModule::new(&self.engine, &self.linkers, module, self.cache())?;
         let kind = prepared.kind();
         self.modules().insert(module.sha256.clone(), Arc::new(prepared));
         Ok(kind)
     }
 
-    /// The native code of a module that was prepared, for another process of this program.
-    pub(crate) fn compiled(&self, sha256: &str) -> Option<CompiledModule> {
-        self.prepared(sha256)?.compiled().ok()
-    }
-
-    /// Takes a module that another sandbox has compiled.
-    ///
-    /// # Safety
-    /// `compiled` must be what [`Self::compiled`] gave in a sandbox of this version with the same settings.
-    #[expect(unsafe_code, reason = "the caller vouches for the code")]
-    pub(crate) unsafe fn adopt(&self, sha256: &str, compiled: &CompiledModule) -> Result<(), String> {
-        // SAFETY: the same as this function's.
-        let prepared = unsafe { PreparedModule::from_compiled(&self.engine, &self.linkers, compiled)? };
-        self.modules().insert(sha256.to_owned(), Arc::new(prepared));
-        Ok(())
+    /// The cache of compiled modules, if it can be used.
+    pub(super) fn cache(&self) -> Option<&ModuleCache> {
+        self.cache.as_ref().ok().and_then(Option::as_ref)
     }
 
     /// Whether guests get fixed clocks and random numbers.
@@ -125,7 +121,7 @@ impl Sandbox {
         self.modules().get(sha256).cloned()
     }
 
-    fn modules(&self) -> MutexGuard<'_, HashMap<String, Arc<PreparedModule>>> {
+    pub(super) fn modules(&self) -> MutexGuard<'_, HashMap<String, Arc<PreparedModule>>> {
         self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,8 +131,9 @@ pub fn pagemap_scan_available() -> bool {
     wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()
 }
 
-fn engine_config(options: &SandboxOptions) -> Config {
+fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    config.module_version(ModuleVersionStrategy::Custom(code_version(options)))?;
     config.epoch_interruption(true);
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(GUEST_STACK_BYTES + HOST_STACK_BYTES);
@@ -149,10 +146,22 @@ fn engine_config(options: &SandboxOptions) -> Config {
     config.wasm_wide_arithmetic(false);
     config.wasm_custom_page_sizes(false);
     if options.deterministic {
+        // Code that is loaded has it already.
+        #[cfg(feature = "compiler")]
         config.cranelift_nan_canonicalization(true);
         config.relaxed_simd_deterministic(true);
     }
-    config
+    Ok(config)
+}
+
+/// What compiled code says of itself, and must say to be loaded: beside this, loading checks the processor and all
+/// settings but for NaN.
+fn code_version(options: &SandboxOptions) -> String {
+    use std::hash::{Hash, Hasher};
+    let mut runtime = std::hash::DefaultHasher::new();
+    ModuleVersionStrategy::WasmtimeVersion.hash(&mut runtime);
+    let deterministic = if options.deterministic { " deterministic" } else { "" };
+    format!("mandelbox {} {:016x}{deterministic}", env!("CARGO_PKG_VERSION"), runtime.finish())
 }
 
 /// A thread that moves the engine's epoch on, so that guests in a loop look at their limits.

@@ -6,10 +6,14 @@ use wasmtime::component::{Component, Type};
 use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::cache::ModuleCache;
-use super::compile::{CompiledCode, CompiledModule, compile};
+use super::compile::CompiledCode;
 use super::host::{Host, Linkers, PREVIEW1};
-use crate::workflow::ModuleFile;
+#[cfg(feature = "compiler")]
+use {
+    super::cache::ModuleCache,
+    super::compile::{CompiledModule, compile},
+    crate::workflow::ModuleFile,
+};
 
 /// What a module is, found from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +23,17 @@ pub enum ModuleKind {
     CommandP1,
     /// A component of WASI 0.2 that exports `wasi:cli/run`.
     CommandP2,
+}
+
+impl ModuleKind {
+    /// What a module's first bytes say that it is; the error is a sentence for the user.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, String> {
+        match bytes {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::CommandP1),
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Self::CommandP2),
+            _ => Err(why_not_wasm(bytes)),
+        }
+    }
 }
 
 impl std::fmt::Display for ModuleKind {
@@ -54,24 +69,23 @@ impl PreparedModule {
     }
 
     /// Compiles and links; the error is a sentence for the user.
+    #[cfg(feature = "compiler")]
     pub(super) fn new(
         engine: &Engine,
         linkers: &Linkers,
         module: &ModuleFile,
         cache: Option<&ModuleCache>,
     ) -> Result<Self, String> {
-        match module.bytes[..] {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-                Self::new_core(linkers, &compile::<Module>(engine, module, cache)?)
-            }
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
+        match ModuleKind::of(&module.bytes)? {
+            ModuleKind::CommandP1 => Self::new_core(linkers, &compile::<Module>(engine, module, cache)?),
+            ModuleKind::CommandP2 => {
                 Self::new_component(engine, linkers, &compile::<Component>(engine, module, cache)?)
             }
-            _ => Err(why_not_wasm(&module.bytes)),
         }
     }
 
     /// The native code, for another process of this program.
+    #[cfg(feature = "compiler")]
     pub(super) fn compiled(&self) -> wasmtime::Result<CompiledModule> {
         let code = match self {
             Self::Core { pre, .. } => pre.module().serialize(),
@@ -81,20 +95,10 @@ impl PreparedModule {
     }
 
     /// Links code that was compiled before; the error is a sentence for the user.
-    ///
-    /// # Safety
-    /// `compiled` must be what [`Self::compiled`] gave in a sandbox with the same settings.
-    #[expect(unsafe_code, reason = "the caller vouches for the code")]
-    pub(super) unsafe fn from_compiled(
-        engine: &Engine,
-        linkers: &Linkers,
-        compiled: &CompiledModule,
-    ) -> Result<Self, String> {
-        // SAFETY: the same as this function's.
-        let code = unsafe { CompiledCode::read(engine, compiled) };
-        match code.map_err(|err| format!("compiled code does not load: {err:#}"))? {
-            CompiledCode::Core(module) => Self::new_core(linkers, &module),
-            CompiledCode::Component(component) => Self::new_component(engine, linkers, &component),
+    pub(super) fn from_code(engine: &Engine, linkers: &Linkers, code: &CompiledCode) -> Result<Self, String> {
+        match code {
+            CompiledCode::Core(module) => Self::new_core(linkers, module),
+            CompiledCode::Component(component) => Self::new_component(engine, linkers, component),
         }
     }
 
@@ -208,7 +212,7 @@ fn why_not_wasm(bytes: &[u8]) -> String {
     format!("is not a WebAssembly module: {what}")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler"))]
 mod tests {
     use crate::sandbox::{Sandbox, SandboxOptions};
     use crate::workflow::ModuleFile;
