@@ -1,25 +1,11 @@
-//! WebAssembly → native code, or the same code from the cache.
-#![expect(unsafe_code, reason = "reading back what this program has compiled")]
-
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+//! WebAssembly → native code.
 
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, Module, Precompiled};
 
-use super::cache::ModuleCache;
-use super::module::ModuleKind;
-use crate::workflow::ModuleFile;
-
-/// A module as native code of this program's engine.
-#[derive(Debug)]
-pub(crate) struct CompiledModule {
-    /// What it was compiled from.
-    pub(crate) kind: ModuleKind,
-    /// The code.
-    pub(crate) code: Vec<u8>,
-}
+/// A module as native code of this program's engine. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct CompiledModule(pub(crate) std::sync::Arc<[u8]>);
 
 /// Compiled code that was loaded.
 pub(super) enum CompiledCode {
@@ -27,83 +13,53 @@ pub(super) enum CompiledCode {
     Component(Component),
 }
 
-impl CompiledCode {
+impl CompiledModule {
+    /// Loads the code into an engine; fails if it is for another version, other settings or another machine.
+    ///
     /// # Safety
-    /// `compiled` must be what an engine with the same settings gave.
-    pub(super) unsafe fn read(engine: &Engine, compiled: &CompiledModule) -> wasmtime::Result<Self> {
-        // SAFETY: the same as this function's.
-        unsafe {
-            Ok(match compiled.kind {
-                ModuleKind::CommandP1 => Self::Core(Module::from_code(engine, &compiled.code)?),
-                ModuleKind::CommandP2 => Self::Component(Component::from_code(engine, &compiled.code)?),
-            })
+    /// The code must be what an engine gave that compiled a module.
+    #[expect(unsafe_code, reason = "the caller vouches for the code")]
+    pub(super) unsafe fn load(&self, engine: &Engine) -> wasmtime::Result<CompiledCode> {
+        match Engine::detect_precompiled(&self.0) {
+            // SAFETY: the same as this function's.
+            Some(Precompiled::Module) => Ok(CompiledCode::Core(unsafe { Module::deserialize(engine, &self.0)? })),
+            // SAFETY: the same as this function's.
+            Some(Precompiled::Component) => {
+                Ok(CompiledCode::Component(unsafe { Component::deserialize(engine, &self.0)? }))
+            }
+            None => wasmtime::bail!("it is no compiled code"),
         }
     }
 }
 
-/// The two kinds of compiled code.
-pub(super) trait Compiled: Sized + Send + 'static {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
-    /// # Safety
-    /// `code` must be what an engine with the same settings gave.
-    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
-}
-
-impl Compiled for Module {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
-        Self::from_binary(engine, bytes)
-    }
-
-    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the same as this function's.
-        unsafe { Self::deserialize(engine, code) }
-    }
-}
-
-impl Compiled for Component {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
-        Self::from_binary(engine, bytes)
-    }
-
-    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the same as this function's.
-        unsafe { Self::deserialize(engine, code) }
-    }
-}
-
-/// Code that was compiled, and whether that was now.
-pub(super) struct Loaded<C> {
-    pub(super) code: C,
-    /// Compiled now: the cache does not have it.
-    pub(super) is_new: bool,
-}
-
-/// Takes compiled code from the cache, or compiles.
+/// Compiles a module; the error is a sentence for the user.
 ///
 /// * `time`: what compiling may take; a compiler cannot be interrupted, so its thread is left to itself after that.
-pub(super) fn compile<C: Compiled>(
+#[cfg(feature = "compiler")]
+pub(super) fn compile(
     engine: &Engine,
-    module: &ModuleFile,
-    cache: Option<&ModuleCache>,
-    time: Duration,
-) -> Result<Loaded<C>, String> {
-    if let Some(code) = cache.and_then(|cache| cache.read(&module.sha256)) {
-        // SAFETY: the cache returns only what was written to it under the user's key, for this digest and an engine
-        // of this version and these settings, and only serialized modules of such an engine are written to it.
-        if let Ok(code) = unsafe { C::from_code(engine, &code) } {
-            return Ok(Loaded { code, is_new: false });
-        }
-    }
+    module: &crate::workflow::ModuleFile,
+    time: std::time::Duration,
+) -> Result<CompiledModule, String> {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use super::module::ModuleFormat;
+
+    let format = ModuleFormat::of(&module.bytes)?;
     let (send, receive) = channel();
-    let (engine, bytes) = (engine.clone(), Arc::clone(&module.bytes));
+    let (engine, bytes) = (engine.clone(), std::sync::Arc::clone(&module.bytes));
     let thread = std::thread::Builder::new().name("mandelbox-compile".to_owned());
     let thread = thread.spawn(move || {
+        let code = match format {
+            ModuleFormat::Core => engine.precompile_module(&bytes),
+            ModuleFormat::Component => engine.precompile_component(&bytes),
+        };
         // Nobody waits any more if the time is over.
-        let _ = send.send(C::compile(&engine, &bytes));
+        let _ = send.send(code);
     });
     thread.map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
     match receive.recv_timeout(time) {
-        Ok(Ok(code)) => Ok(Loaded { code, is_new: true }),
+        Ok(Ok(code)) => Ok(CompiledModule(code.into())),
         Ok(Err(err)) => Err(format!("is no valid WebAssembly module: {}", err.root_cause())),
         Err(RecvTimeoutError::Timeout) => Err(format!(
             "takes longer to compile than the {} s that it may; `compile` in the policy's [host] sets that",
@@ -111,4 +67,17 @@ pub(super) fn compile<C: Compiled>(
         )),
         Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".to_owned()),
     }
+}
+
+/// Says that there is no compiler, for a module that is neither in the cache nor was adopted.
+#[cfg(not(feature = "compiler"))]
+pub(super) fn compile(
+    _: &Engine,
+    module: &crate::workflow::ModuleFile,
+    _: std::time::Duration,
+) -> Result<CompiledModule, String> {
+    super::module::ModuleFormat::of(&module.bytes)?;
+    Err("was not compiled: this program is built without the compiler, so a module must be in the cache of compiled \
+         modules, or its precompiled code be given to the sandbox first"
+        .to_owned())
 }

@@ -12,6 +12,7 @@ mod host;
 mod invocation;
 pub mod limits;
 mod module;
+mod precompiled;
 mod special_files;
 mod stdio;
 mod worker;

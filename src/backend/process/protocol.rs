@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits, ModuleKind};
+use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -57,7 +57,7 @@ pub(super) struct WireInvocation {
 #[serde(tag = "message", rename_all = "snake_case")]
 enum ToChildHead {
     Hello(Hello),
-    Module { sha256: String, kind: ModuleKind },
+    Module { sha256: String },
     Call(WireInvocation),
 }
 
@@ -99,12 +99,11 @@ impl WireInvocation {
 
 impl ToChild {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
-        let (head, bytes) = match self {
-            Self::Hello(hello) => (ToChildHead::Hello(hello), Vec::new()),
-            Self::Module { sha256, compiled } => (ToChildHead::Module { sha256, kind: compiled.kind }, compiled.code),
-            Self::Call(call) => (ToChildHead::Call(call), Vec::new()),
-        };
-        write_message(writer, &head, &bytes)
+        match self {
+            Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
+            Self::Module { sha256, compiled } => write_message(writer, &ToChildHead::Module { sha256 }, &compiled.0),
+            Self::Call(call) => write_message(writer, &ToChildHead::Call(call), &[]),
+        }
     }
 
     pub(super) fn read(reader: &mut impl Read) -> io::Result<Self> {
@@ -119,9 +118,7 @@ impl ToChild {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => Self::Hello(hello),
-            ToChildHead::Module { sha256, kind } => {
-                Self::Module { sha256, compiled: CompiledModule { kind, code: bytes.to_vec() } }
-            }
+            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule(bytes.into()) },
             ToChildHead::Call(call) => Self::Call(call),
         })
     }

@@ -35,7 +35,7 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
             Ok(ToChild::Module { sha256, compiled }) => {
                 // SAFETY: the parent is the same version of this program, as its hello said over a pipe that only it
                 // has, and sends what its own sandbox of the same settings compiled.
-                let adopted = unsafe { sandbox.adopt(&sha256, &compiled) };
+                let adopted = unsafe { sandbox.adopt(&sha256, compiled) };
                 adopted.map_err(io::Error::other)?;
             }
             Ok(ToChild::Call(call)) => {
