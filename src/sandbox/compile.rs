@@ -38,7 +38,7 @@ impl CompiledCode {
 }
 
 /// The two kinds of compiled code.
-pub(super) trait Compiled: Sized {
+pub(super) trait Compiled: Sized + Send {
     #[cfg(feature = "compiler")]
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
     #[cfg(feature = "compiler")]
@@ -96,10 +96,25 @@ pub(super) fn compile<C: Compiled>(
             return Ok(compiled);
         }
     }
-    let compiled = C::compile(engine, &module.bytes)
+    let compiled = in_threads(|| C::compile(engine, &module.bytes))?
         .map_err(|err| format!("is no valid WebAssembly module: {}", err.root_cause()))?;
     if let (Some(cache), Ok(code)) = (cache, compiled.code()) {
         cache.write(&module.sha256, &code);
     }
     Ok(compiled)
+}
+
+/// Runs the compiler with threads of its own, as many as there are CPUs, or with one if that is all there is.
+///
+/// Without this it would start those of the whole process, which stay, and panic where they cannot be had.
+#[cfg(feature = "compiler")]
+fn in_threads<T: Send>(compile: impl FnOnce() -> T + Send) -> Result<T, String> {
+    let start = |n| {
+        let name = |index| format!("mandelbox-compile-{index}");
+        rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(name).build()
+    };
+    let n = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = start(n).or_else(|_| start(1));
+    let threads = threads.map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
+    Ok(threads.install(compile))
 }

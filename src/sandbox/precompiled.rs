@@ -18,8 +18,8 @@ pub(super) type Codes = std::sync::Mutex<std::collections::HashMap<String, Vec<u
 impl Sandbox {
     /// Compiles a module for a program that does without the compiler; see [`Self::adopt_precompiled`].
     ///
-    /// Returns native code of this machine's architecture and processor. It is no secret, but whoever can change it
-    /// can do what the program that adopts it can.
+    /// Returns native code of this machine's architecture and processor, for sandboxes with these settings and this
+    /// [`Self::reservation`]. It is no secret, but whoever can change it can do what the program that adopts it can.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.

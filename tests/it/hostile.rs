@@ -404,7 +404,7 @@ fn no_hostile_module_gets_its_way_without_openat2() {
     });
 }
 
-mod no_openat2 {
+pub(crate) mod no_openat2 {
     #![expect(unsafe_code, reason = "no crate at hand sets a seccomp filter")]
 
     use std::ffi::{c_int, c_ulong};
@@ -422,7 +422,7 @@ mod no_openat2 {
     }
 
     /// From now on `openat2` does not exist for this thread and the programs that it starts.
-    pub(super) fn refuse() {
+    pub(crate) fn refuse() {
         const OPENAT2: u32 = 437;
         const ENOSYS: u32 = 38;
         let instructions = [
