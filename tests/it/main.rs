@@ -5,6 +5,7 @@
 mod check;
 mod confined;
 mod documents;
+mod embedded;
 mod fractal;
 mod fractal_tables;
 mod hostile;
