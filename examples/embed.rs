@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     process.input_paths = vec![examples.join("images")];
     let options = RunOptions { packages, ..RunOptions::new(Arc::new(backend)) };
     cancel_later(options.cancel.clone());
-    let dataset = process_workflow(&process, options, vec![Box::new(Watcher)])?;
+    let dataset =
+        process_workflow(&process, options, vec![Box::new(Watcher)]).map_err(|failure| failure.to_string())?;
 
     let images = dataset.metadata.get("image").cloned().unwrap_or_default();
     writeln!(io::stdout(), "images in {}: {images}", output.display())?;

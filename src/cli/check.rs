@@ -32,7 +32,7 @@ struct Found {
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
-    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), deterministic: false };
+    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), ..SandboxOptions::default() };
     let backend = match Local::with_options(1, &sandbox, Isolation::Thread) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),

@@ -15,7 +15,7 @@ use crate::json::build_json;
 use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::sandbox::{GuestEnd, GuestOutput, Invocation, Limits, SandboxOptions, pagemap_scan_available};
+use crate::sandbox::{GuestEnd, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, pagemap_scan_available};
 use crate::workflow::ModuleFile;
 
 /// The smallest command: `(module (func (export "_start")))`.
@@ -84,10 +84,11 @@ fn open_files() -> Finding {
 
 fn address_space() -> Finding {
     let limit = getrlimit(Resource::As).current;
-    let value = limit.map_or("no limit".to_owned(), bytes_text);
-    let advice =
-        "each call reserves 4 GiB of addresses, which are not memory; lift the limit, and limit calls with --memory";
-    finding("address space (ulimit -v)", limit.is_none(), value, advice)
+    let limit = limit.map_or("no limit".to_owned(), bytes_text);
+    let reservation = Reservation::Fitting.resolve();
+    let value = format!("{limit}; {reservation}");
+    let advice = "guests check each access and are slower; lift the limit, and limit calls with --memory";
+    finding("address space (ulimit -v)", reservation == Reservation::Whole, value, advice)
 }
 
 fn resolving() -> Finding {
@@ -122,7 +123,7 @@ fn pagemap() -> Finding {
 fn trials() -> Vec<Finding> {
     let cache_folder = environment::cache_folder();
     let folder = cache_folder.as_deref().map(Path::display).map(|path| path.to_string());
-    let options = SandboxOptions { cache_folder, deterministic: false };
+    let options = SandboxOptions { cache_folder, ..SandboxOptions::default() };
     let broken = |name, value| Finding { name, state: State::Broken, value, advice: "no call can run here" };
     let backend = match Local::with_options(1, &options, Isolation::Thread) {
         Ok(backend) => backend,

@@ -31,16 +31,14 @@ impl PreparedRun {
             started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
         let mut run = Run { prepared: &self, work_dir: &work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
-        let result = match result {
+        match result {
             Ok(()) => Ok(run.dataset),
             Err(error) => {
                 // The first error is the one to tell; one more while it is recorded adds nothing.
                 let _ = run.finish(Some(&error));
                 Err(Box::new(RunFailure { error, dataset: Some(run.dataset) }))
             }
-        };
-        work_dir.tidy();
-        result
+        }
     }
 
     /// Makes the work directory and the records that stay open.

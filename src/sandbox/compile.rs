@@ -34,7 +34,7 @@ impl CompiledModule {
 
 /// Compiles a module; the error is a sentence for the user.
 ///
-/// * `time`: what compiling may take; a compiler cannot be interrupted, so its thread is left to itself after that.
+/// * `time`: what compiling may take; a compiler cannot be interrupted, so its threads are left to themselves after that.
 #[cfg(feature = "compiler")]
 pub(super) fn compile(
     engine: &Engine,
@@ -48,8 +48,8 @@ pub(super) fn compile(
     let format = ModuleFormat::of(&module.bytes)?;
     let (send, receive) = channel();
     let (engine, bytes) = (engine.clone(), std::sync::Arc::clone(&module.bytes));
-    let thread = std::thread::Builder::new().name("mandelbox-compile".to_owned());
-    let thread = thread.spawn(move || {
+    let threads = start_threads().map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
+    threads.spawn(move || {
         let code = match format {
             ModuleFormat::Core => engine.precompile_module(&bytes),
             ModuleFormat::Component => engine.precompile_component(&bytes),
@@ -57,7 +57,6 @@ pub(super) fn compile(
         // Nobody waits any more if the time is over.
         let _ = send.send(code);
     });
-    thread.map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
     match receive.recv_timeout(time) {
         Ok(Ok(code)) => Ok(CompiledModule(code.into())),
         Ok(Err(err)) => Err(format!("is no valid WebAssembly module: {}", err.root_cause())),
@@ -67,6 +66,19 @@ pub(super) fn compile(
         )),
         Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".to_owned()),
     }
+}
+
+/// Threads for the compiler, as many as there are CPUs, or one if that is all there is.
+///
+/// Without them it would start those of the whole process, which stay, and panic where they cannot be had.
+#[cfg(feature = "compiler")]
+fn start_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    let start = |n| {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(n);
+        // Whoever waits for the code is told by its absence.
+        threads.thread_name(|index| format!("mandelbox-compile-{index}")).panic_handler(|_| {}).build()
+    };
+    start(std::thread::available_parallelism().map_or(1, usize::from)).or_else(|_| start(1))
 }
 
 /// Says that there is no compiler, for a module that is neither in the cache nor was adopted.

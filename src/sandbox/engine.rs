@@ -13,6 +13,7 @@ use super::cache::ModuleCache;
 use super::compile::{CompiledModule, compile};
 use super::host::Linkers;
 use super::module::{ModuleKind, PreparedModule};
+use super::reservation::Reservation;
 use super::worker::Worker;
 use crate::error::HostError;
 use crate::workflow::ModuleFile;
@@ -31,12 +32,15 @@ pub struct SandboxOptions {
     pub cache_folder: Option<PathBuf>,
     /// Gives guests fixed clocks and random numbers, and one bit pattern for NaN; default off.
     pub deterministic: bool,
+    /// Addresses that each memory of a guest gets; default [`Reservation::Fitting`].
+    pub reservation: Reservation,
 }
 
 /// What calls share: one engine, its linkers and the compiled modules.
 pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) deterministic: bool,
+    reservation: Reservation,
     pub(super) linkers: Linkers,
     cache: Result<Option<ModuleCache>, String>,
     /// By digest.
@@ -70,10 +74,10 @@ impl Sandbox {
             })
         };
         let cache = options.cache_folder.as_ref().map(open).transpose();
-        let deterministic = options.deterministic;
         Ok(Self {
             engine,
-            deterministic,
+            deterministic: options.deterministic,
+            reservation: options.reservation.resolve(),
             linkers,
             cache,
             modules: Mutex::default(),
@@ -142,6 +146,11 @@ impl Sandbox {
         self.deterministic
     }
 
+    /// Addresses that each memory of a guest gets, and that precompiled code must be made for.
+    pub fn reservation(&self) -> Reservation {
+        self.reservation
+    }
+
     /// A worker for the calling thread.
     ///
     /// # Errors
@@ -171,6 +180,7 @@ fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     config.epoch_interruption(true);
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(GUEST_STACK_BYTES + HOST_STACK_BYTES);
+    options.reservation.configure(&mut config);
     // C++ and Python guests need exceptions; no guest that a task author builds needs the rest.
     config.wasm_exceptions(true);
     config.wasm_gc(false);

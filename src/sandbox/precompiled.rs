@@ -16,8 +16,8 @@ impl Sandbox {
     ///
     /// * `time`: what compiling may take.
     ///
-    /// Returns native code of this machine's architecture and processor. It is no secret, but whoever can change it
-    /// can do what the program that adopts it can.
+    /// Returns native code of this machine's architecture and processor, for sandboxes with these settings and this
+    /// [`Self::reservation`]. It is no secret, but whoever can change it can do what the program that adopts it can.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.

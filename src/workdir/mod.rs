@@ -107,9 +107,11 @@ impl WorkDir {
         let host_path = self.path.join(SCRATCH);
         Grant { guest_path: host_path.to_string_lossy().into_owned(), host_path, rights: Rights::ReadWrite }
     }
+}
 
+impl Drop for WorkDir {
     /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.
-    pub fn tidy(&self) {
+    fn drop(&mut self) {
         let _ = fs::remove_dir(self.path.join(SCRATCH));
     }
 }

@@ -7,7 +7,7 @@ use mandelbox::backend::{Backend, Local, Scripted};
 use mandelbox::event::{Event, EventKind};
 use mandelbox::outcome::Outcome;
 use mandelbox::reporter::Reporter;
-use mandelbox::sandbox::{Sandbox, SandboxOptions};
+use mandelbox::sandbox::{Reservation, Sandbox, SandboxOptions};
 use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
 use mandelbox::{CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};
 use serde_json::{Map, Value, json};
@@ -252,4 +252,11 @@ fn code_that_is_not_the_modules_is_refused() {
     let sandbox = Sandbox::new(&options).expect("a sandbox");
     let text = refusal(&core, &sandbox.precompile(&core, TIME).expect("compiles"));
     assert!(text.contains("deterministic"), "{text}");
+    let with =
+        |reservation| Sandbox::new(&SandboxOptions { reservation, ..SandboxOptions::default() }).expect("set up");
+    let code = with(Reservation::Small).precompile(&core).expect("compiles");
+    let whole = with(Reservation::Whole);
+    // SAFETY: it is the compiler's; and it is refused.
+    let text = unsafe { whole.adopt_precompiled(&core, &code) }.expect_err("of another reservation");
+    assert!(text.contains("memory reservation"), "{text}");
 }

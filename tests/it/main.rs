@@ -4,7 +4,9 @@
 
 mod check;
 mod compile;
+mod confined;
 mod documents;
+mod embedded;
 mod fractal;
 mod fractal_tables;
 mod hostile;

@@ -68,7 +68,7 @@ impl<'a> ProcessWorker<'a> {
                 Ok(Received::Message(FromChild::Stdout(bytes))) => invocation.stdout.take(&bytes),
                 Ok(Received::Message(FromChild::Stderr(bytes))) => invocation.stderr.take(&bytes),
                 Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => return (end, peak_memory_bytes),
-                Ok(Received::Message(FromChild::Ready { .. })) => {
+                Ok(Received::Message(FromChild::Ready { .. } | FromChild::Unable { .. })) => {
                     self.child = None;
                     return (GuestEnd::Lost("the worker process spoke out of turn".to_owned()), 0);
                 }
@@ -107,6 +107,7 @@ impl<'a> ProcessWorker<'a> {
             let hello = Hello {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 deterministic: self.sandbox.is_deterministic(),
+                reservation: self.sandbox.reservation(),
                 folders: self.folders.clone(),
             };
             self.child = Some(Child::start(self.command, hello)?);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits};
+use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits, Reservation};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -20,6 +20,7 @@ pub(super) const MAX_FROM_CHILD: usize = 1 << 20;
 pub(super) struct Hello {
     pub(super) version: String,
     pub(super) deterministic: bool,
+    pub(super) reservation: Reservation,
     pub(super) folders: Vec<Grant>,
 }
 
@@ -34,10 +35,20 @@ pub(super) enum ToChild {
 /// A message from a child.
 #[derive(Debug)]
 pub(super) enum FromChild {
-    Ready { version: String, confinement: String },
+    Ready {
+        version: String,
+        confinement: String,
+    },
+    /// It cannot serve; says why not.
+    Unable {
+        reason: String,
+    },
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
-    Ended { end: GuestEnd, peak_memory_bytes: u64 },
+    Ended {
+        end: GuestEnd,
+        peak_memory_bytes: u64,
+    },
 }
 
 /// An [`Invocation`] without what stays with the parent.
@@ -65,6 +76,7 @@ enum ToChildHead {
 #[serde(tag = "message", rename_all = "snake_case")]
 enum FromChildHead {
     Ready { version: String, confinement: String },
+    Unable { reason: String },
     Stdout,
     Stderr,
     Ended { end: GuestEnd, peak_memory_bytes: u64 },
@@ -131,6 +143,7 @@ impl FromChild {
                 let head = FromChildHead::Ready { version: version.clone(), confinement: confinement.clone() };
                 write_message(writer, &head, &[])
             }
+            Self::Unable { reason } => write_message(writer, &FromChildHead::Unable { reason: reason.clone() }, &[]),
             Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
             Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
             Self::Ended { end, peak_memory_bytes } => {
@@ -151,6 +164,7 @@ impl FromChild {
         let (head, bytes) = split(message)?;
         let message = match serde_json::from_slice(head)? {
             FromChildHead::Ready { version, confinement } => Self::Ready { version, confinement },
+            FromChildHead::Unable { reason } => Self::Unable { reason },
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
             FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
             FromChildHead::Ended { end, peak_memory_bytes } => Self::Ended { end, peak_memory_bytes },
@@ -191,6 +205,7 @@ mod tests {
         let mut pipe = Vec::new();
         let sent = [
             FromChild::Ready { version: "1".to_owned(), confinement: "none".to_owned() },
+            FromChild::Unable { reason: "no thread".to_owned() },
             FromChild::Stdout(vec![0, 255, 10]),
             FromChild::Ended { end: GuestEnd::MemoryExceeded { limit_bytes: 1, asked_bytes: 2 }, peak_memory_bytes: 3 },
         ];
