@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -77,8 +78,8 @@ impl Backend for Local {
         "local"
     }
 
-    fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String> {
-        self.sandbox.prepare(module)
+    fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
+        self.sandbox.prepare(module, time)
     }
 
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
@@ -86,7 +87,8 @@ impl Backend for Local {
         ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
     }
 
-    fn notes(&self, folders: &[Grant]) -> Vec<String> {
+    fn start(&self, folders: &[Grant]) -> Vec<String> {
+        self.sandbox.keep_compiled();
         let Isolation::Process(command) = &self.isolation else { return Vec::new() };
         let confinement = ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement();
         vec![format!("calls run in child processes; {}", confinement.unwrap_or_else(|text| text))]

@@ -6,6 +6,8 @@ mod one_call;
 mod process;
 mod scripted;
 
+use std::time::Duration;
+
 use crate::error::HostError;
 use crate::outcome::Ended;
 use crate::runner::TaskCalls;
@@ -21,11 +23,13 @@ pub trait Backend: Send + Sync {
     /// Name of the backend, as records show it.
     fn name(&self) -> &'static str;
 
-    /// Makes a module ready to be called, before the run and before anything is written.
+    /// Makes a module ready to be called, before the run; writes nothing.
+    ///
+    /// * `time`: what compiling may take; past it the module is refused.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String>;
+    fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String>;
 
     /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON text. Called after
     /// [`Self::prepare`]; the guest gets no folder, 10 seconds and 1 MiB for its answer.
@@ -39,10 +43,11 @@ pub trait Backend: Send + Sync {
         Err(format!("the backend {} asks no task what it is; name the folder of a package", self.name()))
     }
 
-    /// What a reader of the run's log should know about how calls run here; called before the first task.
+    /// Called once all documents were found good, before the first task. Returns what a reader of the run's log
+    /// should know about how calls run here.
     ///
     /// * `folders`: what all calls of the run see.
-    fn notes(&self, folders: &[Grant]) -> Vec<String> {
+    fn start(&self, folders: &[Grant]) -> Vec<String> {
         let _ = folders;
         Vec::new()
     }

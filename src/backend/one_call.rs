@@ -12,7 +12,7 @@ use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
     Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, Worker,
 };
-use crate::workdir::{CallRecord, TakeError};
+use crate::workdir::{CallRecord, TakeError, check_free_space};
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -57,6 +57,7 @@ fn run(
     events: &Sender<CallEvent>,
 ) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
+    check_free_space_for(calls)?;
     let scratch = calls.work_dir().create_scratch();
     let scratch = scratch.map_err(HostError::file("make a scratch folder in", calls.work_dir().path()))?;
     if !calls.is_typed() {
@@ -129,6 +130,16 @@ fn run(
         ..Figures::default()
     };
     Ok(Ended { outcome, figures, stderr_tail: stderr.tail() })
+}
+
+fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
+    let floor_bytes = calls.free_space_bytes();
+    if floor_bytes == 0 {
+        return Ok(());
+    }
+    let outputs = calls.grants().iter().filter(|grant| grant.rights == Rights::ReadWrite);
+    let mut folders = outputs.map(|grant| grant.host_path.as_path()).chain([calls.work_dir().path()]);
+    folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
 }
 
 fn outcome_of(end: GuestEnd) -> Outcome {

@@ -1,5 +1,7 @@
 //! A backend without guests: a function says how each call ends. For tests of everything around it.
 
+use std::time::Duration;
+
 use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
@@ -27,7 +29,7 @@ impl Backend for Scripted {
         "scripted"
     }
 
-    fn prepare(&self, _: &ModuleFile) -> Result<ModuleKind, String> {
+    fn prepare(&self, _: &ModuleFile, _: Duration) -> Result<ModuleKind, String> {
         Ok(ModuleKind::CommandP1)
     }
 

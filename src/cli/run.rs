@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::arguments::{IsolationArgument, ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
-use super::{Answer, environment};
+use super::{Answer, environment, open_files};
 use crate::backend::{Backend, Isolation, Local, WorkerCommand};
 use crate::error::{HostError, exit_code};
 use crate::json::{Map, Value, build_json};
@@ -22,7 +21,7 @@ use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
-use crate::sandbox::{Limits, SandboxOptions};
+use crate::sandbox::SandboxOptions;
 use crate::workdir::{WorkDir, layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
@@ -32,19 +31,27 @@ const STDOUT: &str = "-";
 
 pub(super) fn run(arguments: RunArguments) -> Answer {
     let cache_folder = if arguments.no_cache { None } else { environment::cache_folder() };
-    let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic };
+    let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic, ..SandboxOptions::default() };
     let isolation = match isolation(&arguments) {
         Ok(isolation) => isolation,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
-    let backend = match Local::with_options(arguments.jobs.map_or(0, usize::from), &sandbox, isolation) {
+    let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = open_files::raise_limit();
+    let n_threads = arguments.jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
+    let backend = match Local::with_options(n_threads, &sandbox, isolation) {
         Ok(backend) => Arc::new(backend),
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let mut problems = Problems::default();
-    let n_threads =
-        arguments.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let open_files = open_files_of_a_call(n_threads);
+    let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
+        problems.add(Place::Parameter("ulimit -n".to_owned()), text);
+        usize::MAX
+    });
+    if arguments.jobs.is_none() && n_threads < n_cpus {
+        let text = format!("only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it");
+        problems.warn(Place::Parameter("ulimit -n".to_owned()), text);
+    }
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
     }
@@ -119,7 +126,7 @@ impl Documents {
                 task_list: Vec::new(),
             }
         });
-        let packages = read_packages(&arguments.tasks, &workflow.folder, &policy.default, backend, problems);
+        let packages = read_packages(&arguments.tasks, &workflow.folder, policy, backend, problems);
         let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
         let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
         let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
@@ -136,12 +143,12 @@ impl Documents {
 
 /// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it is one.
 ///
-/// * `limits`: for typed tasks that describe themselves.
+/// * `policy`: for typed tasks that describe themselves.
 /// * `backend`: lets them.
 pub(super) fn read_packages(
     named: &[PathBuf],
     workflow_folder: &Path,
-    limits: &Limits,
+    policy: &Policy,
     backend: &dyn Backend,
     problems: &mut Problems,
 ) -> Vec<TaskPackage> {
@@ -151,7 +158,7 @@ pub(super) fn read_packages(
     let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
     let read = |path: &PathBuf| {
         if path.is_file() {
-            TaskPackage::read_module(path, limits, backend, problems)
+            TaskPackage::read_module(path, policy, backend, problems)
         } else {
             TaskPackage::read(path, problems)
         }
@@ -186,20 +193,6 @@ fn choose_policy(arguments: &RunArguments, open_files: usize, problems: &mut Pro
         policy.default.open_files = open_files;
     }
     policy
-}
-
-/// Files that each of `n_threads` calls can have open, so that none takes those of another or of the records. The
-/// process's soft limit is raised to its hard one first.
-fn open_files_of_a_call(n_threads: usize) -> usize {
-    /// For records, modules and what a call's own files need.
-    const RESERVED: u64 = 64;
-    const RESERVED_A_CALL: u64 = 8;
-    let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, the limit that is there counts.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let Some(limit) = (if raised.is_ok() { limit.maximum } else { limit.current }) else { return usize::MAX };
-    let each = limit.saturating_sub(RESERVED) / n_threads as u64;
-    usize::try_from(each.saturating_sub(RESERVED_A_CALL)).unwrap_or(usize::MAX).max(1)
 }
 
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {

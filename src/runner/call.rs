@@ -21,6 +21,7 @@ pub struct TaskCalls<'a> {
     pub(super) task_files: TaskFiles,
     pub(super) keep_going: bool,
     pub(super) cancel: &'a CancelToken,
+    pub(super) free_space_bytes: u64,
 }
 
 /// One call of one task.
@@ -117,6 +118,11 @@ impl<'a> TaskCalls<'a> {
     /// Where the calls' files go.
     pub fn work_dir(&self) -> &'a WorkDir {
         self.work_dir
+    }
+
+    /// Bytes that must be free in the work directory and in the output for a call to start; 0: not looked at.
+    pub fn free_space_bytes(&self) -> u64 {
+        self.free_space_bytes
     }
 
     /// Which calls leave their files.

@@ -32,16 +32,14 @@ impl PreparedRun {
             started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
         let mut run = Run { prepared: &self, work_dir: &work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
-        let result = match result {
+        match result {
             Ok(()) => Ok(run.dataset),
             Err(error) => {
                 // The first error is the one to tell; one more while it is recorded adds nothing.
                 let _ = run.finish(Some(&error));
                 Err(Box::new(RunFailure { error, dataset: Some(run.dataset) }))
             }
-        };
-        work_dir.tidy();
-        result
+        }
     }
 
     /// Makes the work directory and the records that stay open.
@@ -72,7 +70,7 @@ impl PreparedRun {
         for warning in &self.plan.warnings {
             recorder.record(EventKind::Warning { message: warning.to_string() })?;
         }
-        for message in self.options.backend.notes(&self.grants) {
+        for message in self.options.backend.start(&self.grants) {
             recorder.record(EventKind::Note { message })?;
         }
         recorder.sync()?;
@@ -187,6 +185,7 @@ fn task_calls<'c>(
         task_files: options.task_files,
         keep_going: options.keep_going,
         cancel: &options.cancel,
+        free_space_bytes: options.policy.free_space_bytes,
     })
 }
 

@@ -6,11 +6,38 @@ use wasmtime::component::{Component, Type};
 use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::cache::ModuleCache;
-use super::compile::{CompiledCode, CompiledModule, compile};
+use super::compile::CompiledCode;
 use super::host::{Host, Linkers, PREVIEW1};
 use super::typed::{self, TypedPre};
-use crate::workflow::ModuleFile;
+
+/// What a module's first bytes say that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModuleFormat {
+    /// A core module.
+    Core,
+    /// A WASM component.
+    Component,
+}
+
+impl ModuleFormat {
+    /// The error is a sentence for the user.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, String> {
+        match bytes {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::Core),
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Self::Component),
+            _ => Err(why_not_wasm(bytes)),
+        }
+    }
+}
+
+impl std::fmt::Display for ModuleFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Core => "core module",
+            Self::Component => "WASM component",
+        })
+    }
+}
 
 /// What a module is, found from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,49 +86,11 @@ impl PreparedModule {
         }
     }
 
-    /// Compiles and links; the error is a sentence for the user.
-    pub(super) fn new(
-        engine: &Engine,
-        linkers: &Linkers,
-        module: &ModuleFile,
-        cache: Option<&ModuleCache>,
-    ) -> Result<Self, String> {
-        match module.bytes[..] {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-                Self::new_core(linkers, &compile::<Module>(engine, module, cache)?)
-            }
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
-                Self::new_component(engine, linkers, &compile::<Component>(engine, module, cache)?)
-            }
-            _ => Err(why_not_wasm(&module.bytes)),
-        }
-    }
-
-    /// The native code, for another process of this program.
-    pub(super) fn compiled(&self) -> wasmtime::Result<CompiledModule> {
-        let code = match self {
-            Self::Core { pre, .. } => pre.module().serialize(),
-            Self::Component(pre) => pre.instance_pre().component().serialize(),
-            Self::Typed(typed) => typed.pre.component().serialize(),
-        };
-        Ok(CompiledModule { kind: self.kind(), code: code? })
-    }
-
-    /// Links code that was compiled before; the error is a sentence for the user.
-    ///
-    /// # Safety
-    /// `compiled` must be what [`Self::compiled`] gave in a sandbox with the same settings.
-    #[expect(unsafe_code, reason = "the caller vouches for the code")]
-    pub(super) unsafe fn from_compiled(
-        engine: &Engine,
-        linkers: &Linkers,
-        compiled: &CompiledModule,
-    ) -> Result<Self, String> {
-        // SAFETY: the same as this function's.
-        let code = unsafe { CompiledCode::read(engine, compiled) };
-        match code.map_err(|err| format!("compiled code does not load: {err:#}"))? {
-            CompiledCode::Core(module) => Self::new_core(linkers, &module),
-            CompiledCode::Component(component) => Self::new_component(engine, linkers, &component),
+    /// Links compiled code; the error is a sentence for the user.
+    pub(super) fn new(engine: &Engine, linkers: &Linkers, code: &CompiledCode) -> Result<Self, String> {
+        match code {
+            CompiledCode::Core(module) => Self::new_core(linkers, module),
+            CompiledCode::Component(component) => Self::new_component(engine, linkers, component),
         }
     }
 
@@ -231,15 +220,16 @@ fn why_not_wasm(bytes: &[u8]) -> String {
     format!("is not a WebAssembly module: {what}")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler"))]
 mod tests {
+    use crate::policy::Policy;
     use crate::sandbox::{Sandbox, SandboxOptions};
     use crate::workflow::ModuleFile;
 
     fn refusal(bytes: &[u8]) -> String {
         let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
         let module = ModuleFile::from_bytes("m.wasm".into(), bytes.to_vec());
-        sandbox.prepare(&module).expect_err("refused")
+        sandbox.prepare(&module, Policy::default().compile_time).expect_err("refused")
     }
 
     fn wat(text: &str) -> Vec<u8> {

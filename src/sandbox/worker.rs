@@ -14,7 +14,7 @@ use super::determinism::make_deterministic;
 use super::engine::Sandbox;
 use super::host::Host;
 use super::invocation::{GuestEnd, Invocation, Rights};
-use super::limits::{BudgetExceeded, MemoryBudget};
+use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines};
 use super::module::{CoreEntry, PreparedModule};
 use super::typed::TypedHost;
 use crate::cancel::CancelToken;
@@ -80,8 +80,8 @@ impl<'a> Worker<'a> {
         }
         for grant in invocation.grants {
             let perms = match grant.rights {
-                Rights::ReadOnly => FsPerms::ReadOnly,
-                Rights::ReadWrite => FsPerms::ReadWrite,
+                Rights::ReadOnly if !super::WEAKENED => FsPerms::ReadOnly,
+                Rights::ReadOnly | Rights::ReadWrite => FsPerms::ReadWrite,
             };
             builder
                 .preopened_dir(&grant.host_path, &grant.guest_path, perms)
@@ -185,8 +185,10 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
             "it had more files, folders and streams open at a time than a call may have".to_owned(),
         );
     }
-    // Memory or addresses that the machine does not have; all else is the guest's doing.
-    if err.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()) {
+    if let Some(err) = err.downcast_ref::<MachineIsFull>() {
+        return GuestEnd::HostFailed(err.to_string());
+    }
+    if is_machines(err) {
         return GuestEnd::HostFailed(format!("the module could not be started: {err:#}"));
     }
     let frames = err.downcast_ref::<WasmBacktrace>();

@@ -11,7 +11,8 @@ use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
 use crate::backend::Backend;
 use crate::json::{Value, parse_guest_json};
-use crate::sandbox::{Limits, ModuleKind};
+use crate::policy::Policy;
+use crate::sandbox::ModuleKind;
 
 /// The manifest's name in a package's folder.
 pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
@@ -81,14 +82,16 @@ impl TaskPackage {
 
     /// Asks a typed task to describe itself: its file is a package of one task. Problems go to `problems`.
     ///
-    /// * `limits`: of the module, and of calls, which hold for the answer too.
+    /// * `policy`: its limits of modules and calls hold for the answer too.
     /// * `backend`: prepares the module, and lets it answer in its sandbox.
-    pub fn read_module(path: &Path, limits: &Limits, backend: &dyn Backend, problems: &mut Problems) -> Option<Self> {
-        let described =
-            ModuleFile::read(path, limits.module_bytes).and_then(|module| match backend.prepare(&module)? {
+    pub fn read_module(path: &Path, policy: &Policy, backend: &dyn Backend, problems: &mut Problems) -> Option<Self> {
+        let limits = &policy.default;
+        let described = ModuleFile::read(path, limits.module_bytes).and_then(|module| {
+            match backend.prepare(&module, policy.compile_time)? {
                 ModuleKind::Typed => backend.describe(&module, limits),
                 kind => Err(format!("this is a {kind}, which cannot describe itself; name the folder of its package")),
-            });
+            }
+        });
         match described {
             Ok(description) => Self::from_description(path, &description, problems),
             Err(text) => {

@@ -249,7 +249,10 @@ impl Planner<'_> {
         let request = self.request;
         let loaded = self.modules.entry(path.clone()).or_insert_with(|| {
             let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
-            let kind = request.backend.prepare(&module).map_err(|text| format!("{}: {text}", path.display()))?;
+            let kind = request
+                .backend
+                .prepare(&module, request.policy.compile_time)
+                .map_err(|text| format!("{}: {text}", path.display()))?;
             Ok((module, kind))
         });
         match loaded {

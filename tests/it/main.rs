@@ -3,7 +3,10 @@
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
 mod check;
+mod compile;
+mod confined;
 mod documents;
+mod embedded;
 mod fractal;
 mod fractal_tables;
 mod hostile;
@@ -13,3 +16,4 @@ mod run;
 mod sandbox;
 mod tidy;
 mod typed;
+mod wasi_testsuite;

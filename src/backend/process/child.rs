@@ -73,6 +73,9 @@ impl Child {
                     child.confinement = confinement;
                     return Ok(child);
                 }
+                Received::Message(FromChild::Unable { reason }) => {
+                    return Err(format!("failed to start a worker process: {reason}"));
+                }
                 Received::Message(_) => return Err("the worker process is of another version".to_owned()),
             }
         }

@@ -85,7 +85,7 @@ impl<'a> ProcessWorker<'a> {
                 Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => {
                     return (with_returned(end, returned), peak_memory_bytes);
                 }
-                Ok(Received::Message(FromChild::Ready { .. } | FromChild::Returned(_))) => {
+                Ok(Received::Message(FromChild::Ready { .. } | FromChild::Unable { .. } | FromChild::Returned(_))) => {
                     self.child = None;
                     return (GuestEnd::Lost("the worker process spoke out of turn".to_owned()), 0);
                 }
@@ -133,6 +133,7 @@ impl<'a> ProcessWorker<'a> {
             let hello = Hello {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 deterministic: self.sandbox.is_deterministic(),
+                reservation: self.sandbox.reservation(),
                 folders: self.folders.clone(),
             };
             self.child = Some(Child::start(self.command, hello)?);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{
-    CompiledModule, Entry, Grant, GuestEnd, GuestReport, Invocation, Limits, ModuleKind, TaskMetadata, TypedCall,
+    CompiledModule, Entry, Grant, GuestEnd, GuestReport, Invocation, Limits, Reservation, TaskMetadata, TypedCall,
 };
 
 /// Bytes of a message to a child: the largest is compiled code.
@@ -23,6 +23,7 @@ pub(super) const MAX_FROM_CHILD: usize = 1 << 20;
 pub(super) struct Hello {
     pub(super) version: String,
     pub(super) deterministic: bool,
+    pub(super) reservation: Reservation,
     pub(super) folders: Vec<Grant>,
 }
 
@@ -45,6 +46,10 @@ pub(super) enum FromChild {
     Ready {
         version: String,
         confinement: String,
+    },
+    /// It cannot serve; says why not.
+    Unable {
+        reason: String,
     },
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
@@ -89,7 +94,7 @@ pub(super) enum WireEntry {
 #[serde(tag = "message", rename_all = "snake_case")]
 enum ToChildHead {
     Hello(Hello),
-    Module { sha256: String, kind: ModuleKind },
+    Module { sha256: String },
     Metadata,
     Call(WireInvocation),
 }
@@ -98,6 +103,7 @@ enum ToChildHead {
 #[serde(tag = "message", rename_all = "snake_case")]
 enum FromChildHead {
     Ready { version: String, confinement: String },
+    Unable { reason: String },
     Stdout,
     Stderr,
     Report { report: GuestReport },
@@ -143,16 +149,17 @@ impl WireInvocation {
 
 impl ToChild {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
-        let (head, bytes) = match self {
-            Self::Hello(hello) => (ToChildHead::Hello(hello), Vec::new()),
-            Self::Module { sha256, compiled } => (ToChildHead::Module { sha256, kind: compiled.kind }, compiled.code),
-            Self::Metadata(metadata) => (ToChildHead::Metadata, serde_json::to_vec(&metadata.texts())?),
+        match self {
+            Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
+            Self::Module { sha256, compiled } => write_message(writer, &ToChildHead::Module { sha256 }, &compiled.0),
+            Self::Metadata(metadata) => {
+                write_message(writer, &ToChildHead::Metadata, &serde_json::to_vec(&metadata.texts())?)
+            }
             Self::Call(mut call) => {
                 let args = std::mem::take(&mut call.args);
-                (ToChildHead::Call(call), args)
+                write_message(writer, &ToChildHead::Call(call), &args)
             }
-        };
-        write_message(writer, &head, &bytes)
+        }
     }
 
     pub(super) fn read(reader: &mut impl Read) -> io::Result<Self> {
@@ -167,9 +174,7 @@ impl ToChild {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => Self::Hello(hello),
-            ToChildHead::Module { sha256, kind } => {
-                Self::Module { sha256, compiled: CompiledModule { kind, code: bytes.to_vec() } }
-            }
+            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule(bytes.into()) },
             ToChildHead::Metadata => {
                 let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
                 Self::Metadata(TaskMetadata::from_texts(texts))
@@ -186,6 +191,7 @@ impl FromChild {
                 let head = FromChildHead::Ready { version: version.clone(), confinement: confinement.clone() };
                 write_message(writer, &head, &[])
             }
+            Self::Unable { reason } => write_message(writer, &FromChildHead::Unable { reason: reason.clone() }, &[]),
             Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
             Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
             Self::Report(report) => write_message(writer, &FromChildHead::Report { report: report.clone() }, &[]),
@@ -208,6 +214,7 @@ impl FromChild {
         let (head, bytes) = split(message)?;
         let message = match serde_json::from_slice(head)? {
             FromChildHead::Ready { version, confinement } => Self::Ready { version, confinement },
+            FromChildHead::Unable { reason } => Self::Unable { reason },
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
             FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
             FromChildHead::Report { report } => Self::Report(report),
@@ -250,6 +257,7 @@ mod tests {
         let mut pipe = Vec::new();
         let sent = [
             FromChild::Ready { version: "1".to_owned(), confinement: "none".to_owned() },
+            FromChild::Unable { reason: "no thread".to_owned() },
             FromChild::Stdout(vec![0, 255, 10]),
             FromChild::Report(GuestReport::Progress { permille: 7, message: "\0é".to_owned() }),
             FromChild::Returned(b"{}".to_vec()),

@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::confine::confine;
-use super::protocol::{FromChild, ToChild, WireEntry, WireInvocation};
+use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
 use crate::cancel::CancelToken;
+use crate::error::HostError;
 use crate::sandbox::{
     Entry, GuestEnd, GuestOutput, GuestReports, Invocation, Sandbox, SandboxOptions, TaskMetadata, TypedCall, Worker,
 };
@@ -28,9 +29,15 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
     }
     // Before any other thread is started: Landlock holds for this one and those that it starts.
     let confinement = confine(&hello.folders);
-    let sandbox = Sandbox::new(&SandboxOptions { cache_folder: None, deterministic: hello.deterministic });
-    let sandbox = sandbox.map_err(|err| io::Error::other(err.chain()))?;
-    let mut worker = sandbox.worker().map_err(|err| io::Error::other(err.chain()))?;
+    let unable = |err: HostError| {
+        let reason = err.chain();
+        // A parent that has gone away is told nothing.
+        let _ = send(&to_parent, &FromChild::Unable { reason: reason.clone() });
+        io::Error::other(reason)
+    };
+    let Hello { deterministic, reservation, .. } = hello;
+    let sandbox = Sandbox::new(&SandboxOptions { cache_folder: None, deterministic, reservation }).map_err(unable)?;
+    let mut worker = sandbox.worker().map_err(unable)?;
     send(&to_parent, &FromChild::Ready { version, confinement })?;
     let mut metadata = TaskMetadata::default();
     loop {
@@ -38,7 +45,7 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
             Ok(ToChild::Module { sha256, compiled }) => {
                 // SAFETY: the parent is the same version of this program, as its hello said over a pipe that only it
                 // has, and sends what its own sandbox of the same settings compiled.
-                let adopted = unsafe { sandbox.adopt(&sha256, &compiled) };
+                let adopted = unsafe { sandbox.adopt(&sha256, compiled) };
                 adopted.map_err(io::Error::other)?;
             }
             Ok(ToChild::Metadata(texts)) => metadata = texts,
