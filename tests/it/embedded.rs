@@ -45,12 +45,12 @@ fn n_open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("a folder").count()
 }
 
-/// The signals that this process handles itself.
+/// The signals that this process handles itself, without the real-time ones, of which the C library has some.
 fn handled_signals() -> BTreeSet<u32> {
     let status = std::fs::read_to_string("/proc/self/status").expect("text");
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
     let mask = u64::from_str_radix(mask.trim(), 16).expect("hexadecimal");
-    (1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0).collect()
+    (1..32).filter(|signal| mask & (1 << (signal - 1)) != 0).collect()
 }
 
 #[test]

@@ -379,7 +379,7 @@ fn calls_do_not_take_each_others_files() {
     let status = std::process::Command::new("sh").args(["-c", &line]).current_dir(project.path("")).output();
     let code = status.expect("a shell").status.code();
     let log = project.read("work/workflow.log");
-    assert!(log.contains("ulimit -n: a call can have 88 files open, not 1000"), "{log}");
+    assert!(log.contains("ulimit -n: a call can have 104 files open, not 1000"), "{log}");
     let events = project.read("work/events.jsonl");
     // Each call meets its own limit; none meets the process's.
     assert_eq!(events.matches("\"outcome\":\"host_failed\"").count(), 0, "{events}");
