@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::describe::ask;
-use super::one_call::{RunGuest, run_one_call};
+use super::one_call::{CallRunner, RunGuest};
 use super::process::{ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
 use crate::error::HostError;
@@ -53,11 +53,13 @@ impl Local {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_options(n_threads: usize, options: &SandboxOptions, isolation: Isolation) -> Result<Self, HostError> {
-        let sandbox = Sandbox::new(options)?;
         let n_threads = match n_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n_threads => n_threads,
         };
+        // One more for a task that describes itself meanwhile. With processes, guests are in those, one in each.
+        let n_workers = if matches!(isolation, Isolation::Thread) { n_threads + 1 } else { 1 };
+        let sandbox = Sandbox::new(&SandboxOptions { n_workers, ..options.clone() })?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(n_threads)
             .stack_size(THREAD_STACK_BYTES)
@@ -110,7 +112,7 @@ impl Backend for Local {
                 scope.spawn(move |_| self.run_loop(first, calls, queue, &events));
             }
             drop(events);
-            for event in received {
+            for event in batches(&received) {
                 if observed.is_ok() {
                     observed = observe(event);
                     if observed.is_err() {
@@ -121,6 +123,34 @@ impl Backend for Local {
         });
         observed
     }
+}
+
+/// The events as they come, with a [`CallEvent::Idle`] whenever there is none left for now.
+///
+/// Where they come fast, some are left to gather: waking this thread for each would cost a short call more than the
+/// call itself.
+fn batches(received: &Receiver<CallEvent>) -> impl Iterator<Item = CallEvent> {
+    /// Time in which events gather.
+    const GATHER: Duration = Duration::from_millis(1);
+    let mut said_idle = false;
+    let mut woken = Instant::now();
+    std::iter::from_fn(move || {
+        if let Ok(event) = received.try_recv() {
+            said_idle = false;
+            return Some(event);
+        }
+        if !said_idle {
+            said_idle = true;
+            return Some(CallEvent::Idle);
+        }
+        said_idle = false;
+        let event = received.recv().ok()?;
+        if woken.elapsed() < GATHER {
+            std::thread::sleep(GATHER);
+        }
+        woken = Instant::now();
+        Some(event)
+    })
 }
 
 /// Which call is next; every loop of a task takes its calls here.
@@ -145,16 +175,15 @@ impl Local {
         let mut folders = calls.grants().to_vec();
         folders.extend(calls.task().mounts.iter().cloned());
         folders.push(calls.work_dir().scratch_grant());
-        let mut worker = self.worker(folders);
+        let mut runner = self.worker(folders).map(|worker| CallRunner::new(worker, calls, events.clone()));
         let mut call_index = first;
         while call_index < calls.len() && !calls.cancel().is_cancelled() {
             // The receiver outlives all loops, so sending cannot fail.
             let _ = events.send(CallEvent::Started { call_index });
-            let ended = match &mut worker {
+            let ended = match &mut runner {
                 Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
-                Ok(worker) => {
-                    let call =
-                        AssertUnwindSafe(|| run_one_call(worker.as_mut(), calls, &calls.call(call_index), events));
+                Ok(runner) => {
+                    let call = AssertUnwindSafe(|| runner.run(&calls.call(call_index)));
                     catch_unwind(call).unwrap_or_else(|panic| {
                         Ended::without_guest(Outcome::Panicked { message: panic_text(panic.as_ref()) })
                     })

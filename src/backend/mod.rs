@@ -84,6 +84,8 @@ pub enum CallEvent {
         /// What.
         report: GuestReport,
     },
+    /// Nothing more has happened by now: what was told can be written down.
+    Idle,
     /// It ended.
     Finished {
         /// Position in the component list.

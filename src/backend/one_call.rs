@@ -12,7 +12,7 @@ use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
     Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, Worker,
 };
-use crate::workdir::{CallRecord, TakeError, check_free_space};
+use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -32,22 +32,60 @@ impl RunGuest for ProcessWorker<'_> {
     }
 }
 
-/// Runs one call; whatever happens is an outcome.
-///
-/// * `events`: gets what the guest reports while it runs.
-pub(super) fn run_one_call(
-    worker: &mut dyn RunGuest,
-    calls: &TaskCalls<'_>,
-    call: &Call,
-    events: &Sender<CallEvent>,
-) -> Ended {
-    let started = Instant::now();
-    let mut ended = match run(worker, calls, call, events) {
-        Ok(ended) => ended,
-        Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
-    };
-    ended.figures.wall_time = started.elapsed();
-    ended
+/// Runs calls of one task, one after the other, with what they use in turn.
+pub(super) struct CallRunner<'r> {
+    worker: Box<dyn RunGuest + 'r>,
+    calls: &'r TaskCalls<'r>,
+    /// Gets what guests report while they run.
+    events: Sender<CallEvent>,
+    /// The scratch folder, clean, and the folders that the next guest sees.
+    place: Option<(Scratch, Vec<Grant>)>,
+}
+
+impl<'r> CallRunner<'r> {
+    pub(super) fn new(worker: Box<dyn RunGuest + 'r>, calls: &'r TaskCalls<'r>, events: Sender<CallEvent>) -> Self {
+        Self { worker, calls, events, place: None }
+    }
+
+    /// Runs one call; whatever happens is an outcome.
+    pub(super) fn run(&mut self, call: &Call) -> Ended {
+        let started = Instant::now();
+        let mut ended = match self.place().and_then(|place| self.run_in(place, call)) {
+            Ok(ended) => ended,
+            Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
+        };
+        ended.figures.wall_time = started.elapsed();
+        ended
+    }
+
+    /// The place of the call before, or a new one.
+    fn place(&mut self) -> Result<(Scratch, Vec<Grant>), HostError> {
+        if let Some(place) = self.place.take() {
+            return Ok(place);
+        }
+        let work_dir = self.calls.work_dir();
+        let scratch = work_dir.create_scratch();
+        let scratch = scratch.map_err(HostError::file("make a scratch folder in", work_dir.path()))?;
+        let mut grants = self.calls.grants().to_vec();
+        grants.extend(self.calls.task().mounts.iter().cloned());
+        let mut grant_scratch = |guest_path| {
+            grants.push(Grant { host_path: scratch.path().to_owned(), guest_path, rights: Rights::ReadWrite });
+        };
+        grant_scratch(".".to_owned());
+        if !self.calls.is_typed() {
+            grant_scratch(self.calls.folder().to_string_lossy().into_owned());
+        }
+        Ok((scratch, grants))
+    }
+
+    fn run_in(&mut self, (mut scratch, grants): (Scratch, Vec<Grant>), call: &Call) -> Result<Ended, HostError> {
+        let ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut scratch, &grants)?;
+        // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
+        if scratch.clean() {
+            self.place = Some((scratch, grants));
+        }
+        Ok(ended)
+    }
 }
 
 fn run(
@@ -55,26 +93,17 @@ fn run(
     calls: &TaskCalls<'_>,
     call: &Call,
     events: &Sender<CallEvent>,
+    scratch: &mut Scratch,
+    grants: &[Grant],
 ) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
     check_free_space_for(calls)?;
-    let scratch = calls.work_dir().create_scratch();
-    let scratch = scratch.map_err(HostError::file("make a scratch folder in", calls.work_dir().path()))?;
     if !calls.is_typed() {
         scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
     }
     let record = CallRecord::begin(&call.files, calls.task_files(), &call.args)?;
     let [stdout, stderr] = record.writers()?.map(|writer| GuestOutput::new(writer, limits.output_bytes));
 
-    let mut grants = calls.grants().to_vec();
-    grants.extend(calls.task().mounts.iter().cloned());
-    let mut grant_scratch = |guest_path| {
-        grants.push(Grant { host_path: scratch.path().to_owned(), guest_path, rights: Rights::ReadWrite });
-    };
-    grant_scratch(".".to_owned());
-    if !calls.is_typed() {
-        grant_scratch(call.files.folder.to_string_lossy().into_owned());
-    }
     let reports = calls.is_typed().then(|| reports(calls, call, events));
     let entry = match &reports {
         None => Entry::Command,
@@ -89,7 +118,7 @@ fn run(
         entry,
         argv: &call.argv,
         env: &calls.task().env,
-        grants: &grants,
+        grants,
         stdout: stdout.clone(),
         stderr: stderr.clone(),
         limits,
@@ -122,7 +151,8 @@ fn run(
         }
     };
     let failed = outcome.failure_kind().is_some();
-    record.finish(failed, metadiff.ok().flatten().as_deref())?;
+    let left = (!calls.is_typed()).then(|| scratch.path().join(call.files.metadiff_name()));
+    record.finish(failed, metadiff.ok().flatten().as_deref(), left.as_deref())?;
     let figures = Figures {
         peak_memory_bytes,
         stdout_bytes: stdout.seen_bytes(),

@@ -16,7 +16,7 @@ use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{
-    Entry, GuestEnd, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, pagemap_scan_available,
+    Entry, GuestEnd, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, scans_changed_pages,
 };
 use crate::workflow::ModuleFile;
 
@@ -116,9 +116,10 @@ fn swap() -> Finding {
 }
 
 fn pagemap() -> Finding {
-    let there = pagemap_scan_available();
-    let value = if there { "there, not used yet" } else { "not there" };
-    finding("pagemap scan", there, value.to_owned(), "a way to start calls faster on newer kernels; nothing to do")
+    let used = scans_changed_pages();
+    let value = if used { "used: only what a guest changed is cleared for the next one" } else { "not used" };
+    let advice = "calls start slower: it needs Linux 6.7, and a machine without swap";
+    finding("pagemap scan", used, value.to_owned(), advice)
 }
 
 /// Runs a guest that does nothing, in a thread and in a process, with the cache that a run would use.

@@ -110,6 +110,11 @@ impl<'a> TaskCalls<'a> {
         self.cancel
     }
 
+    /// The task's subfolder of the work directory.
+    pub fn folder(&self) -> &std::path::Path {
+        self.layout.folder()
+    }
+
     /// Folders that every call sees beside its scratch folder.
     pub fn grants(&self) -> &'a [Grant] {
         self.grants

@@ -205,8 +205,7 @@ fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recor
     prepared.options.backend.run_calls(calls, &mut |event| match event {
         CallEvent::Started { call_index } => {
             let component = calls.component(call_index).cloned();
-            recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })?;
-            recorder.flush()
+            recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })
         }
         CallEvent::Reported { call_index, report } => {
             let component = calls.component(call_index).cloned();
@@ -218,9 +217,9 @@ fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recor
                 GuestReport::Progress { permille, message } => {
                     EventKind::CallProgress { task, call_index, component, attempt, permille, message }
                 }
-            })?;
-            recorder.flush()
+            })
         }
+        CallEvent::Idle => recorder.flush(),
         CallEvent::Finished { call_index, ended } => {
             let component = calls.component(call_index).cloned();
             let Ended { outcome, figures, stderr_tail } = ended;
@@ -229,7 +228,7 @@ fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recor
             if let EventKind::CallFinished { component, outcome, .. } = recorder.record_and_return(event)? {
                 collected.add(calls, call_index, component, outcome, stderr_tail);
             }
-            recorder.flush()
+            Ok(())
         }
     })?;
     Ok(collected)

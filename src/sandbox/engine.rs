@@ -13,6 +13,7 @@ use super::cache::ModuleCache;
 use super::compile::{CompiledModule, compile};
 use super::host::Linkers;
 use super::module::{ModuleKind, PreparedModule};
+use super::pool;
 use super::reservation::Reservation;
 use super::worker::Worker;
 use crate::error::HostError;
@@ -34,6 +35,9 @@ pub struct SandboxOptions {
     pub deterministic: bool,
     /// Addresses that each memory of a guest gets; default [`Reservation::Fitting`].
     pub reservation: Reservation,
+    /// Calls that run at a time at most, for which places in memory are made beforehand; default 0: each call makes its
+    /// own, which takes longer. There are none either where addresses are few.
+    pub n_workers: usize,
 }
 
 /// What calls share: one engine, its linkers and the compiled modules.
@@ -64,8 +68,7 @@ impl Sandbox {
     /// # Errors
     /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
-        let engine = engine_config(options).and_then(|config| Engine::new(&config));
-        let engine = engine.map_err(HostError::setup("set up the WebAssembly engine"))?;
+        let engine = new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
         let ticker = Ticker::start(&engine).map_err(HostError::setup("start the thread for time limits"))?;
         let open = |folder: &PathBuf| {
@@ -107,7 +110,7 @@ impl Sandbox {
         let compiled = compile(&self.engine, module, time)?;
         #[expect(unsafe_code, reason = "the code was compiled a line before, with this engine")]
         // SAFETY: the engine has just compiled it.
-        let kind = unsafe { self.adopt(&module.sha256, compiled)? };
+        let kind = unsafe { self.load(&module.sha256, compiled, "asks for more than a call may have")? };
         lock(&self.unsaved).push(module.sha256.clone());
         Ok(kind)
     }
@@ -169,9 +172,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the kernel can tell which pages of a guest were changed.
-pub fn pagemap_scan_available() -> bool {
-    wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()
+/// An engine with places for its calls, or one without where there are not enough addresses for them.
+fn new_engine(options: &SandboxOptions) -> wasmtime::Result<Engine> {
+    let config = engine_config(options)?;
+    if options.n_workers > 0 && options.reservation.resolve() == Reservation::Whole {
+        let mut config = config.clone();
+        pool::configure(&mut config, options.n_workers);
+        if let Ok(engine) = Engine::new(&config) {
+            return Ok(engine);
+        }
+    }
+    Engine::new(&config)
 }
 
 fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {

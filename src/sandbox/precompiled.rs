@@ -67,8 +67,23 @@ impl Sandbox {
     /// `compiled` must be what [`Self::compiled`] gave in a sandbox of this version with the same settings.
     pub(crate) unsafe fn adopt(&self, sha256: &str, compiled: CompiledModule) -> Result<ModuleKind, String> {
         // SAFETY: the same as this function's.
-        let code = unsafe { compiled.load(&self.engine) };
-        let code = code.map_err(|err| format!("its compiled code does not fit this sandbox: {err:#}"))?;
+        unsafe { self.load(sha256, compiled, "its compiled code does not fit this sandbox") }
+    }
+
+    /// Loads compiled code and makes it known under its digest.
+    ///
+    /// * `unfit`: what it means if the code does not load.
+    ///
+    /// # Safety
+    /// As [`Self::adopt`].
+    pub(super) unsafe fn load(
+        &self,
+        sha256: &str,
+        compiled: CompiledModule,
+        unfit: &str,
+    ) -> Result<ModuleKind, String> {
+        // SAFETY: the same as this function's.
+        let code = unsafe { compiled.load(&self.engine) }.map_err(|err| format!("{unfit}: {err:#}"))?;
         let prepared = PreparedModule::new(&self.engine, &self.linkers, &code)?;
         Ok(self.keep(sha256, prepared, compiled))
     }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
-use wasmtime_wasi::{FsPerms, I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
+use wasmtime_wasi::filesystem::WasiFilesystemView;
+use wasmtime_wasi::{I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 
 use super::determinism::make_deterministic;
 use super::engine::Sandbox;
+use super::folders::OpenFolders;
 use super::host::Host;
-use super::invocation::{GuestEnd, Invocation, Rights};
+use super::invocation::{GuestEnd, Invocation};
 use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines};
 use super::module::{CoreEntry, PreparedModule};
 use super::typed::TypedHost;
@@ -29,6 +31,8 @@ const MAX_RANDOM_BYTES: u64 = 64 << 20;
 pub struct Worker<'a> {
     sandbox: &'a Sandbox,
     runtime: Runtime,
+    /// The folders of the call before, opened: calls of a task have the same ones.
+    folders: OpenFolders,
 }
 
 /// Why a guest was ended from outside.
@@ -40,7 +44,8 @@ enum Interrupted {
 impl<'a> Worker<'a> {
     pub(super) fn new(sandbox: &'a Sandbox) -> Result<Self, HostError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        Ok(Self { sandbox, runtime: runtime.map_err(HostError::setup("set up a worker"))? })
+        let runtime = runtime.map_err(HostError::setup("set up a worker"))?;
+        Ok(Self { sandbox, runtime, folders: OpenFolders::default() })
     }
 
     /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
@@ -66,31 +71,20 @@ impl<'a> Worker<'a> {
         (end, store.data().budget.peak_bytes())
     }
 
-    fn store(&self, invocation: &Invocation<'_>) -> Result<Store<Host>, String> {
+    fn store(&mut self, invocation: &Invocation<'_>) -> Result<Store<Host>, String> {
         let limits = invocation.limits;
         let mut builder = WasiCtxBuilder::new();
-        // Before the folders, which copy this setting: file access on the own thread is several times faster. The
-        // one call that would sleep on the thread is replaced in `host`.
-        builder.allow_blocking_current_thread(true);
         builder.args(invocation.argv);
         builder.envs(invocation.env);
         builder.max_random_size(MAX_RANDOM_BYTES);
         if self.sandbox.deterministic {
             make_deterministic(&mut builder, invocation.seed);
         }
-        for grant in invocation.grants {
-            let perms = match grant.rights {
-                Rights::ReadOnly if !super::WEAKENED => FsPerms::ReadOnly,
-                Rights::ReadOnly | Rights::ReadWrite => FsPerms::ReadWrite,
-            };
-            builder
-                .preopened_dir(&grant.host_path, &grant.guest_path, perms)
-                .map_err(|err| format!("failed to open {}: {err:#}", grant.host_path.display()))?;
-        }
         builder.stdout(invocation.stdout.clone());
         builder.stderr(invocation.stderr.clone());
         let typed = TypedHost::of(&invocation.entry);
-        let host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits), typed };
+        let mut host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits), typed };
+        *host.filesystem().ctx = self.folders.of(invocation.grants)?;
         let mut store = Store::new(&self.sandbox.engine, host);
         store.limiter(|host| &mut host.budget);
         store.set_epoch_deadline(1);

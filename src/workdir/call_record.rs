@@ -59,10 +59,11 @@ impl<'a> CallRecord<'a> {
     /// Writes what is known after the guest has ended.
     ///
     /// * `metadiff`: what the guest left, collected or not.
+    /// * `left`: the plain file that it was taken from, which is moved here; `None`: it came in memory.
     ///
     /// # Errors
     /// [`HostError::File`] if a file cannot be written.
-    pub fn finish(self, failed: bool, metadiff: Option<&[u8]>) -> Result<(), HostError> {
+    pub fn finish(self, failed: bool, metadiff: Option<&[u8]>, left: Option<&Path>) -> Result<(), HostError> {
         if self.which == TaskFiles::Failed && failed {
             write_new(&self.files.args(), self.args)?;
             for (path, memory) in [self.files.out(), self.files.err()].iter().zip(&self.kept) {
@@ -71,7 +72,12 @@ impl<'a> CallRecord<'a> {
         }
         match metadiff {
             Some(bytes) if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) => {
-                write_new(&self.files.metadiff(), bytes)
+                let path = self.files.metadiff();
+                match left {
+                    // Moving is cheaper than writing it again, and so is a file less to remove.
+                    Some(left) => std::fs::rename(left, &path).map_err(HostError::file("move a metadiff to", &path)),
+                    None => write_new(&path, bytes),
+                }
             }
             _ => Ok(()),
         }

@@ -101,6 +101,11 @@ impl TaskLayout {
         Self { folder, order, names: components.map(ComponentNames::new) }
     }
 
+    /// The task's subfolder.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// The files of call `call_index`, which for a parallel task is one of `component`.
     pub fn files(&self, call_index: usize, component: Option<&Value>) -> CallFiles {
         let stem = match (&self.names, component) {

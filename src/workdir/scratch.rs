@@ -1,17 +1,22 @@
 //! The scratch folder of one call: the only folder of the work directory that a guest sees.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::outcome::bytes_text;
 use crate::sandbox::WEAKENED;
 
-/// A folder for one call, removed when it is dropped.
+/// A folder for one call, or for one after the other; removed when it is dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    /// Name of the file that was put there and is the host's to write again.
+    kept: Option<String>,
 }
+
+/// Entries that [`Scratch::clean`] removes; a folder with more is cheaper to make anew.
+const MAX_CLEANED: usize = 16;
 
 /// Why the file that a guest left cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +32,7 @@ pub enum TakeError {
 impl Scratch {
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         fs::create_dir(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, kept: None })
     }
 
     /// The folder on the host.
@@ -35,13 +40,46 @@ impl Scratch {
         &self.path
     }
 
-    /// Puts a file there before the guest runs.
+    /// Puts a file there before the guest runs. The one of the call before is written over: making a file costs a
+    /// file system more than all else here, the more so where others were just removed.
     ///
     /// # Errors
     /// The operating system's.
-    #[expect(clippy::disallowed_methods, reason = "the scratch folder is in the work directory")]
-    pub fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        fs::write(self.path.join(name), bytes)
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path.join(name);
+        let mut file = match self.kept.take() {
+            Some(kept) => {
+                fs::rename(self.path.join(kept), &path)?;
+                OpenOptions::new().write(true).truncate(true).open(&path)?
+            }
+            None => File::create_new(&path)?,
+        };
+        file.write_all(bytes)?;
+        self.kept = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// Removes all that the guest has left, once it has ended. Returns whether the folder is as good as new; else it
+    /// must not be used again.
+    pub fn clean(&mut self) -> bool {
+        let kept = self.kept.take();
+        let cleaned = (|| {
+            for (n_seen, entry) in fs::read_dir(&self.path)?.enumerate() {
+                let entry = entry?;
+                if n_seen > MAX_CLEANED || entry.file_type()?.is_dir() {
+                    return Ok(false);
+                }
+                let is_kept = kept.as_ref().is_some_and(|kept| entry.file_name() == **kept);
+                if is_kept && is_plain(&entry)? {
+                    self.kept.clone_from(&kept);
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(true)
+        })();
+        let cleaned: io::Result<bool> = cleaned;
+        cleaned.unwrap_or(false)
     }
 
     /// Reads a file that the guest left, at most `max_bytes` of it; `None` if there is none.
@@ -109,6 +147,12 @@ fn remove_tree(path: &Path) -> io::Result<()> {
         fs::remove_dir(folder)?;
     }
     if n_moved > 0 { fs::remove_dir(beside) } else { Ok(()) }
+}
+
+/// A regular file that has no other name.
+fn is_plain(entry: &fs::DirEntry) -> io::Result<bool> {
+    let metadata = entry.metadata()?;
+    Ok(metadata.is_file() && n_names(&metadata) == 1)
 }
 
 fn open_no_follow(path: &Path) -> io::Result<File> {
@@ -181,6 +225,39 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(folder.path()).expect("there").filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         assert_eq!(left, ["kept"]);
+    }
+
+    #[test]
+    fn a_folder_is_clean_for_the_next_call() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("outside"), "kept").expect("written");
+        let check = |leave: &dyn Fn(&Path), expected: bool| {
+            let mut scratch = Scratch::create(folder.path().join("scratch")).expect("made");
+            scratch.put("first.json", b"a longer text").expect("put");
+            leave(scratch.path());
+            assert_eq!(scratch.clean(), expected);
+            if expected {
+                scratch.put("second.json", b"short").expect("put");
+                assert_eq!(fs::read(scratch.path().join("second.json")).expect("there"), b"short");
+                assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 1);
+            }
+            drop(scratch);
+            assert_eq!(fs::read(folder.path().join("outside")).expect("there"), b"kept");
+        };
+        check(&|_| {}, true);
+        check(&|path| fs::write(path.join("metadiff.json"), "{}").expect("written"), true);
+        check(&|path| fs::write(path.join("first.json"), "another text").expect("written"), true);
+        check(&|path| fs::remove_file(path.join("first.json")).expect("removed"), true);
+        check(&|path| fs::rename(path.join("first.json"), path.join("x")).expect("moved"), true);
+        check(&|path| fs::hard_link(path.join("first.json"), path.join("x")).expect("made"), true);
+        let replace = |path: &Path, with: &dyn Fn(&Path)| {
+            fs::remove_file(path.join("first.json")).expect("removed");
+            with(&path.join("first.json"));
+        };
+        check(&|path| replace(path, &|path| symlink("../outside", path).expect("made")), true);
+        check(&|path| replace(path, &|path| fs::create_dir(path).expect("made")), false);
+        check(&|path| fs::create_dir(path.join("x")).expect("made"), false);
+        check(&|path| (0..99).for_each(|n| fs::write(path.join(n.to_string()), "x").expect("written")), false);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-;; outcome: memory_exceeded; tries: 20 instances that together are over the memory limit
+;; outcome: memory_exceeded|refused; tries: 20 instances that together are over the memory limit
 (component
   (core module $guest
     (memory 100)

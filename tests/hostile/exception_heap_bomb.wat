@@ -1,4 +1,4 @@
-;; outcome: trapped|timed_out; tries: to keep a million exceptions, each with eight values
+;; outcome: trapped|timed_out|refused; tries: to keep a million exceptions, each with eight values
 (tag $e (param i64 i64 i64 i64 i64 i64 i64 i64))
 (table $kept 4000000 exnref)
 (func $throw

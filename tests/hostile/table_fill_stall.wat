@@ -1,4 +1,4 @@
-;; outcome: timed_out; tries: to fill and copy a large table, again and again
+;; outcome: timed_out|refused; tries: to fill and copy a large table, again and again
 (table $t 7000000 funcref)
 (elem declare func $f)
 (func $f)

@@ -1,4 +1,4 @@
-;; outcome: memory_exceeded; tries: to grow a table without end
+;; outcome: memory_exceeded|trapped; tries: to grow a table without end
 (table $t 0 funcref)
 (func (export "_start")
   (loop $again

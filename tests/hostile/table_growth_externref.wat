@@ -1,4 +1,4 @@
-;; outcome: memory_exceeded; tries: to grow a table of host references without end
+;; outcome: memory_exceeded|trapped; tries: to grow a table of host references without end
 (table $t 0 externref)
 (func (export "_start")
   (loop $again

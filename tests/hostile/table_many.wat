@@ -1,4 +1,4 @@
-;; outcome: memory_exceeded; tries: 100 tables, which together are over the memory limit
+;; outcome: memory_exceeded|refused; tries: 100 tables, which together are over the memory limit
 (module
   (table 100000 funcref)
   (table 100000 funcref)

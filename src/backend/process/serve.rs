@@ -36,7 +36,8 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
         io::Error::other(reason)
     };
     let Hello { deterministic, reservation, .. } = hello;
-    let sandbox = Sandbox::new(&SandboxOptions { cache_folder: None, deterministic, reservation }).map_err(unable)?;
+    let options = SandboxOptions { cache_folder: None, deterministic, reservation, n_workers: 1 };
+    let sandbox = Sandbox::new(&options).map_err(unable)?;
     let mut worker = sandbox.worker().map_err(unable)?;
     send(&to_parent, &FromChild::Ready { version, confinement })?;
     let mut metadata = TaskMetadata::default();

@@ -1,0 +1,61 @@
+//! The folders that a guest sees, opened once for all calls of a worker that have the same ones.
+//!
+//! This is the one step from a path to a right: what is opened here is all that a guest can reach.
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::invocation::{Grant, Rights};
+
+/// Folders that were opened, and the grants that they were opened for.
+#[derive(Default)]
+pub(super) struct OpenFolders {
+    grants: Vec<Grant>,
+    opened: WasiFilesystemCtx,
+}
+
+impl OpenFolders {
+    /// The folders of these grants; those that are open already are not opened again.
+    ///
+    /// # Errors
+    /// A sentence for the user if one cannot be opened.
+    pub(super) fn of(&mut self, grants: &[Grant]) -> Result<WasiFilesystemCtx, String> {
+        if self.grants != grants || grants.is_empty() {
+            *self = Self::default();
+            self.opened = open(grants)?;
+            self.grants = grants.to_vec();
+        }
+        Ok(self.opened.clone())
+    }
+}
+
+fn open(grants: &[Grant]) -> Result<WasiFilesystemCtx, String> {
+    let mut builder = WasiCtxBuilder::new();
+    // Before the folders, which copy this setting: file access on the own thread is several times faster. The one call
+    // that would sleep on the thread is replaced in `host`.
+    builder.allow_blocking_current_thread(true);
+    for grant in grants {
+        let perms = match grant.rights {
+            Rights::ReadOnly if !super::WEAKENED => FsPerms::ReadOnly,
+            Rights::ReadOnly | Rights::ReadWrite => FsPerms::ReadWrite,
+        };
+        builder
+            .preopened_dir(&grant.host_path, &grant.guest_path, perms)
+            .map_err(|err| format!("failed to open {}: {err:#}", grant.host_path.display()))?;
+    }
+    let mut wasi = Wasi { ctx: builder.build(), table: ResourceTable::new() };
+    Ok(wasi.filesystem().ctx.clone())
+}
+
+/// What the opened folders are taken from.
+struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for Wasi {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+    }
+}
