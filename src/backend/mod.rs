@@ -12,6 +12,8 @@ use crate::sandbox::Grant;
 use crate::workflow::ModuleFile;
 
 pub use local::{Isolation, Local};
+#[doc(hidden)]
+pub use process::read_from_child;
 pub use process::{WorkerCommand, serve};
 pub use scripted::{Script, Scripted};
 

@@ -17,6 +17,8 @@ use crate::sandbox::{Grant, GuestEnd, Invocation, Sandbox};
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
 
+#[doc(hidden)]
+pub use protocol::read_from_child;
 pub use serve::serve;
 
 /// Time past a limit after which a child is killed that has not ended its guest by itself.
