@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
 mod check;
+mod corpora;
 mod documents;
 mod fractal;
 mod fractal_tables;
