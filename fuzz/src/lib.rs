@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use mandelbox::backend::{Scripted, read_from_child};
 use mandelbox::event::{Event, EventKind, StoredEvents, parse_events};
-use mandelbox::json::{DuplicateKeys, Map, Value, build_json, parse_guest_json, parse_json};
+use mandelbox::json::{DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json};
 use mandelbox::outcome::{Figures, Outcome};
 use mandelbox::policy::Policy;
 use mandelbox::reporter::escape::is_misleading;
@@ -127,8 +127,8 @@ fn parse_object(text: &[u8]) -> Map<String, Value> {
 
 /// What a guest leaves as its metadiff.
 ///
-/// The reader takes what the JSON library takes, but for numbers beyond `f64`; what it took is the same when it is
-/// written, in both layouts, and read again, and when it went through the event log.
+/// The reader takes what the JSON library takes, but for numbers beyond `f64`; what it took is not nested too deep and the
+/// same when it is written, in both layouts, and read again, and when it went through the event log.
 pub fn metadiff(bytes: &[u8]) {
     let parsed = parse_guest_json(bytes);
     let text = String::from_utf8_lossy(bytes);
@@ -146,6 +146,7 @@ pub fn metadiff(bytes: &[u8]) {
         Ok(value) => value,
         Err(err) => return assert!(err.line <= bytes.len() + 1 && err.column <= bytes.len() + 1, "{err}"),
     };
+    check_depth_and_numbers(&value);
     assert_eq!(parse_guest_json(value.to_string().as_bytes()).as_ref(), Ok(&value));
     assert_eq!(parse_guest_json(&build_json(&value, 4)).as_ref(), Ok(&value));
     if let Value::Object(metadiff) = value {
@@ -160,6 +161,24 @@ pub fn metadiff(bytes: &[u8]) {
         };
         events.push(Event { seq: 1, time: events[0].time, kind });
         assert_eq!(parse_events(&build_log(&events)).expect("an event log").events, events);
+    }
+}
+
+fn check_depth_and_numbers(value: &Value) {
+    let mut values = vec![(value, 0)];
+    while let Some((value, depth)) = values.pop() {
+        let inner = depth + 1;
+        match value {
+            Value::Array(items) => values.extend(items.iter().map(|item| (item, inner))),
+            Value::Object(map) => values.extend(map.values().map(|item| (item, inner))),
+            Value::Number(number) => {
+                let is_integer = !number.to_string().contains(['.', 'e', 'E']);
+                assert!(is_integer || number.as_f64().is_some_and(f64::is_finite), "{number}");
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
+        let n_levels = depth + usize::from(value.is_array() || value.is_object());
+        assert!(n_levels <= MAX_DEPTH, "nested {n_levels} deep");
     }
 }
 
