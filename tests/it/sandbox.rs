@@ -393,3 +393,9 @@ fn the_log_says_how_processes_are_confined() {
     let log = project.read("work/workflow.log");
     assert!(log.contains("calls run in child processes; ") && log.contains("privileges"), "{log}");
 }
+
+#[test]
+fn the_longest_time_limit_does_no_harm() {
+    let more = ["--timeout", "18446744073709551615s 999ms"];
+    probe(|_| {}, &json!([]), &more, |_, ended, _| assert_eq!(ended.code, 0, "{}", ended.stderr));
+}

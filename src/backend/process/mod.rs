@@ -61,7 +61,7 @@ impl<'a> ProcessWorker<'a> {
             return (GuestEnd::HostFailed(text), 0);
         }
         let limit = invocation.limits.wall_time;
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit + GRACE));
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.saturating_add(GRACE)));
         loop {
             let Some(child) = &mut self.child else {
                 return (GuestEnd::Lost("the worker process is gone".to_owned()), 0);
