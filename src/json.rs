@@ -289,7 +289,7 @@ pub fn read_json(
     use std::io::Read;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
-    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(ReadJsonError::TooLarge(max_bytes));
     }

@@ -23,6 +23,9 @@ pub mod reporter;
 pub mod cli;
 pub mod error;
 
+#[cfg(all(feature = "weakened-for-tests", not(debug_assertions)))]
+compile_error!("`weakened-for-tests` turns defences off: it is for tests, and for no other build");
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

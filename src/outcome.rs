@@ -21,6 +21,11 @@ pub enum Outcome {
         /// The code, as the guest gave it.
         code: i32,
     },
+    /// A typed task returned an error.
+    Failed {
+        /// What the task says, at most 4 KiB.
+        message: String,
+    },
     /// The guest hit a trap: `unreachable`, a bad memory access, a stack overflow.
     Trapped {
         /// What the runtime says, with the guest's function names where known.
@@ -81,7 +86,7 @@ impl Outcome {
     pub fn failure_kind(&self) -> Option<FailureKind> {
         match self {
             Self::Succeeded { .. } => None,
-            Self::Exited { .. } | Self::BadOutput { .. } => Some(FailureKind::TaskExecution),
+            Self::Exited { .. } | Self::Failed { .. } | Self::BadOutput { .. } => Some(FailureKind::TaskExecution),
             Self::Trapped { .. }
             | Self::TimedOut { .. }
             | Self::MemoryExceeded { .. }
@@ -98,6 +103,7 @@ impl Outcome {
         match self {
             Self::Succeeded { .. } => "succeeded".to_owned(),
             Self::Exited { code } => format!("exited with code {code}"),
+            Self::Failed { message } => format!("failed: {message}"),
             Self::Trapped { message } => format!("trapped: {message}"),
             Self::TimedOut { limit_s } => format!("was ended after its time limit of {limit_s} s"),
             Self::MemoryExceeded { limit_bytes, asked_bytes } => format!(

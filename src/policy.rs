@@ -23,6 +23,11 @@ pub struct Policy {
     pub env: Vec<String>,
     /// Folders, absolute and without links, that a package may mount read-only, or folders below them.
     pub mounts: Vec<PathBuf>,
+    /// Time that compiling a module may take; default 60 s.
+    pub compile_time: Duration,
+    /// Bytes that must be free on the file systems of the work directory and of the output for a call to start;
+    /// default 0: not looked at.
+    pub free_space_bytes: u64,
 }
 
 impl Default for Policy {
@@ -38,6 +43,7 @@ struct PolicyFile {
     default: LimitsFile,
     maximum: LimitsFile,
     packages: PackagesFile,
+    host: HostFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,10 +69,26 @@ struct PackagesFile {
     mounts: Vec<PathBuf>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HostFile {
+    #[serde(deserialize_with = "time")]
+    compile: Option<Duration>,
+    #[serde(deserialize_with = "size")]
+    free_space: Option<u64>,
+}
+
 impl Policy {
     /// These limits for every call; documents can ask for less.
     pub fn of_limits(limits: Limits) -> Self {
-        Self { default: limits.clone(), maximum: limits, env: Vec::new(), mounts: Vec::new() }
+        Self {
+            default: limits.clone(),
+            maximum: limits,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            compile_time: Duration::from_secs(60),
+            free_space_bytes: 0,
+        }
     }
 
     /// Reads a policy file. Problems go to `problems`, with line and column.
@@ -105,7 +127,15 @@ impl Policy {
                 ),
             }
         }
-        (problems.len() == n_before).then_some(Self { default, maximum, env: file.packages.env, mounts })
+        let usual = Self::default();
+        (problems.len() == n_before).then_some(Self {
+            default,
+            maximum,
+            env: file.packages.env,
+            mounts,
+            compile_time: file.host.compile.unwrap_or(usual.compile_time),
+            free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
+        })
     }
 }
 
@@ -174,6 +204,7 @@ mod tests {
         assert_eq!((policy.default.memory_bytes, policy.maximum.memory_bytes), (2 << 30, 8 << 30));
         assert_eq!(policy.default.wall_time, Some(Duration::from_secs(3600)));
         assert_eq!(policy.env, ["TZ", "LANG"]);
+        assert_eq!((policy.compile_time, policy.free_space_bytes), (Duration::from_secs(60), 1 << 30));
     }
 
     #[test]

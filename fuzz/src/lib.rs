@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
 use mandelbox::event::{Event, EventKind, StoredEvents, parse_events};
@@ -265,6 +266,7 @@ fn check_name(name: &str, max_bytes: usize) {
 /// The module is made ready or refused with a reason; its kind is what its bytes say.
 pub fn module_loader(bytes: &[u8]) {
     const MAX_BYTES: usize = 64 << 10;
+    const COMPILE_TIME: Duration = Duration::from_secs(60);
     if bytes.len() > MAX_BYTES {
         return;
     }
@@ -274,11 +276,11 @@ pub fn module_loader(bytes: &[u8]) {
     let sandbox =
         kept.take().unwrap_or_else(|| Sandbox::new(&SandboxOptions::default()).expect("a sandbox on this machine"));
     let module = ModuleFile::from_bytes(PathBuf::from("m"), bytes.to_vec());
-    match sandbox.prepare(&module) {
+    match sandbox.prepare(&module, COMPILE_TIME) {
         Ok(kind) => {
             let is_core = bytes.starts_with(b"\0asm\x01\0\0\0");
             assert_eq!(kind == ModuleKind::CommandP1, is_core);
-            assert_eq!(sandbox.prepare(&module), Ok(kind), "once ready, always ready");
+            assert_eq!(sandbox.prepare(&module, COMPILE_TIME), Ok(kind), "once ready, always ready");
         }
         Err(reason) => {
             assert!(!reason.trim().is_empty());

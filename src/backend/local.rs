@@ -3,16 +3,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::describe::ask;
 use super::one_call::{RunGuest, run_one_call};
 use super::process::{ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::TaskCalls;
-use crate::sandbox::{Grant, Sandbox, SandboxOptions};
+use crate::sandbox::{Grant, Limits, ModuleKind, Sandbox, SandboxOptions};
 use crate::workflow::ModuleFile;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
@@ -76,11 +78,17 @@ impl Backend for Local {
         "local"
     }
 
-    fn prepare(&self, module: &ModuleFile) -> Result<(), String> {
-        self.sandbox.prepare(module).map(|_| ())
+    fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
+        self.sandbox.prepare(module, time)
     }
 
-    fn notes(&self, folders: &[Grant]) -> Vec<String> {
+    fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
+        let worker = self.worker(Vec::new()).map_err(|err| err.chain());
+        ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
+    }
+
+    fn start(&self, folders: &[Grant]) -> Vec<String> {
+        self.sandbox.keep_compiled();
         let Isolation::Process(command) = &self.isolation else { return Vec::new() };
         let confinement = ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement();
         vec![format!("calls run in child processes; {}", confinement.unwrap_or_else(|text| text))]
@@ -123,21 +131,21 @@ struct Queue {
 
 impl Local {
     /// What runs the guests of one thread.
-    fn worker<'w>(&'w self, calls: &TaskCalls<'_>) -> Result<Box<dyn RunGuest + 'w>, HostError> {
-        match &self.isolation {
-            Isolation::Thread => Ok(Box::new(self.sandbox.worker()?)),
-            Isolation::Process(command) => {
-                let mut folders = calls.grants().to_vec();
-                folders.extend(calls.task().mounts.iter().cloned());
-                folders.push(calls.work_dir().scratch_grant());
-                Ok(Box::new(ProcessWorker::new(&self.sandbox, command, folders)))
-            }
-        }
+    ///
+    /// * `folders`: all that any of the guests may see.
+    fn worker(&self, folders: Vec<Grant>) -> Result<Box<dyn RunGuest + '_>, HostError> {
+        Ok(match &self.isolation {
+            Isolation::Thread => Box::new(self.sandbox.worker()?),
+            Isolation::Process(command) => Box::new(ProcessWorker::new(&self.sandbox, command, folders)),
+        })
     }
 
     /// Runs call `first`, then one after the other of those that no loop has taken.
     fn run_loop(&self, first: usize, calls: &TaskCalls<'_>, queue: &Queue, events: &Sender<CallEvent>) {
-        let mut worker = self.worker(calls);
+        let mut folders = calls.grants().to_vec();
+        folders.extend(calls.task().mounts.iter().cloned());
+        folders.push(calls.work_dir().scratch_grant());
+        let mut worker = self.worker(folders);
         let mut call_index = first;
         while call_index < calls.len() && !calls.cancel().is_cancelled() {
             // The receiver outlives all loops, so sending cannot fail.
@@ -145,7 +153,8 @@ impl Local {
             let ended = match &mut worker {
                 Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
                 Ok(worker) => {
-                    let call = AssertUnwindSafe(|| run_one_call(worker.as_mut(), calls, &calls.call(call_index)));
+                    let call =
+                        AssertUnwindSafe(|| run_one_call(worker.as_mut(), calls, &calls.call(call_index), events));
                     catch_unwind(call).unwrap_or_else(|panic| {
                         Ended::without_guest(Outcome::Panicked { message: panic_text(panic.as_ref()) })
                     })

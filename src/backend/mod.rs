@@ -1,14 +1,17 @@
 //! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same calls.
 
+mod describe;
 mod local;
 mod one_call;
 mod process;
 mod scripted;
 
+use std::time::Duration;
+
 use crate::error::HostError;
 use crate::outcome::Ended;
 use crate::runner::TaskCalls;
-use crate::sandbox::Grant;
+use crate::sandbox::{Grant, GuestReport, Limits, ModuleKind};
 use crate::workflow::ModuleFile;
 
 pub use local::{Isolation, Local};
@@ -22,16 +25,31 @@ pub trait Backend: Send + Sync {
     /// Name of the backend, as records show it.
     fn name(&self) -> &'static str;
 
-    /// Makes a module ready to be called, before the run and before anything is written.
+    /// Makes a module ready to be called, before the run; writes nothing.
+    ///
+    /// * `time`: what compiling may take; past it the module is refused.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    fn prepare(&self, module: &ModuleFile) -> Result<(), String>;
+    fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String>;
 
-    /// What a reader of the run's log should know about how calls run here; called before the first task.
+    /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON text. Called after
+    /// [`Self::prepare`]; the guest gets no folder, 10 seconds and 1 MiB for its answer.
+    ///
+    /// * `limits`: those of calls, which hold here too.
+    ///
+    /// # Errors
+    /// A sentence for the user that says why there is no answer.
+    fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
+        let _ = (module, limits);
+        Err(format!("the backend {} asks no task what it is; name the folder of a package", self.name()))
+    }
+
+    /// Called once all documents were found good, before the first task. Returns what a reader of the run's log
+    /// should know about how calls run here.
     ///
     /// * `folders`: what all calls of the run see.
-    fn notes(&self, folders: &[Grant]) -> Vec<String> {
+    fn start(&self, folders: &[Grant]) -> Vec<String> {
         let _ = folders;
         Vec::new()
     }
@@ -41,8 +59,8 @@ pub trait Backend: Send + Sync {
     /// At most [`TaskCalls::window`] calls run at a time, and a call starts as soon as another ends. The first window
     /// always starts; after a failure or a cancellation no other call does, unless the task keeps going.
     ///
-    /// * `observe`: gets, on the calling thread, every call's start and then its end, in the order in which they
-    ///   happened; an error from it ends the task as a failure does.
+    /// * `observe`: gets, on the calling thread, every call's start, what it reports, and its end, in the order in
+    ///   which they happened; an error from it ends the task as a failure does.
     ///
     /// # Errors
     /// What `observe` returned, or the host's own failure to run calls at all.
@@ -60,6 +78,13 @@ pub enum CallEvent {
     Started {
         /// Position in the component list.
         call_index: usize,
+    },
+    /// It tells something while it runs.
+    Reported {
+        /// Position in the component list.
+        call_index: usize,
+        /// What.
+        report: GuestReport,
     },
     /// It ended.
     Finished {

@@ -1,14 +1,18 @@
 //! One call from its parameters to its outcome, on this machine.
 
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use super::CallEvent;
 use super::process::ProcessWorker;
 use crate::error::HostError;
 use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
-use crate::sandbox::{Grant, GuestEnd, GuestOutput, Invocation, Rights, Worker};
-use crate::workdir::{CallRecord, TakeError};
+use crate::sandbox::{
+    Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, Worker,
+};
+use crate::workdir::{CallRecord, TakeError, check_free_space};
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -29,9 +33,16 @@ impl RunGuest for ProcessWorker<'_> {
 }
 
 /// Runs one call; whatever happens is an outcome.
-pub(super) fn run_one_call(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Ended {
+///
+/// * `events`: gets what the guest reports while it runs.
+pub(super) fn run_one_call(
+    worker: &mut dyn RunGuest,
+    calls: &TaskCalls<'_>,
+    call: &Call,
+    events: &Sender<CallEvent>,
+) -> Ended {
     let started = Instant::now();
-    let mut ended = match run(worker, calls, call) {
+    let mut ended = match run(worker, calls, call, events) {
         Ok(ended) => ended,
         Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
     };
@@ -39,21 +50,43 @@ pub(super) fn run_one_call(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, cal
     ended
 }
 
-fn run(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Result<Ended, HostError> {
+fn run(
+    worker: &mut dyn RunGuest,
+    calls: &TaskCalls<'_>,
+    call: &Call,
+    events: &Sender<CallEvent>,
+) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
+    check_free_space_for(calls)?;
     let scratch = calls.work_dir().create_scratch();
     let scratch = scratch.map_err(HostError::file("make a scratch folder in", calls.work_dir().path()))?;
-    scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
+    if !calls.is_typed() {
+        scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
+    }
     let record = CallRecord::begin(&call.files, calls.task_files(), &call.args)?;
     let [stdout, stderr] = record.writers()?.map(|writer| GuestOutput::new(writer, limits.output_bytes));
 
     let mut grants = calls.grants().to_vec();
     grants.extend(calls.task().mounts.iter().cloned());
-    for guest_path in [".".to_owned(), call.files.folder.to_string_lossy().into_owned()] {
+    let mut grant_scratch = |guest_path| {
         grants.push(Grant { host_path: scratch.path().to_owned(), guest_path, rights: Rights::ReadWrite });
+    };
+    grant_scratch(".".to_owned());
+    if !calls.is_typed() {
+        grant_scratch(call.files.folder.to_string_lossy().into_owned());
     }
+    let reports = calls.is_typed().then(|| reports(calls, call, events));
+    let entry = match &reports {
+        None => Entry::Command,
+        Some(reports) => Entry::Run(TypedCall {
+            args: std::str::from_utf8(&call.args).expect("JSON is UTF-8"),
+            metadata: calls.metadata(),
+            reports: reports.clone(),
+        }),
+    };
     let (end, peak_memory_bytes) = worker.run(&Invocation {
         module_sha256: &calls.task().module.sha256,
+        entry,
         argv: &call.argv,
         env: &calls.task().env,
         grants: &grants,
@@ -67,10 +100,26 @@ fn run(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Result<
         output.finish().map_or(Ok(()), |err| Err(HostError::file("write", &path)(err)))?;
     }
 
-    let metadiff = scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes);
-    let outcome = match end {
-        GuestEnd::Exited(0) => outcome_of_metadiff(&metadiff, call),
-        other => outcome_of(other),
+    if let Some(reports) = &reports {
+        reports.finish();
+    }
+    let (outcome, metadiff) = match end {
+        GuestEnd::Returned(text) => {
+            let metadiff = text.map(String::into_bytes);
+            (outcome_of_metadiff(metadiff.as_deref(), || "what `run` returned".to_owned()), Ok(metadiff))
+        }
+        end => {
+            let metadiff = if calls.is_typed() {
+                Ok(None)
+            } else {
+                scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes)
+            };
+            let outcome = match end {
+                GuestEnd::Exited(0) => outcome_of_file(&metadiff, call),
+                end => outcome_of(end),
+            };
+            (outcome, metadiff)
+        }
     };
     let failed = outcome.failure_kind().is_some();
     record.finish(failed, metadiff.ok().flatten().as_deref())?;
@@ -83,9 +132,22 @@ fn run(worker: &mut dyn RunGuest, calls: &TaskCalls<'_>, call: &Call) -> Result<
     Ok(Ended { outcome, figures, stderr_tail: stderr.tail() })
 }
 
+fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
+    let floor_bytes = calls.free_space_bytes();
+    if floor_bytes == 0 {
+        return Ok(());
+    }
+    let outputs = calls.grants().iter().filter(|grant| grant.rights == Rights::ReadWrite);
+    let mut folders = outputs.map(|grant| grant.host_path.as_path()).chain([calls.work_dir().path()]);
+    folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
+}
+
 fn outcome_of(end: GuestEnd) -> Outcome {
     match end {
         GuestEnd::Exited(code) => Outcome::Exited { code },
+        GuestEnd::Returned(_) => Outcome::HostFailed { message: "a command returned a text".to_owned() },
+        GuestEnd::ReturnedTooMuch(message) => Outcome::BadOutput { message },
+        GuestEnd::Failed(message) => Outcome::Failed { message },
         GuestEnd::Trapped(message) => Outcome::Trapped { message },
         GuestEnd::TimedOut(limit) => Outcome::TimedOut { limit_s: limit.as_secs_f64() },
         GuestEnd::MemoryExceeded { limit_bytes, asked_bytes } => Outcome::MemoryExceeded { limit_bytes, asked_bytes },
@@ -95,22 +157,38 @@ fn outcome_of(end: GuestEnd) -> Outcome {
     }
 }
 
-/// A guest that ended well succeeded if its metadiff is an object, null or not there.
-fn outcome_of_metadiff(metadiff: &Result<Option<Vec<u8>>, TakeError>, call: &Call) -> Outcome {
+/// Takes what the guest reports and sends it on, within bounds.
+fn reports(calls: &TaskCalls<'_>, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
+    let (events, call_index) = (events.clone(), call.call_index);
+    let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
+    let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
+    GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
+        // The receiver outlives all calls, so sending cannot fail.
+        let _ = events.send(CallEvent::Reported { call_index, report });
+    })
+}
+
+/// The outcome of a command that ended well, by the file that it left.
+fn outcome_of_file(metadiff: &Result<Option<Vec<u8>>, TakeError>, call: &Call) -> Outcome {
     let path = call.files.metadiff();
-    let bad = |message: String| Outcome::BadOutput { message: format!("{}: {message}", path.display()) };
-    let bytes = match metadiff {
-        Ok(None) => return Outcome::Succeeded { metadiff: None },
-        Ok(Some(bytes)) => bytes,
-        Err(TakeError::Guest(text)) => return bad(text.clone()),
+    match metadiff {
+        Ok(bytes) => outcome_of_metadiff(bytes.as_deref(), || path.display().to_string()),
+        Err(TakeError::Guest(text)) => Outcome::BadOutput { message: format!("{}: {text}", path.display()) },
         Err(TakeError::Host(err)) => {
-            return Outcome::HostFailed { message: format!("failed to read {}: {err}", path.display()) };
+            Outcome::HostFailed { message: format!("failed to read {}: {err}", path.display()) }
         }
-    };
-    match parse_guest_json(bytes) {
-        Ok(Value::Object(metadiff)) => Outcome::Succeeded { metadiff: Some(metadiff) },
-        Ok(Value::Null) => Outcome::Succeeded { metadiff: None },
-        Ok(other) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),
-        Err(err) => bad(err.to_string()),
+    }
+}
+
+/// A guest that ended well succeeded if its metadiff is an object, null or not there.
+///
+/// * `place`: where the metadiff stands, for a message.
+fn outcome_of_metadiff(metadiff: Option<&[u8]>, place: impl Fn() -> String) -> Outcome {
+    let bad = |message: String| Outcome::BadOutput { message: format!("{}: {message}", place()) };
+    match metadiff.map(parse_guest_json) {
+        None | Some(Ok(Value::Null)) => Outcome::Succeeded { metadiff: None },
+        Some(Ok(Value::Object(metadiff))) => Outcome::Succeeded { metadiff: Some(metadiff) },
+        Some(Ok(other)) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),
+        Some(Err(err)) => bad(err.to_string()),
     }
 }

@@ -1,9 +1,12 @@
 //! A backend without guests: a function says how each call ends. For tests of everything around it.
 
+use std::time::Duration;
+
 use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::{Call, TaskCalls};
+use crate::sandbox::ModuleKind;
 use crate::workflow::ModuleFile;
 
 /// How a call ends: the call in, its outcome out.
@@ -26,8 +29,8 @@ impl Backend for Scripted {
         "scripted"
     }
 
-    fn prepare(&self, _: &ModuleFile) -> Result<(), String> {
-        Ok(())
+    fn prepare(&self, _: &ModuleFile, _: Duration) -> Result<ModuleKind, String> {
+        Ok(ModuleKind::CommandP1)
     }
 
     fn run_calls(

@@ -59,8 +59,8 @@ pub(super) struct RunArguments {
     /// JSON array: the dataset's history at the start
     #[arg(long, value_name = "FILE")]
     pub(super) history: Option<PathBuf>,
-    /// Folder of a task package; repeatable
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a task package, or a typed task (.wasm), which describes itself; repeatable
+    #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Folder for the records of this run, which must be new [default: ./mandelbox-runs/WORKFLOW_TIME]
     #[arg(long, value_name = "DIR")]
@@ -172,8 +172,8 @@ pub(super) struct CheckArguments {
     /// A workflow (JSON), a module (.wasm) or the folder of a task package
     #[arg(value_name = "WORKFLOW|MODULE|PACKAGE")]
     pub(super) path: PathBuf,
-    /// Folder of a task package that the workflow's sources are looked up in; repeatable
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a task package, or a typed task (.wasm), that the workflow's sources are looked up in; repeatable
+    #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// How to answer: text on stderr, or one JSON object on stdout
     #[arg(long, default_value = "text")]

@@ -15,8 +15,9 @@ use crate::json::build_json;
 use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::sandbox::{Limits, SandboxOptions};
+use crate::sandbox::{Limits, ModuleKind, SandboxOptions};
 use crate::workflow::local_config::LocalConfig;
+use crate::workflow::package::PackageTask;
 use crate::workflow::{
     ModuleFile, Place, PlanRequest, Problem, Problems, TaskPackage, WorkflowDocument, args_schema, build_plan,
 };
@@ -32,7 +33,7 @@ struct Found {
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
-    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), deterministic: false };
+    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), ..SandboxOptions::default() };
     let backend = match Local::with_options(1, &sandbox, Isolation::Thread) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
@@ -46,6 +47,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     } else {
         check_module(path, &backend, &mut problems)
     };
+    if problems.is_empty() {
+        backend.sandbox().keep_compiled();
+    }
     let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
     match arguments.format {
         FormatArgument::Text => Answer::text(text(path, &found, &problems), exit_code),
@@ -70,7 +74,7 @@ fn check_workflow(arguments: &CheckArguments, backend: &Local, problems: &mut Pr
     let mut found = Found { what: "workflow", lines: Vec::new(), facts: Value::Null };
     let workflow = WorkflowDocument::read(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let packages = read_packages(&arguments.tasks, folder, problems);
+    let packages = read_packages(&arguments.tasks, folder, &Policy::default(), backend, problems);
     let Some(workflow) = workflow else { return found };
     let plan = build_plan(
         &PlanRequest {
@@ -115,14 +119,44 @@ fn check_module(path: &Path, backend: &Local, problems: &mut Problems) -> Found 
     };
     found.lines = vec![bytes_text(module.bytes.len() as u64), format!("sha256 {}", module.sha256)];
     found.facts = json!({ "bytes": module.bytes.len(), "sha256": module.sha256 });
-    match backend.sandbox().prepare(&module) {
+    match backend.sandbox().prepare(&module, Policy::default().compile_time) {
         Ok(kind) => {
             found.lines.insert(0, kind.to_string());
             found.facts["kind"] = json!(kind);
+            if kind == ModuleKind::Typed {
+                check_description(path, backend, &mut found, problems);
+            }
         }
         Err(text) => problems.add(Place::File(path.to_owned()), text),
     }
     found
+}
+
+/// Shows what a typed task says of itself.
+fn check_description(path: &Path, backend: &Local, found: &mut Found, problems: &mut Problems) {
+    let package = TaskPackage::read_module(path, &Policy::default(), backend, problems);
+    let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) else {
+        return;
+    };
+    let types = format!("{} -> {}", task.input_type, task.output_type);
+    found.lines.push(format!(
+        "task \"{}\", source {}, types {}",
+        escaped(&task.name),
+        escaped(&source),
+        escaped(&types)
+    ));
+    if !task.meta.is_empty() {
+        found.lines.push(format!("meta {}", escaped(&Value::Object(task.meta.clone()).to_string())));
+    }
+    if let Some(schema) = &task.args_schema {
+        args_schema::check_schema(&task.cursor("args_schema", schema), problems);
+        let properties = schema.get("properties").and_then(Value::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            found.lines.push(format!("argument {} {}", escaped(name), escaped(&property.to_string())));
+        }
+    }
+    found.facts["source"] = json!(source);
+    found.facts["task"] = Value::Object(task.raw);
 }
 
 fn check_package(folder: &Path, backend: &Local, problems: &mut Problems) -> Found {
@@ -130,7 +164,9 @@ fn check_package(folder: &Path, backend: &Local, problems: &mut Problems) -> Fou
     let Some(package) = TaskPackage::read(folder, problems) else { return found };
     for task in &package.task_list {
         let module = ModuleFile::read(&task.task.module_path(), Limits::default().module_bytes);
-        let ready = module.and_then(|module| backend.prepare(&module).map_err(|text| format!("the module {text}")));
+        let time = Policy::default().compile_time;
+        let prepare = |module| backend.prepare(&module, time).map_err(|text| format!("the module {text}"));
+        let ready = module.and_then(prepare);
         if let Err(text) = ready {
             problems.add(task.task.place_of("executable"), text);
         }

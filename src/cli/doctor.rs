@@ -13,8 +13,11 @@ use crate::cancel::CancelToken;
 use crate::error::exit_code;
 use crate::json::build_json;
 use crate::outcome::bytes_text;
+use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::sandbox::{GuestEnd, GuestOutput, Invocation, Limits, SandboxOptions, pagemap_scan_available};
+use crate::sandbox::{
+    Entry, GuestEnd, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, pagemap_scan_available,
+};
 use crate::workflow::ModuleFile;
 
 /// The smallest command: `(module (func (export "_start")))`.
@@ -83,10 +86,11 @@ fn open_files() -> Finding {
 
 fn address_space() -> Finding {
     let limit = getrlimit(Resource::As).current;
-    let value = limit.map_or("no limit".to_owned(), bytes_text);
-    let advice =
-        "each call reserves 4 GiB of addresses, which are not memory; lift the limit, and limit calls with --memory";
-    finding("address space (ulimit -v)", limit.is_none(), value, advice)
+    let limit = limit.map_or("no limit".to_owned(), bytes_text);
+    let reservation = Reservation::Fitting.resolve();
+    let value = format!("{limit}; {reservation}");
+    let advice = "guests check each access and are slower; lift the limit, and limit calls with --memory";
+    finding("address space (ulimit -v)", reservation == Reservation::Whole, value, advice)
 }
 
 fn resolving() -> Finding {
@@ -121,7 +125,7 @@ fn pagemap() -> Finding {
 fn trials() -> Vec<Finding> {
     let cache_folder = environment::cache_folder();
     let folder = cache_folder.as_deref().map(Path::display).map(|path| path.to_string());
-    let options = SandboxOptions { cache_folder, deterministic: false };
+    let options = SandboxOptions { cache_folder, ..SandboxOptions::default() };
     let broken = |name, value| Finding { name, state: State::Broken, value, advice: "no call can run here" };
     let backend = match Local::with_options(1, &options, Isolation::Thread) {
         Ok(backend) => backend,
@@ -142,7 +146,7 @@ fn trials() -> Vec<Finding> {
     findings.push(
         match worker_command().map(|command| Local::with_options(1, &options, Isolation::Process(command))) {
             Ok(Ok(backend)) => {
-                let value = backend.notes(&[]).join("; ");
+                let value = backend.start(&[]).join("; ");
                 let good = value.contains("Landlock: files and network");
                 let advice =
                     "child processes are confined less than they could be; a kernel from 6.12 on has all of it";
@@ -157,10 +161,11 @@ fn trials() -> Vec<Finding> {
 
 fn trial(backend: &Local) -> Result<(), String> {
     let module = ModuleFile::from_bytes("nothing.wasm".into(), NOTHING.to_vec());
-    backend.prepare(&module)?;
+    backend.prepare(&module, Policy::default().compile_time)?;
     let mut worker = backend.sandbox().worker().map_err(|err| err.chain())?;
     let (end, _) = worker.run(&Invocation {
         module_sha256: &module.sha256,
+        entry: Entry::Command,
         argv: &["nothing".to_owned()],
         env: &[],
         grants: &[],

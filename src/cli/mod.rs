@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod doctor;
 mod environment;
+mod open_files;
 mod plan_text;
 mod run;
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::arguments::{IsolationArgument, ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
-use super::{Answer, environment};
+use super::{Answer, environment, open_files};
 use crate::backend::{Backend, Isolation, Local, WorkerCommand};
 use crate::error::{HostError, exit_code};
 use crate::json::{Map, Value, build_json};
@@ -32,23 +31,32 @@ const STDOUT: &str = "-";
 
 pub(super) fn run(arguments: RunArguments) -> Answer {
     let cache_folder = if arguments.no_cache { None } else { environment::cache_folder() };
-    let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic };
+    let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic, ..SandboxOptions::default() };
     let isolation = match isolation(&arguments) {
         Ok(isolation) => isolation,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
-    let backend = match Local::with_options(arguments.jobs.map_or(0, usize::from), &sandbox, isolation) {
+    let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = open_files::raise_limit();
+    let n_threads = arguments.jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
+    let backend = match Local::with_options(n_threads, &sandbox, isolation) {
         Ok(backend) => Arc::new(backend),
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let mut problems = Problems::default();
-    let n_threads =
-        arguments.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let open_files = open_files_of_a_call(n_threads);
+    let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
+        problems.add(Place::Parameter("ulimit -n".to_owned()), text);
+        usize::MAX
+    });
+    if arguments.jobs.is_none() && n_threads < n_cpus {
+        let text = format!("only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it");
+        problems.warn(Place::Parameter("ulimit -n".to_owned()), text);
+    }
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
     }
-    let documents = Documents::read(&arguments, &mut problems);
+    let policy = choose_policy(&arguments, open_files, &mut problems);
+    let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
     check_result_paths(&arguments, &mut problems);
 
@@ -61,7 +69,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let options = RunOptions {
         packages: documents.packages.clone(),
         local_config: documents.local_config,
-        policy: choose_policy(&arguments, open_files, &mut problems),
+        policy,
         input_type: arguments.input_type.clone(),
         output_type: arguments.output_type.clone(),
         tasks_include_image: environment::tasks_include_image(),
@@ -108,7 +116,7 @@ struct Documents {
 }
 
 impl Documents {
-    fn read(arguments: &RunArguments, problems: &mut Problems) -> Self {
+    fn read(arguments: &RunArguments, policy: &Policy, backend: &dyn Backend, problems: &mut Problems) -> Self {
         let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
             // The problem is noted; an empty workflow stands in, so that the other documents are checked too.
             WorkflowDocument {
@@ -118,7 +126,7 @@ impl Documents {
                 task_list: Vec::new(),
             }
         });
-        let packages = read_packages(&arguments.tasks, &workflow.folder, problems);
+        let packages = read_packages(&arguments.tasks, &workflow.folder, policy, backend, problems);
         let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
         let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
         let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
@@ -133,13 +141,29 @@ impl Documents {
     }
 }
 
-/// Reads the packages that were named, and the workflow's own folder if it is one.
-pub(super) fn read_packages(named: &[PathBuf], workflow_folder: &Path, problems: &mut Problems) -> Vec<TaskPackage> {
+/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it is one.
+///
+/// * `policy`: for typed tasks that describe themselves.
+/// * `backend`: lets them.
+pub(super) fn read_packages(
+    named: &[PathBuf],
+    workflow_folder: &Path,
+    policy: &Policy,
+    backend: &dyn Backend,
+    problems: &mut Problems,
+) -> Vec<TaskPackage> {
     let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
     let mut seen = HashSet::new();
-    let folders = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
-    let folders: Vec<_> = folders.filter(|folder| seen.insert(real_path(folder))).collect();
-    folders.iter().filter_map(|folder| TaskPackage::read(folder, problems)).collect()
+    let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
+    let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
+    let read = |path: &PathBuf| {
+        if path.is_file() {
+            TaskPackage::read_module(path, policy, backend, problems)
+        } else {
+            TaskPackage::read(path, problems)
+        }
+    };
+    paths.iter().filter_map(read).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -169,20 +193,6 @@ fn choose_policy(arguments: &RunArguments, open_files: usize, problems: &mut Pro
         policy.default.open_files = open_files;
     }
     policy
-}
-
-/// Files that each of `n_threads` calls can have open, so that none takes those of another or of the records. The
-/// process's soft limit is raised to its hard one first.
-fn open_files_of_a_call(n_threads: usize) -> usize {
-    /// For records, modules and what a call's own files need.
-    const RESERVED: u64 = 64;
-    const RESERVED_A_CALL: u64 = 8;
-    let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, the limit that is there counts.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let Some(limit) = (if raised.is_ok() { limit.maximum } else { limit.current }) else { return usize::MAX };
-    let each = limit.saturating_sub(RESERVED) / n_threads as u64;
-    usize::try_from(each.saturating_sub(RESERVED_A_CALL)).unwrap_or(usize::MAX).max(1)
 }
 
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {

@@ -59,6 +59,22 @@ fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, Strin
             component: fields.0.remove("component"),
             attempt: fields.take("attempt")?,
         },
+        "call_logged" => EventKind::CallLogged {
+            task: fields.take("task")?,
+            call_index: fields.take("call_index")?,
+            component: fields.0.remove("component"),
+            attempt: fields.take("attempt")?,
+            level: fields.take("level")?,
+            message: fields.take("message")?,
+        },
+        "call_progress" => EventKind::CallProgress {
+            task: fields.take("task")?,
+            call_index: fields.take("call_index")?,
+            component: fields.0.remove("component"),
+            attempt: fields.take("attempt")?,
+            permille: fields.take("permille")?,
+            message: fields.take("message")?,
+        },
         "call_finished" => EventKind::CallFinished {
             task: fields.take("task")?,
             call_index: fields.take("call_index")?,
@@ -89,6 +105,7 @@ fn read_outcome(fields: &mut Fields) -> Result<Outcome, String> {
     Ok(match outcome.as_str() {
         "succeeded" => Outcome::Succeeded { metadiff: fields.take_object_or_null("metadiff")? },
         "exited" => Outcome::Exited { code: fields.take("code")? },
+        "failed" => Outcome::Failed { message: fields.take("message")? },
         "trapped" => Outcome::Trapped { message: fields.take("message")? },
         "timed_out" => Outcome::TimedOut { limit_s: fields.take("limit_s")? },
         "memory_exceeded" => Outcome::MemoryExceeded {
@@ -150,6 +167,7 @@ pub(super) mod tests {
     use crate::event::{RunStarted, Status};
     use crate::json::{DuplicateKeys, parse_json};
     use crate::outcome::Figures;
+    use crate::sandbox::LogLevel;
 
     /// The text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
@@ -177,8 +195,8 @@ pub(super) mod tests {
     fn outcome() -> impl Strategy<Value = Outcome> {
         // A new outcome has its place below and in the reader.
         let _ = |outcome: Outcome| match outcome {
-            Outcome::Succeeded { .. } | Outcome::Exited { .. } | Outcome::Trapped { .. } | Outcome::TimedOut { .. } => {
-            }
+            Outcome::Succeeded { .. } | Outcome::Exited { .. } | Outcome::Failed { .. } | Outcome::Trapped { .. } => {}
+            Outcome::TimedOut { .. } => {}
             Outcome::MemoryExceeded { .. } | Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
             Outcome::Cancelled | Outcome::HostFailed { .. } | Outcome::Lost { .. } | Outcome::Panicked { .. } => {}
         };
@@ -186,6 +204,7 @@ pub(super) mod tests {
         prop_oneof![
             4 => metadiff.prop_map(|metadiff| Outcome::Succeeded { metadiff }),
             1 => any::<i32>().prop_map(|code| Outcome::Exited { code }),
+            1 => ".{0,4}".prop_map(|message| Outcome::Failed { message }),
             1 => ".{0,4}".prop_map(|message| Outcome::Trapped { message }),
             1 => (0.0..1e30).prop_map(|limit_s| Outcome::TimedOut { limit_s }),
             1 => any::<(u64, u64)>()
@@ -222,6 +241,7 @@ pub(super) mod tests {
         let _ = |kind: EventKind| match kind {
             EventKind::RunStarted(_) | EventKind::Warning { .. } | EventKind::Note { .. } => {}
             EventKind::TaskStarted { .. } | EventKind::CallStarted { .. } | EventKind::CallFinished { .. } => {}
+            EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
             EventKind::MetadataAggregated { .. } | EventKind::MetadataUnchanged { .. } => {}
             EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
         };
@@ -246,6 +266,12 @@ pub(super) mod tests {
                 call_index,
                 component,
                 attempt
+            }),
+            (call(), ".{0,4}").prop_map(|((task, call_index, component, attempt), message)| {
+                EventKind::CallLogged { task, call_index, component, attempt, level: LogLevel::Warn, message }
+            }),
+            (call(), any::<u16>()).prop_map(|((task, call_index, component, attempt), permille)| {
+                EventKind::CallProgress { task, call_index, component, attempt, permille, message: String::new() }
             }),
             (call(), outcome(), figures).prop_map(|((task, call_index, component, attempt), outcome, figures)| {
                 EventKind::CallFinished { task, call_index, component, attempt, outcome, figures }

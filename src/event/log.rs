@@ -1,17 +1,24 @@
 //! `events.jsonl`: the run's own record, one JSON object a line, only ever appended to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Event;
 use crate::error::HostError;
 
+/// Bytes of lines that wait for a flush at most.
+const BUFFER_BYTES: usize = 8 << 10;
+
 /// Appends events to `events.jsonl`.
 #[derive(Debug)]
 pub struct EventLog {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
+    /// Bytes of the file, which are whole lines.
+    written_bytes: u64,
+    /// Lines that are not in the file yet.
+    unwritten: Vec<u8>,
 }
 
 impl EventLog {
@@ -25,11 +32,11 @@ impl EventLog {
     pub fn create(work_dir: &Path) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
-        let file = BufWriter::new(file.map_err(HostError::file("make", &path))?);
+        let file = file.map_err(HostError::file("make", &path))?;
         // The file's name is on disk too before its contents count.
         let folder = File::open(work_dir).and_then(|folder| folder.sync_all());
         folder.map_err(HostError::file("sync", work_dir))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new() })
     }
 
     /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes.
@@ -37,16 +44,26 @@ impl EventLog {
     /// # Errors
     /// [`HostError::File`] if a write to the file fails.
     pub fn append(&mut self, event: &Event) -> Result<(), HostError> {
-        let written = serde_json::to_writer(&mut self.file, event).map_err(std::io::Error::from);
-        written.and_then(|()| self.file.write_all(b"\n")).map_err(HostError::file("write to", &self.path))
+        let written = serde_json::to_writer(&mut self.unwritten, event).map_err(std::io::Error::from);
+        written.map_err(HostError::file("write to", &self.path))?;
+        self.unwritten.push(b'\n');
+        if self.unwritten.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
     }
 
-    /// Hands everything to the operating system.
+    /// Hands everything to the operating system. If it does not take all, as on a full disk, the file keeps its whole
+    /// lines, and the others wait for the next try.
     ///
     /// # Errors
     /// [`HostError::File`] if the write fails.
     pub fn flush(&mut self) -> Result<(), HostError> {
-        self.file.flush().map_err(HostError::file("write to", &self.path))
+        if let Err(err) = self.file.write_all(&self.unwritten) {
+            // A line in part stays there if this fails too; readers of the log know that of runs that were killed.
+            let _ = self.file.set_len(self.written_bytes);
+            return Err(HostError::file("write to", &self.path)(err));
+        }
+        self.written_bytes += self.unwritten.len() as u64;
+        self.unwritten.clear();
+        Ok(())
     }
 
     /// Waits until everything is on disk.
@@ -55,6 +72,6 @@ impl EventLog {
     /// [`HostError::File`] if it cannot be written or synced.
     pub fn sync(&mut self) -> Result<(), HostError> {
         self.flush()?;
-        self.file.get_ref().sync_data().map_err(HostError::file("sync", &self.path))
+        self.file.sync_data().map_err(HostError::file("sync", &self.path))
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::Value;
 use crate::outcome::{Figures, Outcome};
+use crate::sandbox::LogLevel;
 
 pub use log::EventLog;
 pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events};
@@ -74,6 +75,38 @@ pub enum EventKind {
         component: Option<Value>,
         /// Which try this is, from 1.
         attempt: u32,
+    },
+    /// A call of a typed task logs a line.
+    CallLogged {
+        /// Order of its task.
+        task: u64,
+        /// Position in the component list; 0 for a single task.
+        call_index: usize,
+        /// The component; `None` for a single task, whose line is then without this key.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        component: Option<Value>,
+        /// Which try this is, from 1.
+        attempt: u32,
+        /// How much the line matters.
+        level: LogLevel,
+        /// The line, at most 4 KiB.
+        message: String,
+    },
+    /// A call of a typed task says how far it is.
+    CallProgress {
+        /// Order of its task.
+        task: u64,
+        /// Position in the component list; 0 for a single task.
+        call_index: usize,
+        /// The component; `None` for a single task, whose line is then without this key.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        component: Option<Value>,
+        /// Which try this is, from 1.
+        attempt: u32,
+        /// In thousandths of the whole, 0 to 1000.
+        permille: u16,
+        /// What is being done, at most 256 bytes; may be empty.
+        message: String,
     },
     /// A call ended.
     CallFinished {

@@ -8,6 +8,7 @@ use super::Reporter;
 use super::escape::escaped;
 use crate::error::HostError;
 use crate::event::{Event, EventKind, RunStarted, Status};
+use crate::sandbox::LogLevel;
 
 /// Writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, times in UTC.
 ///
@@ -55,6 +56,11 @@ impl LogFile {
                 let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
                 vec![("ERROR", escaped(&text))]
             }
+            EventKind::CallLogged { component, level, message, .. } => {
+                let component = component.as_ref().map(|component| format!("component {component}: "));
+                let text = format!("{}{message}", component.unwrap_or_default());
+                vec![(level_name(*level), escaped(&text))]
+            }
             EventKind::MetadataAggregated { keys, .. } => {
                 let keys: Vec<_> = keys.iter().map(|key| format!("'{}'", escaped(key))).collect();
                 let text = format!("Aggregating parallel-taks updated metadata (with keys [{}]).", keys.join(", "));
@@ -75,9 +81,10 @@ impl LogFile {
                     ("INFO", format!("Workflow \"{workflow}\" failed ({error}).")),
                 ]
             }
-            EventKind::TaskFinished { .. } | EventKind::CallStarted { .. } | EventKind::CallFinished { .. } => {
-                Vec::new()
-            }
+            EventKind::TaskFinished { .. }
+            | EventKind::CallStarted { .. }
+            | EventKind::CallProgress { .. }
+            | EventKind::CallFinished { .. } => Vec::new(),
         }
     }
 
@@ -104,6 +111,16 @@ impl LogFile {
         let mut lines = vec![("INFO", start)];
         lines.extend(facts.map(|fact| ("DEBUG", fact)));
         lines
+    }
+}
+
+/// A level as Python's logging has it, which has no level below DEBUG.
+fn level_name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace | LogLevel::Debug => "DEBUG",
+        LogLevel::Info => "INFO",
+        LogLevel::Warn => "WARNING",
+        LogLevel::Error => "ERROR",
     }
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use super::parameters::ArgsText;
 use crate::cancel::CancelToken;
 use crate::json::Value;
-use crate::sandbox::Grant;
+use crate::sandbox::{Grant, ModuleKind, TaskMetadata};
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
 
@@ -14,12 +14,14 @@ pub struct TaskCalls<'a> {
     pub(super) task: &'a PlannedTask,
     pub(super) components: Option<&'a [Value]>,
     pub(super) args: ArgsText,
+    pub(super) metadata: TaskMetadata,
     pub(super) layout: TaskLayout,
     pub(super) work_dir: &'a WorkDir,
     pub(super) grants: &'a [Grant],
     pub(super) task_files: TaskFiles,
     pub(super) keep_going: bool,
     pub(super) cancel: &'a CancelToken,
+    pub(super) free_space_bytes: u64,
 }
 
 /// One call of one task.
@@ -64,11 +66,23 @@ impl<'a> TaskCalls<'a> {
     pub fn call(&self, call_index: usize) -> Call {
         let component = self.components.map(|components| &components[call_index]);
         let files = self.layout.files(call_index, component);
-        let mut argv = vec![self.task.module_name()];
+        let mut argv = vec![self.task.module.file_name()];
         argv.extend(self.task.fixed_args.iter().cloned());
-        let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
-        argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
+        if !self.is_typed() {
+            let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+            argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
+        }
         Call { call_index, component: component.cloned(), args: self.args.for_component(component), argv, files }
+    }
+
+    /// Whether calls get their parameters in memory.
+    pub fn is_typed(&self) -> bool {
+        self.task.kind == ModuleKind::Typed
+    }
+
+    /// What calls of a typed task may fetch.
+    pub fn metadata(&self) -> &TaskMetadata {
+        &self.metadata
     }
 
     /// The workflow task.
@@ -104,6 +118,11 @@ impl<'a> TaskCalls<'a> {
     /// Where the calls' files go.
     pub fn work_dir(&self) -> &'a WorkDir {
         self.work_dir
+    }
+
+    /// Bytes that must be free in the work directory and in the output for a call to start; 0: not looked at.
+    pub fn free_space_bytes(&self) -> u64 {
+        self.free_space_bytes
     }
 
     /// Which calls leave their files.

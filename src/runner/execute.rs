@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::call::TaskCalls;
 use super::metadata::{Aggregation, update};
-use super::parameters::{ArgsText, TaskParameters};
+use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use super::prepare::{PreparedRun, RunFailure};
 use crate::backend::CallEvent;
 use crate::error::{Error, HostError, TaskFailure};
@@ -13,6 +13,7 @@ use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value};
 use crate::outcome::{CallFailure, Ended, FailureKind, Outcome};
 use crate::reporter::{LogFile, Reporter};
+use crate::sandbox::{GuestReport, ModuleKind, TaskMetadata};
 use crate::workdir::{TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::{PlannedTask, component_list};
 
@@ -31,16 +32,14 @@ impl PreparedRun {
             started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
         let mut run = Run { prepared: &self, work_dir: &work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
-        let result = match result {
+        match result {
             Ok(()) => Ok(run.dataset),
             Err(error) => {
                 // The first error is the one to tell; one more while it is recorded adds nothing.
                 let _ = run.finish(Some(&error));
                 Err(Box::new(RunFailure { error, dataset: Some(run.dataset) }))
             }
-        };
-        work_dir.tidy();
-        result
+        }
     }
 
     /// Makes the work directory and the records that stay open.
@@ -71,7 +70,7 @@ impl PreparedRun {
         for warning in &self.plan.warnings {
             recorder.record(EventKind::Warning { message: warning.to_string() })?;
         }
-        for message in self.options.backend.notes(&self.grants) {
+        for message in self.options.backend.start(&self.grants) {
             recorder.record(EventKind::Note { message })?;
         }
         recorder.sync()?;
@@ -170,17 +169,23 @@ fn task_calls<'c>(
     components: Option<&'c [Value]>,
 ) -> Result<TaskCalls<'c>, HostError> {
     let options = &prepared.options;
+    let metadata = match task.kind {
+        ModuleKind::Typed => TaskMetadata::new(visible_metadata(task, dataset)),
+        _ => TaskMetadata::default(),
+    };
     let folder = work_dir.task_folder(task.order, &task.name);
     Ok(TaskCalls {
         task,
         components,
         args: ArgsText::new(task, dataset, &options.tasks_include_image),
+        metadata,
         layout: TaskLayout::new(folder, task.order, components),
         work_dir,
         grants: &prepared.grants,
         task_files: options.task_files,
         keep_going: options.keep_going,
         cancel: &options.cancel,
+        free_space_bytes: options.policy.free_space_bytes,
     })
 }
 
@@ -201,6 +206,19 @@ fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recor
         CallEvent::Started { call_index } => {
             let component = calls.component(call_index).cloned();
             recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })?;
+            recorder.flush()
+        }
+        CallEvent::Reported { call_index, report } => {
+            let component = calls.component(call_index).cloned();
+            let attempt = FIRST_ATTEMPT;
+            recorder.record(match report {
+                GuestReport::Log { level, message } => {
+                    EventKind::CallLogged { task, call_index, component, attempt, level, message }
+                }
+                GuestReport::Progress { permille, message } => {
+                    EventKind::CallProgress { task, call_index, component, attempt, permille, message }
+                }
+            })?;
             recorder.flush()
         }
         CallEvent::Finished { call_index, ended } => {

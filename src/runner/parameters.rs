@@ -29,6 +29,15 @@ const IMAGE: &str = "image";
 /// Indentation of args.json, as Fractal's.
 const ARGS_INDENT: usize = 4;
 
+/// What a task may see of the metadata.
+pub(super) fn visible_metadata<'a>(
+    task: &'a PlannedTask,
+    parameters: &'a TaskParameters,
+) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    let is_visible = |key: &String| task.metadata_keys.as_ref().is_none_or(|keys| keys.contains(key));
+    parameters.metadata.iter().filter(move |(key, _)| is_visible(key))
+}
+
 /// The parameters of one task's calls as text: what all calls share, made once.
 #[derive(Clone, Debug)]
 pub(super) struct ArgsText {
@@ -40,14 +49,13 @@ impl ArgsText {
     pub(super) fn new(task: &PlannedTask, parameters: &TaskParameters, include_image: &[String]) -> Self {
         let is_parallel = task.parallelization_level.is_some();
         let trims_image = is_parallel && !include_image.contains(&task.name);
-        let wanted = |key: &String| match &task.metadata_keys {
-            Some(keys) => keys.contains(key),
+        let is_in_args = |key: &String| match &task.metadata_keys {
+            _ if !task.metadata_in_args => false,
+            Some(_) => true,
             None => !(trims_image && key == IMAGE),
         };
-        let metadata: Map<_, _> = parameters
-            .metadata
-            .iter()
-            .filter(|(key, _)| wanted(key))
+        let metadata: Map<_, _> = visible_metadata(task, parameters)
+            .filter(|(key, _)| is_in_args(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let path = |path: &PathBuf| Value::from(path.to_string_lossy());

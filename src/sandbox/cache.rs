@@ -5,7 +5,6 @@
 //! short is no entry, and the module is compiled again. Nothing that a workflow names ever gets here.
 
 use std::fs::{self, File, OpenOptions};
-use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,11 +12,13 @@ use std::time::SystemTime;
 use wasmtime::Engine;
 
 /// Bytes of all entries together; the ones not used for longest go first.
+#[cfg(feature = "compiler")]
 const MAX_BYTES: u64 = 4 << 30;
 const KEY_BYTES: usize = blake3::KEY_LEN;
 const DIGEST_BYTES: usize = blake3::OUT_LEN;
 /// Name of the file with the key.
 const KEY_FILE: &str = "key";
+#[cfg(feature = "compiler")]
 const ENTRY_SUFFIX: &str = ".compiled";
 
 /// A folder of compiled modules for one engine.
@@ -25,7 +26,8 @@ const ENTRY_SUFFIX: &str = ".compiled";
 pub(super) struct ModuleCache {
     folder: PathBuf,
     key: [u8; KEY_BYTES],
-    /// What an entry depends on beside its module.
+    /// What an entry depends on beside its module, as far as the compiler knows it.
+    #[cfg(feature = "compiler")]
     engine: String,
 }
 
@@ -37,17 +39,38 @@ impl ModuleCache {
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
         create_private_folder(folder)?;
         check_private(folder)?;
-        Ok(Self { folder: folder.to_owned(), key: read_or_make_key(folder)?, engine: engine_text(engine) })
+        #[cfg(not(feature = "compiler"))]
+        let _ = engine;
+        Ok(Self {
+            folder: folder.to_owned(),
+            key: read_or_make_key(folder)?,
+            #[cfg(feature = "compiler")]
+            engine: engine_text(engine),
+        })
     }
 
-    /// The compiled form of a module, if it is there and as it was written.
-    pub(super) fn read(&self, sha256: &str) -> Option<Vec<u8>> {
-        let path = self.path(sha256);
-        let mut file = open_private_file(&path).ok()?;
+    /// The compiled forms of a module that are as they were written; loading one tells whether it is for this engine
+    /// and machine.
+    pub(super) fn read_all(&self, sha256: &str) -> Vec<Vec<u8>> {
+        #[cfg(feature = "compiler")]
+        let paths = [self.path(sha256)];
+        #[cfg(not(feature = "compiler"))]
+        let paths = {
+            let prefix = prefix(sha256);
+            let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+            entries
+                .map(|entry| entry.path())
+                .filter(move |path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        };
+        paths.into_iter().filter_map(|path| self.read_entry(&path)).collect()
+    }
+
+    fn read_entry(&self, path: &Path) -> Option<Vec<u8>> {
+        let mut file = open_private_file(path).ok()?;
         let mut entry = Vec::new();
         file.read_to_end(&mut entry).ok()?;
         let (digest, code) = entry.split_at_checked(DIGEST_BYTES)?;
-        let expected = self.digest(sha256, code);
+        let expected = self.digest(path, code);
         // The comparison of `blake3::Hash` takes the same time whatever differs.
         if blake3::Hash::from_bytes(digest.try_into().ok()?) != expected {
             return None;
@@ -59,29 +82,33 @@ impl ModuleCache {
     }
 
     /// Keeps the compiled form of a module; a cache that cannot be written is one that is slow.
+    #[cfg(feature = "compiler")]
     pub(super) fn write(&self, sha256: &str, code: &[u8]) {
         let written = (|| {
+            let path = self.path(sha256);
             let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
-            file.write_all(self.digest(sha256, code).as_bytes())?;
+            file.write_all(self.digest(&path, code).as_bytes())?;
             file.write_all(code)?;
-            file.persist(self.path(sha256)).map_err(|err| err.error)?;
+            file.persist(path).map_err(|err| err.error)?;
             self.remove_oldest(MAX_BYTES)
         })();
         let _: io::Result<()> = written;
     }
 
+    #[cfg(feature = "compiler")]
     fn path(&self, sha256: &str) -> PathBuf {
-        let name = blake3::hash(format!("{sha256} {}", self.engine).as_bytes());
-        self.folder.join(format!("{}{ENTRY_SUFFIX}", name.to_hex()))
+        self.folder.join(format!("{}{}{ENTRY_SUFFIX}", prefix(sha256), self.engine))
     }
 
-    fn digest(&self, sha256: &str, code: &[u8]) -> blake3::Hash {
+    fn digest(&self, path: &Path, code: &[u8]) -> blake3::Hash {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&blake3::hash(format!("{sha256} {}", self.engine).as_bytes()).as_bytes()[..]);
+        hasher.update(blake3::hash(name).as_bytes());
         hasher.update(code);
         hasher.finalize()
     }
 
+    #[cfg(feature = "compiler")]
     fn remove_oldest(&self, max_bytes: u64) -> io::Result<()> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -104,12 +131,19 @@ impl ModuleCache {
     }
 }
 
-/// Version and settings of the engine, as far as compiled code depends on them.
+/// How the names of a module's entries begin.
+fn prefix(sha256: &str) -> String {
+    format!("{}-", blake3::hash(sha256.as_bytes()).to_hex())
+}
+
+/// Version and settings of the engine and the processor, as far as compiled code depends on them.
+#[cfg(feature = "compiler")]
 fn engine_text(engine: &Engine) -> String {
+    use std::hash::{Hash, Hasher};
     // The same program gives the same value; another one may not, which is a miss.
     let mut hasher = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish())
+    format!("{:016x}", hasher.finish())
 }
 
 fn create_private_folder(folder: &Path) -> io::Result<()> {
@@ -182,8 +216,10 @@ fn read_or_make_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, unix, feature = "compiler"))]
 mod tests {
+    const NOTHING: [Vec<u8>; 0] = [];
+
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -198,8 +234,8 @@ mod tests {
         let path = folder.path().join("modules");
         let code = b"native code".to_vec();
         cache(&path).write("a", &code);
-        assert_eq!(cache(&path).read("a"), Some(code.clone()));
-        assert_eq!(cache(&path).read("b"), None);
+        assert_eq!(cache(&path).read_all("a"), [code.clone()]);
+        assert_eq!(cache(&path).read_all("b"), NOTHING);
 
         let entry = cache(&path).path("a");
         let bytes = fs::read(&entry).expect("an entry");
@@ -207,16 +243,16 @@ mod tests {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
             fs::write(&entry, changed).expect("written");
-            assert_eq!(cache(&path).read("a"), None, "byte {index}");
+            assert_eq!(cache(&path).read_all("a"), NOTHING, "byte {index}");
         }
         fs::write(&entry, &bytes[..bytes.len() - 1]).expect("written");
-        assert_eq!(cache(&path).read("a"), None);
+        assert_eq!(cache(&path).read_all("a"), NOTHING);
         fs::write(cache(&path).path("b"), &bytes).expect("written");
-        assert_eq!(cache(&path).read("b"), None, "another module's entry under this name");
+        assert_eq!(cache(&path).read_all("b"), NOTHING, "another module's entry under this name");
         fs::write(&entry, &bytes).expect("written");
-        assert_eq!(cache(&path).read("a"), Some(code));
+        assert_eq!(cache(&path).read_all("a"), [code]);
         fs::write(path.join(KEY_FILE), "short").expect("written");
-        assert_eq!(cache(&path).read("a"), None, "another key");
+        assert_eq!(cache(&path).read_all("a"), NOTHING, "another key");
     }
 
     #[test]

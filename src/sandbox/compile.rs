@@ -1,21 +1,11 @@
-//! WebAssembly → native code, or the same code from the cache.
-#![expect(unsafe_code, reason = "reading back what this program has compiled")]
+//! WebAssembly → native code.
 
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, Module, Precompiled};
 
-use super::cache::ModuleCache;
-use super::module::ModuleKind;
-use crate::workflow::ModuleFile;
-
-/// A module as native code of this program's engine.
-#[derive(Debug)]
-pub(crate) struct CompiledModule {
-    /// What it was compiled from.
-    pub(crate) kind: ModuleKind,
-    /// The code.
-    pub(crate) code: Vec<u8>,
-}
+/// A module as native code of this program's engine. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct CompiledModule(pub(crate) std::sync::Arc<[u8]>);
 
 /// Compiled code that was loaded.
 pub(super) enum CompiledCode {
@@ -23,76 +13,83 @@ pub(super) enum CompiledCode {
     Component(Component),
 }
 
-impl CompiledCode {
+impl CompiledModule {
+    /// Loads the code into an engine; fails if it is for another version, other settings or another machine.
+    ///
     /// # Safety
-    /// `compiled` must be what an engine with the same settings gave.
-    pub(super) unsafe fn read(engine: &Engine, compiled: &CompiledModule) -> wasmtime::Result<Self> {
-        // SAFETY: the same as this function's.
-        unsafe {
-            Ok(match compiled.kind {
-                ModuleKind::CommandP1 => Self::Core(Module::from_code(engine, &compiled.code)?),
-                ModuleKind::CommandP2 => Self::Component(Component::from_code(engine, &compiled.code)?),
-            })
+    /// The code must be what an engine gave that compiled a module.
+    #[expect(unsafe_code, reason = "the caller vouches for the code")]
+    pub(super) unsafe fn load(&self, engine: &Engine) -> wasmtime::Result<CompiledCode> {
+        match Engine::detect_precompiled(&self.0) {
+            // SAFETY: the same as this function's.
+            Some(Precompiled::Module) => Ok(CompiledCode::Core(unsafe { Module::deserialize(engine, &self.0)? })),
+            // SAFETY: the same as this function's.
+            Some(Precompiled::Component) => {
+                Ok(CompiledCode::Component(unsafe { Component::deserialize(engine, &self.0)? }))
+            }
+            None => wasmtime::bail!("it is no compiled code"),
         }
     }
 }
 
-/// The two kinds of compiled code.
-pub(super) trait Compiled: Sized {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
-    fn code(&self) -> wasmtime::Result<Vec<u8>>;
-    /// # Safety
-    /// `code` must be what [`Self::code`] gave for an engine with the same settings.
-    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
-}
-
-impl Compiled for Module {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
-        Self::from_binary(engine, bytes)
-    }
-
-    fn code(&self) -> wasmtime::Result<Vec<u8>> {
-        self.serialize()
-    }
-
-    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the same as this function's.
-        unsafe { Self::deserialize(engine, code) }
-    }
-}
-
-impl Compiled for Component {
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
-        Self::from_binary(engine, bytes)
-    }
-
-    fn code(&self) -> wasmtime::Result<Vec<u8>> {
-        self.serialize()
-    }
-
-    unsafe fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the same as this function's.
-        unsafe { Self::deserialize(engine, code) }
-    }
-}
-
-/// Takes compiled code from the cache, or compiles and keeps it there.
-pub(super) fn compile<C: Compiled>(
+/// Compiles a module; the error is a sentence for the user.
+///
+/// * `time`: what compiling may take; a compiler cannot be interrupted, so its threads are left to themselves after that.
+#[cfg(feature = "compiler")]
+pub(super) fn compile(
     engine: &Engine,
-    module: &ModuleFile,
-    cache: Option<&ModuleCache>,
-) -> Result<C, String> {
-    if let Some(code) = cache.and_then(|cache| cache.read(&module.sha256)) {
-        // SAFETY: the cache returns only what was written to it under the user's key, for this digest and an engine
-        // of this version and these settings, and only `code` below is written to it.
-        if let Ok(compiled) = unsafe { C::from_code(engine, &code) } {
-            return Ok(compiled);
-        }
+    module: &crate::workflow::ModuleFile,
+    time: std::time::Duration,
+) -> Result<CompiledModule, String> {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use super::module::ModuleFormat;
+
+    let format = ModuleFormat::of(&module.bytes)?;
+    let (send, receive) = channel();
+    let (engine, bytes) = (engine.clone(), std::sync::Arc::clone(&module.bytes));
+    let threads = start_threads().map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
+    threads.spawn(move || {
+        let code = match format {
+            ModuleFormat::Core => engine.precompile_module(&bytes),
+            ModuleFormat::Component => engine.precompile_component(&bytes),
+        };
+        // Nobody waits any more if the time is over.
+        let _ = send.send(code);
+    });
+    match receive.recv_timeout(time) {
+        Ok(Ok(code)) => Ok(CompiledModule(code.into())),
+        Ok(Err(err)) => Err(format!("is no valid WebAssembly module: {}", err.root_cause())),
+        Err(RecvTimeoutError::Timeout) => Err(format!(
+            "takes longer to compile than the {} s that it may; `compile` in the policy's [host] sets that",
+            time.as_secs_f64()
+        )),
+        Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".to_owned()),
     }
-    let compiled = C::compile(engine, &module.bytes)
-        .map_err(|err| format!("is no valid WebAssembly module: {}", err.root_cause()))?;
-    if let (Some(cache), Ok(code)) = (cache, compiled.code()) {
-        cache.write(&module.sha256, &code);
-    }
-    Ok(compiled)
+}
+
+/// Threads for the compiler, as many as there are CPUs, or one if that is all there is.
+///
+/// Without them it would start those of the whole process, which stay, and panic where they cannot be had.
+#[cfg(feature = "compiler")]
+fn start_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    let start = |n| {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(n);
+        // Whoever waits for the code is told by its absence.
+        threads.thread_name(|index| format!("mandelbox-compile-{index}")).panic_handler(|_| {}).build()
+    };
+    start(std::thread::available_parallelism().map_or(1, usize::from)).or_else(|_| start(1))
+}
+
+/// Says that there is no compiler, for a module that is neither in the cache nor was adopted.
+#[cfg(not(feature = "compiler"))]
+pub(super) fn compile(
+    _: &Engine,
+    module: &crate::workflow::ModuleFile,
+    _: std::time::Duration,
+) -> Result<CompiledModule, String> {
+    super::module::ModuleFormat::of(&module.bytes)?;
+    Err("was not compiled: this program is built without the compiler, so a module must be in the cache of compiled \
+         modules, or its precompiled code be given to the sandbox first"
+        .to_owned())
 }

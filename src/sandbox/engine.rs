@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, ModuleVersionStrategy};
 
 use super::cache::ModuleCache;
-use super::compile::CompiledModule;
+use super::compile::{CompiledModule, compile};
 use super::host::Linkers;
 use super::module::{ModuleKind, PreparedModule};
+use super::reservation::Reservation;
 use super::worker::Worker;
 use crate::error::HostError;
 use crate::workflow::ModuleFile;
@@ -31,16 +32,28 @@ pub struct SandboxOptions {
     pub cache_folder: Option<PathBuf>,
     /// Gives guests fixed clocks and random numbers, and one bit pattern for NaN; default off.
     pub deterministic: bool,
+    /// Addresses that each memory of a guest gets; default [`Reservation::Fitting`].
+    pub reservation: Reservation,
 }
 
 /// What calls share: one engine, its linkers and the compiled modules.
 pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) deterministic: bool,
-    linkers: Linkers,
+    reservation: Reservation,
+    pub(super) linkers: Linkers,
     cache: Result<Option<ModuleCache>, String>,
-    modules: Mutex<HashMap<String, Arc<PreparedModule>>>,
+    /// By digest.
+    modules: Mutex<HashMap<String, KnownModule>>,
+    /// Digests of modules that the cache does not have yet.
+    unsaved: Mutex<Vec<String>>,
     _ticker: Ticker,
+}
+
+/// A module that was compiled, and its code for others.
+struct KnownModule {
+    prepared: Arc<PreparedModule>,
+    compiled: CompiledModule,
 }
 
 impl Sandbox {
@@ -51,7 +64,8 @@ impl Sandbox {
     /// # Errors
     /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
-        let engine = Engine::new(&engine_config(options)).map_err(HostError::setup("set up the WebAssembly engine"))?;
+        let engine = engine_config(options).and_then(|config| Engine::new(&config));
+        let engine = engine.map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
         let ticker = Ticker::start(&engine).map_err(HostError::setup("start the thread for time limits"))?;
         let open = |folder: &PathBuf| {
@@ -60,8 +74,16 @@ impl Sandbox {
             })
         };
         let cache = options.cache_folder.as_ref().map(open).transpose();
-        let deterministic = options.deterministic;
-        Ok(Self { engine, deterministic, linkers, cache, modules: Mutex::new(HashMap::new()), _ticker: ticker })
+        Ok(Self {
+            engine,
+            deterministic: options.deterministic,
+            reservation: options.reservation.resolve(),
+            linkers,
+            cache,
+            modules: Mutex::default(),
+            unsaved: Mutex::default(),
+            _ticker: ticker,
+        })
     }
 
     /// What does not work as it was asked for, in one line.
@@ -69,47 +91,64 @@ impl Sandbox {
         self.cache.as_ref().err().map(String::as_str)
     }
 
-    /// Compiles a module and checks its imports and exports; what is done for a digest once is kept.
+    /// Compiles a module, or takes it from the cache, and checks its imports and exports. What is done for a digest once
+    /// is kept in memory, and in the cache folder from [`Self::keep_compiled`] on.
+    ///
+    /// * `time`: what compiling may take; past it the module is refused.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    pub fn prepare(&self, module: &ModuleFile) -> Result<ModuleKind, String> {
-        let known = self.modules().get(&module.sha256).map(|prepared| prepared.kind());
-        if let Some(kind) = known {
+    pub fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
+        let known = self.prepared(&module.sha256).map(|prepared| prepared.kind());
+        if let Some(kind) = known.or_else(|| self.adopt_cached(&module.sha256)) {
             return Ok(kind);
         }
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
-        let prepared = PreparedModule::new(
-            &self.engine,
-            &self.linkers,
-            module,
-            self.cache.as_ref().ok().and_then(Option::as_ref),
-        )?;
-        let kind = prepared.kind();
-        self.modules().insert(module.sha256.clone(), Arc::new(prepared));
+        let compiled = compile(&self.engine, module, time)?;
+        #[expect(unsafe_code, reason = "the code was compiled a line before, with this engine")]
+        // SAFETY: the engine has just compiled it.
+        let kind = unsafe { self.adopt(&module.sha256, compiled)? };
+        lock(&self.unsaved).push(module.sha256.clone());
         Ok(kind)
+    }
+
+    /// Writes what was compiled to the cache folder, if there is one: once all documents were found good.
+    pub fn keep_compiled(&self) {
+        let unsaved = std::mem::take(&mut *lock(&self.unsaved));
+        let Some(cache) = self.cache() else { return };
+        for sha256 in unsaved {
+            if let Some(compiled) = self.compiled(&sha256) {
+                cache.write(&sha256, &compiled.0);
+            }
+        }
+    }
+
+    /// Makes a module known under its digest.
+    pub(super) fn keep(&self, sha256: &str, prepared: PreparedModule, compiled: CompiledModule) -> ModuleKind {
+        let kind = prepared.kind();
+        let known = KnownModule { prepared: Arc::new(prepared), compiled };
+        lock(&self.modules).insert(sha256.to_owned(), known);
+        kind
     }
 
     /// The native code of a module that was prepared, for another process of this program.
     pub(crate) fn compiled(&self, sha256: &str) -> Option<CompiledModule> {
-        self.prepared(sha256)?.compiled().ok()
+        lock(&self.modules).get(sha256).map(|known| known.compiled.clone())
     }
 
-    /// Takes a module that another sandbox has compiled.
-    ///
-    /// # Safety
-    /// `compiled` must be what [`Self::compiled`] gave in a sandbox of this version with the same settings.
-    #[expect(unsafe_code, reason = "the caller vouches for the code")]
-    pub(crate) unsafe fn adopt(&self, sha256: &str, compiled: &CompiledModule) -> Result<(), String> {
-        // SAFETY: the same as this function's.
-        let prepared = unsafe { PreparedModule::from_compiled(&self.engine, &self.linkers, compiled)? };
-        self.modules().insert(sha256.to_owned(), Arc::new(prepared));
-        Ok(())
+    /// The cache of compiled modules, if it can be used.
+    pub(super) fn cache(&self) -> Option<&ModuleCache> {
+        self.cache.as_ref().ok().and_then(Option::as_ref)
     }
 
     /// Whether guests get fixed clocks and random numbers.
     pub(crate) fn is_deterministic(&self) -> bool {
         self.deterministic
+    }
+
+    /// Addresses that each memory of a guest gets, and that precompiled code must be made for.
+    pub fn reservation(&self) -> Reservation {
+        self.reservation
     }
 
     /// A worker for the calling thread.
@@ -122,12 +161,12 @@ impl Sandbox {
 
     /// The compiled module of a digest, if [`Self::prepare`] was called for it.
     pub(super) fn prepared(&self, sha256: &str) -> Option<Arc<PreparedModule>> {
-        self.modules().get(sha256).cloned()
+        lock(&self.modules).get(sha256).map(|known| Arc::clone(&known.prepared))
     }
+}
 
-    fn modules(&self) -> MutexGuard<'_, HashMap<String, Arc<PreparedModule>>> {
-        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the kernel can tell which pages of a guest were changed.
@@ -135,11 +174,13 @@ pub fn pagemap_scan_available() -> bool {
     wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()
 }
 
-fn engine_config(options: &SandboxOptions) -> Config {
+fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    config.module_version(ModuleVersionStrategy::Custom(code_version(options)))?;
     config.epoch_interruption(true);
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(GUEST_STACK_BYTES + HOST_STACK_BYTES);
+    options.reservation.configure(&mut config);
     // C++ and Python guests need exceptions; no guest that a task author builds needs the rest.
     config.wasm_exceptions(true);
     config.wasm_gc(false);
@@ -149,10 +190,22 @@ fn engine_config(options: &SandboxOptions) -> Config {
     config.wasm_wide_arithmetic(false);
     config.wasm_custom_page_sizes(false);
     if options.deterministic {
+        // Code that is loaded has it already.
+        #[cfg(feature = "compiler")]
         config.cranelift_nan_canonicalization(true);
         config.relaxed_simd_deterministic(true);
     }
-    config
+    Ok(config)
+}
+
+/// What compiled code says of itself, and must say to be loaded: beside this, loading checks the processor and all
+/// settings but for NaN.
+fn code_version(options: &SandboxOptions) -> String {
+    use std::hash::{Hash, Hasher};
+    let mut runtime = std::hash::DefaultHasher::new();
+    ModuleVersionStrategy::WasmtimeVersion.hash(&mut runtime);
+    let deterministic = if options.deterministic { " deterministic" } else { "" };
+    format!("mandelbox {} {:016x}{deterministic}", env!("CARGO_PKG_VERSION"), runtime.finish())
 }
 
 /// A thread that moves the engine's epoch on, so that guests in a loop look at their limits.

@@ -9,14 +9,16 @@ use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
 
 use super::limits::MemoryBudget;
 use super::special_files;
+use super::typed::{self, TypedHost};
 
 /// The module that `wasm32-wasip1` imports.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// The data of a store: the WASI state of one call and its memory budget.
+/// The data of a store: the WASI state of one call, its memory budget, and what typed tasks have beside.
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) budget: MemoryBudget,
+    pub(super) typed: Option<TypedHost>,
 }
 
 impl WasiView for Host {
@@ -47,6 +49,7 @@ impl Linkers {
         component.allow_shadowing(true);
         special_files::guard_component(&mut component)?;
         component.allow_shadowing(false);
+        typed::link(&mut component)?;
         Ok(Self { core, component })
     }
 }

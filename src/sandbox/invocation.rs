@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits::Limits;
+use super::reports::GuestReports;
 use super::stdio::GuestOutput;
+use super::typed::TaskMetadata;
 use crate::cancel::CancelToken;
 
 /// What a guest may do below a folder.
@@ -28,10 +30,32 @@ pub struct Grant {
     pub rights: Rights,
 }
 
-/// One call of a command module.
+/// What of a module is called.
+pub enum Entry<'a> {
+    /// The entry of a command.
+    Command,
+    /// `run` of a typed task.
+    Run(TypedCall<'a>),
+    /// `describe` of a typed task, which no function of the host answers.
+    Describe,
+}
+
+/// What a call of a typed task has beside files and limits.
+pub struct TypedCall<'a> {
+    /// The parameters, as JSON text.
+    pub args: &'a str,
+    /// What the task may fetch.
+    pub metadata: &'a TaskMetadata,
+    /// Takes its log lines and its progress.
+    pub reports: GuestReports,
+}
+
+/// One call of a module.
 pub struct Invocation<'a> {
     /// SHA-256 of a module that the sandbox has prepared.
     pub module_sha256: &'a str,
+    /// What of it is called.
+    pub entry: Entry<'a>,
     /// The command line, the module's own name first.
     pub argv: &'a [String],
     /// Environment variables, name and value.
@@ -56,6 +80,12 @@ pub struct Invocation<'a> {
 pub enum GuestEnd {
     /// It ended itself; `_start` that returns is exit code 0.
     Exited(i32),
+    /// A typed task returned a metadiff, or none; or its description.
+    Returned(Option<String>),
+    /// A typed task returned more than the limit on metadiffs lets through.
+    ReturnedTooMuch(String),
+    /// A typed task returned an error: the first 4 KiB of it.
+    Failed(String),
     /// It trapped; what the runtime says.
     Trapped(String),
     /// Its wall time was over.

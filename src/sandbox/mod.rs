@@ -12,14 +12,24 @@ mod host;
 mod invocation;
 pub mod limits;
 mod module;
+mod precompiled;
+mod reports;
+mod reservation;
 mod special_files;
 mod stdio;
+mod typed;
 mod worker;
+
+/// Whether this is the build with defences off, for the test that shows that others would notice.
+pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
 
 pub(crate) use compile::CompiledModule;
 pub use engine::{Sandbox, SandboxOptions, pagemap_scan_available};
-pub use invocation::{Grant, GuestEnd, Invocation, Rights};
+pub use invocation::{Entry, Grant, GuestEnd, Invocation, Rights, TypedCall};
 pub use limits::Limits;
 pub use module::ModuleKind;
+pub use reports::{GuestReport, GuestReports, LogLevel, MAX_REPORT_BYTES};
+pub use reservation::Reservation;
 pub use stdio::GuestOutput;
+pub use typed::TaskMetadata;
 pub use worker::Worker;

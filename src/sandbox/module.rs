@@ -6,10 +6,38 @@ use wasmtime::component::{Component, Type};
 use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::cache::ModuleCache;
-use super::compile::{CompiledCode, CompiledModule, compile};
+use super::compile::CompiledCode;
 use super::host::{Host, Linkers, PREVIEW1};
-use crate::workflow::ModuleFile;
+use super::typed::{self, TypedPre};
+
+/// What a module's first bytes say that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModuleFormat {
+    /// A core module.
+    Core,
+    /// A WASM component.
+    Component,
+}
+
+impl ModuleFormat {
+    /// The error is a sentence for the user.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, String> {
+        match bytes {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::Core),
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Self::Component),
+            _ => Err(why_not_wasm(bytes)),
+        }
+    }
+}
+
+impl std::fmt::Display for ModuleFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Core => "core module",
+            Self::Component => "WASM component",
+        })
+    }
+}
 
 /// What a module is, found from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +47,8 @@ pub enum ModuleKind {
     CommandP1,
     /// A component of WASI 0.2 that exports `wasi:cli/run`.
     CommandP2,
+    /// A component of the world in `wit/task.wit`.
+    Typed,
 }
 
 impl std::fmt::Display for ModuleKind {
@@ -26,6 +56,7 @@ impl std::fmt::Display for ModuleKind {
         f.write_str(match self {
             Self::CommandP1 => "command (WASI preview 1 core module)",
             Self::CommandP2 => "command (WASI 0.2 component)",
+            Self::Typed => "typed task (component of the world mandelbox:task)",
         })
     }
 }
@@ -34,6 +65,7 @@ impl std::fmt::Display for ModuleKind {
 pub(super) enum PreparedModule {
     Core { pre: InstancePre<Host>, entry: CoreEntry },
     Component(CommandPre<Host>),
+    Typed(TypedPre),
 }
 
 /// How a core module is started.
@@ -50,51 +82,15 @@ impl PreparedModule {
         match self {
             Self::Core { .. } => ModuleKind::CommandP1,
             Self::Component(_) => ModuleKind::CommandP2,
+            Self::Typed(_) => ModuleKind::Typed,
         }
     }
 
-    /// Compiles and links; the error is a sentence for the user.
-    pub(super) fn new(
-        engine: &Engine,
-        linkers: &Linkers,
-        module: &ModuleFile,
-        cache: Option<&ModuleCache>,
-    ) -> Result<Self, String> {
-        match module.bytes[..] {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-                Self::new_core(linkers, &compile::<Module>(engine, module, cache)?)
-            }
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
-                Self::new_component(engine, linkers, &compile::<Component>(engine, module, cache)?)
-            }
-            _ => Err(why_not_wasm(&module.bytes)),
-        }
-    }
-
-    /// The native code, for another process of this program.
-    pub(super) fn compiled(&self) -> wasmtime::Result<CompiledModule> {
-        let code = match self {
-            Self::Core { pre, .. } => pre.module().serialize(),
-            Self::Component(pre) => pre.instance_pre().component().serialize(),
-        };
-        Ok(CompiledModule { kind: self.kind(), code: code? })
-    }
-
-    /// Links code that was compiled before; the error is a sentence for the user.
-    ///
-    /// # Safety
-    /// `compiled` must be what [`Self::compiled`] gave in a sandbox with the same settings.
-    #[expect(unsafe_code, reason = "the caller vouches for the code")]
-    pub(super) unsafe fn from_compiled(
-        engine: &Engine,
-        linkers: &Linkers,
-        compiled: &CompiledModule,
-    ) -> Result<Self, String> {
-        // SAFETY: the same as this function's.
-        let code = unsafe { CompiledCode::read(engine, compiled) };
-        match code.map_err(|err| format!("compiled code does not load: {err:#}"))? {
-            CompiledCode::Core(module) => Self::new_core(linkers, &module),
-            CompiledCode::Component(component) => Self::new_component(engine, linkers, &component),
+    /// Links compiled code; the error is a sentence for the user.
+    pub(super) fn new(engine: &Engine, linkers: &Linkers, code: &CompiledCode) -> Result<Self, String> {
+        match code {
+            CompiledCode::Core(module) => Self::new_core(linkers, module),
+            CompiledCode::Component(component) => Self::new_component(engine, linkers, component),
         }
     }
 
@@ -114,11 +110,11 @@ impl PreparedModule {
 
     fn new_component(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
         let component_type = component.component_type();
-        let foreign: Vec<_> = component_type
-            .imports(engine)
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| !(name.starts_with("wasi:") && name.contains("@0.2.")) || name.starts_with("wasi:http"))
-            .collect();
+        if typed::is_typed(engine, &component_type) {
+            return Self::new_typed(engine, linkers, component);
+        }
+        let foreign: Vec<_> =
+            component_type.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !is_wasi(name)).collect();
         if !foreign.is_empty() {
             return Err(foreign_imports(&foreign));
         }
@@ -126,7 +122,8 @@ impl PreparedModule {
         if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
             let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
             return Err(format!(
-                "the WASM component does not export `wasi:cli/run@0.2`, so there is nothing to run; it exports {exports}"
+                "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` (a typed task), so there is \
+                 nothing to run; it exports {exports}"
             ));
         }
         if !has_plain_run(engine, &component_type) {
@@ -139,6 +136,21 @@ impl PreparedModule {
         let pre = linkers.component.instantiate_pre(component).map_err(|err| unlinked(&err))?;
         CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
     }
+
+    fn new_typed(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
+        let component_type = component.component_type();
+        let names = component_type.imports(engine).map(|(name, _)| name.to_owned());
+        let foreign: Vec<_> = names.filter(|name| !is_wasi(name) && !name.starts_with(typed::PACKAGE)).collect();
+        if !foreign.is_empty() {
+            return Err(foreign_imports(&foreign));
+        }
+        TypedPre::new(engine, &linkers.component, component, unlinked).map(Self::Typed)
+    }
+}
+
+/// Whether a component's import is of the WASI that every guest gets.
+fn is_wasi(name: &str) -> bool {
+    name.starts_with("wasi:") && name.contains("@0.2.") && !name.starts_with("wasi:http")
 }
 
 /// Whether `wasi:cli/run` is what WASI says: `run: func() -> result`.
@@ -208,15 +220,16 @@ fn why_not_wasm(bytes: &[u8]) -> String {
     format!("is not a WebAssembly module: {what}")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler"))]
 mod tests {
+    use crate::policy::Policy;
     use crate::sandbox::{Sandbox, SandboxOptions};
     use crate::workflow::ModuleFile;
 
     fn refusal(bytes: &[u8]) -> String {
         let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
         let module = ModuleFile::from_bytes("m.wasm".into(), bytes.to_vec());
-        sandbox.prepare(&module).expect_err("refused")
+        sandbox.prepare(&module, Policy::default().compile_time).expect_err("refused")
     }
 
     fn wat(text: &str) -> Vec<u8> {

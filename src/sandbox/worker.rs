@@ -7,15 +7,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use wasmtime::{Store, WasmBacktrace};
+use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 
 use super::determinism::make_deterministic;
 use super::engine::Sandbox;
 use super::host::Host;
 use super::invocation::{GuestEnd, Invocation, Rights};
-use super::limits::{BudgetExceeded, MemoryBudget};
+use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines};
 use super::module::{CoreEntry, PreparedModule};
+use super::typed::TypedHost;
 use crate::cancel::CancelToken;
 use crate::error::HostError;
 
@@ -53,11 +54,11 @@ impl<'a> Worker<'a> {
         };
         let limit = invocation.limits.wall_time;
         let end = self.runtime.block_on(async {
-            let guest = run_guest(&mut store, module);
+            let guest = run_guest(&mut store, module, invocation);
             until_interrupted(guest, limit, invocation.cancel).await
         });
         let end = match end {
-            Ok(Ok(())) => GuestEnd::Exited(0),
+            Ok(Ok(end)) => end,
             Ok(Err(err)) => guest_end(&err),
             Err(Interrupted::TimedOut(limit)) => GuestEnd::TimedOut(limit),
             Err(Interrupted::Cancelled) => GuestEnd::Cancelled,
@@ -79,8 +80,8 @@ impl<'a> Worker<'a> {
         }
         for grant in invocation.grants {
             let perms = match grant.rights {
-                Rights::ReadOnly => FsPerms::ReadOnly,
-                Rights::ReadWrite => FsPerms::ReadWrite,
+                Rights::ReadOnly if !super::WEAKENED => FsPerms::ReadOnly,
+                Rights::ReadOnly | Rights::ReadWrite => FsPerms::ReadWrite,
             };
             builder
                 .preopened_dir(&grant.host_path, &grant.guest_path, perms)
@@ -88,11 +89,17 @@ impl<'a> Worker<'a> {
         }
         builder.stdout(invocation.stdout.clone());
         builder.stderr(invocation.stderr.clone());
-        let host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits) };
+        let typed = TypedHost::of(&invocation.entry);
+        let host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits), typed };
         let mut store = Store::new(&self.sandbox.engine, host);
         store.limiter(|host| &mut host.budget);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(|store| {
+            if let Some(typed) = &store.data().typed {
+                typed.reports.send_due_progress();
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
         // One write of an imaging task can hold all of its memory; wasmtime's default stops at 128 MiB.
         store.set_hostcall_fuel(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX));
         store.set_max_component_handles(MAX_COMPONENT_HANDLES);
@@ -101,7 +108,11 @@ impl<'a> Worker<'a> {
     }
 }
 
-async fn run_guest(store: &mut Store<Host>, module: Arc<PreparedModule>) -> wasmtime::Result<()> {
+async fn run_guest(
+    store: &mut Store<Host>,
+    module: Arc<PreparedModule>,
+    invocation: &Invocation<'_>,
+) -> wasmtime::Result<GuestEnd> {
     match &*module {
         PreparedModule::Core { pre, entry } => {
             let instance = pre.instantiate_async(&mut *store).await?;
@@ -115,16 +126,18 @@ async fn run_guest(store: &mut Store<Host>, module: Arc<PreparedModule>) -> wasm
                 }
             };
             let start = instance.get_typed_func::<(), ()>(&mut *store, start)?;
-            start.call_async(store, ()).await
+            start.call_async(store, ()).await?;
         }
         PreparedModule::Component(pre) => {
             let command = pre.instantiate_async(&mut *store).await?;
             match command.wasi_cli_run().call_run(store).await? {
-                Ok(()) => Ok(()),
-                Err(()) => Err(I32Exit(1).into()),
+                Ok(()) => {}
+                Err(()) => return Err(I32Exit(1).into()),
             }
         }
+        PreparedModule::Typed(typed) => return typed.run(store, &invocation.entry, invocation.limits).await,
     }
+    Ok(GuestEnd::Exited(0))
 }
 
 /// Polls the guest until it ends, its time is over or the run is cancelled. A guest in a loop gives way with every
@@ -172,8 +185,10 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
             "it had more files, folders and streams open at a time than a call may have".to_owned(),
         );
     }
-    // Memory or addresses that the machine does not have; all else is the guest's doing.
-    if err.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()) {
+    if let Some(err) = err.downcast_ref::<MachineIsFull>() {
+        return GuestEnd::HostFailed(err.to_string());
+    }
+    if is_machines(err) {
         return GuestEnd::HostFailed(format!("the module could not be started: {err:#}"));
     }
     let frames = err.downcast_ref::<WasmBacktrace>();

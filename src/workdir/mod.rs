@@ -3,6 +3,7 @@
 //! Records are whole or not there. What a guest can write to is never read through a link.
 
 mod call_record;
+mod free_space;
 pub mod layout;
 mod scratch;
 mod write;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use call_record::{CallRecord, TaskFiles};
+pub use free_space::check_free_space;
 pub use layout::{CallFiles, TaskLayout};
 pub use scratch::{Scratch, TakeError};
 pub use write::write_whole;
@@ -105,9 +107,11 @@ impl WorkDir {
         let host_path = self.path.join(SCRATCH);
         Grant { guest_path: host_path.to_string_lossy().into_owned(), host_path, rights: Rights::ReadWrite }
     }
+}
 
+impl Drop for WorkDir {
     /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.
-    pub fn tidy(&self) {
+    fn drop(&mut self) {
         let _ = fs::remove_dir(self.path.join(SCRATCH));
     }
 }

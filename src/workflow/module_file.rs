@@ -34,12 +34,17 @@ impl ModuleFile {
             return Err(format!("the module has {size}, more than the {max} that a module may have"));
         }
         let mut bytes = Vec::new();
-        let read = Read::by_ref(&mut file).take(max_bytes + 1).read_to_end(&mut bytes);
+        let read = Read::by_ref(&mut file).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|err| format!("cannot be read: {err}"))?;
         if bytes.len() as u64 > max_bytes {
             return Err(format!("the module grew past {} while it was read", bytes_text(max_bytes)));
         }
         Ok(Self::from_bytes(path.to_owned(), bytes))
+    }
+
+    /// The file's name without its folder, which the guest sees as its own name.
+    pub fn file_name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// A module that is in memory already.

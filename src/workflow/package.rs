@@ -1,4 +1,5 @@
-//! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, and finding the task that a source names.
+//! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, typed tasks that describe themselves, and finding the task
+//! that a source names.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -6,18 +7,25 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::document::{TaskDocument, read_document};
+use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
-use crate::json::Value;
+use crate::backend::Backend;
+use crate::json::{Value, parse_guest_json};
+use crate::policy::Policy;
+use crate::sandbox::ModuleKind;
 
 /// The manifest's name in a package's folder.
 pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
 
+/// What stands for a file's pointer where a problem is in what a task says of itself.
+const DESCRIPTION: &str = "describe()";
+
 /// A task package.
 #[derive(Clone, Debug)]
 pub struct TaskPackage {
-    /// Its folder.
+    /// Its folder; for a module that describes itself, the one that it is in.
     pub folder: PathBuf,
-    /// The folder's own name, with which the sources of its tasks begin.
+    /// The folder's own name, or the module's without `.wasm`: the sources of its tasks begin with it.
     pub name: String,
     /// Its tasks.
     pub task_list: Vec<PackageTask>,
@@ -70,6 +78,48 @@ impl TaskPackage {
             task_list.push(task);
         }
         Some(Self { folder: folder.to_owned(), name, task_list })
+    }
+
+    /// Asks a typed task to describe itself: its file is a package of one task. Problems go to `problems`.
+    ///
+    /// * `policy`: its limits of modules and calls hold for the answer too.
+    /// * `backend`: prepares the module, and lets it answer in its sandbox.
+    pub fn read_module(path: &Path, policy: &Policy, backend: &dyn Backend, problems: &mut Problems) -> Option<Self> {
+        let limits = &policy.default;
+        let described = ModuleFile::read(path, limits.module_bytes).and_then(|module| {
+            match backend.prepare(&module, policy.compile_time)? {
+                ModuleKind::Typed => backend.describe(&module, limits),
+                kind => Err(format!("this is a {kind}, which cannot describe itself; name the folder of its package")),
+            }
+        });
+        match described {
+            Ok(description) => Self::from_description(path, &description, problems),
+            Err(text) => {
+                problems.add(Place::File(path.to_owned()), text);
+                None
+            }
+        }
+    }
+
+    /// The package of a typed task from what it says of itself, which is checked like an entry of a manifest.
+    fn from_description(path: &Path, description: &str, problems: &mut Problems) -> Option<Self> {
+        let mut value = match parse_guest_json(description.as_bytes()) {
+            Ok(value) => value,
+            Err(err) => {
+                let place = Place::Pointer { file: path.to_owned(), pointer: DESCRIPTION.to_owned() };
+                problems.add(place, format!("the task describes itself in no valid JSON: {err}"));
+                return None;
+            }
+        };
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Value::Object(entry) = &mut value {
+            entry.insert("executable".to_owned(), Value::String(file_name));
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let entry = Cursor::at(path, DESCRIPTION.to_owned(), &value);
+        let task = read_task(folder, &name, &entry, problems)?;
+        Some(Self { folder: folder.to_owned(), name, task_list: vec![task] })
     }
 
     /// Whether a folder has a manifest.

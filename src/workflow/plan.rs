@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::module_file::ModuleFile;
 use super::problem::Problem;
 use crate::json::{Map, Value};
-use crate::sandbox::{Grant, Limits};
+use crate::sandbox::{Grant, Limits, ModuleKind};
 
 /// What will run, in order.
 #[derive(Clone, Debug)]
@@ -31,7 +31,9 @@ pub struct PlannedTask {
     pub name: String,
     /// The module of every call.
     pub module: ModuleFile,
-    /// Arguments between the module's name and `-j`.
+    /// What its module is, and so how it is called.
+    pub kind: ModuleKind,
+    /// Arguments after the module's name; for a command before `-j`.
     pub fixed_args: Vec<String>,
     /// Defaults of the schema and the args given, together.
     pub args: Map<String, Value>,
@@ -41,6 +43,8 @@ pub struct PlannedTask {
     pub parallel_tasks_per_job: Option<NonZeroUsize>,
     /// The only metadata keys that the task gets; `None`: all.
     pub metadata_keys: Option<Vec<String>>,
+    /// Whether args hold the metadata that the task gets; if not, a typed task fetches what it needs.
+    pub metadata_in_args: bool,
     /// Limits of each call.
     pub limits: Limits,
     /// Environment variables of each call, name and value.
@@ -62,6 +66,8 @@ pub struct Requested {
     pub sha256: Option<String>,
     /// See [`PlannedTask::metadata_keys`].
     pub metadata_keys: Option<Vec<String>>,
+    /// See [`PlannedTask::metadata_in_args`].
+    pub metadata_in_args: Option<bool>,
     /// Environment variables that the policy allows.
     pub env: Vec<(String, String)>,
     /// Folders that the policy allows.
@@ -72,11 +78,6 @@ impl PlannedTask {
     /// The workflow task's `id`, where its document has one.
     pub fn workflow_task_id(&self) -> Option<&Value> {
         self.workflowtask.get("id").filter(|id| !id.is_null())
-    }
-
-    /// File name of the module, which the guest sees as its own name.
-    pub fn module_name(&self) -> String {
-        self.module.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 }
 

@@ -14,6 +14,7 @@ use super::requested::read_requested;
 use crate::backend::Backend;
 use crate::json::{Map, Value, type_name};
 use crate::policy::Policy;
+use crate::sandbox::ModuleKind;
 
 /// All that a plan is made of.
 pub struct PlanRequest<'a> {
@@ -123,7 +124,7 @@ struct Planner<'a> {
     request: &'a PlanRequest<'a>,
     index: TaskIndex<'a>,
     /// Modules read so far by path, or why one cannot run.
-    modules: HashMap<PathBuf, Result<ModuleFile, String>>,
+    modules: HashMap<PathBuf, Result<(ModuleFile, ModuleKind), String>>,
 }
 
 impl Planner<'_> {
@@ -194,17 +195,23 @@ impl Planner<'_> {
             return None;
         }
         let module_place = if exported { task.place_of("executable") } else { entry_place("/task/command") };
-        let module = self.module(task, requested.sha256.as_deref(), module_place, problems)?;
+        let (module, kind) = self.module(task, requested.sha256.as_deref(), module_place, problems)?;
+        if kind != ModuleKind::Typed && requested.metadata_in_args == Some(false) {
+            let text = "`mandelbox.metadata_in_args` is false, but only a typed task can fetch metadata; this one is a command";
+            problems.add(entry_place("/meta"), text);
+        }
         let workflowtask = shown_workflow_task(&raw, workflow_task.order, &args, &meta, exported.then_some(task));
         Some(PlannedTask {
             order: workflow_task.order,
             name: task.name.clone(),
             module,
+            kind,
             fixed_args: task.command[1..].to_vec(),
             args,
             parallelization_level: level,
             parallel_tasks_per_job,
             metadata_keys: requested.metadata_keys,
+            metadata_in_args: requested.metadata_in_args.unwrap_or(true),
             limits,
             env: requested.env,
             mounts: requested.mounts,
@@ -237,20 +244,23 @@ impl Planner<'_> {
         sha256: Option<&str>,
         place: Place,
         problems: &mut Problems,
-    ) -> Option<ModuleFile> {
+    ) -> Option<(ModuleFile, ModuleKind)> {
         let path = task.module_path();
         let request = self.request;
         let loaded = self.modules.entry(path.clone()).or_insert_with(|| {
             let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
-            request.backend.prepare(&module).map_err(|text| format!("{}: {text}", path.display()))?;
-            Ok(module)
+            let kind = request
+                .backend
+                .prepare(&module, request.policy.compile_time)
+                .map_err(|text| format!("{}: {text}", path.display()))?;
+            Ok((module, kind))
         });
         match loaded {
             Err(text) => {
                 problems.add(place, text.clone());
                 None
             }
-            Ok(module) => {
+            Ok((module, kind)) => {
                 if let Some(expected) = sha256.filter(|expected| !expected.eq_ignore_ascii_case(&module.sha256)) {
                     let text = format!(
                         "{} has SHA-256 {}, but meta.mandelbox.sha256 says {expected}: it is not the module that was meant",
@@ -259,7 +269,7 @@ impl Planner<'_> {
                     );
                     problems.add(place, text);
                 }
-                Some(module.clone())
+                Some((module.clone(), *kind))
             }
         }
     }

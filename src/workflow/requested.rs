@@ -38,11 +38,17 @@ pub(super) fn read_requested<'a>(
                 requested.metadata_keys =
                     Some(keys.iter().filter_map(|key| key.text(problems).map(str::to_owned)).collect());
             }
+            ("metadata_in_args", Some(value)) => match value.value.as_bool() {
+                Some(is_in_args) => requested.metadata_in_args = Some(is_in_args),
+                None => value.wrong_type("a boolean", problems),
+            },
             ("env", Some(value)) => requested.env = read_env(&value, policy, problems),
             ("mounts", Some(value)) => requested.mounts = read_mounts(&value, folder, policy, problems),
             (unknown, Some(value)) => {
-                let text =
-                    format!("unknown key `{unknown}`; known are memory, timeout, sha256, metadata_keys, env, mounts");
+                let text = format!(
+                    "unknown key `{unknown}`; known are memory, timeout, sha256, metadata_keys, metadata_in_args, env, \
+                     mounts"
+                );
                 problems.add(value.place(), text);
             }
         }

@@ -7,7 +7,8 @@ use mandelbox::backend::{Backend, Local, Scripted};
 use mandelbox::event::{Event, EventKind};
 use mandelbox::outcome::Outcome;
 use mandelbox::reporter::Reporter;
-use mandelbox::workflow::{Problems, WorkflowDocument};
+use mandelbox::sandbox::{Reservation, Sandbox, SandboxOptions};
+use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
 use mandelbox::{CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};
 use serde_json::{Map, Value, json};
 
@@ -188,4 +189,74 @@ fn two_runs_share_one_backends_threads() {
     });
     // Eight calls of 0.1 s on two threads.
     assert!(started.elapsed() >= std::time::Duration::from_millis(400));
+}
+
+/// Time to compile a module of the tests.
+const TIME: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[test]
+#[expect(unsafe_code, reason = "the code that is adopted was compiled a line before")]
+fn precompiled_code_is_run_in_place_of_the_module() {
+    let sandbox = || Local::new(2).expect("a backend");
+    for name in ["swiss.wasm", "swiss.p2.wasm"] {
+        let project = Project::new();
+        let whole = std::fs::read(module(name)).expect("there");
+        let code = sandbox()
+            .sandbox()
+            .precompile(&ModuleFile::from_bytes(name.into(), whole.clone()), TIME)
+            .expect("compiles");
+        // Nobody can compile this one, so what runs is the code.
+        let path = project.write("broken.wasm", &whole[..whole.len() - 1]);
+        let broken = ModuleFile::read(&path, u64::MAX).expect("a module");
+        let workflow = document(&json!([
+            task(0, "one", path.to_str().expect("UTF-8"), json!({ "metadiff": { "c": ["a", "b"] } })),
+            parallel_task(1, "two", path.to_str().expect("UTF-8"), "c", json!({ "echo": ["component"] })),
+        ]));
+        let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+        let failure =
+            process_workflow(&arguments, RunOptions::new(local(2)), Vec::new()).expect_err("cannot be compiled");
+        assert!(failure.to_string().contains("is no valid WebAssembly module"), "{failure}");
+
+        let backend = sandbox();
+        // SAFETY: the code is the compiler's.
+        unsafe { backend.sandbox().adopt_precompiled(&broken, &code).expect("adopted") };
+        let dataset = process_workflow(&arguments, RunOptions::new(Arc::new(backend)), Vec::new()).expect("runs");
+        assert_eq!(dataset.metadata["echo"], json!([{ "component": "a" }, { "component": "b" }]));
+    }
+}
+
+#[test]
+#[expect(unsafe_code, reason = "what is adopted was compiled a line before, or is refused")]
+fn code_that_is_not_the_modules_is_refused() {
+    let backend = Local::new(1).expect("a backend");
+    let read = |name: &str| ModuleFile::read(module(name).as_ref(), 1 << 30).expect("a module");
+    let (core, component) = (read("swiss.wasm"), read("swiss.p2.wasm"));
+    let code = backend.sandbox().precompile(&core, TIME).expect("compiles");
+    let refusal = |module: &ModuleFile, code: &[u8]| {
+        let sandbox = Local::new(1).expect("a backend");
+        // SAFETY: it is refused before anything of it runs; else the test fails.
+        unsafe { sandbox.sandbox().adopt_precompiled(module, code) }.expect_err("refused")
+    };
+    assert!(refusal(&core, b"").contains("is none"));
+    assert!(refusal(&core, &core.bytes).contains("is none"));
+    assert!(refusal(&component, &code).contains("is that of a core module"));
+    assert!(refusal(&ModuleFile::from_bytes("m".into(), code.clone()), &code).contains("is precompiled native code"));
+    // What the code says of the version that made it.
+    let version = concat!("mandelbox ", env!("CARGO_PKG_VERSION"));
+    let at = code.windows(version.len()).position(|bytes| bytes == version.as_bytes()).expect("says its version");
+    let mut other = code.clone();
+    other[at + version.len() - 1] ^= 1;
+    let text = refusal(&core, &other);
+    assert!(text.contains("its compiled code does not fit this sandbox"), "{text}");
+    let options = SandboxOptions { deterministic: true, ..SandboxOptions::default() };
+    let sandbox = Sandbox::new(&options).expect("a sandbox");
+    let text = refusal(&core, &sandbox.precompile(&core, TIME).expect("compiles"));
+    assert!(text.contains("deterministic"), "{text}");
+    let with =
+        |reservation| Sandbox::new(&SandboxOptions { reservation, ..SandboxOptions::default() }).expect("set up");
+    let code = with(Reservation::Small).precompile(&core, TIME).expect("compiles");
+    let whole = with(Reservation::Whole);
+    // SAFETY: it is the compiler's; and it is refused.
+    let text = unsafe { whole.adopt_precompiled(&core, &code) }.expect_err("of another reservation");
+    assert!(text.contains("memory reservation"), "{text}");
 }

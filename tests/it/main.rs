@@ -3,8 +3,11 @@
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
 mod check;
+mod compile;
+mod confined;
 mod corpora;
 mod documents;
+mod embedded;
 mod fractal;
 mod fractal_tables;
 mod hostile;
@@ -13,3 +16,5 @@ mod project;
 mod run;
 mod sandbox;
 mod tidy;
+mod typed;
+mod wasi_testsuite;

@@ -125,15 +125,21 @@ fn walk(folder: &Path, prefix: &str, paths: &mut Vec<String>) {
 
 /// Runs a command to its end; one that takes too long fails the test.
 #[track_caller]
-pub fn finish(mut command: Command) -> Ended {
+pub fn finish(command: Command) -> Ended {
+    finish_within(command, PATIENCE)
+}
+
+/// [`finish`], with a longest time of the test's own.
+#[track_caller]
+pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
     let started = Instant::now();
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let id = child.id();
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || send.send(child.wait_with_output()));
-    let Ok(output) = receive.recv_timeout(PATIENCE) else {
+    let Ok(output) = receive.recv_timeout(patience) else {
         let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
-        panic!("the program did not end within {PATIENCE:?}");
+        panic!("the program did not end within {patience:?}");
     };
     let Output { status, stdout, stderr } = output.expect("waited for");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

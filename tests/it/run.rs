@@ -379,9 +379,22 @@ fn calls_do_not_take_each_others_files() {
     let status = std::process::Command::new("sh").args(["-c", &line]).current_dir(project.path("")).output();
     let code = status.expect("a shell").status.code();
     let log = project.read("work/workflow.log");
-    assert!(log.contains("ulimit -n: a call can have 88 files open, not 1000"), "{log}");
+    assert!(log.contains("ulimit -n: a call can have 104 files open, not 1000"), "{log}");
     let events = project.read("work/events.jsonl");
     // Each call meets its own limit; none meets the process's.
     assert_eq!(events.matches("\"outcome\":\"host_failed\"").count(), 0, "{events}");
     assert!(matches!(code, Some(0 | 3 | 4)), "{code:?}");
+}
+
+#[test]
+fn calls_start_only_while_the_disk_has_the_room_that_the_policy_asks_for() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &swiss(), json!({ "metadiff": { "a": 1 } }))]);
+    let run = |free_space: &str, work: &str| {
+        project.write("policy.toml", format!("[host]\nfree_space = \"{free_space}\"\n"));
+        project.mandelbox(&["run", "workflow.json", "--output", "out", "--work-dir", work, "--policy", "policy.toml"])
+    };
+    run("1MiB", "enough").expect(0);
+    run("1000000TiB", "too-little").expect(4).says(&["free space for a call in", "host.free_space is 1000000 TiB"]);
+    assert_eq!(project.json("too-little/result.json")["history"][0]["status"], "failed");
 }

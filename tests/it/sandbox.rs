@@ -306,42 +306,6 @@ fn deterministic_runs_give_the_same_bytes() {
 }
 
 #[test]
-fn compiled_modules_are_kept_and_never_trusted_blindly() {
-    let project = Project::new();
-    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]);
-    let run = |work: &str, more: &[&str]| {
-        let mut arguments = vec!["run", "workflow.json", "--output", "out", "--work-dir", work];
-        arguments.extend(more);
-        let mut command = project.command(&arguments);
-        command.env("XDG_CACHE_HOME", project.path("cache"));
-        crate::project::finish(command).expect(0)
-    };
-    run("w1", &["--no-cache"]);
-    assert!(!project.path("cache").exists());
-    run("w2", &[]);
-    let entries = || -> Vec<_> {
-        let files = project.tree().into_iter().filter(|path| path.starts_with("cache/") && path.ends_with(".compiled"));
-        files.map(|path| project.path(&path)).collect()
-    };
-    let [entry] = &entries()[..] else { panic!("{:?}", project.tree()) };
-    let good = std::fs::read(entry).expect("an entry");
-    for index in [0, 31, 32, good.len() / 2, good.len() - 1] {
-        let mut bad = good.clone();
-        bad[index] ^= 0x40;
-        std::fs::write(entry, bad).expect("written");
-        run(&format!("bad{index}"), &[]);
-        assert_eq!(std::fs::read(entry).expect("an entry").len(), good.len(), "compiled and kept again");
-    }
-    std::fs::remove_file(entry).expect("removed");
-    std::fs::create_dir(entry).expect("a folder in its place");
-    run("w3", &[]);
-    use std::os::unix::fs::PermissionsExt;
-    let folder = project.path("cache/mandelbox/modules");
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("changed");
-    run("w4", &[]).says(&["warning: cache: modules are compiled anew each time", "make its mode 0700"]);
-}
-
-#[test]
 fn a_worker_process_that_dies_takes_its_call_only() {
     let project = Project::new();
     project.write("metadata.json", json!({ "c": ["victim", "b", "c", "d"] }).to_string());
@@ -398,4 +362,58 @@ fn the_log_says_how_processes_are_confined() {
 fn the_longest_time_limit_does_no_harm() {
     let more = ["--timeout", "18446744073709551615s 999ms"];
     probe(|_| {}, &json!([]), &more, |_, ended, _| assert_eq!(ended.code, 0, "{}", ended.stderr));
+}
+
+/// While a guest reads and writes below a folder, another program swaps that folder with a link that leads out.
+#[test]
+fn a_folder_that_turns_into_a_link_leads_nowhere() {
+    for prepare_thread in [|| {}, crate::hostile::no_openat2::refuse] {
+        let project = Project::new();
+        project.write("outside/secret", "SECRET");
+        project.write("out/folder/secret", "public");
+        std::os::unix::fs::symlink("../outside", project.path("out/link")).expect("made");
+        let root = project.path("out/folder");
+        let file = |name: &str| format!("{}/{name}", root.display());
+        let steps: Vec<_> = (0..1500)
+            .flat_map(|_| {
+                [
+                    json!({ "do": "read", "path": file("secret") }),
+                    json!({ "do": "write", "path": file("written"), "text": "x" }),
+                    json!({ "do": "rename", "from": file("written"), "to": file("renamed") }),
+                    json!({ "do": "make_dir", "path": file("made") }),
+                    json!({ "do": "remove", "path": file("made") }),
+                ]
+            })
+            .collect();
+        project.workflow(&[task(0, "probe", &module("probe.wasm"), json!({ "steps": steps }))]);
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let n_swaps = std::thread::scope(|scope| {
+            let swaps = scope.spawn(|| {
+                let mut n_swaps = 0;
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) || n_swaps < 100_000 {
+                    use rustix::fs::{CWD, RenameFlags, renameat_with};
+                    let (folder, link) = (project.path("out/folder"), project.path("out/link"));
+                    renameat_with(CWD, folder, CWD, link, RenameFlags::EXCHANGE).expect("swapped");
+                    n_swaps += 1;
+                }
+                n_swaps
+            });
+            let run = scope.spawn(|| {
+                prepare_thread();
+                project.run(&[])
+            });
+            let run = run.join();
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            let n_swaps = swaps.join().expect("swapped");
+            run.expect("no panic").expect(0);
+            n_swaps
+        });
+        assert!(n_swaps >= 100_000);
+        let results = project.read("work/0_probe/0.metadiff.json");
+        assert!(results.contains("public"), "the guest never met the folder");
+        assert!(results.contains("\"error\""), "the guest never met the link");
+        assert!(!results.contains("SECRET"));
+        let outside: Vec<_> = project.tree().into_iter().filter(|path| path.starts_with("outside/")).collect();
+        assert_eq!(outside, ["outside/", "outside/secret"]);
+    }
 }

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::WorkerCommand;
 use super::protocol::{FromChild, Hello, ToChild};
+use crate::sandbox::TaskMetadata;
 
 /// Time that a child has to say that it is ready.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +24,8 @@ pub(super) struct Child {
     received: Vec<u8>,
     /// Modules that the child has.
     pub(super) modules: HashSet<String>,
+    /// Metadata that the child has for typed calls.
+    pub(super) metadata: Option<TaskMetadata>,
     /// How it is confined, in its own words.
     pub(super) confinement: String,
 }
@@ -52,7 +55,15 @@ impl Child {
             return Err("failed to start a worker process: it has no pipes".to_owned());
         };
         let received = Vec::new();
-        let mut child = Self { process, stdin, stdout, received, modules: HashSet::new(), confinement: String::new() };
+        let mut child = Self {
+            process,
+            stdin,
+            stdout,
+            received,
+            modules: HashSet::new(),
+            metadata: None,
+            confinement: String::new(),
+        };
         child.send(ToChild::Hello(hello))?;
         let started = Instant::now();
         while started.elapsed() < START_PATIENCE {
@@ -61,6 +72,9 @@ impl Child {
                 Received::Message(FromChild::Ready { version: theirs, confinement }) if theirs == version => {
                     child.confinement = confinement;
                     return Ok(child);
+                }
+                Received::Message(FromChild::Unable { reason }) => {
+                    return Err(format!("failed to start a worker process: {reason}"));
                 }
                 Received::Message(_) => return Err("the worker process is of another version".to_owned()),
             }

@@ -12,7 +12,7 @@ mod serve;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{Grant, GuestEnd, Invocation, Sandbox};
+use crate::sandbox::{Entry, Grant, GuestEnd, Invocation, Sandbox, TypedCall};
 
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
@@ -62,6 +62,11 @@ impl<'a> ProcessWorker<'a> {
         }
         let limit = invocation.limits.wall_time;
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.saturating_add(GRACE)));
+        let reports = match &invocation.entry {
+            Entry::Run(TypedCall { reports, .. }) => Some(reports),
+            _ => None,
+        };
+        let mut returned = Vec::new();
         loop {
             let Some(child) = &mut self.child else {
                 return (GuestEnd::Lost("the worker process is gone".to_owned()), 0);
@@ -69,8 +74,20 @@ impl<'a> ProcessWorker<'a> {
             match child.receive(POLL) {
                 Ok(Received::Message(FromChild::Stdout(bytes))) => invocation.stdout.take(&bytes),
                 Ok(Received::Message(FromChild::Stderr(bytes))) => invocation.stderr.take(&bytes),
-                Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => return (end, peak_memory_bytes),
-                Ok(Received::Message(FromChild::Ready { .. })) => {
+                Ok(Received::Message(FromChild::Report(report))) => {
+                    if let Some(reports) = reports {
+                        reports.take(report);
+                    }
+                }
+                Ok(Received::Message(FromChild::Returned(bytes)))
+                    if (returned.len() + bytes.len()) as u64 <= invocation.limits.metadiff_bytes =>
+                {
+                    returned.extend(bytes);
+                }
+                Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => {
+                    return (with_returned(end, returned), peak_memory_bytes);
+                }
+                Ok(Received::Message(FromChild::Ready { .. } | FromChild::Unable { .. } | FromChild::Returned(_))) => {
                     self.child = None;
                     return (GuestEnd::Lost("the worker process spoke out of turn".to_owned()), 0);
                 }
@@ -79,6 +96,9 @@ impl<'a> ProcessWorker<'a> {
                     self.child = None;
                     return (GuestEnd::Lost(text), 0);
                 }
+            }
+            if let Some(reports) = reports {
+                reports.send_due_progress();
             }
             // Dropping a child kills it.
             if let Some((limit, _)) = limit.zip(deadline).filter(|(_, deadline)| Instant::now() >= *deadline) {
@@ -101,6 +121,12 @@ impl<'a> ProcessWorker<'a> {
             child.send(ToChild::Module { sha256: sha256.to_owned(), compiled })?;
             child.modules.insert(sha256.to_owned());
         }
+        if let Entry::Run(TypedCall { metadata, .. }) = &invocation.entry
+            && !child.metadata.as_ref().is_some_and(|sent| sent.is(metadata))
+        {
+            child.send(ToChild::Metadata((*metadata).clone()))?;
+            child.metadata = Some((*metadata).clone());
+        }
         child.send(ToChild::Call(WireInvocation::of(invocation)))
     }
 
@@ -109,10 +135,22 @@ impl<'a> ProcessWorker<'a> {
             let hello = Hello {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 deterministic: self.sandbox.is_deterministic(),
+                reservation: self.sandbox.reservation(),
                 folders: self.folders.clone(),
             };
             self.child = Some(Child::start(self.command, hello)?);
         }
         self.child.as_mut().ok_or_else(|| "no worker process".to_owned())
+    }
+}
+
+/// How a guest ended, with what it returned, which came in pieces before.
+fn with_returned(end: GuestEnd, returned: Vec<u8>) -> GuestEnd {
+    match end {
+        GuestEnd::Returned(Some(_)) => match String::from_utf8(returned) {
+            Ok(text) => GuestEnd::Returned(Some(text)),
+            Err(_) => GuestEnd::Lost("the worker process sent a text that is none".to_owned()),
+        },
+        end => end,
     }
 }

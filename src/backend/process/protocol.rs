@@ -3,12 +3,15 @@
 //! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head, and raw bytes: code
 //! or output. Both sides are the same version of the same program; the first message says so.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::{CompiledModule, Grant, GuestEnd, Invocation, Limits, ModuleKind};
+use crate::sandbox::{
+    CompiledModule, Entry, Grant, GuestEnd, GuestReport, Invocation, Limits, Reservation, TaskMetadata, TypedCall,
+};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -20,6 +23,7 @@ pub(super) const MAX_FROM_CHILD: usize = 1 << 20;
 pub(super) struct Hello {
     pub(super) version: String,
     pub(super) deterministic: bool,
+    pub(super) reservation: Reservation,
     pub(super) folders: Vec<Grant>,
 }
 
@@ -27,23 +31,46 @@ pub(super) struct Hello {
 #[derive(Debug)]
 pub(super) enum ToChild {
     Hello(Hello),
-    Module { sha256: String, compiled: CompiledModule },
+    Module {
+        sha256: String,
+        compiled: CompiledModule,
+    },
+    /// What the typed calls that follow may fetch.
+    Metadata(TaskMetadata),
     Call(WireInvocation),
 }
 
 /// A message from a child.
 #[derive(Debug)]
 pub(super) enum FromChild {
-    Ready { version: String, confinement: String },
+    Ready {
+        version: String,
+        confinement: String,
+    },
+    /// It cannot serve; says why not.
+    Unable {
+        reason: String,
+    },
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
-    Ended { end: GuestEnd, peak_memory_bytes: u64 },
+    /// What a typed task tells while it runs.
+    Report(GuestReport),
+    /// A piece of what it returned.
+    Returned(Vec<u8>),
+    Ended {
+        end: GuestEnd,
+        peak_memory_bytes: u64,
+    },
 }
 
 /// An [`Invocation`] without what stays with the parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WireInvocation {
     pub(super) module_sha256: String,
+    pub(super) entry: WireEntry,
+    /// The parameters of a typed call, which go beside the head.
+    #[serde(skip)]
+    pub(super) args: Vec<u8>,
     pub(super) argv: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) grants: Vec<Grant>,
@@ -51,13 +78,24 @@ pub(super) struct WireInvocation {
     memory_bytes: u64,
     wall_time_ns: Option<u64>,
     open_files: usize,
+    metadiff_bytes: u64,
+}
+
+/// An [`Entry`] without its parameters.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WireEntry {
+    Command,
+    Run,
+    Describe,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 enum ToChildHead {
     Hello(Hello),
-    Module { sha256: String, kind: ModuleKind },
+    Module { sha256: String },
+    Metadata,
     Call(WireInvocation),
 }
 
@@ -65,16 +103,26 @@ enum ToChildHead {
 #[serde(tag = "message", rename_all = "snake_case")]
 enum FromChildHead {
     Ready { version: String, confinement: String },
+    Unable { reason: String },
     Stdout,
     Stderr,
+    Report { report: GuestReport },
+    Returned,
     Ended { end: GuestEnd, peak_memory_bytes: u64 },
 }
 
 impl WireInvocation {
     pub(super) fn of(invocation: &Invocation<'_>) -> Self {
         let limits = invocation.limits;
+        let (entry, args) = match &invocation.entry {
+            Entry::Command => (WireEntry::Command, Vec::new()),
+            Entry::Run(TypedCall { args, .. }) => (WireEntry::Run, args.as_bytes().to_vec()),
+            Entry::Describe => (WireEntry::Describe, Vec::new()),
+        };
         Self {
             module_sha256: invocation.module_sha256.to_owned(),
+            entry,
+            args,
             argv: invocation.argv.to_vec(),
             env: invocation.env.to_vec(),
             grants: invocation.grants.to_vec(),
@@ -82,15 +130,17 @@ impl WireInvocation {
             memory_bytes: limits.memory_bytes,
             wall_time_ns: limits.wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             open_files: limits.open_files,
+            metadiff_bytes: limits.metadiff_bytes,
         }
     }
 
-    /// The limits that the child keeps; those on output and metadiff are the parent's.
+    /// The limits that the child keeps; the one on output is the parent's.
     pub(super) fn limits(&self) -> Limits {
         Limits {
             memory_bytes: self.memory_bytes,
             wall_time: self.wall_time_ns.map(Duration::from_nanos),
             open_files: self.open_files,
+            metadiff_bytes: self.metadiff_bytes,
             output_bytes: u64::MAX,
             ..Limits::default()
         }
@@ -99,12 +149,17 @@ impl WireInvocation {
 
 impl ToChild {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
-        let (head, bytes) = match self {
-            Self::Hello(hello) => (ToChildHead::Hello(hello), Vec::new()),
-            Self::Module { sha256, compiled } => (ToChildHead::Module { sha256, kind: compiled.kind }, compiled.code),
-            Self::Call(call) => (ToChildHead::Call(call), Vec::new()),
-        };
-        write_message(writer, &head, &bytes)
+        match self {
+            Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
+            Self::Module { sha256, compiled } => write_message(writer, &ToChildHead::Module { sha256 }, &compiled.0),
+            Self::Metadata(metadata) => {
+                write_message(writer, &ToChildHead::Metadata, &serde_json::to_vec(&metadata.texts())?)
+            }
+            Self::Call(mut call) => {
+                let args = std::mem::take(&mut call.args);
+                write_message(writer, &ToChildHead::Call(call), &args)
+            }
+        }
     }
 
     pub(super) fn read(reader: &mut impl Read) -> io::Result<Self> {
@@ -119,10 +174,12 @@ impl ToChild {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => Self::Hello(hello),
-            ToChildHead::Module { sha256, kind } => {
-                Self::Module { sha256, compiled: CompiledModule { kind, code: bytes.to_vec() } }
+            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule(bytes.into()) },
+            ToChildHead::Metadata => {
+                let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
+                Self::Metadata(TaskMetadata::from_texts(texts))
             }
-            ToChildHead::Call(call) => Self::Call(call),
+            ToChildHead::Call(call) => Self::Call(WireInvocation { args: bytes.to_vec(), ..call }),
         })
     }
 }
@@ -134,8 +191,11 @@ impl FromChild {
                 let head = FromChildHead::Ready { version: version.clone(), confinement: confinement.clone() };
                 write_message(writer, &head, &[])
             }
+            Self::Unable { reason } => write_message(writer, &FromChildHead::Unable { reason: reason.clone() }, &[]),
             Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
             Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
+            Self::Report(report) => write_message(writer, &FromChildHead::Report { report: report.clone() }, &[]),
+            Self::Returned(bytes) => write_message(writer, &FromChildHead::Returned, bytes),
             Self::Ended { end, peak_memory_bytes } => {
                 let head = FromChildHead::Ended { end: end.clone(), peak_memory_bytes: *peak_memory_bytes };
                 write_message(writer, &head, &[])
@@ -154,8 +214,11 @@ impl FromChild {
         let (head, bytes) = split(message)?;
         let message = match serde_json::from_slice(head)? {
             FromChildHead::Ready { version, confinement } => Self::Ready { version, confinement },
+            FromChildHead::Unable { reason } => Self::Unable { reason },
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
             FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
+            FromChildHead::Report { report } => Self::Report(report),
+            FromChildHead::Returned => Self::Returned(bytes.to_vec()),
             FromChildHead::Ended { end, peak_memory_bytes } => Self::Ended { end, peak_memory_bytes },
         };
         received.drain(..4 + length);
@@ -221,7 +284,10 @@ mod tests {
         let mut pipe = Vec::new();
         let sent = [
             FromChild::Ready { version: "1".to_owned(), confinement: "none".to_owned() },
+            FromChild::Unable { reason: "no thread".to_owned() },
             FromChild::Stdout(vec![0, 255, 10]),
+            FromChild::Report(GuestReport::Progress { permille: 7, message: "\0é".to_owned() }),
+            FromChild::Returned(b"{}".to_vec()),
             FromChild::Ended { end: GuestEnd::MemoryExceeded { limit_bytes: 1, asked_bytes: 2 }, peak_memory_bytes: 3 },
         ];
         for message in &sent {

@@ -5,9 +5,12 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::confine::confine;
-use super::protocol::{FromChild, ToChild, WireInvocation};
+use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
 use crate::cancel::CancelToken;
-use crate::sandbox::{GuestOutput, Invocation, Sandbox, SandboxOptions, Worker};
+use crate::error::HostError;
+use crate::sandbox::{
+    Entry, GuestEnd, GuestOutput, GuestReports, Invocation, Sandbox, SandboxOptions, TaskMetadata, TypedCall, Worker,
+};
 
 /// Serves a parent over two pipes and returns when it closes the first.
 ///
@@ -26,20 +29,29 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
     }
     // Before any other thread is started: Landlock holds for this one and those that it starts.
     let confinement = confine(&hello.folders);
-    let sandbox = Sandbox::new(&SandboxOptions { cache_folder: None, deterministic: hello.deterministic });
-    let sandbox = sandbox.map_err(|err| io::Error::other(err.chain()))?;
-    let mut worker = sandbox.worker().map_err(|err| io::Error::other(err.chain()))?;
+    let unable = |err: HostError| {
+        let reason = err.chain();
+        // A parent that has gone away is told nothing.
+        let _ = send(&to_parent, &FromChild::Unable { reason: reason.clone() });
+        io::Error::other(reason)
+    };
+    let Hello { deterministic, reservation, .. } = hello;
+    let sandbox = Sandbox::new(&SandboxOptions { cache_folder: None, deterministic, reservation }).map_err(unable)?;
+    let mut worker = sandbox.worker().map_err(unable)?;
     send(&to_parent, &FromChild::Ready { version, confinement })?;
+    let mut metadata = TaskMetadata::default();
     loop {
         match ToChild::read(&mut from_parent) {
             Ok(ToChild::Module { sha256, compiled }) => {
                 // SAFETY: the parent is the same version of this program, as its hello said over a pipe that only it
                 // has, and sends what its own sandbox of the same settings compiled.
-                let adopted = unsafe { sandbox.adopt(&sha256, &compiled) };
+                let adopted = unsafe { sandbox.adopt(&sha256, compiled) };
                 adopted.map_err(io::Error::other)?;
             }
+            Ok(ToChild::Metadata(texts)) => metadata = texts,
             Ok(ToChild::Call(call)) => {
-                let (end, peak_memory_bytes) = run(&mut worker, &call, &to_parent);
+                let (end, peak_memory_bytes) = run(&mut worker, &call, &metadata, &to_parent)?;
+                let end = send_returned(end, &to_parent)?;
                 send(&to_parent, &FromChild::Ended { end, peak_memory_bytes })?;
             }
             Ok(ToChild::Hello(_)) => return Err(io::ErrorKind::InvalidData.into()),
@@ -59,14 +71,43 @@ fn lock(to_parent: &Answers) -> MutexGuard<'_, Box<dyn Write + Send>> {
     to_parent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(worker: &mut Worker<'_>, call: &WireInvocation, to_parent: &Answers) -> (crate::sandbox::GuestEnd, u64) {
-    let limits = call.limits();
+/// Sends what a typed task returned in pieces, as messages are short; what is left is how it ended.
+fn send_returned(end: GuestEnd, to_parent: &Answers) -> io::Result<GuestEnd> {
+    let GuestEnd::Returned(Some(text)) = end else { return Ok(end) };
+    for piece in text.as_bytes().chunks(MAX_PIECE) {
+        send(to_parent, &FromChild::Returned(piece.to_vec()))?;
+    }
+    Ok(GuestEnd::Returned(Some(String::new())))
+}
+
+fn run(
+    worker: &mut Worker<'_>,
+    call: &WireInvocation,
+    metadata: &TaskMetadata,
+    to_parent: &Answers,
+) -> io::Result<(GuestEnd, u64)> {
+    let (limits, cancel) = (call.limits(), &CancelToken::new());
     let output = |message: fn(Vec<u8>) -> FromChild| {
         let forward = Forward { to_parent: Arc::clone(to_parent), message };
         GuestOutput::new(Some(Box::new(forward)), limits.output_bytes)
     };
-    worker.run(&Invocation {
+    let entry = match call.entry {
+        WireEntry::Command => Entry::Command,
+        WireEntry::Describe => Entry::Describe,
+        WireEntry::Run => {
+            let answers = Arc::clone(to_parent);
+            // The parent counts and cuts.
+            let reports = GuestReports::new(u64::MAX, 0, move |report| {
+                // A parent that has gone away needs no report.
+                let _ = send(&answers, &FromChild::Report(report));
+            });
+            let args = std::str::from_utf8(&call.args).map_err(|_| io::ErrorKind::InvalidData)?;
+            Entry::Run(TypedCall { args, metadata, reports })
+        }
+    };
+    let invocation = Invocation {
         module_sha256: &call.module_sha256,
+        entry,
         argv: &call.argv,
         env: &call.env,
         grants: &call.grants,
@@ -74,9 +115,17 @@ fn run(worker: &mut Worker<'_>, call: &WireInvocation, to_parent: &Answers) -> (
         stderr: output(FromChild::Stderr),
         limits: &limits,
         seed: call.seed,
-        cancel: &CancelToken::new(),
-    })
+        cancel,
+    };
+    let ended = worker.run(&invocation);
+    if let Entry::Run(TypedCall { reports, .. }) = &invocation.entry {
+        reports.finish();
+    }
+    Ok(ended)
 }
+
+/// Bytes of a guest's output in one message.
+const MAX_PIECE: usize = 256 << 10;
 
 /// Hands a guest's output to the parent, which counts and cuts it.
 struct Forward {
@@ -86,7 +135,6 @@ struct Forward {
 
 impl Write for Forward {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        const MAX_PIECE: usize = 256 << 10;
         let piece = &bytes[..bytes.len().min(MAX_PIECE)];
         send(&self.to_parent, &(self.message)(piece.to_vec()))?;
         Ok(piece.len())

@@ -1,0 +1,94 @@
+//! A program that runs a workflow with the library: its own watcher, its own way to give up, no command line.
+//!
+//! `cargo run --example embed -- OUTPUT` makes OME-Zarr images of `task-examples/images` in the folder OUTPUT.
+//!
+//! With a second argument it takes its tasks' native code from that folder, where `precompile` has put it. Then it
+//! needs no compiler:
+//!
+//! ```sh
+//! cargo run --example precompile -- code task-examples/modules/{list_images,convert_to_ome_zarr}.wasm
+//! cargo run --no-default-features --example embed -- OUTPUT code
+//! ```
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mandelbox::backend::Local;
+use mandelbox::event::{Event, EventKind};
+use mandelbox::reporter::Reporter;
+use mandelbox::workflow::{ModuleFile, Problems, TaskPackage, WorkflowDocument};
+use mandelbox::{CancelToken, ProcessWorkflow, RunOptions, process_workflow};
+
+/// Longest time that a run may take; then it is cancelled.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Most bytes of a module.
+const MAX_MODULE_BYTES: u64 = 64 << 20;
+/// The modules of the package `task-examples/ome-zarr`.
+const MODULES: [&str; 2] = ["list_images.wasm", "convert_to_ome_zarr.wasm"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let output = arguments.next().ok_or("usage: embed OUTPUT [FOLDER OF PRECOMPILED CODE]")?;
+    let output = std::path::absolute(output)?;
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples");
+
+    let backend = Local::new(0)?;
+    if let Some(code) = arguments.next() {
+        adopt(&backend, &examples.join("modules"), &code)?;
+    }
+
+    let mut problems = Problems::default();
+    let package = examples.join("ome-zarr");
+    let workflow = WorkflowDocument::read(&package.join("workflow.json"), &mut problems);
+    let packages = Vec::from_iter(TaskPackage::read(&package, &mut problems));
+    let Some(workflow) = workflow.filter(|_| problems.is_empty()) else { return Err(problems.to_string().into()) };
+
+    let mut process = ProcessWorkflow::new(workflow, &output, &output.with_extension("run"));
+    process.input_paths = vec![examples.join("images")];
+    let options = RunOptions { packages, ..RunOptions::new(Arc::new(backend)) };
+    cancel_later(options.cancel.clone());
+    let dataset =
+        process_workflow(&process, options, vec![Box::new(Watcher)]).map_err(|failure| failure.to_string())?;
+
+    let images = dataset.metadata.get("image").cloned().unwrap_or_default();
+    writeln!(io::stdout(), "images in {}: {images}", output.display())?;
+    Ok(())
+}
+
+/// Cancels a run that takes too long; a program with a window would do so when a button is pressed.
+fn cancel_later(cancel: CancelToken) {
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        cancel.cancel();
+    });
+}
+
+/// Says how each call ended.
+struct Watcher;
+
+impl Reporter for Watcher {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        if let EventKind::CallFinished { component, outcome, figures, .. } = &event.kind {
+            let component = component.as_ref().map(|component| format!(" of {component}")).unwrap_or_default();
+            let (end, seconds) = (outcome.describe(), figures.wall_time.as_secs_f64());
+            writeln!(io::stdout(), "event {}: the call{component} {end} after {seconds:.2} s", event.seq)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the backend the native code of its modules.
+#[expect(unsafe_code, reason = "whoever runs this program vouches for the folder of code")]
+fn adopt(backend: &Local, modules: &Path, code: &Path) -> Result<(), Box<dyn Error>> {
+    for name in MODULES {
+        let module = ModuleFile::read(&modules.join(name), MAX_MODULE_BYTES)?;
+        let code = std::fs::read(code.join(&module.sha256))?;
+        // SAFETY: the code is what `precompile` wrote for this digest, if nobody else can write to the folder; that is
+        // for the user to see to who names it.
+        unsafe { backend.sandbox().adopt_precompiled(&module, &code)? };
+    }
+    Ok(())
+}

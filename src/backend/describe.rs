@@ -1,0 +1,58 @@
+//! Asks a typed task what it is, before the run: a call of `describe`, with no folder and little of everything.
+
+use std::time::Duration;
+
+use super::one_call::RunGuest;
+use crate::cancel::CancelToken;
+use crate::outcome::bytes_text;
+use crate::sandbox::{Entry, GuestEnd, GuestOutput, Invocation, Limits};
+
+/// Time that a task has for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of the answer.
+const MAX_BYTES: u64 = 1 << 20;
+/// Memory that it may have for it, where a call may have more; interpreters need some.
+const MEMORY_BYTES: u64 = 512 << 20;
+
+/// The task's answer, or a sentence for the user.
+///
+/// * `sha256`: of a module that was prepared.
+/// * `of_calls`: limits of the task's calls, which hold here too.
+/// * `name`: the module's own name, as it sees it.
+pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, of_calls: &Limits) -> Result<String, String> {
+    let limits = Limits {
+        memory_bytes: of_calls.memory_bytes.min(MEMORY_BYTES),
+        wall_time: Some(of_calls.wall_time.unwrap_or(PATIENCE).min(PATIENCE)),
+        output_bytes: 0,
+        metadiff_bytes: of_calls.metadiff_bytes.min(MAX_BYTES),
+        ..of_calls.clone()
+    };
+    let stderr = GuestOutput::new(None, 0);
+    let (end, _) = worker.run(&Invocation {
+        module_sha256: sha256,
+        entry: Entry::Describe,
+        argv: &[name.to_owned()],
+        env: &[],
+        grants: &[],
+        stdout: GuestOutput::new(None, 0),
+        stderr: stderr.clone(),
+        limits: &limits,
+        seed: 0,
+        cancel: &CancelToken::new(),
+    });
+    let why = match end {
+        GuestEnd::Returned(text) => return Ok(text.unwrap_or_default()),
+        GuestEnd::ReturnedTooMuch(text) | GuestEnd::Failed(text) => text,
+        GuestEnd::Exited(code) => format!("it exited with code {code}"),
+        GuestEnd::Trapped(text) => format!("it trapped: {text}"),
+        GuestEnd::TimedOut(limit) => format!("it took longer than {} s", limit.as_secs_f64()),
+        GuestEnd::MemoryExceeded { limit_bytes, .. } => {
+            format!("it needs more memory than {}", bytes_text(limit_bytes))
+        }
+        GuestEnd::Cancelled => "it was ended".to_owned(),
+        GuestEnd::HostFailed(text) | GuestEnd::Lost(text) => text,
+    };
+    let tail = stderr.tail();
+    let last_line = tail.trim_end().lines().next_back().map(|line| format!(" (the last line on stderr: {line})"));
+    Err(format!("the task does not describe itself: {why}{}", last_line.unwrap_or_default()))
+}

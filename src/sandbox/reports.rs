@@ -1,0 +1,313 @@
+//! What a running typed task tells: log lines, bounded, and its progress, at most so often.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::bytes_text;
+
+/// Bytes of all log lines of a call together, with what it costs to record each; the rest is counted and dropped. All
+/// reports of progress together have as much.
+pub const MAX_REPORT_BYTES: u64 = 1 << 20;
+/// Bytes that are kept of a log line.
+const MAX_LINE_BYTES: usize = 4 << 10;
+/// Bytes that are kept of what is said of progress.
+const MAX_PROGRESS_TEXT_BYTES: usize = 256;
+/// Bytes that an event has beside its text and its component.
+const EVENT_BYTES: u64 = 200;
+/// Least time between two reports of progress; in a long call it is a hundredth of the time that the call has run.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How much a log line matters.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    wasmtime::component::ComponentType,
+    wasmtime::component::Lift,
+)]
+#[serde(rename_all = "snake_case")]
+#[component(enum)]
+#[repr(u8)]
+pub enum LogLevel {
+    /// Steps inside a function.
+    #[component(name = "trace")]
+    Trace,
+    /// What helps to find a mistake.
+    #[component(name = "debug")]
+    Debug,
+    /// What happens.
+    #[component(name = "info")]
+    Info,
+    /// Something is odd, and the task goes on.
+    #[component(name = "warn")]
+    Warn,
+    /// Something went wrong.
+    #[component(name = "error")]
+    Error,
+}
+
+/// One thing that a running task tells. The text is the guest's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum GuestReport {
+    /// A log line, at most 4 KiB.
+    Log {
+        /// How much it matters.
+        level: LogLevel,
+        /// The line.
+        message: String,
+    },
+    /// How far the call is.
+    Progress {
+        /// In thousandths of the whole, 0 to 1000.
+        permille: u16,
+        /// What is being done, at most 256 bytes; may be empty.
+        message: String,
+    },
+}
+
+/// Takes what a guest tells and hands on what fits within the bounds.
+///
+/// Clones are handles of the same call.
+#[derive(Clone)]
+pub struct GuestReports(Arc<Mutex<State>>);
+
+struct State {
+    send: Box<dyn FnMut(GuestReport) + Send>,
+    limit_bytes: u64,
+    event_bytes: u64,
+    log_bytes_left: u64,
+    n_lines_dropped: u64,
+    progress_bytes_left: u64,
+    started: Instant,
+    next_progress: Instant,
+    latest_progress: Option<(u16, String)>,
+}
+
+impl GuestReports {
+    /// * `limit_bytes`: what all log lines may cost, and what all reports of progress may.
+    /// * `component_bytes`: what each event costs beside its text: the length of the component that it names.
+    /// * `send`: gets what is within the bounds, on the guest's thread.
+    pub fn new(limit_bytes: u64, component_bytes: u64, send: impl FnMut(GuestReport) + Send + 'static) -> Self {
+        let started = Instant::now();
+        Self(Arc::new(Mutex::new(State {
+            send: Box::new(send),
+            limit_bytes,
+            event_bytes: EVENT_BYTES + component_bytes,
+            log_bytes_left: limit_bytes,
+            n_lines_dropped: 0,
+            progress_bytes_left: limit_bytes,
+            started,
+            next_progress: started,
+            latest_progress: None,
+        })))
+    }
+
+    /// Takes a log line.
+    pub fn log(&self, level: LogLevel, message: &str) {
+        let mut state = self.lock();
+        let message = cut(message, MAX_LINE_BYTES);
+        match state.log_bytes_left.checked_sub(state.cost(&message)) {
+            Some(left) if state.n_lines_dropped == 0 => {
+                state.log_bytes_left = left;
+                (state.send)(GuestReport::Log { level, message });
+            }
+            _ => state.n_lines_dropped += 1,
+        }
+    }
+
+    /// Takes a report of progress; `fraction` may be any number.
+    pub fn progress(&self, fraction: f32, message: &str) {
+        // NaN becomes 0, as a cast makes it.
+        let permille = (fraction.clamp(0.0, 1.0) * 1000.0) as u16;
+        self.lock().progress(permille, message, Instant::now());
+    }
+
+    /// Takes a report that has come from another process.
+    pub(crate) fn take(&self, report: GuestReport) {
+        match report {
+            GuestReport::Log { level, message } => self.log(level, &message),
+            GuestReport::Progress { permille, message } => {
+                self.lock().progress(permille.min(1000), &message, Instant::now());
+            }
+        }
+    }
+
+    /// Hands on the latest report of progress if it came too soon and its time has come.
+    pub(crate) fn send_due_progress(&self) {
+        let mut state = self.lock();
+        if state.latest_progress.is_some() {
+            state.send_progress(Instant::now());
+        }
+    }
+
+    /// Hands on the latest report of progress, and says how many log lines were dropped. Called when the guest has ended.
+    pub(crate) fn finish(&self) {
+        let mut state = self.lock();
+        state.next_progress = state.started;
+        state.send_progress(Instant::now());
+        let n = std::mem::take(&mut state.n_lines_dropped);
+        if n > 0 {
+            let (lines, limit) = (if n == 1 { "line was" } else { "lines were" }, bytes_text(state.limit_bytes));
+            let message = format!("[mandelbox: {n} more log {lines} dropped; a call may log {limit}]");
+            (state.send)(GuestReport::Log { level: LogLevel::Warn, message });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Bytes that the event with this text has at most, as JSON.
+    fn cost(&self, message: &str) -> u64 {
+        let escaped = message.bytes().filter(|byte| *byte < b' ' || b"\"\\".contains(byte)).count();
+        self.event_bytes + (message.len() + 5 * escaped) as u64
+    }
+
+    fn progress(&mut self, permille: u16, message: &str, now: Instant) {
+        match &mut self.latest_progress {
+            // The text is not copied again for a guest that says the same all the time.
+            Some((latest, text)) if text == message => *latest = permille,
+            latest => *latest = Some((permille, cut(message, MAX_PROGRESS_TEXT_BYTES))),
+        }
+        self.send_progress(now);
+    }
+
+    fn send_progress(&mut self, now: Instant) {
+        if now < self.next_progress {
+            return;
+        }
+        let Some((permille, message)) = self.latest_progress.take() else { return };
+        self.next_progress = now + PROGRESS_INTERVAL.max((now - self.started) / 100);
+        let left = self.progress_bytes_left.checked_sub(self.cost(&message));
+        self.progress_bytes_left = left.unwrap_or(0);
+        if left.is_some() {
+            (self.send)(GuestReport::Progress { permille, message });
+        }
+    }
+}
+
+/// The text, or its start and a note, together at most `max_bytes`.
+pub(crate) fn cut(text: &str, max_bytes: usize) -> String {
+    const NOTE: &str = " [cut]";
+    if text.len() <= max_bytes {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(max_bytes.saturating_sub(NOTE.len()));
+    format!("{}{NOTE}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Sent = Arc<Mutex<Vec<GuestReport>>>;
+
+    fn reports(limit_bytes: u64, component_bytes: u64) -> (GuestReports, Sent) {
+        let sent = Sent::default();
+        let received = Arc::clone(&sent);
+        let reports = GuestReports::new(limit_bytes, component_bytes, move |report| {
+            received.lock().expect("not poisoned").push(report);
+        });
+        (reports, sent)
+    }
+
+    fn messages(sent: &Sent) -> Vec<String> {
+        let sent = sent.lock().expect("not poisoned");
+        let messages = sent.iter().map(|report| match report {
+            GuestReport::Log { message, .. } => message.clone(),
+            GuestReport::Progress { permille, message } => format!("{permille} {message}"),
+        });
+        messages.collect()
+    }
+
+    #[test]
+    fn lines_are_dropped_one_past_the_limit() {
+        let (reports, sent) = reports(2 * (200 + 7 + 10), 7);
+        for line in ["0123456789", "abcdefghij", "", ""] {
+            reports.log(LogLevel::Info, line);
+        }
+        assert_eq!(messages(&sent), ["0123456789", "abcdefghij"]);
+        reports.finish();
+        reports.finish();
+        let note = "[mandelbox: 2 more log lines were dropped; a call may log 434 bytes]";
+        assert_eq!(messages(&sent)[2..], [note]);
+    }
+
+    #[test]
+    fn characters_that_json_escapes_cost_what_they_take() {
+        let (reports, sent) = reports(2 * (200 + 60), 0);
+        for _ in 0..3 {
+            reports.log(LogLevel::Info, &"\0".repeat(10));
+        }
+        assert_eq!(messages(&sent).len(), 2);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let (reports, sent) = reports(u64::MAX, 0);
+        reports.log(LogLevel::Info, &"é".repeat(2048));
+        reports.log(LogLevel::Info, &"é".repeat(2049));
+        reports.progress(0.0, &"é".repeat(129));
+        let expected =
+            ["é".repeat(2048), format!("{} [cut]", "é".repeat(2045)), format!("0 {} [cut]", "é".repeat(125))];
+        assert_eq!(messages(&sent), expected);
+    }
+
+    #[test]
+    fn odd_fractions_are_taken_for_the_nearest() {
+        let odd = [f32::NAN, f32::INFINITY, -f32::INFINITY, -0.5, 1.5, 0.1234];
+        for (fraction, expected) in odd.into_iter().zip(["0 ", "1000 ", "0 ", "0 ", "1000 ", "123 "]) {
+            let (reports, sent) = reports(u64::MAX, 0);
+            reports.progress(fraction, "");
+            assert_eq!(messages(&sent), [expected], "{fraction}");
+        }
+    }
+
+    #[test]
+    fn progress_is_told_ten_times_a_second_at_most_and_the_latest_counts() {
+        let (reports, sent) = reports(u64::MAX, 0);
+        let mut state = reports.lock();
+        let started = state.started;
+        // A report each millisecond for 300 ms.
+        for ms in 0..300 {
+            state.progress(ms, "x", started + Duration::from_millis(u64::from(ms)));
+        }
+        assert_eq!(messages(&sent), ["0 x", "100 x", "200 x"]);
+        state.send_progress(started + Duration::from_millis(299));
+        assert_eq!(messages(&sent).len(), 3);
+        state.send_progress(started + Duration::from_millis(300));
+        assert_eq!(messages(&sent)[3..], ["299 x"]);
+        state.progress(301, "end", started + Duration::from_millis(301));
+        drop(state);
+        reports.finish();
+        assert_eq!(messages(&sent)[4..], ["301 end"]);
+        let mut state = reports.lock();
+        // After an hour a report each second for another hour.
+        for second in 3600..7200 {
+            state.progress(0, "", started + Duration::from_secs(second));
+        }
+        assert!((50..110).contains(&messages(&sent).len()), "{}", messages(&sent).len());
+    }
+
+    #[test]
+    fn progress_stops_at_its_limit() {
+        let (reports, sent) = reports(1000, 0);
+        let mut state = reports.lock();
+        for second in 0..100 {
+            let now = state.started + Duration::from_secs(second);
+            state.progress(0, "", now);
+        }
+        assert_eq!(messages(&sent).len(), 5);
+    }
+}

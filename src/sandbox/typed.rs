@@ -1,0 +1,247 @@
+//! Typed tasks: WASM components of the world in `wit/task.wit`. Their exports are checked and called here, and the
+//! functions that they import are defined here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wasmtime::component::types::{self, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, WasmStr};
+use wasmtime::{Engine, Store, StoreContextMut};
+
+use super::host::Host;
+use super::invocation::{Entry, GuestEnd, TypedCall};
+use super::limits::Limits;
+use super::reports::{GuestReports, LogLevel, cut};
+use crate::json::Value;
+use crate::outcome::bytes_text;
+
+/// What the names of a component's imports begin with that are of the world's package.
+pub(super) const PACKAGE: &str = "mandelbox:task/";
+/// The interface that the host has.
+const HOST_INTERFACE: &str = "mandelbox:task/host@0.1.0";
+/// What the name of a component's import begins with, if this host has it: a patch release adds nothing.
+const COMPATIBLE_HOST: &str = "mandelbox:task/host@0.1.";
+/// The world as messages name it.
+const WORLD: &str = "the world `task` of mandelbox:task@0.1.0 (wit/task.wit)";
+const RUN_TYPE: &str = "func(args: string) -> result<option<string>, string>";
+const DESCRIBE_TYPE: &str = "func() -> string";
+/// Bytes that are kept of the message of a failed call.
+const MAX_ERROR_BYTES: usize = 4 << 10;
+
+/// Metadata of a dataset as far as a task may see it: the JSON text of each key's value. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct TaskMetadata(Arc<HashMap<String, Arc<str>>>);
+
+impl TaskMetadata {
+    /// The metadata with these keys and values.
+    pub fn new<'a>(entries: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Self {
+        Self::from_texts(entries.into_iter().map(|(key, value)| (key.clone(), value.to_string())))
+    }
+
+    /// The metadata with these keys and the JSON texts of their values.
+    pub(crate) fn from_texts(entries: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(Arc::new(entries.into_iter().map(|(key, text)| (key, text.into())).collect()))
+    }
+
+    /// Keys and the JSON texts of their values.
+    pub(crate) fn texts(&self) -> HashMap<&str, &str> {
+        self.0.iter().map(|(key, text)| (key.as_str(), text.as_ref())).collect()
+    }
+
+    /// Whether this is the same metadata, and not only equal to it.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What the functions of the world need in the store of a call; a `describe` has none of it.
+pub(super) struct TypedHost {
+    metadata: TaskMetadata,
+    pub(super) reports: GuestReports,
+}
+
+impl TypedHost {
+    pub(super) fn of(entry: &Entry<'_>) -> Option<Self> {
+        let Entry::Run(TypedCall { metadata, reports, .. }) = entry else { return None };
+        Some(Self { metadata: (*metadata).clone(), reports: reports.clone() })
+    }
+}
+
+/// Defines the interface `host`.
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    let mut host = linker.instance(HOST_INTERFACE)?;
+    host.func_wrap("log", |store: StoreContextMut<'_, Host>, (level, message): (LogLevel, WasmStr)| {
+        if let Some(typed) = &store.data().typed {
+            typed.reports.log(level, &message.to_str(&store)?);
+        }
+        Ok(())
+    })?;
+    host.func_wrap("progress", |store: StoreContextMut<'_, Host>, (fraction, message): (f32, WasmStr)| {
+        if let Some(typed) = &store.data().typed {
+            typed.reports.progress(fraction, &message.to_str(&store)?);
+        }
+        Ok(())
+    })?;
+    host.func_wrap("metadata", |store: StoreContextMut<'_, Host>, (key,): (WasmStr,)| {
+        let Some(typed) = &store.data().typed else { return Ok((None,)) };
+        let text = typed.metadata.0.get(&*key.to_str(&store)?);
+        Ok((text.map(Arc::clone),))
+    })
+}
+
+/// A typed task that can be instantiated.
+pub(super) struct TypedPre {
+    pub(super) pre: InstancePre<Host>,
+    run: ComponentExportIndex,
+    describe: ComponentExportIndex,
+}
+
+/// Whether a component means to be a typed task: it exports a function of the world or imports from its package.
+pub(super) fn is_typed(engine: &Engine, component: &types::Component) -> bool {
+    let is_own = |item: ComponentItem| matches!(item, ComponentItem::ComponentFunc(_));
+    let mut exports = component.exports(engine);
+    exports.any(|(name, item)| ["run", "describe"].contains(&name) && is_own(item.ty))
+        || component.imports(engine).any(|(name, _)| name.starts_with(PACKAGE))
+}
+
+impl TypedPre {
+    /// Checks that a component is of the world; the error is a sentence for the user.
+    pub(super) fn new(
+        engine: &Engine,
+        linker: &Linker<Host>,
+        component: &Component,
+        unlinked: impl Fn(&wasmtime::Error) -> String,
+    ) -> Result<Self, String> {
+        let component_type = component.component_type();
+        let mut imports = component_type.imports(engine).map(|(name, _)| name);
+        if let Some(import) = imports.find(|name| name.starts_with(PACKAGE) && !name.starts_with(COMPATIBLE_HOST)) {
+            return Err(format!(
+                "the WASM component was built for another version of mandelbox's world: it imports `{import}`, and this \
+                 program has `{HOST_INTERFACE}`; build it again from the wit/task.wit of this version"
+            ));
+        }
+        let run = find_export(component, "run", RUN_TYPE, is_run)?;
+        let describe = find_export(component, "describe", DESCRIBE_TYPE, is_describe)?;
+        let pre = linker.instantiate_pre(component).map_err(|err| {
+            if format!("{err:#}").contains(PACKAGE) {
+                format!(
+                    "the WASM component's import of `{HOST_INTERFACE}` has other functions or types than {WORLD}; build \
+                     it again from that file: {err:#}"
+                )
+            } else {
+                unlinked(&err)
+            }
+        })?;
+        Ok(Self { pre, run, describe })
+    }
+
+    /// Runs a call to its end.
+    pub(super) async fn run(
+        &self,
+        store: &mut Store<Host>,
+        entry: &Entry<'_>,
+        limits: &Limits,
+    ) -> wasmtime::Result<GuestEnd> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let returned = match entry {
+            Entry::Run(TypedCall { args, .. }) => {
+                type Returned = (Result<Option<String>, String>,);
+                let run = instance.get_typed_func::<(&str,), Returned>(&mut *store, self.run)?;
+                run.call_async(store, (*args,)).await?.0
+            }
+            Entry::Describe => {
+                let describe = instance.get_typed_func::<(), (String,)>(&mut *store, self.describe)?;
+                Ok(Some(describe.call_async(store, ()).await?.0))
+            }
+            Entry::Command => return Ok(GuestEnd::HostFailed("a typed task was called as a command".to_owned())),
+        };
+        Ok(match returned {
+            Ok(Some(text)) if text.len() as u64 > limits.metadiff_bytes => {
+                let limit = bytes_text(limits.metadiff_bytes);
+                GuestEnd::ReturnedTooMuch(format!("it returned a text larger than {limit}"))
+            }
+            Ok(text) => GuestEnd::Returned(text),
+            Err(message) => GuestEnd::Failed(cut(&message, MAX_ERROR_BYTES)),
+        })
+    }
+}
+
+fn find_export(
+    component: &Component,
+    name: &str,
+    expected: &str,
+    fits: impl Fn(&types::ComponentFunc) -> bool,
+) -> Result<ComponentExportIndex, String> {
+    match component.get_export(None, name) {
+        Some((ComponentItem::ComponentFunc(function), index)) if fits(&function) => Ok(index),
+        Some((ComponentItem::ComponentFunc(function), _)) => Err(format!(
+            "the WASM component's export `{name}` is `{}`, but in {WORLD} it is `{expected}`; build it again from that \
+             file",
+            function_text(&function)
+        )),
+        _ => Err(format!(
+            "the WASM component has no function `{name}: {expected}`, which {WORLD} exports; a typed task needs `run` \
+             and `describe`, a command `wasi:cli/run`"
+        )),
+    }
+}
+
+fn is_run(function: &types::ComponentFunc) -> bool {
+    let is_option = |ty: Option<Type>| matches!(ty, Some(Type::Option(option)) if option.ty() == Type::String);
+    let is_result = |ty: Type| match ty {
+        Type::Result(result) => is_option(result.ok()) && result.err() == Some(Type::String),
+        _ => false,
+    };
+    function.params().map(|(_, ty)| ty).eq([Type::String]) && results_are(function, is_result)
+}
+
+fn is_describe(function: &types::ComponentFunc) -> bool {
+    function.params().len() == 0 && results_are(function, |ty| ty == Type::String)
+}
+
+fn results_are(function: &types::ComponentFunc, fits: impl Fn(Type) -> bool) -> bool {
+    function.results().len() == 1 && function.results().all(fits)
+}
+
+/// A function's type as WIT writes it.
+fn function_text(function: &types::ComponentFunc) -> String {
+    let params: Vec<_> = function.params().map(|(name, ty)| format!("{name}: {}", type_text(&ty))).collect();
+    let results: Vec<_> = function.results().map(|ty| format!(" -> {}", type_text(&ty))).collect();
+    format!("func({}){}", params.join(", "), results.concat())
+}
+
+fn type_text(ty: &Type) -> String {
+    let or_none = |ty: Option<Type>| ty.map_or("_".to_owned(), |ty| type_text(&ty));
+    match ty {
+        Type::String => "string".to_owned(),
+        Type::Bool => "bool".to_owned(),
+        Type::U32 => "u32".to_owned(),
+        Type::S32 => "s32".to_owned(),
+        Type::U64 => "u64".to_owned(),
+        Type::S64 => "s64".to_owned(),
+        Type::List(list) => format!("list<{}>", type_text(&list.ty())),
+        Type::Option(option) => format!("option<{}>", type_text(&option.ty())),
+        Type::Result(result) if result.ok().is_none() && result.err().is_none() => "result".to_owned(),
+        Type::Result(result) => format!("result<{}, {}>", or_none(result.ok()), or_none(result.err())),
+        _ => "...".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_world_here_is_the_one_that_authors_get() {
+        let wit = include_str!("../../wit/task.wit");
+        let (package, interface) = HOST_INTERFACE.split_once("/host").expect("the interface");
+        for line in [
+            format!("package {package}{interface};"),
+            format!("export run: {RUN_TYPE};"),
+            format!("export describe: {DESCRIBE_TYPE};"),
+        ] {
+            assert!(wit.lines().any(|text| text.trim() == line), "{line}");
+        }
+        assert!(HOST_INTERFACE.starts_with(COMPATIBLE_HOST) && WORLD.contains(&format!("{package}{interface}")));
+    }
+}

@@ -1,0 +1,110 @@
+//! Loops over pixels as imaging tasks have them.
+
+use super::{Random, checksum};
+
+const WIDTH: usize = 1024;
+const HEIGHT: usize = 1024;
+const PLANES: usize = 16;
+/// Half the width of the filter.
+const RADIUS: usize = 5;
+
+fn noise(n: usize) -> Vec<u16> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    (0..n).map(|_| (random.next() >> 48) as u16).collect()
+}
+
+/// Maximum-intensity projection of a stack of 16-bit planes.
+pub(super) fn projection(n: u32) -> u64 {
+    let stack = noise(WIDTH * HEIGHT * PLANES);
+    let mut projected = vec![0_u16; WIDTH * HEIGHT];
+    for round in 0..n {
+        projected.fill(round as u16 & 1);
+        for plane in stack.chunks_exact(WIDTH * HEIGHT) {
+            for (brightest, pixel) in projected.iter_mut().zip(plane) {
+                *brightest = (*brightest).max(*pixel);
+            }
+        }
+    }
+    checksum(projected.iter().map(|pixel| u64::from(*pixel)))
+}
+
+/// A separable filter of 11 taps over rows and columns of a 32-bit float image.
+pub(super) fn filter(n: u32) -> u64 {
+    let taps: [f32; 2 * RADIUS + 1] = std::array::from_fn(|index| {
+        let distance = index.abs_diff(RADIUS) as f32;
+        1.0 / (1.0 + distance * distance)
+    });
+    let sum: f32 = taps.iter().sum();
+    let taps = taps.map(|tap| tap / sum);
+    let mut image: Vec<f32> = noise(WIDTH * HEIGHT).iter().map(|pixel| f32::from(*pixel)).collect();
+    let mut filtered = image.clone();
+    for _ in 0..n {
+        for (row, out) in image.chunks_exact(WIDTH).zip(filtered.chunks_exact_mut(WIDTH)) {
+            filter_row(row, &mut out[RADIUS..WIDTH - RADIUS], &taps);
+        }
+        // A column's sum is made row by row, so that neighbours in memory are read together.
+        for (y, out) in image.chunks_exact_mut(WIDTH).enumerate().skip(RADIUS).take(HEIGHT - 2 * RADIUS) {
+            out.fill(0.0);
+            for (tap, row) in taps.iter().zip(filtered.chunks_exact(WIDTH).skip(y - RADIUS)) {
+                for (pixel, value) in out.iter_mut().zip(row) {
+                    *pixel += tap * value;
+                }
+            }
+        }
+    }
+    checksum(image.iter().map(|pixel| u64::from(pixel.to_bits())))
+}
+
+fn filter_row(row: &[f32], out: &mut [f32], taps: &[f32; 2 * RADIUS + 1]) {
+    out.fill(0.0);
+    for (offset, tap) in taps.iter().enumerate() {
+        for (pixel, value) in out.iter_mut().zip(&row[offset..]) {
+            *pixel += tap * value;
+        }
+    }
+}
+
+/// Labels of the connected regions above a threshold, by union-find over rows.
+pub(super) fn labelling(n: u32) -> u64 {
+    let image = noise(WIDTH * HEIGHT);
+    let mut labels = vec![0_u32; WIDTH * HEIGHT];
+    for round in 0..n {
+        // About half of the pixels: many regions, of all sizes.
+        let threshold = 30_000 + (round % 7) as u16;
+        let mut parents: Vec<u32> = vec![0];
+        for at in 0..image.len() {
+            labels[at] = 0;
+            if image[at] < threshold {
+                continue;
+            }
+            let left = if at % WIDTH > 0 { labels[at - 1] } else { 0 };
+            let above = if at >= WIDTH { labels[at - WIDTH] } else { 0 };
+            labels[at] = match (left, above) {
+                (0, 0) => {
+                    parents.push(parents.len() as u32);
+                    parents.len() as u32 - 1
+                }
+                (0, label) | (label, 0) => label,
+                (left, above) => {
+                    let (left, above) = (root(&mut parents, left), root(&mut parents, above));
+                    let (low, high) = (left.min(above), left.max(above));
+                    parents[high as usize] = low;
+                    low
+                }
+            };
+        }
+        for label in &mut labels {
+            *label = root(&mut parents, *label);
+        }
+    }
+    checksum(labels.iter().map(|label| u64::from(*label)))
+}
+
+fn root(parents: &mut [u32], mut label: u32) -> u32 {
+    while parents[label as usize] != label {
+        let above = parents[parents[label as usize] as usize];
+        parents[label as usize] = above;
+        label = above;
+    }
+    label
+}

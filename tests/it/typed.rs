@@ -1,0 +1,406 @@
+//! Typed tasks: their parameters, what they return and tell, and files that are whole packages. The guest is
+//! `task-examples/typed`, which does the steps in its parameters.
+
+use serde_json::{Value, json};
+
+use crate::project::{Ended, Project, fractal_history, module, parallel_task, task};
+
+/// Runs steps as a single task, in a thread and in a process, and hands the project to `check`.
+fn both(steps: &Value, more: &[&str], check: impl Fn(&Project, Ended)) {
+    for isolation in ["thread", "process"] {
+        let project = Project::new();
+        project.write("metadata.json", json!({ "a": [1, "ü"], "b": { "c": null } }).to_string());
+        project.workflow(&[task(0, "t", &module("typed.wasm"), json!({ "steps": steps }))]);
+        let ended = project.run(&[&["--metadata", "metadata.json", "--isolation", isolation], more].concat());
+        check(&project, ended);
+    }
+}
+
+fn results(project: &Project) -> Value {
+    project.json("work/metadata.json")["typed"].clone()
+}
+
+fn events(project: &Project, kind: &str) -> Vec<Value> {
+    let lines = project.read("work/events.jsonl");
+    let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    events.filter(|event| event["event"] == kind).collect()
+}
+
+#[test]
+fn a_typed_task_runs_where_a_command_does() {
+    let both_kinds = |name: &str, single: Value, parallel: Value| {
+        let project = Project::new();
+        let module = module(name);
+        project.workflow(&[task(0, "one", &module, single), parallel_task(1, "two", &module, "well", parallel)]);
+        project.run(&[]).expect(0);
+        (project.json("work/metadata.json"), fractal_history(&project.json("work/history.json")))
+    };
+    let metadiff = json!({ "well": ["A", "B"] });
+    let returns = |value: &Value| json!([{ "do": "return", "text": value.to_string() }]);
+    let single = json!({ "steps": returns(&metadiff), "metadiff": metadiff });
+    let parallel = json!({
+        "steps": [{ "do": "for", "component": "A", "steps": returns(&json!({ "of": "A" })) }, { "do": "none" }],
+        "per_component": { "A": { "metadiff": { "of": "A" } } }
+    });
+    let (typed, command) =
+        (both_kinds("typed.wasm", single.clone(), parallel.clone()), both_kinds("swiss.wasm", single, parallel));
+    assert_eq!(typed.0, json!({ "well": ["A", "B"], "of": ["A"] }));
+    assert_eq!(typed.0, command.0);
+    let without_command = |mut history: Vec<Value>| {
+        for item in &mut history {
+            item["workflowtask"]["task"]["command"] = Value::Null;
+        }
+        history
+    };
+    assert_eq!(without_command(typed.1), without_command(command.1));
+}
+
+#[test]
+fn parameters_pass_in_memory_and_the_files_of_a_call_are_kept() {
+    both(
+        &json!([{ "do": "args" }, { "do": "argv" }, { "do": "env" }, { "do": "list", "path": "." },
+            { "do": "write", "path": "scratch.txt", "text": "x" }, { "do": "list", "path": "." },
+            { "do": "print", "stream": "stdout", "text": "out" }, { "do": "print", "stream": "stderr", "text": "err" }]),
+        &[],
+        |project, ended| {
+            ended.expect(0);
+            let results = results(project);
+            assert_eq!(results[0], json!(["input_paths", "metadata", "output_path", "steps"]));
+            assert_eq!(results[1], json!(["typed.wasm"]));
+            assert_eq!(results[2], json!([]));
+            assert_eq!((&results[3], &results[5]), (&json!([]), &json!(["scratch.txt"])));
+            let files = ["args.json", "err", "metadiff.json", "out"].map(|name| format!("work/0_t/0.{name}"));
+            let found: Vec<_> = project.tree().into_iter().filter(|path| path.starts_with("work/0_t/0")).collect();
+            assert_eq!(found, files);
+            assert_eq!(project.json("work/0_t/0.args.json")["metadata"], json!({ "a": [1, "ü"], "b": { "c": null } }));
+            assert_eq!(project.json("work/0_t/0.metadiff.json")["typed"], results);
+            assert_eq!((project.read("work/0_t/0.out"), project.read("work/0_t/0.err")), ("out".into(), "err".into()));
+        },
+    );
+}
+
+#[test]
+fn only_the_files_that_were_asked_for_are_written() {
+    let files = |project: &Project| -> Vec<String> {
+        project.tree().into_iter().filter(|path| path.starts_with("work/0_t/0")).collect()
+    };
+    both(&json!([]), &["--task-files", "none"], |project, ended| {
+        ended.expect(0);
+        assert!(files(project).is_empty());
+    });
+    both(&json!([]), &["--task-files", "failed"], |project, ended| {
+        ended.expect(0);
+        assert!(files(project).is_empty());
+    });
+    both(&json!([{ "do": "return", "text": "7" }]), &["--task-files", "failed"], |project, ended| {
+        ended.expect(3);
+        assert_eq!(files(project).len(), 4);
+        assert_eq!(project.read("work/0_t/0.metadiff.json"), "7");
+    });
+}
+
+#[test]
+fn an_error_is_a_task_execution_error_with_its_message() {
+    both(&json!([{ "do": "error", "message": "no image in \u{1b}[31mA/1" }]), &[], |project, ended| {
+        ended.expect(3).says(&["task \"t\" (order 0) failed", "failed: no image in \\u{1b}[31mA/1"]);
+        let finished = &events(project, "call_finished")[0];
+        assert_eq!(
+            (&finished["outcome"], &finished["message"]),
+            (&json!("failed"), &json!("no image in \u{1b}[31mA/1"))
+        );
+        assert!(project.read("work/workflow.log").contains("ERROR - failed: no image in"));
+        let history = project.json("work/result.json")["history"].clone();
+        assert_eq!(history[0]["status"], "failed");
+    });
+    both(&json!([{ "do": "error", "message": "x", "times": 5000 }]), &[], |project, ended| {
+        ended.expect(3).says(&[" [cut]"]);
+        assert_eq!(events(project, "call_finished")[0]["message"].as_str().map(str::len), Some(4096));
+    });
+}
+
+#[test]
+fn what_a_typed_task_returns_is_checked() {
+    let check = |steps: Value, code: i32, text: &'static str| {
+        both(&steps, &[], |_, ended| drop(ended.expect(code).says(&[text])));
+    };
+    check(
+        json!([{ "do": "return", "text": "[]" }]),
+        3,
+        "what `run` returned: must be a JSON object or null, not an array",
+    );
+    check(json!([{ "do": "return", "text": "{\"a\": NaN}" }]), 3, "gave a bad metadiff: what `run` returned:");
+    check(json!([{ "do": "return", "text": "null" }]), 0, "done in");
+    check(json!([{ "do": "none" }]), 0, "done in");
+    // The largest text, which is no JSON, and one past it, which is not even looked at.
+    check(json!([{ "do": "return_letters", "n": 16 << 20 }]), 3, "bad metadiff: what `run` returned:");
+    check(
+        json!([{ "do": "return_letters", "n": (16 << 20) + 1 }]),
+        3,
+        "bad metadiff: it returned a text larger than 16 MiB",
+    );
+}
+
+#[test]
+fn limits_hold_for_typed_tasks() {
+    let check = |steps: Value, more: &[&str], code: i32, text: &'static str| {
+        both(&steps, more, |_, ended| drop(ended.expect(code).says(&[text])));
+    };
+    check(json!([{ "do": "spin" }]), &["--timeout", "300ms"], 4, "after its time limit of 0.3 s");
+    check(json!([{ "do": "sleep_ms", "ms": 60_000 }]), &["--timeout", "300ms"], 4, "after its time limit of 0.3 s");
+    check(json!([{ "do": "allocate_mib", "n": 40 }]), &["--memory", "64M"], 0, "done in");
+    check(json!([{ "do": "allocate_mib", "n": 70 }]), &["--memory", "64M"], 4, "memory limit of 64 MiB");
+    check(json!([{ "do": "trap" }]), &[], 4, "trapped: wasm trap: wasm `unreachable` instruction executed");
+    check(json!([{ "do": "panic" }]), &[], 4, "the task was told to panic");
+    check(json!([{ "do": "exit", "code": 1 }]), &[], 3, "exited with code 1");
+    check(json!([{ "do": "exit", "code": 0 }]), &[], 0, "done in");
+}
+
+#[test]
+fn log_lines_become_events_and_reach_the_reader() {
+    let steps = json!([
+        { "do": "log", "level": "debug", "message": "looked" },
+        { "do": "log", "level": "info", "message": "reading\u{1b}[2J\nforged" },
+        { "do": "log", "level": "warn", "message": "one plane is empty" },
+    ]);
+    both(&steps, &[], |project, ended| {
+        let ended = ended.expect(0).says(&["  warning: one plane is empty"]);
+        assert!(!ended.stderr.contains("reading"));
+        let logged: Vec<_> = events(project, "call_logged")
+            .iter()
+            .map(|event| {
+                assert_eq!(
+                    (&event["task"], &event["call_index"], &event["attempt"]),
+                    (&json!(0), &json!(0), &json!(1))
+                );
+                (event["level"].clone(), event["message"].clone())
+            })
+            .collect();
+        let expected = [("debug", "looked"), ("info", "reading\u{1b}[2J\nforged"), ("warn", "one plane is empty")];
+        assert_eq!(logged, expected.map(|(level, message)| (json!(level), json!(message))));
+        let log = project.read("work/workflow.log");
+        assert!(log.contains("INFO - reading\\u{1b}[2J\\nforged\n") && log.contains("WARNING - one plane is empty\n"));
+    });
+    both(&steps, &["--verbose"], |_, ended| {
+        ended.expect(0).says(&["  debug: looked", "  info: reading\\u{1b}[2J\\nforged"]);
+    });
+}
+
+#[test]
+fn lines_of_a_component_name_it() {
+    let project = Project::new();
+    project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
+    let steps =
+        json!([{ "do": "for", "component": "b", "steps": [{ "do": "log", "level": "error", "message": "odd" }] }]);
+    project.workflow(&[parallel_task(0, "t", &module("typed.wasm"), "c", json!({ "steps": steps }))]);
+    project.run(&["--metadata", "metadata.json"]).expect(0).says(&["  \"b\" error: odd"]);
+    assert_eq!(events(&project, "call_logged")[0]["component"], "b");
+    assert!(project.read("work/workflow.log").contains("ERROR - component \"b\": odd\n"));
+}
+
+#[test]
+fn a_flood_of_lines_is_cut_and_counted() {
+    let line = json!({ "do": "log", "level": "info", "message": "0123456789abcdef", "times": 64 });
+    both(&json!([{ "do": "repeat", "n": 2000, "step": line }]), &[], |project, ended| {
+        ended.expect(0).says(&["more log lines were dropped; a call may log 1 MiB]"]);
+        let logged = events(project, "call_logged");
+        // 1 MiB holds 856 lines of 1,024 bytes, with 200 for each event.
+        assert_eq!(logged.len(), 857);
+        let last = logged.last().expect("an event");
+        assert_eq!(last["message"], "[mandelbox: 1144 more log lines were dropped; a call may log 1 MiB]");
+        assert!(project.path("work/events.jsonl").metadata().expect("there").len() < 2 << 20);
+    });
+}
+
+#[test]
+fn progress_becomes_events_ten_times_a_second_at_most() {
+    let steps = json!([
+        { "do": "progress", "fraction": 0.25, "message": "reading" },
+        { "do": "repeat", "n": 20_000, "step": { "do": "progress", "fraction": 0.5, "message": "writing" } },
+        { "do": "sleep_ms", "ms": 150 },
+        { "do": "progress", "fraction": "nan", "message": "" },
+    ]);
+    both(&steps, &["--verbose"], |project, ended| {
+        let ended = ended.expect(0).says(&["  25 % reading", "  0 %"]);
+        let seen: Vec<_> = events(project, "call_progress")
+            .iter()
+            .map(|event| (event["permille"].clone(), event["message"].clone()))
+            .collect();
+        assert_eq!(seen.first(), Some(&(json!(250), json!("reading"))));
+        assert_eq!(seen.last(), Some(&(json!(0), json!(""))));
+        let most = ended.elapsed.as_millis() / 100 + 2;
+        assert!((seen.len() as u128) <= most, "{} reports in {:?}", seen.len(), ended.elapsed);
+    });
+}
+
+#[test]
+fn metadata_can_be_fetched_as_far_as_the_task_may_see_it() {
+    let steps = json!([
+        { "do": "metadata", "key": "a" }, { "do": "metadata", "key": "b" }, { "do": "metadata", "key": "none" }
+    ]);
+    let check = |own_meta: Value, in_args: Value, fetched: Value| {
+        for isolation in ["thread", "process"] {
+            let project = Project::new();
+            project.write("metadata.json", json!({ "a": [1, "ü"], "b": { "c": null } }).to_string());
+            let mut task = task(0, "t", &module("typed.wasm"), json!({ "steps": steps }));
+            task["meta"] = json!({ "mandelbox": own_meta });
+            project.workflow(&[task]);
+            project.run(&["--metadata", "metadata.json", "--isolation", isolation]).expect(0);
+            assert_eq!(project.json("work/0_t/0.args.json")["metadata"], in_args, "{own_meta}");
+            assert_eq!(results(&project), fetched, "{own_meta}");
+        }
+    };
+    let (a, b) = (json!([1, "ü"]), json!({ "c": null }));
+    check(json!({}), json!({ "a": a, "b": b }), json!([a, b, null]));
+    check(json!({ "metadata_keys": ["b"] }), json!({ "b": b }), json!([null, b, null]));
+    check(json!({ "metadata_keys": [] }), json!({}), json!([null, null, null]));
+    check(json!({ "metadata_in_args": false }), json!({}), json!([a, b, null]));
+    check(json!({ "metadata_in_args": false, "metadata_keys": ["a"] }), json!({}), json!([a, null, null]));
+}
+
+#[test]
+fn a_task_fetches_what_the_tasks_before_it_gave() {
+    for isolation in ["thread", "process"] {
+        let project = Project::new();
+        let module = module("typed.wasm");
+        let gives = json!([{ "do": "return", "text": "{\"c\": [1, 2], \"image\": [\"i\"]}" }]);
+        let fetches = json!([{ "do": "metadata", "key": "image" }, { "do": "metadata", "key": "c" }]);
+        project.workflow(&[
+            task(0, "one", &module, json!({ "steps": gives })),
+            parallel_task(1, "two", &module, "c", json!({ "steps": fetches })),
+        ]);
+        project.run(&["--isolation", isolation]).expect(0);
+        let expected = json!([["i"], [1, 2]]);
+        assert_eq!(results(&project), json!([expected, expected]));
+        // As in Fractal, the long list is not in the parameters of a component.
+        assert_eq!(project.json("work/1_two/1_par_1.args.json")["metadata"], json!({ "c": [1, 2] }));
+    }
+}
+
+#[test]
+fn a_command_cannot_fetch_metadata() {
+    let project = Project::new();
+    let mut task = task(0, "t", &module("swiss.wasm"), json!({}));
+    task["meta"] = json!({ "mandelbox": { "metadata_in_args": false } });
+    project.workflow(&[task]);
+    project.run(&[]).expect(2).says(&["/task_list/0/meta", "only a typed task can fetch metadata"]);
+}
+
+/// A workflow that names the task by its source, as it was exported.
+fn exported(project: &Project, source: &str, args: &Value) {
+    project.workflow(&[json!({ "args": args, "meta": null, "task": { "source": source } })]);
+}
+
+#[test]
+fn a_file_is_a_whole_package() {
+    for isolation in ["thread", "process"] {
+        let project = Project::new();
+        let file = module("typed.wasm");
+        exported(&project, "typed:typed_test", &json!({}));
+        project.run(&["--tasks", &file, "--isolation", isolation]).expect(0);
+        // The default of the args schema.
+        assert_eq!(results(&project), json!([["input_paths", "metadata", "output_path", "steps"]]));
+        let shown = &project.json("work/history.json")[0]["workflowtask"]["task"];
+        assert_eq!((&shown["name"], &shown["source"]), (&json!("Typed test"), &json!("typed:typed_test")));
+    }
+    let project = Project::new();
+    let file = module("typed.wasm");
+    // Its meta asks for 64 MiB.
+    exported(&project, "typed:typed_test", &json!({ "steps": [{ "do": "allocate_mib", "n": 70 }] }));
+    project.run(&["--tasks", &file]).expect(4).says(&["memory limit of 64 MiB"]);
+    exported(&project, "typed:typed_test", &json!({ "steps": 1, "other": 2 }));
+    let ended = project.mandelbox(&["check", "workflow.json", "--tasks", &file]).expect(2);
+    ended.says(&["/task_list/0/args/steps: does not fit the task's args_schema", "other", "2 problems found"]);
+}
+
+#[test]
+fn check_shows_what_a_task_says_of_itself() {
+    let project = Project::new();
+    let ended = project.mandelbox(&["check", &module("typed.wasm")]).expect(0);
+    ended.says(&[
+        "typed task",
+        "task \"Typed test\", source typed:typed_test, types Any -> Any",
+        "meta {\"mandelbox\":{\"memory\":\"64MiB\"}}",
+        "argument steps {\"default\":[{\"do\":\"args\"}],",
+        "no problem found",
+    ]);
+    let ended = project.mandelbox(&["check", &module("trivial_typed.wasm"), "--format", "json"]).expect(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let found = &answer["module"];
+    assert_eq!((&found["kind"], &found["source"]), (&json!("typed"), &json!("trivial_typed:trivial")));
+    assert_eq!(found["task"]["input_type"], "Any");
+}
+
+#[test]
+fn a_command_is_no_package_by_itself() {
+    let project = Project::new();
+    exported(&project, "swiss:swiss", &json!({}));
+    let ended = project.run(&["--tasks", &module("swiss.wasm")]).expect(2);
+    ended.says(&["swiss.wasm: this is a command", "cannot describe itself; name the folder of its package"]);
+    assert!(!project.path("work").exists());
+}
+
+/// A typed task whose `describe` has this body, with `text` at 1024 in its memory.
+fn describing(body: &str, text: &str) -> Vec<u8> {
+    let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let length: String = (text.len() as u32).to_le_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let options = r#"(memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))"#;
+    let component = format!(
+        r#"(component
+          (core module $guest
+            (memory (export "memory") 64)
+            (data (i32.const 16) "\00\04\00\00{length}")
+            (data (i32.const 1024) "{escaped}")
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+            (func (export "run") (param i32 i32) (result i32) (i32.const 64))
+            (func (export "describe") (result i32) {body} (i32.const 16)))
+          (core instance $guest (instantiate $guest))
+          (func $run (param "args" string) (result (result (option string) (error string)))
+            (canon lift (core func $guest "run") {options}))
+          (func $describe (result string) (canon lift (core func $guest "describe") {options}))
+          (export "run" (func $run)) (export "describe" (func $describe)))"#
+    );
+    wat::parse_str(component).expect("valid WAT")
+}
+
+#[test]
+fn what_a_task_says_of_itself_is_not_trusted() {
+    let check = |body: &str, text: &str, expected: &[&str]| {
+        let project = Project::new();
+        project.write("t.wasm", describing(body, text));
+        project.mandelbox(&["check", "t.wasm"]).expect(2).says(expected);
+        exported(&project, "t:t", &json!({}));
+        project.run(&["--tasks", "t.wasm"]).expect(2).says(expected);
+        assert!(!project.path("work").exists());
+    };
+    let good = r#"{"name": "t", "input_type": "Any", "output_type": "Any"}"#;
+    check("", "{}", &["t.wasm: describe(): the key `name` is missing"]);
+    check("", "[]", &["t.wasm: describe(): must be an object, not an array"]);
+    check("", "hello", &["t.wasm: describe(): the task describes itself in no valid JSON"]);
+    check("", &good.replace("\"Any\"", "7"), &["describe()/input_type: must be a string"]);
+    check("", &good.replace("\"t\"", "\"t\", \"meta\": []"), &["describe()/meta: must be an object"]);
+    let deep = good.replace("\"t\"", &format!("\"t\", \"meta\": {}1{}", "[".repeat(300), "]".repeat(300)));
+    check("", &deep, &["nested deeper than 256 levels"]);
+    check("(unreachable)", good, &["does not describe itself: it trapped"]);
+    check("(i32.store (i32.const 20) (i32.const 1048577))", good, &["it returned a text larger than 1 MiB"]);
+    check("(i32.store (i32.const 20) (i32.const 1048576))", good, &["in no valid JSON"]);
+    check("(i32.store (i32.const 16) (i32.const -4))", good, &["does not describe itself: it trapped"]);
+    // Another module than its file says, and a folder that nobody allowed.
+    let asks = |own: Value| good.replace("\"t\"", &format!("\"t\", \"meta\": {}", json!({ "mandelbox": own })));
+    let project = Project::new();
+    project.write("t.wasm", describing("", &asks(json!({ "mounts": { "/etc": "/etc" }, "env": { "HOME": "x" } }))));
+    exported(&project, "t:t", &json!({}));
+    let ended = project.run(&["--tasks", "t.wasm"]).expect(2);
+    ended.says(&["policy does not let a package mount /etc", "policy does not let a package set the variable HOME"]);
+    // Another executable than the file itself.
+    project.write("t.wasm", describing("", &good.replace("\"t\"", "\"t\", \"executable\": \"/bin/sh\"")));
+    project.run(&["--tasks", "t.wasm"]).expect(0);
+}
+
+#[test]
+fn a_task_that_never_describes_itself_is_ended() {
+    let project = Project::new();
+    let body = "(loop $again (br $again))";
+    project.write("t.wasm", describing(body, "{}"));
+    let ended = project.mandelbox(&["check", "t.wasm"]).expect(2);
+    ended.says(&["the task does not describe itself: it took longer than 10 s"]);
+}
