@@ -62,7 +62,8 @@ pub fn parse_guest_json(bytes: &[u8]) -> Result<Value, JsonError> {
     parse_within(bytes, MAX_DEPTH, MAX_GUEST_VALUES, DuplicateKeys::LastWins)
 }
 
-fn parse_within(
+/// [`parse_json`] with bounds of the caller's.
+pub(crate) fn parse_within(
     bytes: &[u8],
     max_depth: usize,
     max_values: usize,

@@ -8,7 +8,7 @@ use crate::json::{Map, Value};
 use crate::reporter::escape::escaped;
 
 /// How one call ended. The cause is recorded where it is known, never guessed afterwards.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Exit code 0 and a metadiff that is an object, or none.
@@ -220,6 +220,9 @@ mod seconds {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+        let time = Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
+        // As precise as it is written; what is finer is the rounding of a large number.
+        let micros = (u64::from(time.subsec_nanos()) + 500) / 1000;
+        Ok(Duration::from_secs(time.as_secs()).saturating_add(Duration::from_micros(micros)))
     }
 }

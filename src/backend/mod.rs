@@ -15,6 +15,8 @@ use crate::sandbox::{Grant, GuestReport, Limits, ModuleKind};
 use crate::workflow::ModuleFile;
 
 pub use local::{Isolation, Local};
+#[doc(hidden)]
+pub use process::read_from_child;
 pub use process::{WorkerCommand, serve};
 pub use scripted::{Script, Scripted};
 

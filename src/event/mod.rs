@@ -1,25 +1,29 @@
 //! What happened in a run, in order: facts only, no wording and no setting of a reader.
 
+mod line;
 mod log;
+mod read;
 mod recorder;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::json::Value;
 use crate::outcome::{Figures, Outcome};
 use crate::sandbox::LogLevel;
 
 pub use log::EventLog;
+pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events};
 pub use recorder::Recorder;
 
 /// Version of the event log's format, in its first line.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// One fact.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
     /// Position in the run, from 0, without gaps.
     pub seq: u64,
@@ -32,7 +36,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
     /// The first event of a run.
@@ -66,7 +70,8 @@ pub enum EventKind {
         task: u64,
         /// Position in the component list; 0 for a single task.
         call_index: usize,
-        /// The component; `None` for a single task.
+        /// The component; `None` for a single task, whose line is then without this key.
+        #[serde(skip_serializing_if = "Option::is_none")]
         component: Option<Value>,
         /// Which try this is, from 1.
         attempt: u32,
@@ -77,7 +82,8 @@ pub enum EventKind {
         task: u64,
         /// Position in the component list; 0 for a single task.
         call_index: usize,
-        /// The component; `None` for a single task.
+        /// The component; `None` for a single task, whose line is then without this key.
+        #[serde(skip_serializing_if = "Option::is_none")]
         component: Option<Value>,
         /// Which try this is, from 1.
         attempt: u32,
@@ -92,7 +98,8 @@ pub enum EventKind {
         task: u64,
         /// Position in the component list; 0 for a single task.
         call_index: usize,
-        /// The component; `None` for a single task.
+        /// The component; `None` for a single task, whose line is then without this key.
+        #[serde(skip_serializing_if = "Option::is_none")]
         component: Option<Value>,
         /// Which try this is, from 1.
         attempt: u32,
@@ -107,7 +114,8 @@ pub enum EventKind {
         task: u64,
         /// Position in the component list; 0 for a single task.
         call_index: usize,
-        /// The component; `None` for a single task.
+        /// The component; `None` for a single task, whose line is then without this key.
+        #[serde(skip_serializing_if = "Option::is_none")]
         component: Option<Value>,
         /// Which try this was, from 1.
         attempt: u32,
@@ -146,19 +154,19 @@ pub enum EventKind {
         /// How.
         status: Status,
         /// `TaskExecutionError`, `JobExecutionError` or `unknown error`, if it failed.
-        error: Option<&'static str>,
+        error: Option<Cow<'static, str>>,
     },
 }
 
 /// Facts about a run that are known at its start.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStarted {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
     /// Version of mandelbox.
-    pub mandelbox_version: &'static str,
+    pub mandelbox_version: Cow<'static, str>,
     /// Name of the backend.
-    pub backend: &'static str,
+    pub backend: Cow<'static, str>,
     /// Name of the workflow.
     pub workflow: String,
     /// Name of the run in log lines.
@@ -178,7 +186,7 @@ pub struct RunStarted {
 }
 
 /// How a task or a run ended, in Fractal's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Well.

@@ -75,7 +75,7 @@ impl LogFile {
                 ("DEBUG", format!("END workflow \"{workflow}\"")),
             ],
             EventKind::RunFinished { status: Status::Failed, error } => {
-                let error = error.unwrap_or("unknown error");
+                let error = escaped(error.as_deref().unwrap_or("unknown error"));
                 vec![
                     ("DEBUG", format!("FAILED workflow \"{workflow}\", {error}.")),
                     ("INFO", format!("Workflow \"{workflow}\" failed ({error}).")),
@@ -98,8 +98,8 @@ impl LogFile {
         let work_dir = escaped(&run.work_dir.to_string_lossy());
         let start = format!("Start execution of workflow \"{}\"; more logs at {}", self.workflow, self.path);
         let facts = [
-            format!("mandelbox.__VERSION__: {}", run.mandelbox_version),
-            format!("FRACTAL_RUNNER_BACKEND: {}", run.backend),
+            format!("mandelbox.__VERSION__: {}", escaped(&run.mandelbox_version)),
+            format!("FRACTAL_RUNNER_BACKEND: {}", escaped(&run.backend)),
             format!("input metadata keys: {}", quoted(run.input_metadata_keys.clone())),
             format!("input_paths: {}", quoted(paths)),
             format!("output_path: {}", escaped(&run.output_path.to_string_lossy())),

@@ -56,8 +56,8 @@ impl PreparedRun {
         let mut recorder = Recorder::new(EventLog::create(&self.work_dir)?, all);
         recorder.record(EventKind::RunStarted(Box::new(RunStarted {
             format_version: FORMAT_VERSION,
-            mandelbox_version: env!("CARGO_PKG_VERSION"),
-            backend: self.options.backend.name(),
+            mandelbox_version: env!("CARGO_PKG_VERSION").into(),
+            backend: self.options.backend.name().into(),
             workflow: self.plan.workflow_name.clone(),
             logger_name: self.logger_name.clone(),
             work_dir: self.work_dir.clone(),
@@ -145,7 +145,7 @@ impl Run<'_> {
         let written = self.work_dir.write_record(RESULT, &self.dataset.result());
         let error = error.map(error_name).or(written.is_err().then_some("unknown error"));
         let status = if error.is_none() { Status::Done } else { Status::Failed };
-        self.recorder.record(EventKind::RunFinished { status, error })?;
+        self.recorder.record(EventKind::RunFinished { status, error: error.map(Into::into) })?;
         self.recorder.sync()?;
         written.map(|_| ())
     }

@@ -5,6 +5,7 @@
 mod check;
 mod compile;
 mod confined;
+mod corpora;
 mod documents;
 mod embedded;
 mod fractal;

@@ -358,6 +358,12 @@ fn the_log_says_how_processes_are_confined() {
     assert!(log.contains("calls run in child processes; ") && log.contains("privileges"), "{log}");
 }
 
+#[test]
+fn the_longest_time_limit_does_no_harm() {
+    let more = ["--timeout", "18446744073709551615s 999ms"];
+    probe(|_| {}, &json!([]), &more, |_, ended, _| assert_eq!(ended.code, 0, "{}", ended.stderr));
+}
+
 /// While a guest reads and writes below a folder, another program swaps that folder with a link that leads out.
 #[test]
 fn a_folder_that_turns_into_a_link_leads_nowhere() {

@@ -17,6 +17,8 @@ use crate::sandbox::{Entry, Grant, GuestEnd, Invocation, Sandbox, TypedCall};
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
 
+#[doc(hidden)]
+pub use protocol::read_from_child;
 pub use serve::serve;
 
 /// Time past a limit after which a child is killed that has not ended its guest by itself.
@@ -59,7 +61,7 @@ impl<'a> ProcessWorker<'a> {
             return (GuestEnd::HostFailed(text), 0);
         }
         let limit = invocation.limits.wall_time;
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit + GRACE));
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.saturating_add(GRACE)));
         let reports = match &invocation.entry {
             Entry::Run(TypedCall { reports, .. }) => Some(reports),
             _ => None,

@@ -226,6 +226,33 @@ impl FromChild {
     }
 }
 
+/// Reads bytes of a child as its parent does when they come in pieces: each message, as it is written again, and whether
+/// one was wrong, after which a parent reads no more. For tests of that reading.
+///
+/// * `piece_bytes`: bytes of a piece, at least 1.
+#[doc(hidden)]
+pub fn read_from_child(bytes: &[u8], piece_bytes: usize) -> (Vec<Vec<u8>>, bool) {
+    let mut received = Vec::new();
+    let mut messages = Vec::new();
+    for piece in bytes.chunks(piece_bytes.max(1)) {
+        received.extend_from_slice(piece);
+        loop {
+            match FromChild::take(&mut received) {
+                Ok(None) => break,
+                Ok(Some(message)) => {
+                    let mut written = Vec::new();
+                    if message.write(&mut written).is_err() {
+                        return (messages, true);
+                    }
+                    messages.push(written);
+                }
+                Err(_) => return (messages, true),
+            }
+        }
+    }
+    (messages, false)
+}
+
 fn write_message(writer: &mut impl Write, head: &impl Serialize, bytes: &[u8]) -> io::Result<()> {
     let head = serde_json::to_vec(head)?;
     let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);

@@ -1,0 +1,297 @@
+//! One line of `events.jsonl` → an event.
+//!
+//! Fields are taken out of the parsed value one by one: on serde's own way through tagged enums and flattened fields,
+//! numbers would lose their text.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use super::{Event, EventKind, FORMAT_VERSION};
+use crate::json::{Map, Value, type_name};
+use crate::outcome::Outcome;
+
+/// The event of a line; `None` if it is of a kind that this version does not know.
+pub(super) fn read_event(value: Value, expected_seq: u64) -> Result<Option<Event>, String> {
+    let Value::Object(map) = value else {
+        return Err(format!("must be an object, not {}", type_name(&value)));
+    };
+    let mut fields = Fields(map);
+    let event: String = fields.take("event")?;
+    if expected_seq == 0 {
+        check_first(&event, &fields)?;
+    }
+    let seq = fields.take("seq")?;
+    if seq != expected_seq {
+        return Err(format!("has `seq` {seq} where {expected_seq} belongs"));
+    }
+    let time: String = fields.take("time")?;
+    let time: Timestamp = time.parse().map_err(|err| format!("`time`: {err}"))?;
+    Ok(read_kind(&event, fields)?.map(|kind| Event { seq, time, kind }))
+}
+
+/// Says which version a log has before anything else about it.
+fn check_first(event: &str, fields: &Fields) -> Result<(), String> {
+    if event != "run_started" {
+        return Err(format!("must be the event `run_started`, not `{event}`"));
+    }
+    match fields.0.get("format_version") {
+        Some(Value::Number(version)) if version.as_u64() == Some(FORMAT_VERSION.into()) => Ok(()),
+        Some(version) => Err(format!("has format version {version}; this version of mandelbox reads {FORMAT_VERSION}")),
+        None => Err("the key `format_version` is missing".to_owned()),
+    }
+}
+
+fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, String> {
+    Ok(Some(match event {
+        "run_started" => EventKind::RunStarted(fields.into_all()?),
+        "warning" => EventKind::Warning { message: fields.take("message")? },
+        "note" => EventKind::Note { message: fields.take("message")? },
+        "task_started" => EventKind::TaskStarted {
+            task: fields.take("task")?,
+            name: fields.take("name")?,
+            n_calls: fields.take("n_calls")?,
+            parallelization_level: fields.take_optional("parallelization_level")?,
+            module_sha256: fields.take("module_sha256")?,
+        },
+        "call_started" => EventKind::CallStarted {
+            task: fields.take("task")?,
+            call_index: fields.take("call_index")?,
+            component: fields.0.remove("component"),
+            attempt: fields.take("attempt")?,
+        },
+        "call_logged" => EventKind::CallLogged {
+            task: fields.take("task")?,
+            call_index: fields.take("call_index")?,
+            component: fields.0.remove("component"),
+            attempt: fields.take("attempt")?,
+            level: fields.take("level")?,
+            message: fields.take("message")?,
+        },
+        "call_progress" => EventKind::CallProgress {
+            task: fields.take("task")?,
+            call_index: fields.take("call_index")?,
+            component: fields.0.remove("component"),
+            attempt: fields.take("attempt")?,
+            permille: fields.take("permille")?,
+            message: fields.take("message")?,
+        },
+        "call_finished" => EventKind::CallFinished {
+            task: fields.take("task")?,
+            call_index: fields.take("call_index")?,
+            component: fields.0.remove("component"),
+            attempt: fields.take("attempt")?,
+            outcome: read_outcome(&mut fields)?,
+            figures: fields.into_all()?,
+        },
+        "metadata_aggregated" => {
+            EventKind::MetadataAggregated { task: fields.take("task")?, keys: fields.take("keys")? }
+        }
+        "metadata_unchanged" => EventKind::MetadataUnchanged { task: fields.take("task")? },
+        "task_finished" => EventKind::TaskFinished {
+            task: fields.take("task")?,
+            name: fields.take("name")?,
+            status: fields.take("status")?,
+            n_failed: fields.take("n_failed")?,
+        },
+        "run_finished" => {
+            EventKind::RunFinished { status: fields.take("status")?, error: fields.take_optional("error")? }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn read_outcome(fields: &mut Fields) -> Result<Outcome, String> {
+    let outcome: String = fields.take("outcome")?;
+    Ok(match outcome.as_str() {
+        "succeeded" => Outcome::Succeeded { metadiff: fields.take_object_or_null("metadiff")? },
+        "exited" => Outcome::Exited { code: fields.take("code")? },
+        "failed" => Outcome::Failed { message: fields.take("message")? },
+        "trapped" => Outcome::Trapped { message: fields.take("message")? },
+        "timed_out" => Outcome::TimedOut { limit_s: fields.take("limit_s")? },
+        "memory_exceeded" => Outcome::MemoryExceeded {
+            limit_bytes: fields.take("limit_bytes")?,
+            asked_bytes: fields.take("asked_bytes")?,
+        },
+        "bad_output" => Outcome::BadOutput { message: fields.take("message")? },
+        "refused" => Outcome::Refused { message: fields.take("message")? },
+        "cancelled" => Outcome::Cancelled,
+        "host_failed" => Outcome::HostFailed { message: fields.take("message")? },
+        "lost" => Outcome::Lost { message: fields.take("message")? },
+        "panicked" => Outcome::Panicked { message: fields.take("message")? },
+        unknown => return Err(format!("`outcome`: `{unknown}` is not known to this version of mandelbox")),
+    })
+}
+
+/// The keys of an event that were not taken yet.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// A value that must be there. Not for values of the user's: their numbers would not keep their text.
+    fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
+        let value = self.0.remove(key).ok_or_else(|| format!("the key `{key}` is missing"))?;
+        serde_json::from_value(value).map_err(|err| format!("`{key}`: {err}"))
+    }
+
+    /// A value, or nothing for null or a missing key.
+    fn take_optional<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, String> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.take(key).map(Some),
+        }
+    }
+
+    fn take_object_or_null(&mut self, key: &str) -> Result<Option<Map<String, Value>>, String> {
+        match self.0.remove(key) {
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(Value::Null) => Ok(None),
+            Some(other) => Err(format!("`{key}`: must be an object or null, not {}", type_name(&other))),
+            None => Err(format!("the key `{key}` is missing")),
+        }
+    }
+
+    /// A structure whose fields stand beside the others.
+    fn into_all<T: DeserializeOwned>(self) -> Result<T, String> {
+        serde_json::from_value(Value::Object(self.0)).map_err(|err| err.to_string())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use proptest::collection::vec;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{RunStarted, Status};
+    use crate::json::{DuplicateKeys, parse_json};
+    use crate::outcome::Figures;
+    use crate::sandbox::LogLevel;
+
+    /// The text of a log with these events.
+    pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
+        let line = |event| [serde_json::to_vec(event).expect("JSON"), b"\n".to_vec()].concat();
+        events.iter().flat_map(line).collect()
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let number = prop_oneof!["-?(0|[1-9][0-9]{0,40})", "-?[0-9]\\.[0-9]{1,20}", "[1-9]e[+-][0-9]{1,2}"];
+        let parsed = |text: String| parse_json(text.as_bytes(), DuplicateKeys::Refuse).expect("a number");
+        let key =
+            prop_oneof!["[a-c]{0,2}", Just("$serde_json::private::Number".to_owned()), "outcome|event|seq|message"];
+        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::Bool), number.prop_map(parsed), text()];
+        leaf.prop_recursive(3, 8, 3, move |inner| {
+            let object = vec((key.clone(), inner.clone()), 0..3);
+            let object = object.prop_map(|entries| Value::Object(entries.into_iter().collect()));
+            prop_oneof![vec(inner, 0..3).prop_map(Value::Array), object]
+        })
+    }
+
+    fn text() -> impl Strategy<Value = Value> {
+        prop_oneof![".{0,4}", "12345678901234567890"].prop_map(Value::String)
+    }
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        // A new outcome has its place below and in the reader.
+        let _ = |outcome: Outcome| match outcome {
+            Outcome::Succeeded { .. } | Outcome::Exited { .. } | Outcome::Failed { .. } | Outcome::Trapped { .. } => {}
+            Outcome::TimedOut { .. } => {}
+            Outcome::MemoryExceeded { .. } | Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
+            Outcome::Cancelled | Outcome::HostFailed { .. } | Outcome::Lost { .. } | Outcome::Panicked { .. } => {}
+        };
+        let metadiff = of(vec((".{0,2}", value()), 0..3).prop_map(|entries| entries.into_iter().collect()));
+        prop_oneof![
+            4 => metadiff.prop_map(|metadiff| Outcome::Succeeded { metadiff }),
+            1 => any::<i32>().prop_map(|code| Outcome::Exited { code }),
+            1 => ".{0,4}".prop_map(|message| Outcome::Failed { message }),
+            1 => ".{0,4}".prop_map(|message| Outcome::Trapped { message }),
+            1 => (0.0..1e30).prop_map(|limit_s| Outcome::TimedOut { limit_s }),
+            1 => any::<(u64, u64)>()
+                .prop_map(|(limit_bytes, asked_bytes)| Outcome::MemoryExceeded { limit_bytes, asked_bytes }),
+            1 => ".{0,4}".prop_map(|message| Outcome::BadOutput { message }),
+            1 => ".{0,4}".prop_map(|message| Outcome::Refused { message }),
+            1 => Just(Outcome::Cancelled),
+            1 => ".{0,4}".prop_map(|message| Outcome::HostFailed { message }),
+            1 => ".{0,4}".prop_map(|message| Outcome::Lost { message }),
+            1 => ".{0,4}".prop_map(|message| Outcome::Panicked { message }),
+        ]
+    }
+
+    fn run_started() -> impl Strategy<Value = EventKind> {
+        (".{0,3}", vec("(/[a-z]{1,3}){1,2}", 0..3), of(any::<usize>())).prop_map(|(workflow, paths, index)| {
+            EventKind::RunStarted(Box::new(RunStarted {
+                format_version: FORMAT_VERSION,
+                mandelbox_version: "0.1.0".into(),
+                backend: "local".into(),
+                logger_name: workflow.clone(),
+                workflow,
+                work_dir: "/w".into(),
+                input_metadata_keys: paths.clone(),
+                input_paths: paths.into_iter().map(Into::into).collect(),
+                output_path: "/o".into(),
+                first_task_index: index,
+                last_task_index: index,
+            }))
+        })
+    }
+
+    fn kind() -> impl Strategy<Value = EventKind> {
+        // A new kind has its place below and in the reader.
+        let _ = |kind: EventKind| match kind {
+            EventKind::RunStarted(_) | EventKind::Warning { .. } | EventKind::Note { .. } => {}
+            EventKind::TaskStarted { .. } | EventKind::CallStarted { .. } | EventKind::CallFinished { .. } => {}
+            EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
+            EventKind::MetadataAggregated { .. } | EventKind::MetadataUnchanged { .. } => {}
+            EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
+        };
+        let figures = (0..1_u64 << 50, any::<u64>(), any::<u64>()).prop_map(|(micros, memory, output)| Figures {
+            wall_time: Duration::from_micros(micros),
+            peak_memory_bytes: memory,
+            stdout_bytes: output,
+            stderr_bytes: output,
+        });
+        let status = prop_oneof![Just(Status::Done), Just(Status::Failed)];
+        let call = || (any::<u64>(), any::<usize>(), of(value()), any::<u32>());
+        prop_oneof![
+            run_started(),
+            ".{0,4}".prop_map(|message| EventKind::Warning { message }),
+            ".{0,4}".prop_map(|message| EventKind::Note { message }),
+            (any::<u64>(), ".{0,4}", any::<usize>(), of(".{0,2}")).prop_map(|(task, name, n_calls, level)| {
+                let module_sha256 = name.clone();
+                EventKind::TaskStarted { task, name, n_calls, parallelization_level: level, module_sha256 }
+            }),
+            call().prop_map(|(task, call_index, component, attempt)| EventKind::CallStarted {
+                task,
+                call_index,
+                component,
+                attempt
+            }),
+            (call(), ".{0,4}").prop_map(|((task, call_index, component, attempt), message)| {
+                EventKind::CallLogged { task, call_index, component, attempt, level: LogLevel::Warn, message }
+            }),
+            (call(), any::<u16>()).prop_map(|((task, call_index, component, attempt), permille)| {
+                EventKind::CallProgress { task, call_index, component, attempt, permille, message: String::new() }
+            }),
+            (call(), outcome(), figures).prop_map(|((task, call_index, component, attempt), outcome, figures)| {
+                EventKind::CallFinished { task, call_index, component, attempt, outcome, figures }
+            }),
+            (any::<u64>(), vec(".{0,2}", 0..3)).prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
+            any::<u64>().prop_map(|task| EventKind::MetadataUnchanged { task }),
+            (any::<u64>(), ".{0,3}", status.clone(), any::<usize>())
+                .prop_map(|(task, name, status, n_failed)| EventKind::TaskFinished { task, name, status, n_failed }),
+            (status, of("[a-zA-Z]{0,3}".prop_map(Into::into)))
+                .prop_map(|(status, error)| EventKind::RunFinished { status, error }),
+        ]
+    }
+
+    /// Logs of 1 to `n` events.
+    pub(in crate::event) fn events(n: usize) -> impl Strategy<Value = Vec<Event>> {
+        let time = -377_000_000_000_000_000..253_000_000_000_000_000_i64;
+        (run_started(), vec(kind(), 0..n), time).prop_map(|(first, rest, time)| {
+            let time = Timestamp::from_microsecond(time).expect("in range");
+            let kinds = std::iter::once(first).chain(rest).zip(0..);
+            kinds.map(|(kind, seq)| Event { seq, time, kind }).collect()
+        })
+    }
+}
