@@ -28,6 +28,8 @@ pub struct Policy {
     /// Bytes that must be free on the file systems of the work directory and of the output for a call to start;
     /// default 0: not looked at.
     pub free_space_bytes: u64,
+    /// Whether guests without a time limit can be interrupted too, while they compute; default no.
+    pub interrupts_all: bool,
 }
 
 impl Default for Policy {
@@ -76,6 +78,16 @@ struct HostFile {
     compile: Option<Duration>,
     #[serde(deserialize_with = "size")]
     free_space: Option<u64>,
+    interruption: InterruptionFile,
+}
+
+/// Which guests look, while they compute, whether they should end.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum InterruptionFile {
+    #[default]
+    Limited,
+    All,
 }
 
 impl Policy {
@@ -88,6 +100,7 @@ impl Policy {
             mounts: Vec::new(),
             compile_time: Duration::from_secs(60),
             free_space_bytes: 0,
+            interrupts_all: false,
         }
     }
 
@@ -135,6 +148,7 @@ impl Policy {
             mounts,
             compile_time: file.host.compile.unwrap_or(usual.compile_time),
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
+            interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
         })
     }
 }
@@ -205,6 +219,7 @@ mod tests {
         assert_eq!(policy.default.wall_time, Some(Duration::from_secs(3600)));
         assert_eq!(policy.env, ["TZ", "LANG"]);
         assert_eq!((policy.compile_time, policy.free_space_bytes), (Duration::from_secs(60), 1 << 30));
+        assert!(!policy.interrupts_all);
     }
 
     #[test]
@@ -233,6 +248,7 @@ mod tests {
         check("[default]\nmemory = \"2G\"\n[maximum]\nmemory = \"1G\"", "default.memory: is above maximum.memory");
         check("[maximum]\ntimeout = \"1h\"\n[default]\ntimeout = \"2h\"", "default.timeout: is above maximum.timeout");
         check("[packages]\nmounts = [\"relative\", \"/no/such/folder\"]", "/no/such/folder must be the absolute path");
+        check("[host]\ninterruption = \"none\"", "unknown variant `none`");
         check("[default", "/policy.toml:1:");
     }
 }

@@ -14,19 +14,25 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Memory that it may have for it, where a call may have more; interpreters need some.
 const MEMORY_BYTES: u64 = 512 << 20;
 
-/// The task's answer, or a sentence for the user.
+/// The limits of a task that describes itself.
 ///
-/// * `sha256`: of a module that was prepared.
 /// * `of_calls`: limits of the task's calls, which hold here too.
-/// * `name`: the module's own name, as it sees it.
-pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, of_calls: &Limits) -> Result<String, String> {
-    let limits = Limits {
+pub fn described_limits(of_calls: &Limits) -> Limits {
+    Limits {
         memory_bytes: of_calls.memory_bytes.min(MEMORY_BYTES),
         wall_time: Some(of_calls.wall_time.unwrap_or(PATIENCE).min(PATIENCE)),
         output_bytes: 0,
         metadiff_bytes: of_calls.metadiff_bytes.min(MAX_BYTES),
         ..of_calls.clone()
-    };
+    }
+}
+
+/// The task's answer, or a sentence for the user.
+///
+/// * `sha256`: of a module that was prepared.
+/// * `limits`: [`described_limits`].
+/// * `name`: the module's own name, as it sees it.
+pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, limits: &Limits) -> Result<String, String> {
     let stderr = GuestOutput::new(None, 0);
     let (end, _) = worker.run(&Invocation {
         module_sha256: sha256,
@@ -36,7 +42,7 @@ pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, of_calls:
         grants: &[],
         stdout: GuestOutput::new(None, 0),
         stderr: stderr.clone(),
-        limits: &limits,
+        limits,
         seed: 0,
         cancel: &CancelToken::new(),
     });

@@ -14,6 +14,7 @@ use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, GuestReport, Limits, ModuleKind};
 use crate::workflow::ModuleFile;
 
+pub use describe::described_limits;
 pub use local::{Isolation, Local};
 #[doc(hidden)]
 pub use process::read_from_child;
@@ -27,16 +28,17 @@ pub trait Backend: Send + Sync {
 
     /// Makes a module ready to be called, before the run; writes nothing.
     ///
+    /// * `limits`: those of the calls that it is made ready for.
     /// * `time`: what compiling may take; past it the module is refused.
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String>;
+    fn prepare(&self, module: &ModuleFile, limits: &Limits, time: Duration) -> Result<ModuleKind, String>;
 
     /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON text. Called after
     /// [`Self::prepare`]; the guest gets no folder, 10 seconds and 1 MiB for its answer.
     ///
-    /// * `limits`: those of calls, which hold here too.
+    /// * `limits`: [`described_limits`] of those of calls; the module was prepared for them.
     ///
     /// # Errors
     /// A sentence for the user that says why there is no answer.

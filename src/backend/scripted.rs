@@ -6,7 +6,7 @@ use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::{Call, TaskCalls};
-use crate::sandbox::ModuleKind;
+use crate::sandbox::{Limits, ModuleKind};
 use crate::workflow::ModuleFile;
 
 /// How a call ends: the call in, its outcome out.
@@ -29,7 +29,7 @@ impl Backend for Scripted {
         "scripted"
     }
 
-    fn prepare(&self, _: &ModuleFile, _: Duration) -> Result<ModuleKind, String> {
+    fn prepare(&self, _: &ModuleFile, _: &Limits, _: Duration) -> Result<ModuleKind, String> {
         Ok(ModuleKind::CommandP1)
     }
 

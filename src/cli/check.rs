@@ -34,7 +34,7 @@ struct Found {
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
     let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), ..SandboxOptions::default() };
-    let backend = match Local::with_options(1, &sandbox, Isolation::Thread) {
+    let backend = match Local::with_options(1, &sandbox, Isolation::Thread).and_then(Local::interrupting_only_limited) {
         Ok(backend) => backend,
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
@@ -48,7 +48,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
         check_module(path, &backend, &mut problems)
     };
     if problems.is_empty() {
-        backend.sandbox().keep_compiled();
+        backend.keep_compiled();
     }
     let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
     match arguments.format {
@@ -119,7 +119,7 @@ fn check_module(path: &Path, backend: &Local, problems: &mut Problems) -> Found 
     };
     found.lines = vec![bytes_text(module.bytes.len() as u64), format!("sha256 {}", module.sha256)];
     found.facts = json!({ "bytes": module.bytes.len(), "sha256": module.sha256 });
-    match backend.sandbox().prepare(&module, Policy::default().compile_time) {
+    match backend.prepare(&module, &Limits::default(), Policy::default().compile_time) {
         Ok(kind) => {
             found.lines.insert(0, kind.to_string());
             found.facts["kind"] = json!(kind);
@@ -165,7 +165,8 @@ fn check_package(folder: &Path, backend: &Local, problems: &mut Problems) -> Fou
     for task in &package.task_list {
         let module = ModuleFile::read(&task.task.module_path(), Limits::default().module_bytes);
         let time = Policy::default().compile_time;
-        let prepare = |module| backend.prepare(&module, time).map_err(|text| format!("the module {text}"));
+        let prepare =
+            |module| backend.prepare(&module, &Limits::default(), time).map_err(|text| format!("the module {text}"));
         let ready = module.and_then(prepare);
         if let Err(text) = ready {
             problems.add(task.task.place_of("executable"), text);

@@ -139,6 +139,8 @@ fn trials() -> Vec<Finding> {
         (None, Some(folder)) => finding("cache of compiled modules", true, folder, ""),
         (None, None) => finding("cache of compiled modules", false, "no folder: HOME is not set".to_owned(), advice),
     });
+    let value = "tasks with a time limit look at it while they compute; others need not, nor those in processes";
+    findings.push(finding("interruption", true, value.to_owned(), ""));
     findings.push(match trial(&backend) {
         Ok(()) => finding("a guest in a thread", true, "runs".to_owned(), ""),
         Err(text) => broken("a guest in a thread", text),
@@ -162,7 +164,7 @@ fn trials() -> Vec<Finding> {
 
 fn trial(backend: &Local) -> Result<(), String> {
     let module = ModuleFile::from_bytes("nothing.wasm".into(), NOTHING.to_vec());
-    backend.prepare(&module, Policy::default().compile_time)?;
+    backend.prepare(&module, &Limits::default(), Policy::default().compile_time)?;
     let mut worker = backend.sandbox().worker().map_err(|err| err.chain())?;
     let (end, _) = worker.run(&Invocation {
         module_sha256: &module.sha256,

@@ -53,7 +53,8 @@ fn task_text(task: &PlannedTask, n_calls: Option<usize>) -> String {
     };
     let _ = writeln!(text, "  calls    {calls}{window}");
     let time = task.limits.wall_time.map_or("none".to_owned(), |time| humantime::format_duration(time).to_string());
-    let _ = writeln!(text, "  limits   memory {}, time {time}", bytes_text(task.limits.memory_bytes));
+    let memory = bytes_text(task.limits.memory_bytes);
+    let _ = writeln!(text, "  limits   memory {memory}, time {time}");
     let _ = writeln!(text, "  args     {}", escaped(&serde_json::Value::Object(task.args.clone()).to_string()));
     text
 }

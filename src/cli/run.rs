@@ -39,10 +39,6 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let limit = open_files::raise_limit();
     let n_threads = arguments.jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
-    let backend = match Local::with_options(n_threads, &sandbox, isolation) {
-        Ok(backend) => Arc::new(backend),
-        Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
-    };
     let mut problems = Problems::default();
     let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
         problems.add(Place::Parameter("ulimit -n".to_owned()), text);
@@ -52,10 +48,17 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         let text = format!("only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it");
         problems.warn(Place::Parameter("ulimit -n".to_owned()), text);
     }
+    let policy = choose_policy(&arguments, open_files, &mut problems);
+    let backend = Local::with_options(n_threads, &sandbox, isolation);
+    let backend = match backend
+        .and_then(|backend| if policy.interrupts_all { Ok(backend) } else { backend.interrupting_only_limited() })
+    {
+        Ok(backend) => Arc::new(backend),
+        Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+    };
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
     }
-    let policy = choose_policy(&arguments, open_files, &mut problems);
     let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
     check_result_paths(&arguments, &mut problems);

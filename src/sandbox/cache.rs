@@ -234,7 +234,7 @@ mod tests {
         let path = folder.path().join("modules");
         let code = b"native code".to_vec();
         cache(&path).write("a", &code);
-        assert_eq!(cache(&path).read_all("a"), [code.clone()]);
+        assert_eq!(cache(&path).read_all("a"), std::slice::from_ref(&code));
         assert_eq!(cache(&path).read_all("b"), NOTHING);
 
         let entry = cache(&path).path("a");

@@ -38,6 +38,20 @@ pub struct SandboxOptions {
     /// Calls that run at a time at most, for which places in memory are made beforehand; default 0: each call makes its
     /// own, which takes longer. There are none either where addresses are few.
     pub n_workers: usize,
+    /// What ends a guest that computes; default [`Interruption::Epochs`].
+    pub interruption: Interruption,
+}
+
+/// What ends a guest that computes when its time is over or its run is cancelled. One that waits is ended in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interruption {
+    /// Its code looks at a counter at every turn of a loop and every call of a function, which tight loops are slower
+    /// for.
+    #[default]
+    Epochs,
+    /// Nothing but the end of its process.
+    Process,
 }
 
 /// What calls share: one engine, its linkers and the compiled modules.
@@ -51,7 +65,8 @@ pub struct Sandbox {
     modules: Mutex<HashMap<String, KnownModule>>,
     /// Digests of modules that the cache does not have yet.
     unsaved: Mutex<Vec<String>>,
-    _ticker: Ticker,
+    pub(super) interruption: Interruption,
+    _ticker: Option<Ticker>,
 }
 
 /// A module that was compiled, and its code for others.
@@ -70,7 +85,8 @@ impl Sandbox {
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
         let engine = new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
-        let ticker = Ticker::start(&engine).map_err(HostError::setup("start the thread for time limits"))?;
+        let ticker = (options.interruption == Interruption::Epochs).then(|| Ticker::start(&engine)).transpose();
+        let ticker = ticker.map_err(HostError::setup("start the thread for time limits"))?;
         let open = |folder: &PathBuf| {
             ModuleCache::open(folder, &engine).map_err(|err| {
                 format!("modules are compiled anew each time: the cache {} cannot be used: {err}", folder.display())
@@ -85,6 +101,7 @@ impl Sandbox {
             cache,
             modules: Mutex::default(),
             unsaved: Mutex::default(),
+            interruption: options.interruption,
             _ticker: ticker,
         })
     }
@@ -188,7 +205,7 @@ fn new_engine(options: &SandboxOptions) -> wasmtime::Result<Engine> {
 fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config.module_version(ModuleVersionStrategy::Custom(code_version(options)))?;
-    config.epoch_interruption(true);
+    config.epoch_interruption(options.interruption == Interruption::Epochs);
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(GUEST_STACK_BYTES + HOST_STACK_BYTES);
     options.reservation.configure(&mut config);

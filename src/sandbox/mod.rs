@@ -26,7 +26,7 @@ mod worker;
 pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
 
 pub(crate) use compile::CompiledModule;
-pub use engine::{Sandbox, SandboxOptions};
+pub use engine::{Interruption, Sandbox, SandboxOptions};
 pub use invocation::{Entry, Grant, GuestEnd, Invocation, Rights, TypedCall};
 pub use limits::Limits;
 pub use module::ModuleKind;

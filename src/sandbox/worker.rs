@@ -12,7 +12,7 @@ use wasmtime_wasi::filesystem::WasiFilesystemView;
 use wasmtime_wasi::{I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 
 use super::determinism::make_deterministic;
-use super::engine::Sandbox;
+use super::engine::{Interruption, Sandbox};
 use super::folders::OpenFolders;
 use super::host::Host;
 use super::invocation::{GuestEnd, Invocation};
@@ -87,13 +87,15 @@ impl<'a> Worker<'a> {
         *host.filesystem().ctx = self.folders.of(invocation.grants)?;
         let mut store = Store::new(&self.sandbox.engine, host);
         store.limiter(|host| &mut host.budget);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if let Some(typed) = &store.data().typed {
-                typed.reports.send_due_progress();
-            }
-            Ok(UpdateDeadline::Yield(1))
-        });
+        if self.sandbox.interruption == Interruption::Epochs {
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(|store| {
+                if let Some(typed) = &store.data().typed {
+                    typed.reports.send_due_progress();
+                }
+                Ok(UpdateDeadline::Yield(1))
+            });
+        }
         // One write of an imaging task can hold all of its memory; wasmtime's default stops at 128 MiB.
         store.set_hostcall_fuel(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX));
         store.set_max_component_handles(MAX_COMPONENT_HANDLES);

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::document::{TaskDocument, read_document};
 use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
-use crate::backend::Backend;
+use crate::backend::{Backend, described_limits};
 use crate::json::{Value, parse_guest_json};
 use crate::policy::Policy;
 use crate::sandbox::ModuleKind;
@@ -85,10 +85,10 @@ impl TaskPackage {
     /// * `policy`: its limits of modules and calls hold for the answer too.
     /// * `backend`: prepares the module, and lets it answer in its sandbox.
     pub fn read_module(path: &Path, policy: &Policy, backend: &dyn Backend, problems: &mut Problems) -> Option<Self> {
-        let limits = &policy.default;
+        let limits = described_limits(&policy.default);
         let described = ModuleFile::read(path, limits.module_bytes).and_then(|module| {
-            match backend.prepare(&module, policy.compile_time)? {
-                ModuleKind::Typed => backend.describe(&module, limits),
+            match backend.prepare(&module, &limits, policy.compile_time)? {
+                ModuleKind::Typed => backend.describe(&module, &limits),
                 kind => Err(format!("this is a {kind}, which cannot describe itself; name the folder of its package")),
             }
         });

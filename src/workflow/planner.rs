@@ -14,7 +14,7 @@ use super::requested::read_requested;
 use crate::backend::Backend;
 use crate::json::{Map, Value, type_name};
 use crate::policy::Policy;
-use crate::sandbox::ModuleKind;
+use crate::sandbox::{Limits, ModuleKind};
 
 /// All that a plan is made of.
 pub struct PlanRequest<'a> {
@@ -123,8 +123,8 @@ struct Role {
 struct Planner<'a> {
     request: &'a PlanRequest<'a>,
     index: TaskIndex<'a>,
-    /// Modules read so far by path, or why one cannot run.
-    modules: HashMap<PathBuf, Result<(ModuleFile, ModuleKind), String>>,
+    /// Modules read so far by path and whether their calls have a time limit, or why one cannot run.
+    modules: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
 }
 
 impl Planner<'_> {
@@ -195,7 +195,7 @@ impl Planner<'_> {
             return None;
         }
         let module_place = if exported { task.place_of("executable") } else { entry_place("/task/command") };
-        let (module, kind) = self.module(task, requested.sha256.as_deref(), module_place, problems)?;
+        let (module, kind) = self.module(task, &limits, requested.sha256.as_deref(), module_place, problems)?;
         if kind != ModuleKind::Typed && requested.metadata_in_args == Some(false) {
             let text = "`mandelbox.metadata_in_args` is false, but only a typed task can fetch metadata; this one is a command";
             problems.add(entry_place("/meta"), text);
@@ -241,17 +241,18 @@ impl Planner<'_> {
     fn module(
         &mut self,
         task: &TaskDocument,
+        limits: &Limits,
         sha256: Option<&str>,
         place: Place,
         problems: &mut Problems,
     ) -> Option<(ModuleFile, ModuleKind)> {
         let path = task.module_path();
         let request = self.request;
-        let loaded = self.modules.entry(path.clone()).or_insert_with(|| {
+        let loaded = self.modules.entry((path.clone(), limits.wall_time.is_some())).or_insert_with(|| {
             let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
             let kind = request
                 .backend
-                .prepare(&module, request.policy.compile_time)
+                .prepare(&module, limits, request.policy.compile_time)
                 .map_err(|text| format!("{}: {text}", path.display()))?;
             Ok((module, kind))
         });

@@ -9,7 +9,8 @@ use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
 use crate::cancel::CancelToken;
 use crate::error::HostError;
 use crate::sandbox::{
-    Entry, GuestEnd, GuestOutput, GuestReports, Invocation, Sandbox, SandboxOptions, TaskMetadata, TypedCall, Worker,
+    Entry, GuestEnd, GuestOutput, GuestReports, Interruption, Invocation, Sandbox, SandboxOptions, TaskMetadata,
+    TypedCall, Worker,
 };
 
 /// Serves a parent over two pipes and returns when it closes the first.
@@ -36,7 +37,8 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
         io::Error::other(reason)
     };
     let Hello { deterministic, reservation, .. } = hello;
-    let options = SandboxOptions { cache_folder: None, deterministic, reservation, n_workers: 1 };
+    let interruption = Interruption::Process;
+    let options = SandboxOptions { cache_folder: None, deterministic, reservation, n_workers: 1, interruption };
     let sandbox = Sandbox::new(&options).map_err(unable)?;
     let mut worker = sandbox.worker().map_err(unable)?;
     send(&to_parent, &FromChild::Ready { version, confinement })?;

@@ -40,27 +40,36 @@ pub(super) fn filter(n: u32) -> u64 {
     let mut filtered = image.clone();
     for _ in 0..n {
         for (row, out) in image.chunks_exact(WIDTH).zip(filtered.chunks_exact_mut(WIDTH)) {
-            filter_row(row, &mut out[RADIUS..WIDTH - RADIUS], &taps);
-        }
-        // A column's sum is made row by row, so that neighbours in memory are read together.
-        for (y, out) in image.chunks_exact_mut(WIDTH).enumerate().skip(RADIUS).take(HEIGHT - 2 * RADIUS) {
-            out.fill(0.0);
-            for (tap, row) in taps.iter().zip(filtered.chunks_exact(WIDTH).skip(y - RADIUS)) {
-                for (pixel, value) in out.iter_mut().zip(row) {
-                    *pixel += tap * value;
+            // The last pixels of a row, fewer than a chunk, stay as they are.
+            let out = &mut out[RADIUS..WIDTH - RADIUS];
+            for (at, sums) in out.chunks_exact_mut(LANES).enumerate() {
+                let row = &row[at * LANES..][..LANES + 2 * RADIUS];
+                let mut sum = [0.0; LANES];
+                for (offset, tap) in taps.iter().enumerate() {
+                    add(&mut sum, *tap, &row[offset..][..LANES]);
                 }
+                sums.copy_from_slice(&sum);
+            }
+        }
+        for y in RADIUS..HEIGHT - RADIUS {
+            for x in (0..WIDTH).step_by(LANES) {
+                let mut sum = [0.0; LANES];
+                for (offset, tap) in taps.iter().enumerate() {
+                    add(&mut sum, *tap, &filtered[(y - RADIUS + offset) * WIDTH + x..][..LANES]);
+                }
+                image[y * WIDTH + x..][..LANES].copy_from_slice(&sum);
             }
         }
     }
     checksum(image.iter().map(|pixel| u64::from(pixel.to_bits())))
 }
 
-fn filter_row(row: &[f32], out: &mut [f32], taps: &[f32; 2 * RADIUS + 1]) {
-    out.fill(0.0);
-    for (offset, tap) in taps.iter().enumerate() {
-        for (pixel, value) in out.iter_mut().zip(&row[offset..]) {
-            *pixel += tap * value;
-        }
+/// Pixels whose sums are kept in registers at a time.
+const LANES: usize = 16;
+
+fn add(sum: &mut [f32; LANES], tap: f32, values: &[f32]) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += tap * value;
     }
 }
 
