@@ -1,6 +1,8 @@
 //! `args_schema` of a task: its defaults, and whether args fit it.
 
 use std::collections::HashSet;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use jsonschema::Draft;
 
@@ -33,11 +35,10 @@ pub fn check_args(
     args_place: impl Fn(&str) -> Place,
     problems: &mut Problems,
 ) {
-    let Some(validator) = check_schema(schema, problems) else { return };
     let checked: Map<_, _> = args.iter().filter(|(name, _)| !is_reserved(Some(name))).map(clone_entry).collect();
     let mut said = HashSet::new();
-    for err in validator.iter_errors(&Value::Object(checked)) {
-        let place = args_place(&err.instance_path().to_string());
+    for (pointer, err) in misfits(schema, Some(Value::Object(checked)), problems) {
+        let place = args_place(&pointer);
         let text = format!("does not fit the task's args_schema: {err}");
         if said.insert((place.to_string(), text.clone())) {
             problems.add(place, text);
@@ -45,23 +46,75 @@ pub fn check_args(
     }
 }
 
-/// Checks that a schema is one, and makes it ready. What it requires of reserved names is taken out.
-pub fn check_schema(schema: &Cursor<'_>, problems: &mut Problems) -> Option<jsonschema::Validator> {
-    let mut relaxed = schema.object(problems)?.clone();
-    if let Some(Value::Array(required)) = relaxed.get_mut("required") {
+/// Checks that a schema is one.
+pub fn check_schema(schema: &Cursor<'_>, problems: &mut Problems) {
+    misfits(schema, None, problems);
+}
+
+/// Time that a schema may take. A pattern or a reference of a few characters can ask for years.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of a value does not fit a schema: JSON pointers and texts. Problems of the schema itself go to `problems`.
+fn misfits(schema: &Cursor<'_>, value: Option<Value>, problems: &mut Problems) -> Vec<(String, String)> {
+    let Some(object) = schema.object(problems) else { return Vec::new() };
+    let relaxed = relaxed(object.clone());
+    let (send, receive) = channel();
+    // Nothing ends a validator: past its time its thread is left to itself.
+    let thread = std::thread::Builder::new().name("mandelbox-schema".to_owned()).spawn(move || {
+        // Nobody waits any more if the time is over.
+        let _ = send.send(validate(relaxed, value));
+    });
+    let found = match thread {
+        Ok(_) => receive.recv_timeout(PATIENCE),
+        Err(err) => {
+            problems.add(schema.place(), format!("cannot be checked: no thread can be started: {err}"));
+            return Vec::new();
+        }
+    };
+    match found {
+        Ok(Ok(misfits)) => return misfits,
+        Ok(Err(text)) => problems.add(schema.place(), format!("is no valid JSON Schema: {text}")),
+        Err(RecvTimeoutError::Timeout) => {
+            let text =
+                "takes more than 10 s to check: simplify its patterns (repetitions inside repetitions) and references";
+            problems.add(schema.place(), text);
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            problems.add(schema.place(), "cannot be checked: the validator panicked")
+        }
+    }
+    Vec::new()
+}
+
+/// The schema without what it requires of reserved names.
+fn relaxed(mut schema: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
         required.retain(|name| !is_reserved(name.as_str()));
         if required.is_empty() {
             // Early drafts ask for one name at least.
-            relaxed.shift_remove("required");
+            schema.shift_remove("required");
         }
     }
+    schema
+}
+
+fn validate(schema: Map<String, Value>, value: Option<Value>) -> Result<Vec<(String, String)>, String> {
     // pydantic v1 writes draft 7 and `definitions`, pydantic v2 2020-12 and `$defs`, and neither says so.
-    let draft =
-        if relaxed.contains_key("$schema") || relaxed.contains_key("$defs") { None } else { Some(Draft::Draft7) };
+    let draft = if schema.contains_key("$schema") || schema.contains_key("$defs") { None } else { Some(Draft::Draft7) };
     let options = jsonschema::options();
     let options = draft.map_or(options.clone(), |draft| options.with_draft(draft));
-    let validator = options.build(&Value::Object(relaxed));
-    validator.map_err(|err| problems.add(schema.place(), format!("is no valid JSON Schema: {err}"))).ok()
+    let validator = options.build(&Value::Object(schema)).map_err(|err| err.to_string())?;
+    let errors = value.iter().flat_map(|value| validator.iter_errors(value));
+    Ok(errors.map(|err| (err.instance_path().to_string(), shortened(&err.to_string()))).collect())
+}
+
+/// The start of a text that tells a value of any length.
+fn shortened(text: &str) -> String {
+    const MAX_CHARS: usize = 500;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn is_reserved(name: Option<&str>) -> bool {

@@ -423,3 +423,19 @@ fn problems_stand_where_their_value_was_written() {
         ],
     );
 }
+
+/// A pattern that takes the longer the more it is given, by far.
+#[test]
+fn a_schema_that_takes_for_ever_is_refused() {
+    let project = Project::new();
+    let pattern = "^((x{0,100}){0,100}){0,10}$";
+    let schema = json!({ "type": "object", "properties": { "a": { "type": "string", "pattern": pattern } } });
+    let mut slow = task(0, "t", &module("swiss.wasm"), json!({ "a": "x".repeat(20_000) }));
+    slow["task"]["args_schema"] = schema;
+    project.workflow(&[slow]);
+    let ended = project.run(&[]).expect(2);
+    assert!(ended.elapsed < std::time::Duration::from_secs(20), "{:?}", ended.elapsed);
+    let refused = ["takes more than 10 s to check", "is no valid JSON Schema"];
+    assert!(refused.iter().any(|text| ended.stderr.contains(text)));
+    assert!(ended.stderr.len() < 2000, "the value is not told whole");
+}
