@@ -213,8 +213,10 @@ impl Local {
         let mut folders = calls.grants().to_vec();
         folders.extend(calls.task().mounts.iter().cloned());
         folders.push(calls.work_dir().scratch_grant());
+        let limits = &calls.task().limits;
+        let has_files = self.sandbox_for(limits).has_files(&calls.task().module.sha256);
         let mut runner =
-            self.worker(&calls.task().limits, folders).map(|worker| CallRunner::new(worker, calls, events.clone()));
+            self.worker(limits, folders).map(|worker| CallRunner::new(worker, calls, has_files, events.clone()));
         let mut call_index = first;
         while call_index < calls.len() && !calls.cancel().is_cancelled() {
             // The receiver outlives all loops, so sending cannot fail.

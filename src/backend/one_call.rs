@@ -38,13 +38,27 @@ pub(super) struct CallRunner<'r> {
     calls: &'r TaskCalls<'r>,
     /// Gets what guests report while they run.
     events: Sender<CallEvent>,
-    /// The scratch folder, clean, and the folders that the next guest sees.
-    place: Option<(Scratch, Vec<Grant>)>,
+    /// Whether guests can do anything with files: those that cannot get no folder.
+    has_files: bool,
+    place: Option<Place>,
+}
+
+/// The scratch folder, clean, and the folders that the next guest sees.
+#[derive(Default)]
+struct Place {
+    scratch: Option<Scratch>,
+    grants: Vec<Grant>,
 }
 
 impl<'r> CallRunner<'r> {
-    pub(super) fn new(worker: Box<dyn RunGuest + 'r>, calls: &'r TaskCalls<'r>, events: Sender<CallEvent>) -> Self {
-        Self { worker, calls, events, place: None }
+    /// * `has_files`: whether the task's guests can do anything with files.
+    pub(super) fn new(
+        worker: Box<dyn RunGuest + 'r>,
+        calls: &'r TaskCalls<'r>,
+        has_files: bool,
+        events: Sender<CallEvent>,
+    ) -> Self {
+        Self { worker, calls, events, has_files, place: None }
     }
 
     /// Runs one call; whatever happens is an outcome.
@@ -59,9 +73,12 @@ impl<'r> CallRunner<'r> {
     }
 
     /// The place of the call before, or a new one.
-    fn place(&mut self) -> Result<(Scratch, Vec<Grant>), HostError> {
+    fn place(&mut self) -> Result<Place, HostError> {
         if let Some(place) = self.place.take() {
             return Ok(place);
+        }
+        if !self.has_files {
+            return Ok(Place::default());
         }
         let work_dir = self.calls.work_dir();
         let scratch = work_dir.create_scratch();
@@ -75,14 +92,14 @@ impl<'r> CallRunner<'r> {
         if !self.calls.is_typed() {
             grant_scratch(self.calls.folder().to_string_lossy().into_owned());
         }
-        Ok((scratch, grants))
+        Ok(Place { scratch: Some(scratch), grants })
     }
 
-    fn run_in(&mut self, (mut scratch, grants): (Scratch, Vec<Grant>), call: &Call) -> Result<Ended, HostError> {
-        let ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut scratch, &grants)?;
+    fn run_in(&mut self, mut place: Place, call: &Call) -> Result<Ended, HostError> {
+        let ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut place)?;
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
-        if scratch.clean() {
-            self.place = Some((scratch, grants));
+        if place.scratch.as_mut().is_none_or(Scratch::clean) {
+            self.place = Some(place);
         }
         Ok(ended)
     }
@@ -93,12 +110,13 @@ fn run(
     calls: &TaskCalls<'_>,
     call: &Call,
     events: &Sender<CallEvent>,
-    scratch: &mut Scratch,
-    grants: &[Grant],
+    Place { scratch, grants }: &mut Place,
 ) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
     check_free_space_for(calls)?;
-    if !calls.is_typed() {
+    // A command always has one.
+    let mut scratch = scratch.as_mut().filter(|_| !calls.is_typed());
+    if let Some(scratch) = &mut scratch {
         scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
     }
     let record = CallRecord::begin(&call.files, calls.task_files(), &call.args)?;
@@ -138,10 +156,9 @@ fn run(
             (outcome_of_metadiff(metadiff.as_deref(), || "what `run` returned".to_owned()), Ok(metadiff))
         }
         end => {
-            let metadiff = if calls.is_typed() {
-                Ok(None)
-            } else {
-                scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes)
+            let metadiff = match &scratch {
+                None => Ok(None),
+                Some(scratch) => scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes),
             };
             let outcome = match end {
                 GuestEnd::Exited(0) => outcome_of_file(&metadiff, call),
@@ -151,7 +168,7 @@ fn run(
         }
     };
     let failed = outcome.failure_kind().is_some();
-    let left = (!calls.is_typed()).then(|| scratch.path().join(call.files.metadiff_name()));
+    let left = scratch.map(|scratch| scratch.path().join(call.files.metadiff_name()));
     record.finish(failed, metadiff.ok().flatten().as_deref(), left.as_deref())?;
     let figures = Figures {
         peak_memory_bytes,

@@ -171,6 +171,11 @@ impl Sandbox {
         self.reservation
     }
 
+    /// Whether a module's guests can do anything with files, as all can that were not prepared.
+    pub(crate) fn has_files(&self, sha256: &str) -> bool {
+        self.prepared(sha256).is_none_or(|prepared| prepared.has_files())
+    }
+
     /// A worker for the calling thread.
     ///
     /// # Errors

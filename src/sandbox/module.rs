@@ -86,6 +86,14 @@ impl PreparedModule {
         }
     }
 
+    /// Whether a guest can do anything with files.
+    pub(super) fn has_files(&self) -> bool {
+        match self {
+            Self::Core { .. } | Self::Component(_) => true,
+            Self::Typed(typed) => typed.has_files,
+        }
+    }
+
     /// Links compiled code; the error is a sentence for the user.
     pub(super) fn new(engine: &Engine, linkers: &Linkers, code: &CompiledCode) -> Result<Self, String> {
         match code {

@@ -94,6 +94,8 @@ pub(super) struct TypedPre {
     pub(super) pre: InstancePre<Host>,
     run: ComponentExportIndex,
     describe: ComponentExportIndex,
+    /// Whether it can do anything with files.
+    pub(super) has_files: bool,
 }
 
 /// Whether a component means to be a typed task: it exports a function of the world or imports from its package.
@@ -132,7 +134,8 @@ impl TypedPre {
                 unlinked(&err)
             }
         })?;
-        Ok(Self { pre, run, describe })
+        let has_files = component_type.imports(engine).any(|(name, _)| name.starts_with("wasi:filesystem/"));
+        Ok(Self { pre, run, describe, has_files })
     }
 
     /// Runs a call to its end.
