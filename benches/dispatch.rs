@@ -15,20 +15,20 @@ use measure::{Work, compare, folders, settle, size};
 
 const TYPED: &str = "trivial_typed.wasm";
 const COMMAND: &str = "kernels.wasm nothing 1 .";
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 fn main() {
     for (place, folder) in folders() {
         for (what, command, task_files, n) in [
             ("typed call", TYPED, TaskFiles::None, size(20_000, 20)),
-            ("typed call with its files", TYPED, TaskFiles::All, size(3000, 10)),
-            ("command call", COMMAND, TaskFiles::None, size(3000, 10)),
-            ("command call with its files", COMMAND, TaskFiles::All, size(3000, 10)),
+            ("typed call with its files", TYPED, TaskFiles::All, size(1500, 10)),
+            ("command call", COMMAND, TaskFiles::None, size(1500, 10)),
+            ("command call with its files", COMMAND, TaskFiles::All, size(1500, 10)),
         ] {
             against_true(&format!("{what} {place}"), folder.path(), command, task_files, n);
         }
         two_threads(&format!("typed calls {place}"), folder.path(), TYPED, TaskFiles::None, size(20_000, 20));
-        two_threads(&format!("command calls {place}"), folder.path(), COMMAND, TaskFiles::All, size(3000, 10));
+        two_threads(&format!("command calls {place}"), folder.path(), COMMAND, TaskFiles::All, size(1500, 10));
         drop(folder);
         settle();
     }

@@ -112,11 +112,11 @@ pub fn time_text(seconds: f64) -> String {
     }
 }
 
-/// Temporary folders to work in, each with a word for it: on the disk, and in memory where that can be had.
+/// Temporary folders to work in, each with a word for it: in memory where that can be had, and on the disk.
 pub fn folders() -> Vec<(&'static str, TempDir)> {
     let disk = ("on disk", std::env::temp_dir());
     let memory = ("in memory", PathBuf::from("/dev/shm"));
-    let places = [disk, memory].into_iter();
+    let places = [memory, disk].into_iter();
     let folder = |(word, place): (&'static str, PathBuf)| {
         let folder = tempfile::Builder::new().prefix("mandelbox-bench").tempdir_in(place).ok()?;
         Some((word, folder))

@@ -7,18 +7,22 @@ mod guests;
 #[allow(dead_code, reason = "each bench uses what it needs")]
 mod measure;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use guests::{compile_time, metadata, module, run_guest, spawn_true, workflow};
 use mandelbox::sandbox::{Sandbox, SandboxOptions};
-use measure::{Work, compare, cost, median, say, size, time_text};
+use measure::{Work, compare, cost, folders, median, say, size, time_text};
 
 fn main() {
     for name in ["kernels.wasm", "kernels.p2.wasm"] {
         starts(name);
     }
-    for command in ["trivial_typed.wasm", "kernels.wasm nothing 1 ."] {
-        whole_program(command);
+    for (place, folder) in folders() {
+        for command in ["trivial_typed.wasm", "kernels.wasm nothing 1 ."] {
+            let folder = tempfile::tempdir_in(&folder).expect("a folder");
+            whole_program(command, place, folder.path());
+        }
     }
 }
 
@@ -46,10 +50,9 @@ fn starts(name: &str) {
 }
 
 /// `mandelbox run` of one call whose module is in the cache, against `true`.
-fn whole_program(command: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
+fn whole_program(command: &str, place: &str, folder: &Path) {
     let write = |name: &str, value: serde_json::Value| {
-        std::fs::write(folder.path().join(name), value.to_string()).expect("written");
+        std::fs::write(folder.join(name), value.to_string()).expect("written");
     };
     write("workflow.json", workflow(command));
     write("metadata.json", metadata(1));
@@ -60,11 +63,11 @@ fn whole_program(command: &str) {
             n_runs += 1;
             let mut program = Command::new(env!("CARGO_BIN_EXE_mandelbox"));
             program.args(["run", "workflow.json", "--metadata", "metadata.json", "--output", "out", "--quiet"]);
-            program.arg("--work-dir").arg(format!("work{n_runs}")).current_dir(folder.path());
-            program.env("XDG_CACHE_HOME", folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+            program.arg("--work-dir").arg(format!("work{n_runs}")).current_dir(folder);
+            program.env("XDG_CACHE_HOME", folder).stdin(Stdio::null()).stdout(Stdio::null());
             assert!(program.status().expect("started").success());
         }
     };
-    let question = format!("whole program, cached, {command}");
+    let question = format!("whole program, cached, {command}, records {place}");
     compare(&question, 9, Work::new("mandelbox", n, program), Work::new("`true`", n, || spawn_true(n)));
 }
