@@ -14,7 +14,7 @@ use guests::{build_native_kernels, compile_time, module, run_guest, run_native};
 use mandelbox::sandbox::{Sandbox, SandboxOptions};
 use measure::{Work, compare, folders, settle, size};
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 5;
 
 fn main() {
     let native = build_native_kernels();
