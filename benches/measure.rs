@@ -74,6 +74,9 @@ pub fn compare(question: &str, rounds: usize, mut a: Work<'_>, mut b: Work<'_>) 
         a.measure();
         b.measure();
     }
+    if std::env::var_os("RUST_BACKTRACE").is_some() {
+        say("RUST_BACKTRACE is set: what ends or answers with an error costs more than without it");
+    }
     let rounds = size(rounds, 1);
     let pairs: Vec<_> = (0..rounds).map(|_| (a.measure(), b.measure())).collect();
     let line = |of: fn(&Cost) -> f64| {
