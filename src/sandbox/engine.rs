@@ -135,12 +135,14 @@ impl Sandbox {
     /// Writes what was compiled to the cache folder, if there is one: once all documents were found good.
     pub fn keep_compiled(&self) {
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
-        let Some(cache) = self.cache() else { return };
-        for sha256 in unsaved {
-            if let Some(compiled) = self.compiled(&sha256) {
-                cache.write(&sha256, &compiled.0);
+        // Without the compiler there is none to write.
+        #[cfg(feature = "compiler")]
+        for sha256 in &unsaved {
+            if let (Some(cache), Some(compiled)) = (self.cache(), self.compiled(sha256)) {
+                cache.write(sha256, &compiled.0);
             }
         }
+        drop(unsaved);
     }
 
     /// Makes a module known under its digest.
