@@ -37,7 +37,12 @@ mod runtime {
 
     const PAGE_BYTES: usize = 64 << 10;
 
-    /// Gives memory from the module's end on, and takes none back: an instance serves one call.
+    unsafe extern "C" {
+        /// Where the linker's data ends; the rest of the memory that an instance begins with is free.
+        static __heap_base: u8;
+    }
+
+    /// Gives memory from the data's end on, and takes none back: an instance serves one call.
     struct Growing {
         next: AtomicUsize,
     }
@@ -50,7 +55,7 @@ mod runtime {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             let end = wasm32::memory_size(0) * PAGE_BYTES;
             let next = self.next.load(Ordering::Relaxed);
-            let start = if next == 0 { end } else { next }.next_multiple_of(layout.align());
+            let start = if next == 0 { (&raw const __heap_base).addr() } else { next }.next_multiple_of(layout.align());
             let after = start + layout.size();
             let missing = after.saturating_sub(end).div_ceil(PAGE_BYTES);
             if missing > 0 && wasm32::memory_grow(0, missing) == usize::MAX {
