@@ -55,7 +55,9 @@ impl TaskRuns {
     /// * `n_threads`: calls that run at a time.
     /// * `folder`: for output and work directories, a new one for each run.
     pub fn new(n_threads: usize, folder: &Path) -> Self {
-        let backend = Arc::new(Local::new(n_threads).expect("a backend"));
+        // As the program has it.
+        let backend = Local::new(n_threads).and_then(Local::interrupting_only_limited).expect("a backend");
+        let backend = Arc::new(backend);
         Self { backend, folder: folder.to_owned() }
     }
 

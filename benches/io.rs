@@ -11,14 +11,15 @@ mod measure;
 use std::path::Path;
 
 use guests::{build_native_kernels, compile_time, module, run_guest, run_native};
-use mandelbox::sandbox::{Sandbox, SandboxOptions};
+use mandelbox::sandbox::{Interruption, Sandbox, SandboxOptions};
 use measure::{Work, compare, folders, settle, size};
 
 const ROUNDS: usize = 5;
 
 fn main() {
     let native = build_native_kernels();
-    let sandbox = Sandbox::new(&SandboxOptions { n_workers: 1, ..SandboxOptions::default() }).expect("a sandbox");
+    let options = SandboxOptions { n_workers: 1, interruption: Interruption::Process, ..SandboxOptions::default() };
+    let sandbox = Sandbox::new(&options).expect("a sandbox");
     for (place, folder) in folders() {
         for file in ["kernels.wasm", "kernels.p2.wasm"] {
             compare_files(&format!("{place}, {file}"), file, &sandbox, &native, folder.path());
