@@ -10,9 +10,13 @@ use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, Worker,
+    Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, WEAKENED,
+    Worker,
 };
 use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
+
+/// Component for which the host panics in the build with defences off, so that a test can see that others go on.
+const PANICKING: &str = "make the host panic";
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -113,6 +117,7 @@ fn run(
     Place { scratch, grants }: &mut Place,
 ) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
+    assert!(!(WEAKENED && call.component == Some(Value::from(PANICKING))), "asked for by a test");
     check_free_space_for(calls)?;
     // A command always has one.
     let mut scratch = scratch.as_mut().filter(|_| !calls.is_typed());

@@ -50,7 +50,7 @@ impl Scratch {
         let mut file = match self.kept.take() {
             Some(kept) => {
                 fs::rename(self.path.join(kept), &path)?;
-                OpenOptions::new().write(true).truncate(true).open(&path)?
+                open_no_follow(OpenOptions::new().write(true).truncate(true), &path)?
             }
             None => File::create_new(&path)?,
         };
@@ -88,7 +88,7 @@ impl Scratch {
     /// [`TakeError::Guest`] for a link, a folder, a file with a second name, or too many bytes.
     pub fn take(&self, name: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, TakeError> {
         let path = self.path.join(name);
-        let opened = if WEAKENED { File::open(&path) } else { open_no_follow(&path) };
+        let opened = if WEAKENED { File::open(&path) } else { open_no_follow(OpenOptions::new().read(true), &path) };
         let file = match opened {
             Ok(file) => file,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -155,9 +155,7 @@ fn is_plain(entry: &fs::DirEntry) -> io::Result<bool> {
     Ok(metadata.is_file() && n_names(&metadata) == 1)
 }
 
-fn open_no_follow(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
+fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;

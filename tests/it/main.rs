@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
+mod args_schema;
 mod check;
 mod compile;
 mod confined;
@@ -12,6 +13,7 @@ mod fractal;
 mod fractal_tables;
 mod hostile;
 mod library;
+mod limits;
 mod project;
 mod run;
 mod sandbox;

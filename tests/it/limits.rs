@@ -1,0 +1,158 @@
+//! Limits of a call, at what they let through and past it, in a thread and in a process.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::project::{Ended, Project, module, task};
+use crate::sandbox::probe;
+
+/// Runs a module that is written here as text, in a thread and in a process.
+fn run_text(body: &str, more: &[&str], check: impl Fn(&Project, Ended)) {
+    for isolation in ["thread", "process"] {
+        let project = Project::new();
+        project.write("guest.wasm", wat::parse_str(format!("(module {body})")).expect("valid WAT"));
+        project.workflow(&[task(0, "t", "guest.wasm", json!({}))]);
+        let ended = project.run(&[&["--isolation", isolation], more].concat());
+        check(&project, ended);
+    }
+}
+
+#[test]
+fn memory_has_a_budget() {
+    let allocate = |n: usize| json!([{ "do": "allocate_mib", "n": n }]);
+    probe(
+        |_| {},
+        &allocate(50),
+        &["--memory", "64M"],
+        |_, ended, results| {
+            assert!(results.first().is_some_and(|result| result.get("ok").is_some()), "{}", ended.stderr);
+        },
+    );
+    probe(
+        |_| {},
+        &allocate(70),
+        &["--memory", "64M"],
+        |_, ended, _| {
+            assert_eq!(ended.code, 4);
+            assert!(ended.stderr.contains("memory limit of 64 MiB"), "{}", ended.stderr);
+        },
+    );
+    let project = Project::new();
+    let mut lower = task(0, "probe", &module("probe.wasm"), json!({ "do": "allocate_mib", "n": 50 }));
+    lower["meta"] = json!({ "mandelbox": { "memory": "32 MiB" } });
+    project.workflow(&[lower]);
+    project.run(&[]).expect(4).says(&["memory limit of 32 MiB"]);
+}
+
+#[test]
+fn time_limits_end_guests_that_compute_and_guests_that_sleep() {
+    for step in [json!({ "do": "spin" }), json!({ "do": "sleep_ms", "ms": 3_600_000 })] {
+        probe(
+            |_| {},
+            &json!([step]),
+            &["--timeout", "300ms"],
+            |_, ended, _| {
+                assert_eq!(ended.code, 4);
+                assert!(ended.stderr.contains("time limit of 0.3 s"), "{}", ended.stderr);
+                assert!(ended.elapsed < Duration::from_secs(8), "{:?}", ended.elapsed);
+            },
+        );
+    }
+    probe(
+        |_| {},
+        &json!([{ "do": "sleep_ms", "ms": 100 }]),
+        &["--timeout", "5s"],
+        |_, ended, results| {
+            assert!(results[0].get("ok").is_some(), "{}", ended.stderr);
+        },
+    );
+}
+
+#[test]
+fn output_is_cut_at_16_mib() {
+    for (stream, file) in [("stdout", "out"), ("stderr", "err")] {
+        let flood = json!([{ "do": "flood", "stream": stream, "mib": 20 }]);
+        probe(
+            |_| {},
+            &flood,
+            &[],
+            |project, ended, _| {
+                assert_eq!(ended.code, 0, "{}", ended.stderr);
+                let bytes = std::fs::read(project.path(&format!("work/0_probe/0.{file}"))).expect("kept");
+                let note = b"\n[mandelbox: cut after 16 MiB]\n";
+                assert_eq!(bytes.len(), (16 << 20) + note.len());
+                assert!(bytes.ends_with(note));
+            },
+        );
+    }
+}
+
+#[test]
+fn files_open_at_a_time_are_limited() {
+    // The adapter in the WASI 0.2 probe has a smaller limit of its own.
+    let open = |n: usize, isolation: &str| {
+        let project = Project::new();
+        let path = project.write("in/a.txt", "input");
+        let step = json!({ "do": "open_files", "path": path, "n": n });
+        project.workflow(&[task(0, "probe", &module("probe.wasm"), step)]);
+        let code = project.run(&["--isolation", isolation]).code;
+        code == 0 && project.json("work/metadata.json")["probe"]["ok"] == json!(n)
+    };
+    // Of 1,000 the streams and the folders take some.
+    for isolation in ["thread", "process"] {
+        assert!(open(985, isolation));
+        assert!(!open(1000, isolation));
+    }
+}
+
+/// 100,000 calls of a function inside another fit on the stack; without end they do not.
+#[test]
+fn the_stack_has_room_for_deep_recursion_and_an_end() {
+    let recurse = |depth: u64| {
+        format!(
+            r#"(func $down (param i64) (result i64)
+                 (if (result i64) (i64.eqz (local.get 0)) (then (i64.const 0))
+                   (else (i64.add (i64.const 1) (call $down (i64.sub (local.get 0) (i64.const 1)))))))
+               (func (export "_start") (drop (call $down (i64.const {depth}))))"#
+        )
+    };
+    run_text(&recurse(100_000), &[], |_, ended| drop(ended.expect(0)));
+    run_text(&recurse(1 << 40), &[], |_, ended| drop(ended.expect(4).says(&["call stack exhausted"])));
+}
+
+/// What the host copies in one call has the memory limit as its own: an imaging task writes an array at once.
+#[test]
+fn one_write_can_be_as_large_as_the_memory_and_no_larger() {
+    // Writes `n` buffers, each the same 160 MiB, to stdout in one call, and exits with the error of that call.
+    let write = |n: usize| {
+        format!(
+            r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+               (import "wasi_snapshot_preview1" "path_open"
+                 (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+               (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+               (memory (export "memory") 2600)
+               (data (i32.const 64) "large")
+               (func (export "_start") (local $at i32)
+                 (loop $again
+                   (i32.store (i32.add (i32.const 1024) (i32.shl (local.get $at) (i32.const 3))) (i32.const 65536))
+                   (i32.store (i32.add (i32.const 1028) (i32.shl (local.get $at) (i32.const 3))) (i32.const 167772160))
+                   (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                   (br_if $again (i32.lt_u (local.get $at) (i32.const {n}))))
+                 (call $proc_exit
+                   (i32.or
+                     (call $path_open (i32.const 4) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 9)
+                       (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 16))
+                     (call $fd_write (i32.load (i32.const 16)) (i32.const 1024) (i32.const {n}) (i32.const 32)))))"#
+        )
+    };
+    run_text(&write(1), &["--memory", "200M"], |project, ended| {
+        ended.expect(0);
+        assert_eq!(project.path("out/large").metadata().expect("there").len(), 160 << 20);
+    });
+    // Twice as much in one call is more than its memory: an error for the guest, and the host copies nothing.
+    run_text(&write(2), &["--memory", "200M"], |project, ended| {
+        let written = project.path("out/large").metadata().map_or(0, |metadata| metadata.len());
+        assert!(ended.code != 0 || written <= 200 << 20, "{written} bytes: {}", ended.stderr);
+    });
+}
