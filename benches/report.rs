@@ -8,7 +8,7 @@ mod measure;
 use std::fs::File;
 use std::io::{BufWriter, sink};
 
-use mandelbox::event::{Event, EventKind, EventLog, Recorder};
+use mandelbox::event::{CallRef, Event, EventKind, EventLog, Recorder};
 use mandelbox::outcome::{Figures, Outcome};
 use mandelbox::reporter::{JsonLines, LogFile, Progress, ProgressStyle, Reporter};
 use mandelbox::sandbox::LogLevel;
@@ -71,8 +71,9 @@ fn event(index: usize, kind: EventKind) -> Event {
     Event { seq: index as u64, time: jiff::Timestamp::UNIX_EPOCH, kind }
 }
 
-fn component(index: usize) -> Option<serde_json::Value> {
-    Some(json!(format!("plate.zarr/B/{}/{index}", index % 24)))
+fn call(index: usize) -> CallRef {
+    let component = Some(json!(format!("plate.zarr/B/{}/{index}", index % 24)));
+    CallRef { task: 0, call_index: index, component, attempt: 1 }
 }
 
 fn task_started(n_calls: usize) -> EventKind {
@@ -81,16 +82,15 @@ fn task_started(n_calls: usize) -> EventKind {
 }
 
 fn started(index: usize) -> EventKind {
-    EventKind::CallStarted { task: 0, call_index: index, component: component(index), attempt: 1 }
+    EventKind::CallStarted(call(index))
 }
 
 fn finished(index: usize) -> EventKind {
     let metadiff = json!({ "n_pixels": 4_194_304, "path": "plate.zarr/B/03/0" }).as_object().cloned();
     let (outcome, figures) = (Outcome::Succeeded { metadiff }, Figures::default());
-    EventKind::CallFinished { task: 0, call_index: index, component: component(index), attempt: 1, outcome, figures }
+    EventKind::CallFinished { call: call(index), outcome, figures }
 }
 
 fn logged(index: usize) -> EventKind {
-    let (component, message) = (component(index), "wrote level 2 of 5".to_owned());
-    EventKind::CallLogged { task: 0, call_index: index, component, attempt: 1, level: LogLevel::Info, message }
+    EventKind::CallLogged { call: call(index), level: LogLevel::Info, message: "wrote level 2 of 5".to_owned() }
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
-use mandelbox::event::{Event, EventKind, StoredEvents, parse_events};
+use mandelbox::event::{CallRef, Event, EventKind, StoredEvents, parse_events};
 use mandelbox::json::{DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json};
 use mandelbox::outcome::{Figures, Outcome};
 use mandelbox::policy::Policy;
@@ -153,10 +153,7 @@ pub fn metadiff(bytes: &[u8]) {
     if let Value::Object(metadiff) = value {
         let mut events = parse_events(RUN_STARTED).expect("an event log").events;
         let kind = EventKind::CallFinished {
-            task: 0,
-            call_index: 0,
-            component: Some(Value::Object(metadiff.clone())),
-            attempt: 1,
+            call: CallRef { task: 0, call_index: 0, component: Some(Value::Object(metadiff.clone())), attempt: 1 },
             outcome: Outcome::Succeeded { metadiff: Some(metadiff) },
             figures: Figures::default(),
         };

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use super::{Event, EventKind, FORMAT_VERSION};
+use super::{CallRef, Event, EventKind, FORMAT_VERSION};
 use crate::json::{Map, Value, type_name};
 use crate::outcome::Outcome;
 
@@ -41,6 +41,15 @@ fn check_first(event: &str, fields: &Fields) -> Result<(), String> {
     }
 }
 
+fn read_call(fields: &mut Fields) -> Result<CallRef, String> {
+    Ok(CallRef {
+        task: fields.take("task")?,
+        call_index: fields.take("call_index")?,
+        component: fields.0.remove("component"),
+        attempt: fields.take("attempt")?,
+    })
+}
+
 fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, String> {
     Ok(Some(match event {
         "run_started" => EventKind::RunStarted(fields.into_all()?),
@@ -53,33 +62,19 @@ fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, Strin
             parallelization_level: fields.take_optional("parallelization_level")?,
             module_sha256: fields.take("module_sha256")?,
         },
-        "call_started" => EventKind::CallStarted {
-            task: fields.take("task")?,
-            call_index: fields.take("call_index")?,
-            component: fields.0.remove("component"),
-            attempt: fields.take("attempt")?,
-        },
+        "call_started" => EventKind::CallStarted(read_call(&mut fields)?),
         "call_logged" => EventKind::CallLogged {
-            task: fields.take("task")?,
-            call_index: fields.take("call_index")?,
-            component: fields.0.remove("component"),
-            attempt: fields.take("attempt")?,
+            call: read_call(&mut fields)?,
             level: fields.take("level")?,
             message: fields.take("message")?,
         },
         "call_progress" => EventKind::CallProgress {
-            task: fields.take("task")?,
-            call_index: fields.take("call_index")?,
-            component: fields.0.remove("component"),
-            attempt: fields.take("attempt")?,
+            call: read_call(&mut fields)?,
             permille: fields.take("permille")?,
             message: fields.take("message")?,
         },
         "call_finished" => EventKind::CallFinished {
-            task: fields.take("task")?,
-            call_index: fields.take("call_index")?,
-            component: fields.0.remove("component"),
-            attempt: fields.take("attempt")?,
+            call: read_call(&mut fields)?,
             outcome: read_outcome(&mut fields)?,
             figures: fields.into_all()?,
         },
@@ -240,7 +235,7 @@ pub(super) mod tests {
         // A new kind has its place below and in the reader.
         let _ = |kind: EventKind| match kind {
             EventKind::RunStarted(_) | EventKind::Warning { .. } | EventKind::Note { .. } => {}
-            EventKind::TaskStarted { .. } | EventKind::CallStarted { .. } | EventKind::CallFinished { .. } => {}
+            EventKind::TaskStarted { .. } | EventKind::CallStarted(_) | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
             EventKind::MetadataAggregated { .. } | EventKind::MetadataUnchanged { .. } => {}
             EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
@@ -252,7 +247,10 @@ pub(super) mod tests {
             stderr_bytes: output,
         });
         let status = prop_oneof![Just(Status::Done), Just(Status::Failed)];
-        let call = || (any::<u64>(), any::<usize>(), of(value()), any::<u32>());
+        let call = || {
+            let call = (any::<u64>(), any::<usize>(), of(value()), any::<u32>());
+            call.prop_map(|(task, call_index, component, attempt)| CallRef { task, call_index, component, attempt })
+        };
         prop_oneof![
             run_started(),
             ".{0,4}".prop_map(|message| EventKind::Warning { message }),
@@ -261,20 +259,21 @@ pub(super) mod tests {
                 let module_sha256 = name.clone();
                 EventKind::TaskStarted { task, name, n_calls, parallelization_level: level, module_sha256 }
             }),
-            call().prop_map(|(task, call_index, component, attempt)| EventKind::CallStarted {
-                task,
-                call_index,
-                component,
-                attempt
+            call().prop_map(EventKind::CallStarted),
+            (call(), ".{0,4}").prop_map(|(call, message)| EventKind::CallLogged {
+                call,
+                level: LogLevel::Warn,
+                message
             }),
-            (call(), ".{0,4}").prop_map(|((task, call_index, component, attempt), message)| {
-                EventKind::CallLogged { task, call_index, component, attempt, level: LogLevel::Warn, message }
+            (call(), any::<u16>()).prop_map(|(call, permille)| EventKind::CallProgress {
+                call,
+                permille,
+                message: String::new()
             }),
-            (call(), any::<u16>()).prop_map(|((task, call_index, component, attempt), permille)| {
-                EventKind::CallProgress { task, call_index, component, attempt, permille, message: String::new() }
-            }),
-            (call(), outcome(), figures).prop_map(|((task, call_index, component, attempt), outcome, figures)| {
-                EventKind::CallFinished { task, call_index, component, attempt, outcome, figures }
+            (call(), outcome(), figures).prop_map(|(call, outcome, figures)| EventKind::CallFinished {
+                call,
+                outcome,
+                figures
             }),
             (any::<u64>(), vec(".{0,2}", 0..3)).prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
             any::<u64>().prop_map(|task| EventKind::MetadataUnchanged { task }),

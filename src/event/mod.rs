@@ -65,28 +65,12 @@ pub enum EventKind {
         module_sha256: String,
     },
     /// A call begins.
-    CallStarted {
-        /// Order of its task.
-        task: u64,
-        /// Position in the component list; 0 for a single task.
-        call_index: usize,
-        /// The component; `None` for a single task, whose line is then without this key.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        component: Option<Value>,
-        /// Which try this is, from 1.
-        attempt: u32,
-    },
+    CallStarted(CallRef),
     /// A call of a typed task logs a line.
     CallLogged {
-        /// Order of its task.
-        task: u64,
-        /// Position in the component list; 0 for a single task.
-        call_index: usize,
-        /// The component; `None` for a single task, whose line is then without this key.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        component: Option<Value>,
-        /// Which try this is, from 1.
-        attempt: u32,
+        /// Which one.
+        #[serde(flatten)]
+        call: CallRef,
         /// How much the line matters.
         level: LogLevel,
         /// The line, at most 4 KiB.
@@ -94,15 +78,9 @@ pub enum EventKind {
     },
     /// A call of a typed task says how far it is.
     CallProgress {
-        /// Order of its task.
-        task: u64,
-        /// Position in the component list; 0 for a single task.
-        call_index: usize,
-        /// The component; `None` for a single task, whose line is then without this key.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        component: Option<Value>,
-        /// Which try this is, from 1.
-        attempt: u32,
+        /// Which one.
+        #[serde(flatten)]
+        call: CallRef,
         /// In thousandths of the whole, 0 to 1000.
         permille: u16,
         /// What is being done, at most 256 bytes; may be empty.
@@ -110,15 +88,9 @@ pub enum EventKind {
     },
     /// A call ended.
     CallFinished {
-        /// Order of its task.
-        task: u64,
-        /// Position in the component list; 0 for a single task.
-        call_index: usize,
-        /// The component; `None` for a single task, whose line is then without this key.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        component: Option<Value>,
-        /// Which try this was, from 1.
-        attempt: u32,
+        /// Which one.
+        #[serde(flatten)]
+        call: CallRef,
         /// How it ended.
         #[serde(flatten)]
         outcome: Outcome,
@@ -156,6 +128,20 @@ pub enum EventKind {
         /// `TaskExecutionError`, `JobExecutionError` or `unknown error`, if it failed.
         error: Option<Cow<'static, str>>,
     },
+}
+
+/// Which call an event is of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallRef {
+    /// Order of its task.
+    pub task: u64,
+    /// Position in the component list; 0 for a single task.
+    pub call_index: usize,
+    /// The component; `None` for a single task, whose line is then without this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<Value>,
+    /// Which try this is, from 1.
+    pub attempt: u32,
 }
 
 /// Facts about a run that are known at its start.

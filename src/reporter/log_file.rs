@@ -51,13 +51,13 @@ impl LogFile {
             EventKind::TaskFinished { task, name, status: Status::Done, .. } => {
                 debug(format!("END    {task}-th task (name=\"{}\")", escaped(name)))
             }
-            EventKind::CallFinished { component, outcome, .. } if outcome.failure_kind().is_some() => {
-                let component = component.as_ref().map(|component| format!("component {component} "));
+            EventKind::CallFinished { call, outcome, .. } if outcome.failure_kind().is_some() => {
+                let component = call.component.as_ref().map(|component| format!("component {component} "));
                 let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
                 vec![("ERROR", escaped(&text))]
             }
-            EventKind::CallLogged { component, level, message, .. } => {
-                let component = component.as_ref().map(|component| format!("component {component}: "));
+            EventKind::CallLogged { call, level, message } => {
+                let component = call.component.as_ref().map(|component| format!("component {component}: "));
                 let text = format!("{}{message}", component.unwrap_or_default());
                 vec![(level_name(*level), escaped(&text))]
             }
@@ -82,7 +82,7 @@ impl LogFile {
                 ]
             }
             EventKind::TaskFinished { .. }
-            | EventKind::CallStarted { .. }
+            | EventKind::CallStarted(_)
             | EventKind::CallProgress { .. }
             | EventKind::CallFinished { .. } => Vec::new(),
         }

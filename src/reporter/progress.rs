@@ -9,8 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle as
 
 use super::Reporter;
 use super::escape::escaped;
-use crate::event::{Event, EventKind, Status};
-use crate::json::Value;
+use crate::event::{CallRef, Event, EventKind, Status};
 use crate::outcome::{Figures, Outcome, bytes_text};
 use crate::sandbox::LogLevel;
 
@@ -112,21 +111,15 @@ impl Progress {
         bar.set_position(self.n_ended as u64 * PARTS + parts);
     }
 
-    fn progress(
-        &mut self,
-        call_index: usize,
-        component: Option<&Value>,
-        permille: u16,
-        message: &str,
-    ) -> io::Result<()> {
+    fn progress(&mut self, call: &CallRef, permille: u16, message: &str) -> io::Result<()> {
         let percent = permille / 10;
-        self.said = format!("{}{percent} % {}", prefix(component), escaped(message)).trim_end().to_owned();
-        self.parts.insert(call_index, permille);
+        self.said = format!("{}{percent} % {}", prefix(call), escaped(message)).trim_end().to_owned();
+        self.parts.insert(call.call_index, permille);
         self.draw();
         if self.says_calls { self.say(&format!("  {}", self.said)) } else { Ok(()) }
     }
 
-    fn log(&self, component: Option<&Value>, level: LogLevel, message: &str) -> io::Result<()> {
+    fn log(&self, call: &CallRef, level: LogLevel, message: &str) -> io::Result<()> {
         let name = match level {
             LogLevel::Trace => "trace",
             LogLevel::Debug => "debug",
@@ -135,28 +128,22 @@ impl Progress {
             LogLevel::Error => "error",
         };
         if self.says_calls || level >= LogLevel::Warn {
-            return self.say(&format!("  {}{name}: {}", prefix(component), escaped(message)));
+            return self.say(&format!("  {}{name}: {}", prefix(call), escaped(message)));
         }
         Ok(())
     }
 
-    fn finish_call(
-        &mut self,
-        call_index: usize,
-        component: Option<&Value>,
-        outcome: &Outcome,
-        figures: &Figures,
-    ) -> io::Result<()> {
+    fn finish_call(&mut self, call: &CallRef, outcome: &Outcome, figures: &Figures) -> io::Result<()> {
         let failed = outcome.failure_kind().is_some();
         self.n_failed += usize::from(failed);
         if self.says_calls {
             let seconds = figures.wall_time.as_secs_f64();
             let memory = bytes_text(figures.peak_memory_bytes);
             let outcome = escaped(&outcome.describe());
-            self.say(&format!("  {}{outcome} ({seconds:.3} s, {memory})", prefix(component)))?;
+            self.say(&format!("  {}{outcome} ({seconds:.3} s, {memory})", prefix(call)))?;
         }
         self.n_ended += 1;
-        if self.parts.remove(&call_index).is_some() {
+        if self.parts.remove(&call.call_index).is_some() {
             self.said.clear();
         }
         self.draw();
@@ -182,9 +169,9 @@ impl Progress {
     }
 }
 
-/// A component's name before what is said of it.
-fn prefix(component: Option<&Value>) -> String {
-    component.map(|component| format!("{} ", escaped(&component.to_string()))).unwrap_or_default()
+/// The component's name before what is said of its call.
+fn prefix(call: &CallRef) -> String {
+    call.component.as_ref().map(|component| format!("{} ", escaped(&component.to_string()))).unwrap_or_default()
 }
 
 impl Reporter for Progress {
@@ -192,13 +179,9 @@ impl Reporter for Progress {
         match &event.kind {
             EventKind::Warning { message } => self.say(&format!("warning: {}", escaped(message))),
             EventKind::TaskStarted { name, n_calls, .. } => self.start_task(name, *n_calls),
-            EventKind::CallLogged { component, level, message, .. } => self.log(component.as_ref(), *level, message),
-            EventKind::CallProgress { call_index, component, permille, message, .. } => {
-                self.progress(*call_index, component.as_ref(), *permille, message)
-            }
-            EventKind::CallFinished { call_index, component, outcome, figures, .. } => {
-                self.finish_call(*call_index, component.as_ref(), outcome, figures)
-            }
+            EventKind::CallLogged { call, level, message } => self.log(call, *level, message),
+            EventKind::CallProgress { call, permille, message } => self.progress(call, *permille, message),
+            EventKind::CallFinished { call, outcome, figures } => self.finish_call(call, outcome, figures),
             EventKind::TaskFinished { name, status, .. } => self.finish_task(name, *status),
             _ => Ok(()),
         }

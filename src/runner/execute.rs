@@ -8,7 +8,7 @@ use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use super::prepare::{PreparedRun, RunFailure};
 use crate::backend::CallEvent;
 use crate::error::{Error, HostError, TaskFailure};
-use crate::event::{EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
+use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
 use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value};
 use crate::outcome::{CallFailure, Ended, FailureKind, Outcome};
@@ -200,33 +200,28 @@ struct Collected {
 /// Runs the calls of a task and records each start and end.
 fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recorder) -> Result<Collected, HostError> {
     const FIRST_ATTEMPT: u32 = 1;
-    let task = calls.task().order;
     let mut collected = Collected::default();
+    let call = |call_index| CallRef {
+        task: calls.task().order,
+        call_index,
+        component: calls.component(call_index).cloned(),
+        attempt: FIRST_ATTEMPT,
+    };
     prepared.options.backend.run_calls(calls, &mut |event| match event {
-        CallEvent::Started { call_index } => {
-            let component = calls.component(call_index).cloned();
-            recorder.record(EventKind::CallStarted { task, call_index, component, attempt: FIRST_ATTEMPT })
-        }
+        CallEvent::Started { call_index } => recorder.record(EventKind::CallStarted(call(call_index))),
         CallEvent::Reported { call_index, report } => {
-            let component = calls.component(call_index).cloned();
-            let attempt = FIRST_ATTEMPT;
+            let call = call(call_index);
             recorder.record(match report {
-                GuestReport::Log { level, message } => {
-                    EventKind::CallLogged { task, call_index, component, attempt, level, message }
-                }
-                GuestReport::Progress { permille, message } => {
-                    EventKind::CallProgress { task, call_index, component, attempt, permille, message }
-                }
+                GuestReport::Log { level, message } => EventKind::CallLogged { call, level, message },
+                GuestReport::Progress { permille, message } => EventKind::CallProgress { call, permille, message },
             })
         }
         CallEvent::Idle => recorder.flush(),
         CallEvent::Finished { call_index, ended } => {
-            let component = calls.component(call_index).cloned();
             let Ended { outcome, figures, stderr_tail } = ended;
-            let attempt = FIRST_ATTEMPT;
-            let event = EventKind::CallFinished { task, call_index, component, attempt, outcome, figures };
-            if let EventKind::CallFinished { component, outcome, .. } = recorder.record_and_return(event)? {
-                collected.add(calls, call_index, component, outcome, stderr_tail);
+            let event = EventKind::CallFinished { call: call(call_index), outcome, figures };
+            if let EventKind::CallFinished { call, outcome, .. } = recorder.record_and_return(event)? {
+                collected.add(calls, call, outcome, stderr_tail);
             }
             Ok(())
         }
@@ -238,8 +233,7 @@ impl Collected {
     fn add(
         &mut self,
         calls: &TaskCalls<'_>,
-        call_index: usize,
-        component: Option<Value>,
+        CallRef { call_index, component, .. }: CallRef,
         outcome: Outcome,
         stderr_tail: String,
     ) {
