@@ -126,7 +126,7 @@ impl Outcome {
 /// What a call used, beside how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// From the call's start to its end, with the host's work for it.
+    /// From the call's start to its end, with the host's work for it but for removing what its guest has left.
     #[serde(rename = "wall_time_s", with = "seconds")]
     pub wall_time: Duration,
     /// Most bytes that the guest's memories and tables had together.

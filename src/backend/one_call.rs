@@ -68,12 +68,12 @@ impl<'r> CallRunner<'r> {
     /// Runs one call; whatever happens is an outcome.
     pub(super) fn run(&mut self, call: &Call) -> Ended {
         let started = Instant::now();
-        let mut ended = match self.place().and_then(|place| self.run_in(place, call)) {
-            Ok(ended) => ended,
-            Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
-        };
-        ended.figures.wall_time = started.elapsed();
-        ended
+        let ended = self.place().and_then(|place| self.run_in(place, call, started));
+        ended.unwrap_or_else(|err| {
+            let mut ended = Ended::without_guest(Outcome::HostFailed { message: err.chain() });
+            ended.figures.wall_time = started.elapsed();
+            ended
+        })
     }
 
     /// The place of the call before, or a new one.
@@ -99,8 +99,9 @@ impl<'r> CallRunner<'r> {
         Ok(Place { scratch: Some(scratch), grants })
     }
 
-    fn run_in(&mut self, mut place: Place, call: &Call) -> Result<Ended, HostError> {
-        let ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut place)?;
+    fn run_in(&mut self, mut place: Place, call: &Call, started: Instant) -> Result<Ended, HostError> {
+        let mut ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut place)?;
+        ended.figures.wall_time = started.elapsed();
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
         if place.scratch.as_mut().is_none_or(Scratch::clean) {
             self.place = Some(place);

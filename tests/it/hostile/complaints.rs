@@ -77,9 +77,9 @@ fn complaints_and_late_calls(case: &Case, configuration: Configuration) -> (Vec<
     if !wrong.is_empty() {
         wrong.push(ended.printed.chars().take(2000).collect());
     }
-    // What a guest has made on disk takes its time to remove, after the guest has ended.
+    let mut late = late_calls(&project, LIMIT + configuration.patience);
+    // What a guest has made on disk takes its time to remove, after its call has ended.
     let factor = if case.name.starts_with("disk_") { 3 } else { 1 };
-    let mut late = late_calls(&project, LIMIT + configuration.patience * factor);
     // Each round, and as much as one for all else.
     let deadline = (LIMIT + configuration.patience) * (configuration.n_rounds + 1) * factor;
     if ended.elapsed > deadline {
