@@ -167,8 +167,15 @@ impl<'a> Cursor<'a> {
     /// The value under a key that must be there.
     pub fn require(&self, key: &str, problems: &mut Problems) -> Option<Self> {
         let found = self.get(key);
-        if found.is_none() && self.value.is_object() {
-            problems.add(self.place(), format!("the key `{key}` is missing"));
+        if found.is_none()
+            && let Value::Object(map) = self.value
+        {
+            // One of those that are there may be misspelt.
+            const SHOWN: usize = 6;
+            let there: Vec<_> = map.keys().take(SHOWN).map(|key| format!("`{key}`")).collect();
+            let more = if map.len() > SHOWN { ", ..." } else { "" };
+            let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") + more };
+            problems.add(self.place(), format!("the key `{key}` is missing; there is {there}"));
         }
         found
     }

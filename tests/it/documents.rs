@@ -44,7 +44,8 @@ fn what_is_not_json() {
 #[test]
 fn wrong_shapes_are_all_told_at_once() {
     check_refused("[]", &["workflow.json: must be an object, not an array"]);
-    check_refused("{\"name\": \"w\"}", &["the key `task_list` is missing"]);
+    check_refused("{\"name\": \"w\"}", &["the key `task_list` is missing; there is `name`"]);
+    check_refused("{\"task_lists\": []}", &["the key `task_list` is missing; there is `task_lists`"]);
     check_refused(
         "{\"name\": 3, \"task_list\": {}}",
         &["/name: must be a string", "/task_list: must be an array, not an object"],
