@@ -15,6 +15,7 @@ mod hostile;
 mod library;
 mod limits;
 mod project;
+mod reuse;
 mod run;
 mod sandbox;
 mod tidy;
