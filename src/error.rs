@@ -122,7 +122,7 @@ pub enum HostError {
 
 impl HostError {
     /// For `map_err` on an operation with a file or folder.
-    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
     }

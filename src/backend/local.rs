@@ -220,7 +220,7 @@ impl Local {
         let mut call_index = first;
         while call_index < calls.len() && !calls.cancel().is_cancelled() {
             // The receiver outlives all loops, so sending cannot fail.
-            let _ = events.send(CallEvent::Started { call_index });
+            let _ = events.send(calls.started(call_index));
             let ended = match &mut runner {
                 Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
                 Ok(runner) => {
@@ -233,7 +233,7 @@ impl Local {
             if ended.outcome.failure_kind().is_some() && !calls.keeps_going() {
                 queue.stopped.store(true, Ordering::SeqCst);
             }
-            let _ = events.send(CallEvent::Finished { call_index, ended });
+            let _ = events.send(calls.finished(call_index, ended));
             if queue.stopped.load(Ordering::SeqCst) {
                 break;
             }

@@ -9,9 +9,9 @@ mod scripted;
 use std::time::Duration;
 
 use crate::error::HostError;
-use crate::outcome::Ended;
+use crate::event::Fact;
 use crate::runner::TaskCalls;
-use crate::sandbox::{Grant, GuestReport, Limits, ModuleKind};
+use crate::sandbox::{Grant, Limits, ModuleKind};
 use crate::workflow::ModuleFile;
 
 pub use describe::described_limits;
@@ -73,28 +73,18 @@ pub trait Backend: Send + Sync {
     ) -> Result<(), HostError>;
 }
 
-/// What a backend tells of a call.
+/// What a backend tells of calls. [`TaskCalls`] makes them.
 #[derive(Debug)]
 pub enum CallEvent {
-    /// It runs now.
-    Started {
-        /// Position in the component list.
-        call_index: usize,
-    },
-    /// It tells something while it runs.
-    Reported {
-        /// Position in the component list.
-        call_index: usize,
-        /// What.
-        report: GuestReport,
+    /// A call runs now, or tells something while it runs.
+    Happened(Fact),
+    /// A call ended.
+    Finished {
+        /// An [`EventKind::CallFinished`](crate::event::EventKind::CallFinished).
+        fact: Fact,
+        /// Last bytes of its stderr.
+        stderr_tail: String,
     },
     /// Nothing more has happened by now: what was told can be written down.
     Idle,
-    /// It ended.
-    Finished {
-        /// Position in the component list.
-        call_index: usize,
-        /// How.
-        ended: Ended,
-    },
 }

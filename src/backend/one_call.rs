@@ -6,12 +6,13 @@ use std::time::Instant;
 use super::CallEvent;
 use super::process::ProcessWorker;
 use crate::error::HostError;
+use crate::event::{CallRef, EventKind, Fact};
 use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, WEAKENED,
-    Worker,
+    Entry, Grant, GuestEnd, GuestOutput, GuestReport, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
+    WEAKENED, Worker,
 };
 use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
 
@@ -212,12 +213,20 @@ fn outcome_of(end: GuestEnd) -> Outcome {
 
 /// Takes what the guest reports and sends it on, within bounds.
 fn reports(calls: &TaskCalls<'_>, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
-    let (events, call_index) = (events.clone(), call.call_index);
+    let (events, call_ref) = (events.clone(), calls.call_ref(call.call_index));
     let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
         // The receiver outlives all calls, so sending cannot fail.
-        let _ = events.send(CallEvent::Reported { call_index, report });
+        let _ = events.send(CallEvent::Happened(reported(&call_ref, report)));
+    })
+}
+
+fn reported(call: &CallRef, report: GuestReport) -> Fact {
+    let call = call.clone();
+    Fact::new(match report {
+        GuestReport::Log { level, message } => EventKind::CallLogged { call, level, message },
+        GuestReport::Progress { permille, message } => EventKind::CallProgress { call, permille, message },
     })
 }
 

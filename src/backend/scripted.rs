@@ -42,10 +42,10 @@ impl Backend for Scripted {
             if calls.cancel().is_cancelled() {
                 break;
             }
-            observe(CallEvent::Started { call_index })?;
+            observe(calls.started(call_index))?;
             let ended = Ended::without_guest((self.script)(&calls.call(call_index)));
             let failed = ended.outcome.failure_kind().is_some();
-            observe(CallEvent::Finished { call_index, ended })?;
+            observe(calls.finished(call_index, ended))?;
             if failed && !calls.keeps_going() {
                 break;
             }

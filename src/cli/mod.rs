@@ -14,6 +14,7 @@ use clap::Parser;
 
 use crate::backend::serve;
 use crate::error::exit_code;
+use crate::sandbox::capture_no_backtraces;
 use arguments::{Cli, Command};
 
 /// What the program prints at its end, and its exit code.
@@ -36,6 +37,7 @@ impl Answer {
 
 /// Does what a command line says.
 pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
+    capture_no_backtraces();
     let cli = match Cli::try_parse_from(command_line) {
         Ok(cli) => cli,
         Err(err) if err.use_stderr() => return Answer::text(err.render().to_string(), exit_code::WRONG_INPUT),

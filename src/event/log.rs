@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::Event;
+use super::Fact;
 use crate::error::HostError;
 
 /// Bytes of lines that wait for a flush at most.
@@ -41,12 +41,12 @@ impl EventLog {
 
     /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes.
     ///
+    /// * `time`: as [`super::time_text`] gives it.
+    ///
     /// # Errors
     /// [`HostError::File`] if a write to the file fails.
-    pub fn append(&mut self, event: &Event) -> Result<(), HostError> {
-        let written = serde_json::to_writer(&mut self.unwritten, event).map_err(std::io::Error::from);
-        written.map_err(HostError::file("write to", &self.path))?;
-        self.unwritten.push(b'\n');
+    pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) -> Result<(), HostError> {
+        fact.write_line(seq, time, &mut self.unwritten);
         if self.unwritten.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
     }
 

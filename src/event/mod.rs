@@ -1,5 +1,6 @@
 //! What happened in a run, in order: facts only, no wording and no setting of a reader.
 
+mod fact;
 mod line;
 mod log;
 mod read;
@@ -15,6 +16,7 @@ use crate::json::Value;
 use crate::outcome::{Figures, Outcome};
 use crate::sandbox::LogLevel;
 
+pub use fact::Fact;
 pub use log::EventLog;
 pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events};
 pub use recorder::Recorder;

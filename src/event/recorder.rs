@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Event, EventKind, EventLog};
+use super::{Event, EventKind, EventLog, Fact, time_text};
 use crate::error::HostError;
 use crate::reporter::Reporter;
 
@@ -11,13 +11,14 @@ pub struct Recorder {
     log: EventLog,
     reporters: Vec<Box<dyn Reporter>>,
     next_seq: u64,
+    clock: Clock,
 }
 
 impl Recorder {
     /// * `log`: must take every event, or the run ends.
     /// * `reporters`: told after the log; one that fails is told no more, and the run goes on.
     pub fn new(log: EventLog, reporters: Vec<Box<dyn Reporter>>) -> Self {
-        Self { log, reporters, next_seq: 0 }
+        Self { log, reporters, next_seq: 0, clock: Clock::default() }
     }
 
     /// Records one fact.
@@ -25,17 +26,18 @@ impl Recorder {
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
     pub fn record(&mut self, kind: EventKind) -> Result<(), HostError> {
-        self.record_and_return(kind).map(|_| ())
+        self.record_fact(Fact::new(kind)).map(|_| ())
     }
 
-    /// [`Self::record`] for a fact that is large and needed afterwards.
+    /// [`Self::record`] for a fact whose text is there; gives back what happened.
     ///
     /// # Errors
     /// As [`Self::record`].
-    pub fn record_and_return(&mut self, kind: EventKind) -> Result<EventKind, HostError> {
-        let event = Event { seq: self.next_seq, time: Timestamp::now(), kind };
+    pub fn record_fact(&mut self, fact: Fact) -> Result<EventKind, HostError> {
+        let (seq, time) = (self.next_seq, Timestamp::now());
         self.next_seq += 1;
-        self.log.append(&event)?;
+        self.log.append(seq, self.clock.text(time), &fact)?;
+        let event = Event { seq, time, kind: fact.kind };
         let mut lost = Vec::new();
         self.reporters.retain_mut(|reporter| match reporter.report(&event) {
             Ok(()) => true,
@@ -65,5 +67,42 @@ impl Recorder {
     /// [`HostError::File`] if the log cannot be written.
     pub fn sync(&mut self) -> Result<(), HostError> {
         self.log.sync()
+    }
+}
+
+/// Makes the texts of times, most of which share their second with the one before.
+#[derive(Default)]
+struct Clock {
+    second: i64,
+    text: String,
+}
+
+impl Clock {
+    /// As [`time_text`].
+    fn text(&mut self, time: Timestamp) -> &str {
+        const MICROSECONDS: std::ops::Range<usize> = 20..26;
+        if self.text.is_empty() || time.as_second() != self.second || time.as_second() < 0 {
+            (self.second, self.text) = (time.as_second(), time_text(time));
+        } else {
+            let microseconds = format!("{:06}", time.subsec_nanosecond() / 1000);
+            self.text.replace_range(MICROSECONDS, &microseconds);
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_times_are_those_of_each_alone() {
+        let mut clock = Clock::default();
+        for (second, nanosecond) in
+            [(0, 0), (0, 1), (0, 999_999_999), (1, 5_000), (1, 999), (9_999_999_999, 123_456_789)]
+        {
+            let time = Timestamp::new(second, nanosecond).expect("a time");
+            assert_eq!(clock.text(time), time_text(time));
+        }
     }
 }

@@ -3,8 +3,11 @@
 use std::num::NonZeroUsize;
 
 use super::parameters::ArgsText;
+use crate::backend::CallEvent;
 use crate::cancel::CancelToken;
+use crate::event::{CallRef, EventKind, Fact};
 use crate::json::Value;
+use crate::outcome::Ended;
 use crate::sandbox::{Grant, ModuleKind, TaskMetadata};
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
@@ -73,6 +76,25 @@ impl<'a> TaskCalls<'a> {
             argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
         }
         Call { call_index, component: component.cloned(), args: self.args.for_component(component), argv, files }
+    }
+
+    /// How events name a call.
+    pub fn call_ref(&self, call_index: usize) -> CallRef {
+        const FIRST_ATTEMPT: u32 = 1;
+        let component = self.component(call_index).cloned();
+        CallRef { task: self.task.order, call_index, component, attempt: FIRST_ATTEMPT }
+    }
+
+    /// What a backend tells when a call starts.
+    pub fn started(&self, call_index: usize) -> CallEvent {
+        CallEvent::Happened(Fact::new(EventKind::CallStarted(self.call_ref(call_index))))
+    }
+
+    /// What a backend tells when a call has ended.
+    pub fn finished(&self, call_index: usize, ended: Ended) -> CallEvent {
+        let Ended { outcome, figures, stderr_tail } = ended;
+        let kind = EventKind::CallFinished { call: self.call_ref(call_index), outcome, figures };
+        CallEvent::Finished { fact: Fact::new(kind), stderr_tail }
     }
 
     /// Whether calls get their parameters in memory.

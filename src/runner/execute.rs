@@ -10,15 +10,19 @@ use crate::backend::CallEvent;
 use crate::error::{Error, HostError, TaskFailure};
 use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
 use crate::history::{TaskRun, done_item, failed_item};
-use crate::json::{Map, Value};
-use crate::outcome::{CallFailure, Ended, FailureKind, Outcome};
+use crate::json::{Map, Value, build_json};
+use crate::outcome::{CallFailure, FailureKind, Outcome};
 use crate::reporter::{LogFile, Reporter};
-use crate::sandbox::{GuestReport, ModuleKind, TaskMetadata};
+use crate::sandbox::{ModuleKind, TaskMetadata};
 use crate::workdir::{TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::{PlannedTask, component_list};
 
-/// The result in the work directory: metadata and history, of a failed run too.
+/// Names of the records of a dataset. The result is both others in one, of a failed run too.
+const METADATA: &str = "metadata.json";
+const HISTORY: &str = "history.json";
 const RESULT: &str = "result.json";
+/// Indentation of records, as Fractal's.
+const RECORD_INDENT: usize = 2;
 
 impl PreparedRun {
     /// Runs the plan and keeps its records in the work directory.
@@ -73,7 +77,7 @@ impl PreparedRun {
         for message in self.options.backend.start(&self.grants) {
             recorder.record(EventKind::Note { message })?;
         }
-        recorder.sync()?;
+        recorder.flush()?;
         Ok((work_dir, recorder))
     }
 }
@@ -88,7 +92,8 @@ struct Run<'r> {
 
 impl Run<'_> {
     fn run_tasks(&mut self) -> Result<(), Error> {
-        for task in &self.prepared.plan.tasks {
+        let tasks = &self.prepared.plan.tasks;
+        for (index, task) in tasks.iter().enumerate() {
             let started = Timestamp::now();
             if let Err(error) = self.run_task(task, started) {
                 let failure = error.task_failure();
@@ -101,6 +106,12 @@ impl Run<'_> {
                 return Err(error);
             }
             self.dataset.input_paths = vec![self.dataset.output_path.clone()];
+            // After the last task they are written with the result.
+            if index + 1 < tasks.len() {
+                self.recorder.sync()?;
+                self.work_dir.write_records(&self.state())?;
+            }
+            self.record_task_finished(task, Status::Done, 0)?;
         }
         Ok(())
     }
@@ -127,27 +138,33 @@ impl Run<'_> {
         self.dataset.history.push(done_item(task, components, run));
         let metadiff = collected.into_metadiff(task, self.recorder)?;
         update(&mut self.dataset.metadata, metadiff);
-        // What a record rests on is on disk before it.
-        self.recorder.sync()?;
-        self.work_dir.write_state(&self.dataset.metadata, &self.dataset.history)?;
-        self.record_task_finished(task, Status::Done, 0)?;
         Ok(())
+    }
+
+    /// The records of the dataset as it is now: metadata and history.
+    fn state(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let TaskParameters { metadata, history, .. } = &self.dataset;
+        vec![(METADATA, build_json(metadata, RECORD_INDENT)), (HISTORY, build_json(history, RECORD_INDENT))]
     }
 
     fn record_task_finished(&mut self, task: &PlannedTask, status: Status, n_failed: usize) -> Result<(), HostError> {
         let name = task.name.clone();
-        self.recorder.record(EventKind::TaskFinished { task: task.order, name, status, n_failed })?;
-        self.recorder.sync()
+        self.recorder.record(EventKind::TaskFinished { task: task.order, name, status, n_failed })
     }
 
     /// Writes the result, failed or not, and the last event.
     fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
-        let written = self.work_dir.write_record(RESULT, &self.dataset.result());
+        // Those of a failed run are of the last task that ended well, and were written then; one without tasks has none.
+        let has_state = error.is_none() && !self.prepared.plan.tasks.is_empty();
+        let mut records = if has_state { self.state() } else { Vec::new() };
+        records.push((RESULT, build_json(&self.dataset.result(), RECORD_INDENT)));
+        // What a record rests on is on disk before it.
+        let written = self.recorder.sync().and_then(|()| self.work_dir.write_records(&records));
         let error = error.map(error_name).or(written.is_err().then_some("unknown error"));
         let status = if error.is_none() { Status::Done } else { Status::Failed };
         self.recorder.record(EventKind::RunFinished { status, error: error.map(Into::into) })?;
         self.recorder.sync()?;
-        written.map(|_| ())
+        written
     }
 }
 
@@ -199,28 +216,12 @@ struct Collected {
 
 /// Runs the calls of a task and records each start and end.
 fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recorder) -> Result<Collected, HostError> {
-    const FIRST_ATTEMPT: u32 = 1;
     let mut collected = Collected::default();
-    let call = |call_index| CallRef {
-        task: calls.task().order,
-        call_index,
-        component: calls.component(call_index).cloned(),
-        attempt: FIRST_ATTEMPT,
-    };
     prepared.options.backend.run_calls(calls, &mut |event| match event {
-        CallEvent::Started { call_index } => recorder.record(EventKind::CallStarted(call(call_index))),
-        CallEvent::Reported { call_index, report } => {
-            let call = call(call_index);
-            recorder.record(match report {
-                GuestReport::Log { level, message } => EventKind::CallLogged { call, level, message },
-                GuestReport::Progress { permille, message } => EventKind::CallProgress { call, permille, message },
-            })
-        }
+        CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
         CallEvent::Idle => recorder.flush(),
-        CallEvent::Finished { call_index, ended } => {
-            let Ended { outcome, figures, stderr_tail } = ended;
-            let event = EventKind::CallFinished { call: call(call_index), outcome, figures };
-            if let EventKind::CallFinished { call, outcome, .. } = recorder.record_and_return(event)? {
+        CallEvent::Finished { fact, stderr_tail } => {
+            if let EventKind::CallFinished { call, outcome, .. } = recorder.record_fact(fact)? {
                 collected.add(calls, call, outcome, stderr_tail);
             }
             Ok(())

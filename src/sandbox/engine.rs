@@ -75,6 +75,12 @@ struct KnownModule {
     compiled: CompiledModule,
 }
 
+/// Keeps the runtime of this process from capturing a backtrace of the host with each of its errors, as it does where
+/// `RUST_BACKTRACE` is set: most are answers to guests, such as a file that is not there, and no user sees a backtrace.
+pub fn capture_no_backtraces() {
+    wasmtime::error::disable_backtrace();
+}
+
 impl Sandbox {
     /// Sets up the engine and starts the thread that looks at running guests' limits.
     ///

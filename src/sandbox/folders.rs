@@ -2,17 +2,22 @@
 //!
 //! This is the one step from a path to a right: what is opened here is all that a guest can reach.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::invocation::{Grant, Rights};
+use super::lookup::GuestFolders;
 
 /// Folders that were opened, and the grants that they were opened for.
 #[derive(Default)]
 pub(super) struct OpenFolders {
     grants: Vec<Grant>,
     opened: WasiFilesystemCtx,
+    by_name: GuestFolders,
 }
 
 impl OpenFolders {
@@ -20,17 +25,17 @@ impl OpenFolders {
     ///
     /// # Errors
     /// A sentence for the user if one cannot be opened.
-    pub(super) fn of(&mut self, grants: &[Grant]) -> Result<WasiFilesystemCtx, String> {
+    pub(super) fn of(&mut self, grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
         if self.grants != grants || grants.is_empty() {
             *self = Self::default();
-            self.opened = open(grants)?;
+            (self.opened, self.by_name) = open(grants)?;
             self.grants = grants.to_vec();
         }
-        Ok(self.opened.clone())
+        Ok((self.opened.clone(), self.by_name.clone()))
     }
 }
 
-fn open(grants: &[Grant]) -> Result<WasiFilesystemCtx, String> {
+fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
     let mut builder = WasiCtxBuilder::new();
     // Before the folders, which copy this setting: file access on the own thread is several times faster. The one call
     // that would sleep on the thread is replaced in `host`.
@@ -45,7 +50,13 @@ fn open(grants: &[Grant]) -> Result<WasiFilesystemCtx, String> {
             .map_err(|err| format!("failed to open {}: {err:#}", grant.host_path.display()))?;
     }
     let mut wasi = Wasi { ctx: builder.build(), table: ResourceTable::new() };
-    Ok(wasi.filesystem().ctx.clone())
+    let folders = wasi.filesystem().get_directories().map_err(|err| format!("failed to list the folders: {err:#}"))?;
+    let by_name = folders.into_iter().map(|(folder, name)| match wasi.table.get(&folder) {
+        Ok(Descriptor::Dir(folder)) => Some((name, Arc::clone(&folder.dir))),
+        _ => None,
+    });
+    let by_name = by_name.collect::<Option<_>>().map(GuestFolders::new).unwrap_or_default();
+    Ok((wasi.filesystem().ctx.clone(), by_name))
 }
 
 /// What the opened folders are taken from.

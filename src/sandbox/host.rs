@@ -7,7 +7,9 @@ use wasmtime::{Caller, Engine, Extern, Linker};
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
 use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
 
+use super::file_writer;
 use super::limits::MemoryBudget;
+use super::lookup::{self, GuestFolders};
 use super::special_files;
 use super::typed::{self, TypedHost};
 
@@ -19,6 +21,7 @@ pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) budget: MemoryBudget,
     pub(super) typed: Option<TypedHost>,
+    pub(super) folders: GuestFolders,
 }
 
 impl WasiView for Host {
@@ -42,12 +45,14 @@ impl Linkers {
         core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
         core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| Box::new(poll_oneoff(caller, params)))?;
         special_files::guard_core(&mut core)?;
+        lookup::link(&mut core)?;
         core.allow_shadowing(false);
 
         let mut component = ComponentLinker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         component.allow_shadowing(true);
         special_files::guard_component(&mut component)?;
+        file_writer::link(&mut component)?;
         component.allow_shadowing(false);
         typed::link(&mut component)?;
         Ok(Self { core, component })

@@ -7,6 +7,7 @@
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wasmtime_wasi::p2::FsError;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
@@ -14,6 +15,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 
 use super::host::{Host, PREVIEW1};
+use super::lookup::{FILESTAT_BYTES, slice};
 
 /// Replaces `path_open` of preview 1.
 pub(super) fn guard_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -29,6 +31,8 @@ pub(super) fn guard_component(linker: &mut ComponentLinker<Host>) -> wasmtime::R
 
 /// WASI's `errno` for "permission denied".
 const ERRNO_ACCES: i32 = 2;
+/// WASI's `errno` for "file exists".
+const ERRNO_EXIST: i32 = 20;
 /// WASI's `errno` for "name too long".
 const ERRNO_NAMETOOLONG: i32 = 37;
 /// Bytes of a path that a system takes; a longer one is not even copied.
@@ -39,8 +43,7 @@ mod oflags {
     pub(super) const DIRECTORY: i32 = 2;
     pub(super) const EXCLUSIVE: i32 = 4;
 }
-/// Size of WASI's `filestat`, and where its file type stands.
-const FILESTAT_BYTES: usize = 64;
+/// Where the file type stands in WASI's `filestat`.
 const FILETYPE_OFFSET: usize = 16;
 /// WASI's file types that can be opened: a folder, a regular file, a symbolic link (which open then refuses).
 const OPENABLE: [u8; 3] = [3, 4, 7];
@@ -58,45 +61,37 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
     host.wasi.set_hostcall_fuel(fuel);
-    if may_meet_a_special_file(flags) {
-        let start = path.cast_unsigned() as usize;
-        let path = start.checked_add(path_len.cast_unsigned() as usize).and_then(|end| bytes.get(start..end));
-        if let Some(path) = path
-            && is_special(&mut host.wasi, folder, lookup, path).await?
-        {
-            return Ok(ERRNO_ACCES);
+    let open = async |wasi: &mut WasiP1Ctx, bytes: &mut [u8], flags| {
+        let mut guest = wiggle::GuestMemory::Unshared(bytes);
+        wasi_snapshot_preview1::path_open(
+            wasi, &mut guest, folder, lookup, path, path_len, flags, rights, inherited, fdflags, opened,
+        )
+        .await
+    };
+    if flags & oflags::DIRECTORY == 0 {
+        if flags & oflags::CREATE != 0 {
+            // What is made new is a regular file, so there is nothing to look at.
+            let errno = open(&mut host.wasi, bytes, flags | oflags::EXCLUSIVE).await?;
+            if errno != ERRNO_EXIST || flags & oflags::EXCLUSIVE != 0 {
+                return Ok(errno);
+            }
+        }
+        if let Some(path) = slice(bytes, path, path_len) {
+            let look = host.folders.look(&mut host.wasi, folder, lookup, path);
+            let is_special = match look {
+                Some(look) => look.is_special(),
+                None => is_special(&mut host.wasi, folder, lookup, path).await?,
+            };
+            if is_special {
+                return Ok(ERRNO_ACCES);
+            }
         }
     }
-    let mut guest = wiggle::GuestMemory::Unshared(bytes);
-    wasi_snapshot_preview1::path_open(
-        &mut host.wasi,
-        &mut guest,
-        folder,
-        lookup,
-        path,
-        path_len,
-        flags,
-        rights,
-        inherited,
-        fdflags,
-        opened,
-    )
-    .await
-}
-
-/// Whether an open with these flags could reach a file that is there and no folder.
-fn may_meet_a_special_file(flags: i32) -> bool {
-    let made_new = oflags::CREATE | oflags::EXCLUSIVE;
-    flags & oflags::DIRECTORY == 0 && flags & made_new != made_new
+    open(&mut host.wasi, bytes, flags).await
 }
 
 /// Asks WASI's own `path_filestat_get`, on a memory of the host's: path first, the answer behind it.
-async fn is_special(
-    wasi: &mut wasmtime_wasi::p1::WasiP1Ctx,
-    folder: i32,
-    lookup: i32,
-    path: &[u8],
-) -> wasmtime::Result<bool> {
+async fn is_special(wasi: &mut WasiP1Ctx, folder: i32, lookup: i32, path: &[u8]) -> wasmtime::Result<bool> {
     let answer = path.len().next_multiple_of(8);
     let mut memory = vec![0; answer + FILESTAT_BYTES];
     memory[..path.len()].copy_from_slice(path);
@@ -117,15 +112,26 @@ async fn open_at(mut store: StoreContextMut<'_, Host>, params: OpenAt) -> wasmti
     if path.len() > MAX_PATH_BYTES {
         return Ok((Err(ErrorCode::NameTooLong),));
     }
-    let made_new = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
-    if !open_flags.contains(OpenFlags::DIRECTORY) && !open_flags.contains(made_new) {
-        let borrowed = Resource::new_borrow(folder.rep());
-        let stat = files.stat_at(borrowed, path_flags, path.clone()).await;
+    let borrowed = || Resource::new_borrow(folder.rep());
+    if !open_flags.contains(OpenFlags::DIRECTORY) {
+        if open_flags.contains(OpenFlags::CREATE) {
+            let new = open_flags | OpenFlags::EXCLUSIVE;
+            let opened = opened(files.open_at(borrowed(), path_flags, path.clone(), new, flags).await)?;
+            let is_there = matches!(opened, Err(ErrorCode::Exist));
+            if !is_there || open_flags.contains(OpenFlags::EXCLUSIVE) {
+                return Ok((opened,));
+            }
+        }
+        let stat = files.stat_at(borrowed(), path_flags, path.clone()).await;
         let openable = [DescriptorType::RegularFile, DescriptorType::Directory, DescriptorType::SymbolicLink];
         if stat.is_ok_and(|stat| !openable.contains(&stat.type_)) {
             return Ok((Err(ErrorCode::Access),));
         }
     }
-    let opened = files.open_at(folder, path_flags, path, open_flags, flags).await;
-    Ok((opened.map_or_else(|err: FsError| err.downcast().map(Err), |file| Ok(Ok(file)))?,))
+    Ok((opened(files.open_at(borrowed(), path_flags, path, open_flags, flags).await)?,))
+}
+
+/// The answer for the guest, or a trap.
+fn opened(answer: Result<Resource<Descriptor>, FsError>) -> wasmtime::Result<Opened> {
+    answer.map_or_else(|err| err.downcast().map(Err), |file| Ok(Ok(file)))
 }

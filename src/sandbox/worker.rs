@@ -83,8 +83,9 @@ impl<'a> Worker<'a> {
         builder.stdout(invocation.stdout.clone());
         builder.stderr(invocation.stderr.clone());
         let typed = TypedHost::of(&invocation.entry);
-        let mut host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits), typed };
-        *host.filesystem().ctx = self.folders.of(invocation.grants)?;
+        let (opened, folders) = self.folders.of(invocation.grants)?;
+        let mut host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits), typed, folders };
+        *host.filesystem().ctx = opened;
         let mut store = Store::new(&self.sandbox.engine, host);
         store.limiter(|host| &mut host.budget);
         if self.sandbox.interruption == Interruption::Epochs {

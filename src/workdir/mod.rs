@@ -16,16 +16,14 @@ pub use call_record::{CallRecord, TaskFiles};
 pub use free_space::check_free_space;
 pub use layout::{CallFiles, TaskLayout};
 pub use scratch::{Scratch, TakeError};
+use write::write_all_whole;
 pub use write::write_whole;
 
 use crate::error::HostError;
-use crate::json::{Value, build_json};
 use crate::sandbox::{Grant, Rights};
 
 /// Folder for the scratch folders of calls that run.
 const SCRATCH: &str = ".scratch";
-/// Indentation of records, as Fractal's.
-const RECORD_INDENT: usize = 2;
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -75,22 +73,13 @@ impl WorkDir {
 
     /// Writes metadata, history or the result: readers see the old or the new file, never a part.
     ///
-    /// # Errors
-    /// [`HostError::File`]; the old file is then untouched.
-    pub fn write_record(&self, name: &str, value: &impl serde::Serialize) -> Result<PathBuf, HostError> {
-        let path = self.path.join(name);
-        write_whole(&path, &build_json(value, RECORD_INDENT))?;
-        Ok(path)
-    }
-
-    /// Writes the metadata and the history of the run so far.
+    /// * `records`: names and contents.
     ///
     /// # Errors
-    /// As [`Self::write_record`].
-    pub fn write_state(&self, metadata: &serde_json::Map<String, Value>, history: &[Value]) -> Result<(), HostError> {
-        self.write_record("metadata.json", metadata)?;
-        self.write_record("history.json", &history)?;
-        Ok(())
+    /// [`HostError::File`]; the file that it names is then untouched.
+    pub fn write_records(&self, records: &[(&str, Vec<u8>)]) -> Result<(), HostError> {
+        let files: Vec<_> = records.iter().map(|(name, bytes)| (Path::new(*name), bytes.as_slice())).collect();
+        write_all_whole(&self.path, &files)
     }
 
     /// Makes a scratch folder that no other call has.

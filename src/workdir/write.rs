@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 use crate::error::HostError;
 
 /// Replaces a file: a new one is written beside it, synced, renamed over it, and its folder is synced.
@@ -11,10 +13,32 @@ use crate::error::HostError;
 /// [`HostError::File`]; the old file is then untouched and the new one is gone.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    replace(path, folder, bytes).map_err(HostError::file("write", path))
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    write_all_whole(folder, &[(Path::new(name), bytes)])
 }
 
-fn replace(path: &Path, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// [`write_whole`] for files of one folder, which costs little more than one of them.
+///
+/// * `files`: names and contents.
+///
+/// # Errors
+/// As [`write_whole`], for each file: those before the one that cannot be replaced are new.
+pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &[u8])]) -> Result<(), HostError> {
+    let failed = |name: &Path| HostError::file("write", &folder.join(name));
+    let mut written = Vec::new();
+    for (name, bytes) in files {
+        let file = write_beside(folder, bytes).map_err(failed(name))?;
+        written.push((*name, file));
+    }
+    sync_all(&written).map_err(|(name, err)| failed(name)(err))?;
+    for (name, file) in written {
+        file.persist(folder.join(name)).map_err(|err| failed(name)(err.error))?;
+    }
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(HostError::file("sync", folder))
+}
+
+fn write_beside(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mandelbox-");
     #[cfg(unix)]
@@ -25,9 +49,30 @@ fn replace(path: &Path, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|err| err.error)?;
-    std::fs::File::open(folder)?.sync_all()
+    Ok(file)
+}
+
+/// Waits until all files are on disk. Side by side, since a file system writes down together what is asked for at a time.
+fn sync_all<'n>(files: &[(&'n Path, NamedTempFile)]) -> Result<(), (&'n Path, std::io::Error)> {
+    let sync = |(name, file): &(&'n Path, NamedTempFile)| file.as_file().sync_all().map_err(|err| (*name, err));
+    let [first, others @ ..] = files else { return Ok(()) };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = others
+            .iter()
+            .map(|file| match std::thread::Builder::new().spawn_scoped(scope, move || sync(file)) {
+                Ok(thread) => Ok(thread),
+                // Where no thread can be had, one after the other.
+                Err(_) => Err(sync(file)),
+            })
+            .collect();
+        let first = sync(first);
+        let others = threads.into_iter().map(|thread| match thread {
+            Ok(thread) => thread.join().expect("syncing does not panic"),
+            Err(synced) => synced,
+        });
+        // All of them are waited for, whichever failed.
+        others.fold(first, Result::and)
+    })
 }
 
 #[cfg(test)]

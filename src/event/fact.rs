@@ -1,0 +1,50 @@
+//! A fact with its text, which the thread that knows it makes: little is left for the one that numbers facts.
+
+use super::EventKind;
+
+/// What happened, and how it stands in the event log.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    pub(super) kind: EventKind,
+    /// `kind` as a JSON object.
+    text: Vec<u8>,
+}
+
+impl Fact {
+    /// A fact and its text.
+    pub fn new(kind: EventKind) -> Self {
+        let text = serde_json::to_vec(&kind).expect("keys are strings, and writing to memory cannot fail");
+        Self { kind, text }
+    }
+
+    /// Appends the line of an event, as [`super::Event`] is written.
+    ///
+    /// * `time`: as [`super::time_text`] gives it.
+    pub(super) fn write_line(&self, seq: u64, time: &str, line: &mut Vec<u8>) {
+        line.extend_from_slice(br#"{"seq":"#);
+        line.extend_from_slice(seq.to_string().as_bytes());
+        line.extend_from_slice(br#","time":""#);
+        line.extend_from_slice(time.as_bytes());
+        line.extend_from_slice(br#"","#);
+        // Without its opening brace.
+        line.extend_from_slice(&self.text[1..]);
+        line.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, time_text};
+
+    #[test]
+    fn a_line_is_its_event_as_json() {
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        let kind = EventKind::Note { message: "a \"b\"\n".to_owned() };
+        let mut line = Vec::new();
+        Fact::new(kind.clone()).write_line(12, &time_text(time), &mut line);
+        let mut event = serde_json::to_vec(&Event { seq: 12, time, kind }).expect("JSON");
+        event.push(b'\n');
+        assert_eq!(line, event);
+    }
+}

@@ -1,0 +1,202 @@
+//! Looking at a file below a guest's folder with one walk of its path, where the runtime walks it twice or more.
+//!
+//! Whatever is not plain here is left to the runtime, which also makes every error but "there is no such file".
+
+use std::fs::File;
+use std::sync::Arc;
+
+use wasmtime::{Caller, Extern, Linker};
+use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
+
+use super::host::{Host, PREVIEW1};
+
+/// Replaces `path_filestat_get` of preview 1.
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker
+        .func_wrap_async(PREVIEW1, "path_filestat_get", |caller, params| Box::new(path_filestat_get(caller, params)))?;
+    Ok(())
+}
+
+/// Number of the first folder of a guest in preview 1, behind the three streams.
+const FIRST_FOLDER: i32 = 3;
+/// WASI's `errno` for "no such file or directory".
+const ERRNO_NOENT: i32 = 44;
+/// WASI's `lookupflags` for following a link at the path's end.
+const SYMLINK_FOLLOW: i32 = 1;
+/// Size of WASI's `filestat`, and its alignment.
+pub(super) const FILESTAT_BYTES: usize = 64;
+const FILESTAT_ALIGNMENT: usize = 8;
+
+/// The folders that a guest was given, by its names for them.
+#[derive(Clone, Default)]
+pub(super) struct GuestFolders(Arc<[(String, Arc<File>)]>);
+
+impl GuestFolders {
+    /// * `folders`: in the order of their numbers.
+    pub(super) fn new(folders: Vec<(String, Arc<File>)>) -> Self {
+        let mut names: Vec<_> = folders.iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        // A name that is there twice does not say which folder is meant.
+        if names.windows(2).any(|pair| pair[0] == pair[1]) { Self::default() } else { Self(folders.into()) }
+    }
+
+    /// The folder that a number of preview 1 stands for, if it is one of those that the guest was given: a guest can
+    /// give a number to something else.
+    fn of_number(&self, wasi: &mut WasiP1Ctx, number: i32) -> Option<&File> {
+        let index = usize::try_from(number.checked_sub(FIRST_FOLDER)?).ok()?;
+        let (name, folder) = self.0.get(index)?;
+        let mut memory = vec![0; name.len()];
+        let length = i32::try_from(name.len()).ok()?;
+        let mut guest = wiggle::GuestMemory::Unshared(&mut memory);
+        let errno = wasi_snapshot_preview1::fd_prestat_dir_name(wasi, &mut guest, number, 0, length).ok()?;
+        (errno == 0 && memory == name.as_bytes()).then_some(folder)
+    }
+
+    /// What is at a path; `None` if only the runtime can say.
+    ///
+    /// * `number`, `lookup`, `path`: as preview 1 has them.
+    pub(super) fn look(&self, wasi: &mut WasiP1Ctx, number: i32, lookup: i32, path: &[u8]) -> Option<Look> {
+        let path = std::str::from_utf8(path).ok().filter(|path| !path.is_empty())?;
+        look_beneath(self.of_number(wasi, number)?, path, lookup & SYMLINK_FOLLOW != 0)
+    }
+}
+
+/// What was found at a path.
+pub(super) enum Look {
+    /// Nothing.
+    Missing,
+    /// A file, a folder, a link or something else.
+    Found(Found),
+}
+
+#[cfg(target_os = "linux")]
+type Found = rustix::fs::Stat;
+/// Nothing is found without a way to look.
+#[cfg(not(target_os = "linux"))]
+type Found = std::convert::Infallible;
+
+#[cfg(not(target_os = "linux"))]
+fn look_beneath(_: &File, _: &str, _: bool) -> Option<Look> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn look_beneath(folder: &File, path: &str, follow: bool) -> Option<Look> {
+    use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
+
+    // A plain name cannot lead anywhere else.
+    if !follow && !path.contains('/') && path != "." && path != ".." {
+        return seen(statat(folder, path, AtFlags::SYMLINK_NOFOLLOW));
+    }
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, !follow);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    seen(openat2(folder, path, flags, Mode::empty(), resolve).and_then(fstat))
+}
+
+#[cfg(target_os = "linux")]
+fn seen(found: rustix::io::Result<Found>) -> Option<Look> {
+    match found {
+        Ok(found) => Some(Look::Found(found)),
+        Err(rustix::io::Errno::NOENT) => Some(Look::Missing),
+        Err(_) => None,
+    }
+}
+
+impl Look {
+    /// Whether opening it would open a FIFO, a socket or a device.
+    pub(super) fn is_special(&self) -> bool {
+        match self {
+            Self::Missing => false,
+            Self::Found(found) => file_type(found).is_none(),
+        }
+    }
+}
+
+/// WASI's file type of a folder, a regular file or a link; `None` for all else.
+#[cfg(target_os = "linux")]
+fn file_type(found: &Found) -> Option<u8> {
+    use rustix::fs::FileType;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => Some(3),
+        FileType::RegularFile => Some(4),
+        FileType::Symlink => Some(7),
+        _ => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_type(found: &Found) -> Option<u8> {
+    match *found {}
+}
+
+type PathFilestatGet = (i32, i32, i32, i32, i32);
+
+async fn path_filestat_get(mut caller: Caller<'_, Host>, params: PathFilestatGet) -> wasmtime::Result<i32> {
+    let (folder, lookup, path, path_len, answer) = params;
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        wasmtime::bail!("the module does not export its memory, which WASI needs");
+    };
+    let fuel = wasmtime::AsContextMut::as_context_mut(&mut caller).hostcall_fuel();
+    let (bytes, host) = memory.data_and_store_mut(&mut caller);
+    if let Some(path) = slice(bytes, path, path_len) {
+        match host.folders.look(&mut host.wasi, folder, lookup, path) {
+            Some(Look::Missing) => return Ok(ERRNO_NOENT),
+            Some(Look::Found(found)) => {
+                let start = answer.cast_unsigned() as usize;
+                let place = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..FILESTAT_BYTES));
+                if let (Some(place), Some(filestat)) = (place, filestat(&found))
+                    && start.is_multiple_of(FILESTAT_ALIGNMENT)
+                {
+                    place.copy_from_slice(&filestat);
+                    return Ok(0);
+                }
+            }
+            None => {}
+        }
+    }
+    wasi_snapshot_preview1::WasiSnapshotPreview1::set_hostcall_fuel(&mut host.wasi, fuel);
+    let mut guest = wiggle::GuestMemory::Unshared(bytes);
+    wasi_snapshot_preview1::path_filestat_get(&mut host.wasi, &mut guest, folder, lookup, path, path_len, answer).await
+}
+
+/// A part of a guest's memory.
+pub(super) fn slice(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
+    let start = pointer.cast_unsigned() as usize;
+    memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
+}
+
+/// WASI's `filestat`, as the runtime makes it: one device, and a number that tells files apart in place of the inode's.
+#[cfg(target_os = "linux")]
+fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    const NANOSECONDS: u64 = 1_000_000_000;
+    let time = |seconds: i64, nanoseconds: u64| -> Option<u64> {
+        u64::try_from(seconds).ok()?.checked_mul(NANOSECONDS)?.checked_add(nanoseconds)
+    };
+    let mut number = DefaultHasher::new();
+    (found.st_dev, found.st_ino).hash(&mut number);
+    let mut filestat = [0; FILESTAT_BYTES];
+    for (index, value) in [
+        1,
+        number.finish(),
+        u64::from(file_type(found)?),
+        found.st_nlink,
+        u64::try_from(found.st_size).ok()?,
+        time(found.st_atime, found.st_atime_nsec)?,
+        time(found.st_mtime, found.st_mtime_nsec)?,
+        time(found.st_ctime, found.st_ctime_nsec)?,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        filestat[index * 8..][..8].copy_from_slice(&value.to_le_bytes());
+    }
+    Some(filestat)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
+    match *found {}
+}
