@@ -16,6 +16,7 @@ mod fractal_tables;
 mod hostile;
 mod library;
 mod limits;
+mod manual;
 mod project;
 mod recorded;
 mod reuse;
