@@ -179,9 +179,12 @@ pub(super) struct CheckArguments {
     /// Folder of a task package, or a typed task (.wasm), that the workflow's sources are looked up in; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
-    /// How to answer: text on stderr, or one JSON object on stdout
+    /// How to answer: text on stderr, or one JSON object on stdout (docs/check.md)
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,
+    /// Name every import and every export, and tell long texts whole
+    #[arg(long)]
+    pub(super) verbose: bool,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

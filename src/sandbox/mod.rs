@@ -8,11 +8,16 @@ mod cache;
 mod compile;
 mod determinism;
 mod engine;
+mod features;
 mod folders;
 mod host;
+mod imports;
+#[cfg(feature = "compiler")]
+mod inspect;
 mod invocation;
 pub mod limits;
 mod module;
+mod not_wasm;
 mod pool;
 mod precompiled;
 mod reports;
@@ -27,6 +32,10 @@ pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
 
 pub(crate) use compile::CompiledModule;
 pub use engine::{Interruption, Sandbox, SandboxOptions};
+pub use features::MissingFeature;
+pub use imports::ImportState;
+#[cfg(feature = "compiler")]
+pub use inspect::{Export, ImportedInterface, ImportedItem, Inspection, Memory, Table};
 pub use invocation::{Entry, Grant, GuestEnd, Invocation, Rights, TypedCall};
 pub use limits::Limits;
 pub use module::ModuleKind;

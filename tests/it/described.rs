@@ -37,12 +37,21 @@ fn check_shows_what_a_task_says_of_itself() {
     let project = Project::new();
     let ended = project.mandelbox(&["check", &module("typed.wasm")]).expect(0);
     ended.says(&[
-        "typed task",
-        "task \"Typed test\", source typed:typed_test, types Any -> Any",
-        "meta {\"mandelbox\":{\"memory\":\"64MiB\"}}",
-        "argument steps {\"default\":[{\"do\":\"args\"}],",
+        "kind      typed task",
+        "task \"Typed test\"",
+        "source    typed:typed_test",
+        "types     Any -> Any",
+        "meta      {\"mandelbox\":{\"memory\":\"64MiB\"}}",
+        "steps  array of object  default [{\"do\":\"args\"}]",
+        "mandelbox:task/host@0.1.0           3   linked",
         "no problem found",
     ]);
+    let ended = project.mandelbox(&["check", &module("typed.wasm"), "--format", "json"]).expect(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let argument = &answer["module"]["arguments"][0];
+    assert_eq!(argument["name"], "steps");
+    assert_eq!((&argument["type"], &argument["required"]), (&json!("array of object"), &json!(false)));
+    assert_eq!(argument["default"], json!([{ "do": "args" }]));
     let ended = project.mandelbox(&["check", &module("trivial_typed.wasm"), "--format", "json"]).expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let found = &answer["module"];
@@ -92,6 +101,11 @@ fn what_a_task_says_of_itself_is_not_trusted() {
         project.run(&["--tasks", "t.wasm"]).expect(2).says(expected);
         assert!(!project.path("work").exists());
     };
+    let project_check = |text: &str, expected: &str| {
+        let project = Project::new();
+        project.write("t.wasm", describing("", text));
+        project.mandelbox(&["check", "t.wasm"]).expect(2).says(&[expected]);
+    };
     let good = r#"{"name": "t", "input_type": "Any", "output_type": "Any"}"#;
     check("", "{}", &["t.wasm: describe(): the key `name` is missing"]);
     check("", "[]", &["t.wasm: describe(): must be an object, not an array"]);
@@ -100,6 +114,9 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     check("", &good.replace("\"t\"", "\"t\", \"meta\": []"), &["describe()/meta: must be an object"]);
     let deep = good.replace("\"t\"", &format!("\"t\", \"meta\": {}1{}", "[".repeat(300), "]".repeat(300)));
     check("", &deep, &["nested deeper than 256 levels"]);
+    let schema = json!({ "properties": { "n": { "type": "integer", "default": "x" } } });
+    let with_schema = good.replace("\"t\"", &format!("\"t\", \"args_schema\": {schema}"));
+    project_check(&with_schema, "describe()/args_schema/properties/n/default: the default does not fit");
     check("(unreachable)", good, &["does not describe itself: it trapped"]);
     check("(i32.store (i32.const 20) (i32.const 1048577))", good, &["it returned a text larger than 1 MiB"]);
     check("(i32.store (i32.const 20) (i32.const 1048576))", good, &["in no valid JSON"]);

@@ -25,3 +25,4 @@ mod sandbox;
 mod tidy;
 mod typed;
 mod wasi_testsuite;
+mod wrong_modules;
