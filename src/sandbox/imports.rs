@@ -78,15 +78,14 @@ pub(super) fn component_import(name: &str) -> ImportState {
     if package == "http" {
         return refused("a sandbox has no network");
     }
+    if !WASI_PACKAGES.contains(&package) {
+        return refused("no part of `wasi:cli/imports`, which is all of WASI that is here");
+    }
     if !version.starts_with("0.2.") || version.contains('-') {
         let shown = if version.is_empty() { "without a version" } else { version };
         return ImportState::Refused(format!("WASI {shown} is not here, only releases of WASI 0.2"));
     }
-    match WASI_PACKAGES.contains(&package) {
-        true if package == "sockets" => ImportState::Inert(NO_SOCKETS),
-        true => ImportState::Linked,
-        false => refused("no part of `wasi:cli/imports`, which is all of WASI that is here"),
-    }
+    if package == "sockets" { ImportState::Inert(NO_SOCKETS) } else { ImportState::Linked }
 }
 
 /// The imports of a core module that no sandbox gives: a sentence for the user.
@@ -250,6 +249,8 @@ mod tests {
             ("wasi:cli/run@0.3.0", "WASI 0.3.0 is not here"),
             ("wasi:io/streams@0.2.0-rc-2023-11-10", "only releases"),
             ("wasi:keyvalue/store@0.2.0", "no part of"),
+            ("wasi:logging/logging", "no part of"),
+            ("wasi:cli/stdout", "without a version"),
             ("wasi:http/types@0.2.3", "no network"),
             ("mandelbox:task/host@0.9.0", "this program has"),
             ("a:b/c", "neither of WASI 0.2"),
