@@ -260,7 +260,8 @@ fn check_name(name: &str, max_bytes: usize) {
 
 /// The bytes of a module, at most 64 KiB.
 ///
-/// The module is made ready or refused with a reason; its kind is what its bytes say.
+/// The module is made ready or refused with a reason; its kind is what its bytes say. Looking into one that is ready finds
+/// nothing to refuse.
 pub fn module_loader(bytes: &[u8]) {
     const MAX_BYTES: usize = 64 << 10;
     const COMPILE_TIME: Duration = Duration::from_secs(60);
@@ -273,8 +274,10 @@ pub fn module_loader(bytes: &[u8]) {
     let sandbox =
         kept.take().unwrap_or_else(|| Sandbox::new(&SandboxOptions::default()).expect("a sandbox on this machine"));
     let module = ModuleFile::from_bytes(PathBuf::from("m"), bytes.to_vec());
+    let inspected = sandbox.inspect(&module);
     match sandbox.prepare(&module, COMPILE_TIME) {
         Ok(kind) => {
+            assert_eq!(inspected.map(|inspection| inspection.refusals), Ok(Vec::new()));
             let is_core = bytes.starts_with(b"\0asm\x01\0\0\0");
             assert_eq!(kind == ModuleKind::CommandP1, is_core);
             assert_eq!(sandbox.prepare(&module, COMPILE_TIME), Ok(kind), "once ready, always ready");

@@ -31,6 +31,10 @@ pub(super) enum Command {
     Worker,
     /// Check a workflow, a module or a task package, and say every problem
     Check(CheckArguments),
+    /// Write completions for a shell to stdout
+    Completions(CompletionsArguments),
+    /// Write the manual page to stdout, or that of a subcommand
+    Man(ManArguments),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -175,9 +179,12 @@ pub(super) struct CheckArguments {
     /// Folder of a task package, or a typed task (.wasm), that the workflow's sources are looked up in; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
-    /// How to answer: text on stderr, or one JSON object on stdout
+    /// How to answer: text on stderr, or one JSON object on stdout (docs/check.md)
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,
+    /// Name every import and every export, and tell long texts whole
+    #[arg(long)]
+    pub(super) verbose: bool,
 }
 
 const DOCTOR_EXAMPLES: &str = "\
@@ -193,6 +200,30 @@ pub(super) struct DoctorArguments {
     /// How to answer: text on stderr, or one JSON object on stdout
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  mandelbox completions bash > ~/.local/share/bash-completion/completions/mandelbox
+  mandelbox completions fish > ~/.config/fish/completions/mandelbox.fish";
+
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(super) struct CompletionsArguments {
+    /// The shell that reads them
+    pub(super) shell: clap_complete::Shell,
+}
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  mandelbox man | man -l -
+  mandelbox man run > mandelbox-run.1";
+
+#[derive(Debug, Args)]
+#[command(after_help = MAN_EXAMPLES)]
+pub(super) struct ManArguments {
+    /// The subcommand [default: the program]
+    pub(super) subcommand: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

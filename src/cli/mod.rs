@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod doctor;
 mod environment;
+mod manual;
 mod open_files;
 mod plan_text;
 mod run;
@@ -54,5 +55,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Run(arguments) => run::run(*arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
     }
 }

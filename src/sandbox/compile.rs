@@ -59,13 +59,27 @@ pub(super) fn compile(
     });
     match receive.recv_timeout(time) {
         Ok(Ok(code)) => Ok(CompiledModule(code.into())),
-        Ok(Err(err)) => Err(format!("is no valid WebAssembly module: {}", err.root_cause())),
+        Ok(Err(err)) => Err(why_invalid(&module.bytes, err.root_cause())),
         Err(RecvTimeoutError::Timeout) => Err(format!(
             "takes longer to compile than the {} s that it may; `compile` in the policy's [host] sets that",
             time.as_secs_f64()
         )),
         Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".to_owned()),
     }
+}
+
+/// Why a module does not compile: a sentence for the user.
+#[cfg(feature = "compiler")]
+fn why_invalid(bytes: &[u8], cause: &dyn std::error::Error) -> String {
+    use super::{features, not_wasm};
+    let why = if not_wasm::is_cut_off(bytes) {
+        "it is cut off; build or download it again".to_owned()
+    } else if let Some(text) = features::refusal(&features::missing(bytes)) {
+        return text;
+    } else {
+        format!("{cause}; build or download it again, and look at it with `wasm-tools validate`")
+    };
+    format!("is no valid WebAssembly module: {why}")
 }
 
 /// Threads for the compiler, as many as there are CPUs, or one if that is all there is.

@@ -11,6 +11,7 @@ use wasmtime::{Config, Engine, ModuleVersionStrategy};
 
 use super::cache::ModuleCache;
 use super::compile::{CompiledModule, compile};
+use super::features;
 use super::host::Linkers;
 use super::module::{ModuleKind, PreparedModule};
 use super::pool;
@@ -222,14 +223,9 @@ fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(GUEST_STACK_BYTES + HOST_STACK_BYTES);
     options.reservation.configure(&mut config);
-    // C++ and Python guests need exceptions; no guest that a task author builds needs the rest.
+    // C++ and Python guests need exceptions.
     config.wasm_exceptions(true);
-    config.wasm_gc(false);
-    config.wasm_function_references(false);
-    config.wasm_memory64(false);
-    config.wasm_multi_memory(false);
-    config.wasm_wide_arithmetic(false);
-    config.wasm_custom_page_sizes(false);
+    features::configure(&mut config);
     if options.deterministic {
         // Code that is loaded has it already.
         #[cfg(feature = "compiler")]

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use wasmtime::component::Linker as ComponentLinker;
-use wasmtime::{Caller, Engine, Extern, Linker};
+use wasmtime::{Caller, Engine, Extern, ExternType, Linker, Store};
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
-use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::file_writer;
-use super::limits::MemoryBudget;
+use super::imports::{Preview1, function_text};
+use super::limits::{Limits, MemoryBudget};
 use super::lookup::{self, GuestFolders};
 use super::special_files;
 use super::typed::{self, TypedHost};
@@ -56,6 +57,23 @@ impl Linkers {
         component.allow_shadowing(false);
         typed::link(&mut component)?;
         Ok(Self { core, component })
+    }
+
+    /// The functions of preview 1 that core modules can import.
+    pub(super) fn preview1(&self) -> Preview1 {
+        let host = Host {
+            wasi: WasiCtxBuilder::new().build_p1(),
+            budget: MemoryBudget::new(&Limits::default()),
+            typed: None,
+            folders: GuestFolders::default(),
+        };
+        let mut store = Store::new(self.core.engine(), host);
+        let items: Vec<_> = self.core.iter(&mut store).map(|(_, name, item)| (name.to_owned(), item)).collect();
+        let function = |(name, item): (String, Extern)| match item.ty(&store) {
+            ExternType::Func(ty) => Some((name, function_text(ty.params(), ty.results()))),
+            _ => None,
+        };
+        items.into_iter().filter_map(function).collect()
     }
 }
 

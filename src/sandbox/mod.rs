@@ -9,12 +9,17 @@ mod compile;
 mod determinism;
 mod engine;
 mod file_writer;
+mod features;
 mod folders;
 mod host;
+mod imports;
+#[cfg(feature = "compiler")]
+mod inspect;
 mod invocation;
 pub mod limits;
 mod lookup;
 mod module;
+mod not_wasm;
 mod pool;
 mod precompiled;
 mod reports;
@@ -29,6 +34,10 @@ pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
 
 pub(crate) use compile::CompiledModule;
 pub use engine::{Interruption, Sandbox, SandboxOptions, capture_no_backtraces};
+pub use features::MissingFeature;
+pub use imports::ImportState;
+#[cfg(feature = "compiler")]
+pub use inspect::{Export, ImportedInterface, ImportedItem, Inspection, Memory, Table};
 pub use invocation::{Entry, Grant, GuestEnd, Invocation, Rights, TypedCall};
 pub use limits::Limits;
 pub use module::ModuleKind;

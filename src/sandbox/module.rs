@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, Type};
-use wasmtime::{Engine, ExternType, InstancePre, Module, Precompiled};
+use wasmtime::{Engine, ExternType, InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::compile::CompiledCode;
-use super::host::{Host, Linkers, PREVIEW1};
-use super::typed::{self, TypedPre};
+use super::host::{Host, Linkers};
+use super::imports::{CoreImport, component_refusal, core_refusal, function_text};
+use super::not_wasm::why_not_wasm;
+use super::typed::{self, TypedEntry, TypedPre};
 
 /// What a module's first bytes say that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,62 +105,77 @@ impl PreparedModule {
     }
 
     fn new_core(linkers: &Linkers, module: &Module) -> Result<Self, String> {
-        let foreign: Vec<_> = module
-            .imports()
-            .filter(|import| import.module() != PREVIEW1)
-            .map(|import| format!("{}::{}", import.module(), import.name()))
-            .collect();
-        if !foreign.is_empty() {
-            return Err(foreign_imports(&foreign));
-        }
-        let entry = core_entry(module)?;
-        let pre = linkers.core.instantiate_pre(module).map_err(|err| unlinked(&err))?;
+        let linked = linkers.core.instantiate_pre(module).map_err(|err| {
+            let imports: Vec<_> = module.imports().map(core_import).collect();
+            core_refusal(&imports, &linkers.preview1()).unwrap_or_else(|| unlinked(&err))
+        });
+        let is_plain = |name: &str| match module.get_export(name) {
+            Some(ExternType::Func(function)) => Some(function.params().len() == 0 && function.results().len() == 0),
+            _ => None,
+        };
+        let (pre, entry) = both(linked, core_entry(is_plain))?;
         Ok(Self::Core { pre, entry })
     }
 
     fn new_component(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
         let component_type = component.component_type();
+        let imports: Vec<_> = component_type.imports(engine).map(|(name, _)| name).collect();
+        let imports = component_refusal(&imports).map_or(Ok(()), Err);
         if typed::is_typed(engine, &component_type) {
-            return Self::new_typed(engine, linkers, component);
+            let (_, entry) = both(imports, TypedEntry::find(component))?;
+            return TypedPre::new(engine, &linkers.component, component, entry, unlinked).map(Self::Typed);
         }
-        let foreign: Vec<_> =
-            component_type.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !is_wasi(name)).collect();
-        if !foreign.is_empty() {
-            return Err(foreign_imports(&foreign));
-        }
-        let exports: Vec<_> = component_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
-        if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
-            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-            return Err(format!(
-                "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` (a typed task), so there is \
-                 nothing to run; it exports {exports}"
-            ));
-        }
-        if !has_plain_run(engine, &component_type) {
-            return Err(
-                "the WASM component's `wasi:cli/run` must have a function `run` without parameters that gives a \
-                        `result`; build it as a command"
-                    .to_owned(),
-            );
-        }
+        both(imports, command_entry(engine, &component_type))?;
         let pre = linkers.component.instantiate_pre(component).map_err(|err| unlinked(&err))?;
         CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
     }
+}
 
-    fn new_typed(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
-        let component_type = component.component_type();
-        let names = component_type.imports(engine).map(|(name, _)| name.to_owned());
-        let foreign: Vec<_> = names.filter(|name| !is_wasi(name) && !name.starts_with(typed::PACKAGE)).collect();
-        if !foreign.is_empty() {
-            return Err(foreign_imports(&foreign));
-        }
-        TypedPre::new(engine, &linkers.component, component, unlinked).map(Self::Typed)
+/// Both results, or both reasons why not: whoever builds a module again should not meet the second only then.
+pub(super) fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(text), Ok(_)) | (Ok(_), Err(text)) => Err(text),
+        (Err(a), Err(b)) => Err(format!("{a}. Beside that, {b}")),
     }
 }
 
-/// Whether a component's import is of the WASI that every guest gets.
-fn is_wasi(name: &str) -> bool {
-    name.starts_with("wasi:") && name.contains("@0.2.") && !name.starts_with("wasi:http")
+fn core_import(import: wasmtime::ImportType<'_>) -> CoreImport<'_> {
+    let function = match import.ty() {
+        ExternType::Func(ty) => Some(function_text(ty.params(), ty.results())),
+        _ => None,
+    };
+    CoreImport { module: import.module(), name: import.name(), function }
+}
+
+/// Whether a component can be called as a command.
+fn command_entry(engine: &Engine, component: &types::Component) -> Result<(), String> {
+    /// Exports that a message names.
+    const SHOWN: usize = 10;
+    let exports: Vec<_> = component.exports(engine).map(|(name, _)| name).collect();
+    if exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
+        return if has_plain_run(engine, component) {
+            Ok(())
+        } else {
+            Err("the WASM component's `wasi:cli/run` must have a function `run` without parameters that gives a `result`; \
+                 build it as a command"
+                .to_owned())
+        };
+    }
+    let any = |start: &str| exports.iter().any(|name| name.starts_with(start));
+    let advice = if any("wasi:cli/run@0.3.") {
+        "it is a command of WASI 0.3: build it for WASI 0.2 (`wasm32-wasip2`)"
+    } else if any("wasi:http/") {
+        "it answers HTTP requests, as for Spin or `wasmtime serve`: give it a `main`, or the world of wit/task.wit"
+    } else {
+        "it is a library, or of another world: build it as a command, or from wit/task.wit"
+    };
+    let more = if exports.len() > SHOWN { ", ..." } else { "" };
+    let shown = if exports.is_empty() { "nothing".to_owned() } else { exports[..exports.len().min(SHOWN)].join(", ") };
+    Err(format!(
+        "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` and `describe` (a typed task), so \
+         there is nothing to run; it exports {shown}{more}; {advice}"
+    ))
 }
 
 /// Whether `wasi:cli/run` is what WASI says: `run: func() -> result`.
@@ -174,116 +191,34 @@ fn has_plain_run(engine: &Engine, component: &types::Component) -> bool {
 }
 
 /// Finds how a core module is started; a function with parameters or results is no entry.
-fn core_entry(module: &Module) -> Result<CoreEntry, String> {
-    let is_plain = |name: &str| match module.get_export(name) {
-        Some(ExternType::Func(function)) => Some(function.params().len() == 0 && function.results().len() == 0),
-        _ => None,
-    };
+///
+/// * `is_plain`: whether an export of a name is a function without either; `None` if it is no function.
+pub(super) fn core_entry(is_plain: impl Fn(&str) -> Option<bool>) -> Result<CoreEntry, String> {
+    let initialize = is_plain("_initialize");
     match (is_plain("_start"), is_plain("")) {
         (Some(true), _) => Ok(CoreEntry::Start),
-        (None, Some(true)) if is_plain("_initialize") != Some(false) => Ok(CoreEntry::Default),
-        (None, None) => Err("the module has no entry: neither `_start` nor an export with the empty name. It is a \
-                             library, or it was built without a main function; build it as a command"
-            .to_owned()),
+        (None, Some(true)) if initialize != Some(false) => Ok(CoreEntry::Default),
+        (None, None) => {
+            let advice = if is_plain("run").is_some() && is_plain("describe").is_some() {
+                "It seems to be the core module of a typed task: build for `wasm32-wasip2`, or make a WASM component of it \
+                 with `wasm-tools component new`"
+            } else if initialize.is_some() {
+                "It is a library (reactor): build it as a command, without `-mexec-model=reactor`, `--no-entry`, \
+                 `-buildmode=c-shared` or a crate type `cdylib`"
+            } else {
+                "It is a library, or it was built without a main function or not for WASI; build it as a command: with a \
+                 `main`, for `wasm32-wasip1`"
+            };
+            Err(format!("the module has no entry: neither `_start` nor an export with the empty name. {advice}"))
+        }
         _ => Err(
             "the module's entry (`_start`, or `_initialize` and the export with the empty name) must be a function \
-                  without parameters and results"
+                  without parameters and results; build it as a command, whose `_start` the toolchain makes"
                 .to_owned(),
         ),
     }
 }
 
-fn foreign_imports(names: &[String]) -> String {
-    format!("the module imports what is outside WASI and no sandbox gives: {}", names.join(", "))
-}
-
 fn unlinked(err: &wasmtime::Error) -> String {
     format!("the module asks for an import that WASI does not have: {err:#}")
-}
-
-/// Says what a file is that is not WebAssembly, as far as its first bytes tell.
-fn why_not_wasm(bytes: &[u8]) -> String {
-    let start = bytes.trim_ascii_start();
-    let text = |prefix: &[u8]| start.len() >= prefix.len() && start[..prefix.len()].eq_ignore_ascii_case(prefix);
-    let precompiled = matches!(Engine::detect_precompiled(bytes), Some(Precompiled::Module | Precompiled::Component));
-    let what = if bytes.is_empty() {
-        "it is empty"
-    } else if precompiled {
-        "it is precompiled native code, which a sandbox cannot contain; name the .wasm file that it was made from"
-    } else if bytes.starts_with(b"\x7fELF") {
-        "it is a native program (ELF); tasks are WebAssembly modules only"
-    } else if bytes.starts_with(b"MZ") || bytes.starts_with(b"\xcf\xfa\xed\xfe") {
-        "it is a native program; tasks are WebAssembly modules only"
-    } else if bytes.starts_with(b"#!") {
-        "it is a script; tasks are WebAssembly modules only, a script needs an interpreter built for WASI"
-    } else if text(b"<!doctype") || text(b"<html") {
-        "it is an HTML page, perhaps a download that failed"
-    } else if start.starts_with(b"(module") || start.starts_with(b"(component") {
-        "it is WebAssembly text (WAT); translate it to a .wasm file first"
-    } else if bytes.starts_with(b"\0asm") {
-        "its version of the binary format is not known"
-    } else {
-        "its first bytes are not those of one"
-    };
-    format!("is not a WebAssembly module: {what}")
-}
-
-#[cfg(all(test, feature = "compiler"))]
-mod tests {
-    use crate::policy::Policy;
-    use crate::sandbox::{Sandbox, SandboxOptions};
-    use crate::workflow::ModuleFile;
-
-    fn refusal(bytes: &[u8]) -> String {
-        let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
-        let module = ModuleFile::from_bytes("m.wasm".into(), bytes.to_vec());
-        sandbox.prepare(&module, Policy::default().compile_time).expect_err("refused")
-    }
-
-    fn wat(text: &str) -> Vec<u8> {
-        wat::parse_str(text).expect("valid WAT")
-    }
-
-    #[test]
-    fn what_is_no_module_is_named() {
-        assert!(refusal(b"").contains("empty"));
-        assert!(refusal(b"\x7fELF\x02").contains("native program"));
-        assert!(refusal(b"#!/bin/sh\n").contains("script"));
-        assert!(refusal(b"\n<!DOCTYPE html>").contains("HTML page"));
-        assert!(refusal(b"(module)").contains("WAT"));
-        assert!(refusal(b"\0asm\x01\0\0\0garbage").contains("no valid WebAssembly module"));
-        assert!(refusal(b"\0asm\x09\0\0\0").contains("version"));
-    }
-
-    #[test]
-    fn precompiled_code_is_refused() {
-        let sandbox = Sandbox::new(&SandboxOptions::default()).expect("a sandbox");
-        let code = sandbox.engine.precompile_module(&wat("(module)")).expect("compiles");
-        assert!(refusal(&code).contains("precompiled"));
-    }
-
-    #[test]
-    fn modules_that_would_do_nothing_are_refused() {
-        assert!(refusal(&wat("(module)")).contains("no entry"));
-        assert!(refusal(&wat("(component)")).contains("exports nothing"));
-    }
-
-    #[test]
-    fn foreign_imports_are_named() {
-        let text = refusal(&wat(r#"(module (import "env" "system" (func)) (func (export "_start")))"#));
-        assert!(text.contains("env::system"), "{text}");
-        let text = refusal(&wat(r#"(module (import "wasi_unstable" "fd_write" (func)) (func (export "_start")))"#));
-        assert!(text.contains("wasi_unstable::fd_write"), "{text}");
-        let text =
-            refusal(&wat(r#"(module (import "wasi_snapshot_preview1" "fork" (func)) (func (export "_start")))"#));
-        assert!(text.contains("fork"), "{text}");
-    }
-
-    #[test]
-    fn features_that_are_off_are_refused() {
-        let start = r#"(func (export "_start"))"#;
-        for memory in ["(memory 1 1 shared)", "(memory i64 1)", "(memory 1) (memory 1)"] {
-            assert!(refusal(&wat(&format!("(module {memory} {start})"))).contains("no valid"), "{memory}");
-        }
-    }
 }

@@ -11,6 +11,7 @@ use wasmtime::{Engine, Store, StoreContextMut};
 use super::host::Host;
 use super::invocation::{Entry, GuestEnd, TypedCall};
 use super::limits::Limits;
+use super::module::both;
 use super::reports::{GuestReports, LogLevel, cut};
 use crate::json::Value;
 use crate::outcome::bytes_text;
@@ -18,7 +19,7 @@ use crate::outcome::bytes_text;
 /// What the names of a component's imports begin with that are of the world's package.
 pub(super) const PACKAGE: &str = "mandelbox:task/";
 /// The interface that the host has.
-const HOST_INTERFACE: &str = "mandelbox:task/host@0.1.0";
+pub(super) const HOST_INTERFACE: &str = "mandelbox:task/host@0.1.0";
 /// What the name of a component's import begins with, if this host has it: a patch release adds nothing.
 const COMPATIBLE_HOST: &str = "mandelbox:task/host@0.1.";
 /// The world as messages name it.
@@ -89,13 +90,32 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     })
 }
 
+/// The functions that a typed task exports.
+pub(super) struct TypedEntry {
+    run: ComponentExportIndex,
+    describe: ComponentExportIndex,
+}
+
+impl TypedEntry {
+    /// Finds them in a component; the error is a sentence for the user.
+    pub(super) fn find(component: &Component) -> Result<Self, String> {
+        let run = find_export(component, "run", RUN_TYPE, is_run);
+        let (run, describe) = both(run, find_export(component, "describe", DESCRIBE_TYPE, is_describe))?;
+        Ok(Self { run, describe })
+    }
+}
+
 /// A typed task that can be instantiated.
 pub(super) struct TypedPre {
     pub(super) pre: InstancePre<Host>,
-    run: ComponentExportIndex,
-    describe: ComponentExportIndex,
+    entry: TypedEntry,
     /// Whether it can do anything with files.
     pub(super) has_files: bool,
+}
+
+/// Whether this host has an interface of the world's package.
+pub(super) fn is_compatible(import: &str) -> bool {
+    import.starts_with(COMPATIBLE_HOST)
 }
 
 /// Whether a component means to be a typed task: it exports a function of the world or imports from its package.
@@ -107,23 +127,15 @@ pub(super) fn is_typed(engine: &Engine, component: &types::Component) -> bool {
 }
 
 impl TypedPre {
-    /// Checks that a component is of the world; the error is a sentence for the user.
+    /// Links a component of the world; the error is a sentence for the user.
     pub(super) fn new(
         engine: &Engine,
         linker: &Linker<Host>,
         component: &Component,
+        entry: TypedEntry,
         unlinked: impl Fn(&wasmtime::Error) -> String,
     ) -> Result<Self, String> {
         let component_type = component.component_type();
-        let mut imports = component_type.imports(engine).map(|(name, _)| name);
-        if let Some(import) = imports.find(|name| name.starts_with(PACKAGE) && !name.starts_with(COMPATIBLE_HOST)) {
-            return Err(format!(
-                "the WASM component was built for another version of mandelbox's world: it imports `{import}`, and this \
-                 program has `{HOST_INTERFACE}`; build it again from the wit/task.wit of this version"
-            ));
-        }
-        let run = find_export(component, "run", RUN_TYPE, is_run)?;
-        let describe = find_export(component, "describe", DESCRIBE_TYPE, is_describe)?;
         let pre = linker.instantiate_pre(component).map_err(|err| {
             if format!("{err:#}").contains(PACKAGE) {
                 format!(
@@ -135,7 +147,7 @@ impl TypedPre {
             }
         })?;
         let has_files = component_type.imports(engine).any(|(name, _)| name.starts_with("wasi:filesystem/"));
-        Ok(Self { pre, run, describe, has_files })
+        Ok(Self { pre, entry, has_files })
     }
 
     /// Runs a call to its end.
@@ -149,11 +161,11 @@ impl TypedPre {
         let returned = match entry {
             Entry::Run(TypedCall { args, .. }) => {
                 type Returned = (Result<Option<String>, String>,);
-                let run = instance.get_typed_func::<(&str,), Returned>(&mut *store, self.run)?;
+                let run = instance.get_typed_func::<(&str,), Returned>(&mut *store, self.entry.run)?;
                 run.call_async(store, (*args,)).await?.0
             }
             Entry::Describe => {
-                let describe = instance.get_typed_func::<(), (String,)>(&mut *store, self.describe)?;
+                let describe = instance.get_typed_func::<(), (String,)>(&mut *store, self.entry.describe)?;
                 Ok(Some(describe.call_async(store, ()).await?.0))
             }
             Entry::Command => return Ok(GuestEnd::HostFailed("a typed task was called as a command".to_owned())),

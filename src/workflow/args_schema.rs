@@ -46,9 +46,24 @@ pub fn check_args(
     }
 }
 
-/// Checks that a schema is one.
-pub fn check_schema(schema: &Cursor<'_>, problems: &mut Problems) {
-    misfits(schema, None, problems);
+/// Checks that a schema is one, and that its own defaults fit it.
+pub fn check_defaults(schema: &Cursor<'_>, problems: &mut Problems) {
+    let Some(object) = schema.object(problems) else { return };
+    let mut optional = object.clone();
+    // What has no default is for the user to give.
+    optional.shift_remove("required");
+    let (file, pointer) = schema.origin();
+    let optional = Value::Object(optional);
+    let optional = Cursor::at(&file, pointer.clone(), &optional);
+    for (at, err) in misfits(&optional, Some(Value::Object(default_args(Some(schema.value)))), problems) {
+        let pointer = match at.strip_prefix('/').map(|at| at.split_once('/').unwrap_or((at, ""))) {
+            None => pointer.clone(),
+            Some((name, "")) => format!("{pointer}/properties/{name}/default"),
+            Some((name, rest)) => format!("{pointer}/properties/{name}/default/{rest}"),
+        };
+        let place = Place::Pointer { file: file.clone(), pointer };
+        problems.add(place, format!("the default does not fit its own schema: {err}"));
+    }
 }
 
 /// Time that a schema may take. A pattern or a reference of a few characters can ask for years.

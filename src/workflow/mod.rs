@@ -5,6 +5,7 @@
 //! reported at once; nothing here writes a file or runs a task.
 
 pub mod args_schema;
+pub mod argument;
 pub mod document;
 pub mod local_config;
 pub mod module_file;

@@ -75,6 +75,9 @@ fn open_regular(path: &Path) -> Result<File, String> {
         _ => format!("the module {} cannot be opened: {err}", path.display()),
     })?;
     let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;
+    if metadata.is_dir() {
+        return Err(format!("{} is a folder; name the .wasm file of the module", path.display()));
+    }
     if !metadata.is_file() {
         return Err(format!("{} is not a regular file; name a .wasm file", path.display()));
     }
@@ -98,7 +101,7 @@ mod tests {
         std::fs::write(&path, [0; 64]).expect("written");
         assert!(ModuleFile::read(&path, 64).is_ok());
         assert!(ModuleFile::read(&path, 63).expect_err("too large").contains("more than the 63 bytes"));
-        assert!(ModuleFile::read(folder.path(), 64).expect_err("a folder").contains("not a regular file"));
+        assert!(ModuleFile::read(folder.path(), 64).expect_err("a folder").contains("is a folder"));
         assert!(ModuleFile::read(&folder.path().join("none"), 64).is_err());
     }
 }

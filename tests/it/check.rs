@@ -42,6 +42,79 @@ fn packages_are_checked() {
 }
 
 #[test]
+fn each_module_of_a_package_is_told_once() {
+    let project = Project::new();
+    std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
+    let schema = json!({
+        "type": "object",
+        "required": ["size"],
+        "definitions": { "Mode": { "enum": ["fast", "good"] } },
+        "properties": {
+            "size": { "type": "integer", "title": "Size", "description": "In pixels" },
+            "mode": { "allOf": [{ "$ref": "#/definitions/Mode" }], "default": "good" },
+            "component": { "type": "string" },
+        },
+    });
+    let entry = |name: &str, module: &str, schema: &Value| json!({ "name": name, "executable": module, "input_type": "a", "output_type": "b", "args_schema": schema });
+    let manifest = |tasks: &[Value]| json!({ "manifest_version": 1, "task_list": tasks }).to_string();
+    let tasks = [entry("one", "../m.wasm", &schema), entry("two", "../m.wasm", &Value::Null)];
+    project.write("p/__FRACTAL_MANIFEST__.json", manifest(&tasks));
+    let ended = project.mandelbox(&["check", "p", "--format", "json"]).expect(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let package = &answer["package"];
+    assert_eq!((&package["name"], &package["tasks"][1]["source"]), (&json!("p"), &json!("p:two")));
+    assert_eq!(package["tasks"][1]["arguments"], Value::Null);
+    let arguments = package["tasks"][0]["arguments"].as_array().expect("a list");
+    let told: Vec<_> = arguments.iter().map(|argument| (&argument["name"], &argument["type"])).collect();
+    let expected = [("size", "integer"), ("mode", "\"fast\" | \"good\""), ("component", "string")];
+    assert_eq!(told, expected.map(|(name, ty)| (json!(name), json!(ty))).each_ref().map(|(name, ty)| (name, ty)));
+    assert_eq!((&arguments[0]["required"], &arguments[2]["from_runner"]), (&json!(true), &json!(true)));
+    let modules = package["modules"].as_array().expect("a list");
+    assert_eq!(modules.len(), 1);
+    assert_eq!((&modules[0]["kind"], &modules[0]["wasi"]), (&json!("command_p1"), &json!(["preview1"])));
+    project.mandelbox(&["check", "p"]).expect(0).says(&[
+        "size       integer          required                In pixels",
+        "mode       \"fast\" | \"good\"  default \"good\"",
+        "component  string           filled in by mandelbox",
+        "arguments not described: there is no args_schema",
+        "module ../m.wasm\n    kind      command",
+    ]);
+    // A module that is none is one problem, whatever number of tasks it has.
+    project.write("m.wasm", "<html>");
+    let ended = project.mandelbox(&["check", "p"]).expect(2);
+    ended.says(&["/task_list/0/executable: p/../m.wasm: is not a WebAssembly module", "HTML page", "1 problem found"]);
+}
+
+#[test]
+fn defaults_must_fit_their_own_schema() {
+    let project = Project::new();
+    std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
+    let schema = json!({
+        "type": "object",
+        "required": ["given"],
+        "definitions": { "Mode": { "enum": ["fast", "good"] } },
+        "properties": {
+            "given": { "type": "integer" },
+            "size": { "type": "integer", "default": "big" },
+            "mode": { "allOf": [{ "$ref": "#/definitions/Mode" }], "default": "bad" },
+            "list": { "type": "array", "items": { "type": "integer" }, "default": [1, "x"] },
+            "none": { "type": "integer", "default": null },
+            "good": { "type": "integer", "default": 1 },
+        },
+    });
+    let task =
+        json!({ "name": "t", "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": schema });
+    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": 1, "task_list": [task] }).to_string());
+    let ended = project.mandelbox(&["check", "p"]).expect(2);
+    ended.says(&[
+        "/task_list/0/args_schema/properties/size/default: the default does not fit its own schema",
+        "/task_list/0/args_schema/properties/mode/default: ",
+        "/task_list/0/args_schema/properties/list/default/1: ",
+        "3 problems found",
+    ]);
+}
+
+#[test]
 fn a_dry_run_shows_the_plan_and_writes_nothing() {
     let project = Project::new();
     project.workflow(&[
@@ -85,7 +158,7 @@ fn the_doctor_says_what_is_there() {
 fn help_has_an_example_for_each_subcommand() {
     let project = Project::new();
     let help = project.mandelbox(&["--help"]).expect(0).stdout;
-    for subcommand in ["run", "check", "doctor"] {
+    for subcommand in ["run", "check", "doctor", "completions", "man"] {
         assert!(help.contains(subcommand));
         let text = project.mandelbox(&[subcommand, "--help"]).expect(0).stdout;
         assert!(text.contains(&format!("mandelbox {subcommand} ")) && text.contains("Examples:"), "{text}");

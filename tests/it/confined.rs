@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::hostile::no_openat2;
-use crate::project::{Ended, Project, finish, module, parallel_task, task};
+use crate::project::{Ended, Project, finish, module, parallel_task};
 
 /// Users that no passwd file has; of the second the processes are counted.
 const NOBODY: u32 = 12345;
@@ -20,7 +20,7 @@ const ISOLATIONS: [&str; 2] = ["thread", "process"];
 const RUN: &str = "run workflow.json --input in --output out --work-dir work --metadata metadata.json";
 
 /// A project with a task of `n` calls, each of which echoes its component.
-fn project(n: usize) -> Project {
+pub fn project(n: usize) -> Project {
     let project = Project::new();
     let components: Vec<_> = (0..n).map(|index| format!("c{index}")).collect();
     project.write("metadata.json", json!({ "c": components }).to_string());
@@ -29,7 +29,7 @@ fn project(n: usize) -> Project {
 }
 
 /// A command that runs another one in its arguments: `shell` is a shell's line, in which `"$@"` is the other.
-fn confined(shell: &str, inner: &Command) -> Command {
+pub fn confined(shell: &str, inner: &Command) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", shell, "confined"]).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
     if let Some(folder) = inner.get_current_dir() {
@@ -44,7 +44,7 @@ fn confined(shell: &str, inner: &Command) -> Command {
     command
 }
 
-fn run(project: &Project, shell: &str, more: &[&str]) -> Ended {
+pub fn run(project: &Project, shell: &str, more: &[&str]) -> Ended {
     let jobs: &[_] = if more.contains(&"--jobs") { &[] } else { &["--jobs", "2"] };
     let arguments: Vec<_> = RUN.split(' ').chain(jobs.iter().chain(more).copied()).collect();
     finish(confined(shell, &project.command(&arguments)))
@@ -61,7 +61,7 @@ fn can(shell: &str) -> bool {
 
 /// Runs in both isolations, each of which must go well.
 #[track_caller]
-fn check_works(shell: &str, more: &[&str]) {
+pub fn check_works(shell: &str, more: &[&str]) {
     for isolation in ISOLATIONS {
         let project = project(3);
         let ended = run(&project, shell, &[more, &["--isolation", isolation]].concat());
@@ -92,7 +92,7 @@ fn check_refused(project: &Project, ended: Ended, says: &[&str]) {
 
 /// No record is a part of one, and nothing of running calls is left.
 #[track_caller]
-fn check_whole(work_dir: &Path) {
+pub fn check_whole(work_dir: &Path) {
     let mut folders = vec![work_dir.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
@@ -111,77 +111,6 @@ fn check_whole(work_dir: &Path) {
             }
         }
     }
-}
-
-#[test]
-fn few_addresses() {
-    for gibibytes in [2, 4, 8, 64] {
-        check_works(&format!("ulimit -v {}; exec \"$@\"", gibibytes << 20), &[]);
-    }
-}
-
-#[test]
-fn the_doctor_says_how_memory_is_reserved() {
-    let cases = [
-        ("unlimited", "good", "no limit; 4 GiB of addresses for each memory, and no checks of bounds"),
-        ("4194304", "missing", "4 GiB; 64 MiB of addresses at first for each memory, and checks of bounds"),
-    ];
-    for (limit, state, value) in cases {
-        let project = Project::new();
-        let inner = project.command(&["doctor", "--format", "json"]);
-        let ended = finish(confined(&format!("ulimit -v {limit}; exec \"$@\""), &inner)).expect(0);
-        let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
-        let findings = answer["findings"].as_array().expect("a list");
-        let finding = findings.iter().find(|finding| finding["name"] == "address space (ulimit -v)").expect("there");
-        assert_eq!((&finding["state"], &finding["value"]), (&json!(state), &json!(value)));
-    }
-}
-
-/// A guest whose memory grows to 300 MiB in small steps, with a mark in each page; exits with code 9 if one is lost.
-const GROWS: &str = r#"(module
-    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-    (memory (export "memory") 1)
-    (func (export "_start") (local $page i32)
-        (loop $more
-            (i32.store offset=65532 (i32.shl (local.get $page) (i32.const 16)) (local.get $page))
-            (local.set $page (i32.add (local.get $page) (i32.const 1)))
-            (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then (call $exit (i32.const 8))))
-            (br_if $more (i32.lt_u (local.get $page) (i32.const 4800))))
-        (loop $look
-            (local.set $page (i32.sub (local.get $page) (i32.const 1)))
-            (if (i32.ne (i32.load offset=65532 (i32.shl (local.get $page) (i32.const 16))) (local.get $page))
-                (then (call $exit (i32.const 9))))
-            (br_if $look (local.get $page)))))"#;
-
-#[test]
-fn a_memory_that_is_moved_keeps_its_contents_and_its_bounds() {
-    let project = project(2);
-    let past_the_end = r#"(module (memory (export "memory") 1)
-        (func (export "_start") (drop (i32.load8_u (i32.const 65536)))))"#;
-    for (name, text) in [("grows.wasm", GROWS), ("past.wasm", past_the_end)] {
-        project.write(name, wat::parse_str(text).expect("WAT"));
-    }
-    let path = |name: &str| project.path(name).to_str().expect("UTF-8").to_owned();
-    for (address_space, isolation) in [("2097152", "thread"), ("2097152", "process"), ("unlimited", "thread")] {
-        let shell = format!("ulimit -v {address_space}; exec \"$@\"");
-        let _ = std::fs::remove_dir_all(project.path("work"));
-        project.workflow(&[parallel_task(0, "par", &path("grows.wasm"), "c", json!({}))]);
-        run(&project, &shell, &["--isolation", isolation]).expect(0);
-        let _ = std::fs::remove_dir_all(project.path("work"));
-        project.workflow(&[task(0, "t", &path("past.wasm"), json!({}))]);
-        run(&project, &shell, &["--isolation", isolation]).expect(4).says(&["out of bounds memory access"]);
-    }
-}
-
-#[test]
-fn a_guest_that_the_machine_has_no_memory_for_is_told_apart_from_one_that_traps() {
-    let project = project(1);
-    let path = project.write("grows.wasm", wat::parse_str(GROWS).expect("WAT"));
-    project.workflow(&[task(0, "t", path.to_str().expect("UTF-8"), json!({}))]);
-    // 500 MiB hold the program, not 300 MiB twice.
-    let ended = run(&project, "ulimit -v 512000; exec \"$@\"", &["--jobs", "1"]);
-    ended.expect(4).says(&["could not be run: the machine has no more memory for it"]);
-    check_whole(&project.path("work"));
 }
 
 #[test]

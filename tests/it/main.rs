@@ -2,11 +2,13 @@
 
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
+mod addresses;
 mod args_schema;
 mod check;
 mod compile;
 mod confined;
 mod corpora;
+mod described;
 mod documents;
 mod embedded;
 mod fractal;
@@ -14,10 +16,13 @@ mod fractal_tables;
 mod hostile;
 mod library;
 mod limits;
+mod manual;
 mod project;
+mod recorded;
 mod reuse;
 mod run;
 mod sandbox;
 mod tidy;
 mod typed;
 mod wasi_testsuite;
+mod wrong_modules;

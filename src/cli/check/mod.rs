@@ -1,0 +1,105 @@
+//! `mandelbox check`: every problem of a workflow, a module or a task package, and what is in it.
+
+mod lines;
+mod module;
+mod package;
+mod workflow;
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::arguments::{CheckArguments, FormatArgument};
+use super::{Answer, environment};
+use crate::backend::{Isolation, Local};
+use crate::error::exit_code;
+use crate::json::build_json;
+use crate::reporter::escape::escaped;
+use crate::sandbox::SandboxOptions;
+use crate::workflow::{Problem, Problems};
+use lines::Lines;
+
+/// What was found out about the thing that was checked.
+struct Found {
+    /// `workflow`, `module` or `package`.
+    what: &'static str,
+    /// For a person.
+    lines: Lines,
+    /// The same for a program.
+    facts: Value,
+}
+
+pub(super) fn check(arguments: &CheckArguments) -> Answer {
+    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), ..SandboxOptions::default() };
+    let backend = match Local::with_options(1, &sandbox, Isolation::Thread).and_then(Local::interrupting_only_limited) {
+        Ok(backend) => backend,
+        Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+    };
+    let mut problems = Problems::default();
+    let path = &arguments.path;
+    let lines = Lines::new(arguments.verbose);
+    let found = if path.is_dir() {
+        package::check(path, &backend, lines, &mut problems)
+    } else if is_document(path) {
+        workflow::check(arguments, &backend, lines, &mut problems)
+    } else {
+        module::check(path, &backend, lines, &mut problems)
+    };
+    if problems.is_empty() {
+        backend.keep_compiled();
+    }
+    let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
+    match arguments.format {
+        FormatArgument::Text => Answer::text(text(path, &found, &problems), exit_code),
+        FormatArgument::Json => {
+            Answer { stdout: json_answer(path, &found, &problems), stderr: String::new(), exit_code }
+        }
+    }
+}
+
+/// JSON by its name or its first character; all else is taken for a module, and told what it is instead.
+fn is_document(path: &Path) -> bool {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        return true;
+    }
+    let mut start = Vec::new();
+    let read =
+        path.is_file() && std::fs::File::open(path).is_ok_and(|file| file.take(64).read_to_end(&mut start).is_ok());
+    read && start.trim_ascii_start().starts_with(b"{")
+}
+
+fn text(path: &Path, found: &Found, problems: &Problems) -> String {
+    let mut text = format!("{} {}\n{}", found.what, escaped(&path.to_string_lossy()), found.lines);
+    // Writing to a string cannot fail.
+    for warning in problems.warnings() {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    for problem in problems.iter() {
+        let _ = writeln!(text, "problem: {problem}");
+    }
+    let _ = match problems.len() {
+        0 => writeln!(text, "no problem found"),
+        1 => writeln!(text, "1 problem found"),
+        n => writeln!(text, "{n} problems found"),
+    };
+    text
+}
+
+fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
+    let list = |problems: &mut dyn Iterator<Item = &Problem>| -> Vec<Value> {
+        problems.map(|problem| json!({ "place": problem.place.to_string(), "message": problem.message })).collect()
+    };
+    let answer = json!({
+        "path": path.to_string_lossy(),
+        "what": found.what,
+        "ok": problems.is_empty(),
+        "problems": list(&mut problems.iter()),
+        "warnings": list(&mut problems.warnings().iter()),
+        found.what: found.facts,
+    });
+    let mut text = build_json(&answer, 2);
+    text.push(b'\n');
+    text
+}

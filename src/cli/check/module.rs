@@ -1,0 +1,177 @@
+//! A module: what it is, what it wants of its host, and what a typed task says of itself.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Found;
+use super::lines::Lines;
+use super::package::add_task;
+use crate::backend::{Backend, Local};
+use crate::outcome::bytes_text;
+use crate::policy::Policy;
+use crate::sandbox::{ImportState, ImportedInterface, Inspection, Limits, Memory, ModuleKind, Table};
+use crate::workflow::package::PackageTask;
+use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
+
+/// Items of a line that are told where not everything is.
+const SHOWN: usize = 12;
+/// Interfaces that are told then, beside those that something is to be said of.
+const SHOWN_INTERFACES: usize = 24;
+
+pub(super) fn check(path: &Path, backend: &Local, mut lines: Lines, problems: &mut Problems) -> Found {
+    let place = Place::File(path.to_owned());
+    let (kind, mut facts) = add_module(path, backend, &mut lines, &mut |text| problems.add(place.clone(), text));
+    if kind == Some(ModuleKind::Typed) {
+        let package = TaskPackage::read_module(path, &Policy::default(), backend, problems);
+        if let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) {
+            let found = add_task(&source, &task, &mut lines, problems);
+            facts["source"] = json!(source);
+            facts["arguments"] = found["arguments"].clone();
+            facts["task"] = Value::Object(task.raw);
+        }
+    }
+    Found { what: "module", lines, facts }
+}
+
+/// Tells what is in a module: as far as it can be found out, of one that is refused too.
+///
+/// * `problem`: gets why it is refused, all of it.
+pub(super) fn add_module(
+    path: &Path,
+    backend: &Local,
+    lines: &mut Lines,
+    problem: &mut dyn FnMut(String),
+) -> (Option<ModuleKind>, Value) {
+    let module = match ModuleFile::read(path, Limits::default().module_bytes) {
+        Ok(module) => module,
+        Err(text) => {
+            problem(text);
+            return (None, Value::Null);
+        }
+    };
+    let inspection = backend.sandbox().inspect(&module).ok();
+    let prepared = backend.prepare(&module, &Limits::default(), Policy::default().compile_time);
+    if let Err(text) = &prepared {
+        problem(text.clone());
+        let others = inspection.iter().flat_map(|inspection| &inspection.refusals);
+        others.filter(|other| !text.contains(*other)).for_each(|other| problem(other.clone()));
+    }
+    let kind = prepared.ok();
+    let mut facts = json!({ "kind": kind, "bytes": module.bytes.len(), "sha256": module.sha256 });
+    lines.field("kind", &kind.map_or_else(|| refused_kind(inspection.as_ref()), |kind| kind.to_string()));
+    lines.field("size", &bytes_text(module.bytes.len() as u64));
+    lines.field("sha256", &module.sha256);
+    if let Some(inspection) = inspection {
+        add_inspection(&inspection, lines);
+        let more = serde_json::to_value(&inspection).unwrap_or_default();
+        if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
+            facts.extend(more);
+        }
+    }
+    (kind, facts)
+}
+
+fn refused_kind(inspection: Option<&Inspection>) -> String {
+    let what = match inspection {
+        None => "no WebAssembly module",
+        Some(inspection) if inspection.is_component => "WASM component",
+        Some(_) => "core module",
+    };
+    format!("{what}, refused (see the problems below)")
+}
+
+fn add_inspection(inspection: &Inspection, lines: &mut Lines) {
+    let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    lines.field("WASI", &or_none(inspection.wasi.join(", ")));
+    let list = |items: &mut dyn Iterator<Item = String>| {
+        let items: Vec<_> = items.collect();
+        let n_shown = if lines.verbose { items.len() } else { items.len().min(SHOWN) };
+        let more = items.len() - n_shown;
+        let shown = items[..n_shown].join(", ");
+        or_none(if more > 0 { format!("{shown} and {more} more") } else { shown })
+    };
+    let memories = list(&mut inspection.memories.iter().map(memory_text));
+    let tables = list(&mut inspection.tables.iter().map(table_text));
+    let exports = list(&mut inspection.exports.iter().map(|export| match &export.function_type {
+        Some(ty) if lines.verbose => format!("{} {ty}", export.name),
+        _ if export.name.is_empty() => "\"\"".to_owned(),
+        _ => export.name.clone(),
+    }));
+    lines.field("memory", &memories);
+    lines.field("tables", &tables);
+    lines.field("exports", &exports);
+    if !inspection.missing_features.is_empty() {
+        let names: Vec<_> = inspection.missing_features.iter().map(|feature| feature.name).collect();
+        lines.field("needs", &format!("{} (off)", names.join(", ")));
+    }
+    lines.field("imports", &counts(&inspection.imports));
+    lines.indented(|lines| add_imports(&inspection.imports, lines));
+}
+
+fn counts(imports: &[ImportedInterface]) -> String {
+    let n_items: usize = imports.iter().map(|interface| interface.items.len()).sum();
+    match imports.len() {
+        0 => "none".to_owned(),
+        1 => format!("{n_items} in 1 interface"),
+        n => format!("{n_items} in {n} interfaces"),
+    }
+}
+
+fn add_imports(imports: &[ImportedInterface], lines: &mut Lines) {
+    if lines.verbose {
+        for interface in imports {
+            lines.add(&format!("{}{}", interface.name, state_suffix(&interface.state)));
+            // The state of an interface as a whole is told already.
+            let state = |state: &ImportState| if *state == interface.state { String::new() } else { state_text(state) };
+            let rows: Vec<_> = interface.items.iter().map(|item| [item.name.clone(), state(&item.state)]).collect();
+            lines.indented(|lines| lines.table(&rows));
+        }
+        return;
+    }
+    let mut rows = Vec::new();
+    // Those that something is to be said of come first, so that none of them is among those left out.
+    let (linked, others): (Vec<_>, Vec<_>) =
+        imports.iter().partition(|interface| interface.state == ImportState::Linked);
+    let n_shown = imports.len().min(others.len() + SHOWN_INTERFACES);
+    for interface in others.into_iter().chain(linked).take(n_shown) {
+        let n = interface.items.len();
+        rows.push([interface.name.clone(), n.to_string(), state_text(&interface.state)]);
+        // Those of an interface whose other functions are linked.
+        let odd =
+            interface.items.iter().filter(|item| item.state != interface.state && item.state != ImportState::Linked);
+        rows.extend(odd.take(SHOWN).map(|item| [format!("  {}", item.name), String::new(), state_text(&item.state)]));
+    }
+    lines.table(&rows);
+    if imports.len() > n_shown {
+        lines.add(&format!("and {} more; --verbose names all", imports.len() - n_shown));
+    }
+}
+
+fn state_text(state: &ImportState) -> String {
+    match state {
+        ImportState::Linked => "linked".to_owned(),
+        ImportState::Inert(why) => (*why).to_owned(),
+        ImportState::Refused(why) => format!("REFUSED: {why}"),
+    }
+}
+
+fn state_suffix(state: &ImportState) -> String {
+    match state {
+        ImportState::Linked => String::new(),
+        other => format!(": {}", state_text(other)),
+    }
+}
+
+fn memory_text(memory: &Memory) -> String {
+    let initial = bytes_text(memory.initial_bytes);
+    let maximum = memory.maximum_bytes.map(|bytes| format!(" to {}", bytes_text(bytes))).unwrap_or_default();
+    let shared = if memory.shared { ", shared" } else { "" };
+    let wide = if memory.memory64 { ", 64-bit" } else { "" };
+    format!("{initial}{maximum}{shared}{wide}")
+}
+
+fn table_text(table: &Table) -> String {
+    let maximum = table.maximum.filter(|n| *n != table.initial).map(|n| format!(" to {n}")).unwrap_or_default();
+    format!("{}{maximum} {}", table.initial, table.element)
+}

@@ -1,0 +1,88 @@
+//! A task package: each of its tasks, and each of its modules once.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Found;
+use super::lines::Lines;
+use super::module::add_module;
+use crate::backend::Local;
+use crate::workflow::argument::{Argument, list_arguments};
+use crate::workflow::document::TaskDocument;
+use crate::workflow::{Problems, TaskPackage, args_schema};
+
+pub(super) fn check(folder: &Path, backend: &Local, mut lines: Lines, problems: &mut Problems) -> Found {
+    let Some(package) = TaskPackage::read(folder, problems) else {
+        return Found { what: "package", lines, facts: Value::Null };
+    };
+    let mut seen = HashSet::new();
+    let (mut tasks, mut modules) = (Vec::new(), Vec::new());
+    for entry in &package.task_list {
+        tasks.push(add_task(&entry.source, &entry.task, &mut lines, problems));
+    }
+    for entry in &package.task_list {
+        let path = entry.task.module_path();
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        lines.add(&format!("module {}", entry.task.command[0]));
+        lines.indented(|lines| {
+            let place = entry.task.place_of("executable");
+            let mut problem = |text: String| problems.add(place.clone(), format!("{}: {text}", path.display()));
+            let (_, mut facts) = add_module(&path, backend, lines, &mut problem);
+            if let Value::Object(facts) = &mut facts {
+                facts.insert("path".to_owned(), json!(path.to_string_lossy()));
+                modules.push(facts.clone());
+            }
+        });
+    }
+    Found { what: "package", lines, facts: json!({ "name": package.name, "tasks": tasks, "modules": modules }) }
+}
+
+/// Tells of a task what its manifest or it itself says; a problem where its schema is none or its defaults do not fit.
+pub(super) fn add_task(source: &str, task: &TaskDocument, lines: &mut Lines, problems: &mut Problems) -> Value {
+    let arguments = task.args_schema.as_ref().map(list_arguments);
+    lines.add(&format!("task \"{}\"", task.name));
+    lines.indented(|lines| {
+        lines.field("source", source);
+        lines.field("types", &format!("{} -> {}", task.input_type, task.output_type));
+        if !task.meta.is_empty() {
+            lines.field("meta", &lines.shortened(&Value::Object(task.meta.clone()).to_string()));
+        }
+        match &arguments {
+            None => lines.field("arguments", "not described: there is no args_schema"),
+            Some(arguments) if arguments.is_empty() => lines.field("arguments", "none"),
+            Some(arguments) => {
+                lines.field("arguments", "");
+                let rows: Vec<_> = arguments.iter().map(|argument| argument_row(argument, lines)).collect();
+                lines.indented(|lines| lines.table(&rows));
+            }
+        }
+    });
+    if let Some(schema) = &task.args_schema {
+        args_schema::check_defaults(&task.cursor("args_schema", schema), problems);
+    }
+    json!({
+        "source": source,
+        "name": task.name,
+        "module": task.module_path().to_string_lossy(),
+        "input_type": task.input_type,
+        "output_type": task.output_type,
+        "meta": task.meta,
+        "arguments": arguments,
+    })
+}
+
+fn argument_row(argument: &Argument, lines: &Lines) -> [String; 4] {
+    let given = match (&argument.default, argument.from_runner) {
+        (_, true) => "filled in by mandelbox".to_owned(),
+        // As in Fractal, a default that is null is none.
+        (Some(default), _) if !default.is_null() => format!("default {}", lines.shortened(&default.to_string())),
+        _ if argument.required => "required".to_owned(),
+        _ => "optional".to_owned(),
+    };
+    let text = argument.description.as_ref().or(argument.title.as_ref()).map_or("", String::as_str);
+    [argument.name.clone(), lines.shortened(&argument.type_text), given, lines.shortened(text)]
+}

@@ -1,0 +1,49 @@
+//! A workflow: its plan, without its data.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::super::arguments::CheckArguments;
+use super::super::run::read_packages;
+use super::Found;
+use super::lines::Lines;
+use crate::backend::Local;
+use crate::policy::Policy;
+use crate::workflow::local_config::LocalConfig;
+use crate::workflow::{PlanRequest, Problems, WorkflowDocument, build_plan};
+
+pub(super) fn check(arguments: &CheckArguments, backend: &Local, mut lines: Lines, problems: &mut Problems) -> Found {
+    let workflow = WorkflowDocument::read(&arguments.path, problems);
+    let folder = arguments.path.parent().unwrap_or(Path::new(""));
+    let packages = read_packages(&arguments.tasks, folder, &Policy::default(), backend, problems);
+    let Some(workflow) = workflow else { return Found { what: "workflow", lines, facts: Value::Null } };
+    let plan = build_plan(
+        &PlanRequest {
+            workflow: &workflow,
+            packages: &packages,
+            metadata: None,
+            first_task_index: None,
+            last_task_index: None,
+            input_type: None,
+            output_type: None,
+            local_config: LocalConfig::default(),
+            policy: &Policy::default(),
+            backend,
+        },
+        problems,
+    );
+    let mut facts = Vec::new();
+    for task in &plan.tasks {
+        lines.add(&format!("{} \"{}\"", task.order, task.name));
+        facts.push(json!({
+            "order": task.order,
+            "name": task.name,
+            "module": task.module.path.to_string_lossy(),
+            "module_sha256": task.module.sha256,
+            "parallelization_level": task.parallelization_level,
+            "args": task.args,
+        }));
+    }
+    Found { what: "workflow", lines, facts: facts.into() }
+}

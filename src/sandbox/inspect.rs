@@ -1,0 +1,301 @@
+//! What is in a module, for whoever builds one: all of it at once, also of a module that the sandbox refuses.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use wasmparser::component_types::ComponentEntityType;
+use wasmparser::types::{EntityType, TypesRef};
+use wasmparser::{MemoryType, Parser, Payload, TableType, Validator};
+
+use super::engine::Sandbox;
+use super::features::{self, MissingFeature};
+use super::host::PREVIEW1;
+use super::imports::{
+    CoreImport, ImportState, Preview1, component_import, component_refusal, core_import, core_refusal, function_text,
+};
+use super::module::{ModuleFormat, core_entry};
+use crate::workflow::ModuleFile;
+
+/// What is in a module.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// Whether it is a WASM component, and not a core module.
+    pub is_component: bool,
+    /// Versions of WASI that it imports from or exports for: `preview1`, or such as `0.2.6`; sorted.
+    pub wasi: Vec<String>,
+    /// Memories, of a WASM component those of its core modules.
+    pub memories: Vec<Memory>,
+    /// Tables, of a WASM component those of its core modules.
+    pub tables: Vec<Table>,
+    /// Imports by the module or interface that they are of.
+    pub imports: Vec<ImportedInterface>,
+    /// Exports.
+    pub exports: Vec<Export>,
+    /// Features that it needs and that are off.
+    pub missing_features: Vec<MissingFeature>,
+    /// Why it is refused, as far as features, imports and a core module's entry tell: sentences for the user.
+    #[serde(skip)]
+    pub refusals: Vec<String>,
+}
+
+/// A linear memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Bytes at the start.
+    pub initial_bytes: u64,
+    /// Bytes that it can grow to; `None`: as far as its addresses reach.
+    pub maximum_bytes: Option<u64>,
+    /// Whether threads can share it.
+    pub shared: bool,
+    /// Whether it has 64-bit addresses.
+    pub memory64: bool,
+}
+
+/// A table of references.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// Elements at the start.
+    pub initial: u64,
+    /// Elements that it can grow to.
+    pub maximum: Option<u64>,
+    /// Type of the elements, such as `funcref`.
+    pub element: String,
+}
+
+/// What is imported of one module or interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImportedInterface {
+    /// A core module's name, or an interface such as `wasi:cli/stdout@0.2.6`.
+    pub name: String,
+    /// What the guest gets for it: the worst of its items.
+    #[serde(flatten)]
+    pub state: ImportState,
+    /// What is imported of it.
+    pub items: Vec<ImportedItem>,
+}
+
+/// An import.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImportedItem {
+    /// Its name in its interface.
+    pub name: String,
+    /// What the guest gets for it.
+    #[serde(flatten)]
+    pub state: ImportState,
+}
+
+/// An export.
+#[derive(Clone, Debug, Serialize)]
+pub struct Export {
+    /// Its name.
+    pub name: String,
+    /// `function`, `memory`, `interface`, `type` and so on.
+    pub kind: &'static str,
+    /// The type of a core module's function, such as `(i32) -> ()`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub function_type: Option<String>,
+}
+
+impl Sandbox {
+    /// Looks into a module, without running or compiling it.
+    ///
+    /// # Errors
+    /// A sentence for the user: the file is no valid module, whatever features were on.
+    pub fn inspect(&self, module: &ModuleFile) -> Result<Inspection, String> {
+        inspect(&module.bytes, &self.linkers.preview1())
+    }
+}
+
+fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
+    let is_component = ModuleFormat::of(bytes)? == ModuleFormat::Component;
+    let invalid = |err: wasmparser::BinaryReaderError| format!("is no valid WebAssembly module: {err}");
+    let types = Validator::new_with_features(features::all()).validate_all(bytes).map_err(invalid)?;
+    let mut found = Inspection {
+        is_component,
+        wasi: Vec::new(),
+        memories: Vec::new(),
+        tables: Vec::new(),
+        imports: Vec::new(),
+        exports: Vec::new(),
+        missing_features: features::missing(bytes),
+        refusals: Vec::new(),
+    };
+    found.refusals.extend(features::refusal(&found.missing_features));
+    if is_component {
+        found.add_component(bytes, types.as_ref()).map_err(invalid)?;
+    } else {
+        found.add_core(types.as_ref(), preview1);
+    }
+    found.add_memories(bytes).map_err(invalid)?;
+    found.wasi = wasi_versions(&found);
+    Ok(found)
+}
+
+impl Inspection {
+    fn add_core(&mut self, types: TypesRef<'_>, preview1: &Preview1) {
+        let function = |ty: EntityType| match ty {
+            EntityType::Func(id) | EntityType::FuncExact(id) => {
+                let ty = types[id].unwrap_func();
+                Some(function_text(ty.params().iter(), ty.results().iter()))
+            }
+            _ => None,
+        };
+        let imports: Vec<_> = types.core_imports().into_iter().flatten().collect();
+        self.memories.extend(imports.iter().filter_map(|(_, _, ty)| match ty {
+            EntityType::Memory(ty) => Some(Memory::new(*ty)),
+            _ => None,
+        }));
+        let imports: Vec<_> =
+            imports.into_iter().map(|(module, name, ty)| CoreImport { module, name, function: function(ty) }).collect();
+        let mut by_name: HashMap<&str, usize> = HashMap::new();
+        for import in &imports {
+            let state = core_import(import, preview1);
+            let index = *by_name.entry(import.module).or_insert_with(|| {
+                let name = import.module.to_owned();
+                self.imports.push(ImportedInterface { name, state: state.clone(), items: Vec::new() });
+                self.imports.len() - 1
+            });
+            let interface = &mut self.imports[index];
+            interface.state = worse(interface.state.clone(), state.clone());
+            interface.items.push(ImportedItem { name: import.name.to_owned(), state });
+        }
+        for (name, ty) in types.core_exports().into_iter().flatten() {
+            let kind = match ty {
+                EntityType::Func(_) | EntityType::FuncExact(_) => "function",
+                EntityType::Table(_) => "table",
+                EntityType::Memory(_) => "memory",
+                EntityType::Global(_) => "global",
+                EntityType::Tag(_) => "tag",
+            };
+            self.exports.push(Export { name: name.to_owned(), kind, function_type: function(ty) });
+        }
+        self.refusals.extend(core_refusal(&imports, preview1));
+        let is_plain = |name: &str| {
+            let export = self.exports.iter().find(|export| export.name == name)?;
+            export.function_type.as_ref().map(|ty| ty == "() -> ()")
+        };
+        self.refusals.extend(core_entry(is_plain).err());
+    }
+
+    fn add_component(&mut self, bytes: &[u8], types: TypesRef<'_>) -> wasmparser::Result<()> {
+        let mut names = Vec::new();
+        for payload in top_level(bytes) {
+            match payload? {
+                Payload::ComponentImportSection(imports) => {
+                    for import in imports {
+                        names.push(import?.name.name);
+                    }
+                }
+                Payload::ComponentExportSection(exports) => {
+                    for export in exports {
+                        let name = export?.name.name;
+                        let kind = types.component_item_for_export(name).map_or("function", |item| kind(item.ty));
+                        self.exports.push(Export { name: name.to_owned(), kind, function_type: None });
+                    }
+                }
+                _ => {}
+            }
+        }
+        for name in &names {
+            let state = component_import(name);
+            let ty = types.component_item_for_import(name).map(|item| item.ty);
+            let mut items = Vec::new();
+            if let Some(ComponentEntityType::Instance(id)) = ty {
+                let functions =
+                    types[id].exports.iter().filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
+                items.extend(functions.map(|(name, _)| ImportedItem { name: name.clone(), state: state.clone() }));
+            }
+            self.imports.push(ImportedInterface { name: (*name).to_owned(), state, items });
+        }
+        self.refusals.extend(component_refusal(&names));
+        Ok(())
+    }
+
+    fn add_memories(&mut self, bytes: &[u8]) -> wasmparser::Result<()> {
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::MemorySection(memories) => {
+                    for memory in memories {
+                        self.memories.push(Memory::new(memory?));
+                    }
+                }
+                Payload::TableSection(tables) => {
+                    for table in tables {
+                        self.tables.push(Table::new(table?.ty));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn new(ty: MemoryType) -> Self {
+        /// Logarithm of the size of a page that has no size of its own.
+        const PAGE: u32 = 16;
+        let bytes = |n_pages: u64| n_pages.saturating_mul(1 << ty.page_size_log2.unwrap_or(PAGE));
+        Self {
+            initial_bytes: bytes(ty.initial),
+            maximum_bytes: ty.maximum.map(bytes),
+            shared: ty.shared,
+            memory64: ty.memory64,
+        }
+    }
+}
+
+impl Table {
+    fn new(ty: TableType) -> Self {
+        Self { initial: ty.initial, maximum: ty.maximum, element: ty.element_type.to_string() }
+    }
+}
+
+/// The sections of a component itself, without those of what is inside it.
+fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
+    let mut depth = 0_usize;
+    Parser::new(0).parse_all(bytes).filter(move |payload| {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    })
+}
+
+fn kind(ty: ComponentEntityType) -> &'static str {
+    match ty {
+        ComponentEntityType::Module(_) => "core module",
+        ComponentEntityType::Func(_) => "function",
+        ComponentEntityType::Value(_) => "value",
+        ComponentEntityType::Type { .. } => "type",
+        ComponentEntityType::Instance(_) => "interface",
+        ComponentEntityType::Component(_) => "component",
+    }
+}
+
+/// The state of an interface whose items have these.
+fn worse(a: ImportState, b: ImportState) -> ImportState {
+    match (&a, &b) {
+        (ImportState::Refused(_), _) => a,
+        (_, ImportState::Refused(_)) => b,
+        // Of preview 1 a part only is inert.
+        (ImportState::Inert(_), ImportState::Inert(_)) => a,
+        _ => ImportState::Linked,
+    }
+}
+
+fn wasi_versions(found: &Inspection) -> Vec<String> {
+    let exported = found.exports.iter().map(|export| export.name.as_str());
+    let names = found.imports.iter().map(|interface| interface.name.as_str()).chain(exported);
+    let version = |name: &str| match name {
+        PREVIEW1 => Some("preview1".to_owned()),
+        "wasi_unstable" => Some("preview0".to_owned()),
+        _ => name.strip_prefix("wasi:").and_then(|name| Some(name.split_once('@')?.1.to_owned())),
+    };
+    let mut versions: Vec<_> = names.filter_map(version).collect();
+    versions.sort_by_key(|version| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>());
+    versions.dedup();
+    versions
+}
