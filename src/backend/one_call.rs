@@ -10,8 +10,8 @@ use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall, WEAKENED,
-    Worker,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
+    WEAKENED, Worker,
 };
 use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
 
@@ -126,7 +126,11 @@ fn run(
         scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
     }
     let record = CallRecord::begin(&call.files, calls.task_files(), &call.args)?;
-    let [stdout, stderr] = record.writers()?.map(|writer| GuestOutput::new(writer, limits.output_bytes));
+    let writers = match calls.output() {
+        Some(output) => [Some(output()), Some(output())],
+        None => record.writers()?,
+    };
+    let [stdout, stderr] = writers.map(|writer| GuestOutput::new(writer, limits.output_bytes));
 
     let reports = calls.is_typed().then(|| reports(calls, call, events));
     let entry = match &reports {
@@ -143,6 +147,7 @@ fn run(
         argv: &call.argv,
         env: &calls.task().env,
         grants,
+        stdin: GuestInput::Empty,
         stdout: stdout.clone(),
         stderr: stderr.clone(),
         limits,
@@ -168,7 +173,7 @@ fn run(
             };
             let outcome = match end {
                 GuestEnd::Exited(0) => outcome_of_file(&metadiff, call),
-                end => outcome_of(end),
+                end => Outcome::of_end(end),
             };
             (outcome, metadiff)
         }
@@ -193,21 +198,6 @@ fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
     let outputs = calls.grants().iter().filter(|grant| grant.rights == Rights::ReadWrite);
     let mut folders = outputs.map(|grant| grant.host_path.as_path()).chain([calls.work_dir().path()]);
     folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
-}
-
-fn outcome_of(end: GuestEnd) -> Outcome {
-    match end {
-        GuestEnd::Exited(code) => Outcome::Exited { code },
-        GuestEnd::Returned(_) => Outcome::HostFailed { message: "a command returned a text".to_owned() },
-        GuestEnd::ReturnedTooMuch(message) => Outcome::BadOutput { message },
-        GuestEnd::Failed(message) => Outcome::Failed { message },
-        GuestEnd::Trapped(message) => Outcome::Trapped { message },
-        GuestEnd::TimedOut(limit) => Outcome::TimedOut { limit_s: limit.as_secs_f64() },
-        GuestEnd::MemoryExceeded { limit_bytes, asked_bytes } => Outcome::MemoryExceeded { limit_bytes, asked_bytes },
-        GuestEnd::Cancelled => Outcome::Cancelled,
-        GuestEnd::Lost(message) => Outcome::Lost { message },
-        GuestEnd::HostFailed(message) => Outcome::HostFailed { message },
-    }
 }
 
 /// Takes what the guest reports and sends it on, within bounds.

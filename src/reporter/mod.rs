@@ -1,8 +1,12 @@
 //! Readers of events. A reporter may fail without failing the run.
 
 pub mod escape;
+#[cfg(feature = "cli")]
+mod guest_output;
 mod json_lines;
 mod log_file;
+#[cfg(feature = "cli")]
+mod notice;
 #[cfg(feature = "cli")]
 mod progress;
 
@@ -10,8 +14,12 @@ use std::io;
 
 use crate::event::Event;
 
+#[cfg(feature = "cli")]
+pub use guest_output::{EscapedLines, Stream, raw_stream};
 pub use json_lines::JsonLines;
 pub use log_file::LogFile;
+#[cfg(feature = "cli")]
+pub use notice::Notice;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
 

@@ -13,7 +13,7 @@ use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value};
 use crate::outcome::{CallFailure, Ended, FailureKind, Outcome};
 use crate::reporter::{LogFile, Reporter};
-use crate::sandbox::{GuestReport, ModuleKind, TaskMetadata};
+use crate::sandbox::{ModuleKind, TaskMetadata};
 use crate::workdir::{TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::{PlannedTask, component_list};
 
@@ -186,6 +186,7 @@ fn task_calls<'c>(
         keep_going: options.keep_going,
         cancel: &options.cancel,
         free_space_bytes: options.policy.free_space_bytes,
+        output: None,
     })
 }
 
@@ -209,13 +210,7 @@ fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recor
     };
     prepared.options.backend.run_calls(calls, &mut |event| match event {
         CallEvent::Started { call_index } => recorder.record(EventKind::CallStarted(call(call_index))),
-        CallEvent::Reported { call_index, report } => {
-            let call = call(call_index);
-            recorder.record(match report {
-                GuestReport::Log { level, message } => EventKind::CallLogged { call, level, message },
-                GuestReport::Progress { permille, message } => EventKind::CallProgress { call, permille, message },
-            })
-        }
+        CallEvent::Reported { call_index, report } => recorder.record(EventKind::of_report(call(call_index), report)),
         CallEvent::Idle => recorder.flush(),
         CallEvent::Finished { call_index, ended } => {
             let Ended { outcome, figures, stderr_tail } = ended;
@@ -288,7 +283,7 @@ impl Collected {
     }
 }
 
-fn task_failure(
+pub(super) fn task_failure(
     task: &PlannedTask,
     n_components: usize,
     reason: Option<String>,

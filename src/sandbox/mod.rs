@@ -27,7 +27,7 @@ pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
 
 pub(crate) use compile::CompiledModule;
 pub use engine::{Interruption, Sandbox, SandboxOptions};
-pub use invocation::{Entry, Grant, GuestEnd, Invocation, Rights, TypedCall};
+pub use invocation::{Entry, Grant, GuestEnd, GuestInput, Invocation, Rights, TypedCall};
 pub use limits::Limits;
 pub use module::ModuleKind;
 pub use pool::scans_changed_pages;

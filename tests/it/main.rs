@@ -9,6 +9,7 @@ mod confined;
 mod corpora;
 mod documents;
 mod embedded;
+mod exec;
 mod fractal;
 mod fractal_tables;
 mod hostile;

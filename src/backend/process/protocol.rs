@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{
-    CompiledModule, Entry, Grant, GuestEnd, GuestReport, Invocation, Limits, Reservation, TaskMetadata, TypedCall,
+    CompiledModule, Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata,
+    TypedCall,
 };
 
 /// Bytes of a message to a child: the largest is compiled code.
@@ -24,6 +25,7 @@ pub(super) struct Hello {
     pub(super) version: String,
     pub(super) deterministic: bool,
     pub(super) reservation: Reservation,
+    pub(super) on_demand: bool,
     pub(super) folders: Vec<Grant>,
 }
 
@@ -74,6 +76,7 @@ pub(super) struct WireInvocation {
     pub(super) argv: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) grants: Vec<Grant>,
+    pub(super) stdin: GuestInput,
     pub(super) seed: u64,
     memory_bytes: u64,
     wall_time_ns: Option<u64>,
@@ -126,6 +129,7 @@ impl WireInvocation {
             argv: invocation.argv.to_vec(),
             env: invocation.env.to_vec(),
             grants: invocation.grants.to_vec(),
+            stdin: invocation.stdin,
             seed: invocation.seed,
             memory_bytes: limits.memory_bytes,
             wall_time_ns: limits.wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
