@@ -1,6 +1,7 @@
 //! Calls on a rayon pool of this process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -104,6 +105,11 @@ impl Local {
         if let Some(unlimited) = &self.unlimited {
             unlimited.keep_compiled();
         }
+    }
+
+    /// [`Sandbox::prepare_unchanged`] in the sandbox for calls with these limits.
+    pub fn prepare_unchanged(&self, path: &Path, limits: &Limits) -> Option<(String, ModuleKind)> {
+        self.sandbox_for(limits).prepare_unchanged(path, limits.module_bytes)
     }
 
     /// Runs one guest with any command line and any folders, on the calling thread and outside any run. Its module was

@@ -143,8 +143,8 @@ impl Sandbox {
         // Without the compiler there is none to write.
         #[cfg(feature = "compiler")]
         for sha256 in &unsaved {
-            if let (Some(cache), Some(compiled)) = (self.cache(), self.compiled(sha256)) {
-                cache.write(sha256, &compiled.0);
+            if let (Some(cache), Some(CompiledModule::Memory(code))) = (self.cache(), self.compiled(sha256)) {
+                cache.write(sha256, &code);
             }
         }
         drop(unsaved);

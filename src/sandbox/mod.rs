@@ -11,6 +11,7 @@ mod engine;
 mod folders;
 mod host;
 mod invocation;
+mod known_files;
 pub mod limits;
 mod module;
 mod pool;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -359,6 +360,35 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
     let project = Project::new();
     let ended = project.mandelbox(&["exec", &module("typed.wasm"), "--", "x"]);
     ended.expect(2).says(&["is a typed task, which has no command line; call it with its args: exec MODULE --args"]);
+}
+
+/// The cache knows a module by its file, without reading it, and never takes another for it.
+#[test]
+fn a_module_that_has_changed_is_called_as_it_is_now() {
+    let project = Project::new();
+    let write = |code: i32, seconds_ago: u64| {
+        let body = format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                 (func (export "_start") (call $exit (i32.const {code}))))"#
+        );
+        let path = project.write("guest.wasm", wat::parse_str(body).expect("valid WAT"));
+        let time = SystemTime::now() - Duration::from_secs(seconds_ago);
+        std::fs::File::open(path).and_then(|file| file.set_modified(time)).expect("changed");
+    };
+    for code in [7, 8, 9] {
+        // The same size, and a time that was there before.
+        write(code, 60);
+        for _ in 0..2 {
+            project.mandelbox(&["exec", "guest.wasm"]).expect(code);
+        }
+    }
+    // From now on its file is known.
+    std::thread::sleep(Duration::from_millis(2100));
+    for _ in 0..2 {
+        project.mandelbox(&["exec", "guest.wasm"]).expect(9);
+    }
+    write(7, 60);
+    project.mandelbox(&["exec", "guest.wasm"]).expect(7);
 }
 
 /// A guest that copies stdin to stdout and to stderr, byte by byte as they are.

@@ -155,7 +155,9 @@ impl ToChild {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
-            Self::Module { sha256, compiled } => write_message(writer, &ToChildHead::Module { sha256 }, &compiled.0),
+            Self::Module { sha256, compiled } => {
+                write_message(writer, &ToChildHead::Module { sha256 }, &compiled.bytes()?)
+            }
             Self::Metadata(metadata) => {
                 write_message(writer, &ToChildHead::Metadata, &serde_json::to_vec(&metadata.texts())?)
             }
@@ -178,7 +180,7 @@ impl ToChild {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => Self::Hello(hello),
-            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule(bytes.into()) },
+            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule::Memory(bytes.into()) },
             ToChildHead::Metadata => {
                 let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
                 Self::Metadata(TaskMetadata::from_texts(texts))

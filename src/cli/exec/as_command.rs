@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{backend, host_failed, mounts, policy, prepare, wrong_input};
+use super::{Prepared, backend, host_failed, mounts, policy, wrong_input};
 use crate::cancel::CancelToken;
 use crate::cli::Answer;
 use crate::cli::arguments::ExecArguments;
@@ -25,15 +25,15 @@ pub(super) fn exec(arguments: &ExecArguments) -> Answer {
     let grants = mounts::read_mounts(&arguments.mounts, &mut problems);
     let env = read_env(&arguments.env, &mut problems);
     let stdin = arguments.stdin.as_deref().and_then(|path| open_stdin(path, &mut problems));
-    let prepared = prepare(&arguments.module, &limits, &backend, arguments.quiet, &mut problems);
-    if let Some((_, ModuleKind::Typed)) = prepared {
+    let module = Prepared::new(&arguments.module, &limits, &backend, arguments.quiet, &mut problems);
+    if module.as_ref().is_some_and(|module| module.kind == ModuleKind::Typed) {
         let text = "is a typed task, which has no command line; call it with its args: exec MODULE --args ARGS.json";
         problems.add(Place::File(arguments.module.clone()), text);
     }
-    let Some((module, _)) = prepared.filter(|_| problems.is_empty()) else { return wrong_input(&problems) };
-    backend.keep_compiled();
+    let Some(module) = module.filter(|_| problems.is_empty()) else { return wrong_input(&problems) };
+    module.keep(&backend);
 
-    let mut argv = vec![arguments.argv0.clone().unwrap_or_else(|| module.file_name())];
+    let mut argv = vec![arguments.argv0.clone().unwrap_or_else(|| file_name(&arguments.module))];
     argv.extend(arguments.arguments.iter().cloned());
     let ended = (|| -> Result<Answer, HostError> {
         if let Some(Stdin::File(file)) = &stdin {
@@ -61,6 +61,10 @@ pub(super) fn exec(arguments: &ExecArguments) -> Answer {
         Ok(answer(&arguments.module, end, stdout.finish().or(stderr.finish())))
     })();
     ended.unwrap_or_else(Answer::from)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// What the program says, and its exit code.

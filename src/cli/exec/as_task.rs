@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{backend, host_failed, policy, prepare, wrong_input};
+use super::{Prepared, backend, host_failed, policy, wrong_input};
 use crate::backend::Local;
 use crate::cli::arguments::ExecArguments;
 use crate::cli::run::absolute;
@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::reporter::{EscapedLines, Progress, ProgressStyle, Reporter};
 use crate::runner::folders::check_folders;
 use crate::runner::{SingleCall, TaskParameters};
-use crate::sandbox::Grant;
+use crate::sandbox::{Grant, ModuleKind};
 use crate::workdir::WorkDir;
 use crate::workflow::document::read_metadata;
 use crate::workflow::plan::normalized;
@@ -45,14 +45,20 @@ fn run(arguments: &ExecArguments, args_file: &Path) -> Result<Answer, HostError>
     let (work_dir, own_output) = (temporary.path().join("work"), temporary.path().join("output"));
 
     let args = read_args(arguments, args_file, &mut problems);
-    let task = args.as_ref().and_then(|args| plan(arguments, args_file, args, &policy, &backend, &mut problems));
+    let module = Prepared::new(&arguments.module, &policy.default, &backend, arguments.quiet, &mut problems);
+    let task = args
+        .as_ref()
+        .zip(module.as_ref())
+        .and_then(|(args, module)| plan(arguments, args_file, args, module.kind, &policy, &backend, &mut problems));
     let parameters = parameters(arguments, args.as_ref(), own_output, &mut problems);
     let (inputs, output) = (&parameters.input_paths, &parameters.output_path);
     let grants = check_folders(inputs, output, &work_dir, TEMPORARY_FOLDER_OPTION, &mut problems);
     let Some((args, task)) = args.zip(task).filter(|_| problems.is_empty()) else { return Ok(wrong_input(&problems)) };
     warn_of_paths(args_file, &args, &grants, &mut problems);
 
-    backend.keep_compiled();
+    if let Some(module) = module {
+        module.keep(&backend);
+    }
     std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
     let call = SingleCall {
         task: &task,
@@ -117,11 +123,11 @@ fn plan(
     arguments: &ExecArguments,
     args_file: &Path,
     args: &CallArgs,
+    kind: ModuleKind,
     policy: &Policy,
     backend: &Local,
     problems: &mut Problems,
 ) -> Option<PlannedTask> {
-    let (_, kind) = prepare(&arguments.module, &policy.default, backend, arguments.quiet, problems)?;
     let task = task_of_module(&arguments.module, kind, policy, backend, problems)?;
     let task = plan_call(task, args, args_file, policy, backend, problems)?;
     if let Some(level) = task.parallelization_level.as_ref().filter(|_| args.component.is_none()) {

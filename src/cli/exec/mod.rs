@@ -61,23 +61,38 @@ fn backend(arguments: &ExecArguments, limits: Option<&Limits>) -> Result<Local, 
     backend.map_err(|err| err.chain())
 }
 
-/// Reads a module and makes it ready; says so if that takes long. Problems go to `problems`.
-fn prepare(
-    path: &Path,
-    limits: &Limits,
-    backend: &Local,
-    quiet: bool,
-    problems: &mut Problems,
-) -> Option<(ModuleFile, ModuleKind)> {
-    let prepared = ModuleFile::read(path, limits.module_bytes).and_then(|module| {
-        let size = bytes_text(module.bytes.len() as u64);
-        let notice = format!("compiling {} ({size}) ...", escaped(&path.to_string_lossy()));
-        let notice = (!quiet).then(|| Notice::after(PATIENCE, notice));
-        let kind = backend.prepare(&module, limits, COMPILE_TIME)?;
-        drop(notice);
-        Ok((module, kind))
-    });
-    prepared.map_err(|text| problems.add(Place::File(path.to_owned()), text)).ok()
+/// A module that is ready to be called.
+struct Prepared {
+    sha256: String,
+    kind: ModuleKind,
+    /// The module, if it had to be read.
+    file: Option<ModuleFile>,
+}
+
+impl Prepared {
+    /// Makes a module ready; says so if that takes long. Problems go to `problems`.
+    fn new(path: &Path, limits: &Limits, backend: &Local, quiet: bool, problems: &mut Problems) -> Option<Self> {
+        if let Some((sha256, kind)) = backend.prepare_unchanged(path, limits) {
+            return Some(Self { sha256, kind, file: None });
+        }
+        let prepared = ModuleFile::read(path, limits.module_bytes).and_then(|file| {
+            let size = bytes_text(file.bytes.len() as u64);
+            let notice = format!("compiling {} ({size}) ...", escaped(&path.to_string_lossy()));
+            let notice = (!quiet).then(|| Notice::after(PATIENCE, notice));
+            let kind = backend.prepare(&file, limits, COMPILE_TIME)?;
+            drop(notice);
+            Ok(Self { sha256: file.sha256.clone(), kind, file: Some(file) })
+        });
+        prepared.map_err(|text| problems.add(Place::File(path.to_owned()), text)).ok()
+    }
+
+    /// Keeps in the cache what was found out: once all input was found good.
+    fn keep(&self, backend: &Local) {
+        backend.keep_compiled();
+        if let Some(file) = &self.file {
+            backend.sandbox().keep_file(file);
+        }
+    }
 }
 
 /// The answer for input that is wrong.
