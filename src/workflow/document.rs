@@ -86,7 +86,7 @@ impl WorkflowDocument {
     /// A workflow of one task, for a call of it alone.
     ///
     /// * `args`: its args, which are the contents of `args_file`.
-    pub(crate) fn of_task(task: TaskDocument, args: Map<String, Value>, args_file: PathBuf) -> Self {
+    pub fn of_task(task: TaskDocument, args: Map<String, Value>, args_file: PathBuf) -> Self {
         let (file, name) = (args_file.clone(), task.name.clone());
         let task_list = vec![WorkflowTaskDocument {
             position: 0,
@@ -225,7 +225,7 @@ impl TaskDocument {
 
 impl TaskDocument {
     /// A command of which nothing is known but its module.
-    pub(crate) fn of_module(path: &Path) -> Self {
+    pub fn of_module(path: &Path) -> Self {
         Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             command: vec![path.to_string_lossy().into_owned()],
