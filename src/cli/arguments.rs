@@ -33,6 +33,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Call a module once: as a task with args, or as any command with mounts
     Exec(Box<ExecArguments>),
+    /// Run the cases of a task package and compare what they give with what they should
+    Test(TestArguments),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -88,6 +90,9 @@ pub(super) struct RunArguments {
     pub(super) output_type: Option<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
+    /// Give tasks fixed clocks and random numbers, so that two runs give the same bytes
+    #[arg(long)]
+    pub(super) deterministic: bool,
     /// Run all components of a task although one has failed
     #[arg(long)]
     pub(super) keep_going: bool,
@@ -129,9 +134,6 @@ pub(super) struct SandboxArguments {
     /// Whether calls run in threads, or in child processes that can be killed and are confined further
     #[arg(long, value_name = "MODE", default_value = "thread")]
     pub(super) isolation: IsolationArgument,
-    /// Give tasks fixed clocks and random numbers, so that two runs give the same bytes
-    #[arg(long)]
-    pub(super) deterministic: bool,
     /// Compile modules anew instead of keeping compiled ones in the user's cache folder
     #[arg(long)]
     pub(super) no_cache: bool,
@@ -228,9 +230,48 @@ pub(super) struct ExecArguments {
     pub(super) arguments: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
+    /// Give tasks fixed clocks and random numbers, so that two runs give the same bytes
+    #[arg(long)]
+    pub(super) deterministic: bool,
     /// Say nothing but errors
     #[arg(long)]
     pub(super) quiet: bool,
+}
+
+const TEST_EXAMPLES: &str = "\
+A case is a folder of PACKAGE/tests:
+  args.json               the task's args; may also hold `component` and `metadata`
+  case.json               optional: {\"task\": NAME, \"timeout\": \"10s\"}; the task, if the package has several
+  input/                  optional: what the task sees, read-only, as /input, which is then its input path
+  output/                 optional: what is in its output folder, /output, before the call
+  expected/metadiff.json  what the call must give to the metadata; null: nothing
+  expected/output/        the files that /output must hold after it, byte for byte, and no others
+  expected/error.txt      in place of the two: the call must fail, with a message that holds this text
+Clocks and random numbers are fixed, as with `run --deterministic`.
+
+Examples:
+  mandelbox test my-tasks --update          take what the cases give now as what they should give
+  mandelbox test my-tasks --case empty_plate
+  mandelbox test count.wasm --watch
+
+Exit codes: 0 all cases pass; 1 the host failed; 2 wrong usage, package or case; 3 cases failed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = TEST_EXAMPLES)]
+pub(super) struct TestArguments {
+    /// The folder of a task package, or a typed task (.wasm) beside a folder `tests`
+    pub(super) package: PathBuf,
+    /// Run again whenever a module, the manifest or a case changes; builds nothing, ends with Ctrl-C
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Write what the cases give as what they should give; a failed call is not accepted
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) update: bool,
+    /// Run this case only; repeatable
+    #[arg(long = "case", value_name = "NAME")]
+    pub(super) cases: Vec<String>,
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArguments,
 }
 
 const CHECK_EXAMPLES: &str = "\

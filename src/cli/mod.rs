@@ -10,6 +10,7 @@ mod plan_text;
 mod run;
 mod sandbox_options;
 mod task_call;
+mod test;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -57,6 +58,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Exec(arguments) => exec::exec(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
     }
 }
 

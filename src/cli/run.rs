@@ -29,7 +29,7 @@ use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 const STDOUT: &str = "-";
 
 pub(super) fn run(arguments: RunArguments) -> Answer {
-    let sandbox = arguments.sandbox.options();
+    let sandbox = arguments.sandbox.options(arguments.deterministic);
     let isolation = match arguments.sandbox.isolation() {
         Ok(isolation) => isolation,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),

@@ -9,9 +9,11 @@ use crate::workflow::{Place, Problems};
 
 impl SandboxArguments {
     /// How the sandbox is set up.
-    pub(super) fn options(&self) -> SandboxOptions {
+    ///
+    /// * `deterministic`: whether clocks and random numbers are fixed.
+    pub(super) fn options(&self, deterministic: bool) -> SandboxOptions {
         let cache_folder = if self.no_cache { None } else { environment::cache_folder() };
-        SandboxOptions { cache_folder, deterministic: self.deterministic, ..SandboxOptions::default() }
+        SandboxOptions { cache_folder, deterministic, ..SandboxOptions::default() }
     }
 
     /// What is between guests; the error is a sentence for the user.

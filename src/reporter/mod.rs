@@ -23,6 +23,15 @@ pub use notice::Notice;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
 
+/// Shows lines on stderr, which may have gone away.
+///
+/// * `text`: safe to show, with its line ends.
+#[cfg(feature = "cli")]
+pub fn say(text: &str) {
+    use std::io::Write;
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Told of every event, in order.
 pub trait Reporter: Send {
     /// Takes one event.

@@ -15,6 +15,7 @@ mod fractal_tables;
 mod hostile;
 mod library;
 mod limits;
+mod package_test;
 mod project;
 mod reuse;
 mod run;

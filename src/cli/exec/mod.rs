@@ -23,7 +23,7 @@ const MAX_MODULE_BYTES: u64 = 2 << 30;
 /// Whoever started the program sees that it compiles, and can end it.
 pub(super) const COMPILE_TIME: Duration = Duration::MAX;
 /// Time after which it is said what takes so long.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn exec(arguments: &ExecArguments) -> Answer {
     match &arguments.args {
@@ -55,7 +55,8 @@ fn backend(arguments: &ExecArguments, limits: Option<&Limits>) -> Result<Local, 
         Some(Limits { wall_time: None, .. }) => Interruption::Process,
         _ => Interruption::Epochs,
     };
-    let options = SandboxOptions { on_demand: true, interruption, ..arguments.sandbox.options() };
+    let options =
+        SandboxOptions { on_demand: true, interruption, ..arguments.sandbox.options(arguments.deterministic) };
     let backend = Local::with_options(1, &options, arguments.sandbox.isolation()?);
     let backend = if limits.is_none() { backend.and_then(Local::interrupting_only_limited) } else { backend };
     backend.map_err(|err| err.chain())
