@@ -169,30 +169,35 @@ pub(super) enum ProgressArgument {
     Never,
 }
 
-const EXEC_EXAMPLES: &str = "\
-With --args the module is called as a task, as `run` calls it: the args are filled up with the defaults of its
-args_schema, if it describes itself or its package's manifest has one, and validated. input_paths, output_path,
-metadata and component are added from the options; where the args have one of them already, theirs count, so that the
-args.json of a recorded call can be replayed. The call sees the --input and --output folders and no others: a path in
-the args gives no right. stdout gets the metadiff as JSON (null: none), and stderr all that the task prints.
+const EXEC_USAGE: &str = "\
+mandelbox exec [OPTIONS] <MODULE> --args <FILE|->
+       mandelbox exec [OPTIONS] <MODULE> [-- <ARG>...]";
 
-Without --args the module is a command with any command line: it sees the --mount folders and no others, and its
-stdin, stdout, stderr and exit code are its own. It has no working directory unless a folder is mounted as `.`, and a
+// A line that ends in a backslash goes on in the next one: clap breaks them for the terminal.
+const EXEC_EXAMPLES: &str = "\
+With --args the module is called as a task, as `run` calls it: the args are filled up with the defaults of its \
+args_schema, if it describes itself or its package's manifest has one, and validated. input_paths, output_path, \
+metadata and component are added from the options; where the args have one of them already, theirs counts, so that \
+the args.json of a recorded call can be replayed. The call sees the --input and --output folders and no others: a \
+path in the args gives no right. stdout gets the metadiff as JSON (null: none), and stderr all that the task prints.
+
+Without --args the module is a command with any command line: it sees the --mount folders and no others, and its \
+stdin, stdout, stderr and exit code are its own. It has no working directory unless a folder is mounted as `.`, and a \
 path in it belongs to the mount with the longest guest path that fits.
 
 Examples:
   mandelbox exec task.wasm --args args.json --input images --output results
-  mandelbox exec task.wasm --args work/0_count/0_par_B03.args.json --input images --output results
+  mandelbox exec task.wasm --args work/0_count/0_par_b03.args.json --input images
   echo '{}' | mandelbox exec task.wasm --args - --component B03
-  mandelbox exec python.wasm --mount /usr/local/lib/python3.12 --mount .::.:rw -- -c 'print(1)'
-  mandelbox exec resvg.wasm --mount drawings::/in --mount out::/out:rw -- /in/a.svg /out/a.png
+  mandelbox exec python.wasm --mount lib::/usr/local/lib --mount .::.:rw -- script.py
+  mandelbox exec resvg.wasm --mount svg::/in --mount out::/out:rw -- /in/a.svg /out/a.png
 
-Exit codes with --args: as of `run`; 0 well, 1 the host failed, 2 wrong usage or documents, 3 TaskExecutionError,
-4 JobExecutionError. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over),
-141 if the reader of its output has gone away, 2 if it was refused, 1 if the host failed.";
+Exit codes with --args: 0 well; 1 the host failed; 2 wrong usage or documents; 3 TaskExecutionError; \
+4 JobExecutionError. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
+if the reader of its output has gone away; 2 if it was refused; 1 if the host failed.";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXEC_EXAMPLES)]
+#[command(after_help = EXEC_EXAMPLES, override_usage = EXEC_USAGE)]
 pub(super) struct ExecArguments {
     /// The module (.wasm): a command or a typed task
     pub(super) module: PathBuf,
@@ -241,12 +246,12 @@ pub(super) struct ExecArguments {
 const TEST_EXAMPLES: &str = "\
 A case is a folder of PACKAGE/tests:
   args.json               the task's args; may also hold `component` and `metadata`
-  case.json               optional: {\"task\": NAME, \"timeout\": \"10s\"}; the task, if the package has several
-  input/                  optional: what the task sees, read-only, as /input, which is then its input path
-  output/                 optional: what is in its output folder, /output, before the call
-  expected/metadiff.json  what the call must give to the metadata; null: nothing
-  expected/output/        the files that /output must hold after it, byte for byte, and no others
-  expected/error.txt      in place of the two: the call must fail, with a message that holds this text
+  case.json               optional: {\"task\": NAME, \"timeout\": \"10s\"}
+  input/                  optional: its input path, seen read-only as /input
+  output/                 optional: what its output folder, /output, holds before the call
+  expected/metadiff.json  the metadiff that the call must give; null: none
+  expected/output/        the files that /output must hold after the call, and no others
+  expected/error.txt      in place of the two: the call must fail, saying this text
 Clocks and random numbers are fixed, as with `run --deterministic`.
 
 Examples:
