@@ -17,6 +17,10 @@ pub mod exit_code {
     pub const TASK_EXECUTION_ERROR: u8 = 3;
     /// The sandbox ended a task, or the host could not run it.
     pub const JOB_EXECUTION_ERROR: u8 = 4;
+    /// `exec` of a command: the sandbox ended it, as a signal ends a program that aborts.
+    pub const ENDED_BY_SANDBOX: u8 = 134;
+    /// `exec` of a command: the reader of its output has gone away, as of a program that SIGPIPE ends.
+    pub const OUTPUT_CLOSED: u8 = 141;
 }
 
 /// Why a run did not end well.

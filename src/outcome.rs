@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
 use crate::reporter::escape::escaped;
+use crate::sandbox::GuestEnd;
 
 /// How one call ended. The cause is recorded where it is known, never guessed afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,6 +83,23 @@ pub enum FailureKind {
 }
 
 impl Outcome {
+    /// How a command's guest ended, but for its metadiff.
+    pub(crate) fn of_end(end: GuestEnd) -> Self {
+        match end {
+            GuestEnd::Exited(code) => Self::Exited { code },
+            GuestEnd::Returned(_) => Self::HostFailed { message: "a command returned a text".to_owned() },
+            GuestEnd::ReturnedTooMuch(message) => Self::BadOutput { message },
+            GuestEnd::Failed(message) => Self::Failed { message },
+            GuestEnd::Trapped(message) => Self::Trapped { message },
+            GuestEnd::TimedOut(limit) => Self::TimedOut { limit_s: limit.as_secs_f64() },
+            GuestEnd::MemoryExceeded { limit_bytes, asked_bytes } => Self::MemoryExceeded { limit_bytes, asked_bytes },
+            GuestEnd::Cancelled => Self::Cancelled,
+            GuestEnd::OutputFailed => Self::HostFailed { message: "its output could not be written".to_owned() },
+            GuestEnd::Lost(message) => Self::Lost { message },
+            GuestEnd::HostFailed(message) => Self::HostFailed { message },
+        }
+    }
+
     /// The kind of failure; `None` for a call that succeeded.
     pub fn failure_kind(&self) -> Option<FailureKind> {
         match self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::one_call::RunGuest;
 use crate::cancel::CancelToken;
 use crate::outcome::bytes_text;
-use crate::sandbox::{Entry, GuestEnd, GuestOutput, Invocation, Limits};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, Invocation, Limits};
 
 /// Time that a task has for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, limits: &
         argv: &[name.to_owned()],
         env: &[],
         grants: &[],
+        stdin: GuestInput::Empty,
         stdout: GuestOutput::new(None, 0),
         stderr: stderr.clone(),
         limits,
@@ -55,7 +56,7 @@ pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, limits: &
         GuestEnd::MemoryExceeded { limit_bytes, .. } => {
             format!("it needs more memory than {}", bytes_text(limit_bytes))
         }
-        GuestEnd::Cancelled => "it was ended".to_owned(),
+        GuestEnd::Cancelled | GuestEnd::OutputFailed => "it was ended".to_owned(),
         GuestEnd::HostFailed(text) | GuestEnd::Lost(text) => text,
     };
     let tail = stderr.tail();

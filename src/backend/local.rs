@@ -1,6 +1,7 @@
 //! Calls on a rayon pool of this process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome};
 use crate::runner::TaskCalls;
-use crate::sandbox::{Grant, Interruption, Limits, ModuleKind, Sandbox, SandboxOptions};
+use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
 use crate::workflow::ModuleFile;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
@@ -104,6 +105,21 @@ impl Local {
         if let Some(unlimited) = &self.unlimited {
             unlimited.keep_compiled();
         }
+    }
+
+    /// [`Sandbox::prepare_unchanged`] in the sandbox for calls with these limits.
+    pub fn prepare_unchanged(&self, path: &Path, limits: &Limits) -> Option<(String, ModuleKind)> {
+        self.sandbox_for(limits).prepare_unchanged(path, limits.module_bytes)
+    }
+
+    /// Runs one guest with any command line and any folders, on the calling thread and outside any run. Its module was
+    /// prepared for its limits.
+    ///
+    /// # Errors
+    /// [`HostError::Setup`] if the thread cannot run guests.
+    pub fn run_guest(&self, invocation: &Invocation<'_>) -> Result<GuestEnd, HostError> {
+        let mut worker = self.worker(invocation.limits, invocation.grants.to_vec())?;
+        Ok(worker.run(invocation).0)
     }
 
     /// The sandbox that calls run in, but for those of [`Self::interrupting_only_limited`].

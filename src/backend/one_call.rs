@@ -6,12 +6,12 @@ use std::time::Instant;
 use super::CallEvent;
 use super::process::ProcessWorker;
 use crate::error::HostError;
-use crate::event::{CallRef, EventKind, Fact};
+use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestOutput, GuestReport, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
     WEAKENED, Worker,
 };
 use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
@@ -127,7 +127,11 @@ fn run(
         scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
     }
     let record = CallRecord::begin(&call.files, calls.task_files(), &call.args)?;
-    let [stdout, stderr] = record.writers()?.map(|writer| GuestOutput::new(writer, limits.output_bytes));
+    let writers = match calls.output() {
+        Some(output) => [Some(output()), Some(output())],
+        None => record.writers()?,
+    };
+    let [stdout, stderr] = writers.map(|writer| GuestOutput::new(writer, limits.output_bytes));
 
     let reports = calls.is_typed().then(|| reports(calls, call, events));
     let entry = match &reports {
@@ -144,6 +148,7 @@ fn run(
         argv: &call.argv,
         env: &calls.task().env,
         grants,
+        stdin: GuestInput::Empty,
         stdout: stdout.clone(),
         stderr: stderr.clone(),
         limits,
@@ -169,7 +174,7 @@ fn run(
             };
             let outcome = match end {
                 GuestEnd::Exited(0) => outcome_of_file(&metadiff, call),
-                end => outcome_of(end),
+                end => Outcome::of_end(end),
             };
             (outcome, metadiff)
         }
@@ -196,21 +201,6 @@ fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
     folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
 }
 
-fn outcome_of(end: GuestEnd) -> Outcome {
-    match end {
-        GuestEnd::Exited(code) => Outcome::Exited { code },
-        GuestEnd::Returned(_) => Outcome::HostFailed { message: "a command returned a text".to_owned() },
-        GuestEnd::ReturnedTooMuch(message) => Outcome::BadOutput { message },
-        GuestEnd::Failed(message) => Outcome::Failed { message },
-        GuestEnd::Trapped(message) => Outcome::Trapped { message },
-        GuestEnd::TimedOut(limit) => Outcome::TimedOut { limit_s: limit.as_secs_f64() },
-        GuestEnd::MemoryExceeded { limit_bytes, asked_bytes } => Outcome::MemoryExceeded { limit_bytes, asked_bytes },
-        GuestEnd::Cancelled => Outcome::Cancelled,
-        GuestEnd::Lost(message) => Outcome::Lost { message },
-        GuestEnd::HostFailed(message) => Outcome::HostFailed { message },
-    }
-}
-
 /// Takes what the guest reports and sends it on, within bounds.
 fn reports(calls: &TaskCalls<'_>, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
     let (events, call_ref) = (events.clone(), calls.call_ref(call.call_index));
@@ -218,15 +208,7 @@ fn reports(calls: &TaskCalls<'_>, call: &Call, events: &Sender<CallEvent>) -> Gu
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
         // The receiver outlives all calls, so sending cannot fail.
-        let _ = events.send(CallEvent::Happened(reported(&call_ref, report)));
-    })
-}
-
-fn reported(call: &CallRef, report: GuestReport) -> Fact {
-    let call = call.clone();
-    Fact::new(match report {
-        GuestReport::Log { level, message } => EventKind::CallLogged { call, level, message },
-        GuestReport::Progress { permille, message } => EventKind::CallProgress { call, permille, message },
+        let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(call_ref.clone(), report))));
     })
 }
 

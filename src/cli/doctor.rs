@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
 use super::arguments::{DoctorArguments, FormatArgument};
-use super::{Answer, environment, run::worker_command};
+use super::{Answer, environment, sandbox_options::worker_command};
 use crate::backend::{Backend, Isolation, Local};
 use crate::cancel::CancelToken;
 use crate::error::exit_code;
@@ -16,7 +16,7 @@ use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{
-    Entry, GuestEnd, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, scans_changed_pages,
+    Entry, GuestEnd, GuestInput, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, scans_changed_pages,
 };
 use crate::workflow::ModuleFile;
 
@@ -172,6 +172,7 @@ fn trial(backend: &Local) -> Result<(), String> {
         argv: &["nothing".to_owned()],
         env: &[],
         grants: &[],
+        stdin: GuestInput::Empty,
         stdout: GuestOutput::new(None, 0),
         stderr: GuestOutput::new(None, 0),
         limits: &Limits::default(),

@@ -4,12 +4,17 @@ mod arguments;
 mod check;
 mod doctor;
 mod environment;
+mod exec;
 mod manual;
 mod open_files;
 mod plan_text;
 mod run;
+mod sandbox_options;
+mod task_call;
+mod test;
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 
 use clap::Parser;
 
@@ -48,14 +53,24 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
     };
     match cli.command {
-        Command::Worker => match serve(std::io::stdin(), std::io::stdout()) {
+        Command::Worker => match serve_parent() {
             Ok(()) => Answer::default(),
             Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
         },
         Command::Run(arguments) => run::run(*arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Exec(arguments) => exec::exec(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
     }
+}
+
+/// Serves the process that has started this one.
+fn serve_parent() -> std::io::Result<()> {
+    // Guests that may read stdin have their own there; the parent has put it where other processes have stderr.
+    let from_parent = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(std::io::stderr())?;
+    serve(from_parent, std::io::stdout())
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::arguments::{IsolationArgument, ProgressArgument, RunArguments};
+use super::arguments::{ProgressArgument, RunArguments};
 use super::plan_text::plan_text;
 use super::{Answer, environment, open_files};
-use crate::backend::{Backend, Isolation, Local, WorkerCommand};
+use crate::backend::{Backend, Local};
 use crate::error::{HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
@@ -21,7 +21,6 @@ use crate::reporter::escape::escaped;
 use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
-use crate::sandbox::SandboxOptions;
 use crate::workdir::{WorkDir, layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
@@ -30,9 +29,8 @@ use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 const STDOUT: &str = "-";
 
 pub(super) fn run(arguments: RunArguments) -> Answer {
-    let cache_folder = if arguments.no_cache { None } else { environment::cache_folder() };
-    let sandbox = SandboxOptions { cache_folder, deterministic: arguments.deterministic, ..SandboxOptions::default() };
-    let isolation = match isolation(&arguments) {
+    let sandbox = arguments.sandbox.options(arguments.deterministic);
+    let isolation = match arguments.sandbox.isolation() {
         Ok(isolation) => isolation,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
@@ -48,7 +46,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         let text = format!("only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it");
         problems.warn(Place::Parameter("ulimit -n".to_owned()), text);
     }
-    let policy = choose_policy(&arguments, open_files, &mut problems);
+    let policy = arguments.sandbox.policy(open_files, &mut problems);
     let backend = Local::with_options(n_threads, &sandbox, isolation);
     let backend = match backend
         .and_then(|backend| if policy.interrupts_all { Ok(backend) } else { backend.interrupting_only_limited() })
@@ -94,19 +92,6 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let started = Instant::now();
     let ended = prepared.run(reporters);
     finish(&arguments, &work_dir, ended, started.elapsed())
-}
-
-fn isolation(arguments: &RunArguments) -> Result<Isolation, String> {
-    match arguments.isolation {
-        IsolationArgument::Thread => Ok(Isolation::Thread),
-        IsolationArgument::Process => worker_command().map(Isolation::Process),
-    }
-}
-
-/// This program as a worker process.
-pub(super) fn worker_command() -> Result<WorkerCommand, String> {
-    let program = std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
-    Ok(WorkerCommand { program, arguments: vec!["worker".to_owned()] })
 }
 
 /// What the user wrote, as far as it can be read.
@@ -169,33 +154,8 @@ pub(super) fn read_packages(
     paths.iter().filter_map(read).collect()
 }
 
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The policy, with the limits of the command line in place of its own: for documents too they are the most.
-fn choose_policy(arguments: &RunArguments, open_files: usize, problems: &mut Problems) -> Policy {
-    let read = arguments.policy.as_deref().and_then(|path| Policy::read(path, problems));
-    let mut policy = read.unwrap_or_default();
-    let mut asked = policy.default.clone();
-    asked.memory_bytes = arguments.memory.unwrap_or(asked.memory_bytes);
-    asked.wall_time = arguments.timeout.or(asked.wall_time);
-    if arguments.policy.is_some() {
-        for key in asked.above(&policy.maximum) {
-            let place = Place::Parameter(format!("--{key}"));
-            problems.add(place, format!("is more than the policy's maximum.{key}"));
-        }
-    }
-    policy.maximum.memory_bytes = arguments.memory.unwrap_or(policy.maximum.memory_bytes);
-    policy.maximum.wall_time = arguments.timeout.or(policy.maximum.wall_time);
-    policy.default = asked;
-    if policy.default.open_files > open_files {
-        let place = Place::Parameter("ulimit -n".to_owned());
-        let text = format!("a call can have {open_files} files open, not {}: raise it", policy.default.open_files);
-        problems.warn(place, text);
-        policy.default.open_files = open_files;
-    }
-    policy
 }
 
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {

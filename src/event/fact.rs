@@ -17,6 +17,11 @@ impl Fact {
         Self { kind, text }
     }
 
+    /// What happened.
+    pub fn into_kind(self) -> EventKind {
+        self.kind
+    }
+
     /// Appends the line of an event, as [`super::Event`] is written.
     ///
     /// * `time`: as [`super::time_text`] gives it.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::Value;
 use crate::outcome::{Figures, Outcome};
-use crate::sandbox::LogLevel;
+use crate::sandbox::{GuestReport, LogLevel};
 
 pub use fact::Fact;
 pub use log::EventLog;
@@ -130,6 +130,16 @@ pub enum EventKind {
         /// `TaskExecutionError`, `JobExecutionError` or `unknown error`, if it failed.
         error: Option<Cow<'static, str>>,
     },
+}
+
+impl EventKind {
+    /// What a running call tells.
+    pub fn of_report(call: CallRef, report: GuestReport) -> Self {
+        match report {
+            GuestReport::Log { level, message } => Self::CallLogged { call, level, message },
+            GuestReport::Progress { permille, message } => Self::CallProgress { call, permille, message },
+        }
+    }
 }
 
 /// Which call an event is of.

@@ -126,9 +126,14 @@ fn level_name(level: LogLevel) -> &'static str {
 
 impl Reporter for LogFile {
     fn report(&mut self, event: &Event) -> io::Result<()> {
+        let lines = self.lines(&event.kind);
+        // Most events have none, and a time costs more than looking.
+        if lines.is_empty() {
+            return Ok(());
+        }
         let time = event.time.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
         let mut text = String::new();
-        for (level, message) in self.lines(&event.kind) {
+        for (level, message) in lines {
             text.push_str(&format!("{time} - {} - {level} - {message}\n", self.logger_name));
         }
         self.file.write_all(text.as_bytes())

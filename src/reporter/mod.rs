@@ -1,8 +1,12 @@
 //! Readers of events. A reporter may fail without failing the run.
 
 pub mod escape;
+#[cfg(feature = "cli")]
+mod guest_output;
 mod json_lines;
 mod log_file;
+#[cfg(feature = "cli")]
+mod notice;
 #[cfg(feature = "cli")]
 mod progress;
 
@@ -10,10 +14,23 @@ use std::io;
 
 use crate::event::Event;
 
+#[cfg(feature = "cli")]
+pub use guest_output::{EscapedLines, Stream, raw_stream};
 pub use json_lines::JsonLines;
 pub use log_file::LogFile;
 #[cfg(feature = "cli")]
+pub use notice::Notice;
+#[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
+
+/// Shows lines on stderr, which may have gone away.
+///
+/// * `text`: safe to show, with its line ends.
+#[cfg(feature = "cli")]
+pub fn say(text: &str) {
+    use std::io::Write;
+    let _ = io::stderr().write_all(text.as_bytes());
+}
 
 /// Told of every event, in order.
 pub trait Reporter: Send {

@@ -1,5 +1,6 @@
 //! The calls of one workflow task. They are made one at a time: a task can have millions.
 
+use std::io::Write;
 use std::num::NonZeroUsize;
 
 use super::parameters::ArgsText;
@@ -25,7 +26,11 @@ pub struct TaskCalls<'a> {
     pub(super) keep_going: bool,
     pub(super) cancel: &'a CancelToken,
     pub(super) free_space_bytes: u64,
+    pub(super) output: Option<&'a OutputWriter>,
 }
+
+/// Makes what takes the stdout or the stderr of a guest.
+pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Sync;
 
 /// One call of one task.
 #[derive(Clone, Debug)]
@@ -150,6 +155,11 @@ impl<'a> TaskCalls<'a> {
     /// Bytes that must be free in the work directory and in the output for a call to start; 0: not looked at.
     pub fn free_space_bytes(&self) -> u64 {
         self.free_space_bytes
+    }
+
+    /// What takes stdout and stderr of the calls, in place of their files.
+    pub fn output(&self) -> Option<&'a OutputWriter> {
+        self.output
     }
 
     /// Which calls leave their files.

@@ -203,6 +203,7 @@ fn task_calls<'c>(
         keep_going: options.keep_going,
         cancel: &options.cancel,
         free_space_bytes: options.policy.free_space_bytes,
+        output: None,
     })
 }
 
@@ -289,7 +290,7 @@ impl Collected {
     }
 }
 
-fn task_failure(
+pub(super) fn task_failure(
     task: &PlannedTask,
     n_components: usize,
     reason: Option<String>,

@@ -9,10 +9,13 @@ use crate::workflow::{Place, Problems};
 ///
 /// The input paths are granted to every task, not to the first alone: Fractal's tasks hand them on in metadata. An
 /// input path that does not exist is granted to nobody, with a warning; Fractal does not look at it either.
-pub(super) fn check_folders(
+///
+/// * `work_dir_option`: what the user sets to have another work directory.
+pub(crate) fn check_folders(
     input_paths: &[PathBuf],
     output_path: &Path,
     work_dir: &Path,
+    work_dir_option: &str,
     problems: &mut Problems,
 ) -> Vec<Grant> {
     let output_place = Place::Parameter(format!("output path {}", output_path.display()));
@@ -33,7 +36,7 @@ pub(super) fn check_folders(
     }
     if real_work_dir.starts_with(&real_output) {
         let text = format!(
-            "holds the work directory {}, where no task may write; choose another --work-dir or --output",
+            "holds the work directory {}, where no task may write; choose another {work_dir_option} or --output",
             work_dir.display()
         );
         problems.add(output_place, text);
@@ -53,7 +56,7 @@ pub(super) fn check_folders(
             problems.add(place, "is not a folder; name the folder that holds it");
         } else if real_work_dir.starts_with(&real) {
             let text = format!(
-                "holds the work directory {}, whose records no task may see; choose another --work-dir",
+                "holds the work directory {}, whose records no task may see; choose another {work_dir_option}",
                 work_dir.display()
             );
             problems.add(place, text);
@@ -106,7 +109,7 @@ mod tests {
         std::os::unix::fs::symlink(root.join("out"), root.join("link")).expect("made");
         std::fs::write(root.join("file"), "").expect("written");
         let mut problems = Problems::default();
-        check_folders(&[root.join(input)], &root.join(output), &root.join(work_dir), &mut problems);
+        check_folders(&[root.join(input)], &root.join(output), &root.join(work_dir), "--work-dir", &mut problems);
         match expected {
             None => assert!(problems.is_empty(), "{problems}"),
             Some(text) => assert!(problems.to_string().contains(text), "{problems}"),

@@ -10,10 +10,12 @@ mod metadata;
 mod parameters;
 mod prepare;
 mod process_workflow;
+mod single_call;
 
-pub use call::{Call, TaskCalls};
+pub use call::{Call, OutputWriter, TaskCalls};
 pub use parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
 pub use prepare::{PreparedRun, RunFailure, RunOptions, prepare};
 pub use process_workflow::{ProcessWorkflow, process_workflow, process_workflow_async};
+pub use single_call::{CallResult, SingleCall};
 
 pub use crate::workdir::TaskFiles;

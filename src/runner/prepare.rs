@@ -1,6 +1,6 @@
 //! From documents and paths to a run that can start, with every problem told first.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::folders::check_folders;
@@ -14,7 +14,7 @@ use crate::policy::Policy;
 use crate::sandbox::Grant;
 use crate::workdir::{TaskFiles, WorkDir};
 use crate::workflow::local_config::LocalConfig;
-use crate::workflow::plan::normalized_path;
+use crate::workflow::plan::normalized;
 use crate::workflow::{Place, Plan, PlanRequest, Problems, TaskPackage, build_plan};
 
 /// What mandelbox has beside the parameters of Fractal's function.
@@ -104,10 +104,6 @@ impl std::error::Error for RunFailure {
 /// Checks everything that can be checked before the run. Problems are added to those in `problems`; the run counts
 /// only if there is none.
 pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut Problems) -> PreparedRun {
-    let normalized = |path: &Path| match path.to_str() {
-        Some(text) => normalized_path(text),
-        None => path.to_owned(),
-    };
     let input_paths: Vec<_> = arguments.input_paths.iter().map(|path| normalized(path)).collect();
     let output_path = normalized(&arguments.output_path);
     let work_dir =
@@ -127,7 +123,7 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         },
         problems,
     );
-    let grants = check_folders(&input_paths, &output_path, &work_dir, problems);
+    let grants = check_folders(&input_paths, &output_path, &work_dir, "--work-dir", problems);
     if WorkDir::holds_a_run(&work_dir) {
         let place = Place::Parameter(format!("work directory {}", work_dir.display()));
         let text = format!(

@@ -1,8 +1,11 @@
 //! Compiled modules on disk.
 //!
 //! What is read back is native code that runs outside the sandbox. So the folder must be the user's own and closed to
-//! others, and every entry carries a keyed digest of its name and its contents: an entry that was changed, moved or cut
-//! short is no entry, and the module is compiled again. Nothing that a workflow names ever gets here.
+//! others, and beside every entry is its seal: a keyed digest of its name and its contents. An entry that was changed,
+//! moved or cut short is no entry, and the module is compiled again. Nothing that a workflow names ever gets here.
+//!
+//! Large entries are not read, which would take longer than to start what is in them: their seal has a second digest,
+//! of the file's identity, and while that is the same the contents are those that were sealed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,20 +14,26 @@ use std::time::SystemTime;
 
 use wasmtime::Engine;
 
+use super::compile::CompiledModule;
+use crate::workflow::FileIdentity;
+
 /// Bytes of all entries together; the ones not used for longest go first.
 #[cfg(feature = "compiler")]
 const MAX_BYTES: u64 = 4 << 30;
 const KEY_BYTES: usize = blake3::KEY_LEN;
-const DIGEST_BYTES: usize = blake3::OUT_LEN;
+pub(super) const DIGEST_BYTES: usize = blake3::OUT_LEN;
 /// Name of the file with the key.
 const KEY_FILE: &str = "key";
-#[cfg(feature = "compiler")]
 const ENTRY_SUFFIX: &str = ".compiled";
+/// A seal, in place of its entry's suffix.
+const SEAL_SUFFIX: &str = "seal";
+/// Bytes of an entry from which on reading it takes longer than looking at its identity.
+const LARGE_BYTES: u64 = 1 << 20;
 
 /// A folder of compiled modules for one engine.
 #[derive(Debug)]
 pub(super) struct ModuleCache {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     key: [u8; KEY_BYTES],
     /// What an entry depends on beside its module, as far as the compiler knows it.
     #[cfg(feature = "compiler")]
@@ -51,34 +60,45 @@ impl ModuleCache {
 
     /// The compiled forms of a module that are as they were written; loading one tells whether it is for this engine
     /// and machine.
-    pub(super) fn read_all(&self, sha256: &str) -> Vec<Vec<u8>> {
+    pub(super) fn read_all(&self, sha256: &str) -> Vec<CompiledModule> {
         #[cfg(feature = "compiler")]
         let paths = [self.path(sha256)];
         #[cfg(not(feature = "compiler"))]
         let paths = {
-            let prefix = prefix(sha256);
+            let is_entry = |name: &str| name.starts_with(&prefix(sha256)) && name.ends_with(ENTRY_SUFFIX);
             let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
             entries
                 .map(|entry| entry.path())
-                .filter(move |path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+                .filter(move |path| path.file_name().is_some_and(|name| is_entry(&name.to_string_lossy())))
         };
         paths.into_iter().filter_map(|path| self.read_entry(&path)).collect()
     }
 
-    fn read_entry(&self, path: &Path) -> Option<Vec<u8>> {
+    fn read_entry(&self, path: &Path) -> Option<CompiledModule> {
         let mut file = open_private_file(path).ok()?;
-        let mut entry = Vec::new();
-        file.read_to_end(&mut entry).ok()?;
-        let (digest, code) = entry.split_at_checked(DIGEST_BYTES)?;
-        let expected = self.digest(path, code);
-        // The comparison of `blake3::Hash` takes the same time whatever differs.
-        if blake3::Hash::from_bytes(digest.try_into().ok()?) != expected {
-            return None;
-        }
+        let mut seal_file = open_private_file(&seal_path(path)).ok()?;
+        let mut seal = [0; 2 * DIGEST_BYTES];
+        seal_file.read_exact(&mut seal).ok()?;
+        let (of_contents, of_identity) = seal.split_at(DIGEST_BYTES);
+        let identity = FileIdentity::of(&file.metadata().ok()?);
+        let is_large = identity.is_some_and(|identity| identity.bytes >= LARGE_BYTES);
+        let code = if is_large && is_same(of_identity, self.identity_digest(path, identity.as_ref())) {
+            CompiledModule::File(path.into())
+        } else {
+            let mut code = Vec::new();
+            file.read_to_end(&mut code).ok()?;
+            if !is_same(of_contents, self.digest(path, &code)) {
+                return None;
+            }
+            // It was copied here, say, and is as good as new.
+            if is_large {
+                let _ = self.write_seal(path, &code, identity.as_ref());
+            }
+            CompiledModule::Memory(code.into())
+        };
         // Only for choosing what goes when the cache is full.
-        let _ = file.set_modified(SystemTime::now());
-        entry.drain(..DIGEST_BYTES);
-        Some(entry)
+        let _ = seal_file.set_modified(SystemTime::now());
+        Some(code)
     }
 
     /// Keeps the compiled form of a module; a cache that cannot be written is one that is slow.
@@ -87,12 +107,33 @@ impl ModuleCache {
         let written = (|| {
             let path = self.path(sha256);
             let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
-            file.write_all(self.digest(&path, code).as_bytes())?;
             file.write_all(code)?;
-            file.persist(path).map_err(|err| err.error)?;
+            if code.len() as u64 >= LARGE_BYTES {
+                // Its identity stays when its contents are lost with the machine's power.
+                file.as_file().sync_all()?;
+            }
+            let file = file.persist(&path).map_err(|err| err.error)?;
+            self.write_seal(&path, code, FileIdentity::of(&file.metadata()?).as_ref())?;
             self.remove_oldest(MAX_BYTES)
         })();
         let _: io::Result<()> = written;
+    }
+
+    fn write_seal(&self, path: &Path, code: &[u8], identity: Option<&FileIdentity>) -> io::Result<()> {
+        let of_identity = self.identity_digest(path, identity);
+        let seal = [self.digest(path, code).as_bytes().as_slice(), of_identity.as_bytes()].concat();
+        self.write_file(&seal_path(path), &seal)
+    }
+
+    pub(super) fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
+        file.write_all(bytes)?;
+        file.persist(path).map_err(|err| err.error)?;
+        Ok(())
+    }
+
+    pub(super) fn identity_digest(&self, path: &Path, identity: Option<&FileIdentity>) -> blake3::Hash {
+        self.digest(path, format!("{identity:?}").as_bytes())
     }
 
     #[cfg(feature = "compiler")]
@@ -100,7 +141,7 @@ impl ModuleCache {
         self.folder.join(format!("{}{}{ENTRY_SUFFIX}", prefix(sha256), self.engine))
     }
 
-    fn digest(&self, path: &Path, code: &[u8]) -> blake3::Hash {
+    pub(super) fn digest(&self, path: &Path, code: &[u8]) -> blake3::Hash {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(blake3::hash(name).as_bytes());
@@ -114,8 +155,9 @@ impl ModuleCache {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().ends_with(ENTRY_SUFFIX) {
-                let metadata = entry.metadata()?;
-                entries.push((metadata.modified()?, metadata.len(), entry.path()));
+                // An entry that is being written has no seal yet.
+                let used = seal_path(&entry.path()).metadata().or_else(|_| entry.metadata())?.modified()?;
+                entries.push((used, entry.metadata()?.len(), entry.path()));
             }
         }
         entries.sort();
@@ -124,11 +166,22 @@ impl ModuleCache {
             if total <= max_bytes {
                 break;
             }
-            fs::remove_file(path)?;
+            fs::remove_file(&path)?;
+            // Without its entry it is of no use, and of no harm.
+            let _ = fs::remove_file(seal_path(&path));
             total -= bytes;
         }
         Ok(())
     }
+}
+
+fn seal_path(entry: &Path) -> PathBuf {
+    entry.with_extension(SEAL_SUFFIX)
+}
+
+/// Compares in the same time whatever differs.
+pub(super) fn is_same(digest: &[u8], expected: blake3::Hash) -> bool {
+    digest.try_into().is_ok_and(|digest: [u8; DIGEST_BYTES]| blake3::Hash::from_bytes(digest) == expected)
 }
 
 /// How the names of a module's entries begin.
@@ -177,7 +230,7 @@ fn check_private(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_private_file(path: &Path) -> io::Result<File> {
+pub(super) fn open_private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -228,31 +281,64 @@ mod tests {
         ModuleCache::open(folder, &Engine::default()).expect("a cache")
     }
 
+    fn read(folder: &Path, sha256: &str) -> Vec<Vec<u8>> {
+        let entries = cache(folder).read_all(sha256);
+        entries.iter().map(|entry| entry.bytes().expect("read").into_owned()).collect()
+    }
+
     #[test]
     fn an_entry_is_read_back_as_it_was_written_or_not_at_all() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("modules");
         let code = b"native code".to_vec();
         cache(&path).write("a", &code);
-        assert_eq!(cache(&path).read_all("a"), std::slice::from_ref(&code));
-        assert_eq!(cache(&path).read_all("b"), NOTHING);
+        assert_eq!(read(&path, "a"), std::slice::from_ref(&code));
+        assert_eq!(read(&path, "b"), NOTHING);
 
         let entry = cache(&path).path("a");
-        let bytes = fs::read(&entry).expect("an entry");
-        for index in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[index] ^= 1;
-            fs::write(&entry, changed).expect("written");
-            assert_eq!(cache(&path).read_all("a"), NOTHING, "byte {index}");
+        for file in [entry.clone(), seal_path(&entry)] {
+            let bytes = fs::read(&file).expect("an entry");
+            for index in 0..bytes.len().min(DIGEST_BYTES) {
+                let mut changed = bytes.clone();
+                changed[index] ^= 1;
+                fs::write(&file, changed).expect("written");
+                assert_eq!(read(&path, "a"), NOTHING, "byte {index}");
+            }
+            fs::write(&file, &bytes[..bytes.len() - 1]).expect("written");
+            assert_eq!(read(&path, "a"), NOTHING);
+            fs::write(&file, &bytes).expect("written");
         }
-        fs::write(&entry, &bytes[..bytes.len() - 1]).expect("written");
-        assert_eq!(cache(&path).read_all("a"), NOTHING);
-        fs::write(cache(&path).path("b"), &bytes).expect("written");
-        assert_eq!(cache(&path).read_all("b"), NOTHING, "another module's entry under this name");
-        fs::write(&entry, &bytes).expect("written");
-        assert_eq!(cache(&path).read_all("a"), [code]);
+        for suffix in ["compiled", SEAL_SUFFIX] {
+            let of = |name: &str| cache(&path).path(name).with_extension(suffix);
+            fs::copy(of("a"), of("b")).expect("copied");
+        }
+        assert_eq!(read(&path, "b"), NOTHING, "another module's entry under this name");
+        assert_eq!(read(&path, "a"), [code]);
         fs::write(path.join(KEY_FILE), "short").expect("written");
-        assert_eq!(cache(&path).read_all("a"), NOTHING, "another key");
+        assert_eq!(read(&path, "a"), NOTHING, "another key");
+    }
+
+    #[test]
+    fn a_large_entry_is_not_read_while_it_is_the_same_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("modules");
+        let code = vec![7; LARGE_BYTES as usize];
+        cache(&path).write("a", &code);
+        let is_mapped = || matches!(cache(&path).read_all("a")[..], [CompiledModule::File(_)]);
+        assert!(is_mapped() && is_mapped());
+        // The same bytes in another file are read, and then known again.
+        let entry = cache(&path).path("a");
+        fs::copy(&entry, folder.path().join("copy")).expect("copied");
+        fs::rename(folder.path().join("copy"), &entry).expect("moved");
+        assert!(matches!(cache(&path).read_all("a")[..], [CompiledModule::Memory(_)]));
+        assert!(is_mapped());
+        // Other bytes are no entry, whatever times the file is given.
+        let times = fs::metadata(&entry).expect("there").modified().expect("a time");
+        let mut changed = code;
+        changed[9] ^= 1;
+        fs::write(&entry, changed).expect("written");
+        File::open(&entry).and_then(|file| file.set_modified(times)).expect("changed");
+        assert_eq!(read(&path, "a"), NOTHING);
     }
 
     #[test]
@@ -276,10 +362,11 @@ mod tests {
         for (age, name) in ["a", "b", "c"].iter().rev().enumerate() {
             cache.write(name, &[0; 100]);
             let time = SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
-            File::open(cache.path(name)).and_then(|file| file.set_modified(time)).expect("changed");
+            File::open(seal_path(&cache.path(name))).and_then(|file| file.set_modified(time)).expect("changed");
         }
-        cache.remove_oldest(2 * (100 + DIGEST_BYTES as u64)).expect("removed");
-        let there = ["a", "b", "c"].map(|name| cache.path(name).exists());
-        assert_eq!(there, [false, true, true]);
+        cache.remove_oldest(200).expect("removed");
+        let there = |path: PathBuf| path.exists();
+        assert_eq!(["a", "b", "c"].map(|name| there(cache.path(name))), [false, true, true]);
+        assert_eq!(["a", "b", "c"].map(|name| there(seal_path(&cache.path(name)))), [false, true, true]);
     }
 }

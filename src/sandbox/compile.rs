@@ -1,11 +1,20 @@
 //! WebAssembly → native code.
 
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, Precompiled};
 
 /// A module as native code of this program's engine. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct CompiledModule(pub(crate) std::sync::Arc<[u8]>);
+pub(crate) enum CompiledModule {
+    Memory(Arc<[u8]>),
+    /// A file of the cache, which is mapped into memory and not read.
+    File(Arc<Path>),
+}
 
 /// Compiled code that was loaded.
 pub(super) enum CompiledCode {
@@ -14,21 +23,45 @@ pub(super) enum CompiledCode {
 }
 
 impl CompiledModule {
+    /// The code.
+    ///
+    /// # Errors
+    /// The operating system's, for code in a file.
+    pub(crate) fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Memory(code) => Ok(Cow::Borrowed(code)),
+            Self::File(path) => Ok(Cow::Owned(std::fs::read(path)?)),
+        }
+    }
+
     /// Loads the code into an engine; fails if it is for another version, other settings or another machine.
     ///
     /// # Safety
     /// The code must be what an engine gave that compiled a module.
     #[expect(unsafe_code, reason = "the caller vouches for the code")]
     pub(super) unsafe fn load(&self, engine: &Engine) -> wasmtime::Result<CompiledCode> {
-        match Engine::detect_precompiled(&self.0) {
-            // SAFETY: the same as this function's.
-            Some(Precompiled::Module) => Ok(CompiledCode::Core(unsafe { Module::deserialize(engine, &self.0)? })),
-            // SAFETY: the same as this function's.
-            Some(Precompiled::Component) => {
-                Ok(CompiledCode::Component(unsafe { Component::deserialize(engine, &self.0)? }))
+        let format = match self {
+            Self::Memory(code) => Engine::detect_precompiled(code),
+            Self::File(path) => Engine::detect_precompiled_file(path)?,
+        };
+        // SAFETY: the same as this function's.
+        Ok(unsafe {
+            match (format, self) {
+                (Some(Precompiled::Module), Self::Memory(code)) => {
+                    CompiledCode::Core(Module::deserialize(engine, code)?)
+                }
+                (Some(Precompiled::Module), Self::File(path)) => {
+                    CompiledCode::Core(Module::deserialize_file(engine, path)?)
+                }
+                (Some(Precompiled::Component), Self::Memory(code)) => {
+                    CompiledCode::Component(Component::deserialize(engine, code)?)
+                }
+                (Some(Precompiled::Component), Self::File(path)) => {
+                    CompiledCode::Component(Component::deserialize_file(engine, path)?)
+                }
+                (None, _) => wasmtime::bail!("it is no compiled code"),
             }
-            None => wasmtime::bail!("it is no compiled code"),
-        }
+        })
     }
 }
 
@@ -47,7 +80,7 @@ pub(super) fn compile(
 
     let format = ModuleFormat::of(&module.bytes)?;
     let (send, receive) = channel();
-    let (engine, bytes) = (engine.clone(), std::sync::Arc::clone(&module.bytes));
+    let (engine, bytes) = (engine.clone(), Arc::clone(&module.bytes));
     let threads = start_threads().map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
     threads.spawn(move || {
         let code = match format {
@@ -58,7 +91,7 @@ pub(super) fn compile(
         let _ = send.send(code);
     });
     match receive.recv_timeout(time) {
-        Ok(Ok(code)) => Ok(CompiledModule(code.into())),
+        Ok(Ok(code)) => Ok(CompiledModule::Memory(code.into())),
         Ok(Err(err)) => Err(why_invalid(&module.bytes, err.root_cause())),
         Err(RecvTimeoutError::Timeout) => Err(format!(
             "takes longer to compile than the {} s that it may; `compile` in the policy's [host] sets that",

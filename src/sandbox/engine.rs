@@ -39,6 +39,9 @@ pub struct SandboxOptions {
     /// Calls that run at a time at most, for which places in memory are made beforehand; default 0: each call makes its
     /// own, which takes longer. There are none either where addresses are few.
     pub n_workers: usize,
+    /// No such places at all, which have a size: calls that are made one at a time can then have all that their limits
+    /// let through, such as tables of millions of entries; default off.
+    pub on_demand: bool,
     /// What ends a guest that computes; default [`Interruption::Epochs`].
     pub interruption: Interruption,
 }
@@ -60,6 +63,7 @@ pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) deterministic: bool,
     reservation: Reservation,
+    on_demand: bool,
     pub(super) linkers: Linkers,
     cache: Result<Option<ModuleCache>, String>,
     /// By digest.
@@ -104,6 +108,7 @@ impl Sandbox {
             engine,
             deterministic: options.deterministic,
             reservation: options.reservation.resolve(),
+            on_demand: options.on_demand,
             linkers,
             cache,
             modules: Mutex::default(),
@@ -145,8 +150,8 @@ impl Sandbox {
         // Without the compiler there is none to write.
         #[cfg(feature = "compiler")]
         for sha256 in &unsaved {
-            if let (Some(cache), Some(compiled)) = (self.cache(), self.compiled(sha256)) {
-                cache.write(sha256, &compiled.0);
+            if let (Some(cache), Some(CompiledModule::Memory(code))) = (self.cache(), self.compiled(sha256)) {
+                cache.write(sha256, &code);
             }
         }
         drop(unsaved);
@@ -173,6 +178,11 @@ impl Sandbox {
     /// Whether guests get fixed clocks and random numbers.
     pub(crate) fn is_deterministic(&self) -> bool {
         self.deterministic
+    }
+
+    /// Whether each call makes its own place in memory.
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.on_demand
     }
 
     /// Addresses that each memory of a guest gets, and that precompiled code must be made for.
@@ -206,7 +216,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// An engine with places for its calls, or one without where there are not enough addresses for them.
 fn new_engine(options: &SandboxOptions) -> wasmtime::Result<Engine> {
     let config = engine_config(options)?;
-    if options.n_workers > 0 && options.reservation.resolve() == Reservation::Whole {
+    if options.n_workers > 0 && !options.on_demand && options.reservation.resolve() == Reservation::Whole {
         let mut config = config.clone();
         pool::configure(&mut config, options.n_workers);
         if let Ok(engine) = Engine::new(&config) {

@@ -50,6 +50,17 @@ pub struct TypedCall<'a> {
     pub reports: GuestReports,
 }
 
+/// What a guest reads as its stdin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestInput {
+    /// Nothing: its end.
+    #[default]
+    Empty,
+    /// The stdin of this process, or what it hands on to the child process that the guest runs in.
+    Inherited,
+}
+
 /// One call of a module.
 pub struct Invocation<'a> {
     /// SHA-256 of a module that the sandbox has prepared.
@@ -62,6 +73,8 @@ pub struct Invocation<'a> {
     pub env: &'a [(String, String)],
     /// Folders that the guest sees; with the longest guest path that fits, a path finds its folder.
     pub grants: &'a [Grant],
+    /// What is read from stdin.
+    pub stdin: GuestInput,
     /// Where stdout goes.
     pub stdout: GuestOutput,
     /// Where stderr goes.
@@ -99,6 +112,8 @@ pub enum GuestEnd {
     },
     /// The run was cancelled.
     Cancelled,
+    /// Its output could not be handed on, see [`GuestOutput::handed_on`].
+    OutputFailed,
     /// The host could not start it.
     HostFailed(String),
     /// The process that it ran in is gone; what is known of why.

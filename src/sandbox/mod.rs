@@ -16,6 +16,7 @@ mod imports;
 #[cfg(feature = "compiler")]
 mod inspect;
 mod invocation;
+mod known_files;
 pub mod limits;
 mod lookup;
 mod module;
@@ -38,7 +39,7 @@ pub use features::MissingFeature;
 pub use imports::ImportState;
 #[cfg(feature = "compiler")]
 pub use inspect::{Export, ImportedInterface, ImportedItem, Inspection, Memory, Table};
-pub use invocation::{Entry, Grant, GuestEnd, Invocation, Rights, TypedCall};
+pub use invocation::{Entry, Grant, GuestEnd, GuestInput, Invocation, Rights, TypedCall};
 pub use limits::Limits;
 pub use module::ModuleKind;
 pub use pool::scans_changed_pages;

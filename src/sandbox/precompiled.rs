@@ -2,6 +2,7 @@
 //! from an embedder who vouches for it.
 #![expect(unsafe_code, reason = "loading native code, for which each caller vouches")]
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use wasmtime::{Engine, Precompiled};
@@ -23,7 +24,8 @@ impl Sandbox {
     /// A sentence for the user that says why the module cannot be called.
     pub fn precompile(&self, module: &ModuleFile, time: Duration) -> Result<Vec<u8>, String> {
         self.prepare(module, time)?;
-        Ok(self.compiled(&module.sha256).ok_or("the module was not prepared")?.0.to_vec())
+        let compiled = self.compiled(&module.sha256).ok_or("the module was not prepared")?;
+        compiled.bytes().map(Cow::into_owned).map_err(|err| format!("its compiled code cannot be read: {err}"))
     }
 
     /// Takes the code of a module from [`Self::precompile`] in place of compiling it. After that, the module is
@@ -50,7 +52,7 @@ impl Sandbox {
             return Err(format!("is a {format}, and its precompiled code is that of a {of_code}"));
         }
         // SAFETY: the same as this function's.
-        unsafe { self.adopt(&module.sha256, CompiledModule(code.into())) }
+        unsafe { self.adopt(&module.sha256, CompiledModule::Memory(code.into())) }
     }
 
     /// Takes a module's code from the cache, if it is there and fits.
@@ -58,7 +60,7 @@ impl Sandbox {
         let codes = self.cache()?.read_all(sha256);
         // SAFETY: the cache returns only what was written to it under the user's key and for this digest, and only
         // compiled modules are written to it; loading checks that they are for this version and these settings.
-        codes.into_iter().find_map(|code| unsafe { self.adopt(sha256, CompiledModule(code.into())) }.ok())
+        codes.into_iter().find_map(|code| unsafe { self.adopt(sha256, code) }.ok())
     }
 
     /// Takes a module that another sandbox has compiled.

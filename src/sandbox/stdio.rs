@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::outcome::bytes_text;
 
@@ -29,14 +29,35 @@ struct State {
     seen_bytes: u64,
     tail: VecDeque<u8>,
     error: Option<io::Error>,
+    /// Whether a guest whose output cannot be written has no reason to go on.
+    ends_with_writer: bool,
 }
+
+/// What a guest writes goes nowhere any more; ends the guest.
+#[derive(Debug, thiserror::Error)]
+#[error("its output cannot be written any more")]
+pub(super) struct OutputFailed;
 
 impl GuestOutput {
     /// * `writer`: gets the first `limit_bytes` bytes, then one line that says so; `None`: nothing is kept but the
     ///   tail.
     pub fn new(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> Self {
-        let state = State { writer, limit_bytes, seen_bytes: 0, tail: VecDeque::new(), error: None };
+        let (tail, error) = (VecDeque::new(), None);
+        let state = State { writer, limit_bytes, seen_bytes: 0, tail, error, ends_with_writer: false };
         Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// All of the output, at once and as it is; a guest ends when the writer fails, as a program does whose reader has
+    /// gone away.
+    pub fn handed_on(writer: Box<dyn Write + Send>) -> Self {
+        let output = Self::new(Some(writer), u64::MAX);
+        output.lock().ends_with_writer = true;
+        output
+    }
+
+    /// Whether the guest has no reason to go on: see [`Self::handed_on`].
+    pub(crate) fn has_failed(&self) -> bool {
+        self.lock().has_failed()
     }
 
     /// Bytes that the guest wrote, those cut off included.
@@ -68,6 +89,10 @@ impl GuestOutput {
 }
 
 impl State {
+    fn has_failed(&self) -> bool {
+        self.ends_with_writer && self.error.is_some()
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         let room = if super::WEAKENED { u64::MAX } else { self.limit_bytes.saturating_sub(self.seen_bytes) };
         let kept = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
@@ -109,7 +134,7 @@ impl StdoutStream for GuestOutput {
 impl OutputStream for GuestOutput {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
         self.take(&bytes);
-        Ok(())
+        if self.has_failed() { Err(StreamError::Trap(OutputFailed.into())) } else { Ok(()) }
     }
 
     fn flush(&mut self) -> StreamResult<()> {

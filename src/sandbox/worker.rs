@@ -15,9 +15,10 @@ use super::determinism::make_deterministic;
 use super::engine::{Interruption, Sandbox};
 use super::folders::OpenFolders;
 use super::host::Host;
-use super::invocation::{GuestEnd, Invocation};
+use super::invocation::{GuestEnd, GuestInput, Invocation};
 use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines};
 use super::module::{CoreEntry, PreparedModule};
+use super::stdio::OutputFailed;
 use super::typed::TypedHost;
 use crate::cancel::CancelToken;
 use crate::error::HostError;
@@ -79,6 +80,9 @@ impl<'a> Worker<'a> {
         builder.max_random_size(MAX_RANDOM_BYTES);
         if self.sandbox.deterministic {
             make_deterministic(&mut builder, invocation.seed);
+        }
+        if invocation.stdin == GuestInput::Inherited {
+            builder.inherit_stdin();
         }
         builder.stdout(invocation.stdout.clone());
         builder.stderr(invocation.stderr.clone());
@@ -173,6 +177,9 @@ async fn until_interrupted<T>(
 fn guest_end(err: &wasmtime::Error) -> GuestEnd {
     if let Some(I32Exit(code)) = err.downcast_ref() {
         return GuestEnd::Exited(*code);
+    }
+    if err.is::<OutputFailed>() {
+        return GuestEnd::OutputFailed;
     }
     if let Some(err) = err.downcast_ref::<BudgetExceeded>() {
         return GuestEnd::MemoryExceeded { limit_bytes: err.limit_bytes, asked_bytes: err.asked_bytes };

@@ -33,6 +33,8 @@ pub struct WorkflowTaskDocument {
     pub order: u64,
     /// `args` as given; `None` if null or missing.
     pub args: Option<Map<String, Value>>,
+    /// The file that the args stand in, if it is another than the workflow's: they are the whole of it.
+    pub args_file: Option<PathBuf>,
     /// `meta` as given; `None` if null or missing.
     pub meta: Option<Map<String, Value>>,
     /// The task, or the source it is found by.
@@ -79,6 +81,23 @@ impl WorkflowDocument {
         let value = read_document(path, problems)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Self::from_value(path, &folder, &value, problems)
+    }
+
+    /// A workflow of one task, for a call of it alone.
+    ///
+    /// * `args`: its args, which are the contents of `args_file`.
+    pub fn of_task(task: TaskDocument, args: Map<String, Value>, args_file: PathBuf) -> Self {
+        let (file, name) = (args_file.clone(), task.name.clone());
+        let task_list = vec![WorkflowTaskDocument {
+            position: 0,
+            order: 0,
+            args: Some(args),
+            args_file: Some(args_file),
+            meta: None,
+            task: TaskReference::Inline(Box::new(task)),
+            raw: Map::new(),
+        }];
+        Self { file, folder: PathBuf::new(), name, task_list }
     }
 
     /// Parses a workflow from JSON text, for programs that hold it in memory. Module paths are relative to `folder`.
@@ -133,7 +152,7 @@ impl WorkflowTaskDocument {
             };
             (Some(position as u64), TaskReference::Source(source.text(problems)?.to_owned()))
         };
-        Some(Self { position, order: order?, args, meta, task, raw })
+        Some(Self { position, order: order?, args, args_file: None, meta, task, raw })
     }
 }
 
@@ -201,6 +220,23 @@ impl TaskDocument {
     pub fn cursor<'a>(&'a self, key: &str, value: &'a Value) -> Cursor<'a> {
         let (file, pointer) = &self.origin;
         Cursor::at(file, format!("{pointer}/{key}"), value)
+    }
+}
+
+impl TaskDocument {
+    /// A command of which nothing is known but its module.
+    pub fn of_module(path: &Path) -> Self {
+        Self {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            command: vec![path.to_string_lossy().into_owned()],
+            folder: PathBuf::new(),
+            input_type: "Any".to_owned(),
+            output_type: "Any".to_owned(),
+            meta: Map::new(),
+            args_schema: None,
+            raw: Map::new(),
+            origin: (path.to_owned(), String::new()),
+        }
     }
 }
 

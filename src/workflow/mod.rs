@@ -16,7 +16,7 @@ mod problem;
 mod requested;
 
 pub use document::{WorkflowDocument, WorkflowTaskDocument};
-pub use module_file::ModuleFile;
+pub use module_file::{FileIdentity, ModuleFile};
 pub use package::TaskPackage;
 pub use plan::{Plan, PlannedTask, Requested};
 pub use planner::{PlanRequest, build_plan, component_list, set_start_and_last_task_index};

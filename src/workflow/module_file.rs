@@ -1,10 +1,11 @@
 //! A module's file: read once, bounded, hashed. What is inside is for `sandbox` to say.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
@@ -19,6 +20,61 @@ pub struct ModuleFile {
     pub sha256: String,
     /// Its bytes.
     pub bytes: Arc<[u8]>,
+    /// The file, if it stayed the same while it was read and some time before.
+    pub identity: Option<FileIdentity>,
+}
+
+/// What tells whether a file is still the one that was read.
+///
+/// Its times are those that the system keeps: the last one changes with each change of contents, and no program sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Number of the device.
+    pub device: u64,
+    /// Number of the file on it.
+    pub inode: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Nanoseconds since 1970 at which its contents were last written.
+    pub modified_ns: i128,
+    /// The same for anything of it.
+    pub changed_ns: i128,
+}
+
+impl FileIdentity {
+    /// The identity of an open file; `None` where the system has none.
+    #[cfg(unix)]
+    pub fn of(metadata: &Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    /// The identity of an open file; `None` where the system has none.
+    #[cfg(not(unix))]
+    pub fn of(_: &Metadata) -> Option<Self> {
+        None
+    }
+
+    /// [`Self::of`] for a regular file that is not open.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok().filter(Metadata::is_file)?;
+        Self::of(&metadata)
+    }
+
+    /// Whether the last change is long enough ago that the next one has another time.
+    pub(crate) fn is_settled(&self) -> bool {
+        const CLOCK_STEP: Duration = Duration::from_secs(2);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let last = self.modified_ns.max(self.changed_ns);
+        i128::try_from(now.saturating_sub(CLOCK_STEP).as_nanos()).is_ok_and(|settled| last < settled)
+    }
 }
 
 impl ModuleFile {
@@ -28,18 +84,22 @@ impl ModuleFile {
     /// A sentence for the user: no such file, not a regular file, too large (found before it is read), unreadable.
     pub fn read(path: &Path, max_bytes: u64) -> Result<Self, String> {
         let mut file = open_regular(path)?;
-        let size = file.metadata().map_err(|err| format!("cannot be read: {err}"))?.len();
+        let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;
+        let size = metadata.len();
         if size > max_bytes {
             let (size, max) = (bytes_text(size), bytes_text(max_bytes));
             return Err(format!("the module has {size}, more than the {max} that a module may have"));
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
         let read = Read::by_ref(&mut file).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|err| format!("cannot be read: {err}"))?;
         if bytes.len() as u64 > max_bytes {
             return Err(format!("the module grew past {} while it was read", bytes_text(max_bytes)));
         }
-        Ok(Self::from_bytes(path.to_owned(), bytes))
+        let identity = FileIdentity::of(&metadata).filter(|before| {
+            before.is_settled() && file.metadata().is_ok_and(|after| FileIdentity::of(&after) == Some(*before))
+        });
+        Ok(Self { identity, ..Self::from_bytes(path.to_owned(), bytes) })
     }
 
     /// The file's name without its folder, which the guest sees as its own name.
@@ -54,7 +114,7 @@ impl ModuleFile {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        Self { path, sha256, bytes: bytes.into() }
+        Self { path, sha256, bytes: bytes.into(), identity: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A workflow that can run: every question that the documents can answer is answered.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::module_file::ModuleFile;
@@ -93,6 +93,11 @@ pub fn normalized_path(path: &str) -> PathBuf {
     let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let text = format!("{root}{}", parts.join("/"));
     PathBuf::from(if text.is_empty() { "." } else { &text })
+}
+
+/// [`normalized_path`] of a path that is text; any other stays.
+pub(crate) fn normalized(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), normalized_path)
 }
 
 #[cfg(test)]

@@ -138,7 +138,13 @@ impl Planner<'_> {
         let pointer = format!("/task_list/{}", workflow_task.position);
         let entry_place =
             |key: &str| Place::Pointer { file: self.request.workflow.file.clone(), pointer: format!("{pointer}{key}") };
+        let args_place = |at: &str| match &workflow_task.args_file {
+            Some(file) => Place::Pointer { file: file.clone(), pointer: at.to_owned() },
+            None => entry_place(&format!("/args{at}")),
+        };
         let exported = matches!(workflow_task.task, TaskReference::Source(_));
+        // Then there is no entry of a workflow that could be named.
+        let is_alone = workflow_task.args_file.is_some();
         let task = match &workflow_task.task {
             TaskReference::Inline(task) => task.as_ref(),
             TaskReference::Source(source) => self.index.find(source, entry_place("/task/source"), problems)?,
@@ -152,7 +158,7 @@ impl Planner<'_> {
                 "`{name}` is a name that the runner fills in: this value reaches the task as in Fractal's runner{}",
                 if *name == "component" { ", where the real component wins" } else { ", but no other task" }
             );
-            problems.warn(entry_place(&pointer_to("/args", name)), text);
+            problems.warn(args_place(&pointer_to("", name)), text);
         }
         if let Some(schema) = &task.args_schema {
             let schema = task.cursor("args_schema", schema);
@@ -161,7 +167,7 @@ impl Planner<'_> {
                 let name = at.trim_start_matches('/').split('/').next().unwrap_or_default();
                 let is_default = !name.is_empty() && !given.is_some_and(|given| given.contains_key(name));
                 let default = || task.place_of(&format!("args_schema/properties/{name}/default"));
-                if is_default { default() } else { entry_place(&format!("/args{at}")) }
+                if is_default { default() } else { args_place(at) }
             };
             check_args(&schema, &args, place, problems);
         }
@@ -177,12 +183,13 @@ impl Planner<'_> {
                 task.cursor("meta", &meta_value)
             }
         };
+        let meta_place = || if is_alone { task.place_of("meta") } else { entry_place("/meta") };
         let parallel_tasks_per_job = self.request.local_config.for_task(&meta_of(local_config::KEY), problems);
         let policy = self.request.policy;
         let requested = read_requested(meta_of, &task.folder, policy, problems);
         let (limits, lowered) = policy.default.as_asked(requested.memory_bytes, requested.wall_time, &policy.maximum);
         if let Some(text) = lowered {
-            problems.warn(entry_place("/meta"), text);
+            problems.warn(meta_place(), text);
         }
         let task_meta = Value::Object(task.meta.clone());
         let level = parallelization_level(&task.cursor("meta", &task_meta), problems);
@@ -194,11 +201,12 @@ impl Planner<'_> {
         if !role.runs {
             return None;
         }
-        let module_place = if exported { task.place_of("executable") } else { entry_place("/task/command") };
+        let module_place =
+            if exported || is_alone { task.place_of("executable") } else { entry_place("/task/command") };
         let (module, kind) = self.module(task, &limits, requested.sha256.as_deref(), module_place, problems)?;
         if kind != ModuleKind::Typed && requested.metadata_in_args == Some(false) {
             let text = "`mandelbox.metadata_in_args` is false, but only a typed task can fetch metadata; this one is a command";
-            problems.add(entry_place("/meta"), text);
+            problems.add(meta_place(), text);
         }
         let workflowtask = shown_workflow_task(&raw, workflow_task.order, &args, &meta, exported.then_some(task));
         Some(PlannedTask {

@@ -8,7 +8,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use mandelbox::sandbox::{Entry, Grant, GuestEnd, GuestOutput, Invocation, Limits, Rights, Sandbox, SandboxOptions};
+use mandelbox::sandbox::{
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, Invocation, Limits, Rights, Sandbox, SandboxOptions,
+};
 use mandelbox::workflow::ModuleFile;
 use mandelbox::{CancelToken, Policy};
 use serde_json::Value;
@@ -64,6 +66,7 @@ fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
         argv: &argv,
         env: &env,
         grants: &grants,
+        stdin: GuestInput::Empty,
         stdout: GuestOutput::new(Some(Box::new(kept.clone())), u64::MAX),
         stderr: GuestOutput::new(None, 0),
         limits: &Limits::default(),

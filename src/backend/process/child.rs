@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::WorkerCommand;
 use super::protocol::{FromChild, Hello, ToChild};
-use crate::sandbox::TaskMetadata;
+use crate::sandbox::{GuestInput, TaskMetadata};
 
 /// Time that a child has to say that it is ready.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -38,17 +39,23 @@ pub(super) enum Received {
 
 impl Child {
     /// Starts a child and waits until it is confined and ready.
+    ///
+    /// * `stdin`: what its guests read. The child finds it where others have stderr, since its own stdin is the pipe.
     #[expect(clippy::disallowed_methods, reason = "the one place where a process is started: this program itself")]
-    pub(super) fn start(command: &WorkerCommand, hello: Hello) -> Result<Self, String> {
+    pub(super) fn start(command: &WorkerCommand, hello: Hello, stdin: GuestInput) -> Result<Self, String> {
         let version = hello.version.clone();
         let failed = |err: std::io::Error| format!("failed to start a worker process: {err}");
+        let guest_input = match stdin {
+            GuestInput::Empty => Stdio::null(),
+            GuestInput::Inherited => Stdio::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?),
+        };
         let mut process = Command::new(&command.program)
             .args(&command.arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(guest_input)
             .spawn()
             .map_err(failed)?;
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {

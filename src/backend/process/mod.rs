@@ -12,7 +12,7 @@ mod serve;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{Entry, Grant, GuestEnd, Invocation, Sandbox, TypedCall};
+use crate::sandbox::{Entry, Grant, GuestEnd, GuestInput, Invocation, Sandbox, TypedCall};
 
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
@@ -51,7 +51,7 @@ impl<'a> ProcessWorker<'a> {
 
     /// How children are confined, as a child of this kind says; starts one if none runs.
     pub(super) fn confinement(&mut self) -> Result<String, String> {
-        self.child().map(|child| child.confinement.clone())
+        self.child(GuestInput::Empty).map(|child| child.confinement.clone())
     }
 
     /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
@@ -101,6 +101,10 @@ impl<'a> ProcessWorker<'a> {
                 reports.send_due_progress();
             }
             // Dropping a child kills it.
+            if invocation.stdout.has_failed() || invocation.stderr.has_failed() {
+                self.child = None;
+                return (GuestEnd::OutputFailed, 0);
+            }
             if let Some((limit, _)) = limit.zip(deadline).filter(|(_, deadline)| Instant::now() >= *deadline) {
                 self.child = None;
                 return (GuestEnd::TimedOut(limit), 0);
@@ -114,7 +118,7 @@ impl<'a> ProcessWorker<'a> {
 
     fn start(&mut self, invocation: &Invocation<'_>) -> Result<(), String> {
         let sandbox = self.sandbox;
-        let child = self.child()?;
+        let child = self.child(invocation.stdin)?;
         let sha256 = invocation.module_sha256;
         if !child.modules.contains(sha256) {
             let compiled = sandbox.compiled(sha256).ok_or("the module was not prepared")?;
@@ -130,15 +134,17 @@ impl<'a> ProcessWorker<'a> {
         child.send(ToChild::Call(WireInvocation::of(invocation)))
     }
 
-    fn child(&mut self) -> Result<&mut Child, String> {
+    /// The child, or a new one; `stdin` is what its guests read.
+    fn child(&mut self, stdin: GuestInput) -> Result<&mut Child, String> {
         if self.child.is_none() {
             let hello = Hello {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 deterministic: self.sandbox.is_deterministic(),
                 reservation: self.sandbox.reservation(),
+                on_demand: self.sandbox.is_on_demand(),
                 folders: self.folders.clone(),
             };
-            self.child = Some(Child::start(self.command, hello)?);
+            self.child = Some(Child::start(self.command, hello, stdin)?);
         }
         self.child.as_mut().ok_or_else(|| "no worker process".to_owned())
     }

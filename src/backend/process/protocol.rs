@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{
-    CompiledModule, Entry, Grant, GuestEnd, GuestReport, Invocation, Limits, Reservation, TaskMetadata, TypedCall,
+    CompiledModule, Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata,
+    TypedCall,
 };
 
 /// Bytes of a message to a child: the largest is compiled code.
@@ -24,6 +25,7 @@ pub(super) struct Hello {
     pub(super) version: String,
     pub(super) deterministic: bool,
     pub(super) reservation: Reservation,
+    pub(super) on_demand: bool,
     pub(super) folders: Vec<Grant>,
 }
 
@@ -74,6 +76,7 @@ pub(super) struct WireInvocation {
     pub(super) argv: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) grants: Vec<Grant>,
+    pub(super) stdin: GuestInput,
     pub(super) seed: u64,
     memory_bytes: u64,
     wall_time_ns: Option<u64>,
@@ -126,6 +129,7 @@ impl WireInvocation {
             argv: invocation.argv.to_vec(),
             env: invocation.env.to_vec(),
             grants: invocation.grants.to_vec(),
+            stdin: invocation.stdin,
             seed: invocation.seed,
             memory_bytes: limits.memory_bytes,
             wall_time_ns: limits.wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -151,7 +155,9 @@ impl ToChild {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
-            Self::Module { sha256, compiled } => write_message(writer, &ToChildHead::Module { sha256 }, &compiled.0),
+            Self::Module { sha256, compiled } => {
+                write_message(writer, &ToChildHead::Module { sha256 }, &compiled.bytes()?)
+            }
             Self::Metadata(metadata) => {
                 write_message(writer, &ToChildHead::Metadata, &serde_json::to_vec(&metadata.texts())?)
             }
@@ -174,7 +180,7 @@ impl ToChild {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => Self::Hello(hello),
-            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule(bytes.into()) },
+            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule::Memory(bytes.into()) },
             ToChildHead::Metadata => {
                 let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
                 Self::Metadata(TaskMetadata::from_texts(texts))

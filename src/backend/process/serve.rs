@@ -36,9 +36,10 @@ pub fn serve(mut from_parent: impl Read, to_parent: impl Write + Send + 'static)
         let _ = send(&to_parent, &FromChild::Unable { reason: reason.clone() });
         io::Error::other(reason)
     };
-    let Hello { deterministic, reservation, .. } = hello;
+    let Hello { deterministic, reservation, on_demand, .. } = hello;
     let interruption = Interruption::Process;
-    let options = SandboxOptions { cache_folder: None, deterministic, reservation, n_workers: 1, interruption };
+    let options =
+        SandboxOptions { cache_folder: None, deterministic, reservation, n_workers: 1, on_demand, interruption };
     let sandbox = Sandbox::new(&options).map_err(unable)?;
     let mut worker = sandbox.worker().map_err(unable)?;
     send(&to_parent, &FromChild::Ready { version, confinement })?;
@@ -114,6 +115,7 @@ fn run(
         argv: &call.argv,
         env: &call.env,
         grants: &call.grants,
+        stdin: call.stdin,
         stdout: output(FromChild::Stdout),
         stderr: output(FromChild::Stderr),
         limits: &limits,

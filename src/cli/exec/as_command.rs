@@ -1,0 +1,149 @@
+//! `exec` without `--args`: a command with any command line, whose output and exit code are its own.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::{Prepared, backend, host_failed, mounts, policy, wrong_input};
+use crate::cancel::CancelToken;
+use crate::cli::Answer;
+use crate::cli::arguments::ExecArguments;
+use crate::error::{HostError, exit_code};
+use crate::outcome::Outcome;
+use crate::reporter::escape::escaped;
+use crate::reporter::{Stream, raw_stream};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, Invocation, ModuleKind};
+use crate::workflow::{Place, Problems};
+
+pub(super) fn exec(arguments: &ExecArguments) -> Answer {
+    let mut problems = Problems::default();
+    let limits = policy(&arguments.sandbox, &mut problems).default;
+    let backend = match backend(arguments, Some(&limits)) {
+        Ok(backend) => backend,
+        Err(text) => return host_failed(&text),
+    };
+    let grants = mounts::read_mounts(&arguments.mounts, &mut problems);
+    let env = read_env(&arguments.env, &mut problems);
+    let stdin = arguments.stdin.as_deref().and_then(|path| open_stdin(path, &mut problems));
+    let module = Prepared::new(&arguments.module, &limits, &backend, arguments.quiet, &mut problems);
+    if module.as_ref().is_some_and(|module| module.kind == ModuleKind::Typed) {
+        let text = "is a typed task, which has no command line; call it with its args: exec MODULE --args ARGS.json";
+        problems.add(Place::File(arguments.module.clone()), text);
+    }
+    let Some(module) = module.filter(|_| problems.is_empty()) else { return wrong_input(&problems) };
+    module.keep(&backend);
+
+    let mut argv = vec![arguments.argv0.clone().unwrap_or_else(|| file_name(&arguments.module))];
+    argv.extend(arguments.arguments.iter().cloned());
+    let ended = (|| -> Result<Answer, HostError> {
+        if let Some(Stdin::File(file)) = &stdin {
+            // A guest's stdin is this process's own, in whatever process the guest runs.
+            rustix::stdio::dup2_stdin(file).map_err(HostError::setup("make the file stdin"))?;
+        }
+        let output = |stream| {
+            let stream = raw_stream(stream).map_err(HostError::setup("hand on the module's output"))?;
+            Ok::<_, HostError>(GuestOutput::handed_on(Box::new(stream)))
+        };
+        let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
+        let end = backend.run_guest(&Invocation {
+            module_sha256: &module.sha256,
+            entry: Entry::Command,
+            argv: &argv,
+            env: &env,
+            grants: &grants,
+            stdin: if stdin.is_some() { GuestInput::Inherited } else { GuestInput::Empty },
+            stdout: stdout.clone(),
+            stderr: stderr.clone(),
+            limits: &limits,
+            seed: 0,
+            cancel: &CancelToken::new(),
+        })?;
+        Ok(answer(&arguments.module, end, stdout.finish().or(stderr.finish())))
+    })();
+    ended.unwrap_or_else(Answer::from)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What the program says, and its exit code.
+///
+/// * `output_error`: why the guest's output could not be handed on, if so.
+fn answer(module: &Path, end: GuestEnd, output_error: Option<std::io::Error>) -> Answer {
+    match (end, output_error) {
+        (GuestEnd::Exited(code), _) => Answer::text(String::new(), exit_code_of(code)),
+        (GuestEnd::OutputFailed, Some(err)) if err.kind() == ErrorKind::BrokenPipe => {
+            Answer::text(String::new(), exit_code::OUTPUT_CLOSED)
+        }
+        (GuestEnd::OutputFailed, Some(err)) => host_failed(&format!("failed to hand on the module's output: {err}")),
+        (end, _) => {
+            let outcome = Outcome::of_end(end);
+            let code = match outcome {
+                Outcome::Trapped { .. } | Outcome::TimedOut { .. } | Outcome::MemoryExceeded { .. } => {
+                    exit_code::ENDED_BY_SANDBOX
+                }
+                _ => exit_code::HOST_FAILED,
+            };
+            let module = escaped(&module.to_string_lossy());
+            Answer::text(format!("error: {module} {}\n", escaped(&outcome.describe())), code)
+        }
+    }
+}
+
+/// The guest's exit code as a process can have it: its low 8 bits, but never 0 for one that is not.
+fn exit_code_of(code: i32) -> u8 {
+    match code.to_le_bytes()[0] {
+        0 if code != 0 => u8::MAX,
+        low => low,
+    }
+}
+
+/// What a command reads, where it reads anything.
+enum Stdin {
+    /// The stdin of this process.
+    Inherited,
+    File(File),
+}
+
+fn open_stdin(path: &Path, problems: &mut Problems) -> Option<Stdin> {
+    if path == Path::new("-") {
+        return Some(Stdin::Inherited);
+    }
+    let opened = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
+        true => Err(ErrorKind::IsADirectory.into()),
+        false => Ok(file),
+    });
+    opened.map(Stdin::File).map_err(|err| problems.add(stdin_place(path), format!("cannot be opened: {err}"))).ok()
+}
+
+fn stdin_place(path: &Path) -> Place {
+    Place::Parameter(format!("--stdin {}", path.display()))
+}
+
+fn read_env(variables: &[String], problems: &mut Problems) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in variables {
+        let place = Place::Parameter(format!("--env {variable}"));
+        match variable.split_once('=') {
+            None | Some(("", _)) => problems.add(place, "must be NAME=VALUE: no variable of the host is handed on"),
+            Some((name, _)) if env.iter().any(|(other, _)| other == name) => {
+                problems.add(place, format!("a second value for {name}"));
+            }
+            Some((name, value)) => env.push((name.to_owned(), value.to_owned())),
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_never_an_exit_code_of_0() {
+        for (code, expected) in [(0, 0), (1, 1), (126, 126), (255, 255), (256, 255), (257, 1), (-1, 255)] {
+            assert_eq!(exit_code_of(code), expected, "{code}");
+        }
+    }
+}

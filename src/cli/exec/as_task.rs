@@ -1,0 +1,192 @@
+//! `exec --args`: a module called as a task, as `run` calls it, with its args from a file.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::{Prepared, backend, host_failed, policy, wrong_input};
+use crate::backend::Local;
+use crate::cli::arguments::ExecArguments;
+use crate::cli::run::absolute;
+use crate::cli::task_call::{CallArgs, plan_call, task_of_module};
+use crate::cli::{Answer, environment};
+use crate::error::{Error, HostError};
+use crate::event::{Event, EventKind};
+use crate::json::{Value, build_json};
+use crate::policy::Policy;
+use crate::reporter::{EscapedLines, Progress, ProgressStyle, Reporter};
+use crate::runner::folders::check_folders;
+use crate::runner::{SingleCall, TaskParameters};
+use crate::sandbox::{Grant, ModuleKind};
+use crate::workdir::WorkDir;
+use crate::workflow::document::read_metadata;
+use crate::workflow::plan::normalized;
+use crate::workflow::{Place, PlannedTask, Problems};
+
+/// What moves the temporary folder.
+const TEMPORARY_FOLDER_OPTION: &str = "TMPDIR";
+/// Bytes of args that are read at most.
+const MAX_ARGS_BYTES: u64 = 64 << 20;
+
+pub(super) fn exec(arguments: &ExecArguments, args_file: &Path) -> Answer {
+    run(arguments, args_file).unwrap_or_else(Answer::from)
+}
+
+fn run(arguments: &ExecArguments, args_file: &Path) -> Result<Answer, HostError> {
+    let mut problems = Problems::default();
+    let policy = policy(&arguments.sandbox, &mut problems);
+    let backend = match backend(arguments, None) {
+        Ok(backend) => backend,
+        Err(text) => return Ok(host_failed(&text)),
+    };
+    let temporary = tempfile::Builder::new().prefix("mandelbox-exec-").tempdir();
+    let temporary = temporary.map_err(HostError::setup("make a temporary folder"))?;
+    let (work_dir, own_output) = (temporary.path().join("work"), temporary.path().join("output"));
+
+    let args = read_args(arguments, args_file, &mut problems);
+    let module = Prepared::new(&arguments.module, &policy.default, &backend, arguments.quiet, &mut problems);
+    let task = args
+        .as_ref()
+        .zip(module.as_ref())
+        .and_then(|(args, module)| plan(arguments, args_file, args, module.kind, &policy, &backend, &mut problems));
+    let parameters = parameters(arguments, args.as_ref(), own_output, &mut problems);
+    let (inputs, output) = (&parameters.input_paths, &parameters.output_path);
+    let grants = check_folders(inputs, output, &work_dir, TEMPORARY_FOLDER_OPTION, &mut problems);
+    let Some((args, task)) = args.zip(task).filter(|_| problems.is_empty()) else { return Ok(wrong_input(&problems)) };
+    warn_of_paths(args_file, &args, &grants, &mut problems);
+
+    if let Some(module) = module {
+        module.keep(&backend);
+    }
+    std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
+    let call = SingleCall {
+        task: &task,
+        component: args.component.as_ref(),
+        parameters: &parameters,
+        tasks_include_image: &environment::tasks_include_image(),
+        grants: &grants,
+        folder: work_dir.join("task"),
+        work_dir: &WorkDir::create(&work_dir)?,
+        output: Some(&|| Box::new(EscapedLines::default())),
+    };
+    let mut observe = observer(arguments.quiet);
+    for warning in problems.warnings() {
+        observe(EventKind::Warning { message: warning.to_string() });
+    }
+    if arguments.output.is_none() {
+        let message = "without --output, the task's output folder is a temporary one: it is removed after the call";
+        observe(EventKind::Warning { message: message.to_owned() });
+    }
+    Ok(match call.run(&backend, &mut observe) {
+        Ok(metadiff) => {
+            let mut stdout = build_json(&metadiff, 2);
+            stdout.push(b'\n');
+            Answer { stdout, ..Answer::default() }
+        }
+        Err(Error::Host(err)) => return Err(err),
+        Err(err) => Answer::text(format!("error: {err}\n"), err.exit_code()),
+    })
+}
+
+/// Reads the args and adds the component of the command line.
+fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) -> Option<CallArgs> {
+    let mut text = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(MAX_ARGS_BYTES + 1).read_to_end(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(MAX_ARGS_BYTES + 1).read_to_end(&mut text))
+    };
+    if let Err(err) = read {
+        problems.add(Place::File(file.to_owned()), format!("cannot be read: {err}"));
+        return None;
+    }
+    if text.len() as u64 > MAX_ARGS_BYTES {
+        problems.add(Place::File(file.to_owned()), format!("is larger than {MAX_ARGS_BYTES} bytes"));
+        return None;
+    }
+    let mut args = CallArgs::parse(file, &text, problems)?;
+    if let Some(component) = &arguments.component {
+        let component = Value::from(component.as_str());
+        if args.component.as_ref().is_some_and(|held| *held != component) {
+            problems.warn(
+                Place::Parameter("--component".to_owned()),
+                "the args have another component, which counts; remove it from them",
+            );
+        }
+        args.component.get_or_insert(component);
+    }
+    Some(args)
+}
+
+fn plan(
+    arguments: &ExecArguments,
+    args_file: &Path,
+    args: &CallArgs,
+    kind: ModuleKind,
+    policy: &Policy,
+    backend: &Local,
+    problems: &mut Problems,
+) -> Option<PlannedTask> {
+    let task = task_of_module(&arguments.module, kind, policy, backend, problems)?;
+    let task = plan_call(task, args, args_file, policy, backend, problems)?;
+    if let Some(level) = task.parallelization_level.as_ref().filter(|_| args.component.is_none()) {
+        let text = format!("the task runs once for each entry of metadata[\"{level}\"]: give it one with --component");
+        problems.warn(Place::File(arguments.module.clone()), text);
+    }
+    Some(task)
+}
+
+/// What the task gets beside its args.
+///
+/// * `own_output`: the output folder where none is named.
+fn parameters(
+    arguments: &ExecArguments,
+    args: Option<&CallArgs>,
+    own_output: PathBuf,
+    problems: &mut Problems,
+) -> TaskParameters {
+    let metadata = match &arguments.metadata {
+        Some(path) => read_metadata(path, problems),
+        // A typed task of a recorded call fetches what it had then.
+        None => args.and_then(|args| args.reserved.get("metadata")?.as_object().cloned()),
+    };
+    let output = arguments.output.as_ref().map_or(own_output, |path| absolute(path));
+    TaskParameters {
+        input_paths: arguments.inputs.iter().map(|path| normalized(&absolute(path))).collect(),
+        output_path: normalized(&output),
+        metadata: metadata.unwrap_or_default(),
+        history: Vec::new(),
+    }
+}
+
+/// Says which paths in the args the task will not find, since rights come from the command line alone.
+fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut Problems) {
+    let inputs = args.reserved.get("input_paths").and_then(Value::as_array).into_iter().flatten();
+    let inputs = inputs.enumerate().map(|(index, path)| (format!("/input_paths/{index}"), path, "--input"));
+    let output = args.reserved.get("output_path").map(|path| ("/output_path".to_owned(), path, "--output"));
+    for (pointer, path, option) in inputs.chain(output) {
+        let Some(path) = path.as_str() else { continue };
+        if !grants.iter().any(|grant| Path::new(path).starts_with(&grant.guest_path)) {
+            let place = Place::Pointer { file: file.to_owned(), pointer };
+            problems.warn(
+                place,
+                format!("the task does not see {path}, as a path in args gives no right: add {option} {path}"),
+            );
+        }
+    }
+}
+
+/// Shows on stderr what the task tells.
+fn observer(quiet: bool) -> impl FnMut(EventKind) {
+    let mut progress = Progress::new(ProgressStyle::Lines, 1, true);
+    let mut seq = 0;
+    move |kind| {
+        if quiet {
+            return;
+        }
+        // A terminal that takes no more lines is no reason to end the call.
+        let _ = progress.report(&Event { seq, time: Timestamp::now(), kind });
+        seq += 1;
+    }
+}

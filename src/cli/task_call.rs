@@ -1,0 +1,115 @@
+//! A call of one task from a file of args: what `exec --args` and `test` share.
+
+use std::path::Path;
+
+use crate::backend::Backend;
+use crate::json::{DuplicateKeys, Map, Value, parse_json};
+use crate::policy::Policy;
+use crate::runner::folders::real_path;
+use crate::sandbox::ModuleKind;
+use crate::workflow::args_schema::RESERVED_ARGUMENTS;
+use crate::workflow::document::TaskDocument;
+use crate::workflow::local_config::LocalConfig;
+use crate::workflow::package::PackageTask;
+use crate::workflow::{Cursor, Place, PlanRequest, PlannedTask, Problems, TaskPackage, WorkflowDocument, build_plan};
+
+/// The args of one call, parted by who gives them in a run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CallArgs {
+    /// The task's own.
+    pub(super) own: Map<String, Value>,
+    /// Those that a runner fills in, but for the component.
+    pub(super) reserved: Map<String, Value>,
+    /// The component.
+    pub(super) component: Option<Value>,
+}
+
+impl CallArgs {
+    /// Reads args from JSON text. Problems go to `problems`, with `file` as their place.
+    pub(super) fn parse(file: &Path, text: &[u8], problems: &mut Problems) -> Option<Self> {
+        let value = match parse_json(text, DuplicateKeys::Refuse) {
+            Ok(value) => value,
+            Err(err) => {
+                let place = Place::Text { file: file.to_owned(), line: err.line, column: err.column };
+                problems.add(place, format!("not valid JSON: {}", err.message));
+                return None;
+            }
+        };
+        let mut args = Self::default();
+        for (name, value) in Cursor::new(file, &value).object(problems)?.clone() {
+            match name.as_str() {
+                "component" => args.component = Some(value),
+                name if RESERVED_ARGUMENTS.contains(&name) => drop(args.reserved.insert(name.to_owned(), value)),
+                _ => drop(args.own.insert(name, value)),
+            }
+        }
+        Some(args)
+    }
+}
+
+/// The task of a module: what it says of itself, what a manifest above it says of it, or nothing but its name.
+/// Problems go to `problems`.
+///
+/// * `kind`: what the module is; it was prepared.
+pub(super) fn task_of_module(
+    path: &Path,
+    kind: ModuleKind,
+    policy: &Policy,
+    backend: &dyn Backend,
+    problems: &mut Problems,
+) -> Option<TaskDocument> {
+    if kind == ModuleKind::Typed {
+        let package = TaskPackage::read_module(path, policy, backend, problems)?;
+        return package.task_list.into_iter().next().map(|task| task.task);
+    }
+    let module = real_path(path);
+    let Some(folder) = module.ancestors().skip(1).find(|folder| TaskPackage::is_in(folder)) else {
+        return Some(TaskDocument::of_module(&module));
+    };
+    let mut tasks = TaskPackage::read(folder, problems)?.task_list;
+    tasks.retain(|task| real_path(&task.task.module_path()) == module);
+    match <[PackageTask; 1]>::try_from(tasks) {
+        Ok([task]) => Some(task.task),
+        Err(tasks) => {
+            if !tasks.is_empty() {
+                let names: Vec<_> = tasks.iter().map(|task| task.task.name.as_str()).collect();
+                let text = format!(
+                    "is the module of several tasks ({}), so no args_schema counts and no default is filled in",
+                    names.join(", ")
+                );
+                problems.warn(Place::File(path.to_owned()), text);
+            }
+            Some(TaskDocument::of_module(&module))
+        }
+    }
+}
+
+/// Fills the args up and validates them, as for a run. Problems go to `problems`.
+///
+/// * `file`: where the args stand.
+pub(super) fn plan_call(
+    task: TaskDocument,
+    args: &CallArgs,
+    file: &Path,
+    policy: &Policy,
+    backend: &dyn Backend,
+    problems: &mut Problems,
+) -> Option<PlannedTask> {
+    let workflow = WorkflowDocument::of_task(task, args.own.clone(), file.to_owned());
+    let request = PlanRequest {
+        workflow: &workflow,
+        packages: &[],
+        metadata: None,
+        first_task_index: None,
+        last_task_index: None,
+        input_type: None,
+        output_type: None,
+        local_config: LocalConfig::default(),
+        policy,
+        backend,
+    };
+    let mut task = build_plan(&request, problems).tasks.into_iter().next()?;
+    // As in a run: what args hold already counts, whatever the host would give.
+    task.args.extend(args.reserved.clone());
+    Some(task)
+}

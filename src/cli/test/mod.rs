@@ -1,0 +1,193 @@
+//! `mandelbox test`: the cases of a package, and whether they give what they should.
+
+mod case;
+mod compare_files;
+mod compare_json;
+mod package;
+mod update;
+mod watch;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use super::Answer;
+use super::arguments::TestArguments;
+use super::exec::{PATIENCE, policy};
+use crate::backend::Local;
+use crate::error::{HostError, exit_code};
+use crate::policy::Policy;
+use crate::reporter::escape::escaped;
+use crate::reporter::{Notice, say};
+use crate::workflow::{Place, Problems};
+use case::Case;
+use package::Package;
+
+/// Documents one of which every case has, to tell a case from another folder.
+const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
+
+pub(super) fn test(arguments: &TestArguments) -> Answer {
+    let mut problems = Problems::default();
+    let policy = policy(&arguments.sandbox, &mut problems);
+    if !problems.is_empty() {
+        return wrong_input(&problems);
+    }
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let backend = arguments.sandbox.isolation().and_then(|isolation| {
+        let backend = Local::with_options(n_threads, &arguments.sandbox.options(true), isolation);
+        backend.and_then(Local::interrupting_only_limited).map_err(|err| err.chain())
+    });
+    let backend = match backend {
+        Ok(backend) => backend,
+        Err(text) => return Answer::text(format!("error: {}\n", escaped(&text)), exit_code::HOST_FAILED),
+    };
+    let run = || run(arguments, &policy, &backend).unwrap_or_else(host_failed);
+    if arguments.watch { watch::repeat(&arguments.package, run) } else { run() }
+}
+
+fn wrong_input(problems: &Problems) -> Answer {
+    Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
+}
+
+fn host_failed(err: HostError) -> Answer {
+    Answer::text(format!("error: {}\n", escaped(&err.chain())), exit_code::HOST_FAILED)
+}
+
+/// Runs the cases once. Each is told when it has ended and those before it are told.
+fn run(arguments: &TestArguments, policy: &Policy, backend: &Local) -> Result<Answer, HostError> {
+    let started = Instant::now();
+    let mut problems = Problems::default();
+    let notice = Notice::after(PATIENCE, "compiling the modules ...".to_owned());
+    let cases = read_cases(arguments, policy, backend, &mut problems);
+    drop(notice);
+    if !problems.is_empty() {
+        return Ok(wrong_input(&problems));
+    }
+    for warning in problems.warnings() {
+        say(&format!("warning: {warning}\n"));
+    }
+    backend.keep_compiled();
+    let temporary = tempfile::Builder::new().prefix("mandelbox-test-").tempdir();
+    let temporary = temporary.map_err(HostError::setup("make a temporary folder"))?;
+    let mut n_failed = 0;
+    run_all(&cases, backend, temporary.path(), arguments.update, |told| {
+        n_failed += usize::from(!told.passed);
+        say(&told.text);
+    })?;
+    let mut answer = Answer::default();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        answer.stderr,
+        "{} passed, {n_failed} failed in {:.2} s",
+        cases.len() - n_failed,
+        started.elapsed().as_secs_f64()
+    );
+    if n_failed > 0 {
+        answer.exit_code = exit_code::TASK_EXECUTION_ERROR;
+    }
+    Ok(answer)
+}
+
+fn read_cases(arguments: &TestArguments, policy: &Policy, backend: &Local, problems: &mut Problems) -> Vec<Case> {
+    let Some(Package { cases, tasks }) = Package::read(&arguments.package, policy, backend, problems) else {
+        return Vec::new();
+    };
+    let mut folders = case_folders(&cases);
+    let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if folders.is_empty() && problems.is_empty() {
+        let text = "has no case; make NAME/args.json in it with the task's args, then run this command with --update";
+        problems.add(Place::File(cases), text);
+    } else if !arguments.cases.is_empty() {
+        for asked in &arguments.cases {
+            if !folders.iter().any(|folder| name(folder) == *asked) {
+                let names: Vec<_> = folders.iter().map(|folder| name(folder)).collect();
+                let text = format!("there is no such case; there is: {}", names.join(", "));
+                problems.add(Place::Parameter(format!("--case {asked}")), text);
+            }
+        }
+        folders.retain(|folder| arguments.cases.contains(&name(folder)));
+    }
+    if tasks.is_empty() {
+        return Vec::new();
+    }
+    folders.iter().filter_map(|folder| Case::read(folder, &tasks, policy, backend, problems)).collect()
+}
+
+/// The folders of cases, sorted by name; folders of other things are no cases.
+fn case_folders(cases: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(cases).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_case = |path: &PathBuf| path.is_dir() && OF_CASES.iter().any(|name| path.join(name).exists());
+    let mut folders: Vec<_> = entries.filter(is_case).collect();
+    folders.sort();
+    folders
+}
+
+/// What is said of a case.
+struct Told {
+    passed: bool,
+    text: String,
+}
+
+/// Runs the cases side by side and tells of them in their order.
+fn run_all(
+    cases: &[Case],
+    backend: &Local,
+    temporary: &Path,
+    updates: bool,
+    mut tell: impl FnMut(Told),
+) -> Result<(), HostError> {
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
+    let next = AtomicUsize::new(0);
+    let (send, receive) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..n_threads {
+            let (next, send) = (&next, send.clone());
+            scope.spawn(move || {
+                while let Some((index, case)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, cases.get(index)?)))
+                {
+                    let told = run_case(case, backend, &temporary.join(index.to_string()), updates);
+                    // After an error nobody listens any more.
+                    let _ = send.send((index, told));
+                }
+            });
+        }
+        drop(send);
+        let mut ended: Vec<Option<Told>> = cases.iter().map(|_| None).collect();
+        let mut n_told = 0;
+        for (index, told) in receive {
+            ended[index] = Some(told?);
+            while let Some(told) = ended.get_mut(n_told).and_then(Option::take) {
+                tell(told);
+                n_told += 1;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn run_case(case: &Case, backend: &Local, place: &Path, updates: bool) -> Result<Told, HostError> {
+    let given = case.run(backend, place)?;
+    let differences = case.differences(&given)?;
+    let updated = if updates { update::update(case, &given)? } else { None };
+    let (passed, word) = match &updated {
+        Some(changes) if changes.is_empty() => (true, "ok"),
+        Some(_) => (true, "updated"),
+        None if differences.is_empty() => (true, "ok"),
+        None => (false, "FAILED"),
+    };
+    let milliseconds = given.time.as_secs_f64() * 1e3;
+    let mut text = format!("{word:8} {} ({milliseconds:.0} ms)\n", escaped(&case.name));
+    match updated {
+        Some(changes) => text.push_str(&update::text(&changes)),
+        None => {
+            for line in differences.iter().flat_map(|difference| difference.lines()) {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "         {line}");
+            }
+        }
+    }
+    Ok(Told { passed, text })
+}

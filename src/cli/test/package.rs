@@ -1,0 +1,74 @@
+//! The package under test: its tasks, and where its cases are.
+
+use std::path::{Path, PathBuf};
+
+use crate::backend::{Backend, Local};
+use crate::policy::Policy;
+use crate::sandbox::ModuleKind;
+use crate::workflow::document::TaskDocument;
+use crate::workflow::package::MANIFEST;
+use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
+
+/// The folder of a package's cases.
+const CASES: &str = "tests";
+
+/// A package that may have cases.
+pub(super) struct Package {
+    /// The folder of the cases.
+    pub(super) cases: PathBuf,
+    /// Its tasks.
+    pub(super) tasks: Vec<TaskDocument>,
+}
+
+impl Package {
+    /// Reads the manifest in a folder and lets the typed tasks in it describe themselves; or one typed task, if the path
+    /// is that of a module. Problems go to `problems`.
+    pub(super) fn read(path: &Path, policy: &Policy, backend: &Local, problems: &mut Problems) -> Option<Self> {
+        let described =
+            |path: &Path, problems: &mut Problems| TaskPackage::read_module(path, policy, backend, problems);
+        if !path.is_dir() {
+            let package = described(path, problems)?;
+            return Some(Self { cases: cases_of(path), tasks: tasks_of(package) });
+        }
+        let mut tasks = Vec::new();
+        if TaskPackage::is_in(path) {
+            tasks.extend(tasks_of(TaskPackage::read(path, problems)?));
+        }
+        for module in modules_in(path) {
+            let is_named = tasks.iter().any(|task| task.module_path() == module);
+            if !is_named && is_typed(&module, policy, backend) {
+                tasks.extend(described(&module, problems).map(tasks_of).unwrap_or_default());
+            }
+        }
+        if tasks.is_empty() && problems.is_empty() {
+            let text = format!("is no task package: it has neither a {MANIFEST} nor a typed task (.wasm)");
+            problems.add(Place::File(path.to_owned()), text);
+        }
+        Some(Self { cases: cases_of(path), tasks })
+    }
+}
+
+/// The folder of the cases of a package.
+pub(super) fn cases_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(CASES) } else { path.with_file_name(CASES) }
+}
+
+fn tasks_of(package: TaskPackage) -> Vec<TaskDocument> {
+    package.task_list.into_iter().map(|task| task.task).collect()
+}
+
+/// The modules that lie in a folder itself.
+pub(super) fn modules_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_module = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm") && path.is_file();
+    let mut modules: Vec<_> = entries.filter(is_module).collect();
+    modules.sort();
+    modules
+}
+
+/// Whether a module is a typed task; others beside it need not even be modules that can run.
+fn is_typed(path: &Path, policy: &Policy, backend: &Local) -> bool {
+    let limits = crate::backend::described_limits(&policy.default);
+    let module = ModuleFile::read(path, limits.module_bytes);
+    module.is_ok_and(|module| backend.prepare(&module, &limits, policy.compile_time) == Ok(ModuleKind::Typed))
+}

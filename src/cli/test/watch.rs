@@ -1,0 +1,78 @@
+//! `--watch`: the cases again whenever something of the package changes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::package::{cases_of, modules_in};
+use crate::cli::Answer;
+use crate::reporter::say;
+use crate::workflow::package::MANIFEST;
+use crate::workflow::{FileIdentity, Problems, TaskPackage};
+
+/// Time between two looks. Looking works on every file system, network ones too, and the files are few.
+const INTERVAL: Duration = Duration::from_millis(300);
+/// Files that are looked at.
+const MAX_FILES: usize = 20_000;
+
+/// Runs the cases, and again after each change, until the program is ended.
+pub(super) fn repeat(package: &Path, mut run: impl FnMut() -> Answer) -> Answer {
+    loop {
+        let before = files(package);
+        let Answer { stderr, .. } = run();
+        say(&format!("{stderr}waiting for a change ...\n"));
+        // What was written while the cases ran may not have been seen by them.
+        let mut seen = before;
+        loop {
+            std::thread::sleep(INTERVAL);
+            let now = files(package);
+            let has_changed = now != seen;
+            seen = now;
+            if has_changed {
+                break;
+            }
+        }
+        // A build writes its files one after the other: not before they stay the same.
+        loop {
+            std::thread::sleep(INTERVAL);
+            let now = files(package);
+            if now == seen {
+                break;
+            }
+            seen = now;
+        }
+        say("\n");
+    }
+}
+
+/// All that the cases depend on.
+fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
+    let mut files = BTreeMap::new();
+    let mut add = |path: PathBuf| {
+        if let Some(identity) = FileIdentity::of_file(&path) {
+            files.insert(path, identity);
+        }
+        files.len() < MAX_FILES
+    };
+    if package.is_dir() {
+        add(package.join(MANIFEST));
+        modules_in(package).into_iter().for_each(|path| _ = add(path));
+        // What is wrong with it is told when the cases run.
+        let manifest = TaskPackage::read(package, &mut Problems::default());
+        let tasks = manifest.map(|package| package.task_list).unwrap_or_default();
+        tasks.iter().for_each(|task| _ = add(task.task.module_path()));
+    } else {
+        add(package.to_owned());
+    }
+    let mut folders = vec![cases_of(package)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(_) if !add(entry.path()) => return files,
+                _ => {}
+            }
+        }
+    }
+    files
+}

@@ -1,0 +1,100 @@
+//! Which module is in which file, so that a large one need not be read to be found in the cache.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::cache::{DIGEST_BYTES, ModuleCache, is_same, open_private_file};
+use super::engine::Sandbox;
+use super::module::ModuleKind;
+use crate::workflow::{FileIdentity, ModuleFile};
+
+/// What is known of the file of a module.
+const SUFFIX: &str = ".module";
+/// Characters of a module's digest.
+const SHA256_CHARS: usize = 64;
+
+impl Sandbox {
+    /// Makes a module ready without reading its file, if the cache knows the file and has the code. Returns the module's
+    /// digest too.
+    ///
+    /// * `max_bytes`: of the file.
+    pub fn prepare_unchanged(&self, path: &Path, max_bytes: u64) -> Option<(String, ModuleKind)> {
+        let identity = FileIdentity::of_file(path).filter(|identity| identity.bytes <= max_bytes)?;
+        let sha256 = self.cache()?.digest_of(path, &identity)?;
+        let kind = self.adopt_cached(&sha256)?;
+        Some((sha256, kind))
+    }
+
+    /// Keeps for [`Self::prepare_unchanged`] which module is in a file.
+    pub fn keep_file(&self, module: &ModuleFile) {
+        if let (Some(cache), Some(identity)) = (self.cache(), &module.identity) {
+            cache.keep_digest(&module.path, identity, &module.sha256);
+        }
+    }
+}
+
+impl ModuleCache {
+    /// The digest of the module in a file, if it was kept for the file that is there now.
+    fn digest_of(&self, path: &Path, identity: &FileIdentity) -> Option<String> {
+        let known = self.module_path(path)?;
+        let mut text = Vec::new();
+        open_private_file(&known).ok()?.take(1024).read_to_end(&mut text).ok()?;
+        let (seal, sha256) = text.split_at_checked(DIGEST_BYTES)?;
+        let sha256 = std::str::from_utf8(sha256).ok().filter(|sha256| sha256.len() == SHA256_CHARS)?;
+        is_same(seal, self.module_digest(&known, identity, sha256)).then(|| sha256.to_owned())
+    }
+
+    /// Keeps the digest of the module in a file.
+    fn keep_digest(&self, path: &Path, identity: &FileIdentity, sha256: &str) {
+        let Some(known) = self.module_path(path) else { return };
+        let seal = self.module_digest(&known, identity, sha256);
+        // What is not kept is found out again.
+        let _ = self.write_file(&known, &[seal.as_bytes().as_slice(), sha256.as_bytes()].concat());
+    }
+
+    /// Where it stands what is known of a module's file.
+    fn module_path(&self, path: &Path) -> Option<PathBuf> {
+        let path = std::path::absolute(path).ok()?;
+        let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+        Some(self.folder.join(format!("{name}{SUFFIX}")))
+    }
+
+    fn module_digest(&self, known: &Path, identity: &FileIdentity, sha256: &str) -> blake3::Hash {
+        let identity = self.identity_digest(known, Some(identity));
+        self.digest(known, &[identity.as_bytes().as_slice(), sha256.as_bytes()].concat())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn cache(folder: &Path) -> ModuleCache {
+        ModuleCache::open(folder, &wasmtime::Engine::default()).expect("a cache")
+    }
+
+    #[test]
+    fn a_modules_digest_is_known_while_it_is_the_same_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("modules");
+        let module = folder.path().join("m.wasm");
+        let sha256 = "a".repeat(SHA256_CHARS);
+        fs::write(&module, "module").expect("written");
+        let identity = || FileIdentity::of_file(&module).expect("there");
+        let known = || cache(&path).digest_of(&module, &identity());
+        assert_eq!(known(), None);
+        cache(&path).keep_digest(&module, &identity(), &sha256);
+        assert_eq!(known(), Some(sha256));
+        let entry = cache(&path).module_path(&module).expect("a path");
+        let mut bytes = fs::read(&entry).expect("there");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        fs::write(&entry, bytes).expect("written");
+        assert_eq!(known(), None, "another digest than was kept");
+        cache(&path).keep_digest(&module, &identity(), &"b".repeat(SHA256_CHARS));
+        assert!(known().is_some());
+        fs::write(&module, "modulE+").expect("written");
+        assert_eq!(known(), None, "another file");
+    }
+}
