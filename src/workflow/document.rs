@@ -170,15 +170,19 @@ fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> O
     }
 }
 
+/// A module's path and fixed arguments, split as a shell splits words.
+pub(super) fn split_command(place: &Cursor<'_>, text: &str, problems: &mut Problems) -> Option<Vec<String>> {
+    let words = shlex::split(text).filter(|words| !words.is_empty());
+    if words.is_none() {
+        problems.add(place.place(), "must be a module's path and fixed arguments: a quote is not closed");
+    }
+    words
+}
+
 impl TaskDocument {
     fn inline(task: &Cursor<'_>, folder: &Path, problems: &mut Problems) -> Option<Self> {
-        let command = task.get("command").and_then(|command| {
-            let words = shlex::split(command.text(problems)?).filter(|words| !words.is_empty());
-            if words.is_none() {
-                problems.add(command.place(), "must be a module's path and fixed arguments: a quote is not closed");
-            }
-            words
-        });
+        let command =
+            task.get("command").and_then(|command| split_command(&command, command.text(problems)?, problems));
         Self::read(task, command.unwrap_or_default(), folder, problems).filter(|task| !task.command.is_empty())
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::document::{TaskDocument, read_document};
+use super::document::{TaskDocument, read_document, split_command};
 use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
 use crate::backend::{Backend, described_limits};
@@ -155,15 +155,22 @@ fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Pr
             problems.add(link.place(), "must be an http or https URL");
         }
     }
-    let executable = entry.require("executable", problems).and_then(|path| path.text(problems));
-    let command = vec![executable.unwrap_or_default().to_owned()];
-    let mut task = TaskDocument::read(entry, command, folder, problems)?;
-    executable?;
+    let command = entry.require("executable", problems).and_then(|executable| {
+        let text = executable.text(problems)?;
+        // Fractal's is one path, blanks and all; an interpreter has its script behind it.
+        let is_path = folder.join(text).exists() || !text.contains(char::is_whitespace);
+        if is_path { Some(vec![text.to_owned()]) } else { split_command(&executable, text, problems) }
+    });
+    let has_command = command.is_some();
+    let mut task = TaskDocument::read(entry, command.unwrap_or_default(), folder, problems)?;
+    if !has_command {
+        return None;
+    }
     let source = format!("{package}:{}", slugify_task_name(&task.name));
     let optional = |key: &str| entry.get(key).map_or(Value::Null, |cursor| cursor.value.clone());
     let raw = json!({
         "name": task.name,
-        "command": task.module_path().to_string_lossy(),
+        "command": command_text(&task),
         "source": source,
         "input_type": task.input_type,
         "output_type": task.output_type,
@@ -176,6 +183,18 @@ fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Pr
         task.raw = raw;
     }
     Some(PackageTask { source, task })
+}
+
+/// The command of a task as a workflow has it; a path alone is as it is, as in Fractal.
+fn command_text(task: &TaskDocument) -> String {
+    let path = task.module_path().to_string_lossy().into_owned();
+    match task.command.get(1..) {
+        None | Some([]) => path,
+        Some(fixed) => {
+            let words = std::iter::once(&path).chain(fixed).map(String::as_str);
+            shlex::try_join(words).unwrap_or(path.clone())
+        }
+    }
 }
 
 /// Finds tasks by their source, in all packages that were given.

@@ -354,3 +354,30 @@ fn problems_stand_where_their_value_was_written() {
         ],
     );
 }
+
+#[test]
+fn a_manifest_can_give_fixed_arguments() {
+    let project = Project::new();
+    for name in ["p/probe.wasm", "p/a probe.wasm"] {
+        project.write(name, std::fs::read(module("probe.wasm")).expect("read"));
+    }
+    let task = |name: &str, executable: &str| json!({ "name": name, "executable": executable, "input_type": "Any", "output_type": "Any" });
+    let tasks = [task("words", "probe.wasm --size 3 'a b'"), task("blank", "a probe.wasm")];
+    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "1", "task_list": tasks }).to_string());
+    let entry = |name: &str| json!({ "args": { "do": "argv" }, "task": { "source": format!("p:{name}") } });
+    for (name, module, fixed) in [("words", "probe.wasm", &["--size", "3", "a b"][..]), ("blank", "a probe.wasm", &[])]
+    {
+        project.workflow(&[entry(name)]);
+        project.run(&["--tasks", "p"]).expect(0);
+        let argv = &project.json("work/metadata.json")["probe"]["ok"];
+        let argv: Vec<_> = argv.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        assert_eq!(argv[0], module);
+        assert_eq!(&argv[1..argv.len() - 4], fixed);
+        let command = project.json("work/history.json")[0]["workflowtask"]["task"]["command"].clone();
+        assert_eq!(command.as_str().expect("a text").ends_with("'a b'"), !fixed.is_empty(), "{command}");
+        std::fs::remove_dir_all(project.path("work")).expect("removed");
+    }
+    let unclosed = [task("words", "probe.wasm 'a")];
+    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "1", "task_list": unclosed }).to_string());
+    project.run(&["--tasks", "p"]).expect(2).says(&["/task_list/0/executable", "a quote is not closed"]);
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::project::{Project, module, task};
 
-/// Fails unless `check` and `run` refuse a module for the same reason, which holds each of the texts.
+/// Fails unless `check`, `run` and `exec` refuse a module for the same reason, which holds each of the texts.
 #[track_caller]
 fn check(bytes: &[u8], expected: &[&str]) {
     let project = Project::new();
@@ -26,6 +26,7 @@ fn check(bytes: &[u8], expected: &[&str]) {
     let ended = project.run(&[]).expect(2);
     ended.says(&["/task_list/0/task/command", message]);
     assert!(!project.path("work").exists());
+    project.mandelbox(&["exec", "m.wasm", "--", "x"]).expect(2).says(&[message]);
 }
 
 #[track_caller]
