@@ -300,6 +300,9 @@ pub(super) struct CheckArguments {
     /// Folder of a task package, or a typed task (.wasm), that the workflow's sources are looked up in; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
+    /// What calls and packages may have, as for `run`: a TOML file, see docs/policy.example.toml
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
     /// How to answer: text on stderr, or one JSON object on stdout (docs/check.md)
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::arguments::{ProgressArgument, RunArguments};
+use super::exec::PATIENCE;
 use super::plan_text::plan_text;
 use super::{Answer, environment, open_files};
 use crate::backend::{Backend, Local};
@@ -18,7 +19,7 @@ use crate::error::{HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::reporter::{JsonLines, Progress, ProgressStyle, Reporter};
+use crate::reporter::{JsonLines, Notice, Progress, ProgressStyle, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::workdir::{WorkDir, layout, write_whole};
@@ -57,6 +58,8 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
     }
+    let shows = !arguments.quiet && arguments.progress != ProgressArgument::Never;
+    let notice = shows.then(|| Notice::after(PATIENCE, "compiling the modules ...".to_owned()));
     let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
     check_result_paths(&arguments, &mut problems);
@@ -79,6 +82,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
+    drop(notice);
     if !problems.is_empty() {
         return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
     }

@@ -103,7 +103,7 @@ pub(super) fn compile(
 
 /// Why a module does not compile: a sentence for the user.
 #[cfg(feature = "compiler")]
-fn why_invalid(bytes: &[u8], cause: &dyn std::error::Error) -> String {
+pub(super) fn why_invalid(bytes: &[u8], cause: &dyn std::error::Error) -> String {
     use super::{features, not_wasm};
     let why = if not_wasm::is_cut_off(bytes) {
         "it is cut off; build or download it again".to_owned()

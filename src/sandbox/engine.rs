@@ -135,6 +135,8 @@ impl Sandbox {
         if let Some(kind) = known.or_else(|| self.adopt_cached(&module.sha256)) {
             return Ok(kind);
         }
+        #[cfg(feature = "compiler")]
+        self.refuse_at_once(module)?;
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
         let compiled = compile(&self.engine, module, time)?;
         #[expect(unsafe_code, reason = "the code was compiled a line before, with this engine")]

@@ -7,6 +7,7 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{MemoryType, Parser, Payload, TableType, Validator};
 
+use super::compile::why_invalid;
 use super::engine::Sandbox;
 use super::features::{self, MissingFeature};
 use super::host::PREVIEW1;
@@ -106,9 +107,23 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Refuses a large module that could not be called if it was compiled: compiling takes a hundred times longer than
+    /// looking.
+    pub(super) fn refuse_at_once(&self, module: &ModuleFile) -> Result<(), String> {
+        /// Bytes that are compiled in a moment.
+        const SMALL_MODULE_BYTES: usize = 1 << 20;
+        if module.bytes.len() <= SMALL_MODULE_BYTES {
+            return Ok(());
+        }
+        let refusals = self.inspect(module)?.refusals;
+        if refusals.is_empty() { Ok(()) } else { Err(refusals.join(". Beside that, ")) }
+    }
+}
+
 fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
     let is_component = ModuleFormat::of(bytes)? == ModuleFormat::Component;
-    let invalid = |err: wasmparser::BinaryReaderError| format!("is no valid WebAssembly module: {err}");
+    let invalid = |err: wasmparser::BinaryReaderError| why_invalid(bytes, &err);
     let types = Validator::new_with_features(features::all()).validate_all(bytes).map_err(invalid)?;
     let mut found = Inspection {
         is_component,

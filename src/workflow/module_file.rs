@@ -88,7 +88,10 @@ impl ModuleFile {
         let size = metadata.len();
         if size > max_bytes {
             let (size, max) = (bytes_text(size), bytes_text(max_bytes));
-            return Err(format!("the module has {size}, more than the {max} that a module may have"));
+            return Err(format!(
+                "the module has {size}, more than the {max} that a module may have; `module` in [default] and [maximum] of a policy \
+                 sets that"
+            ));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
         let read = Read::by_ref(&mut file).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);

@@ -16,10 +16,18 @@ use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
 use crate::error::exit_code;
 use crate::json::build_json;
+use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::SandboxOptions;
 use crate::workflow::{Problem, Problems};
 use lines::Lines;
+
+/// What things are checked with.
+struct Checker {
+    backend: Local,
+    /// The operator's, for limits of modules.
+    policy: Policy,
+}
 
 /// What was found out about the thing that was checked.
 struct Found {
@@ -38,17 +46,19 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let mut problems = Problems::default();
+    let policy = arguments.policy.as_deref().and_then(|path| Policy::read(path, &mut problems));
+    let checker = Checker { backend, policy: policy.unwrap_or_default() };
     let path = &arguments.path;
     let lines = Lines::new(arguments.verbose);
     let found = if path.is_dir() {
-        package::check(path, &backend, lines, &mut problems)
+        package::check(path, &checker, lines, &mut problems)
     } else if is_document(path) {
-        workflow::check(arguments, &backend, lines, &mut problems)
+        workflow::check(arguments, &checker, lines, &mut problems)
     } else {
-        module::check(path, &backend, lines, &mut problems)
+        module::check(path, &checker, lines, &mut problems)
     };
     if problems.is_empty() {
-        backend.keep_compiled();
+        checker.backend.keep_compiled();
     }
     let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
     match arguments.format {

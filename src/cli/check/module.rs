@@ -4,13 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Found;
 use super::lines::Lines;
 use super::package::add_task;
-use crate::backend::{Backend, Local};
+use super::{Checker, Found};
+use crate::backend::Backend;
 use crate::outcome::bytes_text;
-use crate::policy::Policy;
-use crate::sandbox::{ImportState, ImportedInterface, Inspection, Limits, Memory, ModuleKind, Table};
+use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, ModuleKind, Table};
 use crate::workflow::package::PackageTask;
 use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
 
@@ -19,11 +18,11 @@ const SHOWN: usize = 12;
 /// Interfaces that are told then, beside those that something is to be said of.
 const SHOWN_INTERFACES: usize = 24;
 
-pub(super) fn check(path: &Path, backend: &Local, mut lines: Lines, problems: &mut Problems) -> Found {
+pub(super) fn check(path: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
     let place = Place::File(path.to_owned());
-    let (kind, mut facts) = add_module(path, backend, &mut lines, &mut |text| problems.add(place.clone(), text));
+    let (kind, mut facts) = add_module(path, checker, &mut lines, &mut |text| problems.add(place.clone(), text));
     if kind == Some(ModuleKind::Typed) {
-        let package = TaskPackage::read_module(path, &Policy::default(), backend, problems);
+        let package = TaskPackage::read_module(path, &checker.policy, &checker.backend, problems);
         if let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) {
             let found = add_task(&source, &task, &mut lines, problems);
             facts["source"] = json!(source);
@@ -39,11 +38,11 @@ pub(super) fn check(path: &Path, backend: &Local, mut lines: Lines, problems: &m
 /// * `problem`: gets why it is refused, all of it.
 pub(super) fn add_module(
     path: &Path,
-    backend: &Local,
+    Checker { backend, policy }: &Checker,
     lines: &mut Lines,
     problem: &mut dyn FnMut(String),
 ) -> (Option<ModuleKind>, Value) {
-    let module = match ModuleFile::read(path, Limits::default().module_bytes) {
+    let module = match ModuleFile::read(path, policy.default.module_bytes) {
         Ok(module) => module,
         Err(text) => {
             problem(text);
@@ -51,7 +50,7 @@ pub(super) fn add_module(
         }
     };
     let inspection = backend.sandbox().inspect(&module).ok();
-    let prepared = backend.prepare(&module, &Limits::default(), Policy::default().compile_time);
+    let prepared = backend.prepare(&module, &policy.default, policy.compile_time);
     if let Err(text) = &prepared {
         problem(text.clone());
         let others = inspection.iter().flat_map(|inspection| &inspection.refusals);

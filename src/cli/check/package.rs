@@ -5,15 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Found;
 use super::lines::Lines;
 use super::module::add_module;
-use crate::backend::Local;
+use super::{Checker, Found};
 use crate::workflow::argument::{Argument, list_arguments};
 use crate::workflow::document::TaskDocument;
 use crate::workflow::{Problems, TaskPackage, args_schema};
 
-pub(super) fn check(folder: &Path, backend: &Local, mut lines: Lines, problems: &mut Problems) -> Found {
+pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
     let Some(package) = TaskPackage::read(folder, problems) else {
         return Found { what: "package", lines, facts: Value::Null };
     };
@@ -31,7 +30,7 @@ pub(super) fn check(folder: &Path, backend: &Local, mut lines: Lines, problems: 
         lines.indented(|lines| {
             let place = entry.task.place_of("executable");
             let mut problem = |text: String| problems.add(place.clone(), format!("{}: {text}", path.display()));
-            let (_, mut facts) = add_module(&path, backend, lines, &mut problem);
+            let (_, mut facts) = add_module(&path, checker, lines, &mut problem);
             if let Value::Object(facts) = &mut facts {
                 facts.insert("path".to_owned(), json!(path.to_string_lossy()));
                 modules.push(facts.clone());

@@ -6,17 +6,15 @@ use serde_json::{Value, json};
 
 use super::super::arguments::CheckArguments;
 use super::super::run::read_packages;
-use super::Found;
 use super::lines::Lines;
-use crate::backend::Local;
-use crate::policy::Policy;
+use super::{Checker, Found};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::{PlanRequest, Problems, WorkflowDocument, build_plan};
 
-pub(super) fn check(arguments: &CheckArguments, backend: &Local, mut lines: Lines, problems: &mut Problems) -> Found {
+pub(super) fn check(arguments: &CheckArguments, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
     let workflow = WorkflowDocument::read(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let packages = read_packages(&arguments.tasks, folder, &Policy::default(), backend, problems);
+    let packages = read_packages(&arguments.tasks, folder, &checker.policy, &checker.backend, problems);
     let Some(workflow) = workflow else { return Found { what: "workflow", lines, facts: Value::Null } };
     let plan = build_plan(
         &PlanRequest {
@@ -28,8 +26,8 @@ pub(super) fn check(arguments: &CheckArguments, backend: &Local, mut lines: Line
             input_type: None,
             output_type: None,
             local_config: LocalConfig::default(),
-            policy: &Policy::default(),
-            backend,
+            policy: &checker.policy,
+            backend: &checker.backend,
         },
         problems,
     );
