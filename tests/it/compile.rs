@@ -30,6 +30,27 @@ fn a_module_that_takes_too_long_to_compile_is_refused() {
 }
 
 #[test]
+fn a_large_module_that_cannot_be_called_is_not_compiled() {
+    let project = Project::new();
+    // As above, and over the size from which modules are looked into first.
+    let (n, data) = (100_000, "x".repeat(1 << 20));
+    let nested = format!("{}{}", "block ".repeat(n), "end ".repeat(n));
+    let text = format!(
+        r#"(module (import "env" "f" (func)) (memory 17) (data (i32.const 0) "{data}") (func (export "_start") {nested}))"#
+    );
+    project.write("large.wasm", wat::parse_str(text).expect("valid WAT"));
+    project.write("policy.toml", "[host]\ncompile = \"500ms\"\n");
+    project.workflow(&[task(0, "t", "large.wasm", json!({}))]);
+    let policy = ["--policy", "policy.toml"];
+    project.run(&policy).expect(2).says(&["env::f"]);
+    project.mandelbox(&[&["check", "large.wasm"][..], &policy].concat()).expect(2).says(&["env::f", "1 problem found"]);
+
+    project.write("policy.toml", "[default]\nmodule = \"1M\"\n[maximum]\nmodule = \"1M\"\n");
+    let ended = project.mandelbox(&[&["check", "large.wasm"][..], &policy].concat());
+    ended.expect(2).says(&["more than the 1 MiB", "`module` in [default] and [maximum] of a policy sets that"]);
+}
+
+#[test]
 fn nothing_is_kept_before_a_run_starts() {
     let project = Project::new();
     let good = task(0, "t", &module("swiss.wasm"), json!({}));
