@@ -185,6 +185,8 @@ impl Backend for Local {
 fn batches(received: &Receiver<CallEvent>) -> impl Iterator<Item = CallEvent> {
     /// Time in which events gather.
     const GATHER: Duration = Duration::from_millis(1);
+    /// Events come fast if the last ones are not older: well over the time above, which has passed then.
+    const FAST: Duration = Duration::from_millis(5);
     let mut said_idle = false;
     let mut woken = Instant::now();
     std::iter::from_fn(move || {
@@ -198,7 +200,7 @@ fn batches(received: &Receiver<CallEvent>) -> impl Iterator<Item = CallEvent> {
         }
         said_idle = false;
         let event = received.recv().ok()?;
-        if woken.elapsed() < GATHER {
+        if woken.elapsed() < FAST {
             std::thread::sleep(GATHER);
         }
         woken = Instant::now();
