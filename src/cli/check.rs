@@ -17,7 +17,7 @@ use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{Limits, ModuleKind, SandboxOptions};
 use crate::workflow::local_config::LocalConfig;
-use crate::workflow::package::PackageTask;
+use crate::workflow::package::{PackageTask, modules_beside};
 use crate::workflow::{
     ModuleFile, Place, PlanRequest, Problem, Problems, TaskPackage, WorkflowDocument, args_schema, build_plan,
 };
@@ -74,7 +74,9 @@ fn check_workflow(arguments: &CheckArguments, backend: &Local, problems: &mut Pr
     let mut found = Found { what: "workflow", lines: Vec::new(), facts: Value::Null };
     let workflow = WorkflowDocument::read(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let packages = read_packages(&arguments.tasks, folder, &Policy::default(), backend, problems);
+    let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
+    let tasks = [arguments.tasks.as_slice(), &beside].concat();
+    let packages = read_packages(&tasks, folder, &Policy::default(), backend, problems);
     let Some(workflow) = workflow else { return found };
     let plan = build_plan(
         &PlanRequest {

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod doctor;
 mod environment;
+mod new;
 mod open_files;
 mod plan_text;
 mod run;
@@ -52,5 +53,6 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Run(arguments) => run::run(*arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::New(arguments) => new::new(&arguments),
     }
 }
