@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::new::{Kind, Language};
 use crate::sandbox::limits::parse_bytes;
 use crate::workdir::TaskFiles;
 
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Completions(CompletionsArguments),
     /// Write the manual page to stdout, or that of a subcommand
     Man(ManArguments),
+    /// Make a task package that builds and runs as it is
+    New(NewArguments),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -309,6 +312,29 @@ pub(super) struct CheckArguments {
     /// Name every import and every export, and tell long texts whole
     #[arg(long)]
     pub(super) verbose: bool,
+}
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  mandelbox new count-cells --lang python
+  mandelbox new count-cells --lang rust --kind typed
+
+The package has sources, a build script with pinned tools, a workflow with images to run it on, and tests. Nothing is
+downloaded or installed before its build script is run, which keeps its tools in the package.
+
+Exit codes: 0 it was made; 1 the host failed; 2 wrong usage, or the folder is not empty.";
+
+#[derive(Debug, Args)]
+#[command(after_help = NEW_EXAMPLES)]
+pub(super) struct NewArguments {
+    /// The package's name, or a path that ends in it: a folder that is made
+    pub(super) name: PathBuf,
+    /// The language that it is written in
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(super) lang: Language,
+    /// How the task is called [default: command in rust, c and go; typed in python and js]
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<Kind>,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

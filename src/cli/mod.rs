@@ -6,6 +6,7 @@ mod doctor;
 mod environment;
 mod exec;
 mod manual;
+mod new;
 mod open_files;
 mod plan_text;
 mod run;
@@ -64,6 +65,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Test(arguments) => test::test(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
+        Command::New(arguments) => new::new(&arguments),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::workdir::{WorkDir, layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
+use crate::workflow::package::modules_beside;
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 
 /// The path that means stdout.
@@ -118,7 +119,8 @@ impl Documents {
                 task_list: Vec::new(),
             }
         });
-        let packages = read_packages(&arguments.tasks, &workflow.folder, policy, backend, problems);
+        let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
+        let packages = read_packages(&tasks, &workflow.folder, policy, backend, problems);
         let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
         let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
         let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
@@ -144,6 +146,7 @@ pub(super) fn read_packages(
     backend: &dyn Backend,
     problems: &mut Problems,
 ) -> Vec<TaskPackage> {
+    let workflow_folder = if workflow_folder.as_os_str().is_empty() { Path::new(".") } else { workflow_folder };
     let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
     let mut seen = HashSet::new();
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::document::{TaskDocument, read_document, split_command};
+use super::document::{
+    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_document, split_command,
+};
 use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
 use crate::backend::{Backend, described_limits};
@@ -126,6 +128,31 @@ impl TaskPackage {
     pub fn is_in(folder: &Path) -> bool {
         folder.join(MANIFEST).is_file()
     }
+}
+
+/// The typed tasks that lie beside a workflow and that its sources name: the source `count:count_entries` is in
+/// `count.wasm`. None where a manifest says what tasks the folder has.
+pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
+    if TaskPackage::is_in(&workflow.folder) {
+        return Vec::new();
+    }
+    let beside = |task: &WorkflowTaskDocument| {
+        let TaskReference::Source(source) = &task.task else { return None };
+        let (name, _) = source.split_once(':')?;
+        // A name and no path: what else a workflow uses is named by the user.
+        let is_name = !name.is_empty() && !name.contains(std::path::is_separator);
+        Some(workflow.folder.join(format!("{name}.wasm"))).filter(|path| is_name && path.is_file())
+    };
+    workflow.task_list.iter().filter_map(beside).collect()
+}
+
+/// The modules that lie in a folder itself.
+pub fn modules_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_module = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm") && path.is_file();
+    let mut modules: Vec<_> = entries.filter(is_module).collect();
+    modules.sort();
+    modules
 }
 
 fn folder_name(folder: &Path) -> String {

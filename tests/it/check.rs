@@ -42,6 +42,17 @@ fn packages_are_checked() {
 }
 
 #[test]
+fn a_folder_of_typed_tasks_is_a_package() {
+    let project = Project::new();
+    project.write("p/count.wasm", std::fs::read(module("typed.wasm")).expect("read"));
+    let ended = project.mandelbox(&["check", "p", "--format", "json"]).expect(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let [found] = &answer["package"]["modules"].as_array().expect("a list")[..] else { panic!("{answer}") };
+    assert!(found["source"].as_str().expect("a text").starts_with("count:"), "{found}");
+    project.mandelbox(&["check", "p"]).expect(0).says(&["count.wasm", "typed", "no problem found"]);
+}
+
+#[test]
 fn each_module_of_a_package_is_told_once() {
     let project = Project::new();
     std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
@@ -158,7 +169,7 @@ fn the_doctor_says_what_is_there() {
 fn help_has_an_example_for_each_subcommand() {
     let project = Project::new();
     let help = project.mandelbox(&["--help"]).expect(0).stdout;
-    for subcommand in ["run", "check", "exec", "test", "doctor", "completions", "man"] {
+    for subcommand in ["run", "check", "exec", "test", "new", "doctor", "completions", "man"] {
         assert!(help.contains(subcommand));
         let text = project.mandelbox(&[subcommand, "--help"]).expect(0).stdout;
         assert!(text.contains(&format!("mandelbox {subcommand} ")) && text.contains("Examples:"), "{text}");

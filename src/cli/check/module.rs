@@ -19,18 +19,24 @@ const SHOWN: usize = 12;
 const SHOWN_INTERFACES: usize = 24;
 
 pub(super) fn check(path: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+    let facts = add_described(path, checker, &mut lines, problems);
+    Found { what: "module", lines, facts }
+}
+
+/// Tells what is in a module, and what it says of itself if it is a typed task.
+pub(super) fn add_described(path: &Path, checker: &Checker, lines: &mut Lines, problems: &mut Problems) -> Value {
     let place = Place::File(path.to_owned());
-    let (kind, mut facts) = add_module(path, checker, &mut lines, &mut |text| problems.add(place.clone(), text));
+    let (kind, mut facts) = add_module(path, checker, lines, &mut |text| problems.add(place.clone(), text));
     if kind == Some(ModuleKind::Typed) {
         let package = TaskPackage::read_module(path, &checker.policy, &checker.backend, problems);
         if let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) {
-            let found = add_task(&source, &task, &mut lines, problems);
+            let found = add_task(&source, &task, lines, problems);
             facts["source"] = json!(source);
             facts["arguments"] = found["arguments"].clone();
             facts["task"] = Value::Object(task.raw);
         }
     }
-    Found { what: "module", lines, facts }
+    facts
 }
 
 /// Tells what is in a module: as far as it can be found out, of one that is refused too.

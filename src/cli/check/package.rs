@@ -1,18 +1,23 @@
 //! A task package: each of its tasks, and each of its modules once.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::lines::Lines;
-use super::module::add_module;
+use super::module::{add_described, add_module};
 use super::{Checker, Found};
 use crate::workflow::argument::{Argument, list_arguments};
 use crate::workflow::document::TaskDocument;
+use crate::workflow::package::modules_in;
 use crate::workflow::{Problems, TaskPackage, args_schema};
 
 pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+    let typed = modules_in(folder);
+    if !TaskPackage::is_in(folder) && !typed.is_empty() {
+        return check_modules(&typed, checker, lines, problems);
+    }
     let Some(package) = TaskPackage::read(folder, problems) else {
         return Found { what: "package", lines, facts: Value::Null };
     };
@@ -38,6 +43,22 @@ pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems
         });
     }
     Found { what: "package", lines, facts: json!({ "name": package.name, "tasks": tasks, "modules": modules }) }
+}
+
+/// A folder without a manifest: its modules, which describe themselves if they are typed tasks.
+fn check_modules(modules: &[PathBuf], checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+    let mut facts = Vec::new();
+    for path in modules {
+        lines.add(&format!("module {}", path.display()));
+        lines.indented(|lines| {
+            let mut found = add_described(path, checker, lines, problems);
+            if let Value::Object(found) = &mut found {
+                found.insert("path".to_owned(), json!(path.to_string_lossy()));
+            }
+            facts.push(found);
+        });
+    }
+    Found { what: "package", lines, facts: json!({ "tasks": [], "modules": facts }) }
 }
 
 /// Tells of a task what its manifest or it itself says; a problem where its schema is none or its defaults do not fit.

@@ -9,12 +9,15 @@ use super::super::run::read_packages;
 use super::lines::Lines;
 use super::{Checker, Found};
 use crate::workflow::local_config::LocalConfig;
+use crate::workflow::package::modules_beside;
 use crate::workflow::{PlanRequest, Problems, WorkflowDocument, build_plan};
 
 pub(super) fn check(arguments: &CheckArguments, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
     let workflow = WorkflowDocument::read(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let packages = read_packages(&arguments.tasks, folder, &checker.policy, &checker.backend, problems);
+    let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
+    let tasks = [arguments.tasks.as_slice(), &beside].concat();
+    let packages = read_packages(&tasks, folder, &checker.policy, &checker.backend, problems);
     let Some(workflow) = workflow else { return Found { what: "workflow", lines, facts: Value::Null } };
     let plan = build_plan(
         &PlanRequest {

@@ -6,7 +6,7 @@ use crate::backend::{Backend, Local};
 use crate::policy::Policy;
 use crate::sandbox::ModuleKind;
 use crate::workflow::document::TaskDocument;
-use crate::workflow::package::MANIFEST;
+use crate::workflow::package::{MANIFEST, modules_in};
 use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
 
 /// The folder of a package's cases.
@@ -55,15 +55,6 @@ pub(super) fn cases_of(path: &Path) -> PathBuf {
 
 fn tasks_of(package: TaskPackage) -> Vec<TaskDocument> {
     package.task_list.into_iter().map(|task| task.task).collect()
-}
-
-/// The modules that lie in a folder itself.
-pub(super) fn modules_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_module = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm") && path.is_file();
-    let mut modules: Vec<_> = entries.filter(is_module).collect();
-    modules.sort();
-    modules
 }
 
 /// Whether a module is a typed task; others beside it need not even be modules that can run.

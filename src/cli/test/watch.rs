@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::package::{cases_of, modules_in};
+use super::package::cases_of;
 use crate::cli::Answer;
 use crate::reporter::say;
 use crate::workflow::package::MANIFEST;
+use crate::workflow::package::modules_in;
 use crate::workflow::{FileIdentity, Problems, TaskPackage};
 
 /// Time between two looks. Looking works on every file system, network ones too, and the files are few.

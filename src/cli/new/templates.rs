@@ -1,0 +1,213 @@
+//! What a new package begins as: the packages of `task-examples`, with another name.
+
+use clap::ValueEnum;
+
+/// The language that a package is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Language {
+    Rust,
+    C,
+    Go,
+    Python,
+    #[value(alias = "javascript")]
+    Js,
+}
+
+/// How a task is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Kind {
+    /// A program that finds its args in a file
+    Command,
+    /// A WASM component that gets its args in memory and describes itself
+    Typed,
+}
+
+/// A package of `task-examples`.
+pub(super) struct Template {
+    pub(super) language: Language,
+    pub(super) kind: Kind,
+    /// Its name, which stands for that of a new package wherever it occurs.
+    name: &'static str,
+    /// Paths in the package, and the contents.
+    files: &'static [File],
+}
+
+type File = (&'static str, &'static [u8]);
+
+macro_rules! example {
+    ($folder:literal, $($path:literal),+) => {
+        &[$(($path, include_bytes!(concat!("../../../task-examples/", $folder, "/", $path)))),+]
+    };
+}
+
+/// The first template of a language is the one that is taken where no kind is given.
+static TEMPLATES: [Template; 6] = [
+    Template {
+        language: Language::Rust,
+        kind: Kind::Command,
+        name: "otsu-rust",
+        files: example!(
+            "otsu-rust",
+            "README.md",
+            "build",
+            ".gitignore",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json",
+            "Cargo.toml",
+            "Cargo.lock",
+            "src/main.rs",
+            "src/task.rs"
+        ),
+    },
+    Template {
+        language: Language::Rust,
+        kind: Kind::Typed,
+        name: "otsu-rust-typed",
+        files: example!(
+            "otsu-rust-typed",
+            "README.md",
+            "build",
+            ".gitignore",
+            "workflow.json",
+            "Cargo.toml",
+            "Cargo.lock",
+            "src/lib.rs",
+            "src/task.rs"
+        ),
+    },
+    Template {
+        language: Language::C,
+        kind: Kind::Command,
+        name: "otsu-c",
+        files: example!(
+            "otsu-c",
+            "README.md",
+            "build",
+            ".gitignore",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json",
+            "main.c",
+            "json.c",
+            "json.h"
+        ),
+    },
+    Template {
+        language: Language::Go,
+        kind: Kind::Command,
+        name: "otsu-go",
+        files: example!(
+            "otsu-go",
+            "README.md",
+            "build",
+            ".gitignore",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json",
+            "go.mod",
+            "main.go"
+        ),
+    },
+    Template {
+        language: Language::Python,
+        kind: Kind::Typed,
+        name: "otsu-python",
+        files: example!("otsu-python", "README.md", "build", ".gitignore", "workflow.json", "task.py"),
+    },
+    Template {
+        language: Language::Js,
+        kind: Kind::Typed,
+        name: "otsu-js",
+        files: example!(
+            "otsu-js",
+            "README.md",
+            "build",
+            ".gitignore",
+            "workflow.json",
+            "package.json",
+            "build.mjs",
+            "files.js",
+            "task.js"
+        ),
+    },
+];
+
+/// What all packages share.
+static SHARED: &[File] = example!(
+    "otsu",
+    "images/cells.pgm",
+    "images/nuclei.pgm",
+    "tests/cut_off/args.json",
+    "tests/cut_off/input/cells.pgm",
+    "tests/cut_off/expected/error.txt",
+    "tests/eight_bits/args.json",
+    "tests/eight_bits/input/cells.pgm",
+    "tests/eight_bits/expected/metadiff.json",
+    "tests/eight_bits/expected/output/cells_mask.pgm",
+    "tests/list/args.json",
+    "tests/list/input/cells.pgm",
+    "tests/list/input/notes.txt",
+    "tests/list/input/nuclei.pgm",
+    "tests/list/expected/metadiff.json",
+    "tests/sixteen_bits/args.json",
+    "tests/sixteen_bits/input/nuclei.pgm",
+    "tests/sixteen_bits/expected/metadiff.json",
+    "tests/sixteen_bits/expected/output/nuclei_mask.pgm"
+);
+
+/// The world of typed tasks.
+const WORLD: File = ("wit/task.wit", include_bytes!("../../../wit/task.wit"));
+
+/// What stands in the examples for a place that a package of its own has elsewhere, and for what.
+const MOVED: [(&str, &str); 2] = [("../modules/", ""), ("../../wit", "wit")];
+
+impl Template {
+    /// The template of a language, and of a kind if one is asked for.
+    pub(super) fn find(language: Language, kind: Option<Kind>) -> Option<&'static Self> {
+        TEMPLATES.iter().find(|template| template.language == language && kind.is_none_or(|kind| template.kind == kind))
+    }
+
+    /// The files of a package with this name: paths and contents.
+    pub(super) fn files(&self, name: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+        let world = (self.kind == Kind::Typed).then_some(&WORLD);
+        let files = self.files.iter().chain(SHARED).chain(world);
+        files.map(move |(path, contents)| (*path, self.renamed(path, contents, name)))
+    }
+
+    /// The names of the crates in its Cargo.lock.
+    pub(super) fn locked_crates(&self) -> impl Iterator<Item = &'static str> {
+        let lock = self.files.iter().find(|(path, _)| *path == "Cargo.lock");
+        let lines = lock.and_then(|(_, lock)| std::str::from_utf8(lock).ok()).unwrap_or_default().lines();
+        lines.filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+    }
+
+    fn renamed(&self, path: &str, contents: &[u8], name: &str) -> Vec<u8> {
+        // Images stay as they are.
+        let Ok(text) = std::str::from_utf8(contents) else { return contents.to_vec() };
+        let moved = MOVED.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        let renamed = moved.replace(self.name, name);
+        if path == "Cargo.lock" { sorted_lock(&renamed) } else { renamed }.into_bytes()
+    }
+}
+
+/// Cargo.lock in cargo's order, which a new name changes: with another one `--locked` refuses the file.
+fn sorted_lock(lock: &str) -> String {
+    const SEPARATOR: &str = "\n[[package]]\n";
+    let mut parts = lock.trim_end().split(SEPARATOR);
+    let head = parts.next().unwrap_or_default();
+    let mut packages: Vec<_> = parts.map(str::trim_end).collect();
+    packages.sort_unstable();
+    let packages: String = packages.iter().map(|package| format!("{SEPARATOR}{package}\n")).collect();
+    format!("{head}{packages}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_sorted_by_name() {
+        let lock = "# head\nversion = 4\n\n[[package]]\nname = \"z\"\n\n[[package]]\nname = \"b\"\ndependencies = [\n \"a\",\n]\n";
+        let sorted = "# head\nversion = 4\n\n[[package]]\nname = \"b\"\ndependencies = [\n \"a\",\n]\n\n[[package]]\nname = \"z\"\n";
+        assert_eq!(sorted_lock(lock), sorted);
+        assert_eq!(sorted_lock(sorted), sorted);
+    }
+}

@@ -1,0 +1,3 @@
+module otsu-go
+
+go 1.27

@@ -1,0 +1,1 @@
+../../otsu-rust/src/task.rs
