@@ -1,0 +1,6 @@
+(set-option :produce-models true)
+(set-logic QF_BV)
+(declare-fun x () (_ BitVec 32))
+(assert (= (bvmul x (_ bv641 32)) (_ bv4294967295 32)))
+(check-sat)
+(get-value (x))
