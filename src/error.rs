@@ -17,6 +17,10 @@ pub mod exit_code {
     pub const TASK_EXECUTION_ERROR: u8 = 3;
     /// The sandbox ended a task, or the host could not run it.
     pub const JOB_EXECUTION_ERROR: u8 = 4;
+    /// SIGINT ended the work, or a token did; what was done is saved.
+    pub const STOPPED_BY_SIGINT: u8 = 130;
+    /// SIGTERM ended the work; what was done is saved.
+    pub const STOPPED_BY_SIGTERM: u8 = 143;
     /// `exec` of a command: the sandbox ended it, as a signal ends a program that aborts.
     pub const ENDED_BY_SANDBOX: u8 = 134;
     /// `exec` of a command: the reader of its output has gone away, as of a program that SIGPIPE ends.
@@ -35,6 +39,9 @@ pub enum Error {
     /// The sandbox or the host ended a task.
     #[error("JobExecutionError: {0}")]
     JobExecution(Box<TaskFailure>),
+    /// The run was cancelled before all calls of a task had ended well.
+    #[error("the run was cancelled; {0}")]
+    Cancelled(Box<Cancelled>),
     /// The host could not do its own part.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -47,14 +54,16 @@ impl Error {
             Self::Documents(_) => exit_code::WRONG_INPUT,
             Self::TaskExecution(_) => exit_code::TASK_EXECUTION_ERROR,
             Self::JobExecution(_) => exit_code::JOB_EXECUTION_ERROR,
+            Self::Cancelled(_) => exit_code::STOPPED_BY_SIGINT,
             Self::Host(_) => exit_code::HOST_FAILED,
         }
     }
 
-    /// The failed task, where one failed.
+    /// The failed task, where one failed or was cancelled.
     pub fn task_failure(&self) -> Option<&TaskFailure> {
         match self {
             Self::TaskExecution(failure) | Self::JobExecution(failure) => Some(failure),
+            Self::Cancelled(cancelled) => Some(&cancelled.failure),
             Self::Documents(_) | Self::Host(_) => None,
         }
     }
@@ -95,6 +104,30 @@ impl std::fmt::Display for TaskFailure {
             write!(f, "\n  also failed: {}", names.join(", "))?;
         }
         Ok(())
+    }
+}
+
+/// A workflow task that was cancelled.
+#[derive(Clone, Debug)]
+pub struct Cancelled {
+    /// The task, with the calls that had failed or were ended.
+    pub failure: TaskFailure,
+    /// Calls that the task has.
+    pub n_calls: usize,
+    /// Calls of it that had ended well.
+    pub n_ended_well: usize,
+}
+
+impl std::fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use crate::outcome::Outcome;
+        use crate::reporter::escape::escaped;
+        let Self { failure, n_calls, n_ended_well } = self;
+        let name = escaped(&failure.task_name);
+        let plural = if *n_calls == 1 { "" } else { "s" };
+        write!(f, "{n_ended_well} of {n_calls} call{plural} of task \"{name}\" had ended well")?;
+        let n_failed = failure.calls.iter().filter(|call| !matches!(call.outcome, Outcome::Cancelled)).count();
+        if n_failed > 0 { write!(f, ", {n_failed} had failed") } else { Ok(()) }
     }
 }
 

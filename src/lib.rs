@@ -31,6 +31,6 @@ compile_error!("`weakened-for-tests` turns defences off: it is for tests, and fo
 struct ReadmeExamples;
 
 pub use cancel::CancelToken;
-pub use error::{Error, HostError, TaskFailure};
+pub use error::{Cancelled, Error, HostError, TaskFailure};
 pub use policy::Policy;
 pub use runner::{ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};

@@ -1,14 +1,17 @@
 //! Calls on a rayon pool of this process.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::describe::ask;
+use super::inbox::Inbox;
 use super::one_call::{CallRunner, RunGuest};
 use super::process::{ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
@@ -36,12 +39,14 @@ pub enum Isolation {
 /// Its threads are the limit over all runs that use it at the same time.
 pub struct Local {
     /// Where guests can be interrupted, or all of them where that is not asked for.
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
     /// For guests that nobody ends; see [`Self::interrupting_only_limited`].
-    unlimited: Option<Sandbox>,
+    unlimited: Option<Arc<Sandbox>>,
     isolation: Isolation,
     options: SandboxOptions,
     pool: ThreadPool,
+    /// See [`Self::abandoning_cancelled`].
+    patience: Option<Duration>,
 }
 
 impl Local {
@@ -70,14 +75,14 @@ impl Local {
                 SandboxOptions { n_workers: 1, interruption: Interruption::Process, ..options.clone() }
             }
         };
-        let sandbox = Sandbox::new(&options)?;
+        let sandbox = Arc::new(Sandbox::new(&options)?);
         let pool = ThreadPoolBuilder::new()
             .num_threads(n_threads)
             .stack_size(THREAD_STACK_BYTES)
             .thread_name(|index| format!("mandelbox-{index}"))
             .build()
             .map_err(HostError::setup("start the threads for calls"))?;
-        Ok(Self { sandbox, unlimited: None, isolation, options, pool })
+        Ok(Self { sandbox, unlimited: None, isolation, options, pool, patience: None })
     }
 
     /// For programs that end themselves when a run is to end: tasks without a time limit run without looking whether
@@ -89,13 +94,20 @@ impl Local {
     pub fn interrupting_only_limited(mut self) -> Result<Self, HostError> {
         if self.options.interruption == Interruption::Epochs {
             let options = SandboxOptions { interruption: Interruption::Process, ..self.options.clone() };
-            self.unlimited = Some(Sandbox::new(&options)?);
+            self.unlimited = Some(Arc::new(Sandbox::new(&options)?));
         }
         Ok(self)
     }
 
+    /// For programs that end themselves when a run is to end: a call that has not ended `patience` after the run was
+    /// cancelled counts as cancelled and is not waited for, though its guest goes on until the program ends.
+    pub fn abandoning_cancelled(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
     /// The sandbox for calls with these limits.
-    fn sandbox_for(&self, limits: &Limits) -> &Sandbox {
+    fn sandbox_for(&self, limits: &Limits) -> &Arc<Sandbox> {
         self.unlimited.as_ref().filter(|_| limits.wall_time.is_none()).unwrap_or(&self.sandbox)
     }
 
@@ -118,7 +130,8 @@ impl Local {
     /// # Errors
     /// [`HostError::Setup`] if the thread cannot run guests.
     pub fn run_guest(&self, invocation: &Invocation<'_>) -> Result<GuestEnd, HostError> {
-        let mut worker = self.worker(invocation.limits, invocation.grants.to_vec())?;
+        let guests = self.guests(invocation.limits);
+        let mut worker = guests.worker(invocation.grants.to_vec())?;
         Ok(worker.run(invocation).0)
     }
 
@@ -138,7 +151,8 @@ impl Backend for Local {
     }
 
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
-        let worker = self.worker(limits, Vec::new()).map_err(|err| err.chain());
+        let guests = self.guests(limits);
+        let worker = guests.worker(Vec::new()).map_err(|err| err.chain());
         ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
     }
 
@@ -151,93 +165,114 @@ impl Backend for Local {
 
     fn run_calls(
         &self,
-        calls: &TaskCalls<'_>,
+        calls: &Arc<TaskCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError> {
+        if calls.cancel().is_cancelled() {
+            return Ok(());
+        }
         let window = calls.window().map_or(usize::MAX, usize::from);
         let n_loops = window.min(self.pool.current_num_threads()).min(calls.len());
         let (events, received) = channel();
-        let queue = Queue { next: AtomicUsize::new(n_loops), stopped: AtomicBool::new(false) };
+        let queue = Arc::new(Queue::starting_at(n_loops));
+        let guests = Arc::new(self.guests(&calls.task().limits));
+        for first in 0..n_loops {
+            let (events, queue, calls, guests) =
+                (events.clone(), Arc::clone(&queue), Arc::clone(calls), guests.clone());
+            self.pool.spawn(move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| guests.run_loop(first, &calls, &queue, &events)));
+                queue.keep_panic(ended.err());
+                // Once the last sender is gone, nothing of the task is in use any more.
+                drop((calls, queue));
+                drop(events);
+            });
+        }
+        drop(events);
+        let mut inbox = Inbox::new(received, calls.cancel(), self.patience);
         let mut observed = Ok(());
-        self.pool.in_place_scope(|scope| {
-            for first in 0..n_loops {
-                let (events, queue) = (events.clone(), &queue);
-                scope.spawn(move |_| self.run_loop(first, calls, queue, &events));
-            }
-            drop(events);
-            for event in batches(&received) {
-                if observed.is_ok() {
-                    observed = observe(event);
-                    if observed.is_err() {
-                        queue.stopped.store(true, Ordering::SeqCst);
-                    }
+        for event in inbox.by_ref() {
+            if observed.is_ok() {
+                observed = observe(event);
+                if observed.is_err() {
+                    queue.stop();
                 }
             }
-        });
+        }
+        if let Some(panic) = queue.take_panic() {
+            resume_unwind(panic);
+        }
+        for (call_index, wall_time) in inbox.abandoned() {
+            let mut ended = Ended::without_guest(Outcome::Cancelled);
+            ended.figures.wall_time = wall_time;
+            observed = observed.and_then(|()| observe(calls.finished(call_index, ended)));
+        }
         observed
     }
-}
-
-/// The events as they come, with a [`CallEvent::Idle`] whenever there is none left for now.
-///
-/// Where they come fast, some are left to gather: waking this thread for each would cost a short call more than the
-/// call itself.
-fn batches(received: &Receiver<CallEvent>) -> impl Iterator<Item = CallEvent> {
-    /// Time in which events gather.
-    const GATHER: Duration = Duration::from_millis(1);
-    /// Events come fast if the last ones are not older: well over the time above, which has passed then.
-    const FAST: Duration = Duration::from_millis(5);
-    let mut said_idle = false;
-    let mut woken = Instant::now();
-    std::iter::from_fn(move || {
-        if let Ok(event) = received.try_recv() {
-            said_idle = false;
-            return Some(event);
-        }
-        if !said_idle {
-            said_idle = true;
-            return Some(CallEvent::Idle);
-        }
-        said_idle = false;
-        let event = received.recv().ok()?;
-        if woken.elapsed() < FAST {
-            std::thread::sleep(GATHER);
-        }
-        woken = Instant::now();
-        Some(event)
-    })
 }
 
 /// Which call is next; every loop of a task takes its calls here.
 struct Queue {
     next: AtomicUsize,
     stopped: AtomicBool,
+    panic: Mutex<Option<Panic>>,
+}
+
+/// What a panic of the host says.
+type Panic = Box<dyn Any + Send>;
+
+impl Queue {
+    fn starting_at(next: usize) -> Self {
+        Self { next: AtomicUsize::new(next), stopped: AtomicBool::new(false), panic: Mutex::default() }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn keep_panic(&self, panic: Option<Panic>) {
+        if panic.is_some() {
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = panic;
+        }
+    }
+
+    fn take_panic(&self) -> Option<Panic> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Local {
+    fn guests(&self, limits: &Limits) -> Guests {
+        Guests { sandbox: Arc::clone(self.sandbox_for(limits)), isolation: self.isolation.clone() }
+    }
+}
+
+/// Where the guests of one task run.
+struct Guests {
+    sandbox: Arc<Sandbox>,
+    isolation: Isolation,
+}
+
+impl Guests {
     /// What runs the guests of one thread.
     ///
-    /// * `limits`: of their calls.
     /// * `folders`: all that any of the guests may see.
-    fn worker(&self, limits: &Limits, folders: Vec<Grant>) -> Result<Box<dyn RunGuest + '_>, HostError> {
+    fn worker(&self, folders: Vec<Grant>) -> Result<Box<dyn RunGuest + '_>, HostError> {
         Ok(match &self.isolation {
-            Isolation::Thread => Box::new(self.sandbox_for(limits).worker()?),
+            Isolation::Thread => Box::new(self.sandbox.worker()?),
             Isolation::Process(command) => Box::new(ProcessWorker::new(&self.sandbox, command, folders)),
         })
     }
 
     /// Runs call `first`, then one after the other of those that no loop has taken.
-    fn run_loop(&self, first: usize, calls: &TaskCalls<'_>, queue: &Queue, events: &Sender<CallEvent>) {
+    fn run_loop(&self, first: usize, calls: &TaskCalls, queue: &Queue, events: &Sender<CallEvent>) {
         let mut folders = calls.grants().to_vec();
         folders.extend(calls.task().mounts.iter().cloned());
         folders.push(calls.work_dir().scratch_grant());
-        let limits = &calls.task().limits;
-        let has_files = self.sandbox_for(limits).has_files(&calls.task().module.sha256);
-        let mut runner =
-            self.worker(limits, folders).map(|worker| CallRunner::new(worker, calls, has_files, events.clone()));
+        let has_files = self.sandbox.has_files(&calls.task().module.sha256);
+        let mut runner = self.worker(folders).map(|worker| CallRunner::new(worker, calls, has_files, events.clone()));
         let mut call_index = first;
         while call_index < calls.len() && !calls.cancel().is_cancelled() {
-            // The receiver outlives all loops, so sending cannot fail.
+            // The receiver outlives all loops but those that it does not wait for, so nobody misses what is not sent.
             let _ = events.send(calls.started(call_index));
             let ended = match &mut runner {
                 Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
@@ -249,7 +284,7 @@ impl Local {
                 }
             };
             if ended.outcome.failure_kind().is_some() && !calls.keeps_going() {
-                queue.stopped.store(true, Ordering::SeqCst);
+                queue.stop();
             }
             let _ = events.send(calls.finished(call_index, ended));
             if queue.stopped.load(Ordering::SeqCst) {

@@ -1,11 +1,13 @@
 //! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same calls.
 
 mod describe;
+mod inbox;
 mod local;
 mod one_call;
 mod process;
 mod scripted;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::HostError;
@@ -56,7 +58,7 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
-    /// Runs the calls of a task and returns when none runs any more.
+    /// Runs the calls of a task and returns when none runs any more, or every one that does was told to be cancelled.
     ///
     /// At most [`TaskCalls::window`] calls run at a time, and a call starts as soon as another ends. The first window
     /// always starts; after a failure or a cancellation no other call does, unless the task keeps going.
@@ -68,7 +70,7 @@ pub trait Backend: Send + Sync {
     /// What `observe` returned, or the host's own failure to run calls at all.
     fn run_calls(
         &self,
-        calls: &TaskCalls<'_>,
+        calls: &Arc<TaskCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError>;
 }

@@ -40,7 +40,7 @@ impl RunGuest for ProcessWorker<'_> {
 /// Runs calls of one task, one after the other, with what they use in turn.
 pub(super) struct CallRunner<'r> {
     worker: Box<dyn RunGuest + 'r>,
-    calls: &'r TaskCalls<'r>,
+    calls: &'r TaskCalls,
     /// Gets what guests report while they run.
     events: Sender<CallEvent>,
     /// Whether guests can do anything with files: those that cannot get no folder.
@@ -59,7 +59,7 @@ impl<'r> CallRunner<'r> {
     /// * `has_files`: whether the task's guests can do anything with files.
     pub(super) fn new(
         worker: Box<dyn RunGuest + 'r>,
-        calls: &'r TaskCalls<'r>,
+        calls: &'r TaskCalls,
         has_files: bool,
         events: Sender<CallEvent>,
     ) -> Self {
@@ -113,7 +113,7 @@ impl<'r> CallRunner<'r> {
 
 fn run(
     worker: &mut dyn RunGuest,
-    calls: &TaskCalls<'_>,
+    calls: &TaskCalls,
     call: &Call,
     events: &Sender<CallEvent>,
     Place { scratch, grants }: &mut Place,
@@ -191,7 +191,7 @@ fn run(
     Ok(Ended { outcome, figures, stderr_tail: stderr.tail() })
 }
 
-fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
+fn check_free_space_for(calls: &TaskCalls) -> Result<(), HostError> {
     let floor_bytes = calls.free_space_bytes();
     if floor_bytes == 0 {
         return Ok(());
@@ -202,12 +202,12 @@ fn check_free_space_for(calls: &TaskCalls<'_>) -> Result<(), HostError> {
 }
 
 /// Takes what the guest reports and sends it on, within bounds.
-fn reports(calls: &TaskCalls<'_>, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
+fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
     let (events, call_ref) = (events.clone(), calls.call_ref(call.call_index));
     let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
-        // The receiver outlives all calls, so sending cannot fail.
+        // The receiver outlives all calls but those that it does not wait for.
         let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(call_ref.clone(), report))));
     })
 }

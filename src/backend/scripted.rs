@@ -1,5 +1,6 @@
 //! A backend without guests: a function says how each call ends. For tests of everything around it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Backend, CallEvent};
@@ -35,7 +36,7 @@ impl Backend for Scripted {
 
     fn run_calls(
         &self,
-        calls: &TaskCalls<'_>,
+        calls: &Arc<TaskCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError> {
         for call_index in 0..calls.len() {

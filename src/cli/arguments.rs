@@ -51,7 +51,8 @@ Examples:
   mandelbox run workflow.json --input images --output results --dry-run
 
 Exit codes: 0 well; 1 the host failed; 2 wrong usage or documents, nothing was run; 3 TaskExecutionError;
-4 JobExecutionError.";
+4 JobExecutionError; 130 and 143 stopped by SIGINT (Ctrl-C) and SIGTERM, after the records were saved; a second signal
+ends it at once.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -200,7 +201,7 @@ Examples:
   mandelbox exec resvg.wasm --mount svg::/in --mount out::/out:rw -- /in/a.svg /out/a.png
 
 Exit codes with --args: 0 well; 1 the host failed; 2 wrong usage or documents; 3 TaskExecutionError; \
-4 JobExecutionError. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
+4 JobExecutionError; 130 and 143 stopped by SIGINT and SIGTERM, as without. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
 if the reader of its output has gone away; 2 if it was refused; 1 if the host failed.";
 
 #[derive(Debug, Args)]
@@ -266,7 +267,8 @@ Examples:
   mandelbox test my-tasks --case empty_plate
   mandelbox test count.wasm --watch
 
-Exit codes: 0 all cases pass; 1 the host failed; 2 wrong usage, package or case; 3 cases failed.";
+Exit codes: 0 all cases pass; 1 the host failed; 2 wrong usage, package or case; 3 cases failed; \
+130 and 143 stopped by SIGINT and SIGTERM.";
 
 #[derive(Debug, Args)]
 #[command(after_help = TEST_EXAMPLES)]

@@ -11,7 +11,9 @@ mod open_files;
 mod plan_text;
 mod run;
 mod sandbox_options;
+mod signals;
 mod task_call;
+mod temporary;
 mod test;
 
 use std::ffi::OsString;
@@ -23,6 +25,7 @@ use crate::backend::serve;
 use crate::error::exit_code;
 use crate::sandbox::capture_no_backtraces;
 use arguments::{Cli, Command};
+use signals::Signals;
 
 /// What the program prints at its end, and its exit code.
 #[derive(Debug, Default)]
@@ -58,19 +61,28 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
             Ok(()) => Answer::default(),
             Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
         },
-        Command::Run(arguments) => run::run(*arguments),
+        Command::Run(arguments) => stoppable(|signals| run::run(*arguments, signals)),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
-        Command::Exec(arguments) => exec::exec(&arguments),
-        Command::Test(arguments) => test::test(&arguments),
+        Command::Exec(arguments) => stoppable(|signals| exec::exec(&arguments, signals)),
+        Command::Test(arguments) => stoppable(|signals| test::test(&arguments, signals)),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
         Command::New(arguments) => new::new(&arguments),
     }
 }
 
+/// Does what signals can stop.
+fn stoppable(command: impl FnOnce(&Signals) -> Answer) -> Answer {
+    match Signals::install() {
+        Ok(signals) => command(&signals),
+        Err(err) => Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+    }
+}
+
 /// Serves the process that has started this one.
 fn serve_parent() -> std::io::Result<()> {
+    signals::ignore()?;
     // Guests that may read stdin have their own there; the parent has put it where other processes have stderr.
     let from_parent = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(std::io::stderr())?;

@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use super::arguments::{ProgressArgument, RunArguments};
 use super::exec::PATIENCE;
 use super::plan_text::plan_text;
+use super::signals::{self, Signals};
 use super::{Answer, environment, open_files};
 use crate::backend::{Backend, Local};
-use crate::error::{HostError, exit_code};
+use crate::error::{Error, HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
@@ -30,7 +31,7 @@ use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 /// The path that means stdout.
 const STDOUT: &str = "-";
 
-pub(super) fn run(arguments: RunArguments) -> Answer {
+pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let sandbox = arguments.sandbox.options(arguments.deterministic);
     let isolation = match arguments.sandbox.isolation() {
         Ok(isolation) => isolation,
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
     let backend = match backend
         .and_then(|backend| if policy.interrupts_all { Ok(backend) } else { backend.interrupting_only_limited() })
     {
-        Ok(backend) => Arc::new(backend),
+        Ok(backend) => Arc::new(backend.abandoning_cancelled(signals::PATIENCE)),
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     if let Some(warning) = backend.sandbox().warning() {
@@ -80,6 +81,7 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         tasks_include_image: environment::tasks_include_image(),
         keep_going: arguments.keep_going,
         task_files: arguments.task_files.into(),
+        cancel: signals.cancel().clone(),
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
@@ -94,9 +96,10 @@ pub(super) fn run(arguments: RunArguments) -> Answer {
         Ok(reporters) => reporters,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
+    let _saving = signals.saving();
     let started = Instant::now();
     let ended = prepared.run(reporters);
-    finish(&arguments, &work_dir, ended, started.elapsed())
+    finish(&arguments, &work_dir, ended, started.elapsed(), signals)
 }
 
 /// What the user wrote, as far as it can be read.
@@ -244,6 +247,7 @@ fn finish(
     work_dir: &Path,
     ended: Result<TaskParameters, Box<RunFailure>>,
     elapsed: Duration,
+    signals: &Signals,
 ) -> Answer {
     let mut answer = Answer::default();
     let dataset = match &ended {
@@ -272,11 +276,18 @@ fn finish(
         }
         Ok(_) => {}
         Err(failure) => {
-            let _ = writeln!(answer.stderr, "error: {}", failure_text(failure));
+            let stopped = match (&failure.error, signals.received()) {
+                (Error::Cancelled(cancelled), Some(signal)) => Some((cancelled, signal)),
+                _ => None,
+            };
+            let _ = match stopped {
+                Some((cancelled, signal)) => writeln!(answer.stderr, "stopped by {}; {cancelled}", signal.name()),
+                None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
+            };
             if dataset.is_some() {
                 let _ = writeln!(answer.stderr, "  what happened: {}", look("workflow.log"));
             }
-            answer.exit_code = failure.error.exit_code();
+            answer.exit_code = stopped.map_or_else(|| failure.error.exit_code(), |(_, signal)| signal.exit_code());
         }
     }
     answer
@@ -284,7 +295,7 @@ fn finish(
 
 fn failure_text(failure: &RunFailure) -> String {
     match &failure.error {
-        crate::error::Error::Host(err) => err.chain(),
+        Error::Host(err) => err.chain(),
         other => other.to_string(),
     }
 }

@@ -18,6 +18,11 @@ impl Fact {
     }
 
     /// What happened.
+    pub fn kind(&self) -> &EventKind {
+        &self.kind
+    }
+
+    /// [`Self::kind`], without the text.
     pub fn into_kind(self) -> EventKind {
         self.kind
     }

@@ -127,7 +127,7 @@ pub enum EventKind {
     RunFinished {
         /// How.
         status: Status,
-        /// `TaskExecutionError`, `JobExecutionError` or `unknown error`, if it failed.
+        /// `TaskExecutionError`, `JobExecutionError`, `cancelled` or `unknown error`, if it failed.
         error: Option<Cow<'static, str>>,
     },
 }

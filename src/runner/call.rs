@@ -2,35 +2,50 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use super::parameters::ArgsText;
 use crate::backend::CallEvent;
 use crate::cancel::CancelToken;
 use crate::event::{CallRef, EventKind, Fact};
-use crate::json::Value;
+use crate::json::{Map, Value};
 use crate::outcome::Ended;
 use crate::sandbox::{Grant, ModuleKind, TaskMetadata};
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
 
-/// The calls of one workflow task, and what they share.
-pub struct TaskCalls<'a> {
-    pub(super) task: &'a PlannedTask,
-    pub(super) components: Option<&'a [Value]>,
+/// The calls of one workflow task, and what they share. All of it is their own: a thread whose guest cannot be ended may
+/// outlive the run.
+pub struct TaskCalls {
+    pub(super) task: PlannedTask,
+    pub(super) components: Option<Components>,
     pub(super) args: ArgsText,
     pub(super) metadata: TaskMetadata,
     pub(super) layout: TaskLayout,
-    pub(super) work_dir: &'a WorkDir,
-    pub(super) grants: &'a [Grant],
+    pub(super) work_dir: Arc<WorkDir>,
+    pub(super) grants: Vec<Grant>,
     pub(super) task_files: TaskFiles,
     pub(super) keep_going: bool,
-    pub(super) cancel: &'a CancelToken,
+    pub(super) cancel: CancelToken,
     pub(super) free_space_bytes: u64,
-    pub(super) output: Option<&'a OutputWriter>,
+    pub(super) output: Option<Arc<OutputWriter>>,
+}
+
+/// A component list, where it stands in the metadata: one of millions is not copied.
+pub(super) struct Components {
+    pub(super) metadata: Arc<Map<String, Value>>,
+    /// Key of the list.
+    pub(super) level: String,
+}
+
+impl Components {
+    pub(super) fn list(&self) -> &[Value] {
+        self.metadata.get(&self.level).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Makes what takes the stdout or the stderr of a guest.
-pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Sync;
+pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Send + Sync;
 
 /// One call of one task.
 #[derive(Clone, Debug)]
@@ -56,10 +71,10 @@ impl Call {
     }
 }
 
-impl<'a> TaskCalls<'a> {
+impl TaskCalls {
     /// Number of calls: 1 for a single task, else the length of the component list.
     pub fn len(&self) -> usize {
-        self.components.map_or(1, <[Value]>::len)
+        self.components.as_ref().map_or(1, |components| components.list().len())
     }
 
     /// Whether there is no call to make.
@@ -72,7 +87,7 @@ impl<'a> TaskCalls<'a> {
     /// # Panics
     /// If `call_index` is not below [`Self::len`].
     pub fn call(&self, call_index: usize) -> Call {
-        let component = self.components.map(|components| &components[call_index]);
+        let component = self.components.as_ref().map(|components| &components.list()[call_index]);
         let files = self.layout.files(call_index, component);
         let mut argv = vec![self.task.module.file_name()];
         argv.extend(self.task.fixed_args.iter().cloned());
@@ -113,13 +128,13 @@ impl<'a> TaskCalls<'a> {
     }
 
     /// The workflow task.
-    pub fn task(&self) -> &'a PlannedTask {
-        self.task
+    pub fn task(&self) -> &PlannedTask {
+        &self.task
     }
 
     /// The component of a call; `None` for a single task.
-    pub fn component(&self, call_index: usize) -> Option<&'a Value> {
-        self.components.and_then(|components| components.get(call_index))
+    pub fn component(&self, call_index: usize) -> Option<&Value> {
+        self.components.as_ref().and_then(|components| components.list().get(call_index))
     }
 
     /// Calls that run at a time at most; `None`: as many as the backend has room for.
@@ -133,8 +148,8 @@ impl<'a> TaskCalls<'a> {
     }
 
     /// Ends the run when it is cancelled.
-    pub fn cancel(&self) -> &'a CancelToken {
-        self.cancel
+    pub fn cancel(&self) -> &CancelToken {
+        &self.cancel
     }
 
     /// The task's subfolder of the work directory.
@@ -143,13 +158,13 @@ impl<'a> TaskCalls<'a> {
     }
 
     /// Folders that every call sees beside its scratch folder.
-    pub fn grants(&self) -> &'a [Grant] {
-        self.grants
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
     }
 
     /// Where the calls' files go.
-    pub fn work_dir(&self) -> &'a WorkDir {
-        self.work_dir
+    pub fn work_dir(&self) -> &WorkDir {
+        &self.work_dir
     }
 
     /// Bytes that must be free in the work directory and in the output for a call to start; 0: not looked at.
@@ -158,8 +173,8 @@ impl<'a> TaskCalls<'a> {
     }
 
     /// What takes stdout and stderr of the calls, in place of their files.
-    pub fn output(&self) -> Option<&'a OutputWriter> {
-        self.output
+    pub fn output(&self) -> Option<&OutputWriter> {
+        self.output.as_deref()
     }
 
     /// Which calls leave their files.

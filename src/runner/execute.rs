@@ -1,13 +1,15 @@
 //! The run itself: task after task, with its records after each.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::call::TaskCalls;
+use super::call::{Components, TaskCalls};
 use super::metadata::{Aggregation, update};
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use super::prepare::{PreparedRun, RunFailure};
 use crate::backend::CallEvent;
-use crate::error::{Error, HostError, TaskFailure};
+use crate::error::{Cancelled, Error, HostError, TaskFailure};
 use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
 use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value, build_json};
@@ -34,7 +36,7 @@ impl PreparedRun {
         let started = self.start(reporters);
         let (work_dir, mut recorder) =
             started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
-        let mut run = Run { prepared: &self, work_dir: &work_dir, recorder: &mut recorder, dataset };
+        let mut run = Run { prepared: &self, work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
         match result {
             Ok(()) => Ok(run.dataset),
@@ -47,11 +49,11 @@ impl PreparedRun {
     }
 
     /// Makes the work directory and the records that stay open.
-    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(WorkDir, Recorder), HostError> {
+    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(Arc<WorkDir>, Recorder), HostError> {
         // The output first: if it cannot be made, no work directory stands in the way of the next try.
         let output = &self.parameters.output_path;
         std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
-        let work_dir = WorkDir::create(&self.work_dir)?;
+        let work_dir = Arc::new(WorkDir::create(&self.work_dir)?);
         for task in &self.plan.tasks {
             work_dir.create_task_folder(task.order, &task.name)?;
         }
@@ -85,7 +87,7 @@ impl PreparedRun {
 /// A run that has started.
 struct Run<'r> {
     prepared: &'r PreparedRun,
-    work_dir: &'r WorkDir,
+    work_dir: Arc<WorkDir>,
     recorder: &'r mut Recorder,
     dataset: TaskParameters,
 }
@@ -128,17 +130,31 @@ impl Run<'_> {
             parallelization_level: task.parallelization_level.clone(),
             module_sha256: task.module.sha256.clone(),
         })?;
-        let components = components
-            .map_err(|reason| Error::JobExecution(task_failure(task, n_components, Some(reason), Vec::new())))?;
-        let calls = task_calls(self.prepared, self.work_dir, task, &self.dataset, components)?;
-        let collected = run_calls(self.prepared, &calls, self.recorder)?;
-        collected.check(&calls, n_components)?;
+        components.map_err(|reason| Error::JobExecution(task_failure(task, n_components, Some(reason), Vec::new())))?;
+        let collected = self.run_calls(task, n_components)?;
 
         let run = TaskRun { started, ended: Timestamp::now(), n_components };
+        let components = level.and_then(|level| component_list(&self.dataset.metadata, level).ok());
         self.dataset.history.push(done_item(task, components, run));
         let metadiff = collected.into_metadiff(task, self.recorder)?;
         update(&mut self.dataset.metadata, metadiff);
         Ok(())
+    }
+
+    /// Makes the calls of a task, which all end well, or the task fails.
+    fn run_calls(&mut self, task: &PlannedTask, n_components: usize) -> Result<Collected, Error> {
+        let mut calls = task_calls(self.prepared, &self.work_dir, task, &self.dataset);
+        // The calls share it while they run.
+        let metadata = Arc::new(std::mem::take(&mut self.dataset.metadata));
+        calls.components =
+            task.parallelization_level.clone().map(|level| Components { metadata: Arc::clone(&metadata), level });
+        let calls = Arc::new(calls);
+        let collected = collect(self.prepared, &calls, self.recorder)
+            .map_err(Error::from)
+            .and_then(|collected| collected.check(&calls, n_components).map(|()| collected));
+        drop(calls);
+        self.dataset.metadata = Arc::unwrap_or_clone(metadata);
+        collected
     }
 
     /// The records of the dataset as it is now: metadata and history.
@@ -173,38 +189,40 @@ fn error_name(error: &Error) -> &'static str {
     match error {
         Error::TaskExecution(_) => "TaskExecutionError",
         Error::JobExecution(_) => "JobExecutionError",
+        Error::Cancelled(_) => "cancelled",
         Error::Documents(_) | Error::Host(_) => "unknown error",
     }
 }
 
-/// The calls of a task.
-fn task_calls<'c>(
-    prepared: &'c PreparedRun,
-    work_dir: &'c WorkDir,
-    task: &'c PlannedTask,
+/// The calls of a task, without their components.
+fn task_calls(
+    prepared: &PreparedRun,
+    work_dir: &Arc<WorkDir>,
+    task: &PlannedTask,
     dataset: &TaskParameters,
-    components: Option<&'c [Value]>,
-) -> Result<TaskCalls<'c>, HostError> {
+) -> TaskCalls {
     let options = &prepared.options;
     let metadata = match task.kind {
         ModuleKind::Typed => TaskMetadata::new(visible_metadata(task, dataset)),
         _ => TaskMetadata::default(),
     };
     let folder = work_dir.task_folder(task.order, &task.name);
-    Ok(TaskCalls {
-        task,
-        components,
+    let level = task.parallelization_level.as_ref();
+    let components = level.and_then(|level| component_list(&dataset.metadata, level).ok());
+    TaskCalls {
+        task: task.clone(),
+        components: None,
         args: ArgsText::new(task, dataset, &options.tasks_include_image),
         metadata,
         layout: TaskLayout::new(folder, task.order, components),
-        work_dir,
-        grants: &prepared.grants,
+        work_dir: Arc::clone(work_dir),
+        grants: prepared.grants.clone(),
         task_files: options.task_files,
         keep_going: options.keep_going,
-        cancel: &options.cancel,
+        cancel: options.cancel.clone(),
         free_space_bytes: options.policy.free_space_bytes,
         output: None,
-    })
+    }
 }
 
 /// What the calls of a task gave.
@@ -216,7 +234,7 @@ struct Collected {
 }
 
 /// Runs the calls of a task and records each start and end.
-fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recorder) -> Result<Collected, HostError> {
+fn collect(prepared: &PreparedRun, calls: &Arc<TaskCalls>, recorder: &mut Recorder) -> Result<Collected, HostError> {
     let mut collected = Collected::default();
     prepared.options.backend.run_calls(calls, &mut |event| match event {
         CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
@@ -234,7 +252,7 @@ fn run_calls(prepared: &PreparedRun, calls: &TaskCalls<'_>, recorder: &mut Recor
 impl Collected {
     fn add(
         &mut self,
-        calls: &TaskCalls<'_>,
+        calls: &TaskCalls,
         CallRef { call_index, component, .. }: CallRef,
         outcome: Outcome,
         stderr_tail: String,
@@ -252,11 +270,18 @@ impl Collected {
     }
 
     /// An error that names every failed call; its kind is that of the first one in the component list.
-    fn check(&self, calls: &TaskCalls<'_>, n_components: usize) -> Result<(), Error> {
+    fn check(&self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
         let mut failures = self.failures.clone();
         failures.sort_by_key(|failure| failure.call_index);
         let kind = failures.first().and_then(|failure| failure.outcome.failure_kind());
+        let n_ended_well = self.n_finished - failures.len();
+        let is_cut_short = self.n_finished < calls.len()
+            || failures.iter().any(|failure| matches!(failure.outcome, Outcome::Cancelled));
         match kind {
+            _ if calls.cancel().is_cancelled() && is_cut_short => {
+                let failure = task_failure(calls.task(), n_components, None, failures);
+                Err(Error::Cancelled(Box::new(Cancelled { failure: *failure, n_calls: calls.len(), n_ended_well })))
+            }
             Some(FailureKind::TaskExecution) => {
                 Err(Error::TaskExecution(task_failure(calls.task(), n_components, None, failures)))
             }
@@ -264,7 +289,7 @@ impl Collected {
                 Err(Error::JobExecution(task_failure(calls.task(), n_components, None, failures)))
             }
             None if self.n_finished < calls.len() => {
-                let reason = "the run was cancelled".to_owned();
+                let reason = "the backend did not make all calls".to_owned();
                 Err(Error::JobExecution(task_failure(calls.task(), n_components, Some(reason), Vec::new())))
             }
             None => Ok(()),

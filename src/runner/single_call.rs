@@ -1,13 +1,14 @@
 //! One call of one task, without a run around it and without its records: for authors of tasks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::call::{OutputWriter, TaskCalls};
+use super::call::{Components, OutputWriter, TaskCalls};
 use super::execute::task_failure;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use crate::backend::{Backend, CallEvent};
 use crate::cancel::CancelToken;
-use crate::error::{Error, HostError};
+use crate::error::{Cancelled, Error, HostError};
 use crate::event::EventKind;
 use crate::json::{Map, Value};
 use crate::outcome::{CallFailure, FailureKind, Outcome};
@@ -30,10 +31,15 @@ pub struct SingleCall<'a> {
     /// Where the guest of a command finds its args and leaves its metadiff: a path in the sandbox.
     pub folder: PathBuf,
     /// Where the scratch folder is made.
-    pub work_dir: &'a WorkDir,
+    pub work_dir: Arc<WorkDir>,
     /// What takes stdout and stderr; `None`: the end of stderr is kept for the error, and no more.
-    pub output: Option<&'a OutputWriter>,
+    pub output: Option<Arc<OutputWriter>>,
+    /// Ends the call from another thread.
+    pub cancel: &'a CancelToken,
 }
+
+/// Which list the component is from makes no difference to its call.
+const LEVEL: &str = "component";
 
 /// What a call that ended well gave to the metadata; `None`: nothing.
 pub type CallResult = Result<Option<Map<String, Value>>, Error>;
@@ -44,31 +50,33 @@ impl SingleCall<'_> {
     /// * `observe`: gets the call's start, what the task logs and how far it is, on the calling thread.
     ///
     /// # Errors
-    /// As a run's, but for those of documents: [`Error::TaskExecution`], [`Error::JobExecution`], [`Error::Host`].
+    /// As a run's, but for those of documents: [`Error::TaskExecution`], [`Error::JobExecution`], [`Error::Cancelled`],
+    /// [`Error::Host`].
     pub fn run(&self, backend: &dyn Backend, observe: &mut dyn FnMut(EventKind)) -> CallResult {
         let mut task = self.task.clone();
-        // Which list the component is from makes no difference to its call.
-        task.parallelization_level = self.component.map(|_| "component".to_owned());
-        let components = self.component.map(std::slice::from_ref);
+        task.parallelization_level = self.component.map(|_| LEVEL.to_owned());
+        let components = self.component.map(|component| {
+            let metadata = Map::from_iter([(LEVEL.to_owned(), Value::Array(vec![component.clone()]))]);
+            Components { metadata: Arc::new(metadata), level: LEVEL.to_owned() }
+        });
         let metadata = match task.kind {
             ModuleKind::Typed => TaskMetadata::new(visible_metadata(&task, self.parameters)),
             _ => TaskMetadata::default(),
         };
-        let cancel = CancelToken::new();
-        let calls = TaskCalls {
-            task: &task,
-            components,
+        let calls = Arc::new(TaskCalls {
             args: ArgsText::new(&task, self.parameters, self.tasks_include_image),
             metadata,
-            layout: TaskLayout::new(self.folder.clone(), task.order, components),
-            work_dir: self.work_dir,
-            grants: self.grants,
+            layout: TaskLayout::new(self.folder.clone(), task.order, components.as_ref().map(Components::list)),
+            task,
+            components,
+            work_dir: Arc::clone(&self.work_dir),
+            grants: self.grants.to_vec(),
             task_files: TaskFiles::None,
             keep_going: false,
-            cancel: &cancel,
+            cancel: self.cancel.clone(),
             free_space_bytes: 0,
-            output: self.output,
-        };
+            output: self.output.clone(),
+        });
         let mut finished = None;
         backend.run_calls(&calls, &mut |event| {
             match event {
@@ -82,13 +90,17 @@ impl SingleCall<'_> {
             }
             Ok::<_, HostError>(())
         })?;
-        let message = "the backend made no call".to_owned();
-        let (outcome, stderr_tail) = finished.unwrap_or((Outcome::HostFailed { message }, String::new()));
+        let no_call = || match self.cancel.is_cancelled() {
+            true => Outcome::Cancelled,
+            false => Outcome::HostFailed { message: "the backend made no call".to_owned() },
+        };
+        let (outcome, stderr_tail) = finished.unwrap_or_else(|| (no_call(), String::new()));
         self.result(outcome, stderr_tail)
     }
 
     fn result(&self, outcome: Outcome, stderr_tail: String) -> CallResult {
         let kind = outcome.failure_kind();
+        let is_cancelled = matches!(outcome, Outcome::Cancelled);
         let outcome = match outcome {
             Outcome::Succeeded { metadiff } => return Ok(metadiff),
             outcome => outcome,
@@ -99,6 +111,9 @@ impl SingleCall<'_> {
         let call = CallFailure { call_index: 0, component, outcome, stderr_tail, stderr_path: None };
         let failure = task_failure(self.task, usize::from(self.component.is_some()), None, vec![call]);
         Err(match kind {
+            _ if is_cancelled => {
+                Error::Cancelled(Box::new(Cancelled { failure: *failure, n_calls: 1, n_ended_well: 0 }))
+            }
             Some(FailureKind::TaskExecution) => Error::TaskExecution(failure),
             _ => Error::JobExecution(failure),
         })

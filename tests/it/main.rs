@@ -26,6 +26,7 @@ mod recorded;
 mod reuse;
 mod run;
 mod sandbox;
+mod signals;
 mod tidy;
 mod typed;
 mod wasi_testsuite;

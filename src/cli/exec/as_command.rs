@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Prepared, backend, host_failed, mounts, policy, wrong_input};
-use crate::cancel::CancelToken;
 use crate::cli::Answer;
 use crate::cli::arguments::ExecArguments;
+use crate::cli::signals::Signals;
 use crate::error::{HostError, exit_code};
 use crate::outcome::Outcome;
 use crate::reporter::escape::escaped;
@@ -15,7 +15,7 @@ use crate::reporter::{Stream, raw_stream};
 use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, Invocation, ModuleKind};
 use crate::workflow::{Place, Problems};
 
-pub(super) fn exec(arguments: &ExecArguments) -> Answer {
+pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
     let limits = policy(&arguments.sandbox, &mut problems).default;
     let backend = match backend(arguments, Some(&limits)) {
@@ -32,6 +32,7 @@ pub(super) fn exec(arguments: &ExecArguments) -> Answer {
     }
     let Some(module) = module.filter(|_| problems.is_empty()) else { return wrong_input(&problems) };
     module.keep(&backend);
+    let _running = signals.running_guest();
 
     let mut argv = vec![arguments.argv0.clone().unwrap_or_else(|| file_name(&arguments.module))];
     argv.extend(arguments.arguments.iter().cloned());
@@ -56,8 +57,11 @@ pub(super) fn exec(arguments: &ExecArguments) -> Answer {
             stderr: stderr.clone(),
             limits: &limits,
             seed: 0,
-            cancel: &CancelToken::new(),
+            cancel: signals.cancel(),
         })?;
+        if let (GuestEnd::Cancelled, Some(signal)) = (&end, signals.received()) {
+            return Ok(signal.answer());
+        }
         Ok(answer(&arguments.module, end, stdout.finish().or(stderr.finish())))
     })();
     ended.unwrap_or_else(Answer::from)

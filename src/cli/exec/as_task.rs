@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -9,7 +10,9 @@ use super::{Prepared, backend, host_failed, policy, wrong_input};
 use crate::backend::Local;
 use crate::cli::arguments::ExecArguments;
 use crate::cli::run::absolute;
+use crate::cli::signals::Signals;
 use crate::cli::task_call::{CallArgs, plan_call, task_of_module};
+use crate::cli::temporary::TemporaryFolder;
 use crate::cli::{Answer, environment};
 use crate::error::{Error, HostError};
 use crate::event::{Event, EventKind};
@@ -29,27 +32,27 @@ const TEMPORARY_FOLDER_OPTION: &str = "TMPDIR";
 /// Bytes of args that are read at most.
 const MAX_ARGS_BYTES: u64 = 64 << 20;
 
-pub(super) fn exec(arguments: &ExecArguments, args_file: &Path) -> Answer {
-    run(arguments, args_file).unwrap_or_else(Answer::from)
+pub(super) fn exec(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Answer {
+    run(arguments, args_file, signals).unwrap_or_else(Answer::from)
 }
 
-fn run(arguments: &ExecArguments, args_file: &Path) -> Result<Answer, HostError> {
+fn run(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
     let policy = policy(&arguments.sandbox, &mut problems);
     let backend = match backend(arguments, None) {
         Ok(backend) => backend,
         Err(text) => return Ok(host_failed(&text)),
     };
-    let temporary = tempfile::Builder::new().prefix("mandelbox-exec-").tempdir();
-    let temporary = temporary.map_err(HostError::setup("make a temporary folder"))?;
-    let (work_dir, own_output) = (temporary.path().join("work"), temporary.path().join("output"));
-
     let args = read_args(arguments, args_file, &mut problems);
     let module = Prepared::new(&arguments.module, &policy.default, &backend, arguments.quiet, &mut problems);
     let task = args
         .as_ref()
         .zip(module.as_ref())
         .and_then(|(args, module)| plan(arguments, args_file, args, module.kind, &policy, &backend, &mut problems));
+
+    let _saving = signals.saving();
+    let temporary = TemporaryFolder::new("mandelbox-exec-")?;
+    let (work_dir, own_output) = (temporary.path().join("work"), temporary.path().join("output"));
     let parameters = parameters(arguments, args.as_ref(), own_output, &mut problems);
     let (inputs, output) = (&parameters.input_paths, &parameters.output_path);
     let grants = check_folders(inputs, output, &work_dir, TEMPORARY_FOLDER_OPTION, &mut problems);
@@ -67,8 +70,9 @@ fn run(arguments: &ExecArguments, args_file: &Path) -> Result<Answer, HostError>
         tasks_include_image: &environment::tasks_include_image(),
         grants: &grants,
         folder: work_dir.join("task"),
-        work_dir: &WorkDir::create(&work_dir)?,
-        output: Some(&|| Box::new(EscapedLines::default())),
+        work_dir: Arc::new(WorkDir::create(&work_dir)?),
+        output: Some(Arc::new(|| Box::new(EscapedLines::default()))),
+        cancel: signals.cancel(),
     };
     let mut observe = observer(arguments.quiet);
     for warning in problems.warnings() {
@@ -85,7 +89,10 @@ fn run(arguments: &ExecArguments, args_file: &Path) -> Result<Answer, HostError>
             Answer { stdout, ..Answer::default() }
         }
         Err(Error::Host(err)) => return Err(err),
-        Err(err) => Answer::text(format!("error: {err}\n"), err.exit_code()),
+        Err(err) => match (&err, signals.received()) {
+            (Error::Cancelled(_), Some(signal)) => signal.answer(),
+            _ => Answer::text(format!("error: {err}\n"), err.exit_code()),
+        },
     })
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::arguments::ExecArguments;
+use super::signals::{self, Signals};
 use super::{Answer, open_files};
 use crate::backend::{Backend, Local};
 use crate::error::{HostError, exit_code};
@@ -25,10 +26,10 @@ pub(super) const COMPILE_TIME: Duration = Duration::MAX;
 /// Time after which it is said what takes so long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) fn exec(arguments: &ExecArguments) -> Answer {
+pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     match &arguments.args {
-        Some(args) => as_task::exec(arguments, args),
-        None => as_command::exec(arguments),
+        Some(args) => as_task::exec(arguments, args, signals),
+        None => as_command::exec(arguments, signals),
     }
 }
 
@@ -59,7 +60,7 @@ fn backend(arguments: &ExecArguments, limits: Option<&Limits>) -> Result<Local, 
         SandboxOptions { on_demand: true, interruption, ..arguments.sandbox.options(arguments.deterministic) };
     let backend = Local::with_options(1, &options, arguments.sandbox.isolation()?);
     let backend = if limits.is_none() { backend.and_then(Local::interrupting_only_limited) } else { backend };
-    backend.map_err(|err| err.chain())
+    backend.map(|backend| backend.abandoning_cancelled(signals::PATIENCE)).map_err(|err| err.chain())
 }
 
 /// A module that is ready to be called.

@@ -3,10 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{compare_files, compare_json};
 use crate::backend::Local;
+use crate::cancel::CancelToken;
 use crate::cli::task_call::{CallArgs, plan_call};
 use crate::error::{Error, HostError};
 use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json};
@@ -110,7 +112,7 @@ impl Case {
     /// Makes the call, in a folder of its own.
     ///
     /// * `place`: that folder, which is made.
-    pub(super) fn run(&self, backend: &Local, place: &Path) -> Result<Given, HostError> {
+    pub(super) fn run(&self, backend: &Local, place: &Path, cancel: &CancelToken) -> Result<Given, HostError> {
         let (input, output) = (self.folder.join("input"), place.join("output"));
         copy_tree(&self.folder.join("output"), &output)?;
         let mut grants = vec![grant(&output, OUTPUT, Rights::ReadWrite)];
@@ -131,8 +133,9 @@ impl Case {
             tasks_include_image: &[],
             grants: &grants,
             folder: TASK_FOLDER.into(),
-            work_dir: &WorkDir::create(&place.join("work"))?,
+            work_dir: Arc::new(WorkDir::create(&place.join("work"))?),
             output: None,
+            cancel,
         };
         let started = Instant::now();
         let ended = call.run(backend, &mut |_| {});

@@ -16,8 +16,12 @@ use std::time::Instant;
 use super::Answer;
 use super::arguments::TestArguments;
 use super::exec::{PATIENCE, policy};
+use super::signals::{self, Signals};
+use super::temporary::TemporaryFolder;
 use crate::backend::Local;
+use crate::cancel::CancelToken;
 use crate::error::{HostError, exit_code};
+use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::reporter::{Notice, say};
@@ -28,7 +32,7 @@ use package::Package;
 /// Documents one of which every case has, to tell a case from another folder.
 const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
 
-pub(super) fn test(arguments: &TestArguments) -> Answer {
+pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
     let policy = policy(&arguments.sandbox, &mut problems);
     if !problems.is_empty() {
@@ -37,14 +41,15 @@ pub(super) fn test(arguments: &TestArguments) -> Answer {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backend = arguments.sandbox.isolation().and_then(|isolation| {
         let backend = Local::with_options(n_threads, &arguments.sandbox.options(true), isolation);
-        backend.and_then(Local::interrupting_only_limited).map_err(|err| err.chain())
+        let backend = backend.and_then(Local::interrupting_only_limited).map_err(|err| err.chain());
+        backend.map(|backend| backend.abandoning_cancelled(signals::PATIENCE))
     });
     let backend = match backend {
         Ok(backend) => backend,
         Err(text) => return Answer::text(format!("error: {}\n", escaped(&text)), exit_code::HOST_FAILED),
     };
-    let run = || run(arguments, &policy, &backend).unwrap_or_else(host_failed);
-    if arguments.watch { watch::repeat(&arguments.package, run) } else { run() }
+    let run = || run(arguments, &policy, &backend, signals).unwrap_or_else(host_failed);
+    if arguments.watch { watch::repeat(&arguments.package, signals.cancel(), run) } else { run() }
 }
 
 fn wrong_input(problems: &Problems) -> Answer {
@@ -56,7 +61,7 @@ fn host_failed(err: HostError) -> Answer {
 }
 
 /// Runs the cases once. Each is told when it has ended and those before it are told.
-fn run(arguments: &TestArguments, policy: &Policy, backend: &Local) -> Result<Answer, HostError> {
+fn run(arguments: &TestArguments, policy: &Policy, backend: &Local, signals: &Signals) -> Result<Answer, HostError> {
     let started = Instant::now();
     let mut problems = Problems::default();
     let notice = Notice::after(PATIENCE, "compiling the modules ...".to_owned());
@@ -69,13 +74,20 @@ fn run(arguments: &TestArguments, policy: &Policy, backend: &Local) -> Result<An
         say(&format!("warning: {warning}\n"));
     }
     backend.keep_compiled();
-    let temporary = tempfile::Builder::new().prefix("mandelbox-test-").tempdir();
-    let temporary = temporary.map_err(HostError::setup("make a temporary folder"))?;
-    let mut n_failed = 0;
-    run_all(&cases, backend, temporary.path(), arguments.update, |told| {
+    let _saving = signals.saving();
+    let temporary = TemporaryFolder::new("mandelbox-test-")?;
+    let (mut n_told, mut n_failed) = (0, 0);
+    let runs = Runs { backend, temporary: temporary.path(), updates: arguments.update, cancel: signals.cancel() };
+    runs.run_all(&cases, |told| {
+        n_told += 1;
         n_failed += usize::from(!told.passed);
         say(&told.text);
     })?;
+    if let Some(signal) = signals.received().filter(|_| n_told < cases.len()) {
+        let mut answer = signal.answer();
+        let _ = writeln!(answer.stderr, "{n_told} of {} cases were run, {n_failed} failed", cases.len());
+        return Ok(answer);
+    }
     let mut answer = Answer::default();
     // Writing to a string cannot fail.
     let _ = writeln!(
@@ -130,64 +142,77 @@ struct Told {
     text: String,
 }
 
-/// Runs the cases side by side and tells of them in their order.
-fn run_all(
-    cases: &[Case],
-    backend: &Local,
-    temporary: &Path,
+/// How cases are run.
+struct Runs<'a> {
+    backend: &'a Local,
+    /// Folder for the folders of cases.
+    temporary: &'a Path,
     updates: bool,
-    mut tell: impl FnMut(Told),
-) -> Result<(), HostError> {
-    let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
-    let next = AtomicUsize::new(0);
-    let (send, receive) = channel();
-    std::thread::scope(|scope| {
-        for _ in 0..n_threads {
-            let (next, send) = (&next, send.clone());
-            scope.spawn(move || {
-                while let Some((index, case)) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, cases.get(index)?)))
-                {
-                    let told = run_case(case, backend, &temporary.join(index.to_string()), updates);
-                    // After an error nobody listens any more.
-                    let _ = send.send((index, told));
-                }
-            });
-        }
-        drop(send);
-        let mut ended: Vec<Option<Told>> = cases.iter().map(|_| None).collect();
-        let mut n_told = 0;
-        for (index, told) in receive {
-            ended[index] = Some(told?);
-            while let Some(told) = ended.get_mut(n_told).and_then(Option::take) {
-                tell(told);
-                n_told += 1;
-            }
-        }
-        Ok(())
-    })
+    /// Ends the cases that run; no other is run then.
+    cancel: &'a CancelToken,
 }
 
-fn run_case(case: &Case, backend: &Local, place: &Path, updates: bool) -> Result<Told, HostError> {
-    let given = case.run(backend, place)?;
-    let differences = case.differences(&given)?;
-    let updated = if updates { update::update(case, &given)? } else { None };
-    let (passed, word) = match &updated {
-        Some(changes) if changes.is_empty() => (true, "ok"),
-        Some(_) => (true, "updated"),
-        None if differences.is_empty() => (true, "ok"),
-        None => (false, "FAILED"),
-    };
-    let milliseconds = given.time.as_secs_f64() * 1e3;
-    let mut text = format!("{word:8} {} ({milliseconds:.0} ms)\n", escaped(&case.name));
-    match updated {
-        Some(changes) => text.push_str(&update::text(&changes)),
-        None => {
-            for line in differences.iter().flat_map(|difference| difference.lines()) {
-                // Writing to a string cannot fail.
-                let _ = writeln!(text, "         {line}");
+impl Runs<'_> {
+    /// Runs the cases side by side and tells of them in their order.
+    fn run_all(&self, cases: &[Case], mut tell: impl FnMut(Told)) -> Result<(), HostError> {
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
+        let next = AtomicUsize::new(0);
+        let (send, receive) = channel();
+        std::thread::scope(|scope| {
+            for _ in 0..n_threads {
+                let (next, send) = (&next, send.clone());
+                scope.spawn(move || {
+                    while let Some((index, case)) =
+                        Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, cases.get(index)?)))
+                        && !self.cancel.is_cancelled()
+                    {
+                        let told = self.run_case(case, &self.temporary.join(index.to_string())).transpose();
+                        // After an error nobody listens any more.
+                        let _ = told.map(|told| send.send((index, told)));
+                    }
+                });
+            }
+            drop(send);
+            let mut ended: Vec<Option<Told>> = cases.iter().map(|_| None).collect();
+            let mut n_told = 0;
+            for (index, told) in receive {
+                ended[index] = Some(told?);
+                while let Some(told) = ended.get_mut(n_told).and_then(Option::take) {
+                    tell(told);
+                    n_told += 1;
+                }
+            }
+            // Where one before them was cancelled.
+            ended.into_iter().flatten().for_each(tell);
+            Ok(())
+        })
+    }
+
+    /// Runs a case; `None`: it was cancelled.
+    fn run_case(&self, case: &Case, place: &Path) -> Result<Option<Told>, HostError> {
+        let given = case.run(self.backend, place, self.cancel)?;
+        if given.result.as_ref().is_err_and(|failure| matches!(failure.outcome, Outcome::Cancelled)) {
+            return Ok(None);
+        }
+        let differences = case.differences(&given)?;
+        let updated = if self.updates { update::update(case, &given)? } else { None };
+        let (passed, word) = match &updated {
+            Some(changes) if changes.is_empty() => (true, "ok"),
+            Some(_) => (true, "updated"),
+            None if differences.is_empty() => (true, "ok"),
+            None => (false, "FAILED"),
+        };
+        let milliseconds = given.time.as_secs_f64() * 1e3;
+        let mut text = format!("{word:8} {} ({milliseconds:.0} ms)\n", escaped(&case.name));
+        match updated {
+            Some(changes) => text.push_str(&update::text(&changes)),
+            None => {
+                for line in differences.iter().flat_map(|difference| difference.lines()) {
+                    // Writing to a string cannot fail.
+                    let _ = writeln!(text, "         {line}");
+                }
             }
         }
+        Ok(Some(Told { passed, text }))
     }
-    Ok(Told { passed, text })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::package::cases_of;
+use crate::cancel::CancelToken;
 use crate::cli::Answer;
 use crate::reporter::say;
 use crate::workflow::package::MANIFEST;
@@ -17,10 +18,16 @@ const INTERVAL: Duration = Duration::from_millis(300);
 const MAX_FILES: usize = 20_000;
 
 /// Runs the cases, and again after each change, until the program is ended.
-pub(super) fn repeat(package: &Path, mut run: impl FnMut() -> Answer) -> Answer {
+///
+/// * `cancel`: ends it.
+pub(super) fn repeat(package: &Path, cancel: &CancelToken, mut run: impl FnMut() -> Answer) -> Answer {
     loop {
         let before = files(package);
-        let Answer { stderr, .. } = run();
+        let answer = run();
+        if cancel.is_cancelled() {
+            return answer;
+        }
+        let Answer { stderr, .. } = answer;
         say(&format!("{stderr}waiting for a change ...\n"));
         // What was written while the cases ran may not have been seen by them.
         let mut seen = before;

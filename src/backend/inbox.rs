@@ -1,0 +1,108 @@
+//! Events of calls as they come from the threads that run them.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::CallEvent;
+use crate::cancel::CancelToken;
+use crate::event::EventKind;
+
+/// Time in which events gather: waking a thread for each would cost a short call more than the call itself.
+const GATHER: Duration = Duration::from_millis(1);
+/// Events come fast if the last ones are not older: well over the time above, which has passed then.
+const FAST: Duration = Duration::from_millis(5);
+/// Longest wait before the token is looked at again.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now. It ends when no thread
+/// sends any more, or when those that do are not waited for.
+pub(super) struct Inbox<'a> {
+    received: Receiver<CallEvent>,
+    cancel: &'a CancelToken,
+    /// Time that calls have to end once the run is cancelled; `None`: any.
+    patience: Option<Duration>,
+    deadline: Option<Instant>,
+    /// When each call started that has not ended.
+    running: BTreeMap<usize, Instant>,
+    said_idle: bool,
+    woken: Instant,
+}
+
+impl<'a> Inbox<'a> {
+    pub(super) fn new(received: Receiver<CallEvent>, cancel: &'a CancelToken, patience: Option<Duration>) -> Self {
+        let (running, said_idle, woken) = (BTreeMap::new(), false, Instant::now());
+        Self { received, cancel, patience, deadline: None, running, said_idle, woken }
+    }
+
+    /// The calls that had not ended when the events did, and how long they had run.
+    pub(super) fn abandoned(&self) -> impl Iterator<Item = (usize, Duration)> {
+        self.running.iter().map(|(call_index, started)| (*call_index, started.elapsed()))
+    }
+
+    fn is_over(&mut self) -> bool {
+        let Some(patience) = self.patience.filter(|_| self.cancel.is_cancelled()) else { return false };
+        let now = Instant::now();
+        now >= *self.deadline.get_or_insert(now + patience)
+    }
+
+    /// Waits for the next event; `None`: there is none any more.
+    fn wait(&mut self) -> Option<CallEvent> {
+        if self.patience.is_none() {
+            return self.received.recv().ok();
+        }
+        loop {
+            match self.received.recv_timeout(POLL) {
+                Ok(event) => return Some(event),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.is_over() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn note(&mut self, event: &CallEvent) {
+        match event {
+            CallEvent::Happened(fact) => {
+                if let EventKind::CallStarted(call) = fact.kind() {
+                    self.running.insert(call.call_index, Instant::now());
+                }
+            }
+            CallEvent::Finished { fact, .. } => {
+                if let EventKind::CallFinished { call, .. } = fact.kind() {
+                    self.running.remove(&call.call_index);
+                }
+            }
+            CallEvent::Idle => {}
+        }
+    }
+}
+
+impl Iterator for Inbox<'_> {
+    type Item = CallEvent;
+
+    fn next(&mut self) -> Option<CallEvent> {
+        // Also where a guest that does not end goes on to report.
+        if self.is_over() {
+            return None;
+        }
+        let event = match self.received.try_recv() {
+            Ok(event) => event,
+            Err(_) if !self.said_idle => {
+                self.said_idle = true;
+                return Some(CallEvent::Idle);
+            }
+            Err(_) => {
+                let event = self.wait()?;
+                if self.woken.elapsed() < FAST {
+                    std::thread::sleep(GATHER);
+                }
+                self.woken = Instant::now();
+                event
+            }
+        };
+        self.said_idle = false;
+        self.note(&event);
+        Some(event)
+    }
+}
