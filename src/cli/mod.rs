@@ -10,6 +10,7 @@ mod open_files;
 mod plan_text;
 mod run;
 mod sandbox_options;
+mod status;
 mod task_call;
 mod test;
 
@@ -62,6 +63,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Check(arguments) => check::check(&arguments),
         Command::Exec(arguments) => exec::exec(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
     }

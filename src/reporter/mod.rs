@@ -9,6 +9,8 @@ mod log_file;
 mod notice;
 #[cfg(feature = "cli")]
 mod progress;
+#[cfg(feature = "cli")]
+mod status_text;
 
 use std::io;
 
@@ -22,6 +24,8 @@ pub use log_file::LogFile;
 pub use notice::Notice;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
+#[cfg(feature = "cli")]
+pub use status_text::status_text;
 
 /// Shows lines on stderr, which may have gone away.
 ///

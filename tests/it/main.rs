@@ -24,6 +24,7 @@ mod recorded;
 mod reuse;
 mod run;
 mod sandbox;
+mod status;
 mod tidy;
 mod typed;
 mod wasi_testsuite;
