@@ -8,6 +8,7 @@ mod exec;
 mod manual;
 mod open_files;
 mod plan_text;
+mod report;
 mod run;
 mod sandbox_options;
 mod status;
@@ -64,6 +65,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Exec(arguments) => exec::exec(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
     }

@@ -33,7 +33,7 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
 }
 
 /// Why the log of a work directory cannot be used.
-fn no_run(work_dir: &Path, err: &crate::event::ReadEventsError) -> String {
+pub(super) fn no_run(work_dir: &Path, err: &crate::event::ReadEventsError) -> String {
     let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
     match err {
         crate::event::ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotFound => {

@@ -3,6 +3,7 @@
 pub mod escape;
 #[cfg(feature = "cli")]
 mod guest_output;
+mod html;
 mod json_lines;
 mod log_file;
 #[cfg(feature = "cli")]
@@ -18,6 +19,7 @@ use crate::event::Event;
 
 #[cfg(feature = "cli")]
 pub use guest_output::{EscapedLines, Stream, raw_stream};
+pub use html::{REPORT_NAME, ReportError, write_report};
 pub use json_lines::JsonLines;
 pub use log_file::LogFile;
 #[cfg(feature = "cli")]

@@ -21,6 +21,7 @@ mod manual;
 mod package_test;
 mod project;
 mod recorded;
+mod report;
 mod reuse;
 mod run;
 mod sandbox;

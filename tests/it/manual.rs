@@ -2,7 +2,7 @@
 
 use crate::project::Project;
 
-const SUBCOMMANDS: [&str; 8] = ["run", "check", "exec", "test", "doctor", "status", "completions", "man"];
+const SUBCOMMANDS: [&str; 9] = ["run", "check", "exec", "test", "doctor", "status", "report", "completions", "man"];
 
 #[test]
 fn completions_name_the_subcommands() {
