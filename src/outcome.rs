@@ -227,6 +227,19 @@ pub fn bytes_text(bytes: u64) -> String {
     if value.fract() == 0.0 { format!("{value} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// A time span as people write it: `850 us`, `12 ms`, `1.25 s`, `3 min 05 s`, `2 h 05 min`.
+pub fn duration_text(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match time.as_micros() {
+        0..1_000 => format!("{} us", time.as_micros()),
+        1_000..100_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        100_000..1_000_000 => format!("{} ms", time.as_millis()),
+        1_000_000..60_000_000 => format!("{:.2} s", time.as_secs_f64()),
+        60_000_000..3_600_000_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 mod seconds {
     use std::time::Duration;
 

@@ -36,6 +36,10 @@ pub(super) enum Command {
     Exec(Box<ExecArguments>),
     /// Run the cases of a task package and compare what they give with what they should
     Test(TestArguments),
+    /// Say how far a run is or how it ended, and which components failed and why
+    Status(StatusArguments),
+    /// Make the report of a run again: one page, report.html in its work directory
+    Report(ReportArguments),
     /// Write completions for a shell to stdout
     Completions(CompletionsArguments),
     /// Write the manual page to stdout, or that of a subcommand
@@ -286,6 +290,36 @@ pub(super) struct TestArguments {
     pub(super) cases: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  mandelbox status mandelbox-runs/nuclei_20270101_120000
+  mandelbox status work --format json
+
+Exit codes: 0 the folder holds a run, whatever became of it; 2 it holds none, or its events.jsonl is damaged.";
+
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(super) struct StatusArguments {
+    /// The work directory of a run: one that runs, has ended or was killed
+    pub(super) work_dir: PathBuf,
+    /// How: text on stderr, JSON on stdout
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: FormatArgument,
+}
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  mandelbox report mandelbox-runs/nuclei_20270101_120000
+
+Exit codes: 0 the page is written; 1 it cannot be; 2 the folder holds no run, or its events.jsonl is damaged.";
+
+#[derive(Debug, Args)]
+#[command(after_help = REPORT_EXAMPLES)]
+pub(super) struct ReportArguments {
+    /// The work directory of a run: one that runs, has ended or was killed
+    pub(super) work_dir: PathBuf,
 }
 
 const CHECK_EXAMPLES: &str = "\

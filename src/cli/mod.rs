@@ -9,9 +9,11 @@ mod manual;
 mod new;
 mod open_files;
 mod plan_text;
+mod report;
 mod run;
 mod sandbox_options;
 mod signals;
+mod status;
 mod task_call;
 mod temporary;
 mod test;
@@ -66,6 +68,8 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Check(arguments) => check::check(&arguments),
         Command::Exec(arguments) => stoppable(|signals| exec::exec(&arguments, signals)),
         Command::Test(arguments) => stoppable(|signals| test::test(&arguments, signals)),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
         Command::New(arguments) => new::new(&arguments),

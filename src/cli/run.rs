@@ -20,7 +20,7 @@ use crate::error::{Error, HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::reporter::{JsonLines, Notice, Progress, ProgressStyle, Reporter};
+use crate::reporter::{JsonLines, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::workdir::{WorkDir, layout, write_whole};
@@ -272,7 +272,7 @@ fn finish(
             let _ = writeln!(answer.stderr, "done in {:.2} s", elapsed.as_secs_f64());
             let _ = writeln!(answer.stderr, "  what the tasks made:   {output}");
             let _ = writeln!(answer.stderr, "  metadata and history:  {}", look("result.json"));
-            let _ = writeln!(answer.stderr, "  what happened:         {}", look("workflow.log"));
+            let _ = writeln!(answer.stderr, "  what happened:         {}", look(REPORT_NAME));
         }
         Ok(_) => {}
         Err(failure) => {
@@ -285,7 +285,7 @@ fn finish(
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if dataset.is_some() {
-                let _ = writeln!(answer.stderr, "  what happened: {}", look("workflow.log"));
+                let _ = writeln!(answer.stderr, "  what happened: {}, {}", look("workflow.log"), look(REPORT_NAME));
             }
             answer.exit_code = stopped.map_or_else(|| failure.error.exit_code(), |(_, signal)| signal.exit_code());
         }

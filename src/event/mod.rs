@@ -5,6 +5,7 @@ mod line;
 mod log;
 mod read;
 mod recorder;
+mod summary;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -18,8 +19,10 @@ use crate::sandbox::{GuestReport, LogLevel};
 
 pub use fact::Fact;
 pub use log::EventLog;
-pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events};
+pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
 pub use recorder::Recorder;
+pub(crate) use summary::span;
+pub use summary::{FailedCall, RunSummary, TaskSummary};
 
 /// Version of the event log's format, in its first line.
 pub const FORMAT_VERSION: u32 = 1;

@@ -3,13 +3,16 @@
 //! Lines are parsed by [`crate::json`], so its rules for depth and numbers hold here too.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::Event;
 use super::line::read_event;
 use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, parse_within};
 use crate::reporter::escape::escaped;
+
+/// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as JSON may be longer.
+const MAX_LINE_BYTES: u64 = 256 << 20;
 
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,25 +77,86 @@ pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEven
 /// a key that is missing or of another type, or a first line that is no `run_started` of this format version.
 pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
     let mut stored = StoredEvents::default();
-    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let wrong = |message: String| LineError { line: index + 1, message: escaped(&message) };
-        let is_last = stored.whole_bytes + line.len() == bytes.len();
-        let Some(text) = line.strip_suffix(b"\n") else {
-            stored.is_torn = true;
-            break;
-        };
-        let value = match parse_within(text, MAX_DATASET_DEPTH, usize::MAX, DuplicateKeys::Refuse) {
-            Err(_) if is_last => {
+    let mut place = Place::default();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let is_last = place.whole_bytes + line.len() == bytes.len();
+        match place.read_line(line, is_last)? {
+            Line::Event(event) => stored.events.push(*event),
+            Line::Unknown => {}
+            Line::Torn => {
                 stored.is_torn = true;
                 break;
             }
+        }
+    }
+    (stored.next_seq, stored.whole_bytes) = (place.next_seq, place.whole_bytes);
+    Ok(stored)
+}
+
+/// [`parse_events`] for a log file of any size, of which one line is in memory at a time.
+///
+/// * `take`: gets the events in their order; some, too, if the file turns out to be damaged behind them.
+///
+/// # Errors
+/// [`ReadEventsError`]: the file cannot be read, has a line of more than 256 MiB, or is not what [`parse_events`] takes.
+pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<(), ReadEventsError> {
+    let mut source = BufReader::with_capacity(64 << 10, File::open(path)?);
+    let mut place = Place::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        (&mut source).take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.len() as u64 > MAX_LINE_BYTES {
+            return Err(place.wrong("is longer than 256 MiB".to_owned()).into());
+        }
+        let is_last = source.fill_buf()?.is_empty();
+        match place.read_line(&line, is_last)? {
+            Line::Event(event) => take(*event),
+            Line::Unknown => {}
+            Line::Torn => return Ok(()),
+        }
+    }
+}
+
+/// How far a log has been read.
+#[derive(Default)]
+struct Place {
+    next_seq: u64,
+    whole_bytes: usize,
+}
+
+/// What stands in a line.
+enum Line {
+    Event(Box<Event>),
+    /// An event of a kind that this version does not know.
+    Unknown,
+    Torn,
+}
+
+impl Place {
+    /// * `line`: with its line feed, if it has one.
+    /// * `is_last`: whether nothing stands behind it.
+    fn read_line(&mut self, line: &[u8], is_last: bool) -> Result<Line, LineError> {
+        let wrong = |message: String| self.wrong(message);
+        let Some(text) = line.strip_suffix(b"\n") else { return Ok(Line::Torn) };
+        let value = match parse_within(text, MAX_DATASET_DEPTH, usize::MAX, DuplicateKeys::Refuse) {
+            Err(_) if is_last => return Ok(Line::Torn),
             parsed => parsed.map_err(|err| wrong(format!("column {}: {}", err.column, err.message)))?,
         };
-        stored.events.extend(read_event(value, stored.next_seq).map_err(wrong)?);
-        stored.next_seq += 1;
-        stored.whole_bytes += line.len();
+        let event = read_event(value, self.next_seq).map_err(wrong)?;
+        self.next_seq += 1;
+        self.whole_bytes += line.len();
+        Ok(event.map_or(Line::Unknown, |event| Line::Event(Box::new(event))))
     }
-    Ok(stored)
+
+    /// An error of the line that is read.
+    fn wrong(&self, message: String) -> LineError {
+        let line = usize::try_from(self.next_seq).unwrap_or(usize::MAX).saturating_add(1);
+        LineError { line, message: escaped(&message) }
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +196,11 @@ mod tests {
                 prop_assert_eq!(stored.whole_bytes, write(&events[..n_whole]).len());
                 prop_assert_eq!(stored.is_torn, stored.whole_bytes < end);
             }
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), &bytes[..bytes.len() - 1]).expect("written");
+            let mut visited = Vec::new();
+            visit_events(file.path(), |event| visited.push(event)).expect("no damage");
+            prop_assert_eq!(&visited[..], &events[..events.len() - 1]);
         }
     }
 

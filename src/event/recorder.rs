@@ -38,8 +38,21 @@ impl Recorder {
         self.next_seq += 1;
         self.log.append(seq, self.clock.text(time), &fact)?;
         let event = Event { seq, time, kind: fact.kind };
+        // Each of these removes a reporter, so this ends.
+        self.tell_reporters(&event).into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))?;
+        Ok(event.kind)
+    }
+
+    /// Tells the reporters, and not the log, of what happens after the run's last event.
+    pub fn tell(&mut self, kind: EventKind) {
+        let event = Event { seq: self.next_seq, time: Timestamp::now(), kind };
+        self.tell_reporters(&event);
+    }
+
+    /// Returns what is to be said of reporters that failed, and does without them from now on.
+    fn tell_reporters(&mut self, event: &Event) -> Vec<String> {
         let mut lost = Vec::new();
-        self.reporters.retain_mut(|reporter| match reporter.report(&event) {
+        self.reporters.retain_mut(|reporter| match reporter.report(event) {
             Ok(()) => true,
             Err(err) => {
                 // A reader that has gone away wanted no more.
@@ -48,9 +61,7 @@ impl Recorder {
                 false
             }
         });
-        // Each of these removes a reporter, so this ends.
-        lost.into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))?;
-        Ok(event.kind)
+        lost
     }
 
     /// Hands what was recorded to the operating system, for those who follow the log.

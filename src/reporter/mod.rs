@@ -3,12 +3,15 @@
 pub mod escape;
 #[cfg(feature = "cli")]
 mod guest_output;
+mod html;
 mod json_lines;
 mod log_file;
 #[cfg(feature = "cli")]
 mod notice;
 #[cfg(feature = "cli")]
 mod progress;
+#[cfg(feature = "cli")]
+mod status_text;
 
 use std::io;
 
@@ -16,12 +19,15 @@ use crate::event::Event;
 
 #[cfg(feature = "cli")]
 pub use guest_output::{EscapedLines, Stream, raw_stream};
+pub use html::{REPORT_NAME, ReportError, write_report};
 pub use json_lines::JsonLines;
 pub use log_file::LogFile;
 #[cfg(feature = "cli")]
 pub use notice::Notice;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
+#[cfg(feature = "cli")]
+pub use status_text::status_text;
 
 /// Shows lines on stderr, which may have gone away.
 ///

@@ -14,7 +14,7 @@ use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunSt
 use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value, build_json};
 use crate::outcome::{CallFailure, FailureKind, Outcome};
-use crate::reporter::{LogFile, Reporter};
+use crate::reporter::{LogFile, REPORT_NAME, Reporter, write_report};
 use crate::sandbox::{ModuleKind, TaskMetadata};
 use crate::workdir::{TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::{PlannedTask, component_list};
@@ -38,13 +38,18 @@ impl PreparedRun {
             started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
         let mut run = Run { prepared: &self, work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
-        match result {
-            Ok(()) => Ok(run.dataset),
-            Err(error) => {
-                // The first error is the one to tell; one more while it is recorded adds nothing.
-                let _ = run.finish(Some(&error));
-                Err(Box::new(RunFailure { error, dataset: Some(run.dataset) }))
-            }
+        let ended = result.inspect_err(|error| {
+            // The first error is the one to tell; one more while it is recorded adds nothing.
+            let _ = run.finish(Some(error));
+        });
+        let dataset = run.dataset;
+        if let Err(err) = write_report(&self.work_dir) {
+            let message = format!("there is no {REPORT_NAME} of this run: {err}; `mandelbox report` makes it again");
+            recorder.tell(EventKind::Warning { message });
+        }
+        match ended {
+            Ok(()) => Ok(dataset),
+            Err(error) => Err(Box::new(RunFailure { error, dataset: Some(dataset) })),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -102,7 +102,7 @@ impl TaskLayout {
     }
 
     /// The task's subfolder.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -114,6 +114,27 @@ impl TaskLayout {
         };
         CallFiles { folder: self.folder.clone(), stem }
     }
+}
+
+/// The stderr file that a call of an earlier run has left, found without the component list that decides its name;
+/// `None` if there is none, or if it cannot be told apart from that of an equal component.
+///
+/// * `folder`: the task's subfolder.
+/// * `component`: `None` for a single task.
+pub fn find_err(folder: &Path, order: u64, component: Option<&Value>) -> Option<PathBuf> {
+    let file = |name: &str| CallFiles { folder: folder.to_owned(), stem: format!("{order}_par_{name}") }.err();
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    let Some(component) = component else {
+        let stem = order.to_string();
+        return Some(CallFiles { folder: folder.to_owned(), stem }.err()).filter(is_there);
+    };
+    let plain = sanitize_string(&component_text(component));
+    let suffixed = |repeats| file(&suffixed(&plain, &component.to_string(), repeats));
+    if is_there(&suffixed(0)) {
+        return Some(suffixed(0)).filter(|_| !is_there(&suffixed(1)));
+    }
+    // A name with a suffix is there for each component that cannot have the plain one.
+    Some(file(&plain)).filter(|_| is_safe(&plain)).filter(is_there)
 }
 
 /// Which components of a list need a suffix. Holds little more than the exceptions: lists have millions of entries.
@@ -240,6 +261,20 @@ mod tests {
         check_distinct(&[json!(long), json!(format!("{long}y")), json!("é".repeat(150)), json!("")]);
         check_distinct(&[json!("\0"), json!("\u{1}"), json!("\u{202e}abc"), json!("abc"), json!("..")]);
         assert!(task_folder_name(7, &"n".repeat(400)).len() < 255);
+    }
+
+    #[test]
+    fn stderr_files_are_found_without_the_list() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let components = [json!("a/b"), json!("a b"), json!("c"), json!(7), json!("d"), json!("d"), json!("\u{202e}")];
+        let layout = TaskLayout::new(folder.path().to_owned(), 3, Some(&components));
+        for (index, component) in components.iter().enumerate() {
+            let path = layout.files(index, Some(component)).err();
+            assert_eq!(find_err(folder.path(), 3, Some(component)).filter(|_| index != 5), None, "{component}");
+            std::fs::write(&path, "").expect("written");
+            assert_eq!(find_err(folder.path(), 3, Some(component)), Some(path).filter(|_| index != 5), "{component}");
+        }
+        assert_eq!(find_err(folder.path(), 3, None), None);
     }
 
     proptest! {

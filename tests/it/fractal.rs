@@ -15,7 +15,7 @@ use crate::recorded::{assert_same, parse, unhex};
 /// Threads of the recorded runs: the peer's pool on two CPUs.
 const JOBS: &str = "6";
 /// Records that Fractal does not have, or whose text is not compared.
-const OWN_RECORDS: [&str; 3] = ["events.jsonl", "result.json", "workflow.log"];
+const OWN_RECORDS: [&str; 4] = ["events.jsonl", "report.html", "result.json", "workflow.log"];
 
 /// One case with its placeholders filled in.
 struct Case {

@@ -2,7 +2,8 @@
 
 use crate::project::Project;
 
-const SUBCOMMANDS: [&str; 8] = ["run", "check", "exec", "test", "new", "doctor", "completions", "man"];
+const SUBCOMMANDS: [&str; 10] =
+    ["run", "check", "exec", "test", "new", "doctor", "status", "report", "completions", "man"];
 
 #[test]
 fn completions_name_the_subcommands() {

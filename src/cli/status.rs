@@ -1,0 +1,110 @@
+//! `mandelbox status`: a run as its event log tells it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Answer;
+use super::arguments::{FormatArgument, StatusArguments};
+use super::run::absolute;
+use crate::error::exit_code;
+use crate::event::{EventLog, FailedCall, RunSummary, Status, TaskSummary, time_text, visit_events};
+use crate::json::build_json;
+use crate::reporter::escape::escaped;
+use crate::reporter::status_text;
+use crate::workdir::layout::{find_err, task_folder_name};
+
+pub(super) fn status(arguments: &StatusArguments) -> Answer {
+    let work_dir = absolute(&arguments.work_dir);
+    let mut summary = RunSummary::default();
+    let read = visit_events(&work_dir.join(EventLog::NAME), |event| summary.add(&event));
+    if let Err(text) = read.map_err(|err| no_run(&work_dir, &err)).and_then(|()| check_begun(&work_dir, &summary)) {
+        return Answer::text(text, exit_code::WRONG_INPUT);
+    }
+    match arguments.format {
+        FormatArgument::Text => Answer::text(status_text(&summary, &work_dir, Timestamp::now()), exit_code::SUCCESS),
+        FormatArgument::Json => {
+            let mut stdout = build_json(&facts(&summary, &work_dir), 2);
+            stdout.push(b'\n');
+            Answer { stdout, ..Answer::default() }
+        }
+    }
+}
+
+/// Why the log of a work directory cannot be used.
+pub(super) fn no_run(work_dir: &Path, err: &crate::event::ReadEventsError) -> String {
+    let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
+    match err {
+        crate::event::ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            let folder = escaped(&work_dir.to_string_lossy());
+            format!("error: {folder} is no work directory of a run: it holds no {}\n", EventLog::NAME)
+        }
+        err => format!("error: {path}: {err}\n"),
+    }
+}
+
+fn check_begun(work_dir: &Path, summary: &RunSummary) -> Result<(), String> {
+    if summary.run.is_some() {
+        return Ok(());
+    }
+    let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
+    Err(format!("error: {path} holds no event yet: the run has only just begun, or was killed as it did\n"))
+}
+
+fn facts(summary: &RunSummary, work_dir: &Path) -> Value {
+    let run = summary.run.as_deref();
+    json!({
+        "work_dir": work_dir.to_string_lossy(),
+        "workflow": run.map(|run| &run.workflow),
+        "mandelbox_version": run.map(|run| &run.mandelbox_version),
+        "backend": run.map(|run| &run.backend),
+        "state": match summary.end {
+            Some(Status::Done) => "done",
+            Some(Status::Failed) => "failed",
+            None => "no_end",
+        },
+        "error": summary.error,
+        "started": time_text(summary.started),
+        "last_event": time_text(summary.last_event),
+        "n_tasks": summary.n_tasks(),
+        "tasks": summary.tasks.iter().map(|task| task_facts(task, work_dir)).collect::<Vec<_>>(),
+        "warnings": summary.warnings,
+    })
+}
+
+fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
+    let folder = work_dir.join(task_folder_name(task.order, &task.name));
+    let failed = |(index, call): (&usize, &FailedCall)| {
+        json!({
+            "call_index": index,
+            "component": call.component,
+            "attempt": call.attempt,
+            "outcome": call.outcome,
+            "message": call.outcome.describe(),
+            "figures": call.figures,
+            "stderr": find_err(&folder, task.order, call.component.as_ref()),
+        })
+    };
+    json!({
+        "task": task.order,
+        "name": task.name,
+        "state": match task.end {
+            Some((_, Status::Done)) => "done",
+            Some((_, Status::Failed)) => "failed",
+            None => "no_end",
+        },
+        "parallelization_level": task.parallelization_level,
+        "module_sha256": task.module_sha256,
+        "started": time_text(task.started),
+        "ended": task.end.map(|(time, _)| time_text(time)),
+        "n_calls": task.n_calls,
+        "n_done": task.n_done(),
+        "n_failed": task.failed.len(),
+        "n_running": task.n_running(),
+        "n_to_do": task.n_to_do(),
+        "longest_call_s": task.longest_time.as_secs_f64(),
+        "peak_memory_bytes": task.peak_memory_bytes,
+        "failed": task.failed.iter().map(failed).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,263 @@
+//! Events → how far a run is, and what failed. What status and report show.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{CallRef, Event, EventKind, RunStarted, Status};
+use crate::json::Value;
+use crate::outcome::{Figures, Outcome};
+
+/// A run as its events tell it, whether it has ended or not.
+#[derive(Clone, Debug, Default)]
+pub struct RunSummary {
+    /// Facts of its start; `None` before the first event.
+    pub run: Option<Box<RunStarted>>,
+    /// Time of the first event.
+    pub started: Timestamp,
+    /// Time of the last event.
+    pub last_event: Timestamp,
+    /// How the run ended; `None` if it runs, or was killed.
+    pub end: Option<Status>,
+    /// Name of the error that ended it.
+    pub error: Option<String>,
+    /// The tasks that have begun, in the order of their beginning.
+    pub tasks: Vec<TaskSummary>,
+    /// Warnings so far, not escaped.
+    pub warnings: Vec<String>,
+}
+
+/// A task that has begun.
+#[derive(Clone, Debug)]
+pub struct TaskSummary {
+    /// Its order.
+    pub order: u64,
+    /// Its name.
+    pub name: String,
+    /// Calls that it has in all.
+    pub n_calls: usize,
+    /// `None` for a single task.
+    pub parallelization_level: Option<String>,
+    /// SHA-256 of its module.
+    pub module_sha256: String,
+    /// When it began, for the last time if the run was taken up again.
+    pub started: Timestamp,
+    /// When and how it ended.
+    pub end: Option<(Timestamp, Status)>,
+    /// Sum of the run times of its calls.
+    pub total_time: Duration,
+    /// Longest run time of a call.
+    pub longest_time: Duration,
+    /// Largest peak memory of a call, in bytes.
+    pub peak_memory_bytes: u64,
+    /// Calls whose last attempt did not end well, by their position in the component list.
+    pub failed: BTreeMap<usize, FailedCall>,
+    /// What became of calls that have begun: whether they have ended well, or run.
+    others: HashMap<usize, Progress>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Running,
+    Done,
+}
+
+/// A call that did not end well.
+#[derive(Clone, Debug)]
+pub struct FailedCall {
+    /// Its component; `None` for a single task.
+    pub component: Option<Value>,
+    /// Which try this was, from 1.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub figures: Figures,
+}
+
+impl RunSummary {
+    /// Takes the next event of the log.
+    pub fn add(&mut self, event: &Event) {
+        self.last_event = event.time;
+        match &event.kind {
+            EventKind::RunStarted(run) => {
+                (self.run, self.started) = (Some(run.clone()), event.time);
+            }
+            EventKind::Warning { message } => self.warnings.push(message.clone()),
+            EventKind::TaskStarted { task, name, n_calls, parallelization_level, module_sha256 } => {
+                // A run that was taken up again goes on where it was.
+                (self.end, self.error) = (None, None);
+                let index = self.tasks.iter().position(|known| known.order == *task).unwrap_or_else(|| {
+                    self.tasks.push(TaskSummary::new(*task));
+                    self.tasks.len() - 1
+                });
+                let known = &mut self.tasks[index];
+                known.others.retain(|_, progress| *progress == Progress::Done);
+                (known.started, known.end) = (event.time, None);
+                (known.name, known.n_calls) = (name.clone(), *n_calls);
+                known.parallelization_level.clone_from(parallelization_level);
+                known.module_sha256.clone_from(module_sha256);
+            }
+            EventKind::CallStarted(call) => {
+                if let Some(task) = self.task_mut(call.task) {
+                    task.failed.remove(&call.call_index);
+                    task.others.insert(call.call_index, Progress::Running);
+                }
+            }
+            EventKind::CallFinished { call, outcome, figures } => {
+                if let Some(task) = self.task_mut(call.task) {
+                    task.add_end(call, outcome, figures);
+                }
+            }
+            EventKind::TaskFinished { task, status, .. } => {
+                if let Some(task) = self.task_mut(*task) {
+                    task.end = Some((event.time, *status));
+                }
+            }
+            EventKind::RunFinished { status, error } => {
+                (self.end, self.error) = (Some(*status), error.as_ref().map(ToString::to_string));
+            }
+            EventKind::Note { .. }
+            | EventKind::CallLogged { .. }
+            | EventKind::CallProgress { .. }
+            | EventKind::MetadataAggregated { .. }
+            | EventKind::MetadataUnchanged { .. } => {}
+        }
+    }
+
+    /// Tasks that the run has in all; `None` if the log does not say.
+    pub fn n_tasks(&self) -> Option<usize> {
+        let run = self.run.as_deref()?;
+        Some(run.last_task_index?.checked_sub(run.first_task_index?)?.saturating_add(1))
+    }
+
+    /// From the first to the last event.
+    pub fn elapsed(&self) -> Duration {
+        span(self.started, self.last_event)
+    }
+
+    fn task_mut(&mut self, order: u64) -> Option<&mut TaskSummary> {
+        // The task that runs is the last one.
+        self.tasks.iter_mut().rev().find(|task| task.order == order)
+    }
+}
+
+impl TaskSummary {
+    fn new(order: u64) -> Self {
+        Self {
+            order,
+            name: String::new(),
+            n_calls: 0,
+            parallelization_level: None,
+            module_sha256: String::new(),
+            started: Timestamp::UNIX_EPOCH,
+            end: None,
+            total_time: Duration::ZERO,
+            longest_time: Duration::ZERO,
+            peak_memory_bytes: 0,
+            failed: BTreeMap::new(),
+            others: HashMap::new(),
+        }
+    }
+
+    fn add_end(&mut self, call: &CallRef, outcome: &Outcome, figures: &Figures) {
+        self.total_time = self.total_time.saturating_add(figures.wall_time);
+        self.longest_time = self.longest_time.max(figures.wall_time);
+        self.peak_memory_bytes = self.peak_memory_bytes.max(figures.peak_memory_bytes);
+        if outcome.failure_kind().is_none() {
+            self.failed.remove(&call.call_index);
+            self.others.insert(call.call_index, Progress::Done);
+            return;
+        }
+        self.others.remove(&call.call_index);
+        let failed = FailedCall {
+            component: call.component.clone(),
+            attempt: call.attempt,
+            outcome: outcome.clone(),
+            figures: figures.clone(),
+        };
+        self.failed.insert(call.call_index, failed);
+    }
+
+    /// Calls that ended well.
+    pub fn n_done(&self) -> usize {
+        self.others.len() - self.n_running()
+    }
+
+    /// Calls that have begun and not ended; of a run that was killed, those that it was killed in.
+    pub fn n_running(&self) -> usize {
+        self.others.values().filter(|progress| **progress == Progress::Running).count()
+    }
+
+    /// Calls that have not begun.
+    pub fn n_to_do(&self) -> usize {
+        self.n_calls.saturating_sub(self.others.len() + self.failed.len())
+    }
+
+    /// From its beginning to its end, or to `now` if it has none.
+    pub fn elapsed(&self, now: Timestamp) -> Duration {
+        span(self.started, self.end.map_or(now, |(time, _)| time))
+    }
+}
+
+/// Zero if a clock was set back between the two.
+pub(crate) fn span(from: Timestamp, to: Timestamp) -> Duration {
+    to.duration_since(from).try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(kinds: Vec<EventKind>) -> RunSummary {
+        let mut summary = RunSummary::default();
+        for (kind, seq) in kinds.into_iter().zip(0_u32..) {
+            let time = Timestamp::new(seq.into(), 0).expect("a time");
+            summary.add(&Event { seq: seq.into(), time, kind });
+        }
+        summary
+    }
+
+    fn task_started(n_calls: usize) -> EventKind {
+        EventKind::TaskStarted {
+            task: 3,
+            name: "t".into(),
+            n_calls,
+            parallelization_level: Some("well".into()),
+            module_sha256: "00".into(),
+        }
+    }
+
+    fn call(call_index: usize, attempt: u32) -> CallRef {
+        CallRef { task: 3, call_index, component: Some(call_index.into()), attempt }
+    }
+
+    fn ended(call: CallRef, outcome: Outcome) -> EventKind {
+        EventKind::CallFinished { call, outcome, figures: Figures::default() }
+    }
+
+    fn counts(task: &TaskSummary) -> (usize, usize, usize, usize) {
+        (task.n_done(), task.failed.len(), task.n_running(), task.n_to_do())
+    }
+
+    #[test]
+    fn calls_are_counted_by_their_last_attempt() {
+        let mut kinds = vec![task_started(5)];
+        kinds.extend((0..4).map(|index| EventKind::CallStarted(call(index, 1))));
+        kinds.push(ended(call(0, 1), Outcome::Succeeded { metadiff: None }));
+        kinds.push(ended(call(1, 1), Outcome::Exited { code: 1 }));
+        kinds.push(ended(call(2, 1), Outcome::Cancelled));
+        assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 2, 1, 1));
+        kinds.push(EventKind::CallStarted(call(1, 2)));
+        assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 1, 2, 1));
+        kinds.push(ended(call(1, 2), Outcome::Succeeded { metadiff: None }));
+        assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (2, 1, 1, 1));
+        // Taken up again: what ran when it was killed does not run any more.
+        kinds.push(EventKind::RunFinished { status: Status::Failed, error: Some("e".into()) });
+        assert_eq!(summary(kinds.clone()).end, Some(Status::Failed));
+        kinds.push(task_started(5));
+        let again = summary(kinds);
+        assert_eq!((counts(&again.tasks[0]), again.end, again.tasks.len()), ((2, 1, 0, 2), None, 1));
+    }
+}

@@ -1,0 +1,95 @@
+//! `report.html`: a run as one page to look at, made from its event log.
+//!
+//! The page holds all it needs, and its policy lets it load nothing. Tables and drawings are made here; only the
+//! timeline is drawn by a script, since it can have very many calls.
+
+mod calls;
+mod charts;
+mod markup;
+mod sections;
+mod timeline;
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::HostError;
+use crate::event::{EventLog, ReadEventsError, RunSummary, visit_events};
+use crate::workdir::write_whole;
+use calls::CallTable;
+use markup::{base64, fill, html, script_json};
+
+/// Name of the page in the work directory.
+pub const REPORT_NAME: &str = "report.html";
+
+const TEMPLATE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("timeline.js");
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The event log cannot be used.
+    #[error("{} {error}", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        error: ReadEventsError,
+    },
+    /// The event log has no event yet.
+    #[error("{} holds no event yet", .0.display())]
+    Empty(PathBuf),
+    /// The page cannot be written.
+    #[error("{}", .0.chain())]
+    Write(HostError),
+}
+
+/// Makes `report.html` in the work directory of a run from its event log, whether the run has ended or not, and returns
+/// its path. One that was there is replaced.
+///
+/// # Errors
+/// [`ReportError`]: there is no event log, it is damaged, or the page cannot be written.
+pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
+    let log = work_dir.join(EventLog::NAME);
+    let mut summary = RunSummary::default();
+    let mut calls = CallTable::default();
+    let read = visit_events(&log, |event| {
+        summary.add(&event);
+        calls.add(&event);
+    });
+    read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    if summary.run.is_none() {
+        return Err(ReportError::Empty(log));
+    }
+    calls.close_all(summary.last_event.as_microsecond());
+    let path = work_dir.join(REPORT_NAME);
+    write_whole(&path, page(&summary, &calls, work_dir).as_bytes()).map_err(ReportError::Write)?;
+    Ok(path)
+}
+
+fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
+    let workflow = summary.run.as_deref().map_or("", |run| &run.workflow);
+    let (state, state_class) = sections::state(summary);
+    let parts = [
+        ("script_digest", base64(&Sha256::digest(SCRIPT))),
+        ("title", format!("{} - {}", html(workflow), html(&state))),
+        ("style", STYLE.to_owned()),
+        ("workflow", html(workflow)),
+        ("state", html(&state)),
+        ("state_class", state_class.to_owned()),
+        ("subtitle", sections::subtitle(summary)),
+        ("cards", sections::cards(summary, calls)),
+        ("graph", sections::graph(summary)),
+        ("failed", sections::failed(summary, work_dir)),
+        ("timeline_text", timeline::timeline_text(calls)),
+        ("legend", timeline::legend(summary, calls)),
+        ("distributions", sections::distributions(summary, calls)),
+        ("slowest", sections::slowest(summary, calls)),
+        ("warnings", sections::warnings(summary)),
+        ("facts", sections::facts(summary)),
+        ("timeline_data", script_json(&timeline::timeline_data(summary, calls))),
+        ("script", SCRIPT.to_owned()),
+    ];
+    fill(TEMPLATE, &parts)
+}
