@@ -36,10 +36,9 @@ impl PreparedRun {
             started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
         let mut run = Run { prepared: &self, work_dir: &work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
-        let ended = result.map_err(|error| {
+        let ended = result.inspect_err(|error| {
             // The first error is the one to tell; one more while it is recorded adds nothing.
-            let _ = run.finish(Some(&error));
-            error
+            let _ = run.finish(Some(error));
         });
         let dataset = run.dataset;
         if let Err(err) = write_report(work_dir.path()) {

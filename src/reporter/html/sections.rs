@@ -161,9 +161,6 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
         }
         text.push_str("</div>\n");
     }
-    if failed.len() > MAX_UNFOLDED {
-        text.push_str("</details>\n");
-    }
     if failed.len() > MAX_IN_FULL {
         let names = failed.iter().skip(MAX_IN_FULL).take(MAX_NAMED);
         let names: Vec<_> = names.map(|(_, call)| html_start(&component_text(call.component.as_ref()), 60)).collect();
@@ -174,6 +171,9 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
             "<p>Also failed: {}{more}; <code>mandelbox status --format json</code> says why.</p>",
             names.join(", ")
         );
+    }
+    if failed.len() > MAX_UNFOLDED {
+        text.push_str("</details>\n");
     }
     text + "</section>"
 }
