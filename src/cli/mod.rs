@@ -1,6 +1,7 @@
 //! The command line: arguments and environment → checked options; one file a subcommand.
 
 mod arguments;
+mod author_arguments;
 mod check;
 mod doctor;
 mod environment;

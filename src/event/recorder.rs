@@ -64,6 +64,11 @@ impl Recorder {
         lost
     }
 
+    /// Events that were recorded so far.
+    pub fn n_events(&self) -> u64 {
+        self.next_seq
+    }
+
     /// Hands what was recorded to the operating system, for those who follow the log.
     ///
     /// # Errors

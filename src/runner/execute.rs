@@ -26,6 +26,9 @@ const RESULT: &str = "result.json";
 /// Indentation of records, as Fractal's.
 const RECORD_INDENT: usize = 2;
 
+/// Events of a run that gets a report at its end: making it from more takes seconds and hundreds of megabytes.
+const MAX_REPORTED_EVENTS: u64 = 250_000;
+
 impl PreparedRun {
     /// Runs the plan and keeps its records in the work directory.
     ///
@@ -43,8 +46,12 @@ impl PreparedRun {
             let _ = run.finish(Some(error));
         });
         let dataset = run.dataset;
-        if let Err(err) = write_report(&self.work_dir) {
-            let message = format!("there is no {REPORT_NAME} of this run: {err}; `mandelbox report` makes it again");
+        let reported = match recorder.n_events() {
+            ..=MAX_REPORTED_EVENTS => write_report(&self.work_dir).map(drop).map_err(|err| err.to_string()),
+            n => Err(format!("it would take long, with {n} events")),
+        };
+        if let Err(reason) = reported {
+            let message = format!("there is no {REPORT_NAME} of this run: {reason}; `mandelbox report` makes one");
             recorder.tell(EventKind::Warning { message });
         }
         match ended {

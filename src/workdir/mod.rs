@@ -17,7 +17,7 @@ pub use free_space::check_free_space;
 pub use layout::{CallFiles, TaskLayout};
 pub use scratch::{Scratch, TakeError};
 use write::write_all_whole;
-pub use write::write_whole;
+pub use write::{write_rebuildable, write_whole};
 
 use crate::error::HostError;
 use crate::sandbox::{Grant, Rights};

@@ -38,6 +38,16 @@ pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &[u8])]) -> Result
     synced.map_err(HostError::file("sync", folder))
 }
 
+/// [`write_whole`] for what can be made again: after a power failure it may be missing or a part.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_rebuildable(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = write_beside(folder, bytes).and_then(|file| file.persist(path).map_err(|err| err.error));
+    written.map(drop).map_err(HostError::file("write", path))
+}
+
 fn write_beside(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mandelbox-");

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::HostError;
 use crate::event::{EventLog, ReadEventsError, RunSummary, visit_events};
-use crate::workdir::write_whole;
+use crate::workdir::write_rebuildable;
 use calls::CallTable;
 use markup::{base64, fill, html, script_json};
 
@@ -64,7 +64,7 @@ pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
     }
     calls.close_all(summary.last_event.as_microsecond());
     let path = work_dir.join(REPORT_NAME);
-    write_whole(&path, page(&summary, &calls, work_dir).as_bytes()).map_err(ReportError::Write)?;
+    write_rebuildable(&path, page(&summary, &calls, work_dir).as_bytes()).map_err(ReportError::Write)?;
     Ok(path)
 }
 
