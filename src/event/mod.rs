@@ -21,6 +21,7 @@ pub use fact::Fact;
 pub use log::EventLog;
 pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
 pub use recorder::Recorder;
+#[cfg(feature = "cli")]
 pub(crate) use summary::span;
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
