@@ -17,6 +17,7 @@ mod fractal_tables;
 mod hostile;
 mod library;
 mod limits;
+mod lock;
 mod manual;
 mod package_test;
 mod project;
