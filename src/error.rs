@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::outcome::CallFailure;
+use crate::workdir::WorkDirError;
 use crate::workflow::Problems;
 
 /// Exit codes of the program, as users' scripts see them.
@@ -128,6 +129,16 @@ impl std::fmt::Display for Cancelled {
         write!(f, "{n_ended_well} of {n_calls} call{plural} of task \"{name}\" had ended well")?;
         let n_failed = failure.calls.iter().filter(|call| !matches!(call.outcome, Outcome::Cancelled)).count();
         if n_failed > 0 { write!(f, ", {n_failed} had failed") } else { Ok(()) }
+    }
+}
+
+impl From<WorkDirError> for HostError {
+    /// For folders that nobody else has.
+    fn from(err: WorkDirError) -> Self {
+        match err {
+            WorkDirError::Host(err) => err,
+            obstacle => Self::Setup { action: "make a work directory", source: obstacle.into() },
+        }
     }
 }
 

@@ -171,7 +171,7 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {
     if let Some(path) = &arguments.work_dir {
         let path = absolute(path);
-        if path.symlink_metadata().is_ok() && !WorkDir::holds_a_run(&path) {
+        if path.symlink_metadata().is_ok() && WorkDir::obstacle(&path).is_none() {
             let text = format!("Workflow dir {} already exists. Choose another: it must be new", path.display());
             problems.add(Place::Parameter("--work-dir".to_owned()), text);
         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::call::{Components, TaskCalls};
 use super::metadata::{Aggregation, update};
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
-use super::prepare::{PreparedRun, RunFailure};
+use super::prepare::{PreparedRun, RunFailure, work_dir_place};
 use crate::backend::CallEvent;
 use crate::error::{Cancelled, Error, HostError, TaskFailure};
 use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
@@ -16,8 +16,8 @@ use crate::json::{Map, Value, build_json};
 use crate::outcome::{CallFailure, FailureKind, Outcome};
 use crate::reporter::{LogFile, REPORT_NAME, Reporter, write_report};
 use crate::sandbox::{ModuleKind, TaskMetadata};
-use crate::workdir::{TaskFiles, TaskLayout, WorkDir};
-use crate::workflow::{PlannedTask, component_list};
+use crate::workdir::{TaskFiles, TaskLayout, WorkDir, WorkDirError};
+use crate::workflow::{PlannedTask, Problems, component_list};
 
 /// Names of the records of a dataset. The result is both others in one, of a failed run too.
 const METADATA: &str = "metadata.json";
@@ -37,8 +37,7 @@ impl PreparedRun {
     pub fn run(self, reporters: Vec<Box<dyn Reporter>>) -> Result<TaskParameters, Box<RunFailure>> {
         let dataset = self.parameters.clone();
         let started = self.start(reporters);
-        let (work_dir, mut recorder) =
-            started.map_err(|err| Box::new(RunFailure { error: err.into(), dataset: None }))?;
+        let (work_dir, mut recorder) = started.map_err(|error| Box::new(RunFailure { error, dataset: None }))?;
         let mut run = Run { prepared: &self, work_dir, recorder: &mut recorder, dataset };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
         let ended = result.inspect_err(|error| {
@@ -61,11 +60,20 @@ impl PreparedRun {
     }
 
     /// Makes the work directory and the records that stay open.
-    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(Arc<WorkDir>, Recorder), HostError> {
+    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(Arc<WorkDir>, Recorder), Error> {
         // The output first: if it cannot be made, no work directory stands in the way of the next try.
         let output = &self.parameters.output_path;
         std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
-        let work_dir = Arc::new(WorkDir::create(&self.work_dir)?);
+        let work_dir = WorkDir::create(&self.work_dir).map_err(|err| match err {
+            WorkDirError::Host(err) => Error::Host(err),
+            // A run that has started since this one was prepared.
+            obstacle => {
+                let mut problems = Problems::default();
+                problems.add(work_dir_place(&self.work_dir), obstacle.to_string());
+                Error::Documents(problems)
+            }
+        })?;
+        let work_dir = Arc::new(work_dir);
         for task in &self.plan.tasks {
             work_dir.create_task_folder(task.order, &task.name)?;
         }

@@ -1,6 +1,6 @@
 //! From documents and paths to a run that can start, with every problem told first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::folders::check_folders;
@@ -124,13 +124,8 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         problems,
     );
     let grants = check_folders(&input_paths, &output_path, &work_dir, "--work-dir", problems);
-    if WorkDir::holds_a_run(&work_dir) {
-        let place = Place::Parameter(format!("work directory {}", work_dir.display()));
-        let text = format!(
-            "Workflow dir {} already exists. It holds the records of a run: choose another",
-            work_dir.display()
-        );
-        problems.add(place, text);
+    if let Some(obstacle) = WorkDir::obstacle(&work_dir) {
+        problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
     let parameters = TaskParameters {
         input_paths,
@@ -140,6 +135,11 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
     };
     let plan = Plan { warnings: problems.warnings().to_vec(), ..plan };
     PreparedRun { plan, parameters, grants, work_dir, logger_name: arguments.logger_name.clone(), options }
+}
+
+/// Where problems of the work directory stand.
+pub(super) fn work_dir_place(work_dir: &Path) -> Place {
+    Place::Parameter(format!("work directory {}", work_dir.display()))
 }
 
 impl TaskParameters {

@@ -5,6 +5,7 @@
 mod call_record;
 mod free_space;
 pub mod layout;
+mod lock;
 mod scratch;
 mod write;
 
@@ -15,6 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use call_record::{CallRecord, TaskFiles};
 pub use free_space::check_free_space;
 pub use layout::{CallFiles, TaskLayout};
+pub use lock::LockHolder;
+use lock::{Lock, Locked};
 pub use scratch::{Scratch, TakeError};
 use write::write_all_whole;
 pub use write::{write_rebuildable, write_whole};
@@ -30,17 +33,60 @@ const SCRATCH: &str = ".scratch";
 pub struct WorkDir {
     path: PathBuf,
     n_scratch: AtomicU64,
+    /// Removed last.
+    _lock: Lock,
+}
+
+/// Why a work directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkDirError {
+    /// A run is going on in it.
+    #[error("{}", in_use(.path, .holder.as_ref()))]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// Whose run, if that is known.
+        holder: Option<LockHolder>,
+    },
+    /// A run was in it.
+    #[error("Workflow dir {} already exists. It holds the records of a run: choose another", .0.display())]
+    HoldsARun(PathBuf),
+    /// It cannot be made.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
+    let holder = holder.map_or_else(|| "another process".to_owned(), LockHolder::to_string);
+    format!("Workflow dir {} is in use by a run ({holder}): wait for its end, or choose another", path.display())
 }
 
 impl WorkDir {
-    /// Makes the folder, its parents too; it may exist but must not hold the records of a run.
+    /// Makes the folder, its parents too, and locks it; it may exist but must not hold the records of a run.
     ///
     /// # Errors
-    /// [`HostError::File`], with [`std::io::ErrorKind::AlreadyExists`] if a run was there before.
-    pub fn create(path: &Path) -> Result<Self, HostError> {
+    /// [`WorkDirError`]; nothing was changed if a run is or was there.
+    pub fn create(path: &Path) -> Result<Self, WorkDirError> {
+        fs::create_dir_all(path).map_err(HostError::file("make the work directory", path))?;
+        let lock = match Lock::take(path)? {
+            Locked::Here(lock) => lock,
+            Locked::Elsewhere(holder) => return Err(WorkDirError::InUse { path: path.to_owned(), holder }),
+        };
+        if Self::holds_a_run(path) {
+            return Err(WorkDirError::HoldsARun(path.to_owned()));
+        }
         fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
         open_to_readers(path)?;
-        Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0) })
+        Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0), _lock: lock })
+    }
+
+    /// Why a run cannot have a folder that is there: a run is or was in it. Changes nothing, so that it may be otherwise
+    /// by the time of [`Self::create`].
+    pub fn obstacle(path: &Path) -> Option<WorkDirError> {
+        match lock::holder(path) {
+            Some(holder) => Some(WorkDirError::InUse { path: path.to_owned(), holder: Some(holder) }),
+            None => Self::holds_a_run(path).then(|| WorkDirError::HoldsARun(path.to_owned())),
+        }
     }
 
     /// Whether a folder holds the records of a run.

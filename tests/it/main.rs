@@ -18,6 +18,7 @@ mod hostile;
 mod languages;
 mod library;
 mod limits;
+mod lock;
 mod manual;
 mod package_test;
 mod new;

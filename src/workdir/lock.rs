@@ -1,0 +1,116 @@
+//! One run at a time in a work directory: a lock that ends with its process, whatever ends that.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::HostError;
+use crate::event::time_text;
+
+/// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run leaves locks nothing.
+const NAME: &str = ".mandelbox-lock";
+/// Bytes that are read of it.
+const MAX_BYTES: usize = 4096;
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// Its process.
+    pub pid: u32,
+    /// Name of its machine.
+    pub host: String,
+    /// When it took the lock, UTC.
+    pub since: String,
+}
+
+impl LockHolder {
+    fn this_process() -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { pid: std::process::id(), host, since: time_text(Timestamp::now()) }
+    }
+}
+
+impl std::fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on {} since {}", self.pid, self.host, self.since)
+    }
+}
+
+/// A lock that is held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+/// What came of trying.
+pub(super) enum Locked {
+    /// The lock is held.
+    Here(Lock),
+    /// Another process, or another run of this one, holds it: as far as its file tells, this one.
+    Elsewhere(Option<LockHolder>),
+}
+
+impl Lock {
+    /// Takes the lock of a work directory, which is there.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if the file cannot be made, or not be locked on this file system.
+    pub(super) fn take(work_dir: &Path) -> Result<Locked, HostError> {
+        let path = work_dir.join(NAME);
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+            let mut file = file.map_err(HostError::file("make", &path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere(read_holder(&path))),
+                Err(TryLockError::Error(err)) => return Err(HostError::file("lock", &path)(err)),
+            }
+            // The holder before may have removed this file after it was opened here: then it locks nothing.
+            if is_at(&file, &path) {
+                let written = file.set_len(0).and_then(|()| {
+                    let holder = serde_json::to_vec(&LockHolder::this_process()).map_err(io::Error::other)?;
+                    file.write_all(&holder)
+                });
+                written.map_err(HostError::file("write to", &path))?;
+                return Ok(Locked::Here(Self { path, _file: file }));
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the file is closed, which gives the lock up. One that stays locks nothing.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Who holds the lock of a work directory; `None`: nobody, or it cannot be told.
+///
+/// A file whose lock is free is left by a killed run: it is not taken here, but for the moment of looking.
+pub(super) fn holder(work_dir: &Path) -> Option<LockHolder> {
+    let path = work_dir.join(NAME);
+    let holder = read_holder(&path)?;
+    match File::open(&path).ok()?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(holder),
+        _ => None,
+    }
+}
+
+fn read_holder(path: &Path) -> Option<LockHolder> {
+    let text = fs::read(path).ok().filter(|text| text.len() <= MAX_BYTES)?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Whether an open file is the one at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(here), Ok(there)) => (here.dev(), here.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}

@@ -1,0 +1,61 @@
+//! One run at a time in a work directory.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::project::{Ended, Project, finish, module, task};
+
+const RUN: [&str; 8] = ["run", "workflow.json", "--input", "in", "--output", "out", "--work-dir", "work"];
+const LOCK: &str = "work/.mandelbox-lock";
+
+fn project(args: &serde_json::Value) -> Project {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), args.clone())]);
+    project
+}
+
+#[test]
+fn a_second_run_is_refused_and_told_who_has_the_work_directory() {
+    for isolation in ["thread", "process"] {
+        let project = project(&json!({ "sleep_ms": 60_000 }));
+        let mut command = project.command(&[&RUN[..], &["--isolation", isolation]].concat());
+        let mut first = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+        let started = Instant::now();
+        let has_started =
+            || std::fs::read_to_string(project.path("work/events.jsonl")).is_ok_and(|log| log.contains("call_started"));
+        while !has_started() {
+            assert!(started.elapsed() < Duration::from_secs(100), "does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let events = project.read("work/events.jsonl");
+        let holder = format!("is in use by a run (process {} on ", first.id());
+        project.run(&[]).expect(2).says(&[&holder, " since 20", "wait for its end"]);
+        assert_eq!(project.read("work/events.jsonl"), events);
+        // Killed with no time to say anything: the lock is gone with it, its records are not.
+        first.kill().expect("killed");
+        first.wait().expect("ended");
+        let refused = project.run(&[]).expect(2).says(&["holds the records of a run"]);
+        assert!(!refused.stderr.contains("in use"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn of_runs_that_start_together_one_runs() {
+    for _ in 0..20 {
+        let project = project(&json!({ "metadiff": { "a": 1 } }));
+        let run = || finish(project.command(&RUN));
+        let ended: Vec<Ended> = std::thread::scope(|scope| {
+            let threads = [scope.spawn(run), scope.spawn(run)];
+            threads.into_iter().map(|thread| thread.join().expect("ended")).collect()
+        });
+        let mut codes: Vec<_> = ended.iter().map(|ended| ended.code).collect();
+        codes.sort_unstable();
+        let told = ended.iter().map(|ended| ended.stderr.as_str()).collect::<String>();
+        assert_eq!(codes, [0, 2], "{told}");
+        assert!(told.contains("Workflow dir"), "{told}");
+        assert_eq!(project.json("work/result.json")["metadata"], json!({ "a": 1 }));
+        assert!(!project.path(LOCK).exists());
+    }
+}
