@@ -9,7 +9,7 @@ fn files() -> Vec<PathBuf> {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_dir() && !["target", ".git", ".tools", "mandelbox-runs"].contains(&name.as_str()) {
+            if path.is_dir() && !["target", ".git", ".tools", "fetched", "mandelbox-runs"].contains(&name.as_str()) {
                 folders.push(path);
             } else if path.is_file() {
                 files.push(path);
