@@ -12,6 +12,7 @@ mod described;
 mod documents;
 mod embedded;
 mod exec;
+mod exec_command;
 mod fractal;
 mod fractal_tables;
 mod hostile;

@@ -1,6 +1,7 @@
 //! A temporary folder with a project in it, and the real program run there.
 
 use std::fmt::Write as _;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+/// What `--isolation` takes.
+pub const ISOLATIONS: [&str; 2] = ["thread", "process"];
 /// Longest time that one run of the program may take in a test.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -149,6 +152,16 @@ pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
         -1
     });
     Ended { code, stdout: text(stdout), stderr, elapsed: started.elapsed() }
+}
+
+/// [`finish`], with a text on the program's stdin.
+#[track_caller]
+pub fn finish_with_input(mut command: Command, input: &str) -> Ended {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(input.as_bytes()).expect("written");
+    file.rewind().expect("at its start");
+    command.stdin(Stdio::from(file));
+    finish(command)
 }
 
 /// A built module of `task-examples/modules/`.
