@@ -9,7 +9,6 @@ use crate::runner::folders::real_path;
 use crate::sandbox::ModuleKind;
 use crate::workflow::args_schema::RESERVED_ARGUMENTS;
 use crate::workflow::document::TaskDocument;
-use crate::workflow::local_config::LocalConfig;
 use crate::workflow::package::PackageTask;
 use crate::workflow::{Cursor, Place, PlanRequest, PlannedTask, Problems, TaskPackage, WorkflowDocument, build_plan};
 
@@ -96,18 +95,7 @@ pub(super) fn plan_call(
     problems: &mut Problems,
 ) -> Option<PlannedTask> {
     let workflow = WorkflowDocument::of_task(task, args.own.clone(), file.to_owned());
-    let request = PlanRequest {
-        workflow: &workflow,
-        packages: &[],
-        metadata: None,
-        first_task_index: None,
-        last_task_index: None,
-        input_type: None,
-        output_type: None,
-        local_config: LocalConfig::default(),
-        policy,
-        backend,
-    };
+    let request = PlanRequest::without_data(&workflow, &[], policy, backend);
     let mut task = build_plan(&request, problems).tasks.into_iter().next()?;
     // As in a run: what args hold already counts, whatever the host would give.
     task.args.extend(args.reserved.clone());

@@ -40,6 +40,29 @@ pub struct PlanRequest<'a> {
     pub backend: &'a dyn Backend,
 }
 
+impl<'a> PlanRequest<'a> {
+    /// A plan of all tasks, for data that is not known.
+    pub fn without_data(
+        workflow: &'a WorkflowDocument,
+        packages: &'a [TaskPackage],
+        policy: &'a Policy,
+        backend: &'a dyn Backend,
+    ) -> Self {
+        Self {
+            workflow,
+            packages,
+            metadata: None,
+            first_task_index: None,
+            last_task_index: None,
+            input_type: None,
+            output_type: None,
+            local_config: LocalConfig::default(),
+            policy,
+            backend,
+        }
+    }
+}
+
 /// Makes the plan. Every problem found goes to `problems`; the plan counts only if there is none.
 pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
     let n_tasks = request.workflow.task_list.len();

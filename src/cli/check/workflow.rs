@@ -8,7 +8,6 @@ use super::super::arguments::CheckArguments;
 use super::super::run::read_packages;
 use super::lines::Lines;
 use super::{Checker, Found};
-use crate::workflow::local_config::LocalConfig;
 use crate::workflow::package::modules_beside;
 use crate::workflow::{PlanRequest, Problems, WorkflowDocument, build_plan};
 
@@ -19,21 +18,8 @@ pub(super) fn check(arguments: &CheckArguments, checker: &Checker, mut lines: Li
     let tasks = [arguments.tasks.as_slice(), &beside].concat();
     let packages = read_packages(&tasks, folder, &checker.policy, &checker.backend, problems);
     let Some(workflow) = workflow else { return Found { what: "workflow", lines, facts: Value::Null } };
-    let plan = build_plan(
-        &PlanRequest {
-            workflow: &workflow,
-            packages: &packages,
-            metadata: None,
-            first_task_index: None,
-            last_task_index: None,
-            input_type: None,
-            output_type: None,
-            local_config: LocalConfig::default(),
-            policy: &checker.policy,
-            backend: &checker.backend,
-        },
-        problems,
-    );
+    let plan =
+        build_plan(&PlanRequest::without_data(&workflow, &packages, &checker.policy, &checker.backend), problems);
     let mut facts = Vec::new();
     for task in &plan.tasks {
         lines.add(&format!("{} \"{}\"", task.order, task.name));
