@@ -240,6 +240,11 @@ pub fn duration_text(time: Duration) -> String {
     }
 }
 
+/// A time as records have it: who is told of a call while it runs gets the same as readers of its record.
+pub(crate) fn whole_microseconds(time: Duration) -> Duration {
+    Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+}
+
 mod seconds {
     use std::time::Duration;
 

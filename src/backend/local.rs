@@ -16,7 +16,7 @@ use super::one_call::{CallRunner, RunGuest};
 use super::process::{ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
 use crate::error::HostError;
-use crate::outcome::{Ended, Outcome};
+use crate::outcome::{Ended, Outcome, whole_microseconds};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
 use crate::workflow::ModuleFile;
@@ -203,7 +203,7 @@ impl Backend for Local {
         }
         for (call_index, wall_time) in inbox.abandoned() {
             let mut ended = Ended::without_guest(Outcome::Cancelled);
-            ended.figures.wall_time = wall_time;
+            ended.figures.wall_time = whole_microseconds(wall_time);
             observed = observed.and_then(|()| observe(calls.finished(call_index, ended)));
         }
         observed

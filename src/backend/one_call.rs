@@ -8,7 +8,7 @@ use super::process::ProcessWorker;
 use crate::error::HostError;
 use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json, type_name};
-use crate::outcome::{Ended, Figures, Outcome};
+use crate::outcome::{Ended, Figures, Outcome, whole_microseconds};
 use crate::runner::{Call, TaskCalls};
 use crate::sandbox::{
     Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
@@ -72,7 +72,7 @@ impl<'r> CallRunner<'r> {
         let ended = self.place().and_then(|place| self.run_in(place, call, started));
         ended.unwrap_or_else(|err| {
             let mut ended = Ended::without_guest(Outcome::HostFailed { message: err.chain() });
-            ended.figures.wall_time = started.elapsed();
+            ended.figures.wall_time = whole_microseconds(started.elapsed());
             ended
         })
     }
@@ -102,7 +102,7 @@ impl<'r> CallRunner<'r> {
 
     fn run_in(&mut self, mut place: Place, call: &Call, started: Instant) -> Result<Ended, HostError> {
         let mut ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut place)?;
-        ended.figures.wall_time = started.elapsed();
+        ended.figures.wall_time = whole_microseconds(started.elapsed());
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
         if place.scratch.as_mut().is_none_or(Scratch::clean) {
             self.place = Some(place);

@@ -20,7 +20,7 @@ use crate::error::{Error, HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::reporter::{JsonLines, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
+use crate::reporter::{HtmlReport, JsonLines, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::workdir::{WorkDir, layout, write_whole};
@@ -92,7 +92,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     if arguments.dry_run {
         return Answer::text(plan_text(&prepared), exit_code::SUCCESS);
     }
-    let reporters = match reporters(&arguments, prepared.plan.tasks.len()) {
+    let reporters = match reporters(&arguments, &work_dir, prepared.plan.tasks.len()) {
         Ok(reporters) => reporters,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
@@ -206,8 +206,8 @@ fn check_result_paths(arguments: &RunArguments, problems: &mut Problems) {
     }
 }
 
-fn reporters(arguments: &RunArguments, n_tasks: usize) -> Result<Vec<Box<dyn Reporter>>, String> {
-    let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
+fn reporters(arguments: &RunArguments, work_dir: &Path, n_tasks: usize) -> Result<Vec<Box<dyn Reporter>>, String> {
+    let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(HtmlReport::new(work_dir))];
     if !arguments.quiet {
         let style = match arguments.progress {
             ProgressArgument::Never => ProgressStyle::WarningsOnly,
@@ -265,6 +265,11 @@ fn finish(
         }
     }
     let look = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
+    let report = if work_dir.join(REPORT_NAME).is_file() {
+        look(REPORT_NAME)
+    } else {
+        format!("`mandelbox report {}` makes a page of it", escaped(&work_dir.to_string_lossy()))
+    };
     // Writing to a string cannot fail.
     match &ended {
         Ok(dataset) if !arguments.quiet => {
@@ -272,7 +277,7 @@ fn finish(
             let _ = writeln!(answer.stderr, "done in {:.2} s", elapsed.as_secs_f64());
             let _ = writeln!(answer.stderr, "  what the tasks made:   {output}");
             let _ = writeln!(answer.stderr, "  metadata and history:  {}", look("result.json"));
-            let _ = writeln!(answer.stderr, "  what happened:         {}", look(REPORT_NAME));
+            let _ = writeln!(answer.stderr, "  what happened:         {report}");
         }
         Ok(_) => {}
         Err(failure) => {
@@ -285,7 +290,7 @@ fn finish(
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if dataset.is_some() {
-                let _ = writeln!(answer.stderr, "  what happened: {}, {}", look("workflow.log"), look(REPORT_NAME));
+                let _ = writeln!(answer.stderr, "  what happened: {}, {report}", look("workflow.log"));
             }
             answer.exit_code = stopped.map_or_else(|| failure.error.exit_code(), |(_, signal)| signal.exit_code());
         }

@@ -34,19 +34,13 @@ impl Recorder {
     /// # Errors
     /// As [`Self::record`].
     pub fn record_fact(&mut self, fact: Fact) -> Result<EventKind, HostError> {
-        let (seq, time) = (self.next_seq, Timestamp::now());
+        let (seq, time) = (self.next_seq, now());
         self.next_seq += 1;
         self.log.append(seq, self.clock.text(time), &fact)?;
         let event = Event { seq, time, kind: fact.kind };
         // Each of these removes a reporter, so this ends.
         self.tell_reporters(&event).into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))?;
         Ok(event.kind)
-    }
-
-    /// Tells the reporters, and not the log, of what happens after the run's last event.
-    pub fn tell(&mut self, kind: EventKind) {
-        let event = Event { seq: self.next_seq, time: Timestamp::now(), kind };
-        self.tell_reporters(&event);
     }
 
     /// Returns what is to be said of reporters that failed, and does without them from now on.
@@ -64,11 +58,6 @@ impl Recorder {
         lost
     }
 
-    /// Events that were recorded so far.
-    pub fn n_events(&self) -> u64 {
-        self.next_seq
-    }
-
     /// Hands what was recorded to the operating system, for those who follow the log.
     ///
     /// # Errors
@@ -84,6 +73,12 @@ impl Recorder {
     pub fn sync(&mut self) -> Result<(), HostError> {
         self.log.sync()
     }
+}
+
+/// The time as the log has it: readers of a running run see what readers of its log see.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// Makes the texts of times, most of which share their second with the one before.

@@ -19,7 +19,7 @@ use crate::event::Event;
 
 #[cfg(feature = "cli")]
 pub use guest_output::{EscapedLines, Stream, raw_stream};
-pub use html::{REPORT_NAME, ReportError, write_report};
+pub use html::{HtmlReport, REPORT_NAME, ReportError, write_report};
 pub use json_lines::JsonLines;
 pub use log_file::LogFile;
 #[cfg(feature = "cli")]

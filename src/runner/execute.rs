@@ -14,7 +14,7 @@ use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunSt
 use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value, build_json};
 use crate::outcome::{CallFailure, FailureKind, Outcome};
-use crate::reporter::{LogFile, REPORT_NAME, Reporter, write_report};
+use crate::reporter::{LogFile, Reporter};
 use crate::sandbox::{ModuleKind, TaskMetadata};
 use crate::workdir::{TaskFiles, TaskLayout, WorkDir, WorkDirError};
 use crate::workflow::{PlannedTask, Problems, component_list};
@@ -25,9 +25,6 @@ const HISTORY: &str = "history.json";
 const RESULT: &str = "result.json";
 /// Indentation of records, as Fractal's.
 const RECORD_INDENT: usize = 2;
-
-/// Events of a run that gets a report at its end: making it from more takes seconds and hundreds of megabytes.
-const MAX_REPORTED_EVENTS: u64 = 250_000;
 
 impl PreparedRun {
     /// Runs the plan and keeps its records in the work directory.
@@ -45,14 +42,6 @@ impl PreparedRun {
             let _ = run.finish(Some(error));
         });
         let dataset = run.dataset;
-        let reported = match recorder.n_events() {
-            ..=MAX_REPORTED_EVENTS => write_report(&self.work_dir).map(drop).map_err(|err| err.to_string()),
-            n => Err(format!("it would take long, with {n} events")),
-        };
-        if let Err(reason) = reported {
-            let message = format!("there is no {REPORT_NAME} of this run: {reason}; `mandelbox report` makes one");
-            recorder.tell(EventKind::Warning { message });
-        }
         match ended {
             Ok(()) => Ok(dataset),
             Err(error) => Err(Box::new(RunFailure { error, dataset: Some(dataset) })),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mandelbox::backend::Local;
+use mandelbox::reporter::HtmlReport;
 use mandelbox::workflow::{Problems, WorkflowDocument};
 use mandelbox::{ProcessWorkflow, RunOptions, process_workflow};
 use serde_json::{Value, json};
@@ -153,10 +154,9 @@ fn a_report_that_cannot_be_written_fails_no_run() {
     let workflow = WorkflowDocument::read(&project.path("workflow.json"), &mut problems).expect("a workflow");
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let options = RunOptions::new(Arc::new(Local::new(1).expect("a backend")));
-    process_workflow(&arguments, options, Vec::new()).expect("the run ends well");
-    assert!(
-        project.read("work/workflow.log").contains("WARNING - there is no report.html of this run: failed to write")
-    );
+    let reporter = HtmlReport::new(&project.path("work"));
+    process_workflow(&arguments, options, vec![Box::new(reporter)]).expect("the run ends well");
+    assert!(project.path("work/report.html/x").is_dir());
     let events = project.read("work/events.jsonl");
     assert!(events.lines().last().expect("events").contains("run_finished"), "{events}");
 }

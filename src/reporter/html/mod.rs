@@ -9,12 +9,14 @@ mod markup;
 mod sections;
 mod timeline;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::Reporter;
 use crate::error::HostError;
-use crate::event::{EventLog, ReadEventsError, RunSummary, visit_events};
+use crate::event::{Event, EventKind, EventLog, ReadEventsError, RunSummary, visit_events};
 use crate::workdir::write_rebuildable;
 use calls::CallTable;
 use markup::{base64, fill, html, script_json};
@@ -68,6 +70,42 @@ pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
     Ok(path)
 }
 
+/// Makes `report.html` at the end of a run from the events as they come, and so without reading them again.
+///
+/// A run that has too many gets none by itself, and one that cannot be written is no failure: [`write_report`] makes it.
+pub struct HtmlReport {
+    work_dir: PathBuf,
+    summary: RunSummary,
+    calls: CallTable,
+}
+
+impl HtmlReport {
+    /// A report in a work directory.
+    pub fn new(work_dir: &Path) -> Self {
+        Self { work_dir: work_dir.to_owned(), summary: RunSummary::default(), calls: CallTable::default() }
+    }
+}
+
+impl Reporter for HtmlReport {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        /// Events of a run whose page a browser opens at once.
+        const MAX_EVENTS: u64 = 250_000;
+        if event.seq >= MAX_EVENTS {
+            self.calls = CallTable::default();
+            return Ok(());
+        }
+        self.summary.add(event);
+        self.calls.add(event);
+        if matches!(event.kind, EventKind::RunFinished { .. }) {
+            self.calls.close_all(self.summary.last_event.as_microsecond());
+            let page = page(&self.summary, &self.calls, &self.work_dir);
+            // Who looks for it sees that it is not there; another error here would be the last event of the run.
+            let _ = write_rebuildable(&self.work_dir.join(REPORT_NAME), page.as_bytes());
+        }
+        Ok(())
+    }
+}
+
 fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
     let workflow = summary.run.as_deref().map_or("", |run| &run.workflow);
     let (state, state_class) = sections::state(summary);
@@ -92,4 +130,22 @@ fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
         ("script", SCRIPT.to_owned()),
     ];
     fill(TEMPLATE, &parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Status;
+
+    #[test]
+    fn a_run_with_too_many_events_gets_no_page_by_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let page = folder.path().join(REPORT_NAME);
+        for (seq, is_made) in [(250_000, false), (249_999, true)] {
+            let kind = EventKind::RunFinished { status: Status::Done, error: None };
+            let event = Event { seq, time: jiff::Timestamp::UNIX_EPOCH, kind };
+            HtmlReport::new(folder.path()).report(&event).expect("told");
+            assert_eq!(page.exists(), is_made);
+        }
+    }
 }
