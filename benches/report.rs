@@ -8,7 +8,7 @@ mod measure;
 use std::fs::File;
 use std::io::{BufWriter, sink};
 
-use mandelbox::event::{CallRef, Event, EventKind, EventLog, Recorder};
+use mandelbox::event::{CallLimits, CallRef, Event, EventKind, EventLog, Kept, Recorder};
 use mandelbox::outcome::{Figures, Outcome};
 use mandelbox::reporter::{JsonLines, LogFile, Progress, ProgressStyle, Reporter};
 use mandelbox::sandbox::LogLevel;
@@ -78,7 +78,16 @@ fn call(index: usize) -> CallRef {
 
 fn task_started(n_calls: usize) -> EventKind {
     let (name, level) = ("t".to_owned(), Some("image".to_owned()));
-    EventKind::TaskStarted { task: 0, name, n_calls, parallelization_level: level, module_sha256: "0".repeat(64) }
+    EventKind::TaskStarted {
+        task: 0,
+        name,
+        n_calls,
+        parallelization_level: level,
+        module_sha256: "0".repeat(64),
+        args_digest: "0".repeat(64),
+        limits: CallLimits::default(),
+        kept: Kept::None,
+    }
 }
 
 fn started(index: usize) -> EventKind {
@@ -88,7 +97,7 @@ fn started(index: usize) -> EventKind {
 fn finished(index: usize) -> EventKind {
     let metadiff = json!({ "n_pixels": 4_194_304, "path": "plate.zarr/B/03/0" }).as_object().cloned();
     let (outcome, figures) = (Outcome::Succeeded { metadiff }, Figures::default());
-    EventKind::CallFinished { call: call(index), outcome, figures }
+    EventKind::CallFinished { call: call(index), outcome, figures, retry_in_s: None }
 }
 
 fn logged(index: usize) -> EventKind {

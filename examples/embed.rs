@@ -71,7 +71,7 @@ struct Watcher;
 
 impl Reporter for Watcher {
     fn report(&mut self, event: &Event) -> io::Result<()> {
-        if let EventKind::CallFinished { call, outcome, figures } = &event.kind {
+        if let EventKind::CallFinished { call, outcome, figures, .. } = &event.kind {
             let component = call.component.as_ref().map(|component| format!(" of {component}")).unwrap_or_default();
             let (end, seconds) = (outcome.describe(), figures.wall_time.as_secs_f64());
             writeln!(io::stdout(), "event {}: the call{component} {end} after {seconds:.2} s", event.seq)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -30,6 +31,19 @@ impl CancelToken {
     /// Whether [`Self::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Waits on this thread, until the token is cancelled at most. Returns whether it is.
+    pub(crate) fn wait_for(&self, time: Duration) -> bool {
+        const POLL: Duration = Duration::from_millis(20);
+        let started = Instant::now();
+        loop {
+            let left = time.saturating_sub(started.elapsed());
+            if self.is_cancelled() || left.is_zero() {
+                return self.is_cancelled();
+            }
+            std::thread::sleep(left.min(POLL));
+        }
     }
 
     /// Waits until the token is cancelled.

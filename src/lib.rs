@@ -33,4 +33,4 @@ struct ReadmeExamples;
 pub use cancel::CancelToken;
 pub use error::{Cancelled, Error, HostError, TaskFailure};
 pub use policy::Policy;
-pub use runner::{ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};
+pub use runner::{ProcessWorkflow, Retries, RunOptions, process_workflow, process_workflow_async};

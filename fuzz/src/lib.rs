@@ -156,6 +156,7 @@ pub fn metadiff(bytes: &[u8]) {
             call: CallRef { task: 0, call_index: 0, component: Some(Value::Object(metadiff.clone())), attempt: 1 },
             outcome: Outcome::Succeeded { metadiff: Some(metadiff) },
             figures: Figures::default(),
+            retry_in_s: None,
         };
         events.push(Event { seq: 1, time: events[0].time, kind });
         assert_eq!(parse_events(&build_log(&events)).expect("an event log").events, events);

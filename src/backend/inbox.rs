@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use super::CallEvent;
 use crate::cancel::CancelToken;
 use crate::event::EventKind;
+use crate::runner::Attempt;
 
 /// Time in which events gather: waking a thread for each would cost a short call more than the call itself.
 const GATHER: Duration = Duration::from_millis(1);
 /// Events come fast if the last ones are not older: well over the time above, which has passed then.
 const FAST: Duration = Duration::from_millis(5);
-/// Longest wait before the token is looked at again.
+/// Longest wait before the token is looked at again, and what was told can be written down.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now. It ends when no thread
+/// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now, again and again. It ends when no thread
 /// sends any more, or when those that do are not waited for.
 pub(super) struct Inbox<'a> {
     received: Receiver<CallEvent>,
@@ -23,8 +24,8 @@ pub(super) struct Inbox<'a> {
     /// Time that calls have to end once the run is cancelled; `None`: any.
     patience: Option<Duration>,
     deadline: Option<Instant>,
-    /// When each call started that has not ended.
-    running: BTreeMap<usize, Instant>,
+    /// Which attempt of each call runs, and since when.
+    running: BTreeMap<usize, (Attempt, Instant)>,
     said_idle: bool,
     woken: Instant,
 }
@@ -36,8 +37,8 @@ impl<'a> Inbox<'a> {
     }
 
     /// The calls that had not ended when the events did, and how long they had run.
-    pub(super) fn abandoned(&self) -> impl Iterator<Item = (usize, Duration)> {
-        self.running.iter().map(|(call_index, started)| (*call_index, started.elapsed()))
+    pub(super) fn abandoned(&self) -> impl Iterator<Item = (Attempt, Duration)> {
+        self.running.values().map(|(attempt, started)| (*attempt, started.elapsed()))
     }
 
     fn is_over(&mut self) -> bool {
@@ -46,18 +47,13 @@ impl<'a> Inbox<'a> {
         now >= *self.deadline.get_or_insert(now + patience)
     }
 
-    /// Waits for the next event; `None`: there is none any more.
+    /// Waits for the next event, or says that there is none yet; `None`: there is none any more.
     fn wait(&mut self) -> Option<CallEvent> {
-        if self.patience.is_none() {
-            return self.received.recv().ok();
-        }
-        loop {
-            match self.received.recv_timeout(POLL) {
-                Ok(event) => return Some(event),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.is_over() => return None,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+        match self.received.recv_timeout(POLL) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) if self.is_over() => None,
+            Err(RecvTimeoutError::Timeout) => Some(CallEvent::Idle),
         }
     }
 
@@ -65,7 +61,8 @@ impl<'a> Inbox<'a> {
         match event {
             CallEvent::Happened(fact) => {
                 if let EventKind::CallStarted(call) = fact.kind() {
-                    self.running.insert(call.call_index, Instant::now());
+                    let attempt = Attempt { call_index: call.call_index, number: call.attempt };
+                    self.running.insert(call.call_index, (attempt, Instant::now()));
                 }
             }
             CallEvent::Finished { fact, .. } => {
@@ -94,6 +91,9 @@ impl Iterator for Inbox<'_> {
             }
             Err(_) => {
                 let event = self.wait()?;
+                if matches!(event, CallEvent::Idle) {
+                    return Some(event);
+                }
                 if self.woken.elapsed() < FAST {
                     std::thread::sleep(GATHER);
                 }

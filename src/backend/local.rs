@@ -1,6 +1,7 @@
 //! Calls on a rayon pool of this process.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -172,7 +173,7 @@ impl Backend for Local {
             return Ok(());
         }
         let window = calls.window().map_or(usize::MAX, usize::from);
-        let n_loops = window.min(self.pool.current_num_threads()).min(calls.len());
+        let n_loops = window.min(self.pool.current_num_threads()).min(calls.n_to_make());
         let (events, received) = channel();
         let queue = Arc::new(Queue::starting_at(n_loops));
         let guests = Arc::new(self.guests(&calls.task().limits));
@@ -201,10 +202,10 @@ impl Backend for Local {
         if let Some(panic) = queue.take_panic() {
             resume_unwind(panic);
         }
-        for (call_index, wall_time) in inbox.abandoned() {
+        for (attempt, wall_time) in inbox.abandoned() {
             let mut ended = Ended::without_guest(Outcome::Cancelled);
             ended.figures.wall_time = whole_microseconds(wall_time);
-            observed = observed.and_then(|()| observe(calls.finished(call_index, ended)));
+            observed = observed.and_then(|()| observe(calls.finished(attempt, ended, None)));
         }
         observed
     }
@@ -270,27 +271,31 @@ impl Guests {
         folders.push(calls.work_dir().scratch_grant());
         let has_files = self.sandbox.has_files(&calls.task().module.sha256);
         let mut runner = self.worker(folders).map(|worker| CallRunner::new(worker, calls, has_files, events.clone()));
-        let mut call_index = first;
-        while call_index < calls.len() && !calls.cancel().is_cancelled() {
-            // The receiver outlives all loops but those that it does not wait for, so nobody misses what is not sent.
-            let _ = events.send(calls.started(call_index));
-            let ended = match &mut runner {
-                Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
-                Ok(runner) => {
-                    let call = AssertUnwindSafe(|| runner.run(&calls.call(call_index)));
-                    catch_unwind(call).unwrap_or_else(|panic| {
-                        Ended::without_guest(Outcome::Panicked { message: panic_text(panic.as_ref()) })
-                    })
-                }
-            };
-            if ended.outcome.failure_kind().is_some() && !calls.keeps_going() {
-                queue.stop();
+        let mut run = |attempt| match &mut runner {
+            Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
+            Ok(runner) => {
+                let call = AssertUnwindSafe(|| runner.run(&calls.call(attempt)));
+                catch_unwind(call).unwrap_or_else(|panic| {
+                    Ended::without_guest(Outcome::Panicked { message: panic_text(panic.as_ref()) })
+                })
             }
-            let _ = events.send(calls.finished(call_index, ended));
+        };
+        let mut position = first;
+        while let Some(attempt) = calls.attempt(position).filter(|_| !calls.cancel().is_cancelled()) {
+            let made = calls.make(attempt, &mut run, |event| {
+                // Before it is told, so that no call starts after a failure that somebody knows of.
+                if event.ends_badly() && !calls.keeps_going() {
+                    queue.stop();
+                }
+                // The receiver outlives all loops but those that it does not wait for, so nobody misses what is not sent.
+                let _ = events.send(event);
+                Ok::<_, Infallible>(())
+            });
+            let Ok(_) = made;
             if queue.stopped.load(Ordering::SeqCst) {
                 break;
             }
-            call_index = queue.next.fetch_add(1, Ordering::Relaxed);
+            position = queue.next.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::HostError;
-use crate::event::Fact;
+use crate::event::{EventKind, Fact};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, Limits, ModuleKind};
 use crate::workflow::ModuleFile;
@@ -82,11 +82,22 @@ pub enum CallEvent {
     Happened(Fact),
     /// A call ended.
     Finished {
-        /// An [`EventKind::CallFinished`](crate::event::EventKind::CallFinished).
+        /// An [`EventKind::CallFinished`].
         fact: Fact,
         /// Last bytes of its stderr.
         stderr_tail: String,
     },
     /// Nothing more has happened by now: what was told can be written down.
     Idle,
+}
+
+impl CallEvent {
+    /// Whether a call has failed and is not tried again.
+    pub(crate) fn ends_badly(&self) -> bool {
+        let Self::Finished { fact, .. } = self else { return false };
+        match fact.kind() {
+            EventKind::CallFinished { outcome, retry_in_s: None, .. } => outcome.failure_kind().is_some(),
+            _ => false,
+        }
+    }
 }

@@ -126,7 +126,7 @@ fn run(
     if let Some(scratch) = &mut scratch {
         scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
     }
-    let record = CallRecord::begin(&call.files, calls.task_files(), &call.args)?;
+    let record = CallRecord::begin(&call.files, calls.task_files(), &call.args, calls.replaces_files(call.attempt))?;
     let writers = match calls.output() {
         Some(output) => [Some(output()), Some(output())],
         None => record.writers()?,
@@ -203,7 +203,7 @@ fn check_free_space_for(calls: &TaskCalls) -> Result<(), HostError> {
 
 /// Takes what the guest reports and sends it on, within bounds.
 fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
-    let (events, call_ref) = (events.clone(), calls.call_ref(call.call_index));
+    let (events, call_ref) = (events.clone(), calls.call_ref(call.attempt));
     let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, component_bytes as u64, move |report| {

@@ -14,14 +14,15 @@ use crate::workflow::ModuleFile;
 pub type Script = dyn Fn(&Call) -> Outcome + Send + Sync;
 
 /// Runs no guest; calls end as a function says, one after the other, on the calling thread.
+#[derive(Clone)]
 pub struct Scripted {
-    script: Box<Script>,
+    script: Arc<Script>,
 }
 
 impl Scripted {
     /// A backend whose calls end as `script` says.
     pub fn new(script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Self {
-        Self { script: Box::new(script) }
+        Self { script: Arc::new(script) }
     }
 }
 
@@ -39,14 +40,12 @@ impl Backend for Scripted {
         calls: &Arc<TaskCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError> {
-        for call_index in 0..calls.len() {
+        for attempt in (0..calls.n_to_make()).filter_map(|position| calls.attempt(position)) {
             if calls.cancel().is_cancelled() {
                 break;
             }
-            observe(calls.started(call_index))?;
-            let ended = Ended::without_guest((self.script)(&calls.call(call_index)));
-            let failed = ended.outcome.failure_kind().is_some();
-            observe(calls.finished(call_index, ended))?;
+            let run = |attempt| Ended::without_guest((self.script)(&calls.call(attempt)));
+            let failed = calls.make(attempt, run, &mut *observe)?.is_some();
             if failed && !calls.keeps_going() {
                 break;
             }

@@ -53,6 +53,7 @@ Examples:
   mandelbox run workflow.json --input images --output results
   mandelbox run workflow.json --tasks my-tasks --input images --output results --jobs 4 --memory 1G --timeout 10m
   mandelbox run workflow.json --input images --output results --dry-run
+  mandelbox run workflow.json --input images --output results --work-dir work --resume
 
 Exit codes: 0 well; 1 the host failed; 2 wrong usage or documents, nothing was run; 3 TaskExecutionError;
 4 JobExecutionError; 130 and 143 stopped by SIGINT (Ctrl-C) and SIGTERM, after the records were saved; a second signal
@@ -78,7 +79,7 @@ pub(super) struct RunArguments {
     /// Folder of a task package, or a typed task (.wasm), which describes itself; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
-    /// Folder for the records of this run, which must be new [default: ./mandelbox-runs/WORKFLOW_TIME]
+    /// Folder for the records of this run, which must be new but for --resume [default: ./mandelbox-runs/WORKFLOW_TIME]
     #[arg(long, value_name = "DIR")]
     pub(super) work_dir: Option<PathBuf>,
     /// First task that runs, from 0
@@ -108,6 +109,13 @@ pub(super) struct RunArguments {
     /// Run all components of a task although one has failed
     #[arg(long)]
     pub(super) keep_going: bool,
+    /// Take up the run in --work-dir: calls that ended well are not made again, unless their module, arguments or limits
+    /// have changed; give everything else as before
+    #[arg(long, requires = "work_dir")]
+    pub(super) resume: bool,
+    /// Tries that a call gets beside its first if it ends with a JobExecutionError, after 1 s, 2 s, 4 s ... (at most 60 s)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) retries: u32,
     /// Which calls leave their args.json, metadiff.json, out and err in the work directory
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(super) task_files: TaskFilesArgument,

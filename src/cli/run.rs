@@ -22,7 +22,7 @@ use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::reporter::{HtmlReport, JsonLines, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
 use crate::runner::folders::real_path;
-use crate::runner::{ProcessWorkflow, RunFailure, RunOptions, TaskParameters, prepare};
+use crate::runner::{ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::workdir::{WorkDir, layout, write_whole};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::package::modules_beside;
@@ -82,6 +82,8 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         keep_going: arguments.keep_going,
         task_files: arguments.task_files.into(),
         cancel: signals.cancel().clone(),
+        resume: arguments.resume,
+        retries: Retries { n_retries: arguments.retries, ..Retries::default() },
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
@@ -171,8 +173,9 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {
     if let Some(path) = &arguments.work_dir {
         let path = absolute(path);
-        if path.symlink_metadata().is_ok() && WorkDir::obstacle(&path).is_none() {
-            let text = format!("Workflow dir {} already exists. Choose another: it must be new", path.display());
+        if !arguments.resume && path.symlink_metadata().is_ok() && WorkDir::obstacle(&path).is_none() {
+            let text =
+                format!("Workflow dir {} already exists. Choose another: it must be new, or --resume", path.display());
             problems.add(Place::Parameter("--work-dir".to_owned()), text);
         }
         return path;

@@ -19,7 +19,7 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     let work_dir = absolute(&arguments.work_dir);
     let mut summary = RunSummary::default();
     let read = visit_events(&work_dir.join(EventLog::NAME), |event| summary.add(&event));
-    if let Err(text) = read.map_err(|err| no_run(&work_dir, &err)).and_then(|()| check_begun(&work_dir, &summary)) {
+    if let Err(text) = read.map_err(|err| no_run(&work_dir, &err)).and_then(|_| check_begun(&work_dir, &summary)) {
         return Answer::text(text, exit_code::WRONG_INPUT);
     }
     match arguments.format {
@@ -99,6 +99,7 @@ fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
         "started": time_text(task.started),
         "ended": task.end.map(|(time, _)| time_text(time)),
         "n_calls": task.n_calls,
+        "n_kept": task.n_kept,
         "n_done": task.n_done(),
         "n_failed": task.failed.len(),
         "n_running": task.n_running(),

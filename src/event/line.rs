@@ -53,6 +53,7 @@ fn read_call(fields: &mut Fields) -> Result<CallRef, String> {
 fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, String> {
     Ok(Some(match event {
         "run_started" => EventKind::RunStarted(fields.into_all()?),
+        "run_resumed" => EventKind::RunResumed(fields.into_all()?),
         "warning" => EventKind::Warning { message: fields.take("message")? },
         "note" => EventKind::Note { message: fields.take("message")? },
         "task_started" => EventKind::TaskStarted {
@@ -61,7 +62,13 @@ fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, Strin
             n_calls: fields.take("n_calls")?,
             parallelization_level: fields.take_optional("parallelization_level")?,
             module_sha256: fields.take("module_sha256")?,
+            args_digest: fields.take_optional("args_digest")?.unwrap_or_default(),
+            limits: fields.take_optional("limits")?.unwrap_or_default(),
+            kept: fields.take_optional("kept")?.unwrap_or_default(),
         },
+        "call_kept" => {
+            EventKind::CallKept { call: read_call(&mut fields)?, metadiff: fields.take_object_or_null("metadiff")? }
+        }
         "call_started" => EventKind::CallStarted(read_call(&mut fields)?),
         "call_logged" => EventKind::CallLogged {
             call: read_call(&mut fields)?,
@@ -76,6 +83,7 @@ fn read_kind(event: &str, mut fields: Fields) -> Result<Option<EventKind>, Strin
         "call_finished" => EventKind::CallFinished {
             call: read_call(&mut fields)?,
             outcome: read_outcome(&mut fields)?,
+            retry_in_s: fields.take_optional("retry_in_s")?,
             figures: fields.into_all()?,
         },
         "metadata_aggregated" => {
@@ -159,7 +167,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{RunStarted, Status};
+    use crate::event::{CallLimits, Kept, RunStarted, Status};
     use crate::json::{DuplicateKeys, parse_json};
     use crate::outcome::Figures;
     use crate::sandbox::LogLevel;
@@ -187,6 +195,10 @@ pub(super) mod tests {
         prop_oneof![".{0,4}", "12345678901234567890"].prop_map(Value::String)
     }
 
+    fn metadiff() -> impl Strategy<Value = Option<Map<String, Value>>> {
+        of(vec((".{0,2}", value()), 0..3).prop_map(|entries| entries.into_iter().collect()))
+    }
+
     fn outcome() -> impl Strategy<Value = Outcome> {
         // A new outcome has its place below and in the reader.
         let _ = |outcome: Outcome| match outcome {
@@ -195,9 +207,8 @@ pub(super) mod tests {
             Outcome::MemoryExceeded { .. } | Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
             Outcome::Cancelled | Outcome::HostFailed { .. } | Outcome::Lost { .. } | Outcome::Panicked { .. } => {}
         };
-        let metadiff = of(vec((".{0,2}", value()), 0..3).prop_map(|entries| entries.into_iter().collect()));
         prop_oneof![
-            4 => metadiff.prop_map(|metadiff| Outcome::Succeeded { metadiff }),
+            4 => metadiff().prop_map(|metadiff| Outcome::Succeeded { metadiff }),
             1 => any::<i32>().prop_map(|code| Outcome::Exited { code }),
             1 => ".{0,4}".prop_map(|message| Outcome::Failed { message }),
             1 => ".{0,4}".prop_map(|message| Outcome::Trapped { message }),
@@ -213,9 +224,9 @@ pub(super) mod tests {
         ]
     }
 
-    fn run_started() -> impl Strategy<Value = EventKind> {
+    fn run_started() -> impl Strategy<Value = RunStarted> {
         (".{0,3}", vec("(/[a-z]{1,3}){1,2}", 0..3), of(any::<usize>())).prop_map(|(workflow, paths, index)| {
-            EventKind::RunStarted(Box::new(RunStarted {
+            RunStarted {
                 format_version: FORMAT_VERSION,
                 mandelbox_version: "0.1.0".into(),
                 backend: "local".into(),
@@ -227,14 +238,37 @@ pub(super) mod tests {
                 output_path: "/o".into(),
                 first_task_index: index,
                 last_task_index: index,
-            }))
+            }
         })
+    }
+
+    fn task_started() -> impl Strategy<Value = EventKind> {
+        let kept = prop_oneof![Just(Kept::None), Just(Kept::All), Just(Kept::Listed)];
+        let time = of((0_u32..1000).prop_map(f64::from));
+        let limits = (any::<u64>(), time).prop_map(|(memory_bytes, wall_time_s)| CallLimits {
+            memory_bytes,
+            wall_time_s,
+            ..CallLimits::default()
+        });
+        (any::<u64>(), ".{0,4}", any::<usize>(), of(".{0,2}"), limits, kept).prop_map(
+            |(task, name, n_calls, parallelization_level, limits, kept)| EventKind::TaskStarted {
+                task,
+                n_calls,
+                parallelization_level,
+                module_sha256: name.clone(),
+                args_digest: name.clone(),
+                name,
+                limits,
+                kept,
+            },
+        )
     }
 
     fn kind() -> impl Strategy<Value = EventKind> {
         // A new kind has its place below and in the reader.
         let _ = |kind: EventKind| match kind {
-            EventKind::RunStarted(_) | EventKind::Warning { .. } | EventKind::Note { .. } => {}
+            EventKind::RunStarted(_) | EventKind::RunResumed(_) => {}
+            EventKind::Warning { .. } | EventKind::Note { .. } | EventKind::CallKept { .. } => {}
             EventKind::TaskStarted { .. } | EventKind::CallStarted(_) | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
             EventKind::MetadataAggregated { .. } | EventKind::MetadataUnchanged { .. } => {}
@@ -252,13 +286,12 @@ pub(super) mod tests {
             call.prop_map(|(task, call_index, component, attempt)| CallRef { task, call_index, component, attempt })
         };
         prop_oneof![
-            run_started(),
+            run_started().prop_map(|run| EventKind::RunStarted(Box::new(run))),
+            run_started().prop_map(|run| EventKind::RunResumed(Box::new(run))),
             ".{0,4}".prop_map(|message| EventKind::Warning { message }),
             ".{0,4}".prop_map(|message| EventKind::Note { message }),
-            (any::<u64>(), ".{0,4}", any::<usize>(), of(".{0,2}")).prop_map(|(task, name, n_calls, level)| {
-                let module_sha256 = name.clone();
-                EventKind::TaskStarted { task, name, n_calls, parallelization_level: level, module_sha256 }
-            }),
+            task_started(),
+            (call(), metadiff()).prop_map(|(call, metadiff)| EventKind::CallKept { call, metadiff }),
             call().prop_map(EventKind::CallStarted),
             (call(), ".{0,4}").prop_map(|(call, message)| EventKind::CallLogged {
                 call,
@@ -270,11 +303,9 @@ pub(super) mod tests {
                 permille,
                 message: String::new()
             }),
-            (call(), outcome(), figures).prop_map(|(call, outcome, figures)| EventKind::CallFinished {
-                call,
-                outcome,
-                figures
-            }),
+            (call(), outcome(), figures, of((0_u32..99).prop_map(f64::from))).prop_map(
+                |(call, outcome, figures, retry_in_s)| EventKind::CallFinished { call, outcome, figures, retry_in_s }
+            ),
             (any::<u64>(), vec(".{0,2}", 0..3)).prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
             any::<u64>().prop_map(|task| EventKind::MetadataUnchanged { task }),
             (any::<u64>(), ".{0,3}", status.clone(), any::<usize>())
@@ -289,7 +320,7 @@ pub(super) mod tests {
         let time = -377_000_000_000_000_000..253_000_000_000_000_000_i64;
         (run_started(), vec(kind(), 0..n), time).prop_map(|(first, rest, time)| {
             let time = Timestamp::from_microsecond(time).expect("in range");
-            let kinds = std::iter::once(first).chain(rest).zip(0..);
+            let kinds = std::iter::once(EventKind::RunStarted(Box::new(first))).chain(rest).zip(0..);
             kinds.map(|(kind, seq)| Event { seq, time, kind }).collect()
         })
     }

@@ -39,15 +39,29 @@ impl EventLog {
         Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new() })
     }
 
+    /// Opens the log of a run that is taken up again.
+    ///
+    /// * `whole_bytes`: bytes of its whole lines; what stands behind them is cut off.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    pub fn reopen(work_dir: &Path, whole_bytes: u64) -> Result<Self, HostError> {
+        let path = work_dir.join(Self::NAME);
+        let file = OpenOptions::new().append(true).create(true).open(&path).map_err(HostError::file("open", &path))?;
+        file.set_len(whole_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
+        Ok(Self { path, file, written_bytes: whole_bytes, unwritten: Vec::new() })
+    }
+
+    /// Whether so many lines wait that they should be written down.
+    pub(super) fn is_full(&self) -> bool {
+        self.unwritten.len() >= BUFFER_BYTES
+    }
+
     /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes.
     ///
     /// * `time`: as [`super::time_text`] gives it.
-    ///
-    /// # Errors
-    /// [`HostError::File`] if a write to the file fails.
-    pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) -> Result<(), HostError> {
+    pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) {
         fact.write_line(seq, time, &mut self.unwritten);
-        if self.unwritten.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
     }
 
     /// Hands everything to the operating system. If it does not take all, as on a full disk, the file keeps its whole

@@ -13,13 +13,13 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::json::Value;
+use crate::json::{Map, Value};
 use crate::outcome::{Figures, Outcome};
-use crate::sandbox::{GuestReport, LogLevel};
+use crate::sandbox::{GuestReport, Limits, LogLevel};
 
 pub use fact::Fact;
 pub use log::EventLog;
-pub use read::{LineError, ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
+pub use read::{EndOfLog, LineError, ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
 pub use recorder::Recorder;
 #[cfg(feature = "cli")]
 pub(crate) use summary::span;
@@ -47,6 +47,8 @@ pub struct Event {
 pub enum EventKind {
     /// The first event of a run.
     RunStarted(Box<RunStarted>),
+    /// A run that ended badly, or without a word, is taken up again; what was running does not run any more.
+    RunResumed(Box<RunStarted>),
     /// Something deserves a word but stops nothing.
     Warning {
         /// The text.
@@ -69,6 +71,22 @@ pub enum EventKind {
         parallelization_level: Option<String>,
         /// SHA-256 of its module.
         module_sha256: String,
+        /// BLAKE3 of all else that its calls share: args, fixed arguments, environment, metadata to fetch.
+        args_digest: String,
+        /// Limits of each call, as far as a result can depend on them.
+        limits: CallLimits,
+        /// Which of the results recorded before count.
+        #[serde(skip_serializing_if = "Kept::is_none")]
+        kept: Kept,
+    },
+    /// A call that ended well before is not made again, but has another place in the component list now. Counts from
+    /// the task's start on, which follows.
+    CallKept {
+        /// Which one, where it stands now.
+        #[serde(flatten)]
+        call: CallRef,
+        /// What it adds to the metadata.
+        metadiff: Option<Map<String, Value>>,
     },
     /// A call begins.
     CallStarted(CallRef),
@@ -103,6 +121,9 @@ pub enum EventKind {
         /// What it used.
         #[serde(flatten)]
         figures: Figures,
+        /// Set if it failed and is tried again: after how many seconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_in_s: Option<f64>,
     },
     /// Metadiffs of a parallel task were put together.
     MetadataAggregated {
@@ -185,6 +206,49 @@ pub struct RunStarted {
     pub first_task_index: Option<usize>,
     /// Last task that runs, from 0, inclusive.
     pub last_task_index: Option<usize>,
+}
+
+/// What of [`crate::sandbox::Limits`] a result can depend on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallLimits {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Wall time in seconds; `None`: any.
+    pub wall_time_s: Option<f64>,
+    /// Bytes kept of stdout and of stderr, each.
+    pub output_bytes: u64,
+    /// Bytes of a metadiff.
+    pub metadiff_bytes: u64,
+}
+
+impl From<&Limits> for CallLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            memory_bytes: limits.memory_bytes,
+            wall_time_s: limits.wall_time.map(|time| time.as_secs_f64()),
+            output_bytes: limits.output_bytes,
+            metadiff_bytes: limits.metadiff_bytes,
+        }
+    }
+}
+
+/// Which results of a task, recorded before it starts, count when it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// None: the first start, or something that results depend on has changed.
+    #[default]
+    None,
+    /// All of calls that ended well: they stand where they stood.
+    All,
+    /// Those of [`EventKind::CallKept`] since the last start of a task: the component list has changed.
+    Listed,
+}
+
+impl Kept {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// How a task or a run ended, in Fractal's words.

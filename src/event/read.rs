@@ -27,6 +27,15 @@ pub struct StoredEvents {
     pub is_torn: bool,
 }
 
+/// Where a log goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndOfLog {
+    /// Number of the event that would come next.
+    pub next_seq: u64,
+    /// Bytes of the whole lines; what follows them was never written whole.
+    pub whole_bytes: u64,
+}
+
 /// A line that is no event, or not the one that belongs there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
@@ -99,7 +108,7 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
 ///
 /// # Errors
 /// [`ReadEventsError`]: the file cannot be read, has a line of more than 256 MiB, or is not what [`parse_events`] takes.
-pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<(), ReadEventsError> {
+pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog, ReadEventsError> {
     let mut source = BufReader::with_capacity(64 << 10, File::open(path)?);
     let mut place = Place::default();
     let mut line = Vec::new();
@@ -107,7 +116,7 @@ pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<(), Read
         line.clear();
         (&mut source).take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line)?;
         if line.is_empty() {
-            return Ok(());
+            return Ok(place.end());
         }
         if line.len() as u64 > MAX_LINE_BYTES {
             return Err(place.wrong("is longer than 256 MiB".to_owned()).into());
@@ -116,7 +125,7 @@ pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<(), Read
         match place.read_line(&line, is_last)? {
             Line::Event(event) => take(*event),
             Line::Unknown => {}
-            Line::Torn => return Ok(()),
+            Line::Torn => return Ok(place.end()),
         }
     }
 }
@@ -150,6 +159,10 @@ impl Place {
         self.next_seq += 1;
         self.whole_bytes += line.len();
         Ok(event.map_or(Line::Unknown, |event| Line::Event(Box::new(event))))
+    }
+
+    fn end(&self) -> EndOfLog {
+        EndOfLog { next_seq: self.next_seq, whole_bytes: self.whole_bytes as u64 }
     }
 
     /// An error of the line that is read.

@@ -1,10 +1,16 @@
 //! Many sources → one order: numbers and dates events, writes them to the log, then tells the readers.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 use super::{Event, EventKind, EventLog, Fact, time_text};
 use crate::error::HostError;
 use crate::reporter::Reporter;
+
+/// Time between two waits for the disk while events come. What one of them costs does not grow with the events that it is
+/// for, and nobody waits long to see one.
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The one place where events get their number and their time.
 pub struct Recorder {
@@ -12,13 +18,23 @@ pub struct Recorder {
     reporters: Vec<Box<dyn Reporter>>,
     next_seq: u64,
     clock: Clock,
+    synced: Instant,
+    is_all_synced: bool,
 }
 
 impl Recorder {
     /// * `log`: must take every event, or the run ends.
     /// * `reporters`: told after the log; one that fails is told no more, and the run goes on.
     pub fn new(log: EventLog, reporters: Vec<Box<dyn Reporter>>) -> Self {
-        Self { log, reporters, next_seq: 0, clock: Clock::default() }
+        Self::resuming(log, reporters, 0)
+    }
+
+    /// [`Self::new`] for a log with events in it.
+    ///
+    /// * `next_seq`: number of the next event.
+    pub fn resuming(log: EventLog, reporters: Vec<Box<dyn Reporter>>, next_seq: u64) -> Self {
+        let (clock, synced, is_all_synced) = (Clock::default(), Instant::now(), true);
+        Self { log, reporters, next_seq, clock, synced, is_all_synced }
     }
 
     /// Records one fact.
@@ -36,17 +52,23 @@ impl Recorder {
     pub fn record_fact(&mut self, fact: Fact) -> Result<EventKind, HostError> {
         let (seq, time) = (self.next_seq, now());
         self.next_seq += 1;
-        self.log.append(seq, self.clock.text(time), &fact)?;
+        self.log.append(seq, self.clock.text(time), &fact);
+        self.is_all_synced = false;
         let event = Event { seq, time, kind: fact.kind };
-        // Each of these removes a reporter, so this ends.
-        self.tell_reporters(&event).into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))?;
+        self.each_reporter(|reporter| reporter.report(&event))?;
+        if self.log.is_full() {
+            self.flush()?;
+        }
         Ok(event.kind)
     }
 
-    /// Returns what is to be said of reporters that failed, and does without them from now on.
-    fn tell_reporters(&mut self, event: &Event) -> Vec<String> {
+    /// Does without reporters that fail from now on, with a word.
+    fn each_reporter(
+        &mut self,
+        mut tell: impl FnMut(&mut dyn Reporter) -> std::io::Result<()>,
+    ) -> Result<(), HostError> {
         let mut lost = Vec::new();
-        self.reporters.retain_mut(|reporter| match reporter.report(event) {
+        self.reporters.retain_mut(|reporter| match tell(reporter.as_mut()) {
             Ok(()) => true,
             Err(err) => {
                 // A reader that has gone away wanted no more.
@@ -55,23 +77,34 @@ impl Recorder {
                 false
             }
         });
-        lost
+        // Each of these has removed a reporter, so this ends.
+        lost.into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))
     }
 
-    /// Hands what was recorded to the operating system, for those who follow the log.
+    /// Hands what was recorded to the operating system, for those who follow the log, and from time to time to the disk.
     ///
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
     pub fn flush(&mut self) -> Result<(), HostError> {
-        self.log.flush()
+        if self.is_all_synced {
+            return Ok(());
+        }
+        if self.synced.elapsed() < SYNC_INTERVAL { self.log.flush() } else { self.sync() }
     }
 
-    /// Waits until what was recorded is on disk: only then does it count.
+    /// Waits until what was recorded is on disk: only then does it count, and only then do reporters show it.
     ///
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
     pub fn sync(&mut self) -> Result<(), HostError> {
-        self.log.sync()
+        if self.is_all_synced {
+            return Ok(());
+        }
+        self.log.sync()?;
+        (self.synced, self.is_all_synced) = (Instant::now(), true);
+        self.each_reporter(|reporter| reporter.flush())?;
+        // A reporter that is lost is an event of its own.
+        self.sync()
     }
 }
 

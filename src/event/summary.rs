@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CallRef, Event, EventKind, RunStarted, Status};
+use super::{CallRef, Event, EventKind, Kept, RunStarted, Status};
 use crate::json::Value;
 use crate::outcome::{Figures, Outcome};
 
@@ -26,6 +26,10 @@ pub struct RunSummary {
     pub tasks: Vec<TaskSummary>,
     /// Warnings so far, not escaped.
     pub warnings: Vec<String>,
+    /// When it was taken up again, each time.
+    pub resumed: Vec<Timestamp>,
+    /// Positions of calls that the next task keeps.
+    kept: Vec<usize>,
 }
 
 /// A task that has begun.
@@ -37,6 +41,8 @@ pub struct TaskSummary {
     pub name: String,
     /// Calls that it has in all.
     pub n_calls: usize,
+    /// Calls of these that had ended well before it began for the last time, and were not made again.
+    pub n_kept: usize,
     /// `None` for a single task.
     pub parallelization_level: Option<String>,
     /// SHA-256 of its module.
@@ -84,16 +90,28 @@ impl RunSummary {
             EventKind::RunStarted(run) => {
                 (self.run, self.started) = (Some(run.clone()), event.time);
             }
-            EventKind::Warning { message } => self.warnings.push(message.clone()),
-            EventKind::TaskStarted { task, name, n_calls, parallelization_level, module_sha256 } => {
-                // A run that was taken up again goes on where it was.
+            EventKind::RunResumed(run) => {
+                self.run = Some(run.clone());
                 (self.end, self.error) = (None, None);
+                self.resumed.push(event.time);
+                for task in &mut self.tasks {
+                    task.others.retain(|_, progress| *progress == Progress::Done);
+                }
+            }
+            EventKind::Warning { message } => self.warnings.push(message.clone()),
+            EventKind::CallKept { call, .. } => self.kept.push(call.call_index),
+            EventKind::TaskStarted { task, name, n_calls, parallelization_level, module_sha256, kept, .. } => {
+                let listed = std::mem::take(&mut self.kept);
                 let index = self.tasks.iter().position(|known| known.order == *task).unwrap_or_else(|| {
                     self.tasks.push(TaskSummary::new(*task));
                     self.tasks.len() - 1
                 });
                 let known = &mut self.tasks[index];
-                known.others.retain(|_, progress| *progress == Progress::Done);
+                if *kept != Kept::All {
+                    known.others = listed.into_iter().map(|index| (index, Progress::Done)).collect();
+                    known.failed.clear();
+                }
+                known.n_kept = known.others.len();
                 (known.started, known.end) = (event.time, None);
                 (known.name, known.n_calls) = (name.clone(), *n_calls);
                 known.parallelization_level.clone_from(parallelization_level);
@@ -105,7 +123,7 @@ impl RunSummary {
                     task.others.insert(call.call_index, Progress::Running);
                 }
             }
-            EventKind::CallFinished { call, outcome, figures } => {
+            EventKind::CallFinished { call, outcome, figures, .. } => {
                 if let Some(task) = self.task_mut(call.task) {
                     task.add_end(call, outcome, figures);
                 }
@@ -149,6 +167,7 @@ impl TaskSummary {
             order,
             name: String::new(),
             n_calls: 0,
+            n_kept: 0,
             parallelization_level: None,
             module_sha256: String::new(),
             started: Timestamp::UNIX_EPOCH,
@@ -209,6 +228,7 @@ pub(crate) fn span(from: Timestamp, to: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::CallLimits;
 
     fn summary(kinds: Vec<EventKind>) -> RunSummary {
         let mut summary = RunSummary::default();
@@ -219,8 +239,11 @@ mod tests {
         summary
     }
 
-    fn task_started(n_calls: usize) -> EventKind {
+    fn task_started(n_calls: usize, kept: Kept) -> EventKind {
         EventKind::TaskStarted {
+            args_digest: "11".into(),
+            limits: CallLimits::default(),
+            kept,
             task: 3,
             name: "t".into(),
             n_calls,
@@ -229,12 +252,28 @@ mod tests {
         }
     }
 
+    fn run_started() -> Box<RunStarted> {
+        Box::new(RunStarted {
+            format_version: 1,
+            mandelbox_version: "0.1.0".into(),
+            backend: "local".into(),
+            workflow: "w".into(),
+            logger_name: "w".into(),
+            work_dir: "/w".into(),
+            input_paths: Vec::new(),
+            output_path: "/o".into(),
+            input_metadata_keys: Vec::new(),
+            first_task_index: None,
+            last_task_index: None,
+        })
+    }
+
     fn call(call_index: usize, attempt: u32) -> CallRef {
         CallRef { task: 3, call_index, component: Some(call_index.into()), attempt }
     }
 
     fn ended(call: CallRef, outcome: Outcome) -> EventKind {
-        EventKind::CallFinished { call, outcome, figures: Figures::default() }
+        EventKind::CallFinished { call, outcome, figures: Figures::default(), retry_in_s: None }
     }
 
     fn counts(task: &TaskSummary) -> (usize, usize, usize, usize) {
@@ -243,7 +282,7 @@ mod tests {
 
     #[test]
     fn calls_are_counted_by_their_last_attempt() {
-        let mut kinds = vec![task_started(5)];
+        let mut kinds = vec![task_started(5, Kept::None)];
         kinds.extend((0..4).map(|index| EventKind::CallStarted(call(index, 1))));
         kinds.push(ended(call(0, 1), Outcome::Succeeded { metadiff: None }));
         kinds.push(ended(call(1, 1), Outcome::Exited { code: 1 }));
@@ -256,8 +295,18 @@ mod tests {
         // Taken up again: what ran when it was killed does not run any more.
         kinds.push(EventKind::RunFinished { status: Status::Failed, error: Some("e".into()) });
         assert_eq!(summary(kinds.clone()).end, Some(Status::Failed));
-        kinds.push(task_started(5));
-        let again = summary(kinds);
+        kinds.push(EventKind::RunResumed(run_started()));
+        kinds.push(task_started(5, Kept::All));
+        let again = summary(kinds.clone());
         assert_eq!((counts(&again.tasks[0]), again.end, again.tasks.len()), ((2, 1, 0, 2), None, 1));
+        assert_eq!((again.tasks[0].n_kept, again.resumed.len()), (2, 1));
+        // One of the list's components is gone; the call that is named stands elsewhere now.
+        kinds.push(EventKind::CallKept { call: call(3, 1), metadiff: None });
+        let mut listed = kinds.clone();
+        listed.push(task_started(4, Kept::Listed));
+        assert_eq!(counts(&summary(listed).tasks[0]), (1, 0, 0, 3));
+        kinds.pop();
+        kinds.push(task_started(5, Kept::None));
+        assert_eq!(counts(&summary(kinds).tasks[0]), (0, 0, 0, 5));
     }
 }

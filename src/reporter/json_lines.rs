@@ -5,23 +5,29 @@ use std::io::{self, Write};
 use super::Reporter;
 use crate::event::Event;
 
-/// Writes events as JSON lines to a writer, each at once.
+/// Writes events as JSON lines to a writer, once they are on disk.
 pub struct JsonLines<W> {
     writer: W,
+    lines: Vec<u8>,
 }
 
 impl<W: Write + Send> JsonLines<W> {
     /// A reporter for a file, a pipe or stdout.
     pub fn new(writer: W) -> Self {
-        Self { writer }
+        Self { writer, lines: Vec::new() }
     }
 }
 
 impl<W: Write + Send> Reporter for JsonLines<W> {
     fn report(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        self.writer.write_all(&line)?;
+        serde_json::to_writer(&mut self.lines, event)?;
+        self.lines.push(b'\n');
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.lines)?;
+        self.lines.clear();
         self.writer.flush()
     }
 }

@@ -1,7 +1,7 @@
 //! `workflow.log`, in Fractal's lines.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::Reporter;
@@ -18,6 +18,8 @@ pub struct LogFile {
     logger_name: String,
     workflow: String,
     path: String,
+    /// Lines that are not in the file yet.
+    text: String,
 }
 
 impl LogFile {
@@ -31,8 +33,26 @@ impl LogFile {
     pub fn create(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
         let file = File::create_new(&path).map_err(HostError::file("make", &path))?;
+        Ok(Self::new(file, logger_name, &path))
+    }
+
+    /// Opens the log of a run that is taken up again, or makes it where it is not there.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    pub fn reopen(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
+        let path = work_dir.join(Self::NAME);
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let file = file.and_then(|mut file| {
+            end_line(&mut file)?;
+            Ok(file)
+        });
+        Ok(Self::new(file.map_err(HostError::file("open", &path))?, logger_name, &path))
+    }
+
+    fn new(file: File, logger_name: &str, path: &Path) -> Self {
         let path = escaped(&path.to_string_lossy());
-        Ok(Self { file, logger_name: escaped(logger_name), workflow: String::new(), path })
+        Self { file, logger_name: escaped(logger_name), workflow: String::new(), path, text: String::new() }
     }
 
     fn lines(&mut self, kind: &EventKind) -> Vec<(&'static str, String)> {
@@ -43,6 +63,12 @@ impl LogFile {
                 self.workflow = escaped(&run.workflow);
                 self.start_lines(run)
             }
+            EventKind::RunResumed(run) => {
+                self.workflow = escaped(&run.workflow);
+                let mut lines = self.start_lines(run);
+                lines[0].1 = format!("Resume execution of workflow \"{}\"; more logs at {}", self.workflow, self.path);
+                lines
+            }
             EventKind::Warning { message } => vec![("WARNING", escaped(message))],
             EventKind::Note { message } => vec![("INFO", escaped(message))],
             EventKind::TaskStarted { task, name, .. } => {
@@ -51,10 +77,13 @@ impl LogFile {
             EventKind::TaskFinished { task, name, status: Status::Done, .. } => {
                 debug(format!("END    {task}-th task (name=\"{}\")", escaped(name)))
             }
-            EventKind::CallFinished { call, outcome, .. } if outcome.failure_kind().is_some() => {
+            EventKind::CallFinished { call, outcome, retry_in_s, .. } if outcome.failure_kind().is_some() => {
                 let component = call.component.as_ref().map(|component| format!("component {component} "));
                 let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
-                vec![("ERROR", escaped(&text))]
+                match retry_in_s {
+                    None => vec![("ERROR", escaped(&text))],
+                    Some(seconds) => vec![("WARNING", escaped(&format!("{text}; tried again in {seconds} s")))],
+                }
             }
             EventKind::CallLogged { call, level, message } => {
                 let component = call.component.as_ref().map(|component| format!("component {component}: "));
@@ -83,6 +112,7 @@ impl LogFile {
             }
             EventKind::TaskFinished { .. }
             | EventKind::CallStarted(_)
+            | EventKind::CallKept { .. }
             | EventKind::CallProgress { .. }
             | EventKind::CallFinished { .. } => Vec::new(),
         }
@@ -114,6 +144,17 @@ impl LogFile {
     }
 }
 
+/// Ends a line that a killed run has left without its end.
+fn end_line(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+}
+
 /// A level as Python's logging has it, which has no level below DEBUG.
 fn level_name(level: LogLevel) -> &'static str {
     match level {
@@ -132,10 +173,15 @@ impl Reporter for LogFile {
             return Ok(());
         }
         let time = event.time.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
-        let mut text = String::new();
         for (level, message) in lines {
-            text.push_str(&format!("{time} - {} - {level} - {message}\n", self.logger_name));
+            self.text.push_str(&format!("{time} - {} - {level} - {message}\n", self.logger_name));
         }
-        self.file.write_all(text.as_bytes())
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(self.text.as_bytes())?;
+        self.text.clear();
+        Ok(())
     }
 }

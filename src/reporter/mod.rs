@@ -45,4 +45,13 @@ pub trait Reporter: Send {
     /// # Errors
     /// Any; the reporter is told no more, and the run goes on.
     fn report(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Called when all events that it was told of are on disk. Who acts on an event, or shows it to those who do, waits
+    /// for this: an event before may be lost with the machine.
+    ///
+    /// # Errors
+    /// As [`Self::report`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

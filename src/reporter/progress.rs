@@ -181,7 +181,11 @@ impl Reporter for Progress {
             EventKind::TaskStarted { name, n_calls, .. } => self.start_task(name, *n_calls),
             EventKind::CallLogged { call, level, message } => self.log(call, *level, message),
             EventKind::CallProgress { call, permille, message } => self.progress(call, *permille, message),
-            EventKind::CallFinished { call, outcome, figures } => self.finish_call(call, outcome, figures),
+            EventKind::CallFinished { call, outcome, retry_in_s: Some(seconds), .. } => {
+                let outcome = escaped(&outcome.describe());
+                self.say(&format!("  {}{outcome}; tried again in {seconds} s", prefix(call)))
+            }
+            EventKind::CallFinished { call, outcome, figures, .. } => self.finish_call(call, outcome, figures),
             EventKind::TaskFinished { name, status, .. } => self.finish_task(name, *status),
             _ => Ok(()),
         }

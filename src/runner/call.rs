@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::parameters::ArgsText;
 use crate::backend::CallEvent;
 use crate::cancel::CancelToken;
 use crate::event::{CallRef, EventKind, Fact};
 use crate::json::{Map, Value};
-use crate::outcome::Ended;
+use crate::outcome::{Ended, FailureKind, Outcome};
 use crate::sandbox::{Grant, ModuleKind, TaskMetadata};
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
@@ -28,6 +29,8 @@ pub struct TaskCalls {
     pub(super) keep_going: bool,
     pub(super) cancel: CancelToken,
     pub(super) free_space_bytes: u64,
+    pub(super) to_do: ToDo,
+    pub(super) retries: Retries,
     pub(super) output: Option<Arc<OutputWriter>>,
 }
 
@@ -44,14 +47,65 @@ impl Components {
     }
 }
 
+/// Which calls of a task are to be made.
+#[derive(Clone, Debug, Default)]
+pub(super) enum ToDo {
+    /// All of them, for the first time.
+    #[default]
+    All,
+    /// These, by position in the component list, each with the number that its next attempt has. Files that an attempt
+    /// before has left are replaced.
+    These(Vec<(usize, u32)>),
+}
+
+/// Whether calls that end with a JobExecutionError are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// How many times at most; default 0.
+    pub n_retries: u32,
+    /// Wait before the first of them, which doubles with each one more, up to a minute; default 1 s.
+    pub first_wait: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { n_retries: 0, first_wait: Duration::from_secs(1) }
+    }
+}
+
+impl Retries {
+    /// The wait before a call is tried again; `None`: it is not.
+    ///
+    /// * `n_failed`: attempts that have failed in this run.
+    fn wait(&self, n_failed: u32, outcome: &Outcome) -> Option<Duration> {
+        const LONGEST_WAIT: Duration = Duration::from_secs(60);
+        // A module that cannot be started will not be one the next time; who cancels wants no other attempt.
+        let is_final = matches!(outcome, Outcome::Refused { .. } | Outcome::Cancelled);
+        if is_final || outcome.failure_kind() != Some(FailureKind::JobExecution) || n_failed > self.n_retries {
+            return None;
+        }
+        let factor = 2_u32.saturating_pow(n_failed.saturating_sub(1));
+        Some(self.first_wait.saturating_mul(factor).min(LONGEST_WAIT))
+    }
+}
+
 /// Makes what takes the stdout or the stderr of a guest.
 pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Send + Sync;
+
+/// A try of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which call: position in the component list; 0 for a single task.
+    pub call_index: usize,
+    /// Which try, from 1; those of earlier runs in the same work directory count.
+    pub number: u32,
+}
 
 /// One call of one task.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Position in the component list; 0 for a single task.
-    pub call_index: usize,
+    /// Which one, and which try of it.
+    pub attempt: Attempt,
     /// The component; `None` for a single task.
     pub component: Option<Value>,
     /// The parameters, as JSON text.
@@ -66,7 +120,7 @@ impl Call {
     /// A number that only this call of the workflow has, the same in every run of the same components.
     pub fn seed(&self, task_order: u64) -> u64 {
         let component = self.component.as_ref().map(Value::to_string).unwrap_or_default();
-        let digest = blake3::hash(format!("{task_order} {} {component}", self.call_index).as_bytes());
+        let digest = blake3::hash(format!("{task_order} {} {component}", self.attempt.call_index).as_bytes());
         digest.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
     }
 }
@@ -82,11 +136,22 @@ impl TaskCalls {
         self.len() == 0
     }
 
+    /// Where the files of a call go.
+    pub(super) fn files(&self, call_index: usize) -> CallFiles {
+        self.layout.files(call_index, self.component(call_index))
+    }
+
+    /// What the args of all calls have in common, as JSON text.
+    pub(super) fn shared_args(&self) -> &[u8] {
+        self.args.shared()
+    }
+
     /// Makes one call.
     ///
     /// # Panics
-    /// If `call_index` is not below [`Self::len`].
-    pub fn call(&self, call_index: usize) -> Call {
+    /// If its position is not below [`Self::len`].
+    pub fn call(&self, attempt: Attempt) -> Call {
+        let Attempt { call_index, .. } = attempt;
         let component = self.components.as_ref().map(|components| &components.list()[call_index]);
         let files = self.layout.files(call_index, component);
         let mut argv = vec![self.task.module.file_name()];
@@ -95,25 +160,77 @@ impl TaskCalls {
             let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
             argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
         }
-        Call { call_index, component: component.cloned(), args: self.args.for_component(component), argv, files }
+        Call { attempt, component: component.cloned(), args: self.args.for_component(component), argv, files }
+    }
+
+    /// Number of calls to make: [`Self::len`], but for those that were kept of an earlier run.
+    pub fn n_to_make(&self) -> usize {
+        match &self.to_do {
+            ToDo::All => self.len(),
+            ToDo::These(calls) => calls.len(),
+        }
+    }
+
+    /// A call to make, for the first time in this run.
+    ///
+    /// * `position`: from 0, below [`Self::n_to_make`]; `None` past the last.
+    pub fn attempt(&self, position: usize) -> Option<Attempt> {
+        match &self.to_do {
+            ToDo::All => (position < self.len()).then_some(Attempt { call_index: position, number: 1 }),
+            ToDo::These(calls) => {
+                let (call_index, number) = *calls.get(position)?;
+                Some(Attempt { call_index, number })
+            }
+        }
+    }
+
+    /// Whether files of an earlier attempt may be where an attempt's own go.
+    pub fn replaces_files(&self, attempt: Attempt) -> bool {
+        attempt.number > 1 || matches!(self.to_do, ToDo::These(_))
     }
 
     /// How events name a call.
-    pub fn call_ref(&self, call_index: usize) -> CallRef {
-        const FIRST_ATTEMPT: u32 = 1;
-        let component = self.component(call_index).cloned();
-        CallRef { task: self.task.order, call_index, component, attempt: FIRST_ATTEMPT }
+    pub fn call_ref(&self, attempt: Attempt) -> CallRef {
+        let component = self.component(attempt.call_index).cloned();
+        CallRef { task: self.task.order, call_index: attempt.call_index, component, attempt: attempt.number }
     }
 
-    /// What a backend tells when a call starts.
-    pub fn started(&self, call_index: usize) -> CallEvent {
-        CallEvent::Happened(Fact::new(EventKind::CallStarted(self.call_ref(call_index))))
+    /// Makes a call, and makes it again as often as it is to be tried again. What happens is told; how the last attempt
+    /// ended is returned.
+    ///
+    /// * `run`: makes one attempt.
+    /// * `tell`: gets what happens.
+    ///
+    /// # Errors
+    /// What `tell` returned.
+    pub fn make<E>(
+        &self,
+        first: Attempt,
+        mut run: impl FnMut(Attempt) -> Ended,
+        mut tell: impl FnMut(CallEvent) -> Result<(), E>,
+    ) -> Result<Option<FailureKind>, E> {
+        let mut attempt = first;
+        loop {
+            tell(CallEvent::Happened(Fact::new(EventKind::CallStarted(self.call_ref(attempt)))))?;
+            let ended = run(attempt);
+            let kind = ended.outcome.failure_kind();
+            let n_failed = attempt.number - first.number + 1;
+            let wait = self.retries.wait(n_failed, &ended.outcome).filter(|_| !self.cancel.is_cancelled());
+            tell(self.finished(attempt, ended, wait))?;
+            match wait {
+                Some(wait) if !self.cancel.wait_for(wait) => attempt.number += 1,
+                _ => return Ok(kind),
+            }
+        }
     }
 
-    /// What a backend tells when a call has ended.
-    pub fn finished(&self, call_index: usize, ended: Ended) -> CallEvent {
+    /// What a backend tells when an attempt has ended.
+    ///
+    /// * `wait`: after which another follows; `None`: it was the last.
+    pub fn finished(&self, attempt: Attempt, ended: Ended, wait: Option<Duration>) -> CallEvent {
         let Ended { outcome, figures, stderr_tail } = ended;
-        let kind = EventKind::CallFinished { call: self.call_ref(call_index), outcome, figures };
+        let retry_in_s = wait.map(|wait| wait.as_secs_f64());
+        let kind = EventKind::CallFinished { call: self.call_ref(attempt), outcome, figures, retry_in_s };
         CallEvent::Finished { fact: Fact::new(kind), stderr_tail }
     }
 

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::call::{Components, TaskCalls};
-use super::metadata::{Aggregation, update};
+use super::call::{Components, TaskCalls, ToDo};
+use super::collected::{Collected, task_failure};
+use super::metadata::update;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use super::prepare::{PreparedRun, RunFailure, work_dir_place};
-use crate::backend::CallEvent;
-use crate::error::{Cancelled, Error, HostError, TaskFailure};
-use crate::event::{CallRef, EventKind, EventLog, FORMAT_VERSION, Recorder, RunStarted, Status};
+use super::resume::{EarlierRun, KeptCalls, TaskKey};
+use crate::error::{Error, HostError};
+use crate::event::{EndOfLog, EventKind, EventLog, FORMAT_VERSION, Kept, Recorder, RunStarted, Status};
 use crate::history::{TaskRun, done_item, failed_item};
 use crate::json::{Map, Value, build_json};
-use crate::outcome::{CallFailure, FailureKind, Outcome};
+use crate::reporter::escape::escaped;
 use crate::reporter::{LogFile, Reporter};
 use crate::sandbox::{ModuleKind, TaskMetadata};
-use crate::workdir::{TaskFiles, TaskLayout, WorkDir, WorkDirError};
+use crate::workdir::{TaskLayout, WorkDir, WorkDirError};
 use crate::workflow::{PlannedTask, Problems, component_list};
 
 /// Names of the records of a dataset. The result is both others in one, of a failed run too.
@@ -34,8 +35,10 @@ impl PreparedRun {
     pub fn run(self, reporters: Vec<Box<dyn Reporter>>) -> Result<TaskParameters, Box<RunFailure>> {
         let dataset = self.parameters.clone();
         let started = self.start(reporters);
-        let (work_dir, mut recorder) = started.map_err(|error| Box::new(RunFailure { error, dataset: None }))?;
-        let mut run = Run { prepared: &self, work_dir, recorder: &mut recorder, dataset };
+        let (work_dir, mut recorder, earlier) =
+            started.map_err(|error| Box::new(RunFailure { error, dataset: None }))?;
+        let mut run =
+            Run { prepared: &self, work_dir, recorder: &mut recorder, dataset, earlier, has_unwritten_state: false };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
         let ended = result.inspect_err(|error| {
             // The first error is the one to tell; one more while it is recorded adds nothing.
@@ -48,28 +51,31 @@ impl PreparedRun {
         }
     }
 
-    /// Makes the work directory and the records that stay open.
-    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(Arc<WorkDir>, Recorder), Error> {
+    /// Makes or takes up the work directory, and the records that stay open.
+    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(Arc<WorkDir>, Recorder, Option<EarlierRun>), Error> {
         // The output first: if it cannot be made, no work directory stands in the way of the next try.
         let output = &self.parameters.output_path;
         std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
-        let work_dir = WorkDir::create(&self.work_dir).map_err(|err| match err {
-            WorkDirError::Host(err) => Error::Host(err),
-            // A run that has started since this one was prepared.
-            obstacle => {
-                let mut problems = Problems::default();
-                problems.add(work_dir_place(&self.work_dir), obstacle.to_string());
-                Error::Documents(problems)
-            }
-        })?;
+        let (work_dir, earlier) = self.open_work_dir()?;
         let work_dir = Arc::new(work_dir);
         for task in &self.plan.tasks {
             work_dir.create_task_folder(task.order, &task.name)?;
         }
-        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(LogFile::create(&self.work_dir, &self.logger_name)?)];
+        let is_resumed = earlier.as_ref().is_some_and(|earlier| earlier.run.is_some());
+        // The event log first: a work directory without its first event is one that no run has begun in.
+        let (log, end) = match &earlier {
+            None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
+            Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end.whole_bytes)?, *end),
+        };
+        let log_file = match &earlier {
+            None => LogFile::create(&self.work_dir, &self.logger_name)?,
+            Some(_) => LogFile::reopen(&self.work_dir, &self.logger_name)?,
+        };
+        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file)];
         all.extend(reporters);
-        let mut recorder = Recorder::new(EventLog::create(&self.work_dir)?, all);
-        recorder.record(EventKind::RunStarted(Box::new(RunStarted {
+        let mut recorder = Recorder::resuming(log, all, end.next_seq);
+        let start = if is_resumed { EventKind::RunResumed } else { EventKind::RunStarted };
+        recorder.record(start(Box::new(RunStarted {
             format_version: FORMAT_VERSION,
             mandelbox_version: env!("CARGO_PKG_VERSION").into(),
             backend: self.options.backend.name().into(),
@@ -89,7 +95,35 @@ impl PreparedRun {
             recorder.record(EventKind::Note { message })?;
         }
         recorder.flush()?;
-        Ok((work_dir, recorder))
+        Ok((work_dir, recorder, earlier))
+    }
+
+    fn open_work_dir(&self) -> Result<(WorkDir, Option<EarlierRun>), Error> {
+        let wrong = |text: String| {
+            let mut problems = Problems::default();
+            problems.add(work_dir_place(&self.work_dir), text);
+            Error::Documents(problems)
+        };
+        let opened =
+            if self.options.resume { WorkDir::reopen(&self.work_dir) } else { WorkDir::create(&self.work_dir) };
+        let work_dir = opened.map_err(|err| match err {
+            WorkDirError::Host(err) => Error::Host(err),
+            // What has changed since this run was prepared.
+            obstacle => wrong(obstacle.to_string()),
+        })?;
+        if !self.options.resume {
+            return Ok((work_dir, None));
+        }
+        let earlier = EarlierRun::read(&self.work_dir).map_err(|err| wrong(format!("{}: {err}", EventLog::NAME)))?;
+        if let Some(run) = earlier.run.as_ref().filter(|run| run.workflow != self.plan.workflow_name) {
+            let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
+            return Err(wrong(format!(
+                "holds a run of the workflow \"{other}\", not of \"{this}\"; choose that run's folder, or run without \
+                 --resume in a new one"
+            )));
+        }
+        work_dir.tidy()?;
+        Ok((work_dir, Some(earlier)))
     }
 }
 
@@ -99,12 +133,15 @@ struct Run<'r> {
     work_dir: Arc<WorkDir>,
     recorder: &'r mut Recorder,
     dataset: TaskParameters,
+    /// What is not made again; `None`: this is not a run that was taken up again.
+    earlier: Option<EarlierRun>,
+    /// Whether a task has ended since metadata and history were written.
+    has_unwritten_state: bool,
 }
 
 impl Run<'_> {
     fn run_tasks(&mut self) -> Result<(), Error> {
-        let tasks = &self.prepared.plan.tasks;
-        for (index, task) in tasks.iter().enumerate() {
+        for task in &self.prepared.plan.tasks {
             let started = Timestamp::now();
             if let Err(error) = self.run_task(task, started) {
                 let failure = error.task_failure();
@@ -117,12 +154,18 @@ impl Run<'_> {
                 return Err(error);
             }
             self.dataset.input_paths = vec![self.dataset.output_path.clone()];
-            // After the last task they are written with the result.
-            if index + 1 < tasks.len() {
-                self.recorder.sync()?;
-                self.work_dir.write_records(&self.state())?;
-            }
+            self.has_unwritten_state = true;
             self.record_task_finished(task, Status::Done, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes metadata and history, if a task has ended since. What they rest on is on disk before them.
+    fn write_state(&mut self, metadata: &Map<String, Value>) -> Result<(), HostError> {
+        if self.has_unwritten_state {
+            self.recorder.sync()?;
+            self.work_dir.write_records(&self.state(metadata))?;
+            self.has_unwritten_state = false;
         }
         Ok(())
     }
@@ -130,19 +173,16 @@ impl Run<'_> {
     /// Runs one task and takes what it gave into the dataset and the records.
     fn run_task(&mut self, task: &PlannedTask, started: Timestamp) -> Result<(), Error> {
         let level = task.parallelization_level.as_deref();
-        let components = level.map(|level| component_list(&self.dataset.metadata, level)).transpose();
-        let n_components = components.as_ref().ok().copied().flatten().map_or(0, <[Value]>::len);
-        self.recorder.record(EventKind::TaskStarted {
-            task: task.order,
-            name: task.name.clone(),
-            n_calls: if level.is_some() { n_components } else { 1 },
-            parallelization_level: task.parallelization_level.clone(),
-            module_sha256: task.module.sha256.clone(),
-        })?;
-        components.map_err(|reason| Error::JobExecution(task_failure(task, n_components, Some(reason), Vec::new())))?;
-        let collected = self.run_calls(task, n_components)?;
+        let reason = level.and_then(|level| component_list(&self.dataset.metadata, level).err());
+        let mut calls = task_calls(self.prepared, &self.work_dir, task, &self.dataset);
+        // The calls share it while they run.
+        let metadata = Arc::new(std::mem::take(&mut self.dataset.metadata));
+        calls.components =
+            task.parallelization_level.clone().map(|level| Components { metadata: Arc::clone(&metadata), level });
+        let made = self.make_calls(calls, &metadata, started, reason);
+        self.dataset.metadata = Arc::unwrap_or_clone(metadata);
+        let (collected, run) = made?;
 
-        let run = TaskRun { started, ended: Timestamp::now(), n_components };
         let components = level.and_then(|level| component_list(&self.dataset.metadata, level).ok());
         self.dataset.history.push(done_item(task, components, run));
         let metadiff = collected.into_metadiff(task, self.recorder)?;
@@ -150,26 +190,73 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes the calls of a task, which all end well, or the task fails.
-    fn run_calls(&mut self, task: &PlannedTask, n_components: usize) -> Result<Collected, Error> {
-        let mut calls = task_calls(self.prepared, &self.work_dir, task, &self.dataset);
-        // The calls share it while they run.
-        let metadata = Arc::new(std::mem::take(&mut self.dataset.metadata));
-        calls.components =
-            task.parallelization_level.clone().map(|level| Components { metadata: Arc::clone(&metadata), level });
+    /// Makes those calls of a task that are still to make. All of them end well, or the task fails.
+    ///
+    /// * `metadata`: that of the dataset.
+    /// * `started`: when the task began in this run.
+    /// * `reason`: why it cannot begin.
+    ///
+    /// Returns what all its calls gave, those kept of an earlier run too.
+    fn make_calls(
+        &mut self,
+        mut calls: TaskCalls,
+        metadata: &Map<String, Value>,
+        started: Timestamp,
+        reason: Option<String>,
+    ) -> Result<(Collected, TaskRun), Error> {
+        let key = TaskKey::of(&calls);
+        let kept = self.earlier.as_mut().map(|earlier| earlier.keep(&key, &calls)).unwrap_or_default();
+        let KeptCalls { calls: kept_calls, kept, started: first_started, ended, to_do, reason: made_again } = kept;
+        calls.to_do = to_do;
+        let task = calls.task().clone();
+        let n_components = calls.components.as_ref().map_or(0, |components| components.list().len());
+        // Tasks that are kept whole are passed over: the records say then how far the earlier run was.
+        if calls.n_to_make() > 0 || reason.is_some() {
+            self.write_state(metadata)?;
+        }
+        if let Some(text) = made_again {
+            self.note(&task, text)?;
+        }
+        if kept == Kept::Listed {
+            for (call, metadiff) in &kept_calls {
+                self.recorder.record(EventKind::CallKept { call: call.clone(), metadiff: metadiff.clone() })?;
+            }
+        }
+        self.recorder.record(EventKind::TaskStarted {
+            task: task.order,
+            name: task.name.clone(),
+            n_calls: calls.len(),
+            parallelization_level: task.parallelization_level.clone(),
+            module_sha256: key.module_sha256,
+            args_digest: key.args_digest,
+            limits: key.limits,
+            kept,
+        })?;
+        if let Some(reason) = reason {
+            return Err(Error::JobExecution(task_failure(&task, n_components, Some(reason), Vec::new())));
+        }
+        if !kept_calls.is_empty() {
+            self.note(&task, format!("{} of {} calls had ended well and are kept", kept_calls.len(), calls.len()))?;
+        }
+        if calls.n_to_make() > 0 && self.earlier.as_mut().is_some_and(|earlier| earlier.forget_after(task.order)) {
+            self.note(&task, "its data are made anew, so the tasks after it are made again".to_owned())?;
+        }
+        let mut collected = Collected::of_kept(kept_calls);
         let calls = Arc::new(calls);
-        let collected = collect(self.prepared, &calls, self.recorder)
-            .map_err(Error::from)
-            .and_then(|collected| collected.check(&calls, n_components).map(|()| collected));
-        drop(calls);
-        self.dataset.metadata = Arc::unwrap_or_clone(metadata);
-        collected
+        collected.collect(self.prepared, &calls, self.recorder)?;
+        collected.check(&calls, n_components)?;
+        let started = first_started.unwrap_or(started);
+        Ok((collected, TaskRun { started, ended: ended.unwrap_or_else(Timestamp::now), n_components }))
+    }
+
+    fn note(&mut self, task: &PlannedTask, text: String) -> Result<(), HostError> {
+        self.recorder.record(EventKind::Note { message: format!("task {} \"{}\": {text}", task.order, task.name) })
     }
 
     /// The records of the dataset as it is now: metadata and history.
-    fn state(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let TaskParameters { metadata, history, .. } = &self.dataset;
-        vec![(METADATA, build_json(metadata, RECORD_INDENT)), (HISTORY, build_json(history, RECORD_INDENT))]
+    fn state(&self, metadata: &Map<String, Value>) -> Vec<(&'static str, Vec<u8>)> {
+        let history = build_json(&self.dataset.history, RECORD_INDENT);
+        vec![(METADATA, build_json(metadata, RECORD_INDENT)), (HISTORY, history)]
     }
 
     fn record_task_finished(&mut self, task: &PlannedTask, status: Status, n_failed: usize) -> Result<(), HostError> {
@@ -179,9 +266,9 @@ impl Run<'_> {
 
     /// Writes the result, failed or not, and the last event.
     fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
-        // Those of a failed run are of the last task that ended well, and were written then; one without tasks has none.
-        let has_state = error.is_none() && !self.prepared.plan.tasks.is_empty();
-        let mut records = if has_state { self.state() } else { Vec::new() };
+        // Those of a failed run are of the last task that ended well, and were written when the next one began.
+        let mut records =
+            if error.is_none() && self.has_unwritten_state { self.state(&self.dataset.metadata) } else { Vec::new() };
         records.push((RESULT, build_json(&self.dataset.result(), RECORD_INDENT)));
         // What a record rests on is on disk before it.
         let written = self.recorder.sync().and_then(|()| self.work_dir.write_records(&records));
@@ -230,112 +317,8 @@ fn task_calls(
         keep_going: options.keep_going,
         cancel: options.cancel.clone(),
         free_space_bytes: options.policy.free_space_bytes,
+        to_do: ToDo::All,
+        retries: options.retries,
         output: None,
     }
-}
-
-/// What the calls of a task gave.
-#[derive(Default)]
-struct Collected {
-    aggregation: Aggregation,
-    failures: Vec<CallFailure>,
-    n_finished: usize,
-}
-
-/// Runs the calls of a task and records each start and end.
-fn collect(prepared: &PreparedRun, calls: &Arc<TaskCalls>, recorder: &mut Recorder) -> Result<Collected, HostError> {
-    let mut collected = Collected::default();
-    prepared.options.backend.run_calls(calls, &mut |event| match event {
-        CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
-        CallEvent::Idle => recorder.flush(),
-        CallEvent::Finished { fact, stderr_tail } => {
-            if let EventKind::CallFinished { call, outcome, .. } = recorder.record_fact(fact)? {
-                collected.add(calls, call, outcome, stderr_tail);
-            }
-            Ok(())
-        }
-    })?;
-    Ok(collected)
-}
-
-impl Collected {
-    fn add(
-        &mut self,
-        calls: &TaskCalls,
-        CallRef { call_index, component, .. }: CallRef,
-        outcome: Outcome,
-        stderr_tail: String,
-    ) {
-        self.n_finished += 1;
-        match outcome {
-            Outcome::Succeeded { metadiff: None } => {}
-            Outcome::Succeeded { metadiff: Some(metadiff) } => self.aggregation.add(call_index, metadiff),
-            outcome => {
-                let keeps_stderr = calls.task_files() != TaskFiles::None && !stderr_tail.is_empty();
-                let stderr_path = keeps_stderr.then(|| calls.call(call_index).files.err());
-                self.failures.push(CallFailure { call_index, component, outcome, stderr_tail, stderr_path });
-            }
-        }
-    }
-
-    /// An error that names every failed call; its kind is that of the first one in the component list.
-    fn check(&self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
-        let mut failures = self.failures.clone();
-        failures.sort_by_key(|failure| failure.call_index);
-        let kind = failures.first().and_then(|failure| failure.outcome.failure_kind());
-        let n_ended_well = self.n_finished - failures.len();
-        let is_cut_short = self.n_finished < calls.len()
-            || failures.iter().any(|failure| matches!(failure.outcome, Outcome::Cancelled));
-        match kind {
-            _ if calls.cancel().is_cancelled() && is_cut_short => {
-                let failure = task_failure(calls.task(), n_components, None, failures);
-                Err(Error::Cancelled(Box::new(Cancelled { failure: *failure, n_calls: calls.len(), n_ended_well })))
-            }
-            Some(FailureKind::TaskExecution) => {
-                Err(Error::TaskExecution(task_failure(calls.task(), n_components, None, failures)))
-            }
-            Some(FailureKind::JobExecution) => {
-                Err(Error::JobExecution(task_failure(calls.task(), n_components, None, failures)))
-            }
-            None if self.n_finished < calls.len() => {
-                let reason = "the backend did not make all calls".to_owned();
-                Err(Error::JobExecution(task_failure(calls.task(), n_components, Some(reason), Vec::new())))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// What the task adds to the metadata; says so where Fractal does.
-    fn into_metadiff(self, task: &PlannedTask, recorder: &mut Recorder) -> Result<Map<String, Value>, HostError> {
-        let order = task.order;
-        if task.parallelization_level.is_none() {
-            let metadiff = self.aggregation.into_single();
-            if metadiff.is_none() {
-                recorder.record(EventKind::MetadataUnchanged { task: order })?;
-            }
-            return Ok(metadiff.unwrap_or_default());
-        }
-        let metadiff = self.aggregation.finish();
-        if !metadiff.is_empty() {
-            let keys = metadiff.keys().cloned().collect();
-            recorder.record(EventKind::MetadataAggregated { task: order, keys })?;
-        }
-        Ok(metadiff)
-    }
-}
-
-pub(super) fn task_failure(
-    task: &PlannedTask,
-    n_components: usize,
-    reason: Option<String>,
-    calls: Vec<CallFailure>,
-) -> Box<TaskFailure> {
-    Box::new(TaskFailure {
-        task_name: task.name.clone(),
-        workflow_task_order: task.order,
-        workflow_task_id: task.workflow_task_id().cloned(),
-        n_components,
-        reason,
-        calls,
-    })
 }

@@ -4,15 +4,17 @@
 //! the parameters of Fractal's function of that name.
 
 mod call;
+mod collected;
 mod execute;
 pub(crate) mod folders;
 mod metadata;
 mod parameters;
 mod prepare;
 mod process_workflow;
+mod resume;
 mod single_call;
 
-pub use call::{Call, OutputWriter, TaskCalls};
+pub use call::{Attempt, Call, OutputWriter, Retries, TaskCalls};
 pub use parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
 pub use prepare::{PreparedRun, RunFailure, RunOptions, prepare};
 pub use process_workflow::{ProcessWorkflow, process_workflow, process_workflow_async};

@@ -70,6 +70,11 @@ impl ArgsText {
         Self { shared: build_json(&args, ARGS_INDENT) }
     }
 
+    /// The args without a component.
+    pub(super) fn shared(&self) -> &[u8] {
+        &self.shared
+    }
+
     /// The whole of args.json for a component, or for a single task.
     pub(super) fn for_component(&self, component: Option<&Value>) -> Vec<u8> {
         let Some(component) = component else { return self.shared.clone() };

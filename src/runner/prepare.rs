@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::call::Retries;
 use super::folders::check_folders;
 use super::parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
 use super::process_workflow::ProcessWorkflow;
@@ -39,6 +40,11 @@ pub struct RunOptions {
     pub task_files: TaskFiles,
     /// Ends the run from another thread.
     pub cancel: CancelToken,
+    /// Whether the work directory may hold an earlier run of the workflow, whose calls that ended well are not made again
+    /// unless something has changed that they depend on. One that holds nothing is begun; any other is refused.
+    pub resume: bool,
+    /// Whether calls that end with a JobExecutionError are tried again.
+    pub retries: Retries,
 }
 
 impl RunOptions {
@@ -55,6 +61,8 @@ impl RunOptions {
             keep_going: false,
             task_files: TaskFiles::All,
             cancel: CancelToken::new(),
+            resume: false,
+            retries: Retries::default(),
         }
     }
 }
@@ -124,7 +132,8 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         problems,
     );
     let grants = check_folders(&input_paths, &output_path, &work_dir, "--work-dir", problems);
-    if let Some(obstacle) = WorkDir::obstacle(&work_dir) {
+    let obstacle = if options.resume { WorkDir::obstacle_to_resume(&work_dir) } else { WorkDir::obstacle(&work_dir) };
+    if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
     let parameters = TaskParameters {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::call::{Components, OutputWriter, TaskCalls};
-use super::execute::task_failure;
+use super::call::{Components, OutputWriter, Retries, TaskCalls, ToDo};
+use super::collected::task_failure;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use crate::backend::{Backend, CallEvent};
 use crate::cancel::CancelToken;
@@ -75,6 +75,8 @@ impl SingleCall<'_> {
             keep_going: false,
             cancel: self.cancel.clone(),
             free_space_bytes: 0,
+            to_do: ToDo::All,
+            retries: Retries::default(),
             output: self.output.clone(),
         });
         let mut finished = None;

@@ -32,9 +32,16 @@ pub struct CallRecord<'a> {
 impl<'a> CallRecord<'a> {
     /// Writes what is known before the guest runs.
     ///
+    /// * `replaces`: whether files of an earlier attempt may be there, which are removed.
+    ///
     /// # Errors
-    /// [`HostError::File`], also if a file is there already.
-    pub fn begin(files: &'a CallFiles, which: TaskFiles, args: &'a [u8]) -> Result<Self, HostError> {
+    /// [`HostError::File`], also if a file is there that is not replaced.
+    pub fn begin(files: &'a CallFiles, which: TaskFiles, args: &'a [u8], replaces: bool) -> Result<Self, HostError> {
+        if replaces {
+            for path in [files.args(), files.metadiff(), files.out(), files.err()] {
+                remove(&path)?;
+            }
+        }
         if which == TaskFiles::All {
             write_new(&files.args(), args)?;
         }
@@ -81,6 +88,13 @@ impl<'a> CallRecord<'a> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), HostError> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(HostError::file("remove", path)(err)),
+        _ => Ok(()),
     }
 }
 

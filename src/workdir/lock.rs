@@ -11,7 +11,7 @@ use crate::error::HostError;
 use crate::event::time_text;
 
 /// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run leaves locks nothing.
-const NAME: &str = ".mandelbox-lock";
+pub(super) const NAME: &str = ".mandelbox-lock";
 /// Bytes that are read of it.
 const MAX_BYTES: usize = 4096;
 

@@ -25,6 +25,8 @@ pub use write::{write_rebuildable, write_whole};
 use crate::error::HostError;
 use crate::sandbox::{Grant, Rights};
 
+/// The log of events.
+const EVENTS: &str = "events.jsonl";
 /// Folder for the scratch folders of calls that run.
 const SCRATCH: &str = ".scratch";
 
@@ -49,8 +51,14 @@ pub enum WorkDirError {
         holder: Option<LockHolder>,
     },
     /// A run was in it.
-    #[error("Workflow dir {} already exists. It holds the records of a run: choose another", .0.display())]
+    #[error("Workflow dir {} already exists. It holds the records of a run: choose another, or take it up with --resume", .0.display())]
     HoldsARun(PathBuf),
+    /// What is in it is no run that could be taken up.
+    #[error(
+        "Workflow dir {} holds files but no run of mandelbox (there is no events.jsonl); name the folder of the run to resume",
+        .0.display()
+    )]
+    Unknown(PathBuf),
     /// It cannot be made.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -89,9 +97,60 @@ impl WorkDir {
         }
     }
 
+    /// Takes up the folder of a run that has ended or was killed, and locks it. A folder in which no run has begun yet is
+    /// made, as by [`Self::create`].
+    ///
+    /// # Errors
+    /// [`WorkDirError`]; nothing was changed but for the lock.
+    pub fn reopen(path: &Path) -> Result<Self, WorkDirError> {
+        fs::create_dir_all(path).map_err(HostError::file("make the work directory", path))?;
+        let lock = match Lock::take(path)? {
+            Locked::Here(lock) => lock,
+            Locked::Elsewhere(holder) => return Err(WorkDirError::InUse { path: path.to_owned(), holder }),
+        };
+        if !Self::is_known(path) {
+            return Err(WorkDirError::Unknown(path.to_owned()));
+        }
+        fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
+        open_to_readers(path)?;
+        Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0), _lock: lock })
+    }
+
+    /// Removes what a killed run has left that is no record: scratch folders, and files that were being written.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    pub fn tidy(&self) -> Result<(), HostError> {
+        let scratch = self.path.join(SCRATCH);
+        scratch::remove_all_in(&scratch).map_err(HostError::file("remove the files of killed calls in", &scratch))?;
+        write::remove_unfinished(&self.path).map_err(HostError::file("remove unfinished files in", &self.path))
+    }
+
+    /// Why a run cannot be taken up in a folder; as [`Self::obstacle`].
+    pub fn obstacle_to_resume(path: &Path) -> Option<WorkDirError> {
+        match lock::holder(path) {
+            Some(holder) => Some(WorkDirError::InUse { path: path.to_owned(), holder: Some(holder) }),
+            None => (!Self::is_known(path)).then(|| WorkDirError::Unknown(path.to_owned())),
+        }
+    }
+
+    /// Whether a folder holds a run of ours, or nothing.
+    fn is_known(path: &Path) -> bool {
+        if path.join(EVENTS).symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return true;
+        }
+        match fs::read_dir(path) {
+            // Runs begin with their log: what stands before it is the lock and the folder of scratch folders.
+            Ok(mut entries) => entries.all(|entry| {
+                entry.is_ok_and(|entry| [lock::NAME, SCRATCH].iter().any(|name| entry.file_name() == **name))
+            }),
+            Err(err) => err.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// Whether a folder holds the records of a run.
     pub fn holds_a_run(path: &Path) -> bool {
-        ["events.jsonl", "workflow.log", "metadata.json", "history.json"]
+        [EVENTS, "workflow.log", "metadata.json", "history.json"]
             .iter()
             .any(|record| path.join(record).symlink_metadata().is_ok())
     }

@@ -123,6 +123,15 @@ impl Drop for Scratch {
     }
 }
 
+/// Removes what is in the folder of scratch folders, whose guests have gone.
+pub(super) fn remove_all_in(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { remove_tree(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
+}
+
 /// Removes a folder with all below it, at any depth, and follows no link: folders are moved up to a folder beside it
 /// before they are emptied, so that no path gets long and no more than one is open at a time.
 fn remove_tree(path: &Path) -> io::Result<()> {

@@ -48,9 +48,27 @@ pub fn write_rebuildable(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     written.map(drop).map_err(HostError::file("write", path))
 }
 
+/// How names of files begin and end that are being written.
+const UNFINISHED: &str = ".mandelbox-";
+const UNFINISHED_END: &str = ".unfinished";
+
+/// Removes files of a folder whose writing was interrupted.
+pub(super) fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_unfinished =
+            name.to_str().is_some_and(|name| name.starts_with(UNFINISHED) && name.ends_with(UNFINISHED_END));
+        if is_unfinished && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn write_beside(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".mandelbox-");
+    builder.prefix(UNFINISHED).suffix(UNFINISHED_END);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -26,6 +26,7 @@ mod new;
 mod project;
 mod recorded;
 mod report;
+mod resume;
 mod reuse;
 mod run;
 mod sandbox;

@@ -47,9 +47,9 @@ impl CallTable {
         let now_us = event.time.as_microsecond();
         match &event.kind {
             // Calls that are open now were killed, and the run was taken up again.
-            EventKind::TaskStarted { .. } => self.close_all(now_us),
+            EventKind::TaskStarted { .. } | EventKind::RunResumed(_) => self.close_all(now_us),
             EventKind::CallStarted(call) => self.begin(call, now_us),
-            EventKind::CallFinished { call, outcome, figures } => {
+            EventKind::CallFinished { call, outcome, figures, .. } => {
                 let index = self.open.remove(&(call.task, call.call_index)).unwrap_or_else(|| {
                     let micros = i64::try_from(figures.wall_time.as_micros()).unwrap_or(i64::MAX);
                     self.begin(call, now_us.saturating_sub(micros));

@@ -94,6 +94,16 @@ impl Reporter for HtmlReport {
             self.calls = CallTable::default();
             return Ok(());
         }
+        if matches!(event.kind, EventKind::RunResumed(_)) {
+            // What happened before is in the log alone.
+            let read = visit_events(&self.work_dir.join(EventLog::NAME), |earlier| {
+                if earlier.seq < event.seq {
+                    self.summary.add(&earlier);
+                    self.calls.add(&earlier);
+                }
+            });
+            read.map_err(io::Error::other)?;
+        }
         self.summary.add(event);
         self.calls.add(event);
         if matches!(event.kind, EventKind::RunFinished { .. }) {

@@ -1,0 +1,137 @@
+//! What the calls of a task give, put together.
+
+use std::sync::Arc;
+
+use super::call::TaskCalls;
+use super::metadata::Aggregation;
+use super::prepare::PreparedRun;
+use crate::backend::CallEvent;
+use crate::error::{Cancelled, Error, HostError, TaskFailure};
+use crate::event::{CallRef, EventKind, Recorder};
+use crate::json::{Map, Value};
+use crate::outcome::{CallFailure, FailureKind, Outcome};
+use crate::workdir::TaskFiles;
+use crate::workflow::PlannedTask;
+
+/// What the calls of a task gave.
+#[derive(Default)]
+pub(super) struct Collected {
+    aggregation: Aggregation,
+    failures: Vec<CallFailure>,
+    n_finished: usize,
+}
+
+impl Collected {
+    /// What is kept of an earlier run.
+    pub(super) fn of_kept(kept: Vec<(CallRef, Option<Map<String, Value>>)>) -> Self {
+        let mut collected = Self { n_finished: kept.len(), ..Self::default() };
+        for (call, metadiff) in kept {
+            collected.aggregation.add(call.call_index, metadiff.unwrap_or_default());
+        }
+        collected
+    }
+
+    /// Makes the calls of a task that are to be made, and records each start and end.
+    pub(super) fn collect(
+        &mut self,
+        prepared: &PreparedRun,
+        calls: &Arc<TaskCalls>,
+        recorder: &mut Recorder,
+    ) -> Result<(), HostError> {
+        prepared.options.backend.run_calls(calls, &mut |event| match event {
+            CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
+            CallEvent::Idle => recorder.flush(),
+            CallEvent::Finished { fact, stderr_tail } => {
+                let kind = recorder.record_fact(fact)?;
+                if let EventKind::CallFinished { call, outcome, retry_in_s: None, .. } = kind {
+                    self.add(calls, call, outcome, stderr_tail);
+                }
+                Ok(())
+            }
+        })
+    }
+
+    fn add(
+        &mut self,
+        calls: &TaskCalls,
+        CallRef { call_index, component, .. }: CallRef,
+        outcome: Outcome,
+        stderr_tail: String,
+    ) {
+        self.n_finished += 1;
+        match outcome {
+            Outcome::Succeeded { metadiff: None } => {}
+            Outcome::Succeeded { metadiff: Some(metadiff) } => self.aggregation.add(call_index, metadiff),
+            outcome => {
+                let keeps_stderr = calls.task_files() != TaskFiles::None && !stderr_tail.is_empty();
+                let stderr_path = keeps_stderr.then(|| calls.files(call_index).err());
+                self.failures.push(CallFailure { call_index, component, outcome, stderr_tail, stderr_path });
+            }
+        }
+    }
+
+    /// An error that names every failed call; its kind is that of the first one in the component list.
+    pub(super) fn check(&self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
+        let mut failures = self.failures.clone();
+        failures.sort_by_key(|failure| failure.call_index);
+        let kind = failures.first().and_then(|failure| failure.outcome.failure_kind());
+        let n_ended_well = self.n_finished - failures.len();
+        let is_cut_short = self.n_finished < calls.len()
+            || failures.iter().any(|failure| matches!(failure.outcome, Outcome::Cancelled));
+        match kind {
+            _ if calls.cancel().is_cancelled() && is_cut_short => {
+                let failure = task_failure(calls.task(), n_components, None, failures);
+                Err(Error::Cancelled(Box::new(Cancelled { failure: *failure, n_calls: calls.len(), n_ended_well })))
+            }
+            Some(FailureKind::TaskExecution) => {
+                Err(Error::TaskExecution(task_failure(calls.task(), n_components, None, failures)))
+            }
+            Some(FailureKind::JobExecution) => {
+                Err(Error::JobExecution(task_failure(calls.task(), n_components, None, failures)))
+            }
+            None if self.n_finished < calls.len() => {
+                let reason = "the backend did not make all calls".to_owned();
+                Err(Error::JobExecution(task_failure(calls.task(), n_components, Some(reason), Vec::new())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the task adds to the metadata; says so where Fractal does.
+    pub(super) fn into_metadiff(
+        self,
+        task: &PlannedTask,
+        recorder: &mut Recorder,
+    ) -> Result<Map<String, Value>, HostError> {
+        let order = task.order;
+        if task.parallelization_level.is_none() {
+            let metadiff = self.aggregation.into_single();
+            if metadiff.is_none() {
+                recorder.record(EventKind::MetadataUnchanged { task: order })?;
+            }
+            return Ok(metadiff.unwrap_or_default());
+        }
+        let metadiff = self.aggregation.finish();
+        if !metadiff.is_empty() {
+            let keys = metadiff.keys().cloned().collect();
+            recorder.record(EventKind::MetadataAggregated { task: order, keys })?;
+        }
+        Ok(metadiff)
+    }
+}
+
+pub(super) fn task_failure(
+    task: &PlannedTask,
+    n_components: usize,
+    reason: Option<String>,
+    calls: Vec<CallFailure>,
+) -> Box<TaskFailure> {
+    Box::new(TaskFailure {
+        task_name: task.name.clone(),
+        workflow_task_order: task.order,
+        workflow_task_id: task.workflow_task_id().cloned(),
+        n_components,
+        reason,
+        calls,
+    })
+}
