@@ -14,6 +14,7 @@ use crate::json::build_json;
 use crate::reporter::escape::escaped;
 use crate::reporter::status_text;
 use crate::workdir::layout::{find_err, task_folder_name};
+use crate::workdir::{LockHolder, WorkDir};
 
 pub(super) fn status(arguments: &StatusArguments) -> Answer {
     let work_dir = absolute(&arguments.work_dir);
@@ -22,10 +23,11 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     if let Err(text) = read.map_err(|err| no_run(&work_dir, &err)).and_then(|_| check_begun(&work_dir, &summary)) {
         return Answer::text(text, exit_code::WRONG_INPUT);
     }
+    let holder = WorkDir::holder(&work_dir);
     match arguments.format {
-        FormatArgument::Text => Answer::text(status_text(&summary, &work_dir, Timestamp::now()), exit_code::SUCCESS),
+        FormatArgument::Text => Answer::text(status_text(&summary, &work_dir, holder.as_ref(), Timestamp::now()), exit_code::SUCCESS),
         FormatArgument::Json => {
-            let mut stdout = build_json(&facts(&summary, &work_dir), 2);
+            let mut stdout = build_json(&facts(&summary, &work_dir, holder.as_ref()), 2);
             stdout.push(b'\n');
             Answer { stdout, ..Answer::default() }
         }
@@ -52,21 +54,24 @@ fn check_begun(work_dir: &Path, summary: &RunSummary) -> Result<(), String> {
     Err(format!("error: {path} holds no event yet: the run has only just begun, or was killed as it did\n"))
 }
 
-fn facts(summary: &RunSummary, work_dir: &Path) -> Value {
+fn facts(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHolder>) -> Value {
     let run = summary.run.as_deref();
     json!({
         "work_dir": work_dir.to_string_lossy(),
         "workflow": run.map(|run| &run.workflow),
         "mandelbox_version": run.map(|run| &run.mandelbox_version),
         "backend": run.map(|run| &run.backend),
-        "state": match summary.end {
-            Some(Status::Done) => "done",
-            Some(Status::Failed) => "failed",
-            None => "no_end",
+        "state": match (summary.end, holder) {
+            (Some(Status::Done), _) => "done",
+            (Some(Status::Failed), _) => "failed",
+            (None, Some(_)) => "running",
+            (None, None) => "killed",
         },
+        "process": holder,
         "error": summary.error,
         "started": time_text(summary.started),
         "last_event": time_text(summary.last_event),
+        "resumed": summary.resumed.iter().map(|time| time_text(*time)).collect::<Vec<_>>(),
         "n_tasks": summary.n_tasks(),
         "tasks": summary.tasks.iter().map(|task| task_facts(task, work_dir)).collect::<Vec<_>>(),
         "warnings": summary.warnings,

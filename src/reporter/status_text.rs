@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::escape::escaped;
 use crate::event::{FailedCall, RunSummary, Status, TaskSummary};
 use crate::outcome::{CallFailure, duration_text};
+use crate::workdir::LockHolder;
 use crate::workdir::layout::{find_err, task_folder_name};
 
 /// Failed calls that are told with their reason.
@@ -16,12 +17,18 @@ const MAX_FAILED: usize = 20;
 /// The state of a run, for a person.
 ///
 /// * `work_dir`: the folder of the run, wherever it is now.
+/// * `holder`: who runs it.
 /// * `now`: what the ages of events are counted to.
-pub fn status_text(summary: &RunSummary, work_dir: &Path, now: Timestamp) -> String {
+pub fn status_text(
+    summary: &RunSummary,
+    work_dir: &Path,
+    holder: Option<&LockHolder>,
+    now: Timestamp,
+) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     if let Some(run) = summary.run.as_deref() {
-        let _ = writeln!(text, "workflow \"{}\", {}", escaped(&run.workflow), state(summary, now));
+        let _ = writeln!(text, "workflow \"{}\", {}", escaped(&run.workflow), state(summary, holder, now));
         let _ = writeln!(
             text,
             "  started {}, {} until the last event; mandelbox {}, backend {}",
@@ -30,6 +37,10 @@ pub fn status_text(summary: &RunSummary, work_dir: &Path, now: Timestamp) -> Str
             escaped(&run.mandelbox_version),
             escaped(&run.backend)
         );
+        if let Some(last) = summary.resumed.last() {
+            let (n, last) = (summary.resumed.len(), last.strftime("%Y-%m-%d %H:%M:%S UTC"));
+            let _ = writeln!(text, "  taken up again {n} times, the last time {last}");
+        }
     }
     if let Some(n_tasks) = summary.n_tasks() {
         let _ = writeln!(text, "tasks: {} of {n_tasks} started", summary.tasks.len());
@@ -52,19 +63,23 @@ fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-fn state(summary: &RunSummary, now: Timestamp) -> String {
+fn state(summary: &RunSummary, holder: Option<&LockHolder>, now: Timestamp) -> String {
     match (summary.end, &summary.error) {
         (Some(Status::Done), _) => "finished well".to_owned(),
         (Some(Status::Failed), error) => format!("failed: {}", escaped(error.as_deref().unwrap_or("unknown error"))),
         (None, _) => {
             let age = duration_text(crate::event::span(summary.last_event, now));
-            format!("running, or ended without a word: the last event was {age} ago")
+            match holder {
+                Some(holder) => format!("running ({holder}); the last event was {age} ago"),
+                None => format!("killed, or lost with its machine, {age} ago; `run` with --resume takes it up"),
+            }
         }
     }
 }
 
 fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
     let mut counts = vec![format!("{} of {} done", task.n_done(), task.n_calls)];
+    counts.extend((task.n_kept > 0).then(|| format!("{} of them kept", task.n_kept)));
     let running = if summary.end.is_some() || task.end.is_some() { "without an end" } else { "running" };
     let others = [(task.failed.len(), "failed"), (task.n_running(), running), (task.n_to_do(), "to do")];
     counts.extend(others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));

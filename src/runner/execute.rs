@@ -58,11 +58,8 @@ impl PreparedRun {
         std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
         let (work_dir, earlier) = self.open_work_dir()?;
         let work_dir = Arc::new(work_dir);
-        for task in &self.plan.tasks {
-            work_dir.create_task_folder(task.order, &task.name)?;
-        }
         let is_resumed = earlier.as_ref().is_some_and(|earlier| earlier.run.is_some());
-        // The event log first: a work directory without its first event is one that no run has begun in.
+        // The event log before anything else: by it the folder is known to be a run's, whatever happens to the rest.
         let (log, end) = match &earlier {
             None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
             Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end.whole_bytes)?, *end),
@@ -71,6 +68,9 @@ impl PreparedRun {
             None => LogFile::create(&self.work_dir, &self.logger_name)?,
             Some(_) => LogFile::reopen(&self.work_dir, &self.logger_name)?,
         };
+        for task in &self.plan.tasks {
+            work_dir.create_task_folder(task.order, &task.name)?;
+        }
         let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file)];
         all.extend(reporters);
         let mut recorder = Recorder::resuming(log, all, end.next_seq);

@@ -88,6 +88,11 @@ impl WorkDir {
         Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0), _lock: lock })
     }
 
+    /// Whose run is going on in a folder; `None`: nobody's, or it cannot be told.
+    pub fn holder(path: &Path) -> Option<LockHolder> {
+        lock::holder(path)
+    }
+
     /// Why a run cannot have a folder that is there: a run is or was in it. Changes nothing, so that it may be otherwise
     /// by the time of [`Self::create`].
     pub fn obstacle(path: &Path) -> Option<WorkDirError> {

@@ -31,6 +31,8 @@ fn a_second_run_is_refused_and_told_who_has_the_work_directory() {
         }
         let events = project.read("work/events.jsonl");
         let holder = format!("is in use by a run (process {} on ", first.id());
+        let process = format!("running (process {} on ", first.id());
+        project.mandelbox(&["status", "work"]).expect(0).says(&[&process]);
         project.run(&[]).expect(2).says(&[&holder, " since 20", "wait for its end"]);
         assert_eq!(project.read("work/events.jsonl"), events);
         // Killed with no time to say anything: the lock is gone with it, its records are not.

@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod confined;
 mod corpora;
+mod crash;
 mod described;
 mod documents;
 mod embedded;

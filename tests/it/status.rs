@@ -68,7 +68,7 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     for end in (first..log.len()).step_by(97) {
         project.write("work/events.jsonl", &log.as_bytes()[..end]);
         let facts = facts(&project);
-        assert_eq!(facts["state"], "no_end");
+        assert_eq!((&facts["state"], &facts["process"]), (&json!("killed"), &json!(null)));
         for task in facts["tasks"].as_array().expect("tasks") {
             let count = |key: &str| task[key].as_u64().expect("a number");
             let sum = count("n_done") + count("n_failed") + count("n_running") + count("n_to_do");
@@ -78,7 +78,7 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     let last_start = log.rfind("call_started").expect("calls");
     let end = last_start + log[last_start..].find('\n').expect("a line") + 5;
     project.write("work/events.jsonl", &log[..end]);
-    let says = ["running, or ended without a word: the last event was ", " running"];
+    let says = ["killed, or lost with its machine, ", "--resume takes it up", " running"];
     project.mandelbox(&["status", "work"]).expect(0).says(&says);
 }
 

@@ -1,0 +1,304 @@
+//! Runs that are killed at any moment, and disks that fail: nothing that was told is lost or made again.
+//!
+//! Few moments are tried where `MANDELBOX_TEST_WHOLE` is not set; with it all that are named here.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::project::{Ended, Project, finish, fractal_history, module, parallel_task};
+
+const N_COMPONENTS: usize = 60;
+/// System calls with which records and the files of calls are written.
+const WRITES: &str = "write,fdatasync,fsync,rename,renameat,renameat2,unlink,unlinkat,mkdir,ftruncate";
+
+/// Every `part`-th of these moments, or all.
+fn moments(all: std::ops::Range<usize>, part: usize) -> impl Iterator<Item = usize> {
+    let step = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() { 1 } else { part };
+    all.step_by(step)
+}
+
+/// Three tasks of 60 components: commands with files and typed tasks, each with a metadiff.
+fn project() -> Project {
+    let project = Project::new();
+    let command = json!({ "echo": ["component"], "stdout": "said", "sleep_ms": 2 });
+    let steps =
+        json!([{ "do": "log", "level": "info", "message": "logged" }, { "do": "sleep_ms", "ms": 2 }, { "do": "args" }]);
+    project.workflow(&[
+        parallel_task(0, "first", &module("swiss.wasm"), "list", command.clone()),
+        parallel_task(1, "typed", &module("typed.wasm"), "list", json!({ "steps": steps })),
+        parallel_task(2, "last", &module("swiss.wasm"), "list", command),
+    ]);
+    let list: Vec<_> = (0..N_COMPONENTS).map(|index| format!("B/{:02}/{index}", index % 12)).collect();
+    project.write("metadata.json", json!({ "list": list }).to_string());
+    project
+}
+
+const RUN: [&str; 13] = [
+    "run",
+    "workflow.json",
+    "--input",
+    "in",
+    "--output",
+    "out",
+    "--work-dir",
+    "work",
+    "--metadata",
+    "metadata.json",
+    "--resume",
+    "--events",
+    "-",
+];
+
+/// What an undisturbed run gives, but for times.
+fn undisturbed() -> (Value, Vec<Value>) {
+    let project = project();
+    finish(project.command(&RUN)).expect(0);
+    result(&project)
+}
+
+fn result(project: &Project) -> (Value, Vec<Value>) {
+    let result = project.json("work/result.json");
+    assert_eq!(result["metadata"], project.json("work/metadata.json"));
+    assert_eq!(result["history"], project.json("work/history.json"));
+    (result["metadata"].clone(), fractal_history(&result["history"]))
+}
+
+/// Task and position of a call, and its event's number.
+type CallEvent = (u64, u64, u64);
+
+/// Calls in whole lines of a log: those that began, and those that ended well.
+fn calls(log: &str) -> (Vec<CallEvent>, Vec<CallEvent>) {
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    let (mut began, mut done) = (Vec::new(), Vec::new());
+    for line in whole.lines() {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"));
+        let number = |key: &str| event[key].as_u64().expect("a number");
+        match event["event"].as_str() {
+            Some("call_started") => began.push((number("task"), number("call_index"), number("seq"))),
+            Some("call_finished") if event["outcome"] == "succeeded" => {
+                done.push((number("task"), number("call_index"), number("seq")));
+            }
+            _ => {}
+        }
+    }
+    (began, done)
+}
+
+/// A run in a work directory that is disturbed again and again.
+struct Disturbed {
+    project: Project,
+    /// Calls of which a reader of events was told that they ended well.
+    told: Vec<CallEvent>,
+    /// Runs that did not come to their end.
+    n_cut_short: usize,
+}
+
+/// Fails a test whose disturbances did not disturb, or that came before anything could be lost.
+#[derive(Default)]
+struct Tally {
+    n_cut_short: usize,
+    n_told_in_part: usize,
+}
+
+impl Tally {
+    fn check(&self, n_moments: usize) {
+        println!(
+            "{n_moments} work directories, {} runs cut short, {} of them between calls that were told",
+            self.n_cut_short, self.n_told_in_part
+        );
+        assert!(self.n_cut_short * 2 >= n_moments, "only {} of {n_moments} were cut short", self.n_cut_short);
+        assert!(self.n_told_in_part * 4 >= n_moments, "only {} of {n_moments} had told a call", self.n_told_in_part);
+    }
+}
+
+impl Disturbed {
+    fn new() -> Self {
+        Self { project: project(), told: Vec::new(), n_cut_short: 0 }
+    }
+
+    /// Runs a command whose stdout takes events, and keeps what it was told; `end` may end it.
+    fn run(&mut self, mut command: Command, end: impl FnOnce(&mut std::process::Child)) -> Ended {
+        let (events, stderr) = (self.project.path("events"), self.project.path("stderr"));
+        let started = Instant::now();
+        let stdout = Stdio::from(File::create(&events).expect("made"));
+        let mut child = command.stdout(stdout).stderr(File::create(&stderr).expect("made")).spawn().expect("started");
+        end(&mut child);
+        let status = child.wait().expect("ended");
+        self.told.extend(calls(&self.project.read("events")).1);
+        self.n_cut_short += usize::from(!status.success());
+        let stderr = String::from_utf8_lossy(&std::fs::read(stderr).expect("there")).into_owned();
+        Ended { code: status.code().unwrap_or(-1), stdout: String::new(), stderr, elapsed: started.elapsed() }
+    }
+
+    /// Takes the run up undisturbed, and checks that it has become what it would have been.
+    fn finish(mut self, expected: &(Value, Vec<Value>), what: &str, tally: &mut Tally) {
+        tally.n_cut_short += self.n_cut_short;
+        tally.n_told_in_part += usize::from((1..3 * N_COMPONENTS).contains(&self.told.len()));
+        let command = self.project.command(&RUN);
+        let ended = self.run(command, |_| {});
+        assert_eq!(ended.code, 0, "{what}: {}", ended.stderr);
+        let log = self.project.read("work/events.jsonl");
+        let (began, done) = calls(&log);
+        for (task, call, seq) in &self.told {
+            assert!(done.contains(&(*task, *call, *seq)), "{what}: call {call} of task {task} is lost");
+            let again = began.iter().any(|other| (other.0, other.1) == (*task, *call) && other.2 > *seq);
+            assert!(!again, "{what}: call {call} of task {task} is made again");
+        }
+        let ended_well: Vec<_> = done.iter().map(|(task, call, _)| (*task, *call)).collect();
+        let different: BTreeSet<_> = ended_well.iter().collect();
+        assert_eq!((ended_well.len(), different.len()), (3 * N_COMPONENTS, 3 * N_COMPONENTS), "{what}");
+        assert_eq!(&result(&self.project), expected, "{what}");
+        for path in self.project.tree() {
+            assert!(!path.contains("/."), "{what}: {path} is left");
+            let is_json = path.starts_with("work/") && path.ends_with(".json");
+            assert!(!is_json || self.project.json(&path) != Value::Null, "{what}: {path}");
+        }
+        for task in ["0_first", "2_last"] {
+            let files = std::fs::read_dir(self.project.path("work").join(task)).expect("a folder").count();
+            assert_eq!(files, 4 * N_COMPONENTS, "{what}: files of {task}");
+        }
+    }
+}
+
+fn kill(child: &mut std::process::Child) {
+    child.kill().expect("killed");
+}
+
+#[test]
+fn kills_at_random_moments_lose_nothing() {
+    let expected = undisturbed();
+    let (mut tally, mut n_moments) = (Tally::default(), 0);
+    for seed in moments(0..200, 20) {
+        let mut random = StdRng::seed_from_u64(seed as u64);
+        let mut disturbed = Disturbed::new();
+        // Up to three in one work directory.
+        for _ in 0..random.random_range(1..=3) {
+            let wait = Duration::from_millis(random.random_range(5..400));
+            let command = disturbed.project.command(&RUN);
+            disturbed.run(command, |child| {
+                std::thread::sleep(wait);
+                kill(child);
+            });
+        }
+        disturbed.finish(&expected, &format!("seed {seed}"), &mut tally);
+        n_moments += 1;
+    }
+    tally.check(n_moments);
+}
+
+/// The program under a tracer that does something at the n-th of some system calls, in each thread.
+fn disturbing(project: &Project, calls: &str, action: &str, n: usize) -> Command {
+    let program = project.command(&RUN);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "--seccomp-bpf", "-o", "trace", "-e", &format!("trace={calls}")]);
+    command.args(["-e", &format!("inject={calls}:{action}:when={n}")]);
+    command.arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(project.path("")).stdin(Stdio::null());
+    command
+}
+
+fn can_trace() -> bool {
+    let traced = Command::new("strace").args(["-f", "--seccomp-bpf", "-o", "/dev/null", "true"]).status();
+    let can = traced.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("skipped: no program can be traced here (strace is not installed, or not allowed)");
+    }
+    can
+}
+
+#[test]
+fn a_kill_at_every_write_loses_nothing() {
+    if !can_trace() {
+        return;
+    }
+    let expected = undisturbed();
+    let (mut tally, mut n_moments) = (Tally::default(), 0);
+    for n in moments(1..150, 15) {
+        let mut disturbed = Disturbed::new();
+        for n in [n, n / 2 + 1] {
+            let command = disturbing(&disturbed.project, WRITES, "signal=KILL", n);
+            disturbed.run(command, |_| {});
+        }
+        disturbed.finish(&expected, &format!("killed at write {n}"), &mut tally);
+        n_moments += 1;
+    }
+    tally.check(n_moments);
+}
+
+#[test]
+fn a_disk_that_fails_at_any_write_loses_nothing() {
+    if !can_trace() {
+        return;
+    }
+    let expected = undisturbed();
+    let (mut tally, mut n_moments) = (Tally::default(), 0);
+    for n in moments(1..101, 10) {
+        for error in ["ENOSPC", "EIO"] {
+            let mut disturbed = Disturbed::new();
+            let command = disturbing(&disturbed.project, WRITES, &format!("error={error}"), n);
+            let ended = disturbed.run(command, |_| {});
+            let what = format!("{error} at write {n}: {}", ended.stderr);
+            assert!([0, 1, 3, 4].contains(&ended.code), "exit code {}, {what}", ended.code);
+            assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("bug of mandelbox"), "{what}");
+            disturbed.finish(&expected, &what, &mut tally);
+            n_moments += 1;
+        }
+    }
+    tally.check(n_moments);
+}
+
+#[test]
+fn a_file_system_that_fills_up_loses_nothing() {
+    let project = Project::new();
+    let mounted =
+        Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs"]).arg(project.path("in")).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    }
+    // 60 calls print 24 MiB in all, and 14 are free.
+    let args = json!({ "stdout": "x".repeat(400 << 10), "echo": ["component"] });
+    project.workflow(&[parallel_task(0, "t", &module("swiss.wasm"), "list", args)]);
+    project.write("metadata.json", json!({ "list": (0..N_COMPONENTS).collect::<Vec<_>>() }).to_string());
+    let script = r#"
+        mkdir small && mount -t tmpfs -o size=64m tmpfs small && head -c 50M /dev/zero > small/ballast
+        run() { "$0" run workflow.json --output out --work-dir small/work --metadata metadata.json --keep-going "$@"; }
+        run 2> first; echo $? >> codes
+        grep -c '"outcome":"succeeded"' small/work/events.jsonl > n_done
+        cp small/work/events.jsonl full.jsonl
+        rm small/ballast
+        run --resume 2> second; echo $? >> codes
+        cp -r small/work work
+    "#;
+    let program = project.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(program.get_program()).current_dir(project.path(""));
+    for (name, value) in program.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
+    finish(command);
+    let (first, codes) = (project.read("first"), project.read("codes"));
+    let codes: Vec<_> = codes.lines().collect();
+    assert!(codes[0] == "4" || codes[0] == "1", "{codes:?} {first}");
+    assert!(first.contains("No space left on device"), "{first}");
+    assert_eq!(codes[1], "0", "{}", project.read("second"));
+    let n_done: usize = project.read("n_done").trim().parse().expect("a number");
+    assert!((1..N_COMPONENTS).contains(&n_done), "{n_done} calls had ended well");
+    let (began, done) = calls(&project.read("work/events.jsonl"));
+    let n_before = calls(&project.read("full.jsonl")).0.len();
+    assert_eq!((done.len(), began.len() - n_before), (N_COMPONENTS, N_COMPONENTS - n_done));
+    let echoes = project.json("work/result.json")["metadata"]["echo"].as_array().expect("a list").len();
+    assert_eq!(echoes, N_COMPONENTS);
+}
