@@ -25,7 +25,9 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     }
     let holder = WorkDir::holder(&work_dir);
     match arguments.format {
-        FormatArgument::Text => Answer::text(status_text(&summary, &work_dir, holder.as_ref(), Timestamp::now()), exit_code::SUCCESS),
+        FormatArgument::Text => {
+            Answer::text(status_text(&summary, &work_dir, holder.as_ref(), Timestamp::now()), exit_code::SUCCESS)
+        }
         FormatArgument::Json => {
             let mut stdout = build_json(&facts(&summary, &work_dir, holder.as_ref()), 2);
             stdout.push(b'\n');

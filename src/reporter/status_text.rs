@@ -19,12 +19,7 @@ const MAX_FAILED: usize = 20;
 /// * `work_dir`: the folder of the run, wherever it is now.
 /// * `holder`: who runs it.
 /// * `now`: what the ages of events are counted to.
-pub fn status_text(
-    summary: &RunSummary,
-    work_dir: &Path,
-    holder: Option<&LockHolder>,
-    now: Timestamp,
-) -> String {
+pub fn status_text(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHolder>, now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     if let Some(run) = summary.run.as_deref() {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use mandelbox::event::{EventKind, Status, read_events};
 use mandelbox::outcome::Outcome;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
@@ -229,5 +231,57 @@ fn a_command_ends_with_the_signal() {
         let (code, stderr, elapsed) = running.end();
         assert_eq!((code, stderr.as_str()), (143, "stopped by SIGTERM\n"), "{isolation} {step}");
         assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    }
+}
+
+#[test]
+fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
+    let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() { 50 } else { 6 };
+    for seed in 0..n {
+        let mut random = StdRng::seed_from_u64(seed);
+        let isolation = ["thread", "process"][random.random_range(0..2)];
+        let project = Project::new();
+        project.workflow(&[
+            task(
+                0,
+                "list",
+                &module("swiss.wasm"),
+                json!({ "metadiff": { "c": ["a", "b", "c", "d"] }, "sleep_ms": 100 }),
+            ),
+            parallel_task(1, "each", &module("typed.wasm"), "c", json!({ "steps": endless_calls() })),
+        ]);
+        let more = ["--isolation", isolation, "--jobs", "4", "--resume"];
+        let stop = |running: Running, random: &mut StdRng| {
+            let (signal, code) = [(Signal::INT, 130), (Signal::TERM, 143)][random.random_range(0..2)];
+            running.send(signal);
+            let (ended, stderr, elapsed) = running.end();
+            let what = format!("seed {seed}, {isolation}: {stderr}");
+            assert_eq!(ended, code, "{what}");
+            assert!(elapsed < END_TIME, "{elapsed:?} {what}");
+            let stored = read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log");
+            assert!(!stored.is_torn, "{what}");
+            let expected = EventKind::RunFinished { status: Status::Failed, error: Some("cancelled".into()) };
+            assert_eq!(stored.events.last().map(|event| &event.kind), Some(&expected), "{what}");
+            assert!(project.json("work/result.json").is_object(), "{what}");
+        };
+        let mut running = Running::start(run_command(&project, &more));
+        running.wait_until("the run", || n_events(&project, "\"run_started\"") == 1);
+        std::thread::sleep(Duration::from_millis(random.random_range(0..600)));
+        stop(running, &mut random);
+
+        let n_before = n_events(&project, "\"call_started\"");
+        let had_ended = |component: &str| {
+            let log = project.read("work/events.jsonl");
+            let is_end = |line: &&str| line.contains("\"call_finished\"") && line.contains("\"succeeded\"");
+            let ends =
+                log.lines().filter(is_end).filter(|line| line.contains(&format!("\"component\":\"{component}\"")));
+            ends.count()
+        };
+        let n_to_do = 1 + 4 - n_events(&project, "\"succeeded\"");
+        let mut running = Running::start(run_command(&project, &more));
+        running.wait_until("what was not done", || {
+            n_events(&project, "\"call_started\"") == n_before + n_to_do && had_ended("a") == 1
+        });
+        stop(running, &mut random);
     }
 }
