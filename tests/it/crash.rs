@@ -196,7 +196,7 @@ fn kills_at_random_moments_lose_nothing() {
 fn disturbing(project: &Project, calls: &str, action: &str, n: usize) -> Command {
     let program = project.command(&RUN);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "--seccomp-bpf", "-o", "trace", "-e", &format!("trace={calls}")]);
+    command.args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}")]);
     command.args(["-e", &format!("inject={calls}:{action}:when={n}")]);
     command.arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {
