@@ -79,23 +79,102 @@ pub struct MissingFeature {
     pub advice: &'static str,
 }
 
-/// Every feature of a proposal that this program knows.
+/// A valid module: the types of what is in it, and the features that it needs and that are off.
 #[cfg(feature = "compiler")]
-pub(super) fn all() -> WasmFeatures {
-    OFF.iter().fold(WasmFeatures::default(), |all, feature| all | feature.flag)
+pub(super) struct Validated {
+    pub(super) types: wasmparser::types::Types,
+    pub(super) missing: Vec<MissingFeature>,
 }
 
-/// The features that a module needs and that are off: those without which it would be invalid, where it is valid with all
-/// of them. Empty too if it is valid with none, or invalid in any case.
+/// Validates a module as if every feature of [`OFF`] was on.
+///
+/// Each function is looked at once; only the first one that needs a feature is looked at again, to find out which. So
+/// large modules cost what one validation costs.
+#[cfg(feature = "compiler")]
+pub(super) fn validate(bytes: &[u8]) -> wasmparser::Result<Validated> {
+    use wasmparser::{FuncToValidate, FuncValidatorAllocations, FunctionBody, ValidatorResources};
+    let off = all_of(OFF);
+    let mut on = WasmFeatures::default() - off;
+    let sections = |features| validate_sections(bytes, features);
+    let (types, functions) = match sections(on) {
+        Ok(valid) => valid,
+        Err(_) => {
+            on |= needed(on, |features| sections(features).map(drop))?;
+            sections(on)?
+        }
+    };
+    let mut allocations = FuncValidatorAllocations::default();
+    let mut check = |function: &FuncToValidate<ValidatorResources>, body: &FunctionBody<'_>, features| {
+        let FuncToValidate { ref resources, index, ty, .. } = *function;
+        let function = FuncToValidate { resources: resources.clone(), index, ty, features };
+        let mut validator = function.into_validator(std::mem::take(&mut allocations));
+        let checked = validator.validate(body);
+        allocations = validator.into_allocations();
+        checked
+    };
+    for (function, body) in functions {
+        if check(&function, &body, on).is_err() {
+            on |= needed(on, |features| check(&function, &body, features))?;
+        }
+    }
+    let missing = OFF.iter().filter(|feature| on.contains(feature.flag));
+    let missing = missing.map(|feature| MissingFeature { name: feature.name, advice: feature.advice }).collect();
+    Ok(Validated { types, missing })
+}
+
+#[cfg(feature = "compiler")]
+fn all_of(features: &[OffFeature]) -> WasmFeatures {
+    features.iter().fold(WasmFeatures::empty(), |all, feature| all | feature.flag)
+}
+
+/// Of a part of a module, the features that it needs beside those that are on: no one of them could be left out. Fails if
+/// the part is invalid with every feature.
+#[cfg(feature = "compiler")]
+fn needed(
+    on: WasmFeatures,
+    mut check: impl FnMut(WasmFeatures) -> wasmparser::Result<()>,
+) -> wasmparser::Result<WasmFeatures> {
+    let mut features = on | all_of(OFF);
+    check(features)?;
+    // From the end: where one of two would do, the better known one stands first.
+    for feature in OFF.iter().rev().filter(|feature| !on.contains(feature.flag)) {
+        if check(features - feature.flag).is_ok() {
+            features -= feature.flag;
+        }
+    }
+    Ok(features)
+}
+
+/// The functions of a module, with what each needs to be validated.
+#[cfg(feature = "compiler")]
+type Functions<'a> = Vec<(wasmparser::FuncToValidate<wasmparser::ValidatorResources>, wasmparser::FunctionBody<'a>)>;
+
+/// Validates all of a module but the bodies of its functions.
+#[cfg(feature = "compiler")]
+fn validate_sections(
+    bytes: &[u8],
+    features: WasmFeatures,
+) -> wasmparser::Result<(wasmparser::types::Types, Functions<'_>)> {
+    use wasmparser::{Parser, ValidPayload, Validator};
+    let mut validator = Validator::new_with_features(features);
+    let mut parser = Parser::new(0);
+    parser.set_features(features);
+    let (mut types, mut functions) = (None, Vec::new());
+    for payload in parser.parse_all(bytes) {
+        match validator.payload(&payload?)? {
+            ValidPayload::Func(function, body) => functions.push((function, body)),
+            // The last one is that of the whole, after those inside it.
+            ValidPayload::End(of_ended) => types = Some(of_ended),
+            ValidPayload::Ok | ValidPayload::Parser(_) => {}
+        }
+    }
+    Ok((types.expect("bytes without an end are an error of the parser"), functions))
+}
+
+/// The features that a module needs and that are off. Empty too if it is invalid in any case.
 #[cfg(feature = "compiler")]
 pub(super) fn missing(bytes: &[u8]) -> Vec<MissingFeature> {
-    use wasmparser::Validator;
-    let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
-    if valid(OFF.iter().fold(all(), |on, feature| on - feature.flag)) || !valid(all()) {
-        return Vec::new();
-    }
-    let needed = OFF.iter().filter(|feature| !valid(all() - feature.flag));
-    needed.map(|feature| MissingFeature { name: feature.name, advice: feature.advice }).collect()
+    validate(bytes).map(|validated| validated.missing).unwrap_or_default()
 }
 
 /// Why a module that needs features that are off is refused: a sentence for the user, or `None` if it needs none.
@@ -127,14 +206,63 @@ mod tests {
             ("custom-page-sizes", "(memory 1 (pagesize 1))"),
             ("legacy-exceptions", "(func try catch_all end)"),
         ] {
-            let bytes = wat::parse_str(format!("(module {text})")).expect("valid WAT");
-            let missing = missing(&bytes);
-            assert!(missing.iter().any(|feature| feature.name == name), "{name}: {missing:?}");
-            assert!(refusal(&missing).is_some_and(|text| text.contains(name)));
+            let missing = missing_of(text);
+            assert!(missing.contains(&name), "{name}: {missing:?}");
+            let refusal = refusal(&super::missing(&module(text)));
+            assert!(refusal.is_some_and(|text| text.contains(name)));
         }
         for text in ["", "(memory 1)", "(tag)", "(func (result v128) (v128.const i64x2 0 0))"] {
-            assert_eq!(missing(&wat::parse_str(format!("(module {text})")).expect("valid WAT")), []);
+            assert_eq!(missing_of(text), [""; 0]);
         }
         assert_eq!(missing(b"\0asm\x01\0\0\0\xff"), []);
+    }
+
+    #[test]
+    fn features_of_several_functions_and_sections_are_all_found() {
+        let add = "(drop (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) drop";
+        let text = format!("(memory 1) (memory 1) (func) (func try catch_all end) (func try catch_all end) (func {add})");
+        assert_eq!(missing_of(&text), ["multi-memory", "legacy-exceptions", "wide-arithmetic"]);
+        let both = format!("(func try {add} catch_all (drop (ref.i31 (i32.const 0))) end)");
+        assert_eq!(missing_of(&both), ["gc", "legacy-exceptions", "wide-arithmetic"]);
+        let inside = format!("(core module {both}) (core module (memory i64 1))");
+        let component = wat::parse_str(format!("(component {inside})")).expect("valid WAT");
+        assert_eq!(names(&missing(&component)), ["memory64", "gc", "legacy-exceptions", "wide-arithmetic"]);
+    }
+
+    #[test]
+    fn of_two_features_that_would_do_one_is_named() {
+        assert_eq!(missing_of("(type $t (func)) (func (param (ref null $t)))"), ["gc"]);
+    }
+
+    #[test]
+    fn what_is_invalid_with_every_feature_misses_none() {
+        for text in ["(func try catch_all end) (func i32.const 1)", "(func i32.const 1) (func try catch_all end)"] {
+            let bytes = module(text);
+            assert_eq!(missing(&bytes), []);
+            let why = validate(&bytes).err().map(|err| err.message().to_owned()).unwrap_or_default();
+            assert!(why.contains("values remaining on stack"), "{why}");
+        }
+    }
+
+    fn module(text: &str) -> Vec<u8> {
+        wat::parse_str(format!("(module {text})")).expect("valid WAT")
+    }
+
+    fn names(missing: &[MissingFeature]) -> Vec<&'static str> {
+        missing.iter().map(|feature| feature.name).collect()
+    }
+
+    /// The features that a module misses, with which it is valid and without any one of which it is not.
+    fn missing_of(text: &str) -> Vec<&'static str> {
+        let bytes = module(text);
+        let names = names(&missing(&bytes));
+        let valid = |left_out: &str| {
+            let on = OFF.iter().filter(|feature| names.contains(&feature.name) && feature.name != left_out);
+            let features = on.fold(WasmFeatures::default() - all_of(OFF), |all, feature| all | feature.flag);
+            wasmparser::Validator::new_with_features(features).validate_all(&bytes).is_ok()
+        };
+        assert!(valid(""), "{text}: {names:?}");
+        assert!(names.iter().all(|name| !valid(name)), "{text}: {names:?}");
+        names
     }
 }

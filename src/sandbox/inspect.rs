@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use serde::Serialize;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, TypesRef};
-use wasmparser::{MemoryType, Parser, Payload, TableType, Validator};
+use wasmparser::{MemoryType, Parser, Payload, TableType};
 
 use super::compile::why_invalid;
 use super::engine::Sandbox;
-use super::features::{self, MissingFeature};
+use super::features::{self, MissingFeature, Validated};
 use super::host::PREVIEW1;
 use super::imports::{
     CoreImport, ImportState, Preview1, component_import, component_refusal, core_import, core_refusal, function_text,
@@ -124,7 +124,7 @@ impl Sandbox {
 fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
     let is_component = ModuleFormat::of(bytes)? == ModuleFormat::Component;
     let invalid = |err: wasmparser::BinaryReaderError| why_invalid(bytes, &err);
-    let types = Validator::new_with_features(features::all()).validate_all(bytes).map_err(invalid)?;
+    let Validated { types, missing } = features::validate(bytes).map_err(invalid)?;
     let mut found = Inspection {
         is_component,
         wasi: Vec::new(),
@@ -132,7 +132,7 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
         tables: Vec::new(),
         imports: Vec::new(),
         exports: Vec::new(),
-        missing_features: features::missing(bytes),
+        missing_features: missing,
         refusals: Vec::new(),
     };
     found.refusals.extend(features::refusal(&found.missing_features));
