@@ -96,6 +96,7 @@ Examples:
   mandelbox test my-tasks --update          take what the cases give now as what they should give
   mandelbox test my-tasks --case empty_plate
   mandelbox test count.wasm --watch
+  mandelbox test my-tasks --format json
 
 Exit codes: 0 all cases pass; 1 the host failed; 2 wrong usage, package or case; 3 cases failed; \
 130 and 143 stopped by SIGINT and SIGTERM.";
@@ -114,6 +115,9 @@ pub(super) struct TestArguments {
     /// Run this case only; repeatable
     #[arg(long = "case", value_name = "NAME")]
     pub(super) cases: Vec<String>,
+    /// How to answer: text on stderr, or one JSON object on stdout (docs/test.md)
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: FormatArgument,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
 }

@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn features_of_several_functions_and_sections_are_all_found() {
         let add = "(drop (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) drop";
-        let text = format!("(memory 1) (memory 1) (func) (func try catch_all end) (func try catch_all end) (func {add})");
+        let text =
+            format!("(memory 1) (memory 1) (func) (func try catch_all end) (func try catch_all end) (func {add})");
         assert_eq!(missing_of(&text), ["multi-memory", "legacy-exceptions", "wide-arithmetic"]);
         let both = format!("(func try {add} catch_all (drop (ref.i31 (i32.const 0))) end)");
         assert_eq!(missing_of(&both), ["gc", "legacy-exceptions", "wide-arithmetic"]);

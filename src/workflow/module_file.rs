@@ -133,7 +133,12 @@ fn open_regular(path: &Path) -> Result<File, String> {
     }
     let file = options.open(path).map_err(|err| match err.kind() {
         std::io::ErrorKind::NotFound => {
-            format!("there is no module at {}; a task is the path of a WebAssembly module", path.display())
+            let advice = if path.extension().is_some_and(|extension| extension == "wasm") {
+                "build it first, or correct the path"
+            } else {
+                "a task is the path of a WebAssembly module"
+            };
+            format!("there is no module at {}; {advice}", path.display())
         }
         _ => format!("the module {} cannot be opened: {err}", path.display()),
     })?;

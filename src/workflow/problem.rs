@@ -96,6 +96,19 @@ impl Problems {
         self.problems.len()
     }
 
+    /// Leaves of problems and warnings that were found several times only the first.
+    pub fn remove_repeated(&mut self) {
+        for list in [&mut self.problems, &mut self.warnings] {
+            let mut kept: Vec<Problem> = Vec::new();
+            for problem in list.drain(..) {
+                if !kept.contains(&problem) {
+                    kept.push(problem);
+                }
+            }
+            *list = kept;
+        }
+    }
+
     /// The problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()

@@ -113,6 +113,61 @@ fn differences_are_told_with_their_place() {
 }
 
 #[test]
+fn a_program_gets_the_results_as_one_object() {
+    let project = package(&["typed.wasm"]);
+    let test = |more: &[&str], code: i32| -> Value {
+        let ended = project.mandelbox(&[&["test", "package", "--format", "json"], more].concat()).expect(code);
+        assert_eq!(ended.stderr, "");
+        serde_json::from_str(&ended.stdout).expect("JSON")
+    };
+    case(&project, "files", &json!({ "steps": [write("/output/a.txt", "new\n")] }));
+    expect(&project, "files", &json!({ "typed": 1 }));
+    project.write("package/tests/files/expected/output/a.txt", "old\n");
+    case(&project, "fine", &json!({ "steps": [{ "do": "none" }] }));
+    expect(&project, "fine", &Value::Null);
+    case(&project, "trap", &json!({ "steps": [{ "do": "trap" }] }));
+    let mut answer = test(&[], 3);
+    let time = |value: &mut Value| value["wall_time_s"].take().as_f64().expect("a time");
+    assert!(time(&mut answer) > 0.0);
+    let mut cases = answer["cases"].take();
+    for case in cases.as_array_mut().expect("an array") {
+        assert!((0.0..60.0).contains(&time(case)));
+        for difference in case["differences"].as_array_mut().expect("an array") {
+            // The first line is what is meant for a program that shows one.
+            let message = difference["message"].as_str().expect("a text");
+            difference["message"] = message.lines().next().expect("a line").into();
+        }
+    }
+    let total = json!({ "package": "package", "ok": false, "problems": [], "warnings": [], "n_passed": 1, "n_failed": 2,
+        "wall_time_s": null, "cases": null });
+    assert_eq!(answer, total);
+    let hint = "the call failed; if it should fail, make a file expected/error.txt with a part of that message";
+    let expected = json!([
+        { "name": "files", "status": "failed", "wall_time_s": null, "changes": [], "differences": [
+            { "place": "metadiff.json", "message": "/typed: expected 1, got [null]" },
+            { "place": "output/a.txt", "message": "differs" },
+        ] },
+        { "name": "fine", "status": "passed", "wall_time_s": null, "changes": [], "differences": [] },
+        { "name": "trap", "status": "failed", "wall_time_s": null, "changes": [], "differences": [
+            { "place": "case", "message": hint },
+        ] },
+    ]);
+    assert_eq!(cases, expected);
+
+    let updated = test(&["--update", "--case", "files"], 0);
+    assert_eq!((&updated["ok"], &updated["n_passed"]), (&json!(true), &json!(1)));
+    let case = &updated["cases"][0];
+    assert_eq!((&case["status"], &case["differences"]), (&json!("updated"), &json!([])));
+    assert_eq!(case["changes"], json!(["metadiff.json", "output/a.txt"]));
+
+    let wrong = test(&["--case", "none"], 2);
+    assert_eq!(wrong["problems"][0]["place"], "--case none");
+    assert_eq!((&wrong["ok"], &wrong["cases"]), (&json!(false), &json!([])));
+    let watched = test(&["--watch"], 2);
+    assert_eq!(watched["problems"][0]["place"], "--format json");
+}
+
+#[test]
 fn files_are_compared_and_the_input_is_read_only() {
     let project = package(&["typed.wasm"]);
     let steps = json!([
@@ -246,6 +301,32 @@ fn a_module_is_a_package_beside_its_cases() {
     case(&project, "one", &json!({ "steps": [{ "do": "none" }] }));
     expect(&project, "one", &Value::Null);
     project.mandelbox(&["test", "package/typed.wasm"]).expect(0).says(&["1 passed"]);
+}
+
+#[test]
+fn a_folder_that_may_have_been_meant_as_a_case_is_named() {
+    let project = package(&["typed.wasm"]);
+    case(&project, "one", &json!({ "steps": [{ "do": "none" }] }));
+    expect(&project, "one", &Value::Null);
+    project.write("package/tests/other/code.rs", "");
+    project.write("package/tests/two/arguments.json", "{}");
+    std::fs::create_dir(project.path("package/tests/empty")).expect("made");
+    let ended = test(&project, &[]).expect(0);
+    let warnings: Vec<_> =
+        ended.stderr.lines().filter_map(|line| line.strip_prefix("warning: package/tests/")).collect();
+    assert_eq!(
+        warnings,
+        ["empty: is no case, since it has no args.json", "two: is no case, since it has no args.json"]
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_task_of_many_cases_is_told_once() {
+    let project = package(&["swiss.wasm"]);
+    case(&project, "a", &json!({}));
+    case(&project, "b", &json!({}));
+    std::fs::remove_file(project.path("package/swiss.wasm")).expect("removed");
+    test(&project, &[]).expect(2).says(&["error: 1 problem in", "no module at package/swiss.wasm; build it first"]);
 }
 
 #[test]

@@ -191,7 +191,9 @@ fn exec_and_test_leave_no_temporary_folder() {
             std::fs::copy(module("typed.wasm"), project.path("typed.wasm")).expect("copied");
             let exec = ["exec", "typed.wasm", "--args", "args.json", "--isolation", isolation];
             let test = ["test", "typed.wasm", "--isolation", isolation];
-            for (arguments, text) in [(exec.as_slice(), "stopped by SIGINT\n"), (&test, "0 of 1 cases were run")] {
+            let as_json = [test.as_slice(), &["--format", "json"]].concat();
+            let n_run = "0 of 1 cases were run";
+            for (arguments, text) in [(exec.as_slice(), "stopped by SIGINT\n"), (&test, n_run), (&as_json, n_run)] {
                 let mut command = project.command(arguments);
                 command.env("TMPDIR", project.path("tmp"));
                 let mut running = Running::start(command);

@@ -98,18 +98,21 @@ fn text(path: &Path, found: &Found, problems: &Problems) -> String {
 }
 
 fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
-    let list = |problems: &mut dyn Iterator<Item = &Problem>| -> Vec<Value> {
-        problems.map(|problem| json!({ "place": problem.place.to_string(), "message": problem.message })).collect()
-    };
     let answer = json!({
         "path": path.to_string_lossy(),
         "what": found.what,
         "ok": problems.is_empty(),
-        "problems": list(&mut problems.iter()),
-        "warnings": list(&mut problems.warnings().iter()),
+        "problems": problem_facts(problems.iter()),
+        "warnings": problem_facts(problems.warnings()),
         found.what: found.facts,
     });
     let mut text = build_json(&answer, 2);
     text.push(b'\n');
     text
+}
+
+/// Problems, or warnings, for a program.
+pub(super) fn problem_facts<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {
+    let facts = |problem: &Problem| json!({ "place": problem.place.to_string(), "message": problem.message });
+    problems.into_iter().map(facts).collect()
 }

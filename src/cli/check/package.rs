@@ -34,7 +34,11 @@ pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems
         lines.add(&format!("module {}", entry.task.command[0]));
         lines.indented(|lines| {
             let place = entry.task.place_of("executable");
-            let mut problem = |text: String| problems.add(place.clone(), format!("{}: {text}", path.display()));
+            let name = path.display().to_string();
+            let mut problem = |text: String| {
+                let text = if text.contains(&name) { text } else { format!("{name}: {text}") };
+                problems.add(place.clone(), text);
+            };
             let (_, mut facts) = add_module(&path, checker, lines, &mut problem);
             if let Value::Object(facts) = &mut facts {
                 facts.insert("path".to_owned(), json!(path.to_string_lossy()));

@@ -79,7 +79,7 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
 fn next_steps(folder: &Path, name: &str, template: &Template) -> String {
     let checked = if template.kind == Kind::Typed { format!("{name}.wasm") } else { ".".to_owned() };
     format!(
-        "made {}\nnext, in that folder (README.md has more):\n  ./build\n  mandelbox check {checked}\n  mandelbox test .\n  \
+        "made {0}\nnext (README.md has more):\n  cd {0}\n  ./build\n  mandelbox check {checked}\n  mandelbox test .\n  \
          mandelbox run workflow.json --input images --output results\n",
         escaped(&folder.to_string_lossy())
     )

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::result::Difference;
 use super::{compare_files, compare_json};
 use crate::backend::Local;
 use crate::cancel::CancelToken;
@@ -148,38 +149,38 @@ impl Case {
         Ok(Given { result, output, time })
     }
 
-    /// What is not as it should be, a paragraph each; none: the case passes.
-    pub(super) fn differences(&self, given: &Given) -> Result<Vec<String>, HostError> {
+    /// What is not as it should be; nothing: the case passes.
+    pub(super) fn differences(&self, given: &Given) -> Result<Vec<Difference>, HostError> {
+        let whole = |text: String| vec![Difference::Case(text)];
         Ok(match (&self.expected, &given.result) {
             (Expected::Unknown, Ok(_)) => {
-                vec!["has no expected/: look at what it gives with --update, which writes it".to_owned()]
+                whole("has no expected/: look at what it gives with --update, which writes it".to_owned())
             }
             (Expected::Unknown | Expected::Success { .. }, Err(failure)) => {
                 let hint = "if it should fail, make a file expected/error.txt with a part of that message";
-                vec![format!("the call failed; {hint}\n{failure}")]
+                whole(format!("the call failed; {hint}\n{failure}"))
             }
             (Expected::Failure(text), Ok(_)) => {
-                vec![format!("the call should fail with a message that holds \"{}\", but ended well", escaped(text))]
+                whole(format!("the call should fail with a message that holds \"{}\", but ended well", escaped(text)))
             }
             (Expected::Failure(text), Err(failure)) if message_of(failure).contains(text) => Vec::new(),
             (Expected::Failure(text), Err(failure)) => {
-                vec![format!("the call should fail with a message that holds \"{}\"\n{failure}", escaped(text))]
+                whole(format!("the call should fail with a message that holds \"{}\"\n{failure}", escaped(text)))
             }
             (Expected::Success { metadiff }, Ok(got)) => {
                 let got = got.clone().map_or(Value::Null, Value::Object);
-                let mut paragraphs = match metadiff {
-                    None => vec!["expected/metadiff.json is missing: --update writes it".to_owned()],
+                let mut differences = match metadiff {
+                    None => whole("expected/metadiff.json is missing: --update writes it".to_owned()),
                     Some(expected) => {
-                        let lines = compare_json::differences(expected, &got);
-                        let text = format!("metadiff.json\n  {}", lines.join("\n  "));
-                        if lines.is_empty() { Vec::new() } else { vec![text] }
+                        compare_json::differences(expected, &got).into_iter().map(Difference::Metadiff).collect()
                     }
                 };
                 let files = compare_files::differences(&self.output_path(), &given.output)?;
-                let text =
-                    |(path, text): (PathBuf, String)| format!("output/{} {text}", escaped(&path.to_string_lossy()));
-                paragraphs.extend(files.into_iter().map(text));
-                paragraphs
+                differences.extend(files.into_iter().map(|(path, text)| {
+                    let name = format!("output/{}", escaped(&path.to_string_lossy()));
+                    Difference::File { name, text }
+                }));
+                differences
             }
         })
     }

@@ -4,6 +4,7 @@ mod case;
 mod compare_files;
 mod compare_json;
 mod package;
+mod result;
 mod update;
 mod watch;
 
@@ -11,10 +12,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Answer;
-use super::arguments::TestArguments;
+use super::arguments::{FormatArgument, TestArguments};
 use super::exec::{PATIENCE, policy};
 use super::signals::{self, Signals};
 use super::temporary::TemporaryFolder;
@@ -28,6 +29,7 @@ use crate::reporter::{Notice, say};
 use crate::workflow::{Place, Problems};
 use case::Case;
 use package::Package;
+use result::{CaseResult, Status, add_json};
 
 /// Documents one of which every case has, to tell a case from another folder.
 const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
@@ -35,8 +37,12 @@ const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expec
 pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
     let policy = policy(&arguments.sandbox, &mut problems);
+    if arguments.watch && arguments.format == FormatArgument::Json {
+        let text = "is one object, of one run: leave out --watch".to_owned();
+        problems.add(Place::Parameter("--format json".to_owned()), text);
+    }
     if !problems.is_empty() {
-        return wrong_input(&problems);
+        return wrong_input(arguments, &problems);
     }
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backend = arguments.sandbox.isolation().and_then(|isolation| {
@@ -52,8 +58,13 @@ pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     if arguments.watch { watch::repeat(&arguments.package, signals.cancel(), run) } else { run() }
 }
 
-fn wrong_input(problems: &Problems) -> Answer {
-    Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
+fn wrong_input(arguments: &TestArguments, problems: &Problems) -> Answer {
+    let mut answer = Answer { exit_code: exit_code::WRONG_INPUT, ..Answer::default() };
+    match arguments.format {
+        FormatArgument::Text => answer.stderr = format!("error: {problems}\n"),
+        FormatArgument::Json => add_json(&mut answer, &arguments.package, &[], &[], problems, Duration::ZERO),
+    }
+    answer
 }
 
 fn host_failed(err: HostError) -> Answer {
@@ -67,37 +78,44 @@ fn run(arguments: &TestArguments, policy: &Policy, backend: &Local, signals: &Si
     let notice = Notice::after(PATIENCE, "compiling the modules ...".to_owned());
     let cases = read_cases(arguments, policy, backend, &mut problems);
     drop(notice);
+    // Each case of a task finds what is wrong with the task.
+    problems.remove_repeated();
     if !problems.is_empty() {
-        return Ok(wrong_input(&problems));
+        return Ok(wrong_input(arguments, &problems));
     }
-    for warning in problems.warnings() {
+    let is_text = arguments.format == FormatArgument::Text;
+    for warning in problems.warnings().iter().filter(|_| is_text) {
         say(&format!("warning: {warning}\n"));
     }
     backend.keep_compiled();
     let _saving = signals.saving();
     let temporary = TemporaryFolder::new("mandelbox-test-")?;
-    let (mut n_told, mut n_failed) = (0, 0);
+    let mut results: Vec<CaseResult> = Vec::new();
     let runs = Runs { backend, temporary: temporary.path(), updates: arguments.update, cancel: signals.cancel() };
-    runs.run_all(&cases, |told| {
-        n_told += 1;
-        n_failed += usize::from(!told.passed);
-        say(&told.text);
+    runs.run_all(&cases, |result| {
+        if is_text {
+            say(&result.text());
+        }
+        results.push(result);
     })?;
-    if let Some(signal) = signals.received().filter(|_| n_told < cases.len()) {
-        let mut answer = signal.answer();
-        let _ = writeln!(answer.stderr, "{n_told} of {} cases were run, {n_failed} failed", cases.len());
-        return Ok(answer);
-    }
+    let n_failed = results.iter().filter(|result| result.status == Status::Failed).count();
     let mut answer = Answer::default();
     // Writing to a string cannot fail.
-    let _ = writeln!(
-        answer.stderr,
-        "{} passed, {n_failed} failed in {:.2} s",
-        cases.len() - n_failed,
-        started.elapsed().as_secs_f64()
-    );
-    if n_failed > 0 {
-        answer.exit_code = exit_code::TASK_EXECUTION_ERROR;
+    if let Some(signal) = signals.received().filter(|_| results.len() < cases.len()) {
+        answer = signal.answer();
+        let _ = writeln!(answer.stderr, "{} of {} cases were run, {n_failed} failed", results.len(), cases.len());
+    } else {
+        answer.exit_code = if n_failed > 0 { exit_code::TASK_EXECUTION_ERROR } else { exit_code::SUCCESS };
+        if is_text {
+            let n_passed = cases.len() - n_failed;
+            let seconds = started.elapsed().as_secs_f64();
+            let _ = writeln!(answer.stderr, "{n_passed} passed, {n_failed} failed in {seconds:.2} s");
+        }
+    }
+    if !is_text {
+        let was_run = |case: &Case| results.iter().any(|result| result.name == case.name);
+        let not_run: Vec<_> = cases.iter().filter(|case| !was_run(case)).map(|case| case.name.as_str()).collect();
+        add_json(&mut answer, &arguments.package, &results, &not_run, &problems, started.elapsed());
     }
     Ok(answer)
 }
@@ -106,7 +124,10 @@ fn read_cases(arguments: &TestArguments, policy: &Policy, backend: &Local, probl
     let Some(Package { cases, tasks }) = Package::read(&arguments.package, policy, backend, problems) else {
         return Vec::new();
     };
-    let mut folders = case_folders(&cases);
+    let (mut folders, others): (Vec<_>, Vec<_>) = folders_in(&cases).into_iter().partition(|folder| is_case(folder));
+    for folder in others.into_iter().filter(|folder| looks_like_a_case(folder)) {
+        problems.warn(Place::File(folder), "is no case, since it has no args.json");
+    }
     let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if folders.is_empty() && problems.is_empty() {
         let text = "has no case; make NAME/args.json in it with the task's args, then run this command with --update";
@@ -127,19 +148,24 @@ fn read_cases(arguments: &TestArguments, policy: &Policy, backend: &Local, probl
     folders.iter().filter_map(|folder| Case::read(folder, &tasks, policy, backend, problems)).collect()
 }
 
-/// The folders of cases, sorted by name; folders of other things are no cases.
-fn case_folders(cases: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(cases).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_case = |path: &PathBuf| path.is_dir() && OF_CASES.iter().any(|name| path.join(name).exists());
-    let mut folders: Vec<_> = entries.filter(is_case).collect();
+/// The folders in a folder, sorted by name.
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
     folders.sort();
     folders
 }
 
-/// What is said of a case.
-struct Told {
-    passed: bool,
-    text: String,
+/// Folders of other things are no cases.
+fn is_case(folder: &Path) -> bool {
+    OF_CASES.iter().any(|name| folder.join(name).exists())
+}
+
+/// Whether a folder that is no case may have been meant as one.
+fn looks_like_a_case(folder: &Path) -> bool {
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten().peekable();
+    entries.peek().is_none()
+        || entries.any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "json"))
 }
 
 /// How cases are run.
@@ -154,7 +180,7 @@ struct Runs<'a> {
 
 impl Runs<'_> {
     /// Runs the cases side by side and tells of them in their order.
-    fn run_all(&self, cases: &[Case], mut tell: impl FnMut(Told)) -> Result<(), HostError> {
+    fn run_all(&self, cases: &[Case], mut tell: impl FnMut(CaseResult)) -> Result<(), HostError> {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
         let next = AtomicUsize::new(0);
         let (send, receive) = channel();
@@ -173,7 +199,7 @@ impl Runs<'_> {
                 });
             }
             drop(send);
-            let mut ended: Vec<Option<Told>> = cases.iter().map(|_| None).collect();
+            let mut ended: Vec<Option<CaseResult>> = cases.iter().map(|_| None).collect();
             let mut n_told = 0;
             for (index, told) in receive {
                 ended[index] = Some(told?);
@@ -189,30 +215,23 @@ impl Runs<'_> {
     }
 
     /// Runs a case; `None`: it was cancelled.
-    fn run_case(&self, case: &Case, place: &Path) -> Result<Option<Told>, HostError> {
+    fn run_case(&self, case: &Case, place: &Path) -> Result<Option<CaseResult>, HostError> {
         let given = case.run(self.backend, place, self.cancel)?;
         if given.result.as_ref().is_err_and(|failure| matches!(failure.outcome, Outcome::Cancelled)) {
             return Ok(None);
         }
-        let differences = case.differences(&given)?;
+        let mut differences = case.differences(&given)?;
         let updated = if self.updates { update::update(case, &given)? } else { None };
-        let (passed, word) = match &updated {
-            Some(changes) if changes.is_empty() => (true, "ok"),
-            Some(_) => (true, "updated"),
-            None if differences.is_empty() => (true, "ok"),
-            None => (false, "FAILED"),
+        let status = match &updated {
+            Some(changes) if changes.is_empty() => Status::Passed,
+            Some(_) => Status::Updated,
+            None if differences.is_empty() => Status::Passed,
+            None => Status::Failed,
         };
-        let milliseconds = given.time.as_secs_f64() * 1e3;
-        let mut text = format!("{word:8} {} ({milliseconds:.0} ms)\n", escaped(&case.name));
-        match updated {
-            Some(changes) => text.push_str(&update::text(&changes)),
-            None => {
-                for line in differences.iter().flat_map(|difference| difference.lines()) {
-                    // Writing to a string cannot fail.
-                    let _ = writeln!(text, "         {line}");
-                }
-            }
+        if status != Status::Failed {
+            differences.clear();
         }
-        Ok(Some(Told { passed, text }))
+        let changes = updated.unwrap_or_default();
+        Ok(Some(CaseResult { name: case.name.clone(), status, time: given.time, differences, changes }))
     }
 }

@@ -95,8 +95,3 @@ fn remove_empty_folders(mut folder: Option<&Path>, root: &Path) {
         folder = path.parent();
     }
 }
-
-/// Lists what was changed for a person.
-pub(super) fn text(changes: &[String]) -> String {
-    changes.iter().map(|change| format!("      {change}\n")).collect::<Vec<String>>().concat()
-}

@@ -1,0 +1,120 @@
+//! What is told of a case that was run: text for a person, JSON for a program.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::Answer;
+use crate::cli::check::problem_facts;
+use crate::json::build_json;
+use crate::reporter::escape::escaped;
+use crate::workflow::Problems;
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Passed,
+    Failed,
+    /// What it gave is what it should give from now on.
+    Updated,
+}
+
+/// In what a case did not give what it should.
+pub(super) enum Difference {
+    /// The case as a whole, such as a call that failed.
+    Case(String),
+    /// One place of the metadiff.
+    Metadiff(String),
+    /// A file of the output folder.
+    File { name: String, text: String },
+}
+
+/// A case that was run.
+pub(super) struct CaseResult {
+    pub(super) name: String,
+    pub(super) status: Status,
+    /// Of its call.
+    pub(super) time: Duration,
+    /// Of a failed case.
+    pub(super) differences: Vec<Difference>,
+    /// What was written of an updated case, a line each.
+    pub(super) changes: Vec<String>,
+}
+
+impl CaseResult {
+    pub(super) fn text(&self) -> String {
+        let word = match self.status {
+            Status::Passed => "ok",
+            Status::Failed => "FAILED",
+            Status::Updated => "updated",
+        };
+        let milliseconds = self.time.as_secs_f64() * 1e3;
+        let mut text = format!("{word:8} {} ({milliseconds:.0} ms)\n", escaped(&self.name));
+        // Writing to a string cannot fail.
+        for change in &self.changes {
+            let _ = writeln!(text, "      {change}");
+        }
+        let mut in_metadiff = false;
+        for difference in &self.differences {
+            let paragraph = match difference {
+                Difference::Case(text) => text.clone(),
+                Difference::Metadiff(line) if in_metadiff => format!("  {line}"),
+                Difference::Metadiff(line) => format!("metadiff.json\n  {line}"),
+                Difference::File { name, text } => format!("{name} {text}"),
+            };
+            in_metadiff = matches!(difference, Difference::Metadiff(_));
+            for line in paragraph.lines() {
+                let _ = writeln!(text, "         {line}");
+            }
+        }
+        text
+    }
+
+    fn facts(&self) -> Value {
+        let difference = |difference: &Difference| match difference {
+            Difference::Case(text) => json!({ "place": "case", "message": text }),
+            Difference::Metadiff(line) => json!({ "place": "metadiff.json", "message": line }),
+            Difference::File { name, text } => json!({ "place": name, "message": text }),
+        };
+        json!({
+            "name": self.name,
+            "status": match self.status {
+                Status::Passed => "passed",
+                Status::Failed => "failed",
+                Status::Updated => "updated",
+            },
+            "wall_time_s": self.time.as_secs_f64(),
+            "differences": self.differences.iter().map(difference).collect::<Vec<_>>(),
+            "changes": self.changes,
+        })
+    }
+}
+
+/// Puts what was run into an answer, as one JSON object.
+///
+/// * `not_run`: names of the cases that a signal came before.
+/// * `time`: of all cases together.
+pub(super) fn add_json(
+    answer: &mut Answer,
+    package: &Path,
+    results: &[CaseResult],
+    not_run: &[&str],
+    problems: &Problems,
+    time: Duration,
+) {
+    let not_run = not_run.iter().map(|name| json!({ "name": name, "status": "not_run" }));
+    let facts = json!({
+        "package": package.to_string_lossy(),
+        "ok": answer.exit_code == 0,
+        "problems": problem_facts(problems.iter()),
+        "warnings": problem_facts(problems.warnings()),
+        "n_passed": results.iter().filter(|result| result.status != Status::Failed).count(),
+        "n_failed": results.iter().filter(|result| result.status == Status::Failed).count(),
+        "wall_time_s": time.as_secs_f64(),
+        "cases": results.iter().map(CaseResult::facts).chain(not_run).collect::<Vec<_>>(),
+    });
+    answer.stdout = build_json(&facts, 2);
+    answer.stdout.push(b'\n');
+}
