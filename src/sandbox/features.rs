@@ -245,6 +245,33 @@ mod tests {
         }
     }
 
+    /// Whatever a byte is changed to: with the features that are told the module is valid, and with none told it is valid
+    /// without any or invalid with all.
+    #[test]
+    fn what_is_told_of_a_changed_module_is_true_of_it() {
+        let bytes = module(
+            "(type $t (func (param i32) (result i32))) (memory 1 1) (table 1 funcref) (global (mut i64) (i64.const 0)) \
+             (func (type $t) (block (result i32) (i32.load (local.get 0)) (call_indirect (type $t) (i32.const 0)))) \
+             (func (param i64) (drop (i64.add (local.get 0) (global.get 0))) (memory.fill (i32.const 0) (i32.const 0) \
+             (i32.const 1)) loop nop end) (export \"f\" (func 0)) (data (i32.const 0) \"x\")",
+        );
+        let mut n_missing = 0;
+        for index in 8..bytes.len() {
+            for byte in 0..=255 {
+                let mut changed = bytes.clone();
+                changed[index] = byte;
+                let names = names(&missing(&changed));
+                let on = OFF.iter().filter(|feature| names.contains(&feature.name));
+                let on = on.fold(WasmFeatures::default() - all_of(OFF), |all, feature| all | feature.flag);
+                let valid =
+                    |features| wasmparser::Validator::new_with_features(features).validate_all(&changed).is_ok();
+                n_missing += usize::from(!names.is_empty());
+                assert!(valid(on) || names.is_empty() && !valid(on | all_of(OFF)), "{index} {byte}: {names:?}");
+            }
+        }
+        assert!(n_missing >= 10, "{n_missing}");
+    }
+
     fn module(text: &str) -> Vec<u8> {
         wat::parse_str(format!("(module {text})")).expect("valid WAT")
     }

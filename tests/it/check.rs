@@ -38,7 +38,7 @@ fn packages_are_checked() {
     let task = json!({ "name": "t", "executable": "none.wasm", "input_type": "Any", "output_type": "Any", "args_schema": { "type": 7 } });
     project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": 1, "task_list": [task] }).to_string());
     project.mandelbox(&["check", "p"]).expect(2).says(&["/task_list/0/executable", "/task_list/0/args_schema"]);
-    project.mandelbox(&["check", "in"]).expect(2).says(&["__FRACTAL_MANIFEST__.json: cannot be read"]);
+    project.mandelbox(&["check", "in"]).expect(2).says(&["in: is no task package: it has neither"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::reporter::escape::escaped;
 use crate::sandbox::SandboxOptions;
 use crate::workflow::{Problem, Problems};
 use lines::Lines;
+pub(super) use package::NO_PACKAGE;
 
 /// What things are checked with.
 struct Checker {

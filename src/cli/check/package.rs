@@ -11,12 +11,19 @@ use super::{Checker, Found};
 use crate::workflow::argument::{Argument, list_arguments};
 use crate::workflow::document::TaskDocument;
 use crate::workflow::package::modules_in;
-use crate::workflow::{Problems, TaskPackage, args_schema};
+use crate::workflow::{Place, Problems, TaskPackage, args_schema};
+
+/// Why a folder is no package.
+pub(in crate::cli) const NO_PACKAGE: &str = "is no task package: it has neither a __FRACTAL_MANIFEST__.json nor a typed task \
+                                             (.wasm); build its module first, or name another folder";
 
 pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
-    let typed = modules_in(folder);
-    if !TaskPackage::is_in(folder) && !typed.is_empty() {
-        return check_modules(&typed, checker, lines, problems);
+    if !TaskPackage::is_in(folder) {
+        let modules = modules_in(folder);
+        if modules.is_empty() {
+            problems.add(Place::File(folder.to_owned()), NO_PACKAGE);
+        }
+        return check_modules(&modules, checker, lines, problems);
     }
     let Some(package) = TaskPackage::read(folder, problems) else {
         return Found { what: "package", lines, facts: Value::Null };

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::backend::{Backend, Local};
+use crate::cli::check::NO_PACKAGE;
 use crate::policy::Policy;
 use crate::sandbox::ModuleKind;
 use crate::workflow::document::TaskDocument;
-use crate::workflow::package::{MANIFEST, modules_in};
+use crate::workflow::package::modules_in;
 use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
 
 /// The folder of a package's cases.
@@ -41,8 +42,7 @@ impl Package {
             }
         }
         if tasks.is_empty() && problems.is_empty() {
-            let text = format!("is no task package: it has neither a {MANIFEST} nor a typed task (.wasm)");
-            problems.add(Place::File(path.to_owned()), text);
+            problems.add(Place::File(path.to_owned()), NO_PACKAGE);
         }
         Some(Self { cases: cases_of(path), tasks })
     }
