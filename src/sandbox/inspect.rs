@@ -111,13 +111,10 @@ impl Sandbox {
     /// Refuses a large module that could not be called if it was compiled: compiling takes a hundred times longer than
     /// looking.
     pub(super) fn refuse_at_once(&self, module: &ModuleFile) -> Result<(), String> {
-        /// Bytes that are compiled in a moment.
-        const SMALL_MODULE_BYTES: usize = 1 << 20;
-        if module.bytes.len() <= SMALL_MODULE_BYTES {
+        if is_small(module) {
             return Ok(());
         }
-        let refusals = self.inspect(module)?.refusals;
-        if refusals.is_empty() { Ok(()) } else { Err(refusals.join(". Beside that, ")) }
+        self.inspect(module)?.refusal_at_once(module).map_or(Ok(()), Err)
     }
 }
 
@@ -146,7 +143,18 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
     Ok(found)
 }
 
+/// Whether a module is compiled in a moment.
+fn is_small(module: &ModuleFile) -> bool {
+    const SMALL_MODULE_BYTES: usize = 1 << 20;
+    module.bytes.len() <= SMALL_MODULE_BYTES
+}
+
 impl Inspection {
+    /// Why the module is refused, if it is a large one: what [`Sandbox::prepare`] would say without compiling it.
+    pub(crate) fn refusal_at_once(&self, module: &ModuleFile) -> Option<String> {
+        (!is_small(module) && !self.refusals.is_empty()).then(|| self.refusals.join(". Beside that, "))
+    }
+
     fn add_core(&mut self, types: TypesRef<'_>, preview1: &Preview1) {
         let function = |ty: EntityType| match ty {
             EntityType::Func(id) | EntityType::FuncExact(id) => {

@@ -56,7 +56,8 @@ pub(super) fn add_module(
         }
     };
     let inspection = backend.sandbox().inspect(&module).ok();
-    let prepared = backend.prepare(&module, &policy.default, policy.compile_time);
+    let refusal = inspection.as_ref().and_then(|inspection| inspection.refusal_at_once(&module));
+    let prepared = refusal.map_or_else(|| backend.prepare(&module, &policy.default, policy.compile_time), Err);
     if let Err(text) = &prepared {
         problem(text.clone());
         let others = inspection.iter().flat_map(|inspection| &inspection.refusals);
