@@ -17,7 +17,7 @@ use crate::project::{Project, finish_within, module, parallel_task, task};
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)>&\"'\u{202e}{{title}}";
 
 /// The log of a run with one task of `n_calls` calls on eight workers, each hundredth of which fails.
-fn synthetic_log(n_calls: usize) -> String {
+pub fn synthetic_log(n_calls: usize) -> String {
     let mut lines = Vec::new();
     let started: jiff::Timestamp = "2027-01-02T03:04:05Z".parse().expect("a time");
     let mut add = |us: u64, mut event: Value| {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::Reporter;
 use crate::error::HostError;
 use crate::event::{Event, EventKind, EventLog, ReadEventsError, RunSummary, visit_events};
-use crate::workdir::write_rebuildable;
+use crate::workdir::{WorkDirError, write_rebuildable};
 use calls::CallTable;
 use markup::{base64, fill, html, script_json};
 
@@ -42,6 +42,9 @@ pub enum ReportError {
     /// The event log has no event yet.
     #[error("{} holds no event yet", .0.display())]
     Empty(PathBuf),
+    /// The run goes on, and a crate is of a whole one.
+    #[error("{0}")]
+    GoesOn(WorkDirError),
     /// The page cannot be written.
     #[error("{}", .0.chain())]
     Write(HostError),
