@@ -4,10 +4,13 @@
 //! exact; a number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are refused; at most [`MAX_DEPTH`] levels
 //! of nesting; no key of the JSON library has a meaning of its own.
 
+mod entries;
+
 use std::cell::Cell;
 use std::fmt;
 use std::io;
 
+pub(crate) use entries::{Entries, parse_entries};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::ser::PrettyFormatter;
 pub use serde_json::{Map, Number, Value};
@@ -16,7 +19,6 @@ pub use serde_json::{Map, Number, Value};
 pub const MAX_DEPTH: usize = 256;
 /// The same for metadata and history, which hold what a metadiff of that depth became.
 pub const MAX_DATASET_DEPTH: usize = 300;
-
 /// Values that a text from a guest may hold.
 pub const MAX_GUEST_VALUES: usize = 1_000_000;
 
@@ -70,12 +72,14 @@ pub(crate) fn parse_within(
     duplicates: DuplicateKeys,
 ) -> Result<Value, JsonError> {
     let n_left = Cell::new(max_values);
+    parse_seed(bytes, ValueSeed { depth: 0, max_depth, n_left: &n_left, duplicates })
+}
+
+fn parse_seed<'t, S: DeserializeSeed<'t>>(bytes: &'t [u8], seed: S) -> Result<S::Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     deserializer.disable_recursion_limit();
-    let seed = ValueSeed { depth: 0, max_depth, n_left: &n_left, duplicates };
-    let value = seed.deserialize(&mut deserializer).map_err(|err| describe(&err, bytes))?;
-    deserializer.end().map_err(|err| describe(&err, bytes))?;
-    Ok(value)
+    let value = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|err| describe(&err, bytes))
 }
 
 /// Writes `value` with `indent` blanks a level, as Python's `json.dump(indent=...)` lays it out.
@@ -192,7 +196,6 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        let mut inner = None;
         while let Some(key) = entries.next_key::<String>()? {
             // A number beyond 64 bits, or with a fraction, arrives as an object with this key; a text that holds such an object arrives the same way but
             // for its value, which only a number gives as an owned string.
@@ -204,10 +207,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 };
                 continue;
             }
-            let inner = match inner {
-                Some(inner) => inner,
-                None => *inner.insert(self.deeper()?),
-            };
+            let inner = self.deeper()?;
             if self.duplicates == DuplicateKeys::Refuse && map.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("the key {key:?} stands here a second time")));
             }

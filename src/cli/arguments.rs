@@ -38,7 +38,7 @@ pub(super) enum Command {
     Test(TestArguments),
     /// Say how far a run is or how it ended, and which components failed and why
     Status(StatusArguments),
-    /// Make the report of a run again: one page, report.html in its work directory
+    /// Make the report of a run again: one page, report.html in its work directory; --ro-crate: its provenance for archives
     Report(ReportArguments),
     /// Write completions for a shell to stdout
     Completions(CompletionsArguments),
@@ -209,14 +209,23 @@ pub(super) struct StatusArguments {
 const REPORT_EXAMPLES: &str = "\
 Examples:
   mandelbox report mandelbox-runs/nuclei_20270101_120000
+  mandelbox report work --ro-crate --license https://creativecommons.org/licenses/by/4.0/
 
-Exit codes: 0 the page is written; 1 it cannot be; 2 the folder holds no run, or its events.jsonl is damaged.";
+Exit codes: 0 it is written; 1 it cannot be; 2 the folder holds no run, its events.jsonl is damaged, or a crate is asked \
+for and the run goes on.";
 
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES)]
 pub(super) struct ReportArguments {
     /// The work directory of a run: one that runs, has ended or was killed
     pub(super) work_dir: PathBuf,
+    /// Also make the work directory a Workflow Run RO-Crate: writes ro-crate-metadata.json, and the workflow as the run's
+    /// records have it; of a run that has ended or was killed
+    #[arg(long)]
+    pub(super) ro_crate: bool,
+    /// License of what the crate holds: a URL, or a text [default: the crate says that none was given]
+    #[arg(long, value_name = "URL|TEXT", requires = "ro_crate")]
+    pub(super) license: Option<String>,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

@@ -1,23 +1,42 @@
 //! `mandelbox report`.
 
+use std::path::Path;
+
 use super::Answer;
 use super::arguments::ReportArguments;
 use super::run::absolute;
 use super::status::no_run;
 use crate::error::exit_code;
 use crate::reporter::escape::escaped;
-use crate::reporter::{ReportError, write_report};
+use crate::reporter::{ReportError, write_report, write_ro_crate};
 
 pub(super) fn report(arguments: &ReportArguments) -> Answer {
     let work_dir = absolute(&arguments.work_dir);
-    match write_report(&work_dir) {
-        Ok(path) => Answer::text(format!("report: {}\n", escaped(&path.to_string_lossy())), exit_code::SUCCESS),
-        Err(ReportError::Log { error, .. }) => Answer::text(no_run(&work_dir, &error), exit_code::WRONG_INPUT),
-        Err(err @ ReportError::Empty(_)) => {
-            Answer::text(format!("error: {}\n", escaped(&err.to_string())), exit_code::WRONG_INPUT)
-        }
-        Err(err @ ReportError::Write(_)) => {
-            Answer::text(format!("error: {}\n", escaped(&err.to_string())), exit_code::HOST_FAILED)
-        }
+    // The page is a part of the crate.
+    let report = match write_report(&work_dir) {
+        Ok(path) => format!("report: {}\n", escaped(&path.to_string_lossy())),
+        Err(err) => return failure(&work_dir, err, String::new()),
+    };
+    if !arguments.ro_crate {
+        return Answer::text(report, exit_code::SUCCESS);
     }
+    match write_ro_crate(&work_dir, arguments.license.as_deref()) {
+        Ok(path) => {
+            Answer::text(format!("{report}RO-Crate: {}\n", escaped(&path.to_string_lossy())), exit_code::SUCCESS)
+        }
+        Err(err) => failure(&work_dir, err, report),
+    }
+}
+
+/// * `report`: what was done before.
+fn failure(work_dir: &Path, err: ReportError, report: String) -> Answer {
+    let exit_code = match &err {
+        ReportError::Log { .. } | ReportError::Empty(_) | ReportError::GoesOn(_) => exit_code::WRONG_INPUT,
+        ReportError::Write(_) => exit_code::HOST_FAILED,
+    };
+    let text = match err {
+        ReportError::Log { error, .. } => no_run(work_dir, &error),
+        err => format!("error: {}\n", escaped(&err.to_string())),
+    };
+    Answer::text(report + &text, exit_code)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::Event;
 use super::line::read_event;
-use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, parse_within};
+use crate::json::{MAX_DATASET_DEPTH, parse_entries};
 use crate::reporter::escape::escaped;
 
 /// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as JSON may be longer.
@@ -151,11 +151,11 @@ impl Place {
     fn read_line(&mut self, line: &[u8], is_last: bool) -> Result<Line, LineError> {
         let wrong = |message: String| self.wrong(message);
         let Some(text) = line.strip_suffix(b"\n") else { return Ok(Line::Torn) };
-        let value = match parse_within(text, MAX_DATASET_DEPTH, usize::MAX, DuplicateKeys::Refuse) {
+        let line_value = match parse_entries(text, MAX_DATASET_DEPTH) {
             Err(_) if is_last => return Ok(Line::Torn),
             parsed => parsed.map_err(|err| wrong(format!("column {}: {}", err.column, err.message)))?,
         };
-        let event = read_event(value, self.next_seq).map_err(wrong)?;
+        let event = read_event(line_value, self.next_seq).map_err(wrong)?;
         self.next_seq += 1;
         self.whole_bytes += line.len();
         Ok(event.map_or(Line::Unknown, |event| Line::Event(Box::new(event))))

@@ -21,6 +21,20 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
+/// A path as a part of a URI, with its slashes.
+pub fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 /// Whether a character has no place in a line that people read or in a file's name.
 pub fn is_misleading(c: char) -> bool {
     c.is_control()

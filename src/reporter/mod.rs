@@ -10,8 +10,10 @@ mod log_file;
 mod notice;
 #[cfg(feature = "cli")]
 mod progress;
+mod ro_crate;
 #[cfg(feature = "cli")]
 mod status_text;
+mod workflow_tasks;
 
 use std::io;
 
@@ -26,6 +28,7 @@ pub use log_file::LogFile;
 pub use notice::Notice;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
+pub use ro_crate::{RO_CRATE_NAME, write_ro_crate};
 #[cfg(feature = "cli")]
 pub use status_text::status_text;
 

@@ -29,6 +29,7 @@ mod recorded;
 mod report;
 mod resume;
 mod reuse;
+mod ro_crate;
 mod run;
 mod sandbox;
 mod signals;

@@ -17,7 +17,7 @@ use crate::project::{Project, finish_within, module, parallel_task, task};
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)>&\"'\u{202e}{{title}}";
 
 /// The log of a run with one task of `n_calls` calls on eight workers, each hundredth of which fails.
-fn synthetic_log(n_calls: usize) -> String {
+pub fn synthetic_log(n_calls: usize) -> String {
     let mut lines = Vec::new();
     let started: jiff::Timestamp = "2027-01-02T03:04:05Z".parse().expect("a time");
     let mut add = |us: u64, mut event: Value| {
@@ -127,6 +127,37 @@ fn no_text_of_a_guest_is_markup() {
     assert_eq!(page.matches("</script>").count(), 2);
     let names = timeline(&page)["names"].as_array().cloned().expect("names");
     assert!(names.contains(&json!(HOSTILE.replace('\u{202e}', "\\u{202e}"))), "{names:?}");
+}
+
+#[test]
+fn parameters_of_each_task_are_folded() {
+    let project = Project::new();
+    let args =
+        json!({ "metadiff": { "c": ["A"] }, HOSTILE: [12345678901234567890_u64, 1.50], "long": "x".repeat(30_000) });
+    let plain = task(0, "list", &module("swiss.wasm"), args);
+    let fails = parallel_task(1, "segment", &module("swiss.wasm"), "c", json!({ "exit": 3 }));
+    let without = task(2, "later", &module("swiss.wasm"), json!({}));
+    project.workflow(&[plain, fails, without]);
+    project.run(&[]).expect(3);
+    let page = project.read("work/report.html");
+    for text in [
+        "<h2>Parameters</h2>",
+        "<summary><strong>0 list</strong>: metadiff, ",
+        "<summary><strong>1 segment</strong>: exit</summary>",
+        "    12345678901234567890,\n    1.5\n  ]",
+        "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;",
+        "x\n... the rest is in result.json",
+        "  &quot;exit&quot;: 3\n}",
+    ] {
+        assert!(page.contains(text), "{text} is not in: {page}");
+    }
+    assert!(!page.contains("<img") && !page.contains("2 later"), "{page}");
+    // Without the records that have them the page is there all the same.
+    for name in ["result.json", "history.json"] {
+        std::fs::remove_file(project.path("work").join(name)).expect("removed");
+    }
+    project.mandelbox(&["report", "work"]).expect(0);
+    assert!(!project.read("work/report.html").contains("<h2>Parameters</h2>"));
 }
 
 #[test]

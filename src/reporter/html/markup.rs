@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::reporter::escape::escaped;
+use crate::reporter::escape::{escaped, percent_encoded};
 
 /// Text of a guest or a document, safe in HTML, also in a quoted attribute.
 pub(super) fn html(text: &str) -> String {
@@ -35,15 +35,7 @@ pub(super) fn script_json(value: &Value) -> String {
 
 /// A relative link to a file whose path has any characters.
 pub(super) fn href(path: &str) -> String {
-    let mut link = "./".to_owned();
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
-            link.push(char::from(byte));
-        } else {
-            link.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    link
+    format!("./{}", percent_encoded(path))
 }
 
 /// Base64 with padding.

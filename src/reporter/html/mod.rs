@@ -6,6 +6,7 @@
 mod calls;
 mod charts;
 mod markup;
+mod parameters;
 mod sections;
 mod timeline;
 
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::Reporter;
+use super::workflow_tasks::read_workflow_tasks;
 use crate::error::HostError;
 use crate::event::{Event, EventKind, EventLog, ReadEventsError, RunSummary, visit_events};
-use crate::workdir::write_rebuildable;
+use crate::workdir::{WorkDirError, write_rebuildable};
 use calls::CallTable;
 use markup::{base64, fill, html, script_json};
 
@@ -42,6 +44,9 @@ pub enum ReportError {
     /// The event log has no event yet.
     #[error("{} holds no event yet", .0.display())]
     Empty(PathBuf),
+    /// The run goes on, and a crate is of a whole one.
+    #[error("{0}")]
+    GoesOn(WorkDirError),
     /// The page cannot be written.
     #[error("{}", .0.chain())]
     Write(HostError),
@@ -135,6 +140,7 @@ fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
         ("distributions", sections::distributions(summary, calls)),
         ("slowest", sections::slowest(summary, calls)),
         ("warnings", sections::warnings(summary)),
+        ("parameters", parameters::parameters(summary, &read_workflow_tasks(work_dir, summary))),
         ("facts", sections::facts(summary)),
         ("timeline_data", script_json(&timeline::timeline_data(summary, calls))),
         ("script", SCRIPT.to_owned()),
