@@ -34,6 +34,7 @@ mod sandbox;
 mod signals;
 mod status;
 mod tidy;
+mod tracing;
 mod typed;
 mod wasi_testsuite;
 mod wrong_modules;
