@@ -1,7 +1,7 @@
 //! Spans and events of the crate `tracing`, for whoever has a subscriber: the library installs none.
 //!
-//! A run is a tree: `process_workflow`, in it `compile`, `describe`, `prepare` and `run`, in that `task`, in that `call`. A
-//! field that costs anything to make is made only where a subscriber wants its span.
+//! A run is a tree: `process_workflow` or `command` (the program's), in it `compile`, `describe`, `prepare` and `run`, in
+//! that `task`, in that `call`. A field that costs anything to make is made only where a subscriber wants its span.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -26,6 +26,12 @@ const GUEST: &str = "mandelbox::guest";
 /// The whole of the library's main function.
 pub(crate) fn process_workflow(workflow: &str) -> Span {
     info_span!("process_workflow", workflow = display(Shown(workflow)))
+}
+
+/// The whole of a command of the program.
+#[cfg(feature = "otel")]
+pub(crate) fn command(name: &'static str) -> Span {
+    info_span!("command", name, version = env!("CARGO_PKG_VERSION"))
 }
 
 /// Checking all that can be checked before a run.

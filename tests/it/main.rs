@@ -33,6 +33,8 @@ mod run;
 mod sandbox;
 mod signals;
 mod status;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod tidy;
 mod tracing;
 mod typed;
