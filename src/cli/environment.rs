@@ -1,5 +1,5 @@
-//! The environment variables that count: two of Fractal's, where the cache goes, and with the feature `otel` those that say
-//! whether spans are exported; how is said by those that OpenTelemetry's own crates read.
+//! The environment variables that count: two of Fractal's, where the cache goes, what the terminal is, and with the feature
+//! `otel` those that say whether spans are exported; how is said by those that OpenTelemetry's own crates read.
 #![expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 
 use std::path::PathBuf;
@@ -16,6 +16,11 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(cache.join("mandelbox").join("modules"))
+}
+
+/// Whether the terminal cannot move its cursor, as `TERM` says.
+pub(super) fn terminal_is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// `FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE`: names of tasks, with `;` between them; case and blanks count.

@@ -12,6 +12,8 @@ mod notice;
 mod progress;
 #[cfg(feature = "cli")]
 mod status_text;
+#[cfg(feature = "cli")]
+mod terminal;
 
 use std::io;
 
@@ -34,8 +36,7 @@ pub use status_text::status_text;
 /// * `text`: safe to show, with its line ends.
 #[cfg(feature = "cli")]
 pub fn say(text: &str) {
-    use std::io::Write;
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = terminal::print(text);
 }
 
 /// Told of every event, in order.
