@@ -19,6 +19,7 @@ pub mod event;
 pub mod history;
 pub mod workdir;
 pub mod reporter;
+mod trace;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;

@@ -100,6 +100,24 @@ impl Outcome {
         }
     }
 
+    /// Its name in records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Succeeded { .. } => "succeeded",
+            Self::Exited { .. } => "exited",
+            Self::Failed { .. } => "failed",
+            Self::Trapped { .. } => "trapped",
+            Self::TimedOut { .. } => "timed_out",
+            Self::MemoryExceeded { .. } => "memory_exceeded",
+            Self::BadOutput { .. } => "bad_output",
+            Self::Refused { .. } => "refused",
+            Self::Cancelled => "cancelled",
+            Self::HostFailed { .. } => "host_failed",
+            Self::Lost { .. } => "lost",
+            Self::Panicked { .. } => "panicked",
+        }
+    }
+
     /// The kind of failure; `None` for a call that succeeded.
     pub fn failure_kind(&self) -> Option<FailureKind> {
         match self {

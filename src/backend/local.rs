@@ -20,6 +20,7 @@ use crate::error::HostError;
 use crate::outcome::{Ended, Outcome, whole_microseconds};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
+use crate::trace;
 use crate::workflow::ModuleFile;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
@@ -152,6 +153,7 @@ impl Backend for Local {
     }
 
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
+        let _span = trace::describe(module).entered();
         let guests = self.guests(limits);
         let worker = guests.worker(Vec::new()).map_err(|err| err.chain());
         ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
@@ -181,7 +183,9 @@ impl Backend for Local {
             let (events, queue, calls, guests) =
                 (events.clone(), Arc::clone(&queue), Arc::clone(calls), guests.clone());
             self.pool.spawn(move || {
-                let ended = catch_unwind(AssertUnwindSafe(|| guests.run_loop(first, &calls, &queue, &events)));
+                let ended = catch_unwind(AssertUnwindSafe(|| {
+                    trace::within(calls.span(), || guests.run_loop(first, &calls, &queue, &events));
+                }));
                 queue.keep_panic(ended.err());
                 // Once the last sender is gone, nothing of the task is in use any more.
                 drop((calls, queue));

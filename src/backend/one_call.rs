@@ -14,6 +14,7 @@ use crate::sandbox::{
     Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
     WEAKENED, Worker,
 };
+use crate::trace;
 use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
 
 /// Component for which the host panics in the build with defences off, so that a test can see that others go on.
@@ -207,6 +208,7 @@ fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestR
     let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
+        trace::guest_report(&report);
         // The receiver outlives all calls but those that it does not wait for.
         let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(call_ref.clone(), report))));
     })

@@ -16,6 +16,8 @@ mod sandbox_options;
 mod signals;
 mod status;
 mod task_call;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod temporary;
 mod test;
 
@@ -64,11 +66,11 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
             Ok(()) => Answer::default(),
             Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
         },
-        Command::Run(arguments) => stoppable(|signals| run::run(*arguments, signals)),
+        Command::Run(arguments) => stoppable("run", arguments.quiet, |signals| run::run(*arguments, signals)),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
-        Command::Exec(arguments) => stoppable(|signals| exec::exec(&arguments, signals)),
-        Command::Test(arguments) => stoppable(|signals| test::test(&arguments, signals)),
+        Command::Exec(arguments) => stoppable("exec", arguments.quiet, |signals| exec::exec(&arguments, signals)),
+        Command::Test(arguments) => stoppable("test", false, |signals| test::test(&arguments, signals)),
         Command::Status(arguments) => status::status(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -77,9 +79,14 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
     }
 }
 
-/// Does what signals can stop.
-fn stoppable(command: impl FnOnce(&Signals) -> Answer) -> Answer {
+/// Does what signals can stop and traces show.
+fn stoppable(name: &'static str, quiet: bool, command: impl FnOnce(&Signals) -> Answer) -> Answer {
+    #[cfg(not(feature = "otel"))]
+    let _ = (name, quiet);
     match Signals::install() {
+        #[cfg(feature = "otel")]
+        Ok(signals) => telemetry::traced(name, quiet, &signals, || command(&signals)),
+        #[cfg(not(feature = "otel"))]
         Ok(signals) => command(&signals),
         Err(err) => Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     }

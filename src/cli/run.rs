@@ -214,7 +214,7 @@ fn reporters(arguments: &RunArguments, work_dir: &Path, n_tasks: usize) -> Resul
     if !arguments.quiet {
         let style = match arguments.progress {
             ProgressArgument::Never => ProgressStyle::WarningsOnly,
-            ProgressArgument::Auto | ProgressArgument::Always if std::io::stderr().is_terminal() => ProgressStyle::Bar,
+            _ if std::io::stderr().is_terminal() && !environment::terminal_is_dumb() => ProgressStyle::Bar,
             ProgressArgument::Auto | ProgressArgument::Always => ProgressStyle::Lines,
         };
         reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));

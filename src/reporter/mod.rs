@@ -13,6 +13,8 @@ mod progress;
 mod ro_crate;
 #[cfg(feature = "cli")]
 mod status_text;
+#[cfg(feature = "cli")]
+mod terminal;
 mod workflow_tasks;
 
 use std::io;
@@ -37,8 +39,7 @@ pub use status_text::status_text;
 /// * `text`: safe to show, with its line ends.
 #[cfg(feature = "cli")]
 pub fn say(text: &str) {
-    use std::io::Write;
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = terminal::print(text);
 }
 
 /// Told of every event, in order.

@@ -1,8 +1,9 @@
 //! What takes long, said while it does.
 
-use std::io::{self, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
+
+use super::say;
 
 /// A line on stderr that is due after some time, unless this is dropped before.
 pub struct Notice {
@@ -16,7 +17,7 @@ impl Notice {
         // Without a thread nothing is said, which harms nothing.
         let _ = std::thread::Builder::new().name("mandelbox-notice".to_owned()).spawn(move || {
             if dropped.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
-                let _ = writeln!(io::stderr(), "{text}");
+                say(&format!("{text}\n"));
             }
         });
         Self { _dropped: sender }

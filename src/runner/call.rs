@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::parameters::ArgsText;
 use crate::backend::CallEvent;
 use crate::cancel::CancelToken;
@@ -12,6 +14,7 @@ use crate::event::{CallRef, EventKind, Fact};
 use crate::json::{Map, Value};
 use crate::outcome::{Ended, FailureKind, Outcome};
 use crate::sandbox::{Grant, ModuleKind, TaskMetadata};
+use crate::trace;
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
 
@@ -31,6 +34,7 @@ pub struct TaskCalls {
     pub(super) free_space_bytes: u64,
     pub(super) to_do: ToDo,
     pub(super) retries: Retries,
+    pub(super) span: Span,
     pub(super) output: Option<Arc<OutputWriter>>,
 }
 
@@ -212,7 +216,10 @@ impl TaskCalls {
         let mut attempt = first;
         loop {
             tell(CallEvent::Happened(Fact::new(EventKind::CallStarted(self.call_ref(attempt)))))?;
-            let ended = run(attempt);
+            let span = trace::call(&self.span, || self.call_ref(attempt));
+            let ended = span.in_scope(|| run(attempt));
+            trace::call_ended(&span, &ended);
+            drop(span);
             let kind = ended.outcome.failure_kind();
             let n_failed = attempt.number - first.number + 1;
             let wait = self.retries.wait(n_failed, &ended.outcome).filter(|_| !self.cancel.is_cancelled());
@@ -287,6 +294,11 @@ impl TaskCalls {
     /// Bytes that must be free in the work directory and in the output for a call to start; 0: not looked at.
     pub fn free_space_bytes(&self) -> u64 {
         self.free_space_bytes
+    }
+
+    /// The span of the task, in which those of calls are.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     /// What takes stdout and stderr of the calls, in place of their files.

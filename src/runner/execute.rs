@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tracing::Span;
 
 use super::call::{Components, TaskCalls, ToDo};
 use super::collected::{Collected, task_failure};
@@ -17,6 +18,7 @@ use crate::json::{Map, Value, build_json};
 use crate::reporter::escape::escaped;
 use crate::reporter::{LogFile, Reporter};
 use crate::sandbox::{ModuleKind, TaskMetadata};
+use crate::trace;
 use crate::workdir::{TaskLayout, WorkDir, WorkDirError};
 use crate::workflow::{PlannedTask, Problems, component_list};
 
@@ -33,6 +35,7 @@ impl PreparedRun {
     /// # Errors
     /// As [`super::process_workflow`], but for problems of documents, which were checked.
     pub fn run(self, reporters: Vec<Box<dyn Reporter>>) -> Result<TaskParameters, Box<RunFailure>> {
+        let _span = trace::run(&self.plan.workflow_name, &self.work_dir).entered();
         let dataset = self.parameters.clone();
         let started = self.start(reporters);
         let (work_dir, mut recorder, earlier) =
@@ -71,7 +74,7 @@ impl PreparedRun {
         for task in &self.plan.tasks {
             work_dir.create_task_folder(task.order, &task.name)?;
         }
-        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file)];
+        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file), Box::new(trace::RunEvents)];
         all.extend(reporters);
         let mut recorder = Recorder::resuming(log, all, end.next_seq);
         let start = if is_resumed { EventKind::RunResumed } else { EventKind::RunStarted };
@@ -142,6 +145,7 @@ struct Run<'r> {
 impl Run<'_> {
     fn run_tasks(&mut self) -> Result<(), Error> {
         for task in &self.prepared.plan.tasks {
+            let _span = trace::task(task.order, &task.name).entered();
             let started = Timestamp::now();
             if let Err(error) = self.run_task(task, started) {
                 let failure = error.task_failure();
@@ -319,6 +323,7 @@ fn task_calls(
         free_space_bytes: options.policy.free_space_bytes,
         to_do: ToDo::All,
         retries: options.retries,
+        span: Span::current(),
         output: None,
     }
 }

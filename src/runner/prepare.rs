@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::json::{Map, Value};
 use crate::policy::Policy;
 use crate::sandbox::Grant;
+use crate::trace;
 use crate::workdir::{TaskFiles, WorkDir};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::plan::normalized;
@@ -112,6 +113,7 @@ impl std::error::Error for RunFailure {
 /// Checks everything that can be checked before the run. Problems are added to those in `problems`; the run counts
 /// only if there is none.
 pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut Problems) -> PreparedRun {
+    let _span = trace::prepare(&arguments.workflow.name).entered();
     let input_paths: Vec<_> = arguments.input_paths.iter().map(|path| normalized(path)).collect();
     let output_path = normalized(&arguments.output_path);
     let work_dir =

@@ -7,6 +7,7 @@ use super::prepare::{RunFailure, RunOptions, prepare};
 use crate::error::{Error, HostError};
 use crate::json::{Map, Value};
 use crate::reporter::Reporter;
+use crate::trace;
 use crate::workflow::{Problems, WorkflowDocument};
 
 /// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning.
@@ -95,6 +96,7 @@ pub fn process_workflow(
     options: RunOptions,
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<TaskParameters, Box<RunFailure>> {
+    let _span = trace::process_workflow(&arguments.workflow.name).entered();
     arguments.check_directories().map_err(|err| Box::new(Error::from(err).into()))?;
     let mut problems = Problems::default();
     let run = prepare(arguments, options, &mut problems);

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tracing::Span;
+
 use super::call::{Components, OutputWriter, Retries, TaskCalls, ToDo};
 use super::collected::task_failure;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
@@ -77,6 +79,7 @@ impl SingleCall<'_> {
             free_space_bytes: 0,
             to_do: ToDo::All,
             retries: Retries::default(),
+            span: Span::current(),
             output: self.output.clone(),
         });
         let mut finished = None;

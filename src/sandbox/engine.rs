@@ -18,6 +18,7 @@ use super::pool;
 use super::reservation::Reservation;
 use super::worker::Worker;
 use crate::error::HostError;
+use crate::trace;
 use crate::workflow::ModuleFile;
 
 /// Time between two looks at a running guest's limits.
@@ -131,10 +132,19 @@ impl Sandbox {
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
     pub fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
-        let known = self.prepared(&module.sha256).map(|prepared| prepared.kind());
-        if let Some(kind) = known.or_else(|| self.adopt_cached(&module.sha256)) {
-            return Ok(kind);
+        if let Some(known) = self.prepared(&module.sha256) {
+            return Ok(known.kind());
         }
+        let _span = trace::compile(module).entered();
+        let cached = self.adopt_cached(&module.sha256);
+        let from_cache = cached.is_some();
+        let kind = cached.map_or_else(|| self.compile(module, time), Ok);
+        trace::compiled(from_cache, &kind);
+        kind
+    }
+
+    /// [`Self::prepare`] for a module that is neither known nor in the cache.
+    fn compile(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
         #[cfg(feature = "compiler")]
         self.refuse_at_once(module)?;
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.

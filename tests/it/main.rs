@@ -34,7 +34,10 @@ mod run;
 mod sandbox;
 mod signals;
 mod status;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod tidy;
+mod tracing;
 mod typed;
 mod wasi_testsuite;
 mod wrong_modules;

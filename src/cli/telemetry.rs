@@ -1,0 +1,267 @@
+//! Spans to an OpenTelemetry collector, where the program is built with the feature `otel` and its environment names one.
+//!
+//! Spans wait in a bounded queue for a thread of their own, so a collector never holds up a call: what it cannot take is
+//! lost, and one warning at the end says how much and why.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Context, Key, KeyValue};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, RetryPolicy, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+};
+use rustls::crypto::ring;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::signals::Signals;
+use super::{Answer, environment};
+use crate::reporter::escape::escaped;
+use crate::trace;
+
+/// Time that the last spans have to get to the collector.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same after a signal, which the program should end soon after.
+const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(1);
+/// Spans that can wait, unless the environment says: 2048, as is usual, are those of 50 ms of short calls.
+const QUEUE_SIZE: usize = 32_768;
+/// Spans in one request, unless the environment says.
+const BATCH_SIZE: usize = 2048;
+/// Tries of a request beside the first; the wait between them is 0.1 s and 0.2 s.
+const RETRIES: usize = 2;
+/// Bytes of an answer that are read.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// Runs a command with its spans exported, if the environment asks for that.
+///
+/// * `quiet`: no warning.
+pub(super) fn traced(name: &'static str, quiet: bool, signals: &Signals, command: impl FnOnce() -> Answer) -> Answer {
+    if !environment::exports_traces() {
+        return command();
+    }
+    let (mut answer, warning) = match Export::start() {
+        Ok(export) => {
+            let span = trace::command(name);
+            if let Some(parent) = parent() {
+                // It cannot fail: the span is new, and its subscriber is the one that was made a line before.
+                let _ = span.set_parent(parent);
+            }
+            let answer = span.in_scope(command);
+            drop(span);
+            let patience = if signals.received().is_some() { PATIENCE_AFTER_SIGNAL } else { PATIENCE };
+            (answer, export.finish(patience))
+        }
+        Err(text) => (command(), Some(format!("no span is exported: {text}"))),
+    };
+    if let Some(text) = warning.filter(|_| !quiet) {
+        answer.stderr.push_str(&format!("warning: {}\n", escaped(&text)));
+    }
+    answer
+}
+
+/// The span that this program was started in, as its parent process says.
+fn parent() -> Option<Context> {
+    let variables = environment::trace_context();
+    (!variables.is_empty()).then(|| TraceContextPropagator::new().extract(&variables))
+}
+
+/// An export that has begun.
+struct Export {
+    provider: SdkTracerProvider,
+    fate: Arc<Fate>,
+}
+
+/// What became of spans.
+#[derive(Debug, Default)]
+struct Fate {
+    n_ended: AtomicUsize,
+    n_exported: AtomicUsize,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Fate {
+    fn set_error(&self, text: Option<String>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+}
+
+impl Export {
+    /// Starts the thread that exports, and makes the program's spans go there. The error is a sentence for the user.
+    fn start() -> Result<Self, String> {
+        let fate = Arc::new(Fate::default());
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_protocol(if environment::otlp_is_json() { Protocol::HttpJson } else { Protocol::HttpBinary })
+            .with_http_client(Client::new(Arc::clone(&fate)))
+            .with_retry_policy(RetryPolicy::recommended().with_max_retries(RETRIES))
+            .build()
+            .map_err(|err| err.to_string())?;
+        let mut config = BatchConfigBuilder::default();
+        if !environment::sets_trace_queue() {
+            config = config.with_max_queue_size(QUEUE_SIZE).with_max_export_batch_size(BATCH_SIZE);
+        }
+        let exporter = CountingExporter { exporter, fate: Arc::clone(&fate) };
+        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource())
+            .with_span_processor(CountingProcessor { processor, fate: Arc::clone(&fate) })
+            .build();
+        let layer = tracing_opentelemetry::layer()
+            .with_location(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_context_activation(false)
+            .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")));
+        let is_ours = filter_fn(|metadata| {
+            *metadata.level() <= LevelFilter::INFO && metadata.target().split("::").next() == Some("mandelbox")
+        });
+        let subscriber =
+            tracing_subscriber::registry().with(is_ours.with_max_level_hint(LevelFilter::INFO)).with(layer);
+        tracing::subscriber::set_global_default(subscriber).map_err(|err| err.to_string())?;
+        Ok(Self { provider, fate })
+    }
+
+    /// Sends what is left. Returns what there is to warn of.
+    fn finish(self, patience: Duration) -> Option<String> {
+        let started = Instant::now();
+        // What comes of it is told by the counts.
+        let _ = self.provider.shutdown_with_timeout(patience);
+        let is_over = started.elapsed() >= patience;
+        let n_ended = self.fate.n_ended.load(Ordering::SeqCst);
+        let n_lost = n_ended.saturating_sub(self.fate.n_exported.load(Ordering::SeqCst));
+        let error = self.fate.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (n_lost > 0).then(|| {
+            let why = error.unwrap_or_else(|| match is_over {
+                true => format!("it did not take them all within {} s", patience.as_secs()),
+                false => {
+                    "they came faster than it took them; OTEL_BSP_MAX_QUEUE_SIZE sets how many can wait".to_owned()
+                }
+            });
+            format!("{n_lost} of {n_ended} spans did not get to the OpenTelemetry collector: {why}")
+        })
+    }
+}
+
+/// What spans say of the program; the environment comes first.
+fn resource() -> Resource {
+    let of_environment = Resource::builder().build();
+    let name = of_environment.get(&Key::from_static_str("service.name"));
+    let named = name.is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder().with_attribute(version);
+    if named { resource.build() } else { resource.with_service_name(env!("CARGO_PKG_NAME")).build() }
+}
+
+/// Counts the spans that should be exported.
+#[derive(Debug)]
+struct CountingProcessor {
+    processor: BatchSpanProcessor,
+    fate: Arc<Fate>,
+}
+
+impl SpanProcessor for CountingProcessor {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.processor.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.fate.n_ended.fetch_add(1, Ordering::SeqCst);
+        self.processor.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.processor.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.processor.set_resource(resource);
+    }
+}
+
+/// Counts the spans that are exported.
+#[derive(Debug)]
+struct CountingExporter {
+    exporter: opentelemetry_otlp::SpanExporter,
+    fate: Arc<Fate>,
+}
+
+impl SpanExporter for CountingExporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let n_spans = batch.len();
+        self.exporter.export(batch).await?;
+        self.fate.n_exported.fetch_add(n_spans, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+/// The HTTP client of the thread that exports, which may wait in it.
+#[derive(Debug)]
+struct Client {
+    agent: Agent,
+    fate: Arc<Fate>,
+}
+
+impl Client {
+    fn new(fate: Arc<Fate>) -> Self {
+        // Certificates of the machine, for collectors within an institution.
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::PlatformVerifier)
+            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(environment::otlp_timeout()))
+            .tls_config(tls.build())
+            .user_agent(concat!("mandelbox/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.into(), fate }
+    }
+
+    fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
+        let (parts, body) = request.into_parts();
+        let response = self.agent.run(Request::from_parts(parts, body.as_ref()))?;
+        let (parts, mut body) = response.into_parts();
+        let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec()?;
+        Ok(Response::from_parts(parts, body.into()))
+    }
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        // Without what else an address can hold, such as a password.
+        let (host, port) = (request.uri().host().unwrap_or_default().to_owned(), request.uri().port());
+        let place = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        let result = self.send(request);
+        self.fate.set_error(match &result {
+            Err(err) => Some(format!("{place}: {err}")),
+            Ok(response) if !response.status().is_success() => Some(format!("{place} answers {}", response.status())),
+            Ok(_) => None,
+        });
+        Ok(result?)
+    }
+}

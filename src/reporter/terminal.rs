@@ -1,0 +1,192 @@
+//! stderr as people see it: lines that stay, and below them a few that are drawn again in place.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use unicode_width::UnicodeWidthStr;
+
+/// Columns where a terminal does not say how many it has.
+const USUAL_COLUMNS: usize = 80;
+
+/// What is drawn on stderr now: there is one for the program, since all of it writes there.
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { frame: Vec::new() });
+
+/// Writes lines that stay, above those that are drawn in place.
+///
+/// * `text`: safe to show, with its line ends.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let screen = lock();
+    // Most programs draw nothing, and then a terminal need not be asked.
+    let drawn = if screen.frame.is_empty() { text.to_owned() } else { screen.print(text, columns()) };
+    io::stderr().write_all(drawn.as_bytes())
+}
+
+/// Draws lines in place of those that were drawn before; none: those are gone.
+///
+/// * `frame`: safe to show, each narrower than the terminal.
+pub(super) fn draw(frame: Vec<String>) -> io::Result<()> {
+    let mut screen = lock();
+    if screen.frame == frame {
+        return Ok(());
+    }
+    let drawn = screen.draw(frame, columns());
+    io::stderr().write_all(drawn.as_bytes())
+}
+
+/// Columns of the terminal, as it is now.
+pub(super) fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(USUAL_COLUMNS)
+}
+
+fn lock() -> MutexGuard<'static, Screen> {
+    SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lines that are drawn. The cursor is below them, so that whatever else is written there stands on its own line.
+struct Screen {
+    frame: Vec<String>,
+}
+
+impl Screen {
+    /// Rows of the frame. A terminal that has become narrower has wrapped its lines.
+    fn n_rows(&self, columns: usize) -> usize {
+        self.frame.iter().map(|line| line.width().div_ceil(columns).max(1)).sum()
+    }
+
+    /// Draws a frame, or none, in place of the one that is there.
+    fn draw(&mut self, frame: Vec<String>, columns: usize) -> String {
+        let n_rows = self.n_rows(columns);
+        let mut text = up(n_rows);
+        self.frame = frame;
+        text.extend(self.lines());
+        let n_more = n_rows.saturating_sub(self.frame.len());
+        text + &"\x1b[2K\n".repeat(n_more) + &up(n_more)
+    }
+
+    /// Writes lines, and the frame again below them.
+    fn print(&self, lines: &str, columns: usize) -> String {
+        let n_rows = self.n_rows(columns);
+        let mut text = up(n_rows) + &"\x1b[2K\n".repeat(n_rows) + &up(n_rows) + lines;
+        text.extend(self.lines());
+        text
+    }
+
+    /// The frame, each line of which clears its whole row first, so that the terminal forgets that it had wrapped it.
+    /// Clearing the whole screen would put what was there among the lines that some terminals keep.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.frame.iter().flat_map(|line| ["\x1b[2K", line.as_str(), "\n"])
+    }
+}
+
+/// Takes the cursor to the start of a row above.
+fn up(n_rows: usize) -> String {
+    if n_rows == 0 { String::new() } else { format!("\r\x1b[{n_rows}A") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A terminal that knows what [`Screen`] writes.
+    struct Terminal {
+        columns: usize,
+        rows: Vec<String>,
+        row: usize,
+    }
+
+    impl Terminal {
+        fn new(columns: usize) -> Self {
+            Self { columns, rows: vec![String::new()], row: 0 }
+        }
+
+        fn write(&mut self, text: &str) {
+            let mut column = 0;
+            let mut chars = text.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    '\r' => column = 0,
+                    '\n' => {
+                        (self.row, column) = (self.row + 1, 0);
+                        self.rows.resize(self.rows.len().max(self.row + 1), String::new());
+                    }
+                    '\x1b' => {
+                        let sequence = until_letter(chars.by_ref().skip(1));
+                        match sequence.split_at(sequence.len() - 1) {
+                            (n, "A") => self.row -= n.parse::<usize>().expect("a number"),
+                            ("2", "K") => self.rows[self.row].clear(),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    c => {
+                        assert!(column < self.columns, "a line wraps");
+                        self.rows[self.row].truncate(column);
+                        self.rows[self.row].push(c);
+                        column += 1;
+                    }
+                }
+            }
+        }
+
+        /// The rows down to the last one that has anything; the cursor is right below.
+        fn shown(&self) -> Vec<&str> {
+            assert!(self.rows[self.row..].iter().all(String::is_empty), "{:?}", self.rows);
+            self.rows[..self.row].iter().map(String::as_str).collect()
+        }
+
+        /// As terminals do it that keep lines together.
+        fn resize(&mut self, columns: usize) {
+            let wrap = |row: &String| -> Vec<String> {
+                let chars: Vec<_> = row.chars().collect();
+                let rows = chars.chunks(columns).map(|chunk| chunk.iter().collect()).collect::<Vec<_>>();
+                if rows.is_empty() { vec![String::new()] } else { rows }
+            };
+            let below = self.rows.len() - self.row;
+            self.rows = self.rows.iter().flat_map(wrap).collect();
+            (self.columns, self.row) = (columns, self.rows.len() - below);
+        }
+    }
+
+    /// The rest of a control sequence.
+    fn until_letter(chars: impl Iterator<Item = char>) -> String {
+        let mut text = String::new();
+        for c in chars {
+            text.push(c);
+            if c.is_ascii_alphabetic() {
+                break;
+            }
+        }
+        text
+    }
+
+    fn frame(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn lines_stay_above_the_frame_and_the_frame_goes_without_a_trace() {
+        let (mut screen, mut terminal) = (Screen { frame: Vec::new() }, Terminal::new(20));
+        terminal.write(&screen.print("before\n", 20));
+        terminal.write(&screen.draw(frame(&["one 1/20", "two", "three"]), 20));
+        assert_eq!(terminal.shown(), ["before", "one 1/20", "two", "three"]);
+        terminal.write(&screen.print("warning: w\n", 20));
+        terminal.write(&screen.draw(frame(&["one 2", "two"]), 20));
+        assert_eq!(terminal.shown(), ["before", "warning: w", "one 2", "two"]);
+        terminal.write(&screen.draw(Vec::new(), 20));
+        assert_eq!(terminal.shown(), ["before", "warning: w"]);
+    }
+
+    #[test]
+    fn a_terminal_that_becomes_narrower_keeps_nothing_of_the_frame() {
+        let (mut screen, mut terminal) = (Screen { frame: Vec::new() }, Terminal::new(40));
+        terminal.write(&screen.print("before\n", 40));
+        terminal.write(&screen.draw(frame(&["a line of the frame, 30 columns", "two"]), 40));
+        terminal.resize(12);
+        assert_eq!(terminal.shown().len(), 5);
+        terminal.write(&screen.draw(frame(&["now 12", "two"]), 12));
+        assert_eq!(terminal.shown(), ["before", "now 12", "two"]);
+        terminal.resize(30);
+        terminal.write(&screen.draw(Vec::new(), 30));
+        assert_eq!(terminal.shown(), ["before"]);
+    }
+}

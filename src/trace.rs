@@ -1,0 +1,216 @@
+//! Spans and events of the crate `tracing`, for whoever has a subscriber: the library installs none.
+//!
+//! A run is a tree: `process_workflow` or `command` (the program's), in it `compile`, `describe`, `prepare` and `run`, in
+//! that `task`, in that `call`. A field that costs anything to make is made only where a subscriber wants its span.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::Path;
+
+use tracing::field::{Empty, display};
+use tracing::{Span, error, info, info_span, warn};
+
+use crate::event::{CallRef, Event, EventKind, Status};
+use crate::json::Value;
+use crate::outcome::Ended;
+use crate::reporter::Reporter;
+use crate::reporter::escape::escaped;
+use crate::sandbox::{GuestReport, LogLevel};
+use crate::workflow::ModuleFile;
+
+/// Bytes of a component or of a message in a field; what is longer is cut.
+const MAX_TEXT_BYTES: usize = 256;
+/// Target of what guests log.
+const GUEST: &str = "mandelbox::guest";
+
+/// The whole of the library's main function.
+pub(crate) fn process_workflow(workflow: &str) -> Span {
+    info_span!("process_workflow", workflow = display(Shown(workflow)))
+}
+
+/// The whole of a command of the program.
+#[cfg(feature = "otel")]
+pub(crate) fn command(name: &'static str) -> Span {
+    info_span!("command", name, version = env!("CARGO_PKG_VERSION"))
+}
+
+/// Checking all that can be checked before a run.
+pub(crate) fn prepare(workflow: &str) -> Span {
+    info_span!("prepare", workflow = display(Shown(workflow)))
+}
+
+/// Making a module ready that no run of this sandbox has asked for before; [`compiled`] says how.
+pub(crate) fn compile(module: &ModuleFile) -> Span {
+    let path = || display(module.path.display());
+    info_span!("compile", module = path(), digest = module.sha256, from_cache = Empty)
+}
+
+/// Says how the module of the current span was made ready.
+pub(crate) fn compiled<T>(from_cache: bool, result: &Result<T, String>) {
+    Span::current().record("from_cache", from_cache);
+    if let Err(text) = result {
+        error!("{}", Shown(text));
+    }
+}
+
+/// Asking a typed task what it is.
+pub(crate) fn describe(module: &ModuleFile) -> Span {
+    info_span!("describe", module = display(module.path.display()), digest = module.sha256)
+}
+
+/// A run. Its end, and those of its tasks, are told by [`RunEvents`].
+pub(crate) fn run(workflow: &str, work_dir: &Path) -> Span {
+    info_span!("run", workflow = display(Shown(workflow)), work_dir = display(work_dir.display()), status = Empty)
+}
+
+/// A workflow task.
+pub(crate) fn task(order: u64, name: &str) -> Span {
+    info_span!("task", order, name = display(Shown(name)), n_calls = Empty, n_failed = Empty, status = Empty)
+}
+
+/// A call, from its start to its end on this thread.
+///
+/// * `task`: the span of its task.
+pub(crate) fn call(task: &Span, call: impl FnOnce() -> CallRef) -> Span {
+    if task.is_disabled() {
+        return Span::none();
+    }
+    let CallRef { task: order, call_index, component, attempt } = call();
+    info_span!(
+        parent: task,
+        "call",
+        task = order,
+        call_index,
+        component = component.as_ref().map(|component| display(Component(component))),
+        attempt,
+        outcome = Empty,
+        wall_time_s = Empty,
+        peak_memory_bytes = Empty,
+        stdout_bytes = Empty,
+        stderr_bytes = Empty,
+    )
+}
+
+/// Says how a call ended.
+pub(crate) fn call_ended(call: &Span, ended: &Ended) {
+    if call.is_disabled() {
+        return;
+    }
+    let Ended { outcome, figures, .. } = ended;
+    call.record("outcome", outcome.name());
+    call.record("wall_time_s", figures.wall_time.as_secs_f64());
+    call.record("peak_memory_bytes", figures.peak_memory_bytes);
+    call.record("stdout_bytes", figures.stdout_bytes);
+    call.record("stderr_bytes", figures.stderr_bytes);
+    if outcome.failure_kind().is_some() {
+        error!(parent: call, "{}", Shown(&outcome.describe()));
+    }
+}
+
+/// Runs a part of a task on another thread, with the subscriber and the span that the task has.
+pub(crate) fn within<T>(task: &Span, part: impl FnOnce() -> T) -> T {
+    match task.with_subscriber(|(_, subscriber)| subscriber.clone()) {
+        None => part(),
+        Some(subscriber) => tracing::dispatcher::with_default(&subscriber, || task.in_scope(part)),
+    }
+}
+
+/// What a guest logs, in the current span, which is its call's. Progress is no event.
+pub(crate) fn guest_report(report: &GuestReport) {
+    let GuestReport::Log { level, message } = report else { return };
+    match level {
+        LogLevel::Trace => tracing::trace!(target: GUEST, "{}", Shown(message)),
+        LogLevel::Debug => tracing::debug!(target: GUEST, "{}", Shown(message)),
+        LogLevel::Info => info!(target: GUEST, "{}", Shown(message)),
+        LogLevel::Warn => warn!(target: GUEST, "{}", Shown(message)),
+        LogLevel::Error => error!(target: GUEST, "{}", Shown(message)),
+    }
+}
+
+/// Tells of a run's warnings and notes, and how it and its tasks end, in the current spans, which are theirs.
+pub(crate) struct RunEvents;
+
+impl Reporter for RunEvents {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        match &event.kind {
+            EventKind::Warning { message } => warn!("{}", Shown(message)),
+            EventKind::Note { message } => info!("{}", Shown(message)),
+            EventKind::TaskStarted { n_calls, .. } => {
+                Span::current().record("n_calls", n_calls);
+            }
+            EventKind::TaskFinished { status, n_failed, .. } => {
+                let span = Span::current();
+                span.record("n_failed", n_failed).record("status", status_text(*status));
+                if *status == Status::Failed {
+                    error!("{n_failed} calls failed");
+                }
+            }
+            EventKind::RunFinished { status, error } => {
+                Span::current().record("status", status_text(*status));
+                if let Some(error) = error {
+                    error!("{error}");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn status_text(status: Status) -> &'static str {
+    match status {
+        Status::Done => "done",
+        Status::Failed => "failed",
+    }
+}
+
+/// A text of a guest or a document: short, and safe to show.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.floor_char_boundary(MAX_TEXT_BYTES);
+        f.write_str(&escaped(&self.0[..end]))?;
+        f.write_str(if end < self.0.len() { " [cut]" } else { "" })
+    }
+}
+
+/// A component as [`Shown`]: a string without its quotes, anything else as JSON.
+struct Component<'a>(&'a Value);
+
+impl fmt::Display for Component<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Value::String(text) = self.0 {
+            return Shown(text).fmt(f);
+        }
+        let mut start = Start(String::new());
+        // Fails when there is enough of it.
+        let _ = write!(start, "{}", self.0);
+        Shown(&start.0).fmt(f)
+    }
+}
+
+/// Takes a text until there is more than a field has.
+struct Start(String);
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_str(text);
+        if self.0.len() > MAX_TEXT_BYTES { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn texts_in_fields_are_short_and_safe() {
+        assert_eq!(Component(&json!("B/03\u{1b}[2J")).to_string(), "B/03\\u{1b}[2J");
+        assert_eq!(Component(&json!({ "well": "B03", "field": 1 })).to_string(), r#"{"well":"B03","field":1}"#);
+        assert_eq!(Component(&json!("é".repeat(200))).to_string(), format!("{} [cut]", "é".repeat(128)));
+        let long = Component(&json!(vec![1; 1_000_000])).to_string();
+        assert!(long.starts_with("[1,1,") && long.ends_with(" [cut]") && long.len() < 300, "{long}");
+    }
+}
