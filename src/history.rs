@@ -24,8 +24,11 @@ pub struct TaskRun {
 ///
 /// Source: conformance rule 67, from fractal-server's `execute_tasks`.
 pub fn done_item(task: &PlannedTask, component_list: Option<&[Value]>, run: TaskRun) -> Value {
-    let parallelization = component_list
-        .map(|components| json!({ "parallelization_level": task.parallelization_level, "component_list": components }));
+    let parallelization = component_list.map(|components| {
+        let mut parallelization = level(task);
+        parallelization["component_list"] = Value::Array(components.to_vec());
+        parallelization
+    });
     item(task, "done", parallelization, run)
 }
 
@@ -33,14 +36,18 @@ pub fn done_item(task: &PlannedTask, component_list: Option<&[Value]>, run: Task
 ///
 /// Source: conformance rule 68, from fractal-server's `assemble_history_failed_job`.
 pub fn failed_item(task: &PlannedTask, run: TaskRun) -> Value {
-    item(task, "failed", Some(json!({ "parallelization_level": task.parallelization_level })), run)
+    item(task, "failed", Some(level(task)), run)
+}
+
+fn level(task: &PlannedTask) -> Value {
+    json!({ "parallelization_level": task.parallelization_level })
 }
 
 fn item(task: &PlannedTask, status: &str, parallelization: Option<Value>, run: TaskRun) -> Value {
-    json!({
+    let mut item = json!({
         "workflowtask": task.workflowtask,
         "status": status,
-        "parallelization": parallelization,
+        "parallelization": null,
         "mandelbox": {
             "version": env!("CARGO_PKG_VERSION"),
             "module_sha256": task.module.sha256,
@@ -48,5 +55,8 @@ fn item(task: &PlannedTask, status: &str, parallelization: Option<Value>, run: T
             "ended": time_text(run.ended),
             "n_components": run.n_components,
         },
-    })
+    });
+    // Moved there, since a list of millions is in it.
+    item["parallelization"] = parallelization.unwrap_or_default();
+    item
 }

@@ -128,8 +128,15 @@ impl Clock {
         if self.text.is_empty() || time.as_second() != self.second || time.as_second() < 0 {
             (self.second, self.text) = (time.as_second(), time_text(time));
         } else {
-            let microseconds = format!("{:06}", time.subsec_nanosecond() / 1000);
-            self.text.replace_range(MICROSECONDS, &microseconds);
+            let mut rest = time.subsec_nanosecond().unsigned_abs() / 1000;
+            let mut digits = [b'0'; MICROSECONDS.end - MICROSECONDS.start];
+            for digit in digits.iter_mut().rev() {
+                *digit += (rest % 10) as u8;
+                rest /= 10;
+            }
+            self.text.truncate(MICROSECONDS.start);
+            self.text.extend(digits.map(char::from));
+            self.text.push('Z');
         }
         &self.text
     }

@@ -19,7 +19,7 @@ use crate::reporter::escape::escaped;
 use crate::reporter::{LogFile, Reporter};
 use crate::sandbox::{ModuleKind, TaskMetadata};
 use crate::trace;
-use crate::workdir::{TaskLayout, WorkDir, WorkDirError};
+use crate::workdir::{TaskFiles, TaskLayout, WorkDir, WorkDirError};
 use crate::workflow::{PlannedTask, Problems, component_list};
 
 /// Names of the records of a dataset. The result is both others in one, of a failed run too.
@@ -308,7 +308,9 @@ fn task_calls(
     };
     let folder = work_dir.task_folder(task.order, &task.name);
     let level = task.parallelization_level.as_ref();
-    let components = level.and_then(|level| component_list(&dataset.metadata, level).ok());
+    // Looking for names that two components share takes as long as many short calls do, and is left where no file is made.
+    let has_files = task.kind != ModuleKind::Typed || options.task_files != TaskFiles::None;
+    let components = level.filter(|_| has_files).and_then(|level| component_list(&dataset.metadata, level).ok());
     TaskCalls {
         task: task.clone(),
         components: None,

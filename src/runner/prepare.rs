@@ -154,11 +154,13 @@ pub(super) fn work_dir_place(work_dir: &Path) -> Place {
 }
 
 impl TaskParameters {
-    /// What a run gives back: metadata and history.
-    pub fn result(&self) -> Map<String, Value> {
-        let mut result = Map::new();
-        result.insert("metadata".to_owned(), Value::Object(self.metadata.clone()));
-        result.insert("history".to_owned(), Value::Array(self.history.clone()));
-        result
+    /// What a run gives back, to be written as JSON: metadata and history.
+    pub fn result(&self) -> impl serde::Serialize {
+        #[derive(serde::Serialize)]
+        struct RunResult<'a> {
+            metadata: &'a Map<String, Value>,
+            history: &'a [Value],
+        }
+        RunResult { metadata: &self.metadata, history: &self.history }
     }
 }

@@ -3,6 +3,7 @@
 //! Fractal's names, where they are safe and no other component of the task has the same one. Else a readable prefix
 //! and a suffix that only this component has: components `a/b`, `a b` and `A.B` never share a file.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -21,9 +22,13 @@ const MAX_PREFIX_BYTES: usize = 100;
 ///
 /// Source: fractal-server 2.9.2, `sanitize_string`.
 pub fn sanitize_string(text: &str) -> String {
-    // Python lower-cases the whole string, as `to_lowercase` does (final sigma, dotted capital I).
     let is_replaced = |c: char| c.is_ascii_punctuation() || c.is_ascii_whitespace() || c == '\u{b}';
-    text.to_lowercase().chars().map(|c| if is_replaced(c) { '_' } else { c }).collect()
+    let replace = |c: char| if is_replaced(c) { '_' } else { c };
+    if text.is_ascii() {
+        return text.bytes().map(|byte| replace(byte.to_ascii_lowercase().into())).collect();
+    }
+    // Python lower-cases the whole string, as `to_lowercase` does (final sigma, dotted capital I).
+    text.to_lowercase().chars().map(replace).collect()
 }
 
 /// Name of a task's subfolder: `{order}_{sanitized name}`.
@@ -159,6 +164,9 @@ impl ComponentNames {
             }
         }
         drop(seen);
+        if shared.is_empty() {
+            return Self { hasher, shared, repeats: HashMap::new() };
+        }
         let mut counts: HashMap<[u8; 32], u32> = HashMap::new();
         let mut repeats = HashMap::new();
         for (index, component) in components.iter().enumerate() {
@@ -184,10 +192,10 @@ impl ComponentNames {
 }
 
 /// Text that the name is made of: a string itself, any other value as compact JSON.
-fn component_text(component: &Value) -> String {
+fn component_text(component: &Value) -> Cow<'_, str> {
     match component {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(other.to_string()),
     }
 }
 

@@ -58,7 +58,7 @@ impl<'a> ProcessWorker<'a> {
     pub(super) fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
         if let Err(text) = self.start(invocation) {
             self.child = None;
-            return (GuestEnd::HostFailed(text), 0);
+            return (lost(invocation, GuestEnd::HostFailed(text)), 0);
         }
         let limit = invocation.limits.wall_time;
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.saturating_add(GRACE)));
@@ -94,7 +94,7 @@ impl<'a> ProcessWorker<'a> {
                 Ok(Received::Nothing) => {}
                 Err(text) => {
                     self.child = None;
-                    return (GuestEnd::Lost(text), 0);
+                    return (lost(invocation, GuestEnd::Lost(text)), 0);
                 }
             }
             if let Some(reports) = reports {
@@ -148,6 +148,13 @@ impl<'a> ProcessWorker<'a> {
         }
         self.child.as_mut().ok_or_else(|| "no worker process".to_owned())
     }
+}
+
+/// How the guest of a child that has died ended. A signal to all processes of the run ends a child that has only just begun,
+/// and cancels the run a moment later.
+fn lost(invocation: &Invocation<'_>, end: GuestEnd) -> GuestEnd {
+    const MOMENT: Duration = Duration::from_millis(300);
+    if invocation.cancel.wait_for(MOMENT) { GuestEnd::Cancelled } else { end }
 }
 
 /// How a guest ended, with what it returned, which came in pieces before.

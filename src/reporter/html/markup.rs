@@ -1,6 +1,6 @@
 //! Text → HTML and JSON that no text can break out of.
 
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::reporter::escape::{escaped, percent_encoded};
 
@@ -29,8 +29,9 @@ pub(super) fn html_start(text: &str, max_chars: usize) -> String {
 }
 
 /// JSON for a `script` element: nothing in it ends the element or begins a comment.
-pub(super) fn script_json(value: &Value) -> String {
-    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+pub(super) fn script_json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).expect("keys are strings, and writing to memory cannot fail");
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// A relative link to a file whose path has any characters.

@@ -1,6 +1,6 @@
 //! The calls of a run as compact arrays, for the script that draws them.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::calls::{CallState, CallTable};
 use super::markup::html_start;
@@ -21,8 +21,28 @@ pub(super) fn color(task_index: usize) -> usize {
     task_index % N_COLORS
 }
 
-/// What the script gets. Times are in units of `unit_us` microseconds, `start` as differences from call to call.
-pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Value {
+/// What the script gets: but for the first five, a value for each call. Times are in units of `unit_us` microseconds.
+#[derive(Serialize)]
+pub(super) struct TimelineData {
+    unit_us: i64,
+    span: i64,
+    n_lanes: u32,
+    /// Names of the tasks, and their colours.
+    tasks: Vec<String>,
+    color: Vec<usize>,
+    /// Differences from call to call.
+    start: Vec<i64>,
+    length: Vec<i64>,
+    lane: Vec<u32>,
+    task: Vec<usize>,
+    state: String,
+    wall_us: Option<Vec<u64>>,
+    memory_kib: Option<Vec<u64>>,
+    names: Option<Vec<String>>,
+}
+
+/// The calls of a run, for the script.
+pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> TimelineData {
     let origin = summary.started.as_microsecond();
     let end = calls.rows.iter().map(|row| row.end_us).max().unwrap_or(origin);
     let unit = (end.saturating_sub(origin) / RESOLUTION).max(1);
@@ -44,24 +64,22 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Value {
         CallState::Open => '2',
     };
     let rows = &calls.rows;
-    let is_named = rows.len() <= MAX_NAMED;
-    let named = |values: Vec<Value>| if is_named { Value::Array(values) } else { Value::Null };
-    let named_rows = if is_named { &rows[..] } else { &[] };
-    json!({
-        "unit_us": unit,
-        "span": units(end),
-        "n_lanes": calls.n_lanes,
-        "tasks": summary.tasks.iter().map(|task| escaped(&task.name)).collect::<Vec<_>>(),
-        "color": (0..summary.tasks.len()).map(color).collect::<Vec<_>>(),
-        "start": start,
-        "length": rows.iter().map(|row| units(row.end_us) - units(row.start_us)).collect::<Vec<_>>(),
-        "lane": rows.iter().map(|row| row.lane).collect::<Vec<_>>(),
-        "task": rows.iter().map(|row| index_of(row.task)).collect::<Vec<_>>(),
-        "state": rows.iter().map(|row| state(row.state)).collect::<String>(),
-        "wall_us": named(named_rows.iter().map(|row| json!(row.wall_time.as_micros() as u64)).collect()),
-        "memory_kib": named(named_rows.iter().map(|row| json!(row.peak_memory_bytes >> 10)).collect()),
-        "names": named(named_rows.iter().map(|row| json!(short(&row.name))).collect()),
-    })
+    let named = (rows.len() <= MAX_NAMED).then_some(rows);
+    TimelineData {
+        unit_us: unit,
+        span: units(end),
+        n_lanes: calls.n_lanes,
+        tasks: summary.tasks.iter().map(|task| escaped(&task.name)).collect(),
+        color: (0..summary.tasks.len()).map(color).collect(),
+        start,
+        length: rows.iter().map(|row| units(row.end_us) - units(row.start_us)).collect(),
+        lane: rows.iter().map(|row| row.lane).collect(),
+        task: rows.iter().map(|row| index_of(row.task)).collect(),
+        state: rows.iter().map(|row| state(row.state)).collect(),
+        wall_us: named.map(|rows| rows.iter().map(|row| row.wall_time.as_micros() as u64).collect()),
+        memory_kib: named.map(|rows| rows.iter().map(|row| row.peak_memory_bytes >> 10).collect()),
+        names: named.map(|rows| rows.iter().map(|row| short(&row.name)).collect()),
+    }
 }
 
 /// The end of a long name, which is where components of one dataset differ.
