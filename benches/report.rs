@@ -87,6 +87,7 @@ fn task_started(n_calls: usize) -> EventKind {
         args_digest: "0".repeat(64),
         limits: CallLimits::default(),
         kept: Kept::None,
+        n_kept: 0,
     }
 }
 

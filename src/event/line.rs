@@ -65,6 +65,7 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             args_digest: fields.take_optional("args_digest")?.unwrap_or_default(),
             limits: fields.take_optional("limits")?.unwrap_or_default(),
             kept: fields.take_optional("kept")?.unwrap_or_default(),
+            n_kept: fields.take_optional("n_kept")?.unwrap_or_default(),
         },
         "call_kept" => {
             EventKind::CallKept { call: read_call(&mut fields)?, metadiff: fields.take_object_or_null("metadiff")? }
@@ -270,6 +271,7 @@ pub(super) mod tests {
                 name,
                 limits,
                 kept,
+                n_kept: if kept == Kept::None { 0 } else { n_calls },
             },
         )
     }

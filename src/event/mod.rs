@@ -78,6 +78,9 @@ pub enum EventKind {
         /// Which of the results recorded before count.
         #[serde(skip_serializing_if = "Kept::is_none")]
         kept: Kept,
+        /// How many these are.
+        #[serde(skip_serializing_if = "is_zero")]
+        n_kept: usize,
     },
     /// A call that ended well before is not made again, but has another place in the component list now. Counts from
     /// the task's start on, which follows.
@@ -243,6 +246,10 @@ pub enum Kept {
     All,
     /// Those of [`EventKind::CallKept`] since the last start of a task: the component list has changed.
     Listed,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Kept {

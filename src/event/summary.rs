@@ -244,6 +244,7 @@ mod tests {
             args_digest: "11".into(),
             limits: CallLimits::default(),
             kept,
+            n_kept: 0,
             task: 3,
             name: "t".into(),
             n_calls,

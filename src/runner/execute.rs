@@ -235,6 +235,7 @@ impl Run<'_> {
             args_digest: key.args_digest,
             limits: key.limits,
             kept,
+            n_kept: kept_calls.len(),
         })?;
         if let Some(reason) = reason {
             return Err(Error::JobExecution(task_failure(&task, n_components, Some(reason), Vec::new())));

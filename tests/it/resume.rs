@@ -74,7 +74,7 @@ fn after_a_repair_only_the_failed_components_run() {
 
         project.write("in/b.pgm", image("nuclei.pgm"));
         let before = n_events(&project);
-        run(&RESUME).expect(0);
+        run(&RESUME).expect(0).says(&["[1/2] otsu: 4 calls, 3 of them kept\n"]);
         assert_eq!(begun(&project, before), [of_task(0, &["b.pgm"]), vec![(1, Value::Null)]].concat());
         assert_eq!(events(&project, "call_started").iter().rev().nth(1).expect("a call")["attempt"], 3);
         assert!(has_note(&project, "3 of 4 calls had ended well and are kept"));

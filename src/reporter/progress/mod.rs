@@ -90,7 +90,7 @@ impl Shown {
     fn report(&mut self, kind: &EventKind) -> io::Result<()> {
         match kind {
             EventKind::Warning { message } => say(&format!("warning: {}", escaped(message))),
-            EventKind::TaskStarted { name, n_calls, .. } => self.start_task(name, *n_calls),
+            EventKind::TaskStarted { name, n_calls, n_kept, .. } => self.start_task(name, *n_calls, *n_kept),
             EventKind::CallLogged { call, level, message } => self.log(call, *level, message),
             EventKind::CallProgress { call, permille, message } => self.progress(call, *permille, message),
             EventKind::CallFinished { call, outcome, retry_in_s: Some(seconds), .. } => {
@@ -102,15 +102,16 @@ impl Shown {
         }
     }
 
-    fn start_task(&mut self, name: &str, n_calls: usize) -> io::Result<()> {
+    fn start_task(&mut self, name: &str, n_calls: usize, n_kept: usize) -> io::Result<()> {
         let now = Instant::now();
         if self.n_started == 0 {
             self.started = now;
         }
         self.n_started += 1;
-        let task = Task::new((self.n_started, self.n_tasks), escaped(name), n_calls, now, self.started);
+        let task = Task::new((self.n_started, self.n_tasks), escaped(name), (n_calls, n_kept), now, self.started);
         if self.style == ProgressStyle::Lines {
-            say(&format!("{}: {n_calls} call{}", task.title(), if n_calls == 1 { "" } else { "s" }))?;
+            let kept = if n_kept > 0 { format!(", {n_kept} of them kept") } else { String::new() };
+            say(&format!("{}: {n_calls} call{}{kept}", task.title(), if n_calls == 1 { "" } else { "s" }))?;
         }
         self.next_line = now + line_interval(Duration::ZERO);
         self.task = Some(task);

@@ -21,8 +21,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn starting_at(now: Instant) -> Self {
-        Self { started: now, interval: FIRST_INTERVAL, samples: vec![(now, 0.0)] }
+    /// * `done`: what was done before.
+    pub(super) fn starting_at(now: Instant, done: f64) -> Self {
+        Self { started: now, interval: FIRST_INTERVAL, samples: vec![(now, done)] }
     }
 
     /// * `done`: calls that have ended, and parts of calls.
@@ -86,7 +87,7 @@ mod tests {
     /// The pace after `steps` of a second, in each of which so many calls end.
     fn pace(steps: &[f64]) -> Option<f64> {
         let started = Instant::now();
-        let mut pace = Pace::starting_at(started);
+        let mut pace = Pace::starting_at(started, 0.0);
         let (mut now, mut done) = (started, 0.0);
         for step in steps {
             (now, done) = (now + Duration::from_secs(1), done + step);

@@ -47,13 +47,13 @@ impl Task {
     pub(super) fn new(
         place: (usize, usize),
         name: String,
-        n_calls: usize,
+        (n_calls, n_kept): (usize, usize),
         now: Instant,
         workflow_started: Instant,
     ) -> Self {
-        let pace = Pace::starting_at(now);
+        let pace = Pace::starting_at(now, n_kept as f64);
         let calls = BTreeMap::new();
-        Self { place, name, n_calls, n_ended: 0, n_failed: 0, pace, workflow_started, calls, parts: 0 }
+        Self { place, name, n_calls, n_ended: n_kept, n_failed: 0, pace, workflow_started, calls, parts: 0 }
     }
 
     pub(super) fn progress(&mut self, call_index: usize, permille: u16, text: String) {
@@ -197,7 +197,7 @@ mod tests {
     /// A task of 60 calls, 12 of which have ended within 4 s, two of them badly; `seconds` later.
     fn task(name: &str, n_tasks: usize) -> (Task, Instant) {
         let started = Instant::now();
-        let mut task = Task::new((n_tasks, n_tasks), name.to_owned(), 60, started, started);
+        let mut task = Task::new((n_tasks, n_tasks), name.to_owned(), (60, 0), started, started);
         for call in 0..12 {
             task.finish_call(call, call < 2);
             task.pace.note(started + Duration::from_millis(333 * (call as u64 + 1)), task.done());
@@ -256,12 +256,16 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_pace_that_nobody_knows() {
         let now = Instant::now();
-        let mut task = Task::new((1, 1), "t".to_owned(), 1, now, now);
+        let mut task = Task::new((1, 1), "t".to_owned(), (1, 0), now, now);
         let later = now + Duration::from_secs(20);
         assert_eq!(task.line(later), "[1/1] t: 0/1");
         task.progress(0, 250, "reading".to_owned());
         assert_eq!(task.line(later), "[1/1] t: 0/1, 45/h, 1 min 00 s left, 25 %");
-        let none = Task::new((1, 1), "t".to_owned(), 0, now, now);
+        let none = Task::new((1, 1), "t".to_owned(), (0, 0), now, now);
         assert_eq!(none.frame(later, 40), ["[1/1] t ███████████████████████████ 0/0"]);
+        // What was kept of an earlier run took no time now.
+        let mut resumed = Task::new((1, 1), "t".to_owned(), (60, 40), now, now);
+        (40..50).for_each(|call| resumed.finish_call(call, false));
+        assert_eq!(resumed.line(later), "[1/1] t: 50/60, 30/min, 20 s left");
     }
 }
