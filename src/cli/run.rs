@@ -294,6 +294,8 @@ fn finish(
             };
             if dataset.is_some() {
                 let _ = writeln!(answer.stderr, "  what happened: {}, {report}", look("workflow.log"));
+                let folder = escaped(&work_dir.to_string_lossy());
+                let _ = writeln!(answer.stderr, "  to go on:      the same command with --work-dir {folder} --resume");
             }
             answer.exit_code = stopped.map_or_else(|| failure.error.exit_code(), |(_, signal)| signal.exit_code());
         }

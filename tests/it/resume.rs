@@ -61,7 +61,11 @@ fn after_a_repair_only_the_failed_components_run() {
         project.workflow(&[otsu, last]);
         let more = ["--metadata", "metadata.json", "--isolation", isolation];
         let run = |more_yet: &[&str]| project.run(&[&more[..], more_yet].concat());
-        run(&["--keep-going"]).expect(3).says(&["b.pgm"]);
+        run(&["--keep-going"]).expect(3).says(&[
+            "b.pgm",
+            "to go on:      the same command with --work-dir ",
+            "/work --resume",
+        ]);
         let stderr_file = project.path("work/0_otsu/0_par_b_pgm.err");
         let said = std::fs::read_to_string(&stderr_file).expect("there");
         assert!(said.contains("no binary PGM image"), "{said}");
