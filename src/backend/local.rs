@@ -159,6 +159,10 @@ impl Backend for Local {
         ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
     }
 
+    fn settings(&self) -> String {
+        if self.options.deterministic { "deterministic".to_owned() } else { String::new() }
+    }
+
     fn start(&self, folders: &[Grant]) -> Vec<String> {
         self.keep_compiled();
         let Isolation::Process(command) = &self.isolation else { return Vec::new() };

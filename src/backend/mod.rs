@@ -49,6 +49,12 @@ pub trait Backend: Send + Sync {
         Err(format!("the backend {} asks no task what it is; name the folder of a package", self.name()))
     }
 
+    /// Settings of this backend that results depend on, for a run that is taken up again: what was made with others is made
+    /// again.
+    fn settings(&self) -> String {
+        String::new()
+    }
+
     /// Called once all documents were found good, before the first task. Returns what a reader of the run's log
     /// should know about how calls run here.
     ///

@@ -47,7 +47,7 @@ pub struct TaskSummary {
     pub parallelization_level: Option<String>,
     /// SHA-256 of its module.
     pub module_sha256: String,
-    /// When it began, for the last time if the run was taken up again.
+    /// When it began; if the run was taken up again, for the last time that a call of it was made.
     pub started: Timestamp,
     /// When and how it ended.
     pub end: Option<(Timestamp, Status)>,
@@ -112,7 +112,10 @@ impl RunSummary {
                     known.failed.clear();
                 }
                 known.n_kept = known.others.len();
-                (known.started, known.end) = (event.time, None);
+                // One that has nothing left to do keeps its times, too.
+                if known.n_kept < *n_calls || !matches!(known.end, Some((_, Status::Done))) {
+                    (known.started, known.end) = (event.time, None);
+                }
                 (known.name, known.n_calls) = (name.clone(), *n_calls);
                 known.parallelization_level.clone_from(parallelization_level);
                 known.module_sha256.clone_from(module_sha256);
@@ -130,7 +133,7 @@ impl RunSummary {
             }
             EventKind::TaskFinished { task, status, .. } => {
                 if let Some(task) = self.task_mut(*task) {
-                    task.end = Some((event.time, *status));
+                    task.end.get_or_insert((event.time, *status));
                 }
             }
             EventKind::RunFinished { status, error } => {

@@ -33,8 +33,12 @@ pub fn status_text(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHo
             escaped(&run.backend)
         );
         if let Some(last) = summary.resumed.last() {
-            let (n, last) = (summary.resumed.len(), last.strftime("%Y-%m-%d %H:%M:%S UTC"));
-            let _ = writeln!(text, "  taken up again {n} times, the last time {last}");
+            let times = match summary.resumed.len() {
+                1 => "once,".to_owned(),
+                n => format!("{n} times, last"),
+            };
+            let last = last.strftime("%Y-%m-%d %H:%M:%S UTC");
+            let _ = writeln!(text, "  taken up again {times} on {last}");
         }
     }
     if let Some(n_tasks) = summary.n_tasks() {

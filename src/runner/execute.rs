@@ -208,7 +208,7 @@ impl Run<'_> {
         started: Timestamp,
         reason: Option<String>,
     ) -> Result<(Collected, TaskRun), Error> {
-        let key = TaskKey::of(&calls);
+        let key = TaskKey::of(&calls, &self.prepared.options.backend.settings());
         let kept = self.earlier.as_mut().map(|earlier| earlier.keep(&key, &calls)).unwrap_or_default();
         let KeptCalls { calls: kept_calls, kept, started: first_started, ended, to_do, reason: made_again } = kept;
         calls.to_do = to_do;

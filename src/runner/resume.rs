@@ -26,13 +26,16 @@ pub(super) struct TaskKey {
 
 impl TaskKey {
     /// The key of a task that is about to run.
-    pub(super) fn of(calls: &TaskCalls) -> Self {
+    ///
+    /// * `settings`: those of the backend.
+    pub(super) fn of(calls: &TaskCalls, settings: &str) -> Self {
         let task = calls.task();
         let mut digest = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| {
             digest.update(&(bytes.len() as u64).to_le_bytes());
             digest.update(bytes);
         };
+        add(settings.as_bytes());
         add(calls.shared_args());
         let texts = task.fixed_args.iter().map(String::as_str);
         let env = task.env.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
@@ -69,7 +72,7 @@ impl TaskKey {
             changes.push("the module has changed".to_owned());
         }
         if self.args_digest != before.args_digest {
-            changes.push("the arguments or the metadata that the task sees have changed".to_owned());
+            changes.push("the arguments, or what else the task sees, have changed".to_owned());
         }
         if self.limits != before.limits {
             changes.push("the limits of a call have changed".to_owned());
@@ -170,7 +173,9 @@ impl EarlierRun {
                 known.ended = event.time;
             }
             EventKind::CallStarted(call) => {
-                self.tasks.retain(|order, _| *order <= call.task);
+                if self.tasks.last_key_value().is_some_and(|(order, _)| *order > call.task) {
+                    self.tasks.split_off(&(call.task + 1));
+                }
                 if let Some(task) = self.tasks.get_mut(&call.task) {
                     task.done.remove(&call.call_index);
                     task.attempts.insert(call.call_index, call.attempt);

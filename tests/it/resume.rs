@@ -48,6 +48,13 @@ fn image(name: &str) -> Vec<u8> {
     std::fs::read(path).expect("an image of the examples")
 }
 
+/// What `status` says of each task.
+fn status_of_tasks(project: &Project, key: &str) -> Vec<Value> {
+    let status = project.mandelbox(&["status", "work", "--format", "json"]).expect(0);
+    let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
+    status["tasks"].as_array().expect("tasks").iter().map(|task| task[key].clone()).collect()
+}
+
 #[test]
 fn after_a_repair_only_the_failed_components_run() {
     for isolation in ISOLATIONS {
@@ -94,12 +101,13 @@ fn after_a_repair_only_the_failed_components_run() {
         for text in ["a.pgm", "b.pgm", "d.pgm"] {
             assert!(report.contains(text), "the report has no {text}");
         }
-        let status = project.mandelbox(&["status", "work", "--format", "json"]).expect(0);
-        let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
-        let counts =
-            |key: &str| status["tasks"].as_array().expect("tasks").iter().map(|task| task[key].clone()).collect();
-        let counts = |key: &str| -> Vec<Value> { counts(key) };
+        let counts = |key: &str| status_of_tasks(&project, key);
         assert_eq!((counts("n_kept"), counts("n_done")), (vec![json!(3), json!(0)], vec![json!(4), json!(1)]));
+
+        // Kept whole, a task keeps its times.
+        let before = status_of_tasks(&project, "started");
+        run(&RESUME).expect(0);
+        assert_eq!(status_of_tasks(&project, "started"), before);
 
         // An undisturbed run gives the same.
         let undisturbed = ["--work-dir", "other", "--output", "out"];
@@ -167,12 +175,12 @@ fn what_has_changed_runs_again_with_all_that_rests_on_it_and_the_log_says_why() 
         &[],
         &[all_of_1.clone(), last.clone()].concat(),
         "task 1 \"each\": 4 calls had ended well but are made \
-        again: the arguments or the metadata that the task sees have changed",
+        again: the arguments, or what else the task sees, have changed",
     );
     let module_of_last = |tasks: &mut [Value; 3]| tasks[2]["task"]["command"] = json!(module("swiss.p2.wasm"));
     check_change(module_of_last, &[], &last, "1 calls had ended well but are made again: the module has changed");
     let args_of_last = |tasks: &mut [Value; 3]| tasks[2]["args"]["metadiff"] = json!({ "done": false });
-    check_change(args_of_last, &[], &last, "the arguments or the metadata that the task sees have changed");
+    check_change(args_of_last, &[], &last, "the arguments, or what else the task sees, have changed");
     let limit = |tasks: &mut [Value; 3]| tasks[1]["task"]["meta"]["mandelbox"]["timeout"] = json!("1h");
     check_change(limit, &[], &[all_of_1.clone(), last.clone()].concat(), "the limits of a call have changed");
     let everything = [vec![(0, Value::Null)], all_of_1, last].concat();
