@@ -1,6 +1,6 @@
 //! One field of view: cells at random places, drawn as a camera would see them.
 
-use crate::random::Random;
+use synthetic_images::random::Random;
 
 /// Counts of an empty pixel, before noise.
 const BACKGROUND: f64 = 110.0;

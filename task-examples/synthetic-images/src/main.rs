@@ -5,16 +5,13 @@
 //! arithmetic are computed here or by `libm`, never by the system.
 
 mod field;
-mod random;
 
 use field::Field;
-use random::Random;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use synthetic_images::random::Random;
+use synthetic_images::{DeflateLevel, build_tiff};
 use tiff::TiffResult;
-use tiff::encoder::compression::DeflateLevel;
-use tiff::encoder::{Compression, Predictor, TiffEncoder, colortype::Gray16};
 
 const SEED: u64 = 20_240_607;
 const SIZE: usize = 256;
@@ -42,19 +39,10 @@ fn write_plate(folder: &Path) -> TiffResult<()> {
         let cells = Field::new(SIZE, &mut random);
         for (channel, values) in [("C01", cells.nuclei(&mut random)), ("C02", cells.cytoplasm(&mut random))] {
             let path = folder.join(format!("plate1_{well}_{field}_{channel}.tif"));
-            std::fs::write(path, build_tiff(&values)?)?;
+            std::fs::write(path, build_tiff(SIZE, &values, DeflateLevel::Best)?)?;
         }
     }
     Ok(())
-}
-
-fn build_tiff(values: &[u16]) -> TiffResult<Vec<u8>> {
-    let mut bytes = Cursor::new(Vec::new());
-    TiffEncoder::new(&mut bytes)?
-        .with_compression(Compression::Deflate(DeflateLevel::Best))
-        .with_predictor(Predictor::Horizontal)
-        .write_image::<Gray16>(SIZE as u32, SIZE as u32, values)?;
-    Ok(bytes.into_inner())
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 
 /// A stream of random numbers that depends on its seed alone.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A stream that begins at `seed`.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// 64 random bits.
+    ///
     /// Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-    fn next_u64(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,13 +22,13 @@ impl Random {
     }
 
     /// Evenly spread from `low` up to, but without, `high`.
-    pub(crate) fn uniform(&mut self, low: f64, high: f64) -> f64 {
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         let unit = (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         low + (high - low) * unit
     }
 
     /// Normal with mean 0 and standard deviation 1, by the Box-Muller transform.
-    pub(crate) fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform(0.0, 1.0)));
         radius * libm::cos(self.uniform(0.0, 2.0 * std::f64::consts::PI))
     }
