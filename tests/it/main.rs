@@ -17,6 +17,7 @@ mod exec_command;
 mod fractal;
 mod fractal_tables;
 mod hostile;
+mod imaging;
 mod languages;
 mod library;
 mod limits;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -129,6 +130,21 @@ impl Call {
         fs::write(&self.metadiff_file, text)
             .map_err(|err| TaskError::about("cannot write the metadiff to", &self.metadiff_file, err))
     }
+}
+
+/// Refuses an argument that is out of its range.
+///
+/// # Errors
+/// If `value` is not in `range`; the message has `name` and both ends.
+pub fn check_range<T: PartialOrd + fmt::Display>(
+    name: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), TaskError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(TaskError::new(format!("{name} is {value}: it must be from {} to {}", range.start(), range.end())))
 }
 
 /// Why a task failed: a message that names the file, the cause and, where there is one, the way out.

@@ -5,15 +5,15 @@
 //! a call that is stopped leaves no half image, and one that fails leaves the old image.
 
 use crate::name::{FileName, ImageName};
+use crate::ngff::{self, Channel, Downscaling};
 use crate::plane::{self, OpenPlane, Plane};
 use crate::pyramid;
 use crate::zarr::{self, Array};
-use fractal_task::TaskError;
+use fractal_task::{TaskError, check_range};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// The parameters. The descriptions are in the manifest.
@@ -107,16 +107,6 @@ pub fn convert(parameters: Parameters) -> Result<Converted, TaskError> {
 }
 
 fn check_parameters(parameters: &Parameters) -> Result<(), TaskError> {
-    fn check<T: PartialOrd + std::fmt::Display>(
-        name: &str,
-        value: T,
-        range: RangeInclusive<T>,
-    ) -> Result<(), TaskError> {
-        if range.contains(&value) {
-            return Ok(());
-        }
-        Err(TaskError::new(format!("{name} is {value}: it must be from {} to {}", range.start(), range.end())))
-    }
     let Metadata { original_paths, channels, extensions } = &parameters.metadata;
     for (key, is_empty) in [
         ("original_paths", original_paths.is_empty()),
@@ -127,10 +117,10 @@ fn check_parameters(parameters: &Parameters) -> Result<(), TaskError> {
             return Err(TaskError::new(format!("metadata.{key} is missing or empty: run \"List images\" first")));
         }
     }
-    check("pixel_size_um", parameters.pixel_size_um, 1e-6..=1e6)?;
-    check("chunk_size", parameters.chunk_size, 1..=4096)?;
-    check("num_levels", parameters.num_levels, 1..=10)?;
-    check("compression_level", parameters.compression_level, 0..=9)
+    check_range("pixel_size_um", parameters.pixel_size_um, 1e-6..=1e6)?;
+    check_range("chunk_size", parameters.chunk_size, 1..=4096)?;
+    check_range("num_levels", parameters.num_levels, 1..=10)?;
+    check_range("compression_level", parameters.compression_level, 0..=9)
 }
 
 /// One file a channel, in the order of the channels.
@@ -159,14 +149,14 @@ fn find_file(name: &ImageName, channel: &str, metadata: &Metadata) -> Result<Pat
     )))
 }
 
-struct Channel {
+struct ChannelFile {
     name: String,
     plane: OpenPlane,
 }
 
 /// Opens the files of all channels, whose sizes must be the same.
-fn open_all(files: &[(String, PathBuf)]) -> Result<Vec<Channel>, TaskError> {
-    let mut channels: Vec<Channel> = Vec::with_capacity(files.len());
+fn open_all(files: &[(String, PathBuf)]) -> Result<Vec<ChannelFile>, TaskError> {
+    let mut channels: Vec<ChannelFile> = Vec::with_capacity(files.len());
     for (name, path) in files {
         let plane = plane::open(path)?;
         if let (Some(first), Some((_, first_path))) = (channels.first(), files.first()) {
@@ -184,7 +174,7 @@ fn open_all(files: &[(String, PathBuf)]) -> Result<Vec<Channel>, TaskError> {
                 )));
             }
         }
-        channels.push(Channel { name: name.clone(), plane });
+        channels.push(ChannelFile { name: name.clone(), plane });
     }
     Ok(channels)
 }
@@ -220,19 +210,19 @@ fn remove_folder(folder: &Path) -> Result<(), TaskError> {
 fn write_image(
     folder: &Path,
     name: &ImageName,
-    channels: Vec<Channel>,
+    channels: Vec<ChannelFile>,
     parameters: &Parameters,
 ) -> Result<Converted, TaskError> {
     let size = channels.first().map_or((0, 0), |channel| (channel.plane.width, channel.plane.height));
     let shape = [channels.len(), size.1, size.0];
     zarr::create_group(folder)?;
     let sizes = std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)));
-    let levels: Vec<Array> = sizes
+    let levels: Vec<Array<u16>> = sizes
         .take(parameters.num_levels)
         .enumerate()
         .map(|(level, size)| {
             let folder = folder.join(level.to_string());
-            Array::create(folder, shape[0], size, parameters.chunk_size, parameters.compression_level)
+            Array::create(folder, &[shape[0]], size, parameters.chunk_size, parameters.compression_level)
         })
         .collect::<Result<_, _>>()?;
 
@@ -245,7 +235,7 @@ fn write_image(
             if level > 0 {
                 plane = pyramid::halve(&plane);
             }
-            array.write_plane(index, &plane)?;
+            array.write_plane(&[index], &plane)?;
         }
     }
     let attributes = attributes(name, &channel_names, &intensity_range, parameters);
@@ -258,55 +248,18 @@ fn range_of(plane: &Plane) -> [u16; 2] {
     if plane.values.is_empty() { [0, 0] } else { range }
 }
 
-/// The attributes of the image's group.
-///
-/// Source: OME-NGFF 0.4, "multiscales" and "omero" metadata.
 fn attributes(name: &ImageName, channels: &[String], intensity_range: &[[u16; 2]], parameters: &Parameters) -> Value {
-    const COLORS: [&str; 6] = ["00FFFF", "FF00FF", "FFFF00", "00FF00", "FF0000", "0000FF"];
-    let datasets: Vec<Value> = (0..parameters.num_levels)
-        .map(|level| {
-            let pixel_size = parameters.pixel_size_um * (1_u32 << level) as f64;
-            let transformation = json!({"type": "scale", "scale": [1.0, pixel_size, pixel_size]});
-            json!({"path": level.to_string(), "coordinateTransformations": [transformation]})
-        })
-        .collect();
-    let omero_channels: Vec<Value> = channels
+    let name = name.to_string();
+    let size = parameters.pixel_size_um;
+    let channels: Vec<Channel> = channels
         .iter()
         .zip(intensity_range)
-        .zip(COLORS.iter().cycle())
-        .map(|((channel, &[min, max]), color)| {
-            // Viewers divide by the width of the window, which must not be 0.
-            let end = u32::from(max).max(u32::from(min) + 1);
-            json!({
-                "label": channel,
-                "color": color,
-                "active": true,
-                "coefficient": 1,
-                "family": "linear",
-                "inverted": false,
-                "window": {"min": 0, "max": u16::MAX, "start": min, "end": end},
-            })
-        })
+        .enumerate()
+        .map(|(index, (label, &window))| Channel { label: label.clone(), color: ngff::color(index).to_owned(), window })
         .collect();
     json!({
-        "multiscales": [{
-            "version": "0.4",
-            "name": name.to_string(),
-            "axes": [
-                {"name": "c", "type": "channel"},
-                {"name": "y", "type": "space", "unit": "micrometer"},
-                {"name": "x", "type": "space", "unit": "micrometer"},
-            ],
-            "datasets": datasets,
-            "type": "mean",
-            "metadata": {"description": "each level is the mean of 2x2 pixels of the one before, rounded"},
-        }],
-        "omero": {
-            "version": "0.4",
-            "name": name.to_string(),
-            "channels": omero_channels,
-            "rdefs": {"model": "color"},
-        },
+        "multiscales": [ngff::multiscales(&name, "cyx", &[1.0, size, size], parameters.num_levels, Downscaling::Mean)],
+        "omero": ngff::omero(&name, &channels),
     })
 }
 
@@ -372,14 +325,5 @@ mod tests {
                 assert!(check_parameters(&parameters(json!({ name: value }))).is_ok(), "{name} at its {limit}");
             }
         }
-    }
-
-    #[test]
-    fn a_constant_channel_has_a_window() {
-        let name = ImageName::parse_component("p_B03_F001.zarr").unwrap();
-        let value = attributes(&name, &["C01".to_owned()], &[[7, 7]], &parameters(json!({})));
-        assert_eq!(value["omero"]["channels"][0]["window"], json!({"min": 0, "max": 65535, "start": 7, "end": 8}));
-        let scale = &value["multiscales"][0]["datasets"][2]["coordinateTransformations"][0]["scale"];
-        assert_eq!(scale, &json!([1.0, 1.3, 1.3]));
     }
 }

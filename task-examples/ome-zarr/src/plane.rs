@@ -14,15 +14,15 @@ use tiff::tags::Tag;
 /// The largest plane that is read, in bytes of pixels: more than 11,500 x 11,500.
 const MAX_PLANE_BYTES: usize = 256 << 20;
 
-/// A 16-bit grey image in memory.
+/// An image in memory: 16-bit grey, or of another kind of pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plane {
+pub struct Plane<T = u16> {
     /// Columns, at least 1.
     pub width: usize,
     /// Rows, at least 1.
     pub height: usize,
     /// Row after row, without gaps: `width * height` values.
-    pub values: Vec<u16>,
+    pub values: Vec<T>,
 }
 
 /// A file whose header is that of a 16-bit grey image, and which may still be damaged further on.

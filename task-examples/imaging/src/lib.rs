@@ -1,0 +1,34 @@
+//! Ten Fractal tasks, from the image files of a plate to a table of its nuclei.
+//!
+//! [`tasks`] has one module a task, in the order of the workflow; [`run`] calls the one that the command line names. What
+//! they share: [`name`] and [`table`] say which file is which plane, [`plate`] and [`image`] are OME-NGFF plates and images
+//! on disk, [`replace`] puts a folder in place of another,
+//! [`png_file`] writes pictures. The computing is in [`illumination`], [`segmentation`],
+//! [`region`] and [`sheet`], which touch no file.
+
+pub mod name;
+pub mod table;
+pub mod plate;
+pub mod image;
+pub mod replace;
+pub mod png_file;
+pub mod illumination;
+pub mod segmentation;
+pub mod region;
+pub mod sheet;
+pub mod tasks;
+
+use fractal_task::{Call, TaskError, exit_code};
+use std::process::ExitCode;
+
+/// Runs the task that the command line of this process names: `TASK -j ARGS.json --metadata-out METADIFF.json`.
+///
+/// Returns the exit code of the process: 0, or 1 after an error, which is one line on stderr.
+pub fn run() -> ExitCode {
+    exit_code(Call::from_command_line().and_then(|call| tasks::call(&call)))
+}
+
+/// Wraps what a file operation says with what was done to which file.
+fn about<E: std::fmt::Display>(action: &str, path: &std::path::Path) -> impl FnOnce(E) -> TaskError {
+    move |err| TaskError::about(action, path, err)
+}

@@ -1,0 +1,340 @@
+//! Names: image files (`plate1_B03_F001_Z001_C01.tif`), wells (`B03`), and components (`plate1.zarr/B/03/0`). No file is
+//! touched here.
+
+use fractal_task::TaskError;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A well's place: a row of one or two capital letters, then a column of one to three digits. Its text is `B03`.
+///
+/// Wells are in the order of their rows, then of their columns: `B02` before `B10` before `AA01`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Well {
+    /// `B`.
+    pub row: String,
+    /// `03`.
+    pub column: String,
+}
+
+impl Well {
+    /// Reads `B03`; `None` for another text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        let row = &text[..text.len() - digits.len()];
+        let fits = (1..=2).contains(&row.len()) && (1..=3).contains(&digits.len());
+        (fits && is_digits(digits)).then(|| Self { row: row.to_owned(), column: digits.to_owned() })
+    }
+
+    fn place(&self) -> (usize, &str, u32, &str) {
+        (self.row.len(), &self.row, self.column.parse().unwrap_or(0), &self.column)
+    }
+}
+
+impl Ord for Well {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Well {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Well {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.row, self.column)
+    }
+}
+
+impl TryFrom<String> for Well {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is no well, such as B03"))
+    }
+}
+
+impl From<Well> for String {
+    fn from(well: Well) -> Self {
+        well.to_string()
+    }
+}
+
+/// A field, channel or Z plane: a number as it is written, in the order of the numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Number(pub String);
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let value = |number: &Self| number.0.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok();
+        value(self).cmp(&value(other)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which plane of which image of which plate something is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlaneId {
+    /// `plate1`.
+    pub plate: String,
+    /// `B03`.
+    pub well: Well,
+    /// `F001`.
+    pub field: Number,
+    /// `C01`.
+    pub channel: Number,
+    /// `Z001`; empty if the name has none.
+    pub z: Number,
+}
+
+/// The name of an image file: a plate, a well, then field, Z and channel in any order, Z only where there are several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileName {
+    /// What it says.
+    pub id: PlaneId,
+    /// The order of `F`, `Z` and `C`, as it is written.
+    order: String,
+    extension: String,
+}
+
+impl FileName {
+    /// Reads a file name; `None` if it does not have the form `plate1_B03_F001_Z001_C01.tif`.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (stem, extension) = name.rsplit_once('.')?;
+        // `C03` may be a channel and a well, so first it is tried with Z and then without.
+        [3, 2].into_iter().find_map(|n_numbers| {
+            let mut parts = stem.rsplitn(n_numbers + 1, '_');
+            let mut texts: Vec<&str> = parts.by_ref().take(n_numbers).collect();
+            texts.reverse();
+            let (plate, well) = parts.next()?.rsplit_once('_')?;
+            // A point in time has the form of a well, too.
+            let is_time =
+                well.starts_with('T') && plate.rsplit('_').next().is_some_and(|text| Well::parse(text).is_some());
+            let number = |kind: char| {
+                let mut found = texts.iter().filter(|text| text.strip_prefix(kind).is_some_and(is_digits));
+                let number = found.next().map(|text| Number((*text).to_owned()));
+                number.filter(|_| found.next().is_none())
+            };
+            let z = if n_numbers == 3 { number('Z')? } else { Number(String::new()) };
+            let id = PlaneId {
+                plate: (is_plate(plate) && !is_time).then(|| plate.to_owned())?,
+                well: Well::parse(well)?,
+                field: number('F')?,
+                channel: number('C')?,
+                z,
+            };
+            let order = texts.iter().filter_map(|text| text.chars().next()).collect();
+            Some(Self { id, order, extension: extension.to_owned() })
+        })
+    }
+
+    /// The name that another plane's file has, written as this one is.
+    pub fn of(&self, id: PlaneId) -> Self {
+        Self { id, ..self.clone() }
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PlaneId { plate, well, field, channel, z } = &self.id;
+        write!(f, "{plate}_{well}")?;
+        for kind in self.order.chars() {
+            let number = match kind {
+                'F' => field,
+                'Z' => z,
+                _ => channel,
+            };
+            write!(f, "_{number}")?;
+        }
+        write!(f, ".{}", self.extension)
+    }
+}
+
+/// Whether a plate may be called so: it becomes the name of a folder.
+pub fn is_plate(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\']) && !text.contains(char::is_control)
+}
+
+/// A component: a plate, a well or an image, as a path below the output folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// The plate's folder without `.zarr`.
+    pub plate: String,
+    /// Where a well or an image is meant.
+    pub well: Option<Well>,
+    /// The image's folder in its well, where an image is meant.
+    pub image: Option<String>,
+}
+
+impl Component {
+    /// Reads `plate1.zarr/B/03/0`.
+    ///
+    /// # Errors
+    /// For a text that is no image.
+    pub fn parse_image(text: &str) -> Result<Self, TaskError> {
+        Self::parse(text).filter(|component| component.image.is_some()).ok_or_else(|| {
+            TaskError::new(format!(
+                "component {text:?} is no image, such as plate1.zarr/B/03/0: run the task on the level image"
+            ))
+        })
+    }
+
+    /// Reads `plate1.zarr/B/03`.
+    ///
+    /// # Errors
+    /// For a text that is no well.
+    pub fn parse_well(text: &str) -> Result<(Self, Well), TaskError> {
+        let component = Self::parse(text).filter(|component| component.image.is_none());
+        component.and_then(|component| Some((component.clone(), component.well?))).ok_or_else(|| {
+            TaskError::new(format!(
+                "component {text:?} is no well, such as plate1.zarr/B/03: run the task on the level well"
+            ))
+        })
+    }
+
+    /// Reads `plate1.zarr`.
+    ///
+    /// # Errors
+    /// For a text that is no plate.
+    pub fn parse_plate(text: &str) -> Result<Self, TaskError> {
+        Self::parse(text)
+            .filter(|component| component.well.is_none())
+            .ok_or_else(|| TaskError::new(format!("{text:?} in metadata.plate is no plate, such as plate1.zarr")))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let plate = parts.next()?.strip_suffix(".zarr").filter(|plate| is_plate(plate))?.to_owned();
+        let (row, column, image) = (parts.next(), parts.next(), parts.next());
+        let well = match row {
+            None => None,
+            Some(row) => Some(Well::parse(&format!("{row}{}", column?)).filter(|well| well.row == row)?),
+        };
+        if image.is_some_and(|image| !is_digits(image)) || parts.next().is_some() {
+            return None;
+        }
+        Some(Self { plate, well, image: image.map(str::to_owned) })
+    }
+
+    /// The folder.
+    pub fn folder(&self, output: &Path) -> PathBuf {
+        let mut folder = output.join(format!("{}.zarr", self.plate));
+        if let Some(Well { row, column }) = &self.well {
+            folder.extend([row, column]);
+        }
+        folder.extend(&self.image);
+        folder
+    }
+
+    /// The same place in another plate.
+    pub fn in_plate(&self, plate: &str) -> Self {
+        Self { plate: plate.to_owned(), ..self.clone() }
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.zarr", self.plate)?;
+        if let Some(well) = &self.well {
+            write!(f, "/{}/{}", well.row, well.column)?;
+        }
+        self.image.iter().try_for_each(|image| write!(f, "/{image}"))
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_taken_apart_and_put_together() {
+        for name in [
+            "plate1_B03_F001_Z001_C01.tif",
+            "my_plate 2_AF48_C12_F1.TIFF",
+            "p.1_A1_F0_C0_Z3.png",
+            "F1_C2_B03_F1_C2.tif",
+            "plate1_C03_F001_C01.tif",
+            "plate1_C03_F001_Z1_C01.tif",
+            "plate1_Z05_F001_C01.tif",
+            "plate1_F07_Z1_F001_C01.tif",
+        ] {
+            assert_eq!(FileName::parse(name).expect(name).to_string(), name);
+        }
+        let file = FileName::parse("my_plate_B03_C02_Z7_F001.tif").unwrap();
+        assert_eq!((file.id.channel.0.as_str(), file.id.z.0.as_str(), file.id.field.0.as_str()), ("C02", "Z7", "F001"));
+        let other = PlaneId { z: Number("Z8".to_owned()), ..file.id.clone() };
+        assert_eq!(file.of(other).to_string(), "my_plate_B03_C02_Z8_F001.tif");
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        for name in [
+            "B03_F001_C01.tif",
+            "_B03_F001_C01.tif",
+            ".p_B03_F001_C01.tif",
+            "plate1_B03_F001.tif",
+            "plate1_B03_C01.tif",
+            "plate1_b03_F001_C01.tif",
+            "plate1_B03_F001_C01_C02.tif",
+            "plate1_B03_T01_F001_C01.tif",
+            "plate1_B03_F001_é1.tif",
+            "plate1_B03_F001_C01",
+            "thumbnail.png",
+        ] {
+            assert_eq!(FileName::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn components_are_places_below_the_output_folder() {
+        for text in ["plate1.zarr/B/03/0", "plate1.zarr/AA/103/12", "p q.zarr/B/03", "plate1.zarr"] {
+            assert_eq!(Component::parse(text).expect(text).to_string(), text);
+        }
+        assert_eq!(
+            Component::parse_image("p.zarr/B/03/1").unwrap().folder(Path::new("/out")),
+            Path::new("/out/p.zarr/B/03/1")
+        );
+        for text in [
+            "",
+            "plate1",
+            "../p.zarr",
+            "p.zarr/B",
+            "p.zarr/B/03/..",
+            "p.zarr/B/03/0/1",
+            "p.zarr/BA/",
+            "p.zarr//B/03",
+            "/p.zarr",
+        ] {
+            assert_eq!(Component::parse(text), None, "{text}");
+        }
+        assert!(Component::parse_well("p.zarr/B/03/0").is_err() && Component::parse_image("p.zarr/B/03").is_err());
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_numbers() {
+        let mut wells = ["AA1", "B10", "A12", "B2"].map(|text| Well::parse(text).unwrap());
+        wells.sort();
+        assert_eq!(wells.map(|well| well.to_string()), ["A12", "B2", "B10", "AA1"]);
+        assert!(Number("F2".to_owned()) < Number("F10".to_owned()));
+    }
+}

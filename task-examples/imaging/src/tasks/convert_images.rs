@@ -1,0 +1,115 @@
+//! The task "Convert images": the pixels of one image, from its files to arrays with a pyramid.
+
+use crate::image::{Acquisition, ImageWriter, Storage, read_acquisition};
+use crate::name::Component;
+use crate::replace::{recover, replace_folder};
+use fractal_task::{TaskError, check_range};
+use ome_zarr::plane;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    metadata: Map<String, Value>,
+    component: String,
+    #[serde(default = "default_num_levels")]
+    num_levels: usize,
+    #[serde(default = "default_chunk_size")]
+    chunk_size: usize,
+    #[serde(default = "default_compression_level")]
+    compression_level: u32,
+}
+
+pub(super) fn default_num_levels() -> usize {
+    5
+}
+
+pub(super) fn default_chunk_size() -> usize {
+    512
+}
+
+pub(super) fn default_compression_level() -> u32 {
+    1
+}
+
+/// The metadiff.
+#[derive(Debug, Serialize)]
+pub struct Converted {
+    /// Channels, Z planes, rows and columns.
+    shape: [usize; 4],
+    /// The smallest and the largest value of each channel.
+    intensity_range: Vec<[u16; 2]>,
+}
+
+/// Converts one image.
+///
+/// # Errors
+/// If an argument is out of range, a file is missing, damaged, of another type or of another size than the first one, or a
+/// file cannot be written. The image is then as it was.
+pub fn convert_images(parameters: Parameters) -> Result<Converted, TaskError> {
+    check_range("num_levels", parameters.num_levels, 1..=10)?;
+    check_range("chunk_size", parameters.chunk_size, 16..=4096)?;
+    check_range("compression_level", parameters.compression_level, 0..=9)?;
+    let folder = Component::parse_image(&parameters.component)?.folder(&parameters.output_path);
+    recover(&folder)?;
+    let acquisition = Acquisition { correction: None, ..read_acquisition(&folder)? };
+    let Parameters { num_levels: n_levels, chunk_size, compression_level, .. } = parameters;
+    let storage = Storage { n_levels, chunk_size, compression_level };
+    replace_folder(&folder, |part| write_image(part, &acquisition, storage))
+}
+
+fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
+    let n_channels = acquisition.files.len();
+    let n_planes = acquisition.files.first().map_or(0, Vec::len);
+    let mut image: Option<(ImageWriter, (usize, usize), &Path)> = None;
+    for (channel, files) in acquisition.files.iter().enumerate() {
+        for (z, path) in files.iter().enumerate() {
+            let plane = open(path, acquisition, channel)?;
+            let size = (plane.width, plane.height);
+            let (writer, first_size, first_path) = match &mut image {
+                Some(image) => image,
+                none => none.insert((ImageWriter::create(folder, (n_channels, n_planes), size, storage)?, size, path)),
+            };
+            if size != *first_size {
+                return Err(TaskError::new(format!(
+                    "{} has {}x{} pixels, but {} has {}x{}: all planes of an image must have one size, replace the wrong file",
+                    path.display(),
+                    size.0,
+                    size.1,
+                    first_path.display(),
+                    first_size.0,
+                    first_size.1,
+                )));
+            }
+            writer.write_plane(channel, z, plane.read()?)?;
+        }
+    }
+    let Some((writer, (width, height), _)) = image else {
+        return Err(TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"));
+    };
+    let intensity_range = writer.finish(acquisition)?;
+    Ok(Converted { shape: [n_channels, n_planes, height, width], intensity_range })
+}
+
+/// Opens a file; one that is missing is named with its image.
+fn open(path: &Path, acquisition: &Acquisition, channel: usize) -> Result<plane::OpenPlane, TaskError> {
+    match path.try_exists() {
+        Ok(false) => Err(TaskError::new(format!(
+            "field {} of well {}, channel {}: there is no {}; add the file",
+            acquisition.field,
+            acquisition.well,
+            acquisition.channels[channel].id,
+            path.display()
+        ))),
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot look for", path, err)),
+        _ => plane::open(path),
+    }
+}

@@ -1,0 +1,294 @@
+//! The task "Create OME-Zarr plate": from a folder of image files, named or listed in a table, to a plate with its wells
+//! and images, which have no pixels yet. Only names are looked at; a damaged or missing file is found by the conversion.
+
+use crate::about;
+use crate::image::{Acquisition, Channel, write_empty};
+use crate::name::{FileName, Number, PlaneId, Well};
+use crate::plate::{Plate, plate_component};
+use crate::table;
+use fractal_task::{TaskError, check_range};
+use ome_zarr::ngff;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    metadata: Map<String, Value>,
+    #[serde(default)]
+    table: Option<String>,
+    #[serde(default = "default_extensions")]
+    extensions: Vec<String>,
+    #[serde(default)]
+    channels: Vec<ChannelChoice>,
+    #[serde(default = "default_complete")]
+    complete: bool,
+    #[serde(default = "default_pixel_size_um")]
+    pixel_size_um: f64,
+    #[serde(default = "default_z_step_um")]
+    z_step_um: f64,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// A channel that is used, and how it is shown.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelChoice {
+    id: String,
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(default)]
+    color: Option<String>,
+}
+
+pub(super) fn default_extensions() -> Vec<String> {
+    ["tif", "tiff", "png"].map(String::from).to_vec()
+}
+
+pub(super) fn default_complete() -> bool {
+    true
+}
+
+pub(super) fn default_pixel_size_um() -> f64 {
+    0.65
+}
+
+pub(super) fn default_z_step_um() -> f64 {
+    1.0
+}
+
+/// The metadiff: the components of each level.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Created {
+    plate: Vec<String>,
+    well: Vec<String>,
+    image: Vec<String>,
+    channels: Vec<String>,
+}
+
+/// Makes the plates of the input folders.
+///
+/// # Errors
+/// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are the same plane, or a plate
+/// exists and may not be replaced.
+pub fn create_plate(parameters: Parameters) -> Result<Created, TaskError> {
+    check_range("pixel_size_um", parameters.pixel_size_um, 1e-6..=1e6)?;
+    check_range("z_step_um", parameters.z_step_um, 1e-6..=1e6)?;
+    let (planes, names) = match &parameters.table {
+        Some(table) => (find_listed(table, &parameters.input_paths)?, None),
+        None => {
+            let (planes, names) = find_named(&parameters.input_paths, &parameters.extensions)?;
+            (planes, Some(names))
+        }
+    };
+    let channels = choose_channels(&planes, &parameters.channels)?;
+    let mut created = Created {
+        plate: Vec::new(),
+        well: Vec::new(),
+        image: Vec::new(),
+        channels: channels.iter().map(|channel| channel.id.clone()).collect(),
+    };
+    let by_plate: BTreeSet<&str> = planes.keys().map(|id| id.plate.as_str()).collect();
+    for name in by_plate {
+        let planes: BTreeMap<&PlaneId, &PathBuf> = planes
+            .iter()
+            .filter(|(id, _)| id.plate == name && channels.iter().any(|channel| channel.id == id.channel.0))
+            .collect();
+        let layout = Layout::of(&planes, parameters.complete);
+        let plate = Plate::new(name.to_owned(), &layout.fields);
+        plate.write(&parameters.output_path, parameters.overwrite, |component, folder| {
+            let (well, index) =
+                (component.well.clone(), component.image.as_ref().and_then(|image| image.parse::<usize>().ok()));
+            let (Some(well), Some(index)) = (well, index) else { return Ok(()) };
+            let field = layout.fields[&well][index].clone();
+            let files = layout.files(&planes, names.as_ref(), (name, &well, &field), &channels)?;
+            let Parameters { pixel_size_um, z_step_um, .. } = parameters;
+            let channels = channels.clone();
+            write_empty(
+                folder,
+                &Acquisition {
+                    plate: name.to_owned(),
+                    well,
+                    field,
+                    pixel_size_um,
+                    z_step_um,
+                    channels,
+                    files,
+                    correction: None,
+                },
+            )
+        })?;
+        created.plate.push(plate_component(name).to_string());
+        created.well.extend(plate.well_components().map(|component| component.to_string()));
+        created.image.extend(plate.image_components().map(|component| component.to_string()));
+    }
+    Ok(created)
+}
+
+/// The files of planes.
+type Planes = BTreeMap<PlaneId, PathBuf>;
+
+/// A file name of each plate, and its folder, to write the names of missing files like.
+type Names = BTreeMap<String, (PathBuf, FileName)>;
+
+fn find_listed(table: &str, folders: &[PathBuf]) -> Result<Planes, TaskError> {
+    let find = |name: &str| {
+        let mut paths = folders.iter().map(|folder| folder.join(name));
+        paths.clone().find(|path| path.is_file()).or_else(|| paths.next())
+    };
+    let path = find(table).ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))?;
+    let mut planes = Planes::new();
+    for (file, id) in table::read_files(&path)? {
+        // A file that is missing fails its image, not the plate.
+        let file = find(&file).unwrap_or_default();
+        if let Some(other) = planes.insert(id, file.clone()) {
+            let cause =
+                format!("{} and {} are the same plane; correct one of the two rows", other.display(), file.display());
+            return Err(TaskError::about("cannot use", &path, cause));
+        }
+    }
+    if planes.is_empty() {
+        return Err(TaskError::about("cannot use", &path, "it has no rows; add one for each file"));
+    }
+    Ok(planes)
+}
+
+fn find_named(folders: &[PathBuf], extensions: &[String]) -> Result<(Planes, Names), TaskError> {
+    if extensions.is_empty() {
+        return Err(TaskError::new("extensions is empty: give at least one ending, such as \"tif\""));
+    }
+    let (mut planes, mut names, mut others) = (Planes::new(), Names::new(), Vec::new());
+    for folder in folders {
+        for name in read_names(folder, extensions)? {
+            let Some(file) = FileName::parse(&name) else {
+                others.push(folder.join(name));
+                continue;
+            };
+            let path = folder.join(&name);
+            names.entry(file.id.plate.clone()).or_insert_with(|| (folder.clone(), file.clone()));
+            if let Some(other) = planes.insert(file.id, path.clone()) {
+                let (one, two) = (other.display(), path.display());
+                return Err(TaskError::new(format!("{one} and {two} are the same plane; take one of them away")));
+            }
+        }
+    }
+    if let Some(first) = others.first() {
+        let n = others.len();
+        println!("left out {n} file(s) not named like plate1_B03_F001_Z001_C01.tif, such as {}", first.display());
+    }
+    if planes.is_empty() {
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        return Err(TaskError::new(format!(
+            "no image named like plate1_B03_F001_Z001_C01.tif in {}: correct the input folder, or list the files in a table and \
+             name it in the argument table",
+            if folders.is_empty() { "input_paths, which is empty".to_owned() } else { folders.join(", ") }
+        )));
+    }
+    Ok((planes, names))
+}
+
+/// The files of a folder that have one of the endings, sorted; those whose name begins with a dot are left alone.
+fn read_names(folder: &Path, extensions: &[String]) -> Result<Vec<String>, TaskError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(about("cannot read the folder", folder))? {
+        let entry = entry.map_err(about("cannot read the folder", folder))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        if !name.starts_with('.') && extensions.iter().any(|known| known.eq_ignore_ascii_case(ending)) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn choose_channels(planes: &Planes, choices: &[ChannelChoice]) -> Result<Vec<Channel>, TaskError> {
+    let found: BTreeSet<&Number> = planes.keys().map(|id| &id.channel).collect();
+    let all: Vec<ChannelChoice>;
+    let choices = if choices.is_empty() {
+        all = found.iter().map(|id| ChannelChoice { id: id.to_string(), label: None, color: None }).collect();
+        &all
+    } else {
+        choices
+    };
+    let mut channels: Vec<Channel> = Vec::new();
+    for (index, ChannelChoice { id, label, color }) in choices.iter().enumerate() {
+        if !found.iter().any(|known| known.0 == *id) {
+            let found: Vec<&str> = found.iter().map(|id| id.0.as_str()).collect();
+            return Err(TaskError::new(format!(
+                "channels: no file has the channel {id:?}; there are {}",
+                found.join(", ")
+            )));
+        }
+        if channels.iter().any(|channel| channel.id == *id) {
+            return Err(TaskError::new(format!("channels: {id:?} is there twice; take one of them away")));
+        }
+        let color = color.clone().unwrap_or_else(|| ngff::color(index).to_owned());
+        if color.len() != 6 || !color.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(TaskError::new(format!(
+                "channels: color {color:?} of {id} is not six hexadecimal digits, such as 00FFFF"
+            )));
+        }
+        channels.push(Channel { id: id.clone(), label: label.clone().unwrap_or_else(|| id.clone()), color });
+    }
+    Ok(channels)
+}
+
+/// Which fields and Z planes there should be.
+struct Layout {
+    fields: BTreeMap<Well, Vec<Number>>,
+    z: BTreeSet<Number>,
+}
+
+impl Layout {
+    /// * `complete`: each well should have the fields that any well of the plate has.
+    fn of(planes: &BTreeMap<&PlaneId, &PathBuf>, complete: bool) -> Self {
+        let mut fields: BTreeMap<Well, BTreeSet<Number>> = BTreeMap::new();
+        for id in planes.keys() {
+            fields.entry(id.well.clone()).or_default().insert(id.field.clone());
+        }
+        if complete {
+            let all: BTreeSet<Number> = fields.values().flatten().cloned().collect();
+            fields.values_mut().for_each(|fields| fields.clone_from(&all));
+        }
+        let fields = fields.into_iter().map(|(well, fields)| (well, fields.into_iter().collect())).collect();
+        Self { fields, z: planes.keys().map(|id| id.z.clone()).collect() }
+    }
+
+    /// The files of an image, by channel and Z; those that are missing under the names that they should have.
+    fn files(
+        &self,
+        planes: &BTreeMap<&PlaneId, &PathBuf>,
+        names: Option<&Names>,
+        (plate, well, field): (&str, &Well, &Number),
+        channels: &[Channel],
+    ) -> Result<Vec<Vec<PathBuf>>, TaskError> {
+        let file = |channel: &Channel, z: &Number| {
+            let id = PlaneId {
+                plate: plate.to_owned(),
+                well: well.clone(),
+                field: field.clone(),
+                channel: Number(channel.id.clone()),
+                z: z.clone(),
+            };
+            match (planes.get(&id), names.and_then(|names| names.get(plate))) {
+                (Some(path), _) => Ok((*path).clone()),
+                (None, Some((folder, name))) => Ok(folder.join(name.of(id).to_string())),
+                (None, None) => Err(TaskError::new(format!(
+                    "the table has no row for plate {plate}, well {well}, field {field}, channel {}, z {z:?}, which other images \
+                     have; add it, or set the argument complete to false if the well lacks the whole field",
+                    channel.id
+                ))),
+            }
+        };
+        channels.iter().map(|channel| self.z.iter().map(|z| file(channel, z)).collect()).collect()
+    }
+}

@@ -1,0 +1,117 @@
+//! The task "Estimate illumination": for each channel of each plate, how the light falls on the field of view.
+
+use super::{Components, plates};
+use crate::illumination;
+use crate::image::Image;
+use crate::name::Component;
+use crate::plate::Plate;
+use crate::png_file;
+use crate::replace::replace_folder;
+use fractal_task::{TaskError, check_range};
+use ome_zarr::plane::Plane;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The largest width and height of the small versions that the profile is estimated from.
+const SAMPLE_SIZE: usize = 32;
+
+/// The parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    metadata: Components,
+    #[serde(default = "default_background")]
+    background: u16,
+    #[serde(default = "default_max_images")]
+    max_images: usize,
+}
+
+/// What Fractal takes the camera's background to be.
+pub(super) fn default_background() -> u16 {
+    110
+}
+
+pub(super) fn default_max_images() -> usize {
+    48
+}
+
+/// The metadiff.
+#[derive(Debug, Serialize)]
+pub struct Estimated {
+    /// The folder of the profiles of each plate, below the output folder.
+    illumination: Vec<String>,
+}
+
+/// Estimates the illumination of all channels.
+///
+/// # Errors
+/// If an argument is out of range, an image cannot be read or has another size than the others, or there is no light in the
+/// images.
+pub fn estimate_illumination(parameters: Parameters) -> Result<Estimated, TaskError> {
+    check_range("max_images", parameters.max_images, 1..=10_000)?;
+    let mut illumination = Vec::new();
+    for plate in plates(&parameters.metadata)? {
+        let images: Vec<Component> = Plate::read(&parameters.output_path, &plate.plate)?.image_components().collect();
+        // Evenly spread over the plate.
+        let n_images = images.len().min(parameters.max_images);
+        let chosen = (0..n_images).map(|index| &images[index * images.len() / n_images]);
+        let images: Vec<Image> = chosen
+            .map(|component| Image::open(&component.folder(&parameters.output_path)))
+            .collect::<Result<_, _>>()?;
+        let Some(first) = images.first() else { continue };
+        let sizes: Vec<(usize, usize)> = first.sizes().collect();
+        if let Some(image) = images.iter().find(|image| !image.sizes().eq(sizes.iter().copied())) {
+            let (well, field) = (&image.acquisition.well, &image.acquisition.field);
+            return Err(TaskError::new(format!(
+                "field {field} of well {well} has another size than the first image of plate {}: one illumination does not fit \
+                 both, run them as two plates",
+                plate.plate
+            )));
+        }
+        replace_folder(&profile_folder(&parameters.output_path, &plate.plate), |folder| {
+            for (index, channel) in first.acquisition.channels.iter().enumerate() {
+                let profile = estimate_channel(&images, index, &sizes, parameters.background)
+                    .map_err(|err| TaskError::new(format!("plate {}, channel {}: {err}", plate.plate, channel.id)))?;
+                let bytes: Vec<u8> = profile.values.iter().flat_map(|value| value.to_be_bytes()).collect();
+                let pixels = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
+                png_file::write(&profile_file(folder, &channel.id), (profile.width, profile.height), pixels, &bytes)?;
+            }
+            Ok(())
+        })?;
+        illumination.push(format!("{}.illumination", plate.plate));
+    }
+    Ok(Estimated { illumination })
+}
+
+/// Where the profiles of a plate are.
+pub(super) fn profile_folder(output: &Path, plate: &str) -> PathBuf {
+    output.join(format!("{plate}.illumination"))
+}
+
+/// The profile of a channel. A label from a table may be no name of a file.
+pub(super) fn profile_file(folder: &Path, channel: &str) -> PathBuf {
+    folder.join(format!("{}.png", channel.replace(|c: char| !c.is_alphanumeric() && c != '-', "_")))
+}
+
+fn estimate_channel(
+    images: &[Image],
+    channel: usize,
+    sizes: &[(usize, usize)],
+    background: u16,
+) -> Result<Plane, TaskError> {
+    let is_small = |size: &(usize, usize)| size.0.max(size.1) <= SAMPLE_SIZE;
+    let level = sizes.iter().position(is_small).unwrap_or(sizes.len() - 1);
+    let mut samples = Vec::with_capacity(images.len());
+    for image in images {
+        let mut darkest = image.read_plane(level, channel, 0)?.values;
+        for z in 1..image.n_planes() {
+            let plane = image.read_plane(level, channel, z)?;
+            darkest.iter_mut().zip(plane.values).for_each(|(darkest, value)| *darkest = (*darkest).min(value));
+        }
+        samples.push(darkest.iter().map(|&value| f64::from(value) - f64::from(background)).collect());
+    }
+    illumination::estimate(&samples, sizes[level], sizes[0])
+}

@@ -1,0 +1,162 @@
+//! The task "Measure regions": a table of the regions of all images of one well.
+
+use super::segment_nuclei::{check_label_name, default_label_name};
+use crate::about;
+use crate::image::{Image, labels};
+use crate::name::{Component, Well};
+use crate::plate::read_images;
+use crate::region::{self, Region};
+use crate::table;
+use fractal_task::TaskError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    metadata: Map<String, Value>,
+    component: String,
+    #[serde(default = "default_label_name")]
+    label_name: String,
+}
+
+/// The metadiff.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    n_regions: usize,
+}
+
+/// The columns before those of the channels.
+const COLUMNS: [&str; 19] = [
+    "plate",
+    "well",
+    "field",
+    "label",
+    "area",
+    "centroid_y",
+    "centroid_x",
+    "bbox_min_y",
+    "bbox_min_x",
+    "bbox_max_y",
+    "bbox_max_x",
+    "equivalent_diameter_area",
+    "axis_major_length",
+    "axis_minor_length",
+    "eccentricity",
+    "orientation",
+    "perimeter",
+    "extent",
+    "form_factor",
+];
+
+/// Measures the regions of one well.
+///
+/// # Errors
+/// If an image or its labels cannot be read, images of the well have other channels than the first, or the table cannot be
+/// written.
+pub fn measure_regions(parameters: Parameters) -> Result<Measured, TaskError> {
+    let Parameters { output_path: output, component, label_name, .. } = parameters;
+    check_label_name(&label_name)?;
+    let (component, well) = Component::parse_well(&component)?;
+    let folder = component.folder(&output);
+    let (mut header, mut rows) = (Vec::new(), Vec::new());
+    for image in read_images(&folder)? {
+        let folder = folder.join(image);
+        let image = Image::open(&folder)?;
+        let channels = image.acquisition.channels.iter();
+        let measures = channels.flat_map(|channel| {
+            ["mean", "integrated", "min", "max"].map(|measure| format!("{measure}_{}", channel.id))
+        });
+        let columns: Vec<String> = COLUMNS.iter().map(ToString::to_string).chain(measures).collect();
+        if header.is_empty() {
+            header = columns;
+        } else if header != columns {
+            return Err(TaskError::about(
+                "cannot measure",
+                &folder,
+                "it has other channels than the first image of its well",
+            ));
+        }
+        rows.extend(measure_image(&folder, &image, &label_name)?);
+    }
+    let n_regions = rows.len();
+    let tables = table_folder(&output, &component.plate);
+    fs::create_dir_all(&tables).map_err(about("cannot make the folder", &tables))?;
+    write_whole(&table_file(&tables, &well), &header, rows)?;
+    Ok(Measured { n_regions })
+}
+
+/// Where the tables of a plate are.
+pub(super) fn table_folder(output: &Path, plate: &str) -> PathBuf {
+    output.join(format!("{plate}.tables"))
+}
+
+/// The table of a well.
+pub(super) fn table_file(folder: &Path, well: &Well) -> PathBuf {
+    folder.join(format!("{well}.csv"))
+}
+
+/// Writes a table beside its place and moves it there.
+pub(super) fn write_whole(
+    path: &Path,
+    header: &[String],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Result<(), TaskError> {
+    let part = path.with_extension("csv.part");
+    let written = table::write_rows(&part, header, rows);
+    let moved = written.and_then(|()| fs::rename(&part, path).map_err(about("cannot move the new table to", path)));
+    if moved.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&part);
+    }
+    moved
+}
+
+fn measure_image(folder: &Path, image: &Image, label_name: &str) -> Result<Vec<Vec<String>>, TaskError> {
+    let labels = labels::read(folder, label_name, 0)?;
+    if Some((labels.width, labels.height)) != image.sizes().next() {
+        let cause = format!("the labels {label_name} have another size than the image; run \"Segment nuclei\" again");
+        return Err(TaskError::about("cannot measure", folder, cause));
+    }
+    let regions = region::measure(&labels);
+    let mut rows: Vec<Vec<String>> = regions.iter().map(|region| shape_values(image, region)).collect();
+    for channel in 0..image.n_channels() {
+        let intensities = region::measure_intensity(&labels, &regions, &image.read_projection(channel)?);
+        for ((row, region), intensity) in rows.iter_mut().zip(&regions).zip(intensities) {
+            row.push((intensity.integrated as f64 / region.area as f64).to_string());
+            row.extend(
+                [intensity.integrated, intensity.min.into(), intensity.max.into()].map(|value| value.to_string()),
+            );
+        }
+    }
+    Ok(rows)
+}
+
+fn shape_values(image: &Image, region: &Region) -> Vec<String> {
+    let acquisition = &image.acquisition;
+    let names = [acquisition.plate.clone(), acquisition.well.to_string(), acquisition.field.to_string()];
+    let (top, left, bottom, right) = region.bbox;
+    let lengths = [
+        region.equivalent_diameter_area(),
+        region.axes.0,
+        region.axes.1,
+        region.eccentricity,
+        region.orientation,
+        region.perimeter,
+        region.extent(),
+    ];
+    let mut values = names.to_vec();
+    values.extend([region.label.to_string(), region.area.to_string()]);
+    values.extend([region.centroid.0, region.centroid.1].map(|value| value.to_string()));
+    values.extend([top, left, bottom, right].map(|value| value.to_string()));
+    values.extend(lengths.map(|value| value.to_string()));
+    values.push(region.form_factor().map_or_else(String::new, |value| value.to_string()));
+    values
+}

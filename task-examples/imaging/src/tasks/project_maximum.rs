@@ -1,0 +1,65 @@
+//! The task "Project maximum intensity": an image of one plane, each pixel the largest of its Z planes.
+
+use super::copy_structure::Copies;
+use crate::image::{Acquisition, Image, ImageWriter};
+use crate::name::Component;
+use crate::replace::replace_folder;
+use fractal_task::TaskError;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    metadata: Metadata,
+    component: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    copy_ome_zarr: Copies,
+}
+
+/// The metadiff: nothing.
+#[derive(Debug, Serialize)]
+pub struct Projected {}
+
+/// Projects one image into the plate that is a copy of the structure of its own.
+///
+/// # Errors
+/// If the plate is no copy, the image it comes from cannot be read, or a file cannot be written.
+pub fn project_maximum(parameters: Parameters) -> Result<Projected, TaskError> {
+    let component = Component::parse_image(&parameters.component)?;
+    let sources = &parameters.metadata.copy_ome_zarr.sources;
+    let source = sources.get(&component.plate).ok_or_else(|| {
+        TaskError::new(format!(
+            "plate {} is no copy of another one: run \"Copy plate structure\" first",
+            component.plate
+        ))
+    })?;
+    let source = component.in_plate(&Component::parse_plate(source)?.plate);
+    let image = Image::open(&source.folder(&parameters.output_path))?;
+    let acquisition = Acquisition { files: Vec::new(), ..image.acquisition.clone() };
+    replace_folder(&component.folder(&parameters.output_path), |part| {
+        let size = image.sizes().next().unwrap_or((0, 0));
+        let mut writer = ImageWriter::create(part, (image.n_channels(), 1), size, image.storage())?;
+        for channel in 0..image.n_channels() {
+            let mut largest = image.read_plane(0, channel, 0)?;
+            for z in 1..image.n_planes() {
+                let plane = image.read_plane(0, channel, z)?;
+                largest
+                    .values
+                    .iter_mut()
+                    .zip(&plane.values)
+                    .for_each(|(largest, value)| *largest = (*largest).max(*value));
+            }
+            writer.write_plane(channel, 0, largest)?;
+        }
+        writer.finish(&acquisition).map(|_| Projected {})
+    })
+}

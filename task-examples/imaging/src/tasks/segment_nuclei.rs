@@ -1,0 +1,102 @@
+//! The task "Segment nuclei": the nuclei of one projected image, as OME-NGFF labels.
+
+use crate::image::{Image, labels};
+use crate::name::Component;
+use crate::replace::replace_folder;
+use crate::segmentation::{Segmentation, Settings, segment};
+use fractal_task::TaskError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// The parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    #[expect(dead_code, reason = "Fractal passes it to every task")]
+    metadata: Map<String, Value>,
+    component: String,
+    #[serde(default)]
+    channel: Option<String>,
+    #[serde(default = "default_label_name")]
+    label_name: String,
+    #[serde(default = "default_smoothing_sigma")]
+    smoothing_sigma: f64,
+    #[serde(default)]
+    threshold: Option<u16>,
+    #[serde(default = "default_split_sigma")]
+    split_sigma: f64,
+    #[serde(default = "default_min_distance")]
+    min_distance: usize,
+    #[serde(default = "default_min_area")]
+    min_area: usize,
+}
+
+/// The name of the labels, also for the tasks that read them.
+pub(super) fn default_label_name() -> String {
+    "nuclei".to_owned()
+}
+
+pub(super) fn default_smoothing_sigma() -> f64 {
+    1.0
+}
+
+pub(super) fn default_split_sigma() -> f64 {
+    1.0
+}
+
+pub(super) fn default_min_distance() -> usize {
+    7
+}
+
+pub(super) fn default_min_area() -> usize {
+    50
+}
+
+/// The metadiff.
+#[derive(Debug, Serialize)]
+pub struct Segmented {
+    n_objects: usize,
+    /// Objects are brighter than this.
+    threshold: u16,
+}
+
+/// Refuses a name of labels that is no name of a folder.
+pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
+    if crate::name::is_plate(name) {
+        return Ok(());
+    }
+    Err(TaskError::new(format!("label_name {name:?} cannot be the name of a folder; choose one such as \"nuclei\"")))
+}
+
+/// Segments one image.
+///
+/// # Errors
+/// If an argument is out of range, the image cannot be read, has no such channel or several planes, or a file cannot be
+/// written. Labels that were there before stay then.
+pub fn segment_nuclei(parameters: Parameters) -> Result<Segmented, TaskError> {
+    let Parameters { smoothing_sigma, threshold, split_sigma, min_distance, min_area, .. } = parameters;
+    let settings = Settings { smoothing_sigma, threshold, split_sigma, min_distance, min_area };
+    settings.check()?;
+    let name = parameters.label_name;
+    check_label_name(&name)?;
+    let folder = Component::parse_image(&parameters.component)?.folder(&parameters.output_path);
+    let image = Image::open(&folder)?;
+    let channel = parameters.channel.map_or(Ok(0), |channel| image.acquisition.find_channel(&channel))?;
+    let Segmentation { labels: plane, n_objects, threshold } = segment(&image.read_projection(channel)?, &settings)
+        .map_err(|err| TaskError::about("cannot segment", &folder, err))?;
+    let about = json!({
+        "channel": image.acquisition.channels[channel].id,
+        "settings": settings,
+        "threshold": threshold,
+        "n_objects": n_objects,
+    });
+    replace_folder(&labels::folder(&folder, &name), |part| {
+        labels::write(part, &name, plane, &image.acquisition, image.storage(), &about)
+    })?;
+    labels::add_to_list(&folder, &name)?;
+    Ok(Segmented { n_objects, threshold })
+}
