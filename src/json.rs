@@ -15,6 +15,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::ser::PrettyFormatter;
 pub use serde_json::{Map, Number, Value};
 
+use crate::error::unreadable;
+
 /// Levels of nesting that are read; one more is an error.
 pub const MAX_DEPTH: usize = 256;
 /// The same for metadata and history, which hold what a metadiff of that depth became.
@@ -293,7 +295,7 @@ pub fn read_json(
 #[derive(Debug, thiserror::Error)]
 pub enum ReadJsonError {
     /// The file cannot be opened or read.
-    #[error("cannot be read: {0}")]
+    #[error("{}", unreadable(.0))]
     Io(#[from] io::Error),
     /// The file has more bytes than are read; the limit, in bytes.
     #[error("is larger than {0} bytes")]
