@@ -1,5 +1,6 @@
 //! The host's own failures, how a run can end badly, and the exit codes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::outcome::CallFailure;
@@ -153,7 +154,7 @@ pub enum HostError {
         /// The file or folder.
         path: PathBuf,
         /// What the operating system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The WebAssembly runtime or its threads could not be set up.
     #[error("failed to {action}")]
@@ -170,7 +171,7 @@ pub enum HostError {
 
 impl HostError {
     /// For `map_err` on an operation with a file or folder.
-    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
     }
@@ -180,7 +181,7 @@ impl HostError {
         move |source| Self::Setup { action, source: source.into() }
     }
 
-    /// The error and its causes, in one line.
+    /// The error, its causes and what to do, in one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -189,6 +190,25 @@ impl HostError {
             text.push_str(&err.to_string());
             cause = err.source();
         }
+        if let Self::File { source, .. } = self {
+            text.push_str(match source.kind() {
+                io::ErrorKind::PermissionDenied => "; give this user the right to it, or choose another place",
+                io::ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written",
+                io::ErrorKind::StorageFull => "; make room there",
+                _ => "",
+            });
+        }
         text
     }
+}
+
+/// Why a file that the user named cannot be read, and what to do.
+pub(crate) fn unreadable(err: &io::Error) -> String {
+    let advice = match err.kind() {
+        io::ErrorKind::NotFound => "; correct the path",
+        io::ErrorKind::IsADirectory => "; name a file",
+        io::ErrorKind::PermissionDenied => "; let this user read it",
+        _ => "",
+    };
+    format!("cannot be read: {err}{advice}")
 }

@@ -15,6 +15,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::ser::PrettyFormatter;
 pub use serde_json::{Map, Number, Value};
 
+use crate::error::unreadable;
+
 /// Levels of nesting that are read; one more is an error.
 pub const MAX_DEPTH: usize = 256;
 /// The same for metadata and history, which hold what a metadiff of that depth became.
@@ -133,16 +135,11 @@ struct ValueSeed<'s> {
 impl ValueSeed<'_> {
     /// The seed for what an array or an object at this depth holds.
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        let inner = Self { depth: self.depth + 1, ..self };
-        inner.within_depth()?;
-        Ok(inner)
-    }
-
-    fn within_depth<E: serde::de::Error>(self) -> Result<(), E> {
-        if self.depth > self.max_depth {
+        let depth = self.depth + 1;
+        if depth > self.max_depth {
             return Err(E::custom(format_args!("nested deeper than {} levels", self.max_depth)));
         }
-        Ok(())
+        Ok(Self { depth, ..self })
     }
 }
 
@@ -197,11 +194,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            // A number beyond 64 bits, or with a fraction, arrives as an object with this key; a text that holds such an object arrives the same way but
-            // for its value, which only a number gives as an owned string.
+            // A number beyond 64 bits, or with a fraction, arrives as an object with this key; a text that holds such an
+            // object arrives the same way but for its value, which only a number gives as an owned string.
             if map.is_empty() && key == NUMBER_KEY {
-                let seed = Self { depth: self.depth + 1, ..self };
-                match entries.next_value_seed(NumberOrValue(seed))? {
+                match entries.next_value_seed(NumberOrValue(self))? {
                     Ok(number) => return Ok(Value::Number(number)),
                     Err(value) => map.insert(key, value),
                 };
@@ -219,7 +215,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 }
 
-/// The value behind [`NUMBER_KEY`]: a number's text from the library (`Ok`), or any value of the document (`Err`).
+/// The value behind [`NUMBER_KEY`]: a number's text from the library (`Ok`), or any value of the document (`Err`). Made of
+/// the seed of the object that the key is in.
 struct NumberOrValue<'s>(ValueSeed<'s>);
 
 impl<'de> DeserializeSeed<'de> for NumberOrValue<'_> {
@@ -266,13 +263,11 @@ impl<'de> Visitor<'de> for NumberOrValue<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-        self.0.within_depth()?;
-        self.0.visit_seq(items).map(Err)
+        self.0.deeper()?.visit_seq(items).map(Err)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
-        self.0.within_depth()?;
-        self.0.visit_map(entries).map(Err)
+        self.0.deeper()?.visit_map(entries).map(Err)
     }
 }
 
@@ -300,7 +295,7 @@ pub fn read_json(
 #[derive(Debug, thiserror::Error)]
 pub enum ReadJsonError {
     /// The file cannot be opened or read.
-    #[error("cannot be read: {0}")]
+    #[error("{}", unreadable(.0))]
     Io(#[from] io::Error),
     /// The file has more bytes than are read; the limit, in bytes.
     #[error("is larger than {0} bytes")]

@@ -20,6 +20,7 @@ pub mod history;
 pub mod workdir;
 pub mod reporter;
 mod trace;
+mod ticker;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::error::unreadable;
 use crate::sandbox::Limits;
 use crate::sandbox::limits::parse_bytes;
 use crate::workflow::{Place, Problems};
@@ -107,8 +108,7 @@ impl Policy {
     /// Reads a policy file. Problems go to `problems`, with line and column.
     pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
         let text = std::fs::read_to_string(path);
-        let text =
-            text.map_err(|err| problems.add(Place::File(path.to_owned()), format!("cannot be read: {err}"))).ok()?;
+        let text = text.map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err))).ok()?;
         match toml::from_str::<PolicyFile>(&text) {
             Ok(file) => Self::checked(file, path, problems),
             Err(err) => {

@@ -9,7 +9,7 @@ use super::Answer;
 use super::arguments::{FormatArgument, StatusArguments};
 use super::run::absolute;
 use crate::error::exit_code;
-use crate::event::{EventLog, FailedCall, RunSummary, Status, TaskSummary, time_text, visit_events};
+use crate::event::{EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, time_text, visit_events};
 use crate::json::build_json;
 use crate::reporter::escape::escaped;
 use crate::reporter::status_text;
@@ -37,12 +37,19 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
 }
 
 /// Why the log of a work directory cannot be used.
-pub(super) fn no_run(work_dir: &Path, err: &crate::event::ReadEventsError) -> String {
+pub(super) fn no_run(work_dir: &Path, err: &ReadEventsError) -> String {
     let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
     match err {
-        crate::event::ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotFound => {
+        ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotFound => {
             let folder = escaped(&work_dir.to_string_lossy());
-            format!("error: {folder} is no work directory of a run: it holds no {}\n", EventLog::NAME)
+            format!(
+                "error: {folder} is no work directory of a run: it holds no {}; name the folder that --work-dir named, or one \
+                 in mandelbox-runs\n",
+                EventLog::NAME
+            )
+        }
+        ReadEventsError::Line(err) => {
+            format!("error: {path}: {err}; restore the file, or use the version of mandelbox that wrote it\n")
         }
         err => format!("error: {path}: {err}\n"),
     }

@@ -33,13 +33,11 @@ impl EventLog {
         let path = work_dir.join(Self::NAME);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         let file = file.map_err(HostError::file("make", &path))?;
-        // The file's name is on disk too before its contents count.
-        let folder = File::open(work_dir).and_then(|folder| folder.sync_all());
-        folder.map_err(HostError::file("sync", work_dir))?;
+        sync_folder(work_dir)?;
         Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new() })
     }
 
-    /// Opens the log of a run that is taken up again.
+    /// Opens the log of a run that is taken up again, or makes it if that run had not come so far.
     ///
     /// * `whole_bytes`: bytes of its whole lines; what stands behind them is cut off.
     ///
@@ -49,6 +47,7 @@ impl EventLog {
         let path = work_dir.join(Self::NAME);
         let file = OpenOptions::new().append(true).create(true).open(&path).map_err(HostError::file("open", &path))?;
         file.set_len(whole_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
+        sync_folder(work_dir)?;
         Ok(Self { path, file, written_bytes: whole_bytes, unwritten: Vec::new() })
     }
 
@@ -88,4 +87,10 @@ impl EventLog {
         self.flush()?;
         self.file.sync_data().map_err(HostError::file("sync", &self.path))
     }
+}
+
+/// Waits until the log's name is on disk, without which its contents do not count.
+fn sync_folder(work_dir: &Path) -> Result<(), HostError> {
+    let folder = File::open(work_dir).and_then(|folder| folder.sync_all());
+    folder.map_err(HostError::file("sync", work_dir))
 }

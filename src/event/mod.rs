@@ -47,7 +47,7 @@ pub struct Event {
 pub enum EventKind {
     /// The first event of a run.
     RunStarted(Box<RunStarted>),
-    /// A run that ended badly, or without a word, is taken up again; what was running does not run any more.
+    /// The run is taken up again, however it ended; what was running does not run any more.
     RunResumed(Box<RunStarted>),
     /// Something deserves a word but stops nothing.
     Warning {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::Event;
 use super::line::read_event;
+use crate::error::unreadable;
 use crate::json::{MAX_DATASET_DEPTH, parse_entries};
 use crate::reporter::escape::escaped;
 
@@ -50,7 +51,7 @@ pub struct LineError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadEventsError {
     /// The file cannot be opened or read.
-    #[error("cannot be read: {0}")]
+    #[error("{}", unreadable(.0))]
     Io(#[from] io::Error),
     /// The file has more bytes than are read; the limit, in bytes.
     #[error("is larger than {0} bytes")]

@@ -67,18 +67,17 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let inner = ValueSeed { depth: self.0.depth + 1, ..self.0 };
         let mut entries: Entries<'de> = Vec::with_capacity(16);
         while let Some(key) = map.next_key_seed(KeySeed)? {
             // A number with its text arrives as an object too: see `ValueSeed`.
             if entries.is_empty() && key == NUMBER_KEY {
-                match map.next_value_seed(NumberOrValue(inner))? {
+                match map.next_value_seed(NumberOrValue(self.0))? {
                     Ok(number) => return Ok(Err(Value::Number(number))),
                     Err(value) => entries.push((key, value)),
                 }
                 continue;
             }
-            inner.within_depth()?;
+            let inner = self.0.deeper()?;
             if entries.iter().any(|(known, _)| *known == key) {
                 return Err(A::Error::custom(format_args!("the key {key:?} stands here a second time")));
             }
@@ -88,7 +87,7 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
             let value = map.next_value_seed(inner)?;
             entries.push((key, value));
         }
-        inner.within_depth::<A::Error>()?;
+        self.0.deeper::<A::Error>()?;
         Ok(Ok(entries))
     }
 }

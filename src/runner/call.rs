@@ -311,3 +311,32 @@ impl TaskCalls {
         self.task_files
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_another_try_may_mend_is_tried_again() {
+        let message = String::new;
+        let retries = Retries { n_retries: 8, ..Retries::default() };
+        for (outcome, is_tried) in [
+            (Outcome::Trapped { message: message() }, true),
+            (Outcome::TimedOut { limit_s: 1.0 }, true),
+            (Outcome::Lost { message: message() }, true),
+            (Outcome::HostFailed { message: message() }, true),
+            (Outcome::Succeeded { metadiff: None }, false),
+            (Outcome::Exited { code: 1 }, false),
+            (Outcome::Failed { message: message() }, false),
+            (Outcome::BadOutput { message: message() }, false),
+            (Outcome::Refused { message: message() }, false),
+            (Outcome::Cancelled, false),
+        ] {
+            assert_eq!(retries.wait(1, &outcome).is_some(), is_tried, "{outcome:?}");
+        }
+        let lost = Outcome::Lost { message: message() };
+        let waits: Vec<_> = (1..=9).map(|n| retries.wait(n, &lost).map(|wait| wait.as_secs())).collect();
+        let expected = [Some(1), Some(2), Some(4), Some(8), Some(16), Some(32), Some(60), Some(60), None];
+        assert_eq!(waits, expected);
+    }
+}

@@ -117,7 +117,10 @@ impl PreparedRun {
         if !self.options.resume {
             return Ok((work_dir, None));
         }
-        let earlier = EarlierRun::read(&self.work_dir).map_err(|err| wrong(format!("{}: {err}", EventLog::NAME)))?;
+        let earlier = EarlierRun::read(&self.work_dir).map_err(|err| {
+            let advice = "restore that file, or run without --resume in another work directory";
+            wrong(format!("{}: {err}; {advice}", EventLog::NAME))
+        })?;
         if let Some(run) = earlier.run.as_ref().filter(|run| run.workflow != self.plan.workflow_name) {
             let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
             return Err(wrong(format!(

@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 use crate::sandbox::{Grant, Rights};
 use crate::workflow::{Place, Problems};
 
@@ -32,7 +34,12 @@ pub(crate) fn check_folders(
         }
     }
     if output_path.exists() && !output_path.is_dir() {
-        problems.add(output_place.clone(), "is not a folder");
+        problems.add(output_place.clone(), "is not a folder; choose another");
+    } else if output_path.exists()
+        && let Err(err) = access(output_path, Access::WRITE_OK)
+    {
+        let text = format!("cannot be written to: {err}; choose another --output, or let this user write there");
+        problems.add(output_place.clone(), text);
     }
     if real_work_dir.starts_with(&real_output) {
         let text = format!(
@@ -51,7 +58,7 @@ pub(crate) fn check_folders(
             continue;
         }
         if !path.exists() {
-            problems.warn(place, "there is no such folder; tasks will not find it");
+            problems.warn(place, "there is no such folder, so tasks will not find it; make it, or correct the path");
         } else if !path.is_dir() {
             problems.add(place, "is not a folder; name the folder that holds it");
         } else if real_work_dir.starts_with(&real) {

@@ -177,7 +177,6 @@ impl EarlierRun {
                     self.tasks.split_off(&(call.task + 1));
                 }
                 if let Some(task) = self.tasks.get_mut(&call.task) {
-                    task.done.remove(&call.call_index);
                     task.attempts.insert(call.call_index, call.attempt);
                 }
             }

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use wasmtime::{Config, Engine, ModuleVersionStrategy};
@@ -18,6 +16,7 @@ use super::pool;
 use super::reservation::Reservation;
 use super::worker::Worker;
 use crate::error::HostError;
+use crate::ticker::Ticker;
 use crate::trace;
 use crate::workflow::ModuleFile;
 
@@ -97,7 +96,7 @@ impl Sandbox {
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
         let engine = new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
-        let ticker = (options.interruption == Interruption::Epochs).then(|| Ticker::start(&engine)).transpose();
+        let ticker = (options.interruption == Interruption::Epochs).then(|| start_ticker(&engine)).transpose();
         let ticker = ticker.map_err(HostError::setup("start the thread for time limits"))?;
         let open = |folder: &PathBuf| {
             ModuleCache::open(folder, &engine).map_err(|err| {
@@ -267,34 +266,12 @@ fn code_version(options: &SandboxOptions) -> String {
     format!("mandelbox {} {:016x}{deterministic}", env!("CARGO_PKG_VERSION"), runtime.finish())
 }
 
-/// A thread that moves the engine's epoch on, so that guests in a loop look at their limits.
-struct Ticker {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: &Engine) -> std::io::Result<Self> {
-        let engine = engine.weak();
-        let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new().name("mandelbox-epoch".to_owned()).spawn(move || {
-            while stopped.recv_timeout(EPOCH) == Err(RecvTimeoutError::Timeout) {
-                match engine.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => break,
-                }
-            }
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // The thread has no panic of its own to report.
-            let _ = thread.join();
+/// Moves the engine's epoch on, so that guests in a loop look at their limits.
+fn start_ticker(engine: &Engine) -> std::io::Result<Ticker> {
+    let engine = engine.weak();
+    Ticker::start("mandelbox-epoch", EPOCH, move || {
+        if let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
         }
-    }
+    })
 }

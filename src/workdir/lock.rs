@@ -114,3 +114,30 @@ fn is_at(file: &File, path: &Path) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_its_holder_removes_locks_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (n_holders, n_taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while n_taken.load(Ordering::SeqCst) < 200 {
+                        let Locked::Here(lock) = Lock::take(folder.path()).expect("a lock") else { continue };
+                        assert_eq!(n_holders.fetch_add(1, Ordering::SeqCst), 0, "two hold the lock");
+                        n_taken.fetch_add(1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        n_holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+    }
+}

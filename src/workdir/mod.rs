@@ -23,10 +23,9 @@ use write::write_all_whole;
 pub use write::{write_rebuildable, write_whole};
 
 use crate::error::HostError;
+use crate::event::EventLog;
 use crate::sandbox::{Grant, Rights};
 
-/// The log of events.
-const EVENTS: &str = "events.jsonl";
 /// Folder for the scratch folders of calls that run.
 const SCRATCH: &str = ".scratch";
 
@@ -75,14 +74,14 @@ impl WorkDir {
     /// # Errors
     /// [`WorkDirError`]; nothing was changed if a run is or was there.
     pub fn create(path: &Path) -> Result<Self, WorkDirError> {
-        fs::create_dir_all(path).map_err(HostError::file("make the work directory", path))?;
-        let lock = match Lock::take(path)? {
-            Locked::Here(lock) => lock,
-            Locked::Elsewhere(holder) => return Err(WorkDirError::InUse { path: path.to_owned(), holder }),
-        };
+        let lock = make_and_lock(path)?;
         if Self::holds_a_run(path) {
             return Err(WorkDirError::HoldsARun(path.to_owned()));
         }
+        Ok(Self::locked(path, lock)?)
+    }
+
+    fn locked(path: &Path, lock: Lock) -> Result<Self, HostError> {
         fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
         open_to_readers(path)?;
         Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0), _lock: lock })
@@ -108,17 +107,11 @@ impl WorkDir {
     /// # Errors
     /// [`WorkDirError`]; nothing was changed but for the lock.
     pub fn reopen(path: &Path) -> Result<Self, WorkDirError> {
-        fs::create_dir_all(path).map_err(HostError::file("make the work directory", path))?;
-        let lock = match Lock::take(path)? {
-            Locked::Here(lock) => lock,
-            Locked::Elsewhere(holder) => return Err(WorkDirError::InUse { path: path.to_owned(), holder }),
-        };
+        let lock = make_and_lock(path)?;
         if !Self::is_known(path) {
             return Err(WorkDirError::Unknown(path.to_owned()));
         }
-        fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
-        open_to_readers(path)?;
-        Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0), _lock: lock })
+        Ok(Self::locked(path, lock)?)
     }
 
     /// Removes what a killed run has left that is no record: scratch folders, and files that were being written.
@@ -141,7 +134,7 @@ impl WorkDir {
 
     /// Whether a folder holds a run of ours, or nothing.
     fn is_known(path: &Path) -> bool {
-        if path.join(EVENTS).symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        if path.join(EventLog::NAME).symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
             return true;
         }
         match fs::read_dir(path) {
@@ -155,7 +148,7 @@ impl WorkDir {
 
     /// Whether a folder holds the records of a run.
     pub fn holds_a_run(path: &Path) -> bool {
-        [EVENTS, "workflow.log", "metadata.json", "history.json"]
+        [EventLog::NAME, "workflow.log", "metadata.json", "history.json"]
             .iter()
             .any(|record| path.join(record).symlink_metadata().is_ok())
     }
@@ -212,6 +205,14 @@ impl Drop for WorkDir {
     /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.
     fn drop(&mut self) {
         let _ = fs::remove_dir(self.path.join(SCRATCH));
+    }
+}
+
+fn make_and_lock(path: &Path) -> Result<Lock, WorkDirError> {
+    fs::create_dir_all(path).map_err(HostError::file("make the work directory", path))?;
+    match Lock::take(path)? {
+        Locked::Here(lock) => Ok(lock),
+        Locked::Elsewhere(holder) => Err(WorkDirError::InUse { path: path.to_owned(), holder }),
     }
 }
 

@@ -53,6 +53,15 @@ impl TaskPackage {
     /// Reads the manifest in `folder`. Problems go to `problems`; what can be read is returned beside them.
     pub fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
         let file = folder.join(MANIFEST);
+        if !file.exists() {
+            let text = if folder.exists() {
+                format!("is no task package: it has no {MANIFEST}; name the folder of one, or a typed task (.wasm)")
+            } else {
+                "there is no such folder or file; correct the path".to_owned()
+            };
+            problems.add(Place::File(folder.to_owned()), text);
+            return None;
+        }
         let value = read_document(&file, problems)?;
         let manifest = Cursor::new(&file, &value);
         manifest.object(problems)?;

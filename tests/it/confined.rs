@@ -199,6 +199,7 @@ fn a_folder_that_cannot_be_written() {
         std::fs::set_permissions(project.path(name), std::fs::Permissions::from_mode(mode)).expect("changed");
     };
     // Open to others, and closed to writers, the owner among them.
+    mode("out", 0o777);
     mode("", 0o555);
     refused(&project, "work");
     mode("", 0o755);
@@ -255,6 +256,9 @@ fn a_read_only_file_system() {
         finish(confined(shell, &project.command(&arguments))).expect(0);
         check_echo(&project, "writable/work", 3);
         let ended = run(&project, shell, &["--isolation", isolation]);
+        check_refused(&project, ended, &["output path ", "/out: cannot be written to: Read-only file system"]);
+        let more = ["--isolation", isolation, "--output", "writable/out", "--work-dir", "work"];
+        let ended = finish(confined(shell, &project.command(&[&arguments[..6], &more].concat())));
         check_refused(&project, ended, &["failed to make the work directory", "/work", "Read-only file system"]);
     }
 }

@@ -4,7 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "what was not tried is said, and how much was")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -101,15 +101,22 @@ struct Disturbed {
     n_cut_short: usize,
 }
 
-/// Fails a test whose disturbances did not disturb, or that came before anything could be lost.
-#[derive(Default)]
+/// What an undisturbed run gives, and the runs that were compared with it: it fails a test whose disturbances did not
+/// disturb, or that came before anything could be lost.
 struct Tally {
+    expected: (Value, Vec<Value>),
+    n_moments: usize,
     n_cut_short: usize,
     n_told_in_part: usize,
 }
 
 impl Tally {
-    fn check(&self, n_moments: usize) {
+    fn new() -> Self {
+        Self { expected: undisturbed(), n_moments: 0, n_cut_short: 0, n_told_in_part: 0 }
+    }
+
+    fn check(&self) {
+        let n_moments = self.n_moments;
         println!(
             "{n_moments} work directories, {} runs cut short, {} of them between calls that were told",
             self.n_cut_short, self.n_told_in_part
@@ -139,7 +146,8 @@ impl Disturbed {
     }
 
     /// Takes the run up undisturbed, and checks that it has become what it would have been.
-    fn finish(mut self, expected: &(Value, Vec<Value>), what: &str, tally: &mut Tally) {
+    fn finish(mut self, what: &str, tally: &mut Tally) {
+        tally.n_moments += 1;
         tally.n_cut_short += self.n_cut_short;
         tally.n_told_in_part += usize::from((1..3 * N_COMPONENTS).contains(&self.told.len()));
         let command = self.project.command(&RUN);
@@ -155,7 +163,7 @@ impl Disturbed {
         let ended_well: Vec<_> = done.iter().map(|(task, call, _)| (*task, *call)).collect();
         let different: BTreeSet<_> = ended_well.iter().collect();
         assert_eq!((ended_well.len(), different.len()), (3 * N_COMPONENTS, 3 * N_COMPONENTS), "{what}");
-        assert_eq!(&result(&self.project), expected, "{what}");
+        assert_eq!(result(&self.project), tally.expected, "{what}");
         for path in self.project.tree() {
             assert!(!path.contains("/."), "{what}: {path} is left");
             let is_json = path.starts_with("work/") && path.ends_with(".json");
@@ -174,8 +182,7 @@ fn kill(child: &mut std::process::Child) {
 
 #[test]
 fn kills_at_random_moments_lose_nothing() {
-    let expected = undisturbed();
-    let (mut tally, mut n_moments) = (Tally::default(), 0);
+    let mut tally = Tally::new();
     for seed in moments(0..200, 20) {
         let mut random = StdRng::seed_from_u64(seed as u64);
         let mut disturbed = Disturbed::new();
@@ -188,18 +195,21 @@ fn kills_at_random_moments_lose_nothing() {
                 kill(child);
             });
         }
-        disturbed.finish(&expected, &format!("seed {seed}"), &mut tally);
-        n_moments += 1;
+        disturbed.finish(&format!("seed {seed}"), &mut tally);
     }
-    tally.check(n_moments);
+    tally.check();
 }
 
 /// The program under a tracer that does something at the n-th of some system calls, in each thread.
 fn disturbing(project: &Project, calls: &str, action: &str, n: usize) -> Command {
+    traced(project, calls, &["-e", &format!("inject={calls}:{action}:when={n}")])
+}
+
+/// The program under a tracer, which writes down some system calls.
+fn traced(project: &Project, calls: &str, more: &[&str]) -> Command {
     let program = project.command(&RUN);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}")]);
-    command.args(["-e", &format!("inject={calls}:{action}:when={n}")]);
+    command.args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}")]).args(more);
     command.arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {
         match value {
@@ -225,18 +235,16 @@ fn a_kill_at_every_write_loses_nothing() {
     if !can_trace() {
         return;
     }
-    let expected = undisturbed();
-    let (mut tally, mut n_moments) = (Tally::default(), 0);
+    let mut tally = Tally::new();
     for n in moments(1..150, 15) {
         let mut disturbed = Disturbed::new();
         for n in [n, n / 2 + 1] {
             let command = disturbing(&disturbed.project, WRITES, "signal=KILL", n);
             disturbed.run(command, |_| {});
         }
-        disturbed.finish(&expected, &format!("killed at write {n}"), &mut tally);
-        n_moments += 1;
+        disturbed.finish(&format!("killed at write {n}"), &mut tally);
     }
-    tally.check(n_moments);
+    tally.check();
 }
 
 #[test]
@@ -244,8 +252,7 @@ fn a_disk_that_fails_at_any_write_loses_nothing() {
     if !can_trace() {
         return;
     }
-    let expected = undisturbed();
-    let (mut tally, mut n_moments) = (Tally::default(), 0);
+    let mut tally = Tally::new();
     for n in moments(1..101, 10) {
         for error in ["ENOSPC", "EIO"] {
             let mut disturbed = Disturbed::new();
@@ -254,11 +261,76 @@ fn a_disk_that_fails_at_any_write_loses_nothing() {
             let what = format!("{error} at write {n}: {}", ended.stderr);
             assert!([0, 1, 3, 4].contains(&ended.code), "exit code {}, {what}", ended.code);
             assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("bug of mandelbox"), "{what}");
-            disturbed.finish(&expected, &what, &mut tally);
-            n_moments += 1;
+            disturbed.finish(&what, &mut tally);
         }
     }
-    tally.check(n_moments);
+    tally.check();
+}
+
+/// The starts (`false`) and ends (`true`) of the system calls of a trace, in order.
+fn steps(trace: &str) -> Vec<(bool, &str)> {
+    let mut open = HashMap::new();
+    let mut steps = Vec::new();
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').expect("a thread and its call");
+        let call = call.trim_start();
+        if call.ends_with("<unfinished ...>") {
+            open.insert(thread, call);
+            steps.push((false, call));
+        } else if call.starts_with("<... ") {
+            steps.push((true, open.remove(thread).expect("a call that has begun")));
+        } else {
+            steps.extend([(false, call), (true, call)]);
+        }
+    }
+    steps
+}
+
+#[test]
+fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
+    if !can_trace() {
+        return;
+    }
+    let project = project();
+    // Texts are left out, files are named: `write(1</work/events.jsonl>, ""..., 234) = 234`.
+    let mut command = traced(&project, "write,fsync,fdatasync,rename,renameat,renameat2", &["-y", "-s", "0"]);
+    command.stdout(File::create(project.path("events")).expect("made")).stderr(Stdio::null());
+    assert!(command.status().expect("started").success());
+    let path = |name: &str| project.path(name).to_str().expect("UTF-8").to_owned();
+    let (work, log, told) = (path("work"), path("work/events.jsonl"), path("events"));
+    let records = ["metadata.json", "history.json", "result.json"].map(|name| path("work") + "/" + name);
+    let (mut n_written, mut n_synced, mut n_told, mut n_records) = (0, 0, 0, 0);
+    let mut synced = BTreeSet::new();
+    let mut is_rename_synced = true;
+    for (has_ended, call) in steps(&project.read("trace")) {
+        let file = call.split(['<', '>']).nth(1).unwrap_or_default();
+        let n_bytes = call.rsplit("..., ").next().and_then(|rest| rest.split([')', ' ']).next()?.parse::<usize>().ok());
+        let quoted: Vec<_> = call.split('"').skip(1).step_by(2).collect();
+        match (call.split('(').next().expect("a name"), has_ended) {
+            ("write", false) if file == told => {
+                n_told += n_bytes.expect("a length");
+                assert!(n_told <= n_synced, "{n_told} bytes were told and {n_synced} are on disk: {call}");
+                assert!(synced.contains(work.as_str()), "the log's name is not on disk: {call}");
+            }
+            ("write", false) if file == log => {
+                assert!(is_rename_synced, "a record that has taken its place may not be on disk: {call}");
+            }
+            ("write", true) if file == log => n_written += n_bytes.expect("a length"),
+            ("fdatasync", true) if file == log => n_synced = n_written,
+            ("fsync", true) => {
+                synced.insert(file);
+                is_rename_synced |= file == work;
+            }
+            (name, false) if name.starts_with("rename") && records.iter().any(|record| quoted[1] == record) => {
+                assert!(synced.contains(quoted[0]), "a record is renamed before it is on disk: {call}");
+                is_rename_synced = false;
+                n_records += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(project.read("events"), project.read("work/events.jsonl"));
+    assert_eq!((n_told, n_records), (project.read("events").len(), 3 * 2 + 1), "not all was in the trace");
 }
 
 #[test]

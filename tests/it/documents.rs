@@ -114,7 +114,7 @@ fn problems_of_all_documents_come_together() {
             "config.json: /other: unknown key",
             "Wrong manifest version (given 2)",
             "/task_list/0: the key `name` is missing",
-            "none/__FRACTAL_MANIFEST__.json: cannot be read",
+            "none: there is no such folder or file",
             "Found 0 tasks with source='nowhere:x'.",
             "first_task_index=3 cannot be larger than last_task_index=0",
             "--result",

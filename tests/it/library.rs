@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use mandelbox::backend::{Backend, Local, Scripted};
+use mandelbox::backend::{Backend, Isolation, Local, Scripted, WorkerCommand};
 use mandelbox::event::{Event, EventKind};
 use mandelbox::outcome::Outcome;
 use mandelbox::reporter::Reporter;
@@ -259,4 +260,38 @@ fn code_that_is_not_the_modules_is_refused() {
     // SAFETY: it is the compiler's; and it is refused.
     let text = unsafe { whole.adopt_precompiled(&core, &code) }.expect_err("of another reservation");
     assert!(text.contains("memory reservation"), "{text}");
+}
+
+/// Cancels a run a moment after a call has begun.
+struct CancelsCalls(CancelToken);
+
+impl Reporter for CancelsCalls {
+    fn report(&mut self, event: &Event) -> std::io::Result<()> {
+        if let EventKind::CallStarted(_) = event.kind {
+            let cancel = self.0.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                cancel.cancel();
+            });
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_child_process_that_died_a_moment_before_the_run_was_cancelled_is_cancelled() {
+    for is_cancelled in [true, false] {
+        let project = Project::new();
+        let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({}))]));
+        // As a child that the signal reaches before the program that started it.
+        let dies = WorkerCommand { program: "false".into(), arguments: Vec::new() };
+        let backend = Local::with_options(1, &SandboxOptions::default(), Isolation::Process(dies)).expect("a backend");
+        let options = RunOptions::new(Arc::new(backend));
+        let reporter = CancelsCalls(if is_cancelled { options.cancel.clone() } else { CancelToken::new() });
+        let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+        let failure = process_workflow(&arguments, options, vec![Box::new(reporter)]).expect_err("no child lives");
+        let log = project.read("work/events.jsonl");
+        assert_eq!(matches!(failure.error, Error::Cancelled(_)), is_cancelled, "{failure}");
+        assert_eq!(log.contains("\"outcome\":\"cancelled\""), is_cancelled, "{log}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use mandelbox::workdir::{WorkDir, WorkDirError};
 use serde_json::json;
 
 use crate::project::{Ended, Project, finish, module, task};
@@ -60,4 +61,18 @@ fn of_runs_that_start_together_one_runs() {
         assert_eq!(project.json("work/result.json")["metadata"], json!({ "a": 1 }));
         assert!(!project.path(LOCK).exists());
     }
+}
+
+#[test]
+fn a_work_directory_in_which_no_run_has_begun_is_locked_too() {
+    let project = Project::new();
+    let path = project.path("work");
+    let first = WorkDir::create(&path).expect("made");
+    let this = std::process::id();
+    for open in [WorkDir::create, WorkDir::reopen] {
+        let err = open(&path).expect_err("in use");
+        assert!(matches!(&err, WorkDirError::InUse { holder: Some(holder), .. } if holder.pid == this), "{err}");
+    }
+    drop(first);
+    WorkDir::create(&path).expect("free again");
 }

@@ -23,6 +23,7 @@ mod library;
 mod limits;
 mod lock;
 mod manual;
+mod mistakes;
 mod package_test;
 mod new;
 mod project;

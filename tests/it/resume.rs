@@ -11,7 +11,7 @@ use mandelbox::workflow::{Problems, WorkflowDocument};
 use mandelbox::{Error, ProcessWorkflow, Retries, RunOptions, process_workflow};
 use serde_json::{Value, json};
 
-use crate::project::{ISOLATIONS, Project, fractal_history, module, parallel_task, task};
+use crate::project::{ISOLATIONS, Project, fractal_history, module, parallel_task, quoted, task};
 
 const RESUME: [&str; 2] = ["--resume", "--keep-going"];
 
@@ -191,6 +191,67 @@ fn what_has_changed_runs_again_with_all_that_rests_on_it_and_the_log_says_why() 
         &everything,
         "its data are made anew, so the tasks after it are made again",
     );
+}
+
+#[test]
+fn all_that_a_task_sees_beside_its_data_counts() {
+    const ARGS: &str = "the arguments, or what else the task sees, have changed";
+    let project = Project::new();
+    project.write("policy.toml", format!("[packages]\nenv = [\"TZ\"]\nmounts = [{:?}]\n", project.path("in")));
+    project.write("metadata.json", r#"{"seen": 1}"#);
+    let mut seen = task(0, "t", &module("typed.wasm"), json!({ "steps": [] }));
+    seen["meta"]["mandelbox"] = json!({ "metadata_in_args": false });
+    let run = |seen: &Value, more: &[&str]| {
+        project.workflow(std::slice::from_ref(seen));
+        let before = std::fs::read_to_string(project.path("work/events.jsonl")).map_or(0, |log| log.lines().count());
+        project
+            .run(&[&["--metadata", "metadata.json", "--policy", "policy.toml", "--resume"], more].concat())
+            .expect(0);
+        begun(&project, before).len()
+    };
+    assert_eq!(run(&seen, &[]), 1);
+    type Change = fn(&Project, &mut Value);
+    let changes: [(&str, Change); 6] = [
+        ("fixed args", |_, task| task["task"]["command"] = json!(quoted(&module("typed.wasm")) + " fixed")),
+        ("env", |_, task| task["meta"]["mandelbox"]["env"] = json!({ "TZ": "UTC" })),
+        ("value in env", |_, task| task["meta"]["mandelbox"]["env"]["TZ"] = json!("CET")),
+        ("mounts", |_, task| task["meta"]["mandelbox"]["mounts"] = json!({ "/a": "in" })),
+        ("path of a mount", |_, task| task["meta"]["mandelbox"]["mounts"] = json!({ "/b": "in" })),
+        ("metadata", |project, _| drop(project.write("metadata.json", r#"{"seen": 2}"#))),
+    ];
+    for (what, change) in changes {
+        change(&project, &mut seen);
+        assert_eq!((run(&seen, &[]), run(&seen, &[])), (1, 0), "{what}");
+    }
+    let n_notes = events(&project, "note").iter().filter(|note| note.to_string().contains(ARGS)).count();
+    assert_eq!(n_notes, changes.len());
+    let deterministic = ["--deterministic"];
+    assert_eq!((run(&seen, &deterministic), run(&seen, &deterministic)), (1, 0));
+    let version = format!("\"mandelbox_version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+    let log = project.read("work/events.jsonl");
+    project.write("work/events.jsonl", log.replace(&version, "\"mandelbox_version\":\"0.0.0\""));
+    assert_eq!((run(&seen, &deterministic), run(&seen, &deterministic)), (1, 0));
+    assert!(has_note(&project, "the version of mandelbox has changed (it was 0.0.0)"));
+}
+
+#[test]
+fn results_after_a_task_that_was_made_again_do_not_count_in_a_later_run_either() {
+    let project = Project::new();
+    let mut tasks = tasks();
+    project.workflow(&tasks);
+    project.run(&[]).expect(0);
+    let n_first = n_events(&project);
+    tasks[0]["args"]["metadiff"]["more"] = json!(1);
+    project.workflow(&tasks);
+    project.run(&["--resume"]).expect(0);
+    // Killed when the first task had been made again, and no other had begun.
+    let log = project.read("work/events.jsonl");
+    let is_start = |line: &&str| line.contains("\"task_started\",\"task\":1");
+    let n_kept = n_first + log.lines().skip(n_first).take_while(|line| !is_start(line)).count();
+    project.write("work/events.jsonl", log.lines().take(n_kept).map(|line| format!("{line}\n")).collect::<String>());
+    project.run(&["--resume", "--jobs", "1"]).expect(0);
+    let expected = [of_task(1, &["x", "y", "x", "z"]), vec![(2, Value::Null)]].concat();
+    assert_eq!(begun(&project, n_kept), expected);
 }
 
 #[test]

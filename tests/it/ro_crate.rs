@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use mandelbox::reporter::escape::is_misleading;
 use mandelbox::workdir::WorkDir;
 use serde_json::{Value, json};
 
@@ -40,6 +41,10 @@ impl Crate {
                 value => !value.is_null(),
             };
             assert!(entity.as_object().expect("an object").values().all(is_plain), "{entity}");
+            // An argument's value is data; all else is for people.
+            let for_people = entity.as_object().expect("an object").iter().filter(|(key, _)| *key != "value");
+            let texts: Vec<_> = for_people.flat_map(|(_, value)| texts(value)).collect();
+            assert!(!texts.iter().any(|text| text.chars().any(is_misleading)), "{entity}");
             for id in references(entity) {
                 assert!(entities.contains_key(&id) || OUTSIDE.contains(&&*id), "{id} is not there: {entity}");
             }
@@ -216,11 +221,13 @@ const HOSTILE: &str = "\"}]\u{1b}[31m<b>&\u{202e}\n../x";
 fn a_failed_run_tells_its_error() {
     let project = Project::new();
     let components: Vec<_> = (0..5).map(|index| format!("c{index}{HOSTILE}")).collect();
-    let list = task(0, "list", &module("swiss.wasm"), json!({ "metadiff": { "c": components } }));
+    let list = task(0, "list", &module("swiss.wasm"), json!({ "metadiff": { HOSTILE: components } }));
     let fails = |name: &String| (name.clone(), json!({ "stderr": "no image\n", "exit": 3 }));
-    let args = json!({ "per_component": components[1..].iter().map(fails).collect::<serde_json::Map<_, _>>() });
+    let fails: serde_json::Map<_, _> = components[1..].iter().map(fails).collect();
+    let args = json!({ "per_component": fails, HOSTILE: 1 });
     let third = task(2, "never", &module("swiss.wasm"), json!({}));
-    project.workflow(&[list, parallel_task(1, HOSTILE, &module("swiss.wasm"), "c", args), third]);
+    let each = parallel_task(1, HOSTILE, &module("swiss.wasm"), HOSTILE, args);
+    project.write("workflow.json", json!({ "name": HOSTILE, "task_list": [list, each, third] }).to_string());
     project.run(&["--keep-going"]).expect(3);
     let it = Crate::of(&project, "work");
     assert_eq!(it.of_type("CreateAction"), ["#run", "#task-0", "#task-1"]);

@@ -14,7 +14,7 @@ use crate::cli::signals::Signals;
 use crate::cli::task_call::{CallArgs, plan_call, task_of_module};
 use crate::cli::temporary::TemporaryFolder;
 use crate::cli::{Answer, environment};
-use crate::error::{Error, HostError};
+use crate::error::{Error, HostError, unreadable};
 use crate::event::{Event, EventKind};
 use crate::json::{Value, build_json};
 use crate::policy::Policy;
@@ -105,7 +105,7 @@ fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) ->
         std::fs::File::open(file).and_then(|file| file.take(MAX_ARGS_BYTES + 1).read_to_end(&mut text))
     };
     if let Err(err) = read {
-        problems.add(Place::File(file.to_owned()), format!("cannot be read: {err}"));
+        problems.add(Place::File(file.to_owned()), unreadable(&err));
         return None;
     }
     if text.len() as u64 > MAX_ARGS_BYTES {

@@ -4,9 +4,7 @@ mod pace;
 mod texts;
 
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Reporter;
@@ -15,6 +13,7 @@ use super::terminal::{columns, draw, print};
 use crate::event::{CallRef, Event, EventKind, Status};
 use crate::outcome::{Figures, Outcome, bytes_text};
 use crate::sandbox::LogLevel;
+use crate::ticker::Ticker;
 use texts::Task;
 
 /// How progress is shown.
@@ -55,7 +54,7 @@ impl Reporter for Progress {
     fn report(&mut self, event: &Event) -> io::Result<()> {
         if self.ticker.is_none() && self.ticks && matches!(event.kind, EventKind::TaskStarted { .. }) {
             // Without it, lines come when events do.
-            self.ticker = Ticker::start(&self.shown).ok();
+            self.ticker = start_ticker(&self.shown).ok();
         }
         lock(&self.shown).report(&event.kind)
     }
@@ -213,33 +212,12 @@ impl Shown {
 }
 
 /// Draws what changes with time alone: elapsed times, and the pace where no call ends.
-struct Ticker {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(shown: &Arc<Mutex<Shown>>) -> io::Result<Self> {
-        let shown = Arc::clone(shown);
-        let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new().name("mandelbox-progress".to_owned()).spawn(move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                // Who reports events meets the same error.
-                let _ = lock(&shown).tick(Instant::now());
-            }
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // The thread has no panic of its own to report.
-            let _ = thread.join();
-        }
-    }
+fn start_ticker(shown: &Arc<Mutex<Shown>>) -> io::Result<Ticker> {
+    let shown = Arc::clone(shown);
+    Ticker::start("mandelbox-progress", TICK, move || {
+        // Who reports events meets the same error.
+        let _ = lock(&shown).tick(Instant::now());
+    })
 }
 
 /// Time until the next line of a task that has run for so long: some 60 an hour, and fewer later.

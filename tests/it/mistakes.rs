@@ -1,0 +1,104 @@
+//! Mistakes of a user: each message names the place, and says what to do.
+
+#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::project::{Project, finish, module, task};
+
+fn project() -> Project {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    project
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_what_to_do() {
+    let project = project();
+    project.write("empty/x", "");
+    project.write("policy.toml", "[default]\nmemry = \"1G\"\n");
+    let run = |more: &[&str], text: &str| {
+        project.mandelbox(&[&["run", "workflow.json", "--output", "out"], more].concat()).expect(2).says(&[text]);
+    };
+    project
+        .mandelbox(&["run", "none.json", "--output", "out"])
+        .expect(2)
+        .says(&["none.json: cannot be read: No such file or directory", "; correct the path\n"]);
+    project
+        .mandelbox(&["run", "in", "--output", "out"])
+        .expect(2)
+        .says(&["in: cannot be read: Is a directory", "; name a file\n"]);
+    run(&["--metadata", "none.json"], "; correct the path\n");
+    run(
+        &["--policy", "none.toml"],
+        "none.toml: cannot be read: No such file or directory (os error 2); correct the path\n",
+    );
+    run(
+        &["--policy", "policy.toml"],
+        "policy.toml:2:1: no valid policy: unknown field `memry`, expected one of `memory`",
+    );
+    run(&["--tasks", "none"], "none: there is no such folder or file; correct the path\n");
+    run(
+        &["--tasks", "empty"],
+        "empty: is no task package: it has no __FRACTAL_MANIFEST__.json; name the folder of one",
+    );
+    run(&["--jobs", "0"], "0 is not in 1..=1024");
+    run(&["--resume"], "--work-dir <DIR>");
+    project
+        .mandelbox(&["exec", &module("swiss.wasm"), "--args", "none.json"])
+        .expect(2)
+        .says(&["; correct the path\n"]);
+    project
+        .run(&["--input", "none"])
+        .expect(0)
+        .says(&["none: there is no such folder", "; make it, or correct the path\n"]);
+}
+
+#[test]
+fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
+    let project = project();
+    project.run(&[]).expect(0);
+    let log = project.read("work/events.jsonl");
+    project.write("work/events.jsonl", format!("garbage\n{log}"));
+    let place = "work/events.jsonl: line 1: column 1: ";
+    let restore = "; restore the file, or use the version of mandelbox that wrote it\n";
+    for arguments in [&["status", "work"][..], &["report", "work"], &["report", "work", "--ro-crate"]] {
+        project.mandelbox(arguments).expect(2).says(&[place, restore]);
+    }
+    project.run(&["--resume"]).expect(2).says(&[
+        "work: events.jsonl: line 1: column 1: ",
+        "; restore that file, or run without --resume in another work directory\n",
+    ]);
+    project
+        .mandelbox(&["status", "in"])
+        .expect(2)
+        .says(&["in is no work directory of a run", "; name the folder that"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_to_is_told_before_anything_runs() {
+    let project = project();
+    // Permissions do not hold for everybody; a mount that is read-only does.
+    let script = r#"
+        mount -o bind out out && mount -o remount,bind,ro out || exit 77
+        "$0" run workflow.json --output out --work-dir work; echo $? > code
+        "$0" run workflow.json --output out/new --work-dir work; echo $? >> code
+    "#;
+    let program = project.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(program.get_program()).current_dir(project.path(""));
+    let ended = finish(command);
+    if !project.path("code").is_file() {
+        println!("skipped: nothing can be mounted here: {}", ended.stderr);
+        return;
+    }
+    assert_eq!(project.read("code"), "2\n1\n", "{}", ended.stderr);
+    ended.says(&[
+        "out: cannot be written to: Read-only file system (os error 30); choose another --output, or let this user",
+        "error: failed to make the output folder ",
+        "out/new: Read-only file system (os error 30); choose a place that can be written\n",
+    ]);
+    assert!(!project.path("work").exists());
+}
