@@ -1,6 +1,6 @@
 """Runs the tasks of python_tasks.py on a plate, one Python process for each call, as Fractal's local backend does.
 
-usage: python_pipeline.py INPUT OUTPUT [--jobs N] [--work-dir FOLDER] [--args TASK.NAME=JSON]...
+usage: python_pipeline.py INPUT OUTPUT [--jobs N] [--work-dir FOLDER] [--workflow WORKFLOW.json]
 
 Prints the wall and CPU seconds of each task and of all as JSON; the CPU seconds are those of the tasks' processes.
 """
@@ -16,23 +16,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TASKS = Path(__file__).with_name("python_tasks.py")
-# Each task, and the metadata key with its components, if it is called for each of them.
+# Each task, the metadata key with its components, if it is called for each of them, and its name in workflow.json.
 WORKFLOW = [
-    ("create_plate", None),
-    ("convert_images", "image"),
-    ("estimate_illumination", None),
-    ("correct_illumination", "image"),
-    ("copy_structure", None),
-    ("maximum_projection", "image"),
-    ("segment_nuclei", "image"),
-    ("measure_regions", "well"),
-    ("merge_tables", None),
+    ("create_plate", None, "create_ome-zarr_plate"),
+    ("convert_images", "image", "convert_images"),
+    ("estimate_illumination", None, "estimate_illumination"),
+    ("correct_illumination", "image", "correct_illumination"),
+    ("copy_structure", None, "copy_plate_structure"),
+    ("project_maximum", "image", "project_maximum_intensity"),
+    ("segment_nuclei", "image", "segment_nuclei"),
+    ("measure_regions", "well", "measure_regions"),
+    ("merge_tables", None, "merge_tables"),
 ]
 
 
 def cpu_seconds():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def read_args(workflow):
+    """The arguments of each task of a workflow, by its name; these tasks always write over what is there."""
+    tasks = json.loads(workflow.read_text())["task_list"]
+    own_args = {task["task"]["source"].split(":")[1]: task["args"] for task in tasks}
+    return {name: {key: value for key, value in args.items() if key != "overwrite"} for name, args in own_args.items()}
 
 
 def run_call(task, parameters, folder, index):
@@ -49,10 +56,10 @@ def run_call(task, parameters, folder, index):
 def run_pipeline(images, output, jobs, folder, own_args):
     output.mkdir(parents=True, exist_ok=True)
     metadata, times = {}, []
-    for task, level in WORKFLOW:
+    for task, level, name in WORKFLOW:
         wall, cpu = time.monotonic(), cpu_seconds()
         parameters = {"input_paths": [str(output if times else images)], "output_path": str(output)}
-        parameters |= {"metadata": metadata, **own_args.get(task, {})}
+        parameters |= {"metadata": metadata, **own_args.get(name, {})}
         if level is None:
             calls = [parameters]
         else:
@@ -76,16 +83,9 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--work-dir", type=Path, help="where the arguments of the calls go; not kept by default")
-    parser.add_argument("--args", action="append", default=[], metavar="TASK.NAME=JSON", help="an argument of a task")
+    parser.add_argument("--workflow", type=Path, help="whose tasks have the arguments to use")
     options = parser.parse_args()
-    own_args = {}
-    for text in options.args:
-        name, value = text.split("=", 1)
-        task, name = name.split(".", 1)
-        own_args.setdefault(task, {})[name] = json.loads(value)
-    unknown = own_args.keys() - dict(WORKFLOW).keys()
-    if unknown:
-        parser.error(f"there is no task {', '.join(sorted(unknown))}")
+    own_args = read_args(options.workflow) if options.workflow else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.work_dir or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

@@ -72,12 +72,20 @@ def multiscales(name, axes, scale, n_levels, kind):
     return [{"version": "0.4", "name": name, "axes": described, "datasets": datasets, "type": kind}]
 
 
+def channel_ids(attributes):
+    return [channel["id"] for channel in attributes["imaging"]["channels"]]
+
+
 def read_image(path):
     if path.endswith(".png"):
         from imageio.v3 import imread
     else:
         from tifffile import imread
     return imread(path)
+
+
+def shape_of(image, level=0):
+    return json.loads((image / str(level) / ".zarray").read_text())["shape"]
 
 
 def chunk_size_of(image):
@@ -87,7 +95,7 @@ def chunk_size_of(image):
 # The tasks. Each takes Fractal's parameters and its own, and gives what is to be changed in the metadata.
 
 
-def create_plate(input_paths, output_path, metadata):
+def create_plate(input_paths, output_path, metadata, channels=(), pixel_size_um=0.65, z_step_um=1.0):
     names = [path for folder in input_paths for path in sorted(Path(folder).iterdir())]
     files = [(match, str(path)) for path in names if (match := FILE_NAME.fullmatch(path.name))]
     if not files:
@@ -99,6 +107,9 @@ def create_plate(input_paths, output_path, metadata):
         row, column = re.fullmatch(r"([A-Z]+)(\d+)", well).groups()
         fields = plates.setdefault(plate, {}).setdefault((len(row), row, column), {})
         fields.setdefault(field, {}).setdefault(channel, {})[z or ""] = path
+    channels = channels or [{"id": channel} for channel in sorted({match["channel"] for match, _ in files})]
+    channels = [{"label": entry["id"], "color": color, **entry} for entry, color in zip(channels, cycle(COLORS))]
+    ids = [channel["id"] for channel in channels]
 
     new = {"plate": [], "well": [], "image": []}
     for plate, wells in plates.items():
@@ -126,40 +137,28 @@ def create_plate(input_paths, output_path, metadata):
             images = [{"path": str(index), "acquisition": 0} for index in range(len(fields))]
             write_group(well, {"well": {"version": "0.4", "images": images}})
             new["well"].append(f"{folder.name}/{row}/{column}")
-            for index, (field, channels) in enumerate(sorted(fields.items())):
-                imaging = {"plate": plate, "well": row + column, "field": field, "channels": sorted(channels)}
-                imaging["files"] = [[path for _, path in sorted(channels[name].items())] for name in sorted(channels)]
+            for index, (field, planes) in enumerate(sorted(fields.items())):
+                imaging = {"plate": plate, "well": row + column, "field": field, "channels": channels}
+                imaging |= {"pixel_size_um": pixel_size_um, "z_step_um": z_step_um}
+                imaging["files"] = [[path for _, path in sorted(planes[channel].items())] for channel in ids]
                 write_group(well / str(index), {"imaging": imaging})
                 new["image"].append(f"{new['well'][-1]}/{index}")
     return new
 
 
-def convert_images(
-    output_path,
-    metadata,
-    component,
-    pixel_size_um=0.65,
-    z_step_um=2.0,
-    num_levels=5,
-    chunk_size=256,
-    compression_level=3,
-):
+def convert_images(output_path, metadata, component, num_levels=5, chunk_size=512, compression_level=1):
     import numpy
 
     folder = Path(output_path) / component
     imaging = read_attributes(folder)["imaging"]
     pixels = numpy.stack([[read_image(path) for path in planes] for planes in imaging.pop("files")])
-    omero = [
-        {
-            "label": channel,
-            "color": color,
-            "active": True,
-            "window": {"min": 0, "max": 65535, "start": int(values.min()), "end": max(int(values.max()), 1)},
-        }
-        for channel, color, values in zip(imaging["channels"], cycle(COLORS), pixels)
-    ]
+    omero = []
+    for channel, values in zip(imaging["channels"], pixels):
+        start, end = int(values.min()), max(int(values.max()), 1)
+        window = {"min": 0, "max": 65535, "start": start, "end": end}
+        omero.append({"label": channel["label"], "color": channel["color"], "active": True, "window": window})
     name = f"{imaging['plate']}_{imaging['well']}_{imaging['field']}"
-    scale = [1.0, z_step_um, pixel_size_um, pixel_size_um]
+    scale = [1.0, imaging["z_step_um"], imaging["pixel_size_um"], imaging["pixel_size_um"]]
     attributes = {
         "multiscales": multiscales(name, "czyx", scale, num_levels, "mean"),
         "omero": {"version": "0.4", "name": name, "channels": omero},
@@ -170,32 +169,36 @@ def convert_images(
     return {"shape": list(pixels.shape)}
 
 
-def estimate_illumination(output_path, metadata, background=110, max_images=48, level=2, degree=4):
+def estimate_illumination(output_path, metadata, background=110, max_images=48):
     import numpy
     from imageio.v3 import imwrite
 
     for plate in metadata["plate"]:
         folders = [Path(output_path) / image for image in metadata["image"] if image.split("/")[0] == plate]
-        chosen = folders[:: max(1, -(-len(folders) // max_images))]
-        means = numpy.quantile([read_level(folder, level).mean(axis=1) - background for folder in chosen], 0.25, axis=0)
+        n_chosen = min(len(folders), max_images)
+        chosen = [folders[index * len(folders) // n_chosen] for index in range(n_chosen)]
         attributes = read_attributes(folders[0])
-        size = json.loads((folders[0] / "0/.zarray").read_text())["shape"][-2:]
+        sizes = [shape_of(folders[0], level)[-2:] for level in range(len(attributes["multiscales"][0]["datasets"]))]
+        level = next((level for level, size in enumerate(sizes) if max(size) <= 64), len(sizes) - 1)
+        light = [read_level(folder, level).mean(axis=1) - background for folder in chosen]
+        # Where few images have cells, this is the light between them.
+        typical = numpy.quantile(light, 0.25, axis=0)
         target = Path(output_path) / f"{plate.removesuffix('.zarr')}.illumination"
         target.mkdir(exist_ok=True)
-        for channel, values in zip(attributes["imaging"]["channels"], means, strict=True):
-            profile = fitted_profile(values, size, degree)
-            imwrite(target / f"{channel}.png", numpy.clip(numpy.rint(profile * 65535), 1, 65535).astype(numpy.uint16))
+        for channel, values in zip(channel_ids(attributes), typical, strict=True):
+            profile = numpy.rint(fitted_profile(values, sizes[0]) * 65535)
+            imwrite(target / f"{channel}.png", numpy.clip(profile, 1, 65535).astype(numpy.uint16))
     return {}
 
 
-def correct_illumination(output_path, metadata, component, background=110, compression_level=3):
+def correct_illumination(output_path, metadata, component, background=110, compression_level=1):
     from imageio.v3 import imread
 
     folder = Path(output_path) / component
     profiles = Path(output_path) / f"{component.split('/')[0].removesuffix('.zarr')}.illumination"
     attributes = read_attributes(folder)
     pixels = read_level(folder)
-    for index, channel in enumerate(attributes["imaging"]["channels"]):
+    for index, channel in enumerate(channel_ids(attributes)):
         pixels[index] = corrected(pixels[index], imread(profiles / f"{channel}.png"), background)
     n_levels = len(attributes["multiscales"][0]["datasets"])
     write_levels(folder, pixels, n_levels, halved, chunk_size_of(folder), compression_level)
@@ -218,7 +221,7 @@ def copy_structure(output_path, metadata, suffix="mip"):
     return {**new, "sources": metadata["plate"]}
 
 
-def maximum_projection(output_path, metadata, component, compression_level=3):
+def project_maximum(output_path, metadata, component, compression_level=1):
     plate, rest = component.split("/", 1)
     source = next(name for name in metadata["sources"] if plate.startswith(name.removesuffix(".zarr") + "_"))
     old, folder = Path(output_path) / source / rest, Path(output_path) / component
@@ -238,16 +241,17 @@ def segment_nuclei(
     split_sigma=1.0,
     min_distance=7,
     min_area=50,
-    compression_level=3,
+    compression_level=1,
 ):
     from skimage.filters import threshold_otsu
 
     folder = Path(output_path) / component
     attributes = read_attributes(folder)
-    pixels = read_level(folder)[attributes["imaging"]["channels"].index(channel), 0]
+    pixels = read_level(folder)[channel_ids(attributes).index(channel), 0]
     smooth = smoothed(pixels, smoothing_sigma)
     threshold = int(threshold_otsu(smooth)) if threshold is None else threshold
-    labels = segmented(smooth, threshold, split_sigma, min_distance, min_area)
+    settings = {"split_sigma": split_sigma, "min_distance": min_distance, "min_area": min_area}
+    labels = segmented(smooth, threshold, **settings)
 
     multiscale = attributes["multiscales"][0]
     scale = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][1:]
@@ -258,13 +262,18 @@ def segment_nuclei(
         {
             "multiscales": multiscales("nuclei", "zyx", scale, n_levels, "nearest"),
             "image-label": {"version": "0.4", "source": {"image": "../../"}},
-            "imaging": {"threshold": threshold, "channel": channel},
+            "imaging": {
+                "channel": channel,
+                "settings": {"smoothing_sigma": smoothing_sigma, **settings},
+                "threshold": threshold,
+                "n_objects": int(labels.max()),
+            },
         },
     )
     write_levels(
         folder / "labels/nuclei", labels[None], n_levels, every_second, chunk_size_of(folder), compression_level
     )
-    return {"n_nuclei": int(labels.max())}
+    return {"n_objects": int(labels.max())}
 
 
 def measure_regions(output_path, metadata, component):
@@ -276,8 +285,9 @@ def measure_regions(output_path, metadata, component):
     rows, header = [], []
     for image in read_attributes(folder)["well"]["images"]:
         image = folder / image["path"]
-        imaging = read_attributes(image)["imaging"]
-        channels = dict(zip(imaging["channels"], read_level(image)[:, 0]))
+        attributes = read_attributes(image)
+        imaging = attributes["imaging"]
+        channels = dict(zip(channel_ids(attributes), read_level(image)[:, 0]))
         columns = measured(read_level(image / "labels/nuclei")[0], channels)
         header = ["plate", "well", "field", *columns]
         names = [imaging["plate"], imaging["well"], imaging["field"]]
@@ -306,7 +316,7 @@ TASKS = [
     estimate_illumination,
     correct_illumination,
     copy_structure,
-    maximum_projection,
+    project_maximum,
     segment_nuclei,
     measure_regions,
     merge_tables,
