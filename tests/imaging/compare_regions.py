@@ -11,6 +11,9 @@ from algorithms import SHAPES, measured, segmented, smoothed
 from compare_images import attempt, check_labels_levels, describe, differing, read_attributes
 
 MIN_AREA = 50
+# For each kind of plate: by how much the number of nuclei may be off, and the least correlation of areas. In real
+# pictures the dim nuclei beside very bright ones are below the one threshold that there is for all.
+LIMITS = {"easy": (0.02, 0.95), "crowded": (0.10, 0.95), "real": (0.20, 0.3)}
 
 
 def check_labels(report, image, mip, channels, kind):
@@ -147,7 +150,7 @@ def is_same(name, text, expected):
 
 def check_truth(report, tables, truth):
     """Numbers of nuclei, and areas of those that are found where one was drawn."""
-    limit = {"easy": 0.02, "crowded": 0.10}[truth["kind"]]
+    limit, least_correlation = LIMITS[truth["kind"]]
     report.expect("number of nuclei", "areas of nuclei")
     found = {(well, field): rows for well, field, rows in tables.fields()}
     n_true, n_found, areas = 0, 0, []
@@ -172,6 +175,9 @@ def check_truth(report, tables, truth):
         correlation = numpy.corrcoef(numpy.array(areas).T)[0, 1]
         ratio = numpy.median([one / other for one, other in areas])
         report.check(
-            "areas of nuclei", correlation > 0.95, place, f"their correlation with the true ones is {correlation:.3f}"
+            "areas of nuclei",
+            correlation > least_correlation,
+            place,
+            f"their correlation with the true ones is {correlation:.3f}",
         )
         report.figure("areas of nuclei", f"correlation {correlation:.4f} of {len(areas)}, median ratio {ratio:.3f}")
