@@ -40,7 +40,7 @@ def two_labels_merged(output, image):
     array = image / "labels/nuclei/0"
     labels = zarr.open_array(array, mode="r")[:]
     write(array, slice(None), numpy.where(labels == 2, 1, labels))
-    return "nuclei the same", "labels/nuclei: 9"
+    return "label images equal", f"labels/nuclei: {(labels == 2).sum()} pixels differ"
 
 
 def a_label_removed(output, image):

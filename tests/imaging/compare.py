@@ -101,15 +101,17 @@ def main():
         compare_images.check_metadata(report, folder, wells, labels=False)
         compare_images.check_metadata(report, projected, wells, labels=True)
         tables = compare_regions.Tables(report, projected, wells)
+        same = []
         for (row, column), fields in wells.items():
             for index, (field, channels) in enumerate(fields.items()):
                 image, projection = (plate / row / column / str(index) for plate in (folder, projected))
                 pixels = compare_images.check_image(report, image, channels, options.background)
                 mip = compare_images.check_projection(report, projection, pixels)
-                labels = compare_regions.check_labels(report, projection, mip, list(channels), kind)
+                labels = compare_regions.check_labels(report, projection, mip, list(channels), kind, same)
                 tables.check_field(
                     plate, row + column, field, labels, dict(zip(channels, mip if mip is not None else []))
                 )
+        compare_regions.check_same(report, projected, same)
         tables.check_merged()
         if options.contact_sheet:
             compare_images.check_contact_sheet(report, projected.with_suffix(".png"))
