@@ -118,7 +118,7 @@ def main():
         if truth.get("plate") == plate:
             compare_regions.check_truth(report, tables, truth)
         if options.illumination:
-            compare_images.check_illumination(report, folder.with_suffix(".illumination"), options.illumination)
+            compare_images.check_illumination(report, folder.with_suffix(".illumination"), options.illumination, kind)
     if truth:
         report.expect("number of nuclei")
     sys.exit(not report.print())

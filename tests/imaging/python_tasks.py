@@ -181,8 +181,8 @@ def estimate_illumination(output_path, metadata, background=110, max_images=48):
         sizes = [shape_of(folders[0], level)[-2:] for level in range(len(attributes["multiscales"][0]["datasets"]))]
         level = next((level for level, size in enumerate(sizes) if max(size) <= 64), len(sizes) - 1)
         light = [read_level(folder, level).mean(axis=1) - background for folder in chosen]
-        # Where few images have cells, this is the light between them.
-        typical = numpy.quantile(light, 0.25, axis=0)
+        # The light between the cells, which cover most of the field in most images.
+        typical = numpy.quantile(light, 0.05, axis=0, method="lower")
         target = Path(output_path) / f"{plate.removesuffix('.zarr')}.illumination"
         target.mkdir(exist_ok=True)
         for channel, values in zip(channel_ids(attributes), typical, strict=True):
