@@ -38,10 +38,10 @@ def every_second(pixels):
     return pixels[..., ::2, ::2]
 
 
-def fitted_profile(light, size, degree=4, rounds=20):
-    """Fits a polynomial in y and x to `light`, and gives its values at each pixel of an image of `size`; maximum 1.
+def fitted_profile(dark, size, degree=4, rounds=40):
+    """Fits a polynomial in y and x to `dark`, and gives its values at each pixel of an image of `size`; maximum 1.
 
-    What is far off counts less from round to round (Tukey's biweight): where many images have cells, `light` is theirs.
+    Values above it count the less, the farther above they are: where all images have cells, the darkest is too bright.
     """
     import numpy
 
@@ -50,13 +50,17 @@ def fitted_profile(light, size, degree=4, rounds=20):
         powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
         return numpy.stack([numpy.outer(y**i, x**j).ravel() for i, j in powers], axis=-1)
 
-    values, known = light.ravel(), terms(*light.shape)
-    weights = numpy.ones(len(values))
+    values, known = dark.ravel(), terms(*dark.shape)
+    coefficients, *_ = numpy.linalg.lstsq(known, values, rcond=None)
     for _ in range(rounds):
-        coefficients, *_ = numpy.linalg.lstsq(known * weights[:, None], values * weights, rcond=None)
-        off = numpy.abs(values - known @ coefficients)
-        off /= 4.685 * 1.4826 * max(numpy.median(off), 1e-9)
-        weights = numpy.where(off < 1, 1 - off**2, 0)
+        above = values - known @ coefficients
+        if not (above < 0).any():
+            break
+        below = numpy.sort(-above[above < 0])
+        tolerance = 1.5 * below[len(below) // 2]
+        # Least squares take the root of a weight.
+        roots = 1 / numpy.hypot(1, numpy.maximum(above, 0) / tolerance)
+        coefficients, *_ = numpy.linalg.lstsq(known * roots[:, None], values * roots, rcond=None)
     profile = (terms(*size) @ coefficients).reshape(size)
     return profile / profile.max()
 

@@ -15,7 +15,7 @@ from algorithms import corrected, every_second, halved
 
 LEVELS = 5
 # How far an estimated profile may be off: where cells cover all, there is no even light to see it by.
-ILLUMINATION_LIMITS = {"easy": 0.05, "crowded": 0.30}
+ILLUMINATION_LIMITS = {"easy": 0.05, "crowded": 0.20}
 
 
 def check_metadata(report, plate, wells, labels):

@@ -179,13 +179,13 @@ def estimate_illumination(output_path, metadata, background=110, max_images=48):
         chosen = [folders[index * len(folders) // n_chosen] for index in range(n_chosen)]
         attributes = read_attributes(folders[0])
         sizes = [shape_of(folders[0], level)[-2:] for level in range(len(attributes["multiscales"][0]["datasets"]))]
-        level = next((level for level, size in enumerate(sizes) if max(size) <= 64), len(sizes) - 1)
-        light = [read_level(folder, level).mean(axis=1) - background for folder in chosen]
-        # The light between the cells, which cover most of the field in most images.
-        typical = numpy.quantile(light, 0.05, axis=0, method="lower")
+        level = next((level for level, size in enumerate(sizes) if max(size) <= 32), len(sizes) - 1)
+        light = [read_level(folder, level).min(axis=1).astype(float) - background for folder in chosen]
+        # The light between the cells, of the few darkest images, and yet not that of one empty image.
+        dark = numpy.quantile(light, 0.05, axis=0, method="lower")
         target = Path(output_path) / f"{plate.removesuffix('.zarr')}.illumination"
         target.mkdir(exist_ok=True)
-        for channel, values in zip(channel_ids(attributes), typical, strict=True):
+        for channel, values in zip(channel_ids(attributes), dark, strict=True):
             profile = numpy.rint(fitted_profile(values, sizes[0]) * 65535)
             imwrite(target / f"{channel}.png", numpy.clip(profile, 1, 65535).astype(numpy.uint16))
     return {}
@@ -236,7 +236,7 @@ def segment_nuclei(
     metadata,
     component,
     channel="C01",
-    smoothing_sigma=2.0,
+    smoothing_sigma=1.0,
     threshold=None,
     split_sigma=1.0,
     min_distance=7,
