@@ -123,6 +123,7 @@ def measured(labels, channels):
     with numpy.errstate(divide="ignore"):
         found["form_factor"] = 4 * numpy.pi * found["area"] / found["perimeter"] ** 2
     columns = {name: found[name] for name in ["label", *SHAPES]}
+    columns["area"] = columns["area"].astype(numpy.int64)
     for index, (channel, pixels) in enumerate(channels.items()):
         columns[f"mean_{channel}"] = found[f"intensity_mean_{index}"]
         sums = numpy.bincount(labels.ravel(), weights=pixels.ravel())
