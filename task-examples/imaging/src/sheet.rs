@@ -172,16 +172,19 @@ fn draw_picture(
     }
 }
 
-/// Whether a pixel is the first of its region from the left or above, or the last.
+/// Whether a pixel lies around a region, or, of two regions that touch, on the border of the first one: so that even small
+/// regions can be seen.
 fn is_outline(labels: &Plane<u32>, x: usize, y: usize) -> bool {
     let at = |x: usize, y: usize| labels.values[y * labels.width + x];
     let label = at(x, y);
-    label != 0
-        && (x == 0
-            || y == 0
-            || x + 1 == labels.width
-            || y + 1 == labels.height
-            || [at(x - 1, y), at(x + 1, y), at(x, y - 1), at(x, y + 1)].iter().any(|&other| other != label))
+    let right = (x + 1 < labels.width).then(|| at(x + 1, y));
+    let below = (y + 1 < labels.height).then(|| at(x, y + 1));
+    if label != 0 {
+        return [right, below].into_iter().flatten().any(|other| other != 0 && other != label);
+    }
+    let left = x.checked_sub(1).map(|x| at(x, y));
+    let above = y.checked_sub(1).map(|y| at(x, y));
+    [left, above, right, below].into_iter().flatten().any(|other| other != 0)
 }
 
 /// The values that are drawn black and in full colour, the same in all pictures, so that they can be compared.
@@ -277,11 +280,20 @@ mod tests {
         assert_eq!(canvas.rgb.len(), 3 * canvas.width * canvas.height);
         let (left, top) = grid_start();
         assert_eq!(at(&canvas, left + 10, top + 10), [0, 255, 255], "in the region");
-        assert_eq!(at(&canvas, left + 19, top + 10), OUTLINE);
+        assert_eq!(at(&canvas, left + 19, top + 10), [0, 255, 255], "its last pixel");
+        assert_eq!(at(&canvas, left + 20, top + 10), OUTLINE);
         assert_eq!(at(&canvas, left + 30, top + 10), [0, 0, 0], "outside the region");
         let (width, height) = well_size(2, (40, 30));
         assert_eq!(at(&canvas, left + width + GAP + 10, top + 10), PAPER, "B10 is not on the plate");
         assert_eq!(at(&canvas, left + width + GAP + 10, top + height + GAP + 10), [0, 255, 255]);
+    }
+
+    #[test]
+    fn regions_that_touch_have_a_border() {
+        let labels = Plane { width: 5, height: 2, values: vec![0, 1, 1, 2, 2, 0, 0, 0, 0, 2] };
+        let outline: Vec<bool> = (0..10).map(|i| is_outline(&labels, i % 5, i / 5)).collect();
+        let expected = [true, false, true, false, false, false, true, true, true, false];
+        assert_eq!(outline, expected);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Parameters {
 }
 
 pub(super) fn default_max_width() -> usize {
-    2400
+    3600
 }
 
 /// The metadiff.
