@@ -83,7 +83,10 @@ pub fn write_empty(folder: &Path, acquisition: &Acquisition) -> Result<(), TaskE
 /// # Errors
 /// If its attributes are not there, or are not those of these tasks.
 pub fn read_acquisition(folder: &Path) -> Result<Acquisition, TaskError> {
-    let mut attributes: Value = zarr::read_attributes(folder)?;
+    take_acquisition(folder, &mut zarr::read_attributes(folder)?)
+}
+
+fn take_acquisition(folder: &Path, attributes: &mut Value) -> Result<Acquisition, TaskError> {
     serde_json::from_value(attributes["imaging"].take()).map_err(|err| {
         TaskError::about("cannot use the attributes of", folder, format!("imaging: {err}; make the plate again"))
     })
@@ -115,8 +118,8 @@ impl Image {
     /// # Errors
     /// If it has no pixels yet, or is damaged.
     pub fn open(folder: &Path) -> Result<Self, TaskError> {
-        let acquisition = read_acquisition(folder)?;
-        let attributes: Value = zarr::read_attributes(folder)?;
+        let mut attributes: Value = zarr::read_attributes(folder)?;
+        let acquisition = take_acquisition(folder, &mut attributes)?;
         let Some(datasets) = attributes["multiscales"][0]["datasets"].as_array() else {
             return Err(TaskError::about(
                 "cannot use",

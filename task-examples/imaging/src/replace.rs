@@ -1,4 +1,4 @@
-//! Puts a new folder in the place of an old one, so that one of the two is there whole at any moment that counts.
+//! Puts a new folder or file in the place of an old one, so that one of the two is there whole at any moment that counts.
 
 use crate::about;
 use fractal_task::TaskError;
@@ -37,6 +37,24 @@ pub fn replace_folder<T>(target: &Path, make: impl FnOnce(&Path) -> Result<T, Ta
             Err(err)
         }
     }
+}
+
+/// Makes a file and puts it in the place of `target`, whether something is there or not. It is made beside `target`, under
+/// the same name with `.part`.
+///
+/// * `make`: writes the file under the name that it gets.
+///
+/// # Errors
+/// Those of `make`, and if the file cannot be moved. The old file is still there then.
+pub fn replace_file(target: &Path, make: impl FnOnce(&Path) -> Result<(), TaskError>) -> Result<(), TaskError> {
+    let part = with_ending(target, ".part");
+    let moved =
+        make(&part).and_then(|()| fs::rename(&part, target).map_err(about("cannot move the new file to", target)));
+    if moved.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&part);
+    }
+    moved
 }
 
 /// Ends what a killed call of [`replace_folder`] began: the old folder goes back where there is no new one, and away where
@@ -109,6 +127,26 @@ mod tests {
     fn a_failure_leaves_the_old_folder() {
         check(make_old, Err("full"), Err("full"));
         check(|_| {}, Err("full"), Err("full"));
+    }
+
+    #[test]
+    fn a_file_takes_the_place_when_it_is_whole() {
+        let folder = std::env::temp_dir().join(format!("imaging-replace-file-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let target = folder.join("a.csv");
+        let write = |text: &'static str| {
+            move |part: &Path| {
+                fs::write(part, text).unwrap();
+                if text == "half" { Err(TaskError::new("full")) } else { Ok(()) }
+            }
+        };
+        replace_file(&target, write("old")).unwrap();
+        assert_eq!(replace_file(&target, write("half")).unwrap_err().to_string(), "full");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        replace_file(&target, write("new")).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

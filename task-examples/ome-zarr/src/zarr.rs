@@ -5,17 +5,15 @@
 //! an empty program is 2.3 MB and starts threads.
 
 use crate::plane::Plane;
-use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
 use fractal_task::TaskError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use zlib_rs::{DeflateConfig, InflateConfig, ReturnCode};
 
 /// The largest chunk that is read, in bytes of pixels.
 const MAX_CHUNK_BYTES: usize = 256 << 20;
@@ -295,17 +293,31 @@ fn put_chunk<T: Pixel>(plane: &mut Plane<T>, (x, y): (usize, usize), chunk_width
     }
 }
 
+/// * `level`: 0 to 9.
 fn compress(bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(level));
-    encoder.write_all(bytes)?;
-    encoder.finish()
+    let mut compressed = vec![0; zlib_rs::compress_bound(bytes.len())];
+    let (whole, code) = zlib_rs::compress_slice(&mut compressed, bytes, DeflateConfig::new(level as i32));
+    let n_bytes = whole.len();
+    check(code)?;
+    compressed.truncate(n_bytes);
+    Ok(compressed)
 }
 
-/// At most one byte more than `n_bytes`, whatever the compressed data say.
+/// At most `n_bytes`, whatever the compressed data say; more of them are an error.
 fn decompress(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
-    let mut values = Vec::with_capacity(n_bytes + 1);
-    ZlibDecoder::new(bytes).take(n_bytes as u64 + 1).read_to_end(&mut values)?;
+    let mut values = vec![0; n_bytes];
+    let (whole, code) = zlib_rs::decompress_slice(&mut values, bytes, InflateConfig::default());
+    let n_bytes = whole.len();
+    check(code)?;
+    values.truncate(n_bytes);
     Ok(values)
+}
+
+fn check(code: ReturnCode) -> io::Result<()> {
+    match code {
+        ReturnCode::Ok => Ok(()),
+        code => Err(io::Error::new(io::ErrorKind::InvalidData, format!("zlib ends with {code:?}"))),
+    }
 }
 
 fn create_folder(folder: &Path) -> Result<(), TaskError> {

@@ -228,6 +228,11 @@ fn choose_channels(planes: &Planes, choices: &[ChannelChoice]) -> Result<Vec<Cha
                 found.join(", ")
             )));
         }
+        if !id.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_') {
+            return Err(TaskError::new(format!(
+                "channels: {id:?} has other characters than letters, digits, - and _; change it in the table, and give it a label"
+            )));
+        }
         if channels.iter().any(|channel| channel.id == *id) {
             return Err(TaskError::new(format!("channels: {id:?} is there twice; take one of them away")));
         }
@@ -283,9 +288,10 @@ impl Layout {
                 (Some(path), _) => Ok((*path).clone()),
                 (None, Some((folder, name))) => Ok(folder.join(name.of(id).to_string())),
                 (None, None) => Err(TaskError::new(format!(
-                    "the table has no row for plate {plate}, well {well}, field {field}, channel {}, z {z:?}, which other images \
-                     have; add it, or set the argument complete to false if the well lacks the whole field",
-                    channel.id
+                    "the table has no row for plate {plate}, well {well}, field {field}, channel {}{}, which other images have; \
+                     add it, or set the argument complete to false if the well lacks the whole field",
+                    channel.id,
+                    if z.0.is_empty() { String::new() } else { format!(", z {z}") }
                 ))),
             }
         };

@@ -91,9 +91,9 @@ pub(super) fn profile_folder(output: &Path, plate: &str) -> PathBuf {
     output.join(format!("{plate}.illumination"))
 }
 
-/// The profile of a channel. A label from a table may be no name of a file.
+/// The profile of a channel.
 pub(super) fn profile_file(folder: &Path, channel: &str) -> PathBuf {
-    folder.join(format!("{}.png", channel.replace(|c: char| !c.is_alphanumeric() && c != '-', "_")))
+    folder.join(format!("{channel}.png"))
 }
 
 fn estimate_channel(

@@ -6,6 +6,7 @@ use crate::image::{Image, labels};
 use crate::name::{Component, Well};
 use crate::plate::read_images;
 use crate::region::{self, Region};
+use crate::replace::replace_file;
 use crate::table;
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
@@ -89,7 +90,7 @@ pub fn measure_regions(parameters: Parameters) -> Result<Measured, TaskError> {
     let n_regions = rows.len();
     let tables = table_folder(&output, &component.plate);
     fs::create_dir_all(&tables).map_err(about("cannot make the folder", &tables))?;
-    write_whole(&table_file(&tables, &well), &header, rows)?;
+    replace_file(&table_file(&tables, &well), |part| table::write_rows(part, &header, rows))?;
     Ok(Measured { n_regions })
 }
 
@@ -101,22 +102,6 @@ pub(super) fn table_folder(output: &Path, plate: &str) -> PathBuf {
 /// The table of a well.
 pub(super) fn table_file(folder: &Path, well: &Well) -> PathBuf {
     folder.join(format!("{well}.csv"))
-}
-
-/// Writes a table beside its place and moves it there.
-pub(super) fn write_whole(
-    path: &Path,
-    header: &[String],
-    rows: impl IntoIterator<Item = Vec<String>>,
-) -> Result<(), TaskError> {
-    let part = path.with_extension("csv.part");
-    let written = table::write_rows(&part, header, rows);
-    let moved = written.and_then(|()| fs::rename(&part, path).map_err(about("cannot move the new table to", path)));
-    if moved.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&part);
-    }
-    moved
 }
 
 fn measure_image(folder: &Path, image: &Image, label_name: &str) -> Result<Vec<Vec<String>>, TaskError> {

@@ -1,8 +1,9 @@
 //! The task "Merge tables": the tables of all wells of a plate in one file.
 
-use super::measure_regions::{table_file, table_folder, write_whole};
+use super::measure_regions::{table_file, table_folder};
 use super::{Components, plates};
 use crate::plate::Plate;
+use crate::replace::replace_file;
 use crate::table;
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,9 @@ pub fn merge_tables(parameters: Parameters) -> Result<Merged, TaskError> {
             }
             all.extend(rows);
         }
-        write_whole(&parameters.output_path.join(format!("{name}.csv")), &header, all)?;
+        replace_file(&parameters.output_path.join(format!("{name}.csv")), |part| {
+            table::write_rows(part, &header, all)
+        })?;
         tables.push(format!("{name}.csv"));
     }
     Ok(Merged { table: tables })
