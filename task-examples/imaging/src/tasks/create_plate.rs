@@ -238,9 +238,7 @@ fn choose_channels(planes: &Planes, choices: &[ChannelChoice]) -> Result<Vec<Cha
         }
         let color = color.clone().unwrap_or_else(|| ngff::color(index).to_owned());
         if color.len() != 6 || !color.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(TaskError::new(format!(
-                "channels: color {color:?} of {id} is not six hexadecimal digits, such as 00FFFF"
-            )));
+            return Err(TaskError::new(format!("channels: color {color:?} of {id} is not six hexadecimal digits")));
         }
         channels.push(Channel { id: id.clone(), label: label.clone().unwrap_or_else(|| id.clone()), color });
     }
@@ -296,5 +294,97 @@ impl Layout {
             }
         };
         channels.iter().map(|channel| self.z.iter().map(|z| file(channel, z)).collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Calls the task on a folder with these files, of which only a table has contents, and gives the metadiff with what each
+    /// image of `plate1.zarr` says of itself.
+    fn check(
+        name: &str,
+        files: &[&str],
+        table: Option<&str>,
+        args: Value,
+    ) -> Result<(Value, Vec<Acquisition>), String> {
+        let folder = std::env::temp_dir().join(format!("imaging-create-{}-{name}", std::process::id()));
+        let (input, output) = (folder.join("in"), folder.join("out"));
+        fs::create_dir_all(&input).unwrap();
+        files.iter().for_each(|file| fs::write(input.join(file), "").unwrap());
+        table.iter().for_each(|text| fs::write(input.join("files.csv"), text).unwrap());
+        let mut parameters = json!({"input_paths": [input], "output_path": output, "metadata": {}});
+        parameters.as_object_mut().unwrap().extend(args.as_object().unwrap().clone());
+        let result =
+            create_plate(serde_json::from_value(parameters).unwrap()).map_err(|err| err.to_string()).map(|created| {
+                let read = |image: &String| crate::image::read_acquisition(&output.join(image)).unwrap();
+                let images = created.image.iter().map(read).collect();
+                (serde_json::to_value(created).unwrap(), images)
+            });
+        fs::remove_dir_all(&folder).unwrap();
+        result.map_err(|message| message.replace(&input.display().to_string(), "IN"))
+    }
+
+    fn names(image: &Acquisition) -> Vec<Vec<String>> {
+        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        image.files.iter().map(|files| files.iter().map(name).collect()).collect()
+    }
+
+    const FILES: [&str; 5] =
+        ["p_C10_F1_Z1_C01.tif", "p_C2_F1_Z1_C01.tif", "p_C2_F1_Z2_C01.TIF", "p_C2_F2_Z1_C01.tif", "p_C2_F2_Z2_C01.tif"];
+
+    #[test]
+    fn missing_files_have_the_names_that_they_should_have() {
+        let (created, images) = check("complete", &FILES, None, json!({})).unwrap();
+        assert_eq!(created["well"], json!(["p.zarr/C/2", "p.zarr/C/10"]));
+        assert_eq!(created["image"], json!(["p.zarr/C/2/0", "p.zarr/C/2/1", "p.zarr/C/10/0", "p.zarr/C/10/1"]));
+        assert_eq!(names(&images[0]), [["p_C2_F1_Z1_C01.tif", "p_C2_F1_Z2_C01.TIF"]]);
+        assert_eq!(names(&images[3]), [["p_C10_F2_Z1_C01.tif", "p_C10_F2_Z2_C01.tif"]]);
+        let (created, images) = check("incomplete", &FILES, None, json!({"complete": false})).unwrap();
+        assert_eq!(created["image"], json!(["p.zarr/C/2/0", "p.zarr/C/2/1", "p.zarr/C/10/0"]));
+        assert_eq!(names(&images[2]), [["p_C10_F1_Z1_C01.tif", "p_C10_F1_Z2_C01.tif"]]);
+    }
+
+    #[test]
+    fn a_table_says_what_names_do_not() {
+        let table = "file,plate,well,field,channel\nx.tif,q,A01,1,DAPI\ny.tif,q,A01,1,GFP\n";
+        let args = json!({"table": "files.csv", "channels": [{"id": "GFP", "label": "actin, green"}, {"id": "DAPI"}]});
+        let (created, images) = check("table", &["x.tif"], Some(table), args.clone()).unwrap();
+        assert_eq!((&created["image"], &created["channels"]), (&json!(["q.zarr/A/01/0"]), &json!(["GFP", "DAPI"])));
+        assert_eq!(
+            (names(&images[0]), images[0].channels[0].label.as_str()),
+            (vec![vec!["y.tif".to_owned()], vec!["x.tif".to_owned()]], "actin, green")
+        );
+        let error = check("row", &[], Some(&format!("{table}z.tif,q,A02,1,GFP\n")), args).unwrap_err();
+        assert!(
+            error.starts_with("the table has no row for plate q, well A02, field 1, channel DAPI, which"),
+            "{error}"
+        );
+        let error = check("twice", &[], Some(&format!("{table}z.tif,q,A01,1,GFP\n")), json!({"table": "files.csv"}))
+            .unwrap_err();
+        assert_eq!(
+            error,
+            "cannot use IN/files.csv: IN/y.tif and IN/z.tif are the same plane; correct one of the two rows"
+        );
+    }
+
+    #[test]
+    fn wrong_channels_and_folders_are_refused() {
+        for (name, args, expected) in [
+            ("unknown", json!({"channels": [{"id": "C07"}]}), "no file has the channel \"C07\"; there are C01"),
+            (
+                "again",
+                json!({"channels": [{"id": "C01"}, {"id": "C01"}]}),
+                "\"C01\" is there twice; take one of them away",
+            ),
+            ("color", json!({"channels": [{"id": "C01", "color": "blue"}]}), "is not six hexadecimal digits"),
+            ("png", json!({"extensions": ["png"]}), "Z001_C01.tif in IN: correct the input folder"),
+            ("size", json!({"pixel_size_um": 0.0}), "pixel_size_um is 0: it must be from 0.000001 to 1000000"),
+        ] {
+            let error = check(name, &FILES, None, args).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }
