@@ -1,7 +1,7 @@
 //! The task "Contact sheet": a PNG of each plate, all wells with the outlines of their regions.
 
+use super::Given;
 use super::segment_nuclei::{check_label_name, default_label_name};
-use super::{Components, plates};
 use crate::image::{Image, labels};
 use crate::name::Well;
 use crate::plate::{Plate, read_images};
@@ -12,16 +12,12 @@ use ome_zarr::zarr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    metadata: Components,
+pub struct Args {
     #[serde(default = "default_label_name")]
     label_name: String,
     #[serde(default = "default_max_width")]
@@ -44,12 +40,12 @@ pub struct Drawn {
 /// # Errors
 /// If an argument is out of range, an image cannot be read or has other channels than the first, or a sheet cannot be
 /// written.
-pub fn contact_sheet(parameters: Parameters) -> Result<Drawn, TaskError> {
-    let Parameters { output_path: output, metadata, label_name, max_width, .. } = parameters;
+pub fn contact_sheet(given: &Given, args: Args) -> Result<Drawn, TaskError> {
+    let (Given { output_path: output, .. }, Args { label_name, max_width }) = (given, args);
     check_range("max_width", max_width, 200..=20_000)?;
     check_label_name(&label_name)?;
     let mut drawn = Vec::new();
-    for plate in plates(&metadata)? {
+    for plate in given.plates()? {
         let plate = Plate::read(&output, &plate.plate)?;
         if let Some(sheet) = read_sheet(&output, &plate, &label_name, max_width)? {
             let path = output.join(format!("{}.png", plate.name));

@@ -1,25 +1,19 @@
 //! The task "Convert images": the pixels of one image, from its files to arrays with a pyramid.
 
+use super::Given;
 use crate::image::{Acquisition, ImageWriter, Storage, read_acquisition};
 use crate::name::Component;
 use crate::replace::{recover, replace_folder};
 use fractal_task::{TaskError, check_range};
 use ome_zarr::plane;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    metadata: Map<String, Value>,
-    component: String,
+pub struct Args {
     #[serde(default = "default_num_levels")]
     num_levels: usize,
     #[serde(default = "default_chunk_size")]
@@ -54,14 +48,14 @@ pub struct Converted {
 /// # Errors
 /// If an argument is out of range, a file is missing, damaged, of another type or of another size than the first one, or a
 /// file cannot be written. The image is then as it was.
-pub fn convert_images(parameters: Parameters) -> Result<Converted, TaskError> {
-    check_range("num_levels", parameters.num_levels, 1..=10)?;
-    check_range("chunk_size", parameters.chunk_size, 16..=4096)?;
-    check_range("compression_level", parameters.compression_level, 0..=9)?;
-    let folder = Component::parse_image(&parameters.component)?.folder(&parameters.output_path);
+pub fn convert_images(given: &Given, args: Args) -> Result<Converted, TaskError> {
+    check_range("num_levels", args.num_levels, 1..=10)?;
+    check_range("chunk_size", args.chunk_size, 16..=4096)?;
+    check_range("compression_level", args.compression_level, 0..=9)?;
+    let folder = Component::parse_image(&given.component)?.folder(&given.output_path);
     recover(&folder)?;
     let acquisition = Acquisition { correction: None, ..read_acquisition(&folder)? };
-    let Parameters { num_levels: n_levels, chunk_size, compression_level, .. } = parameters;
+    let Args { num_levels: n_levels, chunk_size, compression_level } = args;
     let storage = Storage { n_levels, chunk_size, compression_level };
     replace_folder(&folder, |part| write_image(part, &acquisition, storage))
 }

@@ -1,23 +1,18 @@
 //! The task "Copy plate structure": for each plate one with the same wells and images, without pixels, that later tasks
 //! fill.
 
-use super::{Components, plates};
+use super::Given;
 use crate::image::{Acquisition, read_acquisition, write_empty};
 use crate::name::is_plate;
 use crate::plate::{Plate, plate_component};
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    metadata: Components,
+pub struct Args {
     #[serde(default = "default_suffix")]
     suffix: String,
     #[serde(default)]
@@ -50,8 +45,8 @@ pub struct Copies {
 ///
 /// # Errors
 /// If a plate cannot be read, or a copy exists and may not be replaced.
-pub fn copy_structure(parameters: Parameters) -> Result<Copied, TaskError> {
-    let suffix = parameters.suffix;
+pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
+    let suffix = args.suffix;
     if suffix.is_empty() || !is_plate(&suffix) {
         return Err(TaskError::new(format!(
             "suffix {suffix:?} cannot be part of a folder's name; choose one such as \"mip\""
@@ -59,11 +54,11 @@ pub fn copy_structure(parameters: Parameters) -> Result<Copied, TaskError> {
     }
     let mut copied =
         Copied { plate: Vec::new(), well: Vec::new(), image: Vec::new(), copy_ome_zarr: Copies::default() };
-    for source in plates(&parameters.metadata)? {
-        let old = Plate::read(&parameters.output_path, &source.plate)?;
+    for source in given.plates()? {
+        let old = Plate::read(&given.output_path, &source.plate)?;
         let new = Plate { name: format!("{}_{suffix}", source.plate), ..old };
-        new.write(&parameters.output_path, parameters.overwrite, |component, folder| {
-            let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&parameters.output_path))?;
+        new.write(&given.output_path, args.overwrite, |component, folder| {
+            let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&given.output_path))?;
             write_empty(folder, &Acquisition { files: Vec::new(), ..acquisition })
         })?;
         copied.plate.push(plate_component(&new.name).to_string());

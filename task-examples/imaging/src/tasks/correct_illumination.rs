@@ -1,5 +1,6 @@
 //! The task "Correct illumination": takes the camera's background and the illumination out of one image, in place.
 
+use super::Given;
 use super::estimate_illumination::{default_background, profile_file, profile_folder};
 use crate::image::{Acquisition, Correction, Image, ImageWriter};
 use crate::name::Component;
@@ -8,19 +9,12 @@ use crate::{about, illumination};
 use fractal_task::TaskError;
 use ome_zarr::plane::{self, Plane};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    metadata: Map<String, Value>,
-    component: String,
+pub struct Args {
     #[serde(default = "default_background")]
     background: u16,
     #[serde(default)]
@@ -36,14 +30,14 @@ pub struct Corrected {}
 /// # Errors
 /// If the image or a profile cannot be read, a profile has another size or a 0, the image was corrected in another way, or a
 /// file cannot be written. The image is then as it was.
-pub fn correct_illumination(parameters: Parameters) -> Result<Corrected, TaskError> {
-    let component = Component::parse_image(&parameters.component)?;
-    let folder = component.folder(&parameters.output_path);
+pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, TaskError> {
+    let component = Component::parse_image(&given.component)?;
+    let folder = component.folder(&given.output_path);
     recover(&folder)?;
     let image = Image::open(&folder)?;
-    let profile_folder = match &parameters.profiles {
-        Some(folder) => parameters.output_path.join(folder),
-        None => profile_folder(&parameters.output_path, &component.plate),
+    let profile_folder = match &args.profiles {
+        Some(folder) => given.output_path.join(folder),
+        None => profile_folder(&given.output_path, &component.plate),
     };
     let profiles = read_profiles(&profile_folder, &image)?;
     let checksum = |profile: &Plane| {
@@ -51,8 +45,7 @@ pub fn correct_illumination(parameters: Parameters) -> Result<Corrected, TaskErr
         profile.values.iter().for_each(|value| crc.update(&value.to_le_bytes()));
         crc.sum()
     };
-    let correction =
-        Correction { background: parameters.background, profiles: profiles.iter().map(checksum).collect() };
+    let correction = Correction { background: args.background, profiles: profiles.iter().map(checksum).collect() };
     match &image.acquisition.correction {
         None => {}
         Some(made) if *made == correction => return Ok(Corrected {}),
@@ -69,7 +62,7 @@ pub fn correct_illumination(parameters: Parameters) -> Result<Corrected, TaskErr
         for (channel, profile) in profiles.iter().enumerate() {
             for z in 0..image.n_planes() {
                 let mut plane = image.read_plane(0, channel, z)?;
-                illumination::correct(&mut plane, profile, parameters.background);
+                illumination::correct(&mut plane, profile, args.background);
                 writer.write_plane(channel, z, plane)?;
             }
         }

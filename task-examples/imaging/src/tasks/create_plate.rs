@@ -1,6 +1,7 @@
 //! The task "Create OME-Zarr plate": from a folder of image files, named or listed in a table, to a plate with its wells
 //! and images, which have no pixels yet. Only names are looked at; a damaged or missing file is found by the conversion.
 
+use super::Given;
 use crate::about;
 use crate::image::{Acquisition, Channel, write_empty};
 use crate::name::{FileName, Number, PlaneId, Well};
@@ -9,19 +10,14 @@ use crate::table;
 use fractal_task::{TaskError, check_range};
 use ome_zarr::ngff;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    metadata: Map<String, Value>,
+pub struct Args {
     #[serde(default)]
     table: Option<String>,
     #[serde(default = "default_extensions")]
@@ -79,17 +75,17 @@ pub struct Created {
 /// # Errors
 /// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are the same plane, or a plate
 /// exists and may not be replaced.
-pub fn create_plate(parameters: Parameters) -> Result<Created, TaskError> {
-    check_range("pixel_size_um", parameters.pixel_size_um, 1e-6..=1e6)?;
-    check_range("z_step_um", parameters.z_step_um, 1e-6..=1e6)?;
-    let (planes, names) = match &parameters.table {
-        Some(table) => (find_listed(table, &parameters.input_paths)?, None),
+pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
+    check_range("pixel_size_um", args.pixel_size_um, 1e-6..=1e6)?;
+    check_range("z_step_um", args.z_step_um, 1e-6..=1e6)?;
+    let (planes, names) = match &args.table {
+        Some(table) => (find_listed(table, &given.input_paths)?, None),
         None => {
-            let (planes, names) = find_named(&parameters.input_paths, &parameters.extensions)?;
+            let (planes, names) = find_named(&given.input_paths, &args.extensions)?;
             (planes, Some(names))
         }
     };
-    let channels = choose_channels(&planes, &parameters.channels)?;
+    let channels = choose_channels(&planes, &args.channels)?;
     let mut created = Created {
         plate: Vec::new(),
         well: Vec::new(),
@@ -102,15 +98,15 @@ pub fn create_plate(parameters: Parameters) -> Result<Created, TaskError> {
             .iter()
             .filter(|(id, _)| id.plate == name && channels.iter().any(|channel| channel.id == id.channel.0))
             .collect();
-        let layout = Layout::of(&planes, parameters.complete);
+        let layout = Layout::of(&planes, args.complete);
         let plate = Plate::new(name.to_owned(), &layout.fields);
-        plate.write(&parameters.output_path, parameters.overwrite, |component, folder| {
+        plate.write(&given.output_path, args.overwrite, |component, folder| {
             let (well, index) =
                 (component.well.clone(), component.image.as_ref().and_then(|image| image.parse::<usize>().ok()));
             let (Some(well), Some(index)) = (well, index) else { return Ok(()) };
             let field = layout.fields[&well][index].clone();
             let files = layout.files(&planes, names.as_ref(), (name, &well, &field), &channels)?;
-            let Parameters { pixel_size_um, z_step_um, .. } = parameters;
+            let Args { pixel_size_um, z_step_um, .. } = args;
             let channels = channels.clone();
             write_empty(
                 folder,
@@ -300,7 +296,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// Calls the task on a folder with these files, of which only a table has contents, and gives the metadiff with what each
     /// image of `plate1.zarr` says of itself.
@@ -317,12 +313,12 @@ mod tests {
         table.iter().for_each(|text| fs::write(input.join("files.csv"), text).unwrap());
         let mut parameters = json!({"input_paths": [input], "output_path": output, "metadata": {}});
         parameters.as_object_mut().unwrap().extend(args.as_object().unwrap().clone());
-        let result =
-            create_plate(serde_json::from_value(parameters).unwrap()).map_err(|err| err.to_string()).map(|created| {
-                let read = |image: &String| crate::image::read_acquisition(&output.join(image)).unwrap();
-                let images = created.image.iter().map(read).collect();
-                (serde_json::to_value(created).unwrap(), images)
-            });
+        let (given, args) = crate::tasks::split(parameters.as_object().unwrap().clone()).unwrap();
+        let result = create_plate(&given, args).map_err(|err| err.to_string()).map(|created| {
+            let read = |image: &String| crate::image::read_acquisition(&output.join(image)).unwrap();
+            let images = created.image.iter().map(read).collect();
+            (serde_json::to_value(created).unwrap(), images)
+        });
         fs::remove_dir_all(&folder).unwrap();
         result.map_err(|message| message.replace(&input.display().to_string(), "IN"))
     }

@@ -1,6 +1,6 @@
 //! The task "Estimate illumination": for each channel of each plate, how the light falls on the field of view.
 
-use super::{Components, plates};
+use super::Given;
 use crate::illumination;
 use crate::image::Image;
 use crate::name::Component;
@@ -15,14 +15,10 @@ use std::path::{Path, PathBuf};
 /// The largest width and height of the small versions that the profile is estimated from.
 const SAMPLE_SIZE: usize = 32;
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    metadata: Components,
+pub struct Args {
     #[serde(default = "default_background")]
     background: u16,
     #[serde(default = "default_max_images")]
@@ -50,17 +46,16 @@ pub struct Estimated {
 /// # Errors
 /// If an argument is out of range, an image cannot be read or has another size than the others, or there is no light in the
 /// images.
-pub fn estimate_illumination(parameters: Parameters) -> Result<Estimated, TaskError> {
-    check_range("max_images", parameters.max_images, 1..=10_000)?;
+pub fn estimate_illumination(given: &Given, args: Args) -> Result<Estimated, TaskError> {
+    check_range("max_images", args.max_images, 1..=10_000)?;
     let mut illumination = Vec::new();
-    for plate in plates(&parameters.metadata)? {
-        let images: Vec<Component> = Plate::read(&parameters.output_path, &plate.plate)?.image_components().collect();
+    for plate in given.plates()? {
+        let images: Vec<Component> = Plate::read(&given.output_path, &plate.plate)?.image_components().collect();
         // Evenly spread over the plate.
-        let n_images = images.len().min(parameters.max_images);
+        let n_images = images.len().min(args.max_images);
         let chosen = (0..n_images).map(|index| &images[index * images.len() / n_images]);
-        let images: Vec<Image> = chosen
-            .map(|component| Image::open(&component.folder(&parameters.output_path)))
-            .collect::<Result<_, _>>()?;
+        let images: Vec<Image> =
+            chosen.map(|component| Image::open(&component.folder(&given.output_path))).collect::<Result<_, _>>()?;
         let Some(first) = images.first() else { continue };
         let sizes: Vec<(usize, usize)> = first.sizes().collect();
         if let Some(image) = images.iter().find(|image| !image.sizes().eq(sizes.iter().copied())) {
@@ -71,9 +66,9 @@ pub fn estimate_illumination(parameters: Parameters) -> Result<Estimated, TaskEr
                 plate.plate
             )));
         }
-        replace_folder(&profile_folder(&parameters.output_path, &plate.plate), |folder| {
+        replace_folder(&profile_folder(&given.output_path, &plate.plate), |folder| {
             for (index, channel) in first.acquisition.channels.iter().enumerate() {
-                let profile = estimate_channel(&images, index, &sizes, parameters.background)
+                let profile = estimate_channel(&images, index, &sizes, args.background)
                     .map_err(|err| TaskError::new(format!("plate {}, channel {}: {err}", plate.plate, channel.id)))?;
                 let bytes: Vec<u8> = profile.values.iter().flat_map(|value| value.to_be_bytes()).collect();
                 let pixels = (png::ColorType::Grayscale, png::BitDepth::Sixteen);

@@ -1,5 +1,6 @@
 //! The task "Measure regions": a table of the regions of all images of one well.
 
+use super::Given;
 use super::segment_nuclei::{check_label_name, default_label_name};
 use crate::about;
 use crate::image::{Image, labels};
@@ -10,20 +11,13 @@ use crate::replace::replace_file;
 use crate::table;
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    metadata: Map<String, Value>,
-    component: String,
+pub struct Args {
     #[serde(default = "default_label_name")]
     label_name: String,
 }
@@ -62,10 +56,10 @@ const COLUMNS: [&str; 19] = [
 /// # Errors
 /// If an image or its labels cannot be read, images of the well have other channels than the first, or the table cannot be
 /// written.
-pub fn measure_regions(parameters: Parameters) -> Result<Measured, TaskError> {
-    let Parameters { output_path: output, component, label_name, .. } = parameters;
+pub fn measure_regions(given: &Given, args: Args) -> Result<Measured, TaskError> {
+    let (Given { output_path: output, .. }, Args { label_name }) = (given, args);
     check_label_name(&label_name)?;
-    let (component, well) = Component::parse_well(&component)?;
+    let (component, well) = Component::parse_well(&given.component)?;
     let folder = component.folder(&output);
     let (mut header, mut rows) = (Vec::new(), Vec::new());
     for image in read_images(&folder)? {

@@ -1,4 +1,4 @@
-//! The tasks, in the order of the workflow. Each has its parameters, whose descriptions are in the manifest, and its
+//! The tasks, in the order of the workflow. Each has its arguments, whose descriptions are in the manifest, and its
 //! metadiff.
 
 pub mod create_plate;
@@ -12,8 +12,12 @@ pub mod measure_regions;
 pub mod merge_tables;
 pub mod contact_sheet;
 
+use crate::about;
+use crate::name::Component;
 use fractal_task::{Call, TaskError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
 
 /// The names of the tasks on the command line.
 pub const NAMES: [&str; 10] = [
@@ -29,12 +33,49 @@ pub const NAMES: [&str; 10] = [
     "contact_sheet",
 ];
 
-/// What the tasks that work on all plates use of the metadata, all from the metadiff of "Create OME-Zarr plate" or "Copy
-/// plate structure".
+/// What the host passes to every task, beside the task's own arguments.
+#[derive(Debug, Deserialize)]
+pub struct Given {
+    input_paths: Vec<PathBuf>,
+    output_path: PathBuf,
+    metadata: Metadata,
+    /// Empty for a task that is called once.
+    #[serde(default)]
+    component: String,
+}
+
+/// What tasks use of the metadata, all from the metadiffs of tasks before.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Components {
+struct Metadata {
     plate: Vec<String>,
+    copy_ome_zarr: copy_structure::Copies,
+}
+
+/// The arguments of a task that has none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoArgs {}
+
+impl Given {
+    /// The plates of the metadata.
+    ///
+    /// # Errors
+    /// If there are none, or one is no plate.
+    fn plates(&self) -> Result<Vec<Component>, TaskError> {
+        let plates = &self.metadata.plate;
+        if plates.is_empty() {
+            return Err(TaskError::new("metadata.plate is missing or empty: run \"Create OME-Zarr plate\" first"));
+        }
+        plates.iter().map(|plate| Component::parse_plate(plate)).collect()
+    }
+}
+
+/// Takes what the host passes to every task out of the parameters; what is left are the arguments.
+fn split<A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json::Result<(Given, A)> {
+    let given = ["input_paths", "output_path", "metadata", "component"].into_iter();
+    let given = given.filter_map(|name| parameters.remove_entry(name)).collect();
+    Ok((serde_json::from_value(Value::Object(given))?, serde_json::from_value(Value::Object(parameters))?))
 }
 
 /// Calls the task that the fixed argument of a call names.
@@ -62,30 +103,19 @@ pub fn call(call: &Call) -> Result<(), TaskError> {
     }
 }
 
-fn run<P: DeserializeOwned, M: Serialize>(
+fn run<A: DeserializeOwned, M: Serialize>(
     call: &Call,
-    task: impl FnOnce(P) -> Result<M, TaskError>,
+    task: impl FnOnce(&Given, A) -> Result<M, TaskError>,
 ) -> Result<(), TaskError> {
-    let metadiff = task(call.read_parameters()?)?;
-    call.write_metadiff(&metadiff)
-}
-
-/// The plates of the metadata.
-///
-/// # Errors
-/// If there are none, or one is no plate.
-fn plates(components: &Components) -> Result<Vec<crate::name::Component>, TaskError> {
-    if components.plate.is_empty() {
-        return Err(TaskError::new("metadata.plate is missing or empty: run \"Create OME-Zarr plate\" first"));
-    }
-    components.plate.iter().map(|plate| crate::name::Component::parse_plate(plate)).collect()
+    let (given, args) =
+        split(call.read_parameters()?).map_err(about("cannot use the parameters in", &call.args_file))?;
+    call.write_metadiff(&task(&given, args)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fractal_task::Call;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn manifest() -> Vec<Value> {
         let manifest: Value = serde_json::from_str(include_str!("../../__FRACTAL_MANIFEST__.json")).unwrap();

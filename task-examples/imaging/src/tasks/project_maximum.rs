@@ -1,29 +1,11 @@
 //! The task "Project maximum intensity": an image of one plane, each pixel the largest of its Z planes.
 
-use super::copy_structure::Copies;
+use super::{Given, NoArgs};
 use crate::image::{Acquisition, Image, ImageWriter};
 use crate::name::Component;
 use crate::replace::replace_folder;
 use fractal_task::TaskError;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-
-/// The parameters.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    metadata: Metadata,
-    component: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Metadata {
-    copy_ome_zarr: Copies,
-}
+use serde::Serialize;
 
 /// The metadiff: nothing.
 #[derive(Debug, Serialize)]
@@ -33,9 +15,9 @@ pub struct Projected {}
 ///
 /// # Errors
 /// If the plate is no copy, the image it comes from cannot be read, or a file cannot be written.
-pub fn project_maximum(parameters: Parameters) -> Result<Projected, TaskError> {
-    let component = Component::parse_image(&parameters.component)?;
-    let sources = &parameters.metadata.copy_ome_zarr.sources;
+pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError> {
+    let component = Component::parse_image(&given.component)?;
+    let sources = &given.metadata.copy_ome_zarr.sources;
     let source = sources.get(&component.plate).ok_or_else(|| {
         TaskError::new(format!(
             "plate {} is no copy of another one: run \"Copy plate structure\" first",
@@ -43,9 +25,9 @@ pub fn project_maximum(parameters: Parameters) -> Result<Projected, TaskError> {
         ))
     })?;
     let source = component.in_plate(&Component::parse_plate(source)?.plate);
-    let image = Image::open(&source.folder(&parameters.output_path))?;
+    let image = Image::open(&source.folder(&given.output_path))?;
     let acquisition = Acquisition { files: Vec::new(), ..image.acquisition.clone() };
-    replace_folder(&component.folder(&parameters.output_path), |part| {
+    replace_folder(&component.folder(&given.output_path), |part| {
         let size = image.sizes().next().unwrap_or((0, 0));
         let mut writer = ImageWriter::create(part, (image.n_channels(), 1), size, image.storage())?;
         for channel in 0..image.n_channels() {

@@ -1,24 +1,18 @@
 //! The task "Segment nuclei": the nuclei of one projected image, as OME-NGFF labels.
 
+use super::Given;
 use crate::image::{Image, labels};
 use crate::name::Component;
 use crate::replace::replace_folder;
 use crate::segmentation::{Segmentation, Settings, segment};
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use serde_json::json;
 
-/// The parameters.
+/// The arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameters {
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    input_paths: Vec<PathBuf>,
-    output_path: PathBuf,
-    #[expect(dead_code, reason = "Fractal passes it to every task")]
-    metadata: Map<String, Value>,
-    component: String,
+pub struct Args {
     #[serde(default)]
     channel: Option<String>,
     #[serde(default = "default_label_name")]
@@ -77,15 +71,15 @@ pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
 /// # Errors
 /// If an argument is out of range, the image cannot be read, has no such channel or several planes, or a file cannot be
 /// written. Labels that were there before stay then.
-pub fn segment_nuclei(parameters: Parameters) -> Result<Segmented, TaskError> {
-    let Parameters { smoothing_sigma, threshold, split_sigma, min_distance, min_area, .. } = parameters;
+pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError> {
+    let Args { smoothing_sigma, threshold, split_sigma, min_distance, min_area, .. } = args;
     let settings = Settings { smoothing_sigma, threshold, split_sigma, min_distance, min_area };
     settings.check()?;
-    let name = parameters.label_name;
+    let name = args.label_name;
     check_label_name(&name)?;
-    let folder = Component::parse_image(&parameters.component)?.folder(&parameters.output_path);
+    let folder = Component::parse_image(&given.component)?.folder(&given.output_path);
     let image = Image::open(&folder)?;
-    let channel = parameters.channel.map_or(Ok(0), |channel| image.acquisition.find_channel(&channel))?;
+    let channel = args.channel.map_or(Ok(0), |channel| image.acquisition.find_channel(&channel))?;
     let Segmentation { labels: plane, n_objects, threshold } = segment(&image.read_projection(channel)?, &settings)
         .map_err(|err| TaskError::about("cannot segment", &folder, err))?;
     let about = json!({
