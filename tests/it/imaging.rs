@@ -1,5 +1,7 @@
 //! The imaging package end to end: from the committed images to the table of nuclei, and what happens when files are bad.
 
+#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
