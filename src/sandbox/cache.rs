@@ -10,11 +10,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use wasmtime::Engine;
 
-use super::compile::CompiledModule;
+use super::compile::{CacheFile, CompiledModule};
 use crate::workflow::FileIdentity;
 
 /// Bytes of all entries together; the ones not used for longest go first.
@@ -81,9 +82,10 @@ impl ModuleCache {
         seal_file.read_exact(&mut seal).ok()?;
         let (of_contents, of_identity) = seal.split_at(DIGEST_BYTES);
         let identity = FileIdentity::of(&file.metadata().ok()?);
-        let is_large = identity.is_some_and(|identity| identity.bytes >= LARGE_BYTES);
-        let code = if is_large && is_same(of_identity, self.identity_digest(path, identity.as_ref())) {
-            CompiledModule::File(path.into())
+        let large = identity.filter(|identity| identity.bytes >= LARGE_BYTES);
+        let known = large.filter(|identity| is_same(of_identity, self.identity_digest(path, Some(identity))));
+        let code = if let Some(identity) = known {
+            CompiledModule::File(CacheFile { path: path.into(), file: Arc::new(file), identity })
         } else {
             let mut code = Vec::new();
             file.read_to_end(&mut code).ok()?;
@@ -91,7 +93,7 @@ impl ModuleCache {
                 return None;
             }
             // It was copied here, say, and is as good as new.
-            if is_large {
+            if large.is_some() {
                 let _ = self.write_seal(path, &code, identity.as_ref());
             }
             CompiledModule::Memory(code.into())

@@ -1,19 +1,46 @@
 //! WebAssembly → native code.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, Precompiled};
 
+use crate::workflow::FileIdentity;
+
 /// A module as native code of this program's engine. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) enum CompiledModule {
     Memory(Arc<[u8]>),
     /// A file of the cache, which is mapped into memory and not read.
-    File(Arc<Path>),
+    File(CacheFile),
+}
+
+/// An open file of the cache. Its code stays readable when the cache is emptied or the entry
+/// replaced during a run.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheFile {
+    pub(super) path: Arc<Path>,
+    pub(super) file: Arc<File>,
+    /// Identity of the file when its contents were verified.
+    pub(super) identity: FileIdentity,
+}
+
+impl CacheFile {
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let of = |identity: FileIdentity| (identity.bytes, identity.modified_ns);
+        if FileIdentity::of(&self.file.metadata()?).map(of) != Some(of(self.identity)) {
+            let path = self.path.display();
+            return Err(io::Error::other(format!("{path}: modified during the run; run again")));
+        }
+        let mut code = vec![0; usize::try_from(self.identity.bytes).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut code, 0)?;
+        Ok(code)
+    }
 }
 
 /// Compiled code that was loaded.
@@ -30,7 +57,7 @@ impl CompiledModule {
     pub(crate) fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
         match self {
             Self::Memory(code) => Ok(Cow::Borrowed(code)),
-            Self::File(path) => Ok(Cow::Owned(std::fs::read(path)?)),
+            Self::File(file) => Ok(Cow::Owned(file.read()?)),
         }
     }
 
@@ -42,7 +69,7 @@ impl CompiledModule {
     pub(super) unsafe fn load(&self, engine: &Engine) -> wasmtime::Result<CompiledCode> {
         let format = match self {
             Self::Memory(code) => Engine::detect_precompiled(code),
-            Self::File(path) => Engine::detect_precompiled_file(path)?,
+            Self::File(CacheFile { path, .. }) => Engine::detect_precompiled_file(path)?,
         };
         // SAFETY: the same as this function's.
         Ok(unsafe {
@@ -50,13 +77,13 @@ impl CompiledModule {
                 (Some(Precompiled::Module), Self::Memory(code)) => {
                     CompiledCode::Core(Module::deserialize(engine, code)?)
                 }
-                (Some(Precompiled::Module), Self::File(path)) => {
+                (Some(Precompiled::Module), Self::File(CacheFile { path, .. })) => {
                     CompiledCode::Core(Module::deserialize_file(engine, path)?)
                 }
                 (Some(Precompiled::Component), Self::Memory(code)) => {
                     CompiledCode::Component(Component::deserialize(engine, code)?)
                 }
-                (Some(Precompiled::Component), Self::File(path)) => {
+                (Some(Precompiled::Component), Self::File(CacheFile { path, .. })) => {
                     CompiledCode::Component(Component::deserialize_file(engine, path)?)
                 }
                 (None, _) => wasmtime::bail!("it is no compiled code"),
