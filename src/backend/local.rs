@@ -14,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::describe::ask;
 use super::inbox::Inbox;
 use super::one_call::{CallRunner, RunGuest};
-use super::process::{ProcessWorker, WorkerCommand};
+use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome, whole_microseconds};
@@ -137,6 +137,16 @@ impl Local {
         Ok(worker.run(invocation).0)
     }
 
+    /// Starts a worker process that may access these folders and returns its confinement; `None`
+    /// if guests run in threads.
+    ///
+    /// # Errors
+    /// A sentence for the user if no worker can be started.
+    pub fn confinement(&self, folders: &[Grant]) -> Option<Result<Confinement, String>> {
+        let Isolation::Process(command) = &self.isolation else { return None };
+        Some(ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement())
+    }
+
     /// The sandbox that calls run in, but for those of [`Self::interrupting_only_limited`].
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
@@ -165,9 +175,9 @@ impl Backend for Local {
 
     fn start(&self, folders: &[Grant]) -> Vec<String> {
         self.keep_compiled();
-        let Isolation::Process(command) = &self.isolation else { return Vec::new() };
-        let confinement = ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement();
-        vec![format!("calls run in child processes; {}", confinement.unwrap_or_else(|text| text))]
+        let Some(confinement) = self.confinement(folders) else { return Vec::new() };
+        let layers = confinement.map_or_else(|text| text, |confinement| confinement.to_string());
+        vec![format!("calls run in child processes; {layers}")]
     }
 
     fn run_calls(

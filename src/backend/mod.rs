@@ -18,9 +18,14 @@ use crate::workflow::ModuleFile;
 
 pub use describe::described_limits;
 pub use local::{Isolation, Local};
+#[cfg(feature = "cli")]
+pub(crate) use process::close_inherited_files;
 #[doc(hidden)]
 pub use process::read_from_child;
-pub use process::{WorkerCommand, serve};
+#[cfg(feature = "weakened-for-tests")]
+#[doc(hidden)]
+pub use process::serve_with;
+pub use process::{Confinement, Layer, LayerReport, LayerState, WorkerCommand, serve};
 pub use scripted::{Script, Scripted};
 
 /// Runs the calls of one task at a time.

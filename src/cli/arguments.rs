@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use super::author_arguments::{CheckArguments, ExecArguments, NewArguments, TestArguments};
+#[cfg(feature = "weakened-for-tests")]
+use crate::backend::Layer;
 use crate::sandbox::limits::parse_bytes;
 use crate::workdir::TaskFiles;
 
@@ -29,7 +31,7 @@ pub(super) enum Command {
     Doctor(DoctorArguments),
     /// Run calls for a parent process; mandelbox starts this itself
     #[command(hide = true)]
-    Worker,
+    Worker(WorkerArguments),
     /// Check a workflow, a module or a task package, and say every problem
     Check(CheckArguments),
     /// Call a module once: as a task with args, or as any command with mounts
@@ -58,6 +60,22 @@ Examples:
 Exit codes: 0 well; 1 the host failed; 2 wrong usage or documents, nothing was run; 3 TaskExecutionError;
 4 JobExecutionError; 130 and 143 stopped by SIGINT (Ctrl-C) and SIGTERM, after the records were saved; a second signal
 ends it at once.";
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerArguments {
+    /// Leave out a layer of confinement
+    #[cfg(feature = "weakened-for-tests")]
+    #[arg(long, value_name = "LAYER")]
+    without: Vec<String>,
+}
+
+#[cfg(feature = "weakened-for-tests")]
+impl WorkerArguments {
+    pub(super) fn layers(&self) -> Vec<Layer> {
+        let is_left_out = |layer: &Layer| self.without.iter().any(|name| name == layer.name());
+        Layer::ALL.into_iter().filter(|layer| !is_left_out(layer)).collect()
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]

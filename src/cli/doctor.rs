@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::arguments::{DoctorArguments, FormatArgument};
 use super::{Answer, environment, sandbox_options::worker_command};
-use crate::backend::{Backend, Isolation, Local};
+use crate::backend::{Backend, Confinement, Isolation, LayerReport, LayerState, Local};
 use crate::cancel::CancelToken;
 use crate::error::exit_code;
 use crate::json::build_json;
@@ -57,12 +57,14 @@ impl State {
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
     let mut findings = vec![cpus(), open_files(), address_space(), resolving(), swap(), pagemap()];
-    findings.extend(trials());
+    let confinement = trials(&mut findings);
     let broken = findings.iter().any(|finding| finding.state == State::Broken);
     let exit_code = if broken { exit_code::HOST_FAILED } else { exit_code::SUCCESS };
     match arguments.format {
-        FormatArgument::Text => Answer::text(text(&findings), exit_code),
-        FormatArgument::Json => Answer { stdout: json_answer(&findings, !broken), stderr: String::new(), exit_code },
+        FormatArgument::Text => Answer::text(text(&findings, &confinement), exit_code),
+        FormatArgument::Json => {
+            Answer { stdout: json_answer(&findings, &confinement, !broken), stderr: String::new(), exit_code }
+        }
     }
 }
 
@@ -122,17 +124,20 @@ fn pagemap() -> Finding {
     finding("pagemap scan", used, value.to_owned(), advice)
 }
 
-/// Runs a guest that does nothing, in a thread and in a process, with the cache that a run would use.
-fn trials() -> Vec<Finding> {
+/// Runs a guest that does nothing, in a thread and in a process, with the cache that a run would
+/// use. Returns the confinement of the process; empty if it cannot be started.
+fn trials(findings: &mut Vec<Finding>) -> Confinement {
     let cache_folder = environment::cache_folder();
     let folder = cache_folder.as_deref().map(Path::display).map(|path| path.to_string());
     let options = SandboxOptions { cache_folder, ..SandboxOptions::default() };
     let broken = |name, value| Finding { name, state: State::Broken, value, advice: "no call can run here" };
     let backend = match Local::with_options(1, &options, Isolation::Thread) {
         Ok(backend) => backend,
-        Err(err) => return vec![broken("a guest in a thread", err.chain())],
+        Err(err) => {
+            findings.push(broken("a guest in a thread", err.chain()));
+            return Confinement::default();
+        }
     };
-    let mut findings = Vec::new();
     let advice = "modules are compiled anew for each run; set XDG_CACHE_HOME to a folder that you can write to";
     findings.push(match (backend.sandbox().warning(), folder) {
         (Some(warning), _) => finding("cache of compiled modules", false, warning.to_owned(), advice),
@@ -145,28 +150,31 @@ fn trials() -> Vec<Finding> {
         Ok(()) => finding("a guest in a thread", true, "runs".to_owned(), ""),
         Err(text) => broken("a guest in a thread", text),
     });
-    let advice = "--isolation process cannot be used";
-    findings.push(
-        match worker_command().map(|command| Local::with_options(1, &options, Isolation::Process(command))) {
-            Ok(Ok(backend)) => {
-                let value = backend.start(&[]).join("; ");
-                let good = value.contains("Landlock: files and network");
-                let advice =
-                    "child processes are confined less than they could be; a kernel from 6.12 on has all of it";
-                finding("a guest in a process", good, value, advice)
-            }
-            Ok(Err(err)) => finding("a guest in a process", false, err.chain(), advice),
-            Err(text) => finding("a guest in a process", false, text, advice),
-        },
-    );
-    findings
+    let name = "a guest in a process";
+    let tried = worker_command().and_then(|command| {
+        let backend = Local::with_options(1, &options, Isolation::Process(command)).map_err(|err| err.chain())?;
+        trial(&backend)?;
+        backend.confinement(&[]).unwrap_or_else(|| Ok(Confinement::default()))
+    });
+    match tried {
+        Ok(confinement) => {
+            let value = if confinement.is_whole() { "runs" } else { "runs, but a layer of confinement is missing" };
+            let advice =
+                "see the layers below; Linux 6.12 and later has all of them, unless an outer sandbox refuses one";
+            findings.push(finding(name, confinement.is_whole(), value.to_owned(), advice));
+            confinement
+        }
+        Err(text) => {
+            findings.push(finding(name, false, text, "--isolation process cannot be used"));
+            Confinement::default()
+        }
+    }
 }
 
 fn trial(backend: &Local) -> Result<(), String> {
     let module = ModuleFile::from_bytes("nothing.wasm".into(), NOTHING.to_vec());
     backend.prepare(&module, &Limits::default(), Policy::default().compile_time)?;
-    let mut worker = backend.sandbox().worker().map_err(|err| err.chain())?;
-    let (end, _) = worker.run(&Invocation {
+    let end = backend.run_guest(&Invocation {
         module_sha256: &module.sha256,
         entry: Entry::Command,
         argv: &["nothing".to_owned()],
@@ -179,10 +187,13 @@ fn trial(backend: &Local) -> Result<(), String> {
         seed: 0,
         cancel: &CancelToken::new(),
     });
-    if end == GuestEnd::Exited(0) { Ok(()) } else { Err(format!("{end:?}")) }
+    match end.map_err(|err| err.chain())? {
+        GuestEnd::Exited(0) => Ok(()),
+        end => Err(format!("{end:?}")),
+    }
 }
 
-fn text(findings: &[Finding]) -> String {
+fn text(findings: &[Finding], confinement: &Confinement) -> String {
     let mut text = format!("mandelbox {}\n", env!("CARGO_PKG_VERSION"));
     for finding in findings {
         let (word, name) = (finding.state.word(), finding.name);
@@ -191,10 +202,18 @@ fn text(findings: &[Finding]) -> String {
             text.push_str(&format!("{:8} {:27} -> {}\n", "", "", finding.advice));
         }
     }
+    for LayerReport { layer, state, detail } in &confinement.0 {
+        let word = match state {
+            LayerState::InForce => State::Good.word(),
+            LayerState::Partly => "partly",
+            LayerState::Missing => State::Missing.word(),
+        };
+        text.push_str(&format!("{word:8} {:27} {}\n", format!("layer: {}", layer.name()), escaped(detail)));
+    }
     text
 }
 
-fn json_answer(findings: &[Finding], ok: bool) -> Vec<u8> {
+fn json_answer(findings: &[Finding], confinement: &Confinement, ok: bool) -> Vec<u8> {
     let findings: Vec<_> = findings
         .iter()
         .map(|finding| {
@@ -202,7 +221,14 @@ fn json_answer(findings: &[Finding], ok: bool) -> Vec<u8> {
             json!({ "name": finding.name, "state": finding.state.word(), "value": finding.value, "advice": advice })
         })
         .collect();
-    let mut text = build_json(&json!({ "version": env!("CARGO_PKG_VERSION"), "ok": ok, "findings": findings }), 2);
+    let layers: Vec<_> = confinement
+        .0
+        .iter()
+        .map(|report| json!({ "layer": report.layer.name(), "state": report.state.name(), "detail": report.detail }))
+        .collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let answer = json!({ "version": version, "ok": ok, "findings": findings, "process_layers": layers });
+    let mut text = build_json(&answer, 2);
     text.push(b'\n');
     text
 }

@@ -26,10 +26,10 @@ use std::os::fd::AsFd;
 
 use clap::Parser;
 
-use crate::backend::serve;
+use crate::backend::close_inherited_files;
 use crate::error::exit_code;
 use crate::sandbox::capture_no_backtraces;
-use arguments::{Cli, Command};
+use arguments::{Cli, Command, WorkerArguments};
 use signals::Signals;
 
 /// What the program prints at its end, and its exit code.
@@ -62,7 +62,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
     };
     match cli.command {
-        Command::Worker => match serve_parent() {
+        Command::Worker(arguments) => match serve_parent(&arguments) {
             Ok(()) => Answer::default(),
             Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
         },
@@ -93,10 +93,21 @@ fn stoppable(name: &'static str, quiet: bool, command: impl FnOnce(&Signals) -> 
 }
 
 /// Serves the process that has started this one.
-fn serve_parent() -> std::io::Result<()> {
+fn serve_parent(arguments: &WorkerArguments) -> std::io::Result<()> {
+    close_inherited_files();
     signals::ignore()?;
     // Guests that may read stdin have their own there; the parent has put it where other processes have stderr.
     let from_parent = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(std::io::stderr())?;
-    serve(from_parent, std::io::stdout())
+    serve_as(arguments, from_parent)
+}
+
+#[cfg(not(feature = "weakened-for-tests"))]
+fn serve_as(_: &WorkerArguments, from_parent: std::fs::File) -> std::io::Result<()> {
+    crate::backend::serve(from_parent, std::io::stdout())
+}
+
+#[cfg(feature = "weakened-for-tests")]
+fn serve_as(arguments: &WorkerArguments, from_parent: std::fs::File) -> std::io::Result<()> {
+    crate::backend::serve_with(&arguments.layers(), from_parent, std::io::stdout())
 }

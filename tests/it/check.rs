@@ -156,12 +156,23 @@ fn the_doctor_says_what_is_there() {
     let findings = answer["findings"].as_array().expect("findings");
     let find = |name: &str| findings.iter().find(|finding| finding["name"] == name).expect(name);
     assert_eq!(find("a guest in a thread")["value"], "runs");
-    assert!(find("a guest in a process")["value"].as_str().expect("text").contains("child processes"));
+    assert!(find("a guest in a process")["value"].as_str().expect("text").starts_with("runs"));
+    let layers = answer["process_layers"].as_array().expect("a list");
+    let names: Vec<_> = layers.iter().map(|layer| layer["layer"].as_str().expect("text")).collect();
+    let all = ["files", "network", "scopes", "system_calls", "capabilities", "no_new_privileges", "memory"];
+    assert_eq!(names, all);
+    let states = ["in_force", "partly", "missing"];
+    assert!(
+        layers
+            .iter()
+            .all(|layer| states.contains(&layer["state"].as_str().expect("text")) && layer["detail"].is_string())
+    );
     project.mandelbox(&["doctor"]).expect(0).says(&[
         "mandelbox 0.",
         "openat2",
         "ulimit -n",
         "cache of compiled modules",
+        "layer: system_calls",
     ]);
 }
 

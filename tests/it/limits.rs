@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use mandelbox::sandbox::Limits;
+use serde_json::{Value, json};
 
-use crate::project::{Ended, Project, module, task};
+use crate::project::{Ended, ISOLATIONS, Project, module, task};
 use crate::sandbox::probe;
 
 /// Runs a module that is written here as text, in a thread and in a process.
@@ -155,4 +156,48 @@ fn one_write_can_be_as_large_as_the_memory_and_no_larger() {
         let written = project.path("out/large").metadata().map_or(0, |metadata| metadata.len());
         assert!(ended.code != 0 || written <= 200 << 20, "{written} bytes: {}", ended.stderr);
     });
+}
+
+/// A limit by its name in a policy, what a guest does, and what is said where the limit is over.
+type Case<'a> = (&'a str, String, Value, &'a str);
+
+/// Each limit lets through and stops the same in a thread and in a process.
+#[test]
+fn every_limit_holds_in_both_isolations() {
+    // A limit that is not in the list of cases does not get past this line.
+    let Limits { memory_bytes, wall_time: _, output_bytes: _, metadiff_bytes: _, open_files: _, module_bytes: _ } =
+        Limits::default();
+    assert!(memory_bytes > 64 << 20);
+    let allocates = json!({ "do": "allocate_mib", "n": 50 });
+    let opens = json!({ "do": "open_files", "path": "@/in/a.txt", "n": 40 });
+    let floods = json!({ "do": "flood", "stream": "stdout", "mib": 2 });
+    let size = std::fs::metadata(module("probe.wasm")).expect("there").len();
+    let cases: [(Case<'_>, &str); 6] = [
+        (("memory", "\"40MiB\"".to_owned(), allocates, "memory limit of 40 MiB"), "\"100MiB\""),
+        (("timeout", "\"1s\"".to_owned(), json!({ "do": "sleep_ms", "ms": 2500 }), "time limit of 1 s"), "\"60s\""),
+        (("output", "\"1MiB\"".to_owned(), floods, "cut after 1 MiB"), "\"4MiB\""),
+        (("metadiff", "\"10\"".to_owned(), json!({ "do": "env" }), "larger than 10 bytes"), "\"1MiB\""),
+        (("open_files", "30".to_owned(), opens, "open at a time"), "100"),
+        (("module", format!("\"{}\"", size - 1), json!({ "do": "env" }), "that a module may have"), "\"1MiB\""),
+    ];
+    for ((name, limit, step, said), enough) in cases {
+        let run = |limit: &str, isolation: &str| {
+            let project = Project::new();
+            let path = project.write("in/a.txt", "input");
+            let root = path.ancestors().nth(2).expect("a folder").display().to_string();
+            let step = serde_json::from_str(&step.to_string().replace('@', &root)).expect("JSON");
+            project.write("policy.toml", format!("[default]\n{name} = {limit}\n"));
+            project.workflow(&[task(0, "probe", &module("probe.wasm"), step)]);
+            let ended = project.run(&["--isolation", isolation, "--policy", "policy.toml"]);
+            let read = |name: &str| std::fs::read_to_string(project.path(name)).unwrap_or_default();
+            let tail: String = read("work/0_probe/0.out").chars().rev().take(100).collect();
+            let tail: String = tail.chars().rev().collect();
+            (ended.code, format!("{}{}{tail}", ended.stderr, read("work/0_probe/0.metadiff.json")))
+        };
+        let over = ISOLATIONS.map(|isolation| run(&limit, isolation));
+        assert_eq!(over[0].0, over[1].0, "{name}: {over:?}");
+        assert!(over.iter().all(|(_, text)| text.contains(said)), "{name}: {over:?}");
+        let within = ISOLATIONS.map(|isolation| run(enough, isolation));
+        assert!(within.iter().all(|(code, text)| *code == 0 && !text.contains(said)), "{name}: {within:?}");
+    }
 }

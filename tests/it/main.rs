@@ -26,6 +26,7 @@ mod manual;
 mod mistakes;
 mod package_test;
 mod new;
+mod processes;
 mod project;
 mod recorded;
 mod report;

@@ -1,7 +1,7 @@
 //! The parent's handle of one child.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,11 +9,17 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::WorkerCommand;
+use super::layers::Confinement;
 use super::protocol::{FromChild, Hello, ToChild};
+use crate::cancel::CancelToken;
 use crate::sandbox::{GuestInput, TaskMetadata};
 
-/// Time that a child has to say that it is ready.
+/// Timeout for a child to become ready, and to read more of a message.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for a child to exit after it has closed its pipes.
+const DEATH_PATIENCE: Duration = Duration::from_millis(200);
+/// Interval of polling for that.
+const DEATH_POLL: Duration = Duration::from_millis(2);
 /// Bytes that are read from a child at a time.
 const READ_BYTES: usize = 64 << 10;
 
@@ -27,8 +33,8 @@ pub(super) struct Child {
     pub(super) modules: HashSet<String>,
     /// Metadata that the child has for typed calls.
     pub(super) metadata: Option<TaskMetadata>,
-    /// How it is confined, in its own words.
-    pub(super) confinement: String,
+    /// Confinement that the child reported.
+    pub(super) confinement: Confinement,
 }
 
 /// What came within the time that was waited.
@@ -61,6 +67,8 @@ impl Child {
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("failed to start a worker process: it has no pipes".to_owned());
         };
+        // A child that does not read must not block its parent forever.
+        rustix::io::ioctl_fionbio(&stdin, true).map_err(|err| failed(err.into()))?;
         let received = Vec::new();
         let mut child = Self {
             process,
@@ -69,9 +77,9 @@ impl Child {
             received,
             modules: HashSet::new(),
             metadata: None,
-            confinement: String::new(),
+            confinement: Confinement::default(),
         };
-        child.send(ToChild::Hello(hello))?;
+        child.send(ToChild::Hello(hello), &CancelToken::new())?;
         let started = Instant::now();
         while started.elapsed() < START_PATIENCE {
             match child.receive(Duration::from_millis(100))? {
@@ -89,8 +97,20 @@ impl Child {
         Err("the worker process did not get ready".to_owned())
     }
 
-    pub(super) fn send(&mut self, message: ToChild) -> Result<(), String> {
-        message.write(&mut self.stdin).map_err(|err| self.death(&err.to_string()))
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// A sentence for the user if the child is dead or does not read, or the run is cancelled.
+    pub(super) fn send(&mut self, message: ToChild<'_>, cancel: &CancelToken) -> Result<(), String> {
+        let sent = message.write(&mut Patient { pipe: &mut self.stdin, cancel });
+        sent.map_err(|err| self.death(&err.to_string()))
+    }
+
+    /// True if no bytes of the child are unread. Bytes left over from one call could pass for the
+    /// end of the next one, so a child that is not quiet must not get another call.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
+        self.received.is_empty() && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
     }
 
     /// Waits for a message, at most `patience`.
@@ -98,9 +118,8 @@ impl Child {
         if let Some(message) = self.take()? {
             return Ok(Received::Message(message));
         }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(patience.as_nanos()).unwrap_or(i64::MAX) };
         let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, Some(&timespec(patience))) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Received::Nothing),
             Ok(_) => {}
             Err(err) => return Err(format!("failed to wait for the worker process: {err}")),
@@ -120,14 +139,59 @@ impl Child {
         FromChild::take(&mut self.received).map_err(|err| format!("the worker process sent no valid message: {err}"))
     }
 
-    /// Why the child is gone, as far as its exit status tells.
+    /// Ends the child and returns the reason why it cannot be used: its exit status if it died by
+    /// itself, else `otherwise`.
     fn death(&mut self, otherwise: &str) -> String {
+        let started = Instant::now();
+        loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => return format!("the worker process died ({status})"),
+                // The kernel closes its pipes shortly before the process has ended.
+                Ok(None) if started.elapsed() < DEATH_PATIENCE => std::thread::sleep(DEATH_POLL),
+                _ => break,
+            }
+        }
         let _ = self.process.kill();
-        match self.process.wait() {
-            Ok(status) => format!("the worker process died ({status})"),
-            Err(_) => format!("the worker process died ({otherwise})"),
+        let _ = self.process.wait();
+        format!("the worker process was ended: {otherwise}")
+    }
+}
+
+/// A writer to a child's stdin that gives up when the child does not read or the run is cancelled.
+struct Patient<'a> {
+    pipe: &'a mut ChildStdin,
+    cancel: &'a CancelToken,
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let started = Instant::now();
+        loop {
+            match self.pipe.write(bytes) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+            if self.cancel.is_cancelled() {
+                return Err(io::Error::other("the run was cancelled"));
+            }
+            if started.elapsed() > START_PATIENCE {
+                return Err(io::Error::other("it does not read its messages"));
+            }
+            let mut fds = [PollFd::new(&*self.pipe, PollFlags::OUT)];
+            match poll(&mut fds, Some(&timespec(super::POLL))) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(err.into()),
+            }
         }
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: 0, tv_nsec: i64::try_from(time.as_nanos()).unwrap_or(i64::MAX) }
 }
 
 impl Drop for Child {

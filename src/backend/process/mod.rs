@@ -4,8 +4,11 @@
 //! over or the run is cancelled, whatever the child is waiting for. [`serve`] is the child's side. One child serves one
 //! thread of the pool, one call after the other, and is started again when it dies.
 
+#[cfg(all(feature = "weakened-for-tests", target_os = "linux"))]
+mod attempts;
 mod child;
 mod confine;
+mod layers;
 mod protocol;
 mod serve;
 
@@ -17,14 +20,33 @@ use crate::sandbox::{Entry, Grant, GuestEnd, GuestInput, Invocation, Sandbox, Ty
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
 
+#[cfg(feature = "cli")]
+pub(crate) use confine::close_inherited_files;
+pub use layers::{Confinement, Layer, LayerReport, LayerState};
 #[doc(hidden)]
 pub use protocol::read_from_child;
 pub use serve::serve;
 
 /// Time past a limit after which a child is killed that has not ended its guest by itself.
 const GRACE: Duration = Duration::from_millis(300);
+/// Maximum bytes of a child's text about how a guest ended.
+const MAX_TEXT_BYTES: usize = 8 << 10;
 /// Longest wait before limits are looked at again.
 const POLL: Duration = Duration::from_millis(20);
+
+/// [`serve`] with a subset of the layers.
+///
+/// # Errors
+/// As [`serve`].
+#[cfg(feature = "weakened-for-tests")]
+#[doc(hidden)]
+pub fn serve_with(
+    layers: &[Layer],
+    from_parent: impl std::io::Read,
+    to_parent: impl std::io::Write + Send + 'static,
+) -> std::io::Result<()> {
+    serve::serve_with(layers, from_parent, to_parent)
+}
 
 /// The program that is started as a child; it must call [`serve`].
 #[derive(Clone, Debug)]
@@ -50,7 +72,7 @@ impl<'a> ProcessWorker<'a> {
     }
 
     /// How children are confined, as a child of this kind says; starts one if none runs.
-    pub(super) fn confinement(&mut self) -> Result<String, String> {
+    pub(super) fn confinement(&mut self) -> Result<Confinement, String> {
         self.child(GuestInput::Empty).map(|child| child.confinement.clone())
     }
 
@@ -85,9 +107,14 @@ impl<'a> ProcessWorker<'a> {
                     returned.extend(bytes);
                 }
                 Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => {
-                    return (with_returned(end, returned), peak_memory_bytes);
+                    let end = with_returned(bounded(end), returned);
+                    return (end, peak_memory_bytes.min(invocation.limits.memory_bytes));
                 }
-                Ok(Received::Message(FromChild::Ready { .. } | FromChild::Unable { .. } | FromChild::Returned(_))) => {
+                Ok(Received::Message(FromChild::Unable { reason })) => {
+                    self.child = None;
+                    return (bounded(GuestEnd::Lost(format!("the worker process cannot serve: {reason}"))), 0);
+                }
+                Ok(Received::Message(FromChild::Ready { .. } | FromChild::Returned(_))) => {
                     self.child = None;
                     return (GuestEnd::Lost("the worker process spoke out of turn".to_owned()), 0);
                 }
@@ -117,21 +144,26 @@ impl<'a> ProcessWorker<'a> {
     }
 
     fn start(&mut self, invocation: &Invocation<'_>) -> Result<(), String> {
-        let sandbox = self.sandbox;
+        let (sandbox, cancel) = (self.sandbox, invocation.cancel);
+        if self.child.as_ref().is_some_and(|child| !child.is_quiet()) {
+            self.child = None;
+        }
         let child = self.child(invocation.stdin)?;
         let sha256 = invocation.module_sha256;
         if !child.modules.contains(sha256) {
             let compiled = sandbox.compiled(sha256).ok_or("the module was not prepared")?;
-            child.send(ToChild::Module { sha256: sha256.to_owned(), compiled })?;
+            let code =
+                compiled.bytes().map_err(|err| format!("the compiled code of the module cannot be read: {err}"))?;
+            child.send(ToChild::Module { sha256: sha256.to_owned(), code }, cancel)?;
             child.modules.insert(sha256.to_owned());
         }
         if let Entry::Run(TypedCall { metadata, .. }) = &invocation.entry
             && !child.metadata.as_ref().is_some_and(|sent| sent.is(metadata))
         {
-            child.send(ToChild::Metadata((*metadata).clone()))?;
+            child.send(ToChild::Metadata((*metadata).clone()), cancel)?;
             child.metadata = Some((*metadata).clone());
         }
-        child.send(ToChild::Call(WireInvocation::of(invocation)))
+        child.send(ToChild::Call(WireInvocation::of(invocation)), cancel)
     }
 
     /// The child, or a new one; `stdin` is what its guests read.
@@ -155,6 +187,16 @@ impl<'a> ProcessWorker<'a> {
 fn lost(invocation: &Invocation<'_>, end: GuestEnd) -> GuestEnd {
     const MOMENT: Duration = Duration::from_millis(300);
     if invocation.cancel.wait_for(MOMENT) { GuestEnd::Cancelled } else { end }
+}
+
+/// Truncates the text in how a guest ended: it goes into the records, and a child that escaped code
+/// controls can send any text.
+fn bounded(mut end: GuestEnd) -> GuestEnd {
+    use GuestEnd::{Failed, HostFailed, Lost, ReturnedTooMuch, Trapped};
+    if let Failed(text) | HostFailed(text) | Lost(text) | ReturnedTooMuch(text) | Trapped(text) = &mut end {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    }
+    end
 }
 
 /// How a guest ended, with what it returned, which came in pieces before.

@@ -3,15 +3,16 @@
 //! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head, and raw bytes: code
 //! or output. Both sides are the same version of the same program; the first message says so.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::layers::Confinement;
 use crate::sandbox::{
-    CompiledModule, Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata,
-    TypedCall,
+    Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata, TypedCall,
 };
 
 /// Bytes of a message to a child: the largest is compiled code.
@@ -31,11 +32,12 @@ pub(super) struct Hello {
 
 /// A message to a child.
 #[derive(Debug)]
-pub(super) enum ToChild {
+pub(super) enum ToChild<'a> {
     Hello(Hello),
     Module {
         sha256: String,
-        compiled: CompiledModule,
+        /// Its native code.
+        code: Cow<'a, [u8]>,
     },
     /// What the typed calls that follow may fetch.
     Metadata(TaskMetadata),
@@ -47,7 +49,7 @@ pub(super) enum ToChild {
 pub(super) enum FromChild {
     Ready {
         version: String,
-        confinement: String,
+        confinement: Confinement,
     },
     /// It cannot serve; says why not.
     Unable {
@@ -78,10 +80,33 @@ pub(super) struct WireInvocation {
     pub(super) grants: Vec<Grant>,
     pub(super) stdin: GuestInput,
     pub(super) seed: u64,
+    limits: WireLimits,
+}
+
+/// [`Limits`] on the wire. Both conversions name every field, so that adding a limit does not
+/// compile until process mode handles it.
+#[derive(Debug, Serialize, Deserialize)]
+struct WireLimits {
     memory_bytes: u64,
     wall_time_ns: Option<u64>,
-    open_files: usize,
     metadiff_bytes: u64,
+    open_files: usize,
+    module_bytes: u64,
+}
+
+impl WireLimits {
+    fn of(limits: &Limits) -> Self {
+        // The parent receives all output, counts it and truncates it.
+        let Limits { memory_bytes, wall_time, output_bytes: _, metadiff_bytes, open_files, module_bytes } = *limits;
+        let wall_time_ns = wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        Self { memory_bytes, wall_time_ns, metadiff_bytes, open_files, module_bytes }
+    }
+
+    fn limits(&self) -> Limits {
+        let Self { memory_bytes, wall_time_ns, metadiff_bytes, open_files, module_bytes } = *self;
+        let wall_time = wall_time_ns.map(Duration::from_nanos);
+        Limits { memory_bytes, wall_time, output_bytes: u64::MAX, metadiff_bytes, open_files, module_bytes }
+    }
 }
 
 /// An [`Entry`] without its parameters.
@@ -105,7 +130,7 @@ enum ToChildHead {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 enum FromChildHead {
-    Ready { version: String, confinement: String },
+    Ready { version: String, confinement: Confinement },
     Unable { reason: String },
     Stdout,
     Stderr,
@@ -116,7 +141,6 @@ enum FromChildHead {
 
 impl WireInvocation {
     pub(super) fn of(invocation: &Invocation<'_>) -> Self {
-        let limits = invocation.limits;
         let (entry, args) = match &invocation.entry {
             Entry::Command => (WireEntry::Command, Vec::new()),
             Entry::Run(TypedCall { args, .. }) => (WireEntry::Run, args.as_bytes().to_vec()),
@@ -131,33 +155,21 @@ impl WireInvocation {
             grants: invocation.grants.to_vec(),
             stdin: invocation.stdin,
             seed: invocation.seed,
-            memory_bytes: limits.memory_bytes,
-            wall_time_ns: limits.wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
-            open_files: limits.open_files,
-            metadiff_bytes: limits.metadiff_bytes,
+            limits: WireLimits::of(invocation.limits),
         }
     }
 
     /// The limits that the child keeps; the one on output is the parent's.
     pub(super) fn limits(&self) -> Limits {
-        Limits {
-            memory_bytes: self.memory_bytes,
-            wall_time: self.wall_time_ns.map(Duration::from_nanos),
-            open_files: self.open_files,
-            metadiff_bytes: self.metadiff_bytes,
-            output_bytes: u64::MAX,
-            ..Limits::default()
-        }
+        self.limits.limits()
     }
 }
 
-impl ToChild {
+impl ToChild<'_> {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
-            Self::Module { sha256, compiled } => {
-                write_message(writer, &ToChildHead::Module { sha256 }, &compiled.bytes()?)
-            }
+            Self::Module { sha256, code } => write_message(writer, &ToChildHead::Module { sha256 }, &code),
             Self::Metadata(metadata) => {
                 write_message(writer, &ToChildHead::Metadata, &serde_json::to_vec(&metadata.texts())?)
             }
@@ -168,7 +180,7 @@ impl ToChild {
         }
     }
 
-    pub(super) fn read(reader: &mut impl Read) -> io::Result<Self> {
+    pub(super) fn read(reader: &mut impl Read) -> io::Result<ToChild<'static>> {
         let mut length = [0; 4];
         reader.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
@@ -179,13 +191,13 @@ impl ToChild {
         reader.read_exact(&mut message)?;
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
-            ToChildHead::Hello(hello) => Self::Hello(hello),
-            ToChildHead::Module { sha256 } => Self::Module { sha256, compiled: CompiledModule::Memory(bytes.into()) },
+            ToChildHead::Hello(hello) => ToChild::Hello(hello),
+            ToChildHead::Module { sha256 } => ToChild::Module { sha256, code: Cow::Owned(bytes.to_vec()) },
             ToChildHead::Metadata => {
                 let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
-                Self::Metadata(TaskMetadata::from_texts(texts))
+                ToChild::Metadata(TaskMetadata::from_texts(texts))
             }
-            ToChildHead::Call(call) => Self::Call(WireInvocation { args: bytes.to_vec(), ..call }),
+            ToChildHead::Call(call) => ToChild::Call(WireInvocation { args: bytes.to_vec(), ..call }),
         })
     }
 }
@@ -289,7 +301,7 @@ mod tests {
     fn messages_survive_the_way() {
         let mut pipe = Vec::new();
         let sent = [
-            FromChild::Ready { version: "1".to_owned(), confinement: "none".to_owned() },
+            FromChild::Ready { version: "1".to_owned(), confinement: Confinement::default() },
             FromChild::Unable { reason: "no thread".to_owned() },
             FromChild::Stdout(vec![0, 255, 10]),
             FromChild::Report(GuestReport::Progress { permille: 7, message: "\0é".to_owned() }),

@@ -9,6 +9,8 @@ mod bombs;
 mod case;
 mod complaints;
 mod fixture;
+#[cfg(feature = "weakened-for-tests")]
+mod free_code;
 mod neighbours;
 pub(crate) mod no_openat2;
 mod records;
