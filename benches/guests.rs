@@ -82,7 +82,7 @@ pub fn run_guest(worker: &mut Worker<'_>, module: &ModuleFile, arguments: &[&str
     let mut argv = vec![module.file_name()];
     argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let guest_path = folder.to_string_lossy().into_owned();
-    let grant = Grant { host_path: folder.to_owned(), guest_path, rights: Rights::ReadWrite };
+    let grant = Grant::new(folder.to_owned(), guest_path, Rights::ReadWrite);
     let stdout = GuestOutput::new(None, 0);
     let (end, _) = worker.run(&Invocation {
         module_sha256: &module.sha256,

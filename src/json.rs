@@ -8,7 +8,7 @@ mod entries;
 
 use std::cell::Cell;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 
 pub(crate) use entries::{Entries, parse_entries};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -281,9 +281,20 @@ pub fn read_json(
     max_depth: usize,
     duplicates: DuplicateKeys,
 ) -> Result<Value, ReadJsonError> {
-    use std::io::Read;
+    read_json_from(std::fs::File::open(path)?, max_bytes, max_depth, duplicates)
+}
+
+/// [`read_json`] from a file that is open.
+///
+/// # Errors
+/// As [`read_json`].
+pub(crate) fn read_json_from(
+    file: impl Read,
+    max_bytes: u64,
+    max_depth: usize,
+    duplicates: DuplicateKeys,
+) -> Result<Value, ReadJsonError> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(ReadJsonError::TooLarge(max_bytes));

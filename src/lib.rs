@@ -19,6 +19,7 @@ pub mod event;
 pub mod history;
 pub mod workdir;
 pub mod reporter;
+mod folder;
 mod trace;
 mod ticker;
 #[cfg(feature = "cli")]

@@ -15,7 +15,7 @@ use crate::sandbox::{
     WEAKENED, Worker,
 };
 use crate::trace;
-use crate::workdir::{CallRecord, Scratch, TakeError, check_free_space};
+use crate::workdir::{CallRecord, Metadiff, Scratch, TakeError, TakenFile, check_free_space};
 
 /// Component for which the host panics in the build with defences off, so that a test can see that others go on.
 const PANICKING: &str = "make the host panic";
@@ -92,7 +92,7 @@ impl<'r> CallRunner<'r> {
         let mut grants = self.calls.grants().to_vec();
         grants.extend(self.calls.task().mounts.iter().cloned());
         let mut grant_scratch = |guest_path| {
-            grants.push(Grant { host_path: scratch.path().to_owned(), guest_path, rights: Rights::ReadWrite });
+            grants.push(Grant::new(scratch.path().to_owned(), guest_path, Rights::ReadWrite));
         };
         grant_scratch(".".to_owned());
         if !self.calls.is_typed() {
@@ -163,26 +163,27 @@ fn run(
     if let Some(reports) = &reports {
         reports.finish();
     }
+    let (returned, taken);
     let (outcome, metadiff) = match end {
         GuestEnd::Returned(text) => {
-            let metadiff = text.map(String::into_bytes);
-            (outcome_of_metadiff(metadiff.as_deref(), || "what `run` returned".to_owned()), Ok(metadiff))
+            returned = text.map(String::into_bytes);
+            let outcome = outcome_of_metadiff(returned.as_deref(), || "what `run` returned".to_owned());
+            (outcome, returned.as_deref().map(Metadiff::Returned))
         }
         end => {
-            let metadiff = match &scratch {
+            taken = match &scratch {
                 None => Ok(None),
                 Some(scratch) => scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes),
             };
             let outcome = match end {
-                GuestEnd::Exited(0) => outcome_of_file(&metadiff, call),
+                GuestEnd::Exited(0) => outcome_of_file(&taken, call),
                 end => Outcome::of_end(end),
             };
-            (outcome, metadiff)
+            let taken = taken.as_ref().ok().and_then(Option::as_ref);
+            (outcome, scratch.as_deref().zip(taken).map(|(scratch, taken)| Metadiff::Left(scratch, taken)))
         }
     };
-    let failed = outcome.failure_kind().is_some();
-    let left = scratch.map(|scratch| scratch.path().join(call.files.metadiff_name()));
-    record.finish(failed, metadiff.ok().flatten().as_deref(), left.as_deref())?;
+    record.finish(outcome.failure_kind().is_some(), metadiff)?;
     let figures = Figures {
         peak_memory_bytes,
         stdout_bytes: stdout.seen_bytes(),
@@ -215,10 +216,10 @@ fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestR
 }
 
 /// The outcome of a command that ended well, by the file that it left.
-fn outcome_of_file(metadiff: &Result<Option<Vec<u8>>, TakeError>, call: &Call) -> Outcome {
+fn outcome_of_file(taken: &Result<Option<TakenFile>, TakeError>, call: &Call) -> Outcome {
     let path = call.files.metadiff();
-    match metadiff {
-        Ok(bytes) => outcome_of_metadiff(bytes.as_deref(), || path.display().to_string()),
+    match taken {
+        Ok(taken) => outcome_of_metadiff(taken.as_ref().map(|taken| &*taken.bytes), || path.display().to_string()),
         Err(TakeError::Guest(text)) => Outcome::BadOutput { message: format!("{}: {text}", path.display()) },
         Err(TakeError::Host(err)) => {
             Outcome::HostFailed { message: format!("failed to read {}: {err}", path.display()) }

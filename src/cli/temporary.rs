@@ -6,6 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::error::HostError;
+use crate::folder::Folder;
 
 /// Tries to remove it: a guest that was not waited for may still write there.
 const TRIES: u32 = 50;
@@ -25,12 +26,18 @@ impl TemporaryFolder {
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
+
+    /// Guests leave trees of any depth in it, which the standard library's function does not remove.
+    fn remove(&self) -> std::io::Result<()> {
+        let parent = self.path().parent().unwrap_or(Path::new("."));
+        Folder::open(parent)?.remove_tree(self.path().file_name().unwrap_or_default())
+    }
 }
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         for _ in 0..TRIES {
-            match std::fs::remove_dir_all(self.path()) {
+            match self.remove() {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(PAUSE),
                 _ => break,
             }

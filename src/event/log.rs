@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Fact;
 use crate::error::HostError;
+use crate::folder::FILE_FLAGS;
 
 /// Bytes of lines that wait for a flush at most.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -45,7 +47,9 @@ impl EventLog {
     /// [`HostError::File`].
     pub fn reopen(work_dir: &Path, whole_bytes: u64) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
-        let file = OpenOptions::new().append(true).create(true).open(&path).map_err(HostError::file("open", &path))?;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).custom_flags(FILE_FLAGS.bits() as i32);
+        let file = options.open(&path).map_err(HostError::file("open", &path))?;
         file.set_len(whole_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
         sync_folder(work_dir)?;
         Ok(Self { path, file, written_bytes: whole_bytes, unwritten: Vec::new() })

@@ -2,13 +2,13 @@
 //!
 //! Lines are parsed by [`crate::json`], so its rules for depth and numbers hold here too.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::Event;
 use super::line::read_event;
 use crate::error::unreadable;
+use crate::folder::open_plain_file;
 use crate::json::{MAX_DATASET_DEPTH, parse_entries};
 use crate::reporter::escape::escaped;
 
@@ -67,7 +67,7 @@ pub enum ReadEventsError {
 /// [`ReadEventsError`]: the file cannot be read, is larger, or is not what [`parse_events`] takes.
 pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEventsError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    open_plain_file(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(ReadEventsError::TooLarge(max_bytes));
     }
@@ -110,7 +110,7 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
 /// # Errors
 /// [`ReadEventsError`]: the file cannot be read, has a line of more than 256 MiB, or is not what [`parse_events`] takes.
 pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog, ReadEventsError> {
-    let mut source = BufReader::with_capacity(64 << 10, File::open(path)?);
+    let mut source = BufReader::with_capacity(64 << 10, open_plain_file(path)?);
     let mut place = Place::default();
     let mut line = Vec::new();
     loop {

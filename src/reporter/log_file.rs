@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Reporter;
 use super::escape::escaped;
 use crate::error::HostError;
 use crate::event::{Event, EventKind, RunStarted, Status};
+use crate::folder::FILE_FLAGS;
 use crate::sandbox::LogLevel;
 
 /// Writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, times in UTC.
@@ -42,7 +44,9 @@ impl LogFile {
     /// [`HostError::File`].
     pub fn reopen(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).custom_flags(FILE_FLAGS.bits() as i32);
+        let file = options.open(&path);
         let file = file.and_then(|mut file| {
             end_line(&mut file)?;
             Ok(file)

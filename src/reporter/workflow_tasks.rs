@@ -5,7 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::event::{RunSummary, TaskSummary};
-use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, Map, Value, read_json};
+use crate::folder::open_plain_file;
+use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, Map, Value, read_json_from};
 
 /// Bytes of a record that is read for them.
 const MAX_BYTES: u64 = 1 << 30;
@@ -13,7 +14,10 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The workflow task of each task of `summary`, in its order, as the run's last records have it; `None` for a task that
 /// has no history item, as the one that a killed run ended in.
 pub(super) fn read_workflow_tasks(work_dir: &Path, summary: &RunSummary) -> Vec<Option<Map<String, Value>>> {
-    let read = |name| read_json(&work_dir.join(name), MAX_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins).ok();
+    let read = |name| {
+        let file = open_plain_file(&work_dir.join(name)).ok()?;
+        read_json_from(file, MAX_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins).ok()
+    };
     // A failed task is in the result only; a killed run has none.
     let history = match (read("result.json"), summary.end) {
         (Some(Value::Object(mut result)), Some(_)) => result.remove("history"),

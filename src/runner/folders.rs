@@ -72,14 +72,10 @@ pub(crate) fn check_folders(
                         --output, or give the output path itself as the input";
             problems.add(place, text);
         } else {
-            grants.push(Grant { host_path: path.clone(), guest_path: guest_path(path), rights: Rights::ReadOnly });
+            grants.push(Grant::new(path.clone(), guest_path(path), Rights::ReadOnly));
         }
     }
-    grants.push(Grant {
-        host_path: output_path.to_owned(),
-        guest_path: guest_path(output_path),
-        rights: Rights::ReadWrite,
-    });
+    grants.push(Grant::new(output_path.to_owned(), guest_path(output_path), Rights::ReadWrite));
     grants
 }
 

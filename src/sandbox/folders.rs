@@ -2,8 +2,10 @@
 //!
 //! This is the one step from a path to a right: what is opened here is all that a guest can reach.
 
+use std::fs::File;
 use std::sync::Arc;
 
+use rustix::fs::fstat;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
@@ -55,8 +57,25 @@ fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
         Ok(Descriptor::Dir(folder)) => Some((name, Arc::clone(&folder.dir))),
         _ => None,
     });
-    let by_name = by_name.collect::<Option<_>>().map(GuestFolders::new).unwrap_or_default();
+    let by_name: Option<Vec<_>> = by_name.collect();
+    check_identities(grants, by_name.as_deref())?;
+    let by_name = by_name.map(GuestFolders::new).unwrap_or_default();
     Ok((wasi.filesystem().ctx.clone(), by_name))
+}
+
+/// Fails for a folder that is not the one that was granted. What is looked at here is what the guest gets.
+fn check_identities(grants: &[Grant], opened: Option<&[(String, Arc<File>)]>) -> Result<(), String> {
+    for (index, grant) in grants.iter().enumerate() {
+        let Some(identity) = grant.identity else { continue };
+        let found = opened.and_then(|opened| fstat(&opened.get(index)?.1).ok());
+        if found.map(|stat| crate::folder::identity(&stat)) != Some(identity) {
+            return Err(format!(
+                "{} was replaced while the call was prepared; make it again",
+                grant.host_path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What the opened folders are taken from.

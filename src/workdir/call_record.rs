@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::layout::CallFiles;
+use super::scratch::{Scratch, TakenFile};
 use crate::error::HostError;
 
 /// Which calls leave their files in the work directory.
@@ -19,6 +20,15 @@ pub enum TaskFiles {
     Failed,
     /// None.
     None,
+}
+
+/// The metadiff of a call, as it came.
+#[derive(Clone, Copy, Debug)]
+pub enum Metadiff<'a> {
+    /// In memory.
+    Returned(&'a [u8]),
+    /// As a file in the scratch folder, which is moved to the records.
+    Left(&'a Scratch, &'a TakenFile),
 }
 
 /// A call's files while it runs.
@@ -66,11 +76,10 @@ impl<'a> CallRecord<'a> {
     /// Writes what is known after the guest has ended.
     ///
     /// * `metadiff`: what the guest left, collected or not.
-    /// * `left`: the plain file that it was taken from, which is moved here; `None`: it came in memory.
     ///
     /// # Errors
     /// [`HostError::File`] if a file cannot be written.
-    pub fn finish(self, failed: bool, metadiff: Option<&[u8]>, left: Option<&Path>) -> Result<(), HostError> {
+    pub fn finish(self, failed: bool, metadiff: Option<Metadiff<'_>>) -> Result<(), HostError> {
         if self.which == TaskFiles::Failed && failed {
             write_new(&self.files.args(), self.args)?;
             for (path, memory) in [self.files.out(), self.files.err()].iter().zip(&self.kept) {
@@ -78,13 +87,20 @@ impl<'a> CallRecord<'a> {
             }
         }
         match metadiff {
-            Some(bytes) if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) => {
+            Some(metadiff) if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) => {
                 let path = self.files.metadiff();
-                match left {
-                    // Moving is cheaper than writing it again, and so is a file less to remove.
-                    Some(left) => std::fs::rename(left, &path).map_err(HostError::file("move a metadiff to", &path)),
-                    None => write_new(&path, bytes),
-                }
+                let bytes = match metadiff {
+                    Metadiff::Returned(bytes) => bytes,
+                    Metadiff::Left(scratch, taken) => {
+                        // Moving is cheaper than writing it again, and so is a file less to remove.
+                        let moved = scratch.move_taken(taken, &path);
+                        if moved.map_err(HostError::file("move a metadiff to", &path))? {
+                            return Ok(());
+                        }
+                        &taken.bytes
+                    }
+                };
+                write_new(&path, bytes)
             }
             _ => Ok(()),
         }

@@ -37,6 +37,11 @@ pub fn task_folder_name(order: u64, task_name: &str) -> String {
     if is_safe(&name) { format!("{order}_{name}") } else { format!("{order}_{}", suffixed(&name, task_name, 0)) }
 }
 
+/// Whether a name may be that of a task's subfolder.
+pub fn is_task_folder_name(name: &str) -> bool {
+    name.split_once('_').is_some_and(|(order, _)| order.parse::<u64>().is_ok())
+}
+
 /// Name for a workflow in the name of a folder.
 pub fn workflow_folder_name(workflow_name: &str) -> String {
     let name = sanitize_string(workflow_name);

@@ -1,7 +1,8 @@
 //! One run at a time in a work directory: a lock that ends with its process, whatever ends that.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::HostError;
 use crate::event::time_text;
+use crate::folder::{FILE_FLAGS, open_plain_file};
 
 /// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run leaves locks nothing.
 pub(super) const NAME: &str = ".mandelbox-lock";
 /// Bytes that are read of it.
-const MAX_BYTES: usize = 4096;
+const MAX_BYTES: u64 = 4096;
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +64,9 @@ impl Lock {
     pub(super) fn take(work_dir: &Path) -> Result<Locked, HostError> {
         let path = work_dir.join(NAME);
         loop {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = file.map_err(HostError::file("make", &path))?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).custom_flags(FILE_FLAGS.bits() as i32);
+            let mut file = options.open(&path).map_err(HostError::file("make", &path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere(read_holder(&path))),
@@ -95,14 +98,15 @@ impl Drop for Lock {
 pub(super) fn holder(work_dir: &Path) -> Option<LockHolder> {
     let path = work_dir.join(NAME);
     let holder = read_holder(&path)?;
-    match File::open(&path).ok()?.try_lock_shared() {
+    match open_plain_file(&path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(holder),
         _ => None,
     }
 }
 
 fn read_holder(path: &Path) -> Option<LockHolder> {
-    let text = fs::read(path).ok().filter(|text| text.len() <= MAX_BYTES)?;
+    let mut text = Vec::new();
+    open_plain_file(path).ok()?.take(MAX_BYTES).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

@@ -11,19 +11,22 @@ mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use call_record::{CallRecord, TaskFiles};
+pub use call_record::{CallRecord, Metadiff, TaskFiles};
 pub use free_space::check_free_space;
 pub use layout::{CallFiles, TaskLayout};
 pub use lock::LockHolder;
 use lock::{Lock, Locked};
-pub use scratch::{Scratch, TakeError};
+pub use scratch::{Scratch, TakeError, TakenFile};
 use write::write_all_whole;
 pub use write::{write_rebuildable, write_whole};
 
 use crate::error::HostError;
 use crate::event::EventLog;
+use crate::folder::{Folder, check_folder, check_plain};
+use crate::reporter::LogFile;
 use crate::sandbox::{Grant, Rights};
 
 /// Folder for the scratch folders of calls that run.
@@ -33,6 +36,9 @@ const SCRATCH: &str = ".scratch";
 #[derive(Debug)]
 pub struct WorkDir {
     path: PathBuf,
+    folder: Folder,
+    /// The folder of scratch folders.
+    scratch: Arc<Folder>,
     n_scratch: AtomicU64,
     /// Removed last.
     _lock: Lock,
@@ -58,6 +64,16 @@ pub enum WorkDirError {
         .0.display()
     )]
     Unknown(PathBuf),
+    /// A file or folder of the run, which would be opened, is something else there.
+    #[error("Workflow dir {} cannot be used: {what}: {problem}", .path.display(), what = .entry.display())]
+    Unsafe {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it.
+        entry: PathBuf,
+        /// What it is, and what to do.
+        problem: String,
+    },
     /// It cannot be made.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -78,13 +94,19 @@ impl WorkDir {
         if Self::holds_a_run(path) {
             return Err(WorkDirError::HoldsARun(path.to_owned()));
         }
-        Ok(Self::locked(path, lock)?)
+        Self::locked(path, lock)
     }
 
-    fn locked(path: &Path, lock: Lock) -> Result<Self, HostError> {
-        fs::create_dir_all(path.join(SCRATCH)).map_err(HostError::file("make the work directory", path))?;
+    fn locked(path: &Path, lock: Lock) -> Result<Self, WorkDirError> {
+        if let Some(obstacle) = unsafe_entry(path) {
+            return Err(obstacle);
+        }
+        let folder = Folder::open(path).map_err(HostError::file("open the work directory", path))?;
+        let scratch = folder.open_or_create_folder(SCRATCH);
+        let scratch = scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH)))?;
         open_to_readers(path)?;
-        Ok(Self { path: path.to_owned(), n_scratch: AtomicU64::new(0), _lock: lock })
+        let (scratch, n_scratch) = (Arc::new(scratch), AtomicU64::new(0));
+        Ok(Self { path: path.to_owned(), folder, scratch, n_scratch, _lock: lock })
     }
 
     /// Whose run is going on in a folder; `None`: nobody's, or it cannot be told.
@@ -97,7 +119,8 @@ impl WorkDir {
     pub fn obstacle(path: &Path) -> Option<WorkDirError> {
         match lock::holder(path) {
             Some(holder) => Some(WorkDirError::InUse { path: path.to_owned(), holder: Some(holder) }),
-            None => Self::holds_a_run(path).then(|| WorkDirError::HoldsARun(path.to_owned())),
+            None if Self::holds_a_run(path) => Some(WorkDirError::HoldsARun(path.to_owned())),
+            None => unsafe_entry(path),
         }
     }
 
@@ -111,7 +134,7 @@ impl WorkDir {
         if !Self::is_known(path) {
             return Err(WorkDirError::Unknown(path.to_owned()));
         }
-        Ok(Self::locked(path, lock)?)
+        Self::locked(path, lock)
     }
 
     /// Removes what a killed run has left that is no record: scratch folders, and files that were being written.
@@ -119,8 +142,8 @@ impl WorkDir {
     /// # Errors
     /// [`HostError::File`].
     pub fn tidy(&self) -> Result<(), HostError> {
-        let scratch = self.path.join(SCRATCH);
-        scratch::remove_all_in(&scratch).map_err(HostError::file("remove the files of killed calls in", &scratch))?;
+        let failed = HostError::file("remove the files of killed calls in", &self.path.join(SCRATCH));
+        self.scratch.remove_contents().map_err(failed)?;
         write::remove_unfinished(&self.path).map_err(HostError::file("remove unfinished files in", &self.path))
     }
 
@@ -128,7 +151,8 @@ impl WorkDir {
     pub fn obstacle_to_resume(path: &Path) -> Option<WorkDirError> {
         match lock::holder(path) {
             Some(holder) => Some(WorkDirError::InUse { path: path.to_owned(), holder: Some(holder) }),
-            None => (!Self::is_known(path)).then(|| WorkDirError::Unknown(path.to_owned())),
+            None if !Self::is_known(path) => Some(WorkDirError::Unknown(path.to_owned())),
+            None => unsafe_entry(path),
         }
     }
 
@@ -164,7 +188,8 @@ impl WorkDir {
     /// [`HostError::File`] if it cannot be made.
     pub fn create_task_folder(&self, order: u64, task_name: &str) -> Result<PathBuf, HostError> {
         let folder = self.task_folder(order, task_name);
-        fs::create_dir_all(&folder).map_err(HostError::file("make the folder", &folder))?;
+        let name = layout::task_folder_name(order, task_name);
+        self.folder.open_or_create_folder(&*name).map_err(HostError::file("make the folder", &folder))?;
         open_to_readers(&folder)?;
         Ok(folder)
     }
@@ -191,21 +216,42 @@ impl WorkDir {
     /// The operating system's.
     pub fn create_scratch(&self) -> std::io::Result<Scratch> {
         let n = self.n_scratch.fetch_add(1, Ordering::Relaxed);
-        Scratch::create(self.path.join(SCRATCH).join(n.to_string()))
+        Scratch::create(&self.scratch, &self.path.join(SCRATCH), n.to_string())
     }
 
     /// The folder of all scratch folders, for what confines the process that runs calls.
     pub fn scratch_grant(&self) -> Grant {
         let host_path = self.path.join(SCRATCH);
-        Grant { guest_path: host_path.to_string_lossy().into_owned(), host_path, rights: Rights::ReadWrite }
+        let guest_path = host_path.to_string_lossy().into_owned();
+        Grant::new(host_path, guest_path, Rights::ReadWrite)
     }
 }
 
 impl Drop for WorkDir {
     /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.
     fn drop(&mut self) {
-        let _ = fs::remove_dir(self.path.join(SCRATCH));
+        let _ = self.folder.remove_folder(SCRATCH);
     }
+}
+
+/// An entry of a work directory that a run would open and that is not what it should be, such as a link: a folder that
+/// somebody else has made, or could write to, leads nowhere else.
+fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
+    let is_file = |name: &str| [lock::NAME, EventLog::NAME, LogFile::NAME].contains(&name);
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let checked = match entry.file_type() {
+            Ok(kind) if is_file(&name) => check_plain(kind),
+            Ok(kind) if name == SCRATCH || layout::is_task_folder_name(&name) => check_folder(kind),
+            _ => Ok(()),
+        };
+        if let Err(err) = checked {
+            let (path, entry) = (path.to_owned(), PathBuf::from(entry.file_name()));
+            return Some(WorkDirError::Unsafe { path, entry, problem: err.to_string() });
+        }
+    }
+    None
 }
 
 fn make_and_lock(path: &Path) -> Result<Lock, WorkDirError> {

@@ -1,16 +1,31 @@
 //! The scratch folder of one call: the only folder of the work directory that a guest sees.
+//!
+//! What a guest leaves, and in process mode whatever has taken over its process, may be anything, and may change while the
+//! host looks. So all that the host does here goes by the descriptors of the folder and of the one that it is in, and no
+//! link is followed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::folder::{FILE_FLAGS, Folder, identity, is_dots};
 use crate::outcome::bytes_text;
 use crate::sandbox::WEAKENED;
 
 /// A folder for one call, or for one after the other; removed when it is dropped.
 #[derive(Debug)]
 pub struct Scratch {
+    /// Where it is, for the guest's grants and for messages.
     path: PathBuf,
+    /// The folder that it is in, and its name there.
+    parent: Arc<Folder>,
+    name: String,
+    folder: Dir,
     /// Name of the file that was put there and is the host's to write again.
     kept: Option<String>,
 }
@@ -29,10 +44,24 @@ pub enum TakeError {
     Host(#[from] io::Error),
 }
 
+/// A file that a guest left.
+#[derive(Debug)]
+pub struct TakenFile {
+    /// Its contents.
+    pub bytes: Vec<u8>,
+    name: String,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
 impl Scratch {
-    pub(super) fn create(path: PathBuf) -> io::Result<Self> {
-        fs::create_dir(&path)?;
-        Ok(Self { path, kept: None })
+    /// Creates a folder in the folder of scratch folders.
+    ///
+    /// * `parent_path`: where that is.
+    pub(super) fn create(parent: &Arc<Folder>, parent_path: &Path, name: String) -> io::Result<Self> {
+        rustix::fs::mkdirat(parent, &name, Mode::from_raw_mode(0o777))?;
+        let folder = Dir::new(OwnedFd::from(parent.open_folder(&name)?))?;
+        Ok(Self { path: parent_path.join(&name), parent: Arc::clone(parent), name, folder, kept: None })
     }
 
     /// The folder on the host.
@@ -46,15 +75,17 @@ impl Scratch {
     /// # Errors
     /// The operating system's.
     pub fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path.join(name);
-        let mut file = match self.kept.take() {
+        let folder = self.folder.fd()?;
+        let how = match self.kept.take() {
             Some(kept) => {
-                fs::rename(self.path.join(kept), &path)?;
-                open_no_follow(OpenOptions::new().write(true).truncate(true), &path)?
+                renameat(folder, kept, folder, name)?;
+                OFlags::TRUNC
             }
-            None => File::create_new(&path)?,
+            None => OFlags::CREATE | OFlags::EXCL,
         };
-        file.write_all(bytes)?;
+        let flags = FILE_FLAGS | OFlags::WRONLY | how;
+        let file = retry_on_intr(|| openat(folder, name, flags, Mode::from_raw_mode(0o666)))?;
+        File::from(file).write_all(bytes)?;
         self.kept = Some(name.to_owned());
         Ok(())
     }
@@ -62,148 +93,131 @@ impl Scratch {
     /// Removes all that the guest has left, once it has ended. Returns whether the folder is as good as new; else it
     /// must not be used again.
     pub fn clean(&mut self) -> bool {
+        self.try_clean().unwrap_or(false)
+    }
+
+    fn try_clean(&mut self) -> io::Result<bool> {
         let kept = self.kept.take();
-        let cleaned = (|| {
-            for (n_seen, entry) in fs::read_dir(&self.path)?.enumerate() {
-                let entry = entry?;
-                if n_seen > MAX_CLEANED || entry.file_type()?.is_dir() {
-                    return Ok(false);
-                }
-                let is_kept = kept.as_ref().is_some_and(|kept| entry.file_name() == **kept);
-                if is_kept && is_plain(&entry)? {
-                    self.kept.clone_from(&kept);
-                } else {
-                    fs::remove_file(entry.path())?;
-                }
+        self.folder.rewind();
+        let mut n_seen = 0;
+        while let Some(entry) = self.folder.read().transpose()? {
+            if is_dots(entry.file_name()) {
+                continue;
             }
-            Ok(true)
-        })();
-        let cleaned: io::Result<bool> = cleaned;
-        cleaned.unwrap_or(false)
+            n_seen += 1;
+            if n_seen > MAX_CLEANED {
+                return Ok(false);
+            }
+            let folder = self.folder.fd()?;
+            if kept.as_ref().is_some_and(|kept| entry.file_name().to_bytes() == kept.as_bytes())
+                && is_plain(&statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?)
+            {
+                self.kept.clone_from(&kept);
+            } else {
+                // A folder is not removed so, and makes this one be given up.
+                unlinkat(folder, entry.file_name(), AtFlags::empty())?;
+            }
+        }
+        Ok(true)
     }
 
     /// Reads a file that the guest left, at most `max_bytes` of it; `None` if there is none.
     ///
     /// # Errors
     /// [`TakeError::Guest`] for a link, a folder, a file with a second name, or too many bytes.
-    pub fn take(&self, name: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, TakeError> {
-        let path = self.path.join(name);
-        let opened = if WEAKENED { File::open(&path) } else { open_no_follow(OpenOptions::new().read(true), &path) };
-        let file = match opened {
+    pub fn take(&self, name: &str, max_bytes: u64) -> Result<Option<TakenFile>, TakeError> {
+        let mut flags = FILE_FLAGS;
+        flags.set(OFlags::NOFOLLOW, !WEAKENED);
+        let file = match retry_on_intr(|| openat(self.folder.fd()?, name, flags, Mode::empty())) {
             Ok(file) => file,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(err) if is_link_error(&path, &err) => {
+            Err(Errno::NOENT) => return Ok(None),
+            // Systems other than Linux answer with the latter.
+            Err(Errno::LOOP | Errno::MLINK) => {
                 return Err(TakeError::Guest("the file is a symbolic link; write a plain file".to_owned()));
             }
-            Err(err) => return Err(err.into()),
+            // A socket.
+            Err(Errno::NXIO) => return Err(not_plain()),
+            Err(err) => return Err(io::Error::from(err).into()),
         };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(TakeError::Guest("it is not a plain file".to_owned()));
+        let stat = fstat(&file).map_err(io::Error::from)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_plain());
         }
-        if n_names(&metadata) > 1 {
+        if stat.st_nlink > 1 {
             return Err(TakeError::Guest(
                 "the file has a second name (a hard link); write a file of its own".to_owned(),
             ));
         }
         let too_large = || TakeError::Guest(format!("the file is larger than {}", bytes_text(max_bytes)));
-        if metadata.len() > max_bytes {
+        let n_bytes = u64::try_from(stat.st_size).unwrap_or(0);
+        if n_bytes > max_bytes {
             return Err(too_large());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > max_bytes { Err(too_large()) } else { Ok(Some(bytes)) }
+        let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
+        File::from(file).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max_bytes {
+            return Err(too_large());
+        }
+        Ok(Some(TakenFile { bytes, name: name.to_owned(), identity: identity(&stat) }))
+    }
+
+    /// Moves a file that was taken to a path outside, which is in the host's own folders. Returns whether what is there now
+    /// is that file: nothing is, if another had its name by then.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn move_taken(&self, taken: &TakenFile, to: &Path) -> io::Result<bool> {
+        match renameat(self.folder.fd()?, &taken.name, CWD, to) {
+            Err(Errno::NOENT) => return Ok(false),
+            moved => moved?,
+        }
+        let stat = statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW)?;
+        if is_plain(&stat) && identity(&stat) == taken.identity {
+            return Ok(true);
+        }
+        Folder::open(to.parent().unwrap_or(Path::new(".")))?.remove_tree(to.file_name().unwrap_or_default())?;
+        Ok(false)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // A folder that cannot be removed stays in the work directory, where a person can see it.
-        let _ = remove_tree(&self.path);
+        let _ = self.parent.remove_tree(&self.name);
     }
 }
 
-/// Removes what is in the folder of scratch folders, whose guests have gone.
-pub(super) fn remove_all_in(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { remove_tree(&entry.path())? } else { fs::remove_file(entry.path())? }
-    }
-    Ok(())
-}
-
-/// Removes a folder with all below it, at any depth, and follows no link: folders are moved up to a folder beside it
-/// before they are emptied, so that no path gets long and no more than one is open at a time.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    let beside = path.with_extension("removed");
-    let mut n_moved: u64 = 0;
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(entry.path())?;
-                continue;
-            }
-            if n_moved == 0 {
-                fs::create_dir(&beside)?;
-            }
-            n_moved += 1;
-            let moved = beside.join(n_moved.to_string());
-            fs::rename(entry.path(), &moved)?;
-            folders.push(moved);
-        }
-        fs::remove_dir(folder)?;
-    }
-    if n_moved > 0 { fs::remove_dir(beside) } else { Ok(()) }
+fn not_plain() -> TakeError {
+    TakeError::Guest("it is not a plain file".to_owned())
 }
 
 /// A regular file that has no other name.
-fn is_plain(entry: &fs::DirEntry) -> io::Result<bool> {
-    let metadata = entry.metadata()?;
-    Ok(metadata.is_file() && n_names(&metadata) == 1)
+fn is_plain(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1
 }
 
-fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    }
-    options.open(path)
-}
-
-fn is_link_error(path: &Path, err: &io::Error) -> bool {
-    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-    is_link && err.kind() != io::ErrorKind::PermissionDenied
-}
-
-#[cfg(unix)]
-fn n_names(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::nlink(metadata)
-}
-
-#[cfg(not(unix))]
-fn n_names(_: &fs::Metadata) -> u64 {
-    1
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    /// A scratch folder in a folder.
+    fn scratch_in(folder: &Path) -> Scratch {
+        let parent = Arc::new(Folder::open(folder).expect("opened"));
+        Scratch::create(&parent, folder, "scratch".to_owned()).expect("made")
+    }
 
     fn check(make: impl FnOnce(&Path, &Path), expected: Result<Option<&[u8]>, &str>) {
         let folder = tempfile::tempdir().expect("a folder");
         let secret = folder.path().join("secret");
         fs::write(&secret, "SECRET").expect("written");
-        let scratch = Scratch::create(folder.path().join("scratch")).expect("made");
+        let scratch = scratch_in(folder.path());
         make(&scratch.path().join("m"), &secret);
         let taken = scratch.take("m", 10);
         match expected {
-            Ok(expected) => assert_eq!(taken.expect("taken").as_deref(), expected),
+            Ok(expected) => assert_eq!(taken.expect("taken").as_ref().map(|taken| &*taken.bytes), expected),
             Err(text) => assert!(taken.expect_err(text).to_string().contains(text)),
         }
         drop(scratch);
@@ -212,34 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn deep_trees_are_removed_whole() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("kept"), "x").expect("written");
-        let scratch = Scratch::create(folder.path().join("7")).expect("made");
-        // Made from the inside out, since a path of this length cannot be named.
-        for _ in 0..5000 {
-            let outer = folder.path().join("outer");
-            fs::create_dir(&outer).expect("made");
-            let inner = scratch.path().join("deep");
-            if inner.exists() {
-                fs::rename(&inner, outer.join("deep")).expect("moved");
-            }
-            fs::write(outer.join("file"), "x").expect("written");
-            symlink(folder.path(), outer.join("link")).expect("made");
-            fs::rename(outer, inner).expect("moved");
-        }
-        drop(scratch);
-        let left: Vec<_> =
-            fs::read_dir(folder.path()).expect("there").filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-        assert_eq!(left, ["kept"]);
-    }
-
-    #[test]
     fn a_folder_is_clean_for_the_next_call() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("outside"), "kept").expect("written");
         let check = |leave: &dyn Fn(&Path), expected: bool| {
-            let mut scratch = Scratch::create(folder.path().join("scratch")).expect("made");
+            let mut scratch = scratch_in(folder.path());
             scratch.put("first.json", b"a longer text").expect("put");
             leave(scratch.path());
             assert_eq!(scratch.clean(), expected);
@@ -278,8 +269,62 @@ mod tests {
         check(|path, _| fs::create_dir(path).expect("made"), Err("not a plain file"));
         let fifo = |path: &Path, _: &Path| {
             let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+            rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).expect("made");
         };
         check(fifo, Err("not a plain file"));
+        let socket = |path: &Path, _: &Path| drop(std::os::unix::net::UnixListener::bind(path).expect("made"));
+        check(socket, Err("not a plain file"));
+    }
+
+    /// What only a process that has left its sandbox could do: put a link in place of its scratch folder.
+    #[test]
+    fn a_link_in_place_of_the_folder_leads_nowhere() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outside = folder.path().join("outside");
+        fs::create_dir_all(outside.join("folder")).expect("made");
+        for name in ["kept", "m", "first.json"] {
+            fs::write(outside.join(name), "SECRET").expect("written");
+        }
+        let mut scratch = scratch_in(folder.path());
+        scratch.put("first.json", b"{}").expect("put");
+        fs::rename(scratch.path(), folder.path().join("moved")).expect("moved");
+        symlink(&outside, scratch.path()).expect("made");
+        assert!(scratch.take("m", 10).expect("nothing").is_none());
+        assert!(scratch.clean());
+        scratch.put("second.json", b"{}").expect("put");
+        assert!(folder.path().join("moved/second.json").exists());
+        drop(scratch);
+        assert!(!folder.path().join("scratch").exists(), "the link itself is removed");
+        for name in ["kept", "m", "first.json"] {
+            assert_eq!(fs::read(outside.join(name)).expect("there"), b"SECRET");
+        }
+        assert!(outside.join("folder").is_dir());
+    }
+
+    #[test]
+    fn what_is_moved_is_what_was_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (secret, to) = (folder.path().join("secret"), folder.path().join("record"));
+        fs::write(&secret, "SECRET").expect("written");
+        let check = |swap: &dyn Fn(&Path), expected: bool| {
+            let scratch = scratch_in(folder.path());
+            let path = scratch.path().join("m");
+            fs::write(&path, "{}").expect("written");
+            let taken = scratch.take("m", 10).expect("taken").expect("there");
+            swap(&path);
+            assert_eq!(scratch.move_taken(&taken, &to).expect("moved"), expected);
+            assert_eq!(to.symlink_metadata().is_ok(), expected, "nothing else is left there");
+            let _ = fs::remove_file(&to);
+        };
+        let replace = |path: &Path, with: &dyn Fn(&Path)| {
+            fs::remove_file(path).expect("removed");
+            with(path);
+        };
+        check(&|_| {}, true);
+        check(&|path| fs::remove_file(path).expect("removed"), false);
+        check(&|path| replace(path, &|path| symlink(&secret, path).expect("made")), false);
+        check(&|path| replace(path, &|path| fs::create_dir_all(path.join("x")).expect("made")), false);
+        check(&|path| fs::hard_link(path, path.with_file_name("other")).expect("made"), false);
+        assert_eq!(fs::read(&secret).expect("there"), b"SECRET");
     }
 }

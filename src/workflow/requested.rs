@@ -91,7 +91,7 @@ fn read_mounts(mounts: &Cursor<'_>, folder: &Path, policy: &Policy, problems: &m
             }
             Ok(real) if !real.is_dir() => problems.add(value.place(), format!("{} is not a folder", real.display())),
             Ok(real) => {
-                grants.push(Grant { host_path: real, guest_path: guest_path.clone(), rights: Rights::ReadOnly });
+                grants.push(Grant::new(real, guest_path.clone(), Rights::ReadOnly));
             }
         }
     }

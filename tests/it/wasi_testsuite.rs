@@ -57,7 +57,7 @@ fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
     if let Some(name) = specification["root"].as_str() {
         copy_tree(&program.with_file_name(name), root.path());
         let host_path = root.path().to_owned();
-        grants.push(Grant { host_path, guest_path: "/".to_owned(), rights: Rights::ReadWrite });
+        grants.push(Grant::new(host_path, "/", Rights::ReadWrite));
     }
     let kept = Shared::default();
     let (end, _) = sandbox.worker().expect("a worker").run(&Invocation {

@@ -56,7 +56,7 @@ fn read_mount(mount: &str) -> Result<Grant, String> {
         Some(guest) => normalized(guest)?,
         None => normalized(host_path.to_str().ok_or("must be UTF-8")?)?,
     };
-    Ok(Grant { host_path, guest_path, rights })
+    Ok(Grant::new(host_path, guest_path, rights))
 }
 
 /// The path as guests' libraries compare it: without doubled and trailing slashes and `.` parts.

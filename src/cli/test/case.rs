@@ -201,7 +201,7 @@ fn only_call(err: &Error) -> CallFailure {
 }
 
 fn grant(host_path: &Path, guest_path: &str, rights: Rights) -> Grant {
-    Grant { host_path: host_path.to_owned(), guest_path: guest_path.to_owned(), rights }
+    Grant::new(host_path.to_owned(), guest_path, rights)
 }
 
 /// `case.json`.

@@ -181,7 +181,7 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
 /// The last bytes of a file as text; nothing if it cannot be read.
 fn stderr_tail(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
+        let mut file = crate::folder::open_plain_file(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut bytes = Vec::new();

@@ -176,7 +176,7 @@ fn try_without(layers: &[Layer]) -> Tried {
     backend.prepare(&module, &Limits::default(), Duration::from_secs(60)).expect("prepared");
     let report = Report::default();
     let granted = targets.folder.path().join("granted");
-    let grant = Grant { guest_path: granted.display().to_string(), host_path: granted, rights: Rights::ReadWrite };
+    let grant = Grant::new(granted.clone(), granted.display().to_string(), Rights::ReadWrite);
     let end = backend.run_guest(&Invocation {
         module_sha256: &module.sha256,
         entry: Entry::Command,

@@ -79,7 +79,7 @@ mod tests {
             std::fs::create_dir(path(name)).expect("made");
             std::fs::write(path(name).join("file"), name).expect("written");
         }
-        let grant = |name: &str, rights| Grant { host_path: path(name), guest_path: String::new(), rights };
+        let grant = |name: &str, rights| Grant::new(path(name), "", rights);
         let grants = [grant("in", Rights::ReadOnly), grant("out", Rights::ReadWrite)];
         // These two hold for the thread that asks for them.
         std::thread::scope(|scope| {

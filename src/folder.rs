@@ -1,0 +1,519 @@
+//! A folder as an open descriptor, for places where others can write.
+//!
+//! A path is looked up each time it is used, and whoever can write to one of its folders can put a symbolic link there
+//! between two uses. A descriptor stays at the folder that was opened. So a [`Folder`] is opened once, and names below it
+//! are opened one component at a time, none of which may be a link: nothing outside the folder is reached, whatever is
+//! renamed meanwhile. For names without `..` that is what `openat2` of Linux does with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`, but it also works where that call is missing or blocked.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, renameat, statat, unlinkat,
+};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::path::Arg;
+
+/// Flags that open a folder and nothing else, not even a link to one.
+const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Flags that open a file without following a link and without waiting for the other end of a FIFO.
+pub(crate) const FILE_FLAGS: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+impl From<OwnedFd> for Folder {
+    fn from(folder: OwnedFd) -> Self {
+        Self(folder)
+    }
+}
+
+impl From<Folder> for OwnedFd {
+    fn from(folder: Folder) -> Self {
+        folder.0
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Folder {
+    /// Opens a folder that the operator named: links in its path are followed.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
+        Ok(Self(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?))
+    }
+
+    /// Opens a folder in this one.
+    ///
+    /// # Errors
+    /// The operating system's; for a link or a file, one that says what it is.
+    pub(crate) fn open_folder(&self, name: impl Arg + Copy) -> io::Result<Self> {
+        match retry_on_intr(|| openat(&self.0, name, FOLDER_FLAGS, Mode::empty())) {
+            Ok(folder) => Ok(Self(folder)),
+            Err(err) => Err(self.describe(name, err, FileType::Directory)),
+        }
+    }
+
+    /// [`Self::open_folder`] for a folder that is created if nothing has its name.
+    ///
+    /// # Errors
+    /// As [`Self::open_folder`].
+    pub(crate) fn open_or_create_folder(&self, name: impl Arg + Copy) -> io::Result<Self> {
+        match mkdirat(&self.0, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => self.open_folder(name),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Opens a regular file for reading. A device or a FIFO is not opened to find out that it is one.
+    ///
+    /// # Errors
+    /// The operating system's; for anything but a regular file, one that says what it is.
+    pub(crate) fn open_file(&self, name: impl Arg + Copy) -> io::Result<File> {
+        let found = FileType::from_raw_mode(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+        if found != FileType::RegularFile {
+            return Err(not_the_type(found, FileType::RegularFile));
+        }
+        match retry_on_intr(|| openat(&self.0, name, FILE_FLAGS, Mode::empty())) {
+            Ok(file) => {
+                let file = File::from(file);
+                check_plain(file.metadata()?.file_type())?;
+                Ok(file)
+            }
+            Err(err) => Err(self.describe(name, err, FileType::RegularFile)),
+        }
+    }
+
+    /// Device and inode.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok(identity(&rustix::fs::fstat(&self.0)?))
+    }
+
+    /// Creates a file that gets its name when it is whole.
+    ///
+    /// * `prefix`: begins its name until then.
+    /// * `mode`: what the umask leaves of it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn create_file(&self, prefix: &str, mode: u32) -> io::Result<NewFile<'_>> {
+        // A number that nobody else who writes here can have known.
+        let name = format!("{prefix}{:016x}", getrandom::u64().map_err(io::Error::other)?);
+        let flags = FILE_FLAGS | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let file = retry_on_intr(|| openat(&self.0, &name, flags, Mode::from_raw_mode(mode)))?;
+        Ok(NewFile { folder: self, name: Some(name), file: File::from(file) })
+    }
+
+    /// Removes a file, or a link itself.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn remove_file(&self, name: impl Arg) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+
+    /// What is in the folder, in no order.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn entries(&self) -> io::Result<Vec<(OsString, FileType)>> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let mut kind = entry.file_type();
+            if is_dots(entry.file_name()) {
+                continue;
+            }
+            if kind == FileType::Unknown {
+                kind = self.file_type(entry.file_name())?;
+            }
+            entries.push((OsStr::from_bytes(entry.file_name().to_bytes()).to_owned(), kind));
+        }
+        Ok(entries)
+    }
+
+    /// What has a name; a link is not followed.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn file_type(&self, name: impl Arg) -> io::Result<FileType> {
+        Ok(FileType::from_raw_mode(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode))
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn remove_folder(&self, name: impl Arg) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Removes what has a name: a folder with all that is in it, at any depth. No link is followed.
+    ///
+    /// # Errors
+    /// The operating system's; what could be removed before is gone then.
+    pub(crate) fn remove_tree(&self, name: impl Arg + Copy) -> io::Result<()> {
+        match retry_on_intr(|| openat(&self.0, name, FOLDER_FLAGS, Mode::empty())) {
+            Ok(folder) => {
+                remove_contents(folder)?;
+                Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+            }
+            Err(err) if is_no_folder(err) => Ok(unlinkat(&self.0, name, AtFlags::empty())?),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Removes all that is in this folder; as [`Self::remove_tree`].
+    ///
+    /// # Errors
+    /// As [`Self::remove_tree`].
+    pub(crate) fn remove_contents(&self) -> io::Result<()> {
+        remove_contents(self.0.try_clone()?)
+    }
+
+    /// The error of opening something that should have been `wanted`, in words if it is something else.
+    fn describe(&self, name: impl Arg + Copy, err: Errno, wanted: FileType) -> io::Error {
+        let found = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(found) if found != wanted => not_the_type(found, wanted),
+            _ => err.into(),
+        }
+    }
+}
+
+/// A file that is being written; removed again unless it gets its name.
+pub(crate) struct NewFile<'f> {
+    folder: &'f Folder,
+    /// Until it gets its own.
+    name: Option<String>,
+    pub(crate) file: File,
+}
+
+impl NewFile<'_> {
+    /// Gives the file its name, whatever has it now.
+    ///
+    /// # Errors
+    /// The operating system's; the file is then gone.
+    pub(crate) fn persist(mut self, name: impl Arg) -> io::Result<File> {
+        if let Some(old) = &self.name {
+            renameat(self.folder, old, self.folder, name)?;
+        }
+        self.name = None;
+        self.file.try_clone()
+    }
+
+    /// Gives the file its name if nothing has it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] and others of the operating system; the file is then gone.
+    pub(crate) fn persist_new(self, name: impl Arg + Copy) -> io::Result<()> {
+        let Some(old) = &self.name else { return Ok(()) };
+        match linkat(self.folder, old, self.folder, name, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+            // A file system without second names.
+            Err(_) => self.persist(name).map(drop),
+        }
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // One that stays has a name that says what it is.
+            let _ = self.folder.remove_file(name);
+        }
+    }
+}
+
+/// Device and inode, whose types differ between systems.
+#[allow(clippy::unnecessary_cast, reason = "they are of other types on other systems")]
+pub(crate) fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+/// Opens a regular file for reading: whatever else has the path's last name is refused, and a FIFO is not waited for. Links
+/// in the folders above it are followed.
+///
+/// # Errors
+/// The operating system's; for a link or a special file, one that says what it is.
+pub(crate) fn open_plain_file(path: &Path) -> io::Result<File> {
+    // A device is not opened to find out that it is one: opening can do anything.
+    check_plain(std::fs::symlink_metadata(path)?.file_type())?;
+    let file = File::from(retry_on_intr(|| openat(CWD, path, FILE_FLAGS, Mode::empty()))?);
+    check_plain(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+/// Fails unless the type is that of a regular file.
+///
+/// # Errors
+/// One that says what it is.
+pub(crate) fn check_plain(found: std::fs::FileType) -> io::Result<()> {
+    check_type(found, FileType::RegularFile)
+}
+
+/// Fails unless the type is that of a folder.
+///
+/// # Errors
+/// One that says what it is.
+pub(crate) fn check_folder(found: std::fs::FileType) -> io::Result<()> {
+    check_type(found, FileType::Directory)
+}
+
+fn check_type(found: std::fs::FileType, wanted: FileType) -> io::Result<()> {
+    let found = if found.is_file() {
+        FileType::RegularFile
+    } else if found.is_symlink() {
+        FileType::Symlink
+    } else if found.is_dir() {
+        FileType::Directory
+    } else {
+        FileType::Unknown
+    };
+    if found == wanted { Ok(()) } else { Err(not_the_type(found, wanted)) }
+}
+
+fn not_the_type(found: FileType, wanted: FileType) -> io::Error {
+    let found = match found {
+        FileType::Symlink => "it is a symbolic link, and links are not followed here",
+        FileType::Directory => "it is a folder",
+        FileType::RegularFile => "it is a file",
+        _ => "it is a FIFO, a socket or a device",
+    };
+    let wanted = if wanted == FileType::Directory { "a folder" } else { "a plain file" };
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{found}; put {wanted} in its place"))
+}
+
+/// Whether opening a folder failed because something else has its name.
+fn is_no_folder(err: Errno) -> bool {
+    // Systems other than Linux answer with MLINK for a link.
+    matches!(err, Errno::NOTDIR | Errno::LOOP | Errno::MLINK)
+}
+
+/// Removes what is in a folder.
+///
+/// For trees of any depth, each folder that is found is moved into one folder at the top, the pile, before it is emptied
+/// itself. So no more than three are open at a time, none has to be remembered, and no path gets long.
+fn remove_contents(folder: OwnedFd) -> io::Result<()> {
+    // A name that nobody who writes there can have known.
+    let pile_name = format!(".removed-{:016x}", getrandom::u64().map_err(io::Error::other)?);
+    let mut root = Remaining::of(folder)?;
+    let mut pile: Option<Pile> = None;
+    while let Some(name) = root.next(Some(&pile_name))? {
+        if unlink(root.fd()?, &name)? {
+            continue;
+        }
+        let pile = match &mut pile {
+            Some(pile) => pile,
+            none => none.insert(Pile::create(root.fd()?, &pile_name)?),
+        };
+        pile.take(root.fd()?, &name)?;
+    }
+    let Some(mut pile) = pile else { return Ok(()) };
+    let mut n_removed = 0;
+    while n_removed < pile.n_moved {
+        n_removed += 1;
+        pile.remove(&n_removed.to_string())?;
+    }
+    Ok(unlinkat(root.fd()?, &pile_name, AtFlags::REMOVEDIR)?)
+}
+
+/// Folders that are still to be emptied, in a folder of their own, named by numbers from 1.
+struct Pile {
+    folder: OwnedFd,
+    n_moved: u64,
+}
+
+impl Pile {
+    fn create(root: BorrowedFd<'_>, name: &str) -> io::Result<Self> {
+        mkdirat(root, name, Mode::RWXU)?;
+        Ok(Self { folder: openat(root, name, FOLDER_FLAGS, Mode::empty())?, n_moved: 0 })
+    }
+
+    /// Moves a folder here.
+    fn take(&mut self, from: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+        self.n_moved += 1;
+        Ok(renameat(from, name, &self.folder, self.n_moved.to_string())?)
+    }
+
+    /// Removes a folder that was moved here; those in it are moved here.
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        match retry_on_intr(|| openat(&self.folder, name, FOLDER_FLAGS, Mode::empty())) {
+            Ok(folder) => {
+                let mut folder = Remaining::of(folder)?;
+                while let Some(name) = folder.next(None)? {
+                    if !unlink(folder.fd()?, &name)? {
+                        self.take(folder.fd()?, &name)?;
+                    }
+                }
+                Ok(unlinkat(&self.folder, name, AtFlags::REMOVEDIR)?)
+            }
+            // Put there in place of the folder that was moved.
+            Err(err) if is_no_folder(err) => Ok(unlinkat(&self.folder, name, AtFlags::empty())?),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+/// Lists of a folder's entries at most: each may leave out half of them, and a guest that is not waited for may still create
+/// more.
+const MAX_LISTS: u32 = 20;
+
+/// The entries of a folder whose entries are removed meanwhile: some file systems leave some out then, so the list is read
+/// again until it is empty.
+struct Remaining {
+    list: Dir,
+    n_lists: u32,
+    has_entries: bool,
+}
+
+impl Remaining {
+    fn of(folder: OwnedFd) -> io::Result<Self> {
+        let mut list = Dir::new(folder)?;
+        // A descriptor that was duplicated may stand anywhere.
+        list.rewind();
+        Ok(Self { list, n_lists: 1, has_entries: false })
+    }
+
+    fn fd(&self) -> rustix::io::Result<BorrowedFd<'_>> {
+        self.list.fd()
+    }
+
+    /// The next entry but for `.`, `..` and the one that stays.
+    fn next(&mut self, stays: Option<&str>) -> io::Result<Option<CString>> {
+        loop {
+            match self.list.read().transpose()? {
+                Some(entry) => {
+                    let name = entry.file_name();
+                    if !is_dots(name) && stays.is_none_or(|stays| stays.as_bytes() != name.to_bytes()) {
+                        self.has_entries = true;
+                        return Ok(Some(name.to_owned()));
+                    }
+                }
+                None if self.has_entries && self.n_lists < MAX_LISTS => {
+                    self.has_entries = false;
+                    self.n_lists += 1;
+                    self.list.rewind();
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Whether a name is one of the two that every folder has.
+pub(crate) fn is_dots(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+/// Removes what is no folder; returns whether there is none of that name any more.
+fn unlink(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        // The latter is the answer for a folder on systems other than Linux.
+        Err(Errno::ISDIR | Errno::PERM) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A tree as deep as no path can name, made from the inside out, with a file and a link at each level.
+    fn deep_tree(at: &Path, depth: usize, outside: &Path) {
+        let outer = at.with_extension("outer");
+        fs::create_dir(at).expect("made");
+        for _ in 0..depth {
+            fs::create_dir(&outer).expect("made");
+            fs::write(outer.join("file"), "x").expect("written");
+            symlink(outside, outer.join("link")).expect("made");
+            fs::rename(at, outer.join("deep")).expect("moved");
+            fs::rename(&outer, at).expect("moved");
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn trees_of_any_depth_are_removed_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outside = folder.path().join("outside");
+        fs::create_dir(&outside).expect("made");
+        fs::write(outside.join("kept"), "x").expect("written");
+        let opened = Folder::open(folder.path()).expect("opened");
+        deep_tree(&folder.path().join("deep"), 5000, &outside);
+        opened.remove_tree("deep").expect("removed");
+        assert_eq!(names(folder.path()), ["outside"]);
+        // Wide ones too, and links and files by themselves.
+        let wide = folder.path().join("wide");
+        for n in 0..300 {
+            fs::create_dir_all(wide.join(format!("{n}/a/b"))).expect("made");
+            fs::write(wide.join(format!("{n}/a/file")), "x").expect("written");
+        }
+        symlink(&outside, wide.join("link")).expect("made");
+        opened.open_folder("wide").expect("opened").remove_contents().expect("emptied");
+        assert_eq!(names(&wide), [""; 0]);
+        fs::remove_dir(&wide).expect("removed");
+        symlink(&outside, &wide).expect("made");
+        opened.remove_tree("wide").expect("removed");
+        assert_eq!((names(folder.path()), names(&outside)), (vec!["outside".to_owned()], vec!["kept".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_opened_is_what_it_should_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("folder")).expect("made");
+        fs::write(path("file"), "x").expect("written");
+        symlink("folder", path("folder_link")).expect("made");
+        symlink("file", path("file_link")).expect("made");
+        rustix::fs::mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RWXU, 0).expect("made");
+        let opened = Folder::open(folder.path()).expect("opened");
+        let check = |name: &str, as_folder: Result<(), &str>, as_file: Result<(), &str>| {
+            let tried = [
+                (opened.open_folder(name).map(drop), as_folder),
+                (opened.open_or_create_folder(name).map(drop), as_folder),
+                (open_plain_file(&path(name)).map(drop), as_file),
+            ];
+            for (tried, expected) in tried {
+                match expected {
+                    Ok(()) => tried.unwrap_or_else(|err| panic!("{name}: {err}")),
+                    Err(text) => assert!(tried.expect_err(name).to_string().contains(text), "{name}"),
+                }
+            }
+        };
+        check("folder", Ok(()), Err("is a folder; put a plain file in its place"));
+        check("file", Err("is a file; put a folder in its place"), Ok(()));
+        check("folder_link", Err("is a symbolic link"), Err("is a symbolic link"));
+        check("file_link", Err("is a symbolic link"), Err("is a symbolic link"));
+        check("fifo", Err("is a FIFO"), Err("is a FIFO"));
+        assert!(opened.open_folder("none").is_err_and(|err| err.kind() == io::ErrorKind::NotFound));
+    }
+}
