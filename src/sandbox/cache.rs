@@ -1,21 +1,25 @@
 //! Compiled modules on disk.
 //!
 //! What is read back is native code that runs outside the sandbox. So the folder must be the user's own and closed to
-//! others, and beside every entry is its seal: a keyed digest of its name and its contents. An entry that was changed,
+//! others, as must be those above it to be replaced; it is opened once, and all that is read and written goes by its
+//! descriptor. Beside every entry is its seal: a keyed digest of its name and its contents. An entry that was changed,
 //! moved or cut short is no entry, and the module is compiled again. Nothing that a workflow names ever gets here.
 //!
 //! Large entries are not read, which would take longer than to start what is in them: their seal has a second digest,
 //! of the file's identity, and while that is the same the contents are those that were sealed.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+#[cfg(feature = "compiler")]
+use std::time::{Duration, UNIX_EPOCH};
 
 use wasmtime::Engine;
 
 use super::compile::{CacheFile, CompiledModule};
+use super::private_folder::open_private;
+use crate::folder::Folder;
 use crate::workflow::FileIdentity;
 
 /// Bytes of all entries together; the ones not used for longest go first.
@@ -30,11 +34,17 @@ const ENTRY_SUFFIX: &str = ".compiled";
 const SEAL_SUFFIX: &str = "seal";
 /// Bytes of an entry from which on reading it takes longer than looking at its identity.
 const LARGE_BYTES: u64 = 1 << 20;
+/// How names of files begin that are being written, and their mode.
+const NEW_PREFIX: &str = ".new-";
+const NEW_MODE: u32 = 0o600;
+/// Age from which on such a file is left of a process that was killed.
+#[cfg(feature = "compiler")]
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder of compiled modules for one engine.
 #[derive(Debug)]
 pub(super) struct ModuleCache {
-    pub(super) folder: PathBuf,
+    folder: Folder,
     key: [u8; KEY_BYTES],
     /// What an entry depends on beside its module, as far as the compiler knows it.
     #[cfg(feature = "compiler")]
@@ -45,15 +55,14 @@ impl ModuleCache {
     /// Opens the cache in `folder`, which is made if it is not there.
     ///
     /// # Errors
-    /// The operating system's; also if the folder belongs to somebody else or others can write to it.
+    /// The operating system's; also if the folder belongs to somebody else or others can write to it, or to one above it.
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
-        create_private_folder(folder)?;
-        check_private(folder)?;
+        let folder = open_private(folder)?;
         #[cfg(not(feature = "compiler"))]
         let _ = engine;
         Ok(Self {
-            folder: folder.to_owned(),
-            key: read_or_make_key(folder)?,
+            key: read_or_make_key(&folder)?,
+            folder,
             #[cfg(feature = "compiler")]
             engine: engine_text(engine),
         })
@@ -63,38 +72,37 @@ impl ModuleCache {
     /// and machine.
     pub(super) fn read_all(&self, sha256: &str) -> Vec<CompiledModule> {
         #[cfg(feature = "compiler")]
-        let paths = [self.path(sha256)];
+        let names = [self.name(sha256)];
         #[cfg(not(feature = "compiler"))]
-        let paths = {
+        let names = {
             let is_entry = |name: &str| name.starts_with(&prefix(sha256)) && name.ends_with(ENTRY_SUFFIX);
-            let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-            entries
-                .map(|entry| entry.path())
-                .filter(move |path| path.file_name().is_some_and(|name| is_entry(&name.to_string_lossy())))
+            let entries = self.folder.entries().unwrap_or_default();
+            let names = entries.into_iter().filter_map(|(name, _)| name.into_string().ok());
+            names.filter(move |name| is_entry(name))
         };
-        paths.into_iter().filter_map(|path| self.read_entry(&path)).collect()
+        names.into_iter().filter_map(|name| self.read_entry(&name)).collect()
     }
 
-    fn read_entry(&self, path: &Path) -> Option<CompiledModule> {
-        let mut file = open_private_file(path).ok()?;
-        let mut seal_file = open_private_file(&seal_path(path)).ok()?;
+    fn read_entry(&self, name: &str) -> Option<CompiledModule> {
+        let mut file = self.folder.open_file(name).ok()?;
+        let mut seal_file = self.folder.open_file(&*seal_name(name)).ok()?;
         let mut seal = [0; 2 * DIGEST_BYTES];
         seal_file.read_exact(&mut seal).ok()?;
         let (of_contents, of_identity) = seal.split_at(DIGEST_BYTES);
         let identity = FileIdentity::of(&file.metadata().ok()?);
         let large = identity.filter(|identity| identity.bytes >= LARGE_BYTES);
-        let known = large.filter(|identity| is_same(of_identity, self.identity_digest(path, Some(identity))));
+        let known = large.filter(|identity| is_same(of_identity, self.identity_digest(name, Some(identity))));
         let code = if let Some(identity) = known {
-            CompiledModule::File(CacheFile { path: path.into(), file: Arc::new(file), identity })
+            CompiledModule::File(CacheFile { name: name.into(), file: Arc::new(file), identity })
         } else {
             let mut code = Vec::new();
             file.read_to_end(&mut code).ok()?;
-            if !is_same(of_contents, self.digest(path, &code)) {
+            if !is_same(of_contents, self.digest(name, &code)) {
                 return None;
             }
             // It was copied here, say, and is as good as new.
             if large.is_some() {
-                let _ = self.write_seal(path, &code, identity.as_ref());
+                let _ = self.write_seal(name, &code, identity.as_ref());
             }
             CompiledModule::Memory(code.into())
         };
@@ -107,78 +115,101 @@ impl ModuleCache {
     #[cfg(feature = "compiler")]
     pub(super) fn write(&self, sha256: &str, code: &[u8]) {
         let written = (|| {
-            let path = self.path(sha256);
-            let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
-            file.write_all(code)?;
+            let name = self.name(sha256);
+            let mut new = self.folder.create_file(NEW_PREFIX, NEW_MODE)?;
+            new.file.write_all(code)?;
             if code.len() as u64 >= LARGE_BYTES {
                 // Its identity stays when its contents are lost with the machine's power.
-                file.as_file().sync_all()?;
+                new.file.sync_all()?;
             }
-            let file = file.persist(&path).map_err(|err| err.error)?;
-            self.write_seal(&path, code, FileIdentity::of(&file.metadata()?).as_ref())?;
+            let file = new.persist(&*name)?;
+            self.write_seal(&name, code, FileIdentity::of(&file.metadata()?).as_ref())?;
             self.remove_oldest(MAX_BYTES)
         })();
         let _: io::Result<()> = written;
     }
 
-    fn write_seal(&self, path: &Path, code: &[u8], identity: Option<&FileIdentity>) -> io::Result<()> {
-        let of_identity = self.identity_digest(path, identity);
-        let seal = [self.digest(path, code).as_bytes().as_slice(), of_identity.as_bytes()].concat();
-        self.write_file(&seal_path(path), &seal)
+    fn write_seal(&self, name: &str, code: &[u8], identity: Option<&FileIdentity>) -> io::Result<()> {
+        let of_identity = self.identity_digest(name, identity);
+        let seal = [self.digest(name, code).as_bytes().as_slice(), of_identity.as_bytes()].concat();
+        self.write_file(&seal_name(name), &seal)
     }
 
-    pub(super) fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
-        file.write_all(bytes)?;
-        file.persist(path).map_err(|err| err.error)?;
-        Ok(())
+    /// Reads a small file, or what it begins with.
+    pub(super) fn read_file(&self, name: &str, max_bytes: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.folder.open_file(name)?.take(max_bytes).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
-    pub(super) fn identity_digest(&self, path: &Path, identity: Option<&FileIdentity>) -> blake3::Hash {
-        self.digest(path, format!("{identity:?}").as_bytes())
+    pub(super) fn write_file(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut new = self.folder.create_file(NEW_PREFIX, NEW_MODE)?;
+        new.file.write_all(bytes)?;
+        new.persist(name).map(drop)
     }
 
+    pub(super) fn identity_digest(&self, name: &str, identity: Option<&FileIdentity>) -> blake3::Hash {
+        self.digest(name, format!("{identity:?}").as_bytes())
+    }
+
+    /// Name of the entry of a module.
     #[cfg(feature = "compiler")]
-    fn path(&self, sha256: &str) -> PathBuf {
-        self.folder.join(format!("{}{}{ENTRY_SUFFIX}", prefix(sha256), self.engine))
+    fn name(&self, sha256: &str) -> String {
+        format!("{}{}{ENTRY_SUFFIX}", prefix(sha256), self.engine)
     }
 
-    pub(super) fn digest(&self, path: &Path, code: &[u8]) -> blake3::Hash {
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    /// The keyed digest of what a file of the cache holds, or should hold.
+    pub(super) fn digest(&self, name: &str, contents: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(blake3::hash(name).as_bytes());
-        hasher.update(code);
+        hasher.update(blake3::hash(name.as_bytes()).as_bytes());
+        hasher.update(contents);
         hasher.finalize()
     }
 
+    /// Makes room for what is new, and removes what processes that were killed have left.
     #[cfg(feature = "compiler")]
     fn remove_oldest(&self, max_bytes: u64) -> io::Result<()> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().ends_with(ENTRY_SUFFIX) {
+        for (name, _) in self.folder.entries()? {
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(ENTRY_SUFFIX) {
+                let (written, bytes) = self.time_and_bytes(name)?;
                 // An entry that is being written has no seal yet.
-                let used = seal_path(&entry.path()).metadata().or_else(|_| entry.metadata())?.modified()?;
-                entries.push((used, entry.metadata()?.len(), entry.path()));
+                let used = self.time_and_bytes(&seal_name(name)).map_or(written, |(used, _)| used);
+                entries.push((used, bytes, name.to_owned()));
+            } else if name.starts_with(NEW_PREFIX) {
+                let (written, _) = self.time_and_bytes(name)?;
+                if SystemTime::now().duration_since(written).is_ok_and(|age| age > ABANDONED) {
+                    self.folder.remove_file(name)?;
+                }
             }
         }
         entries.sort();
         let mut total: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, bytes, path) in entries {
+        for (_, bytes, name) in entries {
             if total <= max_bytes {
                 break;
             }
-            fs::remove_file(&path)?;
+            self.folder.remove_file(&name)?;
             // Without its entry it is of no use, and of no harm.
-            let _ = fs::remove_file(seal_path(&path));
+            let _ = self.folder.remove_file(&*seal_name(&name));
             total -= bytes;
         }
         Ok(())
     }
+
+    /// When a file was last written, and its size.
+    #[cfg(feature = "compiler")]
+    fn time_and_bytes(&self, name: &str) -> io::Result<(SystemTime, u64)> {
+        let stat = rustix::fs::statat(&self.folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+        Ok((UNIX_EPOCH + Duration::from_secs(seconds), u64::try_from(stat.st_size).unwrap_or(0)))
+    }
 }
 
-fn seal_path(entry: &Path) -> PathBuf {
-    entry.with_extension(SEAL_SUFFIX)
+/// Name of the seal of an entry.
+fn seal_name(entry: &str) -> String {
+    format!("{}.{SEAL_SUFFIX}", entry.strip_suffix(ENTRY_SUFFIX).unwrap_or(entry))
 }
 
 /// Compares in the same time whatever differs.
@@ -201,56 +232,11 @@ fn engine_text(engine: &Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn create_private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-/// The folder is the user's, no link, and nobody else can write to it.
-#[cfg(unix)]
-fn check_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::symlink_metadata(path)?;
-    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned()));
-    if !metadata.is_dir() {
-        return refuse("it is not a folder");
-    }
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return refuse("it belongs to another user");
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return refuse("other users can get into it; make its mode 0700");
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_private(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-pub(super) fn open_private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    }
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
-}
-
 /// The key of this cache; a new one makes all older entries worthless.
-fn read_or_make_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let path = folder.join(KEY_FILE);
+fn read_or_make_key(folder: &Folder) -> io::Result<[u8; KEY_BYTES]> {
     let read = || -> io::Result<[u8; KEY_BYTES]> {
         let mut key = [0; KEY_BYTES];
-        open_private_file(&path)?.read_exact(&mut key)?;
+        folder.open_file(KEY_FILE)?.read_exact(&mut key)?;
         Ok(key)
     };
     if let Ok(key) = read() {
@@ -258,16 +244,16 @@ fn read_or_make_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     }
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-    file.write_all(&key)?;
-    match file.persist_noclobber(&path) {
-        Ok(_) => Ok(key),
+    let mut new = folder.create_file(NEW_PREFIX, NEW_MODE)?;
+    new.file.write_all(&key)?;
+    match new.persist_new(KEY_FILE) {
+        Ok(()) => Ok(key),
         // Another process was first, or the file that is there holds no key.
-        Err(err) if err.error.kind() == io::ErrorKind::AlreadyExists => read().or_else(|_| {
-            fs::remove_file(&path)?;
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => read().or_else(|_| {
+            folder.remove_file(KEY_FILE)?;
             read_or_make_key(folder)
         }),
-        Err(err) => Err(err.error),
+        Err(err) => Err(err),
     }
 }
 
@@ -275,6 +261,7 @@ fn read_or_make_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
 mod tests {
     const NOTHING: [Vec<u8>; 0] = [];
 
+    use std::fs::{self, File};
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -297,8 +284,8 @@ mod tests {
         assert_eq!(read(&path, "a"), std::slice::from_ref(&code));
         assert_eq!(read(&path, "b"), NOTHING);
 
-        let entry = cache(&path).path("a");
-        for file in [entry.clone(), seal_path(&entry)] {
+        let entry = cache(&path).name("a");
+        for file in [path.join(&entry), path.join(seal_name(&entry))] {
             let bytes = fs::read(&file).expect("an entry");
             for index in 0..bytes.len().min(DIGEST_BYTES) {
                 let mut changed = bytes.clone();
@@ -311,7 +298,7 @@ mod tests {
             fs::write(&file, &bytes).expect("written");
         }
         for suffix in ["compiled", SEAL_SUFFIX] {
-            let of = |name: &str| cache(&path).path(name).with_extension(suffix);
+            let of = |name: &str| path.join(cache(&path).name(name)).with_extension(suffix);
             fs::copy(of("a"), of("b")).expect("copied");
         }
         assert_eq!(read(&path, "b"), NOTHING, "another module's entry under this name");
@@ -329,7 +316,7 @@ mod tests {
         let is_mapped = || matches!(cache(&path).read_all("a")[..], [CompiledModule::File(_)]);
         assert!(is_mapped() && is_mapped());
         // The same bytes in another file are read, and then known again.
-        let entry = cache(&path).path("a");
+        let entry = path.join(cache(&path).name("a"));
         fs::copy(&entry, folder.path().join("copy")).expect("copied");
         fs::rename(folder.path().join("copy"), &entry).expect("moved");
         assert!(matches!(cache(&path).read_all("a")[..], [CompiledModule::Memory(_)]));
@@ -358,17 +345,44 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entries_go_first() {
+    fn the_oldest_entries_go_first_and_what_was_left_too() {
         let folder = tempfile::tempdir().expect("a folder");
-        let cache = cache(&folder.path().join("modules"));
+        let path = folder.path().join("modules");
+        let cache = cache(&path);
+        let seal = |name: &str| path.join(seal_name(&cache.name(name)));
+        let make_old = |path: &Path, age: Duration| {
+            File::open(path).and_then(|file| file.set_modified(SystemTime::now() - age)).expect("changed");
+        };
         for (age, name) in ["a", "b", "c"].iter().rev().enumerate() {
             cache.write(name, &[0; 100]);
-            let time = SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
-            File::open(seal_path(&cache.path(name))).and_then(|file| file.set_modified(time)).expect("changed");
+            make_old(&seal(name), Duration::from_secs(60 * age as u64));
+        }
+        for (name, age) in [(".new-old", 2 * ABANDONED), (".new-now", Duration::ZERO)] {
+            fs::write(path.join(name), "part").expect("written");
+            make_old(&path.join(name), age);
         }
         cache.remove_oldest(200).expect("removed");
-        let there = |path: PathBuf| path.exists();
-        assert_eq!(["a", "b", "c"].map(|name| there(cache.path(name))), [false, true, true]);
-        assert_eq!(["a", "b", "c"].map(|name| there(seal_path(&cache.path(name)))), [false, true, true]);
+        assert_eq!(["a", "b", "c"].map(|name| path.join(cache.name(name)).exists()), [false, true, true]);
+        assert_eq!(["a", "b", "c"].map(|name| seal(name).exists()), [false, true, true]);
+        assert_eq!([".new-old", ".new-now"].map(|name| path.join(name).exists()), [false, true]);
+    }
+
+    /// What was opened stays what it is, whatever is put in place of the folder.
+    #[test]
+    fn all_goes_by_the_folder_that_was_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("modules");
+        let opened = cache(&path);
+        let code = vec![7; LARGE_BYTES as usize];
+        opened.write("a", &code);
+        let entries = opened.read_all("a");
+        fs::rename(&path, folder.path().join("moved")).expect("moved");
+        fs::create_dir(&path).expect("made");
+        assert!(matches!(entries[..], [CompiledModule::File(_)]));
+        assert_eq!(entries[0].bytes().expect("read"), code);
+        assert_eq!(opened.read_all("a").len(), 1);
+        opened.write("b", b"native code");
+        assert_eq!(fs::read_dir(&path).expect("a folder").count(), 0);
+        assert!(folder.path().join("moved").join(opened.name("b")).exists());
     }
 }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasmtime::component::Component;
@@ -24,7 +25,8 @@ pub(crate) enum CompiledModule {
 /// replaced during a run.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheFile {
-    pub(super) path: Arc<Path>,
+    /// Its name in the cache.
+    pub(super) name: Arc<str>,
     pub(super) file: Arc<File>,
     /// Identity of the file when its contents were verified.
     pub(super) identity: FileIdentity,
@@ -34,8 +36,10 @@ impl CacheFile {
     fn read(&self) -> io::Result<Vec<u8>> {
         let of = |identity: FileIdentity| (identity.bytes, identity.modified_ns);
         if FileIdentity::of(&self.file.metadata()?).map(of) != Some(of(self.identity)) {
-            let path = self.path.display();
-            return Err(io::Error::other(format!("{path}: modified during the run; run again")));
+            let name = &self.name;
+            return Err(io::Error::other(format!(
+                "cache of compiled modules: {name} was modified during the run; run again"
+            )));
         }
         let mut code = vec![0; usize::try_from(self.identity.bytes).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut code, 0)?;
@@ -67,29 +71,48 @@ impl CompiledModule {
     /// The code must be what an engine gave that compiled a module.
     #[expect(unsafe_code, reason = "the caller vouches for the code")]
     pub(super) unsafe fn load(&self, engine: &Engine) -> wasmtime::Result<CompiledCode> {
-        let format = match self {
-            Self::Memory(code) => Engine::detect_precompiled(code),
-            Self::File(CacheFile { path, .. }) => Engine::detect_precompiled_file(path)?,
-        };
-        // SAFETY: the same as this function's.
-        Ok(unsafe {
-            match (format, self) {
-                (Some(Precompiled::Module), Self::Memory(code)) => {
-                    CompiledCode::Core(Module::deserialize(engine, code)?)
+        match self {
+            // SAFETY: the same as this function's.
+            Self::Memory(code) => unsafe { load_bytes(engine, code) },
+            Self::File(file) => {
+                let path = path_of(&file.file);
+                match Engine::detect_precompiled_file(&path) {
+                    // SAFETY: the same as this function's.
+                    Ok(Some(Precompiled::Module)) => {
+                        Ok(CompiledCode::Core(unsafe { Module::deserialize_file(engine, path)? }))
+                    }
+                    // SAFETY: the same as this function's.
+                    Ok(Some(Precompiled::Component)) => {
+                        Ok(CompiledCode::Component(unsafe { Component::deserialize_file(engine, path)? }))
+                    }
+                    // SAFETY: the same as this function's.
+                    Ok(None) | Err(_) => unsafe { load_bytes(engine, &self.bytes()?) },
                 }
-                (Some(Precompiled::Module), Self::File(CacheFile { path, .. })) => {
-                    CompiledCode::Core(Module::deserialize_file(engine, path)?)
-                }
-                (Some(Precompiled::Component), Self::Memory(code)) => {
-                    CompiledCode::Component(Component::deserialize(engine, code)?)
-                }
-                (Some(Precompiled::Component), Self::File(CacheFile { path, .. })) => {
-                    CompiledCode::Component(Component::deserialize_file(engine, path)?)
-                }
-                (None, _) => wasmtime::bail!("it is no compiled code"),
             }
-        })
+        }
     }
+}
+
+/// Loads code that is in memory.
+///
+/// # Safety
+/// As [`CompiledModule::load`].
+#[expect(unsafe_code, reason = "the caller vouches for the code")]
+unsafe fn load_bytes(engine: &Engine, code: &[u8]) -> wasmtime::Result<CompiledCode> {
+    // SAFETY: the same as this function's.
+    Ok(unsafe {
+        match Engine::detect_precompiled(code) {
+            Some(Precompiled::Module) => CompiledCode::Core(Module::deserialize(engine, code)?),
+            Some(Precompiled::Component) => CompiledCode::Component(Component::deserialize(engine, code)?),
+            None => wasmtime::bail!("it is no compiled code"),
+        }
+    })
+}
+
+/// A path that leads to an open file whatever has its name by now. Where there is none, as without `/proc`, it is read.
+fn path_of(file: &File) -> PathBuf {
+    let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    Path::new(folder).join(file.as_raw_fd().to_string())
 }
 
 /// Compiles a module; the error is a sentence for the user.

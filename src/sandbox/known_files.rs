@@ -1,9 +1,8 @@
 //! Which module is in which file, so that a large one need not be read to be found in the cache.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::cache::{DIGEST_BYTES, ModuleCache, is_same, open_private_file};
+use super::cache::{DIGEST_BYTES, ModuleCache, is_same};
 use super::engine::Sandbox;
 use super::module::ModuleKind;
 use crate::workflow::{FileIdentity, ModuleFile};
@@ -36,9 +35,8 @@ impl Sandbox {
 impl ModuleCache {
     /// The digest of the module in a file, if it was kept for the file that is there now.
     fn digest_of(&self, path: &Path, identity: &FileIdentity) -> Option<String> {
-        let known = self.module_path(path)?;
-        let mut text = Vec::new();
-        open_private_file(&known).ok()?.take(1024).read_to_end(&mut text).ok()?;
+        let known = module_name(path)?;
+        let text = self.read_file(&known, 1024).ok()?;
         let (seal, sha256) = text.split_at_checked(DIGEST_BYTES)?;
         let sha256 = std::str::from_utf8(sha256).ok().filter(|sha256| sha256.len() == SHA256_CHARS)?;
         is_same(seal, self.module_digest(&known, identity, sha256)).then(|| sha256.to_owned())
@@ -46,23 +44,22 @@ impl ModuleCache {
 
     /// Keeps the digest of the module in a file.
     fn keep_digest(&self, path: &Path, identity: &FileIdentity, sha256: &str) {
-        let Some(known) = self.module_path(path) else { return };
+        let Some(known) = module_name(path) else { return };
         let seal = self.module_digest(&known, identity, sha256);
         // What is not kept is found out again.
         let _ = self.write_file(&known, &[seal.as_bytes().as_slice(), sha256.as_bytes()].concat());
     }
 
-    /// Where it stands what is known of a module's file.
-    fn module_path(&self, path: &Path) -> Option<PathBuf> {
-        let path = std::path::absolute(path).ok()?;
-        let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
-        Some(self.folder.join(format!("{name}{SUFFIX}")))
-    }
-
-    fn module_digest(&self, known: &Path, identity: &FileIdentity, sha256: &str) -> blake3::Hash {
+    fn module_digest(&self, known: &str, identity: &FileIdentity, sha256: &str) -> blake3::Hash {
         let identity = self.identity_digest(known, Some(identity));
         self.digest(known, &[identity.as_bytes().as_slice(), sha256.as_bytes()].concat())
     }
+}
+
+/// Name of the file with what is known of a module's file.
+fn module_name(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    Some(format!("{}{SUFFIX}", blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()))
 }
 
 #[cfg(all(test, unix))]
@@ -87,7 +84,7 @@ mod tests {
         assert_eq!(known(), None);
         cache(&path).keep_digest(&module, &identity(), &sha256);
         assert_eq!(known(), Some(sha256));
-        let entry = cache(&path).module_path(&module).expect("a path");
+        let entry = path.join(module_name(&module).expect("a name"));
         let mut bytes = fs::read(&entry).expect("there");
         *bytes.last_mut().expect("a byte") ^= 1;
         fs::write(&entry, bytes).expect("written");

@@ -23,6 +23,7 @@ mod module;
 mod not_wasm;
 mod pool;
 mod precompiled;
+mod private_folder;
 mod reports;
 mod reservation;
 mod special_files;
