@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::problem::{Cursor, Place, Problems};
-use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json};
+use crate::folder::open_plain_file;
+use crate::json::{
+    DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json, read_json_from,
+};
 
 /// Bytes of a workflow or a manifest that are read at most.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
@@ -247,6 +250,13 @@ impl TaskDocument {
 /// Reads a document that a person writes: duplicate keys are refused.
 pub(super) fn read_document(path: &Path, problems: &mut Problems) -> Option<Value> {
     read_or_add(path, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse, problems)
+}
+
+/// [`read_document`] of a stranger's package: a plain file in its folder, and no link to another.
+pub(super) fn read_package_document(path: &Path, problems: &mut Problems) -> Option<Value> {
+    let read = open_plain_file(path).map_err(ReadJsonError::from);
+    let read = read.and_then(|file| read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse));
+    read.map_err(|err| add_read_problem(path, err, problems)).ok()
 }
 
 /// Reads the metadata of a dataset: an object.

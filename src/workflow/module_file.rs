@@ -123,6 +123,16 @@ impl ModuleFile {
 
 /// Opens a regular file; anything else is refused without waiting on it.
 fn open_regular(path: &Path) -> Result<File, String> {
+    let refused = |metadata: &Metadata| {
+        if metadata.is_dir() {
+            return Some(format!("{} is a folder; name the .wasm file of the module", path.display()));
+        }
+        (!metadata.is_file()).then(|| format!("{} is not a regular file; name a .wasm file", path.display()))
+    };
+    // A device is not opened to find out that it is one: opening can do anything.
+    if let Some(text) = path.metadata().ok().as_ref().and_then(refused) {
+        return Err(text);
+    }
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -143,13 +153,7 @@ fn open_regular(path: &Path) -> Result<File, String> {
         _ => format!("the module {} cannot be opened: {err}", path.display()),
     })?;
     let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;
-    if metadata.is_dir() {
-        return Err(format!("{} is a folder; name the .wasm file of the module", path.display()));
-    }
-    if !metadata.is_file() {
-        return Err(format!("{} is not a regular file; name a .wasm file", path.display()));
-    }
-    Ok(file)
+    refused(&metadata).map_or(Ok(file), Err)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::document::{
-    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_document, split_command,
+    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_package_document, split_command,
 };
 use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
@@ -53,7 +53,7 @@ impl TaskPackage {
     /// Reads the manifest in `folder`. Problems go to `problems`; what can be read is returned beside them.
     pub fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
         let file = folder.join(MANIFEST);
-        if !file.exists() {
+        if file.symlink_metadata().is_err() {
             let text = if folder.exists() {
                 format!("is no task package: it has no {MANIFEST}; name the folder of one, or a typed task (.wasm)")
             } else {
@@ -62,7 +62,7 @@ impl TaskPackage {
             problems.add(Place::File(folder.to_owned()), text);
             return None;
         }
-        let value = read_document(&file, problems)?;
+        let value = read_package_document(&file, problems)?;
         let manifest = Cursor::new(&file, &value);
         manifest.object(problems)?;
         check_version(&manifest, problems);
@@ -133,9 +133,9 @@ impl TaskPackage {
         Some(Self { folder: folder.to_owned(), name, task_list: vec![task] })
     }
 
-    /// Whether a folder has a manifest.
+    /// Whether a folder has a manifest, or something in its place.
     pub fn is_in(folder: &Path) -> bool {
-        folder.join(MANIFEST).is_file()
+        folder.join(MANIFEST).symlink_metadata().is_ok()
     }
 }
 

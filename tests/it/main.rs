@@ -25,6 +25,7 @@ mod lock;
 mod manual;
 mod mistakes;
 mod package_test;
+mod planted;
 mod new;
 mod processes;
 mod project;

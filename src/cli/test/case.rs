@@ -1,18 +1,21 @@
 //! One case of a package: its documents, its call, and whether that gave what it should.
 
-use std::fs;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::package::Cases;
 use super::result::Difference;
+use super::tree::{Tree, optional};
 use super::{compare_files, compare_json};
 use crate::backend::Local;
 use crate::cancel::CancelToken;
 use crate::cli::task_call::{CallArgs, plan_call};
-use crate::error::{Error, HostError};
-use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json};
+use crate::error::{Error, HostError, unreadable};
+use crate::folder::Folder;
+use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json_from};
 use crate::outcome::{CallFailure, FailureKind};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
@@ -23,16 +26,26 @@ use crate::workflow::document::TaskDocument;
 use crate::workflow::{Cursor, Place, PlannedTask, Problems};
 
 /// Paths in the sandbox, the same on every machine, since metadiffs hold paths.
-const INPUT: &str = "/input";
-const OUTPUT: &str = "/output";
+const INPUT_PATH: &str = "/input";
+const OUTPUT_PATH: &str = "/output";
 const TASK_FOLDER: &str = "/task";
+/// The files and folders of a case.
+const ARGS: &str = "args.json";
+const SETTINGS: &str = "case.json";
+const INPUT: &str = "input";
+pub(super) const OUTPUT: &str = "output";
+pub(super) const EXPECTED: &str = "expected";
+/// Those of what it should give, which may have an output too.
+pub(super) const METADIFF: &str = "metadiff.json";
+pub(super) const ERROR: &str = "error.txt";
 /// Bytes of a case's documents.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
 /// A case that can run.
 pub(super) struct Case {
     pub(super) name: String,
-    folder: PathBuf,
+    cases: Arc<Cases>,
+    folder_name: OsString,
     task: PlannedTask,
     component: Option<Value>,
     metadata: Map<String, Value>,
@@ -57,37 +70,39 @@ pub(super) struct Given {
     /// The metadiff, or how the call failed.
     pub(super) result: Result<Option<Map<String, Value>>, CallFailure>,
     /// What the output folder holds after it.
-    pub(super) output: PathBuf,
+    pub(super) output: Tree,
     pub(super) time: Duration,
 }
 
 impl Case {
-    /// The files of what it should give.
-    pub(super) fn metadiff_path(&self) -> PathBuf {
-        self.folder.join("expected/metadiff.json")
+    /// The case's folder, opened anew: a package may have more cases than a process open files.
+    pub(super) fn folder(&self) -> Result<Folder, HostError> {
+        self.cases.folder.open_folder(&*self.folder_name).map_err(HostError::file("open", &self.path()))
     }
 
-    pub(super) fn error_path(&self) -> PathBuf {
-        self.folder.join("expected/error.txt")
-    }
-
-    pub(super) fn output_path(&self) -> PathBuf {
-        self.folder.join("expected/output")
+    /// Where that is, for messages.
+    pub(super) fn path(&self) -> PathBuf {
+        self.cases.path.join(&self.folder_name)
     }
 
     /// Reads the documents of a case. Problems go to `problems`.
+    ///
+    /// * `folder_name`: of its folder in that of the cases.
     pub(super) fn read(
-        folder: &Path,
+        cases: &Arc<Cases>,
+        folder_name: &OsStr,
         tasks: &[TaskDocument],
         policy: &Policy,
         backend: &Local,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let settings = Settings::read(&folder.join("case.json"), problems);
-        let args_file = folder.join("args.json");
-        let text = fs::read(&args_file);
-        let text = text.map_err(|err| problems.add(Place::File(args_file.clone()), format!("cannot be read: {err}")));
-        let mut args = CallArgs::parse(&args_file, &text.ok()?, problems)?;
+        let path = cases.path.join(folder_name);
+        let folder = opened(cases.folder.open_folder(folder_name), &path, problems)?;
+        check_folders(&folder, &path, problems)?;
+        let settings = Settings::read(&folder, &path.join(SETTINGS), problems);
+        let args_file = path.join(ARGS);
+        let text = opened(read_file(&folder, ARGS), &args_file, problems)?;
+        let mut args = CallArgs::parse(&args_file, &text, problems)?;
         let metadata = match args.reserved.shift_remove("metadata") {
             None => Map::new(),
             Some(Value::Object(metadata)) => metadata,
@@ -102,28 +117,29 @@ impl Case {
             problems.add(place, text);
         }
         let settings = settings?;
-        let task = settings.task(&folder.join("case.json"), tasks, problems)?;
+        let task = settings.task(&path.join(SETTINGS), tasks, problems)?;
         let policy = settings.policy(policy);
         let task = plan_call(task.clone(), &args, &args_file, &policy, backend, problems)?;
-        let expected = Expected::read(folder, problems)?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Some(Self { name, folder: folder.to_owned(), task, component: args.component, metadata, expected })
+        let expected = Expected::read(&folder, &path, problems)?;
+        let (name, folder_name) = (folder_name.to_string_lossy().into_owned(), folder_name.to_owned());
+        let (cases, component) = (Arc::clone(cases), args.component);
+        Some(Self { name, cases, folder_name, task, component, metadata, expected })
     }
 
     /// Makes the call, in a folder of its own.
     ///
     /// * `place`: that folder, which is made.
     pub(super) fn run(&self, backend: &Local, place: &Path, cancel: &CancelToken) -> Result<Given, HostError> {
-        let (input, output) = (self.folder.join("input"), place.join("output"));
-        copy_tree(&self.folder.join("output"), &output)?;
-        let mut grants = vec![grant(&output, OUTPUT, Rights::ReadWrite)];
-        if input.is_dir() {
-            let input = input.canonicalize().map_err(HostError::file("find", &input))?;
-            grants.push(grant(&input, INPUT, Rights::ReadOnly));
-        }
+        let folder = self.folder()?;
+        let output_path = place.join(OUTPUT);
+        std::fs::create_dir_all(&output_path).map_err(HostError::file("make", &output_path))?;
+        let output = || Folder::open(&output_path).map_err(HostError::file("open", &output_path));
+        tree_of(&folder, OUTPUT, &self.path())?.copy_to(&output()?)?;
+        let mut grants = vec![Grant::new(output_path.clone(), OUTPUT_PATH, Rights::ReadWrite)];
+        grants.extend(self.input(&folder)?);
         let parameters = TaskParameters {
-            input_paths: if grants.len() > 1 { vec![INPUT.into()] } else { Vec::new() },
-            output_path: OUTPUT.into(),
+            input_paths: if grants.len() > 1 { vec![INPUT_PATH.into()] } else { Vec::new() },
+            output_path: OUTPUT_PATH.into(),
             metadata: self.metadata.clone(),
             history: Vec::new(),
         };
@@ -146,7 +162,28 @@ impl Case {
             Err(Error::Host(err)) => return Err(err),
             Err(err) => Err(only_call(&err)),
         };
-        Ok(Given { result, output, time })
+        Ok(Given { result, output: Tree::read(Some(output()?), &output_path)?, time })
+    }
+
+    /// The case's input: the folder that is opened here, and no other that has its path by the time of the call.
+    fn input(&self, folder: &Folder) -> Result<Option<Grant>, HostError> {
+        let path = self.path().join(INPUT);
+        let failed = || HostError::file("open", &path);
+        let Some(input) = optional(folder.open_folder(INPUT)).map_err(failed())? else { return Ok(None) };
+        let identity = input.identity().map_err(failed())?;
+        let real = self.cases.path.canonicalize().map_err(failed())?.join(&self.folder_name).join(INPUT);
+        Ok(Some(Grant { identity: Some(identity), ..Grant::new(real, INPUT_PATH, Rights::ReadOnly) }))
+    }
+
+    /// How the files of an output differ from what they should be.
+    pub(super) fn file_differences(&self, got: &Tree) -> Result<Vec<(PathBuf, String)>, HostError> {
+        let path = self.path().join(EXPECTED);
+        let folder = optional(self.folder()?.open_folder(EXPECTED)).map_err(HostError::file("open", &path))?;
+        let expected = match folder {
+            None => Tree::read(None, &path)?,
+            Some(folder) => tree_of(&folder, OUTPUT, &path)?,
+        };
+        compare_files::differences(&expected, got)
     }
 
     /// What is not as it should be; nothing: the case passes.
@@ -175,7 +212,7 @@ impl Case {
                         compare_json::differences(expected, &got).into_iter().map(Difference::Metadiff).collect()
                     }
                 };
-                let files = compare_files::differences(&self.output_path(), &given.output)?;
+                let files = self.file_differences(&given.output)?;
                 differences.extend(files.into_iter().map(|(path, text)| {
                     let name = format!("output/{}", escaped(&path.to_string_lossy()));
                     Difference::File { name, text }
@@ -200,10 +237,6 @@ fn only_call(err: &Error) -> CallFailure {
     call.expect("a single call that fails is in its error")
 }
 
-fn grant(host_path: &Path, guest_path: &str, rights: Rights) -> Grant {
-    Grant::new(host_path.to_owned(), guest_path, rights)
-}
-
 /// `case.json`.
 #[derive(Default)]
 struct Settings {
@@ -212,12 +245,9 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(file: &Path, problems: &mut Problems) -> Option<Self> {
+    fn read(folder: &Folder, file: &Path, problems: &mut Problems) -> Option<Self> {
         let mut settings = Self::default();
-        if !file.is_file() {
-            return Some(settings);
-        }
-        let value = read_document(file, problems)?;
+        let Some(value) = read_document(folder, SETTINGS, file, problems)? else { return Some(settings) };
         let document = Cursor::new(file, &value);
         let n_before = problems.len();
         for key in document.object(problems)?.keys() {
@@ -270,50 +300,85 @@ impl Settings {
 }
 
 impl Expected {
-    fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
-        let folder = folder.join("expected");
-        let (metadiff, error) = (folder.join("metadiff.json"), folder.join("error.txt"));
-        if error.is_file() {
-            if metadiff.exists() || folder.join("output").exists() {
+    /// * `path`: of the case, for messages.
+    fn read(case: &Folder, path: &Path, problems: &mut Problems) -> Option<Self> {
+        let path = path.join(EXPECTED);
+        let Some(folder) = opened(optional(case.open_folder(EXPECTED)), &path, problems)? else {
+            return Some(Self::Unknown);
+        };
+        let is_there = |name: &str| folder.file_type(name).is_ok();
+        if is_there(ERROR) {
+            let error = path.join(ERROR);
+            if is_there(METADIFF) || is_there(OUTPUT) {
                 let text = "stands beside metadiff.json or output/: a call either fails or gives something";
                 problems.add(Place::File(error), text);
                 return None;
             }
-            let text = fs::read_to_string(&error);
-            let text = text.map_err(|err| problems.add(Place::File(error), format!("cannot be read: {err}")));
-            return text.ok().map(|text| Self::Failure(text.trim().to_owned()));
+            let text = opened(read_file(&folder, ERROR), &error, problems)?;
+            // As Git may have changed it, whose messages have no such ends of lines.
+            let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
+            return Some(Self::Failure(text.trim().to_owned()));
         }
-        if metadiff.is_file() {
-            return Some(Self::Success { metadiff: Some(read_document(&metadiff, problems)?) });
-        }
-        Some(if folder.join("output").is_dir() { Self::Success { metadiff: None } } else { Self::Unknown })
+        let metadiff = read_document(&folder, METADIFF, &path.join(METADIFF), problems)?;
+        let is_known = metadiff.is_some() || is_there(OUTPUT);
+        Some(if is_known { Self::Success { metadiff } } else { Self::Unknown })
     }
 }
 
-fn read_document(file: &Path, problems: &mut Problems) -> Option<Value> {
-    let read = read_json(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse);
-    read.map_err(|err| problems.add(Place::File(file.to_owned()), err.to_string())).ok()
+/// Checks that the folders of a case are folders with plain files: a stranger's links lead nowhere. What is in its input is
+/// for the guest alone to open, in its sandbox.
+fn check_folders(folder: &Folder, path: &Path, problems: &mut Problems) -> Option<()> {
+    opened(optional(folder.open_folder(INPUT)), &path.join(INPUT), problems)?;
+    check_tree(folder, OUTPUT, &path.join(OUTPUT), problems)?;
+    let path = path.join(EXPECTED);
+    match opened(optional(folder.open_folder(EXPECTED)), &path, problems)? {
+        Some(expected) => check_tree(&expected, OUTPUT, &path.join(OUTPUT), problems),
+        None => Some(()),
+    }
 }
 
-/// Copies a folder with its files; one that is not there is an empty one.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), HostError> {
-    fs::create_dir_all(to).map_err(HostError::file("make", to))?;
-    let entries = match fs::read_dir(from) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(HostError::file("list", from))?,
+fn check_tree(folder: &Folder, name: &str, path: &Path, problems: &mut Problems) -> Option<()> {
+    let folder = opened(optional(folder.open_folder(name)), path, problems)?;
+    let tree = match Tree::read(folder, path) {
+        Ok(tree) => tree,
+        Err(err) => {
+            problems.add(Place::File(path.to_owned()), err.chain());
+            return None;
+        }
     };
-    for entry in entries {
-        let entry = entry.map_err(HostError::file("list", from))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(HostError::file("look at", &source))?;
-        if kind.is_dir() {
-            copy_tree(&source, &target)?;
-        } else if kind.is_file() {
-            fs::copy(&source, &target).map_err(HostError::file("copy", &source))?;
-        } else {
-            let refused = io::Error::from(io::ErrorKind::InvalidInput);
-            return Err(HostError::file("copy what is a link or a special file,", &source)(refused));
-        }
+    for (other, what) in &tree.others {
+        let text = format!("{what}; a case can hold plain files only: remove it");
+        problems.add(Place::File(path.join(other)), text);
     }
-    Ok(())
+    tree.others.is_empty().then_some(())
+}
+
+/// A tree in a folder of a case; what is no folder is an error.
+///
+/// * `path`: of that folder, for messages.
+fn tree_of(folder: &Folder, name: &str, path: &Path) -> Result<Tree, HostError> {
+    let path = path.join(name);
+    let tree = optional(folder.open_folder(name)).map_err(HostError::file("open", &path))?;
+    Tree::read(tree, &path)
+}
+
+/// What was opened, or a problem.
+fn opened<T>(opened: io::Result<T>, path: &Path, problems: &mut Problems) -> Option<T> {
+    opened.map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err))).ok()
+}
+
+fn read_file(folder: &Folder, name: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    folder.open_file(name)?.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_DOCUMENT_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A document; `Some(None)`: there is none.
+fn read_document(folder: &Folder, name: &str, path: &Path, problems: &mut Problems) -> Option<Option<Value>> {
+    let Some(file) = opened(optional(folder.open_file(name)), path, problems)? else { return Some(None) };
+    let read = read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse);
+    read.map_err(|err| problems.add(Place::File(path.to_owned()), err.to_string())).ok().map(Some)
 }

@@ -1,95 +1,64 @@
 //! What two folders of files differ in.
 
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use similar::TextDiff;
 
+use super::tree::Tree;
 use crate::error::HostError;
 use crate::outcome::bytes_text;
 use crate::reporter::escape::escaped;
 
 /// Bytes of a text file whose lines are compared.
 const MAX_TEXT_BYTES: u64 = 256 << 10;
+/// Bytes of a text file that is looked at for other ends of lines.
+const MAX_LINE_ENDS_BYTES: u64 = 64 << 20;
 /// Lines of a text's differences that are shown.
 const SHOWN_LINES: usize = 40;
 
-/// A tree of files; folders count only by what is in them.
-#[derive(Debug, Default)]
-pub(super) struct Tree {
-    /// Relative paths of regular files.
-    pub(super) files: BTreeSet<PathBuf>,
-    /// Relative paths of links and of whatever else is neither file nor folder.
-    pub(super) others: BTreeSet<PathBuf>,
-}
-
-impl Tree {
-    /// Lists a folder; one that is not there is empty. No link is followed.
-    ///
-    /// # Errors
-    /// [`HostError::File`] for a folder that cannot be read.
-    pub(super) fn read(root: &Path) -> Result<Self, HostError> {
-        let mut tree = Self::default();
-        let mut folders = vec![PathBuf::new()];
-        while let Some(folder) = folders.pop() {
-            let path = root.join(&folder);
-            let entries = match std::fs::read_dir(&path) {
-                Err(err) if err.kind() == io::ErrorKind::NotFound && folder.as_os_str().is_empty() => break,
-                entries => entries.map_err(HostError::file("list", &path))?,
-            };
-            for entry in entries {
-                let entry = entry.map_err(HostError::file("list", &path))?;
-                let kind = entry.file_type().map_err(HostError::file("look at", &entry.path()))?;
-                let name = folder.join(entry.file_name());
-                if kind.is_dir() {
-                    folders.push(name);
-                } else if kind.is_file() {
-                    tree.files.insert(name);
-                } else {
-                    tree.others.insert(name);
-                }
-            }
-        }
-        Ok(tree)
-    }
-}
-
 /// What `got` has else than `expected`: the file, and how it differs.
-pub(super) fn differences(expected: &Path, got: &Path) -> Result<Vec<(PathBuf, String)>, HostError> {
-    let (expected_tree, got_tree) = (Tree::read(expected)?, Tree::read(got)?);
+pub(super) fn differences(expected: &Tree, got: &Tree) -> Result<Vec<(PathBuf, String)>, HostError> {
     let mut differences = Vec::new();
-    for path in expected_tree.files.union(&got_tree.files) {
-        let text = match (expected_tree.files.contains(path), got_tree.files.contains(path)) {
-            (true, true) => compare(&expected.join(path), &got.join(path))?,
+    for path in expected.files.union(&got.files) {
+        let text = match (expected.files.contains(path), got.files.contains(path)) {
+            (true, true) => {
+                let (expected, got) = (expected.open(path)?, got.open(path)?);
+                compare(&expected, &got).map_err(HostError::file("read", path))?
+            }
             (true, false) => Some("is missing".to_owned()),
             (false, _) => {
-                let size = got.join(path).metadata().map_err(HostError::file("look at", &got.join(path)))?.len();
+                let size = got.open(path)?.metadata().map_err(HostError::file("look at", path))?.len();
                 Some(format!("is not expected ({})", bytes_text(size)))
             }
         };
         differences.extend(text.map(|text| (path.clone(), text)));
     }
-    let others = got_tree.others.into_iter();
-    differences
-        .extend(others.map(|path| (path, "is a link or a special file; a case can hold plain files only".to_owned())));
+    let others = got.others.iter();
+    differences.extend(others.map(|(path, what)| (path.clone(), format!("{what}; a case can hold plain files only"))));
     Ok(differences)
 }
 
 /// How a file differs from what it should be; `None`: not at all.
-fn compare(expected: &Path, got: &Path) -> Result<Option<String>, HostError> {
+fn compare(expected: &File, got: &File) -> std::io::Result<Option<String>> {
     let Some(offset) = first_difference(expected, got)? else { return Ok(None) };
-    if let (Some(expected), Some(got)) = (read_text(expected)?, read_text(got)?) {
+    if let (Some(expected), Some(got)) =
+        (read_text(expected, MAX_LINE_ENDS_BYTES)?, read_text(got, MAX_LINE_ENDS_BYTES)?)
+        && let Some(text) = line_ends_difference(&expected, &got)
+    {
+        return Ok(Some(text));
+    }
+    if let (Some(expected), Some(got)) = (read_text(expected, MAX_TEXT_BYTES)?, read_text(got, MAX_TEXT_BYTES)?) {
         return Ok(Some(format!("differs\n{}", text_difference(&expected, &got))));
     }
-    let facts = |path: &Path| -> Result<String, HostError> {
+    let facts = |file: &File| -> std::io::Result<String> {
         let mut hasher = Sha256::new();
-        let mut reader = open(path)?;
+        let mut reader = from_start(file)?;
         let mut size = 0;
         loop {
-            let bytes = reader.fill_buf().map_err(HostError::file("read", path))?;
+            let bytes = reader.fill_buf()?;
             let n = bytes.len();
             if n == 0 {
                 break;
@@ -105,17 +74,17 @@ fn compare(expected: &Path, got: &Path) -> Result<Option<String>, HostError> {
     Ok(Some(format!("differs from byte {offset} on\n  expected {expected}\n  got      {got}")))
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, HostError> {
-    File::open(path).map(|file| BufReader::with_capacity(64 << 10, file)).map_err(HostError::file("open", path))
+fn from_start(mut file: &File) -> std::io::Result<BufReader<&File>> {
+    file.rewind()?;
+    Ok(BufReader::with_capacity(64 << 10, file))
 }
 
 /// The offset of the first byte in which two files differ, or of the end of the shorter one.
-fn first_difference(one: &Path, other: &Path) -> Result<Option<u64>, HostError> {
-    let (mut one_reader, mut other_reader) = (open(one)?, open(other)?);
+fn first_difference(one: &File, other: &File) -> std::io::Result<Option<u64>> {
+    let (mut one_reader, mut other_reader) = (from_start(one)?, from_start(other)?);
     let mut offset = 0;
     loop {
-        let one_bytes = one_reader.fill_buf().map_err(HostError::file("read", one))?;
-        let other_bytes = other_reader.fill_buf().map_err(HostError::file("read", other))?;
+        let (one_bytes, other_bytes) = (one_reader.fill_buf()?, other_reader.fill_buf()?);
         let n = one_bytes.len().min(other_bytes.len());
         if let Some(index) = (0..n).find(|index| one_bytes[*index] != other_bytes[*index]) {
             return Ok(Some(offset + index as u64));
@@ -129,13 +98,29 @@ fn first_difference(one: &Path, other: &Path) -> Result<Option<u64>, HostError> 
     }
 }
 
-/// The whole of a file that is text and not too long for its lines to be compared.
-fn read_text(path: &Path) -> Result<Option<String>, HostError> {
+/// The whole of a file that is text and not longer than `max_bytes`.
+fn read_text(file: &File, max_bytes: u64) -> std::io::Result<Option<String>> {
     let mut bytes = Vec::new();
-    let read = open(path)?.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(HostError::file("read", path))?;
-    let is_text = bytes.len() as u64 <= MAX_TEXT_BYTES && !bytes.contains(&0);
+    from_start(file)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    let is_text = bytes.len() as u64 <= max_bytes && !bytes.contains(&0);
     Ok(String::from_utf8(bytes).ok().filter(|_| is_text))
+}
+
+/// Says that two texts differ in the ends of their lines only, as after `core.autocrlf` of Git; `None`: in more.
+fn line_ends_difference(expected: &str, got: &str) -> Option<String> {
+    if expected.replace("\r\n", "\n") != got.replace("\r\n", "\n") {
+        return None;
+    }
+    let ends = |text: &str| {
+        let (n_crlf, n_lines) = (text.matches("\r\n").count(), text.matches('\n').count());
+        format!("{n_crlf} lines end with \\r\\n (CRLF), {} with \\n (LF)", n_lines - n_crlf)
+    };
+    Some(format!(
+        "differs in line ends only; if Git has changed them, write `* -text` to .gitattributes\n  \
+         expected | {}\n  got      | {}",
+        ends(expected),
+        ends(got)
+    ))
 }
 
 /// The lines that differ with some around them, as `diff -u` shows them.
@@ -161,7 +146,8 @@ mod tests {
             let (one, other) = (folder.path().join("a"), folder.path().join("b"));
             std::fs::write(&one, expected).expect("written");
             std::fs::write(&other, got).expect("written");
-            let found = compare(&one, &other).expect("compared");
+            let open = |path| File::open(path).expect("opened");
+            let found = compare(&open(&one), &open(&other)).expect("compared");
             match text {
                 [] => assert_eq!(found, None),
                 text => assert!(
@@ -181,6 +167,15 @@ mod tests {
             &["from byte 2 on\n  expected 3 bytes, sha256 ", "\n  got      3 bytes, sha256 "],
         );
         check(b"\0\x01", b"\0\x01\x03", &["from byte 2 on", "expected 2 bytes", "got      3 bytes"]);
+        check(
+            b"a\r\nb\r\n",
+            b"a\nb\n",
+            &["line ends only", "expected | 2 lines end with \\r\\n", "got      | 0 lines"],
+        );
+        check(b"a\nb\n", b"a\r\nb\n", &["line ends only", "got      | 1 lines end with \\r\\n (CRLF), 1 with"]);
+        check(b"a\r\nb\n", b"a\nc\n", &["differs\n  --- expected"]);
+        let long = "line\r\n".repeat(100_000);
+        check(long.as_bytes(), long.replace('\r', "").as_bytes(), &["line ends only"]);
         let long = vec![b'x'; 300 << 10];
         check(&long, &long[1..], &["from byte 307199 on"]);
     }

@@ -5,11 +5,13 @@ mod compare_files;
 mod compare_json;
 mod package;
 mod result;
+mod tree;
 mod update;
 mod watch;
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -21,15 +23,18 @@ use super::signals::{self, Signals};
 use super::temporary::TemporaryFolder;
 use crate::backend::Local;
 use crate::cancel::CancelToken;
-use crate::error::{HostError, exit_code};
+use crate::error::{HostError, exit_code, unreadable};
+use crate::folder::Folder;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::reporter::{Notice, say};
 use crate::workflow::{Place, Problems};
 use case::Case;
-use package::Package;
+use package::{Cases, Package, cases_of};
 use result::{CaseResult, Status, add_json};
+use rustix::fs::FileType;
+use tree::is_clutter;
 
 /// Documents one of which every case has, to tell a case from another folder.
 const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
@@ -124,48 +129,56 @@ fn read_cases(arguments: &TestArguments, policy: &Policy, backend: &Local, probl
     let Some(Package { cases, tasks }) = Package::read(&arguments.package, policy, backend, problems) else {
         return Vec::new();
     };
-    let (mut folders, others): (Vec<_>, Vec<_>) = folders_in(&cases).into_iter().partition(|folder| is_case(folder));
-    for folder in others.into_iter().filter(|folder| looks_like_a_case(folder)) {
-        problems.warn(Place::File(folder), "is no case, since it has no args.json");
-    }
-    let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut folders = cases.as_ref().map(|cases| case_folders(cases, problems)).unwrap_or_default();
+    let name = |folder: &OsString| folder.to_string_lossy().into_owned();
     if folders.is_empty() && problems.is_empty() {
         let text = "has no case; make NAME/args.json in it with the task's args, then run this command with --update";
-        problems.add(Place::File(cases), text);
+        problems.add(Place::File(cases_of(&arguments.package)), text);
     } else if !arguments.cases.is_empty() {
         for asked in &arguments.cases {
             if !folders.iter().any(|folder| name(folder) == *asked) {
-                let names: Vec<_> = folders.iter().map(|folder| name(folder)).collect();
+                let names: Vec<_> = folders.iter().map(name).collect();
                 let text = format!("there is no such case; there is: {}", names.join(", "));
                 problems.add(Place::Parameter(format!("--case {asked}")), text);
             }
         }
         folders.retain(|folder| arguments.cases.contains(&name(folder)));
     }
-    if tasks.is_empty() {
-        return Vec::new();
-    }
-    folders.iter().filter_map(|folder| Case::read(folder, &tasks, policy, backend, problems)).collect()
+    let Some(cases) = cases.filter(|_| !tasks.is_empty()) else { return Vec::new() };
+    folders.iter().filter_map(|folder| Case::read(&cases, folder, &tasks, policy, backend, problems)).collect()
 }
 
-/// The folders in a folder, sorted by name.
-fn folders_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
-    folders.sort();
+/// Names of the folders that are cases, sorted. Of the others a warning says which may have been meant as one, and a link or
+/// a special file is a problem: it may stand for one.
+fn case_folders(cases: &Cases, problems: &mut Problems) -> Vec<OsString> {
+    let mut folders = Vec::new();
+    let mut entries = cases.folder.entries().unwrap_or_default();
+    entries.retain(|(name, kind)| *kind != FileType::RegularFile && !is_clutter(name));
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (name, _) in entries {
+        let path = cases.path.join(&name);
+        match cases.folder.open_folder(&*name) {
+            Err(err) => problems.add(Place::File(path), unreadable(&err)),
+            Ok(folder) if is_case(&folder) => folders.push(name),
+            Ok(folder) if looks_like_a_case(&folder) => {
+                problems.warn(Place::File(path), "is no case, since it has no args.json");
+            }
+            Ok(_) => {}
+        }
+    }
     folders
 }
 
 /// Folders of other things are no cases.
-fn is_case(folder: &Path) -> bool {
-    OF_CASES.iter().any(|name| folder.join(name).exists())
+fn is_case(folder: &Folder) -> bool {
+    OF_CASES.iter().any(|name| folder.file_type(*name).is_ok())
 }
 
 /// Whether a folder that is no case may have been meant as one.
-fn looks_like_a_case(folder: &Path) -> bool {
-    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten().peekable();
-    entries.peek().is_none()
-        || entries.any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "json"))
+fn looks_like_a_case(folder: &Folder) -> bool {
+    let entries = folder.entries().unwrap_or_default();
+    let is_json = |name: &OsString| Path::new(name).extension().is_some_and(|extension| extension == "json");
+    entries.is_empty() || entries.iter().any(|(name, _)| is_json(name))
 }
 
 /// How cases are run.

@@ -1,9 +1,14 @@
 //! The package under test: its tasks, and where its cases are.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::tree::optional;
 use crate::backend::{Backend, Local};
 use crate::cli::check::NO_PACKAGE;
+use crate::error::unreadable;
+use crate::folder::Folder;
 use crate::policy::Policy;
 use crate::sandbox::ModuleKind;
 use crate::workflow::document::TaskDocument;
@@ -15,10 +20,27 @@ const CASES: &str = "tests";
 
 /// A package that may have cases.
 pub(super) struct Package {
-    /// The folder of the cases.
-    pub(super) cases: PathBuf,
+    /// Its cases; `None`: it has no folder of them.
+    pub(super) cases: Option<Arc<Cases>>,
     /// Its tasks.
     pub(super) tasks: Vec<TaskDocument>,
+}
+
+/// The folder of the cases of a package. It is opened once: whatever else gets its path later is not looked at.
+#[derive(Debug)]
+pub(super) struct Cases {
+    /// For messages.
+    pub(super) path: PathBuf,
+    pub(super) folder: Folder,
+}
+
+impl Cases {
+    /// Opens the folder of the cases of a package, which is no link to another.
+    fn open(package: &Path) -> io::Result<Option<Arc<Self>>> {
+        let path = cases_of(package);
+        let folder = Folder::open(parent_of(&path))?.open_folder(CASES);
+        Ok(optional(folder)?.map(|folder| Arc::new(Self { path, folder })))
+    }
 }
 
 impl Package {
@@ -29,7 +51,7 @@ impl Package {
             |path: &Path, problems: &mut Problems| TaskPackage::read_module(path, policy, backend, problems);
         if !path.is_dir() {
             let package = described(path, problems)?;
-            return Some(Self { cases: cases_of(path), tasks: tasks_of(package) });
+            return Some(Self { cases: cases(path, problems), tasks: tasks_of(package) });
         }
         let mut tasks = Vec::new();
         if TaskPackage::is_in(path) {
@@ -44,8 +66,22 @@ impl Package {
         if tasks.is_empty() && problems.is_empty() {
             problems.add(Place::File(path.to_owned()), NO_PACKAGE);
         }
-        Some(Self { cases: cases_of(path), tasks })
+        Some(Self { cases: cases(path, problems), tasks })
     }
+}
+
+fn cases(package: &Path, problems: &mut Problems) -> Option<Arc<Cases>> {
+    match Cases::open(package) {
+        Ok(cases) => cases,
+        Err(err) => {
+            problems.add(Place::File(cases_of(package)), unreadable(&err));
+            None
+        }
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The folder of the cases of a package.

@@ -1,16 +1,18 @@
 //! `--update`: what a case gave becomes what it should give.
+//!
+//! The folders of a case are a stranger's: all that is written or removed in them goes by descriptors, and no link is
+//! followed there, nor is one that is put there meanwhile.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use super::case::{Case, Expected, Given};
-use super::compare_files::{self, Tree};
+use super::case::{Case, ERROR, EXPECTED, Expected, Given, METADIFF, OUTPUT};
 use super::compare_json;
+use super::tree::{self, Tree, write_whole};
 use crate::error::HostError;
+use crate::folder::Folder;
 use crate::json::{Value, build_json};
 use crate::reporter::escape::escaped;
-use crate::workdir::write_whole;
 
 /// Writes what is not as it was, each file whole or not at all. Returns what it has changed, a line each.
 ///
@@ -20,7 +22,7 @@ pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, 
         (Expected::Unknown | Expected::Success { .. }, Ok(metadiff)) => {
             let metadiff = metadiff.clone().map_or(Value::Null, Value::Object);
             let mut changes = update_metadiff(case, &metadiff)?;
-            changes.extend(update_output(&case.output_path(), &given.output)?);
+            changes.extend(update_output(case, &given.output)?);
             Ok(Some(changes))
         }
         (Expected::Failure(_), Err(failure)) => {
@@ -28,8 +30,8 @@ pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, 
             let Expected::Failure(text) = &case.expected else { return Ok(None) };
             // A text that is empty holds for any failure, which nobody means for long.
             if differs || text.is_empty() {
-                write_whole(&case.error_path(), format!("{}\n", failure.outcome.describe()).as_bytes())?;
-                return Ok(Some(vec!["error.txt".to_owned()]));
+                write(case, Path::new(ERROR), format!("{}\n", failure.outcome.describe()).as_bytes())?;
+                return Ok(Some(vec![ERROR.to_owned()]));
             }
             Ok(Some(Vec::new()))
         }
@@ -43,55 +45,46 @@ fn update_metadiff(case: &Case, got: &Value) -> Result<Vec<String>, HostError> {
     {
         return Ok(Vec::new());
     }
-    let path = case.metadiff_path();
-    make_folder_of(&path)?;
     let mut text = build_json(got, 2);
     text.push(b'\n');
-    write_whole(&path, &text)?;
-    Ok(vec!["metadiff.json".to_owned()])
+    write(case, Path::new(METADIFF), &text)?;
+    Ok(vec![METADIFF.to_owned()])
 }
 
-fn update_output(expected: &Path, got: &Path) -> Result<Vec<String>, HostError> {
-    let tree = Tree::read(got)?;
+fn update_output(case: &Case, got: &Tree) -> Result<Vec<String>, HostError> {
     let mut changes = Vec::new();
-    for (path, _) in compare_files::differences(expected, got)? {
-        let (from, to) = (got.join(&path), expected.join(&path));
-        let name = format!("output/{}", escaped(&path.to_string_lossy()));
-        if tree.others.contains(&path) {
-            changes.push(format!("{name} is a link or a special file and was left out"));
-        } else if tree.files.contains(&path) {
-            make_folder_of(&to)?;
-            copy_whole(&from, &to).map_err(HostError::file("write", &to))?;
+    for (path, _) in case.file_differences(got)? {
+        let name = format!("{OUTPUT}/{}", escaped(&path.to_string_lossy()));
+        let in_expected = Path::new(OUTPUT).join(&path);
+        if let Some(what) = got.others.get(&path) {
+            changes.push(format!("{name} {what} and was left out"));
+        } else if got.files.contains(&path) {
+            let mut from = got.open(&path)?;
+            in_folder(case, &in_expected, "write", |expected, path| {
+                write_whole(expected, path, |new| io::copy(&mut from, new).map(drop))
+            })?;
             changes.push(name);
         } else {
-            fs::remove_file(&to).map_err(HostError::file("remove", &to))?;
-            remove_empty_folders(to.parent(), expected);
+            in_folder(case, &in_expected, "remove", tree::remove)?;
             changes.push(format!("{name} (removed)"));
         }
     }
     Ok(changes)
 }
 
-fn make_folder_of(path: &Path) -> Result<(), HostError> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(HostError::file("make", folder))
+/// Writes a file of what a case should give.
+fn write(case: &Case, path: &Path, bytes: &[u8]) -> Result<(), HostError> {
+    in_folder(case, path, "write", |expected, path| write_whole(expected, path, |new| new.write_all(bytes)))
 }
 
-/// Copies a file so that there is the whole of it or what was there before.
-fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    let part = tempfile::Builder::new().prefix(".mandelbox-").tempfile_in(folder)?.into_temp_path();
-    fs::copy(from, &part)?;
-    part.persist(to).map_err(|err| err.error)
-}
-
-/// Removes folders that have become empty, up to `root`.
-fn remove_empty_folders(mut folder: Option<&Path>, root: &Path) {
-    while let Some(path) = folder.filter(|path| path.starts_with(root)) {
-        // One that is not empty is not removed, nor are those that it is in.
-        if fs::remove_dir(path).is_err() {
-            break;
-        }
-        folder = path.parent();
-    }
+/// Does something with a file in the folder of what a case should give.
+fn in_folder(
+    case: &Case,
+    path: &Path,
+    action: &'static str,
+    act: impl FnOnce(&Folder, &Path) -> io::Result<()>,
+) -> Result<(), HostError> {
+    let place: PathBuf = case.path().join(EXPECTED).join(path);
+    let expected = case.folder()?.open_or_create_folder(EXPECTED);
+    expected.and_then(|expected| act(&expected, path)).map_err(HostError::file(action, &place))
 }
