@@ -4,15 +4,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use mandelbox::cli::{Answer, answer};
+use mandelbox::reporter::say_last;
 
 fn main() -> ExitCode {
     let Answer { stdout, stderr, exit_code } = answer(std::env::args_os());
     let written = io::stdout().write_all(&stdout).and_then(|()| io::stdout().flush());
-    let _ = io::stderr().write_all(stderr.as_bytes());
+    say_last(&stderr);
     match written {
         // A reader that has gone away is no reason to fail: what counts is in the work directory.
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = writeln!(io::stderr(), "error: failed to write to stdout: {err}");
+            say_last(&format!("error: failed to write to stdout: {err}\n"));
             ExitCode::from(mandelbox::error::exit_code::HOST_FAILED)
         }
         _ => ExitCode::from(exit_code),

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,9 @@ use crate::error::{Error, HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::reporter::{HtmlReport, JsonLines, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
+use crate::reporter::{
+    HtmlReport, JsonLines, Notice, PatientWriter, Progress, ProgressStyle, REPORT_NAME, Reporter, Stream, raw_stream,
+};
 use crate::runner::folders::real_path;
 use crate::runner::{ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare};
 use crate::workdir::{WorkDir, layout, write_whole};
@@ -94,7 +96,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     if arguments.dry_run {
         return Answer::text(plan_text(&prepared), exit_code::SUCCESS);
     }
-    let reporters = match reporters(&arguments, &work_dir, prepared.plan.tasks.len()) {
+    let reporters = match reporters(&arguments, &work_dir, prepared.plan.tasks.len(), signals) {
         Ok(reporters) => reporters,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
@@ -209,7 +211,12 @@ fn check_result_paths(arguments: &RunArguments, problems: &mut Problems) {
     }
 }
 
-fn reporters(arguments: &RunArguments, work_dir: &Path, n_tasks: usize) -> Result<Vec<Box<dyn Reporter>>, String> {
+fn reporters(
+    arguments: &RunArguments,
+    work_dir: &Path,
+    n_tasks: usize,
+    signals: &Signals,
+) -> Result<Vec<Box<dyn Reporter>>, String> {
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(HtmlReport::new(work_dir))];
     if !arguments.quiet {
         let style = match arguments.progress {
@@ -219,16 +226,20 @@ fn reporters(arguments: &RunArguments, work_dir: &Path, n_tasks: usize) -> Resul
         };
         reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));
     }
-    match &arguments.events {
-        None => {}
-        Some(path) if path == Path::new(STDOUT) => reporters.push(Box::new(JsonLines::new(std::io::stdout()))),
-        Some(path) => {
-            let file = std::fs::File::create(path);
-            let file = file.map_err(|err| format!("failed to make {}: {err}", path.display()))?;
-            reporters.push(Box::new(JsonLines::new(file)));
-        }
+    if let Some(path) = &arguments.events {
+        let events = json_lines(path, signals);
+        reporters.push(events.map_err(|err| format!("failed to make {}: {err}", path.display()))?);
     }
     Ok(reporters)
+}
+
+/// The events as JSON lines, to a file or to a reader who may be slow.
+fn json_lines(path: &Path, signals: &Signals) -> io::Result<Box<dyn Reporter>> {
+    let file = if path == Path::new(STDOUT) { raw_stream(Stream::Stdout)? } else { File::create(path)? };
+    if file.metadata()?.is_file() {
+        return Ok(Box::new(JsonLines::new(file)));
+    }
+    Ok(Box::new(JsonLines::new(PatientWriter::start(file, signals.cancel().clone())?)))
 }
 
 /// Writes a file that the user named: whole or not at all, but for what is no plain file (a pipe, a terminal).

@@ -11,7 +11,7 @@ use signal_hook::{flag, iterator, low_level};
 use super::Answer;
 use crate::cancel::CancelToken;
 use crate::error::{HostError, exit_code};
-use crate::reporter::say;
+use crate::reporter::{drain_stderr, say};
 
 /// Time that calls have to end, after which they are not waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -183,6 +183,7 @@ fn stop(signal: Signal, cancel: &CancelToken, state: &Mutex<State>, next_ends: &
 
 /// Ends the program on the spot: what guests still do is not waited for.
 fn end(signal: Signal) -> ! {
+    drain_stderr();
     low_level::exit(i32::from(signal.exit_code()))
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use super::escape::escaped;
+use super::stderr::Weight;
+use super::terminal::print;
 
 /// A standard stream of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl EscapedLines {
         // Tables are told by their tabs, which mislead nobody.
         let line = format!("{}\n", text.split('\t').map(escaped).collect::<Vec<_>>().join("\t"));
         self.line.clear();
-        io::stderr().write_all(line.as_bytes())
+        print(&line, Weight::Usual)
     }
 }
 

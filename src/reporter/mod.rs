@@ -9,10 +9,16 @@ mod log_file;
 #[cfg(feature = "cli")]
 mod notice;
 #[cfg(feature = "cli")]
+mod outlet;
+#[cfg(feature = "cli")]
+mod patient;
+#[cfg(feature = "cli")]
 mod progress;
 mod ro_crate;
 #[cfg(feature = "cli")]
 mod status_text;
+#[cfg(feature = "cli")]
+mod stderr;
 #[cfg(feature = "cli")]
 mod terminal;
 mod workflow_tasks;
@@ -29,6 +35,8 @@ pub use log_file::LogFile;
 #[cfg(feature = "cli")]
 pub use notice::Notice;
 #[cfg(feature = "cli")]
+pub use patient::PatientWriter;
+#[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressStyle};
 pub use ro_crate::{RO_CRATE_NAME, write_ro_crate};
 #[cfg(feature = "cli")]
@@ -39,7 +47,21 @@ pub use status_text::status_text;
 /// * `text`: safe to show, with its line ends.
 #[cfg(feature = "cli")]
 pub fn say(text: &str) {
-    let _ = terminal::print(text);
+    let _ = terminal::print(text, stderr::Weight::Matters);
+}
+
+/// Shows the last lines of the program on stderr, and waits until all is written, unless its reader has stopped.
+///
+/// * `text`: as that of [`say`].
+#[cfg(feature = "cli")]
+pub fn say_last(text: &str) {
+    let _ = stderr::write_last(text);
+}
+
+/// Waits a moment for the reader of stderr, before the program ends on the spot.
+#[cfg(feature = "cli")]
+pub fn drain_stderr() {
+    let _ = stderr::drain();
 }
 
 /// Told of every event, in order.

@@ -1,9 +1,11 @@
 //! stderr as people see it: lines that stay, and below them a few that are drawn again in place.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use unicode_width::UnicodeWidthStr;
+
+use super::stderr::{self, Weight};
 
 /// Columns where a terminal does not say how many it has.
 const USUAL_COLUMNS: usize = 80;
@@ -14,11 +16,16 @@ static SCREEN: Mutex<Screen> = Mutex::new(Screen { frame: Vec::new() });
 /// Writes lines that stay, above those that are drawn in place.
 ///
 /// * `text`: safe to show, with its line ends.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub(super) fn print(text: &str, weight: Weight) -> io::Result<()> {
     let screen = lock();
     // Most programs draw nothing, and then a terminal need not be asked.
-    let drawn = if screen.frame.is_empty() { text.to_owned() } else { screen.print(text, columns()) };
-    io::stderr().write_all(drawn.as_bytes())
+    stderr::write(
+        text,
+        weight,
+        |lines| {
+            if screen.frame.is_empty() { lines.to_owned() } else { screen.print(lines, columns()) }
+        },
+    )
 }
 
 /// Draws lines in place of those that were drawn before; none: those are gone.
@@ -26,11 +33,12 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 /// * `frame`: safe to show, each narrower than the terminal.
 pub(super) fn draw(frame: Vec<String>) -> io::Result<()> {
     let mut screen = lock();
-    if screen.frame == frame {
+    // A terminal that is behind gets the next frame, but what is drawn goes at the end in any case.
+    if screen.frame == frame || !(frame.is_empty() || stderr::is_idle()) {
         return Ok(());
     }
     let drawn = screen.draw(frame, columns());
-    io::stderr().write_all(drawn.as_bytes())
+    stderr::draw(&drawn)
 }
 
 /// Columns of the terminal, as it is now.

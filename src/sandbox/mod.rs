@@ -11,6 +11,7 @@ mod engine;
 mod file_writer;
 mod features;
 mod folders;
+mod handed_on;
 mod host;
 mod imports;
 #[cfg(feature = "compiler")]

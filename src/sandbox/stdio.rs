@@ -1,21 +1,26 @@
 //! Bounded stdout and stderr of a guest.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use super::handed_on::HandedOn;
 use crate::outcome::bytes_text;
 
 /// Bytes of the end of a stream that are kept for messages.
 const TAIL_BYTES: usize = 4096;
 /// Bytes that a guest may hand over in one write of a WASI 0.2 stream.
 const WRITE_PERMIT: usize = 64 << 10;
+/// Time between two tries to write to a stream that takes nothing.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// Takes what a guest writes to one stream: the first bytes go to a writer, all are counted, the last are kept.
 ///
@@ -24,13 +29,19 @@ const WRITE_PERMIT: usize = 64 << 10;
 pub struct GuestOutput(Arc<Mutex<State>>);
 
 struct State {
-    writer: Option<Box<dyn Write + Send>>,
+    writer: Option<Writer>,
     limit_bytes: u64,
     seen_bytes: u64,
     tail: VecDeque<u8>,
     error: Option<io::Error>,
     /// Whether a guest whose output cannot be written has no reason to go on.
-    ends_with_writer: bool,
+    ends_guest: bool,
+}
+
+enum Writer {
+    /// Takes bytes at once: a file of the host's, or its memory.
+    Kept(Box<dyn Write + Send>),
+    HandedOn(HandedOn),
 }
 
 /// What a guest writes goes nowhere any more; ends the guest.
@@ -42,17 +53,32 @@ impl GuestOutput {
     /// * `writer`: gets the first `limit_bytes` bytes, then one line that says so; `None`: nothing is kept but the
     ///   tail.
     pub fn new(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> Self {
-        let (tail, error) = (VecDeque::new(), None);
-        let state = State { writer, limit_bytes, seen_bytes: 0, tail, error, ends_with_writer: false };
-        Self(Arc::new(Mutex::new(state)))
+        Self::with(writer.map(Writer::Kept), limit_bytes)
     }
 
-    /// All of the output, at once and as it is; a guest ends when the writer fails, as a program does whose reader has
-    /// gone away.
-    pub fn handed_on(writer: Box<dyn Write + Send>) -> Self {
-        let output = Self::new(Some(writer), u64::MAX);
-        output.lock().ends_with_writer = true;
-        output
+    /// All of the output, at once and as it is. A guest waits while the stream takes nothing, where its limits end it; it
+    /// ends when the stream fails, as a program does whose reader has gone away.
+    pub fn handed_on(stream: File) -> Self {
+        Self::with(Some(Writer::HandedOn(HandedOn::new(stream))), u64::MAX)
+    }
+
+    fn with(writer: Option<Writer>, limit_bytes: u64) -> Self {
+        let (tail, error, ends_guest) = (VecDeque::new(), None, matches!(writer, Some(Writer::HandedOn(_))));
+        Self(Arc::new(Mutex::new(State { writer, limit_bytes, seen_bytes: 0, tail, error, ends_guest })))
+    }
+
+    /// Whether the stream has taken all, so that the guest can write more.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock().is_ready()
+    }
+
+    /// Waits for the reader to take what the guest wrote before it ended.
+    pub fn deliver(&self) {
+        let mut state = self.lock();
+        if let Some(Writer::HandedOn(stream)) = &mut state.writer {
+            let written = stream.write_all();
+            state.note(written.map(|()| true));
+        }
     }
 
     /// Whether the guest has no reason to go on: see [`Self::handed_on`].
@@ -90,7 +116,22 @@ impl GuestOutput {
 
 impl State {
     fn has_failed(&self) -> bool {
-        self.ends_with_writer && self.error.is_some()
+        self.ends_guest && self.error.is_some()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let Some(Writer::HandedOn(stream)) = &mut self.writer else { return true };
+        let written = stream.write_some();
+        self.note(written)
+    }
+
+    /// Keeps an error, after which nothing is written any more. Returns whether all is written, as far as it can be.
+    fn note(&mut self, written: io::Result<bool>) -> bool {
+        written.unwrap_or_else(|err| {
+            self.error = Some(err);
+            self.writer = None;
+            true
+        })
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -101,17 +142,22 @@ impl State {
         let overflow = (self.tail.len() + last.len()).saturating_sub(TAIL_BYTES);
         self.tail.drain(..overflow);
         self.tail.extend(last);
-        let Some(writer) = &mut self.writer else { return };
+        let writer = match &mut self.writer {
+            None => return,
+            Some(Writer::HandedOn(stream)) => {
+                let written = stream.take(bytes);
+                self.note(written.map(|()| true));
+                return;
+            }
+            Some(Writer::Kept(writer)) => writer,
+        };
         let mut written = writer.write_all(&bytes[..kept]);
         if kept < bytes.len() {
             let note = format!("\n[mandelbox: cut after {}]\n", bytes_text(self.limit_bytes));
             written = written.and_then(|()| writer.write_all(note.as_bytes()));
             self.writer = None;
         }
-        if let Err(err) = written {
-            self.error = Some(err);
-            self.writer = None;
-        }
+        self.note(written.map(|()| true));
     }
 }
 
@@ -142,13 +188,17 @@ impl OutputStream for GuestOutput {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_PERMIT)
+        Ok(if self.is_ready() { WRITE_PERMIT } else { 0 })
     }
 }
 
 #[wasmtime_wasi::async_trait]
 impl Pollable for GuestOutput {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        while !self.is_ready() {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
 }
 
 impl AsyncWrite for GuestOutput {

@@ -33,6 +33,8 @@ const GRACE: Duration = Duration::from_millis(300);
 const MAX_TEXT_BYTES: usize = 8 << 10;
 /// Longest wait before limits are looked at again.
 const POLL: Duration = Duration::from_millis(20);
+/// Time between two looks whether the reader of a guest's output goes on.
+const OUTPUT_POLL: Duration = Duration::from_millis(5);
 
 /// [`serve`] with a subset of the layers.
 ///
@@ -93,7 +95,14 @@ impl<'a> ProcessWorker<'a> {
             let Some(child) = &mut self.child else {
                 return (GuestEnd::Lost("the worker process is gone".to_owned()), 0);
             };
-            match child.receive(POLL) {
+            let received = if invocation.stdout.is_ready() && invocation.stderr.is_ready() {
+                child.receive(POLL)
+            } else {
+                // What the child sends waits in its pipe until the reader of its output goes on.
+                std::thread::sleep(OUTPUT_POLL);
+                Ok(Received::Nothing)
+            };
+            match received {
                 Ok(Received::Message(FromChild::Stdout(bytes))) => invocation.stdout.take(&bytes),
                 Ok(Received::Message(FromChild::Stderr(bytes))) => invocation.stderr.take(&bytes),
                 Ok(Received::Message(FromChild::Report(report))) => {

@@ -43,7 +43,7 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         }
         let output = |stream| {
             let stream = raw_stream(stream).map_err(HostError::setup("hand on the module's output"))?;
-            Ok::<_, HostError>(GuestOutput::handed_on(Box::new(stream)))
+            Ok::<_, HostError>(GuestOutput::handed_on(stream))
         };
         let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
         let end = backend.run_guest(&Invocation {
@@ -61,6 +61,10 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         })?;
         if let (GuestEnd::Cancelled, Some(signal)) = (&end, signals.received()) {
             return Ok(signal.answer());
+        }
+        if matches!(end, GuestEnd::Exited(_)) {
+            stdout.deliver();
+            stderr.deliver();
         }
         Ok(answer(&arguments.module, end, stdout.finish().or(stderr.finish())))
     })();

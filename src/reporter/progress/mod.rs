@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Reporter;
 use super::escape::escaped;
+use super::stderr::Weight;
 use super::terminal::{columns, draw, print};
 use crate::event::{CallRef, Event, EventKind, Status};
 use crate::outcome::{Figures, Outcome, bytes_text};
@@ -88,7 +89,7 @@ struct Shown {
 impl Shown {
     fn report(&mut self, kind: &EventKind) -> io::Result<()> {
         match kind {
-            EventKind::Warning { message } => say(&format!("warning: {}", escaped(message))),
+            EventKind::Warning { message } => say_important(&format!("warning: {}", escaped(message))),
             EventKind::TaskStarted { name, n_calls, n_kept, .. } => self.start_task(name, *n_calls, *n_kept),
             EventKind::CallLogged { call, level, message } => self.log(call, *level, message),
             EventKind::CallProgress { call, permille, message } => self.progress(call, *permille, message),
@@ -110,7 +111,7 @@ impl Shown {
         let task = Task::new((self.n_started, self.n_tasks), escaped(name), (n_calls, n_kept), now, self.started);
         if self.style == ProgressStyle::Lines {
             let kept = if n_kept > 0 { format!(", {n_kept} of them kept") } else { String::new() };
-            say(&format!("{}: {n_calls} call{}{kept}", task.title(), if n_calls == 1 { "" } else { "s" }))?;
+            say_important(&format!("{}: {n_calls} call{}{kept}", task.title(), if n_calls == 1 { "" } else { "s" }))?;
         }
         self.next_line = now + line_interval(Duration::ZERO);
         self.task = Some(task);
@@ -202,10 +203,10 @@ impl Shown {
         let seconds = task.pace.elapsed(Instant::now()).as_secs_f64();
         let title = format!("[{}/{}] {}", self.n_started, self.n_tasks, escaped(name));
         match status {
-            Status::Done => say(&format!("{title}: done in {seconds:.2} s")),
+            Status::Done => say_important(&format!("{title}: done in {seconds:.2} s")),
             Status::Failed => {
                 let (n_failed, n_calls) = (task.n_failed, task.n_calls);
-                say(&format!("{title}: failed after {seconds:.2} s ({n_failed} of {n_calls} calls failed)"))
+                say_important(&format!("{title}: failed after {seconds:.2} s ({n_failed} of {n_calls} calls failed)"))
             }
         }
     }
@@ -229,8 +230,13 @@ fn line_interval(elapsed: Duration) -> Duration {
     })
 }
 
+/// Shows a line that is one of many.
 fn say(line: &str) -> io::Result<()> {
-    print(&format!("{line}\n"))
+    print(&format!("{line}\n"), Weight::Usual)
+}
+
+fn say_important(line: &str) -> io::Result<()> {
+    print(&format!("{line}\n"), Weight::Matters)
 }
 
 /// The component's name before what is said of its call.
