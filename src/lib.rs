@@ -22,6 +22,7 @@ pub mod reporter;
 mod folder;
 mod trace;
 mod ticker;
+mod running_clock;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;

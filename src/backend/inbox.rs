@@ -8,6 +8,7 @@ use super::CallEvent;
 use crate::cancel::CancelToken;
 use crate::event::EventKind;
 use crate::runner::Attempt;
+use crate::running_clock::RunningClock;
 
 /// Time in which events gather: waking a thread for each would cost a short call more than the call itself.
 const GATHER: Duration = Duration::from_millis(1);
@@ -24,21 +25,29 @@ pub(super) struct Inbox<'a> {
     /// Time that calls have to end once the run is cancelled; `None`: any.
     patience: Option<Duration>,
     deadline: Option<Instant>,
+    /// Measures the wall time of calls.
+    clock: &'a RunningClock,
     /// Which attempt of each call runs, and since when.
-    running: BTreeMap<usize, (Attempt, Instant)>,
+    running: BTreeMap<usize, (Attempt, Duration)>,
     said_idle: bool,
     woken: Instant,
 }
 
 impl<'a> Inbox<'a> {
-    pub(super) fn new(received: Receiver<CallEvent>, cancel: &'a CancelToken, patience: Option<Duration>) -> Self {
+    pub(super) fn new(
+        received: Receiver<CallEvent>,
+        cancel: &'a CancelToken,
+        patience: Option<Duration>,
+        clock: &'a RunningClock,
+    ) -> Self {
         let (running, said_idle, woken) = (BTreeMap::new(), false, Instant::now());
-        Self { received, cancel, patience, deadline: None, running, said_idle, woken }
+        Self { received, cancel, patience, deadline: None, clock, running, said_idle, woken }
     }
 
     /// The calls that had not ended when the events did, and how long they had run.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = (Attempt, Duration)> {
-        self.running.values().map(|(attempt, started)| (*attempt, started.elapsed()))
+        let now = self.clock.now();
+        self.running.values().map(move |(attempt, started)| (*attempt, now - *started))
     }
 
     fn is_over(&mut self) -> bool {
@@ -62,7 +71,7 @@ impl<'a> Inbox<'a> {
             CallEvent::Happened(fact) => {
                 if let EventKind::CallStarted(call) = fact.kind() {
                     let attempt = Attempt { call_index: call.call_index, number: call.attempt };
-                    self.running.insert(call.call_index, (attempt, Instant::now()));
+                    self.running.insert(call.call_index, (attempt, self.clock.now()));
                 }
             }
             CallEvent::Finished { fact, .. } => {

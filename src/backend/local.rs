@@ -207,7 +207,7 @@ impl Backend for Local {
             });
         }
         drop(events);
-        let mut inbox = Inbox::new(received, calls.cancel(), self.patience);
+        let mut inbox = Inbox::new(received, calls.cancel(), self.patience, self.sandbox.clock());
         let mut observed = Ok(());
         for event in inbox.by_ref() {
             if observed.is_ok() {
@@ -288,7 +288,9 @@ impl Guests {
         folders.extend(calls.task().mounts.iter().cloned());
         folders.push(calls.work_dir().scratch_grant());
         let has_files = self.sandbox.has_files(&calls.task().module.sha256);
-        let mut runner = self.worker(folders).map(|worker| CallRunner::new(worker, calls, has_files, events.clone()));
+        let mut runner = self
+            .worker(folders)
+            .map(|worker| CallRunner::new(worker, calls, has_files, events.clone(), self.sandbox.clock()));
         let mut run = |attempt| match &mut runner {
             Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
             Ok(runner) => {

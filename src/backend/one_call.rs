@@ -1,7 +1,7 @@
 //! One call from its parameters to its outcome, on this machine.
 
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::CallEvent;
 use super::process::ProcessWorker;
@@ -10,6 +10,7 @@ use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome, whole_microseconds};
 use crate::runner::{Call, TaskCalls};
+use crate::running_clock::RunningClock;
 use crate::sandbox::{
     Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
     WEAKENED, Worker,
@@ -46,6 +47,8 @@ pub(super) struct CallRunner<'r> {
     events: Sender<CallEvent>,
     /// Whether guests can do anything with files: those that cannot get no folder.
     has_files: bool,
+    /// Measures the wall time of calls.
+    clock: &'r RunningClock,
     place: Option<Place>,
 }
 
@@ -63,17 +66,18 @@ impl<'r> CallRunner<'r> {
         calls: &'r TaskCalls,
         has_files: bool,
         events: Sender<CallEvent>,
+        clock: &'r RunningClock,
     ) -> Self {
-        Self { worker, calls, events, has_files, place: None }
+        Self { worker, calls, events, has_files, clock, place: None }
     }
 
     /// Runs one call; whatever happens is an outcome.
     pub(super) fn run(&mut self, call: &Call) -> Ended {
-        let started = Instant::now();
+        let started = self.clock.now();
         let ended = self.place().and_then(|place| self.run_in(place, call, started));
         ended.unwrap_or_else(|err| {
             let mut ended = Ended::without_guest(Outcome::HostFailed { message: err.chain() });
-            ended.figures.wall_time = whole_microseconds(started.elapsed());
+            ended.figures.wall_time = whole_microseconds(self.clock.now() - started);
             ended
         })
     }
@@ -101,9 +105,9 @@ impl<'r> CallRunner<'r> {
         Ok(Place { scratch: Some(scratch), grants })
     }
 
-    fn run_in(&mut self, mut place: Place, call: &Call, started: Instant) -> Result<Ended, HostError> {
+    fn run_in(&mut self, mut place: Place, call: &Call, started: Duration) -> Result<Ended, HostError> {
         let mut ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut place)?;
-        ended.figures.wall_time = whole_microseconds(started.elapsed());
+        ended.figures.wall_time = whole_microseconds(self.clock.now() - started);
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
         if place.scratch.as_mut().is_none_or(Scratch::clean) {
             self.place = Some(place);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use wasmtime::{Config, Engine, ModuleVersionStrategy};
@@ -16,12 +16,15 @@ use super::pool;
 use super::reservation::Reservation;
 use super::worker::Worker;
 use crate::error::HostError;
+use crate::running_clock::RunningClock;
 use crate::ticker::Ticker;
 use crate::trace;
 use crate::workflow::ModuleFile;
 
 /// Time between two looks at a running guest's limits.
 const EPOCH: Duration = Duration::from_millis(10);
+/// Time between two ticks of the clock where guests do not look at their limits.
+const CLOCK_TICK: Duration = Duration::from_millis(100);
 /// Stack of a guest; C code that walks nested data needs more than wasmtime's 512 KiB.
 const GUEST_STACK_BYTES: usize = 8 << 20;
 /// Stack of the host's functions that a guest calls, on the same fiber.
@@ -71,8 +74,11 @@ pub struct Sandbox {
     /// Digests of modules that the cache does not have yet.
     unsaved: Mutex<Vec<String>>,
     pub(super) interruption: Interruption,
-    _ticker: Option<Ticker>,
+    clock: OnceLock<Clock>,
 }
+
+/// The clock of calls, and what makes it go: also the engine's epoch, where guests look at it.
+type Clock = (RunningClock, Option<Ticker>);
 
 /// A module that was compiled, and its code for others.
 struct KnownModule {
@@ -96,8 +102,11 @@ impl Sandbox {
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
         let engine = new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
-        let ticker = (options.interruption == Interruption::Epochs).then(|| start_ticker(&engine)).transpose();
-        let ticker = ticker.map_err(HostError::setup("start the thread for time limits"))?;
+        let clock = OnceLock::new();
+        if options.interruption == Interruption::Epochs {
+            let started = start_epochs(&engine).map_err(HostError::setup("start the thread for time limits"))?;
+            clock.get_or_init(|| started);
+        }
         let open = |folder: &PathBuf| {
             ModuleCache::open(folder, &engine).map_err(|err| {
                 format!("modules are compiled anew each time: the cache {} cannot be used: {err}", folder.display())
@@ -114,7 +123,7 @@ impl Sandbox {
             modules: Mutex::default(),
             unsaved: Mutex::default(),
             interruption: options.interruption,
-            _ticker: ticker,
+            clock,
         })
     }
 
@@ -184,6 +193,17 @@ impl Sandbox {
     /// The cache of compiled modules, if it can be used.
     pub(super) fn cache(&self) -> Option<&ModuleCache> {
         self.cache.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// The clock that measures the wall time of calls: it stands still while this process is stopped.
+    /// Its thread is started when it is first used, if there is none yet: a worker process is confined before it has
+    /// threads.
+    pub(crate) fn clock(&self) -> &RunningClock {
+        let (clock, _) = self.clock.get_or_init(|| match RunningClock::start("mandelbox-clock", CLOCK_TICK, || {}) {
+            Ok((clock, ticker)) => (clock, Some(ticker)),
+            Err(_) => (RunningClock::without_ticks(), None),
+        });
+        clock
     }
 
     /// Whether guests get fixed clocks and random numbers.
@@ -266,12 +286,13 @@ fn code_version(options: &SandboxOptions) -> String {
     format!("mandelbox {} {:016x}{deterministic}", env!("CARGO_PKG_VERSION"), runtime.finish())
 }
 
-/// Moves the engine's epoch on, so that guests in a loop look at their limits.
-fn start_ticker(engine: &Engine) -> std::io::Result<Ticker> {
+/// Starts the clock of calls, which also moves the engine's epoch on, so that guests in a loop look at their limits.
+fn start_epochs(engine: &Engine) -> std::io::Result<Clock> {
     let engine = engine.weak();
-    Ticker::start("mandelbox-epoch", EPOCH, move || {
+    let (clock, ticker) = RunningClock::start("mandelbox-epoch", EPOCH, move || {
         if let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
         }
-    })
+    })?;
+    Ok((clock, Some(ticker)))
 }

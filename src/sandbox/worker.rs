@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
@@ -22,6 +22,7 @@ use super::stdio::OutputFailed;
 use super::typed::TypedHost;
 use crate::cancel::CancelToken;
 use crate::error::HostError;
+use crate::running_clock::RunningClock;
 
 /// Handles of WASM component resources that a call may hold.
 const MAX_COMPONENT_HANDLES: usize = 1000;
@@ -58,7 +59,7 @@ impl<'a> Worker<'a> {
             Ok(store) => store,
             Err(text) => return (GuestEnd::HostFailed(text), 0),
         };
-        let limit = invocation.limits.wall_time;
+        let limit = invocation.limits.wall_time.map(|limit| (limit, self.sandbox.clock()));
         let end = self.runtime.block_on(async {
             let guest = run_guest(&mut store, module, invocation);
             until_interrupted(guest, limit, invocation.cancel).await
@@ -143,27 +144,30 @@ async fn run_guest(
 
 /// Polls the guest until it ends, its time is over or the run is cancelled. A guest in a loop gives way with every
 /// epoch; one that sleeps or waits has given way already.
+///
+/// * `limit`: the guest's time, and what measures it.
 async fn until_interrupted<T>(
     guest: impl Future<Output = T>,
-    limit: Option<Duration>,
+    limit: Option<(Duration, &RunningClock)>,
     cancel: &CancelToken,
 ) -> Result<T, Interrupted> {
-    let deadline = limit.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?)));
+    let deadline = limit.and_then(|(limit, clock)| Some((limit, clock.now().checked_add(limit)?, clock)));
     let alarm = async {
-        match deadline {
-            Some((_, deadline)) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
+        let Some((_, deadline, clock)) = deadline else { return std::future::pending().await };
+        // The timer goes on while the process is stopped, and the clock does not.
+        while let Some(left) = deadline.checked_sub(clock.now()).filter(|left| !left.is_zero()) {
+            tokio::time::sleep(left).await;
         }
     };
     let (mut guest, mut alarm, mut cancelled) = (pin!(guest), pin!(alarm), pin!(cancel.cancelled()));
     poll_fn(|cx| {
         let end = guest.as_mut().poll(cx);
-        let over = deadline.filter(|(_, deadline)| Instant::now() >= *deadline);
+        let over = deadline.filter(|(_, deadline, clock)| clock.now() >= *deadline);
         if let (Poll::Ready(end), None) = (end, over) {
             return Poll::Ready(Ok(end));
         }
         let rings = alarm.as_mut().poll(cx).is_ready();
-        if let Some((limit, _)) = over.or(deadline.filter(|_| rings)) {
+        if let Some((limit, ..)) = over.or(deadline.filter(|_| rings)) {
             return Poll::Ready(Err(Interrupted::TimedOut(limit)));
         }
         if cancelled.as_mut().poll(cx).is_ready() {

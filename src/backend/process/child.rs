@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::WorkerCommand;
 use super::layers::Confinement;
 use super::protocol::{FromChild, Hello, ToChild};
 use crate::cancel::CancelToken;
+use crate::running_clock::RunningClock;
 use crate::sandbox::{GuestInput, TaskMetadata};
 
 /// Timeout for a child to become ready, and to read more of a message.
@@ -35,6 +38,7 @@ pub(super) struct Child {
     pub(super) metadata: Option<TaskMetadata>,
     /// Confinement that the child reported.
     pub(super) confinement: Confinement,
+    clock: RunningClock,
 }
 
 /// What came within the time that was waited.
@@ -47,8 +51,14 @@ impl Child {
     /// Starts a child and waits until it is confined and ready.
     ///
     /// * `stdin`: what its guests read. The child finds it where others have stderr, since its own stdin is the pipe.
+    /// * `clock`: measures the time that the child has to get ready, and to read.
     #[expect(clippy::disallowed_methods, reason = "the one place where a process is started: this program itself")]
-    pub(super) fn start(command: &WorkerCommand, hello: Hello, stdin: GuestInput) -> Result<Self, String> {
+    pub(super) fn start(
+        command: &WorkerCommand,
+        hello: Hello,
+        stdin: GuestInput,
+        clock: &RunningClock,
+    ) -> Result<Self, String> {
         let version = hello.version.clone();
         let failed = |err: std::io::Error| format!("failed to start a worker process: {err}");
         let guest_input = match stdin {
@@ -78,10 +88,11 @@ impl Child {
             modules: HashSet::new(),
             metadata: None,
             confinement: Confinement::default(),
+            clock: clock.clone(),
         };
         child.send(ToChild::Hello(hello), &CancelToken::new())?;
-        let started = Instant::now();
-        while started.elapsed() < START_PATIENCE {
+        let started = clock.now();
+        while clock.now() - started < START_PATIENCE {
             match child.receive(Duration::from_millis(100))? {
                 Received::Nothing => {}
                 Received::Message(FromChild::Ready { version: theirs, confinement }) if theirs == version => {
@@ -102,7 +113,7 @@ impl Child {
     /// # Errors
     /// A sentence for the user if the child is dead or does not read, or the run is cancelled.
     pub(super) fn send(&mut self, message: ToChild<'_>, cancel: &CancelToken) -> Result<(), String> {
-        let sent = message.write(&mut Patient { pipe: &mut self.stdin, cancel });
+        let sent = message.write(&mut Patient { pipe: &mut self.stdin, cancel, clock: &self.clock });
         sent.map_err(|err| self.death(&err.to_string()))
     }
 
@@ -139,12 +150,24 @@ impl Child {
         FromChild::take(&mut self.received).map_err(|err| format!("the worker process sent no valid message: {err}"))
     }
 
+    /// Whether the child is stopped, by SIGSTOP or the like: its guest does not run then.
+    pub(super) fn is_stopped(&self) -> bool {
+        let Some(id) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) else { return false };
+        // The state stays for others to ask for, and only a stop that has not ended is one.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(id), options).is_ok_and(|status| status.is_some_and(|status| status.stopped()))
+    }
+
     /// Ends the child and returns the reason why it cannot be used: its exit status if it died by
     /// itself, else `otherwise`.
     fn death(&mut self, otherwise: &str) -> String {
         let started = Instant::now();
         loop {
             match self.process.try_wait() {
+                Ok(Some(status)) if status.signal() == Some(Signal::XCPU.as_raw()) => {
+                    let why = "it reached the limit on CPU time; raise `ulimit -t`";
+                    return format!("the worker process died ({status}): {why}");
+                }
                 Ok(Some(status)) => return format!("the worker process died ({status})"),
                 // The kernel closes its pipes shortly before the process has ended.
                 Ok(None) if started.elapsed() < DEATH_PATIENCE => std::thread::sleep(DEATH_POLL),
@@ -161,11 +184,12 @@ impl Child {
 struct Patient<'a> {
     pipe: &'a mut ChildStdin,
     cancel: &'a CancelToken,
+    clock: &'a RunningClock,
 }
 
 impl Write for Patient<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let started = Instant::now();
+        let started = self.clock.now();
         loop {
             match self.pipe.write(bytes) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
@@ -174,7 +198,7 @@ impl Write for Patient<'_> {
             if self.cancel.is_cancelled() {
                 return Err(io::Error::other("the run was cancelled"));
             }
-            if started.elapsed() > START_PATIENCE {
+            if self.clock.now() - started > START_PATIENCE {
                 return Err(io::Error::other("it does not read its messages"));
             }
             let mut fds = [PollFd::new(&*self.pipe, PollFlags::OUT)];

@@ -13,7 +13,7 @@ mod protocol;
 mod serve;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::sandbox::{Entry, Grant, GuestEnd, GuestInput, Invocation, Sandbox, TypedCall};
 
@@ -85,7 +85,9 @@ impl<'a> ProcessWorker<'a> {
             return (lost(invocation, GuestEnd::HostFailed(text)), 0);
         }
         let limit = invocation.limits.wall_time;
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.saturating_add(GRACE)));
+        let clock = self.sandbox.clock();
+        let mut deadline = limit.and_then(|limit| clock.now().checked_add(limit.saturating_add(GRACE)));
+        let mut looked = clock.now();
         let reports = match &invocation.entry {
             Entry::Run(TypedCall { reports, .. }) => Some(reports),
             _ => None,
@@ -141,9 +143,16 @@ impl<'a> ProcessWorker<'a> {
                 self.child = None;
                 return (GuestEnd::OutputFailed, 0);
             }
-            if let Some((limit, _)) = limit.zip(deadline).filter(|(_, deadline)| Instant::now() >= *deadline) {
-                self.child = None;
-                return (GuestEnd::TimedOut(limit), 0);
+            if let Some((limit, deadline)) = limit.zip(deadline.as_mut()) {
+                let now = clock.now();
+                if self.child.as_ref().is_some_and(Child::is_stopped) {
+                    *deadline += now - looked;
+                }
+                looked = now;
+                if now >= *deadline {
+                    self.child = None;
+                    return (GuestEnd::TimedOut(limit), 0);
+                }
             }
             if invocation.cancel.is_cancelled() {
                 self.child = None;
@@ -185,7 +194,7 @@ impl<'a> ProcessWorker<'a> {
                 on_demand: self.sandbox.is_on_demand(),
                 folders: self.folders.clone(),
             };
-            self.child = Some(Child::start(self.command, hello, stdin)?);
+            self.child = Some(Child::start(self.command, hello, stdin, self.sandbox.clock())?);
         }
         self.child.as_mut().ok_or_else(|| "no worker process".to_owned())
     }
