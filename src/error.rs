@@ -19,9 +19,11 @@ pub mod exit_code {
     pub const TASK_EXECUTION_ERROR: u8 = 3;
     /// The sandbox ended a task, or the host could not run it.
     pub const JOB_EXECUTION_ERROR: u8 = 4;
+    /// SIGHUP ended the work; what was done is saved.
+    pub const STOPPED_BY_SIGHUP: u8 = 129;
     /// SIGINT ended the work, or a token did; what was done is saved.
     pub const STOPPED_BY_SIGINT: u8 = 130;
-    /// SIGTERM ended the work; what was done is saved.
+    /// SIGTERM ended the work; what was done is saved. Other signals give 128 and their number likewise.
     pub const STOPPED_BY_SIGTERM: u8 = 143;
     /// `exec` of a command: the sandbox ended it, as a signal ends a program that aborts.
     pub const ENDED_BY_SANDBOX: u8 = 134;
@@ -195,6 +197,7 @@ impl HostError {
                 io::ErrorKind::PermissionDenied => "; give this user the right to it, or choose another place",
                 io::ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written",
                 io::ErrorKind::StorageFull => "; make room there",
+                io::ErrorKind::FileTooLarge => "; raise the limit on file sizes (`ulimit -f`)",
                 _ => "",
             });
         }

@@ -58,8 +58,8 @@ Examples:
   mandelbox run workflow.json --input images --output results --work-dir work --resume
 
 Exit codes: 0 well; 1 the host failed; 2 wrong usage or documents, nothing was run; 3 TaskExecutionError;
-4 JobExecutionError; 130 and 143 stopped by SIGINT (Ctrl-C) and SIGTERM, after the records were saved; a second signal
-ends it at once.";
+4 JobExecutionError; 129, 130 and 143 stopped by SIGHUP, SIGINT (Ctrl-C) and SIGTERM, after the records were saved; a second
+signal ends it at once.";
 
 #[derive(Debug, Args)]
 pub(super) struct WorkerArguments {

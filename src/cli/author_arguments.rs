@@ -31,7 +31,7 @@ Examples:
   mandelbox exec resvg.wasm --mount svg::/in --mount out::/out:rw -- /in/a.svg /out/a.png
 
 Exit codes with --args: 0 well; 1 the host failed; 2 wrong usage or documents; 3 TaskExecutionError; \
-4 JobExecutionError; 130 and 143 stopped by SIGINT and SIGTERM, as without. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
+4 JobExecutionError; 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM, as without. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
 if the reader of its output has gone away; 2 if it was refused; 1 if the host failed.";
 
 #[derive(Debug, Args)]
@@ -99,7 +99,7 @@ Examples:
   mandelbox test my-tasks --format json
 
 Exit codes: 0 all cases pass; 1 the host failed; 2 wrong usage, package or case; 3 cases failed; \
-130 and 143 stopped by SIGINT and SIGTERM.";
+129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
 
 #[derive(Debug, Args)]
 #[command(after_help = TEST_EXAMPLES)]

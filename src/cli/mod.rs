@@ -53,6 +53,8 @@ impl Answer {
 /// Does what a command line says.
 pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
     capture_no_backtraces();
+    // Where it cannot be ignored, it ends the program as it does others.
+    let _ = signals::ignore_file_size_signal();
     let cli = match Cli::try_parse_from(command_line) {
         Ok(cli) => cli,
         Err(err) if err.use_stderr() => return Answer::text(err.render().to_string(), exit_code::WRONG_INPUT),

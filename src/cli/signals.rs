@@ -1,11 +1,19 @@
-//! SIGINT and SIGTERM: the first ends the work and lets it be saved, the second ends the program.
+//! Signals: the first ends the work and lets it be saved, the second ends the program.
+//!
+//! Taken are all signals that end a program and that somebody sends on purpose: a user, a terminal that is closed, a
+//! batch system that gives a warning, the kernel when the limit on CPU time is near. SIGKILL cannot be taken; SIGTSTP
+//! and SIGCONT do what they always do, and time for which the program is stopped is not counted
+//! (`running_clock.rs`). SIGPIPE is ignored by Rust's runtime, and SIGXFSZ by [`ignore_file_size_signal`]: the write that
+//! is too large fails, for a guest or for the host, and only that one.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::{flag, iterator, low_level};
 
 use super::Answer;
@@ -21,39 +29,84 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_millis(400);
 /// Time that saving has in all.
 const SAVING_TIME: Duration = Duration::from_millis(4500);
+/// Seconds of CPU time on each CPU that saving needs at most: guests may compute for [`PATIENCE`] more.
+const SAVING_CPU_SECONDS: u64 = 5;
 /// Stack of the thread that waits for signals.
 const STACK_BYTES: usize = 128 << 10;
 
 /// A signal that ends the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
+    /// The terminal was closed.
+    HangUp,
     Interrupt,
+    Quit,
     Terminate,
+    /// The soft limit on CPU time is reached.
+    CpuTime,
+    /// Warnings of batch systems before they end a job.
+    User1,
+    User2,
+    Alarm,
 }
 
 impl Signal {
-    const ALL: [Self; 2] = [Self::Interrupt, Self::Terminate];
+    const ALL: [Self; 8] = [
+        Self::HangUp,
+        Self::Interrupt,
+        Self::Quit,
+        Self::Terminate,
+        Self::CpuTime,
+        Self::User1,
+        Self::User2,
+        Self::Alarm,
+    ];
 
     fn number(self) -> i32 {
         match self {
+            Self::HangUp => SIGHUP,
             Self::Interrupt => SIGINT,
+            Self::Quit => SIGQUIT,
             Self::Terminate => SIGTERM,
+            Self::CpuTime => SIGXCPU,
+            Self::User1 => SIGUSR1,
+            Self::User2 => SIGUSR2,
+            Self::Alarm => SIGALRM,
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::HangUp => "SIGHUP",
             Self::Interrupt => "SIGINT",
+            Self::Quit => "SIGQUIT",
             Self::Terminate => "SIGTERM",
+            Self::CpuTime => "SIGXCPU (the limit on CPU time, `ulimit -t`)",
+            Self::User1 => "SIGUSR1",
+            Self::User2 => "SIGUSR2",
+            Self::Alarm => "SIGALRM",
         }
     }
 
     /// As of a program that the signal ends by itself.
     pub(super) fn exit_code(self) -> u8 {
         match self {
+            Self::HangUp => exit_code::STOPPED_BY_SIGHUP,
             Self::Interrupt => exit_code::STOPPED_BY_SIGINT,
             Self::Terminate => exit_code::STOPPED_BY_SIGTERM,
+            other => 128 + other.number().to_le_bytes()[0],
         }
+    }
+
+    /// Whether a second one means that somebody insists. The kernel sends SIGXCPU every second, and a batch system may
+    /// repeat its warnings.
+    fn insists(self) -> bool {
+        matches!(self, Self::HangUp | Self::Interrupt | Self::Quit | Self::Terminate)
+    }
+
+    /// The signals that this program takes: all, but SIGHUP where `nohup` lets the program outlive its terminal.
+    fn taken() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|signal| *signal != Self::HangUp || !is_ignored(SIGHUP))
     }
 
     /// The answer of a command that the signal has ended.
@@ -92,6 +145,7 @@ impl Signals {
             state: Arc::new(Mutex::new(State { work: Work::Nothing, received: None })),
         };
         let (cancel, state) = (signals.cancel.clone(), Arc::clone(&signals.state));
+        signal_before_cpu_limit();
         install(move |signal, next_ends| stop(signal, &cancel, &state, next_ends))
             .map_err(HostError::setup("take signals"))?;
         Ok(signals)
@@ -130,22 +184,53 @@ impl Drop for Working<'_> {
 }
 
 /// Keeps the signals that a terminal or a service manager sends to all processes of a run from this one, which its parent
-/// ends.
+/// ends. But for SIGXCPU: the limit on CPU time is one of each process.
 pub(super) fn ignore() -> io::Result<()> {
-    for signal in Signal::ALL {
+    for signal in Signal::taken().filter(|signal| *signal != Signal::CpuTime) {
         flag::register(signal.number(), Arc::default())?;
     }
     Ok(())
 }
 
+/// Lets a write above the limit on file sizes (`ulimit -f`) fail, in place of ending the program: a guest chooses the
+/// size of its files.
+pub(super) fn ignore_file_size_signal() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).map(|_| ())
+}
+
+/// Lowers the soft limit on CPU time below the hard one, at which the kernel kills the program: saving needs some. Worker
+/// processes inherit it.
+fn signal_before_cpu_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Cpu);
+    let Some(hard) = maximum else { return };
+    let n_cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    // A limit of some seconds is not all for saving.
+    let reserve = (SAVING_CPU_SECONDS * n_cpus).min(hard / 2).max(1);
+    let soft = current.unwrap_or(hard).min(hard.saturating_sub(reserve)).max(1);
+    // Where it cannot be lowered, the limit that is there counts.
+    let _ = setrlimit(Resource::Cpu, Rlimit { current: Some(soft), maximum });
+}
+
+/// Whether whoever started this program lets it ignore a signal.
+#[expect(unsafe_code, reason = "the system call that looks at the disposition of a signal")]
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action, the call changes nothing and writes the present one to where it is told.
+    let looked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the bytes are an action, whether or not the call has written them: all of them 0 is one too.
+    let action = unsafe { action.assume_init() };
+    looked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// * `stop`: called with the first signal, on a thread of its own, and with what makes the next one end the program.
 fn install(stop: impl FnOnce(Signal, &AtomicBool) + Send + 'static) -> io::Result<()> {
     let next_ends = Arc::new(AtomicBool::new(false));
-    for signal in Signal::ALL {
+    let taken: Vec<_> = Signal::taken().collect();
+    for signal in taken.iter().filter(|signal| signal.insists()) {
         let exit_code = i32::from(signal.exit_code());
         flag::register_conditional_shutdown(signal.number(), exit_code, Arc::clone(&next_ends))?;
     }
-    let mut signals = iterator::Signals::new(Signal::ALL.map(Signal::number))?;
+    let mut signals = iterator::Signals::new(taken.into_iter().map(Signal::number))?;
     let thread = std::thread::Builder::new().name("mandelbox-signals".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
         let first = signals.forever().next();

@@ -38,6 +38,8 @@ mod run;
 mod sandbox;
 mod signals;
 mod status;
+mod stopped;
+mod system_limits;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod tidy;

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: guests end, records are saved, and nothing is left behind.
+//! Signals that end the program: guests end, records are saved, and nothing is left behind.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -13,30 +13,31 @@ use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
+use crate::confined::confined;
 use crate::project::{Project, module, parallel_task, task};
 
 /// Time in which a signal must have ended the program.
-const END_TIME: Duration = Duration::from_secs(5);
+pub const END_TIME: Duration = Duration::from_secs(5);
 /// Time in which a program must have got where a test waits for it.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A program that runs, and all processes that it has started.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         // A group of its own, as a terminal gives each job: Ctrl-C reaches all processes of it.
         let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().expect("started"))
     }
 
-    fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         let id = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("an id");
         kill_process_group(id, signal).expect("there");
     }
 
     #[track_caller]
-    fn wait_until(&mut self, what: &str, mut reached: impl FnMut() -> bool) {
+    pub fn wait_until(&mut self, what: &str, mut reached: impl FnMut() -> bool) {
         let started = Instant::now();
         while !reached() {
             assert!(self.0.try_wait().expect("waited for").is_none(), "ended before {what}: {}", self.stderr());
@@ -53,7 +54,7 @@ impl Running {
 
     /// Waits for the end; returns the exit code, stderr and how long it took.
     #[track_caller]
-    fn end(mut self) -> (i32, String, Duration) {
+    pub fn end(mut self) -> (i32, String, Duration) {
         let started = Instant::now();
         while self.0.try_wait().expect("waited for").is_none() {
             if started.elapsed() > 2 * END_TIME {
@@ -67,13 +68,28 @@ impl Running {
     }
 }
 
+impl Running {
+    /// As [`Self::end`], but reads stderr from now on.
+    #[track_caller]
+    pub fn end_while_reading(mut self) -> (i32, String, Duration) {
+        let started = Instant::now();
+        let mut stderr = self.0.stderr.take().expect("a pipe");
+        let read = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text).expect("UTF-8")
+        });
+        let code = self.0.wait().expect("waited for").code();
+        (code.expect("an exit code, no signal"), read.join().expect("no panic"), started.elapsed())
+    }
+}
+
 /// Number of lines with this text in the event log, which may not be there yet.
-fn n_events(project: &Project, text: &str) -> usize {
+pub fn n_events(project: &Project, text: &str) -> usize {
     let log = std::fs::read_to_string(project.path("work/events.jsonl")).unwrap_or_default();
     log.lines().filter(|line| line.contains(text)).count()
 }
 
-fn run_command(project: &Project, more: &[&str]) -> Command {
+pub fn run_command(project: &Project, more: &[&str]) -> Command {
     let mut arguments = vec!["run", "workflow.json", "--input", "in", "--output", "out", "--work-dir", "work"];
     arguments.extend(more);
     project.command(&arguments)
@@ -286,4 +302,73 @@ fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
         });
         stop(running, &mut random);
     }
+}
+
+#[test]
+fn every_signal_that_ends_a_program_saves_the_records() {
+    for (signal, name, code) in [
+        (Signal::HUP, "SIGHUP", 129),
+        (Signal::QUIT, "SIGQUIT", 131),
+        (Signal::USR1, "SIGUSR1", 138),
+        (Signal::USR2, "SIGUSR2", 140),
+        (Signal::ALARM, "SIGALRM", 142),
+        (Signal::XCPU, "SIGXCPU (the limit on CPU time, `ulimit -t`)", 152),
+    ] {
+        for isolation in ["thread", "process"] {
+            if isolation == "process" && signal == Signal::XCPU {
+                // Which is sent to one process, and not to a group as here.
+                continue;
+            }
+            let project = Project::new();
+            project.workflow(&[task(0, "t", &module("probe.wasm"), json!({ "do": "sleep_ms", "ms": 3_600_000 }))]);
+            let mut running = Running::start(run_command(&project, &["--isolation", isolation]));
+            running.wait_until("the call", || n_events(&project, "\"call_started\"") == 1);
+            running.send(signal);
+            let (ended, stderr, elapsed) = running.end();
+            assert_eq!(ended, code, "{name} {isolation}: {stderr}");
+            assert!(elapsed < END_TIME, "{name} {isolation}: {elapsed:?}");
+            let text = format!("stopped by {name}; 0 of 1 call of task \"t\" had ended well");
+            assert!(stderr.contains(&text), "{name} {isolation}: {stderr}");
+            let stored = read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log");
+            let expected = EventKind::RunFinished { status: Status::Failed, error: Some("cancelled".into()) };
+            assert_eq!(stored.events.last().map(|event| &event.kind), Some(&expected), "{name} {isolation}");
+            assert!(project.json("work/result.json").is_object());
+        }
+    }
+}
+
+#[test]
+fn nohup_lets_a_run_outlive_its_terminal() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("probe.wasm"), json!({ "do": "sleep_ms", "ms": 3_600_000 }))]);
+    for isolation in ["thread", "process"] {
+        let command = run_command(&project, &["--isolation", isolation, "--resume"]);
+        let n_before = n_events(&project, "\"call_started\"");
+        let mut running = Running::start(confined("trap '' HUP; exec \"$@\"", &command));
+        running.wait_until("the call", || n_events(&project, "\"call_started\"") == n_before + 1);
+        running.send(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(500));
+        running.send(Signal::TERM);
+        let (ended, stderr, _) = running.end();
+        assert_eq!(ended, 143, "{stderr}");
+    }
+}
+
+#[test]
+fn the_limit_on_cpu_time_saves_the_records() {
+    let project = Project::new();
+    project.workflow(&[task(0, "t", &module("probe.wasm"), json!({ "do": "spin" }))]);
+    // Both limits: at the hard one the kernel kills.
+    let running = |more: &[&str]| Running::start(confined("ulimit -t 8; exec \"$@\"", &run_command(&project, more)));
+    // Compiled before, for which less than the limit is needed.
+    project.run(&["--dry-run"]).expect(0);
+    project.mandelbox(&["check", &module("probe.wasm")]).expect(0);
+    let (ended, stderr, _) = running(&[]).end_while_reading();
+    assert_eq!(ended, 152, "{stderr}");
+    assert!(stderr.contains("stopped by SIGXCPU (the limit on CPU time, `ulimit -t`); 0 of 1 call"), "{stderr}");
+    assert_eq!(n_events(&project, "\"run_finished\""), 1);
+    // A child that computes has the limit for itself, and its parent goes on.
+    let (ended, stderr, _) = running(&["--resume", "--isolation", "process"]).end_while_reading();
+    assert_eq!(ended, 4, "{stderr}");
+    assert!(stderr.contains("it reached the limit on CPU time; raise `ulimit -t`"), "{stderr}");
 }
