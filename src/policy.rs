@@ -26,6 +26,13 @@ pub struct Policy {
     pub mounts: Vec<PathBuf>,
     /// Time that compiling a module may take; default 60 s.
     pub compile_time: Duration,
+    /// Memory that compiling a module may take, where a process of its own compiles it; default 2 GiB.
+    pub compile_memory_bytes: u64,
+    /// Memory that all calls that run may have together, by their limits; default: that of the machine, for limits that
+    /// somebody asked for.
+    pub memory_bytes: Option<u64>,
+    /// Whether the default memory limit is the operator's own, so that calls start only while there is as much for each.
+    pub reserves_memory: bool,
     /// Bytes that must be free on the file systems of the work directory and of the output for a call to start;
     /// default 0: not looked at.
     pub free_space_bytes: u64,
@@ -78,6 +85,10 @@ struct HostFile {
     #[serde(deserialize_with = "time")]
     compile: Option<Duration>,
     #[serde(deserialize_with = "size")]
+    compile_memory: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "size")]
     free_space: Option<u64>,
     interruption: InterruptionFile,
 }
@@ -94,12 +105,16 @@ enum InterruptionFile {
 impl Policy {
     /// These limits for every call; documents can ask for less.
     pub fn of_limits(limits: Limits) -> Self {
+        let reserves_memory = limits.memory_bytes != Limits::default().memory_bytes;
         Self {
             default: limits.clone(),
             maximum: limits,
             env: Vec::new(),
             mounts: Vec::new(),
             compile_time: Duration::from_secs(60),
+            compile_memory_bytes: 2 << 30,
+            memory_bytes: None,
+            reserves_memory,
             free_space_bytes: 0,
             interrupts_all: false,
         }
@@ -141,12 +156,16 @@ impl Policy {
             }
         }
         let usual = Self::default();
+        let reserves_memory = file.default.memory.or(file.maximum.memory).is_some();
         (problems.len() == n_before).then_some(Self {
             default,
             maximum,
             env: file.packages.env,
             mounts,
             compile_time: file.host.compile.unwrap_or(usual.compile_time),
+            compile_memory_bytes: file.host.compile_memory.unwrap_or(usual.compile_memory_bytes),
+            memory_bytes: file.host.memory,
+            reserves_memory,
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
             interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
         })
@@ -220,11 +239,27 @@ mod tests {
         assert_eq!(policy.env, ["TZ", "LANG"]);
         assert_eq!((policy.compile_time, policy.free_space_bytes), (Duration::from_secs(60), 1 << 30));
         assert!(!policy.interrupts_all);
+        assert_eq!((policy.compile_memory_bytes, policy.memory_bytes), (2 << 30, None));
     }
 
     #[test]
     fn an_empty_policy_is_the_default() {
         assert_eq!(read("").0, Some(Policy::default()));
+    }
+
+    #[test]
+    fn a_memory_limit_that_the_operator_names_is_a_reservation() {
+        for (text, reserves, memory) in [
+            ("", false, None),
+            ("[default]\ntimeout = \"1h\"", false, None),
+            ("[default]\nmemory = \"4GiB\"", true, None),
+            ("[maximum]\nmemory = \"2GiB\"", true, None),
+            ("[host]\nmemory = \"12GiB\"\ncompile_memory = \"1GiB\"", false, Some(12 << 30)),
+        ] {
+            let (policy, problems) = read(text);
+            let policy = policy.expect(&problems);
+            assert_eq!((policy.reserves_memory, policy.memory_bytes), (reserves, memory), "{text}");
+        }
     }
 
     #[test]

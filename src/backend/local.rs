@@ -11,17 +11,21 @@ use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::admission::Admission;
 use super::describe::ask;
 use super::inbox::Inbox;
 use super::one_call::{CallRunner, RunGuest};
+#[cfg(feature = "compiler")]
+use super::process::Compiler;
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::{Backend, CallEvent};
 use crate::error::HostError;
+use crate::event::{EventKind, Fact};
 use crate::outcome::{Ended, Outcome, whole_microseconds};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
 use crate::trace;
-use crate::workflow::ModuleFile;
+use crate::workflow::{ModuleFile, PlannedTask};
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
@@ -47,8 +51,12 @@ pub struct Local {
     isolation: Isolation,
     options: SandboxOptions,
     pool: ThreadPool,
+    admission: Arc<Admission>,
     /// See [`Self::abandoning_cancelled`].
     patience: Option<Duration>,
+    /// See [`Self::compiling_in_processes`].
+    #[cfg(feature = "compiler")]
+    compiler: Option<Compiler>,
 }
 
 impl Local {
@@ -84,7 +92,17 @@ impl Local {
             .thread_name(|index| format!("mandelbox-{index}"))
             .build()
             .map_err(HostError::setup("start the threads for calls"))?;
-        Ok(Self { sandbox, unlimited: None, isolation, options, pool, patience: None })
+        Ok(Self {
+            sandbox,
+            unlimited: None,
+            isolation,
+            options,
+            pool,
+            admission: Arc::new(Admission::new(None)),
+            patience: None,
+            #[cfg(feature = "compiler")]
+            compiler: None,
+        })
     }
 
     /// For programs that end themselves when a run is to end: tasks without a time limit run without looking whether
@@ -105,6 +123,25 @@ impl Local {
     /// cancelled counts as cancelled and is not waited for, though its guest goes on until the program ends.
     pub fn abandoning_cancelled(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// Lets calls start only while the memory limits of all that run fit into `bytes` together. Without this, only limits
+    /// that somebody asked for count, against the memory of the machine.
+    pub fn sharing_memory(mut self, bytes: u64) -> Self {
+        self.admission = Arc::new(Admission::new(Some(bytes)));
+        self
+    }
+
+    /// Compiles each module in a child process, one at a time, which is killed when its time is over and cannot have more
+    /// memory than it may. Without this, threads of this process compile: those of a module that is refused since its
+    /// time is over go on, and nothing limits their memory.
+    ///
+    /// * `command`: starts a program that calls `compile_for_parent`.
+    /// * `memory_bytes`: memory of the child, where the kernel limits it (Linux does).
+    #[cfg(feature = "compiler")]
+    pub fn compiling_in_processes(mut self, command: WorkerCommand, memory_bytes: u64) -> Self {
+        self.compiler = Some(Compiler::new(command, memory_bytes));
         self
     }
 
@@ -159,7 +196,12 @@ impl Backend for Local {
     }
 
     fn prepare(&self, module: &ModuleFile, limits: &Limits, time: Duration) -> Result<ModuleKind, String> {
-        self.sandbox_for(limits).prepare(module, time)
+        let sandbox = self.sandbox_for(limits);
+        #[cfg(feature = "compiler")]
+        if let Some(compiler) = &self.compiler {
+            return sandbox.prepare_with(module, || compiler.compile(sandbox, module, time));
+        }
+        sandbox.prepare(module, time)
     }
 
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
@@ -167,6 +209,14 @@ impl Backend for Local {
         let guests = self.guests(limits);
         let worker = guests.worker(Vec::new()).map_err(|err| err.chain());
         ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
+    }
+
+    fn holds_back(&self, task: &PlannedTask) -> Option<String> {
+        let window = match task.parallelization_level {
+            None => 1,
+            Some(_) => task.parallel_tasks_per_job.map_or(usize::MAX, usize::from),
+        };
+        self.admission.why_held_back(task, window.min(self.pool.current_num_threads()))
     }
 
     fn settings(&self) -> String {
@@ -189,7 +239,8 @@ impl Backend for Local {
             return Ok(());
         }
         let window = calls.window().map_or(usize::MAX, usize::from);
-        let n_loops = window.min(self.pool.current_num_threads()).min(calls.n_to_make());
+        let n_fitting = self.admission.n_fitting(calls.task()).unwrap_or(usize::MAX);
+        let n_loops = window.min(n_fitting).min(self.pool.current_num_threads()).min(calls.n_to_make());
         let (events, received) = channel();
         let queue = Arc::new(Queue::starting_at(n_loops));
         let guests = Arc::new(self.guests(&calls.task().limits));
@@ -233,6 +284,7 @@ impl Backend for Local {
 struct Queue {
     next: AtomicUsize,
     stopped: AtomicBool,
+    has_warned: AtomicBool,
     panic: Mutex<Option<Panic>>,
 }
 
@@ -241,11 +293,20 @@ type Panic = Box<dyn Any + Send>;
 
 impl Queue {
     fn starting_at(next: usize) -> Self {
-        Self { next: AtomicUsize::new(next), stopped: AtomicBool::new(false), panic: Mutex::default() }
+        let (stopped, has_warned) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { next: AtomicUsize::new(next), stopped, has_warned, panic: Mutex::default() }
     }
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells of a warning, the first one of a task.
+    fn warn(&self, message: String, events: &Sender<CallEvent>) {
+        if !self.has_warned.swap(true, Ordering::SeqCst) {
+            // As with all that is told of calls: nobody misses what is not sent.
+            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning { message })));
+        }
     }
 
     fn keep_panic(&self, panic: Option<Panic>) {
@@ -261,7 +322,11 @@ impl Queue {
 
 impl Local {
     fn guests(&self, limits: &Limits) -> Guests {
-        Guests { sandbox: Arc::clone(self.sandbox_for(limits)), isolation: self.isolation.clone() }
+        Guests {
+            sandbox: Arc::clone(self.sandbox_for(limits)),
+            isolation: self.isolation.clone(),
+            admission: Arc::clone(&self.admission),
+        }
     }
 }
 
@@ -269,6 +334,7 @@ impl Local {
 struct Guests {
     sandbox: Arc<Sandbox>,
     isolation: Isolation,
+    admission: Arc<Admission>,
 }
 
 impl Guests {
@@ -300,8 +366,12 @@ impl Guests {
                 })
             }
         };
+        let reserved = self.admission.reserved_bytes(calls.task());
         let mut position = first;
         while let Some(attempt) = calls.attempt(position).filter(|_| !calls.cancel().is_cancelled()) {
+            let gives_up = || calls.cancel().is_cancelled() || queue.stopped.load(Ordering::SeqCst);
+            let waits = |message| queue.warn(message, events);
+            let Some(_admitted) = self.admission.admit(reserved, gives_up, waits) else { break };
             let made = calls.make(attempt, &mut run, |event| {
                 // Before it is told, so that no call starts after a failure that somebody knows of.
                 if event.ends_badly() && !calls.keeps_going() {

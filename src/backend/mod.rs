@@ -1,8 +1,10 @@
 //! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same calls.
 
+mod admission;
 mod describe;
 mod inbox;
 mod local;
+mod memory;
 mod one_call;
 mod process;
 mod scripted;
@@ -14,12 +16,14 @@ use crate::error::HostError;
 use crate::event::{EventKind, Fact};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, Limits, ModuleKind};
-use crate::workflow::ModuleFile;
+use crate::workflow::{ModuleFile, PlannedTask};
 
 pub use describe::described_limits;
 pub use local::{Isolation, Local};
 #[cfg(feature = "cli")]
 pub(crate) use process::close_inherited_files;
+#[cfg(feature = "compiler")]
+pub use process::compile_for_parent;
 #[doc(hidden)]
 pub use process::read_from_child;
 #[cfg(feature = "weakened-for-tests")]
@@ -58,6 +62,12 @@ pub trait Backend: Send + Sync {
     /// again.
     fn settings(&self) -> String {
         String::new()
+    }
+
+    /// Why fewer calls of a task run at a time than there are threads and its own bound lets: a sentence for the user.
+    fn holds_back(&self, task: &PlannedTask) -> Option<String> {
+        let _ = task;
+        None
     }
 
     /// Called once all documents were found good, before the first task. Returns what a reader of the run's log

@@ -32,6 +32,9 @@ pub(super) enum Command {
     /// Run calls for a parent process; mandelbox starts this itself
     #[command(hide = true)]
     Worker(WorkerArguments),
+    /// Compile a module for a parent process; mandelbox starts this itself
+    #[command(hide = true)]
+    Compiler,
     /// Check a workflow, a module or a task package, and say every problem
     Check(CheckArguments),
     /// Call a module once: as a task with args, or as any command with mounts
@@ -160,7 +163,8 @@ pub(super) struct RunArguments {
 /// What calls may have, and what is between them and the host: the same for all commands that run some.
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
-    /// Memory that a call may have, such as 512M or 2GiB [default: the policy's, else 4GiB]
+    /// Memory that a call may have, such as 512M or 2GiB; calls start only while there is as much for each
+    /// [default: the policy's, else 4GiB, which is not waited for]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
     /// Time that a call may take, such as 30s or 2h [default: the policy's, else no limit]

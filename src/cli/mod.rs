@@ -26,7 +26,7 @@ use std::os::fd::AsFd;
 
 use clap::Parser;
 
-use crate::backend::close_inherited_files;
+use crate::backend::{close_inherited_files, compile_for_parent};
 use crate::error::exit_code;
 use crate::sandbox::capture_no_backtraces;
 use arguments::{Cli, Command, WorkerArguments};
@@ -64,10 +64,8 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
     };
     match cli.command {
-        Command::Worker(arguments) => match serve_parent(&arguments) {
-            Ok(()) => Answer::default(),
-            Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
-        },
+        Command::Worker(arguments) => answer_parent(serve_parent(&arguments)),
+        Command::Compiler => answer_parent(compile()),
         Command::Run(arguments) => stoppable("run", arguments.quiet, |signals| run::run(*arguments, signals)),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
@@ -92,6 +90,20 @@ fn stoppable(name: &'static str, quiet: bool, command: impl FnOnce(&Signals) -> 
         Ok(signals) => command(&signals),
         Err(err) => Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     }
+}
+
+fn answer_parent(served: std::io::Result<()>) -> Answer {
+    match served {
+        Ok(()) => Answer::default(),
+        Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
+    }
+}
+
+/// Compiles for the process that has started this one.
+fn compile() -> std::io::Result<()> {
+    close_inherited_files();
+    signals::ignore()?;
+    compile_for_parent(std::io::stdin().lock(), std::io::stdout().lock())
 }
 
 /// Serves the process that has started this one.

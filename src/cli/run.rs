@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::arguments::{ProgressArgument, RunArguments};
 use super::exec::PATIENCE;
 use super::plan_text::plan_text;
+use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, environment, open_files};
 use crate::backend::{Backend, Local};
@@ -56,7 +57,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let backend = match backend
         .and_then(|backend| if policy.interrupts_all { Ok(backend) } else { backend.interrupting_only_limited() })
     {
-        Ok(backend) => Arc::new(backend.abandoning_cancelled(signals::PATIENCE)),
+        Ok(backend) => Arc::new(within_memory(backend, &policy).abandoning_cancelled(signals::PATIENCE)),
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     if let Some(warning) = backend.sandbox().warning() {

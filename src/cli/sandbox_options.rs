@@ -2,7 +2,7 @@
 
 use super::arguments::{IsolationArgument, SandboxArguments};
 use super::environment;
-use crate::backend::{Isolation, WorkerCommand};
+use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::policy::Policy;
 use crate::sandbox::SandboxOptions;
 use crate::workflow::{Place, Problems};
@@ -39,6 +39,7 @@ impl SandboxArguments {
                 problems.add(place, format!("is more than the policy's maximum.{key}"));
             }
         }
+        policy.reserves_memory |= self.memory.is_some();
         policy.maximum.memory_bytes = self.memory.unwrap_or(policy.maximum.memory_bytes);
         policy.maximum.wall_time = self.timeout.or(policy.maximum.wall_time);
         policy.default = asked;
@@ -54,6 +55,23 @@ impl SandboxArguments {
 
 /// This program as a worker process.
 pub(super) fn worker_command() -> Result<WorkerCommand, String> {
+    this_program("worker")
+}
+
+/// A backend that compiles in processes of this program, within the memory that the policy gives them, and whose calls
+/// share the memory that it gives. Where this program cannot be found, as without /proc, its own threads compile.
+pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
+    let backend = match this_program("compiler") {
+        Ok(command) => backend.compiling_in_processes(command, policy.compile_memory_bytes),
+        Err(_) => backend,
+    };
+    match policy.memory_bytes {
+        Some(bytes) => backend.sharing_memory(bytes),
+        None => backend,
+    }
+}
+
+fn this_program(command: &str) -> Result<WorkerCommand, String> {
     let program = std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
-    Ok(WorkerCommand { program, arguments: vec!["worker".to_owned()] })
+    Ok(WorkerCommand { program, arguments: vec![command.to_owned()] })
 }

@@ -1,5 +1,6 @@
 //! From documents and paths to a run that can start, with every problem told first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,6 +139,7 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
+    warn_of_memory(&plan, options.backend.as_ref(), problems);
     let parameters = TaskParameters {
         input_paths,
         output_path,
@@ -146,6 +148,20 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
     };
     let plan = Plan { warnings: problems.warnings().to_vec(), ..plan };
     PreparedRun { plan, parameters, grants, work_dir, logger_name: arguments.logger_name.clone(), options }
+}
+
+/// Says of which tasks fewer calls run at a time, for the memory that each may have.
+fn warn_of_memory(plan: &Plan, backend: &dyn Backend, problems: &mut Problems) {
+    let mut orders_by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for task in &plan.tasks {
+        if let Some(text) = backend.holds_back(task) {
+            orders_by_text.entry(text).or_default().push(task.order.to_string());
+        }
+    }
+    for (text, orders) in orders_by_text {
+        let place = format!("task{} {}", if orders.len() == 1 { "" } else { "s" }, orders.join(", "));
+        problems.warn(Place::Parameter(place), text);
+    }
 }
 
 /// Where problems of the work directory stand.

@@ -143,12 +143,16 @@ pub(super) fn compile(
     match receive.recv_timeout(time) {
         Ok(Ok(code)) => Ok(CompiledModule::Memory(code.into())),
         Ok(Err(err)) => Err(why_invalid(&module.bytes, err.root_cause())),
-        Err(RecvTimeoutError::Timeout) => Err(format!(
-            "takes longer to compile than the {} s that it may; `compile` in the policy's [host] sets that",
-            time.as_secs_f64()
-        )),
+        Err(RecvTimeoutError::Timeout) => Err(takes_too_long(time)),
         Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".to_owned()),
     }
+}
+
+/// Why a module is refused whose time is over: a sentence for the user.
+#[cfg(feature = "compiler")]
+pub(crate) fn takes_too_long(time: std::time::Duration) -> String {
+    let seconds = time.as_secs_f64();
+    format!("takes longer to compile than the {seconds} s that it may; `compile` in the policy's [host] sets that")
 }
 
 /// Why a module does not compile: a sentence for the user.

@@ -140,25 +140,40 @@ impl Sandbox {
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
     pub fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
+        self.prepare_with(module, || compile(&self.engine, module, time))
+    }
+
+    /// [`Self::prepare`] with another way to compile.
+    ///
+    /// * `compile`: gives what this version of the program compiled with the settings of this sandbox.
+    pub(crate) fn prepare_with(
+        &self,
+        module: &ModuleFile,
+        compile: impl FnOnce() -> Result<CompiledModule, String>,
+    ) -> Result<ModuleKind, String> {
         if let Some(known) = self.prepared(&module.sha256) {
             return Ok(known.kind());
         }
         let _span = trace::compile(module).entered();
         let cached = self.adopt_cached(&module.sha256);
         let from_cache = cached.is_some();
-        let kind = cached.map_or_else(|| self.compile(module, time), Ok);
+        let kind = cached.map_or_else(|| self.compile(module, compile), Ok);
         trace::compiled(from_cache, &kind);
         kind
     }
 
     /// [`Self::prepare`] for a module that is neither known nor in the cache.
-    fn compile(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
+    fn compile(
+        &self,
+        module: &ModuleFile,
+        compile: impl FnOnce() -> Result<CompiledModule, String>,
+    ) -> Result<ModuleKind, String> {
         #[cfg(feature = "compiler")]
         self.refuse_at_once(module)?;
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
-        let compiled = compile(&self.engine, module, time)?;
-        #[expect(unsafe_code, reason = "the code was compiled a line before, with this engine")]
-        // SAFETY: the engine has just compiled it.
+        let compiled = compile()?;
+        #[expect(unsafe_code, reason = "the code was compiled a line before")]
+        // SAFETY: this program has just compiled it, here or in a child process; loading checks that the settings fit.
         let kind = unsafe { self.load(&module.sha256, compiled, "asks for more than a call may have")? };
         lock(&self.unsaved).push(module.sha256.clone());
         Ok(kind)
@@ -211,6 +226,12 @@ impl Sandbox {
         self.deterministic
     }
 
+    /// What ends a guest that computes.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn interruption(&self) -> Interruption {
+        self.interruption
+    }
+
     /// Whether each call makes its own place in memory.
     pub(crate) fn is_on_demand(&self) -> bool {
         self.on_demand
@@ -242,6 +263,16 @@ impl Sandbox {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Compiles a module without a sandbox that could run it, for as long as it takes.
+///
+/// * `options`: those of the sandbox that will run it, as far as code depends on them.
+#[cfg(feature = "compiler")]
+pub(crate) fn compile_alone(options: &SandboxOptions, module: &ModuleFile) -> Result<CompiledModule, String> {
+    let engine = engine_config(options).and_then(|config| Engine::new(&config));
+    let engine = engine.map_err(|err| format!("cannot be compiled: the engine cannot be set up: {err:#}"))?;
+    compile(&engine, module, Duration::MAX)
 }
 
 /// An engine with places for its calls, or one without where there are not enough addresses for them.

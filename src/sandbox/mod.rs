@@ -36,6 +36,10 @@ mod worker;
 pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
 
 pub(crate) use compile::CompiledModule;
+#[cfg(feature = "compiler")]
+pub(crate) use compile::takes_too_long;
+#[cfg(feature = "compiler")]
+pub(crate) use engine::compile_alone;
 pub use engine::{Interruption, Sandbox, SandboxOptions, capture_no_backtraces};
 pub use features::MissingFeature;
 pub use imports::ImportState;

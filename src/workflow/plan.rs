@@ -47,6 +47,8 @@ pub struct PlannedTask {
     pub metadata_in_args: bool,
     /// Limits of each call.
     pub limits: Limits,
+    /// Whether somebody asked for its memory limit, so that calls start only while there is as much for each of them.
+    pub reserves_memory: bool,
     /// Environment variables of each call, name and value.
     pub env: Vec<(String, String)>,
     /// Folders that each call sees read-only, beside those of the run.

@@ -244,6 +244,7 @@ impl Planner<'_> {
             metadata_keys: requested.metadata_keys,
             metadata_in_args: requested.metadata_in_args.unwrap_or(true),
             limits,
+            reserves_memory: policy.reserves_memory || requested.memory_bytes.is_some(),
             env: requested.env,
             mounts: requested.mounts,
             workflowtask,

@@ -23,6 +23,7 @@ mod library;
 mod limits;
 mod lock;
 mod manual;
+mod memory;
 mod mistakes;
 mod package_test;
 mod planted;

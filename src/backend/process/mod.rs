@@ -7,6 +7,8 @@
 #[cfg(all(feature = "weakened-for-tests", target_os = "linux"))]
 mod attempts;
 mod child;
+#[cfg(feature = "compiler")]
+mod compiler;
 mod confine;
 mod layers;
 mod protocol;
@@ -20,6 +22,10 @@ use crate::sandbox::{Entry, Grant, GuestEnd, GuestInput, Invocation, Sandbox, Ty
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
 
+#[cfg(feature = "compiler")]
+pub(super) use compiler::Compiler;
+#[cfg(feature = "compiler")]
+pub use compiler::compile_for_parent;
 #[cfg(feature = "cli")]
 pub(crate) use confine::close_inherited_files;
 pub use layers::{Confinement, Layer, LayerReport, LayerState};
@@ -50,7 +56,7 @@ pub fn serve_with(
     serve::serve_with(layers, from_parent, to_parent)
 }
 
-/// The program that is started as a child; it must call [`serve`].
+/// The program that is started as a child; it must call [`serve`], or `compile_for_parent` where it is to compile.
 #[derive(Clone, Debug)]
 pub struct WorkerCommand {
     /// The program.

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::arguments::{CheckArguments, FormatArgument};
+use super::sandbox_options::within_memory;
 use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
 use crate::error::exit_code;
@@ -42,13 +43,13 @@ struct Found {
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
     let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), ..SandboxOptions::default() };
-    let backend = match Local::with_options(1, &sandbox, Isolation::Thread).and_then(Local::interrupting_only_limited) {
-        Ok(backend) => backend,
+    let mut problems = Problems::default();
+    let policy = arguments.policy.as_deref().and_then(|path| Policy::read(path, &mut problems)).unwrap_or_default();
+    let backend = Local::with_options(1, &sandbox, Isolation::Thread).and_then(Local::interrupting_only_limited);
+    let checker = match backend {
+        Ok(backend) => Checker { backend: within_memory(backend, &policy), policy },
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
-    let mut problems = Problems::default();
-    let policy = arguments.policy.as_deref().and_then(|path| Policy::read(path, &mut problems));
-    let checker = Checker { backend, policy: policy.unwrap_or_default() };
     let path = &arguments.path;
     let lines = Lines::new(arguments.verbose);
     let found = if path.is_dir() {

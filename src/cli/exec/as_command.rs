@@ -17,15 +17,16 @@ use crate::workflow::{Place, Problems};
 
 pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
-    let limits = policy(&arguments.sandbox, &mut problems).default;
-    let backend = match backend(arguments, Some(&limits)) {
+    let policy = policy(&arguments.sandbox, &mut problems);
+    let limits = &policy.default;
+    let backend = match backend(arguments, &policy, true) {
         Ok(backend) => backend,
         Err(text) => return host_failed(&text),
     };
     let grants = mounts::read_mounts(&arguments.mounts, &mut problems);
     let env = read_env(&arguments.env, &mut problems);
     let stdin = arguments.stdin.as_deref().and_then(|path| open_stdin(path, &mut problems));
-    let module = Prepared::new(&arguments.module, &limits, &backend, arguments.quiet, &mut problems);
+    let module = Prepared::new(&arguments.module, limits, &backend, arguments.quiet, &mut problems);
     if module.as_ref().is_some_and(|module| module.kind == ModuleKind::Typed) {
         let text = "is a typed task, which has no command line; call it with its args: exec MODULE --args ARGS.json";
         problems.add(Place::File(arguments.module.clone()), text);
@@ -55,7 +56,7 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             stdin: if stdin.is_some() { GuestInput::Inherited } else { GuestInput::Empty },
             stdout: stdout.clone(),
             stderr: stderr.clone(),
-            limits: &limits,
+            limits,
             seed: 0,
             cancel: signals.cancel(),
         })?;

@@ -39,7 +39,7 @@ pub(super) fn exec(arguments: &ExecArguments, args_file: &Path, signals: &Signal
 fn run(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
     let policy = policy(&arguments.sandbox, &mut problems);
-    let backend = match backend(arguments, None) {
+    let backend = match backend(arguments, &policy, false) {
         Ok(backend) => backend,
         Err(text) => return Ok(host_failed(&text)),
     };

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::arguments::ExecArguments;
+use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, open_files};
 use crate::backend::{Backend, Local};
@@ -50,17 +51,19 @@ pub(super) fn policy(arguments: &super::arguments::SandboxArguments, problems: &
 
 /// A backend for one call at a time.
 ///
-/// * `limits`: those of the call; `None`: some calls have a time limit, others none.
-fn backend(arguments: &ExecArguments, limits: Option<&Limits>) -> Result<Local, String> {
-    let interruption = match limits {
-        Some(Limits { wall_time: None, .. }) => Interruption::Process,
+/// * `has_one_call`: whether the policy's own limits are those of all calls; if not, some calls may have a time limit and
+///   others none.
+fn backend(arguments: &ExecArguments, policy: &Policy, has_one_call: bool) -> Result<Local, String> {
+    let interruption = match policy.default.wall_time {
+        None if has_one_call => Interruption::Process,
         _ => Interruption::Epochs,
     };
     let options =
         SandboxOptions { on_demand: true, interruption, ..arguments.sandbox.options(arguments.deterministic) };
     let backend = Local::with_options(1, &options, arguments.sandbox.isolation()?);
-    let backend = if limits.is_none() { backend.and_then(Local::interrupting_only_limited) } else { backend };
-    backend.map(|backend| backend.abandoning_cancelled(signals::PATIENCE)).map_err(|err| err.chain())
+    let backend = if has_one_call { backend } else { backend.and_then(Local::interrupting_only_limited) };
+    let backend = backend.map_err(|err| err.chain())?.abandoning_cancelled(signals::PATIENCE);
+    Ok(within_memory(backend, policy))
 }
 
 /// A module that is ready to be called.

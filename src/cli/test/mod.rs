@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::Answer;
 use super::arguments::{FormatArgument, TestArguments};
 use super::exec::{PATIENCE, policy};
+use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::temporary::TemporaryFolder;
 use crate::backend::Local;
@@ -53,7 +54,7 @@ pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let backend = arguments.sandbox.isolation().and_then(|isolation| {
         let backend = Local::with_options(n_threads, &arguments.sandbox.options(true), isolation);
         let backend = backend.and_then(Local::interrupting_only_limited).map_err(|err| err.chain());
-        backend.map(|backend| backend.abandoning_cancelled(signals::PATIENCE))
+        backend.map(|backend| within_memory(backend.abandoning_cancelled(signals::PATIENCE), &policy))
     });
     let backend = match backend {
         Ok(backend) => backend,
