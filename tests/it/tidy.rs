@@ -54,6 +54,19 @@ fn architecture_names_every_module_and_no_other() {
 }
 
 #[test]
+fn templates_are_links_to_the_examples() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let templates: Vec<_> = files().into_iter().filter(|path| relative(path).starts_with("templates/")).collect();
+    assert!(!templates.is_empty());
+    for path in templates {
+        let name = relative(&path);
+        let name = name.trim_start_matches("templates/").strip_suffix(".template").expect("a suffix");
+        let expected = root.join("task-examples").join(name).canonicalize().expect("an example");
+        assert!(path.is_symlink() && path.canonicalize().expect("there") == expected, "{name}");
+    }
+}
+
+#[test]
 fn the_runtime_has_no_known_hole() {
     let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).expect("there");
     for name in ["wasmtime", "wasmtime-wasi", "wiggle"] {

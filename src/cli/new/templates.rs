@@ -34,9 +34,11 @@ pub(super) struct Template {
 
 type File = (&'static str, &'static [u8]);
 
+// `templates` has a link to each of these files: cargo leaves folders with a Cargo.toml of their own, as `task-examples` is
+// one, out of the packaged crate. What a link leads to is packaged under the link's name.
 macro_rules! example {
     ($folder:literal, $($path:literal),+) => {
-        &[$(($path, include_bytes!(concat!("../../../task-examples/", $folder, "/", $path)))),+]
+        &[$(($path, include_bytes!(concat!("../../../templates/", $folder, "/", $path, ".template")))),+]
     };
 }
 
