@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
 
 pub mod json;
+pub mod units;
 pub mod policy;
 pub mod workflow;
 pub mod runner;

@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::unreadable;
 use crate::sandbox::Limits;
-use crate::sandbox::limits::parse_bytes;
+use crate::units::{parse_bytes, parse_memory, parse_time};
 use crate::workflow::{Place, Problems};
 
 /// What the operator allows.
@@ -59,7 +60,7 @@ struct PolicyFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LimitsFile {
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "memory")]
     memory: Option<u64>,
     #[serde(deserialize_with = "time")]
     timeout: Option<Duration>,
@@ -205,15 +206,34 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1)
 }
 
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_str(Text { parse: parse_memory, expected: "a size with its unit, in quotes: \"512MiB\"" })
+}
+
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+    deserializer.deserialize_str(Text { parse: parse_bytes, expected: "a size with its unit, in quotes: \"512MiB\"" })
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let time = humantime::parse_duration(&text);
-    time.map(Some).map_err(|err| serde::de::Error::custom(format!("must be a time such as \"30s\" or \"2h\": {err}")))
+    deserializer.deserialize_str(Text { parse: parse_time, expected: "a time with its unit, in quotes: \"30s\"" })
+}
+
+/// A string that is parsed; `expected` is the form to use where the file has a value of another type, such as a number.
+struct Text<T> {
+    parse: fn(&str) -> Result<T, String>,
+    expected: &'static str,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        (self.parse)(text).map(Some).map_err(E::custom)
+    }
 }
 
 #[cfg(test)]
@@ -277,7 +297,14 @@ mod tests {
             assert!(policy.is_none() && problems.contains(expected), "{problems}");
         };
         check("[default]\nmemroy = \"1G\"", "/policy.toml:2:1: no valid policy: unknown field `memroy`");
-        check("[default]\nmemory = 5", "/policy.toml:2:10");
+        check(
+            "[default]\nmemory = 5",
+            "/policy.toml:2:10: no valid policy: invalid type: integer `5`, expected a size with its unit",
+        );
+        check("[maximum]\nmemory = \"500\"", "write \"500M\" for 500 MiB");
+        check("[maximum]\ntimeout = \"5M\"", "write \"5min\" for minutes");
+        check("[maximum]\ntimeout = \"0s\"", "must be longer than \"0s\"");
+        check("[host]\ncompile = 60", "expected a time with its unit, in quotes");
         check("[default]\nmemory = \"lots\"", "must be a size");
         check("[maximum]\ntimeout = \"soon\"", "must be a time");
         check("[default]\nmemory = \"2G\"\n[maximum]\nmemory = \"1G\"", "default.memory: is above maximum.memory");

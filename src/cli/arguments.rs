@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) use super::author_arguments::{CheckArguments, ExecArguments, NewArguments, TestArguments};
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
-use crate::sandbox::limits::parse_bytes;
+use crate::units::{parse_memory, parse_time};
 use crate::workdir::TaskFiles;
 
 const EXAMPLE: &str = "\
@@ -163,12 +163,12 @@ pub(super) struct RunArguments {
 /// What calls may have, and what is between them and the host: the same for all commands that run some.
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
-    /// Memory that a call may have, such as 512M or 2GiB; calls start only while there is as much for each
-    /// [default: the policy's, else 4GiB, which is not waited for]
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    /// Memory that a call may have, such as 512M or 1.5G (K, M, G and T are powers of 1024); calls start only while
+    /// there is as much for each [default: the policy's, else 4GiB, which is not waited for]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(super) memory: Option<u64>,
-    /// Time that a call may take, such as 30s or 2h [default: the policy's, else no limit]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Time that a call may take, such as 30s, 10min or 2h [default: the policy's, else no limit]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(super) timeout: Option<Duration>,
     /// What calls and packages may have: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]

@@ -84,25 +84,6 @@ impl Limits {
     }
 }
 
-/// Reads a number of bytes: `268435456`, `256M`, `256MiB`, `4 GiB`. K, M, G and T are powers of 1024.
-///
-/// # Errors
-/// A sentence for the user if the text is none, is 0 or does not fit 64 bits.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("must be a size such as \"256MiB\" or \"4G\", not {text:?}");
-    let digits = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text.trim()[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
-}
-
 /// One budget over all memories and tables of a store.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
@@ -189,17 +170,6 @@ impl ResourceLimiter for MemoryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(parse_bytes("17"), Ok(17));
-        assert_eq!(parse_bytes("256M"), Ok(256 << 20));
-        assert_eq!(parse_bytes(" 4 GiB "), Ok(4 << 30));
-        assert_eq!(parse_bytes("1tb"), Ok(1 << 40));
-        for wrong in ["", "0", "-1", "4 apples", "1.5G", "99999999999T", "G", "K9"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn budget_is_one_for_all_objects() {

@@ -7,8 +7,8 @@ use super::plan::Requested;
 use super::problem::{Cursor, Problems};
 use crate::json::Value;
 use crate::policy::Policy;
-use crate::sandbox::limits::parse_bytes;
 use crate::sandbox::{Grant, Rights};
+use crate::units::{parse_memory, parse_time};
 
 /// Reads the requests from the meta that counts for a workflow task.
 ///
@@ -119,20 +119,35 @@ fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
     };
     let bytes = megabytes.and_then(|megabytes| megabytes.checked_mul(1 << 20)).filter(|bytes| *bytes > 0);
     if bytes.is_none() {
-        problems.add(mem.place(), format!("must be a number of MB or a text such as \"10G\", not {}", mem.value));
+        problems.add(
+            mem.place(),
+            format!("must be a whole number of MB or a text such as \"10G\" or \"1500M\", not {}", mem.value),
+        );
     }
     bytes
 }
 
 fn read_memory(value: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
-    let text = value.text(problems)?;
-    parse_bytes(text).map_err(|message| problems.add(value.place(), message)).ok()
+    read_with_unit(value, "\"512MiB\"", parse_memory, problems)
 }
 
 fn read_timeout(value: &Cursor<'_>, problems: &mut Problems) -> Option<Duration> {
+    read_with_unit(value, "\"30s\"", parse_time, problems)
+}
+
+/// * `example`: the form to use in place of a number, whose unit is not known.
+fn read_with_unit<T>(
+    value: &Cursor<'_>,
+    example: &str,
+    parse: fn(&str) -> Result<T, String>,
+    problems: &mut Problems,
+) -> Option<T> {
+    if let Value::Number(number) = value.value {
+        problems.add(value.place(), format!("must be a text with its unit, such as {example}, not {number}"));
+        return None;
+    }
     let text = value.text(problems)?;
-    let timeout = humantime::parse_duration(text);
-    timeout.map_err(|err| problems.add(value.place(), format!("must be a time such as \"30s\" or \"2h\": {err}"))).ok()
+    parse(text).map_err(|message| problems.add(value.place(), message)).ok()
 }
 
 #[cfg(test)]
@@ -162,7 +177,12 @@ mod tests {
         check(json!({"mem": "2G"}), with_memory(2000 << 20));
         check(json!({"mem": "2G", "mandelbox": {"memory": "64 MiB"}}), with_memory(64 << 20));
         check(json!({"mem": "lots"}), Err("meta: /mem: must be"));
+        check(json!({"mem": "1.5G"}), Err("must be a whole number of MB or a text such as \"10G\" or \"1500M\""));
         check(json!({"mandelbox": {"timeout": "soon"}}), Err("/mandelbox/timeout"));
+        check(json!({"mandelbox": {"timeout": "5M"}}), Err("/mandelbox/timeout: must be a time"));
+        check(json!({"mandelbox": {"timeout": 30}}), Err("must be a text with its unit, such as \"30s\", not 30"));
+        check(json!({"mandelbox": {"memory": 500}}), Err("must be a text with its unit, such as \"512MiB\", not 500"));
+        check(json!({"mandelbox": {"memory": "500"}}), Err("write \"500M\" for 500 MiB"));
         check(json!({"mandelbox": {"network": true}}), Err("unknown key `network`"));
         check(
             json!({"mandelbox": {"env": {"TZ": "UTC"}}}),

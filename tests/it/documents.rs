@@ -288,7 +288,10 @@ fn wrong_usage_is_told() {
         (vec!["run"], "--output"),
         (vec!["run", "workflow.json", "--output", "out", "--jobs", "0"], "--jobs"),
         (vec!["run", "workflow.json", "--output", "out", "--memory", "lots"], "such as"),
+        (vec!["run", "workflow.json", "--output", "out", "--memory", "500"], "write \"500M\" for 500 MiB"),
         (vec!["run", "workflow.json", "--output", "out", "--timeout", "soon"], "--timeout"),
+        (vec!["run", "workflow.json", "--output", "out", "--timeout", "0"], "must be longer than \"0\""),
+        (vec!["run", "workflow.json", "--output", "out", "--timeout", "5M"], "write \"5min\" for minutes"),
         (vec!["run", "none.json", "--output", "out"], "none.json: cannot be read"),
         (vec!["frobnicate"], "frobnicate"),
     ] {

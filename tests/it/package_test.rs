@@ -336,7 +336,7 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
     project.write("package/tests/a/args.json", "{");
     case(&project, "b", &json!({ "n": "x", "input_paths": ["/x"] }));
     case(&project, "c", &json!({}));
-    project.write("package/tests/c/case.json", r#"{"tsak": "swiss", "timeout": "soon"}"#);
+    project.write("package/tests/c/case.json", r#"{"tsak": "swiss", "timeout": "5M"}"#);
     case(&project, "d", &json!({}));
     expect(&project, "d", &Value::Null);
     project.write("package/tests/d/expected/error.txt", "x");

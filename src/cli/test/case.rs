@@ -21,6 +21,7 @@ use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::runner::{SingleCall, TaskParameters};
 use crate::sandbox::{Grant, Rights};
+use crate::units::parse_time;
 use crate::workdir::WorkDir;
 use crate::workflow::document::TaskDocument;
 use crate::workflow::{Cursor, Place, PlannedTask, Problems};
@@ -254,16 +255,11 @@ impl Settings {
             let Some(value) = document.get(key) else { continue };
             match key.as_str() {
                 "task" => settings.task = value.text(problems).map(str::to_owned),
-                "timeout" => {
-                    let parsed = value.text(problems).map(humantime::parse_duration);
-                    match parsed {
-                        Some(Ok(timeout)) => settings.timeout = Some(timeout),
-                        Some(Err(err)) => {
-                            problems.add(value.place(), format!("must be a time such as \"30s\" or \"2h\": {err}"));
-                        }
-                        None => {}
-                    }
-                }
+                "timeout" => match value.text(problems).map(parse_time) {
+                    Some(Ok(timeout)) => settings.timeout = Some(timeout),
+                    Some(Err(message)) => problems.add(value.place(), message),
+                    None => {}
+                },
                 unknown => problems.add(value.place(), format!("unknown key `{unknown}`; known are task, timeout")),
             }
         }
