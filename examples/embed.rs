@@ -42,16 +42,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut problems = Problems::default();
     let package = examples.join("ome-zarr");
-    let workflow = WorkflowDocument::read(&package.join("workflow.json"), &mut problems);
     let packages = Vec::from_iter(TaskPackage::read(&package, &mut problems));
-    let Some(workflow) = workflow.filter(|_| problems.is_empty()) else { return Err(problems.to_string().into()) };
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
+    let workflow = WorkflowDocument::load(&package.join("workflow.json"))?;
 
     let mut process = ProcessWorkflow::new(workflow, &output, &output.with_extension("run"));
     process.input_paths = vec![examples.join("images")];
     let options = RunOptions { packages, ..RunOptions::new(Arc::new(backend)) };
     cancel_later(options.cancel.clone());
-    let dataset =
-        process_workflow(&process, options, vec![Box::new(Watcher)]).map_err(|failure| failure.to_string())?;
+    let dataset = process_workflow(&process, options, vec![Box::new(Watcher)])?;
 
     let images = dataset.metadata.get("image").cloned().unwrap_or_default();
     writeln!(io::stdout(), "images in {}: {images}", output.display())?;

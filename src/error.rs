@@ -31,8 +31,8 @@ pub mod exit_code {
     pub const OUTPUT_CLOSED: u8 = 141;
 }
 
-/// Why a run did not end well.
-#[derive(Debug, thiserror::Error)]
+/// Why a run did not end well. As a program prints it that returns it from `main`, it has its causes.
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The documents are wrong; nothing was run and nothing written.
     #[error("{0}")]
@@ -49,6 +49,15 @@ pub enum Error {
     /// The host could not do its own part.
     #[error(transparent)]
     Host(#[from] HostError),
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(err) => std::fmt::Debug::fmt(err, f),
+            other => std::fmt::Display::fmt(other, f),
+        }
+    }
 }
 
 impl Error {
@@ -145,8 +154,8 @@ impl From<WorkDirError> for HostError {
     }
 }
 
-/// An operation of the host that failed.
-#[derive(Debug, thiserror::Error)]
+/// An operation of the host that failed. Its text names the operation, its sources and its `Debug` form the causes too.
+#[derive(thiserror::Error)]
 pub enum HostError {
     /// A file or folder operation.
     #[error("failed to {action} {}", path.display())]
@@ -169,6 +178,12 @@ pub enum HostError {
     /// What this backend cannot do, in Fractal's words.
     #[error("{0}")]
     NotImplemented(String),
+}
+
+impl std::fmt::Debug for HostError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.chain())
+    }
 }
 
 impl HostError {

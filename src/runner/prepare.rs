@@ -84,7 +84,6 @@ pub struct PreparedRun {
 }
 
 /// Why a run ended badly, and the dataset as it is then.
-#[derive(Debug)]
 pub struct RunFailure {
     /// The error.
     pub error: Error,
@@ -101,7 +100,13 @@ impl From<Error> for RunFailure {
 
 impl std::fmt::Display for RunFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.error.fmt(f)
+        std::fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::fmt::Debug for RunFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.error, f)
     }
 }
 

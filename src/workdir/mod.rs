@@ -45,7 +45,7 @@ pub struct WorkDir {
 }
 
 /// Why a work directory cannot be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum WorkDirError {
     /// A run is going on in it.
     #[error("{}", in_use(.path, .holder.as_ref()))]
@@ -82,6 +82,15 @@ pub enum WorkDirError {
 fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
     let holder = holder.map_or_else(|| "another process".to_owned(), LockHolder::to_string);
     format!("Workflow dir {} is in use by a run ({holder}): wait for its end, or choose another", path.display())
+impl std::fmt::Debug for WorkDirError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(err) => std::fmt::Debug::fmt(err, f),
+            obstacle => std::fmt::Display::fmt(obstacle, f),
+        }
+    }
+}
+
 }
 
 impl WorkDir {

@@ -79,7 +79,20 @@ pub struct TaskDocument {
 }
 
 impl WorkflowDocument {
-    /// Reads a workflow file. Problems go to `problems`; what can be read is returned beside them.
+    /// Reads a workflow file that is to be run.
+    ///
+    /// # Errors
+    /// All problems of the file: a workflow is whole or it is none.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        match Self::read(path, &mut problems) {
+            Some(workflow) if problems.is_empty() => Ok(workflow),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads a workflow file to be checked further. Problems go to `problems`; what can be read is returned beside them,
+    /// which may lack tasks: it must not be run unless `problems` is empty.
     pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
         let value = read_document(path, problems)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();

@@ -59,8 +59,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems found so far, in the order of finding, and warnings beside them.
-#[derive(Clone, Debug, Default)]
+/// All problems found so far, in the order of finding, and warnings beside them. As an error it prints the problems.
+#[derive(Clone, Default)]
 pub struct Problems {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -130,6 +130,14 @@ impl fmt::Display for Problems {
         Ok(())
     }
 }
+
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Problems {}
 
 /// A JSON value of a document with its place. Methods that ask for a type add a problem if the value has another.
 #[derive(Clone, Debug)]

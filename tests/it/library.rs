@@ -8,6 +8,7 @@ use mandelbox::backend::{Backend, Isolation, Local, Scripted, WorkerCommand};
 use mandelbox::event::{Event, EventKind};
 use mandelbox::outcome::Outcome;
 use mandelbox::reporter::Reporter;
+use mandelbox::runner::RunFailure;
 use mandelbox::sandbox::{Reservation, Sandbox, SandboxOptions};
 use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
 use mandelbox::{CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};
@@ -294,4 +295,28 @@ fn a_child_process_that_died_a_moment_before_the_run_was_cancelled_is_cancelled(
         assert_eq!(matches!(failure.error, Error::Cancelled(_)), is_cancelled, "{failure}");
         assert_eq!(log.contains("\"outcome\":\"cancelled\""), is_cancelled, "{log}");
     }
+}
+
+#[test]
+fn a_workflow_with_a_task_missing_is_not_loaded() {
+    let project = Project::new();
+    let mut entry = task(1, "second", &module("swiss.wasm"), json!({}));
+    entry["task"]["command"] = json!(7);
+    let path = project.workflow(&[task(0, "first", &module("swiss.wasm"), json!({})), entry]);
+    let problems = WorkflowDocument::load(&path).expect_err("one task cannot be read");
+    assert!(problems.to_string().contains("/task_list/1/task/command"), "{problems}");
+    project.workflow(&[task(0, "first", &module("swiss.wasm"), json!({}))]);
+    assert_eq!(WorkflowDocument::load(&path).expect("whole").task_list.len(), 1);
+}
+
+#[test]
+fn an_error_that_main_returns_names_its_cause() {
+    let fails = || -> Result<(), Box<RunFailure>> {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        Err(Box::new(Error::from(HostError::file("write", Path::new("record"))(denied)).into()))
+    };
+    let run = || -> Result<(), Box<dyn std::error::Error>> { Ok(fails()?) };
+    // As `main` prints what it returns.
+    let printed = format!("{:?}", run().expect_err("fails"));
+    assert!(printed.starts_with("failed to write record: permission denied"), "{printed}");
 }
