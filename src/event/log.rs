@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Fact;
 use crate::error::HostError;
 use crate::folder::FILE_FLAGS;
+use crate::workdir::{Synced, sync_contents, sync_folder};
 
 /// Bytes of lines that wait for a flush at most.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -35,7 +36,7 @@ impl EventLog {
         let path = work_dir.join(Self::NAME);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         let file = file.map_err(HostError::file("make", &path))?;
-        sync_folder(work_dir)?;
+        sync_name(work_dir)?;
         Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new() })
     }
 
@@ -51,7 +52,7 @@ impl EventLog {
         options.append(true).create(true).custom_flags(FILE_FLAGS.bits() as i32);
         let file = options.open(&path).map_err(HostError::file("open", &path))?;
         file.set_len(whole_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
-        sync_folder(work_dir)?;
+        sync_name(work_dir)?;
         Ok(Self { path, file, written_bytes: whole_bytes, unwritten: Vec::new() })
     }
 
@@ -83,18 +84,17 @@ impl EventLog {
         Ok(())
     }
 
-    /// Waits until everything is on disk.
+    /// Waits until everything is on disk, if the file system can do that.
     ///
     /// # Errors
     /// [`HostError::File`] if it cannot be written or synced.
-    pub fn sync(&mut self) -> Result<(), HostError> {
+    pub fn sync(&mut self) -> Result<Synced, HostError> {
         self.flush()?;
-        self.file.sync_data().map_err(HostError::file("sync", &self.path))
+        sync_contents(&self.file).map_err(HostError::file("sync", &self.path))
     }
 }
 
 /// Waits until the log's name is on disk, without which its contents do not count.
-fn sync_folder(work_dir: &Path) -> Result<(), HostError> {
-    let folder = File::open(work_dir).and_then(|folder| folder.sync_all());
-    folder.map_err(HostError::file("sync", work_dir))
+fn sync_name(work_dir: &Path) -> Result<(), HostError> {
+    sync_folder(work_dir).map(drop).map_err(HostError::file("sync", work_dir))
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Event, EventKind, EventLog, Fact, time_text};
 use crate::error::HostError;
 use crate::reporter::Reporter;
+use crate::workdir::Synced;
 
 /// Time between two waits for the disk while events come. What one of them costs does not grow with the events that it is
 /// for, and nobody waits long to see one.
@@ -20,6 +21,8 @@ pub struct Recorder {
     clock: Clock,
     synced: Instant,
     is_all_synced: bool,
+    /// Whether the file system turned out not to sync files, which gets one warning.
+    cannot_sync: bool,
 }
 
 impl Recorder {
@@ -34,7 +37,7 @@ impl Recorder {
     /// * `next_seq`: number of the next event.
     pub fn resuming(log: EventLog, reporters: Vec<Box<dyn Reporter>>, next_seq: u64) -> Self {
         let (clock, synced, is_all_synced) = (Clock::default(), Instant::now(), true);
-        Self { log, reporters, next_seq, clock, synced, is_all_synced }
+        Self { log, reporters, next_seq, clock, synced, is_all_synced, cannot_sync: false }
     }
 
     /// Records one fact.
@@ -100,8 +103,13 @@ impl Recorder {
         if self.is_all_synced {
             return Ok(());
         }
-        self.log.sync()?;
+        let synced = self.log.sync()?;
         (self.synced, self.is_all_synced) = (Instant::now(), true);
+        if synced == Synced::Unsupported && !std::mem::replace(&mut self.cannot_sync, true) {
+            let message = "the file system of the work directory cannot sync files: a power failure can lose results that \
+                           were recorded; choose a --work-dir on a local disk where that matters";
+            self.record(EventKind::Warning { message: message.to_owned() })?;
+        }
         self.each_reporter(|reporter| reporter.flush())?;
         // A reporter that is lost is an event of its own.
         self.sync()

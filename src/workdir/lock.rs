@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::HostError;
@@ -70,7 +71,7 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere(read_holder(&path))),
-                Err(TryLockError::Error(err)) => return Err(HostError::file("lock", &path)(err)),
+                Err(TryLockError::Error(err)) => return Err(HostError::file("lock", &path)(with_advice(err))),
             }
             // The holder before may have removed this file after it was opened here: then it locks nothing.
             if is_at(&file, &path) {
@@ -83,6 +84,18 @@ impl Lock {
             }
         }
     }
+}
+
+/// The error, with what to do where a file system has no locks, as NFS without its lock service. Without a lock two runs
+/// could spoil each other's records, so none starts.
+fn with_advice(err: io::Error) -> io::Error {
+    const NO_LOCKS: [Errno; 5] = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::INVAL];
+    if !Errno::from_io_error(&err).is_some_and(|errno| NO_LOCKS.contains(&errno)) {
+        return err;
+    }
+    let advice = "this file system cannot lock files, so two runs there could not be kept apart; choose a --work-dir on a \
+                  local disk, or enable locks there (NFS: start the lock service, or mount with `local_lock=flock`)";
+    io::Error::new(err.kind(), format!("{err}: {advice}"))
 }
 
 impl Drop for Lock {

@@ -7,9 +7,11 @@ mod free_space;
 pub mod layout;
 mod lock;
 mod scratch;
+mod sync;
 mod write;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,7 @@ pub use layout::{CallFiles, TaskLayout};
 pub use lock::LockHolder;
 use lock::{Lock, Locked};
 pub use scratch::{Scratch, TakeError, TakenFile};
+pub use sync::{Synced, sync_contents, sync_folder};
 use write::write_all_whole;
 pub use write::{write_rebuildable, write_whole};
 
@@ -79,9 +82,6 @@ pub enum WorkDirError {
     Host(#[from] HostError),
 }
 
-fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
-    let holder = holder.map_or_else(|| "another process".to_owned(), LockHolder::to_string);
-    format!("Workflow dir {} is in use by a run ({holder}): wait for its end, or choose another", path.display())
 impl std::fmt::Debug for WorkDirError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -91,6 +91,9 @@ impl std::fmt::Debug for WorkDirError {
     }
 }
 
+fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
+    let holder = holder.map_or_else(|| "another process".to_owned(), LockHolder::to_string);
+    format!("Workflow dir {} is in use by a run ({holder}): wait for its end, or choose another", path.display())
 }
 
 impl WorkDir {
@@ -106,6 +109,30 @@ impl WorkDir {
         Self::locked(path, lock)
     }
 
+    /// Makes a folder that was not there before: `path`, or `path` with `_2`, `_3` and so on behind its name. Of runs that
+    /// start at the same moment each gets another. Its parents are made too.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    pub fn make_new(path: &Path) -> Result<PathBuf, HostError> {
+        let failed = |path: &Path| HostError::file("make the work directory", path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed(path))?;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut numbered = path.to_owned();
+        for n in 2_u64.. {
+            match make_folder(&numbered) {
+                Ok(()) => break,
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                    numbered.set_file_name(format!("{name}_{n}"));
+                }
+                Err(err) => return Err(failed(&numbered)(err)),
+            }
+        }
+        Ok(numbered)
+    }
+
     fn locked(path: &Path, lock: Lock) -> Result<Self, WorkDirError> {
         if let Some(obstacle) = unsafe_entry(path) {
             return Err(obstacle);
@@ -113,7 +140,6 @@ impl WorkDir {
         let folder = Folder::open(path).map_err(HostError::file("open the work directory", path))?;
         let scratch = folder.open_or_create_folder(SCRATCH);
         let scratch = scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH)))?;
-        open_to_readers(path)?;
         let (scratch, n_scratch) = (Arc::new(scratch), AtomicU64::new(0));
         Ok(Self { path: path.to_owned(), folder, scratch, n_scratch, _lock: lock })
     }
@@ -175,7 +201,7 @@ impl WorkDir {
             Ok(mut entries) => entries.all(|entry| {
                 entry.is_ok_and(|entry| [lock::NAME, SCRATCH].iter().any(|name| entry.file_name() == **name))
             }),
-            Err(err) => err.kind() == std::io::ErrorKind::NotFound,
+            Err(err) => err.kind() == io::ErrorKind::NotFound,
         }
     }
 
@@ -198,8 +224,10 @@ impl WorkDir {
     pub fn create_task_folder(&self, order: u64, task_name: &str) -> Result<PathBuf, HostError> {
         let folder = self.task_folder(order, task_name);
         let name = layout::task_folder_name(order, task_name);
-        self.folder.open_or_create_folder(&*name).map_err(HostError::file("make the folder", &folder))?;
-        open_to_readers(&folder)?;
+        let made = make_folder_if_missing(&folder);
+        // Opened, too: a link in its place is no folder of this run.
+        let opened = made.and_then(|()| self.folder.open_or_create_folder(&*name));
+        opened.map_err(HostError::file("make the folder", &folder))?;
         Ok(folder)
     }
 
@@ -223,7 +251,7 @@ impl WorkDir {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn create_scratch(&self) -> std::io::Result<Scratch> {
+    pub fn create_scratch(&self) -> io::Result<Scratch> {
         let n = self.n_scratch.fetch_add(1, Ordering::Relaxed);
         Scratch::create(&self.scratch, &self.path.join(SCRATCH), n.to_string())
     }
@@ -264,20 +292,32 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
 }
 
 fn make_and_lock(path: &Path) -> Result<Lock, WorkDirError> {
-    fs::create_dir_all(path).map_err(HostError::file("make the work directory", path))?;
+    let parents = path.parent().map_or(Ok(()), fs::create_dir_all);
+    parents.and_then(|()| make_folder_if_missing(path)).map_err(HostError::file("make the work directory", path))?;
     match Lock::take(path)? {
         Locked::Here(lock) => Ok(lock),
         Locked::Elsewhere(holder) => Err(WorkDirError::InUse { path: path.to_owned(), holder }),
     }
 }
 
-/// Mode 0755 whatever the umask, as in Fractal: people look into each other's runs.
-fn open_to_readers(folder: &Path) -> Result<(), HostError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder, mode).map_err(HostError::file("set the mode of", folder))?;
+/// Makes a folder that others may read whatever the umask, as in Fractal: people look into each other's runs. What the
+/// umask and the parent folder give beyond that stays: write access for the group, the set-group-ID bit.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    const READABLE: u32 = 0o755;
+    fs::create_dir(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & READABLE != READABLE {
+        // SMB, DrvFs and some FUSE file systems refuse; the folder is of use all the same.
+        let _ = fs::set_permissions(folder, fs::Permissions::from_mode(mode | READABLE));
     }
     Ok(())
+}
+
+/// [`make_folder`]; a folder that is there keeps its mode: it may be closed to others on purpose.
+fn make_folder_if_missing(folder: &Path) -> io::Result<()> {
+    match make_folder(folder) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => made,
+    }
 }

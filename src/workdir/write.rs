@@ -1,13 +1,18 @@
 //! Writing a file whole or not at all.
 
-use std::io::Write;
+use std::fs::{File, Metadata, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{Gid, Uid, fchown};
 use tempfile::NamedTempFile;
 
+use super::sync::{sync_file, sync_folder};
 use crate::error::HostError;
 
-/// Replaces a file: a new one is written beside it, synced, renamed over it, and its folder is synced.
+/// Replaces a file: a new one is written beside it, synced, renamed over it, and its folder is synced. The mode stays as it
+/// was, and the owner where this user may set it.
 ///
 /// # Errors
 /// [`HostError::File`]; the old file is then untouched and the new one is gone.
@@ -27,15 +32,15 @@ pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &[u8])]) -> Result
     let failed = |name: &Path| HostError::file("write", &folder.join(name));
     let mut written = Vec::new();
     for (name, bytes) in files {
-        let file = write_beside(folder, bytes).map_err(failed(name))?;
+        let file = write_beside(&folder.join(name), bytes).map_err(failed(name))?;
         written.push((*name, file));
     }
     sync_all(&written).map_err(|(name, err)| failed(name)(err))?;
     for (name, file) in written {
         file.persist(folder.join(name)).map_err(|err| failed(name)(err.error))?;
     }
-    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(HostError::file("sync", folder))
+    // Where syncing is not supported the log of the run says so.
+    sync_folder(folder).map(drop).map_err(HostError::file("sync", folder))
 }
 
 /// [`write_whole`] for what can be made again: after a power failure it may be missing or a part.
@@ -43,8 +48,7 @@ pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &[u8])]) -> Result
 /// # Errors
 /// As [`write_whole`].
 pub fn write_rebuildable(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = write_beside(folder, bytes).and_then(|file| file.persist(path).map_err(|err| err.error));
+    let written = write_beside(path, bytes).and_then(|file| file.persist(path).map_err(|err| err.error));
     written.map(drop).map_err(HostError::file("write", path))
 }
 
@@ -53,7 +57,7 @@ const UNFINISHED: &str = ".mandelbox-";
 const UNFINISHED_END: &str = ".unfinished";
 
 /// Removes files of a folder whose writing was interrupted.
-pub(super) fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
+pub(super) fn remove_unfinished(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -66,23 +70,47 @@ pub(super) fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn write_beside(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
+/// Writes a new file next to `path`, which it will replace.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let replaced = path.symlink_metadata().ok().filter(Metadata::is_file);
+    let mode = replaced.as_ref().map_or(0o666, |replaced| replaced.mode() & 0o777);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED).suffix(UNFINISHED_END);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What the umask leaves of it, as for any file that a program makes; the default is for secrets.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
+    // What the umask leaves of it, as for any file that a program makes; the default is for secrets.
+    builder.prefix(UNFINISHED).suffix(UNFINISHED_END).permissions(Permissions::from_mode(mode));
     let mut file = builder.tempfile_in(folder)?;
+    if let Some(replaced) = replaced {
+        keep_access(file.as_file(), &replaced)?;
+    }
     file.write_all(bytes)?;
     Ok(file)
 }
 
+/// Gives a file, before anything is in it, the owner, group and mode of the one that it replaces, as far as this user may
+/// and the file system can. It never lets more people in: without the group it has no rights for a group.
+fn keep_access(file: &File, replaced: &Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
+    let mut mode = replaced.mode() & 0o777;
+    let group = (new.gid() != replaced.gid()).then(|| Gid::from_raw(replaced.gid()));
+    if group.is_some() && fchown(file, None, group).is_err() {
+        mode &= !0o070;
+    }
+    if new.uid() != replaced.uid() {
+        // Only root may, and to the others the file is theirs now.
+        let _ = fchown(file, Some(Uid::from_raw(replaced.uid())), None);
+    }
+    if new.mode() & 0o777 != mode {
+        let _ = file.set_permissions(Permissions::from_mode(mode));
+    }
+    Ok(())
+}
+
 /// Waits until all files are on disk. Side by side, since a file system writes down together what is asked for at a time.
-fn sync_all<'n>(files: &[(&'n Path, NamedTempFile)]) -> Result<(), (&'n Path, std::io::Error)> {
-    let sync = |(name, file): &(&'n Path, NamedTempFile)| file.as_file().sync_all().map_err(|err| (*name, err));
+fn sync_all<'n>(files: &[(&'n Path, NamedTempFile)]) -> Result<(), (&'n Path, io::Error)> {
+    let sync = |(name, file): &(&'n Path, NamedTempFile)| match sync_file(file.as_file()) {
+        Ok(_) => Ok(()),
+        Err(err) => Err((*name, err)),
+    };
     let [first, others @ ..] = files else { return Ok(()) };
     std::thread::scope(|scope| {
         let threads: Vec<_> = others
@@ -121,5 +149,27 @@ mod tests {
         assert!(write_whole(&folder.path().join("none/record.json"), b"x").is_err());
         assert!(folder_in_place.is_dir());
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_mode() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("record.json");
+        let mode = || path.metadata().expect("there").mode() & 0o7777;
+        write_whole(&path, b"old").expect("written");
+        for closed in [0o600, 0o640, 0o666, 0o400] {
+            std::fs::set_permissions(&path, Permissions::from_mode(closed)).expect("changed");
+            write_whole(&path, b"new").expect("replaced");
+            assert_eq!(mode(), closed, "{closed:o}");
+            write_rebuildable(&path, b"newer").expect("replaced");
+            assert_eq!(mode(), closed, "{closed:o}");
+        }
+        // Only root can give a file to others, and with it the group that they are in.
+        if std::os::unix::fs::chown(&path, Some(65_534), Some(65_533)).is_ok() {
+            std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("changed");
+            write_whole(&path, b"new").expect("replaced");
+            let metadata = path.metadata().expect("there");
+            assert_eq!((metadata.uid(), metadata.gid(), mode()), (65_534, 65_533, 0o640));
+        }
     }
 }

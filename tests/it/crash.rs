@@ -221,7 +221,7 @@ fn traced(project: &Project, calls: &str, more: &[&str]) -> Command {
     command
 }
 
-fn can_trace() -> bool {
+pub fn can_trace() -> bool {
     let traced = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
     let can = traced.is_ok_and(|status| status.success());
     if !can {

@@ -66,8 +66,8 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
         file.write_all(&contents)?;
         if contents.starts_with(b"#!") {
             let mode = file.metadata()?.permissions().mode();
-            // Who may read the script may run it.
-            file.set_permissions(Permissions::from_mode(mode | (mode & 0o444) >> 2))?;
+            // Who may read the script may run it. A file system without modes refuses, and lets everybody run it.
+            let _ = file.set_permissions(Permissions::from_mode(mode | (mode & 0o444) >> 2));
         }
     }
     std::fs::rename(temporary.path(), folder)?;
