@@ -1,13 +1,11 @@
 //! `mandelbox doctor`.
 
-use std::path::Path;
-
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
 use super::arguments::{DoctorArguments, FormatArgument};
-use super::{Answer, environment, sandbox_options::worker_command};
+use super::{Answer, doctor_cache, environment, sandbox_options::worker_command};
 use crate::backend::{Backend, Confinement, Isolation, LayerReport, LayerState, Local};
 use crate::cancel::CancelToken;
 use crate::error::exit_code;
@@ -128,8 +126,7 @@ fn pagemap() -> Finding {
 /// use. Returns the confinement of the process; empty if it cannot be started.
 fn trials(findings: &mut Vec<Finding>) -> Confinement {
     let cache_folder = environment::cache_folder();
-    let folder = cache_folder.as_deref().map(Path::display).map(|path| path.to_string());
-    let options = SandboxOptions { cache_folder, ..SandboxOptions::default() };
+    let options = SandboxOptions { cache_folder: cache_folder.clone(), ..SandboxOptions::default() };
     let broken = |name, value| Finding { name, state: State::Broken, value, advice: "no call can run here" };
     let backend = match Local::with_options(1, &options, Isolation::Thread) {
         Ok(backend) => backend,
@@ -139,9 +136,12 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
         }
     };
     let advice = "modules are compiled anew for each run; set XDG_CACHE_HOME to a folder that you can write to";
-    findings.push(match (backend.sandbox().warning(), folder) {
+    findings.push(match (backend.sandbox().warning(), cache_folder) {
         (Some(warning), _) => finding("cache of compiled modules", false, warning.to_owned(), advice),
-        (None, Some(folder)) => finding("cache of compiled modules", true, folder, ""),
+        (None, Some(folder)) => {
+            let (value, advice) = doctor_cache::state(&folder);
+            finding("cache of compiled modules", advice.is_none(), value, advice.unwrap_or_default())
+        }
         (None, None) => finding("cache of compiled modules", false, "no folder: HOME is not set".to_owned(), advice),
     });
     let value = "tasks with a time limit look at it while they compute; others need not, nor those in processes";

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use jiff::Timestamp;
 use super::arguments::{ProgressArgument, RunArguments};
 use super::exec::PATIENCE;
 use super::plan_text::plan_text;
+use super::result_files::{InputFile, ResultFiles};
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, environment, open_files};
@@ -21,18 +21,13 @@ use crate::error::{Error, HostError, exit_code};
 use crate::json::{Map, Value, build_json};
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
-use crate::reporter::{
-    HtmlReport, JsonLines, Notice, PatientWriter, Progress, ProgressStyle, REPORT_NAME, Reporter, Stream, raw_stream,
-};
+use crate::reporter::{HtmlReport, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
 use crate::runner::folders::real_path;
-use crate::runner::{ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare};
-use crate::workdir::{WorkDir, layout, write_whole};
+use crate::runner::{PreparedRun, ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare};
+use crate::workdir::{WorkDir, layout};
 use crate::workflow::local_config::LocalConfig;
-use crate::workflow::package::modules_beside;
+use crate::workflow::package::{MANIFEST, modules_beside};
 use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
-
-/// The path that means stdout.
-const STDOUT: &str = "-";
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let sandbox = arguments.sandbox.options(arguments.deterministic);
@@ -67,7 +62,6 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let notice = shows.then(|| Notice::after(PATIENCE, "compiling the modules ...".to_owned()));
     let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
-    check_result_paths(&arguments, &mut problems);
 
     let mut process = ProcessWorkflow::new(documents.workflow.clone(), &absolute(&arguments.output), &work_dir);
     process.input_paths = arguments.inputs.iter().map(|path| absolute(path)).collect();
@@ -86,10 +80,13 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         task_files: arguments.task_files.into(),
         cancel: signals.cancel().clone(),
         resume: arguments.resume,
+        numbers_work_dir: arguments.work_dir.is_none(),
         retries: Retries { n_retries: arguments.retries, ..Retries::default() },
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
+    let files = input_files(&arguments, &documents, &prepared);
+    let files = ResultFiles::check(&arguments, &work_dir, &files, &mut problems);
     drop(notice);
     if !problems.is_empty() {
         return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
@@ -97,14 +94,36 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     if arguments.dry_run {
         return Answer::text(plan_text(&prepared), exit_code::SUCCESS);
     }
-    let reporters = match reporters(&arguments, &work_dir, prepared.plan.tasks.len(), signals) {
-        Ok(reporters) => reporters,
-        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
-    };
+    match start_and_finish(&arguments, prepared, &files, signals) {
+        Ok(answer) => answer,
+        Err(err) => Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+    }
+}
+
+/// Runs what was prepared.
+fn start_and_finish(
+    arguments: &RunArguments,
+    mut prepared: PreparedRun,
+    files: &ResultFiles,
+    signals: &Signals,
+) -> Result<Answer, HostError> {
+    let is_new = arguments.work_dir.is_none();
+    if is_new {
+        prepared.work_dir = WorkDir::make_new(&prepared.work_dir)?;
+    }
+    let work_dir = prepared.work_dir.clone();
+    let reporters = reporters(arguments, files, &work_dir, prepared.plan.tasks.len(), signals);
     let _saving = signals.saving();
     let started = Instant::now();
-    let ended = prepared.run(reporters);
-    finish(&arguments, &work_dir, ended, started.elapsed(), signals)
+    let answer = reporters.map(|reporters| {
+        let ended = prepared.run(reporters);
+        finish(arguments, files, &work_dir, ended, started.elapsed(), signals)
+    });
+    if is_new {
+        // Nobody has chosen this folder, so none stays of a run that did not begin. With any file in it, it stays.
+        let _ = std::fs::remove_dir(&work_dir);
+    }
+    answer
 }
 
 /// What the user wrote, as far as it can be read.
@@ -185,39 +204,36 @@ fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &m
     }
     let name = layout::workflow_folder_name(&documents.workflow.name);
     let time = Timestamp::now().strftime("%Y%m%d_%H%M%S");
-    let path = absolute(Path::new("mandelbox-runs")).join(format!("{name}_{time}"));
-    // Runs that start within the same second.
-    let numbered = |n: u32| if n == 1 { path.clone() } else { path.with_file_name(format!("{name}_{time}_{n}")) };
-    (1..).map(numbered).find(|path| path.symlink_metadata().is_err()).unwrap_or(path)
+    // Of runs that start within the same second each gets another, when it is made.
+    absolute(Path::new("mandelbox-runs")).join(format!("{name}_{time}"))
 }
 
-fn check_result_paths(arguments: &RunArguments, problems: &mut Problems) {
-    let stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new(STDOUT));
-    if stdout(&arguments.result) && stdout(&arguments.events) {
-        let text = "only one of --result and --events can go to stdout";
-        problems.add(Place::Parameter("--events -".to_owned()), text);
+/// The files that the run reads, which `--result` and `--events` must not overwrite.
+fn input_files(arguments: &RunArguments, documents: &Documents, prepared: &PreparedRun) -> Vec<InputFile> {
+    let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
+    let options = [
+        ("the workflow", Some(arguments.workflow.clone())),
+        ("the file of --metadata", arguments.metadata.clone()),
+        ("the file of --history", arguments.history.clone()),
+        ("the policy", arguments.sandbox.policy.clone()),
+        ("the local backend's configuration", local_config),
+    ];
+    let mut files: Vec<_> = options.into_iter().filter_map(|(what, path)| Some((what, path?))).collect();
+    files.extend(prepared.plan.tasks.iter().map(|task| ("the module of a task", task.module.path.clone())));
+    for package in &documents.packages {
+        files.push(("the manifest of a package", package.folder.join(MANIFEST)));
+        files.extend(package.task_list.iter().map(|task| ("the module of a task", task.task.module_path())));
     }
-    for (option, path) in [("--result", &arguments.result), ("--events", &arguments.events)] {
-        let Some(path) = path.as_ref().filter(|path| **path != Path::new(STDOUT)) else { continue };
-        let path = absolute(path);
-        let place = Place::Parameter(format!("{option} {}", path.display()));
-        if real_path(&path).starts_with(real_path(&arguments.output)) {
-            let text = "lies inside the output path, where a task can put a link in its place; choose another";
-            problems.add(place, text);
-        } else if path.is_dir() {
-            problems.add(place, "is a folder; name a file");
-        } else if !path.parent().is_some_and(Path::is_dir) {
-            problems.add(place, "the folder of this file does not exist; make it first");
-        }
-    }
+    files
 }
 
 fn reporters(
     arguments: &RunArguments,
+    files: &ResultFiles,
     work_dir: &Path,
     n_tasks: usize,
     signals: &Signals,
-) -> Result<Vec<Box<dyn Reporter>>, String> {
+) -> Result<Vec<Box<dyn Reporter>>, HostError> {
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(HtmlReport::new(work_dir))];
     if !arguments.quiet {
         let style = match arguments.progress {
@@ -227,38 +243,14 @@ fn reporters(
         };
         reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));
     }
-    if let Some(path) = &arguments.events {
-        let events = json_lines(path, signals);
-        reporters.push(events.map_err(|err| format!("failed to make {}: {err}", path.display()))?);
-    }
+    reporters.extend(files.events_reporter(work_dir, signals.cancel())?);
     Ok(reporters)
-}
-
-/// The events as JSON lines, to a file or to a reader who may be slow.
-fn json_lines(path: &Path, signals: &Signals) -> io::Result<Box<dyn Reporter>> {
-    let file = if path == Path::new(STDOUT) { raw_stream(Stream::Stdout)? } else { File::create(path)? };
-    if file.metadata()?.is_file() {
-        return Ok(Box::new(JsonLines::new(file)));
-    }
-    Ok(Box::new(JsonLines::new(PatientWriter::start(file, signals.cancel().clone())?)))
-}
-
-/// Writes a file that the user named: whole or not at all, but for what is no plain file (a pipe, a terminal).
-fn write_to(path: &Path, text: &[u8]) -> Result<(), HostError> {
-    match path.metadata() {
-        Ok(metadata) if !metadata.is_file() => {
-            let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(text));
-            written.map_err(HostError::file("write to", path))
-        }
-        // Of a link the target is replaced.
-        Ok(_) => write_whole(&path.canonicalize().map_err(HostError::file("find", path))?, text),
-        Err(_) => write_whole(path, text),
-    }
 }
 
 /// Writes the result where it was asked for, and says how the run ended and where to look.
 fn finish(
     arguments: &RunArguments,
+    files: &ResultFiles,
     work_dir: &Path,
     ended: Result<TaskParameters, Box<RunFailure>>,
     elapsed: Duration,
@@ -269,14 +261,15 @@ fn finish(
         Ok(dataset) => Some(dataset),
         Err(failure) => failure.dataset.as_ref(),
     };
-    if let (Some(path), Some(dataset)) = (&arguments.result, dataset) {
+    if let Some(dataset) = dataset.filter(|_| files.has_result()) {
         let mut text = build_json(&dataset.result(), 2);
         text.push(b'\n');
-        if path == Path::new(STDOUT) {
-            answer.stdout = text;
-        } else if let Err(err) = write_to(&absolute(path), &text) {
-            answer.stderr = format!("error: {}\n", err.chain());
-            answer.exit_code = exit_code::HOST_FAILED;
+        match files.write_result(text) {
+            Ok(stdout) => answer.stdout = stdout.unwrap_or_default(),
+            Err(err) => {
+                answer.stderr = format!("error: {}\n", err.chain());
+                answer.exit_code = exit_code::HOST_FAILED;
+            }
         }
     }
     let look = |file: &str| escaped(&work_dir.join(file).to_string_lossy());

@@ -1,9 +1,11 @@
 //! The folders that calls see, and the rules between input, output and work directory.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::error::unreadable;
 use crate::sandbox::{Grant, Rights};
 use crate::workflow::{Place, Problems};
 
@@ -33,13 +35,11 @@ pub(crate) fn check_folders(
             problems.add(Place::Parameter(format!("{name} {}", path.display())), "must be UTF-8, as all of JSON is");
         }
     }
-    if output_path.exists() && !output_path.is_dir() {
-        problems.add(output_place.clone(), "is not a folder; choose another");
-    } else if output_path.exists()
-        && let Err(err) = access(output_path, Access::WRITE_OK)
-    {
-        let text = format!("cannot be written to: {err}; choose another --output, or let this user write there");
+    if let Err(text) = check_can_write(output_path, "--output") {
         problems.add(output_place.clone(), text);
+    }
+    if let Err(text) = check_can_write(work_dir, work_dir_option) {
+        problems.add(Place::Parameter(format!("work directory {}", work_dir.display())), text);
     }
     if real_work_dir.starts_with(&real_output) {
         let text = format!(
@@ -57,10 +57,29 @@ pub(crate) fn check_folders(
         if path == output_path || grants.iter().any(|grant: &Grant| grant.host_path == *path) {
             continue;
         }
-        if !path.exists() {
-            problems.warn(place, "there is no such folder, so tasks will not find it; make it, or correct the path");
-        } else if !path.is_dir() {
-            problems.add(place, "is not a folder; name the folder that holds it");
+        match path.metadata() {
+            Err(err) if is_missing(&err) => {
+                let text = match broken_link(path) {
+                    Some(text) => format!("{text}, so tasks will not find it; mount or create that folder"),
+                    None => {
+                        "there is no such folder, so tasks will not find it; make it, or correct the path".to_owned()
+                    }
+                };
+                problems.warn(place, text);
+                continue;
+            }
+            Err(err) => {
+                problems.add(place, unreadable(&err));
+                continue;
+            }
+            Ok(metadata) if !metadata.is_dir() => {
+                problems.add(place, "is not a folder; name the folder that holds it");
+                continue;
+            }
+            Ok(_) => {}
+        }
+        if let Err(err) = access(path, Access::READ_OK | Access::EXEC_OK) {
+            problems.add(place, unreadable(&err.into()));
         } else if real_work_dir.starts_with(&real) {
             let text = format!(
                 "holds the work directory {}, whose records no task may see; choose another {work_dir_option}",
@@ -77,6 +96,48 @@ pub(crate) fn check_folders(
     }
     grants.push(Grant::new(output_path.to_owned(), guest_path(output_path), Rights::ReadWrite));
     grants
+}
+
+/// Checks that a folder can be written to, or made where it is missing.
+///
+/// * `option`: what the user sets to name another.
+///
+/// # Errors
+/// A sentence for the user.
+fn check_can_write(folder: &Path, option: &str) -> Result<(), String> {
+    // The folder, or what is there of the way to it.
+    for path in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        let is_whole = path == folder;
+        let shown = if is_whole { String::new() } else { format!("`{}` ", path.display()) };
+        match path.metadata() {
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(format!("{shown}is not a folder; choose another {option}"));
+            }
+            Ok(_) => {
+                return access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(|err| {
+                    format!("{shown}cannot be written to: {err}; choose another {option}, or let this user write there")
+                });
+            }
+            Err(err) if is_missing(&err) => {
+                if let Some(text) = broken_link(path) {
+                    return Err(format!("{shown}{text}; mount or create that folder, or choose another {option}"));
+                }
+            }
+            Err(err) => return Err(format!("{shown}cannot be reached: {err}; choose another {option}")),
+        }
+    }
+    Ok(())
+}
+
+/// True for the errors of a path that leads to nothing, false for those of one that cannot be looked at.
+fn is_missing(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Where a link leads that leads to nothing, as a part of a sentence; `None`: it is no link.
+pub(crate) fn broken_link(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    Some(format!("is a link to `{}`, which does not exist", target.display()))
 }
 
 /// The path without links, as far as it exists; what does not exist yet is appended as it is written.

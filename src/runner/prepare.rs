@@ -45,6 +45,9 @@ pub struct RunOptions {
     /// Whether the work directory may hold an earlier run of the workflow, whose calls that ended well are not made again
     /// unless something has changed that they depend on. One that holds nothing is begun; any other is refused.
     pub resume: bool,
+    /// Whether the work directory gets a number behind its name where there is one already: [`WorkDir::make_new`] makes it
+    /// before the run, and [`PreparedRun::work_dir`] is set to it.
+    pub numbers_work_dir: bool,
     /// Whether calls that end with a JobExecutionError are tried again.
     pub retries: Retries,
 }
@@ -64,6 +67,7 @@ impl RunOptions {
             task_files: TaskFiles::All,
             cancel: CancelToken::new(),
             resume: false,
+            numbers_work_dir: false,
             retries: Retries::default(),
         }
     }
@@ -140,7 +144,11 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         problems,
     );
     let grants = check_folders(&input_paths, &output_path, &work_dir, "--work-dir", problems);
-    let obstacle = if options.resume { WorkDir::obstacle_to_resume(&work_dir) } else { WorkDir::obstacle(&work_dir) };
+    let obstacle = match (options.resume, options.numbers_work_dir) {
+        (true, _) => WorkDir::obstacle_to_resume(&work_dir),
+        (false, false) => WorkDir::obstacle(&work_dir),
+        (false, true) => None,
+    };
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }

@@ -94,11 +94,11 @@ fn an_output_that_cannot_be_written_to_is_told_before_anything_runs() {
         println!("skipped: nothing can be mounted here: {}", ended.stderr);
         return;
     }
-    assert_eq!(project.read("code"), "2\n1\n", "{}", ended.stderr);
+    assert_eq!(project.read("code"), "2\n2\n", "{}", ended.stderr);
     ended.says(&[
         "out: cannot be written to: Read-only file system (os error 30); choose another --output, or let this user",
-        "error: failed to make the output folder ",
-        "out/new: Read-only file system (os error 30); choose a place that can be written\n",
+        "out/new: `",
+        "/out` cannot be written to: Read-only file system (os error 30); choose another --output, or let this user",
     ]);
     assert!(!project.path("work").exists());
 }

@@ -1,0 +1,175 @@
+//! What the file of `--events` holds when a run is resumed: its reader finds all events of the run there, each once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::event::{Event, EventLog, time_text, visit_events};
+use crate::workdir::WorkDir;
+
+/// Bytes of the longest line that is an event.
+const MAX_LINE_BYTES: u64 = 256 << 20;
+
+/// Events of a run that stand in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct EarlierEvents {
+    last_seq: u64,
+    /// Bytes of the whole lines: a killed run may have left a part of one behind them.
+    whole_bytes: u64,
+}
+
+/// What a file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing that a resumed run would lose: there is no file or it is empty, or no run has begun yet.
+    Nothing,
+    /// Events of the run.
+    Events(EarlierEvents),
+    /// Anything else.
+    Other,
+}
+
+/// What tells two events apart, of different runs too.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Stamp {
+    seq: u64,
+    time: String,
+}
+
+impl EarlierEvents {
+    /// Looks at a file.
+    ///
+    /// * `work_dir`: of the run that is resumed.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn find(path: &Path, work_dir: &Path) -> io::Result<Found> {
+        match path.metadata() {
+            Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {}
+            _ => return Ok(Found::Nothing),
+        }
+        if !WorkDir::holds_a_run(work_dir) {
+            return Ok(Found::Nothing);
+        }
+        let mut lines = BufReader::new(File::open(path)?);
+        let (mut first, mut last, mut whole_bytes) = (None, None, 0);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            (&mut lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') {
+                break;
+            }
+            let Ok(stamp) = serde_json::from_slice::<Stamp>(&line) else { return Ok(Found::Other) };
+            first.get_or_insert_with(|| stamp.clone());
+            last = Some(stamp);
+            whole_bytes += line.len() as u64;
+        }
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Found::Other) };
+        let mut n_found = 0;
+        // A log that is damaged is a problem of its own, which the run reports.
+        let _ = visit_events(&work_dir.join(EventLog::NAME), |event| {
+            for stamp in [&first, &last] {
+                n_found += usize::from(stamp.seq == event.seq && stamp.time == time_text(event.time));
+            }
+        });
+        let earlier = Self { last_seq: last.seq, whole_bytes };
+        Ok(if n_found == 2 { Found::Events(earlier) } else { Found::Other })
+    }
+
+    /// Opens the file behind its events, and adds those that the log has after them: a killed run did not come to show them.
+    ///
+    /// * `work_dir`: of the run that is resumed.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn open(&self, path: &Path, work_dir: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        file.set_len(self.whole_bytes)?;
+        let mut lines = BufWriter::new(file);
+        let mut written = Ok(());
+        let _ = visit_events(&work_dir.join(EventLog::NAME), |event| {
+            if event.seq > self.last_seq && written.is_ok() {
+                written = write_line(&mut lines, &event);
+            }
+        });
+        written?;
+        lines.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+fn write_line(lines: &mut impl Write, event: &Event) -> io::Result<()> {
+    serde_json::to_writer(&mut *lines, event)?;
+    lines.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventKind, FORMAT_VERSION, Recorder, RunStarted};
+
+    /// A work directory whose log has three events, and its lines.
+    fn work_dir() -> (tempfile::TempDir, Vec<String>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut recorder = Recorder::new(EventLog::create(folder.path()).expect("made"), Vec::new());
+        recorder.record(started(folder.path())).expect("recorded");
+        for message in ["one", "two"] {
+            recorder.record(EventKind::Note { message: message.to_owned() }).expect("recorded");
+        }
+        recorder.sync().expect("written");
+        let log = std::fs::read_to_string(folder.path().join(EventLog::NAME)).expect("there");
+        (folder, log.split_inclusive('\n').map(str::to_owned).collect())
+    }
+
+    fn started(work_dir: &Path) -> EventKind {
+        EventKind::RunStarted(Box::new(RunStarted {
+            format_version: FORMAT_VERSION,
+            mandelbox_version: "0".into(),
+            backend: "local".into(),
+            workflow: "w".into(),
+            logger_name: "w".into(),
+            work_dir: work_dir.to_owned(),
+            input_paths: Vec::new(),
+            output_path: "out".into(),
+            input_metadata_keys: Vec::new(),
+            first_task_index: None,
+            last_task_index: None,
+        }))
+    }
+
+    #[test]
+    fn a_file_goes_on_behind_the_events_of_its_run() {
+        let (work_dir, lines) = work_dir();
+        let path = work_dir.path().join("events");
+        let whole = lines.concat();
+        let starts = [lines[0].clone(), lines[..2].concat(), whole.clone(), lines[..2].concat() + "{\"seq\":2,\"ti"];
+        for start in starts {
+            std::fs::write(&path, &start).expect("written");
+            let Found::Events(earlier) = EarlierEvents::find(&path, work_dir.path()).expect("read") else {
+                panic!("not found: {start}");
+            };
+            let mut file = earlier.open(&path, work_dir.path()).expect("opened");
+            file.write_all(b"next\n").expect("written");
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), whole.clone() + "next\n", "{start}");
+        }
+    }
+
+    #[test]
+    fn other_contents_are_recognised() {
+        let (work_dir, _) = work_dir();
+        let (_other, lines_of_another) = self::work_dir();
+        let path = work_dir.path().join("events");
+        for other in ["hello", "hello\n", "{}\n", "{\"seq\":0}\n", &lines_of_another.concat()] {
+            std::fs::write(&path, other).expect("written");
+            assert_eq!(EarlierEvents::find(&path, work_dir.path()).expect("read"), Found::Other, "{other}");
+        }
+        std::fs::write(&path, "").expect("written");
+        assert_eq!(EarlierEvents::find(&path, work_dir.path()).expect("read"), Found::Nothing);
+        let none = work_dir.path().join("none");
+        assert_eq!(EarlierEvents::find(&none, work_dir.path()).expect("read"), Found::Nothing);
+        std::fs::write(&path, "hello\n").expect("written");
+        assert_eq!(EarlierEvents::find(&path, &none).expect("read"), Found::Nothing, "no run has begun");
+    }
+}
