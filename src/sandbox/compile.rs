@@ -76,18 +76,21 @@ impl CompiledModule {
             Self::Memory(code) => unsafe { load_bytes(engine, code) },
             Self::File(file) => {
                 let path = path_of(&file.file);
-                match Engine::detect_precompiled_file(&path) {
+                let mapped = match Engine::detect_precompiled_file(&path) {
                     // SAFETY: the same as this function's.
                     Ok(Some(Precompiled::Module)) => {
-                        Ok(CompiledCode::Core(unsafe { Module::deserialize_file(engine, path)? }))
+                        unsafe { Module::deserialize_file(engine, path) }.map(CompiledCode::Core)
                     }
                     // SAFETY: the same as this function's.
                     Ok(Some(Precompiled::Component)) => {
-                        Ok(CompiledCode::Component(unsafe { Component::deserialize_file(engine, path)? }))
+                        unsafe { Component::deserialize_file(engine, path) }.map(CompiledCode::Component)
                     }
-                    // SAFETY: the same as this function's.
-                    Ok(None) | Err(_) => unsafe { load_bytes(engine, &self.bytes()?) },
-                }
+                    Ok(None) => wasmtime::bail!("it is no compiled code"),
+                    Err(err) => Err(err),
+                };
+                // Without `/proc` the file has no such path, and where it is mounted noexec, it cannot be mapped.
+                // SAFETY: the same as this function's.
+                mapped.or_else(|_| unsafe { load_bytes(engine, &self.bytes()?) })
             }
         }
     }
