@@ -1,5 +1,6 @@
 //! One call from its parameters to its outcome, on this machine.
 
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::workdir::{CallRecord, Metadiff, Scratch, TakeError, TakenFile, check_
 
 /// Component for which the host panics in the build with defences off, so that a test can see that others go on.
 const PANICKING: &str = "make the host panic";
+
+/// Where libraries create temporary files.
+const TMP: &str = "/tmp";
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -93,15 +97,9 @@ impl<'r> CallRunner<'r> {
         let work_dir = self.calls.work_dir();
         let scratch = work_dir.create_scratch();
         let scratch = scratch.map_err(HostError::file("make a scratch folder in", work_dir.path()))?;
-        let mut grants = self.calls.grants().to_vec();
-        grants.extend(self.calls.task().mounts.iter().cloned());
-        let mut grant_scratch = |guest_path| {
-            grants.push(Grant::new(scratch.path().to_owned(), guest_path, Rights::ReadWrite));
-        };
-        grant_scratch(".".to_owned());
-        if !self.calls.is_typed() {
-            grant_scratch(self.calls.folder().to_string_lossy().into_owned());
-        }
+        let own_path = (!self.calls.is_typed()).then(|| self.calls.folder().to_string_lossy().into_owned());
+        let others = [self.calls.grants(), &self.calls.task().mounts].concat();
+        let grants = with_scratch(scratch.path(), own_path, others);
         Ok(Place { scratch: Some(scratch), grants })
     }
 
@@ -114,6 +112,21 @@ impl<'r> CallRunner<'r> {
         }
         Ok(ended)
     }
+}
+
+/// The folders of a call, its scratch folder first.
+///
+/// The libraries of Go and Zig take the first folder for the working directory, and Go finds it by an absolute path
+/// alone. Those of C, Rust and Python take `.`, wherever it is.
+///
+/// * `own_path`: where a command finds its files.
+/// * `others`: a folder of theirs at `/tmp` is the one at `/tmp`.
+fn with_scratch(scratch: &Path, own_path: Option<String>, others: Vec<Grant>) -> Vec<Grant> {
+    let has_own_tmp = others.iter().any(|grant| Path::new(&grant.guest_path) == Path::new(TMP));
+    let tmp = (!has_own_tmp).then(|| TMP.to_owned());
+    let paths = own_path.into_iter().chain(tmp).chain([".".to_owned()]);
+    let grant = |guest_path| Grant::new(scratch.to_owned(), guest_path, Rights::ReadWrite);
+    paths.map(grant).chain(others).collect()
 }
 
 fn run(
@@ -241,5 +254,26 @@ fn outcome_of_metadiff(metadiff: Option<&[u8]>, place: impl Fn() -> String) -> O
         Some(Ok(Value::Object(metadiff))) => Outcome::Succeeded { metadiff: Some(metadiff) },
         Some(Ok(other)) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),
         Some(Err(err)) => bad(err.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scratch_folder_is_first() {
+        let grant = |path: &str| Grant::new(path.into(), path, Rights::ReadOnly);
+        let names = |own_path: Option<&str>, others: &[&str]| {
+            let others = others.iter().map(|path| grant(path)).collect();
+            let grants = with_scratch(Path::new("/work/s"), own_path.map(str::to_owned), others);
+            let is_scratch = |grant: &Grant| grant.host_path == Path::new("/work/s");
+            let name = |grant: Grant| format!("{}{}", grant.guest_path, if is_scratch(&grant) { "*" } else { "" });
+            grants.into_iter().map(name).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(Some("/work/0_t"), &["/in", "/out"]), "/work/0_t* /tmp* .* /in /out");
+        assert_eq!(names(None, &["/tmp/in"]), "/tmp* .* /tmp/in");
+        assert_eq!(names(Some("/work/0_t"), &["/tmp/", "/out"]), "/work/0_t* .* /tmp/ /out");
+        assert_eq!(names(None, &["/tmp"]), ".* /tmp");
     }
 }

@@ -43,9 +43,10 @@
 ;; 0..1024: structures of calls; 1024..32768: texts of the attack, each with a NUL at its end; 32768..131072: the
 ;; command line; from 131072: free.
 (memory (export "memory") 4)
-(global $in i32 (i32.const 3))
-(global $out i32 (i32.const 4))
+(global $own i32 (i32.const 3)) ;; the scratch folder under the path of the task's subfolder; 4 is the same as /tmp
 (global $scratch i32 (i32.const 5))
+(global $in i32 (i32.const 6))
+(global $out i32 (i32.const 7))
 ;; The file that $open opened last.
 (global $fd (mut i32) (i32.const -1))
 

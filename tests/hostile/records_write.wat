@@ -15,6 +15,6 @@
   (call $must_fail (call $put (global.get $scratch) (i32.const 1120) (i32.const 1056)))
   (call $must_fail (call $put (global.get $scratch) (i32.const 1152) (i32.const 1216)))
   (call $must_fail (call $put (global.get $scratch) (i32.const 1248) (i32.const 1216)))
-  (call $must_work (call $put (i32.const 6) (i32.const 1280) (i32.const 1216)))
+  (call $must_work (call $put (global.get $own) (i32.const 1280) (i32.const 1216)))
   (call $must_work (call $put (global.get $scratch) (i32.const 1312) (i32.const 1216)))
   (call $must_work (call $put (global.get $scratch) (i32.const 1344) (i32.const 1216))))

@@ -15,4 +15,4 @@
           (i32.load offset=16 (local.get $at))))
         (local.set $at (i32.add (i32.add (local.get $at) (i32.const 24)) (i32.load offset=16 (local.get $at))))
         (br $entries)))
-    (br_if $folders (i32.lt_u (local.tee $dir (i32.add (local.get $dir) (i32.const 1))) (i32.const 7)))))
+    (br_if $folders (i32.lt_u (local.tee $dir (i32.add (local.get $dir) (i32.const 1))) (i32.const 8)))))

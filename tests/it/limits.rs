@@ -142,7 +142,7 @@ fn one_write_can_be_as_large_as_the_memory_and_no_larger() {
                    (br_if $again (i32.lt_u (local.get $at) (i32.const {n}))))
                  (call $proc_exit
                    (i32.or
-                     (call $path_open (i32.const 4) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 9)
+                     (call $path_open (i32.const 7) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 9)
                        (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 16))
                      (call $fd_write (i32.load (i32.const 16)) (i32.const 1024) (i32.const {n}) (i32.const 32)))))"#
         )
