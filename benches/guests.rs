@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mandelbox::backend::{Backend, Local};
-use mandelbox::sandbox::{Entry, Grant, GuestEnd, GuestInput, GuestOutput, Invocation, Limits, Rights, Worker};
+use mandelbox::sandbox::{
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights, Worker,
+};
 use mandelbox::workdir::TaskFiles;
 use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
 use mandelbox::{CancelToken, Policy, ProcessWorkflow, RunOptions, process_workflow};
@@ -93,6 +95,7 @@ pub fn run_guest(worker: &mut Worker<'_>, module: &ModuleFile, arguments: &[&str
         stdin: GuestInput::Empty,
         stdout: stdout.clone(),
         stderr: GuestOutput::new(None, 0),
+        warnings: GuestWarnings::dropped(),
         limits: &Limits::default(),
         seed: 0,
         cancel: &CancelToken::new(),

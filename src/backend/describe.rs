@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::one_call::RunGuest;
 use crate::cancel::CancelToken;
 use crate::outcome::bytes_text;
-use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, Invocation, Limits};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits};
 
 /// Time that a task has for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +43,7 @@ pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, limits: &
         stdin: GuestInput::Empty,
         stdout: GuestOutput::new(None, 0),
         stderr: stderr.clone(),
+        warnings: GuestWarnings::dropped(),
         limits,
         seed: 0,
         cancel: &CancelToken::new(),

@@ -1,6 +1,7 @@
 //! One call from its parameters to its outcome, on this machine.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use crate::outcome::{Ended, Figures, Outcome, whole_microseconds};
 use crate::runner::{Call, TaskCalls};
 use crate::running_clock::RunningClock;
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, Invocation, MAX_REPORT_BYTES, Rights, TypedCall,
-    WEAKENED, Worker,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation, MAX_REPORT_BYTES, Rights,
+    TypedCall, WEAKENED, Worker,
 };
 use crate::trace;
 use crate::workdir::{CallRecord, Metadiff, Scratch, TakeError, TakenFile, check_free_space};
@@ -169,6 +170,7 @@ fn run(
         stdin: GuestInput::Empty,
         stdout: stdout.clone(),
         stderr: stderr.clone(),
+        warnings: warnings(calls, events, !grants.is_empty()),
         limits,
         seed: call.seed(calls.task().order),
         cancel: calls.cancel(),
@@ -229,6 +231,22 @@ fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestR
         trace::guest_report(&report);
         // The receiver outlives all calls but those that it does not wait for.
         let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(call_ref.clone(), report))));
+    })
+}
+
+/// Takes what the user should know of what the sandbox kept from the guest, and sends it on.
+///
+/// * `has_files`: a guest that sees no folder cannot give rise to any.
+fn warnings(calls: &TaskCalls, events: &Sender<CallEvent>, has_files: bool) -> GuestWarnings {
+    if !has_files {
+        return GuestWarnings::dropped();
+    }
+    let (events, seen) = (events.clone(), Arc::clone(calls.seen_warnings()));
+    GuestWarnings::new(move |message| {
+        if let Some(message) = seen.first(message) {
+            // The receiver outlives all calls but those that it does not wait for.
+            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning { message })));
+        }
     })
 }
 

@@ -14,7 +14,8 @@ use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{
-    Entry, GuestEnd, GuestInput, GuestOutput, Invocation, Limits, Reservation, SandboxOptions, scans_changed_pages,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Reservation, SandboxOptions,
+    scans_changed_pages,
 };
 use crate::workflow::ModuleFile;
 
@@ -183,6 +184,7 @@ fn trial(backend: &Local) -> Result<(), String> {
         stdin: GuestInput::Empty,
         stdout: GuestOutput::new(None, 0),
         stderr: GuestOutput::new(None, 0),
+        warnings: GuestWarnings::dropped(),
         limits: &Limits::default(),
         seed: 0,
         cancel: &CancelToken::new(),

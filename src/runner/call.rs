@@ -1,8 +1,9 @@
 //! The calls of one workflow task. They are made one at a time: a task can have millions.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::Span;
@@ -36,6 +37,29 @@ pub struct TaskCalls {
     pub(super) retries: Retries,
     pub(super) span: Span,
     pub(super) output: Option<Arc<OutputWriter>>,
+    pub(super) seen_warnings: Arc<SeenWarnings>,
+}
+
+/// Warnings that calls gave rise to: those of a folder that a thousand calls list are one.
+#[derive(Default)]
+pub(crate) struct SeenWarnings(Mutex<BTreeSet<String>>);
+
+/// Different warnings of all calls that are shown.
+const MAX_WARNINGS: usize = 100;
+
+impl SeenWarnings {
+    /// The warning, if it is new and there are not too many already.
+    pub(crate) fn first(&self, message: String) -> Option<String> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() > MAX_WARNINGS || !seen.insert(message.clone()) {
+            return None;
+        }
+        if seen.len() > MAX_WARNINGS {
+            Some("calls gave more warnings, which are not shown".to_owned())
+        } else {
+            Some(message)
+        }
+    }
 }
 
 /// A component list, where it stands in the metadata: one of millions is not copied.
@@ -304,6 +328,11 @@ impl TaskCalls {
     /// What takes stdout and stderr of the calls, in place of their files.
     pub fn output(&self) -> Option<&OutputWriter> {
         self.output.as_deref()
+    }
+
+    /// Warnings of calls that were shown already.
+    pub(crate) fn seen_warnings(&self) -> &Arc<SeenWarnings> {
+        &self.seen_warnings
     }
 
     /// Which calls leave their files.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::Span;
 
-use super::call::{Components, TaskCalls, ToDo};
+use super::call::{Components, SeenWarnings, TaskCalls, ToDo};
 use super::collected::{Collected, task_failure};
 use super::metadata::update;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
@@ -40,8 +40,15 @@ impl PreparedRun {
         let started = self.start(reporters);
         let (work_dir, mut recorder, earlier) =
             started.map_err(|error| Box::new(RunFailure { error, dataset: None }))?;
-        let mut run =
-            Run { prepared: &self, work_dir, recorder: &mut recorder, dataset, earlier, has_unwritten_state: false };
+        let mut run = Run {
+            prepared: &self,
+            work_dir,
+            recorder: &mut recorder,
+            dataset,
+            earlier,
+            has_unwritten_state: false,
+            seen_warnings: Arc::default(),
+        };
         let result = run.run_tasks().and_then(|()| Ok(run.finish(None)?));
         let ended = result.inspect_err(|error| {
             // The first error is the one to tell; one more while it is recorded adds nothing.
@@ -143,6 +150,7 @@ struct Run<'r> {
     earlier: Option<EarlierRun>,
     /// Whether a task has ended since metadata and history were written.
     has_unwritten_state: bool,
+    seen_warnings: Arc<SeenWarnings>,
 }
 
 impl Run<'_> {
@@ -181,7 +189,7 @@ impl Run<'_> {
     fn run_task(&mut self, task: &PlannedTask, started: Timestamp) -> Result<(), Error> {
         let level = task.parallelization_level.as_deref();
         let reason = level.and_then(|level| component_list(&self.dataset.metadata, level).err());
-        let mut calls = task_calls(self.prepared, &self.work_dir, task, &self.dataset);
+        let mut calls = task_calls(self.prepared, &self.work_dir, task, &self.dataset, &self.seen_warnings);
         // The calls share it while they run.
         let metadata = Arc::new(std::mem::take(&mut self.dataset.metadata));
         calls.components =
@@ -304,6 +312,7 @@ fn task_calls(
     work_dir: &Arc<WorkDir>,
     task: &PlannedTask,
     dataset: &TaskParameters,
+    seen_warnings: &Arc<SeenWarnings>,
 ) -> TaskCalls {
     let options = &prepared.options;
     let metadata = match task.kind {
@@ -331,5 +340,6 @@ fn task_calls(
         retries: options.retries,
         span: Span::current(),
         output: None,
+        seen_warnings: Arc::clone(seen_warnings),
     }
 }

@@ -81,6 +81,7 @@ impl SingleCall<'_> {
             retries: Retries::default(),
             span: Span::current(),
             output: self.output.clone(),
+            seen_warnings: Arc::default(),
         });
         let mut finished = None;
         backend.run_calls(&calls, &mut |event| {

@@ -2,8 +2,7 @@
 //!
 //! This is the one step from a path to a right: what is opened here is all that a guest can reach.
 
-use std::fs::File;
-use std::sync::Arc;
+use std::os::fd::AsFd;
 
 use rustix::fs::fstat;
 use wasmtime::component::ResourceTable;
@@ -12,7 +11,8 @@ use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::invocation::{Grant, Rights};
-use super::lookup::GuestFolders;
+use super::listing::real_path;
+use super::lookup::{GuestFolder, GuestFolders};
 
 /// Folders that were opened, and the grants that they were opened for.
 #[derive(Default)]
@@ -53,8 +53,11 @@ fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
     }
     let mut wasi = Wasi { ctx: builder.build(), table: ResourceTable::new() };
     let folders = wasi.filesystem().get_directories().map_err(|err| format!("failed to list the folders: {err:#}"))?;
-    let by_name = folders.into_iter().map(|(folder, name)| match wasi.table.get(&folder) {
-        Ok(Descriptor::Dir(folder)) => Some((name, Arc::clone(&folder.dir))),
+    let by_name = grants.iter().zip(folders).map(|(grant, (folder, name))| match wasi.table.get(&folder) {
+        Ok(Descriptor::Dir(dir)) => {
+            let real_path = real_path(dir.dir.as_fd()).unwrap_or_else(|| grant.host_path.clone());
+            Some(GuestFolder { name, host_paths: [grant.host_path.clone(), real_path], dir: dir.clone() })
+        }
         _ => None,
     });
     let by_name: Option<Vec<_>> = by_name.collect();
@@ -64,10 +67,10 @@ fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
 }
 
 /// Fails for a folder that is not the one that was granted. What is looked at here is what the guest gets.
-fn check_identities(grants: &[Grant], opened: Option<&[(String, Arc<File>)]>) -> Result<(), String> {
+fn check_identities(grants: &[Grant], opened: Option<&[GuestFolder]>) -> Result<(), String> {
     for (index, grant) in grants.iter().enumerate() {
         let Some(identity) = grant.identity else { continue };
-        let found = opened.and_then(|opened| fstat(&opened.get(index)?.1).ok());
+        let found = opened.and_then(|opened| fstat(&opened.get(index)?.dir.dir).ok());
         if found.map(|stat| crate::folder::identity(&stat)) != Some(identity) {
             return Err(format!(
                 "{} was replaced while the call was prepared; make it again",

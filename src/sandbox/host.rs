@@ -7,12 +7,17 @@ use wasmtime::{Caller, Engine, Extern, ExternType, Linker, Store};
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::absolute_links;
+use super::entry_stream;
+use super::errno;
 use super::file_writer;
 use super::imports::{Preview1, function_text};
 use super::limits::{Limits, MemoryBudget};
 use super::lookup::{self, GuestFolders};
+use super::read_directory::{self, Listings};
 use super::special_files;
 use super::typed::{self, TypedHost};
+use super::warnings::GuestWarnings;
 
 /// The module that `wasm32-wasip1` imports.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -23,6 +28,8 @@ pub(super) struct Host {
     pub(super) budget: MemoryBudget,
     pub(super) typed: Option<TypedHost>,
     pub(super) folders: GuestFolders,
+    pub(super) listings: Listings,
+    pub(super) warnings: GuestWarnings,
 }
 
 impl WasiView for Host {
@@ -44,16 +51,21 @@ impl Linkers {
         core.allow_shadowing(true);
         // The original traps for codes from 126 on, and the number is lost.
         core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+        errno::link_core(&mut core)?;
         core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| Box::new(poll_oneoff(caller, params)))?;
         special_files::guard_core(&mut core)?;
         lookup::link(&mut core)?;
+        read_directory::link(&mut core)?;
         core.allow_shadowing(false);
 
         let mut component = ComponentLinker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         component.allow_shadowing(true);
+        errno::link_component(&mut component)?;
         special_files::guard_component(&mut component)?;
         file_writer::link(&mut component)?;
+        entry_stream::link(&mut component)?;
+        absolute_links::link(&mut component)?;
         component.allow_shadowing(false);
         typed::link(&mut component)?;
         Ok(Self { core, component })
@@ -66,6 +78,8 @@ impl Linkers {
             budget: MemoryBudget::new(&Limits::default()),
             typed: None,
             folders: GuestFolders::default(),
+            listings: Listings::default(),
+            warnings: GuestWarnings::dropped(),
         };
         let mut store = Store::new(self.core.engine(), host);
         let items: Vec<_> = self.core.iter(&mut store).map(|(_, name, item)| (name.to_owned(), item)).collect();

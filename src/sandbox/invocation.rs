@@ -7,6 +7,7 @@ use super::limits::Limits;
 use super::reports::GuestReports;
 use super::stdio::GuestOutput;
 use super::typed::TaskMetadata;
+use super::warnings::GuestWarnings;
 use crate::cancel::CancelToken;
 
 /// What a guest may do below a folder.
@@ -90,6 +91,8 @@ pub struct Invocation<'a> {
     pub stdout: GuestOutput,
     /// Where stderr goes.
     pub stderr: GuestOutput,
+    /// Takes warnings for the user.
+    pub warnings: GuestWarnings,
     /// What the call may use.
     pub limits: &'a Limits,
     /// What a deterministic sandbox makes random numbers from.

@@ -90,6 +90,8 @@ pub(super) struct MemoryBudget {
     limit_bytes: u64,
     used_bytes: u64,
     peak_bytes: u64,
+    /// Bytes of open listings of folders, which the host holds for the guest.
+    listing_bytes: u64,
     /// Most instances, memories and tables that one call has.
     counts: usize,
 }
@@ -112,12 +114,15 @@ pub(super) fn is_machines(err: &wasmtime::Error) -> bool {
     err.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>())
 }
 
+/// Bytes of open listings that do not count: a guest that has used its memory up can still list a usual folder.
+const FREE_LISTING_BYTES: u64 = 1 << 20;
+
 /// Bytes that a table's entry counts: a pointer on the host.
 const TABLE_ENTRY_BYTES: u64 = 8;
 
 impl MemoryBudget {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { limit_bytes: limits.memory_bytes, used_bytes: 0, peak_bytes: 0, counts: 100 }
+        Self { limit_bytes: limits.memory_bytes, used_bytes: 0, peak_bytes: 0, listing_bytes: 0, counts: 100 }
     }
 
     pub(super) fn peak_bytes(&self) -> u64 {
@@ -130,13 +135,36 @@ impl MemoryBudget {
             return Ok(false);
         }
         let added = (to.saturating_sub(from) as u64).saturating_mul(unit);
-        let asked_bytes = self.used_bytes.saturating_add(added);
+        let asked_bytes = self.used_bytes.saturating_add(added).saturating_add(self.counted_listing_bytes());
         if asked_bytes > self.limit_bytes && !super::WEAKENED {
             return Err(BudgetExceeded { limit_bytes: self.limit_bytes, asked_bytes }.into());
         }
-        self.used_bytes = asked_bytes;
+        self.used_bytes = self.used_bytes.saturating_add(added);
         self.peak_bytes = self.peak_bytes.max(asked_bytes);
         Ok(true)
+    }
+
+    /// Takes bytes that the host holds for listings of folders into account. Returns whether they fit; a guest can go on
+    /// without the listing, so what does not fit is an error for it and not its end.
+    pub(super) fn hold(&mut self, bytes: u64) -> bool {
+        let held = self.listing_bytes;
+        self.listing_bytes = held.saturating_add(bytes);
+        let total = self.used_bytes.saturating_add(self.counted_listing_bytes());
+        if self.counted_listing_bytes() > 0 && total > self.limit_bytes && !super::WEAKENED {
+            self.listing_bytes = held;
+            return false;
+        }
+        self.peak_bytes = self.peak_bytes.max(total);
+        true
+    }
+
+    /// Gives back bytes that [`Self::hold`] has taken.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.listing_bytes = self.listing_bytes.saturating_sub(bytes);
+    }
+
+    fn counted_listing_bytes(&self) -> u64 {
+        self.listing_bytes.saturating_sub(FREE_LISTING_BYTES)
     }
 }
 
@@ -170,6 +198,24 @@ impl ResourceLimiter for MemoryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listings_count_beyond_what_is_free() {
+        let mut budget = MemoryBudget::new(&Limits { memory_bytes: 1000, ..Limits::default() });
+        assert!(budget.memory_growing(0, 600, None).expect("fits"));
+        assert!(budget.hold(FREE_LISTING_BYTES));
+        assert_eq!(budget.peak_bytes(), 600);
+        assert!(budget.hold(400));
+        assert!(!budget.hold(1));
+        assert!(budget.memory_growing(600, 601, None).is_err());
+        assert_eq!(budget.peak_bytes(), 1000);
+        budget.release(1);
+        assert!(budget.memory_growing(600, 601, None).expect("fits"));
+        assert!(!budget.hold(1));
+        budget.release(FREE_LISTING_BYTES + 399);
+        assert!(budget.memory_growing(601, 1000, None).expect("fits"));
+        assert!(budget.hold(FREE_LISTING_BYTES));
+    }
 
     #[test]
     fn budget_is_one_for_all_objects() {

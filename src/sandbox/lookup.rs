@@ -3,12 +3,19 @@
 //! Whatever is not plain here is left to the runtime, which also makes every error but "there is no such file".
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasmtime::{Caller, Extern, Linker};
+use wasmtime_wasi::filesystem::Dir;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
 
+use super::absolute_links::ERRNO_PERM;
+use super::errno::{forget_last, preview1_answer};
 use super::host::{Host, PREVIEW1};
+#[cfg(target_os = "linux")]
+use super::listing::file_number;
 
 /// Replaces `path_filestat_get` of preview 1.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -22,34 +29,68 @@ const FIRST_FOLDER: i32 = 3;
 /// WASI's `errno` for "no such file or directory".
 const ERRNO_NOENT: i32 = 44;
 /// WASI's `lookupflags` for following a link at the path's end.
-const SYMLINK_FOLLOW: i32 = 1;
+pub(super) const SYMLINK_FOLLOW: i32 = 1;
 /// Size of WASI's `filestat`, and its alignment.
 pub(super) const FILESTAT_BYTES: usize = 64;
 const FILESTAT_ALIGNMENT: usize = 8;
 
+/// A folder that a guest was given.
+pub(super) struct GuestFolder {
+    /// Its path for the guest.
+    pub(super) name: String,
+    /// Its path on the host, as it was granted and without links.
+    pub(super) host_paths: [PathBuf; 2],
+    pub(super) dir: Dir,
+}
+
 /// The folders that a guest was given, by its names for them.
 #[derive(Clone, Default)]
-pub(super) struct GuestFolders(Arc<[(String, Arc<File>)]>);
+pub(super) struct GuestFolders(Arc<[GuestFolder]>);
 
 impl GuestFolders {
     /// * `folders`: in the order of their numbers.
-    pub(super) fn new(folders: Vec<(String, Arc<File>)>) -> Self {
-        let mut names: Vec<_> = folders.iter().map(|(name, _)| name).collect();
+    pub(super) fn new(folders: Vec<GuestFolder>) -> Self {
+        let mut names: Vec<_> = folders.iter().map(|folder| &folder.name).collect();
         names.sort_unstable();
         // A name that is there twice does not say which folder is meant.
         if names.windows(2).any(|pair| pair[0] == pair[1]) { Self::default() } else { Self(folders.into()) }
     }
 
-    /// The folder that a number of preview 1 stands for, if it is one of those that the guest was given: a guest can
+    /// Which of the folders that the guest was given a number of preview 1 stands for, if it is one of them: a guest can
     /// give a number to something else.
-    fn of_number(&self, wasi: &mut WasiP1Ctx, number: i32) -> Option<&File> {
+    pub(super) fn index_of_number(&self, wasi: &mut WasiP1Ctx, number: i32) -> Option<usize> {
         let index = usize::try_from(number.checked_sub(FIRST_FOLDER)?).ok()?;
-        let (name, folder) = self.0.get(index)?;
+        let name = &self.0.get(index)?.name;
         let mut memory = vec![0; name.len()];
         let length = i32::try_from(name.len()).ok()?;
         let mut guest = wiggle::GuestMemory::Unshared(&mut memory);
         let errno = wasi_snapshot_preview1::fd_prestat_dir_name(wasi, &mut guest, number, 0, length).ok()?;
-        (errno == 0 && memory == name.as_bytes()).then_some(folder)
+        (errno == 0 && memory == name.as_bytes()).then_some(index)
+    }
+
+    /// The number that preview 1 gives to a folder, if it still stands for it.
+    pub(super) fn number_of_index(&self, wasi: &mut WasiP1Ctx, index: usize) -> Option<i32> {
+        let number = FIRST_FOLDER.checked_add(i32::try_from(index).ok()?)?;
+        self.index_of_number(wasi, number).map(|_| number)
+    }
+
+    /// Which of the folders that the guest was given an open folder is.
+    pub(super) fn index_of_dir(&self, dir: &Dir) -> Option<usize> {
+        self.0.iter().position(|folder| Arc::ptr_eq(&folder.dir.dir, &dir.dir))
+    }
+
+    pub(super) fn of_index(&self, index: usize) -> Option<&GuestFolder> {
+        self.0.get(index)
+    }
+
+    /// The innermost folder that holds an absolute path of the host, and the path below it.
+    pub(super) fn holding(&self, path: &Path) -> Option<(usize, PathBuf)> {
+        let below = self.0.iter().enumerate().flat_map(|(index, folder)| {
+            let depth_and_rest =
+                |folder: &PathBuf| Some((folder.components().count(), path.strip_prefix(folder).ok()?));
+            folder.host_paths.iter().filter_map(depth_and_rest).map(move |(depth, rest)| (depth, index, rest))
+        });
+        below.max_by_key(|(depth, ..)| *depth).map(|(_, index, rest)| (index, rest.to_owned()))
     }
 
     /// What is at a path; `None` if only the runtime can say.
@@ -57,7 +98,8 @@ impl GuestFolders {
     /// * `number`, `lookup`, `path`: as preview 1 has them.
     pub(super) fn look(&self, wasi: &mut WasiP1Ctx, number: i32, lookup: i32, path: &[u8]) -> Option<Look> {
         let path = std::str::from_utf8(path).ok().filter(|path| !path.is_empty())?;
-        look_beneath(self.of_number(wasi, number)?, path, lookup & SYMLINK_FOLLOW != 0)
+        let index = self.index_of_number(wasi, number)?;
+        look_beneath(&self.0[index].dir.dir, path, lookup & SYMLINK_FOLLOW != 0)
     }
 }
 
@@ -139,6 +181,27 @@ async fn path_filestat_get(mut caller: Caller<'_, Host>, params: PathFilestatGet
     };
     let fuel = wasmtime::AsContextMut::as_context_mut(&mut caller).hostcall_fuel();
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
+    host.wasi.set_hostcall_fuel(fuel);
+    let errno = look_plain(host, bytes, params).await?;
+    if errno != ERRNO_PERM {
+        return Ok(errno);
+    }
+    let Some(path) = slice(bytes, path, path_len) else { return Ok(errno) };
+    let Some((folder, path)) = host.resolve_refused(folder, path, lookup & SYMLINK_FOLLOW != 0) else {
+        return Ok(errno);
+    };
+    let mut own = OwnMemory::new(path.as_bytes(), FILESTAT_BYTES)?;
+    host.wasi.set_hostcall_fuel(fuel);
+    let errno = look_plain(host, &mut own.bytes, (folder, lookup, 0, own.path_len, own.answer)).await?;
+    if errno == 0 {
+        memory.write(&mut caller, answer.cast_unsigned() as usize, own.answer())?;
+    }
+    Ok(errno)
+}
+
+/// `path_filestat_get`, for what the runtime can resolve.
+async fn look_plain(host: &mut Host, bytes: &mut [u8], params: PathFilestatGet) -> wasmtime::Result<i32> {
+    let (folder, lookup, path, path_len, answer) = params;
     if let Some(path) = slice(bytes, path, path_len) {
         match host.folders.look(&mut host.wasi, folder, lookup, path) {
             Some(Look::Missing) => return Ok(ERRNO_NOENT),
@@ -155,9 +218,34 @@ async fn path_filestat_get(mut caller: Caller<'_, Host>, params: PathFilestatGet
             None => {}
         }
     }
-    wasi_snapshot_preview1::WasiSnapshotPreview1::set_hostcall_fuel(&mut host.wasi, fuel);
     let mut guest = wiggle::GuestMemory::Unshared(bytes);
-    wasi_snapshot_preview1::path_filestat_get(&mut host.wasi, &mut guest, folder, lookup, path, path_len, answer).await
+    forget_last();
+    let errno =
+        wasi_snapshot_preview1::path_filestat_get(&mut host.wasi, &mut guest, folder, lookup, path, path_len, answer)
+            .await?;
+    Ok(preview1_answer(errno))
+}
+
+/// A memory of the host's for a function of preview 1: a path, and the place for the answer behind it.
+pub(super) struct OwnMemory {
+    pub(super) bytes: Vec<u8>,
+    /// Length of the path, which is at 0.
+    pub(super) path_len: i32,
+    /// Where the answer goes.
+    pub(super) answer: i32,
+}
+
+impl OwnMemory {
+    pub(super) fn new(path: &[u8], answer_bytes: usize) -> wasmtime::Result<Self> {
+        let answer = path.len().next_multiple_of(8);
+        let mut bytes = vec![0; answer + answer_bytes];
+        bytes[..path.len()].copy_from_slice(path);
+        Ok(Self { bytes, path_len: i32::try_from(path.len())?, answer: i32::try_from(answer)? })
+    }
+
+    pub(super) fn answer(&self) -> &[u8] {
+        &self.bytes[self.answer.cast_unsigned() as usize..]
+    }
 }
 
 /// A part of a guest's memory.
@@ -169,18 +257,14 @@ pub(super) fn slice(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
 /// WASI's `filestat`, as the runtime makes it: one device, and a number that tells files apart in place of the inode's.
 #[cfg(target_os = "linux")]
 fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-
     const NANOSECONDS: u64 = 1_000_000_000;
     let time = |seconds: i64, nanoseconds: u64| -> Option<u64> {
         u64::try_from(seconds).ok()?.checked_mul(NANOSECONDS)?.checked_add(nanoseconds)
     };
-    let mut number = DefaultHasher::new();
-    (found.st_dev, found.st_ino).hash(&mut number);
     let mut filestat = [0; FILESTAT_BYTES];
     for (index, value) in [
         1,
-        number.finish(),
+        file_number(found.st_dev, found.st_ino),
         u64::from(file_type(found)?),
         found.st_nlink,
         u64::try_from(found.st_size).ok()?,

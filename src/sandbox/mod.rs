@@ -4,10 +4,13 @@
 //! thread that asks, each in a fresh instance that sees what its [`Invocation`] grants and nothing else. Guests run
 //! asynchronously on a runtime of the thread itself, so that a limit also ends a guest that sleeps in the host.
 
+mod absolute_links;
 mod cache;
 mod compile;
 mod determinism;
 mod engine;
+mod entry_stream;
+mod errno;
 mod file_writer;
 mod features;
 mod folders;
@@ -19,17 +22,20 @@ mod inspect;
 mod invocation;
 mod known_files;
 pub mod limits;
+mod listing;
 mod lookup;
 mod module;
 mod not_wasm;
 mod pool;
 mod precompiled;
 mod private_folder;
+mod read_directory;
 mod reports;
 mod reservation;
 mod special_files;
 mod stdio;
 mod typed;
+mod warnings;
 mod worker;
 
 /// Whether this is the build with defences off, for the test that shows that others would notice.
@@ -53,4 +59,5 @@ pub use reports::{GuestReport, GuestReports, LogLevel, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
 pub use stdio::GuestOutput;
 pub use typed::TaskMetadata;
+pub use warnings::GuestWarnings;
 pub use worker::Worker;

@@ -6,16 +6,18 @@
 
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, StoreContextMut};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
-use wasmtime_wasi::p2::FsError;
+
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
 };
 
+use super::absolute_links::ERRNO_PERM;
+use super::errno::{self, forget_last, preview1_answer};
 use super::host::{Host, PREVIEW1};
-use super::lookup::{FILESTAT_BYTES, slice};
+use super::lookup::{FILESTAT_BYTES, OwnMemory, SYMLINK_FOLLOW, slice};
 
 /// Replaces `path_open` of preview 1.
 pub(super) fn guard_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -61,12 +63,35 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
     host.wasi.set_hostcall_fuel(fuel);
+    let errno = open_plain(host, bytes, params).await?;
+    if errno != ERRNO_PERM {
+        return Ok(errno);
+    }
+    let Some(path) = slice(bytes, path, path_len) else { return Ok(errno) };
+    let Some((folder, path)) = host.resolve_refused(folder, path, lookup & SYMLINK_FOLLOW != 0) else {
+        return Ok(errno);
+    };
+    let mut own = OwnMemory::new(path.as_bytes(), 4)?;
+    host.wasi.set_hostcall_fuel(fuel);
+    let params = (folder, lookup, 0, own.path_len, flags, rights, inherited, fdflags, own.answer);
+    let errno = open_plain(host, &mut own.bytes, params).await?;
+    if errno == 0 {
+        memory.write(&mut caller, opened.cast_unsigned() as usize, own.answer())?;
+    }
+    Ok(errno)
+}
+
+/// `path_open`, for what the runtime can resolve.
+async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasmtime::Result<i32> {
+    let (folder, lookup, path, path_len, flags, rights, inherited, fdflags, opened) = params;
     let open = async |wasi: &mut WasiP1Ctx, bytes: &mut [u8], flags| {
         let mut guest = wiggle::GuestMemory::Unshared(bytes);
-        wasi_snapshot_preview1::path_open(
+        forget_last();
+        let answer = wasi_snapshot_preview1::path_open(
             wasi, &mut guest, folder, lookup, path, path_len, flags, rights, inherited, fdflags, opened,
         )
-        .await
+        .await;
+        answer.map(preview1_answer)
     };
     if flags & oflags::DIRECTORY == 0 {
         if flags & oflags::CREATE != 0 {
@@ -90,16 +115,15 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     open(&mut host.wasi, bytes, flags).await
 }
 
-/// Asks WASI's own `path_filestat_get`, on a memory of the host's: path first, the answer behind it.
+/// Asks WASI's own `path_filestat_get`.
 async fn is_special(wasi: &mut WasiP1Ctx, folder: i32, lookup: i32, path: &[u8]) -> wasmtime::Result<bool> {
-    let answer = path.len().next_multiple_of(8);
-    let mut memory = vec![0; answer + FILESTAT_BYTES];
-    memory[..path.len()].copy_from_slice(path);
-    let (path_len, at) = (i32::try_from(path.len())?, i32::try_from(answer)?);
-    let mut guest = wiggle::GuestMemory::Unshared(&mut memory);
-    let errno = wasi_snapshot_preview1::path_filestat_get(wasi, &mut guest, folder, lookup, 0, path_len, at).await?;
+    let mut own = OwnMemory::new(path, FILESTAT_BYTES)?;
+    let mut guest = wiggle::GuestMemory::Unshared(&mut own.bytes);
+    let errno =
+        wasi_snapshot_preview1::path_filestat_get(wasi, &mut guest, folder, lookup, 0, own.path_len, own.answer)
+            .await?;
     // A file that is not there, or not within reach, is for `path_open` to answer.
-    Ok(errno == 0 && !OPENABLE.contains(&memory[answer + FILETYPE_OFFSET]))
+    Ok(errno == 0 && !OPENABLE.contains(&own.answer()[FILETYPE_OFFSET]))
 }
 
 type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
@@ -108,30 +132,49 @@ type Opened = Result<Resource<Descriptor>, ErrorCode>;
 async fn open_at(mut store: StoreContextMut<'_, Host>, params: OpenAt) -> wasmtime::Result<(Opened,)> {
     let (folder, path_flags, path, open_flags, flags) = params;
     let host = store.data_mut();
-    let mut files: WasiFilesystemCtxView<'_> = host.filesystem();
     if path.len() > MAX_PATH_BYTES {
         return Ok((Err(ErrorCode::NameTooLong),));
     }
+    let answer = open_at_plain(host, &folder, path_flags, &path, open_flags, flags).await?;
+    if !matches!(answer, Err(ErrorCode::NotPermitted)) {
+        return Ok((answer,));
+    }
+    let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+    let Some((folder, path)) = host.resolve_refused_at(&folder, &path, follow)? else { return Ok((answer,)) };
+    let answer = open_at_plain(host, &folder, path_flags, &path, open_flags, flags).await;
+    host.filesystem().table.delete(folder)?;
+    Ok((answer?,))
+}
+
+/// `descriptor.open-at`, for what the runtime can resolve.
+async fn open_at_plain(
+    host: &mut Host,
+    folder: &Resource<Descriptor>,
+    path_flags: PathFlags,
+    path: &str,
+    open_flags: OpenFlags,
+    flags: DescriptorFlags,
+) -> wasmtime::Result<Opened> {
     let borrowed = || Resource::new_borrow(folder.rep());
+    let path = || path.to_owned();
     if !open_flags.contains(OpenFlags::DIRECTORY) {
         if open_flags.contains(OpenFlags::CREATE) {
             let new = open_flags | OpenFlags::EXCLUSIVE;
-            let opened = opened(files.open_at(borrowed(), path_flags, path.clone(), new, flags).await)?;
+            forget_last();
+            let opened = host.filesystem().open_at(borrowed(), path_flags, path(), new, flags).await;
+            let opened = errno::answer(opened, &host.warnings)?;
             let is_there = matches!(opened, Err(ErrorCode::Exist));
             if !is_there || open_flags.contains(OpenFlags::EXCLUSIVE) {
-                return Ok((opened,));
+                return Ok(opened);
             }
         }
-        let stat = files.stat_at(borrowed(), path_flags, path.clone()).await;
+        let stat = host.filesystem().stat_at(borrowed(), path_flags, path()).await;
         let openable = [DescriptorType::RegularFile, DescriptorType::Directory, DescriptorType::SymbolicLink];
         if stat.is_ok_and(|stat| !openable.contains(&stat.type_)) {
-            return Ok((Err(ErrorCode::Access),));
+            return Ok(Err(ErrorCode::Access));
         }
     }
-    Ok((opened(files.open_at(borrowed(), path_flags, path, open_flags, flags).await)?,))
-}
-
-/// The answer for the guest, or a trap.
-fn opened(answer: Result<Resource<Descriptor>, FsError>) -> wasmtime::Result<Opened> {
-    answer.map_or_else(|err| err.downcast().map(Err), |file| Ok(Ok(file)))
+    forget_last();
+    let opened = host.filesystem().open_at(borrowed(), path_flags, path(), open_flags, flags).await;
+    errno::answer(opened, &host.warnings)
 }

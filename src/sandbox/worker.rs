@@ -18,6 +18,7 @@ use super::host::Host;
 use super::invocation::{GuestEnd, GuestInput, Invocation};
 use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines};
 use super::module::{CoreEntry, PreparedModule};
+use super::read_directory::Listings;
 use super::stdio::OutputFailed;
 use super::typed::TypedHost;
 use crate::cancel::CancelToken;
@@ -89,7 +90,14 @@ impl<'a> Worker<'a> {
         builder.stderr(invocation.stderr.clone());
         let typed = TypedHost::of(&invocation.entry);
         let (opened, folders) = self.folders.of(invocation.grants)?;
-        let mut host = Host { wasi: builder.build_p1(), budget: MemoryBudget::new(limits), typed, folders };
+        let mut host = Host {
+            wasi: builder.build_p1(),
+            budget: MemoryBudget::new(limits),
+            typed,
+            folders,
+            listings: Listings::new(self.sandbox.deterministic),
+            warnings: invocation.warnings.clone(),
+        };
         *host.filesystem().ctx = opened;
         let mut store = Store::new(&self.sandbox.engine, host);
         store.limiter(|host| &mut host.budget);

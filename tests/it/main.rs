@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
 
+mod absolute_links;
 mod addresses;
 mod args_schema;
 mod check;
@@ -14,6 +15,7 @@ mod documents;
 mod embedded;
 mod exec;
 mod exec_command;
+mod file_errors;
 mod file_systems;
 mod fractal;
 mod fractal_tables;
@@ -22,6 +24,7 @@ mod imaging;
 mod languages;
 mod library;
 mod limits;
+mod listing;
 mod lock;
 mod manual;
 mod memory;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::project::{Ended, Project, module, parallel_task, task};
+use crate::project::{Ended, ISOLATIONS, Project, module, parallel_task, task};
 
 /// Runs the steps in a single task of each kind of module, in a thread and in a process, and hands the results to
 /// `check`.
@@ -87,6 +87,56 @@ fn folders_have_the_rights_that_were_granted() {
         assert!(!project.path("in/new.txt").exists() && !project.path("out/a.txt").exists());
         assert!(!project.read("work/0_probe/0.metadiff.json").contains("SECRET"));
     });
+}
+
+/// A command as Go's library makes them: its working directory is the first folder that it is given, which it finds by its
+/// absolute path. Writes work.tmp there: exit code 0, or WASI's error number; 99 if the path is not absolute.
+const WRITES_IN_FIRST_FOLDER: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $name (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "work.tmp")
+  (func (export "_start")
+    (drop (call $name (i32.const 3) (i32.const 1000) (i32.const 4096)))
+    (if (i32.ne (i32.load8_u (i32.const 1000)) (i32.const 47)) (then (call $exit (i32.const 99))))
+    (call $exit (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 8) (i32.const 1)
+      (i64.const 0x1fffffff) (i64.const 0x1fffffff) (i32.const 0) (i32.const 300)))))"#;
+
+#[test]
+fn the_first_folder_is_the_scratch_folder() {
+    for isolation in ISOLATIONS {
+        for input in [&["--input", "in"][..], &[]] {
+            let project = Project::new();
+            let path = project.write("guest.wasm", wat::parse_str(WRITES_IN_FIRST_FOLDER).expect("valid WAT"));
+            project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
+            project.workflow(&[parallel_task(0, "t", path.to_str().expect("UTF-8"), "c", json!({}))]);
+            let options = ["run", "workflow.json", "--output", "out", "--work-dir", "work", "--isolation", isolation];
+            project.mandelbox(&[&options, &["--metadata", "metadata.json"][..], input].concat()).expect(0);
+            assert!(!project.tree().iter().any(|path| path.contains("work.tmp")), "{:?}", project.tree());
+        }
+    }
+}
+
+#[test]
+fn tmp_is_the_scratch_folder() {
+    let steps = json!([
+        { "do": "write", "path": "/tmp/a.txt", "text": "a" },
+        { "do": "read", "path": "a.txt" },
+        { "do": "write", "path": "@/out/b.txt", "text": "b" },
+        { "do": "read", "path": "/tmp/mandelbox-test" },
+        { "do": "rename", "from": "/tmp/a.txt", "to": "@/out/a.txt" },
+    ]);
+    probe(
+        |_| {},
+        &steps,
+        &[],
+        |project, _, results| {
+            assert_eq!(results[1]["ok"], "a");
+            assert_eq!((project.read("out/a.txt"), project.read("out/b.txt")), ("a".to_owned(), "b".to_owned()));
+            assert_refused(&results[3]);
+        },
+    );
 }
 
 #[test]
@@ -277,11 +327,15 @@ fn the_longest_time_limit_does_no_harm() {
 /// While a guest reads and writes below a folder, another program swaps that folder with a link that leads out.
 #[test]
 fn a_folder_that_turns_into_a_link_leads_nowhere() {
-    for prepare_thread in [|| {}, crate::hostile::no_openat2::refuse] {
+    let own_thread: fn() = || {};
+    for (prepare_thread, is_absolute) in
+        [(own_thread, false), (own_thread, true), (crate::hostile::no_openat2::refuse, false)]
+    {
         let project = Project::new();
         project.write("outside/secret", "SECRET");
         project.write("out/folder/secret", "public");
-        std::os::unix::fs::symlink("../outside", project.path("out/link")).expect("made");
+        let target = if is_absolute { project.path("outside") } else { "../outside".into() };
+        std::os::unix::fs::symlink(target, project.path("out/link")).expect("made");
         let root = project.path("out/folder");
         let file = |name: &str| format!("{}/{name}", root.display());
         let steps: Vec<_> = (0..1500)

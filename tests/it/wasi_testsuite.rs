@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, Invocation, Limits, Rights, Sandbox, SandboxOptions,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights, Sandbox, SandboxOptions,
 };
 use mandelbox::workflow::ModuleFile;
 use mandelbox::{CancelToken, Policy};
@@ -69,6 +69,7 @@ fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
         stdin: GuestInput::Empty,
         stdout: GuestOutput::new(Some(Box::new(kept.clone())), u64::MAX),
         stderr: GuestOutput::new(None, 0),
+        warnings: GuestWarnings::dropped(),
         limits: &Limits::default(),
         seed: 0,
         cancel: &CancelToken::new(),

@@ -118,6 +118,7 @@ impl<'a> ProcessWorker<'a> {
                         reports.take(report);
                     }
                 }
+                Ok(Received::Message(FromChild::Warning(message))) => invocation.warnings.warn(&message),
                 Ok(Received::Message(FromChild::Returned(bytes)))
                     if (returned.len() + bytes.len()) as u64 <= invocation.limits.metadiff_bytes =>
                 {

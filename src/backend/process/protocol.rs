@@ -59,6 +59,8 @@ pub(super) enum FromChild {
     Stderr(Vec<u8>),
     /// What a typed task tells while it runs.
     Report(GuestReport),
+    /// A warning for the user.
+    Warning(String),
     /// A piece of what it returned.
     Returned(Vec<u8>),
     Ended {
@@ -135,6 +137,7 @@ enum FromChildHead {
     Stdout,
     Stderr,
     Report { report: GuestReport },
+    Warning { text: String },
     Returned,
     Ended { end: GuestEnd, peak_memory_bytes: u64 },
 }
@@ -213,6 +216,7 @@ impl FromChild {
             Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
             Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
             Self::Report(report) => write_message(writer, &FromChildHead::Report { report: report.clone() }, &[]),
+            Self::Warning(message) => write_message(writer, &FromChildHead::Warning { text: message.clone() }, &[]),
             Self::Returned(bytes) => write_message(writer, &FromChildHead::Returned, bytes),
             Self::Ended { end, peak_memory_bytes } => {
                 let head = FromChildHead::Ended { end: end.clone(), peak_memory_bytes: *peak_memory_bytes };
@@ -236,6 +240,7 @@ impl FromChild {
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
             FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
             FromChildHead::Report { report } => Self::Report(report),
+            FromChildHead::Warning { text } => Self::Warning(text),
             FromChildHead::Returned => Self::Returned(bytes.to_vec()),
             FromChildHead::Ended { end, peak_memory_bytes } => Self::Ended { end, peak_memory_bytes },
         };

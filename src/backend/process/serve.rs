@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
 use crate::cancel::CancelToken;
 use crate::sandbox::{
-    CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, Interruption, Invocation, Sandbox, SandboxOptions,
-    TaskMetadata, TypedCall, Worker,
+    CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, GuestWarnings, Interruption, Invocation, Sandbox,
+    SandboxOptions, TaskMetadata, TypedCall, Worker,
 };
 
 /// Serves a parent over two pipes and returns when it closes the first.
@@ -125,6 +125,11 @@ fn run(
             Entry::Run(TypedCall { args, metadata, reports })
         }
     };
+    let answers = Arc::clone(to_parent);
+    let warnings = GuestWarnings::new(move |message| {
+        // A parent that has gone away needs no warning.
+        let _ = send(&answers, &FromChild::Warning(message));
+    });
     let invocation = Invocation {
         module_sha256: &call.module_sha256,
         entry,
@@ -134,6 +139,7 @@ fn run(
         stdin: call.stdin,
         stdout: output(FromChild::Stdout),
         stderr: output(FromChild::Stderr),
+        warnings,
         limits: &limits,
         seed: call.seed,
         cancel,

@@ -12,7 +12,7 @@ use crate::error::{HostError, exit_code};
 use crate::outcome::Outcome;
 use crate::reporter::escape::escaped;
 use crate::reporter::{Stream, raw_stream};
-use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, Invocation, ModuleKind};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, ModuleKind};
 use crate::workflow::{Place, Problems};
 
 pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
@@ -47,6 +47,10 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             Ok::<_, HostError>(GuestOutput::handed_on(stream))
         };
         let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
+        let shown = stderr.clone();
+        let warnings = GuestWarnings::new(move |message| {
+            shown.take(format!("warning: {}\n", escaped(&message)).as_bytes());
+        });
         let end = backend.run_guest(&Invocation {
             module_sha256: &module.sha256,
             entry: Entry::Command,
@@ -56,6 +60,7 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             stdin: if stdin.is_some() { GuestInput::Inherited } else { GuestInput::Empty },
             stdout: stdout.clone(),
             stderr: stderr.clone(),
+            warnings,
             limits,
             seed: 0,
             cancel: signals.cancel(),

@@ -30,6 +30,21 @@ enum Step {
     Stdin,
     /// The names in a folder, sorted; those of folders end in `/`.
     List { path: PathBuf },
+    /// The names in a folder, in the order in which they come.
+    ListAsIs { path: PathBuf },
+    /// Lists a folder `n` times; gives how many listings lack one of the first `n_files` names `f00000`, `f00001`, ..., how
+    /// many have one twice, and how many fail.
+    ListOften { path: PathBuf, n_files: usize, n: usize },
+    /// Opens a listing of a folder `n` times and reads one name of each, without closing it; gives the number that is open.
+    OpenListings { path: PathBuf, n: usize },
+    /// The size of a file, following links.
+    Size { path: PathBuf },
+    /// Makes the empty files `f00000`, `f00001`, ... in a folder.
+    MakeFiles { path: PathBuf, n: usize },
+    /// Removes a folder with all that is in it.
+    RemoveAll { path: PathBuf },
+    /// Removes each file of a folder as it comes in a listing; gives how many are left.
+    RemoveEach { path: PathBuf },
     /// The text of a file, at most 1 MiB of it.
     Read { path: PathBuf },
     /// Writes a file, made or cut to nothing first.
@@ -130,6 +145,23 @@ fn try_out(step: Step) -> io::Result<Value> {
         Step::Argv => Ok(json!(std::env::args_os().map(|arg| lossy(&arg)).collect::<Vec<_>>())),
         Step::Stdin => io::copy(&mut io::stdin().lock(), &mut io::sink()).map(|n_bytes| json!(n_bytes)),
         Step::List { path } => list(&path),
+        Step::ListAsIs { path } => Ok(json!(names(&path)?)),
+        Step::ListOften { path, n_files, n } => Ok(list_often(&path, n_files, n)),
+        Step::OpenListings { path, n } => open_listings(&path, n),
+        Step::Size { path } => Ok(json!(fs::metadata(path)?.len())),
+        Step::MakeFiles { path, n } => {
+            for index in 0..n {
+                File::create(path.join(format!("f{index:05}")))?;
+            }
+            Ok(json!(n))
+        }
+        Step::RemoveAll { path } => done(fs::remove_dir_all(path)),
+        Step::RemoveEach { path } => {
+            for entry in fs::read_dir(&path)? {
+                fs::remove_file(entry?.path())?;
+            }
+            Ok(json!(names(&path)?.len()))
+        }
         Step::Read { path } => read(&path),
         Step::Write { path, text } => done(fs::write(path, text)),
         Step::MakeDir { path } => done(fs::create_dir(path)),
@@ -185,6 +217,41 @@ fn list(path: &Path) -> io::Result<Value> {
     }
     names.sort();
     Ok(json!(names))
+}
+
+fn names(path: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(path)?.map(|entry| Ok(lossy(&entry?.file_name()))).collect()
+}
+
+fn list_often(path: &Path, n_files: usize, n: usize) -> Value {
+    let (mut n_lacking, mut n_double, mut n_failed) = (0, 0, 0);
+    for _ in 0..n {
+        let Ok(mut names) = names(path) else {
+            n_failed += 1;
+            continue;
+        };
+        names.retain(|name| name.starts_with('f'));
+        let n_names = names.len();
+        names.sort();
+        names.dedup();
+        n_double += usize::from(names.len() < n_names);
+        n_lacking += usize::from(names.len() < n_files);
+    }
+    json!({ "lacking": n_lacking, "double": n_double, "failed": n_failed })
+}
+
+fn open_listings(path: &Path, n: usize) -> io::Result<Value> {
+    for n_open in 0..n {
+        let listing = fs::read_dir(path).and_then(|mut listing| {
+            listing.next().transpose()?;
+            Ok(listing)
+        });
+        match listing {
+            Ok(listing) => std::mem::forget(listing),
+            Err(err) => return Err(io::Error::new(err.kind(), format!("after {n_open} listings: {err}"))),
+        }
+    }
+    Ok(json!(n))
 }
 
 fn read(path: &Path) -> io::Result<Value> {

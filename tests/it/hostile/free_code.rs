@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use mandelbox::CancelToken;
 use mandelbox::backend::{Backend, Isolation, Layer, LayerState, Local, WorkerCommand};
-use mandelbox::sandbox::{Entry, Grant, GuestEnd, GuestInput, GuestOutput, Invocation, Limits, Rights, SandboxOptions};
+use mandelbox::sandbox::{
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights, SandboxOptions,
+};
 use mandelbox::workflow::ModuleFile;
 use rustix::io::{FdFlags, fcntl_setfd};
 
@@ -186,6 +188,7 @@ fn try_without(layers: &[Layer]) -> Tried {
         stdin: GuestInput::Empty,
         stdout: GuestOutput::new(Some(Box::new(report.clone())), 1 << 20),
         stderr: GuestOutput::new(None, 0),
+        warnings: GuestWarnings::dropped(),
         limits: &Limits::default(),
         seed: 0,
         cancel: &CancelToken::new(),
