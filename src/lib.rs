@@ -24,6 +24,7 @@ mod folder;
 mod trace;
 mod ticker;
 mod running_clock;
+mod wording;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;

@@ -1,9 +1,15 @@
 //! The arguments that an `args_schema` names, for people and programs that list them.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::args_schema::RESERVED_ARGUMENTS;
 use crate::json::Value;
+use crate::wording::shortened;
+
+/// Characters of a type. A schema can refer to one long type from thousands of properties.
+const MAX_TYPE_CHARS: usize = 200;
 
 /// An argument of a task: a top-level property of its schema.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,12 +35,14 @@ pub struct Argument {
 pub fn list_arguments(schema: &Value) -> Vec<Argument> {
     let required: Vec<_> = array(schema, "required").iter().filter_map(Value::as_str).collect();
     let properties = schema.get("properties").and_then(Value::as_object);
-    let argument = |(name, property): (&String, &Value)| {
+    let mut types = Types::new(schema);
+    let argument = |(name, property)| {
+        let (name, property): (&String, &Value) = (name, property);
         let text = |key: &str| property.get(key).and_then(Value::as_str).map(str::to_owned);
         let from_runner = RESERVED_ARGUMENTS.contains(&name.as_str());
         Argument {
             name: name.clone(),
-            type_text: type_text(schema, property, 0),
+            type_text: shortened(types.text(property, 0), MAX_TYPE_CHARS),
             default: property.get("default").cloned(),
             required: !from_runner && required.contains(&name.as_str()),
             from_runner,
@@ -45,50 +53,75 @@ pub fn list_arguments(schema: &Value) -> Vec<Argument> {
     properties.into_iter().flatten().map(argument).collect()
 }
 
-/// The type that a schema describes, in a few words.
-///
-/// * `root`: the schema that references are looked up in.
-fn type_text(root: &Value, schema: &Value, depth: usize) -> String {
-    /// A schema can refer to itself.
-    const MAX_DEPTH: usize = 4;
+/// The types that a schema describes, in a few words.
+struct Types<'s> {
+    /// The schema that references are looked up in.
+    root: &'s Value,
+    /// The types at references, by the depth that they were met at. Many properties can refer to one long type.
+    known: HashMap<(&'s str, usize), String>,
+}
+
+impl<'s> Types<'s> {
+    fn new(root: &'s Value) -> Self {
+        Self { root, known: HashMap::new() }
+    }
+
+    fn text(&mut self, schema: &'s Value, depth: usize) -> String {
+        /// A schema can refer to itself.
+        const MAX_DEPTH: usize = 4;
+        if depth > MAX_DEPTH {
+            return "...".to_owned();
+        }
+        let value_text = |value: &Value| shortened(value, MAX_TYPE_CHARS);
+        if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+            return self.text_at(reference, depth + 1);
+        }
+        if let Some(value) = schema.get("const") {
+            return value_text(value);
+        }
+        for (key, separator) in [("enum", " | "), ("anyOf", " | "), ("oneOf", " | "), ("allOf", " & ")] {
+            match (key, array(schema, key)) {
+                (_, []) => {}
+                ("enum", values) => return join(&mut values.iter().map(value_text), separator),
+                (_, schemas) => return join(&mut schemas.iter().map(|schema| self.text(schema, depth + 1)), separator),
+            }
+        }
+        match schema.get("type") {
+            Some(Value::String(name)) if name == "array" => match schema.get("items") {
+                Some(items @ Value::Object(_)) => format!("array of {}", self.text(items, depth + 1)),
+                _ => name.clone(),
+            },
+            Some(Value::String(name)) => shortened(name, MAX_TYPE_CHARS),
+            Some(Value::Array(names)) => {
+                join(&mut names.iter().filter_map(Value::as_str).map(|name| shortened(name, MAX_TYPE_CHARS)), " | ")
+            }
+            _ => "any".to_owned(),
+        }
+    }
+
+    fn text_at(&mut self, reference: &'s str, depth: usize) -> String {
+        if let Some(text) = self.known.get(&(reference, depth)) {
+            return text.clone();
+        }
+        let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+        let text = target.map_or_else(|| "...".to_owned(), |target| self.text(target, depth));
+        self.known.insert((reference, depth), text.clone());
+        text
+    }
+}
+
+/// Texts with a separator, up to a length: alternatives of alternatives grow by a factor a level.
+fn join(texts: &mut dyn Iterator<Item = String>, separator: &str) -> String {
     /// Values and alternatives that are told.
     const SHOWN: usize = 6;
-    let any_of = |texts: &mut dyn Iterator<Item = String>| {
-        let mut texts: Vec<_> = texts.take(SHOWN + 1).collect();
-        if texts.len() > SHOWN {
-            texts[SHOWN] = "...".to_owned();
+    let mut joined = String::new();
+    for (index, text) in texts.enumerate() {
+        if index == SHOWN || joined.len() > MAX_TYPE_CHARS {
+            return joined + separator + "...";
         }
-        texts.join(" | ")
-    };
-    let inner = |schema: &Value| type_text(root, schema, depth + 1);
-    if depth > MAX_DEPTH {
-        return "...".to_owned();
+        joined = if index == 0 { text } else { joined + separator + &text };
     }
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        let target = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
-        return target.map_or_else(|| "...".to_owned(), inner);
-    }
-    if let Some(value) = schema.get("const") {
-        return value.to_string();
-    }
-    for (key, separator_is_or) in [("enum", true), ("anyOf", true), ("oneOf", true), ("allOf", false)] {
-        let items = array(schema, key);
-        match (key, items) {
-            (_, []) => {}
-            ("enum", values) => return any_of(&mut values.iter().map(Value::to_string)),
-            (_, schemas) if separator_is_or => return any_of(&mut schemas.iter().map(inner)),
-            (_, schemas) => return schemas.iter().take(SHOWN).map(inner).collect::<Vec<_>>().join(" & "),
-        }
-    }
-    match schema.get("type") {
-        Some(Value::String(name)) if name == "array" => match schema.get("items") {
-            Some(items @ Value::Object(_)) => format!("array of {}", inner(items)),
-            _ => name.clone(),
-        },
-        Some(Value::String(name)) => name.clone(),
-        Some(Value::Array(names)) => any_of(&mut names.iter().filter_map(Value::as_str).map(str::to_owned)),
-        _ => "any".to_owned(),
-    }
+    joined
 }
 
 fn array<'a>(schema: &'a Value, key: &str) -> &'a [Value] {
@@ -118,9 +151,10 @@ mod tests {
             (json!({}), "any"),
             (json!(true), "any"),
         ] {
-            assert_eq!(type_text(&root, &schema, 0), expected, "{schema}");
+            assert_eq!(Types::new(&root).text(&schema, 0), expected, "{schema}");
         }
-        assert!(type_text(&root, &json!({ "$ref": "#/$defs/Tree" }), 0).ends_with("..."));
+        let tree = json!({ "$ref": "#/$defs/Tree" });
+        assert!(Types::new(&root).text(&tree, 0).ends_with("..."));
     }
 
     #[test]

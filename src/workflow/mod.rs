@@ -8,13 +8,18 @@ pub mod args_schema;
 pub mod argument;
 pub mod document;
 pub mod local_config;
+mod misfit;
+mod pattern_size;
 pub mod module_file;
 pub mod package;
 pub mod plan;
 mod planner;
 mod problem;
 mod requested;
+mod schema_bounds;
+mod schema_references;
 
+pub use args_schema::SchemaBudget;
 pub use document::{WorkflowDocument, WorkflowTaskDocument};
 pub use module_file::{FileIdentity, ModuleFile};
 pub use package::TaskPackage;

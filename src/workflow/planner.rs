@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::args_schema::{RESERVED_ARGUMENTS, check_args, default_args};
+use super::args_schema::{RESERVED_ARGUMENTS, SchemaBudget, check_args, default_args};
 use super::document::{TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument};
 use super::local_config::{self, LocalConfig, merged_meta, parallelization_level};
 use super::module_file::ModuleFile;
@@ -80,7 +80,8 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
         }
     };
     check_orders(request.workflow, problems);
-    let mut planner = Planner { request, index: TaskIndex::new(request.packages), modules: HashMap::new() };
+    let index = TaskIndex::new(request.packages);
+    let mut planner = Planner { request, index, schemas: SchemaBudget::default(), modules: HashMap::new() };
     let mut tasks = Vec::new();
     for (index, workflow_task) in request.workflow.task_list.iter().enumerate() {
         let runs = task_range.is_some_and(|(first, last)| (first..=last).contains(&index));
@@ -146,6 +147,8 @@ struct Role {
 struct Planner<'a> {
     request: &'a PlanRequest<'a>,
     index: TaskIndex<'a>,
+    /// What is left for checking args schemas.
+    schemas: SchemaBudget,
     /// Modules read so far by path and whether their calls have a time limit, or why one cannot run.
     modules: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
 }
@@ -157,7 +160,6 @@ impl Planner<'_> {
         role: Role,
         problems: &mut Problems,
     ) -> Option<PlannedTask> {
-        let raw = Value::Object(workflow_task.raw.clone());
         let pointer = format!("/task_list/{}", workflow_task.position);
         let entry_place =
             |key: &str| Place::Pointer { file: self.request.workflow.file.clone(), pointer: format!("{pointer}{key}") };
@@ -183,17 +185,16 @@ impl Planner<'_> {
             );
             problems.warn(args_place(&pointer_to("", name)), text);
         }
-        if let Some(schema) = &task.args_schema {
-            let schema = task.cursor("args_schema", schema);
-            let given = workflow_task.args.as_ref();
-            let place = |at: &str| {
-                let name = at.trim_start_matches('/').split('/').next().unwrap_or_default();
-                let is_default = !name.is_empty() && !given.is_some_and(|given| given.contains_key(name));
-                let default = || task.place_of(&format!("args_schema/properties/{name}/default"));
-                if is_default { default() } else { args_place(at) }
-            };
-            check_args(&schema, &args, place, problems);
-        }
+        let given = workflow_task.args.as_ref();
+        let place = |at: &str| {
+            let name = at.trim_start_matches('/').split('/').next().unwrap_or_default();
+            match name {
+                "" => args_place(at),
+                name if given.is_some_and(|given| given.contains_key(name)) => args_place(at),
+                name => task.place_of(&format!("args_schema/properties/{name}/default")),
+            }
+        };
+        check_args(task, &args, place, &mut self.schemas, problems);
 
         let meta = merged_meta(&task.meta, workflow_task.meta.as_ref());
         let meta_value = Value::Object(meta.clone());
@@ -231,7 +232,8 @@ impl Planner<'_> {
             let text = "`mandelbox.metadata_in_args` is false, but only a typed task can fetch metadata; this one is a command";
             problems.add(meta_place(), text);
         }
-        let workflowtask = shown_workflow_task(&raw, workflow_task.order, &args, &meta, exported.then_some(task));
+        let workflowtask =
+            shown_workflow_task(&workflow_task.raw, workflow_task.order, &args, &meta, exported.then_some(task));
         Some(PlannedTask {
             order: workflow_task.order,
             name: task.name.clone(),
@@ -330,13 +332,13 @@ pub fn component_list<'a>(metadata: &'a Map<String, Value>, level: &str) -> Resu
 
 /// The workflow task with the args and meta that count, as it stands in history.
 fn shown_workflow_task(
-    raw: &Value,
+    raw: &Map<String, Value>,
     order: u64,
     args: &Map<String, Value>,
     meta: &Map<String, Value>,
     from_package: Option<&TaskDocument>,
 ) -> Map<String, Value> {
-    let mut shown = raw.as_object().cloned().unwrap_or_default();
+    let mut shown = raw.clone();
     if let Some(task) = from_package {
         shown.insert("order".to_owned(), order.into());
         shown.insert("task".to_owned(), Value::Object(task.raw.clone()));

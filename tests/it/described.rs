@@ -69,7 +69,7 @@ fn a_command_is_no_package_by_itself() {
 }
 
 /// A typed task whose `describe` has this body, with `text` at 1024 in its memory.
-fn describing(body: &str, text: &str) -> Vec<u8> {
+pub fn describing(body: &str, text: &str) -> Vec<u8> {
     let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let length: String = (text.len() as u32).to_le_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
     let options = r#"(memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))"#;

@@ -5,6 +5,7 @@ mod module;
 mod package;
 mod workflow;
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::Path;
@@ -20,7 +21,7 @@ use crate::json::build_json;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::SandboxOptions;
-use crate::workflow::{Problem, Problems};
+use crate::workflow::{Problem, Problems, SchemaBudget};
 use lines::Lines;
 pub(super) use package::NO_PACKAGE;
 
@@ -29,6 +30,8 @@ struct Checker {
     backend: Local,
     /// The operator's, for limits of modules.
     policy: Policy,
+    /// What is left for checking the args schemas of all tasks.
+    schemas: RefCell<SchemaBudget>,
 }
 
 /// What was found out about the thing that was checked.
@@ -47,7 +50,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     let policy = arguments.policy.as_deref().and_then(|path| Policy::read(path, &mut problems)).unwrap_or_default();
     let backend = Local::with_options(1, &sandbox, Isolation::Thread).and_then(Local::interrupting_only_limited);
     let checker = match backend {
-        Ok(backend) => Checker { backend: within_memory(backend, &policy), policy },
+        Ok(backend) => Checker { backend: within_memory(backend, &policy), policy, schemas: RefCell::default() },
         Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
     };
     let path = &arguments.path;

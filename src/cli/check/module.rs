@@ -30,7 +30,7 @@ pub(super) fn add_described(path: &Path, checker: &Checker, lines: &mut Lines, p
     if kind == Some(ModuleKind::Typed) {
         let package = TaskPackage::read_module(path, &checker.policy, &checker.backend, problems);
         if let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) {
-            let found = add_task(&source, &task, lines, problems);
+            let found = add_task(&source, &task, checker, lines, problems);
             facts["source"] = json!(source);
             facts["arguments"] = found["arguments"].clone();
             facts["task"] = Value::Object(task.raw);
@@ -44,7 +44,7 @@ pub(super) fn add_described(path: &Path, checker: &Checker, lines: &mut Lines, p
 /// * `problem`: gets why it is refused, all of it.
 pub(super) fn add_module(
     path: &Path,
-    Checker { backend, policy }: &Checker,
+    Checker { backend, policy, .. }: &Checker,
     lines: &mut Lines,
     problem: &mut dyn FnMut(String),
 ) -> (Option<ModuleKind>, Value) {

@@ -31,7 +31,7 @@ pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems
     let mut seen = HashSet::new();
     let (mut tasks, mut modules) = (Vec::new(), Vec::new());
     for entry in &package.task_list {
-        tasks.push(add_task(&entry.source, &entry.task, &mut lines, problems));
+        tasks.push(add_task(&entry.source, &entry.task, checker, &mut lines, problems));
     }
     for entry in &package.task_list {
         let path = entry.task.module_path();
@@ -73,7 +73,13 @@ fn check_modules(modules: &[PathBuf], checker: &Checker, mut lines: Lines, probl
 }
 
 /// Tells of a task what its manifest or it itself says; a problem where its schema is none or its defaults do not fit.
-pub(super) fn add_task(source: &str, task: &TaskDocument, lines: &mut Lines, problems: &mut Problems) -> Value {
+pub(super) fn add_task(
+    source: &str,
+    task: &TaskDocument,
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Value {
     let arguments = task.args_schema.as_ref().map(list_arguments);
     lines.add(&format!("task \"{}\"", task.name));
     lines.indented(|lines| {
@@ -92,9 +98,7 @@ pub(super) fn add_task(source: &str, task: &TaskDocument, lines: &mut Lines, pro
             }
         }
     });
-    if let Some(schema) = &task.args_schema {
-        args_schema::check_defaults(&task.cursor("args_schema", schema), problems);
-    }
+    args_schema::check_defaults(task, &mut checker.schemas.borrow_mut(), problems);
     json!({
         "source": source,
         "name": task.name,
