@@ -5,22 +5,25 @@
 //! of nesting; no key of the JSON library has a meaning of its own.
 
 mod entries;
+mod mistakes;
+mod read;
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, Read};
 
 pub(crate) use entries::{Entries, parse_entries};
+pub(crate) use read::read_json_from;
+pub use read::{ReadJsonError, read_json};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::ser::PrettyFormatter;
 pub use serde_json::{Map, Number, Value};
-
-use crate::error::unreadable;
 
 /// Levels of nesting that are read; one more is an error.
 pub const MAX_DEPTH: usize = 256;
 /// The same for metadata and history, which hold what a metadiff of that depth became.
 pub const MAX_DATASET_DEPTH: usize = 300;
+/// Values that a document which a person writes may hold. One of two bytes takes a hundred in memory, and some copies are made.
+pub const MAX_DOCUMENT_VALUES: usize = 500_000;
 /// Values that a text from a guest may hold.
 pub const MAX_GUEST_VALUES: usize = 1_000_000;
 
@@ -54,7 +57,7 @@ pub struct JsonError {
 /// [`JsonError`] with line and column: no UTF-8, no JSON, more than one value, nested deeper than [`MAX_DEPTH`], a
 /// number beyond `f64`, or a duplicate key where those are refused.
 pub fn parse_json(bytes: &[u8], duplicates: DuplicateKeys) -> Result<Value, JsonError> {
-    parse_within(bytes, MAX_DEPTH, usize::MAX, duplicates)
+    parse_within(bytes, MAX_DEPTH, usize::MAX, duplicates).map_err(|err| err.explained(bytes))
 }
 
 /// [`parse_json`] for text from a guest: the last of duplicate keys wins, and there are at most [`MAX_GUEST_VALUES`]
@@ -110,17 +113,35 @@ fn describe(err: &serde_json::Error, bytes: &[u8]) -> JsonError {
     let text = err.to_string();
     // The library ends its messages with the place, which is told apart here.
     let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
-    let rest = bytes.split(|byte| *byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
-    let rest = rest.get(column.saturating_sub(1)..).unwrap_or_default();
+    let (_, rest) = split_at(bytes, line, column);
     let rest = rest.strip_prefix(b"-").unwrap_or(rest);
     let message = if bytes.starts_with(b"\xef\xbb\xbf") {
         "the text starts with a byte order mark; save it as plain UTF-8".to_owned()
-    } else if rest.starts_with(b"NaN") || rest.starts_with(b"Infinity") || rest.starts_with(b"I") {
+    } else if rest.starts_with(b"NaN") || rest.starts_with(b"I") {
         "NaN and Infinity are not JSON; write null or a string instead".to_owned()
     } else {
         message
     };
     JsonError { line, column, message }
+}
+
+/// The bytes before and after a line and a column of them, both from 1.
+fn split_at(bytes: &[u8], line: usize, column: usize) -> (&[u8], &[u8]) {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
+    let offset = lines.map(<[u8]>::len).sum::<usize>() + column.saturating_sub(1);
+    bytes.split_at(offset.min(bytes.len()))
+}
+
+impl JsonError {
+    /// This error of a text that a person has written or named, with the mistake behind it and what to do.
+    fn explained(mut self, bytes: &[u8]) -> Self {
+        let (before, rest) = split_at(bytes, self.line, self.column);
+        self.message = match mistakes::other_format(bytes) {
+            Some(format) => format.to_owned(),
+            None => mistakes::explained(&self.message, before, rest).into_owned(),
+        };
+        self
+    }
 }
 
 /// Reads one value at a given depth.
@@ -149,7 +170,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match self.n_left.get().checked_sub(1) {
             Some(n_left) => self.n_left.set(n_left),
-            None => return Err(D::Error::custom("more values than a task may give")),
+            None => return Err(D::Error::custom("more values than such a text may hold")),
         }
         deserializer.deserialize_any(self)
     }
@@ -269,51 +290,6 @@ impl<'de> Visitor<'de> for NumberOrValue<'_> {
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
         self.0.deeper()?.visit_map(entries).map(Err)
     }
-}
-
-/// Reads a whole file of at most `max_bytes` and parses it.
-///
-/// # Errors
-/// [`ReadJsonError`]: the file cannot be read, is larger, or is not JSON.
-pub fn read_json(
-    path: &std::path::Path,
-    max_bytes: u64,
-    max_depth: usize,
-    duplicates: DuplicateKeys,
-) -> Result<Value, ReadJsonError> {
-    read_json_from(std::fs::File::open(path)?, max_bytes, max_depth, duplicates)
-}
-
-/// [`read_json`] from a file that is open.
-///
-/// # Errors
-/// As [`read_json`].
-pub(crate) fn read_json_from(
-    file: impl Read,
-    max_bytes: u64,
-    max_depth: usize,
-    duplicates: DuplicateKeys,
-) -> Result<Value, ReadJsonError> {
-    let mut bytes = Vec::new();
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(ReadJsonError::TooLarge(max_bytes));
-    }
-    Ok(parse_within(&bytes, max_depth, usize::MAX, duplicates)?)
-}
-
-/// Why [`read_json`] gave no value.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadJsonError {
-    /// The file cannot be opened or read.
-    #[error("{}", unreadable(.0))]
-    Io(#[from] io::Error),
-    /// The file has more bytes than are read; the limit, in bytes.
-    #[error("is larger than {0} bytes")]
-    TooLarge(u64),
-    /// The text is not JSON.
-    #[error(transparent)]
-    Json(#[from] JsonError),
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::unreadable;
 use crate::sandbox::Limits;
 use crate::units::{parse_bytes, parse_memory, parse_time};
+use crate::wording::did_you_mean;
 use crate::workflow::{Place, Problems};
 
 /// What the operator allows.
@@ -130,7 +131,8 @@ impl Policy {
             Err(err) => {
                 let (line, column) = err.span().map_or((1, 1), |span| line_and_column(&text, span.start));
                 let place = Place::Text { file: path.to_owned(), line, column };
-                problems.add(place, format!("no valid policy: {}", err.message().replace('\n', "; ")));
+                let message = err.message().replace('\n', "; ");
+                problems.add(place, format!("no valid policy: {message}{}", meant_field(&message)));
                 None
             }
         }
@@ -198,6 +200,15 @@ impl LimitsFile {
             module_bytes: self.module.unwrap_or(others.module_bytes),
         }
     }
+}
+
+/// The nearest of the fields that the parser's message lists after the unknown one.
+fn meant_field(message: &str) -> String {
+    if !message.starts_with("unknown ") {
+        return String::new();
+    }
+    let mut names = message.split('`').skip(1).step_by(2);
+    names.next().map_or_else(String::new, |unknown| did_you_mean(unknown, names))
 }
 
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
@@ -305,6 +316,7 @@ mod tests {
         check("[maximum]\ntimeout = \"5M\"", "write \"5min\" for minutes");
         check("[maximum]\ntimeout = \"0s\"", "must be longer than \"0s\"");
         check("[host]\ncompile = 60", "expected a time with its unit, in quotes");
+        check("[default]\nmemroy = \"1G\"", "; did you mean `memory`?");
         check("[default]\nmemory = \"lots\"", "must be a size");
         check("[maximum]\ntimeout = \"soon\"", "must be a time");
         check("[default]\nmemory = \"2G\"\n[maximum]\nmemory = \"1G\"", "default.memory: is above maximum.memory");

@@ -1,4 +1,4 @@
-//! Parts of messages: the nearest name to a misspelt one, and shortened values.
+//! Parts of messages: the nearest name to a misspelt one, shortened values, and what can be pasted into a shell.
 
 use std::fmt::{self, Display, Write};
 
@@ -52,6 +52,13 @@ impl Write for Start {
     }
 }
 
+/// A path or another text as one word of a POSIX shell, for commands that a message suggests.
+pub(crate) fn shell_word(text: impl Display) -> String {
+    let text = text.to_string();
+    // A text with NUL can be no argument at all.
+    shlex::try_quote(&text).map_or_else(|_| text.clone(), |quoted| quoted.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +90,12 @@ mod tests {
         assert_eq!(shortened("äöü", 3), "äöü");
         assert_eq!(shortened("äöüx", 3), "äöü...");
         assert_eq!(shortened(serde_json::json!([1, 2, 3]), 4), "[1,2...");
+    }
+
+    #[test]
+    fn what_is_pasted_is_one_word() {
+        assert_eq!(shell_word("/data/plate"), "/data/plate");
+        assert_eq!(shell_word("/my data/it's"), "\"/my data/it's\"");
+        assert_eq!(shell_word("$HOME/a b"), "'$HOME/a b'");
     }
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use crate::runner::DEFAULT_TASKS_INCLUDE_IMAGE;
 
-/// `FRACTAL_LOCAL_CONFIG_FILE`: the local backend's configuration.
+/// `FRACTAL_LOCAL_CONFIG_FILE`: the local backend's configuration. An empty value counts as none.
 pub(super) fn local_config_file() -> Option<PathBuf> {
-    std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE").map(PathBuf::from)
+    std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Where compiled modules are kept: `XDG_CACHE_HOME`, else `.cache` in `HOME`; none without either.

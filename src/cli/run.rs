@@ -24,6 +24,7 @@ use crate::reporter::escape::escaped;
 use crate::reporter::{HtmlReport, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
 use crate::runner::folders::real_path;
 use crate::runner::{PreparedRun, ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare};
+use crate::wording::shell_word;
 use crate::workdir::{WorkDir, layout};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::package::{MANIFEST, modules_beside};
@@ -179,13 +180,14 @@ pub(super) fn read_packages(
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
     let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
     let read = |path: &PathBuf| {
-        if path.is_file() {
+        let package = if path.is_file() {
             TaskPackage::read_module(path, policy, backend, problems)
         } else {
             TaskPackage::read(path, problems)
-        }
+        };
+        package.unwrap_or_else(|| TaskPackage::refused(path))
     };
-    paths.iter().filter_map(read).collect()
+    paths.iter().map(read).collect()
 }
 
 pub(super) fn absolute(path: &Path) -> PathBuf {
@@ -276,7 +278,7 @@ fn finish(
     let report = if work_dir.join(REPORT_NAME).is_file() {
         look(REPORT_NAME)
     } else {
-        format!("`mandelbox report {}` makes a page of it", escaped(&work_dir.to_string_lossy()))
+        format!("`mandelbox report {}` makes a page of it", escaped(&shell_word(work_dir.display())))
     };
     // Writing to a string cannot fail.
     match &ended {
@@ -299,7 +301,7 @@ fn finish(
             };
             if dataset.is_some() {
                 let _ = writeln!(answer.stderr, "  what happened: {}, {report}", look("workflow.log"));
-                let folder = escaped(&work_dir.to_string_lossy());
+                let folder = escaped(&shell_word(work_dir.display()));
                 let _ = writeln!(answer.stderr, "  to go on:      the same command with --work-dir {folder} --resume");
             }
             answer.exit_code = stopped.map_or_else(|| failure.error.exit_code(), |(_, signal)| signal.exit_code());

@@ -3,16 +3,24 @@
 
 use std::path::{Path, PathBuf};
 
+use super::document_kind::{DocumentKind, refuse_another, refuse_folder, warn_of_misspelt};
 use super::problem::{Cursor, Place, Problems};
 use crate::folder::open_plain_file;
 use crate::json::{
     DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json, read_json_from,
 };
+use crate::wording::shell_word;
 
 /// Bytes of a workflow or a manifest that are read at most.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 /// Bytes of a metadata or history file that are read at most: a million long component names are far below.
 const MAX_DATASET_BYTES: u64 = 1 << 30;
+
+/// Keys of a task in a workflow, and in a manifest `executable` in place of the first.
+const TASK_KEYS: [&str; 8] =
+    ["command", "name", "source", "input_type", "output_type", "meta", "default_args", "args_schema"];
+/// Keys of `meta` that have a meaning here.
+const META_KEYS: [&str; 4] = ["parallelization_level", "parallel_tasks_per_job", "mem", "mandelbox"];
 
 /// A workflow in either of Fractal's two forms.
 #[derive(Clone, Debug)]
@@ -51,8 +59,13 @@ pub struct WorkflowTaskDocument {
 pub enum TaskReference {
     /// Full form: the task is in the workflow.
     Inline(Box<TaskDocument>),
-    /// Exported form: the task is in a task package, under this source.
-    Source(String),
+    /// Exported form: the task is in a task package.
+    Source {
+        /// The source that it has there.
+        source: String,
+        /// Its name, where the workflow gives it: exports of 2023 have one source for all tasks of a package.
+        name: Option<String>,
+    },
 }
 
 /// A task, from a workflow of the full form or from a manifest.
@@ -70,9 +83,12 @@ pub struct TaskDocument {
     pub output_type: String,
     /// Empty if null or missing.
     pub meta: Map<String, Value>,
+    /// Args for what neither the workflow nor a person gives; empty if null or missing. Manifests had them before they had
+    /// schemas (fractal-tasks-core up to 0.9).
+    pub default_args: Map<String, Value>,
     /// JSON Schema of the args, if there is one.
     pub args_schema: Option<Value>,
-    /// The task as a history item shows it.
+    /// The task as a history item shows it; in the full form without `args_schema`, as the workflow task has all of it.
     pub raw: Map<String, Value>,
     /// The file that it was read from and its JSON pointer there.
     pub origin: (PathBuf, String),
@@ -94,6 +110,9 @@ impl WorkflowDocument {
     /// Reads a workflow file to be checked further. Problems go to `problems`; what can be read is returned beside them,
     /// which may lack tasks: it must not be run unless `problems` is empty.
     pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+        if path.is_dir() && refuse_folder(path, problems) {
+            return None;
+        }
         let value = read_document(path, problems)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Self::from_value(path, &folder, &value, problems)
@@ -130,7 +149,11 @@ impl WorkflowDocument {
 
     fn from_value(file: &Path, folder: &Path, value: &Value, problems: &mut Problems) -> Option<Self> {
         let document = Cursor::new(file, value);
+        if refuse_another(&document, (&[DocumentKind::Workflow], "a workflow"), problems) {
+            return None;
+        }
         document.object(problems)?;
+        warn_of_misspelt(&document, &["name", "task_list"], problems);
         let name = document.get("name").and_then(|name| name.text(problems));
         let entries = document.require("task_list", problems).map(|list| list.items(problems)).unwrap_or_default();
         let mut task_list: Vec<_> = entries
@@ -138,7 +161,7 @@ impl WorkflowDocument {
             .enumerate()
             .filter_map(|(position, entry)| WorkflowTaskDocument::from_cursor(position, entry, folder, problems))
             .collect();
-        let exported = task_list.iter().all(|task| matches!(task.task, TaskReference::Source(_)));
+        let exported = task_list.iter().all(|task| matches!(task.task, TaskReference::Source { .. }));
         if exported {
             // A full workflow is often written by hand, and its name is for people only.
             document.require("name", problems);
@@ -156,6 +179,11 @@ impl WorkflowTaskDocument {
         let meta = entry.get_not_null("meta").and_then(|meta| meta.object(problems)).cloned();
         let task = entry.require("task", problems)?;
         task.object(problems)?;
+        warn_of_misspelt(entry, &["args", "meta", "order", "task"], problems);
+        if let Some(meta) = entry.get_not_null("meta") {
+            warn_of_misspelt(&meta, &META_KEYS, problems);
+        }
+        warn_of_misspelt(&task, &TASK_KEYS, problems);
         let (order, task) = if task.get("command").is_some() {
             let order = read_order(position, entry, problems);
             (order, TaskReference::Inline(Box::new(TaskDocument::inline(&task, folder, problems)?)))
@@ -166,7 +194,9 @@ impl WorkflowTaskDocument {
                 problems.add(task.place(), text);
                 return None;
             };
-            (Some(position as u64), TaskReference::Source(source.text(problems)?.to_owned()))
+            let source = source.text(problems)?.to_owned();
+            let name = task.get_not_null("name").and_then(|name| name.text(problems)).map(str::to_owned);
+            (Some(position as u64), TaskReference::Source { source, name })
         };
         Some(Self { position, order: order?, args, args_file: None, meta, task, raw })
     }
@@ -216,11 +246,21 @@ impl TaskDocument {
         };
         let input_type = text_or_any("input_type", problems);
         let output_type = text_or_any("output_type", problems);
-        let meta = task.get_not_null("meta").and_then(|meta| meta.object(problems)).cloned().unwrap_or_default();
+        let map_or_empty = |key, problems: &mut Problems| {
+            task.get_not_null(key).and_then(|value| value.object(problems)).cloned().unwrap_or_default()
+        };
+        let meta = map_or_empty("meta", problems);
+        if let Some(meta) = task.get_not_null("meta") {
+            warn_of_misspelt(&meta, &META_KEYS, problems);
+        }
+        let default_args = map_or_empty("default_args", problems);
         let args_schema = task.get_not_null("args_schema").map(|schema| schema.value.clone());
-        let raw = task.object(problems)?.clone();
+        // The schema can be most of a document, and the workflow task has it too.
+        let raw = task.object(problems)?.iter().filter(|(key, _)| *key != "args_schema");
+        let raw = raw.map(|(key, value)| (key.clone(), value.clone())).collect();
         let (folder, origin) = (folder.to_owned(), task.origin());
-        Some(Self { name: name?.to_owned(), command, folder, input_type, output_type, meta, args_schema, raw, origin })
+        let name = name?.to_owned();
+        Some(Self { name, command, folder, input_type, output_type, meta, default_args, args_schema, raw, origin })
     }
 }
 
@@ -253,10 +293,37 @@ impl TaskDocument {
             input_type: "Any".to_owned(),
             output_type: "Any".to_owned(),
             meta: Map::new(),
+            default_args: Map::new(),
             args_schema: None,
             raw: Map::new(),
             origin: (path.to_owned(), String::new()),
         }
+    }
+}
+
+impl TaskDocument {
+    /// What may be wrong with the command of a task whose module is not there: characters that mean something to a shell.
+    pub(super) fn command_advice(&self) -> String {
+        let Some(text) = self.raw.get("command").and_then(Value::as_str) else { return String::new() };
+        if self.module_path().exists() {
+            return String::new();
+        }
+        if text.contains('\\') {
+            let path = text.replace('\\', "/");
+            return format!(
+                "; a backslash in a command quotes the next character, as in a shell: write `/` between folders (`{path}`)"
+            );
+        }
+        // The words up to the first that ends like a module are most likely one path.
+        let end = self.command.iter().position(|word| word.ends_with(".wasm")).unwrap_or(self.command.len() - 1);
+        let path = self.command[..=end].join(" ");
+        if end == 0 {
+            return String::new();
+        }
+        format!(
+            "; a blank in a command ends the path, as in a shell: if it belongs to the path, write it in quotes (`{}`)",
+            shell_word(path)
+        )
     }
 }
 
@@ -274,7 +341,11 @@ pub(super) fn read_package_document(path: &Path, problems: &mut Problems) -> Opt
 
 /// Reads the metadata of a dataset: an object.
 pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
-    match read_or_add(path, MAX_DATASET_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins, problems)? {
+    let value = read_or_add(path, MAX_DATASET_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins, problems)?;
+    if refuse_another(&Cursor::new(path, &value), (&[], "metadata"), problems) {
+        return None;
+    }
+    match value {
         Value::Object(metadata) => Some(metadata),
         other => {
             Cursor::new(path, &other).wrong_type("an object", problems);
@@ -287,6 +358,9 @@ pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String,
 pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> {
     let value = read_or_add(path, MAX_DATASET_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins, problems)?;
     let items = Cursor::new(path, &value);
+    if refuse_another(&items, (&[DocumentKind::History], "a history"), problems) {
+        return None;
+    }
     for item in items.items(problems) {
         item.object(problems);
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::document::read_document;
 use super::problem::{Cursor, Problems};
 use crate::json::{Map, Value};
+use crate::wording::did_you_mean;
 
 /// The key, in meta and in the configuration file.
 pub const KEY: &str = "parallel_tasks_per_job";
@@ -23,7 +24,10 @@ impl LocalConfig {
         let value = read_document(path, problems)?;
         let document = Cursor::new(path, &value);
         for key in document.object(problems)?.keys().filter(|key| *key != KEY) {
-            problems.add(document.place_of(key), format!("unknown key; the one key of this file is `{KEY}`"));
+            problems.add(
+                document.place_of(key),
+                format!("unknown key; the one key of this file is `{KEY}`{}", did_you_mean(key, [KEY])),
+            );
         }
         let parallel_tasks_per_job = document.get(KEY).and_then(|value| read_count(&value, problems));
         Some(Self { parallel_tasks_per_job })

@@ -7,6 +7,7 @@
 pub mod args_schema;
 pub mod argument;
 pub mod document;
+mod document_kind;
 pub mod local_config;
 mod misfit;
 mod pattern_size;
@@ -18,6 +19,7 @@ mod problem;
 mod requested;
 mod schema_bounds;
 mod schema_references;
+mod task_index;
 
 pub use args_schema::SchemaBudget;
 pub use document::{WorkflowDocument, WorkflowTaskDocument};

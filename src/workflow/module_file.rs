@@ -99,6 +99,9 @@ impl ModuleFile {
         if bytes.len() as u64 > max_bytes {
             return Err(format!("the module grew past {} while it was read", bytes_text(max_bytes)));
         }
+        if is_python(path) && !bytes.starts_with(b"\0asm") {
+            return Err(format!("{} is no WebAssembly module: {PYTHON}", path.display()));
+        }
         let identity = FileIdentity::of(&metadata).filter(|before| {
             before.is_settled() && file.metadata().is_ok_and(|after| FileIdentity::of(&after) == Some(*before))
         });
@@ -119,6 +122,14 @@ impl ModuleFile {
         });
         Self { path, sha256, bytes: bytes.into(), identity: None }
     }
+}
+
+/// What to do with a task of Fractal's own.
+const PYTHON: &str = "Python scripts are not supported yet: name a WebAssembly module, or make the script an argument of a \
+                      Python interpreter that is built for WASI";
+
+fn is_python(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("py"))
 }
 
 /// Opens a regular file; anything else is refused without waiting on it.
@@ -145,6 +156,8 @@ fn open_regular(path: &Path) -> Result<File, String> {
         std::io::ErrorKind::NotFound => {
             let advice = if path.extension().is_some_and(|extension| extension == "wasm") {
                 "build it first, or correct the path"
+            } else if is_python(path) {
+                PYTHON
             } else {
                 "a task is the path of a WebAssembly module"
             };

@@ -1,7 +1,7 @@
 //! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, typed tasks that describe themselves, and finding the task
 //! that a source names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -9,6 +9,7 @@ use serde_json::json;
 use super::document::{
     TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_package_document, split_command,
 };
+use super::document_kind::warn_of_misspelt;
 use super::module_file::ModuleFile;
 use super::problem::{Cursor, Place, Problems};
 use crate::backend::{Backend, described_limits};
@@ -31,6 +32,8 @@ pub struct TaskPackage {
     pub name: String,
     /// Its tasks.
     pub task_list: Vec<PackageTask>,
+    /// True if the package could not be read: the problem was added, and its tasks are not known.
+    pub is_refused: bool,
 }
 
 /// A task of a package.
@@ -65,7 +68,9 @@ impl TaskPackage {
         let value = read_package_document(&file, problems)?;
         let manifest = Cursor::new(&file, &value);
         manifest.object(problems)?;
-        check_version(&manifest, problems);
+        if !check_version(&manifest, problems) {
+            return None;
+        }
         let schemas_promised = match manifest.get_not_null("has_args_schemas") {
             None => false,
             Some(promise) => promise.value.as_bool().unwrap_or_else(|| {
@@ -88,7 +93,7 @@ impl TaskPackage {
             }
             task_list.push(task);
         }
-        Some(Self { folder: folder.to_owned(), name, task_list })
+        Some(Self { folder: folder.to_owned(), name, task_list, is_refused: false })
     }
 
     /// Asks a typed task to describe itself: its file is a package of one task. Problems go to `problems`.
@@ -130,7 +135,16 @@ impl TaskPackage {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let entry = Cursor::at(path, DESCRIPTION.to_owned(), &value);
         let task = read_task(folder, &name, &entry, problems)?;
-        Some(Self { folder: folder.to_owned(), name, task_list: vec![task] })
+        Some(Self { folder: folder.to_owned(), name, task_list: vec![task], is_refused: false })
+    }
+
+    /// Stands in for a package that could not be read, so that its tasks are not said to be missing too.
+    ///
+    /// * `path`: its folder or module.
+    pub fn refused(path: &Path) -> Self {
+        let is_module = path.extension().is_some_and(|extension| extension == "wasm");
+        let name = folder_name(&if is_module { path.with_extension("") } else { path.to_owned() });
+        Self { folder: path.to_owned(), name, task_list: Vec::new(), is_refused: true }
     }
 
     /// Whether a folder has a manifest, or something in its place.
@@ -146,7 +160,7 @@ pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
         return Vec::new();
     }
     let beside = |task: &WorkflowTaskDocument| {
-        let TaskReference::Source(source) = &task.task else { return None };
+        let TaskReference::Source { source, .. } = &task.task else { return None };
         let (name, _) = source.split_once(':')?;
         // A name and no path: what else a workflow uses is named by the user.
         let is_name = !name.is_empty() && !name.contains(std::path::is_separator);
@@ -169,19 +183,28 @@ fn folder_name(folder: &Path) -> String {
     absolute.components().next_back().map(|part| part.as_os_str().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) {
-    let Some(version) = manifest.require("manifest_version", problems) else { return };
+/// Adds a problem if the manifest has another version than 1; false if its tasks are of another kind then.
+fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) -> bool {
+    let Some(version) = manifest.require("manifest_version", problems) else { return true };
     let text = match version.value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    if text != "1" {
-        problems.add(version.place(), format!("Wrong manifest version (given {text})"));
+    let is_v2 = text == "2";
+    if is_v2 {
+        let text = "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet; use a version of the package \
+                    whose manifest_version is 1";
+        problems.add(version.place(), text);
+    } else if text != "1" {
+        problems.add(version.place(), format!("Wrong manifest version (given {text}); the version must be 1"));
     }
+    !is_v2
 }
 
 fn read_task(folder: &Path, package: &str, entry: &Cursor<'_>, problems: &mut Problems) -> Option<PackageTask> {
     entry.object(problems)?;
+    const KEYS: [&str; 7] = ["name", "executable", "input_type", "output_type", "meta", "default_args", "args_schema"];
+    warn_of_misspelt(entry, &KEYS, problems);
     for key in ["input_type", "output_type"] {
         entry.require(key, problems);
     }
@@ -230,58 +253,6 @@ fn command_text(task: &TaskDocument) -> String {
             let words = std::iter::once(&path).chain(fixed).map(String::as_str);
             shlex::try_join(words).unwrap_or(path.clone())
         }
-    }
-}
-
-/// Finds tasks by their source, in all packages that were given.
-pub struct TaskIndex<'a> {
-    by_source: HashMap<&'a str, Vec<&'a PackageTask>>,
-    by_slug: HashMap<String, Vec<&'a PackageTask>>,
-    hint: String,
-}
-
-impl<'a> TaskIndex<'a> {
-    /// An index of the tasks of `packages`.
-    pub fn new(packages: &'a [TaskPackage]) -> Self {
-        /// Sources that a message names.
-        const SHOWN: usize = 10;
-        let mut by_source: HashMap<_, Vec<_>> = HashMap::new();
-        let mut by_slug: HashMap<_, Vec<_>> = HashMap::new();
-        for task in packages.iter().flat_map(|package| &package.task_list) {
-            by_source.entry(task.source.as_str()).or_default().push(task);
-            by_slug.entry(slugify_task_name(&task.task.name)).or_default().push(task);
-        }
-        let sources: Vec<_> =
-            packages.iter().flat_map(|package| &package.task_list).map(|task| &*task.source).collect();
-        let hint = match sources.len() {
-            0 => "no task package was given; name its folder with --tasks".to_owned(),
-            n => {
-                let more = n.checked_sub(SHOWN).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
-                let shown = sources[..n.min(SHOWN)].join(", ");
-                format!("the packages have: {shown}{}", more.unwrap_or_default())
-            }
-        };
-        Self { by_source, by_slug, hint }
-    }
-
-    /// The one task that `source` names; else adds a problem at `place`.
-    ///
-    /// A source matches exactly, or by what follows its last `:` when only one package has such a task: a workflow that
-    /// was exported elsewhere names its packages by another prefix (`pip_remote:...`). That is said in a warning.
-    pub fn find(&self, source: &str, place: Place, problems: &mut Problems) -> Option<&'a TaskDocument> {
-        let slug = source.rsplit(':').next().unwrap_or(source);
-        let exact = self.by_source.get(source);
-        let found = exact.or_else(|| self.by_slug.get(slug)).map_or(&[][..], Vec::as_slice);
-        let [task] = found else {
-            let text = format!("Found {} tasks with source='{source}'. ({})", found.len(), self.hint);
-            problems.add(place, text);
-            return None;
-        };
-        if exact.is_none() {
-            problems
-                .warn(place, format!("the source '{source}' is taken for {}, the only task of that name", task.source));
-        }
-        Some(&task.task)
     }
 }
 

@@ -7,10 +7,11 @@ use super::args_schema::{RESERVED_ARGUMENTS, SchemaBudget, check_args, default_a
 use super::document::{TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument};
 use super::local_config::{self, LocalConfig, merged_meta, parallelization_level};
 use super::module_file::ModuleFile;
-use super::package::{TaskIndex, TaskPackage};
+use super::package::TaskPackage;
 use super::plan::{Plan, PlannedTask};
 use super::problem::{Cursor, Place, Problems, pointer_to};
 use super::requested::read_requested;
+use super::task_index::TaskIndex;
 use crate::backend::Backend;
 use crate::json::{Map, Value, type_name};
 use crate::policy::Policy;
@@ -167,16 +168,19 @@ impl Planner<'_> {
             Some(file) => Place::Pointer { file: file.clone(), pointer: at.to_owned() },
             None => entry_place(&format!("/args{at}")),
         };
-        let exported = matches!(workflow_task.task, TaskReference::Source(_));
+        let exported = matches!(workflow_task.task, TaskReference::Source { .. });
         // Then there is no entry of a workflow that could be named.
         let is_alone = workflow_task.args_file.is_some();
         let task = match &workflow_task.task {
             TaskReference::Inline(task) => task.as_ref(),
-            TaskReference::Source(source) => self.index.find(source, entry_place("/task/source"), problems)?,
+            TaskReference::Source { source, name } => {
+                self.index.find(source, name.as_deref(), entry_place("/task/source"), problems)?
+            }
         };
         self.check_types(task, role, entry_place("/task"), problems);
 
         let mut args = default_args(task.args_schema.as_ref());
+        args.extend(task.default_args.clone());
         args.extend(workflow_task.args.clone().unwrap_or_default());
         for name in RESERVED_ARGUMENTS.iter().filter(|name| args.contains_key(**name)) {
             let text = format!(
@@ -191,6 +195,7 @@ impl Planner<'_> {
             match name {
                 "" => args_place(at),
                 name if given.is_some_and(|given| given.contains_key(name)) => args_place(at),
+                name if task.default_args.contains_key(name) => task.place_of(&format!("default_args{at}")),
                 name => task.place_of(&format!("args_schema/properties/{name}/default")),
             }
         };
@@ -292,7 +297,7 @@ impl Planner<'_> {
         });
         match loaded {
             Err(text) => {
-                problems.add(place, text.clone());
+                problems.add(place, format!("{text}{}", task.command_advice()));
                 None
             }
             Ok((module, kind)) => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::json::{Map, Value, type_name};
 use crate::reporter::escape::escaped;
+use crate::wording::nearest;
 
 /// Where in the user's input a problem is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +197,9 @@ impl<'a> Cursor<'a> {
             let there: Vec<_> = map.keys().take(SHOWN).map(|key| format!("`{key}`")).collect();
             let more = if map.len() > SHOWN { ", ..." } else { "" };
             let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") + more };
-            problems.add(self.place(), format!("the key `{key}` is missing; there is {there}"));
+            let meant = nearest(key, map.keys().map(String::as_str));
+            let meant = meant.map_or_else(String::new, |name| format!("; write `{key}` in place of `{name}`"));
+            problems.add(self.place(), format!("the key `{key}` is missing; there is {there}{meant}"));
         }
         found
     }

@@ -9,6 +9,10 @@ use crate::json::Value;
 use crate::policy::Policy;
 use crate::sandbox::{Grant, Rights};
 use crate::units::{parse_memory, parse_time};
+use crate::wording::did_you_mean;
+
+/// Keys of `meta.mandelbox`.
+const KEYS: [&str; 7] = ["memory", "timeout", "sha256", "metadata_keys", "metadata_in_args", "env", "mounts"];
 
 /// Reads the requests from the meta that counts for a workflow task.
 ///
@@ -45,10 +49,8 @@ pub(super) fn read_requested<'a>(
             ("env", Some(value)) => requested.env = read_env(&value, policy, problems),
             ("mounts", Some(value)) => requested.mounts = read_mounts(&value, folder, policy, problems),
             (unknown, Some(value)) => {
-                let text = format!(
-                    "unknown key `{unknown}`; known are memory, timeout, sha256, metadata_keys, metadata_in_args, env, \
-                     mounts"
-                );
+                let meant = did_you_mean(unknown, KEYS);
+                let text = format!("unknown key `{unknown}`; known are {}{meant}", KEYS.join(", "));
                 problems.add(value.place(), text);
             }
         }

@@ -87,7 +87,7 @@ fn problems_of_all_documents_come_together() {
     project.write("metadata.json", "[]");
     project.write("history.json", "{}");
     project.write("config.json", "{\"parallel_tasks_per_job\": 0, \"other\": 1}");
-    project.write("package/__FRACTAL_MANIFEST__.json", "{\"manifest_version\": \"2\", \"task_list\": [{}]}");
+    project.write("package/__FRACTAL_MANIFEST__.json", "{\"manifest_version\": \"3\", \"task_list\": [{}]}");
     project.workflow(&[json!({ "task": { "source": "nowhere:x" } })]);
     check_project(
         &project,
@@ -112,7 +112,7 @@ fn problems_of_all_documents_come_together() {
             "history.json: must be an array, not an object",
             "config.json: /parallel_tasks_per_job: must be an integer of 1 or more",
             "config.json: /other: unknown key",
-            "Wrong manifest version (given 2)",
+            "Wrong manifest version (given 3)",
             "/task_list/0: the key `name` is missing",
             "none: there is no such folder or file",
             "Found 0 tasks with source='nowhere:x'.",

@@ -52,4 +52,5 @@ mod tidy;
 mod tracing;
 mod typed;
 mod wasi_testsuite;
+mod wrong_documents;
 mod wrong_modules;

@@ -76,7 +76,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
 
 /// JSON by its name or its first character; all else is taken for a module, and told what it is instead.
 fn is_document(path: &Path) -> bool {
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+    // YAML is none, and told to be that.
+    const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
+    if path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))) {
         return true;
     }
     let mut start = Vec::new();

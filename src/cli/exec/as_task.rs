@@ -22,6 +22,7 @@ use crate::reporter::{EscapedLines, Progress, ProgressStyle, Reporter};
 use crate::runner::folders::check_folders;
 use crate::runner::{SingleCall, TaskParameters};
 use crate::sandbox::{Grant, ModuleKind};
+use crate::wording::shell_word;
 use crate::workdir::WorkDir;
 use crate::workflow::document::read_metadata;
 use crate::workflow::plan::normalized;
@@ -178,7 +179,10 @@ fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut 
             let place = Place::Pointer { file: file.to_owned(), pointer };
             problems.warn(
                 place,
-                format!("the task does not see {path}, as a path in args gives no right: add {option} {path}"),
+                format!(
+                    "the task does not see {path}, as a path in args gives no right: add {option} {}",
+                    shell_word(path)
+                ),
             );
         }
     }

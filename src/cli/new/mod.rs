@@ -12,6 +12,7 @@ use super::Answer;
 use super::arguments::NewArguments;
 use crate::error::exit_code;
 use crate::reporter::escape::escaped;
+use crate::wording::shell_word;
 use name::check_name;
 use templates::Template;
 pub(super) use templates::{Kind, Language};
@@ -79,8 +80,9 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
 fn next_steps(folder: &Path, name: &str, template: &Template) -> String {
     let checked = if template.kind == Kind::Typed { format!("{name}.wasm") } else { ".".to_owned() };
     format!(
-        "made {0}\nnext (README.md has more):\n  cd {0}\n  ./build\n  mandelbox check {checked}\n  mandelbox test .\n  \
+        "made {}\nnext (README.md has more):\n  cd {}\n  ./build\n  mandelbox check {checked}\n  mandelbox test .\n  \
          mandelbox run workflow.json --input images --output results\n",
-        escaped(&folder.to_string_lossy())
+        escaped(&folder.to_string_lossy()),
+        escaped(&shell_word(folder.display()))
     )
 }
