@@ -25,6 +25,7 @@ use crate::outcome::{Ended, Outcome, whole_microseconds};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
 use crate::trace;
+use crate::workdir::WorkerFolder;
 use crate::workflow::{ModuleFile, PlannedTask};
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
@@ -348,15 +349,22 @@ impl Guests {
         })
     }
 
-    /// Runs call `first`, then one after the other of those that no loop has taken.
-    fn run_loop(&self, first: usize, calls: &TaskCalls, queue: &Queue, events: &Sender<CallEvent>) {
+    /// Sets up one thread for the calls of a task.
+    fn runner<'r>(&'r self, calls: &'r TaskCalls, events: &Sender<CallEvent>) -> Result<CallRunner<'r>, HostError> {
+        let work_dir = calls.work_dir();
+        let failed = HostError::file("make a scratch folder in", work_dir.path());
+        // Guests without file functions get no folder.
+        let has_files = self.sandbox.has_files(&calls.task().module.sha256);
+        let scratch = has_files.then(|| work_dir.create_worker_folder()).transpose().map_err(failed)?;
         let mut folders = calls.grants().to_vec();
         folders.extend(calls.task().mounts.iter().cloned());
-        folders.push(calls.work_dir().scratch_grant());
-        let has_files = self.sandbox.has_files(&calls.task().module.sha256);
-        let mut runner = self
-            .worker(folders)
-            .map(|worker| CallRunner::new(worker, calls, has_files, events.clone(), self.sandbox.clock()));
+        folders.extend(scratch.as_ref().map(WorkerFolder::grant));
+        Ok(CallRunner::new(self.worker(folders)?, calls, scratch, events.clone(), self.sandbox.clock()))
+    }
+
+    /// Runs call `first`, then one after the other of those that no loop has taken.
+    fn run_loop(&self, first: usize, calls: &TaskCalls, queue: &Queue, events: &Sender<CallEvent>) {
+        let mut runner = self.runner(calls, events);
         let mut run = |attempt| match &mut runner {
             Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
             Ok(runner) => {

@@ -18,7 +18,7 @@ use crate::sandbox::{
     TypedCall, WEAKENED, Worker,
 };
 use crate::trace;
-use crate::workdir::{CallRecord, Metadiff, Scratch, TakeError, TakenFile, check_free_space};
+use crate::workdir::{CallRecord, Metadiff, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space};
 
 /// Component for which the host panics in the build with defences off, so that a test can see that others go on.
 const PANICKING: &str = "make the host panic";
@@ -50,11 +50,12 @@ pub(super) struct CallRunner<'r> {
     calls: &'r TaskCalls,
     /// Gets what guests report while they run.
     events: Sender<CallEvent>,
-    /// Whether guests can do anything with files: those that cannot get no folder.
-    has_files: bool,
     /// Measures the wall time of calls.
     clock: &'r RunningClock,
     place: Option<Place>,
+    /// Where scratch folders are created; `None` for guests without file functions. Declared last:
+    /// a worker process is dead when its folder is removed.
+    scratch: Option<WorkerFolder>,
 }
 
 /// The scratch folder, clean, and the folders that the next guest sees.
@@ -65,15 +66,15 @@ struct Place {
 }
 
 impl<'r> CallRunner<'r> {
-    /// * `has_files`: whether the task's guests can do anything with files.
+    /// * `scratch`: where scratch folders are created; `None` for guests without file functions.
     pub(super) fn new(
         worker: Box<dyn RunGuest + 'r>,
         calls: &'r TaskCalls,
-        has_files: bool,
+        scratch: Option<WorkerFolder>,
         events: Sender<CallEvent>,
         clock: &'r RunningClock,
     ) -> Self {
-        Self { worker, calls, events, has_files, clock, place: None }
+        Self { worker, calls, events, clock, place: None, scratch }
     }
 
     /// Runs one call; whatever happens is an outcome.
@@ -92,12 +93,9 @@ impl<'r> CallRunner<'r> {
         if let Some(place) = self.place.take() {
             return Ok(place);
         }
-        if !self.has_files {
-            return Ok(Place::default());
-        }
-        let work_dir = self.calls.work_dir();
-        let scratch = work_dir.create_scratch();
-        let scratch = scratch.map_err(HostError::file("make a scratch folder in", work_dir.path()))?;
+        let Some(folder) = &mut self.scratch else { return Ok(Place::default()) };
+        let failed = HostError::file("make a scratch folder in", self.calls.work_dir().path());
+        let scratch = folder.create_scratch().map_err(failed)?;
         let own_path = (!self.calls.is_typed()).then(|| self.calls.folder().to_string_lossy().into_owned());
         let others = [self.calls.grants(), &self.calls.task().mounts].concat();
         let grants = with_scratch(scratch.path(), own_path, others);

@@ -8,6 +8,7 @@ pub mod layout;
 mod lock;
 mod scratch;
 mod sync;
+mod worker_folder;
 mod write;
 
 use std::fs;
@@ -23,6 +24,7 @@ pub use lock::LockHolder;
 use lock::{Lock, Locked};
 pub use scratch::{Scratch, TakeError, TakenFile};
 pub use sync::{Synced, sync_contents, sync_folder};
+pub use worker_folder::WorkerFolder;
 use write::write_all_whole;
 pub use write::{write_rebuildable, write_whole};
 
@@ -30,7 +32,6 @@ use crate::error::HostError;
 use crate::event::EventLog;
 use crate::folder::{Folder, check_folder, check_plain};
 use crate::reporter::LogFile;
-use crate::sandbox::{Grant, Rights};
 
 /// Folder for the scratch folders of calls that run.
 const SCRATCH: &str = ".scratch";
@@ -42,7 +43,7 @@ pub struct WorkDir {
     folder: Folder,
     /// The folder of scratch folders.
     scratch: Arc<Folder>,
-    n_scratch: AtomicU64,
+    n_workers: AtomicU64,
     /// Removed last.
     _lock: Lock,
 }
@@ -140,8 +141,8 @@ impl WorkDir {
         let folder = Folder::open(path).map_err(HostError::file("open the work directory", path))?;
         let scratch = folder.open_or_create_folder(SCRATCH);
         let scratch = scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH)))?;
-        let (scratch, n_scratch) = (Arc::new(scratch), AtomicU64::new(0));
-        Ok(Self { path: path.to_owned(), folder, scratch, n_scratch, _lock: lock })
+        let (scratch, n_workers) = (Arc::new(scratch), AtomicU64::new(0));
+        Ok(Self { path: path.to_owned(), folder, scratch, n_workers, _lock: lock })
     }
 
     /// Whose run is going on in a folder; `None`: nobody's, or it cannot be told.
@@ -247,20 +248,13 @@ impl WorkDir {
         write_all_whole(&self.path, &files)
     }
 
-    /// Makes a scratch folder that no other call has.
+    /// Creates a folder for the scratch folders of one worker.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn create_scratch(&self) -> io::Result<Scratch> {
-        let n = self.n_scratch.fetch_add(1, Ordering::Relaxed);
-        Scratch::create(&self.scratch, &self.path.join(SCRATCH), n.to_string())
-    }
-
-    /// The folder of all scratch folders, for what confines the process that runs calls.
-    pub fn scratch_grant(&self) -> Grant {
-        let host_path = self.path.join(SCRATCH);
-        let guest_path = host_path.to_string_lossy().into_owned();
-        Grant::new(host_path, guest_path, Rights::ReadWrite)
+    pub fn create_worker_folder(&self) -> io::Result<WorkerFolder> {
+        let n = self.n_workers.fetch_add(1, Ordering::Relaxed);
+        WorkerFolder::create(&self.scratch, &self.path.join(SCRATCH), n.to_string())
     }
 }
 

@@ -22,6 +22,9 @@ use mandelbox::sandbox::{
 };
 use mandelbox::workflow::ModuleFile;
 use rustix::io::{FdFlags, fcntl_setfd};
+use serde_json::json;
+
+use crate::project::{Project, module, parallel_task};
 
 /// What refusals come as: EPERM, EACCES, EXDEV (a link or a new name elsewhere).
 const REFUSALS: [i32; 3] = [1, 13, 18];
@@ -249,6 +252,28 @@ fn free_code_is_refused_all_that_it_tries() {
     assert_eq!(line("NoNewPrivs:"), "1");
     if tried.is_in_force(Layer::SystemCalls) {
         assert_eq!(line("Seccomp:"), "2");
+    }
+}
+
+/// The process of a worker may access its own scratch folders, and not those of other workers.
+#[test]
+fn free_code_reaches_no_scratch_folder_of_another_worker() {
+    let project = Project::new();
+    std::fs::copy(module("swiss.wasm"), project.path("try-what-is-forbidden.wasm")).expect("copied");
+    project.write("metadata.json", json!({ "c": ["a", "b", "c", "d"] }).to_string());
+    project.workflow(&[parallel_task(0, "t", "try-what-is-forbidden.wasm", "c", json!({}))]);
+    let more = ["--isolation", "process", "--jobs", "2", "--metadata", "metadata.json"];
+    project.run(&more).expect(0);
+    if !project.read("work/workflow.log").contains("files: in force") {
+        return;
+    }
+    let outputs = project.tree().into_iter().filter(|path| path.starts_with("work/0_t/") && path.ends_with(".out"));
+    let outputs: Vec<_> = outputs.map(|path| project.read(&path)).collect();
+    assert_eq!(outputs.len(), 4);
+    for output in outputs {
+        let created: Vec<_> = output.lines().filter_map(|line| line.strip_prefix("create_beside ")).collect();
+        // The output folder, and the scratch folder by each of its names.
+        assert!(created.len() >= 3 && created.iter().all(|errno| *errno == "13"), "{output}");
     }
 }
 
