@@ -17,6 +17,7 @@ pub(super) fn pattern_size(pattern: &str) -> u64 {
             }
             '{' => {
                 let bounds: String = std::iter::from_fn(|| rest.next_if(|c| c.is_ascii_digit() || *c == ',')).collect();
+                rest.next_if_eq(&'}');
                 // An empty bound is none, and one that does not fit into 64 bits is more than enough.
                 let bound = |text: &str| if text.is_empty() { 1 } else { text.parse::<u64>().unwrap_or(u64::MAX) };
                 let factor = bounds.split(',').map(bound).max().unwrap_or(1).max(1);

@@ -298,8 +298,13 @@ mod tests {
     use super::*;
 
     fn bound(schema: &Value, value: &Value) -> Result<Work, Excess> {
-        let (work, result) = bound_work(schema, Some(value), 1_000_000);
-        result.map(|()| work)
+        // The walk takes a stack as large as the validator's.
+        std::thread::scope(|scope| {
+            let walk = || bound_work(schema, Some(value), 1_000_000);
+            let thread = std::thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, walk).expect("a thread");
+            let (work, result) = thread.join().expect("no panic");
+            result.map(|()| work)
+        })
     }
 
     #[test]
