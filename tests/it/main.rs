@@ -5,6 +5,7 @@
 mod absolute_links;
 mod addresses;
 mod args_schema;
+mod cache_folder;
 mod check;
 mod compile;
 mod confined;

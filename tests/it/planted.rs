@@ -288,21 +288,39 @@ fn records_replace_links() {
     assert_eq!(fs::read(&victim).expect("there"), b"SECRET");
 }
 
-/// A tree that is deeper than any path can be is removed with the scratch folder and with a temporary one.
+/// A tree that is deeper than any path can be, and than a process may open files, is removed with the temporary folder of
+/// `exec`, be it in the task's output or in its scratch folder.
 #[test]
 fn deep_trees_are_not_left_behind() {
     let project = Project::new();
     let temporary = project.path("tmp");
     fs::create_dir(&temporary).expect("made");
-    let deep = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/disk_deep_directories.wat");
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/prelude.wat"))
-        .expect("there")
-        + &fs::read_to_string(deep).expect("there");
-    let module = project.write("deep.wasm", wat::parse_str(&text).expect("WAT"));
-    let args = project.write("args.json", "{}");
-    let arguments = ["exec", module.to_str().expect("UTF-8"), "--args", args.to_str().expect("UTF-8")];
-    let mut command = project.command(&arguments);
-    command.env("TMPDIR", &temporary);
-    crate::project::finish(command);
-    assert_eq!(fs::read_dir(&temporary).expect("there").count(), 0, "nothing is left");
+    let prelude = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/prelude.wat");
+    let prelude = fs::read_to_string(prelude).expect("there");
+    for folder in ["$out", "$scratch"] {
+        let text = format!(
+            r#"{prelude}
+            (data (i32.const 1024) "d\00")
+            (func (export "_start")
+              (local $folder i32) (local $n i32)
+              (local.set $folder (global.get {folder}))
+              (loop $deeper
+                (call $must_work (call $mkdir (local.get $folder) (i32.const 1024)))
+                (call $must_work (call $open (local.get $folder) (i32.const 1024) (i32.const 2) (i64.const 0x4002)))
+                (if (i32.ne (local.get $folder) (global.get {folder})) (then (drop (call $fd_close (local.get $folder)))))
+                (local.set $folder (global.get $fd))
+                (br_if $deeper (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000)))))"#
+        );
+        let module = project.write("deep.wasm", wat::parse_str(&text).expect("WAT"));
+        let args = project.write("args.json", "{}");
+        let [module, args] = [&module, &args].map(|path| path.to_str().expect("UTF-8"));
+        let program = env!("CARGO_BIN_EXE_mandelbox");
+        let limited =
+            ["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", program, "exec", module, "--input", "in", "--args", args];
+        let mut command = std::process::Command::new("sh");
+        command.args(limited).current_dir(project.path("")).env("TMPDIR", &temporary);
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        crate::project::finish(command).expect(0);
+        assert_eq!(fs::read_dir(&temporary).expect("there").count(), 0, "{folder}: nothing is left");
+    }
 }

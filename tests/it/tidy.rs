@@ -93,3 +93,21 @@ fn every_defect_has_an_answer() {
         assert!(tests.contains(&format!("fn {name}(")), "{name} is no test");
     }
 }
+
+/// Each row of the table of folders names tests that are there.
+#[test]
+fn folders_of_the_security_policy_have_tests() {
+    let policy = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md")).expect("text");
+    let rows: Vec<_> =
+        policy.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 3).collect();
+    assert!(rows.len() > 10, "the table is there");
+    let sources = files().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let sources: String = sources.map(|path| std::fs::read_to_string(path).expect("text")).collect();
+    for row in &rows[2..] {
+        let tests: Vec<_> = row.rsplit(" | ").next().expect("a column").split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}()")), "there is no test {test}: {row}");
+        }
+    }
+}

@@ -6,7 +6,9 @@
 //! renamed meanwhile. For names without `..` that is what `openat2` of Linux does with `RESOLVE_BENEATH` and
 //! `RESOLVE_NO_SYMLINKS`, but it also works where that call is missing or blocked.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
+mod removal;
+
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +20,8 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
+
+use removal::remove_contents;
 
 /// Flags that open a folder and nothing else, not even a link to one.
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -308,130 +312,9 @@ fn is_no_folder(err: Errno) -> bool {
     matches!(err, Errno::NOTDIR | Errno::LOOP | Errno::MLINK)
 }
 
-/// Removes what is in a folder.
-///
-/// For trees of any depth, each folder that is found is moved into one folder at the top, the pile, before it is emptied
-/// itself. So no more than three are open at a time, none has to be remembered, and no path gets long.
-fn remove_contents(folder: OwnedFd) -> io::Result<()> {
-    // A name that nobody who writes there can have known.
-    let pile_name = format!(".removed-{:016x}", getrandom::u64().map_err(io::Error::other)?);
-    let mut root = Remaining::of(folder)?;
-    let mut pile: Option<Pile> = None;
-    while let Some(name) = root.next(Some(&pile_name))? {
-        if unlink(root.fd()?, &name)? {
-            continue;
-        }
-        let pile = match &mut pile {
-            Some(pile) => pile,
-            none => none.insert(Pile::create(root.fd()?, &pile_name)?),
-        };
-        pile.take(root.fd()?, &name)?;
-    }
-    let Some(mut pile) = pile else { return Ok(()) };
-    let mut n_removed = 0;
-    while n_removed < pile.n_moved {
-        n_removed += 1;
-        pile.remove(&n_removed.to_string())?;
-    }
-    Ok(unlinkat(root.fd()?, &pile_name, AtFlags::REMOVEDIR)?)
-}
-
-/// Folders that are still to be emptied, in a folder of their own, named by numbers from 1.
-struct Pile {
-    folder: OwnedFd,
-    n_moved: u64,
-}
-
-impl Pile {
-    fn create(root: BorrowedFd<'_>, name: &str) -> io::Result<Self> {
-        mkdirat(root, name, Mode::RWXU)?;
-        Ok(Self { folder: openat(root, name, FOLDER_FLAGS, Mode::empty())?, n_moved: 0 })
-    }
-
-    /// Moves a folder here.
-    fn take(&mut self, from: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-        self.n_moved += 1;
-        Ok(renameat(from, name, &self.folder, self.n_moved.to_string())?)
-    }
-
-    /// Removes a folder that was moved here; those in it are moved here.
-    fn remove(&mut self, name: &str) -> io::Result<()> {
-        match retry_on_intr(|| openat(&self.folder, name, FOLDER_FLAGS, Mode::empty())) {
-            Ok(folder) => {
-                let mut folder = Remaining::of(folder)?;
-                while let Some(name) = folder.next(None)? {
-                    if !unlink(folder.fd()?, &name)? {
-                        self.take(folder.fd()?, &name)?;
-                    }
-                }
-                Ok(unlinkat(&self.folder, name, AtFlags::REMOVEDIR)?)
-            }
-            // Put there in place of the folder that was moved.
-            Err(err) if is_no_folder(err) => Ok(unlinkat(&self.folder, name, AtFlags::empty())?),
-            Err(err) => Err(err.into()),
-        }
-    }
-}
-
-/// Lists of a folder's entries at most: each may leave out half of them, and a guest that is not waited for may still create
-/// more.
-const MAX_LISTS: u32 = 20;
-
-/// The entries of a folder whose entries are removed meanwhile: some file systems leave some out then, so the list is read
-/// again until it is empty.
-struct Remaining {
-    list: Dir,
-    n_lists: u32,
-    has_entries: bool,
-}
-
-impl Remaining {
-    fn of(folder: OwnedFd) -> io::Result<Self> {
-        let mut list = Dir::new(folder)?;
-        // A descriptor that was duplicated may stand anywhere.
-        list.rewind();
-        Ok(Self { list, n_lists: 1, has_entries: false })
-    }
-
-    fn fd(&self) -> rustix::io::Result<BorrowedFd<'_>> {
-        self.list.fd()
-    }
-
-    /// The next entry but for `.`, `..` and the one that stays.
-    fn next(&mut self, stays: Option<&str>) -> io::Result<Option<CString>> {
-        loop {
-            match self.list.read().transpose()? {
-                Some(entry) => {
-                    let name = entry.file_name();
-                    if !is_dots(name) && stays.is_none_or(|stays| stays.as_bytes() != name.to_bytes()) {
-                        self.has_entries = true;
-                        return Ok(Some(name.to_owned()));
-                    }
-                }
-                None if self.has_entries && self.n_lists < MAX_LISTS => {
-                    self.has_entries = false;
-                    self.n_lists += 1;
-                    self.list.rewind();
-                }
-                None => return Ok(None),
-            }
-        }
-    }
-}
-
 /// Whether a name is one of the two that every folder has.
 pub(crate) fn is_dots(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
-}
-
-/// Removes what is no folder; returns whether there is none of that name any more.
-fn unlink(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
-    match unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        // The latter is the answer for a folder on systems other than Linux.
-        Err(Errno::ISDIR | Errno::PERM) => Ok(false),
-        Err(err) => Err(err.into()),
-    }
 }
 
 #[cfg(test)]
@@ -440,51 +323,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    /// A tree as deep as no path can name, made from the inside out, with a file and a link at each level.
-    fn deep_tree(at: &Path, depth: usize, outside: &Path) {
-        let outer = at.with_extension("outer");
-        fs::create_dir(at).expect("made");
-        for _ in 0..depth {
-            fs::create_dir(&outer).expect("made");
-            fs::write(outer.join("file"), "x").expect("written");
-            symlink(outside, outer.join("link")).expect("made");
-            fs::rename(at, outer.join("deep")).expect("moved");
-            fs::rename(&outer, at).expect("moved");
-        }
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).expect("a folder").flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn trees_of_any_depth_are_removed_and_no_link_is_followed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let outside = folder.path().join("outside");
-        fs::create_dir(&outside).expect("made");
-        fs::write(outside.join("kept"), "x").expect("written");
-        let opened = Folder::open(folder.path()).expect("opened");
-        deep_tree(&folder.path().join("deep"), 5000, &outside);
-        opened.remove_tree("deep").expect("removed");
-        assert_eq!(names(folder.path()), ["outside"]);
-        // Wide ones too, and links and files by themselves.
-        let wide = folder.path().join("wide");
-        for n in 0..300 {
-            fs::create_dir_all(wide.join(format!("{n}/a/b"))).expect("made");
-            fs::write(wide.join(format!("{n}/a/file")), "x").expect("written");
-        }
-        symlink(&outside, wide.join("link")).expect("made");
-        opened.open_folder("wide").expect("opened").remove_contents().expect("emptied");
-        assert_eq!(names(&wide), [""; 0]);
-        fs::remove_dir(&wide).expect("removed");
-        symlink(&outside, &wide).expect("made");
-        opened.remove_tree("wide").expect("removed");
-        assert_eq!((names(folder.path()), names(&outside)), (vec!["outside".to_owned()], vec!["kept".to_owned()]));
-    }
 
     #[test]
     fn what_is_opened_is_what_it_should_be() {
