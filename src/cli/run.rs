@@ -64,10 +64,10 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
 
-    let mut process = ProcessWorkflow::new(documents.workflow.clone(), &absolute(&arguments.output), &work_dir);
+    let mut process = ProcessWorkflow::new(documents.workflow, &absolute(&arguments.output), &work_dir);
     process.input_paths = arguments.inputs.iter().map(|path| absolute(path)).collect();
-    process.input_metadata = documents.metadata.clone();
-    process.input_history = documents.history.clone();
+    process.input_metadata = documents.metadata;
+    process.input_history = documents.history;
     process.first_task_index = arguments.first_task;
     process.last_task_index = arguments.last_task;
     let options = RunOptions {
@@ -86,7 +86,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
-    let files = input_files(&arguments, &documents, &prepared);
+    let files = input_files(&arguments, &documents.packages, &prepared);
     let files = ResultFiles::check(&arguments, &work_dir, &files, &mut problems);
     drop(notice);
     if !problems.is_empty() {
@@ -211,7 +211,7 @@ fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &m
 }
 
 /// The files that the run reads, which `--result` and `--events` must not overwrite.
-fn input_files(arguments: &RunArguments, documents: &Documents, prepared: &PreparedRun) -> Vec<InputFile> {
+fn input_files(arguments: &RunArguments, packages: &[TaskPackage], prepared: &PreparedRun) -> Vec<InputFile> {
     let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
     let options = [
         ("the workflow", Some(arguments.workflow.clone())),
@@ -222,7 +222,7 @@ fn input_files(arguments: &RunArguments, documents: &Documents, prepared: &Prepa
     ];
     let mut files: Vec<_> = options.into_iter().filter_map(|(what, path)| Some((what, path?))).collect();
     files.extend(prepared.plan.tasks.iter().map(|task| ("the module of a task", task.module.path.clone())));
-    for package in &documents.packages {
+    for package in packages {
         files.push(("the manifest of a package", package.folder.join(MANIFEST)));
         files.extend(package.task_list.iter().map(|task| ("the module of a task", task.task.module_path())));
     }
