@@ -7,6 +7,7 @@
 mod entries;
 mod mistakes;
 mod read;
+mod stream;
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,8 +16,9 @@ pub(crate) use entries::{Entries, parse_entries};
 pub(crate) use read::read_json_from;
 pub use read::{ReadJsonError, read_json};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::ser::PrettyFormatter;
 pub use serde_json::{Map, Number, Value};
+pub use stream::{build_json, write_json};
+pub(crate) use stream::{next_value_of, read_stream};
 
 /// Levels of nesting that are read; one more is an error.
 pub const MAX_DEPTH: usize = 256;
@@ -85,15 +87,6 @@ fn parse_seed<'t, S: DeserializeSeed<'t>>(bytes: &'t [u8], seed: S) -> Result<S:
     deserializer.disable_recursion_limit();
     let value = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|err| describe(&err, bytes))
-}
-
-/// Writes `value` with `indent` blanks a level, as Python's `json.dump(indent=...)` lays it out.
-pub fn build_json(value: &impl serde::Serialize, indent: usize) -> Vec<u8> {
-    let blanks = vec![b' '; indent];
-    let mut text = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(&blanks));
-    value.serialize(&mut serializer).expect("a JSON value has string keys only, and memory takes every write");
-    text
 }
 
 /// The name of a value's type, for messages: `an object`, `a number`, ...

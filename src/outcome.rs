@@ -49,6 +49,13 @@ pub enum Outcome {
         /// What is wrong with it, and where.
         message: String,
     },
+    /// There is no room for its metadiff beside those of the calls before.
+    MetadiffsExceeded {
+        /// What all metadiffs of a run may have together, in bytes.
+        limit_bytes: u64,
+        /// What they would have had, in bytes.
+        asked_bytes: u64,
+    },
     /// The call was not started: its module cannot be run.
     Refused {
         /// Why.
@@ -110,6 +117,7 @@ impl Outcome {
             Self::TimedOut { .. } => "timed_out",
             Self::MemoryExceeded { .. } => "memory_exceeded",
             Self::BadOutput { .. } => "bad_output",
+            Self::MetadiffsExceeded { .. } => "metadiffs_exceeded",
             Self::Refused { .. } => "refused",
             Self::Cancelled => "cancelled",
             Self::HostFailed { .. } => "host_failed",
@@ -126,11 +134,35 @@ impl Outcome {
             Self::Trapped { .. }
             | Self::TimedOut { .. }
             | Self::MemoryExceeded { .. }
+            | Self::MetadiffsExceeded { .. }
             | Self::Refused { .. }
             | Self::Cancelled
             | Self::HostFailed { .. }
             | Self::Lost { .. }
             | Self::Panicked { .. } => Some(FailureKind::JobExecution),
+        }
+    }
+
+    /// Cuts its message, if it has one.
+    pub(crate) fn shorten(&mut self, max_chars: usize) {
+        match self {
+            Self::Failed { message }
+            | Self::Trapped { message }
+            | Self::BadOutput { message }
+            | Self::Refused { message }
+            | Self::HostFailed { message }
+            | Self::Lost { message }
+            | Self::Panicked { message } => {
+                if let Some((end, _)) = message.char_indices().nth(max_chars) {
+                    *message = format!("{} ...", &message[..end]);
+                }
+            }
+            Self::Succeeded { .. }
+            | Self::Exited { .. }
+            | Self::TimedOut { .. }
+            | Self::MemoryExceeded { .. }
+            | Self::MetadiffsExceeded { .. }
+            | Self::Cancelled => {}
         }
     }
 
@@ -148,6 +180,12 @@ impl Outcome {
                 bytes_text(*asked_bytes)
             ),
             Self::BadOutput { message } => format!("gave a bad metadiff: {message}"),
+            Self::MetadiffsExceeded { limit_bytes, asked_bytes } => format!(
+                "gave a metadiff for which there is no room: all metadiffs of the run would be {}, and {} is the limit of \
+                 `host.metadiffs` in the policy; let tasks write their data to the output, or raise the limit",
+                bytes_text(*asked_bytes),
+                bytes_text(*limit_bytes)
+            ),
             Self::Refused { message } => format!("was not started: {message}"),
             Self::Cancelled => "was cancelled".to_owned(),
             Self::HostFailed { message } => format!("could not be run: {message}"),

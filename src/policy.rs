@@ -38,6 +38,9 @@ pub struct Policy {
     /// Bytes that must be free on the file systems of the work directory and of the output for a call to start;
     /// default 0: not looked at.
     pub free_space_bytes: u64,
+    /// Bytes that all metadiffs of a run may have together, each value counting as 64 at least and each object as 512
+    /// more; default 1 GiB.
+    pub metadiffs_bytes: u64,
     /// Whether guests without a time limit can be interrupted too, while they compute; default no.
     pub interrupts_all: bool,
 }
@@ -92,6 +95,8 @@ struct HostFile {
     memory: Option<u64>,
     #[serde(deserialize_with = "size")]
     free_space: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    metadiffs: Option<u64>,
     interruption: InterruptionFile,
 }
 
@@ -118,6 +123,7 @@ impl Policy {
             memory_bytes: None,
             reserves_memory,
             free_space_bytes: 0,
+            metadiffs_bytes: 1 << 30,
             interrupts_all: false,
         }
     }
@@ -170,6 +176,7 @@ impl Policy {
             memory_bytes: file.host.memory,
             reserves_memory,
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
+            metadiffs_bytes: file.host.metadiffs.unwrap_or(usual.metadiffs_bytes),
             interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
         })
     }
@@ -269,6 +276,7 @@ mod tests {
         assert_eq!(policy.default.wall_time, Some(Duration::from_secs(3600)));
         assert_eq!(policy.env, ["TZ", "LANG"]);
         assert_eq!((policy.compile_time, policy.free_space_bytes), (Duration::from_secs(60), 1 << 30));
+        assert_eq!(policy.metadiffs_bytes, 1 << 30);
         assert!(!policy.interrupts_all);
         assert_eq!((policy.compile_memory_bytes, policy.memory_bytes), (2 << 30, None));
     }

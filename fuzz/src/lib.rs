@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
-use mandelbox::event::{CallRef, Event, EventKind, StoredEvents, parse_events};
+use mandelbox::event::{CallRef, Event, EventKind, StoredEvents, parse_events, seal_lines};
 use mandelbox::json::{DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json};
 use mandelbox::outcome::{Figures, Outcome};
 use mandelbox::policy::Policy;
@@ -151,7 +151,7 @@ pub fn metadiff(bytes: &[u8]) {
     assert_eq!(parse_guest_json(value.to_string().as_bytes()).as_ref(), Ok(&value));
     assert_eq!(parse_guest_json(&build_json(&value, 4)).as_ref(), Ok(&value));
     if let Value::Object(metadiff) = value {
-        let mut events = parse_events(RUN_STARTED).expect("an event log").events;
+        let mut events = parse_events(&seal_lines(RUN_STARTED)).expect("an event log").events;
         let kind = EventKind::CallFinished {
             call: CallRef { task: 0, call_index: 0, component: Some(Value::Object(metadiff.clone())), attempt: 1 },
             outcome: Outcome::Succeeded { metadiff: Some(metadiff) },
@@ -181,26 +181,31 @@ fn check_depth_and_numbers(value: &Value) {
     }
 }
 
-const RUN_STARTED: &[u8] = br#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":1,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","input_metadata_keys":[],"first_task_index":null,"last_task_index":null}
+const RUN_STARTED: &[u8] = br#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":2,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","input_metadata_keys":[],"first_task_index":null,"last_task_index":null}
 "#;
 
 fn build_log(events: &[Event]) -> Vec<u8> {
     let line = |event| [serde_json::to_vec(event).expect("JSON"), b"\n".to_vec()].concat();
-    events.iter().flat_map(line).collect()
+    seal_lines(&events.iter().flat_map(line).collect::<Vec<_>>())
 }
 
-/// The text of an event log.
-///
+/// The text of an event log, as it is and with a checksum for each line.
+pub fn event_log(bytes: &[u8]) {
+    read_log(bytes);
+    read_log(&seal_lines(bytes));
+}
+
 /// Events come in order; what is cut off is the end; a log that is cut anywhere has the events before; what was read is
 /// the same when it is written and read again, and is told to people without a character that misleads.
-pub fn event_log(bytes: &[u8]) {
-    let StoredEvents { mut events, next_seq, whole_bytes, is_torn } = match parse_events(bytes) {
+fn read_log(bytes: &[u8]) {
+    let StoredEvents { mut events, next_seq, whole_bytes, n_damaged_bytes, is_torn } = match parse_events(bytes) {
         Ok(stored) => stored,
         Err(err) => return assert!(!err.to_string().chars().any(is_misleading), "{err:?}"),
     };
     assert!(events.is_sorted_by(|one, next| one.seq < next.seq));
     assert!(events.last().is_none_or(|last| last.seq < next_seq));
     assert_eq!(is_torn, whole_bytes < bytes.len());
+    assert!(n_damaged_bytes <= whole_bytes);
     assert!(whole_bytes == 0 || bytes[whole_bytes - 1] == b'\n');
 
     let line_ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ use crate::workflow::{ModuleFile, PlannedTask};
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
+
+/// Events that wait to be recorded. More of them and the calls wait: a guest can log faster than a disk takes it.
+const MAX_QUEUED_EVENTS: usize = 4096;
 
 /// What is between guests beside the sandbox.
 #[derive(Clone, Debug, Default)]
@@ -242,7 +245,7 @@ impl Backend for Local {
         let window = calls.window().map_or(usize::MAX, usize::from);
         let n_fitting = self.admission.n_fitting(calls.task()).unwrap_or(usize::MAX);
         let n_loops = window.min(n_fitting).min(self.pool.current_num_threads()).min(calls.n_to_make());
-        let (events, received) = channel();
+        let (events, received) = sync_channel(MAX_QUEUED_EVENTS);
         let queue = Arc::new(Queue::starting_at(n_loops));
         let guests = Arc::new(self.guests(&calls.task().limits));
         for first in 0..n_loops {
@@ -303,7 +306,7 @@ impl Queue {
     }
 
     /// Tells of a warning, the first one of a task.
-    fn warn(&self, message: String, events: &Sender<CallEvent>) {
+    fn warn(&self, message: String, events: &SyncSender<CallEvent>) {
         if !self.has_warned.swap(true, Ordering::SeqCst) {
             // As with all that is told of calls: nobody misses what is not sent.
             let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning { message })));
@@ -350,7 +353,7 @@ impl Guests {
     }
 
     /// Sets up one thread for the calls of a task.
-    fn runner<'r>(&'r self, calls: &'r TaskCalls, events: &Sender<CallEvent>) -> Result<CallRunner<'r>, HostError> {
+    fn runner<'r>(&'r self, calls: &'r TaskCalls, events: &SyncSender<CallEvent>) -> Result<CallRunner<'r>, HostError> {
         let work_dir = calls.work_dir();
         let failed = HostError::file("make a scratch folder in", work_dir.path());
         // Guests without file functions get no folder.
@@ -363,7 +366,7 @@ impl Guests {
     }
 
     /// Runs call `first`, then one after the other of those that no loop has taken.
-    fn run_loop(&self, first: usize, calls: &TaskCalls, queue: &Queue, events: &Sender<CallEvent>) {
+    fn run_loop(&self, first: usize, calls: &TaskCalls, queue: &Queue, events: &SyncSender<CallEvent>) {
         let mut runner = self.runner(calls, events);
         let mut run = |attempt| match &mut runner {
             Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),

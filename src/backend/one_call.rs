@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::CallEvent;
@@ -11,6 +11,7 @@ use crate::error::HostError;
 use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json, type_name};
 use crate::outcome::{Ended, Figures, Outcome, whole_microseconds};
+use crate::runner::metadiff_budget::NoRoom;
 use crate::runner::{Call, TaskCalls};
 use crate::running_clock::RunningClock;
 use crate::sandbox::{
@@ -49,7 +50,7 @@ pub(super) struct CallRunner<'r> {
     worker: Box<dyn RunGuest + 'r>,
     calls: &'r TaskCalls,
     /// Gets what guests report while they run.
-    events: Sender<CallEvent>,
+    events: SyncSender<CallEvent>,
     /// Measures the wall time of calls.
     clock: &'r RunningClock,
     place: Option<Place>,
@@ -71,7 +72,7 @@ impl<'r> CallRunner<'r> {
         worker: Box<dyn RunGuest + 'r>,
         calls: &'r TaskCalls,
         scratch: Option<WorkerFolder>,
-        events: Sender<CallEvent>,
+        events: SyncSender<CallEvent>,
         clock: &'r RunningClock,
     ) -> Self {
         Self { worker, calls, events, clock, place: None, scratch }
@@ -132,7 +133,7 @@ fn run(
     worker: &mut dyn RunGuest,
     calls: &TaskCalls,
     call: &Call,
-    events: &Sender<CallEvent>,
+    events: &SyncSender<CallEvent>,
     Place { scratch, grants }: &mut Place,
 ) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
@@ -184,7 +185,7 @@ fn run(
     let (outcome, metadiff) = match end {
         GuestEnd::Returned(text) => {
             returned = text.map(String::into_bytes);
-            let outcome = outcome_of_metadiff(returned.as_deref(), || "what `run` returned".to_owned());
+            let outcome = outcome_of_metadiff(returned.as_deref(), calls, || "what `run` returned".to_owned());
             (outcome, returned.as_deref().map(Metadiff::Returned))
         }
         end => {
@@ -193,7 +194,7 @@ fn run(
                 Some(scratch) => scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes),
             };
             let outcome = match end {
-                GuestEnd::Exited(0) => outcome_of_file(&taken, call),
+                GuestEnd::Exited(0) => outcome_of_file(&taken, calls, call),
                 end => Outcome::of_end(end),
             };
             let taken = taken.as_ref().ok().and_then(Option::as_ref);
@@ -221,7 +222,7 @@ fn check_free_space_for(calls: &TaskCalls) -> Result<(), HostError> {
 }
 
 /// Takes what the guest reports and sends it on, within bounds.
-fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestReports {
+fn reports(calls: &TaskCalls, call: &Call, events: &SyncSender<CallEvent>) -> GuestReports {
     let (events, call_ref) = (events.clone(), calls.call_ref(call.attempt));
     let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
@@ -235,7 +236,7 @@ fn reports(calls: &TaskCalls, call: &Call, events: &Sender<CallEvent>) -> GuestR
 /// Takes what the user should know of what the sandbox kept from the guest, and sends it on.
 ///
 /// * `has_files`: a guest that sees no folder cannot give rise to any.
-fn warnings(calls: &TaskCalls, events: &Sender<CallEvent>, has_files: bool) -> GuestWarnings {
+fn warnings(calls: &TaskCalls, events: &SyncSender<CallEvent>, has_files: bool) -> GuestWarnings {
     if !has_files {
         return GuestWarnings::dropped();
     }
@@ -249,10 +250,12 @@ fn warnings(calls: &TaskCalls, events: &Sender<CallEvent>, has_files: bool) -> G
 }
 
 /// The outcome of a command that ended well, by the file that it left.
-fn outcome_of_file(taken: &Result<Option<TakenFile>, TakeError>, call: &Call) -> Outcome {
+fn outcome_of_file(taken: &Result<Option<TakenFile>, TakeError>, calls: &TaskCalls, call: &Call) -> Outcome {
     let path = call.files.metadiff();
     match taken {
-        Ok(taken) => outcome_of_metadiff(taken.as_ref().map(|taken| &*taken.bytes), || path.display().to_string()),
+        Ok(taken) => {
+            outcome_of_metadiff(taken.as_ref().map(|taken| &*taken.bytes), calls, || path.display().to_string())
+        }
         Err(TakeError::Guest(text)) => Outcome::BadOutput { message: format!("{}: {text}", path.display()) },
         Err(TakeError::Host(err)) => {
             Outcome::HostFailed { message: format!("failed to read {}: {err}", path.display()) }
@@ -260,16 +263,20 @@ fn outcome_of_file(taken: &Result<Option<TakenFile>, TakeError>, call: &Call) ->
     }
 }
 
-/// A guest that ended well succeeded if its metadiff is an object, null or not there.
+/// A guest that ended well succeeded if its metadiff is an object for which there is room, null or not there.
 ///
 /// * `place`: where the metadiff stands, for a message.
-fn outcome_of_metadiff(metadiff: Option<&[u8]>, place: impl Fn() -> String) -> Outcome {
+fn outcome_of_metadiff(metadiff: Option<&[u8]>, calls: &TaskCalls, place: impl Fn() -> String) -> Outcome {
     let bad = |message: String| Outcome::BadOutput { message: format!("{}: {message}", place()) };
-    match metadiff.map(parse_guest_json) {
-        None | Some(Ok(Value::Null)) => Outcome::Succeeded { metadiff: None },
-        Some(Ok(Value::Object(metadiff))) => Outcome::Succeeded { metadiff: Some(metadiff) },
-        Some(Ok(other)) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),
-        Some(Err(err)) => bad(err.to_string()),
+    let Some(text) = metadiff else { return Outcome::Succeeded { metadiff: None } };
+    match parse_guest_json(text) {
+        Ok(Value::Null) => Outcome::Succeeded { metadiff: None },
+        Ok(Value::Object(metadiff)) => match calls.metadiffs().take(text.len(), &metadiff) {
+            Ok(()) => Outcome::Succeeded { metadiff: Some(metadiff) },
+            Err(NoRoom { limit_bytes, asked_bytes }) => Outcome::MetadiffsExceeded { limit_bytes, asked_bytes },
+        },
+        Ok(other) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),
+        Err(err) => bad(err.to_string()),
     }
 }
 

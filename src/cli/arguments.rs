@@ -134,6 +134,9 @@ pub(super) struct RunArguments {
     /// have changed; give everything else as before
     #[arg(long, requires = "work_dir")]
     pub(super) resume: bool,
+    /// With --resume, run TASK and all tasks after it again, whatever their results; its order or its name
+    #[arg(long, value_name = "TASK", requires = "resume")]
+    pub(super) rerun_from: Option<String>,
     /// Tries that a call gets beside its first if it ends with a JobExecutionError, after 1 s, 2 s, 4 s ... (at most 60 s)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::event::{Event, EventLog, time_text, visit_events};
+use crate::event::{EventLog, time_text, visit_events, visit_log};
 use crate::workdir::WorkDir;
 
 /// Bytes of the longest line that is an event.
@@ -90,19 +90,14 @@ impl EarlierEvents {
         file.set_len(self.whole_bytes)?;
         let mut lines = BufWriter::new(file);
         let mut written = Ok(());
-        let _ = visit_events(&work_dir.join(EventLog::NAME), |event| {
+        let _ = visit_log(&work_dir.join(EventLog::NAME), |event, _, line| {
             if event.seq > self.last_seq && written.is_ok() {
-                written = write_line(&mut lines, &event);
+                written = lines.write_all(line);
             }
         });
         written?;
         lines.into_inner().map_err(io::IntoInnerError::into_error)
     }
-}
-
-fn write_line(lines: &mut impl Write, event: &Event) -> io::Result<()> {
-    serde_json::to_writer(&mut *lines, event)?;
-    lines.write_all(b"\n")
 }
 
 #[cfg(test)]
@@ -136,6 +131,9 @@ mod tests {
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,
+            tasks: Vec::new(),
+            output: None,
+            inputs: Vec::new(),
         }))
     }
 

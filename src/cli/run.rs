@@ -82,6 +82,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         cancel: signals.cancel().clone(),
         resume: arguments.resume,
         numbers_work_dir: arguments.work_dir.is_none(),
+        rerun_from: arguments.rerun_from.clone(),
         retries: Retries { n_retries: arguments.retries, ..Retries::default() },
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };

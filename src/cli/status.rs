@@ -9,7 +9,9 @@ use super::Answer;
 use super::arguments::{FormatArgument, StatusArguments};
 use super::run::absolute;
 use crate::error::exit_code;
-use crate::event::{EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, time_text, visit_events};
+use crate::event::{
+    EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, time_text, visit_events,
+};
 use crate::json::build_json;
 use crate::reporter::escape::escaped;
 use crate::reporter::status_text;
@@ -20,8 +22,10 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     let work_dir = absolute(&arguments.work_dir);
     let mut summary = RunSummary::default();
     let read = visit_events(&work_dir.join(EventLog::NAME), |event| summary.add(&event));
-    if let Err(text) = read.map_err(|err| no_run(&work_dir, &err)).and_then(|_| check_begun(&work_dir, &summary)) {
-        return Answer::text(text, exit_code::WRONG_INPUT);
+    let read = read.map_err(|err| no_run(&work_dir, &err));
+    match read.and_then(|end| check_begun(&work_dir, &summary, &end).map(|()| end)) {
+        Ok(end) => summary.note_damage(&end),
+        Err(text) => return Answer::text(text, exit_code::WRONG_INPUT),
     }
     let holder = WorkDir::holder(&work_dir);
     match arguments.format {
@@ -49,17 +53,22 @@ pub(super) fn no_run(work_dir: &Path, err: &ReadEventsError) -> String {
             )
         }
         ReadEventsError::Line(err) => {
-            format!("error: {path}: {err}; restore the file, or use the version of mandelbox that wrote it\n")
+            format!("error: {path}: {err}; use the version of mandelbox that wrote it\n")
         }
         err => format!("error: {path}: {err}\n"),
     }
 }
 
-fn check_begun(work_dir: &Path, summary: &RunSummary) -> Result<(), String> {
+fn check_begun(work_dir: &Path, summary: &RunSummary, end: &EndOfLog) -> Result<(), String> {
     if summary.run.is_some() {
         return Ok(());
     }
     let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
+    if end.is_headless {
+        let advice =
+            "its first line is damaged, without which no other counts; `run` with --resume starts from scratch";
+        return Err(format!("error: {path}: {advice}\n"));
+    }
     Err(format!("error: {path} holds no event yet: the run has only just begun, or was killed as it did\n"))
 }
 

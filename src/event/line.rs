@@ -11,33 +11,50 @@ use super::{CallRef, Event, EventKind, FORMAT_VERSION};
 use crate::json::{Entries, Map, Value, type_name};
 use crate::outcome::Outcome;
 
-/// The event of a line; `None` if it is of a kind that this version does not know.
-///
-/// * `line`: what it holds if it is an object, or what it is.
-pub(super) fn read_event(line: Result<Entries<'_>, Value>, expected_seq: u64) -> Result<Option<Event>, String> {
-    let mut fields = Fields(line.map_err(|value| format!("must be an object, not {}", type_name(&value)))?);
-    let event: String = fields.take("event")?;
-    if expected_seq == 0 {
-        check_first(&event, &fields)?;
-    }
-    let seq = fields.take("seq")?;
-    if seq != expected_seq {
-        return Err(format!("has `seq` {seq} where {expected_seq} belongs"));
-    }
-    let time: String = fields.take("time")?;
-    let time: Timestamp = time.parse().map_err(|err| format!("`time`: {err}"))?;
-    Ok(read_kind(&event, fields)?.map(|kind| Event { seq, time, kind }))
+/// What a line holds.
+pub(super) struct Line {
+    pub(super) seq: u64,
+    /// The start of the run that wrote it.
+    pub(super) session: u32,
+    /// `None` if it is of a kind that this version does not know.
+    pub(super) event: Option<Event>,
 }
 
-/// Says which version a log has before anything else about it.
-fn check_first(event: &str, fields: &Fields<'_>) -> Result<(), String> {
-    if event != "run_started" {
+/// Reads a line whose checksum is right.
+///
+/// * `line`: what it holds if it is an object, or what it is.
+/// * `is_first`: true for the first line of a log.
+pub(super) fn read_line(line: Result<Entries<'_>, Value>, is_first: bool) -> Result<Line, String> {
+    let mut fields = Fields(line.map_err(|value| format!("must be an object, not {}", type_name(&value)))?);
+    if is_first {
+        check_version(&fields)?;
+    }
+    let event: String = fields.take("event")?;
+    if is_first && event != "run_started" {
         return Err(format!("must be the event `run_started`, not `{event}`"));
     }
-    match fields.get("format_version") {
+    let (seq, session) = (fields.take("seq")?, fields.take("session")?);
+    let time: String = fields.take("time")?;
+    let time: Timestamp = time.parse().map_err(|err| format!("`time`: {err}"))?;
+    let event = read_kind(&event, fields)?.map(|kind| Event { seq, time, kind });
+    Ok(Line { seq, session, event })
+}
+
+/// Finds out whether a first line without a right checksum is of a version that has none, or has another.
+pub(super) fn check_foreign_version(line: Result<Entries<'_>, Value>) -> Result<(), String> {
+    match line {
+        Ok(entries) if entries.iter().any(|(key, _)| key == FORMAT_VERSION_KEY) => check_version(&Fields(entries)),
+        _ => Ok(()),
+    }
+}
+
+const FORMAT_VERSION_KEY: &str = "format_version";
+
+fn check_version(fields: &Fields<'_>) -> Result<(), String> {
+    match fields.get(FORMAT_VERSION_KEY) {
         Some(Value::Number(version)) if version.as_u64() == Some(FORMAT_VERSION.into()) => Ok(()),
         Some(version) => Err(format!("has format version {version}; this version of mandelbox reads {FORMAT_VERSION}")),
-        None => Err("the key `format_version` is missing".to_owned()),
+        None => Err(format!("missing key `{FORMAT_VERSION_KEY}`")),
     }
 }
 
@@ -96,6 +113,7 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             name: fields.take("name")?,
             status: fields.take("status")?,
             n_failed: fields.take("n_failed")?,
+            output_is_empty: fields.take_optional("output_is_empty")?,
         },
         "run_finished" => {
             EventKind::RunFinished { status: fields.take("status")?, error: fields.take_optional("error")? }
@@ -117,6 +135,10 @@ fn read_outcome(fields: &mut Fields<'_>) -> Result<Outcome, String> {
             asked_bytes: fields.take("asked_bytes")?,
         },
         "bad_output" => Outcome::BadOutput { message: fields.take("message")? },
+        "metadiffs_exceeded" => Outcome::MetadiffsExceeded {
+            limit_bytes: fields.take("limit_bytes")?,
+            asked_bytes: fields.take("asked_bytes")?,
+        },
         "refused" => Outcome::Refused { message: fields.take("message")? },
         "cancelled" => Outcome::Cancelled,
         "host_failed" => Outcome::HostFailed { message: fields.take("message")? },
@@ -178,7 +200,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{CallLimits, Kept, RunStarted, Status};
+    use crate::event::{CallLimits, FolderId, Kept, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
     use crate::outcome::Figures;
     use crate::sandbox::LogLevel;
@@ -186,7 +208,7 @@ pub(super) mod tests {
     /// The text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
         let line = |event| [serde_json::to_vec(event).expect("JSON"), b"\n".to_vec()].concat();
-        events.iter().flat_map(line).collect()
+        seal_lines(&events.iter().flat_map(line).collect::<Vec<_>>())
     }
 
     fn value() -> impl Strategy<Value = Value> {
@@ -215,7 +237,8 @@ pub(super) mod tests {
         let _ = |outcome: Outcome| match outcome {
             Outcome::Succeeded { .. } | Outcome::Exited { .. } | Outcome::Failed { .. } | Outcome::Trapped { .. } => {}
             Outcome::TimedOut { .. } => {}
-            Outcome::MemoryExceeded { .. } | Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
+            Outcome::MemoryExceeded { .. } | Outcome::MetadiffsExceeded { .. } => {}
+            Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
             Outcome::Cancelled | Outcome::HostFailed { .. } | Outcome::Lost { .. } | Outcome::Panicked { .. } => {}
         };
         prop_oneof![
@@ -226,6 +249,8 @@ pub(super) mod tests {
             1 => (0.0..1e30).prop_map(|limit_s| Outcome::TimedOut { limit_s }),
             1 => any::<(u64, u64)>()
                 .prop_map(|(limit_bytes, asked_bytes)| Outcome::MemoryExceeded { limit_bytes, asked_bytes }),
+            1 => any::<(u64, u64)>()
+                .prop_map(|(limit_bytes, asked_bytes)| Outcome::MetadiffsExceeded { limit_bytes, asked_bytes }),
             1 => ".{0,4}".prop_map(|message| Outcome::BadOutput { message }),
             1 => ".{0,4}".prop_map(|message| Outcome::Refused { message }),
             1 => Just(Outcome::Cancelled),
@@ -249,6 +274,9 @@ pub(super) mod tests {
                 output_path: "/o".into(),
                 first_task_index: index,
                 last_task_index: index,
+                tasks: index.into_iter().map(|index| RunTask { task: index as u64, name: "n".into() }).collect(),
+                output: index.map(|inode| FolderId { device: 1, inode: inode as u64, created: None }),
+                inputs: Vec::new(),
             }
         })
     }
@@ -320,8 +348,15 @@ pub(super) mod tests {
             ),
             (any::<u64>(), vec(".{0,2}", 0..3)).prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
             any::<u64>().prop_map(|task| EventKind::MetadataUnchanged { task }),
-            (any::<u64>(), ".{0,3}", status.clone(), any::<usize>())
-                .prop_map(|(task, name, status, n_failed)| EventKind::TaskFinished { task, name, status, n_failed }),
+            (any::<u64>(), ".{0,3}", status.clone(), any::<usize>(), any::<Option<bool>>()).prop_map(
+                |(task, name, status, n_failed, output_is_empty)| EventKind::TaskFinished {
+                    task,
+                    name,
+                    status,
+                    n_failed,
+                    output_is_empty
+                }
+            ),
             (status, of("[a-zA-Z]{0,3}".prop_map(Into::into)))
                 .prop_map(|(status, error)| EventKind::RunFinished { status, error }),
         ]

@@ -1,14 +1,15 @@
 //! `events.jsonl`: the run's own record, one JSON object a line, only ever appended to.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Fact;
+use super::seal::Seal;
+use super::{EndOfLog, Fact};
 use crate::error::HostError;
-use crate::folder::FILE_FLAGS;
-use crate::workdir::{Synced, sync_contents, sync_folder};
+use crate::folder::{FILE_FLAGS, open_plain_file};
+use crate::workdir::{Synced, sync_contents, sync_folder, unfinished_file};
 
 /// Bytes of lines that wait for a flush at most.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -22,6 +23,7 @@ pub struct EventLog {
     written_bytes: u64,
     /// Lines that are not in the file yet.
     unwritten: Vec<u8>,
+    seal: Seal,
 }
 
 impl EventLog {
@@ -37,23 +39,29 @@ impl EventLog {
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         let file = file.map_err(HostError::file("make", &path))?;
         sync_name(work_dir)?;
-        Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new() })
+        Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new(), seal: Seal::default() })
     }
 
-    /// Opens the log of a run that is taken up again, or makes it if that run had not come so far.
+    /// Opens the log of a run that is resumed, or creates it if that run had not come so far. A torn end is cut off. If
+    /// lines before the end are damaged, a log without them takes the place of this one, which is kept as
+    /// `events.damaged-1.jsonl` (or the next number that is free).
     ///
-    /// * `whole_bytes`: bytes of its whole lines; what stands behind them is cut off.
+    /// * `end`: what reading the log gave.
     ///
     /// # Errors
     /// [`HostError::File`].
-    pub fn reopen(work_dir: &Path, whole_bytes: u64) -> Result<Self, HostError> {
+    pub fn reopen(work_dir: &Path, end: &EndOfLog) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
+        if end.n_damaged_bytes > 0 || end.is_headless {
+            remove_damage(work_dir, &path, end).map_err(HostError::file("remove the damaged lines of", &path))?;
+        }
         let mut options = OpenOptions::new();
         options.append(true).create(true).custom_flags(FILE_FLAGS.bits() as i32);
         let file = options.open(&path).map_err(HostError::file("open", &path))?;
-        file.set_len(whole_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
+        let written_bytes = end.whole_bytes - end.n_damaged_bytes;
+        file.set_len(written_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
         sync_name(work_dir)?;
-        Ok(Self { path, file, written_bytes: whole_bytes, unwritten: Vec::new() })
+        Ok(Self { path, file, written_bytes, unwritten: Vec::new(), seal: end.next_seal() })
     }
 
     /// Whether so many lines wait that they should be written down.
@@ -61,11 +69,13 @@ impl EventLog {
         self.unwritten.len() >= BUFFER_BYTES
     }
 
-    /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes.
+    /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes, and returns its line.
     ///
     /// * `time`: as [`super::time_text`] gives it.
-    pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) {
-        fact.write_line(seq, time, &mut self.unwritten);
+    pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) -> &[u8] {
+        let start = self.unwritten.len();
+        fact.write_line(seq, time, &mut self.seal, &mut self.unwritten);
+        &self.unwritten[start..]
     }
 
     /// Hands everything to the operating system. If it does not take all, as on a full disk, the file keeps its whole
@@ -92,6 +102,33 @@ impl EventLog {
         self.flush()?;
         sync_contents(&self.file).map_err(HostError::file("sync", &self.path))
     }
+}
+
+/// Replaces a log by its whole lines. At every moment there is the old or the new one.
+fn remove_damage(work_dir: &Path, path: &Path, end: &EndOfLog) -> io::Result<()> {
+    let mut old = open_plain_file(path)?;
+    let mut new = unfinished_file(path)?;
+    for range in &end.whole_lines {
+        old.seek(SeekFrom::Start(range.start))?;
+        io::copy(&mut (&mut old).take(range.end - range.start), new.as_file_mut())?;
+    }
+    let _ = sync_contents(new.as_file())?;
+    keep_damaged(work_dir, path)?;
+    new.persist(path)?;
+    Ok(())
+}
+
+/// Gives a damaged log a second name, for whoever wants to look what was in it. On a file system without hard links it is
+/// not kept.
+fn keep_damaged(work_dir: &Path, path: &Path) -> io::Result<()> {
+    for number in 1_u32.. {
+        match fs::hard_link(path, work_dir.join(format!("events.damaged-{number}.jsonl"))) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(err) if err.kind() == io::ErrorKind::StorageFull => return Err(err),
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the log's name is on disk, without which its contents do not count.

@@ -1,10 +1,12 @@
 //! What happened in a run, in order: facts only, no wording and no setting of a reader.
 
+mod cursor;
 mod fact;
 mod line;
 mod log;
 mod read;
 mod recorder;
+mod seal;
 mod summary;
 
 use std::borrow::Cow;
@@ -17,16 +19,20 @@ use crate::json::{Map, Value};
 use crate::outcome::{Figures, Outcome};
 use crate::sandbox::{GuestReport, Limits, LogLevel};
 
+pub(crate) use cursor::Lost;
+pub use cursor::{EndOfLog, LineError};
 pub use fact::Fact;
 pub use log::EventLog;
-pub use read::{EndOfLog, LineError, ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
+pub(crate) use read::visit_log;
+pub use read::{ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
 pub use recorder::Recorder;
+pub use seal::seal_lines;
 #[cfg(feature = "cli")]
 pub(crate) use summary::span;
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
 /// Version of the event log's format, in its first line.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -150,6 +156,8 @@ pub enum EventKind {
         status: Status,
         /// Calls that did not end well.
         n_failed: usize,
+        /// True if the output folder was empty then; `None` if that is not known.
+        output_is_empty: Option<bool>,
     },
     /// The last event of a run that was not killed.
     RunFinished {
@@ -209,6 +217,52 @@ pub struct RunStarted {
     pub first_task_index: Option<usize>,
     /// Last task that runs, from 0, inclusive.
     pub last_task_index: Option<usize>,
+    /// The tasks that run, in order.
+    #[serde(default)]
+    pub tasks: Vec<RunTask>,
+    /// Which folder the output path names; `None` if that is not known.
+    #[serde(default)]
+    pub output: Option<FolderId>,
+    /// What was in the input folders and the mounts.
+    #[serde(default)]
+    pub inputs: Vec<InputState>,
+}
+
+/// A task of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTask {
+    /// Its order.
+    pub task: u64,
+    /// Its name.
+    pub name: String,
+}
+
+/// Identity of a folder. Another folder can have the same path later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderId {
+    /// Number of its device, which can be another one after the file system is mounted again.
+    pub device: u64,
+    /// Number of its inode, which can be given to another folder once this one is removed.
+    pub inode: u64,
+    /// When it was created, RFC 3339; `None` if the file system does not say.
+    pub created: Option<String>,
+}
+
+/// What was in a folder when a run started, as far as it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputState {
+    /// The folder.
+    pub path: PathBuf,
+    /// When it was looked at, RFC 3339.
+    pub looked: String,
+    /// Entries that were looked at, folders included; `None`: it could not be read.
+    pub n_entries: Option<u64>,
+    /// Latest time of modification of a file, RFC 3339; `None` if there is none.
+    pub newest: Option<String>,
+    /// BLAKE3 of the paths, kinds, sizes and times of modification of these entries.
+    pub digest: String,
+    /// False if there are more entries than are looked at.
+    pub is_whole: bool,
 }
 
 /// What of [`crate::sandbox::Limits`] a result can depend on.

@@ -6,11 +6,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::Event;
-use super::line::read_event;
+use super::cursor::{Cursor, EndOfLog, LineError, Lost};
 use crate::error::unreadable;
 use crate::folder::open_plain_file;
-use crate::json::{MAX_DATASET_DEPTH, parse_entries};
-use crate::reporter::escape::escaped;
 
 /// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as JSON may be longer.
 const MAX_LINE_BYTES: u64 = 256 << 20;
@@ -22,29 +20,12 @@ pub struct StoredEvents {
     pub events: Vec<Event>,
     /// Number of the event that would come next; kinds that are not known are counted too.
     pub next_seq: u64,
-    /// Bytes of the whole lines; what follows them was cut off.
+    /// Bytes up to the end of the last whole line; what follows them was cut off.
     pub whole_bytes: usize,
-    /// Whether something was cut off: a last line whose writing was interrupted.
+    /// Bytes before that which are no whole line.
+    pub n_damaged_bytes: usize,
+    /// Whether something was cut off: a last line whose writing was interrupted, or lines that are damaged.
     pub is_torn: bool,
-}
-
-/// Where a log goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndOfLog {
-    /// Number of the event that would come next.
-    pub next_seq: u64,
-    /// Bytes of the whole lines; what follows them was never written whole.
-    pub whole_bytes: u64,
-}
-
-/// A line that is no event, or not the one that belongs there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}")]
-pub struct LineError {
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong with it, escaped.
-    pub message: String,
 }
 
 /// Why [`read_events`] gave no events.
@@ -56,7 +37,7 @@ pub enum ReadEventsError {
     /// The file has more bytes than are read; the limit, in bytes.
     #[error("is larger than {0} bytes")]
     TooLarge(u64),
-    /// The file is no event log, or a damaged one.
+    /// The file is an event log of another version.
     #[error(transparent)]
     Line(#[from] LineError),
 }
@@ -76,100 +57,56 @@ pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEven
 
 /// Parses the text of a log.
 ///
-/// A last line without its line feed, or that is not JSON, is what a killed run leaves: it is cut off and counts as
-/// never written. A log can be cut at any byte, and gives the events before. No byte at all is a log without events.
+/// A line without its line feed, or with a wrong checksum, counts as never written. So a log can be cut at any byte and gives
+/// the events before, and one that was damaged anywhere gives those whose lines are whole, in their order. No byte at all is
+/// a log without events, and so is one whose first line is damaged.
 ///
 /// Later versions of mandelbox with the same `format_version` can add keys and kinds of event, which are passed over
 /// here: what they add must not change what the others mean. A new outcome would, so an unknown one is an error.
 ///
 /// # Errors
-/// [`LineError`] for the first line that is wrong: not JSON but with other lines behind it, no object, a gap in `seq`,
-/// a key that is missing or of another type, or a first line that is no `run_started` of this format version.
+/// [`LineError`] for the first line that is whole and wrong: no object, a key that is missing or of another type, or a first
+/// line that is no `run_started` of this format version.
 pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
     let mut stored = StoredEvents::default();
-    let mut place = Place::default();
+    let mut cursor = Cursor::default();
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let is_last = place.whole_bytes + line.len() == bytes.len();
-        match place.read_line(line, is_last)? {
-            Line::Event(event) => stored.events.push(*event),
-            Line::Unknown => {}
-            Line::Torn => {
-                stored.is_torn = true;
-                break;
-            }
-        }
+        stored.events.extend(cursor.read_line(line)?.map(|(event, _)| event));
     }
-    (stored.next_seq, stored.whole_bytes) = (place.next_seq, place.whole_bytes);
+    let EndOfLog { next_seq, whole_bytes, n_damaged_bytes, .. } = cursor.end;
+    // None of these is larger than the text.
+    let in_memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    (stored.next_seq, stored.whole_bytes) = (next_seq, in_memory(whole_bytes));
+    stored.n_damaged_bytes = in_memory(n_damaged_bytes);
+    stored.is_torn = stored.whole_bytes < bytes.len();
     Ok(stored)
 }
 
 /// [`parse_events`] for a log file of any size, of which one line is in memory at a time.
 ///
-/// * `take`: gets the events in their order; some, too, if the file turns out to be damaged behind them.
+/// * `take`: gets the events in their order; some, too, if the file turns out to be wrong behind them.
 ///
 /// # Errors
-/// [`ReadEventsError`]: the file cannot be read, has a line of more than 256 MiB, or is not what [`parse_events`] takes.
+/// [`ReadEventsError`]: the file cannot be read, or is not what [`parse_events`] takes.
 pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog, ReadEventsError> {
+    visit_log(path, |event, _, _| take(event))
+}
+
+/// [`visit_events`], with what is missing before each event, and with its line.
+pub(crate) fn visit_log(path: &Path, mut take: impl FnMut(Event, Lost, &[u8])) -> Result<EndOfLog, ReadEventsError> {
     let mut source = BufReader::with_capacity(64 << 10, open_plain_file(path)?);
-    let mut place = Place::default();
+    let mut cursor = Cursor::default();
     let mut line = Vec::new();
     loop {
         line.clear();
-        (&mut source).take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line)?;
+        (&mut source).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
         if line.is_empty() {
-            return Ok(place.end());
+            return Ok(cursor.end);
         }
-        if line.len() as u64 > MAX_LINE_BYTES {
-            return Err(place.wrong("is longer than 256 MiB".to_owned()).into());
+        // A line that is longer comes in parts, none of which is whole.
+        if let Some((event, lost)) = cursor.read_line(&line)? {
+            take(event, lost, &line);
         }
-        let is_last = source.fill_buf()?.is_empty();
-        match place.read_line(&line, is_last)? {
-            Line::Event(event) => take(*event),
-            Line::Unknown => {}
-            Line::Torn => return Ok(place.end()),
-        }
-    }
-}
-
-/// How far a log has been read.
-#[derive(Default)]
-struct Place {
-    next_seq: u64,
-    whole_bytes: usize,
-}
-
-/// What stands in a line.
-enum Line {
-    Event(Box<Event>),
-    /// An event of a kind that this version does not know.
-    Unknown,
-    Torn,
-}
-
-impl Place {
-    /// * `line`: with its line feed, if it has one.
-    /// * `is_last`: whether nothing stands behind it.
-    fn read_line(&mut self, line: &[u8], is_last: bool) -> Result<Line, LineError> {
-        let wrong = |message: String| self.wrong(message);
-        let Some(text) = line.strip_suffix(b"\n") else { return Ok(Line::Torn) };
-        let line_value = match parse_entries(text, MAX_DATASET_DEPTH) {
-            Err(_) if is_last => return Ok(Line::Torn),
-            parsed => parsed.map_err(|err| wrong(format!("column {}: {}", err.column, err.message)))?,
-        };
-        let event = read_event(line_value, self.next_seq).map_err(wrong)?;
-        self.next_seq += 1;
-        self.whole_bytes += line.len();
-        Ok(event.map_or(Line::Unknown, |event| Line::Event(Box::new(event))))
-    }
-
-    fn end(&self) -> EndOfLog {
-        EndOfLog { next_seq: self.next_seq, whole_bytes: self.whole_bytes as u64 }
-    }
-
-    /// An error of the line that is read.
-    fn wrong(&self, message: String) -> LineError {
-        let line = usize::try_from(self.next_seq).unwrap_or(usize::MAX).saturating_add(1);
-        LineError { line, message: escaped(&message) }
     }
 }
 
@@ -179,21 +116,16 @@ mod tests {
 
     use super::*;
     use crate::event::EventKind;
+    use crate::event::cursor::tests::{FIRST, note, sealed};
     use crate::event::line::tests::{events, write};
     use crate::json::Value;
-
-    const FIRST: &str = r#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":1,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","input_metadata_keys":[],"first_task_index":null,"last_task_index":null}"#;
-
-    fn note(seq: u64) -> String {
-        format!(r#"{{"seq":{seq},"time":"2026-01-02T03:04:05Z","event":"note","message":"m"}}"#)
-    }
 
     proptest! {
         #[test]
         fn stored_events_survive(events in events(12)) {
             let bytes = write(&events);
             let next_seq = events.len() as u64;
-            let expected = StoredEvents { events, next_seq, whole_bytes: bytes.len(), is_torn: false };
+            let expected = StoredEvents { events, next_seq, whole_bytes: bytes.len(), ..StoredEvents::default() };
             prop_assert_eq!(parse_events(&bytes), Ok(expected));
         }
     }
@@ -219,22 +151,14 @@ mod tests {
     }
 
     fn check_wrong(lines: &[&str], expected: &str) {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let err = parse_events(text.as_bytes()).expect_err(expected).to_string();
+        let err = parse_events(&sealed(lines)).expect_err(expected).to_string();
         assert!(err.contains(expected), "{err}");
     }
 
     #[test]
-    fn damage_is_told_with_its_line() {
-        let (one, two) = (note(1), note(2));
-        check_wrong(&[FIRST, "{", &two], "line 2: column");
-        check_wrong(&[FIRST, "", &one], "line 2: column");
-        check_wrong(&[FIRST, "\u{0}\u{0}", &one], "line 2: column");
-        check_wrong(&[FIRST, &"[".repeat(1_000_000), &two], "nested deeper than 300 levels");
-        check_wrong(&[FIRST, &one.replace("\"message", "\"message\":\"a\",\"message"), &two], "line 2: column");
-        check_wrong(&[FIRST, "7"], "line 2: must be an object, not a number");
-        check_wrong(&[FIRST, &two], "line 2: has `seq` 2 where 1 belongs");
-        check_wrong(&[FIRST, &one, &one], "line 3: has `seq` 1 where 2 belongs");
+    fn a_whole_line_that_is_wrong_is_told_with_its_number() {
+        let one = note(1);
+        check_wrong(&[FIRST, &one.replace("\"message", "\"message\":\"a\",\"message")], "line 2: column");
         check_wrong(&[FIRST, &one.replace("2026", "20x6")], "line 2: `time`");
         check_wrong(&[FIRST, &one.replace("message", "massage")], "line 2: the key `message` is missing");
         check_wrong(&[FIRST, &one.replace("\"m\"", "1")], "line 2: `message`: invalid type: number");
@@ -252,20 +176,31 @@ mod tests {
 
     #[test]
     fn the_first_line_says_the_version() {
+        let later = FIRST.replace("version\":2", "version\":3");
+        check_wrong(&[&later, "what version 3 has"], "line 1: has format version 3");
+        check_wrong(&[&FIRST.replace("\"format_version\":2,", "")], "line 1: missing key `format_version`");
         check_wrong(
-            &[&FIRST.replace("version\":1", "version\":2"), "what version 2 has"],
-            "line 1: has format version 2",
+            &[&note(0).replace("note", "x\",\"format_version\":2,\"y\":\"")],
+            "must be the event `run_started`",
         );
-        check_wrong(&[&FIRST.replace("\"format_version\":1,", "")], "line 1: the key `format_version` is missing");
-        check_wrong(&[&note(0)], "line 1: must be the event `run_started`, not `note`");
+        let without_checksums = FIRST.replace("version\":2", "version\":1") + "\n";
+        let err = parse_events(without_checksums.as_bytes()).expect_err("version 1").to_string();
+        assert_eq!(err, "line 1: has format version 1; this version of mandelbox reads 2");
         assert_eq!(parse_events(b""), Ok(StoredEvents::default()));
     }
 
     #[test]
-    fn a_torn_last_line_is_cut_off() {
-        for torn in ["{", &note(1), "\0\0\0", "\u{fffd}\n", "\n", &"{\"a\":".repeat(100_000)] {
-            let stored = parse_events(format!("{FIRST}\n{torn}").as_bytes()).expect("whole until there");
-            assert_eq!((stored.next_seq, stored.whole_bytes, stored.is_torn), (1, FIRST.len() + 1, true));
+    fn a_torn_end_is_cut_off() {
+        let first = sealed(&[FIRST]);
+        let resealed = sealed(&[FIRST, &note(1)]);
+        let wrong = [&resealed[first.len()..resealed.len() - 4], b"x\"}\n"].concat();
+        let one = note(1);
+        let torn: [&[u8]; 8] =
+            [b"{", one.as_bytes(), b"\0\0\0", b"\xff\n", b"\n", &[b'['; 100_000], &wrong, b"{}\n7\n[]\n\n"];
+        for torn in torn {
+            let stored = parse_events(&[&first, torn].concat()).expect("whole until there");
+            assert_eq!((stored.next_seq, stored.whole_bytes, stored.is_torn), (1, first.len(), true));
+            assert_eq!(stored.n_damaged_bytes, 0);
         }
     }
 
@@ -274,7 +209,7 @@ mod tests {
         let later = r#"{"seq":1,"time":"2026-01-02T03:04:05Z","event":"call_measured","joules":1e99}"#;
         let more = note(2).replace("\"m\"", "\"m\",\"language\":{\"deep\":[123456789012345678901234567890]}");
         let first = FIRST.replace("\"l\"", "\"l\",\"host\":1.50");
-        let stored = parse_events(format!("{first}\n{later}\n{more}\n").as_bytes()).expect("one of this version");
+        let stored = parse_events(&sealed(&[&first, later, &more])).expect("one of this version");
         let seqs: Vec<_> = stored.events.iter().map(|event| event.seq).collect();
         assert_eq!((seqs, stored.next_seq, stored.is_torn), (vec![0, 2], 3, false));
     }
@@ -286,9 +221,9 @@ mod tests {
         let line = format!(
             r#"{{"seq":1,"time":"2026-01-02T03:04:05.000000Z","event":"call_finished","task":0,"call_index":0,"component":null,"attempt":1,"outcome":"succeeded","metadiff":{metadiff},"wall_time_s":0.25,"peak_memory_bytes":0,"stdout_bytes":0,"stderr_bytes":0}}"#
         );
-        let text = format!("{FIRST}\n{line}\n");
-        let stored = parse_events(text.as_bytes()).expect("valid");
-        assert_eq!(String::from_utf8(write(&stored.events)).expect("UTF-8"), text);
+        let text = sealed(&[FIRST, &line]);
+        let stored = parse_events(&text).expect("valid");
+        assert_eq!(write(&stored.events), text);
         let call = |event: &Event| matches!(&event.kind, EventKind::CallFinished { call, .. } if call.component == Some(Value::Null));
         assert!(call(&stored.events[1]));
     }
@@ -297,8 +232,9 @@ mod tests {
     fn the_size_of_a_file_is_checked_at_the_limit() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("events.jsonl");
-        std::fs::write(&path, format!("{FIRST}\n")).expect("written");
-        let size = FIRST.len() as u64 + 1;
+        let first = sealed(&[FIRST]);
+        std::fs::write(&path, &first).expect("written");
+        let size = first.len() as u64;
         assert_eq!(read_events(&path, size).expect("read").events.len(), 1);
         assert!(matches!(read_events(&path, size - 1), Err(ReadEventsError::TooLarge(limit)) if limit == size - 1));
         assert!(matches!(read_events(folder.path(), size), Err(ReadEventsError::Io(_))));

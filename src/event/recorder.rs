@@ -55,31 +55,18 @@ impl Recorder {
     pub fn record_fact(&mut self, fact: Fact) -> Result<EventKind, HostError> {
         let (seq, time) = (self.next_seq, now());
         self.next_seq += 1;
-        self.log.append(seq, self.clock.text(time), &fact);
+        let line = self.log.append(seq, self.clock.text(time), &fact);
         self.is_all_synced = false;
         let event = Event { seq, time, kind: fact.kind };
-        self.each_reporter(|reporter| reporter.report(&event))?;
+        let lost = tell_each(&mut self.reporters, |reporter| reporter.report_line(&event, line));
+        self.record_lost(lost)?;
         if self.log.is_full() {
             self.flush()?;
         }
         Ok(event.kind)
     }
 
-    /// Does without reporters that fail from now on, with a word.
-    fn each_reporter(
-        &mut self,
-        mut tell: impl FnMut(&mut dyn Reporter) -> std::io::Result<()>,
-    ) -> Result<(), HostError> {
-        let mut lost = Vec::new();
-        self.reporters.retain_mut(|reporter| match tell(reporter.as_mut()) {
-            Ok(()) => true,
-            Err(err) => {
-                // A reader that has gone away wanted no more.
-                let gone = err.kind() == std::io::ErrorKind::BrokenPipe;
-                lost.extend((!gone).then(|| format!("a report of this run is not complete: {err}")));
-                false
-            }
-        });
+    fn record_lost(&mut self, lost: Vec<String>) -> Result<(), HostError> {
         // Each of these has removed a reporter, so this ends.
         lost.into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))
     }
@@ -110,10 +97,29 @@ impl Recorder {
                            were recorded; choose a --work-dir on a local disk where that matters";
             self.record(EventKind::Warning { message: message.to_owned() })?;
         }
-        self.each_reporter(|reporter| reporter.flush())?;
+        let lost = tell_each(&mut self.reporters, |reporter| reporter.flush());
+        self.record_lost(lost)?;
         // A reporter that is lost is an event of its own.
         self.sync()
     }
+}
+
+/// Does without reporters that fail from now on. Returns a text for each that fails.
+fn tell_each(
+    reporters: &mut Vec<Box<dyn Reporter>>,
+    mut tell: impl FnMut(&mut dyn Reporter) -> std::io::Result<()>,
+) -> Vec<String> {
+    let mut lost = Vec::new();
+    reporters.retain_mut(|reporter| match tell(reporter.as_mut()) {
+        Ok(()) => true,
+        Err(err) => {
+            // A reader that has gone away wanted no more.
+            let gone = err.kind() == std::io::ErrorKind::BrokenPipe;
+            lost.extend((!gone).then(|| format!("a report of this run is not complete: {err}")));
+            false
+        }
+    });
+    lost
 }
 
 /// The time as the log has it: readers of a running run see what readers of its log see.

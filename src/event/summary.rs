@@ -5,9 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CallRef, Event, EventKind, Kept, RunStarted, Status};
+use super::{CallRef, EndOfLog, Event, EventKind, EventLog, Kept, RunStarted, RunTask, Status};
 use crate::json::Value;
 use crate::outcome::{Figures, Outcome};
+
+/// Failed calls of a task whose messages are kept whole. There can be a million others.
+const MAX_IN_FULL: usize = 1000;
+/// Characters of the messages of the others.
+const MAX_MESSAGE_CHARS: usize = 200;
+/// Warnings that are kept.
+const MAX_WARNINGS: usize = 10_000;
 
 /// A run as its events tell it, whether it has ended or not.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +29,7 @@ pub struct RunSummary {
     pub end: Option<Status>,
     /// Name of the error that ended it.
     pub error: Option<String>,
-    /// The tasks that have begun, in the order of their beginning.
+    /// The tasks of the run that have begun, by their order.
     pub tasks: Vec<TaskSummary>,
     /// Warnings so far, not escaped.
     pub warnings: Vec<String>,
@@ -30,6 +37,8 @@ pub struct RunSummary {
     pub resumed: Vec<Timestamp>,
     /// Positions of calls that the next task keeps.
     kept: Vec<usize>,
+    /// Tasks that are not of the run any more, or have another name. They count again if they are kept.
+    others: Vec<TaskSummary>,
 }
 
 /// A task that has begun.
@@ -97,16 +106,17 @@ impl RunSummary {
                 for task in &mut self.tasks {
                     task.others.retain(|_, progress| *progress == Progress::Done);
                 }
+                let is_gone = |task: &mut TaskSummary| !run.tasks.iter().any(|planned| task.is(planned));
+                self.others.extend(self.tasks.extract_if(.., is_gone));
             }
-            EventKind::Warning { message } => self.warnings.push(message.clone()),
+            EventKind::Warning { message } if self.warnings.len() < MAX_WARNINGS => self.warnings.push(message.clone()),
             EventKind::CallKept { call, .. } => self.kept.push(call.call_index),
             EventKind::TaskStarted { task, name, n_calls, parallelization_level, module_sha256, kept, .. } => {
                 let listed = std::mem::take(&mut self.kept);
-                let index = self.tasks.iter().position(|known| known.order == *task).unwrap_or_else(|| {
-                    self.tasks.push(TaskSummary::new(*task));
-                    self.tasks.len() - 1
-                });
-                let known = &mut self.tasks[index];
+                let known = self.begin(*task);
+                if *kept == Kept::None && known.name != *name {
+                    *known = TaskSummary::new(*task);
+                }
                 if *kept != Kept::All {
                     known.others = listed.into_iter().map(|index| (index, Progress::Done)).collect();
                     known.failed.clear();
@@ -119,6 +129,9 @@ impl RunSummary {
                 (known.name, known.n_calls) = (name.clone(), *n_calls);
                 known.parallelization_level.clone_from(parallelization_level);
                 known.module_sha256.clone_from(module_sha256);
+                if known.n_kept < *n_calls {
+                    self.forget_after(*task);
+                }
             }
             EventKind::CallStarted(call) => {
                 if let Some(task) = self.task_mut(call.task) {
@@ -140,11 +153,19 @@ impl RunSummary {
                 (self.end, self.error) = (Some(*status), error.as_ref().map(ToString::to_string));
             }
             EventKind::Note { .. }
+            | EventKind::Warning { .. }
             | EventKind::CallLogged { .. }
             | EventKind::CallProgress { .. }
             | EventKind::MetadataAggregated { .. }
             | EventKind::MetadataUnchanged { .. } => {}
         }
+    }
+
+    /// Adds a warning if the log that the events are from is damaged.
+    pub fn note_damage(&mut self, end: &EndOfLog) {
+        let text =
+            |damage| format!("{} {damage}; `run` with --resume runs the calls again that are lost", EventLog::NAME);
+        self.warnings.extend(end.damage().map(text));
     }
 
     /// Tasks that the run has in all; `None` if the log does not say.
@@ -158,8 +179,28 @@ impl RunSummary {
         span(self.started, self.last_event)
     }
 
+    /// The task of an order, which begins now.
+    fn begin(&mut self, order: u64) -> &mut TaskSummary {
+        let index = match self.tasks.binary_search_by_key(&order, |task| task.order) {
+            Ok(index) => index,
+            Err(index) => {
+                let other = self.others.iter().position(|task| task.order == order);
+                let task = other.map_or_else(|| TaskSummary::new(order), |other| self.others.swap_remove(other));
+                self.tasks.insert(index, task);
+                index
+            }
+        };
+        &mut self.tasks[index]
+    }
+
+    /// Removes what later tasks did with data that a task makes again.
+    fn forget_after(&mut self, order: u64) {
+        self.tasks.retain(|task| task.order <= order);
+        self.others.retain(|task| task.order <= order);
+    }
+
     fn task_mut(&mut self, order: u64) -> Option<&mut TaskSummary> {
-        // The task that runs is the last one.
+        // The task that runs is the last one, but for those of which all results may be kept.
         self.tasks.iter_mut().rev().find(|task| task.order == order)
     }
 }
@@ -183,6 +224,11 @@ impl TaskSummary {
         }
     }
 
+    /// True if this is a task of a run.
+    fn is(&self, task: &RunTask) -> bool {
+        self.order == task.task && self.name == task.name
+    }
+
     fn add_end(&mut self, call: &CallRef, outcome: &Outcome, figures: &Figures) {
         self.total_time = self.total_time.saturating_add(figures.wall_time);
         self.longest_time = self.longest_time.max(figures.wall_time);
@@ -193,12 +239,12 @@ impl TaskSummary {
             return;
         }
         self.others.remove(&call.call_index);
-        let failed = FailedCall {
-            component: call.component.clone(),
-            attempt: call.attempt,
-            outcome: outcome.clone(),
-            figures: figures.clone(),
-        };
+        let mut outcome = outcome.clone();
+        if self.failed.len() >= MAX_IN_FULL {
+            outcome.shorten(MAX_MESSAGE_CHARS);
+        }
+        let component = call.component.clone();
+        let failed = FailedCall { component, attempt: call.attempt, outcome, figures: figures.clone() };
         self.failed.insert(call.call_index, failed);
     }
 
@@ -258,7 +304,7 @@ mod tests {
 
     fn run_started() -> Box<RunStarted> {
         Box::new(RunStarted {
-            format_version: 1,
+            format_version: 2,
             mandelbox_version: "0.1.0".into(),
             backend: "local".into(),
             workflow: "w".into(),
@@ -269,6 +315,9 @@ mod tests {
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,
+            tasks: vec![RunTask { task: 3, name: "t".into() }],
+            output: None,
+            inputs: Vec::new(),
         })
     }
 

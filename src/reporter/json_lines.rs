@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Reporter;
 use crate::event::Event;
 
-/// Writes events as JSON lines to a writer, once they are on disk.
+/// Writes events as JSON lines to a writer, once they are on disk: the lines of the event log, where there is one.
 pub struct JsonLines<W> {
     writer: W,
     lines: Vec<u8>,
@@ -22,6 +22,11 @@ impl<W: Write + Send> Reporter for JsonLines<W> {
     fn report(&mut self, event: &Event) -> io::Result<()> {
         serde_json::to_writer(&mut self.lines, event)?;
         self.lines.push(b'\n');
+        Ok(())
+    }
+
+    fn report_line(&mut self, _: &Event, line: &[u8]) -> io::Result<()> {
+        self.lines.extend_from_slice(line);
         Ok(())
     }
 

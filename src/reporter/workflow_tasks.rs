@@ -1,43 +1,144 @@
 //! The workflow tasks of a run as its history has them: with their args, which no event holds.
+//!
+//! Records are read in a stream, of which nothing is kept but that: beside the history they hold metadata, and the history
+//! component lists, either of which can be larger than all else in memory.
 
+use std::fmt;
+use std::io::BufReader;
 use std::path::Path;
 
 use jiff::Timestamp;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::event::{RunSummary, TaskSummary};
 use crate::folder::open_plain_file;
-use crate::json::{DuplicateKeys, MAX_DATASET_DEPTH, Map, Value, read_json_from};
-
-/// Bytes of a record that is read for them.
-const MAX_BYTES: u64 = 1 << 30;
+use crate::json::{Map, Value, next_value_of, read_stream};
 
 /// The workflow task of each task of `summary`, in its order, as the run's last records have it; `None` for a task that
 /// has no history item, as the one that a killed run ended in.
 pub(super) fn read_workflow_tasks(work_dir: &Path, summary: &RunSummary) -> Vec<Option<Map<String, Value>>> {
-    let read = |name| {
-        let file = open_plain_file(&work_dir.join(name)).ok()?;
-        read_json_from(file, MAX_BYTES, MAX_DATASET_DEPTH, DuplicateKeys::LastWins).ok()
-    };
+    let open = |name| open_plain_file(&work_dir.join(name)).map(BufReader::new).ok();
     // A failed task is in the result only; a killed run has none.
-    let history = match (read("result.json"), summary.end) {
-        (Some(Value::Object(mut result)), Some(_)) => result.remove("history"),
-        _ => read("history.json"),
+    let of_result = match summary.end {
+        Some(_) => open("result.json").and_then(|file| read_stream(file, Key("history")).ok()),
+        None => None,
     };
-    let Some(Value::Array(mut items)) = history else { return vec![None; summary.tasks.len()] };
+    let items = of_result.or_else(|| open("history.json").and_then(|file| read_stream(file, Items).ok()));
+    let mut items = items.unwrap_or_default();
     let take = |task: &TaskSummary| {
-        let item = items.iter_mut().rev().find(|item| is_of(item, task, summary.started))?;
-        match item["workflowtask"].take() {
-            Value::Object(workflow_task) => Some(workflow_task),
+        let item = items.iter_mut().rev().find(|item| item.is_of(task, summary.started))?;
+        match item.workflow_task.take() {
+            Some(Value::Object(workflow_task)) => Some(workflow_task),
             _ => None,
         }
     };
     summary.tasks.iter().map(take).collect()
 }
 
-/// Whether a history item is that of a task in a run that began then: items of earlier runs may stand before.
-fn is_of(item: &Value, task: &TaskSummary, run_started: Timestamp) -> bool {
-    let started = item["mandelbox"]["started"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
-    item["workflowtask"]["order"].as_u64() == Some(task.order)
-        && item["mandelbox"]["module_sha256"].as_str() == Some(&task.module_sha256)
-        && started.is_some_and(|started| started >= run_started)
+/// What is read of a history item.
+#[derive(Default)]
+struct Item {
+    workflow_task: Option<Value>,
+    /// What mandelbox adds to Fractal's keys.
+    mandelbox: Value,
+}
+
+impl Item {
+    /// True if the item is that of a task in a run that began then: items of earlier runs may stand before.
+    fn is_of(&self, task: &TaskSummary, run_started: Timestamp) -> bool {
+        let started = self.mandelbox["started"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        let order = self.workflow_task.as_ref().and_then(|workflow_task| workflow_task["order"].as_u64());
+        order == Some(task.order)
+            && self.mandelbox["module_sha256"].as_str() == Some(&task.module_sha256)
+            && started.is_some_and(|started| started >= run_started)
+    }
+}
+
+/// The history under a key of an object; all other keys are passed over.
+struct Key(&'static str);
+
+/// A history.
+struct Items;
+
+/// A history item.
+struct OneItem;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Vec<Item>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Vec<Item>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut items = None;
+        while let Some(key) = entries.next_key::<String>()? {
+            if key == self.0 {
+                items = Some(entries.next_value_seed(Items)?);
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        items.ok_or_else(|| A::Error::custom("there is no history"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Items {
+    type Value = Vec<Item>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<Item>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = array.next_element_seed(OneItem)? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for OneItem {
+    type Value = Item;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OneItem {
+    type Value = Item;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a history item")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut item = Item::default();
+        while let Some(key) = entries.next_key::<String>()? {
+            match key.as_str() {
+                "workflowtask" => item.workflow_task = Some(next_value_of(&mut entries)?),
+                "mandelbox" => item.mandelbox = next_value_of(&mut entries)?,
+                _ => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(item)
+    }
 }

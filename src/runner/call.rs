@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::metadiff_budget::MetadiffBudget;
 use super::parameters::ArgsText;
 use crate::backend::CallEvent;
 use crate::cancel::CancelToken;
@@ -35,6 +36,7 @@ pub struct TaskCalls {
     pub(super) free_space_bytes: u64,
     pub(super) to_do: ToDo,
     pub(super) retries: Retries,
+    pub(super) metadiffs: Arc<MetadiffBudget>,
     pub(super) span: Span,
     pub(super) output: Option<Arc<OutputWriter>>,
     pub(super) seen_warnings: Arc<SeenWarnings>,
@@ -107,8 +109,10 @@ impl Retries {
     /// * `n_failed`: attempts that have failed in this run.
     fn wait(&self, n_failed: u32, outcome: &Outcome) -> Option<Duration> {
         const LONGEST_WAIT: Duration = Duration::from_secs(60);
-        // A module that cannot be started will not be one the next time; who cancels wants no other attempt.
-        let is_final = matches!(outcome, Outcome::Refused { .. } | Outcome::Cancelled);
+        // A module that cannot be started will not be one the next time, nor is there more room for metadiffs; who cancels
+        // wants no other attempt.
+        let is_final =
+            matches!(outcome, Outcome::Refused { .. } | Outcome::MetadiffsExceeded { .. } | Outcome::Cancelled);
         if is_final || outcome.failure_kind() != Some(FailureKind::JobExecution) || n_failed > self.n_retries {
             return None;
         }
@@ -320,6 +324,11 @@ impl TaskCalls {
         self.free_space_bytes
     }
 
+    /// What the metadiffs of the run may have together.
+    pub(crate) fn metadiffs(&self) -> &MetadiffBudget {
+        &self.metadiffs
+    }
+
     /// The span of the task, in which those of calls are.
     pub fn span(&self) -> &Span {
         &self.span
@@ -359,6 +368,7 @@ mod tests {
             (Outcome::Failed { message: message() }, false),
             (Outcome::BadOutput { message: message() }, false),
             (Outcome::Refused { message: message() }, false),
+            (Outcome::MetadiffsExceeded { limit_bytes: 1, asked_bytes: 2 }, false),
             (Outcome::Cancelled, false),
         ] {
             assert_eq!(retries.wait(1, &outcome).is_some(), is_tried, "{outcome:?}");

@@ -17,8 +17,41 @@ use crate::workflow::PlannedTask;
 #[derive(Default)]
 pub(super) struct Collected {
     aggregation: Aggregation,
-    failures: Vec<CallFailure>,
+    failures: Failures,
     n_finished: usize,
+}
+
+/// Failed calls that are kept with the end of their stderr and all of their message: those first in the component list.
+/// There can be a million others, of which less is kept.
+const MAX_IN_FULL: usize = 100;
+/// Characters of the messages of the others.
+const MAX_MESSAGE_CHARS: usize = 200;
+
+/// The calls of a task that failed.
+#[derive(Default)]
+struct Failures {
+    calls: Vec<CallFailure>,
+    n_in_full: usize,
+}
+
+impl Failures {
+    fn add(&mut self, failure: CallFailure) {
+        self.calls.push(failure);
+        self.n_in_full += 1;
+        // Not with each one, so that sorting costs little.
+        if self.n_in_full == 2 * MAX_IN_FULL {
+            self.shorten();
+        }
+    }
+
+    fn shorten(&mut self) {
+        self.calls.sort_by_key(|failure| failure.call_index);
+        for failure in self.calls.iter_mut().skip(MAX_IN_FULL) {
+            failure.outcome.shorten(MAX_MESSAGE_CHARS);
+            (failure.stderr_tail, failure.stderr_path) = (String::new(), None);
+        }
+        self.n_in_full = MAX_IN_FULL;
+    }
 }
 
 impl Collected {
@@ -65,14 +98,14 @@ impl Collected {
             outcome => {
                 let keeps_stderr = calls.task_files() != TaskFiles::None && !stderr_tail.is_empty();
                 let stderr_path = keeps_stderr.then(|| calls.files(call_index).err());
-                self.failures.push(CallFailure { call_index, component, outcome, stderr_tail, stderr_path });
+                self.failures.add(CallFailure { call_index, component, outcome, stderr_tail, stderr_path });
             }
         }
     }
 
-    /// An error that names every failed call; its kind is that of the first one in the component list.
-    pub(super) fn check(&self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
-        let mut failures = self.failures.clone();
+    /// Returns an error that names every failed call, if there is one; its kind is that of the first one in the component list.
+    pub(super) fn check(&mut self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
+        let mut failures = std::mem::take(&mut self.failures.calls);
         failures.sort_by_key(|failure| failure.call_index);
         let kind = failures.first().and_then(|failure| failure.outcome.failure_kind());
         let n_ended_well = self.n_finished - failures.len();

@@ -1,5 +1,6 @@
 //! The run itself: task after task, with its records after each.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -7,20 +8,22 @@ use tracing::Span;
 
 use super::call::{Components, SeenWarnings, TaskCalls, ToDo};
 use super::collected::{Collected, task_failure};
+use super::data_state::is_empty;
 use super::metadata::update;
+use super::metadiff_budget::MetadiffBudget;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
-use super::prepare::{PreparedRun, RunFailure, work_dir_place};
+use super::prepare::{PreparedRun, RunFailure};
 use super::resume::{EarlierRun, KeptCalls, TaskKey};
+use super::start::Started;
 use crate::error::{Error, HostError};
-use crate::event::{EndOfLog, EventKind, EventLog, FORMAT_VERSION, Kept, Recorder, RunStarted, Status};
+use crate::event::{EventKind, InputState, Kept, Recorder, Status};
 use crate::history::{TaskRun, done_item, failed_item};
-use crate::json::{Map, Value, build_json};
-use crate::reporter::escape::escaped;
-use crate::reporter::{LogFile, Reporter};
+use crate::json::{Map, Value, write_json};
+use crate::reporter::Reporter;
 use crate::sandbox::{ModuleKind, TaskMetadata};
 use crate::trace;
-use crate::workdir::{TaskFiles, TaskLayout, WorkDir, WorkDirError};
-use crate::workflow::{PlannedTask, Problems, component_list};
+use crate::workdir::{TaskFiles, TaskLayout, WorkDir, WriteContents};
+use crate::workflow::{PlannedTask, component_list};
 
 /// Names of the records of a dataset. The result is both others in one, of a failed run too.
 const METADATA: &str = "metadata.json";
@@ -38,7 +41,7 @@ impl PreparedRun {
         let _span = trace::run(&self.plan.workflow_name, &self.work_dir).entered();
         let dataset = self.parameters.clone();
         let started = self.start(reporters);
-        let (work_dir, mut recorder, earlier) =
+        let Started { work_dir, mut recorder, earlier, inputs } =
             started.map_err(|error| Box::new(RunFailure { error, dataset: None }))?;
         let mut run = Run {
             prepared: &self,
@@ -46,6 +49,8 @@ impl PreparedRun {
             recorder: &mut recorder,
             dataset,
             earlier,
+            inputs: Some(inputs),
+            metadiffs: Arc::new(MetadiffBudget::new(self.options.policy.metadiffs_bytes)),
             has_unwritten_state: false,
             seen_warnings: Arc::default(),
         };
@@ -60,84 +65,6 @@ impl PreparedRun {
             Err(error) => Err(Box::new(RunFailure { error, dataset: Some(dataset) })),
         }
     }
-
-    /// Makes or takes up the work directory, and the records that stay open.
-    fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<(Arc<WorkDir>, Recorder, Option<EarlierRun>), Error> {
-        // The output first: if it cannot be made, no work directory stands in the way of the next try.
-        let output = &self.parameters.output_path;
-        std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
-        let (work_dir, earlier) = self.open_work_dir()?;
-        let work_dir = Arc::new(work_dir);
-        let is_resumed = earlier.as_ref().is_some_and(|earlier| earlier.run.is_some());
-        // The event log before anything else: by it the folder is known to be a run's, whatever happens to the rest.
-        let (log, end) = match &earlier {
-            None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
-            Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end.whole_bytes)?, *end),
-        };
-        let log_file = match &earlier {
-            None => LogFile::create(&self.work_dir, &self.logger_name)?,
-            Some(_) => LogFile::reopen(&self.work_dir, &self.logger_name)?,
-        };
-        for task in &self.plan.tasks {
-            work_dir.create_task_folder(task.order, &task.name)?;
-        }
-        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file), Box::new(trace::RunEvents)];
-        all.extend(reporters);
-        let mut recorder = Recorder::resuming(log, all, end.next_seq);
-        let start = if is_resumed { EventKind::RunResumed } else { EventKind::RunStarted };
-        recorder.record(start(Box::new(RunStarted {
-            format_version: FORMAT_VERSION,
-            mandelbox_version: env!("CARGO_PKG_VERSION").into(),
-            backend: self.options.backend.name().into(),
-            workflow: self.plan.workflow_name.clone(),
-            logger_name: self.logger_name.clone(),
-            work_dir: self.work_dir.clone(),
-            input_paths: self.parameters.input_paths.clone(),
-            output_path: output.clone(),
-            input_metadata_keys: self.parameters.metadata.keys().cloned().collect(),
-            first_task_index: self.plan.task_range.map(|(first, _)| first),
-            last_task_index: self.plan.task_range.map(|(_, last)| last),
-        })))?;
-        for warning in &self.plan.warnings {
-            recorder.record(EventKind::Warning { message: warning.to_string() })?;
-        }
-        for message in self.options.backend.start(&self.grants) {
-            recorder.record(EventKind::Note { message })?;
-        }
-        recorder.flush()?;
-        Ok((work_dir, recorder, earlier))
-    }
-
-    fn open_work_dir(&self) -> Result<(WorkDir, Option<EarlierRun>), Error> {
-        let wrong = |text: String| {
-            let mut problems = Problems::default();
-            problems.add(work_dir_place(&self.work_dir), text);
-            Error::Documents(problems)
-        };
-        let opened =
-            if self.options.resume { WorkDir::reopen(&self.work_dir) } else { WorkDir::create(&self.work_dir) };
-        let work_dir = opened.map_err(|err| match err {
-            WorkDirError::Host(err) => Error::Host(err),
-            // What has changed since this run was prepared.
-            obstacle => wrong(obstacle.to_string()),
-        })?;
-        if !self.options.resume {
-            return Ok((work_dir, None));
-        }
-        let earlier = EarlierRun::read(&self.work_dir).map_err(|err| {
-            let advice = "restore that file, or run without --resume in another work directory";
-            wrong(format!("{}: {err}; {advice}", EventLog::NAME))
-        })?;
-        if let Some(run) = earlier.run.as_ref().filter(|run| run.workflow != self.plan.workflow_name) {
-            let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
-            return Err(wrong(format!(
-                "holds a run of the workflow \"{other}\", not of \"{this}\"; choose that run's folder, or run without \
-                 --resume in a new one"
-            )));
-        }
-        work_dir.tidy()?;
-        Ok((work_dir, Some(earlier)))
-    }
 }
 
 /// A run that has started.
@@ -148,6 +75,10 @@ struct Run<'r> {
     dataset: TaskParameters,
     /// What is not made again; `None`: this is not a run that was taken up again.
     earlier: Option<EarlierRun>,
+    /// What was in the inputs when the run started; `None` once they were compared.
+    inputs: Option<Vec<InputState>>,
+    /// What metadiffs of the run may have together.
+    metadiffs: Arc<MetadiffBudget>,
     /// Whether a task has ended since metadata and history were written.
     has_unwritten_state: bool,
     seen_warnings: Arc<SeenWarnings>,
@@ -179,7 +110,11 @@ impl Run<'_> {
     fn write_state(&mut self, metadata: &Map<String, Value>) -> Result<(), HostError> {
         if self.has_unwritten_state {
             self.recorder.sync()?;
-            self.work_dir.write_records(&self.state(metadata))?;
+            let history = &self.dataset.history;
+            self.work_dir.write_records(&[
+                (METADATA, &|file| write_json(file, metadata, RECORD_INDENT)),
+                (HISTORY, &|file| write_json(file, history, RECORD_INDENT)),
+            ])?;
             self.has_unwritten_state = false;
         }
         Ok(())
@@ -189,7 +124,8 @@ impl Run<'_> {
     fn run_task(&mut self, task: &PlannedTask, started: Timestamp) -> Result<(), Error> {
         let level = task.parallelization_level.as_deref();
         let reason = level.and_then(|level| component_list(&self.dataset.metadata, level).err());
-        let mut calls = task_calls(self.prepared, &self.work_dir, task, &self.dataset, &self.seen_warnings);
+        let mut calls =
+            task_calls(self.prepared, &self.work_dir, task, &self.dataset, (&self.metadiffs, &self.seen_warnings));
         // The calls share it while they run.
         let metadata = Arc::new(std::mem::take(&mut self.dataset.metadata));
         calls.components =
@@ -221,7 +157,8 @@ impl Run<'_> {
     ) -> Result<(Collected, TaskRun), Error> {
         let key = TaskKey::of(&calls, &self.prepared.options.backend.settings());
         let kept = self.earlier.as_mut().map(|earlier| earlier.keep(&key, &calls)).unwrap_or_default();
-        let KeptCalls { calls: kept_calls, kept, started: first_started, ended, to_do, reason: made_again } = kept;
+        let KeptCalls { calls: kept_calls, kept, started: first_started, ended, to_do, reason: made_again, inputs } =
+            kept;
         calls.to_do = to_do;
         let task = calls.task().clone();
         let n_components = calls.components.as_ref().map_or(0, |components| components.list().len());
@@ -253,10 +190,16 @@ impl Run<'_> {
         }
         if !kept_calls.is_empty() {
             self.note(&task, format!("{} of {} calls had ended well and are kept", kept_calls.len(), calls.len()))?;
+            self.compare_inputs(&task, &inputs)?;
         }
         if calls.n_to_make() > 0 && self.earlier.as_mut().is_some_and(|earlier| earlier.forget_after(task.order)) {
             self.note(&task, "its data are made anew, so the tasks after it are made again".to_owned())?;
         }
+        // Before data are changed, the log says on disk which results do not count any more.
+        if calls.n_to_make() > 0 && self.earlier.is_some() {
+            self.recorder.sync()?;
+        }
+        kept_calls.iter().filter_map(|(_, metadiff)| metadiff.as_ref()).for_each(|kept| self.metadiffs.add(kept));
         let mut collected = Collected::of_kept(kept_calls);
         let calls = Arc::new(calls);
         collected.collect(self.prepared, &calls, self.recorder)?;
@@ -265,29 +208,47 @@ impl Run<'_> {
         Ok((collected, TaskRun { started, ended: ended.unwrap_or_else(Timestamp::now), n_components }))
     }
 
+    /// Warns if an input has changed since the first of the calls whose results a task keeps. One warning is enough.
+    fn compare_inputs(&mut self, task: &PlannedTask, before: &[InputState]) -> Result<(), HostError> {
+        let Some(now) = self.inputs.take() else { return Ok(()) };
+        match self.prepared.changed_input(before, &now) {
+            (Some(text), _) => {
+                let order = task.order;
+                let advice = format!("`--rerun-from {order}` runs task {order} and all after it again");
+                self.recorder.record(EventKind::Warning {
+                    message: format!("{text} since calls ran whose results are kept; {advice}"),
+                })
+            }
+            (None, Some(text)) => self.recorder.record(EventKind::Note { message: text }),
+            (None, None) => {
+                self.inputs = Some(now);
+                Ok(())
+            }
+        }
+    }
+
     fn note(&mut self, task: &PlannedTask, text: String) -> Result<(), HostError> {
         self.recorder.record(EventKind::Note { message: format!("task {} \"{}\": {text}", task.order, task.name) })
     }
 
-    /// The records of the dataset as it is now: metadata and history.
-    fn state(&self, metadata: &Map<String, Value>) -> Vec<(&'static str, Vec<u8>)> {
-        let history = build_json(&self.dataset.history, RECORD_INDENT);
-        vec![(METADATA, build_json(metadata, RECORD_INDENT)), (HISTORY, history)]
-    }
-
     fn record_task_finished(&mut self, task: &PlannedTask, status: Status, n_failed: usize) -> Result<(), HostError> {
         let name = task.name.clone();
-        self.recorder.record(EventKind::TaskFinished { task: task.order, name, status, n_failed })
+        let output_is_empty = is_empty(&self.prepared.parameters.output_path);
+        self.recorder.record(EventKind::TaskFinished { task: task.order, name, status, n_failed, output_is_empty })
     }
 
     /// Writes the result, failed or not, and the last event.
     fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
+        // Texts are written as they are made: metadata can be so large that one more copy matters.
+        let dataset = &self.dataset;
+        let metadata = |file: &mut dyn Write| write_json(file, &dataset.metadata, RECORD_INDENT);
+        let history = |file: &mut dyn Write| write_json(file, &dataset.history, RECORD_INDENT);
+        let result = |file: &mut dyn Write| write_json(file, &dataset.result(), RECORD_INDENT);
+        let all: [(&str, &WriteContents<'_>); 3] = [(METADATA, &metadata), (HISTORY, &history), (RESULT, &result)];
         // Those of a failed run are of the last task that ended well, and were written when the next one began.
-        let mut records =
-            if error.is_none() && self.has_unwritten_state { self.state(&self.dataset.metadata) } else { Vec::new() };
-        records.push((RESULT, build_json(&self.dataset.result(), RECORD_INDENT)));
+        let records = if error.is_none() && self.has_unwritten_state { &all[..] } else { &all[2..] };
         // What a record rests on is on disk before it.
-        let written = self.recorder.sync().and_then(|()| self.work_dir.write_records(&records));
+        let written = self.recorder.sync().and_then(|()| self.work_dir.write_records(records));
         let error = error.map(error_name).or(written.is_err().then_some("unknown error"));
         let status = if error.is_none() { Status::Done } else { Status::Failed };
         self.recorder.record(EventKind::RunFinished { status, error: error.map(Into::into) })?;
@@ -312,7 +273,7 @@ fn task_calls(
     work_dir: &Arc<WorkDir>,
     task: &PlannedTask,
     dataset: &TaskParameters,
-    seen_warnings: &Arc<SeenWarnings>,
+    (metadiffs, seen_warnings): (&Arc<MetadiffBudget>, &Arc<SeenWarnings>),
 ) -> TaskCalls {
     let options = &prepared.options;
     let metadata = match task.kind {
@@ -338,6 +299,7 @@ fn task_calls(
         free_space_bytes: options.policy.free_space_bytes,
         to_do: ToDo::All,
         retries: options.retries,
+        metadiffs: Arc::clone(metadiffs),
         span: Span::current(),
         output: None,
         seen_warnings: Arc::clone(seen_warnings),

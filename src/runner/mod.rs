@@ -5,14 +5,17 @@
 
 mod call;
 mod collected;
+mod data_state;
 mod execute;
 pub(crate) mod folders;
 mod metadata;
+pub(crate) mod metadiff_budget;
 mod parameters;
 mod prepare;
 mod process_workflow;
 mod resume;
 mod single_call;
+mod start;
 
 pub use call::{Attempt, Call, OutputWriter, Retries, TaskCalls};
 pub use parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};

@@ -1,6 +1,9 @@
 //! The state that goes from task to task, and what of it a call gets.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
 
 use crate::json::{Map, Value, build_json};
 use crate::workflow::PlannedTask;
@@ -38,6 +41,40 @@ pub(super) fn visible_metadata<'a>(
     parameters.metadata.iter().filter(move |(key, _)| is_visible(key))
 }
 
+/// An object with few keys, whose values are not copied: metadata can be large.
+struct Borrowed<'a>(Vec<(&'a str, Arg<'a>)>);
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Arg<'a> {
+    Value(&'a Value),
+    Paths(Vec<Cow<'a, str>>),
+    Path(Cow<'a, str>),
+    Metadata(Borrowed<'a>),
+}
+
+impl<'a> Borrowed<'a> {
+    /// Gives a key another value, where it stands.
+    fn set(&mut self, key: &'a str, value: Arg<'a>) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((key, value)),
+        }
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Arg<'a>)> for Borrowed<'a> {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Arg<'a>)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl Serialize for Borrowed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
 /// The parameters of one task's calls as text: what all calls share, made once.
 #[derive(Clone, Debug)]
 pub(super) struct ArgsText {
@@ -54,18 +91,23 @@ impl ArgsText {
             Some(_) => true,
             None => !(trims_image && key == IMAGE),
         };
-        let metadata: Map<_, _> = visible_metadata(task, parameters)
+        let metadata: Borrowed<'_> = visible_metadata(task, parameters)
             .filter(|(key, _)| is_in_args(key))
-            .map(|(key, value)| (key.clone(), value.clone()))
+            .map(|(key, value)| (key.as_str(), Arg::Value(value)))
             .collect();
-        let path = |path: &PathBuf| Value::from(path.to_string_lossy());
-        let mut args = Map::new();
-        args.insert("input_paths".to_owned(), parameters.input_paths.iter().map(path).collect());
-        args.insert("output_path".to_owned(), path(&parameters.output_path));
-        args.insert("metadata".to_owned(), Value::Object(metadata));
-        args.extend(task.args.clone());
+        let paths = parameters.input_paths.iter().map(|path| path.to_string_lossy()).collect();
+        let mut args: Borrowed<'_> = [
+            ("input_paths", Arg::Paths(paths)),
+            ("output_path", Arg::Path(parameters.output_path.to_string_lossy())),
+            ("metadata", Arg::Metadata(metadata)),
+        ]
+        .into_iter()
+        .collect();
+        for (key, value) in &task.args {
+            args.set(key, Arg::Value(value));
+        }
         if is_parallel {
-            args.shift_remove("component");
+            args.0.retain(|(key, _)| *key != "component");
         }
         Self { shared: build_json(&args, ARGS_INDENT) }
     }

@@ -18,7 +18,7 @@ use crate::trace;
 use crate::workdir::{TaskFiles, WorkDir};
 use crate::workflow::local_config::LocalConfig;
 use crate::workflow::plan::normalized;
-use crate::workflow::{Place, Plan, PlanRequest, Problems, TaskPackage, build_plan};
+use crate::workflow::{Place, Plan, PlanRequest, PlannedTask, Problems, TaskPackage, build_plan};
 
 /// What mandelbox has beside the parameters of Fractal's function.
 pub struct RunOptions {
@@ -48,6 +48,8 @@ pub struct RunOptions {
     /// Whether the work directory gets a number behind its name where there is one already: [`WorkDir::make_new`] makes it
     /// before the run, and [`PreparedRun::work_dir`] is set to it.
     pub numbers_work_dir: bool,
+    /// Order or name of the task from which on no result of the earlier run is kept; `None`: all that count are.
+    pub rerun_from: Option<String>,
     /// Whether calls that end with a JobExecutionError are tried again.
     pub retries: Retries,
 }
@@ -68,6 +70,7 @@ impl RunOptions {
             cancel: CancelToken::new(),
             resume: false,
             numbers_work_dir: false,
+            rerun_from: None,
             retries: Retries::default(),
         }
     }
@@ -84,6 +87,8 @@ pub struct PreparedRun {
     /// The work directory, which [`Self::run`] makes.
     pub work_dir: PathBuf,
     pub(super) logger_name: String,
+    /// Order of the first task whose earlier results do not count.
+    pub(super) rerun_from: Option<u64>,
     pub(super) options: RunOptions,
 }
 
@@ -159,8 +164,38 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         metadata: arguments.input_metadata.clone(),
         history: arguments.input_history.clone(),
     };
+    let rerun_from = options.rerun_from.as_deref().and_then(|task| find_task(&plan, task, problems));
     let plan = Plan { warnings: problems.warnings().to_vec(), ..plan };
-    PreparedRun { plan, parameters, grants, work_dir, logger_name: arguments.logger_name.clone(), options }
+    let logger_name = arguments.logger_name.clone();
+    PreparedRun { plan, parameters, grants, work_dir, logger_name, rerun_from, options }
+}
+
+/// The order of the task that `--rerun-from` names.
+///
+/// * `named`: its order, or its name.
+fn find_task(plan: &Plan, named: &str, problems: &mut Problems) -> Option<u64> {
+    // Without a plan there are other problems to tell.
+    if plan.tasks.is_empty() {
+        return None;
+    }
+    let orders = |is_meant: &dyn Fn(&PlannedTask) -> bool| -> Vec<u64> {
+        plan.tasks.iter().filter(|task| is_meant(task)).map(|task| task.order).collect()
+    };
+    let mut found = orders(&|task| named.parse() == Ok(task.order));
+    if found.is_empty() {
+        found = orders(&|task| task.name == named);
+    }
+    if let [order] = found[..] {
+        return Some(order);
+    }
+    let tasks: Vec<_> = plan.tasks.iter().map(|task| format!("{} \"{}\"", task.order, task.name)).collect();
+    let text = match found.len() {
+        0 => "no task that runs has this order or name",
+        _ => "more than one task has this name; give its order",
+    };
+    let place = Place::Parameter(format!("--rerun-from {named}"));
+    problems.add(place, format!("{text}; the tasks are {}", tasks.join(", ")));
+    None
 }
 
 /// Says of which tasks fewer calls run at a time, for the memory that each may have.

@@ -3,15 +3,25 @@
 //! A call that ended well is not made again if everything that its result can depend on is as it was: the version of
 //! mandelbox, the module, args and the like (as their digest), limits, and its component. And not if a call of an earlier
 //! task was made after it, since then the data that it worked on may be others.
+//!
+//! Events can be missing in a log that was damaged. What is known then must not be more than what is true, so that a call may
+//! run again that need not, but none is kept that must not. Tasks of a session begin in their order, each with an event. So
+//! between two events of one session no task but the last one and later ones can have begun: results of later tasks, which
+//! are from earlier sessions, are forgotten. Where the start of a session is missing, any task can have begun, with any args:
+//! all results are forgotten, and what follows does not count before the next start. Results of a task count if the event
+//! of its start is there, which says what they depend on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
+use std::rc::Rc;
 
 use jiff::Timestamp;
 
 use super::call::{TaskCalls, ToDo};
-use crate::event::visit_events;
-use crate::event::{CallLimits, CallRef, EndOfLog, Event, EventKind, EventLog, Kept, ReadEventsError, RunStarted};
+use crate::event::{
+    CallLimits, CallRef, EndOfLog, Event, EventKind, EventLog, InputState, Kept, Lost, ReadEventsError, RunStarted,
+    visit_log,
+};
 use crate::json::{Map, Value, build_json};
 use crate::outcome::Outcome;
 
@@ -87,9 +97,17 @@ pub(super) struct EarlierRun {
     /// Facts of its last start; `None` if there is no event.
     pub(super) run: Option<Box<RunStarted>>,
     pub(super) end: EndOfLog,
+    /// True if the output folder held something when the last task ended.
+    pub(super) had_output: bool,
     tasks: BTreeMap<u64, EarlierTask>,
     /// Calls that the next task is said to keep.
     listed: Vec<(CallRef, Option<Map<String, Value>>)>,
+    /// The task that has begun last in this session.
+    current: Option<u64>,
+    /// True if the start of the session is missing.
+    is_unknown_session: bool,
+    /// What was in the inputs when the session started.
+    inputs: Rc<[InputState]>,
 }
 
 /// What the log says of one task.
@@ -99,6 +117,8 @@ struct EarlierTask {
     started: Timestamp,
     ended: Timestamp,
     done: HashMap<usize, EarlierCall>,
+    /// What was in the inputs before the first of them.
+    inputs: Rc<[InputState]>,
     /// Attempts of calls that have not ended well.
     attempts: HashMap<usize, u32>,
 }
@@ -136,16 +156,18 @@ pub(super) struct KeptCalls {
     pub(super) to_do: ToDo,
     /// Why calls that ended well are made again; `None`: none is.
     pub(super) reason: Option<String>,
+    /// What was in the inputs before the first of the kept calls.
+    pub(super) inputs: Rc<[InputState]>,
 }
 
 impl EarlierRun {
     /// Reads the log of a work directory. One that is not there, or without an event, is a run that never began.
     ///
     /// # Errors
-    /// [`ReadEventsError`], also for a log that is damaged before its last line.
+    /// [`ReadEventsError`], for the log of another version too.
     pub(super) fn read(work_dir: &Path) -> Result<Self, ReadEventsError> {
         let mut earlier = Self::default();
-        match visit_events(&work_dir.join(EventLog::NAME), |event| earlier.add(event)) {
+        match visit_log(&work_dir.join(EventLog::NAME), |event, lost, _| earlier.add(event, lost)) {
             Ok(end) => earlier.end = end,
             Err(ReadEventsError::Io(err)) if err.kind() == std::io::ErrorKind::NotFound => {}
             Err(err) => return Err(err),
@@ -153,18 +175,40 @@ impl EarlierRun {
         Ok(earlier)
     }
 
-    fn add(&mut self, event: Event) {
+    fn add(&mut self, event: Event, lost: Lost) {
+        match lost {
+            Lost::Nothing => {}
+            Lost::Events => {
+                self.forget_from(self.current.map_or(0, |order| order.saturating_add(1)));
+            }
+            Lost::Sessions => {
+                self.tasks.clear();
+                self.is_unknown_session = true;
+            }
+        }
         match event.kind {
             EventKind::RunStarted(run) | EventKind::RunResumed(run) => {
                 self.listed.clear();
+                self.inputs = run.inputs.as_slice().into();
                 self.run = Some(run);
+                (self.current, self.is_unknown_session) = (None, false);
             }
+            _ if self.is_unknown_session => {}
             EventKind::CallKept { call, metadiff } => self.listed.push((call, metadiff)),
-            EventKind::TaskStarted { task, module_sha256, args_digest, limits, kept, .. } => {
-                let listed = std::mem::take(&mut self.listed);
+            EventKind::TaskStarted { task, module_sha256, args_digest, limits, kept, n_calls, n_kept, .. } => {
+                self.current = Some(task);
+                // It makes calls now, whether or not the events of these have come to the disk.
+                if n_kept < n_calls {
+                    self.forget_from(task.saturating_add(1));
+                }
+                let mut listed = std::mem::take(&mut self.listed);
+                listed.retain(|(call, _)| call.task == task);
                 let version = self.run.as_ref().map(|run| run.mandelbox_version.to_string()).unwrap_or_default();
                 let known = self.tasks.entry(task).or_default();
                 known.key = TaskKey { version, module_sha256, args_digest, limits };
+                if listed.is_empty() && (kept != Kept::All || known.done.is_empty()) {
+                    known.inputs = Rc::clone(&self.inputs);
+                }
                 if kept != Kept::All {
                     (known.done, known.started) = (HashMap::new(), event.time);
                     known.attempts.clear();
@@ -174,7 +218,7 @@ impl EarlierRun {
             }
             EventKind::CallStarted(call) => {
                 if self.tasks.last_key_value().is_some_and(|(order, _)| *order > call.task) {
-                    self.tasks.split_off(&(call.task + 1));
+                    self.forget_from(call.task.saturating_add(1));
                 }
                 if let Some(task) = self.tasks.get_mut(&call.task) {
                     task.attempts.insert(call.call_index, call.attempt);
@@ -187,8 +231,19 @@ impl EarlierRun {
                     task.ended = event.time;
                 }
             }
+            EventKind::TaskFinished { output_is_empty: Some(is_empty), .. } => self.had_output = !is_empty,
             _ => {}
         }
+    }
+
+    /// Number of calls whose results count, as far as the log says, of tasks with these orders.
+    pub(super) fn n_done(&self, is_of_run: impl Fn(u64) -> bool) -> usize {
+        self.tasks.iter().filter(|(order, _)| is_of_run(**order)).map(|(_, task)| task.done.len()).sum()
+    }
+
+    /// Drops the results of a task and of all that come after it. Returns how many there were.
+    pub(super) fn forget_from(&mut self, order: u64) -> usize {
+        self.tasks.split_off(&order).values().map(|task| task.done.len()).sum()
     }
 
     /// Takes what a task keeps. Asked for each task once, in the order in which they run.
@@ -231,6 +286,7 @@ impl EarlierRun {
             kept,
             started: (n_done > n_lost).then_some(task.started),
             ended: to_do.is_empty().then_some(task.ended),
+            inputs: task.inputs,
             to_do: ToDo::These(to_do),
             reason: (n_lost > 0)
                 .then(|| format!("{n_lost} calls had ended well whose components are not there any more")),
@@ -240,8 +296,7 @@ impl EarlierRun {
     /// Says that the data of the tasks that follow are made anew. Returns whether there is a result that thereby does not
     /// count any more.
     pub(super) fn forget_after(&mut self, order: u64) -> bool {
-        let n_done: usize = self.tasks.split_off(&(order + 1)).values().map(|task| task.done.len()).sum();
-        n_done > 0
+        self.forget_from(order.saturating_add(1)) > 0
     }
 }
 

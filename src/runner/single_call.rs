@@ -7,6 +7,7 @@ use tracing::Span;
 
 use super::call::{Components, OutputWriter, Retries, TaskCalls, ToDo};
 use super::collected::task_failure;
+use super::metadiff_budget::MetadiffBudget;
 use super::parameters::{ArgsText, TaskParameters, visible_metadata};
 use crate::backend::{Backend, CallEvent};
 use crate::cancel::CancelToken;
@@ -79,6 +80,7 @@ impl SingleCall<'_> {
             free_space_bytes: 0,
             to_do: ToDo::All,
             retries: Retries::default(),
+            metadiffs: Arc::new(MetadiffBudget::unlimited()),
             span: Span::current(),
             output: self.output.clone(),
             seen_warnings: Arc::default(),

@@ -25,8 +25,9 @@ use lock::{Lock, Locked};
 pub use scratch::{Scratch, TakeError, TakenFile};
 pub use sync::{Synced, sync_contents, sync_folder};
 pub use worker_folder::WorkerFolder;
+pub(crate) use write::unfinished_file;
 use write::write_all_whole;
-pub use write::{write_rebuildable, write_whole};
+pub use write::{WriteContents, write_rebuildable, write_whole};
 
 use crate::error::HostError;
 use crate::event::EventLog;
@@ -239,12 +240,12 @@ impl WorkDir {
 
     /// Writes metadata, history or the result: readers see the old or the new file, never a part.
     ///
-    /// * `records`: names and contents.
+    /// * `records`: names, and what writes their contents.
     ///
     /// # Errors
     /// [`HostError::File`]; the file that it names is then untouched.
-    pub fn write_records(&self, records: &[(&str, Vec<u8>)]) -> Result<(), HostError> {
-        let files: Vec<_> = records.iter().map(|(name, bytes)| (Path::new(*name), bytes.as_slice())).collect();
+    pub fn write_records(&self, records: &[(&str, &WriteContents<'_>)]) -> Result<(), HostError> {
+        let files: Vec<_> = records.iter().map(|(name, write)| (Path::new(*name), *write)).collect();
         write_all_whole(&self.path, &files)
     }
 

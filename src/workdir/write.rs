@@ -1,7 +1,7 @@
 //! Writing a file whole or not at all.
 
 use std::fs::{File, Metadata, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -19,20 +19,23 @@ use crate::error::HostError;
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or(path.as_os_str());
-    write_all_whole(folder, &[(Path::new(name), bytes)])
+    write_all_whole(folder, &[(name.as_ref(), &|file| file.write_all(bytes))])
 }
+
+/// Writes the contents of a file to it.
+pub type WriteContents<'c> = dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'c;
 
 /// [`write_whole`] for files of one folder, which costs little more than one of them.
 ///
-/// * `files`: names and contents.
+/// * `files`: names, and what writes their contents.
 ///
 /// # Errors
 /// As [`write_whole`], for each file: those before the one that cannot be replaced are new.
-pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &[u8])]) -> Result<(), HostError> {
+pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &WriteContents<'_>)]) -> Result<(), HostError> {
     let failed = |name: &Path| HostError::file("write", &folder.join(name));
     let mut written = Vec::new();
-    for (name, bytes) in files {
-        let file = write_beside(&folder.join(name), bytes).map_err(failed(name))?;
+    for (name, write) in files {
+        let file = write_beside(&folder.join(name), write).map_err(failed(name))?;
         written.push((*name, file));
     }
     sync_all(&written).map_err(|(name, err)| failed(name)(err))?;
@@ -48,7 +51,8 @@ pub(super) fn write_all_whole(folder: &Path, files: &[(&Path, &[u8])]) -> Result
 /// # Errors
 /// As [`write_whole`].
 pub fn write_rebuildable(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
-    let written = write_beside(path, bytes).and_then(|file| file.persist(path).map_err(|err| err.error));
+    let written =
+        write_beside(path, &|file| file.write_all(bytes)).and_then(|file| file.persist(path).map_err(|err| err.error));
     written.map(drop).map_err(HostError::file("write", path))
 }
 
@@ -71,18 +75,28 @@ pub(super) fn remove_unfinished(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a new file next to `path`, which it will replace.
-fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+fn write_beside(path: &Path, write: &WriteContents<'_>) -> io::Result<NamedTempFile> {
+    let mut file = unfinished_file(path)?;
+    let mut buffer = BufWriter::with_capacity(64 << 10, file.as_file_mut());
+    write(&mut buffer)?;
+    buffer.flush()?;
+    drop(buffer);
+    Ok(file)
+}
+
+/// Creates the file that is to take the place of the one at `path`. One that is left behind by a killed run is removed when
+/// that run is resumed.
+pub(crate) fn unfinished_file(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let replaced = path.symlink_metadata().ok().filter(Metadata::is_file);
     let mode = replaced.as_ref().map_or(0o666, |replaced| replaced.mode() & 0o777);
     let mut builder = tempfile::Builder::new();
     // What the umask leaves of it, as for any file that a program makes; the default is for secrets.
     builder.prefix(UNFINISHED).suffix(UNFINISHED_END).permissions(Permissions::from_mode(mode));
-    let mut file = builder.tempfile_in(folder)?;
+    let file = builder.tempfile_in(folder)?;
     if let Some(replaced) = replaced {
         keep_access(file.as_file(), &replaced)?;
     }
-    file.write_all(bytes)?;
     Ok(file)
 }
 

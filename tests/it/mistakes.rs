@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::project::{Project, finish, module, task};
+use crate::project::{Project, finish, module, resealed, task};
 
 fn project() -> Project {
     let project = Project::new();
@@ -61,15 +61,16 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
     let project = project();
     project.run(&[]).expect(0);
     let log = project.read("work/events.jsonl");
-    project.write("work/events.jsonl", format!("garbage\n{log}"));
-    let place = "work/events.jsonl: line 1: column 1: ";
-    let restore = "; restore the file, or use the version of mandelbox that wrote it\n";
+    let later = log.replacen("\"format_version\":2", "\"format_version\":3", 1);
+    project.write("work/events.jsonl", resealed(&later));
+    let place = "work/events.jsonl: line 1: has format version 3; this version of mandelbox reads 2";
+    let restore = "; use the version of mandelbox that wrote it\n";
     for arguments in [&["status", "work"][..], &["report", "work"], &["report", "work", "--ro-crate"]] {
         project.mandelbox(arguments).expect(2).says(&[place, restore]);
     }
     project.run(&["--resume"]).expect(2).says(&[
-        "work: events.jsonl: line 1: column 1: ",
-        "; restore that file, or run without --resume in another work directory\n",
+        "work: events.jsonl: line 1: has format version 3",
+        "; use the version of mandelbox that wrote it, or run without --resume in another work directory\n",
     ]);
     project
         .mandelbox(&["status", "in"])

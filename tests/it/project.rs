@@ -164,6 +164,12 @@ pub fn finish_with_input(mut command: Command, input: &str) -> Ended {
     finish(command)
 }
 
+/// The text of an event log with other contents in its lines, whose checksums are right again.
+pub fn resealed(log: &str) -> Vec<u8> {
+    let open = |line: &str| line.rfind(",\"session\":").map_or(line.to_owned(), |end| format!("{}}}", &line[..end]));
+    mandelbox::event::seal_lines(log.lines().map(|line| open(line) + "\n").collect::<String>().as_bytes())
+}
+
 /// A built module of `task-examples/modules/`.
 pub fn module(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/modules").join(name);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mandelbox::backend::Local;
+use mandelbox::event::seal_lines;
 use mandelbox::reporter::HtmlReport;
 use mandelbox::workflow::{Problems, WorkflowDocument};
 use mandelbox::{ProcessWorkflow, RunOptions, process_workflow};
@@ -17,7 +18,7 @@ use crate::project::{Project, finish_within, module, parallel_task, task};
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)>&\"'\u{202e}{{title}}";
 
 /// The log of a run with one task of `n_calls` calls on eight workers, each hundredth of which fails.
-pub fn synthetic_log(n_calls: usize) -> String {
+pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
     let mut lines = Vec::new();
     let started: jiff::Timestamp = "2027-01-02T03:04:05Z".parse().expect("a time");
     let mut add = |us: u64, mut event: Value| {
@@ -27,7 +28,7 @@ pub fn synthetic_log(n_calls: usize) -> String {
     };
     add(
         0,
-        json!({ "event": "run_started", "format_version": 1, "mandelbox_version": "0.1.0", "backend": "local",
+        json!({ "event": "run_started", "format_version": 2, "mandelbox_version": "0.1.0", "backend": "local",
         "workflow": "synthetic", "logger_name": "synthetic", "work_dir": "/nowhere", "input_paths": ["/in"],
         "output_path": "/out", "input_metadata_keys": ["c"], "first_task_index": 0, "last_task_index": 1 }),
     );
@@ -70,10 +71,11 @@ pub fn synthetic_log(n_calls: usize) -> String {
         json!({ "event": "task_finished", "task": 0, "name": "segment", "status": "failed", "n_failed": n_calls / 100 }),
     );
     add(now, json!({ "event": "run_finished", "status": "failed", "error": "TaskExecutionError" }));
-    lines.iter().fold(String::new(), |mut text, line| {
+    let text = lines.iter().fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{line}");
         text
-    })
+    });
+    seal_lines(text.as_bytes())
 }
 
 /// What the page's script gets.

@@ -11,7 +11,7 @@ use mandelbox::workflow::{Problems, WorkflowDocument};
 use mandelbox::{Error, ProcessWorkflow, Retries, RunOptions, process_workflow};
 use serde_json::{Value, json};
 
-use crate::project::{ISOLATIONS, Project, fractal_history, module, parallel_task, quoted, task};
+use crate::project::{ISOLATIONS, Project, fractal_history, module, parallel_task, quoted, resealed, task};
 
 const RESUME: [&str; 2] = ["--resume", "--keep-going"];
 
@@ -229,7 +229,7 @@ fn all_that_a_task_sees_beside_its_data_counts() {
     assert_eq!((run(&seen, &deterministic), run(&seen, &deterministic)), (1, 0));
     let version = format!("\"mandelbox_version\":\"{}\"", env!("CARGO_PKG_VERSION"));
     let log = project.read("work/events.jsonl");
-    project.write("work/events.jsonl", log.replace(&version, "\"mandelbox_version\":\"0.0.0\""));
+    project.write("work/events.jsonl", resealed(&log.replace(&version, "\"mandelbox_version\":\"0.0.0\"")));
     assert_eq!((run(&seen, &deterministic), run(&seen, &deterministic)), (1, 0));
     assert!(has_note(&project, "the version of mandelbox has changed (it was 0.0.0)"));
 }
@@ -295,10 +295,20 @@ fn only_a_work_directory_of_this_workflow_is_taken_up() {
         assert_eq!(project.tree(), before);
     };
     let log = project.read("work/events.jsonl");
-    project.write("work/events.jsonl", log.replacen("\"seq\":3", "\"seq\":4", 1));
-    refused(&project, &["work directory", "events.jsonl: line 4: has `seq` 4 where 3 belongs"]);
-    project.write("work/events.jsonl", log.replacen("\"workflow\":\"test\"", "\"workflow\":\"other\"", 1));
+    let of_other = log.replacen("\"workflow\":\"test\"", "\"workflow\":\"other\"", 1);
+    project.write("work/events.jsonl", resealed(&of_other));
     refused(&project, &["holds a run of the workflow \"other\", not of \"test\""]);
+    let of_other_version = log.replacen("\"format_version\":2", "\"format_version\":3", 1);
+    project.write("work/events.jsonl", resealed(&of_other_version));
+    refused(&project, &["events.jsonl: line 1: has format version 3; this version of mandelbox reads 2"]);
+
+    let project = Project::new();
+    project.workflow(&tasks());
+    for notes in ["notes of a meeting\n", "{}\n{}\n", "no line feed"] {
+        project.write("work/events.jsonl", notes);
+        refused(&project, &["events.jsonl is no event log of mandelbox"]);
+        assert_eq!(project.read("work/events.jsonl"), notes);
+    }
 
     let project = Project::new();
     project.workflow(&tasks());

@@ -96,7 +96,7 @@ fn events_are_numbered_and_complete() {
     project.workflow(&[parallel_task(0, "par", &swiss(), "c", fails)]);
     let ended = project.run(&["--metadata", "metadata.json", "--keep-going", "--events", "-", "--quiet"]).expect(3);
     let events = events(&project);
-    assert_eq!(events[0]["format_version"], 1);
+    assert_eq!(events[0]["format_version"], 2);
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["seq"], index);
     }

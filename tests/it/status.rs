@@ -89,6 +89,6 @@ fn what_is_no_run_is_told() {
     project.write("in/events.jsonl", "{\"torn");
     project.mandelbox(&["status", "in"]).expect(2).says(&["holds no event yet"]);
     project.write("in/events.jsonl", "{}\n{}\n");
-    project.mandelbox(&["status", "in"]).expect(2).says(&["events.jsonl: line 1: the key `event` is missing"]);
+    project.mandelbox(&["status", "in"]).expect(2).says(&["events.jsonl: its first line is damaged"]);
     project.mandelbox(&["status", "in/events.jsonl"]).expect(2).says(&["events.jsonl"]);
 }

@@ -1,9 +1,9 @@
 //! Events → the calls of a run with the times and the lanes of its timeline.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::event::{CallRef, Event, EventKind};
+use crate::event::{CallRef, Event, EventKind, Kept, TaskSummary};
 use crate::json::Value;
 
 /// A call that has begun.
@@ -30,12 +30,16 @@ pub(super) enum CallState {
     Open,
 }
 
-/// All calls of a run, in the order of their beginning.
+/// All calls of a run, in the order of their beginning. If another task takes the place of one, the calls of that are gone.
 #[derive(Default)]
 pub(super) struct CallTable {
     pub(super) rows: Vec<CallRow>,
     /// Position in `rows` by task and call.
     open: HashMap<(u64, usize), usize>,
+    /// Names of the tasks that have begun, by their order.
+    names: HashMap<u64, String>,
+    /// Components of calls that the next task keeps.
+    listed: HashSet<String>,
     /// Lanes without a call now. Events do not say which worker runs a call: the lowest free lane gets it.
     free: BTreeSet<u32>,
     pub(super) n_lanes: u32,
@@ -46,8 +50,22 @@ impl CallTable {
     pub(super) fn add(&mut self, event: &Event) {
         let now_us = event.time.as_microsecond();
         match &event.kind {
-            // Calls that are open now were killed, and the run was taken up again.
-            EventKind::TaskStarted { .. } | EventKind::RunResumed(_) => self.close_all(now_us),
+            // Calls that are open now were killed, and the run was resumed.
+            EventKind::RunResumed(_) => self.close_all(now_us),
+            EventKind::CallKept { call, .. } => {
+                self.listed.insert(component_text(call.component.as_ref()));
+            }
+            EventKind::TaskStarted { task, name, kept, .. } => {
+                self.close_all(now_us);
+                let listed = std::mem::take(&mut self.listed);
+                let before = self.names.insert(*task, name.clone());
+                if *kept == Kept::None && before.is_some_and(|before| before != *name) {
+                    self.rows.retain(|row| row.task != *task);
+                }
+                if *kept == Kept::Listed {
+                    self.rows.retain(|row| row.task != *task || listed.contains(&row.name));
+                }
+            }
             EventKind::CallStarted(call) => self.begin(call, now_us),
             EventKind::CallFinished { call, outcome, figures, .. } => {
                 let index = self.open.remove(&(call.task, call.call_index)).unwrap_or_else(|| {
@@ -77,6 +95,11 @@ impl CallTable {
             row.wall_time = Duration::from_micros(row.end_us.abs_diff(row.start_us));
             self.free.insert(row.lane);
         }
+    }
+
+    /// Removes the calls of tasks that are not of the run any more, once all have ended.
+    pub(super) fn retain_tasks(&mut self, tasks: &[TaskSummary]) {
+        self.rows.retain(|row| tasks.iter().any(|task| task.order == row.task));
     }
 
     fn begin(&mut self, call: &CallRef, start_us: i64) {

@@ -65,11 +65,13 @@ pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
         summary.add(&event);
         calls.add(&event);
     });
-    read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    let end = read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    summary.note_damage(&end);
     if summary.run.is_none() {
         return Err(ReportError::Empty(log));
     }
     calls.close_all(summary.last_event.as_microsecond());
+    calls.retain_tasks(&summary.tasks);
     let path = work_dir.join(REPORT_NAME);
     write_rebuildable(&path, page(&summary, &calls, work_dir).as_bytes()).map_err(ReportError::Write)?;
     Ok(path)
@@ -96,7 +98,7 @@ impl Reporter for HtmlReport {
         /// Events of a run whose page a browser opens at once.
         const MAX_EVENTS: u64 = 250_000;
         if event.seq >= MAX_EVENTS {
-            self.calls = CallTable::default();
+            (self.summary, self.calls) = (RunSummary::default(), CallTable::default());
             return Ok(());
         }
         if matches!(event.kind, EventKind::RunResumed(_)) {
@@ -113,6 +115,7 @@ impl Reporter for HtmlReport {
         self.calls.add(event);
         if matches!(event.kind, EventKind::RunFinished { .. }) {
             self.calls.close_all(self.summary.last_event.as_microsecond());
+            self.calls.retain_tasks(&self.summary.tasks);
             let page = page(&self.summary, &self.calls, &self.work_dir);
             // Who looks for it sees that it is not there; another error here would be the last event of the run.
             let _ = write_rebuildable(&self.work_dir.join(REPORT_NAME), page.as_bytes());

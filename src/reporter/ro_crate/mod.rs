@@ -57,7 +57,8 @@ pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf,
     let log = work_dir.join(EventLog::NAME);
     let mut summary = RunSummary::default();
     let read = visit_events(&log, |event| summary.add(&event));
-    read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    let end = read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    summary.note_damage(&end);
     let Some(run) = summary.run.as_deref() else { return Err(ReportError::Empty(log)) };
     let workflow_tasks = read_workflow_tasks(work_dir, &summary);
     let workflow = build_json(&workflow::workflow(&summary, &workflow_tasks), 2);
