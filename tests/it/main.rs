@@ -48,6 +48,7 @@ mod ro_crate;
 mod run;
 mod sandbox;
 mod signals;
+mod snapshots;
 mod status;
 mod stopped;
 mod system_limits;
