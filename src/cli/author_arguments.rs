@@ -115,7 +115,7 @@ pub(super) struct TestArguments {
     /// Run this case only; repeatable
     #[arg(long = "case", value_name = "NAME")]
     pub(super) cases: Vec<String>,
-    /// How to answer: text on stderr, or one JSON object on stdout (docs/test.md)
+    /// How to answer: text on stderr, or one JSON object on stdout (docs/testing.md)
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) format: FormatArgument,
     #[command(flatten)]
