@@ -4,8 +4,7 @@
 //! open files and others, and answers "I/O error", as for a broken disk. It drops the system's own error when it does.
 //! But a failed system call leaves its error in the thread too, and the runtime works on the thread that asks: so the
 //! thread's last error is set to 0 before an operation and is looked at when the answer is "I/O error". On Linux that
-//! holds for the standard library's calls (reading, writing, sizes) and not for rustix's own, without its feature
-//! `use-libc`.
+//! needs rustix's feature `use-libc`: its own system calls leave no error in the thread.
 
 use rustix::io::Errno;
 use wasmtime::component::{Linker as ComponentLinker, Resource};

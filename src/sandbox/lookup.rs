@@ -258,8 +258,8 @@ pub(super) fn slice(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
 #[cfg(target_os = "linux")]
 fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
     const NANOSECONDS: u64 = 1_000_000_000;
-    let time = |seconds: i64, nanoseconds: u64| -> Option<u64> {
-        u64::try_from(seconds).ok()?.checked_mul(NANOSECONDS)?.checked_add(nanoseconds)
+    let time = |seconds: i64, nanoseconds: i64| -> Option<u64> {
+        u64::try_from(seconds).ok()?.checked_mul(NANOSECONDS)?.checked_add(u64::try_from(nanoseconds).ok()?)
     };
     let mut filestat = [0; FILESTAT_BYTES];
     for (index, value) in [
