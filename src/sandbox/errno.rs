@@ -136,9 +136,6 @@ pub(super) fn link_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         fd_sync(fd: i32);
         fd_write(fd: i32, buffers: i32, n_buffers: i32, n_written: i32);
         path_create_directory(fd: i32, path: i32, path_len: i32);
-        path_filestat_set_times(
-            fd: i32, lookup: i32, path: i32, path_len: i32, accessed: i64, modified: i64, flags: i32
-        );
         path_link(
             old_fd: i32, lookup: i32, old_path: i32, old_path_len: i32, new_fd: i32, new_path: i32, new_path_len: i32
         );
@@ -183,9 +180,6 @@ pub(super) fn link_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Re
         "rename-at" rename_at(old: String, folder: Resource<Descriptor>, new: String) -> ();
         "set-size" set_size(size: u64) -> ();
         "set-times" set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
-        "set-times-at" set_times_at(
-            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
-        ) -> ();
         "stat" stat() -> DescriptorStat;
         "symlink-at" symlink_at(old: String, new: String) -> ();
         "sync" sync() -> ();

@@ -15,6 +15,7 @@ use super::imports::{Preview1, function_text};
 use super::limits::{Limits, MemoryBudget};
 use super::lookup::{self, GuestFolders};
 use super::read_directory::{self, Listings};
+use super::set_times;
 use super::special_files;
 use super::typed::{self, TypedHost};
 use super::warnings::GuestWarnings;
@@ -55,6 +56,7 @@ impl Linkers {
         core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| Box::new(poll_oneoff(caller, params)))?;
         special_files::guard_core(&mut core)?;
         lookup::link(&mut core)?;
+        set_times::link_core(&mut core)?;
         read_directory::link(&mut core)?;
         core.allow_shadowing(false);
 
@@ -66,6 +68,7 @@ impl Linkers {
         file_writer::link(&mut component)?;
         entry_stream::link(&mut component)?;
         absolute_links::link(&mut component)?;
+        set_times::link_component(&mut component)?;
         component.allow_shadowing(false);
         typed::link(&mut component)?;
         Ok(Self { core, component })

@@ -153,7 +153,18 @@ impl Look {
             Self::Found(found) => file_type(found).is_none(),
         }
     }
+
+    /// True for a symbolic link.
+    pub(super) fn is_link(&self) -> bool {
+        match self {
+            Self::Missing => false,
+            Self::Found(found) => file_type(found) == Some(FILE_TYPE_LINK),
+        }
+    }
 }
+
+/// WASI's file type of a symbolic link.
+const FILE_TYPE_LINK: u8 = 7;
 
 /// WASI's file type of a folder, a regular file or a link; `None` for all else.
 #[cfg(target_os = "linux")]
@@ -162,7 +173,7 @@ fn file_type(found: &Found) -> Option<u8> {
     match FileType::from_raw_mode(found.st_mode) {
         FileType::Directory => Some(3),
         FileType::RegularFile => Some(4),
-        FileType::Symlink => Some(7),
+        FileType::Symlink => Some(FILE_TYPE_LINK),
         _ => None,
     }
 }

@@ -32,6 +32,7 @@ mod private_folder;
 mod read_directory;
 mod reports;
 mod reservation;
+mod set_times;
 mod special_files;
 mod stdio;
 mod typed;
