@@ -1,12 +1,10 @@
 //! Calls on a rayon pool of this process.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -18,9 +16,9 @@ use super::one_call::{CallRunner, RunGuest};
 #[cfg(feature = "compiler")]
 use super::process::Compiler;
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
+use super::queue::Queue;
 use super::{Backend, CallEvent};
 use crate::error::HostError;
-use crate::event::{EventKind, Fact};
 use crate::outcome::{Ended, Outcome, whole_microseconds};
 use crate::runner::TaskCalls;
 use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
@@ -284,46 +282,6 @@ impl Backend for Local {
     }
 }
 
-/// Which call is next; every loop of a task takes its calls here.
-struct Queue {
-    next: AtomicUsize,
-    stopped: AtomicBool,
-    has_warned: AtomicBool,
-    panic: Mutex<Option<Panic>>,
-}
-
-/// What a panic of the host says.
-type Panic = Box<dyn Any + Send>;
-
-impl Queue {
-    fn starting_at(next: usize) -> Self {
-        let (stopped, has_warned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { next: AtomicUsize::new(next), stopped, has_warned, panic: Mutex::default() }
-    }
-
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-    }
-
-    /// Tells of a warning, the first one of a task.
-    fn warn(&self, message: String, events: &SyncSender<CallEvent>) {
-        if !self.has_warned.swap(true, Ordering::SeqCst) {
-            // As with all that is told of calls: nobody misses what is not sent.
-            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning { message })));
-        }
-    }
-
-    fn keep_panic(&self, panic: Option<Panic>) {
-        if panic.is_some() {
-            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = panic;
-        }
-    }
-
-    fn take_panic(&self) -> Option<Panic> {
-        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 impl Local {
     fn guests(&self, limits: &Limits) -> Guests {
         Guests {
@@ -380,7 +338,7 @@ impl Guests {
         let reserved = self.admission.reserved_bytes(calls.task());
         let mut position = first;
         while let Some(attempt) = calls.attempt(position).filter(|_| !calls.cancel().is_cancelled()) {
-            let gives_up = || calls.cancel().is_cancelled() || queue.stopped.load(Ordering::SeqCst);
+            let gives_up = || calls.cancel().is_cancelled() || queue.is_stopped();
             let waits = |message| queue.warn(message, events);
             let Some(_admitted) = self.admission.admit(reserved, gives_up, waits) else { break };
             let made = calls.make(attempt, &mut run, |event| {
@@ -393,10 +351,10 @@ impl Guests {
                 Ok::<_, Infallible>(())
             });
             let Ok(_) = made;
-            if queue.stopped.load(Ordering::SeqCst) {
+            if queue.is_stopped() {
                 break;
             }
-            position = queue.next.fetch_add(1, Ordering::Relaxed);
+            position = queue.next();
         }
     }
 }

@@ -7,6 +7,7 @@ mod local;
 mod memory;
 mod one_call;
 mod process;
+mod queue;
 mod scripted;
 
 use std::sync::Arc;
