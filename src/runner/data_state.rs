@@ -64,8 +64,8 @@ pub(super) fn settle(output: &Path) {
 
 /// True if a file system has one of these magic numbers.
 #[cfg(target_os = "linux")]
-fn is_on(path: &Path, magic_numbers: &[i64]) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| magic_numbers.contains(&(found.f_type as i64 & 0xffff_ffff)))
+fn is_on(path: &Path, magic_numbers: &[rustix::fs::FsWord]) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| magic_numbers.contains(&found.f_type))
 }
 
 #[cfg(not(target_os = "linux"))]

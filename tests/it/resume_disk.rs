@@ -248,7 +248,7 @@ fn large_inputs_are_looked_at_in_part() {
     }
     let walk = |project: &Project| {
         let log = project.read("work/events.jsonl");
-        let last = log.lines().filter(|line| line.contains("\"inputs\"")).next_back().expect("a start");
+        let last = log.lines().rfind(|line| line.contains("\"inputs\"")).expect("a start");
         serde_json::from_str::<Value>(last).expect("an event")["inputs"][0].clone()
     };
     let ended = run(&project, &[]).expect(0);
