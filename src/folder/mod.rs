@@ -106,6 +106,7 @@ impl Folder {
     ///
     /// # Errors
     /// The operating system's.
+    #[cfg(feature = "cli")]
     pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
         Ok(identity(&rustix::fs::fstat(&self.0)?))
     }

@@ -27,10 +27,10 @@ pub(super) fn sync_file(file: &File) -> io::Result<Synced> {
     supported(file.sync_all())
 }
 
-/// [`sync_file`] for the contents and the size of a file, without its times, which is faster.
+/// Waits until the contents and the size of a file are on disk, but not its times, which is faster.
 ///
 /// # Errors
-/// As [`sync_file`].
+/// The operating system's, but for those of a file system that cannot sync.
 pub fn sync_contents(file: &File) -> io::Result<Synced> {
     supported(file.sync_data())
 }
@@ -38,7 +38,7 @@ pub fn sync_contents(file: &File) -> io::Result<Synced> {
 /// Waits until the names in a folder are on disk.
 ///
 /// # Errors
-/// As [`sync_file`].
+/// The operating system's, but for those of a file system that cannot sync.
 pub fn sync_folder(folder: &Path) -> io::Result<Synced> {
     match File::open(folder) {
         Ok(folder) => supported(folder.sync_all()),
