@@ -144,9 +144,11 @@ fn a_reader_that_goes_on_sees_what_is_missing() {
     running.wait_until("the last task", || n_events(&project, "\"name\":\"last\"") == 1);
     let (code, stderr, _) = running.end_while_reading();
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("lines are missing here, since stderr was not read]\n"), "{stderr}");
-    let lines = stderr.lines().filter(|line| line.contains("succeeded")).count();
-    assert!((100..3000).contains(&lines), "{lines}");
+    // Every line is shown or counted.
+    let shown = stderr.lines().filter(|line| line.contains("succeeded")).count();
+    let note = |line: &str| line.strip_prefix("[mandelbox: ")?.split_once(' ')?.0.parse::<usize>().ok();
+    let missing: usize = stderr.lines().filter(|line| line.contains("missing here")).filter_map(note).sum();
+    assert!(shown >= 100 && shown + missing >= components.len(), "{shown} shown, {missing} missing");
     assert!(stderr.contains("[2/2] last: done in"), "{stderr}");
 }
 
