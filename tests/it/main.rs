@@ -35,6 +35,7 @@ mod package_test;
 mod planted;
 mod new;
 mod processes;
+mod processes_wasi;
 mod project;
 mod recorded;
 mod report;
