@@ -18,6 +18,9 @@ const LAST_STALL: Duration = Duration::from_secs(1);
 const ROOM: usize = 256 << 10;
 /// The same where lines matter.
 const ROOM_FOR_WHAT_MATTERS: usize = 2 * ROOM;
+/// Bytes of lines that are handed over at a time. A reporter may have many megabytes of lines after a flush, and an empty
+/// buffer takes any piece whole.
+const PIECE: usize = ROOM / 4;
 
 /// How much it harms if lines are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,11 @@ impl Stderr {
     }
 
     /// * `room`: bytes that may wait.
-    fn write(&mut self, lines: &str, room: usize, draw: impl FnOnce(&str) -> String) -> io::Result<()> {
+    fn write(&mut self, lines: &str, room: usize, draw: impl Fn(&str) -> String) -> io::Result<()> {
+        pieces(lines).try_for_each(|piece| self.write_piece(piece, room, &draw))
+    }
+
+    fn write_piece(&mut self, lines: &str, room: usize, draw: impl Fn(&str) -> String) -> io::Result<()> {
         let lines = if self.n_missing == 0 { lines.to_owned() } else { missing_text(self.n_missing) + lines };
         let (n_missing, stopped_at) = (lines.matches('\n').count(), self.stopped_at);
         let drawn = draw(&lines);
@@ -73,6 +80,23 @@ impl Stderr {
     }
 }
 
+/// Splits lines into pieces of at most [`PIECE`] bytes, or of one line that is longer; an empty text is one piece.
+fn pieces(lines: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(lines);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        if text.len() <= PIECE {
+            return rest.take();
+        }
+        let bytes = text.as_bytes();
+        let last_end = bytes[..PIECE].iter().rposition(|byte| *byte == b'\n');
+        let end = last_end.or_else(|| bytes.iter().position(|byte| *byte == b'\n'));
+        let (piece, after) = text.split_at(end.map_or(text.len(), |end| end + 1));
+        rest = Some(after).filter(|after| !after.is_empty());
+        Some(piece)
+    })
+}
+
 fn missing_text(n_lines: usize) -> String {
     let lines = if n_lines == 1 { "1 line is".to_owned() } else { format!("{n_lines} lines are") };
     format!("[mandelbox: {lines} missing here, since stderr was not read]\n")
@@ -81,7 +105,7 @@ fn missing_text(n_lines: usize) -> String {
 /// Writes lines, or leaves them out if the reader has stopped.
 ///
 /// * `draw`: what is written to show the lines.
-pub(super) fn write(lines: &str, weight: Weight, draw: impl FnOnce(&str) -> String) -> io::Result<()> {
+pub(super) fn write(lines: &str, weight: Weight, draw: impl Fn(&str) -> String) -> io::Result<()> {
     let room = match weight {
         Weight::Usual => ROOM,
         Weight::Matters => ROOM_FOR_WHAT_MATTERS,
@@ -117,4 +141,22 @@ pub(super) fn drain() -> io::Result<()> {
 
 fn lock() -> MutexGuard<'static, Stderr> {
     STDERR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_at_their_ends() {
+        let long = "x".repeat(2 * PIECE);
+        let text = format!("{}{long}\n{}end", "short\n".repeat(PIECE / 3), "y\n".repeat(PIECE));
+        let split: Vec<_> = pieces(&text).collect();
+        assert_eq!(split.concat(), text);
+        for piece in &split[..split.len() - 1] {
+            assert!(piece.ends_with('\n') && (piece.len() <= PIECE || piece.lines().count() == 1), "{}", piece.len());
+        }
+        assert_eq!(pieces("").collect::<Vec<_>>(), [""]);
+        assert_eq!(pieces("one\n").collect::<Vec<_>>(), ["one\n"]);
+    }
 }

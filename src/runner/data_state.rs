@@ -102,9 +102,13 @@ pub(super) enum Change {
 
 /// Compares an input with what was there before.
 pub(super) fn compare(before: &InputState, not_below: &[&Path]) -> Change {
+    compare_until(before, not_below, Instant::now() + 3 * MAX_TIME)
+}
+
+fn compare_until(before: &InputState, not_below: &[&Path], deadline: Instant) -> Change {
     let n_before = before.n_entries.unwrap_or(0);
     let max_entries = if before.is_whole { MAX_ENTRIES } else { n_before };
-    let walk = walk(&before.path, &ids(not_below), max_entries, Instant::now() + 3 * MAX_TIME);
+    let walk = walk(&before.path, &ids(not_below), max_entries, deadline);
     let now = walk.state(&before.path);
     match (before.n_entries, now.n_entries) {
         (Some(_), Some(_)) => {}
@@ -276,4 +280,29 @@ impl Walk {
 
 fn timestamp(second: i64, nanosecond: i64) -> Timestamp {
     Timestamp::new(second, i32::try_from(nanosecond).unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_that_is_seen_in_part_is_compared_as_far_as_it_was_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let far = Instant::now() + Duration::from_secs(3600);
+        for name in ["a", "b", "c", "d"] {
+            fs::write(folder.path().join(name), name).expect("written");
+        }
+        let before = walk(folder.path(), &[], 3, far).state(folder.path());
+        assert_eq!((before.n_entries, before.is_whole), (Some(3), false));
+        assert!(matches!(compare_until(&before, &[], far), Change::None));
+        // No entry is compared when the time is over before the first.
+        assert!(matches!(compare_until(&before, &[], Instant::now()), Change::Unknown));
+        // `d` was not seen then, either.
+        fs::write(folder.path().join("d"), "other").expect("written");
+        assert!(matches!(compare_until(&before, &[], far), Change::None));
+        fs::write(folder.path().join("aa"), "new").expect("written");
+        let Change::Changed(text) = compare_until(&before, &[], far) else { panic!("not noticed") };
+        assert_eq!(text, "`aa` was added or changed");
+    }
 }

@@ -109,9 +109,23 @@ pub(super) struct BudgetExceeded {
 #[error("the machine has no more memory for it: {0}")]
 pub(super) struct MachineIsFull(String);
 
-/// Whether an error is for want of memory or addresses that the machine does not have; all else is the guest's doing.
+/// True if an error comes from the machine, which lacks memory or addresses; all else is the guest's doing.
 pub(super) fn is_machines(err: &wasmtime::Error) -> bool {
-    err.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>())
+    machine_error(err).is_some()
+}
+
+/// The machine's part in the failed start of a guest: [`MachineIsFull`] if its memory ran out.
+pub(super) fn machine_is_full(err: &wasmtime::Error) -> Option<MachineIsFull> {
+    let is_memory = machine_error(err)? == rustix::io::Errno::NOMEM.raw_os_error();
+    is_memory.then(|| MachineIsFull(format!("{err:#}")))
+}
+
+/// The error number of the system call that failed, 0 if the error has none.
+fn machine_error(err: &wasmtime::Error) -> Option<i32> {
+    err.chain().find_map(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().map(|err| err.raw_os_error().unwrap_or(0));
+        io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()))
+    })
 }
 
 /// Bytes of open listings that do not count: a guest that has used its memory up can still list a usual folder.

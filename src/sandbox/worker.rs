@@ -16,7 +16,7 @@ use super::engine::{Interruption, Sandbox};
 use super::folders::OpenFolders;
 use super::host::Host;
 use super::invocation::{GuestEnd, GuestInput, Invocation};
-use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines};
+use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines, machine_is_full};
 use super::module::{CoreEntry, PreparedModule};
 use super::read_directory::Listings;
 use super::stdio::OutputFailed;
@@ -203,6 +203,9 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
     }
     if let Some(err) = err.downcast_ref::<MachineIsFull>() {
         return GuestEnd::HostFailed(err.to_string());
+    }
+    if let Some(full) = machine_is_full(err) {
+        return GuestEnd::HostFailed(full.to_string());
     }
     if is_machines(err) {
         return GuestEnd::HostFailed(format!("the module could not be started: {err:#}"));
