@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mandelbox::backend::{Backend, Local};
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights, Worker,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights,
+    Worker,
 };
 use mandelbox::workdir::TaskFiles;
 use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
@@ -19,7 +20,9 @@ const MAX_MODULE_BYTES: u64 = 64 << 20;
 
 /// Path of a module.
 pub fn module_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/modules").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("task-examples/modules")
+        .join(name)
 }
 
 /// A module that was read.
@@ -40,7 +43,9 @@ pub fn workflow(command: &str) -> Value {
 
 /// Metadata with components, named as images of a plate are.
 pub fn metadata(n_components: usize) -> Value {
-    let images: Vec<_> = (0..n_components).map(|index| format!("plate.zarr/B/{}/{index}", index % 24)).collect();
+    let images: Vec<_> = (0..n_components)
+        .map(|index| format!("plate.zarr/B/{}/{index}", index % 24))
+        .collect();
     json!({ "image": images })
 }
 
@@ -58,29 +63,49 @@ impl TaskRuns {
     /// * `folder`: for output and work directories, a new one for each run.
     pub fn new(n_threads: usize, folder: &Path) -> Self {
         // As the program has it.
-        let backend = Local::new(n_threads).and_then(Local::interrupting_only_limited).expect("a backend");
+        let backend = Local::new(n_threads)
+            .and_then(Local::interrupting_only_limited)
+            .expect("a backend");
         let backend = Arc::new(backend);
-        Self { backend, folder: folder.to_owned() }
+        Self {
+            backend,
+            folder: folder.to_owned(),
+        }
     }
 
     /// Runs `command` for so many components.
     pub fn run(&self, command: &str, n_components: usize, task_files: TaskFiles) {
         let text = workflow(command).to_string();
         let mut problems = Problems::default();
-        let document = WorkflowDocument::parse("bench", Path::new(""), text.as_bytes(), &mut problems);
-        let work_dir = self.folder.join(format!("work{}", N_RUNS.fetch_add(1, Ordering::Relaxed)));
+        let document =
+            WorkflowDocument::parse("bench", Path::new(""), text.as_bytes(), &mut problems);
+        let work_dir = self
+            .folder
+            .join(format!("work{}", N_RUNS.fetch_add(1, Ordering::Relaxed)));
         let document = document.expect("a workflow");
         let mut process = ProcessWorkflow::new(document, &self.folder.join("out"), &work_dir);
-        process.input_metadata = metadata(n_components).as_object().cloned().expect("an object");
-        let options = RunOptions { task_files, ..RunOptions::new(Arc::clone(&self.backend)) };
+        process.input_metadata = metadata(n_components)
+            .as_object()
+            .cloned()
+            .expect("an object");
+        let options = RunOptions {
+            task_files,
+            ..RunOptions::new(Arc::clone(&self.backend))
+        };
         if let Err(failure) = process_workflow(&process, options, Vec::new()) {
             panic!("{failure}");
         }
     }
 }
 
-/// Runs a command with a folder that it may use, in a worker, without a run around it. Returns what it printed.
-pub fn run_guest(worker: &mut Worker<'_>, module: &ModuleFile, arguments: &[&str], folder: &Path) -> String {
+/// Runs a command with a folder that it may use, in a worker, without a run around it. Returns what
+/// it printed.
+pub fn run_guest(
+    worker: &mut Worker<'_>,
+    module: &ModuleFile,
+    arguments: &[&str],
+    folder: &Path,
+) -> String {
     let mut argv = vec![module.file_name()];
     argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let guest_path = folder.to_string_lossy().into_owned();
@@ -113,23 +138,49 @@ pub fn compile_time() -> std::time::Duration {
 pub fn build_native_kernels() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("native");
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--release", "--locked", "--quiet", "--package", "kernels", "--target-dir"]).arg(&target);
-    let status = build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples")).status();
-    assert!(status.expect("cargo").success(), "the kernels cannot be built");
+    build
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--package",
+            "kernels",
+            "--target-dir",
+        ])
+        .arg(&target);
+    let status = build
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples"))
+        .status();
+    assert!(
+        status.expect("cargo").success(),
+        "the kernels cannot be built"
+    );
     target.join("release/kernels")
 }
 
 /// Runs the native kernels. Returns what they printed.
 pub fn run_native(program: &Path, arguments: &[&str], folder: &Path) -> String {
-    let output = Command::new(program).args(arguments).current_dir(folder).output().expect("started");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("started");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Starts `true` so many times, one after the other, and waits for each.
 pub fn spawn_true(n: usize) {
     for _ in 0..n {
-        let status = Command::new("true").stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let status = Command::new("true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
         assert!(status.expect("started").success());
     }
 }

@@ -1,7 +1,11 @@
-//! What the sandbox's way to files costs: the same reads and writes in a guest, through a preopened folder, and
-//! natively.
+//! What the sandbox's way to files costs: the same reads and writes in a guest, through a preopened
+//! folder, and natively.
 
-#![allow(clippy::disallowed_methods, unreachable_pub, reason = "benches read the environment and start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "benches read the environment and start programs"
+)]
 
 #[allow(dead_code, reason = "each bench uses what it needs")]
 mod guests;
@@ -18,11 +22,21 @@ const ROUNDS: usize = 5;
 
 fn main() {
     let native = build_native_kernels();
-    let options = SandboxOptions { n_workers: 1, interruption: Interruption::Process, ..SandboxOptions::default() };
+    let options = SandboxOptions {
+        n_workers: 1,
+        interruption: Interruption::Process,
+        ..SandboxOptions::default()
+    };
     let sandbox = Sandbox::new(&options).expect("a sandbox");
     for (place, folder) in folders() {
         for file in ["kernels.wasm", "kernels.p2.wasm"] {
-            compare_files(&format!("{place}, {file}"), file, &sandbox, &native, folder.path());
+            compare_files(
+                &format!("{place}, {file}"),
+                file,
+                &sandbox,
+                &native,
+                folder.path(),
+            );
         }
         drop(folder);
         settle();
@@ -45,7 +59,10 @@ fn compare_files(question: &str, file: &str, sandbox: &Sandbox, native: &Path, f
         let arguments = [kernel, &text, &path];
         let expected = run_native(native, &arguments, folder);
         let guest = Work::new("guest", n, || {
-            assert_eq!(run_guest(&mut worker, &module, &arguments, folder), expected);
+            assert_eq!(
+                run_guest(&mut worker, &module, &arguments, folder),
+                expected
+            );
         });
         let native = Work::new("native", n, || drop(run_native(native, &arguments, folder)));
         compare(&format!("{what} {question}"), ROUNDS, guest, native);

@@ -1,6 +1,10 @@
 //! Events a second into the event log and into each reader of events.
 
-#![allow(clippy::disallowed_methods, unreachable_pub, reason = "benches read the environment and start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "benches read the environment and start programs"
+)]
 
 #[allow(dead_code, reason = "each bench uses what it needs")]
 mod measure;
@@ -20,7 +24,11 @@ fn main() {
     let started: Vec<_> = (0..n).map(|index| event(index, started(index))).collect();
     let finished: Vec<_> = (0..n).map(|index| event(index, finished(index))).collect();
     let logged: Vec<_> = (0..n).map(|index| event(index, logged(index))).collect();
-    for (kind, events) in [("call_started", &started), ("call_finished", &finished), ("call_logged", &logged)] {
+    for (kind, events) in [
+        ("call_started", &started),
+        ("call_finished", &finished),
+        ("call_logged", &logged),
+    ] {
         let folder = tempfile::tempdir().expect("a folder");
         let json = |n: usize| File::create(folder.path().join(format!("json{n}"))).expect("a file");
         let progress = |style| Progress::new(style, 1, false);
@@ -28,28 +36,52 @@ fn main() {
             let log = EventLog::create(&new_folder(&folder, n)).expect("a log");
             Box::new(Log(Recorder::new(log, Vec::new())))
         });
-        tell(kind, "JSON lines, dropped", events, |_| Box::new(JsonLines::new(sink())));
-        tell(kind, "JSON lines, file", events, |n| Box::new(JsonLines::new(json(n))));
-        tell(kind, "JSON lines, buffered file", events, |n| Box::new(JsonLines::new(BufWriter::new(json(n + 100)))));
+        tell(kind, "JSON lines, dropped", events, |_| {
+            Box::new(JsonLines::new(sink()))
+        });
+        tell(kind, "JSON lines, file", events, |n| {
+            Box::new(JsonLines::new(json(n)))
+        });
+        tell(kind, "JSON lines, buffered file", events, |n| {
+            Box::new(JsonLines::new(BufWriter::new(json(n + 100))))
+        });
         tell(kind, "workflow.log", events, |n| {
             Box::new(LogFile::create(&new_folder(&folder, n + 100), "bench").expect("a log"))
         });
         // A bar draws only on a terminal.
-        tell(kind, "progress, lines", events, |_| Box::new(progress(ProgressStyle::Lines)));
-        tell(kind, "progress, bar", events, |_| Box::new(progress(ProgressStyle::Bar)));
+        tell(kind, "progress, lines", events, |_| {
+            Box::new(progress(ProgressStyle::Lines))
+        });
+        tell(kind, "progress, bar", events, |_| {
+            Box::new(progress(ProgressStyle::Bar))
+        });
     }
 }
 
 /// Events a second into a reporter, made anew for each round.
-fn tell(kind: &str, reader: &str, events: &[Event], mut make: impl FnMut(usize) -> Box<dyn Reporter>) {
+fn tell(
+    kind: &str,
+    reader: &str,
+    events: &[Event],
+    mut make: impl FnMut(usize) -> Box<dyn Reporter>,
+) {
     let rounds = (0..size(5, 1)).map(|round| {
         let mut reporter = make(round);
         // A bar is made when its task starts.
-        reporter.report(&event(0, task_started(events.len()))).expect("told");
-        let cost = cost(|| events.iter().for_each(|event| reporter.report(event).expect("told")));
+        reporter
+            .report(&event(0, task_started(events.len())))
+            .expect("told");
+        let cost = cost(|| {
+            events
+                .iter()
+                .for_each(|event| reporter.report(event).expect("told"))
+        });
         events.len() as f64 / cost.wall_s
     });
-    say(&format!("{kind} into {reader}: {:.0} events a second", median(rounds)));
+    say(&format!(
+        "{kind} into {reader}: {:.0} events a second",
+        median(rounds)
+    ));
 }
 
 /// The log as one more reader.
@@ -57,7 +89,9 @@ struct Log(Recorder);
 
 impl Reporter for Log {
     fn report(&mut self, event: &Event) -> std::io::Result<()> {
-        self.0.record(event.kind.clone()).map_err(std::io::Error::other)
+        self.0
+            .record(event.kind.clone())
+            .map_err(std::io::Error::other)
     }
 }
 
@@ -68,12 +102,21 @@ fn new_folder(folder: &tempfile::TempDir, n: usize) -> std::path::PathBuf {
 }
 
 fn event(index: usize, kind: EventKind) -> Event {
-    Event { seq: index as u64, time: jiff::Timestamp::UNIX_EPOCH, kind }
+    Event {
+        seq: index as u64,
+        time: jiff::Timestamp::UNIX_EPOCH,
+        kind,
+    }
 }
 
 fn call(index: usize) -> CallRef {
     let component = Some(json!(format!("plate.zarr/B/{}/{index}", index % 24)));
-    CallRef { task: 0, call_index: index, component, attempt: 1 }
+    CallRef {
+        task: 0,
+        call_index: index,
+        component,
+        attempt: 1,
+    }
 }
 
 fn task_started(n_calls: usize) -> EventKind {
@@ -96,11 +139,22 @@ fn started(index: usize) -> EventKind {
 }
 
 fn finished(index: usize) -> EventKind {
-    let metadiff = json!({ "n_pixels": 4_194_304, "path": "plate.zarr/B/03/0" }).as_object().cloned();
+    let metadiff = json!({ "n_pixels": 4_194_304, "path": "plate.zarr/B/03/0" })
+        .as_object()
+        .cloned();
     let (outcome, figures) = (Outcome::Succeeded { metadiff }, Figures::default());
-    EventKind::CallFinished { call: call(index), outcome, figures, retry_in_s: None }
+    EventKind::CallFinished {
+        call: call(index),
+        outcome,
+        figures,
+        retry_in_s: None,
+    }
 }
 
 fn logged(index: usize) -> EventKind {
-    EventKind::CallLogged { call: call(index), level: LogLevel::Info, message: "wrote level 2 of 5".to_owned() }
+    EventKind::CallLogged {
+        call: call(index),
+        level: LogLevel::Info,
+        message: "wrote level 2 of 5".to_owned(),
+    }
 }

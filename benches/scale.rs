@@ -1,6 +1,10 @@
 //! How a run grows with its components: time, memory and the first result of the real program.
 
-#![allow(clippy::disallowed_methods, unreachable_pub, reason = "benches read the environment and start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "benches read the environment and start programs"
+)]
 
 #[allow(dead_code, reason = "each bench uses what it needs")]
 mod guests;
@@ -26,7 +30,12 @@ fn main() {
         for n in sizes {
             walls.push(scale(place, folder.path(), n));
         }
-        say(&format!("{} components take {:.2} times as long as {} {place}", sizes[1], walls[1] / walls[0], sizes[0]));
+        say(&format!(
+            "{} components take {:.2} times as long as {} {place}",
+            sizes[1],
+            walls[1] / walls[0],
+            sizes[0]
+        ));
         drop(folder);
         settle();
     }
@@ -35,12 +44,34 @@ fn main() {
 /// Runs the program with so many components of a typed task; the time that it takes, in seconds.
 fn scale(place: &str, folder: &Path, n_components: usize) -> f64 {
     let work_dir = format!("work{n_components}");
-    std::fs::write(folder.join("workflow.json"), workflow("trivial_typed.wasm").to_string()).expect("written");
-    std::fs::write(folder.join("metadata.json"), metadata(n_components).to_string()).expect("written");
+    std::fs::write(
+        folder.join("workflow.json"),
+        workflow("trivial_typed.wasm").to_string(),
+    )
+    .expect("written");
+    std::fs::write(
+        folder.join("metadata.json"),
+        metadata(n_components).to_string(),
+    )
+    .expect("written");
     let mut program = Command::new(env!("CARGO_BIN_EXE_mandelbox"));
-    program.args(["run", "workflow.json", "--metadata", "metadata.json", "--output", "out", "--task-files", "none"]);
-    program.args(["--quiet", "--work-dir", &work_dir]).current_dir(folder);
-    program.env("XDG_CACHE_HOME", folder).stdin(Stdio::null()).stdout(Stdio::null());
+    program.args([
+        "run",
+        "workflow.json",
+        "--metadata",
+        "metadata.json",
+        "--output",
+        "out",
+        "--task-files",
+        "none",
+    ]);
+    program
+        .args(["--quiet", "--work-dir", &work_dir])
+        .current_dir(folder);
+    program
+        .env("XDG_CACHE_HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let (mut peak_kb, mut first) = (0, None);
     let events = folder.join(work_dir).join("events.jsonl");
     let cost = cost(|| {
@@ -56,11 +87,14 @@ fn scale(place: &str, folder: &Path, n_components: usize) -> f64 {
         };
         assert!(status.success(), "{status}");
     });
-    let first = first.map_or("too soon to see".to_owned(), |first| time_text(first.as_secs_f64()));
+    let first = first.map_or("too soon to see".to_owned(), |first| {
+        time_text(first.as_secs_f64())
+    });
     let (wall, cpu) = (time_text(cost.wall_s), time_text(cost.cpu_s));
     let each = time_text(cost.cpu_s / n_components as f64);
     say(&format!(
-        "{n_components} components {place}: wall {wall}, CPU {cpu} ({each} each), first result after {first}, \
+        "{n_components} components {place}: wall {wall}, CPU {cpu} ({each} each), first result \
+         after {first}, \
          peak RSS {:.0} MiB",
         peak_kb as f64 / 1024.0
     ));
@@ -71,7 +105,8 @@ fn scale(place: &str, folder: &Path, n_components: usize) -> f64 {
 fn high_water_kb(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Whether the beginning of the event log tells of a call that ended.

@@ -1,9 +1,11 @@
-//! A program that runs a workflow with the library: its own watcher, its own way to give up, no command line.
+//! A program that runs a workflow with the library: its own watcher, its own way to give up, no
+//! command line.
 //!
-//! `cargo run --example embed -- OUTPUT` makes OME-Zarr images of `task-examples/images` in the folder OUTPUT.
+//! `cargo run --example embed -- OUTPUT` makes OME-Zarr images of `task-examples/images` in the
+//! folder OUTPUT.
 //!
-//! With a second argument it takes its tasks' native code from that folder, where `precompile` has put it. Then it
-//! needs no compiler:
+//! With a second argument it takes its tasks' native code from that folder, where `precompile` has
+//! put it. Then it needs no compiler:
 //!
 //! ```sh
 //! cargo run --example precompile -- code task-examples/modules/{list_images,convert_to_ome_zarr}.wasm
@@ -31,7 +33,9 @@ const MODULES: [&str; 2] = ["list_images.wasm", "convert_to_ome_zarr.wasm"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let output = arguments.next().ok_or("usage: embed OUTPUT [FOLDER OF PRECOMPILED CODE]")?;
+    let output = arguments
+        .next()
+        .ok_or("usage: embed OUTPUT [FOLDER OF PRECOMPILED CODE]")?;
     let output = std::path::absolute(output)?;
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples");
 
@@ -50,7 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut process = ProcessWorkflow::new(workflow, &output, &output.with_extension("run"));
     process.input_paths = vec![examples.join("images")];
-    let options = RunOptions { packages, ..RunOptions::new(Arc::new(backend)) };
+    let options = RunOptions {
+        packages,
+        ..RunOptions::new(Arc::new(backend))
+    };
     cancel_later(options.cancel.clone());
     let dataset = process_workflow(&process, options, vec![Box::new(Watcher)])?;
 
@@ -72,23 +79,40 @@ struct Watcher;
 
 impl Reporter for Watcher {
     fn report(&mut self, event: &Event) -> io::Result<()> {
-        if let EventKind::CallFinished { call, outcome, figures, .. } = &event.kind {
-            let component = call.component.as_ref().map(|component| format!(" of {component}")).unwrap_or_default();
+        if let EventKind::CallFinished {
+            call,
+            outcome,
+            figures,
+            ..
+        } = &event.kind
+        {
+            let component = call
+                .component
+                .as_ref()
+                .map(|component| format!(" of {component}"))
+                .unwrap_or_default();
             let (end, seconds) = (outcome.describe(), figures.wall_time.as_secs_f64());
-            writeln!(io::stdout(), "event {}: the call{component} {end} after {seconds:.2} s", event.seq)?;
+            writeln!(
+                io::stdout(),
+                "event {}: the call{component} {end} after {seconds:.2} s",
+                event.seq
+            )?;
         }
         Ok(())
     }
 }
 
 /// Gives the backend the native code of its modules.
-#[expect(unsafe_code, reason = "whoever runs this program vouches for the folder of code")]
+#[expect(
+    unsafe_code,
+    reason = "whoever runs this program vouches for the folder of code"
+)]
 fn adopt(backend: &Local, modules: &Path, code: &Path) -> Result<(), Box<dyn Error>> {
     for name in MODULES {
         let module = ModuleFile::read(&modules.join(name), MAX_MODULE_BYTES)?;
         let code = std::fs::read(code.join(&module.sha256))?;
-        // SAFETY: the code is what `precompile` wrote for this digest, if nobody else can write to the folder; that is
-        // for the user to see to who names it.
+        // SAFETY: the code is what `precompile` wrote for this digest, if nobody else can write to
+        // the folder; that is for the user to see to who names it.
         unsafe { backend.sandbox().adopt_precompiled(&module, &code)? };
     }
     Ok(())

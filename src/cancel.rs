@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Cancels a run: no call starts any more, and running guests end within a moment. Clones are the same token.
+/// Cancels a run: no call starts any more, and running guests end within a moment. Clones are the
+/// same token.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<Inner>);
 

@@ -23,15 +23,18 @@ pub mod exit_code {
     pub const STOPPED_BY_SIGHUP: u8 = 129;
     /// SIGINT ended the work, or a token did; what was done is saved.
     pub const STOPPED_BY_SIGINT: u8 = 130;
-    /// SIGTERM ended the work; what was done is saved. Other signals give 128 and their number likewise.
+    /// SIGTERM ended the work; what was done is saved. Other signals give 128 and their number
+    /// likewise.
     pub const STOPPED_BY_SIGTERM: u8 = 143;
     /// `exec` of a command: the sandbox ended it, as a signal ends a program that aborts.
     pub const ENDED_BY_SANDBOX: u8 = 134;
-    /// `exec` of a command: the reader of its output has gone away, as of a program that SIGPIPE ends.
+    /// `exec` of a command: the reader of its output has gone away, as of a program that SIGPIPE
+    /// ends.
     pub const OUTPUT_CLOSED: u8 = 141;
 }
 
-/// Why a run did not end well. As a program prints it that returns it from `main`, it has its causes.
+/// Why a run did not end well. As a program prints it that returns it from `main`, it has its
+/// causes.
 #[derive(thiserror::Error)]
 pub enum Error {
     /// The documents are wrong; nothing was run and nothing written.
@@ -95,7 +98,8 @@ pub struct TaskFailure {
     pub n_components: usize,
     /// Set where the task failed as a whole, before any call.
     pub reason: Option<String>,
-    /// The calls that failed, in the order of their components; the first decides the kind of the error.
+    /// The calls that failed, in the order of their components; the first decides the kind of the
+    /// error.
     pub calls: Vec<CallFailure>,
 }
 
@@ -105,7 +109,11 @@ impl std::fmt::Display for TaskFailure {
         const IN_FULL: usize = 3;
         use crate::reporter::escape::escaped;
         let order = self.workflow_task_order;
-        write!(f, "task \"{}\" (order {order}) failed", escaped(&self.task_name))?;
+        write!(
+            f,
+            "task \"{}\" (order {order}) failed",
+            escaped(&self.task_name)
+        )?;
         if let Some(reason) = &self.reason {
             write!(f, ": {}", escaped(reason))?;
         }
@@ -113,7 +121,10 @@ impl std::fmt::Display for TaskFailure {
             write!(f, "\n  {call}")?;
         }
         if self.calls.len() > IN_FULL {
-            let names: Vec<_> = self.calls[IN_FULL..].iter().map(CallFailure::name).collect();
+            let names: Vec<_> = self.calls[IN_FULL..]
+                .iter()
+                .map(CallFailure::name)
+                .collect();
             write!(f, "\n  also failed: {}", names.join(", "))?;
         }
         Ok(())
@@ -135,12 +146,27 @@ impl std::fmt::Display for Cancelled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         use crate::outcome::Outcome;
         use crate::reporter::escape::escaped;
-        let Self { failure, n_calls, n_ended_well } = self;
+        let Self {
+            failure,
+            n_calls,
+            n_ended_well,
+        } = self;
         let name = escaped(&failure.task_name);
         let plural = if *n_calls == 1 { "" } else { "s" };
-        write!(f, "{n_ended_well} of {n_calls} call{plural} of task \"{name}\" had ended well")?;
-        let n_failed = failure.calls.iter().filter(|call| !matches!(call.outcome, Outcome::Cancelled)).count();
-        if n_failed > 0 { write!(f, ", {n_failed} had failed") } else { Ok(()) }
+        write!(
+            f,
+            "{n_ended_well} of {n_calls} call{plural} of task \"{name}\" had ended well"
+        )?;
+        let n_failed = failure
+            .calls
+            .iter()
+            .filter(|call| !matches!(call.outcome, Outcome::Cancelled))
+            .count();
+        if n_failed > 0 {
+            write!(f, ", {n_failed} had failed")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -149,12 +175,16 @@ impl From<WorkDirError> for HostError {
     fn from(err: WorkDirError) -> Self {
         match err {
             WorkDirError::Host(err) => err,
-            obstacle => Self::Setup { action: "make a work directory", source: obstacle.into() },
+            obstacle => Self::Setup {
+                action: "make a work directory",
+                source: obstacle.into(),
+            },
         }
     }
 }
 
-/// An operation of the host that failed. Its text names the operation, its sources and its `Debug` form the causes too.
+/// An operation of the host that failed. Its text names the operation, its sources and its `Debug`
+/// form the causes too.
 #[derive(thiserror::Error)]
 pub enum HostError {
     /// A file or folder operation.
@@ -190,12 +220,21 @@ impl HostError {
     /// For `map_err` on an operation with a file or folder.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| Self::File { action, path, source }
+        move |source| Self::File {
+            action,
+            path,
+            source,
+        }
     }
 
     /// For `map_err` on setting up the runtime or its threads.
-    pub fn setup<E: Into<Box<dyn std::error::Error + Send + Sync>>>(action: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Setup { action, source: source.into() }
+    pub fn setup<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        action: &'static str,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Setup {
+            action,
+            source: source.into(),
+        }
     }
 
     /// The error, its causes and what to do, in one line.
@@ -209,7 +248,9 @@ impl HostError {
         }
         if let Self::File { source, .. } = self {
             text.push_str(match source.kind() {
-                io::ErrorKind::PermissionDenied => "; give this user the right to it, or choose another place",
+                io::ErrorKind::PermissionDenied => {
+                    "; give this user the right to it, or choose another place"
+                }
                 io::ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written",
                 io::ErrorKind::StorageFull => "; make room there",
                 io::ErrorKind::FileTooLarge => "; raise the limit on file sizes (`ulimit -f`)",

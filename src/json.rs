@@ -1,8 +1,9 @@
 //! The one place where JSON text becomes values and values become text.
 //!
-//! Rules that hold for every document, metadiff and record: numbers keep their digits, so integers of any size stay
-//! exact; a number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are refused; at most [`MAX_DEPTH`] levels
-//! of nesting; no key of the JSON library has a meaning of its own.
+//! Rules that hold for every document, metadiff and record: numbers keep their digits, so integers
+//! of any size stay exact; a number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are
+//! refused; at most [`MAX_DEPTH`] levels of nesting; no key of the JSON library has a meaning of
+//! its own.
 
 mod entries;
 mod mistakes;
@@ -24,7 +25,8 @@ pub(crate) use stream::{next_value_of, read_stream};
 pub const MAX_DEPTH: usize = 256;
 /// The same for metadata and history, which hold what a metadiff of that depth became.
 pub const MAX_DATASET_DEPTH: usize = 300;
-/// Values that a document which a person writes may hold. One of two bytes takes a hundred in memory, and some copies are made.
+/// Values that a document which a person writes may hold. One of two bytes takes a hundred in
+/// memory, and some copies are made.
 pub const MAX_DOCUMENT_VALUES: usize = 500_000;
 /// Values that a text from a guest may hold.
 pub const MAX_GUEST_VALUES: usize = 1_000_000;
@@ -79,13 +81,23 @@ pub(crate) fn parse_within(
     duplicates: DuplicateKeys,
 ) -> Result<Value, JsonError> {
     let n_left = Cell::new(max_values);
-    parse_seed(bytes, ValueSeed { depth: 0, max_depth, n_left: &n_left, duplicates })
+    parse_seed(
+        bytes,
+        ValueSeed {
+            depth: 0,
+            max_depth,
+            n_left: &n_left,
+            duplicates,
+        },
+    )
 }
 
 fn parse_seed<'t, S: DeserializeSeed<'t>>(bytes: &'t [u8], seed: S) -> Result<S::Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     deserializer.disable_recursion_limit();
-    let value = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let value = seed
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|err| describe(&err, bytes))
 }
 
@@ -115,18 +127,25 @@ fn describe(err: &serde_json::Error, bytes: &[u8]) -> JsonError {
     } else {
         message
     };
-    JsonError { line, column, message }
+    JsonError {
+        line,
+        column,
+        message,
+    }
 }
 
 /// The bytes before and after a line and a column of them, both from 1.
 fn split_at(bytes: &[u8], line: usize, column: usize) -> (&[u8], &[u8]) {
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
+    let lines = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(line.saturating_sub(1));
     let offset = lines.map(<[u8]>::len).sum::<usize>() + column.saturating_sub(1);
     bytes.split_at(offset.min(bytes.len()))
 }
 
 impl JsonError {
-    /// This error of a text that a person has written or named, with the mistake behind it and what to do.
+    /// This error of a text that a person has written or named, with the mistake behind it and what
+    /// to do.
     fn explained(mut self, bytes: &[u8]) -> Self {
         let (before, rest) = split_at(bytes, self.line, self.column);
         self.message = match mistakes::other_format(bytes) {
@@ -151,7 +170,10 @@ impl ValueSeed<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         let depth = self.depth + 1;
         if depth > self.max_depth {
-            return Err(E::custom(format_args!("nested deeper than {} levels", self.max_depth)));
+            return Err(E::custom(format_args!(
+                "nested deeper than {} levels",
+                self.max_depth
+            )));
         }
         Ok(Self { depth, ..self })
     }
@@ -208,8 +230,9 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            // A number beyond 64 bits, or with a fraction, arrives as an object with this key; a text that holds such an
-            // object arrives the same way but for its value, which only a number gives as an owned string.
+            // A number beyond 64 bits, or with a fraction, arrives as an object with this key; a
+            // text that holds such an object arrives the same way but for its value, which only a
+            // number gives as an owned string.
             if map.is_empty() && key == NUMBER_KEY {
                 match entries.next_value_seed(NumberOrValue(self))? {
                     Ok(number) => return Ok(Value::Number(number)),
@@ -219,7 +242,9 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             }
             let inner = self.deeper()?;
             if self.duplicates == DuplicateKeys::Refuse && map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} stands here a second time")));
+                return Err(A::Error::custom(format_args!(
+                    "the key {key:?} stands here a second time"
+                )));
             }
             let value = entries.next_value_seed(inner)?;
             map.insert(key, value);
@@ -229,8 +254,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 }
 
-/// The value behind [`NUMBER_KEY`]: a number's text from the library (`Ok`), or any value of the document (`Err`). Made of
-/// the seed of the object that the key is in.
+/// The value behind [`NUMBER_KEY`]: a number's text from the library (`Ok`), or any value of the
+/// document (`Err`). Made of the seed of the object that the key is in.
 struct NumberOrValue<'s>(ValueSeed<'s>);
 
 impl<'de> DeserializeSeed<'de> for NumberOrValue<'_> {
@@ -251,7 +276,9 @@ impl<'de> Visitor<'de> for NumberOrValue<'_> {
     fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Self::Value, E> {
         let is_integer = !text.contains(['.', 'e', 'E']);
         if !is_integer && !text.parse::<f64>().is_ok_and(f64::is_finite) {
-            return Err(E::custom(format_args!("the number {text} is too large for a 64-bit float")));
+            return Err(E::custom(format_args!(
+                "the number {text} is too large for a 64-bit float"
+            )));
         }
         text.parse().map(Ok).map_err(E::custom)
     }
@@ -299,7 +326,9 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_text() {
-        check_round_trip("[12345678901234567890123456789012345678901234567890,-0,1.50,1e+2,1.0e-7,0.1]");
+        check_round_trip(
+            "[12345678901234567890123456789012345678901234567890,-0,1.50,1e+2,1.0e-7,0.1]",
+        );
     }
 
     #[test]
@@ -309,16 +338,28 @@ mod tests {
         check_round_trip(r#"{"a":{"$serde_json::private::RawValue":"[1]"}}"#);
         let escaped = lenient(r#"{"\u0024serde_json::private::Number":"1"}"#).expect("valid");
         assert!(escaped.is_object());
-        let odd = lenient(r#"{"$serde_json::private::Number":"x\ty","$serde_json::private::Number":{}}"#);
+        let odd =
+            lenient(r#"{"$serde_json::private::Number":"x\ty","$serde_json::private::Number":{}}"#);
         assert!(odd.expect("valid").is_object());
     }
 
     #[test]
     fn floats_beyond_f64_and_nan_are_refused() {
-        assert!(lenient("[1e400]").expect_err("too large").message.contains("1e+400"));
+        assert!(
+            lenient("[1e400]")
+                .expect_err("too large")
+                .message
+                .contains("1e+400")
+        );
         assert!(lenient("{\"a\": -1e999}").is_err());
         for text in ["NaN", "[Infinity]", "{\"a\": -Infinity}"] {
-            assert!(lenient(text).expect_err(text).message.contains("NaN and Infinity"), "{text}");
+            assert!(
+                lenient(text)
+                    .expect_err(text)
+                    .message
+                    .contains("NaN and Infinity"),
+                "{text}"
+            );
         }
         assert!(lenient(&"9".repeat(400)).is_ok());
     }
@@ -331,18 +372,37 @@ mod tests {
         assert!(err.message.contains("256"), "{err}");
         assert!(lenient(&nested(1_000_000)).is_err());
         assert!(lenient(&"{\"a\":".repeat(100_000)).is_err());
-        let magic = |n: usize| format!("{}1{}", format!("{{\"{NUMBER_KEY}\":").repeat(n), "}".repeat(n));
+        let magic = |n: usize| {
+            format!(
+                "{}1{}",
+                format!("{{\"{NUMBER_KEY}\":").repeat(n),
+                "}".repeat(n)
+            )
+        };
         assert!(lenient(&magic(MAX_DEPTH)).is_ok());
-        assert!(lenient(&magic(MAX_DEPTH + 1)).expect_err("too deep").message.contains("256"));
+        assert!(
+            lenient(&magic(MAX_DEPTH + 1))
+                .expect_err("too deep")
+                .message
+                .contains("256")
+        );
         assert!(lenient(&magic(100_000)).is_err());
-        assert!(lenient(&format!("{}1.5{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH))).is_ok());
+        assert!(
+            lenient(&format!(
+                "{}1.5{}",
+                "[".repeat(MAX_DEPTH),
+                "]".repeat(MAX_DEPTH)
+            ))
+            .is_ok()
+        );
     }
 
     #[test]
     fn values_of_a_guest_are_counted() {
         let array = |n: usize| format!("[0{}]", ",0".repeat(n - 2));
         assert!(parse_guest_json(array(MAX_GUEST_VALUES).as_bytes()).is_ok());
-        let err = parse_guest_json(array(MAX_GUEST_VALUES + 1).as_bytes()).expect_err("one too many");
+        let err =
+            parse_guest_json(array(MAX_GUEST_VALUES + 1).as_bytes()).expect_err("one too many");
         assert!(err.message.contains("more values"), "{err}");
         assert!(lenient(&array(MAX_GUEST_VALUES + 1)).is_ok());
     }
@@ -362,7 +422,12 @@ mod tests {
         assert_eq!((err.line, err.column), (2, 9));
         assert!(lenient("").is_err());
         assert!(lenient("{} {}").is_err());
-        assert!(lenient("\u{feff}{}").expect_err("mark").message.contains("byte order mark"));
+        assert!(
+            lenient("\u{feff}{}")
+                .expect_err("mark")
+                .message
+                .contains("byte order mark")
+        );
         assert!(parse_json(b"\"\xff\"", DuplicateKeys::LastWins).is_err());
     }
 

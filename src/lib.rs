@@ -1,33 +1,37 @@
 //! mandelbox runs Fractal workflows with every task in a WebAssembly sandbox of its own.
 //!
-//! The modules stand in the order in which data passes them: documents become a [`workflow::Plan`]; the [`runner`]
-//! walks it and makes calls; a [`backend`] runs them, each in a [`sandbox`]; their [`outcome`]s become [`event`]s,
+//! The modules stand in the order in which data passes them: documents become a [`workflow::Plan`];
+//! the [`runner`] walks it and makes calls; a [`backend`] runs them, each in a [`sandbox`]; their
+//! [`outcome`]s become [`event`]s,
 //! [`history`] and files in the work directory ([`workdir`]), and [`reporter`]s tell of them.
 //!
 //! [`process_workflow`] is the whole road in one function.
-#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests make their own files")
+)]
 
-pub mod json;
-pub mod units;
-pub mod policy;
-pub mod workflow;
-pub mod runner;
 pub mod backend;
-pub mod sandbox;
 pub mod cancel;
-pub mod outcome;
-pub mod event;
-pub mod history;
-pub mod workdir;
-pub mod reporter;
-mod folder;
-mod trace;
-mod ticker;
-mod running_clock;
-mod wording;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;
+pub mod event;
+mod folder;
+pub mod history;
+pub mod json;
+pub mod outcome;
+pub mod policy;
+pub mod reporter;
+pub mod runner;
+mod running_clock;
+pub mod sandbox;
+mod ticker;
+mod trace;
+pub mod units;
+mod wording;
+pub mod workdir;
+pub mod workflow;
 
 #[cfg(all(feature = "weakened-for-tests", not(debug_assertions)))]
 compile_error!("`weakened-for-tests` turns defences off: it is for tests, and for no other build");

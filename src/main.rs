@@ -7,8 +7,14 @@ use mandelbox::cli::{Answer, answer};
 use mandelbox::reporter::say_last;
 
 fn main() -> ExitCode {
-    let Answer { stdout, stderr, exit_code } = answer(std::env::args_os());
-    let written = io::stdout().write_all(&stdout).and_then(|()| io::stdout().flush());
+    let Answer {
+        stdout,
+        stderr,
+        exit_code,
+    } = answer(std::env::args_os());
+    let written = io::stdout()
+        .write_all(&stdout)
+        .and_then(|()| io::stdout().flush());
     say_last(&stderr);
     match written {
         // A reader that has gone away is no reason to fail: what counts is in the work directory.

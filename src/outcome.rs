@@ -94,14 +94,26 @@ impl Outcome {
     pub(crate) fn of_end(end: GuestEnd) -> Self {
         match end {
             GuestEnd::Exited(code) => Self::Exited { code },
-            GuestEnd::Returned(_) => Self::HostFailed { message: "a command returned a text".to_owned() },
+            GuestEnd::Returned(_) => Self::HostFailed {
+                message: "a command returned a text".to_owned(),
+            },
             GuestEnd::ReturnedTooMuch(message) => Self::BadOutput { message },
             GuestEnd::Failed(message) => Self::Failed { message },
             GuestEnd::Trapped(message) => Self::Trapped { message },
-            GuestEnd::TimedOut(limit) => Self::TimedOut { limit_s: limit.as_secs_f64() },
-            GuestEnd::MemoryExceeded { limit_bytes, asked_bytes } => Self::MemoryExceeded { limit_bytes, asked_bytes },
+            GuestEnd::TimedOut(limit) => Self::TimedOut {
+                limit_s: limit.as_secs_f64(),
+            },
+            GuestEnd::MemoryExceeded {
+                limit_bytes,
+                asked_bytes,
+            } => Self::MemoryExceeded {
+                limit_bytes,
+                asked_bytes,
+            },
             GuestEnd::Cancelled => Self::Cancelled,
-            GuestEnd::OutputFailed => Self::HostFailed { message: "its output could not be written".to_owned() },
+            GuestEnd::OutputFailed => Self::HostFailed {
+                message: "its output could not be written".to_owned(),
+            },
             GuestEnd::Lost(message) => Self::Lost { message },
             GuestEnd::HostFailed(message) => Self::HostFailed { message },
         }
@@ -130,7 +142,9 @@ impl Outcome {
     pub fn failure_kind(&self) -> Option<FailureKind> {
         match self {
             Self::Succeeded { .. } => None,
-            Self::Exited { .. } | Self::Failed { .. } | Self::BadOutput { .. } => Some(FailureKind::TaskExecution),
+            Self::Exited { .. } | Self::Failed { .. } | Self::BadOutput { .. } => {
+                Some(FailureKind::TaskExecution)
+            }
             Self::Trapped { .. }
             | Self::TimedOut { .. }
             | Self::MemoryExceeded { .. }
@@ -174,15 +188,24 @@ impl Outcome {
             Self::Failed { message } => format!("failed: {message}"),
             Self::Trapped { message } => format!("trapped: {message}"),
             Self::TimedOut { limit_s } => format!("was ended after its time limit of {limit_s} s"),
-            Self::MemoryExceeded { limit_bytes, asked_bytes } => format!(
-                "was ended at its memory limit of {} (it asked for {} in all); --memory, the policy or the task's meta sets it",
+            Self::MemoryExceeded {
+                limit_bytes,
+                asked_bytes,
+            } => format!(
+                "was ended at its memory limit of {} (it asked for {} in all); --memory, the \
+                 policy or the task's meta sets it",
                 bytes_text(*limit_bytes),
                 bytes_text(*asked_bytes)
             ),
             Self::BadOutput { message } => format!("gave a bad metadiff: {message}"),
-            Self::MetadiffsExceeded { limit_bytes, asked_bytes } => format!(
-                "gave a metadiff for which there is no room: all metadiffs of the run would be {}, and {} is the limit of \
-                 `host.metadiffs` in the policy; let tasks write their data to the output, or raise the limit",
+            Self::MetadiffsExceeded {
+                limit_bytes,
+                asked_bytes,
+            } => format!(
+                "gave a metadiff for which there is no room: all metadiffs of the run would be \
+                 {}, and {} is the limit of \
+                 `host.metadiffs` in the policy; let tasks write their data to the output, or \
+                 raise the limit",
                 bytes_text(*asked_bytes),
                 bytes_text(*limit_bytes)
             ),
@@ -200,7 +223,8 @@ impl Outcome {
 /// What a call used, beside how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// From the call's start to its end, with the host's work for it but for removing what its guest has left.
+    /// From the call's start to its end, with the host's work for it but for removing what its
+    /// guest has left.
     #[serde(rename = "wall_time_s", with = "seconds")]
     pub wall_time: Duration,
     /// Most bytes that the guest's memories and tables had together.
@@ -225,7 +249,11 @@ pub struct Ended {
 impl Ended {
     /// A call that ended before its guest ran.
     pub fn without_guest(outcome: Outcome) -> Self {
-        Self { outcome, figures: Figures::default(), stderr_tail: String::new() }
+        Self {
+            outcome,
+            figures: Figures::default(),
+            stderr_tail: String::new(),
+        }
     }
 }
 
@@ -280,7 +308,11 @@ pub fn bytes_text(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value.fract() == 0.0 { format!("{value} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+    if value.fract() == 0.0 {
+        format!("{value} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// A time span as people write it: `850 us`, `12 ms`, `1.25 s`, `3 min 05 s`, `2 h 05 min`.
@@ -296,7 +328,8 @@ pub fn duration_text(time: Duration) -> String {
     }
 }
 
-/// A time as records have it: who is told of a call while it runs gets the same as readers of its record.
+/// A time as records have it: who is told of a call while it runs gets the same as readers of its
+/// record.
 pub(crate) fn whole_microseconds(time: Duration) -> Duration {
     Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
@@ -306,11 +339,16 @@ mod seconds {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        value: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64((value.as_secs_f64() * 1e6).round() / 1e6)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         let time = Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
         // As precise as it is written; what is finer is the rounding of a large number.

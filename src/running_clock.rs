@@ -1,12 +1,14 @@
-//! A clock that stands still while the process is stopped: by Ctrl-Z, by SIGSTOP of a scheduler, by a debugger.
+//! A clock that stands still while the process is stopped: by Ctrl-Z, by SIGSTOP of a scheduler, by
+//! a debugger.
 //!
-//! The clocks of the operating system go on meanwhile, and nothing tells a process how long it was stopped. So a thread
-//! ticks at short intervals, and a tick that comes much later than it should was held back by a stop: of the time since
-//! the tick before, only [`LONGEST_GAP`] counts. Reading the clock applies the same rule to the gap that is open, so it
-//! does not matter whether the ticking thread or another one is the first to go on. The clock never goes back.
+//! The clocks of the operating system go on meanwhile, and nothing tells a process how long it was
+//! stopped. So a thread ticks at short intervals, and a tick that comes much later than it should
+//! was held back by a stop: of the time since the tick before, only [`LONGEST_GAP`] counts. Reading
+//! the clock applies the same rule to the gap that is open, so it does not matter whether the
+//! ticking thread or another one is the first to go on. The clock never goes back.
 //!
-//! A machine so busy that the thread is held back looks like a stop, and its guests were held back as well. A stop
-//! shorter than [`LONGEST_GAP`] counts, and of a longer one that much.
+//! A machine so busy that the thread is held back looks like a stop, and its guests were held back
+//! as well. A stop shorter than [`LONGEST_GAP`] counts, and of a longer one that much.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::ticker::Ticker;
 
-/// Longest time between two ticks that counts as running time: far more than a busy machine holds a thread back, and less
-/// than a user notices in a limit.
+/// Longest time between two ticks that counts as running time: far more than a busy machine holds a
+/// thread back, and less than a user notices in a limit.
 const LONGEST_GAP: Duration = Duration::from_millis(500);
 
 /// The clock. Clones are the same clock.
@@ -41,7 +43,10 @@ impl Tick {
     }
 
     fn tick(&mut self, at: Duration) {
-        *self = Self { at, running: self.running_at(at) };
+        *self = Self {
+            at,
+            running: self.running_at(at),
+        };
     }
 }
 
@@ -59,7 +64,10 @@ impl RunningClock {
         mut tick: impl FnMut() + Send + 'static,
     ) -> io::Result<(Self, Ticker)> {
         let (started, last) = (Instant::now(), Arc::<Mutex<Tick>>::default());
-        let clock = Self { started, last: Some(Arc::clone(&last)) };
+        let clock = Self {
+            started,
+            last: Some(Arc::clone(&last)),
+        };
         let ticker = Ticker::start(name, interval, move || {
             // Before the lock, where it would be late.
             let at = started.elapsed();
@@ -71,12 +79,17 @@ impl RunningClock {
 
     /// A clock that goes on while the process is stopped, where there can be no thread for another.
     pub(crate) fn without_ticks() -> Self {
-        Self { started: Instant::now(), last: None }
+        Self {
+            started: Instant::now(),
+            last: None,
+        }
     }
 
     /// Time for which the process has run since the clock was started.
     pub(crate) fn now(&self) -> Duration {
-        let Some(last) = &self.last else { return self.started.elapsed() };
+        let Some(last) = &self.last else {
+            return self.started.elapsed();
+        };
         let last = *lock(last);
         // The time is read last: a tick that comes meanwhile must not be later than it.
         last.running_at(self.started.elapsed())
@@ -108,10 +121,14 @@ mod tests {
 
     #[test]
     fn it_goes_as_other_clocks_do() {
-        let (clock, _ticker) = RunningClock::start("test", Duration::from_millis(5), || {}).expect("a thread");
+        let (clock, _ticker) =
+            RunningClock::start("test", Duration::from_millis(5), || {}).expect("a thread");
         let (before, started) = (clock.now(), Instant::now());
         std::thread::sleep(Duration::from_millis(700));
         let (running, elapsed) = (clock.now() - before, started.elapsed());
-        assert!(running.abs_diff(elapsed) < Duration::from_millis(300), "{running:?} {elapsed:?}");
+        assert!(
+            running.abs_diff(elapsed) < Duration::from_millis(300),
+            "{running:?} {elapsed:?}"
+        );
     }
 }

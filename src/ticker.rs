@@ -17,14 +17,23 @@ impl Ticker {
     ///
     /// # Errors
     /// The operating system's, if there can be no other thread.
-    pub(crate) fn start(name: &str, interval: Duration, mut tick: impl FnMut() + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        interval: Duration,
+        mut tick: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                tick();
-            }
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    tick();
+                }
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 

@@ -1,7 +1,9 @@
-//! Spans and events of the crate `tracing`, for whoever has a subscriber: the library installs none.
+//! Spans and events of the crate `tracing`, for whoever has a subscriber: the library installs
+//! none.
 //!
-//! A run is a tree: `process_workflow` or `command` (the program's), in it `compile`, `describe`, `prepare` and `run`, in
-//! that `task`, in that `call`. A field that costs anything to make is made only where a subscriber wants its span.
+//! A run is a tree: `process_workflow` or `command` (the program's), in it `compile`, `describe`,
+//! `prepare` and `run`, in that `task`, in that `call`. A field that costs anything to make is made
+//! only where a subscriber wants its span.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -42,7 +44,12 @@ pub(crate) fn prepare(workflow: &str) -> Span {
 /// Making a module ready that no run of this sandbox has asked for before; [`compiled`] says how.
 pub(crate) fn compile(module: &ModuleFile) -> Span {
     let path = || display(module.path.display());
-    info_span!("compile", module = path(), digest = module.sha256, from_cache = Empty)
+    info_span!(
+        "compile",
+        module = path(),
+        digest = module.sha256,
+        from_cache = Empty
+    )
 }
 
 /// Says how the module of the current span was made ready.
@@ -55,17 +62,33 @@ pub(crate) fn compiled<T>(from_cache: bool, result: &Result<T, String>) {
 
 /// Asking a typed task what it is.
 pub(crate) fn describe(module: &ModuleFile) -> Span {
-    info_span!("describe", module = display(module.path.display()), digest = module.sha256)
+    info_span!(
+        "describe",
+        module = display(module.path.display()),
+        digest = module.sha256
+    )
 }
 
 /// A run. Its end, and those of its tasks, are told by [`RunEvents`].
 pub(crate) fn run(workflow: &str, work_dir: &Path) -> Span {
-    info_span!("run", workflow = display(Shown(workflow)), work_dir = display(work_dir.display()), status = Empty)
+    info_span!(
+        "run",
+        workflow = display(Shown(workflow)),
+        work_dir = display(work_dir.display()),
+        status = Empty
+    )
 }
 
 /// A workflow task.
 pub(crate) fn task(order: u64, name: &str) -> Span {
-    info_span!("task", order, name = display(Shown(name)), n_calls = Empty, n_failed = Empty, status = Empty)
+    info_span!(
+        "task",
+        order,
+        name = display(Shown(name)),
+        n_calls = Empty,
+        n_failed = Empty,
+        status = Empty
+    )
 }
 
 /// A call, from its start to its end on this thread.
@@ -75,7 +98,12 @@ pub(crate) fn call(task: &Span, call: impl FnOnce() -> CallRef) -> Span {
     if task.is_disabled() {
         return Span::none();
     }
-    let CallRef { task: order, call_index, component, attempt } = call();
+    let CallRef {
+        task: order,
+        call_index,
+        component,
+        attempt,
+    } = call();
     info_span!(
         parent: task,
         "call",
@@ -96,7 +124,9 @@ pub(crate) fn call_ended(call: &Span, ended: &Ended) {
     if call.is_disabled() {
         return;
     }
-    let Ended { outcome, figures, .. } = ended;
+    let Ended {
+        outcome, figures, ..
+    } = ended;
     call.record("outcome", outcome.name());
     call.record("wall_time_s", figures.wall_time.as_secs_f64());
     call.record("peak_memory_bytes", figures.peak_memory_bytes);
@@ -117,7 +147,9 @@ pub(crate) fn within<T>(task: &Span, part: impl FnOnce() -> T) -> T {
 
 /// What a guest logs, in the current span, which is its call's. Progress is no event.
 pub(crate) fn guest_report(report: &GuestReport) {
-    let GuestReport::Log { level, message } = report else { return };
+    let GuestReport::Log { level, message } = report else {
+        return;
+    };
     match level {
         LogLevel::Trace => tracing::trace!(target: GUEST, "{}", Shown(message)),
         LogLevel::Debug => tracing::debug!(target: GUEST, "{}", Shown(message)),
@@ -127,7 +159,8 @@ pub(crate) fn guest_report(report: &GuestReport) {
     }
 }
 
-/// Tells of a run's warnings and notes, and how it and its tasks end, in the current spans, which are theirs.
+/// Tells of a run's warnings and notes, and how it and its tasks end, in the current spans, which
+/// are theirs.
 pub(crate) struct RunEvents;
 
 impl Reporter for RunEvents {
@@ -138,9 +171,12 @@ impl Reporter for RunEvents {
             EventKind::TaskStarted { n_calls, .. } => {
                 Span::current().record("n_calls", n_calls);
             }
-            EventKind::TaskFinished { status, n_failed, .. } => {
+            EventKind::TaskFinished {
+                status, n_failed, ..
+            } => {
                 let span = Span::current();
-                span.record("n_failed", n_failed).record("status", status_text(*status));
+                span.record("n_failed", n_failed)
+                    .record("status", status_text(*status));
                 if *status == Status::Failed {
                     error!("{n_failed} calls failed");
                 }
@@ -196,7 +232,11 @@ struct Start(String);
 impl fmt::Write for Start {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.push_str(text);
-        if self.0.len() > MAX_TEXT_BYTES { Err(fmt::Error) } else { Ok(()) }
+        if self.0.len() > MAX_TEXT_BYTES {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -207,10 +247,22 @@ mod tests {
 
     #[test]
     fn texts_in_fields_are_short_and_safe() {
-        assert_eq!(Component(&json!("B/03\u{1b}[2J")).to_string(), "B/03\\u{1b}[2J");
-        assert_eq!(Component(&json!({ "well": "B03", "field": 1 })).to_string(), r#"{"well":"B03","field":1}"#);
-        assert_eq!(Component(&json!("é".repeat(200))).to_string(), format!("{} [cut]", "é".repeat(128)));
+        assert_eq!(
+            Component(&json!("B/03\u{1b}[2J")).to_string(),
+            "B/03\\u{1b}[2J"
+        );
+        assert_eq!(
+            Component(&json!({ "well": "B03", "field": 1 })).to_string(),
+            r#"{"well":"B03","field":1}"#
+        );
+        assert_eq!(
+            Component(&json!("é".repeat(200))).to_string(),
+            format!("{} [cut]", "é".repeat(128))
+        );
         let long = Component(&json!(vec![1; 1_000_000])).to_string();
-        assert!(long.starts_with("[1,1,") && long.ends_with(" [cut]") && long.len() < 300, "{long}");
+        assert!(
+            long.starts_with("[1,1,") && long.ends_with(" [cut]") && long.len() < 300,
+            "{long}"
+        );
     }
 }

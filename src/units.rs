@@ -1,4 +1,5 @@
-//! Sizes and times as users write them: on the command line, in a policy, in documents and in test cases. Pure.
+//! Sizes and times as users write them: on the command line, in a policy, in documents and in test
+//! cases. Pure.
 
 use std::time::Duration;
 
@@ -7,14 +8,21 @@ const PAGE_BYTES: u64 = 64 << 10;
 
 /// Parses a number of bytes: `268435456`, `256M`, `256MiB`, `1.5 GiB`, `2Gi`.
 ///
-/// K, M, G and T are powers of 1024, with or without an `i` or a `B` after them, in either case: `1kB` is 1024 bytes.
+/// K, M, G and T are powers of 1024, with or without an `i` or a `B` after them, in either case:
+/// `1kB` is 1024 bytes.
 ///
 /// # Errors
 /// A sentence for the user if the text is no size, is 0 or does not fit 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("must be a size such as \"256MiB\", \"4G\" or \"1.5G\", not {text:?}");
-    let number = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit() && c != '.');
-    let shift = match text.trim()[number.len()..].trim().to_ascii_lowercase().as_str() {
+    let number = text
+        .trim()
+        .trim_end_matches(|c: char| !c.is_ascii_digit() && c != '.');
+    let shift = match text.trim()[number.len()..]
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "" | "b" => 0,
         "k" | "kb" | "ki" | "kib" => 10,
         "m" | "mb" | "mi" | "mib" => 20,
@@ -26,10 +34,16 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         return Err(wrong());
     }
     let bytes = match number.split_once('.') {
-        None => number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)),
+        None => number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(1 << shift)),
         // A part of a byte is none.
         Some(_) if shift == 0 => None,
-        Some(_) => number.parse::<f64>().ok().and_then(|number| whole_bytes(number * (1_u64 << shift) as f64)),
+        Some(_) => number
+            .parse::<f64>()
+            .ok()
+            .and_then(|number| whole_bytes(number * (1_u64 << shift) as f64)),
     };
     bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
@@ -37,8 +51,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 /// Parses the memory that a call may have: a size, of at least one page of WebAssembly memory.
 ///
 /// # Errors
-/// A sentence for the user: as [`parse_bytes`], or for less. A number without a unit is bytes, and one below a page was
-/// most likely meant as MiB.
+/// A sentence for the user: as [`parse_bytes`], or for less. A number without a unit is bytes, and
+/// one below a page was most likely meant as MiB.
 pub fn parse_memory(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text)?;
     if bytes >= PAGE_BYTES {
@@ -49,26 +63,38 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
         Ok(number) => format!("write \"{number}M\" for {number} MiB"),
         Err(_) => "give at least \"64KiB\"".to_owned(),
     };
-    Err(format!("{text:?} is {bytes} bytes, less than a page of WebAssembly memory (64 KiB); {advice}"))
+    Err(format!(
+        "{text:?} is {bytes} bytes, less than a page of WebAssembly memory (64 KiB); {advice}"
+    ))
 }
 
 /// Parses a length of time above 0: `30s`, `10min`, `1h 30m`, `1.5h`, `200ms`.
 ///
 /// # Errors
-/// A sentence for the user if the text is no time, is 0, has no unit, or has the unit `M`: it is a month to some programs
-/// and a minute to others.
+/// A sentence for the user if the text is no time, is 0, has no unit, or has the unit `M`: it is a
+/// month to some programs and a minute to others.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    let wrong =
-        |advice: String| Err(format!("must be a time such as \"30s\", \"10min\" or \"2h\", not {text:?}{advice}"));
+    let wrong = |advice: String| {
+        Err(format!(
+            "must be a time such as \"30s\", \"10min\" or \"2h\", not {text:?}{advice}"
+        ))
+    };
     if is_plain_number(text)
         && let Ok(number) = text.parse::<f64>()
     {
         let advice = format!("; write \"{text}s\" for seconds or \"{text}min\" for minutes");
-        return if number == 0.0 { Err(zero_time(text)) } else { wrong(advice) };
+        return if number == 0.0 {
+            Err(zero_time(text))
+        } else {
+            wrong(advice)
+        };
     }
     if units(text).any(|unit| unit == "M") {
-        return wrong(format!(": `M` can be a month or a minute; write {:?} for minutes", text.replace('M', "min")));
+        return wrong(format!(
+            ": `M` can be a month or a minute; write {:?} for minutes",
+            text.replace('M', "min")
+        ));
     }
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err(zero_time(text)),
@@ -76,7 +102,9 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         Err(_) if humantime::parse_duration(&text.to_lowercase()).is_ok() => {
             wrong(format!("; write {:?}", text.to_lowercase()))
         }
-        Err(humantime::DurationError::NumberOverflow) => wrong(": the number is too large".to_owned()),
+        Err(humantime::DurationError::NumberOverflow) => {
+            wrong(": the number is too large".to_owned())
+        }
         Err(_) => wrong(String::new()),
     }
 }
@@ -87,7 +115,8 @@ fn zero_time(text: &str) -> String {
 
 /// The words of a time that are no numbers.
 fn units(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphabetic()).filter(|unit| !unit.is_empty())
+    text.split(|c: char| !c.is_alphabetic())
+        .filter(|unit| !unit.is_empty())
 }
 
 /// True for digits and points. Rust's own parsers take signs, exponents and `inf` as well.
@@ -139,7 +168,10 @@ mod tests {
             "1 000M",
         ];
         for wrong in wrong {
-            assert!(parse_bytes(wrong).is_err_and(|text| text.contains("such as \"256MiB\"")), "{wrong}");
+            assert!(
+                parse_bytes(wrong).is_err_and(|text| text.contains("such as \"256MiB\"")),
+                "{wrong}"
+            );
         }
     }
 
@@ -154,7 +186,8 @@ mod tests {
         };
         check(
             "500",
-            "\"500\" is 500 bytes, less than a page of WebAssembly memory (64 KiB); write \"500M\" for 500 MiB",
+            "\"500\" is 500 bytes, less than a page of WebAssembly memory (64 KiB); write \
+             \"500M\" for 500 MiB",
         );
         check(" 65535 ", "write \"65535M\"");
         check("63K", "give at least \"64KiB\"");
@@ -164,7 +197,11 @@ mod tests {
     #[test]
     fn times_are_read() {
         let check = |text: &str, milliseconds: u64| {
-            assert_eq!(parse_time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                parse_time(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
         };
         check("30s", 30_000);
         check(" 1h 30m ", 5_400_000);
@@ -172,19 +209,28 @@ mod tests {
         check("200ms", 200);
         check("10 min", 600_000);
         check("1 month", 2_630_016_000);
-        assert_eq!(parse_time("18446744073709551615s 999ms").map(|time| time.as_secs()), Ok(u64::MAX));
+        assert_eq!(
+            parse_time("18446744073709551615s 999ms").map(|time| time.as_secs()),
+            Ok(u64::MAX)
+        );
     }
 
     #[test]
     fn times_that_are_mistakes_get_the_right_form() {
         let check = |text: &str, expected: &str| {
             let refused = parse_time(text).expect_err(text);
-            assert!(refused.contains(expected) && !refused.contains("months"), "{refused}");
+            assert!(
+                refused.contains(expected) && !refused.contains("months"),
+                "{refused}"
+            );
         };
         check("0", "must be longer than \"0\"");
         check("0s", "must be longer than \"0s\"");
         check("0h 0min", "must be longer than");
-        check("30", "not \"30\"; write \"30s\" for seconds or \"30min\" for minutes");
+        check(
+            "30",
+            "not \"30\"; write \"30s\" for seconds or \"30min\" for minutes",
+        );
         check("1.5", "write \"1.5s\"");
         check("5M", "write \"5min\" for minutes");
         check("5 M", "write \"5 min\" for minutes");

@@ -1,10 +1,12 @@
-//! Parts of messages: the nearest name to a misspelt one, shortened values, and what can be pasted into a shell.
+//! Parts of messages: the nearest name to a misspelt one, shortened values, and what can be pasted
+//! into a shell.
 
 use std::fmt::{self, Display, Write};
 
 /// The one of `names` that `word` is most likely meant to be; `None` if none is near.
 ///
-/// Case and the choice between `-`, `_` and blanks do not count; otherwise about one character in three may be wrong.
+/// Case and the choice between `-`, `_` and blanks do not count; otherwise about one character in
+/// three may be wrong.
 pub(crate) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// Longer words are not compared: each comparison takes the product of both lengths.
     const MAX_BYTES: usize = 100;
@@ -15,9 +17,14 @@ pub(crate) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
     }
     let folded = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
     let meant = folded(word);
-    let names = names.into_iter().filter(|name| name.len() <= MAX_BYTES && *name != word).take(MAX_NAMES);
+    let names = names
+        .into_iter()
+        .filter(|name| name.len() <= MAX_BYTES && *name != word)
+        .take(MAX_NAMES);
     let distance = |name: &str| strsim::damerau_levenshtein(&meant, &folded(name));
-    let (distance, name) = names.map(|name| (distance(name), name)).min_by_key(|(distance, _)| *distance)?;
+    let (distance, name) = names
+        .map(|name| (distance(name), name))
+        .min_by_key(|(distance, _)| *distance)?;
     let allowed = (meant.chars().count() / 3).max(1);
     (distance <= allowed && distance < meant.chars().count()).then_some(name)
 }
@@ -27,9 +34,13 @@ pub(crate) fn did_you_mean<'n>(word: &str, names: impl IntoIterator<Item = &'n s
     nearest(word, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The first `max_chars` characters of a text, and `...` if it has more. No more than that is ever in memory.
+/// The first `max_chars` characters of a text, and `...` if it has more. No more than that is ever
+/// in memory.
 pub(crate) fn shortened(text: impl Display, max_chars: usize) -> String {
-    let mut start = Start { text: String::new(), n_left: max_chars };
+    let mut start = Start {
+        text: String::new(),
+        n_left: max_chars,
+    };
     match write!(start, "{text}") {
         Ok(()) => start.text,
         Err(fmt::Error) => start.text + "...",
@@ -80,7 +91,11 @@ mod tests {
         ] {
             assert_eq!(nearest(word, names), expected, "{word}");
         }
-        assert_eq!(nearest("args", ["args"]), None, "the name itself is no other name");
+        assert_eq!(
+            nearest("args", ["args"]),
+            None,
+            "the name itself is no other name"
+        );
         assert_eq!(did_you_mean("arg", names), "; did you mean `args`?");
         assert_eq!(did_you_mean("executor", names), "");
     }

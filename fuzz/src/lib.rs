@@ -2,7 +2,10 @@
 //!
 //! A function panics if its property does not hold. None of them runs a guest.
 
-#![allow(clippy::disallowed_methods, reason = "documents are read from files, which are made here")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "documents are read from files, which are made here"
+)]
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,9 @@ use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
 use mandelbox::event::{CallRef, Event, EventKind, StoredEvents, parse_events, seal_lines};
-use mandelbox::json::{DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json};
+use mandelbox::json::{
+    DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json,
+};
 use mandelbox::outcome::{Figures, Outcome};
 use mandelbox::policy::Policy;
 use mandelbox::reporter::escape::is_misleading;
@@ -22,7 +27,9 @@ use mandelbox::workdir::layout::{task_folder_name, workflow_folder_name};
 use mandelbox::workflow::document::{read_history, read_metadata};
 use mandelbox::workflow::local_config::LocalConfig;
 use mandelbox::workflow::package::MANIFEST;
-use mandelbox::workflow::{ModuleFile, Plan, PlanRequest, Problems, TaskPackage, WorkflowDocument, build_plan};
+use mandelbox::workflow::{
+    ModuleFile, Plan, PlanRequest, Problems, TaskPackage, WorkflowDocument, build_plan,
+};
 
 /// Documents that users and operators write. The first byte says which: `w`orkflow, `m`anifest, meta`d`ata, `h`istory,
 /// local `c`onfiguration, `p`olicy.
@@ -30,9 +37,13 @@ use mandelbox::workflow::{ModuleFile, Plan, PlanRequest, Problems, TaskPackage, 
 /// What is read without a problem makes a plan within the policy, or is the same when it is written and read again; a
 /// policy's defaults are within its bounds; problems are fit for a terminal.
 pub fn documents(bytes: &[u8]) {
-    let Some((kind, text)) = bytes.split_first() else { return };
+    let Some((kind, text)) = bytes.split_first() else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join(if *kind == b'm' { MANIFEST } else { "document" });
+    let file = folder
+        .path()
+        .join(if *kind == b'm' { MANIFEST } else { "document" });
     std::fs::write(&file, text).expect("written");
     let mut problems = Problems::default();
     match kind {
@@ -45,10 +56,24 @@ pub fn documents(bytes: &[u8]) {
         b'm' => {
             if let Some(package) = TaskPackage::read(folder.path(), &mut problems) {
                 let entry = |source: &String| serde_json::json!({ "task": { "source": source } });
-                let task_list: Vec<_> = package.task_list.iter().map(|task| entry(&task.source)).collect();
+                let task_list: Vec<_> = package
+                    .task_list
+                    .iter()
+                    .map(|task| entry(&task.source))
+                    .collect();
                 let text = serde_json::json!({ "name": "all", "task_list": task_list }).to_string();
-                let workflow = WorkflowDocument::parse("workflow.json", folder.path(), text.as_bytes(), &mut problems);
-                plan(&workflow.expect("an object"), &[package], folder.path(), &mut problems);
+                let workflow = WorkflowDocument::parse(
+                    "workflow.json",
+                    folder.path(),
+                    text.as_bytes(),
+                    &mut problems,
+                );
+                plan(
+                    &workflow.expect("an object"),
+                    &[package],
+                    folder.path(),
+                    &mut problems,
+                );
             }
         }
         b'd' => {
@@ -80,12 +105,21 @@ pub fn documents(bytes: &[u8]) {
     }
 }
 
-fn plan(workflow: &WorkflowDocument, packages: &[TaskPackage], folder: &Path, problems: &mut Problems) {
+fn plan(
+    workflow: &WorkflowDocument,
+    packages: &[TaskPackage],
+    folder: &Path,
+    problems: &mut Problems,
+) {
     // The backend takes any bytes for a module.
     std::fs::write(folder.join("m"), "module").expect("written");
     let folder = folder.canonicalize().expect("there");
     let metadata = parse_object(br#"{"c":["a","b"],"n":1}"#);
-    let policy = Policy { env: vec!["TZ".to_owned()], mounts: vec![folder.clone()], ..Policy::default() };
+    let policy = Policy {
+        env: vec!["TZ".to_owned()],
+        mounts: vec![folder.clone()],
+        ..Policy::default()
+    };
     let request = PlanRequest {
         workflow,
         packages,
@@ -101,8 +135,14 @@ fn plan(workflow: &WorkflowDocument, packages: &[TaskPackage], folder: &Path, pr
     let plan: Plan = build_plan(&request, problems);
     for task in &plan.tasks {
         check_within(&task.limits, &policy.maximum);
-        assert!(task.env.iter().all(|(name, _)| name == "TZ"), "{:?}", task.env);
-        let is_allowed = |grant: &Grant| grant.host_path.starts_with(&folder) && grant.rights == Rights::ReadOnly;
+        assert!(
+            task.env.iter().all(|(name, _)| name == "TZ"),
+            "{:?}",
+            task.env
+        );
+        let is_allowed = |grant: &Grant| {
+            grant.host_path.starts_with(&folder) && grant.rights == Rights::ReadOnly
+        };
         assert!(task.mounts.iter().all(is_allowed), "{:?}", task.mounts);
         assert!(!task_folder_name(task.order, &task.name).contains('/'));
     }
@@ -112,11 +152,30 @@ fn plan(workflow: &WorkflowDocument, packages: &[TaskPackage], folder: &Path, pr
 }
 
 fn check_within(limits: &Limits, bounds: &Limits) {
-    let pair = |limits: &Limits| [limits.memory_bytes, limits.output_bytes, limits.metadiff_bytes, limits.module_bytes];
-    assert!(pair(limits).iter().zip(pair(bounds)).all(|(limit, bound)| *limit <= bound), "{limits:?} {bounds:?}");
-    assert!(limits.open_files <= bounds.open_files, "{limits:?} {bounds:?}");
+    let pair = |limits: &Limits| {
+        [
+            limits.memory_bytes,
+            limits.output_bytes,
+            limits.metadiff_bytes,
+            limits.module_bytes,
+        ]
+    };
+    assert!(
+        pair(limits)
+            .iter()
+            .zip(pair(bounds))
+            .all(|(limit, bound)| *limit <= bound),
+        "{limits:?} {bounds:?}"
+    );
+    assert!(
+        limits.open_files <= bounds.open_files,
+        "{limits:?} {bounds:?}"
+    );
     let is_within = |bound| limits.wall_time.is_some_and(|time| time <= bound);
-    assert!(bounds.wall_time.is_none_or(is_within), "{limits:?} {bounds:?}");
+    assert!(
+        bounds.wall_time.is_none_or(is_within),
+        "{limits:?} {bounds:?}"
+    );
 }
 
 fn parse_object(text: &[u8]) -> Map<String, Value> {
@@ -138,28 +197,60 @@ pub fn metadiff(bytes: &[u8]) {
     if !has_library_key {
         match (&parsed, serde_json::from_slice::<Value>(bytes)) {
             (Ok(parsed), Ok(expected)) => assert_eq!(*parsed, expected),
-            (Err(err), Ok(_)) => assert!(err.message.contains("too large for a 64-bit float"), "{err}"),
+            (Err(err), Ok(_)) => assert!(
+                err.message.contains("too large for a 64-bit float"),
+                "{err}"
+            ),
             (Ok(_), Err(err)) => assert!(err.to_string().contains("recursion limit"), "{err}"),
             (Err(_), Err(_)) => {}
         }
     }
     let value = match parsed {
         Ok(value) => value,
-        Err(err) => return assert!(err.line <= bytes.len() + 1 && err.column <= bytes.len() + 1, "{err}"),
+        Err(err) => {
+            return assert!(
+                err.line <= bytes.len() + 1 && err.column <= bytes.len() + 1,
+                "{err}"
+            );
+        }
     };
     check_depth_and_numbers(&value);
-    assert_eq!(parse_guest_json(value.to_string().as_bytes()).as_ref(), Ok(&value));
-    assert_eq!(parse_guest_json(&build_json(&value, 4)).as_ref(), Ok(&value));
+    assert_eq!(
+        parse_guest_json(value.to_string().as_bytes()).as_ref(),
+        Ok(&value)
+    );
+    assert_eq!(
+        parse_guest_json(&build_json(&value, 4)).as_ref(),
+        Ok(&value)
+    );
     if let Value::Object(metadiff) = value {
-        let mut events = parse_events(&seal_lines(RUN_STARTED)).expect("an event log").events;
+        let mut events = parse_events(&seal_lines(RUN_STARTED))
+            .expect("an event log")
+            .events;
         let kind = EventKind::CallFinished {
-            call: CallRef { task: 0, call_index: 0, component: Some(Value::Object(metadiff.clone())), attempt: 1 },
-            outcome: Outcome::Succeeded { metadiff: Some(metadiff) },
+            call: CallRef {
+                task: 0,
+                call_index: 0,
+                component: Some(Value::Object(metadiff.clone())),
+                attempt: 1,
+            },
+            outcome: Outcome::Succeeded {
+                metadiff: Some(metadiff),
+            },
             figures: Figures::default(),
             retry_in_s: None,
         };
-        events.push(Event { seq: 1, time: events[0].time, kind });
-        assert_eq!(parse_events(&build_log(&events)).expect("an event log").events, events);
+        events.push(Event {
+            seq: 1,
+            time: events[0].time,
+            kind,
+        });
+        assert_eq!(
+            parse_events(&build_log(&events))
+                .expect("an event log")
+                .events,
+            events
+        );
     }
 }
 
@@ -172,7 +263,10 @@ fn check_depth_and_numbers(value: &Value) {
             Value::Object(map) => values.extend(map.values().map(|item| (item, inner))),
             Value::Number(number) => {
                 let is_integer = !number.to_string().contains(['.', 'e', 'E']);
-                assert!(is_integer || number.as_f64().is_some_and(f64::is_finite), "{number}");
+                assert!(
+                    is_integer || number.as_f64().is_some_and(f64::is_finite),
+                    "{number}"
+                );
             }
             Value::Null | Value::Bool(_) | Value::String(_) => {}
         }
@@ -198,7 +292,13 @@ pub fn event_log(bytes: &[u8]) {
 /// Events come in order; what is cut off is the end; a log that is cut anywhere has the events before; what was read is
 /// the same when it is written and read again, and is told to people without a character that misleads.
 fn read_log(bytes: &[u8]) {
-    let StoredEvents { mut events, next_seq, whole_bytes, n_damaged_bytes, is_torn } = match parse_events(bytes) {
+    let StoredEvents {
+        mut events,
+        next_seq,
+        whole_bytes,
+        n_damaged_bytes,
+        is_torn,
+    } = match parse_events(bytes) {
         Ok(stored) => stored,
         Err(err) => return assert!(!err.to_string().chars().any(is_misleading), "{err:?}"),
     };
@@ -208,10 +308,21 @@ fn read_log(bytes: &[u8]) {
     assert!(n_damaged_bytes <= whole_bytes);
     assert!(whole_bytes == 0 || bytes[whole_bytes - 1] == b'\n');
 
-    let line_ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);
-    for end in line_ends.take(8).flat_map(|index| [index, index + 1, index + 2]).filter(|end| *end <= bytes.len()) {
+    let line_ends = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .map(|(index, _)| index);
+    for end in line_ends
+        .take(8)
+        .flat_map(|index| [index, index + 1, index + 2])
+        .filter(|end| *end <= bytes.len())
+    {
         let cut = parse_events(&bytes[..end]).expect("a log that is cut is none that is damaged");
-        assert!(events.starts_with(&cut.events) && cut.whole_bytes <= end, "cut at {end}");
+        assert!(
+            events.starts_with(&cut.events) && cut.whole_bytes <= end,
+            "cut at {end}"
+        );
     }
 
     let folder = tempfile::tempdir().expect("a folder");
@@ -220,7 +331,10 @@ fn read_log(bytes: &[u8]) {
         log_file.report(event).expect("written");
     }
     let told = std::fs::read_to_string(folder.path().join(LogFile::NAME)).expect("there");
-    assert!(!told.lines().any(|line| line.contains(is_misleading)), "{told:?}");
+    assert!(
+        !told.lines().any(|line| line.contains(is_misleading)),
+        "{told:?}"
+    );
 
     // Kinds that this version does not know leave gaps.
     for (event, seq) in events.iter_mut().zip(0..) {
@@ -238,8 +352,10 @@ fn read_log(bytes: &[u8]) {
 /// most 255 bytes and no character that misleads; every run of the program gives the same names.
 pub fn component_names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let component =
-        |line: &str| parse_json(line.as_bytes(), DuplicateKeys::LastWins).unwrap_or_else(|_| line.to_owned().into());
+    let component = |line: &str| {
+        parse_json(line.as_bytes(), DuplicateKeys::LastWins)
+            .unwrap_or_else(|_| line.to_owned().into())
+    };
     let components: Vec<_> = text.split('\n').map(component).collect();
     let layout = || TaskLayout::new(PathBuf::from("/task"), u64::MAX, Some(&components));
     let (first, second) = (layout(), layout());
@@ -248,9 +364,17 @@ pub fn component_names(bytes: &[u8]) {
         let files = first.files(index, Some(component));
         assert_eq!(second.files(index, Some(component)), files);
         for path in [files.args(), files.metadiff(), files.out(), files.err()] {
-            let name = path.strip_prefix("/task").expect("in the folder").to_str().expect("UTF-8").to_owned();
+            let name = path
+                .strip_prefix("/task")
+                .expect("in the folder")
+                .to_str()
+                .expect("UTF-8")
+                .to_owned();
             check_name(&name, 255);
-            assert!(names.insert(name.to_lowercase()), "{name:?} stands for two components");
+            assert!(
+                names.insert(name.to_lowercase()),
+                "{name:?} stands for two components"
+            );
         }
     }
     let line = text.split('\n').next().unwrap_or_default();
@@ -260,8 +384,14 @@ pub fn component_names(bytes: &[u8]) {
 }
 
 fn check_name(name: &str, max_bytes: usize) {
-    assert!(!name.is_empty() && name.len() <= max_bytes && !name.contains(['/', '\0']), "{name:?}");
-    assert!(!name.starts_with('.') && !name.chars().any(is_misleading), "{name:?}");
+    assert!(
+        !name.is_empty() && name.len() <= max_bytes && !name.contains(['/', '\0']),
+        "{name:?}"
+    );
+    assert!(
+        !name.starts_with('.') && !name.chars().any(is_misleading),
+        "{name:?}"
+    );
 }
 
 /// The bytes of a module, at most 64 KiB.
@@ -277,16 +407,24 @@ pub fn module_loader(bytes: &[u8]) {
     /// A sandbox keeps what it has compiled, so it is used until it has a module.
     static SANDBOX: Mutex<Option<Sandbox>> = Mutex::new(None);
     let mut kept = SANDBOX.lock().expect("one thread");
-    let sandbox =
-        kept.take().unwrap_or_else(|| Sandbox::new(&SandboxOptions::default()).expect("a sandbox on this machine"));
+    let sandbox = kept.take().unwrap_or_else(|| {
+        Sandbox::new(&SandboxOptions::default()).expect("a sandbox on this machine")
+    });
     let module = ModuleFile::from_bytes(PathBuf::from("m"), bytes.to_vec());
     let inspected = sandbox.inspect(&module);
     match sandbox.prepare(&module, COMPILE_TIME) {
         Ok(kind) => {
-            assert_eq!(inspected.map(|inspection| inspection.refusals), Ok(Vec::new()));
+            assert_eq!(
+                inspected.map(|inspection| inspection.refusals),
+                Ok(Vec::new())
+            );
             let is_core = bytes.starts_with(b"\0asm\x01\0\0\0");
             assert_eq!(kind == ModuleKind::CommandP1, is_core);
-            assert_eq!(sandbox.prepare(&module, COMPILE_TIME), Ok(kind), "once ready, always ready");
+            assert_eq!(
+                sandbox.prepare(&module, COMPILE_TIME),
+                Ok(kind),
+                "once ready, always ready"
+            );
         }
         Err(reason) => {
             assert!(!reason.trim().is_empty());
@@ -302,7 +440,14 @@ pub fn protocol(bytes: &[u8]) {
     let (messages, is_wrong) = read_from_child(bytes, bytes.len());
     for piece_bytes in [1, 7] {
         let in_pieces = read_from_child(bytes, piece_bytes);
-        assert_eq!(in_pieces, (messages.clone(), is_wrong), "in pieces of {piece_bytes}");
+        assert_eq!(
+            in_pieces,
+            (messages.clone(), is_wrong),
+            "in pieces of {piece_bytes}"
+        );
     }
-    assert_eq!(read_from_child(&messages.concat(), 1 << 16), (messages, false));
+    assert_eq!(
+        read_from_child(&messages.concat(), 1 << 16),
+        (messages, false)
+    );
 }

@@ -1,9 +1,10 @@
 //! Which calls may start now, by the memory that they may have.
 //!
-//! A memory limit that somebody asked for (`--memory`, the policy, a document) is a reservation: calls start while the
-//! limits of those that run fit into the memory together. The default limit is more than most calls use, and holding
-//! calls back by it would leave small machines idle. Such calls start until memory is short. Where the operator says how
-//! much memory calls may have, all limits are reservations. A call starts in any case if none else runs.
+//! A memory limit that somebody asked for (`--memory`, the policy, a document) is a reservation:
+//! calls start while the limits of those that run fit into the memory together. The default limit
+//! is more than most calls use, and holding calls back by it would leave small machines idle. Such
+//! calls start until memory is short. Where the operator says how much memory calls may have, all
+//! limits are reservations. A call starts in any case if none else runs.
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,7 +60,8 @@ impl Admission {
     /// Bytes that calls may have together; `None`: nobody knows.
     pub(super) fn budget_bytes(&self) -> Option<u64> {
         let of_machine = || (self.look)().map(|memory| memory.total_bytes);
-        self.given_bytes.or_else(|| *self.total_bytes.get_or_init(of_machine))
+        self.given_bytes
+            .or_else(|| *self.total_bytes.get_or_init(of_machine))
     }
 
     /// Calls of a task that fit into the memory together, at least 1; `None`: any number.
@@ -78,13 +80,19 @@ impl Admission {
         let advice = "lower the memory limit of a call, or set `memory` in the policy's [host]";
         if reserved > budget {
             return Some(format!(
-                "a call may have {each} of memory, more than the {all} for all calls, so one runs at a time; {advice}"
+                "a call may have {each} of memory, more than the {all} for all calls, so one runs \
+                 at a time; {advice}"
             ));
         }
         let n_fitting = self.n_fitting(task).filter(|n| *n < n_calls)?;
-        let calls = if n_fitting == 1 { "1 call runs".to_owned() } else { format!("{n_fitting} calls run") };
+        let calls = if n_fitting == 1 {
+            "1 call runs".to_owned()
+        } else {
+            format!("{n_fitting} calls run")
+        };
         Some(format!(
-            "at most {calls} at a time, not {n_calls}: each may have {each} of memory, and there are {all} for all calls; \
+            "at most {calls} at a time, not {n_calls}: each may have {each} of memory, and there \
+             are {all} for all calls; \
              {advice}"
         ))
     }
@@ -93,7 +101,8 @@ impl Admission {
     ///
     /// * `reserved`: as [`Self::reserved_bytes`] gives it for the task.
     /// * `gives_up`: whether to wait no more; asked again and again.
-    /// * `waits`: called once if the call has to wait because memory is short, with a sentence for the user.
+    /// * `waits`: called once if the call has to wait because memory is short, with a sentence for
+    ///   the user.
     pub(super) fn admit(
         &self,
         reserved: Option<u64>,
@@ -108,15 +117,25 @@ impl Admission {
                 let reserved_bytes = reserved.unwrap_or(0);
                 state.n_running += 1;
                 state.reserved_bytes = state.reserved_bytes.saturating_add(reserved_bytes);
-                return Some(Admitted { admission: self, reserved_bytes });
+                return Some(Admitted {
+                    admission: self,
+                    reserved_bytes,
+                });
             }
             if gives_up() {
                 return None;
             }
             if let Some(waits) = waits.take_if(|_| is_short) {
-                waits("memory is short: calls start again when there is more, or when no other runs".to_owned());
+                waits(
+                    "memory is short: calls start again when there is more, or when no other runs"
+                        .to_owned(),
+                );
             }
-            state = self.ended.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .ended
+                .wait_timeout(state, LOOK)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -126,7 +145,9 @@ impl Admission {
     }
 
     fn fits(&self, state: &State, reserved: Option<u64>) -> bool {
-        let (Some(reserved), Some(budget)) = (reserved, self.budget_bytes()) else { return true };
+        let (Some(reserved), Some(budget)) = (reserved, self.budget_bytes()) else {
+            return true;
+        };
         state.reserved_bytes.saturating_add(reserved) <= budget
     }
 
@@ -136,8 +157,9 @@ impl Admission {
         {
             return is_short;
         }
-        let is_short = (self.look)()
-            .is_some_and(|memory| memory.available_bytes < (memory.total_bytes / SHORT_PART).min(ENOUGH_BYTES));
+        let is_short = (self.look)().is_some_and(|memory| {
+            memory.available_bytes < (memory.total_bytes / SHORT_PART).min(ENOUGH_BYTES)
+        });
         state.looked = Some((Instant::now(), is_short));
         is_short
     }
@@ -188,7 +210,10 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     let admitted = admission.admit(Some(40), || false, |_| {});
-                    n_most.fetch_max(1 + n_running.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+                    n_most.fetch_max(
+                        1 + n_running.fetch_add(1, Ordering::SeqCst),
+                        Ordering::SeqCst,
+                    );
                     std::thread::sleep(Duration::from_millis(20));
                     n_running.fetch_sub(1, Ordering::SeqCst);
                     drop(admitted);
@@ -204,7 +229,10 @@ mod tests {
         let mut admission = Admission::new(None);
         admission.look = || {
             let available_bytes = AVAILABLE_MIB.load(Ordering::SeqCst) * MIB;
-            Some(Memory { total_bytes: 1600 * MIB, available_bytes })
+            Some(Memory {
+                total_bytes: 1600 * MIB,
+                available_bytes,
+            })
         };
         let mut said = Vec::new();
         let mut admit = || admission.admit(None, || true, |text| said.push(text));

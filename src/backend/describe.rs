@@ -1,4 +1,5 @@
-//! Asks a typed task what it is, before the run: a call of `describe`, with no folder and little of everything.
+//! Asks a typed task what it is, before the run: a call of `describe`, with no folder and little of
+//! everything.
 
 use std::time::Duration;
 
@@ -32,7 +33,12 @@ pub fn described_limits(of_calls: &Limits) -> Limits {
 /// * `sha256`: of a module that was prepared.
 /// * `limits`: [`described_limits`].
 /// * `name`: the module's own name, as it sees it.
-pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, limits: &Limits) -> Result<String, String> {
+pub(super) fn ask(
+    worker: &mut dyn RunGuest,
+    sha256: &str,
+    name: &str,
+    limits: &Limits,
+) -> Result<String, String> {
     let stderr = GuestOutput::new(None, 0);
     let (end, _) = worker.run(&Invocation {
         module_sha256: sha256,
@@ -61,6 +67,13 @@ pub(super) fn ask(worker: &mut dyn RunGuest, sha256: &str, name: &str, limits: &
         GuestEnd::HostFailed(text) | GuestEnd::Lost(text) => text,
     };
     let tail = stderr.tail();
-    let last_line = tail.trim_end().lines().next_back().map(|line| format!(" (the last line on stderr: {line})"));
-    Err(format!("the task does not describe itself: {why}{}", last_line.unwrap_or_default()))
+    let last_line = tail
+        .trim_end()
+        .lines()
+        .next_back()
+        .map(|line| format!(" (the last line on stderr: {line})"));
+    Err(format!(
+        "the task does not describe itself: {why}{}",
+        last_line.unwrap_or_default()
+    ))
 }

@@ -10,15 +10,18 @@ use crate::event::EventKind;
 use crate::runner::Attempt;
 use crate::running_clock::RunningClock;
 
-/// Time in which events gather: waking a thread for each would cost a short call more than the call itself.
+/// Time in which events gather: waking a thread for each would cost a short call more than the call
+/// itself.
 const GATHER: Duration = Duration::from_millis(1);
-/// Events come fast if the last ones are not older: well over the time above, which has passed then.
+/// Events come fast if the last ones are not older: well over the time above, which has passed
+/// then.
 const FAST: Duration = Duration::from_millis(5);
 /// Longest wait before the token is looked at again, and what was told can be written down.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now, again and again. It ends when no thread
-/// sends any more, or when those that do are not waited for.
+/// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now,
+/// again and again. It ends when no thread sends any more, or when those that do are not waited
+/// for.
 pub(super) struct Inbox<'a> {
     received: Receiver<CallEvent>,
     cancel: &'a CancelToken,
@@ -41,17 +44,30 @@ impl<'a> Inbox<'a> {
         clock: &'a RunningClock,
     ) -> Self {
         let (running, said_idle, woken) = (BTreeMap::new(), false, Instant::now());
-        Self { received, cancel, patience, deadline: None, clock, running, said_idle, woken }
+        Self {
+            received,
+            cancel,
+            patience,
+            deadline: None,
+            clock,
+            running,
+            said_idle,
+            woken,
+        }
     }
 
     /// The calls that had not ended when the events did, and how long they had run.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = (Attempt, Duration)> {
         let now = self.clock.now();
-        self.running.values().map(move |(attempt, started)| (*attempt, now - *started))
+        self.running
+            .values()
+            .map(move |(attempt, started)| (*attempt, now - *started))
     }
 
     fn is_over(&mut self) -> bool {
-        let Some(patience) = self.patience.filter(|_| self.cancel.is_cancelled()) else { return false };
+        let Some(patience) = self.patience.filter(|_| self.cancel.is_cancelled()) else {
+            return false;
+        };
         let now = Instant::now();
         now >= *self.deadline.get_or_insert(now + patience)
     }
@@ -70,8 +86,12 @@ impl<'a> Inbox<'a> {
         match event {
             CallEvent::Happened(fact) => {
                 if let EventKind::CallStarted(call) = fact.kind() {
-                    let attempt = Attempt { call_index: call.call_index, number: call.attempt };
-                    self.running.insert(call.call_index, (attempt, self.clock.now()));
+                    let attempt = Attempt {
+                        call_index: call.call_index,
+                        number: call.attempt,
+                    };
+                    self.running
+                        .insert(call.call_index, (attempt, self.clock.now()));
                 }
             }
             CallEvent::Finished { fact, .. } => {

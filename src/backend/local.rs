@@ -21,7 +21,9 @@ use super::{Backend, CallEvent};
 use crate::error::HostError;
 use crate::outcome::{Ended, Outcome, whole_microseconds};
 use crate::runner::TaskCalls;
-use crate::sandbox::{Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions};
+use crate::sandbox::{
+    Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions,
+};
 use crate::trace;
 use crate::workdir::WorkerFolder;
 use crate::workflow::{ModuleFile, PlannedTask};
@@ -29,7 +31,8 @@ use crate::workflow::{ModuleFile, PlannedTask};
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
 
-/// Events that wait to be recorded. More of them and the calls wait: a guest can log faster than a disk takes it.
+/// Events that wait to be recorded. More of them and the calls wait: a guest can log faster than a
+/// disk takes it.
 const MAX_QUEUED_EVENTS: usize = 4096;
 
 /// What is between guests beside the sandbox.
@@ -38,7 +41,8 @@ pub enum Isolation {
     /// Nothing: guests run in threads of this process.
     #[default]
     Thread,
-    /// Child processes that can be killed, each confined further where the kernel can, one for each thread.
+    /// Child processes that can be killed, each confined further where the kernel can, one for each
+    /// thread.
     Process(WorkerCommand),
 }
 
@@ -74,18 +78,27 @@ impl Local {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_options(n_threads: usize, options: &SandboxOptions, isolation: Isolation) -> Result<Self, HostError> {
+    pub fn with_options(
+        n_threads: usize,
+        options: &SandboxOptions,
+        isolation: Isolation,
+    ) -> Result<Self, HostError> {
         let n_threads = match n_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n_threads => n_threads,
         };
         let options = match isolation {
             // One more for a task that describes itself meanwhile.
-            Isolation::Thread => SandboxOptions { n_workers: n_threads + 1, ..options.clone() },
+            Isolation::Thread => SandboxOptions {
+                n_workers: n_threads + 1,
+                ..options.clone()
+            },
             // Guests are in the processes, one in each.
-            Isolation::Process(_) => {
-                SandboxOptions { n_workers: 1, interruption: Interruption::Process, ..options.clone() }
-            }
+            Isolation::Process(_) => SandboxOptions {
+                n_workers: 1,
+                interruption: Interruption::Process,
+                ..options.clone()
+            },
         };
         let sandbox = Arc::new(Sandbox::new(&options)?);
         let pool = ThreadPoolBuilder::new()
@@ -107,37 +120,42 @@ impl Local {
         })
     }
 
-    /// For programs that end themselves when a run is to end: tasks without a time limit run without looking whether
-    /// they should end, which makes tight loops faster by a third and more. A token that is cancelled ends such a guest
-    /// only where it waits.
+    /// For programs that end themselves when a run is to end: tasks without a time limit run
+    /// without looking whether they should end, which makes tight loops faster by a third and more.
+    /// A token that is cancelled ends such a guest only where it waits.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn interrupting_only_limited(mut self) -> Result<Self, HostError> {
         if self.options.interruption == Interruption::Epochs {
-            let options = SandboxOptions { interruption: Interruption::Process, ..self.options.clone() };
+            let options = SandboxOptions {
+                interruption: Interruption::Process,
+                ..self.options.clone()
+            };
             self.unlimited = Some(Arc::new(Sandbox::new(&options)?));
         }
         Ok(self)
     }
 
-    /// For programs that end themselves when a run is to end: a call that has not ended `patience` after the run was
-    /// cancelled counts as cancelled and is not waited for, though its guest goes on until the program ends.
+    /// For programs that end themselves when a run is to end: a call that has not ended `patience`
+    /// after the run was cancelled counts as cancelled and is not waited for, though its guest goes
+    /// on until the program ends.
     pub fn abandoning_cancelled(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self
     }
 
-    /// Lets calls start only while the memory limits of all that run fit into `bytes` together. Without this, only limits
-    /// that somebody asked for count, against the memory of the machine.
+    /// Lets calls start only while the memory limits of all that run fit into `bytes` together.
+    /// Without this, only limits that somebody asked for count, against the memory of the machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
         self.admission = Arc::new(Admission::new(Some(bytes)));
         self
     }
 
-    /// Compiles each module in a child process, one at a time, which is killed when its time is over and cannot have more
-    /// memory than it may. Without this, threads of this process compile: those of a module that is refused since its
-    /// time is over go on, and nothing limits their memory.
+    /// Compiles each module in a child process, one at a time, which is killed when its time is
+    /// over and cannot have more memory than it may. Without this, threads of this process compile:
+    /// those of a module that is refused since its time is over go on, and nothing limits their
+    /// memory.
     ///
     /// * `command`: starts a program that calls `compile_for_parent`.
     /// * `memory_bytes`: memory of the child, where the kernel limits it (Linux does).
@@ -149,7 +167,10 @@ impl Local {
 
     /// The sandbox for calls with these limits.
     fn sandbox_for(&self, limits: &Limits) -> &Arc<Sandbox> {
-        self.unlimited.as_ref().filter(|_| limits.wall_time.is_none()).unwrap_or(&self.sandbox)
+        self.unlimited
+            .as_ref()
+            .filter(|_| limits.wall_time.is_none())
+            .unwrap_or(&self.sandbox)
     }
 
     /// Writes what was compiled to the cache folder, if there is one.
@@ -162,11 +183,12 @@ impl Local {
 
     /// [`Sandbox::prepare_unchanged`] in the sandbox for calls with these limits.
     pub fn prepare_unchanged(&self, path: &Path, limits: &Limits) -> Option<(String, ModuleKind)> {
-        self.sandbox_for(limits).prepare_unchanged(path, limits.module_bytes)
+        self.sandbox_for(limits)
+            .prepare_unchanged(path, limits.module_bytes)
     }
 
-    /// Runs one guest with any command line and any folders, on the calling thread and outside any run. Its module was
-    /// prepared for its limits.
+    /// Runs one guest with any command line and any folders, on the calling thread and outside any
+    /// run. Its module was prepared for its limits.
     ///
     /// # Errors
     /// [`HostError::Setup`] if the thread cannot run guests.
@@ -182,7 +204,9 @@ impl Local {
     /// # Errors
     /// A sentence for the user if no worker can be started.
     pub fn confinement(&self, folders: &[Grant]) -> Option<Result<Confinement, String>> {
-        let Isolation::Process(command) = &self.isolation else { return None };
+        let Isolation::Process(command) = &self.isolation else {
+            return None;
+        };
         Some(ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement())
     }
 
@@ -197,7 +221,12 @@ impl Backend for Local {
         "local"
     }
 
-    fn prepare(&self, module: &ModuleFile, limits: &Limits, time: Duration) -> Result<ModuleKind, String> {
+    fn prepare(
+        &self,
+        module: &ModuleFile,
+        limits: &Limits,
+        time: Duration,
+    ) -> Result<ModuleKind, String> {
         let sandbox = self.sandbox_for(limits);
         #[cfg(feature = "compiler")]
         if let Some(compiler) = &self.compiler {
@@ -210,7 +239,12 @@ impl Backend for Local {
         let _span = trace::describe(module).entered();
         let guests = self.guests(limits);
         let worker = guests.worker(Vec::new()).map_err(|err| err.chain());
-        ask(worker?.as_mut(), &module.sha256, &module.file_name(), limits)
+        ask(
+            worker?.as_mut(),
+            &module.sha256,
+            &module.file_name(),
+            limits,
+        )
     }
 
     fn holds_back(&self, task: &PlannedTask) -> Option<String> {
@@ -218,16 +252,23 @@ impl Backend for Local {
             None => 1,
             Some(_) => task.parallel_tasks_per_job.map_or(usize::MAX, usize::from),
         };
-        self.admission.why_held_back(task, window.min(self.pool.current_num_threads()))
+        self.admission
+            .why_held_back(task, window.min(self.pool.current_num_threads()))
     }
 
     fn settings(&self) -> String {
-        if self.options.deterministic { "deterministic".to_owned() } else { String::new() }
+        if self.options.deterministic {
+            "deterministic".to_owned()
+        } else {
+            String::new()
+        }
     }
 
     fn start(&self, folders: &[Grant]) -> Vec<String> {
         self.keep_compiled();
-        let Some(confinement) = self.confinement(folders) else { return Vec::new() };
+        let Some(confinement) = self.confinement(folders) else {
+            return Vec::new();
+        };
         let layers = confinement.map_or_else(|text| text, |confinement| confinement.to_string());
         vec![format!("calls run in child processes; {layers}")]
     }
@@ -242,16 +283,25 @@ impl Backend for Local {
         }
         let window = calls.window().map_or(usize::MAX, usize::from);
         let n_fitting = self.admission.n_fitting(calls.task()).unwrap_or(usize::MAX);
-        let n_loops = window.min(n_fitting).min(self.pool.current_num_threads()).min(calls.n_to_make());
+        let n_loops = window
+            .min(n_fitting)
+            .min(self.pool.current_num_threads())
+            .min(calls.n_to_make());
         let (events, received) = sync_channel(MAX_QUEUED_EVENTS);
         let queue = Arc::new(Queue::starting_at(n_loops));
         let guests = Arc::new(self.guests(&calls.task().limits));
         for first in 0..n_loops {
-            let (events, queue, calls, guests) =
-                (events.clone(), Arc::clone(&queue), Arc::clone(calls), guests.clone());
+            let (events, queue, calls, guests) = (
+                events.clone(),
+                Arc::clone(&queue),
+                Arc::clone(calls),
+                guests.clone(),
+            );
             self.pool.spawn(move || {
                 let ended = catch_unwind(AssertUnwindSafe(|| {
-                    trace::within(calls.span(), || guests.run_loop(first, &calls, &queue, &events));
+                    trace::within(calls.span(), || {
+                        guests.run_loop(first, &calls, &queue, &events)
+                    });
                 }));
                 queue.keep_panic(ended.err());
                 // Once the last sender is gone, nothing of the task is in use any more.
@@ -260,7 +310,12 @@ impl Backend for Local {
             });
         }
         drop(events);
-        let mut inbox = Inbox::new(received, calls.cancel(), self.patience, self.sandbox.clock());
+        let mut inbox = Inbox::new(
+            received,
+            calls.cancel(),
+            self.patience,
+            self.sandbox.clock(),
+        );
         let mut observed = Ok(());
         for event in inbox.by_ref() {
             if observed.is_ok() {
@@ -306,47 +361,78 @@ impl Guests {
     fn worker(&self, folders: Vec<Grant>) -> Result<Box<dyn RunGuest + '_>, HostError> {
         Ok(match &self.isolation {
             Isolation::Thread => Box::new(self.sandbox.worker()?),
-            Isolation::Process(command) => Box::new(ProcessWorker::new(&self.sandbox, command, folders)),
+            Isolation::Process(command) => {
+                Box::new(ProcessWorker::new(&self.sandbox, command, folders))
+            }
         })
     }
 
     /// Sets up one thread for the calls of a task.
-    fn runner<'r>(&'r self, calls: &'r TaskCalls, events: &SyncSender<CallEvent>) -> Result<CallRunner<'r>, HostError> {
+    fn runner<'r>(
+        &'r self,
+        calls: &'r TaskCalls,
+        events: &SyncSender<CallEvent>,
+    ) -> Result<CallRunner<'r>, HostError> {
         let work_dir = calls.work_dir();
         let failed = HostError::file("make a scratch folder in", work_dir.path());
         // Guests without file functions get no folder.
         let has_files = self.sandbox.has_files(&calls.task().module.sha256);
-        let scratch = has_files.then(|| work_dir.create_worker_folder()).transpose().map_err(failed)?;
+        let scratch = has_files
+            .then(|| work_dir.create_worker_folder())
+            .transpose()
+            .map_err(failed)?;
         let mut folders = calls.grants().to_vec();
         folders.extend(calls.task().mounts.iter().cloned());
         folders.extend(scratch.as_ref().map(WorkerFolder::grant));
-        Ok(CallRunner::new(self.worker(folders)?, calls, scratch, events.clone(), self.sandbox.clock()))
+        Ok(CallRunner::new(
+            self.worker(folders)?,
+            calls,
+            scratch,
+            events.clone(),
+            self.sandbox.clock(),
+        ))
     }
 
     /// Runs call `first`, then one after the other of those that no loop has taken.
-    fn run_loop(&self, first: usize, calls: &TaskCalls, queue: &Queue, events: &SyncSender<CallEvent>) {
+    fn run_loop(
+        &self,
+        first: usize,
+        calls: &TaskCalls,
+        queue: &Queue,
+        events: &SyncSender<CallEvent>,
+    ) {
         let mut runner = self.runner(calls, events);
         let mut run = |attempt| match &mut runner {
-            Err(err) => Ended::without_guest(Outcome::HostFailed { message: err.chain() }),
+            Err(err) => Ended::without_guest(Outcome::HostFailed {
+                message: err.chain(),
+            }),
             Ok(runner) => {
                 let call = AssertUnwindSafe(|| runner.run(&calls.call(attempt)));
                 catch_unwind(call).unwrap_or_else(|panic| {
-                    Ended::without_guest(Outcome::Panicked { message: panic_text(panic.as_ref()) })
+                    Ended::without_guest(Outcome::Panicked {
+                        message: panic_text(panic.as_ref()),
+                    })
                 })
             }
         };
         let reserved = self.admission.reserved_bytes(calls.task());
         let mut position = first;
-        while let Some(attempt) = calls.attempt(position).filter(|_| !calls.cancel().is_cancelled()) {
+        while let Some(attempt) = calls
+            .attempt(position)
+            .filter(|_| !calls.cancel().is_cancelled())
+        {
             let gives_up = || calls.cancel().is_cancelled() || queue.is_stopped();
             let waits = |message| queue.warn(message, events);
-            let Some(_admitted) = self.admission.admit(reserved, gives_up, waits) else { break };
+            let Some(_admitted) = self.admission.admit(reserved, gives_up, waits) else {
+                break;
+            };
             let made = calls.make(attempt, &mut run, |event| {
                 // Before it is told, so that no call starts after a failure that somebody knows of.
                 if event.ends_badly() && !calls.keeps_going() {
                     queue.stop();
                 }
-                // The receiver outlives all loops but those that it does not wait for, so nobody misses what is not sent.
+                // The receiver outlives all loops but those that it does not wait for, so nobody
+                // misses what is not sent.
                 let _ = events.send(event);
                 Ok::<_, Infallible>(())
             });
@@ -361,5 +447,6 @@ impl Guests {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }

@@ -11,8 +11,8 @@ pub(super) struct Memory {
     pub(super) available_bytes: u64,
 }
 
-/// The memory of this machine, or of the control group that this process is in, whichever is less; `None` where the
-/// system does not tell.
+/// The memory of this machine, or of the control group that this process is in, whichever is less;
+/// `None` where the system does not tell.
 pub(super) fn machine_memory() -> Option<Memory> {
     memory_below(Path::new("/"))
 }
@@ -23,7 +23,11 @@ fn memory_below(root: &Path) -> Option<Memory> {
     let meminfo = read("proc/meminfo")?;
     let kibibytes = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+        line.trim()
+            .trim_end_matches("kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
     };
     let of_machine = Memory {
         total_bytes: kibibytes("MemTotal:")?.saturating_mul(1024),
@@ -42,11 +46,20 @@ fn memory_below(root: &Path) -> Option<Memory> {
 /// * `line`: of `/proc/self/cgroup`.
 fn groups_of(root: &Path, line: &str) -> Vec<Memory> {
     let mut parts = line.splitn(3, ':').skip(1);
-    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+        return Vec::new();
+    };
     let (mounted, files) = match controllers {
-        "" => ("sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file "]),
+        "" => (
+            "sys/fs/cgroup",
+            ["memory.max", "memory.current", "inactive_file "],
+        ),
         _ if controllers.split(',').any(|name| name == "memory") => {
-            let files = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "];
+            let files = [
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file ",
+            ];
             ("sys/fs/cgroup/memory", files)
         }
         _ => return Vec::new(),
@@ -67,10 +80,17 @@ fn of_group(folder: &Path, [limit, usage, cache]: [&str; 3]) -> Option<Memory> {
     // A group without a limit says `max`.
     let total_bytes = number(limit)?;
     let cached = read("memory.stat").and_then(|stat| {
-        stat.lines().find_map(|line| line.strip_prefix(cache)).and_then(|bytes| bytes.trim().parse::<u64>().ok())
+        stat.lines()
+            .find_map(|line| line.strip_prefix(cache))
+            .and_then(|bytes| bytes.trim().parse::<u64>().ok())
     });
-    let used = number(usage).unwrap_or(0).saturating_sub(cached.unwrap_or(0));
-    Some(Memory { total_bytes, available_bytes: total_bytes.saturating_sub(used) })
+    let used = number(usage)
+        .unwrap_or(0)
+        .saturating_sub(cached.unwrap_or(0));
+    Some(Memory {
+        total_bytes,
+        available_bytes: total_bytes.saturating_sub(used),
+    })
 }
 
 #[cfg(test)]
@@ -84,13 +104,17 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             std::fs::write(path, text).expect("written");
         }
-        let memory = memory_below(folder.path()).map(|memory| (memory.total_bytes, memory.available_bytes));
+        let memory =
+            memory_below(folder.path()).map(|memory| (memory.total_bytes, memory.available_bytes));
         assert_eq!(memory, expected, "{files:?}");
     }
 
     #[test]
     fn the_least_of_machine_and_control_groups_counts() {
-        let meminfo = ("proc/meminfo", "MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   600 kB\n");
+        let meminfo = (
+            "proc/meminfo",
+            "MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   600 kB\n",
+        );
         check(&[], None);
         check(&[meminfo], Some((1_024_000, 614_400)));
         let unlimited = [
@@ -105,7 +129,10 @@ mod tests {
             ("proc/self/cgroup", "0::/user/a\n"),
             ("sys/fs/cgroup/user/memory.max", "500000\n"),
             ("sys/fs/cgroup/user/memory.current", "400000\n"),
-            ("sys/fs/cgroup/user/memory.stat", "anon 1\ninactive_file 150000\n"),
+            (
+                "sys/fs/cgroup/user/memory.stat",
+                "anon 1\ninactive_file 150000\n",
+            ),
         ];
         check(&limited_above, Some((500_000, 250_000)));
         let in_a_container = [

@@ -1,4 +1,5 @@
-//! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same calls.
+//! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same
+//! calls.
 
 mod admission;
 mod describe;
@@ -45,9 +46,15 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// A sentence for the user that says why the module cannot be called.
-    fn prepare(&self, module: &ModuleFile, limits: &Limits, time: Duration) -> Result<ModuleKind, String>;
+    fn prepare(
+        &self,
+        module: &ModuleFile,
+        limits: &Limits,
+        time: Duration,
+    ) -> Result<ModuleKind, String>;
 
-    /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON text. Called after
+    /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON
+    /// text. Called after
     /// [`Self::prepare`]; the guest gets no folder, 10 seconds and 1 MiB for its answer.
     ///
     /// * `limits`: [`described_limits`] of those of calls; the module was prepared for them.
@@ -56,23 +63,27 @@ pub trait Backend: Send + Sync {
     /// A sentence for the user that says why there is no answer.
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
         let _ = (module, limits);
-        Err(format!("the backend {} asks no task what it is; name the folder of a package", self.name()))
+        Err(format!(
+            "the backend {} asks no task what it is; name the folder of a package",
+            self.name()
+        ))
     }
 
-    /// Settings of this backend that results depend on, for a run that is taken up again: what was made with others is made
-    /// again.
+    /// Settings of this backend that results depend on, for a run that is taken up again: what was
+    /// made with others is made again.
     fn settings(&self) -> String {
         String::new()
     }
 
-    /// Why fewer calls of a task run at a time than there are threads and its own bound lets: a sentence for the user.
+    /// Why fewer calls of a task run at a time than there are threads and its own bound lets: a
+    /// sentence for the user.
     fn holds_back(&self, task: &PlannedTask) -> Option<String> {
         let _ = task;
         None
     }
 
-    /// Called once all documents were found good, before the first task. Returns what a reader of the run's log
-    /// should know about how calls run here.
+    /// Called once all documents were found good, before the first task. Returns what a reader of
+    /// the run's log should know about how calls run here.
     ///
     /// * `folders`: what all calls of the run see.
     fn start(&self, folders: &[Grant]) -> Vec<String> {
@@ -80,13 +91,15 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
-    /// Runs the calls of a task and returns when none runs any more, or every one that does was told to be cancelled.
+    /// Runs the calls of a task and returns when none runs any more, or every one that does was
+    /// told to be cancelled.
     ///
-    /// At most [`TaskCalls::window`] calls run at a time, and a call starts as soon as another ends. The first window
-    /// always starts; after a failure or a cancellation no other call does, unless the task keeps going.
+    /// At most [`TaskCalls::window`] calls run at a time, and a call starts as soon as another
+    /// ends. The first window always starts; after a failure or a cancellation no other call does,
+    /// unless the task keeps going.
     ///
-    /// * `observe`: gets, on the calling thread, every call's start, what it reports, and its end, in the order in
-    ///   which they happened; an error from it ends the task as a failure does.
+    /// * `observe`: gets, on the calling thread, every call's start, what it reports, and its end,
+    ///   in the order in which they happened; an error from it ends the task as a failure does.
     ///
     /// # Errors
     /// What `observe` returned, or the host's own failure to run calls at all.
@@ -116,9 +129,15 @@ pub enum CallEvent {
 impl CallEvent {
     /// Whether a call has failed and is not tried again.
     pub(crate) fn ends_badly(&self) -> bool {
-        let Self::Finished { fact, .. } = self else { return false };
+        let Self::Finished { fact, .. } = self else {
+            return false;
+        };
         match fact.kind() {
-            EventKind::CallFinished { outcome, retry_in_s: None, .. } => outcome.failure_kind().is_some(),
+            EventKind::CallFinished {
+                outcome,
+                retry_in_s: None,
+                ..
+            } => outcome.failure_kind().is_some(),
             _ => false,
         }
     }

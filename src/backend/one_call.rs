@@ -15,13 +15,16 @@ use crate::runner::metadiff_budget::NoRoom;
 use crate::runner::{Call, TaskCalls};
 use crate::running_clock::RunningClock;
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation, MAX_REPORT_BYTES, Rights,
-    TypedCall, WEAKENED, Worker,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation,
+    MAX_REPORT_BYTES, Rights, TypedCall, WEAKENED, Worker,
 };
 use crate::trace;
-use crate::workdir::{CallRecord, Metadiff, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space};
+use crate::workdir::{
+    CallRecord, Metadiff, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
+};
 
-/// Component for which the host panics in the build with defences off, so that a test can see that others go on.
+/// Component for which the host panics in the build with defences off, so that a test can see that
+/// others go on.
 const PANICKING: &str = "make the host panic";
 
 /// Where libraries create temporary files.
@@ -75,15 +78,26 @@ impl<'r> CallRunner<'r> {
         events: SyncSender<CallEvent>,
         clock: &'r RunningClock,
     ) -> Self {
-        Self { worker, calls, events, clock, place: None, scratch }
+        Self {
+            worker,
+            calls,
+            events,
+            clock,
+            place: None,
+            scratch,
+        }
     }
 
     /// Runs one call; whatever happens is an outcome.
     pub(super) fn run(&mut self, call: &Call) -> Ended {
         let started = self.clock.now();
-        let ended = self.place().and_then(|place| self.run_in(place, call, started));
+        let ended = self
+            .place()
+            .and_then(|place| self.run_in(place, call, started));
         ended.unwrap_or_else(|err| {
-            let mut ended = Ended::without_guest(Outcome::HostFailed { message: err.chain() });
+            let mut ended = Ended::without_guest(Outcome::HostFailed {
+                message: err.chain(),
+            });
             ended.figures.wall_time = whole_microseconds(self.clock.now() - started);
             ended
         })
@@ -94,17 +108,34 @@ impl<'r> CallRunner<'r> {
         if let Some(place) = self.place.take() {
             return Ok(place);
         }
-        let Some(folder) = &mut self.scratch else { return Ok(Place::default()) };
+        let Some(folder) = &mut self.scratch else {
+            return Ok(Place::default());
+        };
         let failed = HostError::file("make a scratch folder in", self.calls.work_dir().path());
         let scratch = folder.create_scratch().map_err(failed)?;
-        let own_path = (!self.calls.is_typed()).then(|| self.calls.folder().to_string_lossy().into_owned());
+        let own_path =
+            (!self.calls.is_typed()).then(|| self.calls.folder().to_string_lossy().into_owned());
         let others = [self.calls.grants(), &self.calls.task().mounts].concat();
         let grants = with_scratch(scratch.path(), own_path, others);
-        Ok(Place { scratch: Some(scratch), grants })
+        Ok(Place {
+            scratch: Some(scratch),
+            grants,
+        })
     }
 
-    fn run_in(&mut self, mut place: Place, call: &Call, started: Duration) -> Result<Ended, HostError> {
-        let mut ended = run(self.worker.as_mut(), self.calls, call, &self.events, &mut place)?;
+    fn run_in(
+        &mut self,
+        mut place: Place,
+        call: &Call,
+        started: Duration,
+    ) -> Result<Ended, HostError> {
+        let mut ended = run(
+            self.worker.as_mut(),
+            self.calls,
+            call,
+            &self.events,
+            &mut place,
+        )?;
         ended.figures.wall_time = whole_microseconds(self.clock.now() - started);
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
         if place.scratch.as_mut().is_none_or(Scratch::clean) {
@@ -116,13 +147,15 @@ impl<'r> CallRunner<'r> {
 
 /// The folders of a call, its scratch folder first.
 ///
-/// The libraries of Go and Zig take the first folder for the working directory, and Go finds it by an absolute path
-/// alone. Those of C, Rust and Python take `.`, wherever it is.
+/// The libraries of Go and Zig take the first folder for the working directory, and Go finds it by
+/// an absolute path alone. Those of C, Rust and Python take `.`, wherever it is.
 ///
 /// * `own_path`: where a command finds its files.
 /// * `others`: a folder of theirs at `/tmp` is the one at `/tmp`.
 fn with_scratch(scratch: &Path, own_path: Option<String>, others: Vec<Grant>) -> Vec<Grant> {
-    let has_own_tmp = others.iter().any(|grant| Path::new(&grant.guest_path) == Path::new(TMP));
+    let has_own_tmp = others
+        .iter()
+        .any(|grant| Path::new(&grant.guest_path) == Path::new(TMP));
     let tmp = (!has_own_tmp).then(|| TMP.to_owned());
     let paths = own_path.into_iter().chain(tmp).chain([".".to_owned()]);
     let grant = |guest_path| Grant::new(scratch.to_owned(), guest_path, Rights::ReadWrite);
@@ -137,14 +170,24 @@ fn run(
     Place { scratch, grants }: &mut Place,
 ) -> Result<Ended, HostError> {
     let limits = &calls.task().limits;
-    assert!(!(WEAKENED && call.component == Some(Value::from(PANICKING))), "asked for by a test");
+    assert!(
+        !(WEAKENED && call.component == Some(Value::from(PANICKING))),
+        "asked for by a test"
+    );
     check_free_space_for(calls)?;
     // A command always has one.
     let mut scratch = scratch.as_mut().filter(|_| !calls.is_typed());
     if let Some(scratch) = &mut scratch {
-        scratch.put(&call.files.args_name(), &call.args).map_err(HostError::file("write", scratch.path()))?;
+        scratch
+            .put(&call.files.args_name(), &call.args)
+            .map_err(HostError::file("write", scratch.path()))?;
     }
-    let record = CallRecord::begin(&call.files, calls.task_files(), &call.args, calls.replaces_files(call.attempt))?;
+    let record = CallRecord::begin(
+        &call.files,
+        calls.task_files(),
+        &call.args,
+        calls.replaces_files(call.attempt),
+    )?;
     let writers = match calls.output() {
         Some(output) => [Some(output()), Some(output())],
         None => record.writers()?,
@@ -175,7 +218,9 @@ fn run(
         cancel: calls.cancel(),
     });
     for (output, path) in [(&stdout, call.files.out()), (&stderr, call.files.err())] {
-        output.finish().map_or(Ok(()), |err| Err(HostError::file("write", &path)(err)))?;
+        output
+            .finish()
+            .map_or(Ok(()), |err| Err(HostError::file("write", &path)(err)))?;
     }
 
     if let Some(reports) = &reports {
@@ -185,7 +230,9 @@ fn run(
     let (outcome, metadiff) = match end {
         GuestEnd::Returned(text) => {
             returned = text.map(String::into_bytes);
-            let outcome = outcome_of_metadiff(returned.as_deref(), calls, || "what `run` returned".to_owned());
+            let outcome = outcome_of_metadiff(returned.as_deref(), calls, || {
+                "what `run` returned".to_owned()
+            });
             (outcome, returned.as_deref().map(Metadiff::Returned))
         }
         end => {
@@ -198,7 +245,13 @@ fn run(
                 end => Outcome::of_end(end),
             };
             let taken = taken.as_ref().ok().and_then(Option::as_ref);
-            (outcome, scratch.as_deref().zip(taken).map(|(scratch, taken)| Metadiff::Left(scratch, taken)))
+            (
+                outcome,
+                scratch
+                    .as_deref()
+                    .zip(taken)
+                    .map(|(scratch, taken)| Metadiff::Left(scratch, taken)),
+            )
         }
     };
     record.finish(outcome.failure_kind().is_some(), metadiff)?;
@@ -208,7 +261,11 @@ fn run(
         stderr_bytes: stderr.seen_bytes(),
         ..Figures::default()
     };
-    Ok(Ended { outcome, figures, stderr_tail: stderr.tail() })
+    Ok(Ended {
+        outcome,
+        figures,
+        stderr_tail: stderr.tail(),
+    })
 }
 
 fn check_free_space_for(calls: &TaskCalls) -> Result<(), HostError> {
@@ -216,20 +273,31 @@ fn check_free_space_for(calls: &TaskCalls) -> Result<(), HostError> {
     if floor_bytes == 0 {
         return Ok(());
     }
-    let outputs = calls.grants().iter().filter(|grant| grant.rights == Rights::ReadWrite);
-    let mut folders = outputs.map(|grant| grant.host_path.as_path()).chain([calls.work_dir().path()]);
+    let outputs = calls
+        .grants()
+        .iter()
+        .filter(|grant| grant.rights == Rights::ReadWrite);
+    let mut folders = outputs
+        .map(|grant| grant.host_path.as_path())
+        .chain([calls.work_dir().path()]);
     folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
 }
 
 /// Takes what the guest reports and sends it on, within bounds.
 fn reports(calls: &TaskCalls, call: &Call, events: &SyncSender<CallEvent>) -> GuestReports {
     let (events, call_ref) = (events.clone(), calls.call_ref(call.attempt));
-    let component_bytes = call.component.as_ref().map_or(0, |component| component.to_string().len());
+    let component_bytes = call
+        .component
+        .as_ref()
+        .map_or(0, |component| component.to_string().len());
     let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
         trace::guest_report(&report);
         // The receiver outlives all calls but those that it does not wait for.
-        let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(call_ref.clone(), report))));
+        let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(
+            call_ref.clone(),
+            report,
+        ))));
     })
 }
 
@@ -244,38 +312,66 @@ fn warnings(calls: &TaskCalls, events: &SyncSender<CallEvent>, has_files: bool) 
     GuestWarnings::new(move |message| {
         if let Some(message) = seen.first(message) {
             // The receiver outlives all calls but those that it does not wait for.
-            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning { message })));
+            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning {
+                message,
+            })));
         }
     })
 }
 
 /// The outcome of a command that ended well, by the file that it left.
-fn outcome_of_file(taken: &Result<Option<TakenFile>, TakeError>, calls: &TaskCalls, call: &Call) -> Outcome {
+fn outcome_of_file(
+    taken: &Result<Option<TakenFile>, TakeError>,
+    calls: &TaskCalls,
+    call: &Call,
+) -> Outcome {
     let path = call.files.metadiff();
     match taken {
-        Ok(taken) => {
-            outcome_of_metadiff(taken.as_ref().map(|taken| &*taken.bytes), calls, || path.display().to_string())
-        }
-        Err(TakeError::Guest(text)) => Outcome::BadOutput { message: format!("{}: {text}", path.display()) },
-        Err(TakeError::Host(err)) => {
-            Outcome::HostFailed { message: format!("failed to read {}: {err}", path.display()) }
-        }
+        Ok(taken) => outcome_of_metadiff(taken.as_ref().map(|taken| &*taken.bytes), calls, || {
+            path.display().to_string()
+        }),
+        Err(TakeError::Guest(text)) => Outcome::BadOutput {
+            message: format!("{}: {text}", path.display()),
+        },
+        Err(TakeError::Host(err)) => Outcome::HostFailed {
+            message: format!("failed to read {}: {err}", path.display()),
+        },
     }
 }
 
-/// A guest that ended well succeeded if its metadiff is an object for which there is room, null or not there.
+/// A guest that ended well succeeded if its metadiff is an object for which there is room, null or
+/// not there.
 ///
 /// * `place`: where the metadiff stands, for a message.
-fn outcome_of_metadiff(metadiff: Option<&[u8]>, calls: &TaskCalls, place: impl Fn() -> String) -> Outcome {
-    let bad = |message: String| Outcome::BadOutput { message: format!("{}: {message}", place()) };
-    let Some(text) = metadiff else { return Outcome::Succeeded { metadiff: None } };
+fn outcome_of_metadiff(
+    metadiff: Option<&[u8]>,
+    calls: &TaskCalls,
+    place: impl Fn() -> String,
+) -> Outcome {
+    let bad = |message: String| Outcome::BadOutput {
+        message: format!("{}: {message}", place()),
+    };
+    let Some(text) = metadiff else {
+        return Outcome::Succeeded { metadiff: None };
+    };
     match parse_guest_json(text) {
         Ok(Value::Null) => Outcome::Succeeded { metadiff: None },
         Ok(Value::Object(metadiff)) => match calls.metadiffs().take(text.len(), &metadiff) {
-            Ok(()) => Outcome::Succeeded { metadiff: Some(metadiff) },
-            Err(NoRoom { limit_bytes, asked_bytes }) => Outcome::MetadiffsExceeded { limit_bytes, asked_bytes },
+            Ok(()) => Outcome::Succeeded {
+                metadiff: Some(metadiff),
+            },
+            Err(NoRoom {
+                limit_bytes,
+                asked_bytes,
+            }) => Outcome::MetadiffsExceeded {
+                limit_bytes,
+                asked_bytes,
+            },
         },
-        Ok(other) => bad(format!("must be a JSON object or null, not {}", type_name(&other))),
+        Ok(other) => bad(format!(
+            "must be a JSON object or null, not {}",
+            type_name(&other)
+        )),
         Err(err) => bad(err.to_string()),
     }
 }
@@ -291,12 +387,24 @@ mod tests {
             let others = others.iter().map(|path| grant(path)).collect();
             let grants = with_scratch(Path::new("/work/s"), own_path.map(str::to_owned), others);
             let is_scratch = |grant: &Grant| grant.host_path == Path::new("/work/s");
-            let name = |grant: Grant| format!("{}{}", grant.guest_path, if is_scratch(&grant) { "*" } else { "" });
+            let name = |grant: Grant| {
+                format!(
+                    "{}{}",
+                    grant.guest_path,
+                    if is_scratch(&grant) { "*" } else { "" }
+                )
+            };
             grants.into_iter().map(name).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(names(Some("/work/0_t"), &["/in", "/out"]), "/work/0_t* /tmp* .* /in /out");
+        assert_eq!(
+            names(Some("/work/0_t"), &["/in", "/out"]),
+            "/work/0_t* /tmp* .* /in /out"
+        );
         assert_eq!(names(None, &["/tmp/in"]), "/tmp* .* /tmp/in");
-        assert_eq!(names(Some("/work/0_t"), &["/tmp/", "/out"]), "/work/0_t* .* /tmp/ /out");
+        assert_eq!(
+            names(Some("/work/0_t"), &["/tmp/", "/out"]),
+            "/work/0_t* .* /tmp/ /out"
+        );
         assert_eq!(names(None, &["/tmp"]), ".* /tmp");
     }
 }

@@ -23,7 +23,12 @@ impl Queue {
     /// * `next`: position of the first call that no loop has yet.
     pub(super) fn starting_at(next: usize) -> Self {
         let (stopped, has_warned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { next: AtomicUsize::new(next), stopped, has_warned, panic: Mutex::default() }
+        Self {
+            next: AtomicUsize::new(next),
+            stopped,
+            has_warned,
+            panic: Mutex::default(),
+        }
     }
 
     /// Position of the next call, which no other loop gets.
@@ -45,7 +50,9 @@ impl Queue {
     pub(super) fn warn(&self, message: String, events: &SyncSender<CallEvent>) {
         if !self.has_warned.swap(true, Ordering::SeqCst) {
             // The receiver is gone only if the run does not wait for its calls.
-            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning { message })));
+            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning {
+                message,
+            })));
         }
     }
 
@@ -58,6 +65,9 @@ impl Queue {
 
     /// Takes the panic that a loop had, if one had any.
     pub(super) fn take_panic(&self) -> Option<Panic> {
-        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.panic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }

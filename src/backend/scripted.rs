@@ -22,7 +22,9 @@ pub struct Scripted {
 impl Scripted {
     /// A backend whose calls end as `script` says.
     pub fn new(script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Self {
-        Self { script: Arc::new(script) }
+        Self {
+            script: Arc::new(script),
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use super::author_arguments::{CheckArguments, ExecArguments, NewArguments, TestArguments};
+pub(super) use super::author_arguments::{
+    CheckArguments, ExecArguments, NewArguments, TestArguments,
+};
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
 use crate::units::{parse_memory, parse_time};
@@ -43,7 +45,8 @@ pub(super) enum Command {
     Test(TestArguments),
     /// Say how far a run is or how it ended, and which components failed and why
     Status(StatusArguments),
-    /// Make the report of a run again: one page, report.html in its work directory; --ro-crate: its provenance for archives
+    /// Make the report of a run again: one page, report.html in its work directory; --ro-crate: its
+    /// provenance for archives
     Report(ReportArguments),
     /// Write completions for a shell to stdout
     Completions(CompletionsArguments),
@@ -76,7 +79,10 @@ pub(super) struct WorkerArguments {
 impl WorkerArguments {
     pub(super) fn layers(&self) -> Vec<Layer> {
         let is_left_out = |layer: &Layer| self.without.iter().any(|name| name == layer.name());
-        Layer::ALL.into_iter().filter(|layer| !is_left_out(layer)).collect()
+        Layer::ALL
+            .into_iter()
+            .filter(|layer| !is_left_out(layer))
+            .collect()
     }
 }
 
@@ -100,7 +106,8 @@ pub(super) struct RunArguments {
     /// Folder of a task package, or a typed task (.wasm), which describes itself; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
-    /// Folder for the records of this run, which must be new but for --resume [default: ./mandelbox-runs/WORKFLOW_TIME]
+    /// Folder for the records of this run, which must be new but for --resume [default:
+    /// ./mandelbox-runs/WORKFLOW_TIME]
     #[arg(long, value_name = "DIR")]
     pub(super) work_dir: Option<PathBuf>,
     /// First task that runs, from 0
@@ -112,8 +119,8 @@ pub(super) struct RunArguments {
     /// Calls that run at a time at most [default: the number of CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,
-    /// The local backend's configuration: a JSON object with `parallel_tasks_per_job` [default: the file that
-    /// FRACTAL_LOCAL_CONFIG_FILE names]
+    /// The local backend's configuration: a JSON object with `parallel_tasks_per_job` [default: the
+    /// file that FRACTAL_LOCAL_CONFIG_FILE names]
     #[arg(long, value_name = "FILE")]
     pub(super) local_config: Option<PathBuf>,
     /// Type that the input dataset has, for the first task's `input_type` [default: not checked]
@@ -130,14 +137,16 @@ pub(super) struct RunArguments {
     /// Run all components of a task although one has failed
     #[arg(long)]
     pub(super) keep_going: bool,
-    /// Take up the run in --work-dir: calls that ended well are not made again, unless their module, arguments or limits
-    /// have changed; give everything else as before
+    /// Take up the run in --work-dir: calls that ended well are not made again, unless their
+    /// module, arguments or limits have changed; give everything else as before
     #[arg(long, requires = "work_dir")]
     pub(super) resume: bool,
-    /// With --resume, run TASK and all tasks after it again, whatever their results; its order or its name
+    /// With --resume, run TASK and all tasks after it again, whatever their results; its order or
+    /// its name
     #[arg(long, value_name = "TASK", requires = "resume")]
     pub(super) rerun_from: Option<String>,
-    /// Tries that a call gets beside its first if it ends with a JobExecutionError, after 1 s, 2 s, 4 s ... (at most 60 s)
+    /// Tries that a call gets beside its first if it ends with a JobExecutionError, after 1 s, 2 s,
+    /// 4 s ... (at most 60 s)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
     /// Which calls leave their args.json, metadiff.json, out and err in the work directory
@@ -163,11 +172,13 @@ pub(super) struct RunArguments {
     pub(super) verbose: bool,
 }
 
-/// What calls may have, and what is between them and the host: the same for all commands that run some.
+/// What calls may have, and what is between them and the host: the same for all commands that run
+/// some.
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
-    /// Memory that a call may have, such as 512M or 1.5G (K, M, G and T are powers of 1024); calls start only while
-    /// there is as much for each [default: the policy's, else 4GiB, which is not waited for]
+    /// Memory that a call may have, such as 512M or 1.5G (K, M, G and T are powers of 1024); calls
+    /// start only while there is as much for each [default: the policy's, else 4GiB, which is not
+    /// waited for]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(super) memory: Option<u64>,
     /// Time that a call may take, such as 30s, 10min or 2h [default: the policy's, else no limit]
@@ -176,7 +187,8 @@ pub(super) struct SandboxArguments {
     /// What calls and packages may have: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
-    /// Whether calls run in threads, or in child processes that can be killed and are confined further
+    /// Whether calls run in threads, or in child processes that can be killed and are confined
+    /// further
     #[arg(long, value_name = "MODE", default_value = "thread")]
     pub(super) isolation: IsolationArgument,
     /// Compile modules anew instead of keeping compiled ones in the user's cache folder
@@ -244,11 +256,12 @@ for and the run goes on.";
 pub(super) struct ReportArguments {
     /// The work directory of a run: one that runs, has ended or was killed
     pub(super) work_dir: PathBuf,
-    /// Also make the work directory a Workflow Run RO-Crate: writes ro-crate-metadata.json, and the workflow as the run's
-    /// records have it; of a run that has ended or was killed
+    /// Also make the work directory a Workflow Run RO-Crate: writes ro-crate-metadata.json, and the
+    /// workflow as the run's records have it; of a run that has ended or was killed
     #[arg(long)]
     pub(super) ro_crate: bool,
-    /// License of what the crate holds: a URL, or a text [default: the crate says that none was given]
+    /// License of what the crate holds: a URL, or a text [default: the crate says that none was
+    /// given]
     #[arg(long, value_name = "URL|TEXT", requires = "ro_crate")]
     pub(super) license: Option<String>,
 }

@@ -13,14 +13,20 @@ mandelbox exec [OPTIONS] <MODULE> --args <FILE|->
 
 // A line that ends in a backslash goes on in the next one: clap breaks them for the terminal.
 const EXEC_EXAMPLES: &str = "\
-With --args the module is called as a task, as `run` calls it: the args are filled up with the defaults of its \
-args_schema, if it describes itself or its package's manifest has one, and validated. input_paths, output_path, \
-metadata and component are added from the options; where the args have one of them already, theirs counts, so that \
-the args.json of a recorded call can be replayed. The call sees the --input and --output folders and no others: a \
-path in the args gives no right. stdout gets the metadiff as JSON (null: none), and stderr all that the task prints.
+With --args the module is called as a task, as `run` calls it: the args are filled up with the \
+defaults of its \
+args_schema, if it describes itself or its package's manifest has one, and validated. \
+input_paths, output_path, \
+metadata and component are added from the options; where the args have one of them already, \
+theirs counts, so that \
+the args.json of a recorded call can be replayed. The call sees the --input and --output folders \
+and no others: a \
+path in the args gives no right. stdout gets the metadiff as JSON (null: none), and stderr all \
+that the task prints.
 
 Without --args the module is a command with any command line: it sees the --mount folders and no others, and its \
-stdin, stdout, stderr and exit code are its own. It has no working directory unless a folder is mounted as `.`, and a \
+stdin, stdout, stderr and exit code are its own. It has no working directory unless a folder is \
+mounted as `.`, and a \
 path in it belongs to the mount with the longest guest path that fits.
 
 Examples:
@@ -31,7 +37,8 @@ Examples:
   mandelbox exec resvg.wasm --mount svg::/in --mount out::/out:rw -- /in/a.svg /out/a.png
 
 Exit codes with --args: 0 well; 1 the host failed; 2 wrong usage or documents; 3 TaskExecutionError; \
-4 JobExecutionError; 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM, as without. Without: the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
+4 JobExecutionError; 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM, as without. Without: \
+the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
 if the reader of its output has gone away; 2 if it was refused; 1 if the host failed.";
 
 #[derive(Debug, Args)]
@@ -46,30 +53,70 @@ pub(super) struct ExecArguments {
     #[arg(long, value_name = "C", requires = "args", help_heading = "As a task")]
     pub(super) component: Option<String>,
     /// Folder that the task reads, for input_paths; repeatable
-    #[arg(long = "input", value_name = "PATH", requires = "args", help_heading = "As a task")]
+    #[arg(
+        long = "input",
+        value_name = "PATH",
+        requires = "args",
+        help_heading = "As a task"
+    )]
     pub(super) inputs: Vec<PathBuf>,
-    /// Folder that the task writes to, for output_path, made if it is not there [default: a temporary one, removed
-    /// after the call]
-    #[arg(long, value_name = "DIR", requires = "args", help_heading = "As a task")]
+    /// Folder that the task writes to, for output_path, made if it is not there [default: a
+    /// temporary one, removed after the call]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "args",
+        help_heading = "As a task"
+    )]
     pub(super) output: Option<PathBuf>,
     /// JSON object: the dataset's metadata [default: {}]
-    #[arg(long, value_name = "FILE", requires = "args", help_heading = "As a task")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "args",
+        help_heading = "As a task"
+    )]
     pub(super) metadata: Option<PathBuf>,
-    /// Folder that the module sees, read-only unless :rw is at the end, under the path GUEST [default: HOST, made
-    /// absolute]; repeatable
-    #[arg(long = "mount", value_name = "HOST[::GUEST][:rw]", conflicts_with = "args", help_heading = "As a command")]
+    /// Folder that the module sees, read-only unless :rw is at the end, under the path GUEST
+    /// [default: HOST, made absolute]; repeatable
+    #[arg(
+        long = "mount",
+        value_name = "HOST[::GUEST][:rw]",
+        conflicts_with = "args",
+        help_heading = "As a command"
+    )]
     pub(super) mounts: Vec<String>,
     /// What the module sees as its own name [default: its file name]
-    #[arg(long, value_name = "NAME", conflicts_with = "args", help_heading = "As a command")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "args",
+        help_heading = "As a command"
+    )]
     pub(super) argv0: Option<String>,
     /// Environment variable; repeatable [default: none]
-    #[arg(long = "env", value_name = "NAME=VALUE", conflicts_with = "args", help_heading = "As a command")]
+    #[arg(
+        long = "env",
+        value_name = "NAME=VALUE",
+        conflicts_with = "args",
+        help_heading = "As a command"
+    )]
     pub(super) env: Vec<String>,
     /// What the module reads from stdin; - is this stdin [default: nothing]
-    #[arg(long, value_name = "FILE|-", conflicts_with = "args", help_heading = "As a command")]
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        conflicts_with = "args",
+        help_heading = "As a command"
+    )]
     pub(super) stdin: Option<PathBuf>,
     /// The module's command line
-    #[arg(last = true, value_name = "ARG", conflicts_with = "args", help_heading = "As a command")]
+    #[arg(
+        last = true,
+        value_name = "ARG",
+        conflicts_with = "args",
+        help_heading = "As a command"
+    )]
     pub(super) arguments: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
@@ -106,7 +153,8 @@ Exit codes: 0 all cases pass; 1 the host failed; 2 wrong usage, package or case;
 pub(super) struct TestArguments {
     /// The folder of a task package, or a typed task (.wasm) beside a folder `tests`
     pub(super) package: PathBuf,
-    /// Run again whenever a module, the manifest or a case changes; builds nothing, ends with Ctrl-C
+    /// Run again whenever a module, the manifest or a case changes; builds nothing, ends with
+    /// Ctrl-C
     #[arg(long)]
     pub(super) watch: bool,
     /// Write what the cases give as what they should give; a failed call is not accepted
@@ -136,7 +184,8 @@ pub(super) struct CheckArguments {
     /// A workflow (JSON), a module (.wasm) or the folder of a task package
     #[arg(value_name = "WORKFLOW|MODULE|PACKAGE")]
     pub(super) path: PathBuf,
-    /// Folder of a task package, or a typed task (.wasm), that the workflow's sources are looked up in; repeatable
+    /// Folder of a task package, or a typed task (.wasm), that the workflow's sources are looked up
+    /// in; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// What calls and packages may have, as for `run`: a TOML file, see docs/policy.example.toml

@@ -14,8 +14,8 @@ use crate::outcome::bytes_text;
 use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::sandbox::{
-    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Reservation, SandboxOptions,
-    scans_changed_pages,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Reservation,
+    SandboxOptions, scans_changed_pages,
 };
 use crate::workflow::ModuleFile;
 
@@ -55,26 +55,54 @@ impl State {
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
-    let mut findings = vec![cpus(), open_files(), address_space(), resolving(), swap(), pagemap()];
+    let mut findings = vec![
+        cpus(),
+        open_files(),
+        address_space(),
+        resolving(),
+        swap(),
+        pagemap(),
+    ];
     let confinement = trials(&mut findings);
-    let broken = findings.iter().any(|finding| finding.state == State::Broken);
-    let exit_code = if broken { exit_code::HOST_FAILED } else { exit_code::SUCCESS };
+    let broken = findings
+        .iter()
+        .any(|finding| finding.state == State::Broken);
+    let exit_code = if broken {
+        exit_code::HOST_FAILED
+    } else {
+        exit_code::SUCCESS
+    };
     match arguments.format {
         FormatArgument::Text => Answer::text(text(&findings, &confinement), exit_code),
-        FormatArgument::Json => {
-            Answer { stdout: json_answer(&findings, &confinement, !broken), stderr: String::new(), exit_code }
-        }
+        FormatArgument::Json => Answer {
+            stdout: json_answer(&findings, &confinement, !broken),
+            stderr: String::new(),
+            exit_code,
+        },
     }
 }
 
 fn finding(name: &'static str, good: bool, value: String, advice: &'static str) -> Finding {
     let state = if good { State::Good } else { State::Missing };
-    Finding { name, state, value, advice: if good { "" } else { advice } }
+    Finding {
+        name,
+        state,
+        value,
+        advice: if good { "" } else { advice },
+    }
 }
 
 fn cpus() -> Finding {
     let n = std::thread::available_parallelism().map_or(1, usize::from);
-    finding("CPUs", true, format!("{n}, {}; --jobs is {n} unless given", std::env::consts::ARCH), "")
+    finding(
+        "CPUs",
+        true,
+        format!(
+            "{n}, {}; --jobs is {n} unless given",
+            std::env::consts::ARCH
+        ),
+        "",
+    )
 }
 
 fn open_files() -> Finding {
@@ -82,7 +110,12 @@ fn open_files() -> Finding {
     let n = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let good = limit.is_none_or(|limit| limit >= n * FILES_A_CALL + 64);
     let value = limit.map_or("no limit".to_owned(), |limit| limit.to_string());
-    finding("open files (ulimit -n)", good, value, "tasks that open many files fail; raise it, or use fewer --jobs")
+    finding(
+        "open files (ulimit -n)",
+        good,
+        value,
+        "tasks that open many files fail; raise it, or use fewer --jobs",
+    )
 }
 
 fn address_space() -> Finding {
@@ -90,25 +123,44 @@ fn address_space() -> Finding {
     let limit = limit.map_or("no limit".to_owned(), bytes_text);
     let reservation = Reservation::Fitting.resolve();
     let value = format!("{limit}; {reservation}");
-    let advice = "guests check each access and are slower; lift the limit, and limit calls with --memory";
-    finding("address space (ulimit -v)", reservation == Reservation::Whole, value, advice)
+    let advice =
+        "guests check each access and are slower; lift the limit, and limit calls with --memory";
+    finding(
+        "address space (ulimit -v)",
+        reservation == Reservation::Whole,
+        value,
+        advice,
+    )
 }
 
 fn resolving() -> Finding {
-    let opened = openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH);
+    let opened = openat2(
+        CWD,
+        "/",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH,
+    );
     // The path leads out, which only a kernel that knows the call says.
     let value = match opened {
         Err(rustix::io::Errno::XDEV) | Ok(_) => Ok("there".to_owned()),
         Err(err) => Err(err.to_string()),
     };
-    let advice =
-        "paths of guests are resolved step by step, which is slower; nothing to do, or let the outer sandbox allow it";
-    finding("openat2", value.is_ok(), value.unwrap_or_else(|err| err), advice)
+    let advice = "paths of guests are resolved step by step, which is slower; nothing to do, or \
+        let the outer sandbox allow it";
+    finding(
+        "openat2",
+        value.is_ok(),
+        value.unwrap_or_else(|err| err),
+        advice,
+    )
 }
 
 fn swap() -> Finding {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("SwapTotal:"));
     let value = match line.map(|line| line.trim().trim_end_matches(" kB").parse::<u64>()) {
         Some(Ok(kibibytes)) => bytes_text(kibibytes * 1024),
         _ => "not known: /proc is not there".to_owned(),
@@ -118,7 +170,11 @@ fn swap() -> Finding {
 
 fn pagemap() -> Finding {
     let used = scans_changed_pages();
-    let value = if used { "used: only what a guest changed is cleared for the next one" } else { "not used" };
+    let value = if used {
+        "used: only what a guest changed is cleared for the next one"
+    } else {
+        "not used"
+    };
     let advice = "calls start slower: it needs Linux 6.7, and a machine without swap";
     finding("pagemap scan", used, value.to_owned(), advice)
 }
@@ -127,8 +183,16 @@ fn pagemap() -> Finding {
 /// use. Returns the confinement of the process; empty if it cannot be started.
 fn trials(findings: &mut Vec<Finding>) -> Confinement {
     let cache_folder = environment::cache_folder();
-    let options = SandboxOptions { cache_folder: cache_folder.clone(), ..SandboxOptions::default() };
-    let broken = |name, value| Finding { name, state: State::Broken, value, advice: "no call can run here" };
+    let options = SandboxOptions {
+        cache_folder: cache_folder.clone(),
+        ..SandboxOptions::default()
+    };
+    let broken = |name, value| Finding {
+        name,
+        state: State::Broken,
+        value,
+        advice: "no call can run here",
+    };
     let backend = match Local::with_options(1, &options, Isolation::Thread) {
         Ok(backend) => backend,
         Err(err) => {
@@ -136,16 +200,33 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
             return Confinement::default();
         }
     };
-    let advice = "modules are compiled anew for each run; set XDG_CACHE_HOME to a folder that you can write to";
+    let advice = "modules are compiled anew for each run; set XDG_CACHE_HOME to a folder that you \
+        can write to";
     findings.push(match (backend.sandbox().warning(), cache_folder) {
-        (Some(warning), _) => finding("cache of compiled modules", false, warning.to_owned(), advice),
+        (Some(warning), _) => finding(
+            "cache of compiled modules",
+            false,
+            warning.to_owned(),
+            advice,
+        ),
         (None, Some(folder)) => {
             let (value, advice) = doctor_cache::state(&folder);
-            finding("cache of compiled modules", advice.is_none(), value, advice.unwrap_or_default())
+            finding(
+                "cache of compiled modules",
+                advice.is_none(),
+                value,
+                advice.unwrap_or_default(),
+            )
         }
-        (None, None) => finding("cache of compiled modules", false, "no folder: HOME is not set".to_owned(), advice),
+        (None, None) => finding(
+            "cache of compiled modules",
+            false,
+            "no folder: HOME is not set".to_owned(),
+            advice,
+        ),
     });
-    let value = "tasks with a time limit look at it while they compute; others need not, nor those in processes";
+    let value = "tasks with a time limit look at it while they compute; others need not, nor \
+        those in processes";
     findings.push(finding("interruption", true, value.to_owned(), ""));
     findings.push(match trial(&backend) {
         Ok(()) => finding("a guest in a thread", true, "runs".to_owned(), ""),
@@ -153,20 +234,37 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
     });
     let name = "a guest in a process";
     let tried = worker_command().and_then(|command| {
-        let backend = Local::with_options(1, &options, Isolation::Process(command)).map_err(|err| err.chain())?;
+        let backend = Local::with_options(1, &options, Isolation::Process(command))
+            .map_err(|err| err.chain())?;
         trial(&backend)?;
-        backend.confinement(&[]).unwrap_or_else(|| Ok(Confinement::default()))
+        backend
+            .confinement(&[])
+            .unwrap_or_else(|| Ok(Confinement::default()))
     });
     match tried {
         Ok(confinement) => {
-            let value = if confinement.is_whole() { "runs" } else { "runs, but a layer of confinement is missing" };
-            let advice =
-                "see the layers below; Linux 6.12 and later has all of them, unless an outer sandbox refuses one";
-            findings.push(finding(name, confinement.is_whole(), value.to_owned(), advice));
+            let value = if confinement.is_whole() {
+                "runs"
+            } else {
+                "runs, but a layer of confinement is missing"
+            };
+            let advice = "see the layers below; Linux 6.12 and later has all of them, unless an \
+                outer sandbox refuses one";
+            findings.push(finding(
+                name,
+                confinement.is_whole(),
+                value.to_owned(),
+                advice,
+            ));
             confinement
         }
         Err(text) => {
-            findings.push(finding(name, false, text, "--isolation process cannot be used"));
+            findings.push(finding(
+                name,
+                false,
+                text,
+                "--isolation process cannot be used",
+            ));
             Confinement::default()
         }
     }
@@ -204,13 +302,22 @@ fn text(findings: &[Finding], confinement: &Confinement) -> String {
             text.push_str(&format!("{:8} {:27} -> {}\n", "", "", finding.advice));
         }
     }
-    for LayerReport { layer, state, detail } in &confinement.0 {
+    for LayerReport {
+        layer,
+        state,
+        detail,
+    } in &confinement.0
+    {
         let word = match state {
             LayerState::InForce => State::Good.word(),
             LayerState::Partly => "partly",
             LayerState::Missing => State::Missing.word(),
         };
-        text.push_str(&format!("{word:8} {:27} {}\n", format!("layer: {}", layer.name()), escaped(detail)));
+        text.push_str(&format!(
+            "{word:8} {:27} {}\n",
+            format!("layer: {}", layer.name()),
+            escaped(detail)
+        ));
     }
     text
 }
@@ -229,7 +336,8 @@ fn json_answer(findings: &[Finding], confinement: &Confinement, ok: bool) -> Vec
         .map(|report| json!({ "layer": report.layer.name(), "state": report.state.name(), "detail": report.detail }))
         .collect();
     let version = env!("CARGO_PKG_VERSION");
-    let answer = json!({ "version": version, "ok": ok, "findings": findings, "process_layers": layers });
+    let answer =
+        json!({ "version": version, "ok": ok, "findings": findings, "process_layers": layers });
     let mut text = build_json(&answer, 2);
     text.push(b'\n');
     text

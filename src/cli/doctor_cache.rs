@@ -1,4 +1,5 @@
-//! What `mandelbox doctor` finds of the cache of compiled modules: whether it can be written to, and its code be mapped.
+//! What `mandelbox doctor` finds of the cache of compiled modules: whether it can be written to,
+//! and its code be mapped.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,7 +8,8 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::outcome::bytes_text;
 
-/// Free bytes below which the cache counts as full: the code of a large module, such as an interpreter.
+/// Free bytes below which the cache counts as full: the code of a large module, such as an
+/// interpreter.
 const ROOM_BYTES: u64 = 256 << 20;
 /// Bytes that are written to see whether a quota lets this user.
 const TRIAL_BYTES: usize = 1 << 20;
@@ -18,26 +20,38 @@ const TRIAL_BYTES: usize = 1 << 20;
 pub(super) fn state(folder: &Path) -> (String, Option<&'static str>) {
     let shown = folder.display();
     if let Err(err) = try_to_write(folder) {
-        let advice =
-            "modules are compiled for each run; make room there, or set XDG_CACHE_HOME to a folder on another disk";
+        let advice = "modules are compiled for each run; make room there, or set XDG_CACHE_HOME \
+            to a folder on another disk";
         return (format!("{shown}: {err}"), Some(advice));
     }
-    let Ok(stat) = statvfs(folder) else { return (shown.to_string(), None) };
+    let Ok(stat) = statvfs(folder) else {
+        return (shown.to_string(), None);
+    };
     let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free_bytes < ROOM_BYTES {
-        let advice = "large modules may be compiled for each run; make room there, or set XDG_CACHE_HOME to a folder on \
+        let advice = "large modules may be compiled for each run; make room there, or set \
+            XDG_CACHE_HOME to a folder on \
                       another disk";
-        return (format!("{shown}: {} are free", bytes_text(free_bytes)), Some(advice));
+        return (
+            format!("{shown}: {} are free", bytes_text(free_bytes)),
+            Some(advice),
+        );
     }
     if stat.f_flag.contains(StatVfsMountFlags::NOEXEC) {
-        let advice = "compiled modules are read, not mapped, so large ones start slower and need more memory; set \
+        let advice = "compiled modules are read, not mapped, so large ones start slower and need \
+            more memory; set \
                       XDG_CACHE_HOME to a folder on another disk";
-        return (format!("{shown}: its file system is mounted noexec"), Some(advice));
+        return (
+            format!("{shown}: its file system is mounted noexec"),
+            Some(advice),
+        );
     }
     (shown.to_string(), None)
 }
 
 fn try_to_write(folder: &Path) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(folder)?;
     file.write_all(&vec![0; TRIAL_BYTES])
 }

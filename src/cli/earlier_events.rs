@@ -1,4 +1,5 @@
-//! What the file of `--events` holds when a run is resumed: its reader finds all events of the run there, each once.
+//! What the file of `--events` holds when a run is resumed: its reader finds all events of the run
+//! there, each once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -23,7 +24,8 @@ pub(super) struct EarlierEvents {
 /// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing that a resumed run would lose: there is no file or it is empty, or no run has begun yet.
+    /// Nothing that a resumed run would lose: there is no file or it is empty, or no run has begun
+    /// yet.
     Nothing,
     /// Events of the run.
     Events(EarlierEvents),
@@ -58,28 +60,43 @@ impl EarlierEvents {
         let mut line = Vec::new();
         loop {
             line.clear();
-            (&mut lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+            (&mut lines)
+                .take(MAX_LINE_BYTES)
+                .read_until(b'\n', &mut line)?;
             if line.last() != Some(&b'\n') {
                 break;
             }
-            let Ok(stamp) = serde_json::from_slice::<Stamp>(&line) else { return Ok(Found::Other) };
+            let Ok(stamp) = serde_json::from_slice::<Stamp>(&line) else {
+                return Ok(Found::Other);
+            };
             first.get_or_insert_with(|| stamp.clone());
             last = Some(stamp);
             whole_bytes += line.len() as u64;
         }
-        let (Some(first), Some(last)) = (first, last) else { return Ok(Found::Other) };
+        let (Some(first), Some(last)) = (first, last) else {
+            return Ok(Found::Other);
+        };
         let mut n_found = 0;
         // A log that is damaged is a problem of its own, which the run reports.
         let _ = visit_events(&work_dir.join(EventLog::NAME), |event| {
             for stamp in [&first, &last] {
-                n_found += usize::from(stamp.seq == event.seq && stamp.time == time_text(event.time));
+                n_found +=
+                    usize::from(stamp.seq == event.seq && stamp.time == time_text(event.time));
             }
         });
-        let earlier = Self { last_seq: last.seq, whole_bytes };
-        Ok(if n_found == 2 { Found::Events(earlier) } else { Found::Other })
+        let earlier = Self {
+            last_seq: last.seq,
+            whole_bytes,
+        };
+        Ok(if n_found == 2 {
+            Found::Events(earlier)
+        } else {
+            Found::Other
+        })
     }
 
-    /// Opens the file behind its events, and adds those that the log has after them: a killed run did not come to show them.
+    /// Opens the file behind its events, and adds those that the log has after them: a killed run
+    /// did not come to show them.
     ///
     /// * `work_dir`: of the run that is resumed.
     ///
@@ -108,14 +125,22 @@ mod tests {
     /// A work directory whose log has three events, and its lines.
     fn work_dir() -> (tempfile::TempDir, Vec<String>) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut recorder = Recorder::new(EventLog::create(folder.path()).expect("made"), Vec::new());
+        let mut recorder =
+            Recorder::new(EventLog::create(folder.path()).expect("made"), Vec::new());
         recorder.record(started(folder.path())).expect("recorded");
         for message in ["one", "two"] {
-            recorder.record(EventKind::Note { message: message.to_owned() }).expect("recorded");
+            recorder
+                .record(EventKind::Note {
+                    message: message.to_owned(),
+                })
+                .expect("recorded");
         }
         recorder.sync().expect("written");
         let log = std::fs::read_to_string(folder.path().join(EventLog::NAME)).expect("there");
-        (folder, log.split_inclusive('\n').map(str::to_owned).collect())
+        (
+            folder,
+            log.split_inclusive('\n').map(str::to_owned).collect(),
+        )
     }
 
     fn started(work_dir: &Path) -> EventKind {
@@ -142,15 +167,25 @@ mod tests {
         let (work_dir, lines) = work_dir();
         let path = work_dir.path().join("events");
         let whole = lines.concat();
-        let starts = [lines[0].clone(), lines[..2].concat(), whole.clone(), lines[..2].concat() + "{\"seq\":2,\"ti"];
+        let starts = [
+            lines[0].clone(),
+            lines[..2].concat(),
+            whole.clone(),
+            lines[..2].concat() + "{\"seq\":2,\"ti",
+        ];
         for start in starts {
             std::fs::write(&path, &start).expect("written");
-            let Found::Events(earlier) = EarlierEvents::find(&path, work_dir.path()).expect("read") else {
+            let Found::Events(earlier) = EarlierEvents::find(&path, work_dir.path()).expect("read")
+            else {
                 panic!("not found: {start}");
             };
             let mut file = earlier.open(&path, work_dir.path()).expect("opened");
             file.write_all(b"next\n").expect("written");
-            assert_eq!(std::fs::read_to_string(&path).expect("there"), whole.clone() + "next\n", "{start}");
+            assert_eq!(
+                std::fs::read_to_string(&path).expect("there"),
+                whole.clone() + "next\n",
+                "{start}"
+            );
         }
     }
 
@@ -159,15 +194,35 @@ mod tests {
         let (work_dir, _) = work_dir();
         let (_other, lines_of_another) = self::work_dir();
         let path = work_dir.path().join("events");
-        for other in ["hello", "hello\n", "{}\n", "{\"seq\":0}\n", &lines_of_another.concat()] {
+        for other in [
+            "hello",
+            "hello\n",
+            "{}\n",
+            "{\"seq\":0}\n",
+            &lines_of_another.concat(),
+        ] {
             std::fs::write(&path, other).expect("written");
-            assert_eq!(EarlierEvents::find(&path, work_dir.path()).expect("read"), Found::Other, "{other}");
+            assert_eq!(
+                EarlierEvents::find(&path, work_dir.path()).expect("read"),
+                Found::Other,
+                "{other}"
+            );
         }
         std::fs::write(&path, "").expect("written");
-        assert_eq!(EarlierEvents::find(&path, work_dir.path()).expect("read"), Found::Nothing);
+        assert_eq!(
+            EarlierEvents::find(&path, work_dir.path()).expect("read"),
+            Found::Nothing
+        );
         let none = work_dir.path().join("none");
-        assert_eq!(EarlierEvents::find(&none, work_dir.path()).expect("read"), Found::Nothing);
+        assert_eq!(
+            EarlierEvents::find(&none, work_dir.path()).expect("read"),
+            Found::Nothing
+        );
         std::fs::write(&path, "hello\n").expect("written");
-        assert_eq!(EarlierEvents::find(&path, &none).expect("read"), Found::Nothing, "no run has begun");
+        assert_eq!(
+            EarlierEvents::find(&path, &none).expect("read"),
+            Found::Nothing,
+            "no run has begun"
+        );
     }
 }

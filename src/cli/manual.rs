@@ -8,8 +8,16 @@ use crate::error::exit_code;
 
 pub(super) fn completions(arguments: &CompletionsArguments) -> Answer {
     let mut stdout = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "mandelbox", &mut stdout);
-    Answer { stdout, ..Answer::default() }
+    clap_complete::generate(
+        arguments.shell,
+        &mut Cli::command(),
+        "mandelbox",
+        &mut stdout,
+    );
+    Answer {
+        stdout,
+        ..Answer::default()
+    }
 }
 
 pub(super) fn man(arguments: &ManArguments) -> Answer {
@@ -18,17 +26,27 @@ pub(super) fn man(arguments: &ManArguments) -> Answer {
     program.build();
     let shown = match &arguments.subcommand {
         None => Some(&program),
-        Some(name) => program.get_subcommands().find(|command| command.get_name() == name && !command.is_hide_set()),
+        Some(name) => program
+            .get_subcommands()
+            .find(|command| command.get_name() == name && !command.is_hide_set()),
     };
     let Some(shown) = shown else {
-        let names =
-            program.get_subcommands().filter(|command| !command.is_hide_set()).map(|command| command.get_name());
-        let text = format!("error: there is no such subcommand; there are {}\n", names.collect::<Vec<_>>().join(", "));
+        let names = program
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+            .map(|command| command.get_name());
+        let text = format!(
+            "error: there is no such subcommand; there are {}\n",
+            names.collect::<Vec<_>>().join(", ")
+        );
         return Answer::text(text, exit_code::WRONG_INPUT);
     };
     let mut stdout = Vec::new();
     match clap_mangen::Man::new(shown.clone()).render(&mut stdout) {
-        Ok(()) => Answer { stdout, ..Answer::default() },
+        Ok(()) => Answer {
+            stdout,
+            ..Answer::default()
+        },
         Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
     }
 }

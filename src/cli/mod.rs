@@ -49,7 +49,11 @@ pub struct Answer {
 impl Answer {
     /// A text for people, and an exit code.
     fn text(stderr: String, exit_code: u8) -> Self {
-        Self { stdout: Vec::new(), stderr, exit_code }
+        Self {
+            stdout: Vec::new(),
+            stderr,
+            exit_code,
+        }
     }
 }
 
@@ -60,20 +64,31 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
     let _ = signals::ignore_file_size_signal();
     let cli = match Cli::try_parse_from(command_line) {
         Ok(cli) => cli,
-        Err(err) if err.use_stderr() => return Answer::text(err.render().to_string(), exit_code::WRONG_INPUT),
+        Err(err) if err.use_stderr() => {
+            return Answer::text(err.render().to_string(), exit_code::WRONG_INPUT);
+        }
         // Help and version were asked for: they are what the command gives.
         Err(err) => {
-            return Answer { stdout: err.render().to_string().into_bytes(), ..Answer::default() };
+            return Answer {
+                stdout: err.render().to_string().into_bytes(),
+                ..Answer::default()
+            };
         }
     };
     match cli.command {
         Command::Worker(arguments) => answer_parent(serve_parent(&arguments)),
         Command::Compiler => answer_parent(compile()),
-        Command::Run(arguments) => stoppable("run", arguments.quiet, |signals| run::run(*arguments, signals)),
+        Command::Run(arguments) => stoppable("run", arguments.quiet, |signals| {
+            run::run(*arguments, signals)
+        }),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Check(arguments) => check::check(&arguments),
-        Command::Exec(arguments) => stoppable("exec", arguments.quiet, |signals| exec::exec(&arguments, signals)),
-        Command::Test(arguments) => stoppable("test", false, |signals| test::test(&arguments, signals)),
+        Command::Exec(arguments) => stoppable("exec", arguments.quiet, |signals| {
+            exec::exec(&arguments, signals)
+        }),
+        Command::Test(arguments) => {
+            stoppable("test", false, |signals| test::test(&arguments, signals))
+        }
         Command::Status(arguments) => status::status(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -113,7 +128,8 @@ fn compile() -> std::io::Result<()> {
 fn serve_parent(arguments: &WorkerArguments) -> std::io::Result<()> {
     close_inherited_files();
     signals::ignore()?;
-    // Guests that may read stdin have their own there; the parent has put it where other processes have stderr.
+    // Guests that may read stdin have their own there; the parent has put it where other processes
+    // have stderr.
     let from_parent = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(std::io::stderr())?;
     serve_as(arguments, from_parent)

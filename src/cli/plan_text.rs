@@ -12,7 +12,12 @@ pub(super) fn plan_text(run: &PreparedRun) -> String {
     let mut text = String::new();
     let path = |path: &std::path::Path| escaped(&path.to_string_lossy());
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "workflow \"{}\": {} to run", escaped(&run.plan.workflow_name), tasks(run.plan.tasks.len()));
+    let _ = writeln!(
+        text,
+        "workflow \"{}\": {} to run",
+        escaped(&run.plan.workflow_name),
+        tasks(run.plan.tasks.len())
+    );
     let _ = writeln!(text, "  work directory  {}", path(&run.work_dir));
     for grant in &run.grants {
         let rights = match grant.rights {
@@ -23,7 +28,9 @@ pub(super) fn plan_text(run: &PreparedRun) -> String {
     }
     for (index, task) in run.plan.tasks.iter().enumerate() {
         let components = task.parallelization_level.as_deref().filter(|_| index == 0);
-        let n_calls = components.and_then(|level| component_list(&run.parameters.metadata, level).ok()).map(<[_]>::len);
+        let n_calls = components
+            .and_then(|level| component_list(&run.parameters.metadata, level).ok())
+            .map(<[_]>::len);
         text.push_str(&task_text(task, n_calls));
     }
     for warning in &run.plan.warnings {
@@ -34,27 +41,47 @@ pub(super) fn plan_text(run: &PreparedRun) -> String {
 }
 
 fn tasks(n: usize) -> String {
-    if n == 1 { "1 task".to_owned() } else { format!("{n} tasks") }
+    if n == 1 {
+        "1 task".to_owned()
+    } else {
+        format!("{n} tasks")
+    }
 }
 
 fn task_text(task: &PlannedTask, n_calls: Option<usize>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} \"{}\"", task.order, escaped(&task.name));
     let module = escaped(&task.module.path.to_string_lossy());
-    let _ = writeln!(text, "  module   {module} (sha256 {}...)", &task.module.sha256[..12]);
+    let _ = writeln!(
+        text,
+        "  module   {module} (sha256 {}...)",
+        &task.module.sha256[..12]
+    );
     let calls = match (&task.parallelization_level, n_calls) {
         (None, _) => "1".to_owned(),
-        (Some(level), Some(n)) => format!("{n}, one for each entry of metadata[\"{}\"]", escaped(level)),
-        (Some(level), None) => format!("one for each entry of metadata[\"{}\"] at that time", escaped(level)),
+        (Some(level), Some(n)) => format!(
+            "{n}, one for each entry of metadata[\"{}\"]",
+            escaped(level)
+        ),
+        (Some(level), None) => format!(
+            "one for each entry of metadata[\"{}\"] at that time",
+            escaped(level)
+        ),
     };
     let window = match task.parallel_tasks_per_job {
         Some(n) => format!(", at most {n} at a time"),
         None => String::new(),
     };
     let _ = writeln!(text, "  calls    {calls}{window}");
-    let time = task.limits.wall_time.map_or("none".to_owned(), |time| humantime::format_duration(time).to_string());
+    let time = task.limits.wall_time.map_or("none".to_owned(), |time| {
+        humantime::format_duration(time).to_string()
+    });
     let memory = bytes_text(task.limits.memory_bytes);
     let _ = writeln!(text, "  limits   memory {memory}, time {time}");
-    let _ = writeln!(text, "  args     {}", escaped(&serde_json::Value::Object(task.args.clone()).to_string()));
+    let _ = writeln!(
+        text,
+        "  args     {}",
+        escaped(&serde_json::Value::Object(task.args.clone()).to_string())
+    );
     text
 }

@@ -21,9 +21,10 @@ pub(super) fn report(arguments: &ReportArguments) -> Answer {
         return Answer::text(report, exit_code::SUCCESS);
     }
     match write_ro_crate(&work_dir, arguments.license.as_deref()) {
-        Ok(path) => {
-            Answer::text(format!("{report}RO-Crate: {}\n", escaped(&path.to_string_lossy())), exit_code::SUCCESS)
-        }
+        Ok(path) => Answer::text(
+            format!("{report}RO-Crate: {}\n", escaped(&path.to_string_lossy())),
+            exit_code::SUCCESS,
+        ),
         Err(err) => failure(&work_dir, err, report),
     }
 }
@@ -31,7 +32,9 @@ pub(super) fn report(arguments: &ReportArguments) -> Answer {
 /// * `report`: what was done before.
 fn failure(work_dir: &Path, err: ReportError, report: String) -> Answer {
     let exit_code = match &err {
-        ReportError::Log { .. } | ReportError::Empty(_) | ReportError::GoesOn(_) => exit_code::WRONG_INPUT,
+        ReportError::Log { .. } | ReportError::Empty(_) | ReportError::GoesOn(_) => {
+            exit_code::WRONG_INPUT
+        }
         ReportError::Write(_) => exit_code::HOST_FAILED,
     };
     let text = match err {

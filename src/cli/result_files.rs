@@ -1,5 +1,6 @@
-//! The files that `--result` and `--events` name. They are checked before the run: after hours of work it would be too
-//! late to find out that a file cannot be written, or that it was the workflow.
+//! The files that `--result` and `--events` name. They are checked before the run: after hours of
+//! work it would be too late to find out that a file cannot be written, or that it was the
+//! workflow.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -18,7 +19,8 @@ use crate::runner::folders::{broken_link, real_path};
 use crate::workdir::write_whole;
 use crate::workflow::{Place, Problems};
 
-/// Paths that mean stdout. Opened by their names, the last ones would write over the start of a file that it goes to.
+/// Paths that mean stdout. Opened by their names, the last ones would write over the start of a
+/// file that it goes to.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 /// Most links that are followed, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -62,21 +64,37 @@ impl ResultFiles {
         problems: &mut Problems,
     ) -> Self {
         let target = |path: &Option<PathBuf>| path.as_deref().map(Target::of);
-        let mut files = Self { result: target(&arguments.result), events: target(&arguments.events), earlier: None };
-        if matches!((&files.result, &files.events), (Some(Target::Stdout), Some(Target::Stdout))) {
+        let mut files = Self {
+            result: target(&arguments.result),
+            events: target(&arguments.events),
+            earlier: None,
+        };
+        if matches!(
+            (&files.result, &files.events),
+            (Some(Target::Stdout), Some(Target::Stdout))
+        ) {
             let text = "only one of --result and --events can go to stdout";
             problems.add(Place::Parameter("--events -".to_owned()), text);
         }
-        for (option, target, is_replaced) in [("--result", &files.result, true), ("--events", &files.events, false)] {
-            let Some(Target::Path(path)) = target else { continue };
+        for (option, target, is_replaced) in [
+            ("--result", &files.result, true),
+            ("--events", &files.events, false),
+        ] {
+            let Some(Target::Path(path)) = target else {
+                continue;
+            };
             if let Err(text) = check_path(path, is_replaced, &arguments.output, work_dir, inputs) {
                 problems.add(place(option, path), text);
             }
         }
-        if let (Some(Target::Path(result)), Some(Target::Path(events))) = (&files.result, &files.events)
+        if let (Some(Target::Path(result)), Some(Target::Path(events))) =
+            (&files.result, &files.events)
             && is_same_file(result, events)
         {
-            problems.add(place("--events", events), "is the file of --result too; choose another");
+            problems.add(
+                place("--events", events),
+                "is the file of --result too; choose another",
+            );
         }
         if let Some(Target::Path(events)) = &files.events
             && arguments.resume
@@ -85,7 +103,8 @@ impl ResultFiles {
                 Ok(Found::Nothing) => {}
                 Ok(Found::Events(earlier)) => files.earlier = Some(earlier),
                 Ok(Found::Other) => {
-                    let text = "holds something else than events of the run to resume; choose another file";
+                    let text = "holds something else than events of the run to resume; choose \
+                        another file";
                     problems.add(place("--events", events), text);
                 }
                 Err(err) => problems.add(place("--events", events), unreadable(&err)),
@@ -94,7 +113,8 @@ impl ResultFiles {
         files
     }
 
-    /// Opens the file of `--events`: one that holds events of the run to resume goes on behind them.
+    /// Opens the file of `--events`: one that holds events of the run to resume goes on behind
+    /// them.
     ///
     /// * `work_dir`: of the run to resume.
     /// * `cancel`: ends the wait for a reader who is slow.
@@ -112,7 +132,10 @@ impl ResultFiles {
             if file.metadata()?.is_file() {
                 return Ok(Box::new(JsonLines::new(file)));
             }
-            Ok(Box::new(JsonLines::new(PatientWriter::start(file, cancel.clone())?)))
+            Ok(Box::new(JsonLines::new(PatientWriter::start(
+                file,
+                cancel.clone(),
+            )?)))
         });
         reporter.map(Some).map_err(HostError::file("open", path))
     }
@@ -121,20 +144,29 @@ impl ResultFiles {
         match &self.earlier {
             Some(earlier) => earlier.open(path, work_dir),
             None if is_regular_or_missing(path) => File::create(path),
-            // A terminal, a pipe, or a file that another process has opened: what is in it is not ours to cut off.
+            // A terminal, a pipe, or a file that another process has opened: what is in it is not
+            // ours to cut off.
             None => OpenOptions::new().append(true).open(path),
         }
     }
 
-    /// Writes the result: whole or not at all, but for what is no plain file. Returns the bytes that go to stdout.
+    /// Writes the result: whole or not at all, but for what is no plain file. Returns the bytes
+    /// that go to stdout.
     pub(super) fn write_result(&self, text: Vec<u8>) -> Result<Option<Vec<u8>>, HostError> {
         match &self.result {
             None => Ok(None),
             Some(Target::Stdout) => Ok(Some(text)),
-            Some(Target::Path(path)) if is_regular_or_missing(path) => write_whole(path, &text).map(|()| None),
+            Some(Target::Path(path)) if is_regular_or_missing(path) => {
+                write_whole(path, &text).map(|()| None)
+            }
             Some(Target::Path(path)) => {
-                let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(&text));
-                written.map(|()| None).map_err(HostError::file("write to", path))
+                let written = OpenOptions::new()
+                    .append(true)
+                    .open(path)
+                    .and_then(|mut file| file.write_all(&text));
+                written
+                    .map(|()| None)
+                    .map_err(HostError::file("write to", path))
             }
         }
     }
@@ -164,16 +196,25 @@ fn check_path(
 ) -> Result<(), String> {
     let real = real_path(path);
     if real.starts_with(real_path(output)) {
-        return Err("lies inside the output path, where a task can put a link in its place; choose another".to_owned());
+        return Err(
+            "lies inside the output path, where a task can put a link in its place; choose another"
+                .to_owned(),
+        );
     }
     if real.starts_with(real_path(work_dir)) {
-        return Err("lies in the work directory, whose files are the run's own; choose another".to_owned());
+        return Err(
+            "lies in the work directory, whose files are the run's own; choose another".to_owned(),
+        );
     }
     if let Some((what, _)) = inputs.iter().find(|(_, input)| is_same_file(path, input)) {
-        return Err(format!("is {what}, which it would overwrite; choose another"));
+        return Err(format!(
+            "is {what}, which it would overwrite; choose another"
+        ));
     }
     let cannot_write = |what: &str, err: &dyn std::fmt::Display| {
-        Err(format!("{what} cannot be written to: {err}; choose another, or let this user write there"))
+        Err(format!(
+            "{what} cannot be written to: {err}; choose another, or let this user write there"
+        ))
     };
     let exists = match path.metadata() {
         Ok(metadata) if metadata.is_dir() => return Err("is a folder; name a file".to_owned()),
@@ -181,10 +222,18 @@ fn check_path(
         Err(_) => false,
     };
     let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else {
-        return Err(match path.parent().and_then(|folder| Some((folder, broken_link(folder)?))) {
-            Some((folder, text)) => format!("its folder `{}` {text}; mount or create that folder", folder.display()),
-            None => "the folder of this file does not exist; create it first".to_owned(),
-        });
+        return Err(
+            match path
+                .parent()
+                .and_then(|folder| Some((folder, broken_link(folder)?)))
+            {
+                Some((folder, text)) => format!(
+                    "its folder `{}` {text}; mount or create that folder",
+                    folder.display()
+                ),
+                None => "the folder of this file does not exist; create it first".to_owned(),
+            },
+        );
     };
     if exists && let Err(err) = access(path, Access::WRITE_OK) {
         return cannot_write("it", &err);
@@ -205,18 +254,21 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// False for pipes, devices and folders, and for files by way of a descriptor that is open already: replacing one of those
-/// by its name would take the file away from whoever has opened it.
+/// False for pipes, devices and folders, and for files by way of a descriptor that is open already:
+/// replacing one of those by its name would take the file away from whoever has opened it.
 fn is_regular_or_missing(path: &Path) -> bool {
     !is_descriptor(path) && path.metadata().map_or(true, |metadata| metadata.is_file())
 }
 
-/// Follows a link to what it names, which need not exist. Links to descriptors stay: they are no paths.
+/// Follows a link to what it names, which need not exist. Links to descriptors stay: they are no
+/// paths.
 fn follow_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match path.read_link() {
-            Ok(target) if !is_descriptor(&path) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Ok(target) if !is_descriptor(&path) => {
+                path = path.parent().unwrap_or(Path::new("/")).join(target)
+            }
             _ => break,
         }
     }
@@ -225,7 +277,15 @@ fn follow_links(path: &Path) -> PathBuf {
 
 /// True for the names of files that this process has open.
 fn is_descriptor(path: &Path) -> bool {
-    ["/proc", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"].iter().any(|name| path.starts_with(name))
+    [
+        "/proc",
+        "/dev/fd",
+        "/dev/stdin",
+        "/dev/stdout",
+        "/dev/stderr",
+    ]
+    .iter()
+    .any(|name| path.starts_with(name))
 }
 
 #[cfg(test)]
@@ -243,7 +303,8 @@ mod tests {
         std::fs::hard_link(path("a"), path("hard")).expect("made");
         symlink("a", path("link")).expect("made");
         symlink(".", path("here")).expect("made");
-        let same = |a: &str, b: &str| is_same_file(&follow_links(&path(a)), &follow_links(&path(b)));
+        let same =
+            |a: &str, b: &str| is_same_file(&follow_links(&path(a)), &follow_links(&path(b)));
         for name in ["a", "hard", "link", "here/a", "./a"] {
             assert!(same(name, "a"), "{name}");
             assert!(!same(name, "b") && !same(name, "new"), "{name}");
@@ -252,6 +313,9 @@ mod tests {
         assert!(same("new", "here/new") && same("to-new", "new"));
         assert!(!same("new", "newer"));
         let null = Path::new("/dev/null");
-        assert!(!is_same_file(null, null), "what is written there is lost in any case");
+        assert!(
+            !is_same_file(null, null),
+            "what is written there is lost in any case"
+        );
     }
 }

@@ -23,7 +23,9 @@ use crate::policy::Policy;
 use crate::reporter::escape::escaped;
 use crate::reporter::{HtmlReport, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
 use crate::runner::folders::real_path;
-use crate::runner::{PreparedRun, ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare};
+use crate::runner::{
+    PreparedRun, ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare,
+};
 use crate::wording::shell_word;
 use crate::workdir::{WorkDir, layout};
 use crate::workflow::local_config::LocalConfig;
@@ -38,23 +40,35 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     };
     let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let limit = open_files::raise_limit();
-    let n_threads = arguments.jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
+    let n_threads = arguments
+        .jobs
+        .map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
     let mut problems = Problems::default();
     let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
         problems.add(Place::Parameter("ulimit -n".to_owned()), text);
         usize::MAX
     });
     if arguments.jobs.is_none() && n_threads < n_cpus {
-        let text = format!("only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it");
+        let text = format!(
+            "only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it"
+        );
         problems.warn(Place::Parameter("ulimit -n".to_owned()), text);
     }
     let policy = arguments.sandbox.policy(open_files, &mut problems);
     let backend = Local::with_options(n_threads, &sandbox, isolation);
-    let backend = match backend
-        .and_then(|backend| if policy.interrupts_all { Ok(backend) } else { backend.interrupting_only_limited() })
-    {
-        Ok(backend) => Arc::new(within_memory(backend, &policy).abandoning_cancelled(signals::PATIENCE)),
-        Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+    let backend = match backend.and_then(|backend| {
+        if policy.interrupts_all {
+            Ok(backend)
+        } else {
+            backend.interrupting_only_limited()
+        }
+    }) {
+        Ok(backend) => {
+            Arc::new(within_memory(backend, &policy).abandoning_cancelled(signals::PATIENCE))
+        }
+        Err(err) => {
+            return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED);
+        }
     };
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Place::Parameter("cache".to_owned()), warning);
@@ -64,7 +78,8 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
 
-    let mut process = ProcessWorkflow::new(documents.workflow, &absolute(&arguments.output), &work_dir);
+    let mut process =
+        ProcessWorkflow::new(documents.workflow, &absolute(&arguments.output), &work_dir);
     process.input_paths = arguments.inputs.iter().map(|path| absolute(path)).collect();
     process.input_metadata = documents.metadata;
     process.input_history = documents.history;
@@ -83,7 +98,10 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         resume: arguments.resume,
         numbers_work_dir: arguments.work_dir.is_none(),
         rerun_from: arguments.rerun_from.clone(),
-        retries: Retries { n_retries: arguments.retries, ..Retries::default() },
+        retries: Retries {
+            n_retries: arguments.retries,
+            ..Retries::default()
+        },
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(&process, options, &mut problems);
@@ -114,15 +132,29 @@ fn start_and_finish(
         prepared.work_dir = WorkDir::make_new(&prepared.work_dir)?;
     }
     let work_dir = prepared.work_dir.clone();
-    let reporters = reporters(arguments, files, &work_dir, prepared.plan.tasks.len(), signals);
+    let reporters = reporters(
+        arguments,
+        files,
+        &work_dir,
+        prepared.plan.tasks.len(),
+        signals,
+    );
     let _saving = signals.saving();
     let started = Instant::now();
     let answer = reporters.map(|reporters| {
         let ended = prepared.run(reporters);
-        finish(arguments, files, &work_dir, ended, started.elapsed(), signals)
+        finish(
+            arguments,
+            files,
+            &work_dir,
+            ended,
+            started.elapsed(),
+            signals,
+        )
     });
     if is_new {
-        // Nobody has chosen this folder, so none stays of a run that did not begin. With any file in it, it stays.
+        // Nobody has chosen this folder, so none stays of a run that did not begin. With any file
+        // in it, it stays.
         let _ = std::fs::remove_dir(&work_dir);
     }
     answer
@@ -138,9 +170,15 @@ struct Documents {
 }
 
 impl Documents {
-    fn read(arguments: &RunArguments, policy: &Policy, backend: &dyn Backend, problems: &mut Problems) -> Self {
+    fn read(
+        arguments: &RunArguments,
+        policy: &Policy,
+        backend: &dyn Backend,
+        problems: &mut Problems,
+    ) -> Self {
         let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
-            // The problem is noted; an empty workflow stands in, so that the other documents are checked too.
+            // The problem is noted; an empty workflow stands in, so that the other documents are
+            // checked too.
             WorkflowDocument {
                 file: arguments.workflow.clone(),
                 folder: PathBuf::new(),
@@ -150,9 +188,18 @@ impl Documents {
         });
         let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
         let packages = read_packages(&tasks, &workflow.folder, policy, backend, problems);
-        let metadata = arguments.metadata.as_deref().and_then(|path| document::read_metadata(path, problems));
-        let history = arguments.history.as_deref().and_then(|path| document::read_history(path, problems));
-        let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
+        let metadata = arguments
+            .metadata
+            .as_deref()
+            .and_then(|path| document::read_metadata(path, problems));
+        let history = arguments
+            .history
+            .as_deref()
+            .and_then(|path| document::read_history(path, problems));
+        let local_config = arguments
+            .local_config
+            .clone()
+            .or_else(environment::local_config_file);
         let local_config = local_config.and_then(|path| LocalConfig::read(&path, problems));
         Self {
             workflow,
@@ -164,7 +211,8 @@ impl Documents {
     }
 }
 
-/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it is one.
+/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it
+/// is one.
 ///
 /// * `policy`: for typed tasks that describe themselves.
 /// * `backend`: lets them.
@@ -175,7 +223,11 @@ pub(super) fn read_packages(
     backend: &dyn Backend,
     problems: &mut Problems,
 ) -> Vec<TaskPackage> {
-    let workflow_folder = if workflow_folder.as_os_str().is_empty() { Path::new(".") } else { workflow_folder };
+    let workflow_folder = if workflow_folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        workflow_folder
+    };
     let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
     let mut seen = HashSet::new();
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
@@ -195,12 +247,21 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &mut Problems) -> PathBuf {
+fn choose_work_dir(
+    arguments: &RunArguments,
+    documents: &Documents,
+    problems: &mut Problems,
+) -> PathBuf {
     if let Some(path) = &arguments.work_dir {
         let path = absolute(path);
-        if !arguments.resume && path.symlink_metadata().is_ok() && WorkDir::obstacle(&path).is_none() {
-            let text =
-                format!("Workflow dir {} already exists. Choose another: it must be new, or --resume", path.display());
+        if !arguments.resume
+            && path.symlink_metadata().is_ok()
+            && WorkDir::obstacle(&path).is_none()
+        {
+            let text = format!(
+                "Workflow dir {} already exists. Choose another: it must be new, or --resume",
+                path.display()
+            );
             problems.add(Place::Parameter("--work-dir".to_owned()), text);
         }
         return path;
@@ -212,8 +273,15 @@ fn choose_work_dir(arguments: &RunArguments, documents: &Documents, problems: &m
 }
 
 /// The files that the run reads, which `--result` and `--events` must not overwrite.
-fn input_files(arguments: &RunArguments, packages: &[TaskPackage], prepared: &PreparedRun) -> Vec<InputFile> {
-    let local_config = arguments.local_config.clone().or_else(environment::local_config_file);
+fn input_files(
+    arguments: &RunArguments,
+    packages: &[TaskPackage],
+    prepared: &PreparedRun,
+) -> Vec<InputFile> {
+    let local_config = arguments
+        .local_config
+        .clone()
+        .or_else(environment::local_config_file);
     let options = [
         ("the workflow", Some(arguments.workflow.clone())),
         ("the file of --metadata", arguments.metadata.clone()),
@@ -221,11 +289,25 @@ fn input_files(arguments: &RunArguments, packages: &[TaskPackage], prepared: &Pr
         ("the policy", arguments.sandbox.policy.clone()),
         ("the local backend's configuration", local_config),
     ];
-    let mut files: Vec<_> = options.into_iter().filter_map(|(what, path)| Some((what, path?))).collect();
-    files.extend(prepared.plan.tasks.iter().map(|task| ("the module of a task", task.module.path.clone())));
+    let mut files: Vec<_> = options
+        .into_iter()
+        .filter_map(|(what, path)| Some((what, path?)))
+        .collect();
+    files.extend(
+        prepared
+            .plan
+            .tasks
+            .iter()
+            .map(|task| ("the module of a task", task.module.path.clone())),
+    );
     for package in packages {
         files.push(("the manifest of a package", package.folder.join(MANIFEST)));
-        files.extend(package.task_list.iter().map(|task| ("the module of a task", task.task.module_path())));
+        files.extend(
+            package
+                .task_list
+                .iter()
+                .map(|task| ("the module of a task", task.task.module_path())),
+        );
     }
     files
 }
@@ -241,7 +323,9 @@ fn reporters(
     if !arguments.quiet {
         let style = match arguments.progress {
             ProgressArgument::Never => ProgressStyle::WarningsOnly,
-            _ if std::io::stderr().is_terminal() && !environment::terminal_is_dumb() => ProgressStyle::Bar,
+            _ if std::io::stderr().is_terminal() && !environment::terminal_is_dumb() => {
+                ProgressStyle::Bar
+            }
             ProgressArgument::Auto | ProgressArgument::Always => ProgressStyle::Lines,
         };
         reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));
@@ -279,7 +363,10 @@ fn finish(
     let report = if work_dir.join(REPORT_NAME).is_file() {
         look(REPORT_NAME)
     } else {
-        format!("`mandelbox report {}` makes a page of it", escaped(&shell_word(work_dir.display())))
+        format!(
+            "`mandelbox report {}` makes a page of it",
+            escaped(&shell_word(work_dir.display()))
+        )
     };
     // Writing to a string cannot fail.
     match &ended {
@@ -287,7 +374,11 @@ fn finish(
             let output = escaped(&dataset.output_path.to_string_lossy());
             let _ = writeln!(answer.stderr, "done in {:.2} s", elapsed.as_secs_f64());
             let _ = writeln!(answer.stderr, "  what the tasks made:   {output}");
-            let _ = writeln!(answer.stderr, "  metadata and history:  {}", look("result.json"));
+            let _ = writeln!(
+                answer.stderr,
+                "  metadata and history:  {}",
+                look("result.json")
+            );
             let _ = writeln!(answer.stderr, "  what happened:         {report}");
         }
         Ok(_) => {}
@@ -297,15 +388,27 @@ fn finish(
                 _ => None,
             };
             let _ = match stopped {
-                Some((cancelled, signal)) => writeln!(answer.stderr, "stopped by {}; {cancelled}", signal.name()),
+                Some((cancelled, signal)) => {
+                    writeln!(answer.stderr, "stopped by {}; {cancelled}", signal.name())
+                }
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if dataset.is_some() {
-                let _ = writeln!(answer.stderr, "  what happened: {}, {report}", look("workflow.log"));
+                let _ = writeln!(
+                    answer.stderr,
+                    "  what happened: {}, {report}",
+                    look("workflow.log")
+                );
                 let folder = escaped(&shell_word(work_dir.display()));
-                let _ = writeln!(answer.stderr, "  to go on:      the same command with --work-dir {folder} --resume");
+                let _ = writeln!(
+                    answer.stderr,
+                    "  to go on:      the same command with --work-dir {folder} --resume"
+                );
             }
-            answer.exit_code = stopped.map_or_else(|| failure.error.exit_code(), |(_, signal)| signal.exit_code());
+            answer.exit_code = stopped.map_or_else(
+                || failure.error.exit_code(),
+                |(_, signal)| signal.exit_code(),
+            );
         }
     }
     answer

@@ -12,8 +12,16 @@ impl SandboxArguments {
     ///
     /// * `deterministic`: whether clocks and random numbers are fixed.
     pub(super) fn options(&self, deterministic: bool) -> SandboxOptions {
-        let cache_folder = if self.no_cache { None } else { environment::cache_folder() };
-        SandboxOptions { cache_folder, deterministic, ..SandboxOptions::default() }
+        let cache_folder = if self.no_cache {
+            None
+        } else {
+            environment::cache_folder()
+        };
+        SandboxOptions {
+            cache_folder,
+            deterministic,
+            ..SandboxOptions::default()
+        }
     }
 
     /// What is between guests; the error is a sentence for the user.
@@ -24,11 +32,15 @@ impl SandboxArguments {
         }
     }
 
-    /// The policy, with the limits of the command line in place of its own: for documents too they are the most.
+    /// The policy, with the limits of the command line in place of its own: for documents too they
+    /// are the most.
     ///
     /// * `open_files`: what each call can have open on this machine.
     pub(super) fn policy(&self, open_files: usize, problems: &mut Problems) -> Policy {
-        let read = self.policy.as_deref().and_then(|path| Policy::read(path, problems));
+        let read = self
+            .policy
+            .as_deref()
+            .and_then(|path| Policy::read(path, problems));
         let mut policy = read.unwrap_or_default();
         let mut asked = policy.default.clone();
         asked.memory_bytes = self.memory.unwrap_or(asked.memory_bytes);
@@ -45,7 +57,10 @@ impl SandboxArguments {
         policy.default = asked;
         if policy.default.open_files > open_files {
             let place = Place::Parameter("ulimit -n".to_owned());
-            let text = format!("a call can have {open_files} files open, not {}: raise it", policy.default.open_files);
+            let text = format!(
+                "a call can have {open_files} files open, not {}: raise it",
+                policy.default.open_files
+            );
             problems.warn(place, text);
             policy.default.open_files = open_files;
         }
@@ -58,8 +73,9 @@ pub(super) fn worker_command() -> Result<WorkerCommand, String> {
     this_program("worker")
 }
 
-/// A backend that compiles in processes of this program, within the memory that the policy gives them, and whose calls
-/// share the memory that it gives. Where this program cannot be found, as without /proc, its own threads compile.
+/// A backend that compiles in processes of this program, within the memory that the policy gives
+/// them, and whose calls share the memory that it gives. Where this program cannot be found, as
+/// without /proc, its own threads compile.
 pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
     let backend = match this_program("compiler") {
         Ok(command) => backend.compiling_in_processes(command, policy.compile_memory_bytes),
@@ -72,6 +88,10 @@ pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
 }
 
 fn this_program(command: &str) -> Result<WorkerCommand, String> {
-    let program = std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
-    Ok(WorkerCommand { program, arguments: vec![command.to_owned()] })
+    let program =
+        std::env::current_exe().map_err(|err| format!("failed to find this program: {err}"))?;
+    Ok(WorkerCommand {
+        program,
+        arguments: vec![command.to_owned()],
+    })
 }

@@ -1,10 +1,11 @@
 //! Signals: the first ends the work and lets it be saved, the second ends the program.
 //!
-//! Taken are all signals that end a program and that somebody sends on purpose: a user, a terminal that is closed, a
-//! batch system that gives a warning, the kernel when the limit on CPU time is near. SIGKILL cannot be taken; SIGTSTP
-//! and SIGCONT do what they always do, and time for which the program is stopped is not counted
-//! (`running_clock.rs`). SIGPIPE is ignored by Rust's runtime, and SIGXFSZ by [`ignore_file_size_signal`]: the write that
-//! is too large fails, for a guest or for the host, and only that one.
+//! Taken are all signals that end a program and that somebody sends on purpose: a user, a terminal
+//! that is closed, a batch system that gives a warning, the kernel when the limit on CPU time is
+//! near. SIGKILL cannot be taken; SIGTSTP and SIGCONT do what they always do, and time for which
+//! the program is stopped is not counted (`running_clock.rs`). SIGPIPE is ignored by Rust's
+//! runtime, and SIGXFSZ by [`ignore_file_size_signal`]: the write that is too large fails, for a
+//! guest or for the host, and only that one.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::{flag, iterator, low_level};
 
 use super::Answer;
@@ -23,13 +26,15 @@ use crate::reporter::{drain_stderr, say};
 
 /// Time that calls have to end, after which they are not waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// Time within which a second signal is the first one again: what ends a program often tells its group too.
+/// Time within which a second signal is the first one again: what ends a program often tells its
+/// group too.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 /// Time after which a person is told that the program has heard.
 const SILENCE: Duration = Duration::from_millis(400);
 /// Time that saving has in all.
 const SAVING_TIME: Duration = Duration::from_millis(4500);
-/// Seconds of CPU time on each CPU that saving needs at most: guests may compute for [`PATIENCE`] more.
+/// Seconds of CPU time on each CPU that saving needs at most: guests may compute for [`PATIENCE`]
+/// more.
 const SAVING_CPU_SECONDS: u64 = 5;
 /// Stack of the thread that waits for signals.
 const STACK_BYTES: usize = 128 << 10;
@@ -98,15 +103,21 @@ impl Signal {
         }
     }
 
-    /// Whether a second one means that somebody insists. The kernel sends SIGXCPU every second, and a batch system may
-    /// repeat its warnings.
+    /// Whether a second one means that somebody insists. The kernel sends SIGXCPU every second, and
+    /// a batch system may repeat its warnings.
     fn insists(self) -> bool {
-        matches!(self, Self::HangUp | Self::Interrupt | Self::Quit | Self::Terminate)
+        matches!(
+            self,
+            Self::HangUp | Self::Interrupt | Self::Quit | Self::Terminate
+        )
     }
 
-    /// The signals that this program takes: all, but SIGHUP where `nohup` lets the program outlive its terminal.
+    /// The signals that this program takes: all, but SIGHUP where `nohup` lets the program outlive
+    /// its terminal.
     fn taken() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|signal| *signal != Self::HangUp || !is_ignored(SIGHUP))
+        Self::ALL
+            .into_iter()
+            .filter(|signal| *signal != Self::HangUp || !is_ignored(SIGHUP))
     }
 
     /// The answer of a command that the signal has ended.
@@ -120,7 +131,8 @@ impl Signal {
 enum Work {
     /// Nothing that has to be saved: the program ends.
     Nothing,
-    /// A guest of its own runs, which may go on when it is told to end: the program ends a moment later.
+    /// A guest of its own runs, which may go on when it is told to end: the program ends a moment
+    /// later.
     Guest,
     /// Something that has to be saved: the program ends by itself, within [`SAVING_TIME`].
     Saving,
@@ -142,7 +154,10 @@ impl Signals {
     pub(super) fn install() -> Result<Self, HostError> {
         let signals = Self {
             cancel: CancelToken::new(),
-            state: Arc::new(Mutex::new(State { work: Work::Nothing, received: None })),
+            state: Arc::new(Mutex::new(State {
+                work: Work::Nothing,
+                received: None,
+            })),
         };
         let (cancel, state) = (signals.cancel.clone(), Arc::clone(&signals.state));
         signal_before_cpu_limit();
@@ -183,8 +198,8 @@ impl Drop for Working<'_> {
     }
 }
 
-/// Keeps the signals that a terminal or a service manager sends to all processes of a run from this one, which its parent
-/// ends. But for SIGXCPU: the limit on CPU time is one of each process.
+/// Keeps the signals that a terminal or a service manager sends to all processes of a run from this
+/// one, which its parent ends. But for SIGXCPU: the limit on CPU time is one of each process.
 pub(super) fn ignore() -> io::Result<()> {
     for signal in Signal::taken().filter(|signal| *signal != Signal::CpuTime) {
         flag::register(signal.number(), Arc::default())?;
@@ -192,37 +207,52 @@ pub(super) fn ignore() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a write above the limit on file sizes (`ulimit -f`) fail, in place of ending the program: a guest chooses the
-/// size of its files.
+/// Lets a write above the limit on file sizes (`ulimit -f`) fail, in place of ending the program: a
+/// guest chooses the size of its files.
 pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     flag::register(SIGXFSZ, Arc::default()).map(|_| ())
 }
 
-/// Lowers the soft limit on CPU time below the hard one, at which the kernel kills the program: saving needs some. Worker
-/// processes inherit it.
+/// Lowers the soft limit on CPU time below the hard one, at which the kernel kills the program:
+/// saving needs some. Worker processes inherit it.
 fn signal_before_cpu_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Cpu);
     let Some(hard) = maximum else { return };
     let n_cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     // A limit of some seconds is not all for saving.
     let reserve = (SAVING_CPU_SECONDS * n_cpus).min(hard / 2).max(1);
-    let soft = current.unwrap_or(hard).min(hard.saturating_sub(reserve)).max(1);
+    let soft = current
+        .unwrap_or(hard)
+        .min(hard.saturating_sub(reserve))
+        .max(1);
     // Where it cannot be lowered, the limit that is there counts.
-    let _ = setrlimit(Resource::Cpu, Rlimit { current: Some(soft), maximum });
+    let _ = setrlimit(
+        Resource::Cpu,
+        Rlimit {
+            current: Some(soft),
+            maximum,
+        },
+    );
 }
 
 /// Whether whoever started this program lets it ignore a signal.
-#[expect(unsafe_code, reason = "the system call that looks at the disposition of a signal")]
+#[expect(
+    unsafe_code,
+    reason = "the system call that looks at the disposition of a signal"
+)]
 fn is_ignored(signal: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: without a new action, the call changes nothing and writes the present one to where it is told.
+    // SAFETY: without a new action, the call changes nothing and writes the present one to where it
+    // is told.
     let looked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: the bytes are an action, whether or not the call has written them: all of them 0 is one too.
+    // SAFETY: the bytes are an action, whether or not the call has written them: all of them 0 is
+    // one too.
     let action = unsafe { action.assume_init() };
     looked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// * `stop`: called with the first signal, on a thread of its own, and with what makes the next one end the program.
+/// * `stop`: called with the first signal, on a thread of its own, and with what makes the next one
+///   end the program.
 fn install(stop: impl FnOnce(Signal, &AtomicBool) + Send + 'static) -> io::Result<()> {
     let next_ends = Arc::new(AtomicBool::new(false));
     let taken: Vec<_> = Signal::taken().collect();
@@ -231,10 +261,15 @@ fn install(stop: impl FnOnce(Signal, &AtomicBool) + Send + 'static) -> io::Resul
         flag::register_conditional_shutdown(signal.number(), exit_code, Arc::clone(&next_ends))?;
     }
     let mut signals = iterator::Signals::new(taken.into_iter().map(Signal::number))?;
-    let thread = std::thread::Builder::new().name("mandelbox-signals".to_owned()).stack_size(STACK_BYTES);
+    let thread = std::thread::Builder::new()
+        .name("mandelbox-signals".to_owned())
+        .stack_size(STACK_BYTES);
     thread.spawn(move || {
         let first = signals.forever().next();
-        if let Some(signal) = Signal::ALL.into_iter().find(|signal| Some(signal.number()) == first) {
+        if let Some(signal) = Signal::ALL
+            .into_iter()
+            .find(|signal| Some(signal.number()) == first)
+        {
             stop(signal, &next_ends);
         }
     })?;
@@ -260,9 +295,13 @@ fn stop(signal: Signal, cancel: &CancelToken, state: &Mutex<State>, next_ends: &
         say(&format!("stopped by {name}\n"));
         end(signal);
     }
-    say(&format!("{name}: stopping; once more ends the program at once\n"));
+    say(&format!(
+        "{name}: stopping; once more ends the program at once\n"
+    ));
     std::thread::sleep(SAVING_TIME - SILENCE);
-    say(&format!("error: stopped by {name}, but not all could be saved in {SAVING_TIME:?}\n"));
+    say(&format!(
+        "error: stopped by {name}, but not all could be saved in {SAVING_TIME:?}\n"
+    ));
     end(signal);
 }
 

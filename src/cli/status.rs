@@ -10,7 +10,8 @@ use super::arguments::{FormatArgument, StatusArguments};
 use super::run::absolute;
 use crate::error::exit_code;
 use crate::event::{
-    EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, time_text, visit_events,
+    EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, time_text,
+    visit_events,
 };
 use crate::json::build_json;
 use crate::reporter::escape::escaped;
@@ -29,13 +30,17 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     }
     let holder = WorkDir::holder(&work_dir);
     match arguments.format {
-        FormatArgument::Text => {
-            Answer::text(status_text(&summary, &work_dir, holder.as_ref(), Timestamp::now()), exit_code::SUCCESS)
-        }
+        FormatArgument::Text => Answer::text(
+            status_text(&summary, &work_dir, holder.as_ref(), Timestamp::now()),
+            exit_code::SUCCESS,
+        ),
         FormatArgument::Json => {
             let mut stdout = build_json(&facts(&summary, &work_dir, holder.as_ref()), 2);
             stdout.push(b'\n');
-            Answer { stdout, ..Answer::default() }
+            Answer {
+                stdout,
+                ..Answer::default()
+            }
         }
     }
 }
@@ -47,7 +52,8 @@ pub(super) fn no_run(work_dir: &Path, err: &ReadEventsError) -> String {
         ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotFound => {
             let folder = escaped(&work_dir.to_string_lossy());
             format!(
-                "error: {folder} is no work directory of a run: it holds no {}; name the folder that --work-dir named, or one \
+                "error: {folder} is no work directory of a run: it holds no {}; name the folder \
+                 that --work-dir named, or one \
                  in mandelbox-runs\n",
                 EventLog::NAME
             )
@@ -65,11 +71,13 @@ fn check_begun(work_dir: &Path, summary: &RunSummary, end: &EndOfLog) -> Result<
     }
     let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
     if end.is_headless {
-        let advice =
-            "its first line is damaged, without which no other counts; `run` with --resume starts from scratch";
+        let advice = "its first line is damaged, without which no other counts; `run` with \
+            --resume starts from scratch";
         return Err(format!("error: {path}: {advice}\n"));
     }
-    Err(format!("error: {path} holds no event yet: the run has only just begun, or was killed as it did\n"))
+    Err(format!(
+        "error: {path} holds no event yet: the run has only just begun, or was killed as it did\n"
+    ))
 }
 
 fn facts(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHolder>) -> Value {

@@ -10,7 +10,9 @@ use crate::sandbox::ModuleKind;
 use crate::workflow::args_schema::RESERVED_ARGUMENTS;
 use crate::workflow::document::TaskDocument;
 use crate::workflow::package::PackageTask;
-use crate::workflow::{Cursor, Place, PlanRequest, PlannedTask, Problems, TaskPackage, WorkflowDocument, build_plan};
+use crate::workflow::{
+    Cursor, Place, PlanRequest, PlannedTask, Problems, TaskPackage, WorkflowDocument, build_plan,
+};
 
 /// The args of one call, parted by who gives them in a run.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +31,11 @@ impl CallArgs {
         let value = match parse_json(text, DuplicateKeys::Refuse) {
             Ok(value) => value,
             Err(err) => {
-                let place = Place::Text { file: file.to_owned(), line: err.line, column: err.column };
+                let place = Place::Text {
+                    file: file.to_owned(),
+                    line: err.line,
+                    column: err.column,
+                };
                 problems.add(place, format!("not valid JSON: {}", err.message));
                 return None;
             }
@@ -38,7 +44,9 @@ impl CallArgs {
         for (name, value) in Cursor::new(file, &value).object(problems)?.clone() {
             match name.as_str() {
                 "component" => args.component = Some(value),
-                name if RESERVED_ARGUMENTS.contains(&name) => drop(args.reserved.insert(name.to_owned(), value)),
+                name if RESERVED_ARGUMENTS.contains(&name) => {
+                    drop(args.reserved.insert(name.to_owned(), value))
+                }
                 _ => drop(args.own.insert(name, value)),
             }
         }
@@ -46,8 +54,8 @@ impl CallArgs {
     }
 }
 
-/// The task of a module: what it says of itself, what a manifest above it says of it, or nothing but its name.
-/// Problems go to `problems`.
+/// The task of a module: what it says of itself, what a manifest above it says of it, or nothing
+/// but its name. Problems go to `problems`.
 ///
 /// * `kind`: what the module is; it was prepared.
 pub(super) fn task_of_module(
@@ -62,7 +70,11 @@ pub(super) fn task_of_module(
         return package.task_list.into_iter().next().map(|task| task.task);
     }
     let module = real_path(path);
-    let Some(folder) = module.ancestors().skip(1).find(|folder| TaskPackage::is_in(folder)) else {
+    let Some(folder) = module
+        .ancestors()
+        .skip(1)
+        .find(|folder| TaskPackage::is_in(folder))
+    else {
         return Some(TaskDocument::of_module(&module));
     };
     let mut tasks = TaskPackage::read(folder, problems)?.task_list;
@@ -73,7 +85,8 @@ pub(super) fn task_of_module(
             if !tasks.is_empty() {
                 let names: Vec<_> = tasks.iter().map(|task| task.task.name.as_str()).collect();
                 let text = format!(
-                    "is the module of several tasks ({}), so no args_schema counts and no default is filled in",
+                    "is the module of several tasks ({}), so no args_schema counts and no default \
+                     is filled in",
                     names.join(", ")
                 );
                 problems.warn(Place::File(path.to_owned()), text);

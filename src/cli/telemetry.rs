@@ -1,7 +1,8 @@
-//! Spans to an OpenTelemetry collector, where the program is built with the feature `otel` and its environment names one.
+//! Spans to an OpenTelemetry collector, where the program is built with the feature `otel` and its
+//! environment names one.
 //!
-//! Spans wait in a bounded queue for a thread of their own, so a collector never holds up a call: what it cannot take is
-//! lost, and one warning at the end says how much and why.
+//! Spans wait in a bounded queue for a thread of their own, so a collector never holds up a call:
+//! what it cannot take is lost, and one warning at the end says how much and why.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter,
+    SpanProcessor,
 };
 use rustls::crypto::ring;
 use tracing::level_filters::LevelFilter;
@@ -36,7 +38,8 @@ use crate::trace;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The same after a signal, which the program should end soon after.
 const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(1);
-/// Spans that can wait, unless the environment says: 2048, as is usual, are those of 50 ms of short calls.
+/// Spans that can wait, unless the environment says: 2048, as is usual, are those of 50 ms of short
+/// calls.
 const QUEUE_SIZE: usize = 32_768;
 /// Spans in one request, unless the environment says.
 const BATCH_SIZE: usize = 2048;
@@ -48,7 +51,12 @@ const MAX_ANSWER_BYTES: u64 = 64 << 10;
 /// Runs a command with its spans exported, if the environment asks for that.
 ///
 /// * `quiet`: no warning.
-pub(super) fn traced(name: &'static str, quiet: bool, signals: &Signals, command: impl FnOnce() -> Answer) -> Answer {
+pub(super) fn traced(
+    name: &'static str,
+    quiet: bool,
+    signals: &Signals,
+    command: impl FnOnce() -> Answer,
+) -> Answer {
     if !environment::exports_traces() {
         return command();
     }
@@ -56,18 +64,25 @@ pub(super) fn traced(name: &'static str, quiet: bool, signals: &Signals, command
         Ok(export) => {
             let span = trace::command(name);
             if let Some(parent) = parent() {
-                // It cannot fail: the span is new, and its subscriber is the one that was made a line before.
+                // It cannot fail: the span is new, and its subscriber is the one that was made a
+                // line before.
                 let _ = span.set_parent(parent);
             }
             let answer = span.in_scope(command);
             drop(span);
-            let patience = if signals.received().is_some() { PATIENCE_AFTER_SIGNAL } else { PATIENCE };
+            let patience = if signals.received().is_some() {
+                PATIENCE_AFTER_SIGNAL
+            } else {
+                PATIENCE
+            };
             (answer, export.finish(patience))
         }
         Err(text) => (command(), Some(format!("no span is exported: {text}"))),
     };
     if let Some(text) = warning.filter(|_| !quiet) {
-        answer.stderr.push_str(&format!("warning: {}\n", escaped(&text)));
+        answer
+            .stderr
+            .push_str(&format!("warning: {}\n", escaped(&text)));
     }
     answer
 }
@@ -94,30 +109,48 @@ struct Fate {
 
 impl Fate {
     fn set_error(&self, text: Option<String>) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = text;
     }
 }
 
 impl Export {
-    /// Starts the thread that exports, and makes the program's spans go there. The error is a sentence for the user.
+    /// Starts the thread that exports, and makes the program's spans go there. The error is a
+    /// sentence for the user.
     fn start() -> Result<Self, String> {
         let fate = Arc::new(Fate::default());
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_protocol(if environment::otlp_is_json() { Protocol::HttpJson } else { Protocol::HttpBinary })
+            .with_protocol(if environment::otlp_is_json() {
+                Protocol::HttpJson
+            } else {
+                Protocol::HttpBinary
+            })
             .with_http_client(Client::new(Arc::clone(&fate)))
             .with_retry_policy(RetryPolicy::recommended().with_max_retries(RETRIES))
             .build()
             .map_err(|err| err.to_string())?;
         let mut config = BatchConfigBuilder::default();
         if !environment::sets_trace_queue() {
-            config = config.with_max_queue_size(QUEUE_SIZE).with_max_export_batch_size(BATCH_SIZE);
+            config = config
+                .with_max_queue_size(QUEUE_SIZE)
+                .with_max_export_batch_size(BATCH_SIZE);
         }
-        let exporter = CountingExporter { exporter, fate: Arc::clone(&fate) };
-        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();
+        let exporter = CountingExporter {
+            exporter,
+            fate: Arc::clone(&fate),
+        };
+        let processor = BatchSpanProcessor::builder(exporter)
+            .with_batch_config(config.build())
+            .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
-            .with_span_processor(CountingProcessor { processor, fate: Arc::clone(&fate) })
+            .with_span_processor(CountingProcessor {
+                processor,
+                fate: Arc::clone(&fate),
+            })
             .build();
         let layer = tracing_opentelemetry::layer()
             .with_location(false)
@@ -126,10 +159,12 @@ impl Export {
             .with_context_activation(false)
             .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")));
         let is_ours = filter_fn(|metadata| {
-            *metadata.level() <= LevelFilter::INFO && metadata.target().split("::").next() == Some("mandelbox")
+            *metadata.level() <= LevelFilter::INFO
+                && metadata.target().split("::").next() == Some("mandelbox")
         });
-        let subscriber =
-            tracing_subscriber::registry().with(is_ours.with_max_level_hint(LevelFilter::INFO)).with(layer);
+        let subscriber = tracing_subscriber::registry()
+            .with(is_ours.with_max_level_hint(LevelFilter::INFO))
+            .with(layer);
         tracing::subscriber::set_global_default(subscriber).map_err(|err| err.to_string())?;
         Ok(Self { provider, fate })
     }
@@ -142,12 +177,19 @@ impl Export {
         let is_over = started.elapsed() >= patience;
         let n_ended = self.fate.n_ended.load(Ordering::SeqCst);
         let n_lost = n_ended.saturating_sub(self.fate.n_exported.load(Ordering::SeqCst));
-        let error = self.fate.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let error = self
+            .fate
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         (n_lost > 0).then(|| {
             let why = error.unwrap_or_else(|| match is_over {
                 true => format!("it did not take them all within {} s", patience.as_secs()),
                 false => {
-                    "they came faster than it took them; OTEL_BSP_MAX_QUEUE_SIZE sets how many can wait".to_owned()
+                    "they came faster than it took them; OTEL_BSP_MAX_QUEUE_SIZE sets how many \
+                     can wait"
+                        .to_owned()
                 }
             });
             format!("{n_lost} of {n_ended} spans did not get to the OpenTelemetry collector: {why}")
@@ -162,7 +204,11 @@ fn resource() -> Resource {
     let named = name.is_some_and(|name| !name.as_str().starts_with("unknown_service"));
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_attribute(version);
-    if named { resource.build() } else { resource.with_service_name(env!("CARGO_PKG_NAME")).build() }
+    if named {
+        resource.build()
+    } else {
+        resource.with_service_name(env!("CARGO_PKG_NAME")).build()
+    }
 }
 
 /// Counts the spans that should be exported.
@@ -238,7 +284,10 @@ impl Client {
             .tls_config(tls.build())
             .user_agent(concat!("mandelbox/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.into(), fate }
+        Self {
+            agent: config.into(),
+            fate,
+        }
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
@@ -254,12 +303,17 @@ impl Client {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         // Without what else an address can hold, such as a password.
-        let (host, port) = (request.uri().host().unwrap_or_default().to_owned(), request.uri().port());
+        let (host, port) = (
+            request.uri().host().unwrap_or_default().to_owned(),
+            request.uri().port(),
+        );
         let place = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let result = self.send(request);
         self.fate.set_error(match &result {
             Err(err) => Some(format!("{place}: {err}")),
-            Ok(response) if !response.status().is_success() => Some(format!("{place} answers {}", response.status())),
+            Ok(response) if !response.status().is_success() => {
+                Some(format!("{place} answers {}", response.status()))
+            }
             Ok(_) => None,
         });
         Ok(result?)

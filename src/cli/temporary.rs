@@ -20,14 +20,17 @@ impl TemporaryFolder {
     /// * `prefix`: begins its name.
     pub(super) fn new(prefix: &str) -> Result<Self, HostError> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir();
-        folder.map(Self).map_err(HostError::setup("make a temporary folder"))
+        folder
+            .map(Self)
+            .map_err(HostError::setup("make a temporary folder"))
     }
 
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Guests leave trees of any depth in it, which the standard library's function does not remove.
+    /// Guests leave trees of any depth in it, which the standard library's function does not
+    /// remove.
     fn remove(&self) -> std::io::Result<()> {
         let parent = self.path().parent().unwrap_or(Path::new("."));
         Folder::open(parent)?.remove_tree(self.path().file_name().unwrap_or_default())

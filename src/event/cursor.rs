@@ -1,9 +1,10 @@
 //! The lines of `events.jsonl`, one after the other, whatever has happened to them.
 //!
-//! A line whose checksum is wrong was damaged: by a power failure before it was on disk, by a disk, by a hand. It is passed
-//! over, and so is one that is there a second time. What stands behind it is read, since each line proves by itself that it
-//! is whole and of this log. The numbers of the events show that some are missing, and their sessions whether a start of the
-//! run is among these: [`Lost`]. Before its first event a log cannot be verified, so without that nothing of it counts.
+//! A line whose checksum is wrong was damaged: by a power failure before it was on disk, by a disk,
+//! by a hand. It is passed over, and so is one that is there a second time. What stands behind it
+//! is read, since each line proves by itself that it is whole and of this log. The numbers of the
+//! events show that some are missing, and their sessions whether a start of the run is among these:
+//! [`Lost`]. Before its first event a log cannot be verified, so without that nothing of it counts.
 
 use std::ops::Range;
 
@@ -37,14 +38,24 @@ impl EndOfLog {
     /// What the lines of the next session end with.
     pub(super) fn next_seal(&self) -> Seal {
         let session = self.seal.session + u32::from(self.next_seq > 0);
-        Seal { session, ..self.seal }
+        Seal {
+            session,
+            ..self.seal
+        }
     }
 
     /// What is damaged, for a warning; `None` if nothing is but for a torn end.
     pub fn damage(&self) -> Option<String> {
-        let Self { n_damaged_bytes, n_lost_events, .. } = self;
+        let Self {
+            n_damaged_bytes,
+            n_lost_events,
+            ..
+        } = self;
         (*n_damaged_bytes > 0 || *n_lost_events > 0).then(|| {
-            format!("is damaged: {n_damaged_bytes} bytes of it cannot be read, and {n_lost_events} events are missing")
+            format!(
+                "is damaged: {n_damaged_bytes} bytes of it cannot be read, and \
+                {n_lost_events} events are missing"
+            )
         })
     }
 }
@@ -83,8 +94,8 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// The event of a line, with what is missing before it; `None` for one that is damaged, there already, or of a kind that
-    /// this version does not know.
+    /// The event of a line, with what is missing before it; `None` for one that is damaged, there
+    /// already, or of a kind that this version does not know.
     ///
     /// * `line`: with its line feed, if it has one.
     pub(super) fn read_line(&mut self, line: &[u8]) -> Result<Option<(Event, Lost)>, LineError> {
@@ -95,7 +106,9 @@ impl Cursor {
         if first.is_none() {
             self.look_at_unverified(line);
         }
-        let Some(text) = line.strip_suffix(b"\n") else { return Ok(None) };
+        let Some(text) = line.strip_suffix(b"\n") else {
+            return Ok(None);
+        };
         let is_first = first.is_none();
         let Some(checksum) = verify(text, first) else {
             if is_first {
@@ -104,7 +117,8 @@ impl Cursor {
             return Ok(None);
         };
         let entries = parse_entries(text, MAX_DATASET_DEPTH);
-        let entries = entries.map_err(|err| self.wrong(format!("column {}: {}", err.column, err.message)))?;
+        let entries =
+            entries.map_err(|err| self.wrong(format!("column {}: {}", err.column, err.message)))?;
         let line = read_line(entries, is_first).map_err(|message| self.wrong(message))?;
         if is_first {
             self.end.seal.first = Some(checksum);
@@ -115,11 +129,20 @@ impl Cursor {
 
     /// Takes a whole line that begins at a byte, unless it stands at another place too.
     fn take(&mut self, line: Line, start: u64) -> Result<Option<(Event, Lost)>, LineError> {
-        let Line { seq, session, event } = line;
+        let Line {
+            seq,
+            session,
+            event,
+        } = line;
         let end = &mut self.end;
-        let is_resumption = event.as_ref().is_some_and(|event| matches!(event.kind, EventKind::RunResumed(_)));
+        let is_resumption = event
+            .as_ref()
+            .is_some_and(|event| matches!(event.kind, EventKind::RunResumed(_)));
         let expected_session = end.seal.session + u32::from(is_resumption);
-        let Some(n_lost) = seq.checked_sub(end.next_seq).filter(|_| session >= expected_session) else {
+        let Some(n_lost) = seq
+            .checked_sub(end.next_seq)
+            .filter(|_| session >= expected_session)
+        else {
             return Ok(None);
         };
         self.lost = self.lost.max(match n_lost {
@@ -128,13 +151,24 @@ impl Cursor {
             _ => Lost::Events,
         });
         let next_seq = seq.checked_add(1);
-        end.next_seq = next_seq.ok_or_else(|| LineError { line: self.n_lines, message: format!("`seq` is {seq}") })?;
+        end.next_seq = next_seq.ok_or_else(|| LineError {
+            line: self.n_lines,
+            message: format!("`seq` is {seq}"),
+        })?;
         // A start of the run has taken account of all that is missing before it.
-        end.n_lost_events = if is_resumption { n_lost } else { end.n_lost_events.saturating_add(n_lost) };
+        end.n_lost_events = if is_resumption {
+            n_lost
+        } else {
+            end.n_lost_events.saturating_add(n_lost)
+        };
         end.n_damaged_bytes += start - end.whole_bytes;
         end.whole_bytes = self.n_bytes;
         end.seal.session = session;
-        match end.whole_lines.last_mut().filter(|range| range.end == start) {
+        match end
+            .whole_lines
+            .last_mut()
+            .filter(|range| range.end == start)
+        {
             Some(range) => range.end = self.n_bytes,
             None => end.whole_lines.push(start..self.n_bytes),
         }
@@ -144,7 +178,9 @@ impl Cursor {
     /// Looks whether a line is of a log of mandelbox, of which no line is verified yet.
     fn look_at_unverified(&mut self, line: &[u8]) {
         let is_ours = has_checksum(line.trim_ascii_end()) || line.starts_with(b"{\"seq\":");
-        let is_blank = line.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace());
+        let is_blank = line
+            .iter()
+            .all(|byte| *byte == 0 || byte.is_ascii_whitespace());
         self.was_ours |= is_ours;
         self.end.is_foreign = !self.was_ours && (self.end.is_foreign || !is_blank);
     }
@@ -163,7 +199,10 @@ impl Cursor {
 
     /// An error of the line that is read.
     fn wrong(&self, message: String) -> LineError {
-        LineError { line: self.n_lines, message: escaped(&message) }
+        LineError {
+            line: self.n_lines,
+            message: escaped(&message),
+        }
     }
 }
 
@@ -180,30 +219,62 @@ pub(super) mod tests {
     }
 
     pub(in crate::event) fn sealed(lines: &[&str]) -> Vec<u8> {
-        seal_lines(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
+        seal_lines(
+            lines
+                .iter()
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+                .as_bytes(),
+        )
     }
 
     #[test]
     fn whole_lines_behind_damage_count_and_show_what_is_missing() {
         let lines = [FIRST, &note(1), &note(2), &note(3), &note(4)];
         let whole = sealed(&lines);
-        let ends: Vec<_> = (0..whole.len()).filter(|index| whole[*index] == b'\n').map(|index| index + 1).collect();
+        let ends: Vec<_> = (0..whole.len())
+            .filter(|index| whole[*index] == b'\n')
+            .map(|index| index + 1)
+            .collect();
         let other_log = sealed(&[&FIRST.replace("03:04", "03:05"), &note(1), &note(2)]);
         let stale = &other_log[other_log.len() - (ends[2] - ends[1])..];
         let zeros = vec![0; ends[2] - ends[1]];
         let twice = &whole[ends[0]..ends[1]];
-        for damage in [b"".as_slice(), b"\n", &zeros, stale, twice, b"{\"seq\":2}\n"] {
+        for damage in [
+            b"".as_slice(),
+            b"\n",
+            &zeros,
+            stale,
+            twice,
+            b"{\"seq\":2}\n",
+        ] {
             let text = [&whole[..ends[1]], damage, &whole[ends[2]..]].concat();
             let file = tempfile::NamedTempFile::new().expect("a file");
             std::fs::write(file.path(), &text).expect("written");
             let mut seen = Vec::new();
-            let end = visit_log(file.path(), |event, lost, _| seen.push((event.seq, lost))).expect("read");
+            let end = visit_log(file.path(), |event, lost, _| seen.push((event.seq, lost)))
+                .expect("read");
             let ends_in_line = damage == zeros;
-            let expected: &[_] = if ends_in_line { &[0, 1, 4] } else { &[0, 1, 3, 4] };
-            assert_eq!(seen.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), expected, "{damage:?}");
-            assert!(seen.iter().all(|(seq, lost)| (*lost == Lost::Events) == (*seq == expected[2])), "{damage:?}");
+            let expected: &[_] = if ends_in_line {
+                &[0, 1, 4]
+            } else {
+                &[0, 1, 3, 4]
+            };
+            assert_eq!(
+                seen.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+                expected,
+                "{damage:?}"
+            );
+            assert!(
+                seen.iter()
+                    .all(|(seq, lost)| (*lost == Lost::Events) == (*seq == expected[2])),
+                "{damage:?}"
+            );
             let n_damaged = damage.len() + if ends_in_line { ends[3] - ends[2] } else { 0 };
-            assert_eq!((end.n_damaged_bytes, end.n_lost_events), (n_damaged as u64, 5 - expected.len() as u64));
+            assert_eq!(
+                (end.n_damaged_bytes, end.n_lost_events),
+                (n_damaged as u64, 5 - expected.len() as u64)
+            );
             assert_eq!((end.next_seq, end.whole_bytes), (5, text.len() as u64));
             assert!(end.damage().is_some());
         }
@@ -211,20 +282,42 @@ pub(super) mod tests {
 
     #[test]
     fn a_session_that_is_missing_shows() {
-        let resumed =
-            |seq: u64| FIRST.replace("run_started", "run_resumed").replace("seq\":0", &format!("seq\":{seq}"));
-        let lines = [FIRST.to_owned(), note(1), resumed(2), note(3), resumed(4), note(5)];
+        let resumed = |seq: u64| {
+            FIRST
+                .replace("run_started", "run_resumed")
+                .replace("seq\":0", &format!("seq\":{seq}"))
+        };
+        let lines = [
+            FIRST.to_owned(),
+            note(1),
+            resumed(2),
+            note(3),
+            resumed(4),
+            note(5),
+        ];
         let whole = sealed(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
         let check = |kept: &[usize], expected: &[Lost]| {
             let mut cursor = Cursor::default();
-            let read = kept.iter().filter_map(|index| cursor.read_line(lines[*index]).expect("whole"));
-            assert_eq!(read.map(|(_, lost)| lost).collect::<Vec<_>>(), expected, "{kept:?}");
+            let read = kept
+                .iter()
+                .filter_map(|index| cursor.read_line(lines[*index]).expect("whole"));
+            assert_eq!(
+                read.map(|(_, lost)| lost).collect::<Vec<_>>(),
+                expected,
+                "{kept:?}"
+            );
         };
         use Lost::{Events, Nothing, Sessions};
         check(&[0, 1, 2, 3, 4, 5], &[Nothing; 6]);
-        check(&[0, 2, 3, 4, 5], &[Nothing, Events, Nothing, Nothing, Nothing]);
-        check(&[0, 1, 3, 4, 5], &[Nothing, Nothing, Sessions, Nothing, Nothing]);
+        check(
+            &[0, 2, 3, 4, 5],
+            &[Nothing, Events, Nothing, Nothing, Nothing],
+        );
+        check(
+            &[0, 1, 3, 4, 5],
+            &[Nothing, Nothing, Sessions, Nothing, Nothing],
+        );
         check(&[0, 1, 4, 5], &[Nothing, Nothing, Sessions, Nothing]);
         check(&[0, 1, 2, 5], &[Nothing, Nothing, Nothing, Sessions]);
         check(&[1, 2, 3, 4, 5], &[]);
@@ -236,7 +329,11 @@ pub(super) mod tests {
         let first_len = sealed(&[FIRST]).len();
         let second = [b"\0\0\n", &whole[first_len..]].concat();
         let flipped = [b"|", &whole[1..]].concat();
-        for (text, is_foreign) in [(&second, false), (&flipped, false), (&b"{}\n{}\n".to_vec(), true)] {
+        for (text, is_foreign) in [
+            (&second, false),
+            (&flipped, false),
+            (&b"{}\n{}\n".to_vec(), true),
+        ] {
             let mut cursor = Cursor::default();
             for line in text.split_inclusive(|byte| *byte == b'\n') {
                 assert_eq!(cursor.read_line(line), Ok(None));
@@ -244,10 +341,17 @@ pub(super) mod tests {
             assert!(cursor.end.is_headless && cursor.end.is_foreign == is_foreign);
             assert_eq!((cursor.end.next_seq, cursor.end.whole_bytes), (0, 0));
         }
-        for (text, is_foreign) in [(b"\0\0".as_slice(), false), (b"{\"seq\":0", false), (b"my notes", true)] {
+        for (text, is_foreign) in [
+            (b"\0\0".as_slice(), false),
+            (b"{\"seq\":0", false),
+            (b"my notes", true),
+        ] {
             let mut cursor = Cursor::default();
             assert_eq!(cursor.read_line(text), Ok(None));
-            assert!(!cursor.end.is_headless && cursor.end.is_foreign == is_foreign, "{text:?}");
+            assert!(
+                !cursor.end.is_headless && cursor.end.is_foreign == is_foreign,
+                "{text:?}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A fact with its text, which the thread that knows it makes: little is left for the one that numbers facts.
+//! A fact with its text, which the thread that knows it makes: little is left for the one that
+//! numbers facts.
 
 use super::EventKind;
 use super::seal::Seal;
@@ -14,7 +15,8 @@ pub struct Fact {
 impl Fact {
     /// A fact and its text.
     pub fn new(kind: EventKind) -> Self {
-        let text = serde_json::to_vec(&kind).expect("keys are strings, and writing to memory cannot fail");
+        let text =
+            serde_json::to_vec(&kind).expect("keys are strings, and writing to memory cannot fail");
         Self { kind, text }
     }
 
@@ -28,7 +30,8 @@ impl Fact {
         self.kind
     }
 
-    /// Appends the line of an event to `text`: [`super::Event`] as JSON, and what `seal` ends it with.
+    /// Appends the line of an event to `text`: [`super::Event`] as JSON, and what `seal` ends it
+    /// with.
     ///
     /// * `time`: as [`super::time_text`] gives it.
     pub(super) fn write_line(&self, seq: u64, time: &str, seal: &mut Seal, text: &mut Vec<u8>) {
@@ -52,10 +55,17 @@ mod tests {
     #[test]
     fn a_line_is_its_event_as_json() {
         let time = jiff::Timestamp::UNIX_EPOCH;
-        let kind = EventKind::Note { message: "a \"b\"\n".to_owned() };
+        let kind = EventKind::Note {
+            message: "a \"b\"\n".to_owned(),
+        };
         let mut line = Vec::new();
         Fact::new(kind.clone()).write_line(12, &time_text(time), &mut Seal::default(), &mut line);
-        let mut event = serde_json::to_vec(&Event { seq: 12, time, kind }).expect("JSON");
+        let mut event = serde_json::to_vec(&Event {
+            seq: 12,
+            time,
+            kind,
+        })
+        .expect("JSON");
         event.push(b'\n');
         assert_eq!(line, seal_lines(&event));
     }

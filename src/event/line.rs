@@ -1,7 +1,7 @@
 //! One line of `events.jsonl` → an event.
 //!
-//! Fields are taken out of the parsed value one by one: on serde's own way through tagged enums and flattened fields,
-//! numbers would lose their text.
+//! Fields are taken out of the parsed value one by one: on serde's own way through tagged enums and
+//! flattened fields, numbers would lose their text.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -25,7 +25,8 @@ pub(super) struct Line {
 /// * `line`: what it holds if it is an object, or what it is.
 /// * `is_first`: true for the first line of a log.
 pub(super) fn read_line(line: Result<Entries<'_>, Value>, is_first: bool) -> Result<Line, String> {
-    let mut fields = Fields(line.map_err(|value| format!("must be an object, not {}", type_name(&value)))?);
+    let mut fields =
+        Fields(line.map_err(|value| format!("must be an object, not {}", type_name(&value)))?);
     if is_first {
         check_version(&fields)?;
     }
@@ -37,13 +38,20 @@ pub(super) fn read_line(line: Result<Entries<'_>, Value>, is_first: bool) -> Res
     let time: String = fields.take("time")?;
     let time: Timestamp = time.parse().map_err(|err| format!("`time`: {err}"))?;
     let event = read_kind(&event, fields)?.map(|kind| Event { seq, time, kind });
-    Ok(Line { seq, session, event })
+    Ok(Line {
+        seq,
+        session,
+        event,
+    })
 }
 
-/// Finds out whether a first line without a right checksum is of a version that has none, or has another.
+/// Finds out whether a first line without a right checksum is of a version that has none, or has
+/// another.
 pub(super) fn check_foreign_version(line: Result<Entries<'_>, Value>) -> Result<(), String> {
     match line {
-        Ok(entries) if entries.iter().any(|(key, _)| key == FORMAT_VERSION_KEY) => check_version(&Fields(entries)),
+        Ok(entries) if entries.iter().any(|(key, _)| key == FORMAT_VERSION_KEY) => {
+            check_version(&Fields(entries))
+        }
         _ => Ok(()),
     }
 }
@@ -53,7 +61,9 @@ const FORMAT_VERSION_KEY: &str = "format_version";
 fn check_version(fields: &Fields<'_>) -> Result<(), String> {
     match fields.get(FORMAT_VERSION_KEY) {
         Some(Value::Number(version)) if version.as_u64() == Some(FORMAT_VERSION.into()) => Ok(()),
-        Some(version) => Err(format!("has format version {version}; this version of mandelbox reads {FORMAT_VERSION}")),
+        Some(version) => Err(format!(
+            "has format version {version}; this version of mandelbox reads {FORMAT_VERSION}"
+        )),
         None => Err(format!("missing key `{FORMAT_VERSION_KEY}`")),
     }
 }
@@ -71,8 +81,12 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
     Ok(Some(match event {
         "run_started" => EventKind::RunStarted(fields.into_all()?),
         "run_resumed" => EventKind::RunResumed(fields.into_all()?),
-        "warning" => EventKind::Warning { message: fields.take("message")? },
-        "note" => EventKind::Note { message: fields.take("message")? },
+        "warning" => EventKind::Warning {
+            message: fields.take("message")?,
+        },
+        "note" => EventKind::Note {
+            message: fields.take("message")?,
+        },
         "task_started" => EventKind::TaskStarted {
             task: fields.take("task")?,
             name: fields.take("name")?,
@@ -84,9 +98,10 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             kept: fields.take_optional("kept")?.unwrap_or_default(),
             n_kept: fields.take_optional("n_kept")?.unwrap_or_default(),
         },
-        "call_kept" => {
-            EventKind::CallKept { call: read_call(&mut fields)?, metadiff: fields.take_object_or_null("metadiff")? }
-        }
+        "call_kept" => EventKind::CallKept {
+            call: read_call(&mut fields)?,
+            metadiff: fields.take_object_or_null("metadiff")?,
+        },
         "call_started" => EventKind::CallStarted(read_call(&mut fields)?),
         "call_logged" => EventKind::CallLogged {
             call: read_call(&mut fields)?,
@@ -104,10 +119,13 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             retry_in_s: fields.take_optional("retry_in_s")?,
             figures: fields.into_all()?,
         },
-        "metadata_aggregated" => {
-            EventKind::MetadataAggregated { task: fields.take("task")?, keys: fields.take("keys")? }
-        }
-        "metadata_unchanged" => EventKind::MetadataUnchanged { task: fields.take("task")? },
+        "metadata_aggregated" => EventKind::MetadataAggregated {
+            task: fields.take("task")?,
+            keys: fields.take("keys")?,
+        },
+        "metadata_unchanged" => EventKind::MetadataUnchanged {
+            task: fields.take("task")?,
+        },
         "task_finished" => EventKind::TaskFinished {
             task: fields.take("task")?,
             name: fields.take("name")?,
@@ -115,9 +133,10 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             n_failed: fields.take("n_failed")?,
             output_is_empty: fields.take_optional("output_is_empty")?,
         },
-        "run_finished" => {
-            EventKind::RunFinished { status: fields.take("status")?, error: fields.take_optional("error")? }
-        }
+        "run_finished" => EventKind::RunFinished {
+            status: fields.take("status")?,
+            error: fields.take_optional("error")?,
+        },
         _ => return Ok(None),
     }))
 }
@@ -125,35 +144,63 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
 fn read_outcome(fields: &mut Fields<'_>) -> Result<Outcome, String> {
     let outcome: String = fields.take("outcome")?;
     Ok(match outcome.as_str() {
-        "succeeded" => Outcome::Succeeded { metadiff: fields.take_object_or_null("metadiff")? },
-        "exited" => Outcome::Exited { code: fields.take("code")? },
-        "failed" => Outcome::Failed { message: fields.take("message")? },
-        "trapped" => Outcome::Trapped { message: fields.take("message")? },
-        "timed_out" => Outcome::TimedOut { limit_s: fields.take("limit_s")? },
+        "succeeded" => Outcome::Succeeded {
+            metadiff: fields.take_object_or_null("metadiff")?,
+        },
+        "exited" => Outcome::Exited {
+            code: fields.take("code")?,
+        },
+        "failed" => Outcome::Failed {
+            message: fields.take("message")?,
+        },
+        "trapped" => Outcome::Trapped {
+            message: fields.take("message")?,
+        },
+        "timed_out" => Outcome::TimedOut {
+            limit_s: fields.take("limit_s")?,
+        },
         "memory_exceeded" => Outcome::MemoryExceeded {
             limit_bytes: fields.take("limit_bytes")?,
             asked_bytes: fields.take("asked_bytes")?,
         },
-        "bad_output" => Outcome::BadOutput { message: fields.take("message")? },
+        "bad_output" => Outcome::BadOutput {
+            message: fields.take("message")?,
+        },
         "metadiffs_exceeded" => Outcome::MetadiffsExceeded {
             limit_bytes: fields.take("limit_bytes")?,
             asked_bytes: fields.take("asked_bytes")?,
         },
-        "refused" => Outcome::Refused { message: fields.take("message")? },
+        "refused" => Outcome::Refused {
+            message: fields.take("message")?,
+        },
         "cancelled" => Outcome::Cancelled,
-        "host_failed" => Outcome::HostFailed { message: fields.take("message")? },
-        "lost" => Outcome::Lost { message: fields.take("message")? },
-        "panicked" => Outcome::Panicked { message: fields.take("message")? },
-        unknown => return Err(format!("`outcome`: `{unknown}` is not known to this version of mandelbox")),
+        "host_failed" => Outcome::HostFailed {
+            message: fields.take("message")?,
+        },
+        "lost" => Outcome::Lost {
+            message: fields.take("message")?,
+        },
+        "panicked" => Outcome::Panicked {
+            message: fields.take("message")?,
+        },
+        unknown => {
+            return Err(format!(
+                "`outcome`: `{unknown}` is not known to this version of mandelbox"
+            ));
+        }
     })
 }
 
-/// The keys of an event that were not taken yet: so few that looking at all of them is faster than a table.
+/// The keys of an event that were not taken yet: so few that looking at all of them is faster than
+/// a table.
 struct Fields<'l>(Entries<'l>);
 
 impl Fields<'_> {
     fn get(&self, key: &str) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, value)| value)
     }
 
     fn remove(&mut self, key: &str) -> Option<Value> {
@@ -161,9 +208,12 @@ impl Fields<'_> {
         Some(self.0.swap_remove(index).1)
     }
 
-    /// A value that must be there. Not for values of the user's: their numbers would not keep their text.
+    /// A value that must be there. Not for values of the user's: their numbers would not keep their
+    /// text.
     fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
-        let value = self.remove(key).ok_or_else(|| format!("the key `{key}` is missing"))?;
+        let value = self
+            .remove(key)
+            .ok_or_else(|| format!("the key `{key}` is missing"))?;
         serde_json::from_value(value).map_err(|err| format!("`{key}`: {err}"))
     }
 
@@ -179,7 +229,10 @@ impl Fields<'_> {
         match self.remove(key) {
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(Value::Null) => Ok(None),
-            Some(other) => Err(format!("`{key}`: must be an object or null, not {}", type_name(&other))),
+            Some(other) => Err(format!(
+                "`{key}`: must be an object or null, not {}",
+                type_name(&other)
+            )),
             None => Err(format!("the key `{key}` is missing")),
         }
     }
@@ -212,11 +265,24 @@ pub(super) mod tests {
     }
 
     fn value() -> impl Strategy<Value = Value> {
-        let number = prop_oneof!["-?(0|[1-9][0-9]{0,40})", "-?[0-9]\\.[0-9]{1,20}", "[1-9]e[+-][0-9]{1,2}"];
-        let parsed = |text: String| parse_json(text.as_bytes(), DuplicateKeys::Refuse).expect("a number");
-        let key =
-            prop_oneof!["[a-c]{0,2}", Just("$serde_json::private::Number".to_owned()), "outcome|event|seq|message"];
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::Bool), number.prop_map(parsed), text()];
+        let number = prop_oneof![
+            "-?(0|[1-9][0-9]{0,40})",
+            "-?[0-9]\\.[0-9]{1,20}",
+            "[1-9]e[+-][0-9]{1,2}"
+        ];
+        let parsed =
+            |text: String| parse_json(text.as_bytes(), DuplicateKeys::Refuse).expect("a number");
+        let key = prop_oneof![
+            "[a-c]{0,2}",
+            Just("$serde_json::private::Number".to_owned()),
+            "outcome|event|seq|message"
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            number.prop_map(parsed),
+            text()
+        ];
         leaf.prop_recursive(3, 8, 3, move |inner| {
             let object = vec((key.clone(), inner.clone()), 0..3);
             let object = object.prop_map(|entries| Value::Object(entries.into_iter().collect()));
@@ -235,11 +301,17 @@ pub(super) mod tests {
     fn outcome() -> impl Strategy<Value = Outcome> {
         // A new outcome has its place below and in the reader.
         let _ = |outcome: Outcome| match outcome {
-            Outcome::Succeeded { .. } | Outcome::Exited { .. } | Outcome::Failed { .. } | Outcome::Trapped { .. } => {}
+            Outcome::Succeeded { .. }
+            | Outcome::Exited { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Trapped { .. } => {}
             Outcome::TimedOut { .. } => {}
             Outcome::MemoryExceeded { .. } | Outcome::MetadiffsExceeded { .. } => {}
             Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
-            Outcome::Cancelled | Outcome::HostFailed { .. } | Outcome::Lost { .. } | Outcome::Panicked { .. } => {}
+            Outcome::Cancelled
+            | Outcome::HostFailed { .. }
+            | Outcome::Lost { .. }
+            | Outcome::Panicked { .. } => {}
         };
         prop_oneof![
             4 => metadiff().prop_map(|metadiff| Outcome::Succeeded { metadiff }),
@@ -261,8 +333,12 @@ pub(super) mod tests {
     }
 
     fn run_started() -> impl Strategy<Value = RunStarted> {
-        (".{0,3}", vec("(/[a-z]{1,3}){1,2}", 0..3), of(any::<usize>())).prop_map(|(workflow, paths, index)| {
-            RunStarted {
+        (
+            ".{0,3}",
+            vec("(/[a-z]{1,3}){1,2}", 0..3),
+            of(any::<usize>()),
+        )
+            .prop_map(|(workflow, paths, index)| RunStarted {
                 format_version: FORMAT_VERSION,
                 mandelbox_version: "0.1.0".into(),
                 backend: "local".into(),
@@ -274,11 +350,20 @@ pub(super) mod tests {
                 output_path: "/o".into(),
                 first_task_index: index,
                 last_task_index: index,
-                tasks: index.into_iter().map(|index| RunTask { task: index as u64, name: "n".into() }).collect(),
-                output: index.map(|inode| FolderId { device: 1, inode: inode as u64, created: None }),
+                tasks: index
+                    .into_iter()
+                    .map(|index| RunTask {
+                        task: index as u64,
+                        name: "n".into(),
+                    })
+                    .collect(),
+                output: index.map(|inode| FolderId {
+                    device: 1,
+                    inode: inode as u64,
+                    created: None,
+                }),
                 inputs: Vec::new(),
-            }
-        })
+            })
     }
 
     fn task_started() -> impl Strategy<Value = EventKind> {
@@ -289,19 +374,29 @@ pub(super) mod tests {
             wall_time_s,
             ..CallLimits::default()
         });
-        (any::<u64>(), ".{0,4}", any::<usize>(), of(".{0,2}"), limits, kept).prop_map(
-            |(task, name, n_calls, parallelization_level, limits, kept)| EventKind::TaskStarted {
-                task,
-                n_calls,
-                parallelization_level,
-                module_sha256: name.clone(),
-                args_digest: name.clone(),
-                name,
-                limits,
-                kept,
-                n_kept: if kept == Kept::None { 0 } else { n_calls },
-            },
+        (
+            any::<u64>(),
+            ".{0,4}",
+            any::<usize>(),
+            of(".{0,2}"),
+            limits,
+            kept,
         )
+            .prop_map(
+                |(task, name, n_calls, parallelization_level, limits, kept)| {
+                    EventKind::TaskStarted {
+                        task,
+                        n_calls,
+                        parallelization_level,
+                        module_sha256: name.clone(),
+                        args_digest: name.clone(),
+                        name,
+                        limits,
+                        kept,
+                        n_kept: if kept == Kept::None { 0 } else { n_calls },
+                    }
+                },
+            )
     }
 
     fn kind() -> impl Strategy<Value = EventKind> {
@@ -309,21 +404,31 @@ pub(super) mod tests {
         let _ = |kind: EventKind| match kind {
             EventKind::RunStarted(_) | EventKind::RunResumed(_) => {}
             EventKind::Warning { .. } | EventKind::Note { .. } | EventKind::CallKept { .. } => {}
-            EventKind::TaskStarted { .. } | EventKind::CallStarted(_) | EventKind::CallFinished { .. } => {}
+            EventKind::TaskStarted { .. }
+            | EventKind::CallStarted(_)
+            | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
             EventKind::MetadataAggregated { .. } | EventKind::MetadataUnchanged { .. } => {}
             EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
         };
-        let figures = (0..1_u64 << 50, any::<u64>(), any::<u64>()).prop_map(|(micros, memory, output)| Figures {
-            wall_time: Duration::from_micros(micros),
-            peak_memory_bytes: memory,
-            stdout_bytes: output,
-            stderr_bytes: output,
-        });
+        let figures =
+            (0..1_u64 << 50, any::<u64>(), any::<u64>()).prop_map(|(micros, memory, output)| {
+                Figures {
+                    wall_time: Duration::from_micros(micros),
+                    peak_memory_bytes: memory,
+                    stdout_bytes: output,
+                    stderr_bytes: output,
+                }
+            });
         let status = prop_oneof![Just(Status::Done), Just(Status::Failed)];
         let call = || {
             let call = (any::<u64>(), any::<usize>(), of(value()), any::<u32>());
-            call.prop_map(|(task, call_index, component, attempt)| CallRef { task, call_index, component, attempt })
+            call.prop_map(|(task, call_index, component, attempt)| CallRef {
+                task,
+                call_index,
+                component,
+                attempt,
+            })
         };
         prop_oneof![
             run_started().prop_map(|run| EventKind::RunStarted(Box::new(run))),
@@ -331,7 +436,8 @@ pub(super) mod tests {
             ".{0,4}".prop_map(|message| EventKind::Warning { message }),
             ".{0,4}".prop_map(|message| EventKind::Note { message }),
             task_started(),
-            (call(), metadiff()).prop_map(|(call, metadiff)| EventKind::CallKept { call, metadiff }),
+            (call(), metadiff())
+                .prop_map(|(call, metadiff)| EventKind::CallKept { call, metadiff }),
             call().prop_map(EventKind::CallStarted),
             (call(), ".{0,4}").prop_map(|(call, message)| EventKind::CallLogged {
                 call,
@@ -343,20 +449,39 @@ pub(super) mod tests {
                 permille,
                 message: String::new()
             }),
-            (call(), outcome(), figures, of((0_u32..99).prop_map(f64::from))).prop_map(
-                |(call, outcome, figures, retry_in_s)| EventKind::CallFinished { call, outcome, figures, retry_in_s }
-            ),
-            (any::<u64>(), vec(".{0,2}", 0..3)).prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
+            (
+                call(),
+                outcome(),
+                figures,
+                of((0_u32..99).prop_map(f64::from))
+            )
+                .prop_map(|(call, outcome, figures, retry_in_s)| {
+                    EventKind::CallFinished {
+                        call,
+                        outcome,
+                        figures,
+                        retry_in_s,
+                    }
+                }),
+            (any::<u64>(), vec(".{0,2}", 0..3))
+                .prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
             any::<u64>().prop_map(|task| EventKind::MetadataUnchanged { task }),
-            (any::<u64>(), ".{0,3}", status.clone(), any::<usize>(), any::<Option<bool>>()).prop_map(
-                |(task, name, status, n_failed, output_is_empty)| EventKind::TaskFinished {
-                    task,
-                    name,
-                    status,
-                    n_failed,
-                    output_is_empty
-                }
-            ),
+            (
+                any::<u64>(),
+                ".{0,3}",
+                status.clone(),
+                any::<usize>(),
+                any::<Option<bool>>()
+            )
+                .prop_map(|(task, name, status, n_failed, output_is_empty)| {
+                    EventKind::TaskFinished {
+                        task,
+                        name,
+                        status,
+                        n_failed,
+                        output_is_empty,
+                    }
+                }),
             (status, of("[a-zA-Z]{0,3}".prop_map(Into::into)))
                 .prop_map(|(status, error)| EventKind::RunFinished { status, error }),
         ]
@@ -367,7 +492,9 @@ pub(super) mod tests {
         let time = -377_000_000_000_000_000..253_000_000_000_000_000_i64;
         (run_started(), vec(kind(), 0..n), time).prop_map(|(first, rest, time)| {
             let time = Timestamp::from_microsecond(time).expect("in range");
-            let kinds = std::iter::once(EventKind::RunStarted(Box::new(first))).chain(rest).zip(0..);
+            let kinds = std::iter::once(EventKind::RunStarted(Box::new(first)))
+                .chain(rest)
+                .zip(0..);
             kinds.map(|(kind, seq)| Event { seq, time, kind }).collect()
         })
     }

@@ -39,12 +39,18 @@ impl EventLog {
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         let file = file.map_err(HostError::file("make", &path))?;
         sync_name(work_dir)?;
-        Ok(Self { path, file, written_bytes: 0, unwritten: Vec::new(), seal: Seal::default() })
+        Ok(Self {
+            path,
+            file,
+            written_bytes: 0,
+            unwritten: Vec::new(),
+            seal: Seal::default(),
+        })
     }
 
-    /// Opens the log of a run that is resumed, or creates it if that run had not come so far. A torn end is cut off. If
-    /// lines before the end are damaged, a log without them takes the place of this one, which is kept as
-    /// `events.damaged-1.jsonl` (or the next number that is free).
+    /// Opens the log of a run that is resumed, or creates it if that run had not come so far. A
+    /// torn end is cut off. If lines before the end are damaged, a log without them takes the place
+    /// of this one, which is kept as `events.damaged-1.jsonl` (or the next number that is free).
     ///
     /// * `end`: what reading the log gave.
     ///
@@ -53,15 +59,28 @@ impl EventLog {
     pub fn reopen(work_dir: &Path, end: &EndOfLog) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
         if end.n_damaged_bytes > 0 || end.is_headless {
-            remove_damage(work_dir, &path, end).map_err(HostError::file("remove the damaged lines of", &path))?;
+            remove_damage(work_dir, &path, end)
+                .map_err(HostError::file("remove the damaged lines of", &path))?;
         }
         let mut options = OpenOptions::new();
-        options.append(true).create(true).custom_flags(FILE_FLAGS.bits() as i32);
-        let file = options.open(&path).map_err(HostError::file("open", &path))?;
+        options
+            .append(true)
+            .create(true)
+            .custom_flags(FILE_FLAGS.bits() as i32);
+        let file = options
+            .open(&path)
+            .map_err(HostError::file("open", &path))?;
         let written_bytes = end.whole_bytes - end.n_damaged_bytes;
-        file.set_len(written_bytes).map_err(HostError::file("cut off the torn end of", &path))?;
+        file.set_len(written_bytes)
+            .map_err(HostError::file("cut off the torn end of", &path))?;
         sync_name(work_dir)?;
-        Ok(Self { path, file, written_bytes, unwritten: Vec::new(), seal: end.next_seal() })
+        Ok(Self {
+            path,
+            file,
+            written_bytes,
+            unwritten: Vec::new(),
+            seal: end.next_seal(),
+        })
     }
 
     /// Whether so many lines wait that they should be written down.
@@ -69,7 +88,8 @@ impl EventLog {
         self.unwritten.len() >= BUFFER_BYTES
     }
 
-    /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes, and returns its line.
+    /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes, and returns its
+    /// line.
     ///
     /// * `time`: as [`super::time_text`] gives it.
     pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) -> &[u8] {
@@ -78,14 +98,15 @@ impl EventLog {
         &self.unwritten[start..]
     }
 
-    /// Hands everything to the operating system. If it does not take all, as on a full disk, the file keeps its whole
-    /// lines, and the others wait for the next try.
+    /// Hands everything to the operating system. If it does not take all, as on a full disk, the
+    /// file keeps its whole lines, and the others wait for the next try.
     ///
     /// # Errors
     /// [`HostError::File`] if the write fails.
     pub fn flush(&mut self) -> Result<(), HostError> {
         if let Err(err) = self.file.write_all(&self.unwritten) {
-            // A line in part stays there if this fails too; readers of the log know that of runs that were killed.
+            // A line in part stays there if this fails too; readers of the log know that of runs
+            // that were killed.
             let _ = self.file.set_len(self.written_bytes);
             return Err(HostError::file("write to", &self.path)(err));
         }
@@ -110,7 +131,10 @@ fn remove_damage(work_dir: &Path, path: &Path, end: &EndOfLog) -> io::Result<()>
     let mut new = unfinished_file(path)?;
     for range in &end.whole_lines {
         old.seek(SeekFrom::Start(range.start))?;
-        io::copy(&mut (&mut old).take(range.end - range.start), new.as_file_mut())?;
+        io::copy(
+            &mut (&mut old).take(range.end - range.start),
+            new.as_file_mut(),
+        )?;
     }
     let _ = sync_contents(new.as_file())?;
     keep_damaged(work_dir, path)?;
@@ -118,11 +142,14 @@ fn remove_damage(work_dir: &Path, path: &Path, end: &EndOfLog) -> io::Result<()>
     Ok(())
 }
 
-/// Gives a damaged log a second name, for whoever wants to look what was in it. On a file system without hard links it is
-/// not kept.
+/// Gives a damaged log a second name, for whoever wants to look what was in it. On a file system
+/// without hard links it is not kept.
 fn keep_damaged(work_dir: &Path, path: &Path) -> io::Result<()> {
     for number in 1_u32.. {
-        match fs::hard_link(path, work_dir.join(format!("events.damaged-{number}.jsonl"))) {
+        match fs::hard_link(
+            path,
+            work_dir.join(format!("events.damaged-{number}.jsonl")),
+        ) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
             Err(err) if err.kind() == io::ErrorKind::StorageFull => return Err(err),
             _ => break,
@@ -133,5 +160,7 @@ fn keep_damaged(work_dir: &Path, path: &Path) -> io::Result<()> {
 
 /// Waits until the log's name is on disk, without which its contents do not count.
 fn sync_name(work_dir: &Path) -> Result<(), HostError> {
-    sync_folder(work_dir).map(drop).map_err(HostError::file("sync", work_dir))
+    sync_folder(work_dir)
+        .map(drop)
+        .map_err(HostError::file("sync", work_dir))
 }

@@ -77,7 +77,8 @@ pub enum EventKind {
         parallelization_level: Option<String>,
         /// SHA-256 of its module.
         module_sha256: String,
-        /// BLAKE3 of all else that its calls share: args, fixed arguments, environment, metadata to fetch.
+        /// BLAKE3 of all else that its calls share: args, fixed arguments, environment, metadata to
+        /// fetch.
         args_digest: String,
         /// Limits of each call, as far as a result can depend on them.
         limits: CallLimits,
@@ -88,8 +89,8 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "is_zero")]
         n_kept: usize,
     },
-    /// A call that ended well before is not made again, but has another place in the component list now. Counts from
-    /// the task's start on, which follows.
+    /// A call that ended well before is not made again, but has another place in the component list
+    /// now. Counts from the task's start on, which follows.
     CallKept {
         /// Which one, where it stands now.
         #[serde(flatten)]
@@ -172,8 +173,16 @@ impl EventKind {
     /// What a running call tells.
     pub fn of_report(call: CallRef, report: GuestReport) -> Self {
         match report {
-            GuestReport::Log { level, message } => Self::CallLogged { call, level, message },
-            GuestReport::Progress { permille, message } => Self::CallProgress { call, permille, message },
+            GuestReport::Log { level, message } => Self::CallLogged {
+                call,
+                level,
+                message,
+            },
+            GuestReport::Progress { permille, message } => Self::CallProgress {
+                call,
+                permille,
+                message,
+            },
         }
     }
 }
@@ -298,7 +307,8 @@ pub enum Kept {
     None,
     /// All of calls that ended well: they stand where they stood.
     All,
-    /// Those of [`EventKind::CallKept`] since the last start of a task: the component list has changed.
+    /// Those of [`EventKind::CallKept`] since the last start of a task: the component list has
+    /// changed.
     Listed,
 }
 
@@ -331,7 +341,10 @@ mod rfc3339 {
     use jiff::Timestamp;
     use serde::Serializer;
 
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        time: &Timestamp,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::time_text(*time))
     }
 }

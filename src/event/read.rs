@@ -10,7 +10,8 @@ use super::cursor::{Cursor, EndOfLog, LineError, Lost};
 use crate::error::unreadable;
 use crate::folder::open_plain_file;
 
-/// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as JSON may be longer.
+/// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as
+/// JSON may be longer.
 const MAX_LINE_BYTES: u64 = 256 << 20;
 
 /// What a log holds.
@@ -24,7 +25,8 @@ pub struct StoredEvents {
     pub whole_bytes: usize,
     /// Bytes before that which are no whole line.
     pub n_damaged_bytes: usize,
-    /// Whether something was cut off: a last line whose writing was interrupted, or lines that are damaged.
+    /// Whether something was cut off: a last line whose writing was interrupted, or lines that are
+    /// damaged.
     pub is_torn: bool,
 }
 
@@ -42,13 +44,16 @@ pub enum ReadEventsError {
     Line(#[from] LineError),
 }
 
-/// Reads a log file of at most `max_bytes` and parses it. A log that is written to meanwhile gives what it has so far.
+/// Reads a log file of at most `max_bytes` and parses it. A log that is written to meanwhile gives
+/// what it has so far.
 ///
 /// # Errors
 /// [`ReadEventsError`]: the file cannot be read, is larger, or is not what [`parse_events`] takes.
 pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEventsError> {
     let mut bytes = Vec::new();
-    open_plain_file(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    open_plain_file(path)?
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(ReadEventsError::TooLarge(max_bytes));
     }
@@ -57,12 +62,14 @@ pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEven
 
 /// Parses the text of a log.
 ///
-/// A line without its line feed, or with a wrong checksum, counts as never written. So a log can be cut at any byte and gives
-/// the events before, and one that was damaged anywhere gives those whose lines are whole, in their order. No byte at all is
-/// a log without events, and so is one whose first line is damaged.
+/// A line without its line feed, or with a wrong checksum, counts as never written. So a log can be
+/// cut at any byte and gives the events before, and one that was damaged anywhere gives those whose
+/// lines are whole, in their order. No byte at all is a log without events, and so is one whose
+/// first line is damaged.
 ///
-/// Later versions of mandelbox with the same `format_version` can add keys and kinds of event, which are passed over
-/// here: what they add must not change what the others mean. A new outcome would, so an unknown one is an error.
+/// Later versions of mandelbox with the same `format_version` can add keys and kinds of event,
+/// which are passed over here: what they add must not change what the others mean. A new outcome
+/// would, so an unknown one is an error.
 ///
 /// # Errors
 /// [`LineError`] for the first line that is whole and wrong: no object, a key that is missing or of another type, or a first
@@ -71,9 +78,16 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
     let mut stored = StoredEvents::default();
     let mut cursor = Cursor::default();
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        stored.events.extend(cursor.read_line(line)?.map(|(event, _)| event));
+        stored
+            .events
+            .extend(cursor.read_line(line)?.map(|(event, _)| event));
     }
-    let EndOfLog { next_seq, whole_bytes, n_damaged_bytes, .. } = cursor.end;
+    let EndOfLog {
+        next_seq,
+        whole_bytes,
+        n_damaged_bytes,
+        ..
+    } = cursor.end;
     // None of these is larger than the text.
     let in_memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     (stored.next_seq, stored.whole_bytes) = (next_seq, in_memory(whole_bytes));
@@ -84,7 +98,8 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
 
 /// [`parse_events`] for a log file of any size, of which one line is in memory at a time.
 ///
-/// * `take`: gets the events in their order; some, too, if the file turns out to be wrong behind them.
+/// * `take`: gets the events in their order; some, too, if the file turns out to be wrong behind
+///   them.
 ///
 /// # Errors
 /// [`ReadEventsError`]: the file cannot be read, or is not what [`parse_events`] takes.
@@ -93,13 +108,18 @@ pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog
 }
 
 /// [`visit_events`], with what is missing before each event, and with its line.
-pub(crate) fn visit_log(path: &Path, mut take: impl FnMut(Event, Lost, &[u8])) -> Result<EndOfLog, ReadEventsError> {
+pub(crate) fn visit_log(
+    path: &Path,
+    mut take: impl FnMut(Event, Lost, &[u8]),
+) -> Result<EndOfLog, ReadEventsError> {
     let mut source = BufReader::with_capacity(64 << 10, open_plain_file(path)?);
     let mut cursor = Cursor::default();
     let mut line = Vec::new();
     loop {
         line.clear();
-        (&mut source).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+        (&mut source)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Ok(cursor.end);
         }
@@ -151,41 +171,94 @@ mod tests {
     }
 
     fn check_wrong(lines: &[&str], expected: &str) {
-        let err = parse_events(&sealed(lines)).expect_err(expected).to_string();
+        let err = parse_events(&sealed(lines))
+            .expect_err(expected)
+            .to_string();
         assert!(err.contains(expected), "{err}");
     }
 
     #[test]
     fn a_whole_line_that_is_wrong_is_told_with_its_number() {
         let one = note(1);
-        check_wrong(&[FIRST, &one.replace("\"message", "\"message\":\"a\",\"message")], "line 2: column");
+        check_wrong(
+            &[
+                FIRST,
+                &one.replace("\"message", "\"message\":\"a\",\"message"),
+            ],
+            "line 2: column",
+        );
         check_wrong(&[FIRST, &one.replace("2026", "20x6")], "line 2: `time`");
-        check_wrong(&[FIRST, &one.replace("message", "massage")], "line 2: the key `message` is missing");
-        check_wrong(&[FIRST, &one.replace("\"m\"", "1")], "line 2: `message`: invalid type: number");
-        check_wrong(&[FIRST, &one.replace("seq\":1", "seq\":1.0")], "line 2: `seq`");
-        check_wrong(&[FIRST, &one.replace("seq\":1", "seq\":18446744073709551617")], "line 2: `seq`");
-        let call =
-            |more: &str| note(1).replace("note\"", &format!("call_finished\",\"task\":0,\"call_index\":0,{more}"));
+        check_wrong(
+            &[FIRST, &one.replace("message", "massage")],
+            "line 2: the key `message` is missing",
+        );
+        check_wrong(
+            &[FIRST, &one.replace("\"m\"", "1")],
+            "line 2: `message`: invalid type: number",
+        );
+        check_wrong(
+            &[FIRST, &one.replace("seq\":1", "seq\":1.0")],
+            "line 2: `seq`",
+        );
+        check_wrong(
+            &[FIRST, &one.replace("seq\":1", "seq\":18446744073709551617")],
+            "line 2: `seq`",
+        );
+        let call = |more: &str| {
+            note(1).replace(
+                "note\"",
+                &format!("call_finished\",\"task\":0,\"call_index\":0,{more}"),
+            )
+        };
         let figures = "\"peak_memory_bytes\":0,\"stdout_bytes\":0,\"stderr_bytes\":0";
         let ended = |more: &str| call(&format!("\"attempt\":1,{more},{figures}"));
-        check_wrong(&[FIRST, &ended("\"outcome\":\"vanished\",\"wall_time_s\":0")], "`vanished` is not known");
-        check_wrong(&[FIRST, &ended("\"outcome\":\"cancelled\",\"wall_time_s\":-1")], "line 2:");
-        check_wrong(&[FIRST, &ended("\"outcome\":\"succeeded\",\"wall_time_s\":0")], "the key `metadiff` is missing");
-        check_wrong(&[FIRST, &ended("\"outcome\":\"succeeded\",\"metadiff\":[],\"wall_time_s\":0")], "not an array");
+        check_wrong(
+            &[FIRST, &ended("\"outcome\":\"vanished\",\"wall_time_s\":0")],
+            "`vanished` is not known",
+        );
+        check_wrong(
+            &[
+                FIRST,
+                &ended("\"outcome\":\"cancelled\",\"wall_time_s\":-1"),
+            ],
+            "line 2:",
+        );
+        check_wrong(
+            &[FIRST, &ended("\"outcome\":\"succeeded\",\"wall_time_s\":0")],
+            "the key `metadiff` is missing",
+        );
+        check_wrong(
+            &[
+                FIRST,
+                &ended("\"outcome\":\"succeeded\",\"metadiff\":[],\"wall_time_s\":0"),
+            ],
+            "not an array",
+        );
     }
 
     #[test]
     fn the_first_line_says_the_version() {
         let later = FIRST.replace("version\":2", "version\":3");
-        check_wrong(&[&later, "what version 3 has"], "line 1: has format version 3");
-        check_wrong(&[&FIRST.replace("\"format_version\":2,", "")], "line 1: missing key `format_version`");
+        check_wrong(
+            &[&later, "what version 3 has"],
+            "line 1: has format version 3",
+        );
+        check_wrong(
+            &[&FIRST.replace("\"format_version\":2,", "")],
+            "line 1: missing key `format_version`",
+        );
         check_wrong(
             &[&note(0).replace("note", "x\",\"format_version\":2,\"y\":\"")],
             "must be the event `run_started`",
         );
         let without_checksums = FIRST.replace("version\":2", "version\":1") + "\n";
-        let err = parse_events(without_checksums.as_bytes()).expect_err("version 1").to_string();
-        assert_eq!(err, "line 1: has format version 1; this version of mandelbox reads 2");
+        let err = parse_events(without_checksums.as_bytes())
+            .expect_err("version 1")
+            .to_string();
+        assert_eq!(
+            err,
+            "line 1: has format version 1; this version of mandelbox reads 2"
+        );
         assert_eq!(parse_events(b""), Ok(StoredEvents::default()));
     }
 
@@ -195,29 +268,46 @@ mod tests {
         let resealed = sealed(&[FIRST, &note(1)]);
         let wrong = [&resealed[first.len()..resealed.len() - 4], b"x\"}\n"].concat();
         let one = note(1);
-        let torn: [&[u8]; 8] =
-            [b"{", one.as_bytes(), b"\0\0\0", b"\xff\n", b"\n", &[b'['; 100_000], &wrong, b"{}\n7\n[]\n\n"];
+        let torn: [&[u8]; 8] = [
+            b"{",
+            one.as_bytes(),
+            b"\0\0\0",
+            b"\xff\n",
+            b"\n",
+            &[b'['; 100_000],
+            &wrong,
+            b"{}\n7\n[]\n\n",
+        ];
         for torn in torn {
             let stored = parse_events(&[&first, torn].concat()).expect("whole until there");
-            assert_eq!((stored.next_seq, stored.whole_bytes, stored.is_torn), (1, first.len(), true));
+            assert_eq!(
+                (stored.next_seq, stored.whole_bytes, stored.is_torn),
+                (1, first.len(), true)
+            );
             assert_eq!(stored.n_damaged_bytes, 0);
         }
     }
 
     #[test]
     fn what_a_later_version_adds_is_passed_over() {
-        let later = r#"{"seq":1,"time":"2026-01-02T03:04:05Z","event":"call_measured","joules":1e99}"#;
-        let more = note(2).replace("\"m\"", "\"m\",\"language\":{\"deep\":[123456789012345678901234567890]}");
+        let later =
+            r#"{"seq":1,"time":"2026-01-02T03:04:05Z","event":"call_measured","joules":1e99}"#;
+        let more = note(2).replace(
+            "\"m\"",
+            "\"m\",\"language\":{\"deep\":[123456789012345678901234567890]}",
+        );
         let first = FIRST.replace("\"l\"", "\"l\",\"host\":1.50");
         let stored = parse_events(&sealed(&[&first, later, &more])).expect("one of this version");
         let seqs: Vec<_> = stored.events.iter().map(|event| event.seq).collect();
-        assert_eq!((seqs, stored.next_seq, stored.is_torn), (vec![0, 2], 3, false));
+        assert_eq!(
+            (seqs, stored.next_seq, stored.is_torn),
+            (vec![0, 2], 3, false)
+        );
     }
 
     #[test]
     fn numbers_and_null_components_keep_what_they_are() {
-        let metadiff =
-            r#"{"a":123456789012345678901234567890,"b":1.50,"c":1e+2,"d":{"$serde_json::private::Number":"1"}}"#;
+        let metadiff = r#"{"a":123456789012345678901234567890,"b":1.50,"c":1e+2,"d":{"$serde_json::private::Number":"1"}}"#;
         let line = format!(
             r#"{{"seq":1,"time":"2026-01-02T03:04:05.000000Z","event":"call_finished","task":0,"call_index":0,"component":null,"attempt":1,"outcome":"succeeded","metadiff":{metadiff},"wall_time_s":0.25,"peak_memory_bytes":0,"stdout_bytes":0,"stderr_bytes":0}}"#
         );
@@ -236,7 +326,12 @@ mod tests {
         std::fs::write(&path, &first).expect("written");
         let size = first.len() as u64;
         assert_eq!(read_events(&path, size).expect("read").events.len(), 1);
-        assert!(matches!(read_events(&path, size - 1), Err(ReadEventsError::TooLarge(limit)) if limit == size - 1));
-        assert!(matches!(read_events(folder.path(), size), Err(ReadEventsError::Io(_))));
+        assert!(
+            matches!(read_events(&path, size - 1), Err(ReadEventsError::TooLarge(limit)) if limit == size - 1)
+        );
+        assert!(matches!(
+            read_events(folder.path(), size),
+            Err(ReadEventsError::Io(_))
+        ));
     }
 }

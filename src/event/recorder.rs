@@ -1,4 +1,5 @@
-//! Many sources → one order: numbers and dates events, writes them to the log, then tells the readers.
+//! Many sources → one order: numbers and dates events, writes them to the log, then tells the
+//! readers.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use crate::error::HostError;
 use crate::reporter::Reporter;
 use crate::workdir::Synced;
 
-/// Time between two waits for the disk while events come. What one of them costs does not grow with the events that it is
-/// for, and nobody waits long to see one.
+/// Time between two waits for the disk while events come. What one of them costs does not grow with
+/// the events that it is for, and nobody waits long to see one.
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The one place where events get their number and their time.
@@ -37,7 +38,15 @@ impl Recorder {
     /// * `next_seq`: number of the next event.
     pub fn resuming(log: EventLog, reporters: Vec<Box<dyn Reporter>>, next_seq: u64) -> Self {
         let (clock, synced, is_all_synced) = (Clock::default(), Instant::now(), true);
-        Self { log, reporters, next_seq, clock, synced, is_all_synced, cannot_sync: false }
+        Self {
+            log,
+            reporters,
+            next_seq,
+            clock,
+            synced,
+            is_all_synced,
+            cannot_sync: false,
+        }
     }
 
     /// Records one fact.
@@ -57,8 +66,14 @@ impl Recorder {
         self.next_seq += 1;
         let line = self.log.append(seq, self.clock.text(time), &fact);
         self.is_all_synced = false;
-        let event = Event { seq, time, kind: fact.kind };
-        let lost = tell_each(&mut self.reporters, |reporter| reporter.report_line(&event, line));
+        let event = Event {
+            seq,
+            time,
+            kind: fact.kind,
+        };
+        let lost = tell_each(&mut self.reporters, |reporter| {
+            reporter.report_line(&event, line)
+        });
         self.record_lost(lost)?;
         if self.log.is_full() {
             self.flush()?;
@@ -68,10 +83,12 @@ impl Recorder {
 
     fn record_lost(&mut self, lost: Vec<String>) -> Result<(), HostError> {
         // Each of these has removed a reporter, so this ends.
-        lost.into_iter().try_for_each(|message| self.record(EventKind::Warning { message }))
+        lost.into_iter()
+            .try_for_each(|message| self.record(EventKind::Warning { message }))
     }
 
-    /// Hands what was recorded to the operating system, for those who follow the log, and from time to time to the disk.
+    /// Hands what was recorded to the operating system, for those who follow the log, and from time
+    /// to time to the disk.
     ///
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
@@ -79,10 +96,15 @@ impl Recorder {
         if self.is_all_synced {
             return Ok(());
         }
-        if self.synced.elapsed() < SYNC_INTERVAL { self.log.flush() } else { self.sync() }
+        if self.synced.elapsed() < SYNC_INTERVAL {
+            self.log.flush()
+        } else {
+            self.sync()
+        }
     }
 
-    /// Waits until what was recorded is on disk: only then does it count, and only then do reporters show it.
+    /// Waits until what was recorded is on disk: only then does it count, and only then do
+    /// reporters show it.
     ///
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
@@ -93,9 +115,12 @@ impl Recorder {
         let synced = self.log.sync()?;
         (self.synced, self.is_all_synced) = (Instant::now(), true);
         if synced == Synced::Unsupported && !std::mem::replace(&mut self.cannot_sync, true) {
-            let message = "the file system of the work directory cannot sync files: a power failure can lose results that \
+            let message = "the file system of the work directory cannot sync files: a power \
+                failure can lose results that \
                            were recorded; choose a --work-dir on a local disk where that matters";
-            self.record(EventKind::Warning { message: message.to_owned() })?;
+            self.record(EventKind::Warning {
+                message: message.to_owned(),
+            })?;
         }
         let lost = tell_each(&mut self.reporters, |reporter| reporter.flush());
         self.record_lost(lost)?;
@@ -163,9 +188,14 @@ mod tests {
     #[test]
     fn texts_of_times_are_those_of_each_alone() {
         let mut clock = Clock::default();
-        for (second, nanosecond) in
-            [(0, 0), (0, 1), (0, 999_999_999), (1, 5_000), (1, 999), (9_999_999_999, 123_456_789)]
-        {
+        for (second, nanosecond) in [
+            (0, 0),
+            (0, 1),
+            (0, 999_999_999),
+            (1, 5_000),
+            (1, 999),
+            (9_999_999_999, 123_456_789),
+        ] {
             let time = Timestamp::new(second, nanosecond).expect("a time");
             assert_eq!(clock.text(time), time_text(time));
         }

@@ -1,8 +1,9 @@
 //! The end of each line of `events.jsonl`: the session that wrote it, and a checksum.
 //!
-//! A line is `{"seq":0, ... ,"session":0,"crc":"89abcdef"}`. The checksum is the CRC-32 of the line's bytes before
-//! `,"crc"`. That of the first line starts from zero, and those of all others from the checksum of the first line. So a line
-//! of another log does not pass, and neither does one that lost a byte, whatever a disk gives back in its place.
+//! A line is `{"seq":0, ... ,"session":0,"crc":"89abcdef"}`. The checksum is the CRC-32 of the
+//! line's bytes before `,"crc"`. That of the first line starts from zero, and those of all others
+//! from the checksum of the first line. So a line of another log does not pass, and neither does
+//! one that lost a byte, whatever a disk gives back in its place.
 
 use crc32fast::Hasher;
 
@@ -15,7 +16,8 @@ const N_DIGITS: usize = 8;
 /// What the lines of a log end with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seal {
-    /// Number of the run's start: 0 for the first, and one more for each time that the run is resumed.
+    /// Number of the run's start: 0 for the first, and one more for each time that the run is
+    /// resumed.
     pub(super) session: u32,
     /// Checksum of the first line; `None` as long as there is none.
     pub(super) first: Option<u32>,
@@ -77,13 +79,17 @@ fn digits(checksum: u32) -> [u8; N_DIGITS] {
 
 /// Ends each line of a log: for tests and tools that write one as text.
 ///
-/// * `lines`: an object a line, each with its `seq`, its `time` and its `event`, and without `session` and `crc`.
+/// * `lines`: an object a line, each with its `seq`, its `time` and its `event`, and without
+///   `session` and `crc`.
 pub fn seal_lines(lines: &[u8]) -> Vec<u8> {
     let mut seal = Seal::default();
     let mut text = Vec::with_capacity(lines.len() * 2);
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
         let start = text.len();
-        let Some(open) = line.strip_suffix(b"\n").and_then(|line| line.strip_suffix(b"}")) else {
+        let Some(open) = line
+            .strip_suffix(b"\n")
+            .and_then(|line| line.strip_suffix(b"}"))
+        else {
             text.extend_from_slice(line);
             continue;
         };
@@ -104,12 +110,19 @@ mod tests {
     #[test]
     fn a_line_with_any_bit_flipped_does_not_pass() {
         let text = seal_lines(b"{\"seq\":0}\n{\"seq\":1}\n");
-        let mut lines = text.split(|byte| *byte == b'\n').take(2).map(<[u8]>::to_vec);
+        let mut lines = text
+            .split(|byte| *byte == b'\n')
+            .take(2)
+            .map(<[u8]>::to_vec);
         let (first, second) = (lines.next().expect("two"), lines.next().expect("two"));
         let of_first = verify(&first, None).expect("whole");
         for (line, seed) in [(first, None), (second, Some(of_first))] {
             assert!(verify(&line, seed).is_some());
-            assert_eq!(verify(&line, Some(of_first ^ 1)), None, "a line of another log");
+            assert_eq!(
+                verify(&line, Some(of_first ^ 1)),
+                None,
+                "a line of another log"
+            );
             for bit in 0..line.len() * 8 {
                 let mut flipped = line.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);

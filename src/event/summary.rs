@@ -37,7 +37,8 @@ pub struct RunSummary {
     pub resumed: Vec<Timestamp>,
     /// Positions of calls that the next task keeps.
     kept: Vec<usize>,
-    /// Tasks that are not of the run any more, or have another name. They count again if they are kept.
+    /// Tasks that are not of the run any more, or have another name. They count again if they are
+    /// kept.
     others: Vec<TaskSummary>,
 }
 
@@ -50,7 +51,8 @@ pub struct TaskSummary {
     pub name: String,
     /// Calls that it has in all.
     pub n_calls: usize,
-    /// Calls of these that had ended well before it began for the last time, and were not made again.
+    /// Calls of these that had ended well before it began for the last time, and were not made
+    /// again.
     pub n_kept: usize,
     /// `None` for a single task.
     pub parallelization_level: Option<String>,
@@ -104,21 +106,36 @@ impl RunSummary {
                 (self.end, self.error) = (None, None);
                 self.resumed.push(event.time);
                 for task in &mut self.tasks {
-                    task.others.retain(|_, progress| *progress == Progress::Done);
+                    task.others
+                        .retain(|_, progress| *progress == Progress::Done);
                 }
-                let is_gone = |task: &mut TaskSummary| !run.tasks.iter().any(|planned| task.is(planned));
+                let is_gone =
+                    |task: &mut TaskSummary| !run.tasks.iter().any(|planned| task.is(planned));
                 self.others.extend(self.tasks.extract_if(.., is_gone));
             }
-            EventKind::Warning { message } if self.warnings.len() < MAX_WARNINGS => self.warnings.push(message.clone()),
+            EventKind::Warning { message } if self.warnings.len() < MAX_WARNINGS => {
+                self.warnings.push(message.clone())
+            }
             EventKind::CallKept { call, .. } => self.kept.push(call.call_index),
-            EventKind::TaskStarted { task, name, n_calls, parallelization_level, module_sha256, kept, .. } => {
+            EventKind::TaskStarted {
+                task,
+                name,
+                n_calls,
+                parallelization_level,
+                module_sha256,
+                kept,
+                ..
+            } => {
                 let listed = std::mem::take(&mut self.kept);
                 let known = self.begin(*task);
                 if *kept == Kept::None && known.name != *name {
                     *known = TaskSummary::new(*task);
                 }
                 if *kept != Kept::All {
-                    known.others = listed.into_iter().map(|index| (index, Progress::Done)).collect();
+                    known.others = listed
+                        .into_iter()
+                        .map(|index| (index, Progress::Done))
+                        .collect();
                     known.failed.clear();
                 }
                 known.n_kept = known.others.len();
@@ -127,7 +144,9 @@ impl RunSummary {
                     (known.started, known.end) = (event.time, None);
                 }
                 (known.name, known.n_calls) = (name.clone(), *n_calls);
-                known.parallelization_level.clone_from(parallelization_level);
+                known
+                    .parallelization_level
+                    .clone_from(parallelization_level);
                 known.module_sha256.clone_from(module_sha256);
                 if known.n_kept < *n_calls {
                     self.forget_after(*task);
@@ -139,7 +158,12 @@ impl RunSummary {
                     task.others.insert(call.call_index, Progress::Running);
                 }
             }
-            EventKind::CallFinished { call, outcome, figures, .. } => {
+            EventKind::CallFinished {
+                call,
+                outcome,
+                figures,
+                ..
+            } => {
                 if let Some(task) = self.task_mut(call.task) {
                     task.add_end(call, outcome, figures);
                 }
@@ -163,15 +187,23 @@ impl RunSummary {
 
     /// Adds a warning if the log that the events are from is damaged.
     pub fn note_damage(&mut self, end: &EndOfLog) {
-        let text =
-            |damage| format!("{} {damage}; `run` with --resume runs the calls again that are lost", EventLog::NAME);
+        let text = |damage| {
+            format!(
+                "{} {damage}; `run` with --resume runs the calls again that are lost",
+                EventLog::NAME
+            )
+        };
         self.warnings.extend(end.damage().map(text));
     }
 
     /// Tasks that the run has in all; `None` if the log does not say.
     pub fn n_tasks(&self) -> Option<usize> {
         let run = self.run.as_deref()?;
-        Some(run.last_task_index?.checked_sub(run.first_task_index?)?.saturating_add(1))
+        Some(
+            run.last_task_index?
+                .checked_sub(run.first_task_index?)?
+                .saturating_add(1),
+        )
     }
 
     /// From the first to the last event.
@@ -185,7 +217,10 @@ impl RunSummary {
             Ok(index) => index,
             Err(index) => {
                 let other = self.others.iter().position(|task| task.order == order);
-                let task = other.map_or_else(|| TaskSummary::new(order), |other| self.others.swap_remove(other));
+                let task = other.map_or_else(
+                    || TaskSummary::new(order),
+                    |other| self.others.swap_remove(other),
+                );
                 self.tasks.insert(index, task);
                 index
             }
@@ -244,7 +279,12 @@ impl TaskSummary {
             outcome.shorten(MAX_MESSAGE_CHARS);
         }
         let component = call.component.clone();
-        let failed = FailedCall { component, attempt: call.attempt, outcome, figures: figures.clone() };
+        let failed = FailedCall {
+            component,
+            attempt: call.attempt,
+            outcome,
+            figures: figures.clone(),
+        };
         self.failed.insert(call.call_index, failed);
     }
 
@@ -255,12 +295,16 @@ impl TaskSummary {
 
     /// Calls that have begun and not ended; of a run that was killed, those that it was killed in.
     pub fn n_running(&self) -> usize {
-        self.others.values().filter(|progress| **progress == Progress::Running).count()
+        self.others
+            .values()
+            .filter(|progress| **progress == Progress::Running)
+            .count()
     }
 
     /// Calls that have not begun.
     pub fn n_to_do(&self) -> usize {
-        self.n_calls.saturating_sub(self.others.len() + self.failed.len())
+        self.n_calls
+            .saturating_sub(self.others.len() + self.failed.len())
     }
 
     /// From its beginning to its end, or to `now` if it has none.
@@ -283,7 +327,11 @@ mod tests {
         let mut summary = RunSummary::default();
         for (kind, seq) in kinds.into_iter().zip(0_u32..) {
             let time = Timestamp::new(seq.into(), 0).expect("a time");
-            summary.add(&Event { seq: seq.into(), time, kind });
+            summary.add(&Event {
+                seq: seq.into(),
+                time,
+                kind,
+            });
         }
         summary
     }
@@ -315,22 +363,40 @@ mod tests {
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,
-            tasks: vec![RunTask { task: 3, name: "t".into() }],
+            tasks: vec![RunTask {
+                task: 3,
+                name: "t".into(),
+            }],
             output: None,
             inputs: Vec::new(),
         })
     }
 
     fn call(call_index: usize, attempt: u32) -> CallRef {
-        CallRef { task: 3, call_index, component: Some(call_index.into()), attempt }
+        CallRef {
+            task: 3,
+            call_index,
+            component: Some(call_index.into()),
+            attempt,
+        }
     }
 
     fn ended(call: CallRef, outcome: Outcome) -> EventKind {
-        EventKind::CallFinished { call, outcome, figures: Figures::default(), retry_in_s: None }
+        EventKind::CallFinished {
+            call,
+            outcome,
+            figures: Figures::default(),
+            retry_in_s: None,
+        }
     }
 
     fn counts(task: &TaskSummary) -> (usize, usize, usize, usize) {
-        (task.n_done(), task.failed.len(), task.n_running(), task.n_to_do())
+        (
+            task.n_done(),
+            task.failed.len(),
+            task.n_running(),
+            task.n_to_do(),
+        )
     }
 
     #[test]
@@ -346,15 +412,24 @@ mod tests {
         kinds.push(ended(call(1, 2), Outcome::Succeeded { metadiff: None }));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (2, 1, 1, 1));
         // Taken up again: what ran when it was killed does not run any more.
-        kinds.push(EventKind::RunFinished { status: Status::Failed, error: Some("e".into()) });
+        kinds.push(EventKind::RunFinished {
+            status: Status::Failed,
+            error: Some("e".into()),
+        });
         assert_eq!(summary(kinds.clone()).end, Some(Status::Failed));
         kinds.push(EventKind::RunResumed(run_started()));
         kinds.push(task_started(5, Kept::All));
         let again = summary(kinds.clone());
-        assert_eq!((counts(&again.tasks[0]), again.end, again.tasks.len()), ((2, 1, 0, 2), None, 1));
+        assert_eq!(
+            (counts(&again.tasks[0]), again.end, again.tasks.len()),
+            ((2, 1, 0, 2), None, 1)
+        );
         assert_eq!((again.tasks[0].n_kept, again.resumed.len()), (2, 1));
         // One of the list's components is gone; the call that is named stands elsewhere now.
-        kinds.push(EventKind::CallKept { call: call(3, 1), metadiff: None });
+        kinds.push(EventKind::CallKept {
+            call: call(3, 1),
+            metadiff: None,
+        });
         let mut listed = kinds.clone();
         listed.push(task_started(4, Kept::Listed));
         assert_eq!(counts(&summary(listed).tasks[0]), (1, 0, 0, 3));

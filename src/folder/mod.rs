@@ -1,9 +1,10 @@
 //! A folder as an open descriptor, for places where others can write.
 //!
-//! A path is looked up each time it is used, and whoever can write to one of its folders can put a symbolic link there
-//! between two uses. A descriptor stays at the folder that was opened. So a [`Folder`] is opened once, and names below it
-//! are opened one component at a time, none of which may be a link: nothing outside the folder is reached, whatever is
-//! renamed meanwhile. For names without `..` that is what `openat2` of Linux does with `RESOLVE_BENEATH` and
+//! A path is looked up each time it is used, and whoever can write to one of its folders can put a
+//! symbolic link there between two uses. A descriptor stays at the folder that was opened. So a
+//! [`Folder`] is opened once, and names below it are opened one component at a time, none of which
+//! may be a link: nothing outside the folder is reached, whatever is renamed meanwhile. For names
+//! without `..` that is what `openat2` of Linux does with `RESOLVE_BENEATH` and
 //! `RESOLVE_NO_SYMLINKS`, but it also works where that call is missing or blocked.
 
 mod removal;
@@ -16,7 +17,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
@@ -24,10 +26,15 @@ use rustix::path::Arg;
 use removal::remove_contents;
 
 /// Flags that open a folder and nothing else, not even a link to one.
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 /// Flags that open a file without following a link and without waiting for the other end of a FIFO.
-pub(crate) const FILE_FLAGS: OFlags =
-    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+pub(crate) const FILE_FLAGS: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 /// An open folder.
 #[derive(Debug)]
@@ -58,7 +65,9 @@ impl Folder {
     /// The operating system's.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
-        Ok(Self(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?))
+        Ok(Self(retry_on_intr(|| {
+            openat(CWD, path, flags, Mode::empty())
+        })?))
     }
 
     /// Opens a folder in this one.
@@ -83,12 +92,14 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file for reading. A device or a FIFO is not opened to find out that it is one.
+    /// Opens a regular file for reading. A device or a FIFO is not opened to find out that it is
+    /// one.
     ///
     /// # Errors
     /// The operating system's; for anything but a regular file, one that says what it is.
     pub(crate) fn open_file(&self, name: impl Arg + Copy) -> io::Result<File> {
-        let found = FileType::from_raw_mode(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+        let found =
+            FileType::from_raw_mode(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
         if found != FileType::RegularFile {
             return Err(not_the_type(found, FileType::RegularFile));
         }
@@ -120,10 +131,17 @@ impl Folder {
     /// The operating system's.
     pub(crate) fn create_file(&self, prefix: &str, mode: u32) -> io::Result<NewFile<'_>> {
         // A number that nobody else who writes here can have known.
-        let name = format!("{prefix}{:016x}", getrandom::u64().map_err(io::Error::other)?);
+        let name = format!(
+            "{prefix}{:016x}",
+            getrandom::u64().map_err(io::Error::other)?
+        );
         let flags = FILE_FLAGS | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let file = retry_on_intr(|| openat(&self.0, &name, flags, Mode::from_raw_mode(mode)))?;
-        Ok(NewFile { folder: self, name: Some(name), file: File::from(file) })
+        Ok(NewFile {
+            folder: self,
+            name: Some(name),
+            file: File::from(file),
+        })
     }
 
     /// Removes a file, or a link itself.
@@ -149,7 +167,10 @@ impl Folder {
             if kind == FileType::Unknown {
                 kind = self.file_type(entry.file_name())?;
             }
-            entries.push((OsStr::from_bytes(entry.file_name().to_bytes()).to_owned(), kind));
+            entries.push((
+                OsStr::from_bytes(entry.file_name().to_bytes()).to_owned(),
+                kind,
+            ));
         }
         Ok(entries)
     }
@@ -159,7 +180,9 @@ impl Folder {
     /// # Errors
     /// The operating system's.
     pub(crate) fn file_type(&self, name: impl Arg) -> io::Result<FileType> {
-        Ok(FileType::from_raw_mode(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode))
+        Ok(FileType::from_raw_mode(
+            statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode,
+        ))
     }
 
     /// Removes an empty folder.
@@ -193,7 +216,8 @@ impl Folder {
         remove_contents(self.0.try_clone()?)
     }
 
-    /// The error of opening something that should have been `wanted`, in words if it is something else.
+    /// The error of opening something that should have been `wanted`, in words if it is something
+    /// else.
     fn describe(&self, name: impl Arg + Copy, err: Errno, wanted: FileType) -> io::Error {
         let found = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
@@ -249,20 +273,25 @@ impl Drop for NewFile<'_> {
 }
 
 /// Device and inode, whose types differ between systems.
-#[allow(clippy::unnecessary_cast, reason = "they are of other types on other systems")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "they are of other types on other systems"
+)]
 pub(crate) fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
-/// Opens a regular file for reading: whatever else has the path's last name is refused, and a FIFO is not waited for. Links
-/// in the folders above it are followed.
+/// Opens a regular file for reading: whatever else has the path's last name is refused, and a FIFO
+/// is not waited for. Links in the folders above it are followed.
 ///
 /// # Errors
 /// The operating system's; for a link or a special file, one that says what it is.
 pub(crate) fn open_plain_file(path: &Path) -> io::Result<File> {
     // A device is not opened to find out that it is one: opening can do anything.
     check_plain(std::fs::symlink_metadata(path)?.file_type())?;
-    let file = File::from(retry_on_intr(|| openat(CWD, path, FILE_FLAGS, Mode::empty()))?);
+    let file = File::from(retry_on_intr(|| {
+        openat(CWD, path, FILE_FLAGS, Mode::empty())
+    })?);
     check_plain(file.metadata()?.file_type())?;
     Ok(file)
 }
@@ -293,7 +322,11 @@ fn check_type(found: std::fs::FileType, wanted: FileType) -> io::Result<()> {
     } else {
         FileType::Unknown
     };
-    if found == wanted { Ok(()) } else { Err(not_the_type(found, wanted)) }
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(not_the_type(found, wanted))
+    }
 }
 
 fn not_the_type(found: FileType, wanted: FileType) -> io::Error {
@@ -303,8 +336,15 @@ fn not_the_type(found: FileType, wanted: FileType) -> io::Error {
         FileType::RegularFile => "it is a file",
         _ => "it is a FIFO, a socket or a device",
     };
-    let wanted = if wanted == FileType::Directory { "a folder" } else { "a plain file" };
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{found}; put {wanted} in its place"))
+    let wanted = if wanted == FileType::Directory {
+        "a folder"
+    } else {
+        "a plain file"
+    };
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{found}; put {wanted} in its place"),
+    )
 }
 
 /// Whether opening a folder failed because something else has its name.
@@ -344,15 +384,33 @@ mod tests {
             for (tried, expected) in tried {
                 match expected {
                     Ok(()) => tried.unwrap_or_else(|err| panic!("{name}: {err}")),
-                    Err(text) => assert!(tried.expect_err(name).to_string().contains(text), "{name}"),
+                    Err(text) => {
+                        assert!(tried.expect_err(name).to_string().contains(text), "{name}")
+                    }
                 }
             }
         };
-        check("folder", Ok(()), Err("is a folder; put a plain file in its place"));
+        check(
+            "folder",
+            Ok(()),
+            Err("is a folder; put a plain file in its place"),
+        );
         check("file", Err("is a file; put a folder in its place"), Ok(()));
-        check("folder_link", Err("is a symbolic link"), Err("is a symbolic link"));
-        check("file_link", Err("is a symbolic link"), Err("is a symbolic link"));
+        check(
+            "folder_link",
+            Err("is a symbolic link"),
+            Err("is a symbolic link"),
+        );
+        check(
+            "file_link",
+            Err("is a symbolic link"),
+            Err("is a symbolic link"),
+        );
         check("fifo", Err("is a FIFO"), Err("is a FIFO"));
-        assert!(opened.open_folder("none").is_err_and(|err| err.kind() == io::ErrorKind::NotFound));
+        assert!(
+            opened
+                .open_folder("none")
+                .is_err_and(|err| err.kind() == io::ErrorKind::NotFound)
+        );
     }
 }

@@ -11,11 +11,15 @@ use super::{FOLDER_FLAGS, is_dots, is_no_folder};
 
 /// Removes what is in a folder.
 ///
-/// For trees of any depth, each folder that is found is moved into one folder at the top, the pile, before it is emptied
-/// itself. So no more than three are open at a time, none has to be remembered, and no path gets long.
+/// For trees of any depth, each folder that is found is moved into one folder at the top, the pile,
+/// before it is emptied itself. So no more than three are open at a time, none has to be
+/// remembered, and no path gets long.
 pub(super) fn remove_contents(folder: OwnedFd) -> io::Result<()> {
     // A name that nobody who writes there can have known.
-    let pile_name = format!(".removed-{:016x}", getrandom::u64().map_err(io::Error::other)?);
+    let pile_name = format!(
+        ".removed-{:016x}",
+        getrandom::u64().map_err(io::Error::other)?
+    );
     let mut root = Remaining::of(folder)?;
     let mut pile: Option<Pile> = None;
     while let Some(name) = root.next(Some(&pile_name))? {
@@ -46,13 +50,21 @@ struct Pile {
 impl Pile {
     fn create(root: BorrowedFd<'_>, name: &str) -> io::Result<Self> {
         mkdirat(root, name, Mode::RWXU)?;
-        Ok(Self { folder: openat(root, name, FOLDER_FLAGS, Mode::empty())?, n_moved: 0 })
+        Ok(Self {
+            folder: openat(root, name, FOLDER_FLAGS, Mode::empty())?,
+            n_moved: 0,
+        })
     }
 
     /// Moves a folder here.
     fn take(&mut self, from: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
         self.n_moved += 1;
-        Ok(renameat(from, name, &self.folder, self.n_moved.to_string())?)
+        Ok(renameat(
+            from,
+            name,
+            &self.folder,
+            self.n_moved.to_string(),
+        )?)
     }
 
     /// Removes a folder that was moved here; those in it are moved here.
@@ -74,12 +86,12 @@ impl Pile {
     }
 }
 
-/// Lists of a folder's entries at most: each may leave out half of them, and a guest that is not waited for may still create
-/// more.
+/// Lists of a folder's entries at most: each may leave out half of them, and a guest that is not
+/// waited for may still create more.
 const MAX_LISTS: u32 = 20;
 
-/// The entries of a folder whose entries are removed meanwhile: some file systems leave some out then, so the list is read
-/// again until it is empty.
+/// The entries of a folder whose entries are removed meanwhile: some file systems leave some out
+/// then, so the list is read again until it is empty.
 struct Remaining {
     list: Dir,
     n_lists: u32,
@@ -91,7 +103,11 @@ impl Remaining {
         let mut list = Dir::new(folder)?;
         // A descriptor that was duplicated may stand anywhere.
         list.rewind();
-        Ok(Self { list, n_lists: 1, has_entries: false })
+        Ok(Self {
+            list,
+            n_lists: 1,
+            has_entries: false,
+        })
     }
 
     fn fd(&self) -> rustix::io::Result<BorrowedFd<'_>> {
@@ -104,7 +120,9 @@ impl Remaining {
             match self.list.read().transpose()? {
                 Some(entry) => {
                     let name = entry.file_name();
-                    if !is_dots(name) && stays.is_none_or(|stays| stays.as_bytes() != name.to_bytes()) {
+                    if !is_dots(name)
+                        && stays.is_none_or(|stays| stays.as_bytes() != name.to_bytes())
+                    {
                         self.has_entries = true;
                         return Ok(Some(name.to_owned()));
                     }
@@ -138,7 +156,8 @@ mod tests {
 
     use crate::folder::Folder;
 
-    /// A tree as deep as no path can name, made from the inside out, with a file and a link at each level.
+    /// A tree as deep as no path can name, made from the inside out, with a file and a link at each
+    /// level.
     fn deep_tree(at: &Path, depth: usize, outside: &Path) {
         let outer = at.with_extension("outer");
         fs::create_dir(at).expect("made");
@@ -153,7 +172,9 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("a folder").flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -175,11 +196,18 @@ mod tests {
             fs::write(wide.join(format!("{n}/a/file")), "x").expect("written");
         }
         symlink(&outside, wide.join("link")).expect("made");
-        opened.open_folder("wide").expect("opened").remove_contents().expect("emptied");
+        opened
+            .open_folder("wide")
+            .expect("opened")
+            .remove_contents()
+            .expect("emptied");
         assert_eq!(names(&wide), [""; 0]);
         fs::remove_dir(&wide).expect("removed");
         symlink(&outside, &wide).expect("made");
         opened.remove_tree("wide").expect("removed");
-        assert_eq!((names(folder.path()), names(&outside)), (vec!["outside".to_owned()], vec!["kept".to_owned()]));
+        assert_eq!(
+            (names(folder.path()), names(&outside)),
+            (vec!["outside".to_owned()], vec!["kept".to_owned()])
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! An object's entries without a table of its keys: for objects with few, of which there are very many.
+//! An object's entries without a table of its keys: for objects with few, of which there are very
+//! many.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -14,14 +15,22 @@ const MAX_ENTRIES: usize = 64;
 /// Keys and values in the order of the text, each key once.
 pub(crate) type Entries<'t> = Vec<(Cow<'t, str>, Value)>;
 
-/// The entries of the object that is the whole of `bytes`, or the value that it is in place of one (`Ok(Err(_))`), with
-/// the rules of [`super::parse_json`] and duplicate keys refused.
+/// The entries of the object that is the whole of `bytes`, or the value that it is in place of one
+/// (`Ok(Err(_))`), with the rules of [`super::parse_json`] and duplicate keys refused.
 ///
 /// # Errors
 /// As [`super::parse_json`], and for more than 64 entries.
-pub(crate) fn parse_entries(bytes: &[u8], max_depth: usize) -> Result<Result<Entries<'_>, Value>, JsonError> {
+pub(crate) fn parse_entries(
+    bytes: &[u8],
+    max_depth: usize,
+) -> Result<Result<Entries<'_>, Value>, JsonError> {
     let n_left = Cell::new(usize::MAX);
-    let inner = ValueSeed { depth: 0, max_depth, n_left: &n_left, duplicates: DuplicateKeys::Refuse };
+    let inner = ValueSeed {
+        depth: 0,
+        max_depth,
+        n_left: &n_left,
+        duplicates: DuplicateKeys::Refuse,
+    };
     parse_seed(bytes, EntriesSeed(inner))
 }
 
@@ -79,10 +88,14 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
             }
             let inner = self.0.deeper()?;
             if entries.iter().any(|(known, _)| *known == key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} stands here a second time")));
+                return Err(A::Error::custom(format_args!(
+                    "the key {key:?} stands here a second time"
+                )));
             }
             if entries.len() == MAX_ENTRIES {
-                return Err(A::Error::custom(format_args!("the object has more than {MAX_ENTRIES} keys")));
+                return Err(A::Error::custom(format_args!(
+                    "the object has more than {MAX_ENTRIES} keys"
+                )));
             }
             let value = map.next_value_seed(inner)?;
             entries.push((key, value));
@@ -130,7 +143,12 @@ mod tests {
     fn check(text: &[u8], max_depth: usize) {
         let value = parse_within(text, max_depth, usize::MAX, DuplicateKeys::Refuse);
         let object = parse_entries(text, max_depth).map(|parsed| match parsed {
-            Ok(entries) => Value::Object(entries.into_iter().map(|(key, value)| (key.into_owned(), value)).collect()),
+            Ok(entries) => Value::Object(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key.into_owned(), value))
+                    .collect(),
+            ),
             Err(other) => other,
         });
         match (&value, &object) {
@@ -179,7 +197,15 @@ mod tests {
 
     #[test]
     fn keys_are_counted() {
-        let object = |n: usize| format!("{{{}}}", (0..n).map(|i| format!("\"{i}\":0")).collect::<Vec<_>>().join(","));
+        let object = |n: usize| {
+            format!(
+                "{{{}}}",
+                (0..n)
+                    .map(|i| format!("\"{i}\":0"))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            )
+        };
         check(object(MAX_ENTRIES).as_bytes(), 1);
         let err = parse_entries(object(MAX_ENTRIES + 1).as_bytes(), 1).expect_err("too many");
         assert!(err.message.contains("more than 64 keys"), "{err}");

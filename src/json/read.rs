@@ -21,8 +21,8 @@ pub enum ReadJsonError {
     Json(#[from] JsonError),
 }
 
-/// Reads a whole file of at most `max_bytes` and parses it. A document that a person writes, for which duplicate keys are
-/// refused, has at most [`MAX_DOCUMENT_VALUES`].
+/// Reads a whole file of at most `max_bytes` and parses it. A document that a person writes, for
+/// which duplicate keys are refused, has at most [`MAX_DOCUMENT_VALUES`].
 ///
 /// # Errors
 /// [`ReadJsonError`]: the file cannot be read, is larger, or is not JSON. The error says what is in its place, and what to do.
@@ -46,7 +46,8 @@ pub(crate) fn read_json_from(
     duplicates: DuplicateKeys,
 ) -> Result<Value, ReadJsonError> {
     let mut bytes = Vec::new();
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(ReadJsonError::TooLarge(max_bytes));
     }
@@ -54,5 +55,6 @@ pub(crate) fn read_json_from(
         DuplicateKeys::LastWins => usize::MAX,
         DuplicateKeys::Refuse => MAX_DOCUMENT_VALUES,
     };
-    Ok(parse_within(&bytes, max_depth, max_values, duplicates).map_err(|err| err.explained(&bytes))?)
+    Ok(parse_within(&bytes, max_depth, max_values, duplicates)
+        .map_err(|err| err.explained(&bytes))?)
 }

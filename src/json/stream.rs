@@ -8,7 +8,8 @@ use serde_json::ser::PrettyFormatter;
 
 use super::{DuplicateKeys, MAX_DATASET_DEPTH, Value, ValueSeed};
 
-/// Reads one JSON value from a stream with a seed of the caller's, who passes over what is not to be in memory.
+/// Reads one JSON value from a stream with a seed of the caller's, who passes over what is not to
+/// be in memory.
 ///
 /// # Errors
 /// As [`super::parse_json`], and those of the stream; without a place.
@@ -18,14 +19,20 @@ pub(crate) fn read_stream<S: for<'t> DeserializeSeed<'t, Value = T>, T>(
 ) -> Result<T, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_reader(source);
     deserializer.disable_recursion_limit();
-    seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value))
+    seed.deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
 }
 
 /// The next value of an object, with the rules of a dataset's records.
 pub(crate) fn next_value_of<'de, A: MapAccess<'de>>(entries: &mut A) -> Result<Value, A::Error> {
     let n_left = Cell::new(usize::MAX);
     let duplicates = DuplicateKeys::LastWins;
-    entries.next_value_seed(ValueSeed { depth: 0, max_depth: MAX_DATASET_DEPTH, n_left: &n_left, duplicates })
+    entries.next_value_seed(ValueSeed {
+        depth: 0,
+        max_depth: MAX_DATASET_DEPTH,
+        n_left: &n_left,
+        duplicates,
+    })
 }
 
 /// Writes `value` with `indent` blanks a level, as Python's `json.dump(indent=...)` lays it out.
@@ -39,9 +46,14 @@ pub fn build_json(value: &impl serde::Serialize, indent: usize) -> Vec<u8> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_json(writer: impl io::Write, value: &impl serde::Serialize, indent: usize) -> io::Result<()> {
+pub fn write_json(
+    writer: impl io::Write,
+    value: &impl serde::Serialize,
+    indent: usize,
+) -> io::Result<()> {
     let blanks = vec![b' '; indent];
-    let mut serializer = serde_json::Serializer::with_formatter(writer, PrettyFormatter::with_indent(&blanks));
+    let mut serializer =
+        serde_json::Serializer::with_formatter(writer, PrettyFormatter::with_indent(&blanks));
     match value.serialize(&mut serializer) {
         Err(err) if !err.is_io() => panic!("a JSON value has string keys only: {err}"),
         written => written.map_err(io::Error::from),

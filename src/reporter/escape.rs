@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-/// `text` with every character that a terminal or a reader could be misled by written as an escape: control
-/// characters (C0, DEL, C1), line and paragraph separators, and the marks that turn or hide text.
+/// `text` with every character that a terminal or a reader could be misled by written as an escape:
+/// control characters (C0, DEL, C1), line and paragraph separators, and the marks that turn or hide
+/// text.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -52,7 +53,10 @@ mod tests {
     #[test]
     fn nothing_misleading_passes() {
         assert_eq!(escaped("plain é 中 😀"), "plain é 中 😀");
-        assert_eq!(escaped("a\x1b[31mb\r\nc\u{9b}d\u{202e}e"), "a\\u{1b}[31mb\\r\\nc\\u{9b}d\\u{202e}e");
+        assert_eq!(
+            escaped("a\x1b[31mb\r\nc\u{9b}d\u{202e}e"),
+            "a\\u{1b}[31mb\\r\\nc\\u{9b}d\\u{202e}e"
+        );
         let everything: String = ('\0'..='\u{10ffff}').collect();
         assert!(!escaped(&everything).chars().any(is_misleading));
     }

@@ -42,7 +42,10 @@ impl EscapedLines {
     fn show(&mut self) -> io::Result<()> {
         let text = String::from_utf8_lossy(&self.line);
         // Tables are told by their tabs, which mislead nobody.
-        let line = format!("{}\n", text.split('\t').map(escaped).collect::<Vec<_>>().join("\t"));
+        let line = format!(
+            "{}\n",
+            text.split('\t').map(escaped).collect::<Vec<_>>().join("\t")
+        );
         self.line.clear();
         print(&line, Weight::Usual)
     }

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::Reporter;
 use crate::event::Event;
 
-/// Writes events as JSON lines to a writer, once they are on disk: the lines of the event log, where there is one.
+/// Writes events as JSON lines to a writer, once they are on disk: the lines of the event log,
+/// where there is one.
 pub struct JsonLines<W> {
     writer: W,
     lines: Vec<u8>,
@@ -14,7 +15,10 @@ pub struct JsonLines<W> {
 impl<W: Write + Send> JsonLines<W> {
     /// A reporter for a file, a pipe or stdout.
     pub fn new(writer: W) -> Self {
-        Self { writer, lines: Vec::new() }
+        Self {
+            writer,
+            lines: Vec::new(),
+        }
     }
 }
 

@@ -45,18 +45,32 @@ impl LogFile {
     pub fn reopen(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).custom_flags(FILE_FLAGS.bits() as i32);
+        options
+            .read(true)
+            .append(true)
+            .create(true)
+            .custom_flags(FILE_FLAGS.bits() as i32);
         let file = options.open(&path);
         let file = file.and_then(|mut file| {
             end_line(&mut file)?;
             Ok(file)
         });
-        Ok(Self::new(file.map_err(HostError::file("open", &path))?, logger_name, &path))
+        Ok(Self::new(
+            file.map_err(HostError::file("open", &path))?,
+            logger_name,
+            &path,
+        ))
     }
 
     fn new(file: File, logger_name: &str, path: &Path) -> Self {
         let path = escaped(&path.to_string_lossy());
-        Self { file, logger_name: escaped(logger_name), workflow: String::new(), path, text: String::new() }
+        Self {
+            file,
+            logger_name: escaped(logger_name),
+            workflow: String::new(),
+            path,
+            text: String::new(),
+        }
     }
 
     fn lines(&mut self, kind: &EventKind) -> Vec<(&'static str, String)> {
@@ -70,44 +84,91 @@ impl LogFile {
             EventKind::RunResumed(run) => {
                 self.workflow = escaped(&run.workflow);
                 let mut lines = self.start_lines(run);
-                lines[0].1 = format!("Resume execution of workflow \"{}\"; more logs at {}", self.workflow, self.path);
+                lines[0].1 = format!(
+                    "Resume execution of workflow \"{}\"; more logs at {}",
+                    self.workflow, self.path
+                );
                 lines
             }
             EventKind::Warning { message } => vec![("WARNING", escaped(message))],
             EventKind::Note { message } => vec![("INFO", escaped(message))],
-            EventKind::TaskStarted { task, name, .. } => {
-                debug(format!("SUBMIT {task}-th task (name=\"{}\")", escaped(name)))
-            }
-            EventKind::TaskFinished { task, name, status: Status::Done, .. } => {
-                debug(format!("END    {task}-th task (name=\"{}\")", escaped(name)))
-            }
-            EventKind::CallFinished { call, outcome, retry_in_s, .. } if outcome.failure_kind().is_some() => {
-                let component = call.component.as_ref().map(|component| format!("component {component} "));
+            EventKind::TaskStarted { task, name, .. } => debug(format!(
+                "SUBMIT {task}-th task (name=\"{}\")",
+                escaped(name)
+            )),
+            EventKind::TaskFinished {
+                task,
+                name,
+                status: Status::Done,
+                ..
+            } => debug(format!(
+                "END    {task}-th task (name=\"{}\")",
+                escaped(name)
+            )),
+            EventKind::CallFinished {
+                call,
+                outcome,
+                retry_in_s,
+                ..
+            } if outcome.failure_kind().is_some() => {
+                let component = call
+                    .component
+                    .as_ref()
+                    .map(|component| format!("component {component} "));
                 let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
                 match retry_in_s {
                     None => vec![("ERROR", escaped(&text))],
-                    Some(seconds) => vec![("WARNING", escaped(&format!("{text}; tried again in {seconds} s")))],
+                    Some(seconds) => vec![(
+                        "WARNING",
+                        escaped(&format!("{text}; tried again in {seconds} s")),
+                    )],
                 }
             }
-            EventKind::CallLogged { call, level, message } => {
-                let component = call.component.as_ref().map(|component| format!("component {component}: "));
+            EventKind::CallLogged {
+                call,
+                level,
+                message,
+            } => {
+                let component = call
+                    .component
+                    .as_ref()
+                    .map(|component| format!("component {component}: "));
                 let text = format!("{}{message}", component.unwrap_or_default());
                 vec![(level_name(*level), escaped(&text))]
             }
             EventKind::MetadataAggregated { keys, .. } => {
-                let keys: Vec<_> = keys.iter().map(|key| format!("'{}'", escaped(key))).collect();
-                let text = format!("Aggregating parallel-taks updated metadata (with keys [{}]).", keys.join(", "));
+                let keys: Vec<_> = keys
+                    .iter()
+                    .map(|key| format!("'{}'", escaped(key)))
+                    .collect();
+                let text = format!(
+                    "Aggregating parallel-taks updated metadata (with keys [{}]).",
+                    keys.join(", ")
+                );
                 vec![("WARNING", text)]
             }
             EventKind::MetadataUnchanged { .. } => {
-                let text = "Skip collection of updated metadata. Original error: the task wrote none";
+                let text =
+                    "Skip collection of updated metadata. Original error: the task wrote none";
                 vec![("WARNING", text.to_owned())]
             }
-            EventKind::RunFinished { status: Status::Done, .. } => vec![
-                ("INFO", format!("End execution of workflow \"{workflow}\"; more logs at {}", self.path)),
+            EventKind::RunFinished {
+                status: Status::Done,
+                ..
+            } => vec![
+                (
+                    "INFO",
+                    format!(
+                        "End execution of workflow \"{workflow}\"; more logs at {}",
+                        self.path
+                    ),
+                ),
                 ("DEBUG", format!("END workflow \"{workflow}\"")),
             ],
-            EventKind::RunFinished { status: Status::Failed, error } => {
+            EventKind::RunFinished {
+                status: Status::Failed,
+                error,
+            } => {
                 let error = escaped(error.as_deref().unwrap_or("unknown error"));
                 vec![
                     ("DEBUG", format!("FAILED workflow \"{workflow}\", {error}.")),
@@ -124,19 +185,36 @@ impl LogFile {
 
     fn start_lines(&self, run: &RunStarted) -> Vec<(&'static str, String)> {
         let quoted = |items: Vec<String>| {
-            let items: Vec<_> = items.iter().map(|item| format!("'{}'", escaped(item))).collect();
+            let items: Vec<_> = items
+                .iter()
+                .map(|item| format!("'{}'", escaped(item)))
+                .collect();
             format!("[{}]", items.join(", "))
         };
-        let paths = run.input_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        let index = |index: Option<usize>| index.map_or("None".to_owned(), |index| index.to_string());
+        let paths = run
+            .input_paths
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        let index =
+            |index: Option<usize>| index.map_or("None".to_owned(), |index| index.to_string());
         let work_dir = escaped(&run.work_dir.to_string_lossy());
-        let start = format!("Start execution of workflow \"{}\"; more logs at {}", self.workflow, self.path);
+        let start = format!(
+            "Start execution of workflow \"{}\"; more logs at {}",
+            self.workflow, self.path
+        );
         let facts = [
             format!("mandelbox.__VERSION__: {}", escaped(&run.mandelbox_version)),
             format!("FRACTAL_RUNNER_BACKEND: {}", escaped(&run.backend)),
-            format!("input metadata keys: {}", quoted(run.input_metadata_keys.clone())),
+            format!(
+                "input metadata keys: {}",
+                quoted(run.input_metadata_keys.clone())
+            ),
             format!("input_paths: {}", quoted(paths)),
-            format!("output_path: {}", escaped(&run.output_path.to_string_lossy())),
+            format!(
+                "output_path: {}",
+                escaped(&run.output_path.to_string_lossy())
+            ),
             format!("job.working_dir: {work_dir}"),
             format!("job.first_task_index: {}", index(run.first_task_index)),
             format!("job.last_task_index: {}", index(run.last_task_index)),
@@ -156,7 +234,11 @@ fn end_line(file: &mut File) -> io::Result<()> {
     let mut last = [0];
     file.seek(SeekFrom::End(-1))?;
     file.read_exact(&mut last)?;
-    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+    if last == *b"\n" {
+        Ok(())
+    } else {
+        file.write_all(b"\n")
+    }
 }
 
 /// A level as Python's logging has it, which has no level below DEBUG.
@@ -178,7 +260,10 @@ impl Reporter for LogFile {
         }
         let time = event.time.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
         for (level, message) in lines {
-            self.text.push_str(&format!("{time} - {} - {level} - {message}\n", self.logger_name));
+            self.text.push_str(&format!(
+                "{time} - {} - {level} - {message}\n",
+                self.logger_name
+            ));
         }
         Ok(())
     }

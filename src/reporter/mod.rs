@@ -50,7 +50,8 @@ pub fn say(text: &str) {
     let _ = terminal::print(text, stderr::Weight::Matters);
 }
 
-/// Shows the last lines of the program on stderr, and waits until all is written, unless its reader has stopped.
+/// Shows the last lines of the program on stderr, and waits until all is written, unless its reader
+/// has stopped.
 ///
 /// * `text`: as that of [`say`].
 #[cfg(feature = "cli")]
@@ -83,8 +84,8 @@ pub trait Reporter: Send {
         self.report(event)
     }
 
-    /// Called when all events that it was told of are on disk. Who acts on an event, or shows it to those who do, waits
-    /// for this: an event before may be lost with the machine.
+    /// Called when all events that it was told of are on disk. Who acts on an event, or shows it to
+    /// those who do, waits for this: an event before may be lost with the machine.
     ///
     /// # Errors
     /// As [`Self::report`].

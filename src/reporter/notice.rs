@@ -15,11 +15,13 @@ impl Notice {
     pub fn after(time: Duration, text: String) -> Self {
         let (sender, dropped) = channel();
         // Without a thread nothing is said, which harms nothing.
-        let _ = std::thread::Builder::new().name("mandelbox-notice".to_owned()).spawn(move || {
-            if dropped.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("{text}\n"));
-            }
-        });
+        let _ = std::thread::Builder::new()
+            .name("mandelbox-notice".to_owned())
+            .spawn(move || {
+                if dropped.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+                    say(&format!("{text}\n"));
+                }
+            });
         Self { _dropped: sender }
     }
 }

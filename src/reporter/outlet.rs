@@ -1,9 +1,11 @@
-//! A thread that writes to a stream whose reader may stop reading: a pager, a hung terminal, a stopped `tee`.
+//! A thread that writes to a stream whose reader may stop reading: a pager, a hung terminal, a
+//! stopped `tee`.
 //!
-//! A write to a full pipe blocks for as long as its reader likes, and nothing but a signal handler ends it. So the write
-//! happens on a thread of its own, which is left behind if need be, and others hand it bytes through a bounded buffer.
-//! They wait for room only while they want to: each gives a function that is asked again and again whether to give up,
-//! and is told for how long the stream has taken nothing. A slow reader is thereby told from one that has stopped.
+//! A write to a full pipe blocks for as long as its reader likes, and nothing but a signal handler
+//! ends it. So the write happens on a thread of its own, which is left behind if need be, and
+//! others hand it bytes through a bounded buffer. They wait for room only while they want to: each
+//! gives a function that is asked again and again whether to give up, and is told for how long the
+//! stream has taken nothing. A slow reader is thereby told from one that has stopped.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,23 +46,35 @@ impl Outlet {
     /// # Errors
     /// The operating system's, if there can be no other thread.
     pub(super) fn start(name: &str, writer: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
-        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK_BYTES);
         let of_thread = Arc::clone(&shared);
         thread.spawn(move || of_thread.write_all(writer))?;
         Ok(Self(shared))
     }
 
-    /// Hands over bytes once fewer than `room` are unwritten with them, or none but them. Returns false if they were not
-    /// taken.
+    /// Hands over bytes once fewer than `room` are unwritten with them, or none but them. Returns
+    /// false if they were not taken.
     ///
     /// * `gives_up`: whether to wait no more, when the stream has taken nothing for so long.
     ///
     /// # Errors
     /// What the stream gave; the bytes are lost.
-    pub(super) fn push(&self, bytes: &[u8], room: usize, gives_up: impl FnMut(Duration) -> bool) -> io::Result<bool> {
+    pub(super) fn push(
+        &self,
+        bytes: &[u8],
+        room: usize,
+        gives_up: impl FnMut(Duration) -> bool,
+    ) -> io::Result<bool> {
         let fits = |state: &State| state.unwritten == 0 || state.unwritten + bytes.len() <= room;
-        let Some(mut state) = self.wait_until(fits, gives_up)? else { return Ok(false) };
+        let Some(mut state) = self.wait_until(fits, gives_up)? else {
+            return Ok(false);
+        };
         state.waiting.extend_from_slice(bytes);
         state.unwritten += bytes.len();
         self.0.changed.notify_all();
@@ -74,7 +88,9 @@ impl Outlet {
     /// # Errors
     /// What the stream gave.
     pub(super) fn drain(&self, gives_up: impl FnMut(Duration) -> bool) -> io::Result<bool> {
-        Ok(self.wait_until(|state| state.unwritten == 0, gives_up)?.is_some())
+        Ok(self
+            .wait_until(|state| state.unwritten == 0, gives_up)?
+            .is_some())
     }
 
     /// Bytes that were written so far, and those that are not.
@@ -103,7 +119,12 @@ impl Outlet {
             if gives_up(since.elapsed()) {
                 return Ok(None);
             }
-            state = self.0.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .0
+                .changed
+                .wait_timeout(state, POLL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }
@@ -124,7 +145,10 @@ impl Shared {
                 if state.is_closed {
                     return;
                 }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             let bytes = std::mem::take(&mut state.waiting);
             drop(state);
@@ -167,7 +191,11 @@ mod tests {
         let mut expected = Vec::new();
         for n in 0..20_000_u32 {
             let line = format!("{n}\n");
-            assert!(outlet.push(line.as_bytes(), 1000, |_| false).expect("written"));
+            assert!(
+                outlet
+                    .push(line.as_bytes(), 1000, |_| false)
+                    .expect("written")
+            );
             expected.extend(line.into_bytes());
         }
         assert!(outlet.drain(|_| false).expect("written"));
@@ -181,12 +209,27 @@ mod tests {
         let outlet = Outlet::start("test", writer).expect("a thread");
         let stall = Duration::from_millis(100);
         let bytes = vec![b'x'; MORE_THAN_A_PIPE];
-        assert!(outlet.push(&bytes, 1, |_| false).expect("taken: nothing else is there"));
+        assert!(
+            outlet
+                .push(&bytes, 1, |_| false)
+                .expect("taken: nothing else is there")
+        );
         let started = Instant::now();
-        assert!(!outlet.push(b"y", 1, |stalled| stalled >= stall).expect("no error"));
+        assert!(
+            !outlet
+                .push(b"y", 1, |stalled| stalled >= stall)
+                .expect("no error")
+        );
         assert!(!outlet.drain(|stalled| stalled >= stall).expect("no error"));
-        assert!((stall..10 * stall).contains(&started.elapsed()), "{:?}", started.elapsed());
+        assert!(
+            (stall..10 * stall).contains(&started.elapsed()),
+            "{:?}",
+            started.elapsed()
+        );
         drop(reader);
-        assert_eq!(outlet.drain(|_| false).expect_err("nobody reads").kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            outlet.drain(|_| false).expect_err("nobody reads").kind(),
+            io::ErrorKind::BrokenPipe
+        );
     }
 }

@@ -11,8 +11,8 @@ const ROOM: usize = 1 << 20;
 /// Time without any progress after which the reader of a cancelled run is not waited for.
 const STALL: Duration = Duration::from_millis(300);
 
-/// Writes all bytes in order, on a thread of its own. A reader that is slow slows the run down, and one that has stopped
-/// stops it; but once the run is cancelled, one that has stopped is an error.
+/// Writes all bytes in order, on a thread of its own. A reader that is slow slows the run down, and
+/// one that has stopped stops it; but once the run is cancelled, one that has stopped is an error.
 pub struct PatientWriter {
     outlet: Outlet,
     cancel: CancelToken,
@@ -25,7 +25,10 @@ impl PatientWriter {
     /// # Errors
     /// The operating system's, if there can be no other thread.
     pub fn start(writer: impl Write + Send + 'static, cancel: CancelToken) -> io::Result<Self> {
-        Ok(Self { outlet: Outlet::start("mandelbox-events", writer)?, cancel })
+        Ok(Self {
+            outlet: Outlet::start("mandelbox-events", writer)?,
+            cancel,
+        })
     }
 
     fn gives_up(&self) -> impl FnMut(Duration) -> bool {
@@ -38,7 +41,10 @@ impl Write for PatientWriter {
         if self.outlet.push(bytes, ROOM, self.gives_up())? {
             return Ok(bytes.len());
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "its reader has stopped reading"))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "its reader has stopped reading",
+        ))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -19,11 +19,21 @@ const MAX_FAILED: usize = 20;
 /// * `work_dir`: the folder of the run, wherever it is now.
 /// * `holder`: who runs it.
 /// * `now`: what the ages of events are counted to.
-pub fn status_text(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHolder>, now: Timestamp) -> String {
+pub fn status_text(
+    summary: &RunSummary,
+    work_dir: &Path,
+    holder: Option<&LockHolder>,
+    now: Timestamp,
+) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     if let Some(run) = summary.run.as_deref() {
-        let _ = writeln!(text, "workflow \"{}\", {}", escaped(&run.workflow), state(summary, holder, now));
+        let _ = writeln!(
+            text,
+            "workflow \"{}\", {}",
+            escaped(&run.workflow),
+            state(summary, holder, now)
+        );
         let _ = writeln!(
             text,
             "  started {}, {} until the last event; mandelbox {}, backend {}",
@@ -52,7 +62,11 @@ pub fn status_text(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHo
         let _ = writeln!(text, "warning: {}", escaped(warning));
     }
     if summary.warnings.len() > MAX_FAILED {
-        let _ = writeln!(text, "and {} more warnings in the log", summary.warnings.len() - MAX_FAILED);
+        let _ = writeln!(
+            text,
+            "and {} more warnings in the log",
+            summary.warnings.len() - MAX_FAILED
+        );
     }
     let _ = writeln!(text, "log: {}", shown(&work_dir.join(super::LogFile::NAME)));
     text
@@ -65,12 +79,17 @@ fn shown(path: &Path) -> String {
 fn state(summary: &RunSummary, holder: Option<&LockHolder>, now: Timestamp) -> String {
     match (summary.end, &summary.error) {
         (Some(Status::Done), _) => "finished well".to_owned(),
-        (Some(Status::Failed), error) => format!("failed: {}", escaped(error.as_deref().unwrap_or("unknown error"))),
+        (Some(Status::Failed), error) => format!(
+            "failed: {}",
+            escaped(error.as_deref().unwrap_or("unknown error"))
+        ),
         (None, _) => {
             let age = duration_text(crate::event::span(summary.last_event, now));
             match holder {
                 Some(holder) => format!("running ({holder}); the last event was {age} ago"),
-                None => format!("killed, or lost with its machine, {age} ago; `run` with --resume takes it up"),
+                None => format!(
+                    "killed, or lost with its machine, {age} ago; `run` with --resume takes it up"
+                ),
             }
         }
     }
@@ -79,9 +98,22 @@ fn state(summary: &RunSummary, holder: Option<&LockHolder>, now: Timestamp) -> S
 fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
     let mut counts = vec![format!("{} of {} done", task.n_done(), task.n_calls)];
     counts.extend((task.n_kept > 0).then(|| format!("{} of them kept", task.n_kept)));
-    let running = if summary.end.is_some() || task.end.is_some() { "without an end" } else { "running" };
-    let others = [(task.failed.len(), "failed"), (task.n_running(), running), (task.n_to_do(), "to do")];
-    counts.extend(others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+    let running = if summary.end.is_some() || task.end.is_some() {
+        "without an end"
+    } else {
+        "running"
+    };
+    let others = [
+        (task.failed.len(), "failed"),
+        (task.n_running(), running),
+        (task.n_to_do(), "to do"),
+    ];
+    counts.extend(
+        others
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}")),
+    );
     let state = match task.end {
         Some((_, Status::Done)) => "done",
         Some((_, Status::Failed)) => "failed",
@@ -104,8 +136,11 @@ fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
 }
 
 fn failures(summary: &RunSummary, work_dir: &Path) -> String {
-    let failed =
-        summary.tasks.iter().flat_map(|task| task.failed.iter().map(move |(index, call)| (task, *index, call)));
+    let failed = summary.tasks.iter().flat_map(|task| {
+        task.failed
+            .iter()
+            .map(move |(index, call)| (task, *index, call))
+    });
     let n_failed = failed.clone().count();
     let mut text = String::new();
     for (task, call_index, call) in failed.take(MAX_FAILED) {
@@ -113,13 +148,22 @@ fn failures(summary: &RunSummary, work_dir: &Path) -> String {
         let _ = writeln!(text, "failed: task {} {failure}", task.order);
     }
     if n_failed > MAX_FAILED {
-        let _ = writeln!(text, "and {} more failed; --format json names all", n_failed - MAX_FAILED);
+        let _ = writeln!(
+            text,
+            "and {} more failed; --format json names all",
+            n_failed - MAX_FAILED
+        );
     }
     text
 }
 
 /// A failed call as errors of a run tell it, with the place of its stderr but not its text.
-fn failure_of(task: &TaskSummary, call_index: usize, call: &FailedCall, work_dir: &Path) -> CallFailure {
+fn failure_of(
+    task: &TaskSummary,
+    call_index: usize,
+    call: &FailedCall,
+    work_dir: &Path,
+) -> CallFailure {
     let folder = work_dir.join(task_folder_name(task.order, &task.name));
     CallFailure {
         call_index,

@@ -1,6 +1,7 @@
 //! stderr of the program, whose reader may stop reading while the program has work to do.
 //!
-//! Lines wait in a bounded buffer. When it is full, a reader that reads is waited for; one that has taken nothing for
+//! Lines wait in a bounded buffer. When it is full, a reader that reads is waited for; one that has
+//! taken nothing for
 //! [`STALL`] is not waited for again until it reads on: lines are left out then, and their number is shown in their place.
 //! Lines that matter have twice the room of others, so those that are many do not displace them.
 
@@ -18,8 +19,8 @@ const LAST_STALL: Duration = Duration::from_secs(1);
 const ROOM: usize = 256 << 10;
 /// The same where lines matter.
 const ROOM_FOR_WHAT_MATTERS: usize = 2 * ROOM;
-/// Bytes of lines that are handed over at a time. A reporter may have many megabytes of lines after a flush, and an empty
-/// buffer takes any piece whole.
+/// Bytes of lines that are handed over at a time. A reporter may have many megabytes of lines after
+/// a flush, and an empty buffer takes any piece whole.
 const PIECE: usize = ROOM / 4;
 
 /// How much it harms if lines are left out.
@@ -32,7 +33,11 @@ pub(super) enum Weight {
 }
 
 /// The program has one stderr.
-static STDERR: Mutex<Stderr> = Mutex::new(Stderr { outlet: None, stopped_at: None, n_missing: 0 });
+static STDERR: Mutex<Stderr> = Mutex::new(Stderr {
+    outlet: None,
+    stopped_at: None,
+    n_missing: 0,
+});
 
 struct Stderr {
     /// Started by the first line.
@@ -57,12 +62,27 @@ impl Stderr {
         pieces(lines).try_for_each(|piece| self.write_piece(piece, room, &draw))
     }
 
-    fn write_piece(&mut self, lines: &str, room: usize, draw: impl Fn(&str) -> String) -> io::Result<()> {
-        let lines = if self.n_missing == 0 { lines.to_owned() } else { missing_text(self.n_missing) + lines };
+    fn write_piece(
+        &mut self,
+        lines: &str,
+        room: usize,
+        draw: impl Fn(&str) -> String,
+    ) -> io::Result<()> {
+        let lines = if self.n_missing == 0 {
+            lines.to_owned()
+        } else {
+            missing_text(self.n_missing) + lines
+        };
         let (n_missing, stopped_at) = (lines.matches('\n').count(), self.stopped_at);
         let drawn = draw(&lines);
-        let Some(outlet) = self.outlet() else { return io::stderr().write_all(drawn.as_bytes()) };
-        let stall = if stopped_at == Some(outlet.progress().0) { Duration::ZERO } else { STALL };
+        let Some(outlet) = self.outlet() else {
+            return io::stderr().write_all(drawn.as_bytes());
+        };
+        let stall = if stopped_at == Some(outlet.progress().0) {
+            Duration::ZERO
+        } else {
+            STALL
+        };
         let is_taken = outlet.push(drawn.as_bytes(), room, |stalled| stalled >= stall)?;
         let written = outlet.progress().0;
         if is_taken {
@@ -76,11 +96,15 @@ impl Stderr {
     }
 
     fn drain(&self, stall: Duration) -> io::Result<()> {
-        self.outlet.as_ref().map_or(Ok(true), |outlet| outlet.drain(|stalled| stalled >= stall)).map(|_| ())
+        self.outlet
+            .as_ref()
+            .map_or(Ok(true), |outlet| outlet.drain(|stalled| stalled >= stall))
+            .map(|_| ())
     }
 }
 
-/// Splits lines into pieces of at most [`PIECE`] bytes, or of one line that is longer; an empty text is one piece.
+/// Splits lines into pieces of at most [`PIECE`] bytes, or of one line that is longer; an empty
+/// text is one piece.
 fn pieces(lines: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(lines);
     std::iter::from_fn(move || {
@@ -98,7 +122,11 @@ fn pieces(lines: &str) -> impl Iterator<Item = &str> {
 }
 
 fn missing_text(n_lines: usize) -> String {
-    let lines = if n_lines == 1 { "1 line is".to_owned() } else { format!("{n_lines} lines are") };
+    let lines = if n_lines == 1 {
+        "1 line is".to_owned()
+    } else {
+        format!("{n_lines} lines are")
+    };
     format!("[mandelbox: {lines} missing here, since stderr was not read]\n")
 }
 
@@ -116,13 +144,22 @@ pub(super) fn write(lines: &str, weight: Weight, draw: impl Fn(&str) -> String) 
 /// Writes what changes a drawing in place.
 pub(super) fn draw(drawn: &str) -> io::Result<()> {
     let mut stderr = lock();
-    let Some(outlet) = stderr.outlet() else { return io::stderr().write_all(drawn.as_bytes()) };
-    outlet.push(drawn.as_bytes(), ROOM_FOR_WHAT_MATTERS, |stalled| stalled >= STALL).map(|_| ())
+    let Some(outlet) = stderr.outlet() else {
+        return io::stderr().write_all(drawn.as_bytes());
+    };
+    outlet
+        .push(drawn.as_bytes(), ROOM_FOR_WHAT_MATTERS, |stalled| {
+            stalled >= STALL
+        })
+        .map(|_| ())
 }
 
 /// Whether everything is written, so that a drawing would be seen at once.
 pub(super) fn is_idle() -> bool {
-    lock().outlet.as_ref().is_none_or(|outlet| outlet.progress().1 == 0)
+    lock()
+        .outlet
+        .as_ref()
+        .is_none_or(|outlet| outlet.progress().1 == 0)
 }
 
 /// Writes the last lines of the program, and waits for a reader that reads.
@@ -150,11 +187,19 @@ mod tests {
     #[test]
     fn lines_are_split_at_their_ends() {
         let long = "x".repeat(2 * PIECE);
-        let text = format!("{}{long}\n{}end", "short\n".repeat(PIECE / 3), "y\n".repeat(PIECE));
+        let text = format!(
+            "{}{long}\n{}end",
+            "short\n".repeat(PIECE / 3),
+            "y\n".repeat(PIECE)
+        );
         let split: Vec<_> = pieces(&text).collect();
         assert_eq!(split.concat(), text);
         for piece in &split[..split.len() - 1] {
-            assert!(piece.ends_with('\n') && (piece.len() <= PIECE || piece.lines().count() == 1), "{}", piece.len());
+            assert!(
+                piece.ends_with('\n') && (piece.len() <= PIECE || piece.lines().count() == 1),
+                "{}",
+                piece.len()
+            );
         }
         assert_eq!(pieces("").collect::<Vec<_>>(), [""]);
         assert_eq!(pieces("one\n").collect::<Vec<_>>(), ["one\n"]);

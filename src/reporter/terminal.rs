@@ -19,13 +19,13 @@ static SCREEN: Mutex<Screen> = Mutex::new(Screen { frame: Vec::new() });
 pub(super) fn print(text: &str, weight: Weight) -> io::Result<()> {
     let screen = lock();
     // Most programs draw nothing, and then a terminal need not be asked.
-    stderr::write(
-        text,
-        weight,
-        |lines| {
-            if screen.frame.is_empty() { lines.to_owned() } else { screen.print(lines, columns()) }
-        },
-    )
+    stderr::write(text, weight, |lines| {
+        if screen.frame.is_empty() {
+            lines.to_owned()
+        } else {
+            screen.print(lines, columns())
+        }
+    })
 }
 
 /// Draws lines in place of those that were drawn before; none: those are gone.
@@ -44,14 +44,18 @@ pub(super) fn draw(frame: Vec<String>) -> io::Result<()> {
 /// Columns of the terminal, as it is now.
 pub(super) fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(USUAL_COLUMNS)
+    size.map(|size| usize::from(size.ws_col))
+        .ok()
+        .filter(|columns| *columns > 0)
+        .unwrap_or(USUAL_COLUMNS)
 }
 
 fn lock() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lines that are drawn. The cursor is below them, so that whatever else is written there stands on its own line.
+/// The lines that are drawn. The cursor is below them, so that whatever else is written there
+/// stands on its own line.
 struct Screen {
     frame: Vec<String>,
 }
@@ -59,7 +63,10 @@ struct Screen {
 impl Screen {
     /// Rows of the frame. A terminal that has become narrower has wrapped its lines.
     fn n_rows(&self, columns: usize) -> usize {
-        self.frame.iter().map(|line| line.width().div_ceil(columns).max(1)).sum()
+        self.frame
+            .iter()
+            .map(|line| line.width().div_ceil(columns).max(1))
+            .sum()
     }
 
     /// Draws a frame, or none, in place of the one that is there.
@@ -80,16 +87,23 @@ impl Screen {
         text
     }
 
-    /// The frame, each line of which clears its whole row first, so that the terminal forgets that it had wrapped it.
-    /// Clearing the whole screen would put what was there among the lines that some terminals keep.
+    /// The frame, each line of which clears its whole row first, so that the terminal forgets that
+    /// it had wrapped it. Clearing the whole screen would put what was there among the lines that
+    /// some terminals keep.
     fn lines(&self) -> impl Iterator<Item = &str> {
-        self.frame.iter().flat_map(|line| ["\x1b[2K", line.as_str(), "\n"])
+        self.frame
+            .iter()
+            .flat_map(|line| ["\x1b[2K", line.as_str(), "\n"])
     }
 }
 
 /// Takes the cursor to the start of a row above.
 fn up(n_rows: usize) -> String {
-    if n_rows == 0 { String::new() } else { format!("\r\x1b[{n_rows}A") }
+    if n_rows == 0 {
+        String::new()
+    } else {
+        format!("\r\x1b[{n_rows}A")
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +119,11 @@ mod tests {
 
     impl Terminal {
         fn new(columns: usize) -> Self {
-            Self { columns, rows: vec![String::new()], row: 0 }
+            Self {
+                columns,
+                rows: vec![String::new()],
+                row: 0,
+            }
         }
 
         fn write(&mut self, text: &str) {
@@ -116,7 +134,8 @@ mod tests {
                     '\r' => column = 0,
                     '\n' => {
                         (self.row, column) = (self.row + 1, 0);
-                        self.rows.resize(self.rows.len().max(self.row + 1), String::new());
+                        self.rows
+                            .resize(self.rows.len().max(self.row + 1), String::new());
                     }
                     '\x1b' => {
                         let sequence = until_letter(chars.by_ref().skip(1));
@@ -138,7 +157,11 @@ mod tests {
 
         /// The rows down to the last one that has anything; the cursor is right below.
         fn shown(&self) -> Vec<&str> {
-            assert!(self.rows[self.row..].iter().all(String::is_empty), "{:?}", self.rows);
+            assert!(
+                self.rows[self.row..].iter().all(String::is_empty),
+                "{:?}",
+                self.rows
+            );
             self.rows[..self.row].iter().map(String::as_str).collect()
         }
 
@@ -146,8 +169,15 @@ mod tests {
         fn resize(&mut self, columns: usize) {
             let wrap = |row: &String| -> Vec<String> {
                 let chars: Vec<_> = row.chars().collect();
-                let rows = chars.chunks(columns).map(|chunk| chunk.iter().collect()).collect::<Vec<_>>();
-                if rows.is_empty() { vec![String::new()] } else { rows }
+                let rows = chars
+                    .chunks(columns)
+                    .map(|chunk| chunk.iter().collect())
+                    .collect::<Vec<_>>();
+                if rows.is_empty() {
+                    vec![String::new()]
+                } else {
+                    rows
+                }
             };
             let below = self.rows.len() - self.row;
             self.rows = self.rows.iter().flat_map(wrap).collect();

@@ -1,32 +1,46 @@
 //! The workflow tasks of a run as its history has them: with their args, which no event holds.
 //!
-//! Records are read in a stream, of which nothing is kept but that: beside the history they hold metadata, and the history
-//! component lists, either of which can be larger than all else in memory.
+//! Records are read in a stream, of which nothing is kept but that: beside the history they hold
+//! metadata, and the history component lists, either of which can be larger than all else in
+//! memory.
 
 use std::fmt;
 use std::io::BufReader;
 use std::path::Path;
 
 use jiff::Timestamp;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::event::{RunSummary, TaskSummary};
 use crate::folder::open_plain_file;
 use crate::json::{Map, Value, next_value_of, read_stream};
 
-/// The workflow task of each task of `summary`, in its order, as the run's last records have it; `None` for a task that
-/// has no history item, as the one that a killed run ended in.
-pub(super) fn read_workflow_tasks(work_dir: &Path, summary: &RunSummary) -> Vec<Option<Map<String, Value>>> {
-    let open = |name| open_plain_file(&work_dir.join(name)).map(BufReader::new).ok();
+/// The workflow task of each task of `summary`, in its order, as the run's last records have it;
+/// `None` for a task that has no history item, as the one that a killed run ended in.
+pub(super) fn read_workflow_tasks(
+    work_dir: &Path,
+    summary: &RunSummary,
+) -> Vec<Option<Map<String, Value>>> {
+    let open = |name| {
+        open_plain_file(&work_dir.join(name))
+            .map(BufReader::new)
+            .ok()
+    };
     // A failed task is in the result only; a killed run has none.
     let of_result = match summary.end {
         Some(_) => open("result.json").and_then(|file| read_stream(file, Key("history")).ok()),
         None => None,
     };
-    let items = of_result.or_else(|| open("history.json").and_then(|file| read_stream(file, Items).ok()));
+    let items =
+        of_result.or_else(|| open("history.json").and_then(|file| read_stream(file, Items).ok()));
     let mut items = items.unwrap_or_default();
     let take = |task: &TaskSummary| {
-        let item = items.iter_mut().rev().find(|item| item.is_of(task, summary.started))?;
+        let item = items
+            .iter_mut()
+            .rev()
+            .find(|item| item.is_of(task, summary.started))?;
         match item.workflow_task.take() {
             Some(Value::Object(workflow_task)) => Some(workflow_task),
             _ => None,
@@ -44,10 +58,16 @@ struct Item {
 }
 
 impl Item {
-    /// True if the item is that of a task in a run that began then: items of earlier runs may stand before.
+    /// True if the item is that of a task in a run that began then: items of earlier runs may stand
+    /// before.
     fn is_of(&self, task: &TaskSummary, run_started: Timestamp) -> bool {
-        let started = self.mandelbox["started"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
-        let order = self.workflow_task.as_ref().and_then(|workflow_task| workflow_task["order"].as_u64());
+        let started = self.mandelbox["started"]
+            .as_str()
+            .and_then(|time| time.parse::<Timestamp>().ok());
+        let order = self
+            .workflow_task
+            .as_ref()
+            .and_then(|workflow_task| workflow_task["order"].as_u64());
         order == Some(task.order)
             && self.mandelbox["module_sha256"].as_str() == Some(&task.module_sha256)
             && started.is_some_and(|started| started >= run_started)

@@ -20,8 +20,8 @@ use crate::trace;
 use crate::workdir::{CallFiles, TaskFiles, TaskLayout, WorkDir};
 use crate::workflow::PlannedTask;
 
-/// The calls of one workflow task, and what they share. All of it is their own: a thread whose guest cannot be ended may
-/// outlive the run.
+/// The calls of one workflow task, and what they share. All of it is their own: a thread whose
+/// guest cannot be ended may outlive the run.
 pub struct TaskCalls {
     pub(super) task: PlannedTask,
     pub(super) components: Option<Components>,
@@ -73,7 +73,10 @@ pub(super) struct Components {
 
 impl Components {
     pub(super) fn list(&self) -> &[Value] {
-        self.metadata.get(&self.level).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.metadata
+            .get(&self.level)
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 }
 
@@ -83,8 +86,8 @@ pub(super) enum ToDo {
     /// All of them, for the first time.
     #[default]
     All,
-    /// These, by position in the component list, each with the number that its next attempt has. Files that an attempt
-    /// before has left are replaced.
+    /// These, by position in the component list, each with the number that its next attempt has.
+    /// Files that an attempt before has left are replaced.
     These(Vec<(usize, u32)>),
 }
 
@@ -93,13 +96,17 @@ pub(super) enum ToDo {
 pub struct Retries {
     /// How many times at most; default 0.
     pub n_retries: u32,
-    /// Wait before the first of them, which doubles with each one more, up to a minute; default 1 s.
+    /// Wait before the first of them, which doubles with each one more, up to a minute; default 1
+    /// s.
     pub first_wait: Duration,
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { n_retries: 0, first_wait: Duration::from_secs(1) }
+        Self {
+            n_retries: 0,
+            first_wait: Duration::from_secs(1),
+        }
     }
 }
 
@@ -109,11 +116,16 @@ impl Retries {
     /// * `n_failed`: attempts that have failed in this run.
     fn wait(&self, n_failed: u32, outcome: &Outcome) -> Option<Duration> {
         const LONGEST_WAIT: Duration = Duration::from_secs(60);
-        // A module that cannot be started will not be one the next time, nor is there more room for metadiffs; who cancels
-        // wants no other attempt.
-        let is_final =
-            matches!(outcome, Outcome::Refused { .. } | Outcome::MetadiffsExceeded { .. } | Outcome::Cancelled);
-        if is_final || outcome.failure_kind() != Some(FailureKind::JobExecution) || n_failed > self.n_retries {
+        // A module that cannot be started will not be one the next time, nor is there more room for
+        // metadiffs; who cancels wants no other attempt.
+        let is_final = matches!(
+            outcome,
+            Outcome::Refused { .. } | Outcome::MetadiffsExceeded { .. } | Outcome::Cancelled
+        );
+        if is_final
+            || outcome.failure_kind() != Some(FailureKind::JobExecution)
+            || n_failed > self.n_retries
+        {
             return None;
         }
         let factor = 2_u32.saturating_pow(n_failed.saturating_sub(1));
@@ -149,18 +161,31 @@ pub struct Call {
 }
 
 impl Call {
-    /// A number that only this call of the workflow has, the same in every run of the same components.
+    /// A number that only this call of the workflow has, the same in every run of the same
+    /// components.
     pub fn seed(&self, task_order: u64) -> u64 {
-        let component = self.component.as_ref().map(Value::to_string).unwrap_or_default();
-        let digest = blake3::hash(format!("{task_order} {} {component}", self.attempt.call_index).as_bytes());
-        digest.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+        let component = self
+            .component
+            .as_ref()
+            .map(Value::to_string)
+            .unwrap_or_default();
+        let digest = blake3::hash(
+            format!("{task_order} {} {component}", self.attempt.call_index).as_bytes(),
+        );
+        digest
+            .as_bytes()
+            .iter()
+            .take(8)
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
     }
 }
 
 impl TaskCalls {
     /// Number of calls: 1 for a single task, else the length of the component list.
     pub fn len(&self) -> usize {
-        self.components.as_ref().map_or(1, |components| components.list().len())
+        self.components
+            .as_ref()
+            .map_or(1, |components| components.list().len())
     }
 
     /// Whether there is no call to make.
@@ -184,15 +209,29 @@ impl TaskCalls {
     /// If its position is not below [`Self::len`].
     pub fn call(&self, attempt: Attempt) -> Call {
         let Attempt { call_index, .. } = attempt;
-        let component = self.components.as_ref().map(|components| &components.list()[call_index]);
+        let component = self
+            .components
+            .as_ref()
+            .map(|components| &components.list()[call_index]);
         let files = self.layout.files(call_index, component);
         let mut argv = vec![self.task.module.file_name()];
         argv.extend(self.task.fixed_args.iter().cloned());
         if !self.is_typed() {
             let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
-            argv.extend(["-j".to_owned(), path(files.args()), "--metadata-out".to_owned(), path(files.metadiff())]);
+            argv.extend([
+                "-j".to_owned(),
+                path(files.args()),
+                "--metadata-out".to_owned(),
+                path(files.metadiff()),
+            ]);
         }
-        Call { attempt, component: component.cloned(), args: self.args.for_component(component), argv, files }
+        Call {
+            attempt,
+            component: component.cloned(),
+            args: self.args.for_component(component),
+            argv,
+            files,
+        }
     }
 
     /// Number of calls to make: [`Self::len`], but for those that were kept of an earlier run.
@@ -208,7 +247,10 @@ impl TaskCalls {
     /// * `position`: from 0, below [`Self::n_to_make`]; `None` past the last.
     pub fn attempt(&self, position: usize) -> Option<Attempt> {
         match &self.to_do {
-            ToDo::All => (position < self.len()).then_some(Attempt { call_index: position, number: 1 }),
+            ToDo::All => (position < self.len()).then_some(Attempt {
+                call_index: position,
+                number: 1,
+            }),
             ToDo::These(calls) => {
                 let (call_index, number) = *calls.get(position)?;
                 Some(Attempt { call_index, number })
@@ -224,11 +266,16 @@ impl TaskCalls {
     /// How events name a call.
     pub fn call_ref(&self, attempt: Attempt) -> CallRef {
         let component = self.component(attempt.call_index).cloned();
-        CallRef { task: self.task.order, call_index: attempt.call_index, component, attempt: attempt.number }
+        CallRef {
+            task: self.task.order,
+            call_index: attempt.call_index,
+            component,
+            attempt: attempt.number,
+        }
     }
 
-    /// Makes a call, and makes it again as often as it is to be tried again. What happens is told; how the last attempt
-    /// ended is returned.
+    /// Makes a call, and makes it again as often as it is to be tried again. What happens is told;
+    /// how the last attempt ended is returned.
     ///
     /// * `run`: makes one attempt.
     /// * `tell`: gets what happens.
@@ -243,14 +290,19 @@ impl TaskCalls {
     ) -> Result<Option<FailureKind>, E> {
         let mut attempt = first;
         loop {
-            tell(CallEvent::Happened(Fact::new(EventKind::CallStarted(self.call_ref(attempt)))))?;
+            tell(CallEvent::Happened(Fact::new(EventKind::CallStarted(
+                self.call_ref(attempt),
+            ))))?;
             let span = trace::call(&self.span, || self.call_ref(attempt));
             let ended = span.in_scope(|| run(attempt));
             trace::call_ended(&span, &ended);
             drop(span);
             let kind = ended.outcome.failure_kind();
             let n_failed = attempt.number - first.number + 1;
-            let wait = self.retries.wait(n_failed, &ended.outcome).filter(|_| !self.cancel.is_cancelled());
+            let wait = self
+                .retries
+                .wait(n_failed, &ended.outcome)
+                .filter(|_| !self.cancel.is_cancelled());
             tell(self.finished(attempt, ended, wait))?;
             match wait {
                 Some(wait) if !self.cancel.wait_for(wait) => attempt.number += 1,
@@ -263,10 +315,22 @@ impl TaskCalls {
     ///
     /// * `wait`: after which another follows; `None`: it was the last.
     pub fn finished(&self, attempt: Attempt, ended: Ended, wait: Option<Duration>) -> CallEvent {
-        let Ended { outcome, figures, stderr_tail } = ended;
+        let Ended {
+            outcome,
+            figures,
+            stderr_tail,
+        } = ended;
         let retry_in_s = wait.map(|wait| wait.as_secs_f64());
-        let kind = EventKind::CallFinished { call: self.call_ref(attempt), outcome, figures, retry_in_s };
-        CallEvent::Finished { fact: Fact::new(kind), stderr_tail }
+        let kind = EventKind::CallFinished {
+            call: self.call_ref(attempt),
+            outcome,
+            figures,
+            retry_in_s,
+        };
+        CallEvent::Finished {
+            fact: Fact::new(kind),
+            stderr_tail,
+        }
     }
 
     /// Whether calls get their parameters in memory.
@@ -286,7 +350,9 @@ impl TaskCalls {
 
     /// The component of a call; `None` for a single task.
     pub fn component(&self, call_index: usize) -> Option<&Value> {
-        self.components.as_ref().and_then(|components| components.list().get(call_index))
+        self.components
+            .as_ref()
+            .and_then(|components| components.list().get(call_index))
     }
 
     /// Calls that run at a time at most; `None`: as many as the backend has room for.
@@ -319,7 +385,8 @@ impl TaskCalls {
         &self.work_dir
     }
 
-    /// Bytes that must be free in the work directory and in the output for a call to start; 0: not looked at.
+    /// Bytes that must be free in the work directory and in the output for a call to start; 0: not
+    /// looked at.
     pub fn free_space_bytes(&self) -> u64 {
         self.free_space_bytes
     }
@@ -357,7 +424,10 @@ mod tests {
     #[test]
     fn only_what_another_try_may_mend_is_tried_again() {
         let message = String::new;
-        let retries = Retries { n_retries: 8, ..Retries::default() };
+        let retries = Retries {
+            n_retries: 8,
+            ..Retries::default()
+        };
         for (outcome, is_tried) in [
             (Outcome::Trapped { message: message() }, true),
             (Outcome::TimedOut { limit_s: 1.0 }, true),
@@ -368,14 +438,32 @@ mod tests {
             (Outcome::Failed { message: message() }, false),
             (Outcome::BadOutput { message: message() }, false),
             (Outcome::Refused { message: message() }, false),
-            (Outcome::MetadiffsExceeded { limit_bytes: 1, asked_bytes: 2 }, false),
+            (
+                Outcome::MetadiffsExceeded {
+                    limit_bytes: 1,
+                    asked_bytes: 2,
+                },
+                false,
+            ),
             (Outcome::Cancelled, false),
         ] {
             assert_eq!(retries.wait(1, &outcome).is_some(), is_tried, "{outcome:?}");
         }
         let lost = Outcome::Lost { message: message() };
-        let waits: Vec<_> = (1..=9).map(|n| retries.wait(n, &lost).map(|wait| wait.as_secs())).collect();
-        let expected = [Some(1), Some(2), Some(4), Some(8), Some(16), Some(32), Some(60), Some(60), None];
+        let waits: Vec<_> = (1..=9)
+            .map(|n| retries.wait(n, &lost).map(|wait| wait.as_secs()))
+            .collect();
+        let expected = [
+            Some(1),
+            Some(2),
+            Some(4),
+            Some(8),
+            Some(16),
+            Some(32),
+            Some(60),
+            Some(60),
+            None,
+        ];
         assert_eq!(waits, expected);
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Collected {
     n_finished: usize,
 }
 
-/// Failed calls that are kept with the end of their stderr and all of their message: those first in the component list.
-/// There can be a million others, of which less is kept.
+/// Failed calls that are kept with the end of their stderr and all of their message: those first in
+/// the component list. There can be a million others, of which less is kept.
 const MAX_IN_FULL: usize = 100;
 /// Characters of the messages of the others.
 const MAX_MESSAGE_CHARS: usize = 200;
@@ -57,9 +57,14 @@ impl Failures {
 impl Collected {
     /// What is kept of an earlier run.
     pub(super) fn of_kept(kept: Vec<(CallRef, Option<Map<String, Value>>)>) -> Self {
-        let mut collected = Self { n_finished: kept.len(), ..Self::default() };
+        let mut collected = Self {
+            n_finished: kept.len(),
+            ..Self::default()
+        };
         for (call, metadiff) in kept {
-            collected.aggregation.add(call.call_index, metadiff.unwrap_or_default());
+            collected
+                .aggregation
+                .add(call.call_index, metadiff.unwrap_or_default());
         }
         collected
     }
@@ -71,60 +76,101 @@ impl Collected {
         calls: &Arc<TaskCalls>,
         recorder: &mut Recorder,
     ) -> Result<(), HostError> {
-        prepared.options.backend.run_calls(calls, &mut |event| match event {
-            CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
-            CallEvent::Idle => recorder.flush(),
-            CallEvent::Finished { fact, stderr_tail } => {
-                let kind = recorder.record_fact(fact)?;
-                if let EventKind::CallFinished { call, outcome, retry_in_s: None, .. } = kind {
-                    self.add(calls, call, outcome, stderr_tail);
+        prepared
+            .options
+            .backend
+            .run_calls(calls, &mut |event| match event {
+                CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
+                CallEvent::Idle => recorder.flush(),
+                CallEvent::Finished { fact, stderr_tail } => {
+                    let kind = recorder.record_fact(fact)?;
+                    if let EventKind::CallFinished {
+                        call,
+                        outcome,
+                        retry_in_s: None,
+                        ..
+                    } = kind
+                    {
+                        self.add(calls, call, outcome, stderr_tail);
+                    }
+                    Ok(())
                 }
-                Ok(())
-            }
-        })
+            })
     }
 
     fn add(
         &mut self,
         calls: &TaskCalls,
-        CallRef { call_index, component, .. }: CallRef,
+        CallRef {
+            call_index,
+            component,
+            ..
+        }: CallRef,
         outcome: Outcome,
         stderr_tail: String,
     ) {
         self.n_finished += 1;
         match outcome {
             Outcome::Succeeded { metadiff: None } => {}
-            Outcome::Succeeded { metadiff: Some(metadiff) } => self.aggregation.add(call_index, metadiff),
+            Outcome::Succeeded {
+                metadiff: Some(metadiff),
+            } => self.aggregation.add(call_index, metadiff),
             outcome => {
                 let keeps_stderr = calls.task_files() != TaskFiles::None && !stderr_tail.is_empty();
                 let stderr_path = keeps_stderr.then(|| calls.files(call_index).err());
-                self.failures.add(CallFailure { call_index, component, outcome, stderr_tail, stderr_path });
+                self.failures.add(CallFailure {
+                    call_index,
+                    component,
+                    outcome,
+                    stderr_tail,
+                    stderr_path,
+                });
             }
         }
     }
 
-    /// Returns an error that names every failed call, if there is one; its kind is that of the first one in the component list.
+    /// Returns an error that names every failed call, if there is one; its kind is that of the
+    /// first one in the component list.
     pub(super) fn check(&mut self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
         let mut failures = std::mem::take(&mut self.failures.calls);
         failures.sort_by_key(|failure| failure.call_index);
-        let kind = failures.first().and_then(|failure| failure.outcome.failure_kind());
+        let kind = failures
+            .first()
+            .and_then(|failure| failure.outcome.failure_kind());
         let n_ended_well = self.n_finished - failures.len();
         let is_cut_short = self.n_finished < calls.len()
-            || failures.iter().any(|failure| matches!(failure.outcome, Outcome::Cancelled));
+            || failures
+                .iter()
+                .any(|failure| matches!(failure.outcome, Outcome::Cancelled));
         match kind {
             _ if calls.cancel().is_cancelled() && is_cut_short => {
                 let failure = task_failure(calls.task(), n_components, None, failures);
-                Err(Error::Cancelled(Box::new(Cancelled { failure: *failure, n_calls: calls.len(), n_ended_well })))
+                Err(Error::Cancelled(Box::new(Cancelled {
+                    failure: *failure,
+                    n_calls: calls.len(),
+                    n_ended_well,
+                })))
             }
-            Some(FailureKind::TaskExecution) => {
-                Err(Error::TaskExecution(task_failure(calls.task(), n_components, None, failures)))
-            }
-            Some(FailureKind::JobExecution) => {
-                Err(Error::JobExecution(task_failure(calls.task(), n_components, None, failures)))
-            }
+            Some(FailureKind::TaskExecution) => Err(Error::TaskExecution(task_failure(
+                calls.task(),
+                n_components,
+                None,
+                failures,
+            ))),
+            Some(FailureKind::JobExecution) => Err(Error::JobExecution(task_failure(
+                calls.task(),
+                n_components,
+                None,
+                failures,
+            ))),
             None if self.n_finished < calls.len() => {
                 let reason = "the backend did not make all calls".to_owned();
-                Err(Error::JobExecution(task_failure(calls.task(), n_components, Some(reason), Vec::new())))
+                Err(Error::JobExecution(task_failure(
+                    calls.task(),
+                    n_components,
+                    Some(reason),
+                    Vec::new(),
+                )))
             }
             None => Ok(()),
         }

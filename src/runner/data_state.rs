@@ -1,8 +1,10 @@
-//! The state of a run's folders on disk: what its log records at each start, and a resumed run compares.
+//! The state of a run's folders on disk: what its log records at each start, and a resumed run
+//! compares.
 //!
-//! Inputs are surveyed by one walk without opening a file or following a link. The walk is bounded, since a Zarr tree can have
-//! millions of files. It goes from the top down, each folder in the order of its names, so two walks that end after the same
-//! number of entries have seen the same ones unless something has changed.
+//! Inputs are surveyed by one walk without opening a file or following a link. The walk is bounded,
+//! since a Zarr tree can have millions of files. It goes from the top down, each folder in the
+//! order of its names, so two walks that end after the same number of entries have seen the same
+//! ones unless something has changed.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -18,17 +20,26 @@ use crate::event::{FolderId, InputState};
 
 /// Entries that the survey of all inputs of a run looks at.
 const MAX_ENTRIES: u64 = 100_000;
-/// Time that it may take. A walk that compares has three times as much, to come as far as the one before.
+/// Time that it may take. A walk that compares has three times as much, to come as far as the one
+/// before.
 const MAX_TIME: Duration = Duration::from_secs(1);
 
 /// The identity of a folder; `None` if there is none at the path.
 pub(super) fn folder_id(path: &Path) -> Option<FolderId> {
     let metadata = path.metadata().ok().filter(Metadata::is_dir)?;
-    let created = metadata.created().ok().and_then(|time| Timestamp::try_from(time).ok());
-    Some(FolderId { device: metadata.dev(), inode: metadata.ino(), created: created.map(|time| time.to_string()) })
+    let created = metadata
+        .created()
+        .ok()
+        .and_then(|time| Timestamp::try_from(time).ok());
+    Some(FolderId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        created: created.map(|time| time.to_string()),
+    })
 }
 
-/// True if a folder is the one that it was, on a file system that may have been mounted again since.
+/// True if a folder is the one that it was, on a file system that may have been mounted again
+/// since.
 pub(super) fn is_same_folder(before: &FolderId, now: &FolderId, path: &Path) -> bool {
     if before.inode != now.inode {
         return has_changing_inodes(path) && is_empty(path) == Some(false);
@@ -43,21 +54,26 @@ pub(super) fn is_same_folder(before: &FolderId, now: &FolderId, path: &Path) -> 
 
 /// True if a folder has no entry; `None` if that cannot be known.
 pub(super) fn is_empty(path: &Path) -> Option<bool> {
-    fs::read_dir(path).ok().map(|mut entries| entries.next().is_none())
+    fs::read_dir(path)
+        .ok()
+        .map(|mut entries| entries.next().is_none())
 }
 
-/// True for file systems that make up inode numbers each time that they are mounted: FUSE, SMB and 9P (as of WSL).
+/// True for file systems that make up inode numbers each time that they are mounted: FUSE, SMB and
+/// 9P (as of WSL).
 fn has_changing_inodes(path: &Path) -> bool {
     is_on(path, &[0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997])
 }
 
-/// Gives the output folder the identity that it will keep. On an overlay file system (as in a container) a folder of a lower
-/// layer becomes another one with the first change; setting its mode to what it is makes that happen now.
+/// Gives the output folder the identity that it will keep. On an overlay file system (as in a
+/// container) a folder of a lower layer becomes another one with the first change; setting its mode
+/// to what it is makes that happen now.
 pub(super) fn settle(output: &Path) {
     if is_on(output, &[0x794c_7630])
         && let Ok(metadata) = output.metadata()
     {
-        // A folder of somebody else can be written to all the same; its identity then changes with the first file.
+        // A folder of somebody else can be written to all the same; its identity then changes with
+        // the first file.
         let _ = fs::set_permissions(output, metadata.permissions());
     }
 }
@@ -83,8 +99,14 @@ pub(super) fn survey(folders: &[&Path], not_below: &[&Path]) -> Vec<InputState> 
     let mut states: Vec<InputState> = Vec::new();
     for (folder, n_folders) in folders.iter().zip((1..=folders.len()).rev()) {
         // What one folder does not need is for those that follow.
-        let share = MAX_TIME.saturating_sub(started.elapsed()) / u32::try_from(n_folders).unwrap_or(u32::MAX);
-        let walk = walk(folder, &not_below, n_left / n_folders as u64, Instant::now() + share);
+        let share = MAX_TIME.saturating_sub(started.elapsed())
+            / u32::try_from(n_folders).unwrap_or(u32::MAX);
+        let walk = walk(
+            folder,
+            &not_below,
+            n_left / n_folders as u64,
+            Instant::now() + share,
+        );
         n_left -= walk.n_entries;
         states.push(walk.state(folder));
     }
@@ -107,14 +129,20 @@ pub(super) fn compare(before: &InputState, not_below: &[&Path]) -> Change {
 
 fn compare_until(before: &InputState, not_below: &[&Path], deadline: Instant) -> Change {
     let n_before = before.n_entries.unwrap_or(0);
-    let max_entries = if before.is_whole { MAX_ENTRIES } else { n_before };
+    let max_entries = if before.is_whole {
+        MAX_ENTRIES
+    } else {
+        n_before
+    };
     let walk = walk(&before.path, &ids(not_below), max_entries, deadline);
     let now = walk.state(&before.path);
     match (before.n_entries, now.n_entries) {
         (Some(_), Some(_)) => {}
         (None, None) => return Change::None,
         (Some(_), None) => return Change::Changed("it is missing or cannot be read".to_owned()),
-        (None, Some(_)) => return Change::Changed("it was missing, or could not be read".to_owned()),
+        (None, Some(_)) => {
+            return Change::Changed("it was missing, or could not be read".to_owned());
+        }
     }
     if walk.is_late {
         return Change::Unknown;
@@ -191,7 +219,9 @@ fn walk(root: &Path, not_below: &[(u64, u64)], max_entries: u64, deadline: Insta
                 return walk;
             }
             let path = folder.join(name);
-            let Ok(metadata) = root.join(&path).symlink_metadata() else { continue };
+            let Ok(metadata) = root.join(&path).symlink_metadata() else {
+                continue;
+            };
             if metadata.is_dir() {
                 if not_below.contains(&(metadata.dev(), metadata.ino())) {
                     continue;
@@ -215,12 +245,18 @@ enum Names {
 }
 
 fn sorted_names(folder: &Path, deadline: Instant) -> Names {
-    let Ok(entries) = fs::read_dir(folder) else { return Names::Unreadable };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Names::Unreadable;
+    };
     let mut names = Vec::new();
     for entry in entries {
-        let Ok(entry) = entry else { return Names::Unreadable };
+        let Ok(entry) = entry else {
+            return Names::Unreadable;
+        };
         if names.len() as u64 == MAX_ENTRIES {
-            let Ok(metadata) = folder.metadata() else { return Names::Unreadable };
+            let Ok(metadata) = folder.metadata() else {
+                return Names::Unreadable;
+            };
             return Names::TooMany(timestamp(metadata.mtime(), metadata.mtime_nsec()));
         }
         if Instant::now() >= deadline {
@@ -240,7 +276,8 @@ impl Walk {
         let name = path.as_os_str().as_bytes();
         self.digest.update(&(name.len() as u64).to_le_bytes());
         self.digest.update(name);
-        self.digest.update(&(metadata.mode() & 0o170_000).to_le_bytes());
+        self.digest
+            .update(&(metadata.mode() & 0o170_000).to_le_bytes());
         let last = if metadata.is_dir() {
             &mut self.last_folder
         } else {
@@ -272,7 +309,9 @@ impl Walk {
         let file = self.last_file.as_ref().filter(is_later);
         match (file, self.last_folder.as_ref().filter(is_later)) {
             (Some((_, path)), _) => format!("`{}` was added or changed", path.display()),
-            (None, Some((_, path))) => format!("entries of `{}` were added or removed", path.display()),
+            (None, Some((_, path))) => {
+                format!("entries of `{}` were added or removed", path.display())
+            }
             (None, None) => "names, sizes or times of entries are not as they were".to_owned(),
         }
     }
@@ -297,12 +336,17 @@ mod tests {
         assert_eq!((before.n_entries, before.is_whole), (Some(3), false));
         assert!(matches!(compare_until(&before, &[], far), Change::None));
         // No entry is compared when the time is over before the first.
-        assert!(matches!(compare_until(&before, &[], Instant::now()), Change::Unknown));
+        assert!(matches!(
+            compare_until(&before, &[], Instant::now()),
+            Change::Unknown
+        ));
         // `d` was not seen then, either.
         fs::write(folder.path().join("d"), "other").expect("written");
         assert!(matches!(compare_until(&before, &[], far), Change::None));
         fs::write(folder.path().join("aa"), "new").expect("written");
-        let Change::Changed(text) = compare_until(&before, &[], far) else { panic!("not noticed") };
+        let Change::Changed(text) = compare_until(&before, &[], far) else {
+            panic!("not noticed")
+        };
         assert_eq!(text, "`aa` was added or changed");
     }
 }

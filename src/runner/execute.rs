@@ -41,8 +41,17 @@ impl PreparedRun {
         let _span = trace::run(&self.plan.workflow_name, &self.work_dir).entered();
         let dataset = self.parameters.clone();
         let started = self.start(reporters);
-        let Started { work_dir, mut recorder, earlier, inputs } =
-            started.map_err(|error| Box::new(RunFailure { error, dataset: None }))?;
+        let Started {
+            work_dir,
+            mut recorder,
+            earlier,
+            inputs,
+        } = started.map_err(|error| {
+            Box::new(RunFailure {
+                error,
+                dataset: None,
+            })
+        })?;
         let mut run = Run {
             prepared: &self,
             work_dir,
@@ -62,7 +71,10 @@ impl PreparedRun {
         let dataset = run.dataset;
         match ended {
             Ok(()) => Ok(dataset),
-            Err(error) => Err(Box::new(RunFailure { error, dataset: Some(dataset) })),
+            Err(error) => Err(Box::new(RunFailure {
+                error,
+                dataset: Some(dataset),
+            })),
         }
     }
 }
@@ -92,7 +104,11 @@ impl Run<'_> {
             if let Err(error) = self.run_task(task, started) {
                 let failure = error.task_failure();
                 let n_components = failure.map_or(0, |failure| failure.n_components);
-                let run = TaskRun { started, ended: Timestamp::now(), n_components };
+                let run = TaskRun {
+                    started,
+                    ended: Timestamp::now(),
+                    n_components,
+                };
                 self.dataset.history.push(failed_item(task, run));
                 // The first error is the one to tell; one more while it is recorded adds nothing.
                 let n_failed = failure.map_or(0, |failure| failure.calls.len());
@@ -106,7 +122,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes metadata and history, if a task has ended since. What they rest on is on disk before them.
+    /// Writes metadata and history, if a task has ended since. What they rest on is on disk before
+    /// them.
     fn write_state(&mut self, metadata: &Map<String, Value>) -> Result<(), HostError> {
         if self.has_unwritten_state {
             self.recorder.sync()?;
@@ -124,12 +141,19 @@ impl Run<'_> {
     fn run_task(&mut self, task: &PlannedTask, started: Timestamp) -> Result<(), Error> {
         let level = task.parallelization_level.as_deref();
         let reason = level.and_then(|level| component_list(&self.dataset.metadata, level).err());
-        let mut calls =
-            task_calls(self.prepared, &self.work_dir, task, &self.dataset, (&self.metadiffs, &self.seen_warnings));
+        let mut calls = task_calls(
+            self.prepared,
+            &self.work_dir,
+            task,
+            &self.dataset,
+            (&self.metadiffs, &self.seen_warnings),
+        );
         // The calls share it while they run.
         let metadata = Arc::new(std::mem::take(&mut self.dataset.metadata));
-        calls.components =
-            task.parallelization_level.clone().map(|level| Components { metadata: Arc::clone(&metadata), level });
+        calls.components = task.parallelization_level.clone().map(|level| Components {
+            metadata: Arc::clone(&metadata),
+            level,
+        });
         let made = self.make_calls(calls, &metadata, started, reason);
         self.dataset.metadata = Arc::unwrap_or_clone(metadata);
         let (collected, run) = made?;
@@ -156,13 +180,28 @@ impl Run<'_> {
         reason: Option<String>,
     ) -> Result<(Collected, TaskRun), Error> {
         let key = TaskKey::of(&calls, &self.prepared.options.backend.settings());
-        let kept = self.earlier.as_mut().map(|earlier| earlier.keep(&key, &calls)).unwrap_or_default();
-        let KeptCalls { calls: kept_calls, kept, started: first_started, ended, to_do, reason: made_again, inputs } =
-            kept;
+        let kept = self
+            .earlier
+            .as_mut()
+            .map(|earlier| earlier.keep(&key, &calls))
+            .unwrap_or_default();
+        let KeptCalls {
+            calls: kept_calls,
+            kept,
+            started: first_started,
+            ended,
+            to_do,
+            reason: made_again,
+            inputs,
+        } = kept;
         calls.to_do = to_do;
         let task = calls.task().clone();
-        let n_components = calls.components.as_ref().map_or(0, |components| components.list().len());
-        // Tasks that are kept whole are passed over: the records say then how far the earlier run was.
+        let n_components = calls
+            .components
+            .as_ref()
+            .map_or(0, |components| components.list().len());
+        // Tasks that are kept whole are passed over: the records say then how far the earlier run
+        // was.
         if calls.n_to_make() > 0 || reason.is_some() {
             self.write_state(metadata)?;
         }
@@ -171,7 +210,10 @@ impl Run<'_> {
         }
         if kept == Kept::Listed {
             for (call, metadiff) in &kept_calls {
-                self.recorder.record(EventKind::CallKept { call: call.clone(), metadiff: metadiff.clone() })?;
+                self.recorder.record(EventKind::CallKept {
+                    call: call.clone(),
+                    metadiff: metadiff.clone(),
+                })?;
             }
         }
         self.recorder.record(EventKind::TaskStarted {
@@ -186,35 +228,73 @@ impl Run<'_> {
             n_kept: kept_calls.len(),
         })?;
         if let Some(reason) = reason {
-            return Err(Error::JobExecution(task_failure(&task, n_components, Some(reason), Vec::new())));
+            return Err(Error::JobExecution(task_failure(
+                &task,
+                n_components,
+                Some(reason),
+                Vec::new(),
+            )));
         }
         if !kept_calls.is_empty() {
-            self.note(&task, format!("{} of {} calls had ended well and are kept", kept_calls.len(), calls.len()))?;
+            self.note(
+                &task,
+                format!(
+                    "{} of {} calls had ended well and are kept",
+                    kept_calls.len(),
+                    calls.len()
+                ),
+            )?;
             self.compare_inputs(&task, &inputs)?;
         }
-        if calls.n_to_make() > 0 && self.earlier.as_mut().is_some_and(|earlier| earlier.forget_after(task.order)) {
-            self.note(&task, "its data are made anew, so the tasks after it are made again".to_owned())?;
+        if calls.n_to_make() > 0
+            && self
+                .earlier
+                .as_mut()
+                .is_some_and(|earlier| earlier.forget_after(task.order))
+        {
+            self.note(
+                &task,
+                "its data are made anew, so the tasks after it are made again".to_owned(),
+            )?;
         }
         // Before data are changed, the log says on disk which results do not count any more.
         if calls.n_to_make() > 0 && self.earlier.is_some() {
             self.recorder.sync()?;
         }
-        kept_calls.iter().filter_map(|(_, metadiff)| metadiff.as_ref()).for_each(|kept| self.metadiffs.add(kept));
+        kept_calls
+            .iter()
+            .filter_map(|(_, metadiff)| metadiff.as_ref())
+            .for_each(|kept| self.metadiffs.add(kept));
         let mut collected = Collected::of_kept(kept_calls);
         let calls = Arc::new(calls);
         collected.collect(self.prepared, &calls, self.recorder)?;
         collected.check(&calls, n_components)?;
         let started = first_started.unwrap_or(started);
-        Ok((collected, TaskRun { started, ended: ended.unwrap_or_else(Timestamp::now), n_components }))
+        Ok((
+            collected,
+            TaskRun {
+                started,
+                ended: ended.unwrap_or_else(Timestamp::now),
+                n_components,
+            },
+        ))
     }
 
-    /// Warns if an input has changed since the first of the calls whose results a task keeps. One warning is enough.
-    fn compare_inputs(&mut self, task: &PlannedTask, before: &[InputState]) -> Result<(), HostError> {
-        let Some(now) = self.inputs.take() else { return Ok(()) };
+    /// Warns if an input has changed since the first of the calls whose results a task keeps. One
+    /// warning is enough.
+    fn compare_inputs(
+        &mut self,
+        task: &PlannedTask,
+        before: &[InputState],
+    ) -> Result<(), HostError> {
+        let Some(now) = self.inputs.take() else {
+            return Ok(());
+        };
         match self.prepared.changed_input(before, &now) {
             (Some(text), _) => {
                 let order = task.order;
-                let advice = format!("`--rerun-from {order}` runs task {order} and all after it again");
+                let advice =
+                    format!("`--rerun-from {order}` runs task {order} and all after it again");
                 self.recorder.record(EventKind::Warning {
                     message: format!("{text} since calls ran whose results are kept; {advice}"),
                 })
@@ -228,13 +308,26 @@ impl Run<'_> {
     }
 
     fn note(&mut self, task: &PlannedTask, text: String) -> Result<(), HostError> {
-        self.recorder.record(EventKind::Note { message: format!("task {} \"{}\": {text}", task.order, task.name) })
+        self.recorder.record(EventKind::Note {
+            message: format!("task {} \"{}\": {text}", task.order, task.name),
+        })
     }
 
-    fn record_task_finished(&mut self, task: &PlannedTask, status: Status, n_failed: usize) -> Result<(), HostError> {
+    fn record_task_finished(
+        &mut self,
+        task: &PlannedTask,
+        status: Status,
+        n_failed: usize,
+    ) -> Result<(), HostError> {
         let name = task.name.clone();
         let output_is_empty = is_empty(&self.prepared.parameters.output_path);
-        self.recorder.record(EventKind::TaskFinished { task: task.order, name, status, n_failed, output_is_empty })
+        self.recorder.record(EventKind::TaskFinished {
+            task: task.order,
+            name,
+            status,
+            n_failed,
+            output_is_empty,
+        })
     }
 
     /// Writes the result, failed or not, and the last event.
@@ -244,14 +337,35 @@ impl Run<'_> {
         let metadata = |file: &mut dyn Write| write_json(file, &dataset.metadata, RECORD_INDENT);
         let history = |file: &mut dyn Write| write_json(file, &dataset.history, RECORD_INDENT);
         let result = |file: &mut dyn Write| write_json(file, &dataset.result(), RECORD_INDENT);
-        let all: [(&str, &WriteContents<'_>); 3] = [(METADATA, &metadata), (HISTORY, &history), (RESULT, &result)];
-        // Those of a failed run are of the last task that ended well, and were written when the next one began.
-        let records = if error.is_none() && self.has_unwritten_state { &all[..] } else { &all[2..] };
+        let all: [(&str, &WriteContents<'_>); 3] = [
+            (METADATA, &metadata),
+            (HISTORY, &history),
+            (RESULT, &result),
+        ];
+        // Those of a failed run are of the last task that ended well, and were written when the
+        // next one began.
+        let records = if error.is_none() && self.has_unwritten_state {
+            &all[..]
+        } else {
+            &all[2..]
+        };
         // What a record rests on is on disk before it.
-        let written = self.recorder.sync().and_then(|()| self.work_dir.write_records(records));
-        let error = error.map(error_name).or(written.is_err().then_some("unknown error"));
-        let status = if error.is_none() { Status::Done } else { Status::Failed };
-        self.recorder.record(EventKind::RunFinished { status, error: error.map(Into::into) })?;
+        let written = self
+            .recorder
+            .sync()
+            .and_then(|()| self.work_dir.write_records(records));
+        let error = error
+            .map(error_name)
+            .or(written.is_err().then_some("unknown error"));
+        let status = if error.is_none() {
+            Status::Done
+        } else {
+            Status::Failed
+        };
+        self.recorder.record(EventKind::RunFinished {
+            status,
+            error: error.map(Into::into),
+        })?;
         self.recorder.sync()?;
         written
     }
@@ -282,9 +396,12 @@ fn task_calls(
     };
     let folder = work_dir.task_folder(task.order, &task.name);
     let level = task.parallelization_level.as_ref();
-    // Looking for names that two components share takes as long as many short calls do, and is left where no file is made.
+    // Looking for names that two components share takes as long as many short calls do, and is left
+    // where no file is made.
     let has_files = task.kind != ModuleKind::Typed || options.task_files != TaskFiles::None;
-    let components = level.filter(|_| has_files).and_then(|level| component_list(&dataset.metadata, level).ok());
+    let components = level
+        .filter(|_| has_files)
+        .and_then(|level| component_list(&dataset.metadata, level).ok());
     TaskCalls {
         task: task.clone(),
         components: None,

@@ -2,7 +2,8 @@
 
 use crate::json::{Map, Value};
 
-/// Updates metadata with a single task's metadiff, shallowly: a key is replaced whole, nothing is ever removed.
+/// Updates metadata with a single task's metadiff, shallowly: a key is replaced whole, nothing is
+/// ever removed.
 ///
 /// Source: conformance rule 49, from fractal-server's `call_single_task`.
 pub(super) fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
@@ -11,8 +12,8 @@ pub(super) fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Va
 
 /// Metadiffs of a parallel task, put together as they come.
 ///
-/// For each key the list of its values in component order, whatever the order in which calls ended; a call without a
-/// metadiff adds nothing.
+/// For each key the list of its values in component order, whatever the order in which calls ended;
+/// a call without a metadiff adds nothing.
 ///
 /// Source: conformance rule 57, from fractal-server's `call_parallel_task`.
 #[derive(Debug, Default)]
@@ -30,14 +31,21 @@ impl Aggregation {
 
     /// The metadiff of a single task's one call.
     pub(super) fn into_single(self) -> Option<Map<String, Value>> {
-        self.metadiffs.into_iter().next().map(|(_, metadiff)| metadiff)
+        self.metadiffs
+            .into_iter()
+            .next()
+            .map(|(_, metadiff)| metadiff)
     }
 
     /// The metadiff of a whole parallel task.
     pub(super) fn finish(mut self) -> Map<String, Value> {
         self.metadiffs.sort_by_key(|(call_index, _)| *call_index);
         let mut lists: Map<String, Value> = Map::new();
-        for (key, value) in self.metadiffs.into_iter().flat_map(|(_, metadiff)| metadiff) {
+        for (key, value) in self
+            .metadiffs
+            .into_iter()
+            .flat_map(|(_, metadiff)| metadiff)
+        {
             match lists.get_mut(&key) {
                 Some(Value::Array(list)) => list.push(value),
                 _ => {
@@ -66,14 +74,23 @@ mod tests {
         aggregation.add(2, object(json!({"v": 2, "w": null})));
         aggregation.add(0, object(json!({"v": 0})));
         aggregation.add(1, Map::new());
-        assert_eq!(Value::Object(aggregation.finish()), json!({"v": [0, 2], "w": [null]}));
+        assert_eq!(
+            Value::Object(aggregation.finish()),
+            json!({"v": [0, 2], "w": [null]})
+        );
     }
 
     #[test]
     fn updates_are_shallow() {
         let mut metadata = object(json!({"a": {"x": 1}, "b": 1}));
-        update(&mut metadata, object(json!({"a": {"y": 2}, "b": null, "c": []})));
-        assert_eq!(Value::Object(metadata), json!({"a": {"y": 2}, "b": null, "c": []}));
+        update(
+            &mut metadata,
+            object(json!({"a": {"y": 2}, "b": null, "c": []})),
+        );
+        assert_eq!(
+            Value::Object(metadata),
+            json!({"a": {"y": 2}, "b": null, "c": []})
+        );
     }
 
     proptest! {

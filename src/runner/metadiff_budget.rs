@@ -1,12 +1,13 @@
-//! A bound on all metadiffs of a run together, whichever of its tasks they are from: they stay in memory until the end.
+//! A bound on all metadiffs of a run together, whichever of its tasks they are from: they stay in
+//! memory until the end.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::json::{Map, Value};
 
-/// Bytes that a value, and an object beside that, count at least: in memory they take much more than the two bytes that
-/// their text can be as short as.
+/// Bytes that a value, and an object beside that, count at least: in memory they take much more
+/// than the two bytes that their text can be as short as.
 const VALUE_BYTES: u64 = 64;
 const OBJECT_BYTES: u64 = 512;
 
@@ -27,7 +28,10 @@ pub(crate) struct NoRoom {
 
 impl MetadiffBudget {
     pub(super) fn new(limit_bytes: u64) -> Self {
-        Self { limit_bytes, bytes: AtomicU64::new(0) }
+        Self {
+            limit_bytes,
+            bytes: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn unlimited() -> Self {
@@ -37,13 +41,23 @@ impl MetadiffBudget {
     /// Counts a metadiff, if there is room for it.
     ///
     /// * `text_bytes`: bytes of its text.
-    pub(crate) fn take(&self, text_bytes: usize, metadiff: &Map<String, Value>) -> Result<(), NoRoom> {
+    pub(crate) fn take(
+        &self,
+        text_bytes: usize,
+        metadiff: &Map<String, Value>,
+    ) -> Result<(), NoRoom> {
         let n_bytes = object_bytes(metadiff).max(text_bytes as u64);
         let has_room = |sum: &u64| *sum <= self.limit_bytes;
         let add = |sum: u64| Some(sum.saturating_add(n_bytes)).filter(has_room);
-        match self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+        match self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+        {
             Ok(_) => Ok(()),
-            Err(sum) => Err(NoRoom { limit_bytes: self.limit_bytes, asked_bytes: sum.saturating_add(n_bytes) }),
+            Err(sum) => Err(NoRoom {
+                limit_bytes: self.limit_bytes,
+                asked_bytes: sum.saturating_add(n_bytes),
+            }),
         }
     }
 
@@ -52,7 +66,8 @@ impl MetadiffBudget {
         let mut text = Length(0);
         // Nothing is written that could fail.
         let _ = serde_json::to_writer(&mut text, metadiff);
-        self.bytes.fetch_add(object_bytes(metadiff).max(text.0), Ordering::Relaxed);
+        self.bytes
+            .fetch_add(object_bytes(metadiff).max(text.0), Ordering::Relaxed);
     }
 }
 
@@ -98,17 +113,33 @@ mod tests {
         let budget = MetadiffBudget::new(2000);
         let short = object(json!({ "a": [0] }));
         assert_eq!(budget.take(1000, &short), Ok(()));
-        assert_eq!(budget.take(1001, &short), Err(NoRoom { limit_bytes: 2000, asked_bytes: 2001 }));
+        assert_eq!(
+            budget.take(1001, &short),
+            Err(NoRoom {
+                limit_bytes: 2000,
+                asked_bytes: 2001
+            })
+        );
         // Its values count 64 bytes each, and the object 512.
         assert_eq!(budget.take(9, &short), Ok(()));
-        assert_eq!(budget.take(9, &short), Err(NoRoom { limit_bytes: 2000, asked_bytes: 1000 + 2 * (512 + 2 * 64) }));
+        assert_eq!(
+            budget.take(9, &short),
+            Err(NoRoom {
+                limit_bytes: 2000,
+                asked_bytes: 1000 + 2 * (512 + 2 * 64)
+            })
+        );
     }
 
     #[test]
     fn kept_metadiffs_count_as_new_ones() {
-        for metadiff in [json!({ "a": [0, 1, {}], "b": "x" }), json!({ "a": "x".repeat(1000) })] {
+        for metadiff in [
+            json!({ "a": [0, 1, {}], "b": "x" }),
+            json!({ "a": "x".repeat(1000) }),
+        ] {
             let (new, kept) = (MetadiffBudget::new(10_000), MetadiffBudget::new(10_000));
-            new.take(metadiff.to_string().len(), &object(metadiff.clone())).expect("room");
+            new.take(metadiff.to_string().len(), &object(metadiff.clone()))
+                .expect("room");
             kept.add(&object(metadiff));
             assert_eq!(new.bytes.into_inner(), kept.bytes.into_inner());
         }

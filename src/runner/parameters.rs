@@ -24,8 +24,10 @@ pub struct TaskParameters {
 }
 
 /// Names of tasks whose component calls get the `image` list all the same.
-pub const DEFAULT_TASKS_INCLUDE_IMAGE: [&str; 2] =
-    ["Copy OME-Zarr structure", "Convert Metadata Components from 2D to 3D"];
+pub const DEFAULT_TASKS_INCLUDE_IMAGE: [&str; 2] = [
+    "Copy OME-Zarr structure",
+    "Convert Metadata Components from 2D to 3D",
+];
 
 /// The key that component calls do not get, since it is long and of no use to them.
 const IMAGE: &str = "image";
@@ -37,8 +39,15 @@ pub(super) fn visible_metadata<'a>(
     task: &'a PlannedTask,
     parameters: &'a TaskParameters,
 ) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    let is_visible = |key: &String| task.metadata_keys.as_ref().is_none_or(|keys| keys.contains(key));
-    parameters.metadata.iter().filter(move |(key, _)| is_visible(key))
+    let is_visible = |key: &String| {
+        task.metadata_keys
+            .as_ref()
+            .is_none_or(|keys| keys.contains(key))
+    };
+    parameters
+        .metadata
+        .iter()
+        .filter(move |(key, _)| is_visible(key))
 }
 
 /// An object with few keys, whose values are not copied: metadata can be large.
@@ -83,7 +92,11 @@ pub(super) struct ArgsText {
 
 impl ArgsText {
     /// * `include_image`: names of tasks whose component calls get `metadata["image"]`.
-    pub(super) fn new(task: &PlannedTask, parameters: &TaskParameters, include_image: &[String]) -> Self {
+    pub(super) fn new(
+        task: &PlannedTask,
+        parameters: &TaskParameters,
+        include_image: &[String],
+    ) -> Self {
         let is_parallel = task.parallelization_level.is_some();
         let trims_image = is_parallel && !include_image.contains(&task.name);
         let is_in_args = |key: &String| match &task.metadata_keys {
@@ -95,10 +108,17 @@ impl ArgsText {
             .filter(|(key, _)| is_in_args(key))
             .map(|(key, value)| (key.as_str(), Arg::Value(value)))
             .collect();
-        let paths = parameters.input_paths.iter().map(|path| path.to_string_lossy()).collect();
+        let paths = parameters
+            .input_paths
+            .iter()
+            .map(|path| path.to_string_lossy())
+            .collect();
         let mut args: Borrowed<'_> = [
             ("input_paths", Arg::Paths(paths)),
-            ("output_path", Arg::Path(parameters.output_path.to_string_lossy())),
+            (
+                "output_path",
+                Arg::Path(parameters.output_path.to_string_lossy()),
+            ),
             ("metadata", Arg::Metadata(metadata)),
         ]
         .into_iter()
@@ -109,7 +129,9 @@ impl ArgsText {
         if is_parallel {
             args.0.retain(|(key, _)| *key != "component");
         }
-        Self { shared: build_json(&args, ARGS_INDENT) }
+        Self {
+            shared: build_json(&args, ARGS_INDENT),
+        }
     }
 
     /// The args without a component.
@@ -119,8 +141,13 @@ impl ArgsText {
 
     /// The whole of args.json for a component, or for a single task.
     pub(super) fn for_component(&self, component: Option<&Value>) -> Vec<u8> {
-        let Some(component) = component else { return self.shared.clone() };
-        let open = self.shared.strip_suffix(b"\n}").expect("the object has its three keys at least");
+        let Some(component) = component else {
+            return self.shared.clone();
+        };
+        let open = self
+            .shared
+            .strip_suffix(b"\n}")
+            .expect("the object has its three keys at least");
         let value = build_json(component, ARGS_INDENT);
         let mut text = Vec::with_capacity(open.len() + value.len() + 24);
         text.extend_from_slice(open);

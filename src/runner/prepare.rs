@@ -42,13 +42,15 @@ pub struct RunOptions {
     pub task_files: TaskFiles,
     /// Ends the run from another thread.
     pub cancel: CancelToken,
-    /// Whether the work directory may hold an earlier run of the workflow, whose calls that ended well are not made again
-    /// unless something has changed that they depend on. One that holds nothing is begun; any other is refused.
+    /// Whether the work directory may hold an earlier run of the workflow, whose calls that ended
+    /// well are not made again unless something has changed that they depend on. One that holds
+    /// nothing is begun; any other is refused.
     pub resume: bool,
-    /// Whether the work directory gets a number behind its name where there is one already: [`WorkDir::make_new`] makes it
-    /// before the run, and [`PreparedRun::work_dir`] is set to it.
+    /// Whether the work directory gets a number behind its name where there is one already:
+    /// [`WorkDir::make_new`] makes it before the run, and [`PreparedRun::work_dir`] is set to it.
     pub numbers_work_dir: bool,
-    /// Order or name of the task from which on no result of the earlier run is kept; `None`: all that count are.
+    /// Order or name of the task from which on no result of the earlier run is kept; `None`: all
+    /// that count are.
     pub rerun_from: Option<String>,
     /// Whether calls that end with a JobExecutionError are tried again.
     pub retries: Retries,
@@ -96,14 +98,17 @@ pub struct PreparedRun {
 pub struct RunFailure {
     /// The error.
     pub error: Error,
-    /// Metadata after the last task that ended well; its history ends with the failed task's item. `None` if the run
-    /// did not start.
+    /// Metadata after the last task that ended well; its history ends with the failed task's item.
+    /// `None` if the run did not start.
     pub dataset: Option<TaskParameters>,
 }
 
 impl From<Error> for RunFailure {
     fn from(error: Error) -> Self {
-        Self { error, dataset: None }
+        Self {
+            error,
+            dataset: None,
+        }
     }
 }
 
@@ -125,14 +130,22 @@ impl std::error::Error for RunFailure {
     }
 }
 
-/// Checks everything that can be checked before the run. Problems are added to those in `problems`; the run counts
-/// only if there is none.
-pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut Problems) -> PreparedRun {
+/// Checks everything that can be checked before the run. Problems are added to those in `problems`;
+/// the run counts only if there is none.
+pub fn prepare(
+    arguments: &ProcessWorkflow,
+    options: RunOptions,
+    problems: &mut Problems,
+) -> PreparedRun {
     let _span = trace::prepare(&arguments.workflow.name).entered();
-    let input_paths: Vec<_> = arguments.input_paths.iter().map(|path| normalized(path)).collect();
+    let input_paths: Vec<_> = arguments
+        .input_paths
+        .iter()
+        .map(|path| normalized(path))
+        .collect();
     let output_path = normalized(&arguments.output_path);
-    let work_dir =
-        std::path::absolute(&arguments.workflow_dir_local).unwrap_or_else(|_| arguments.workflow_dir_local.clone());
+    let work_dir = std::path::absolute(&arguments.workflow_dir_local)
+        .unwrap_or_else(|_| arguments.workflow_dir_local.clone());
     let plan = build_plan(
         &PlanRequest {
             workflow: &arguments.workflow,
@@ -148,7 +161,13 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         },
         problems,
     );
-    let grants = check_folders(&input_paths, &output_path, &work_dir, "--work-dir", problems);
+    let grants = check_folders(
+        &input_paths,
+        &output_path,
+        &work_dir,
+        "--work-dir",
+        problems,
+    );
     let obstacle = match (options.resume, options.numbers_work_dir) {
         (true, _) => WorkDir::obstacle_to_resume(&work_dir),
         (false, false) => WorkDir::obstacle(&work_dir),
@@ -164,10 +183,24 @@ pub fn prepare(arguments: &ProcessWorkflow, options: RunOptions, problems: &mut 
         metadata: arguments.input_metadata.clone(),
         history: arguments.input_history.clone(),
     };
-    let rerun_from = options.rerun_from.as_deref().and_then(|task| find_task(&plan, task, problems));
-    let plan = Plan { warnings: problems.warnings().to_vec(), ..plan };
+    let rerun_from = options
+        .rerun_from
+        .as_deref()
+        .and_then(|task| find_task(&plan, task, problems));
+    let plan = Plan {
+        warnings: problems.warnings().to_vec(),
+        ..plan
+    };
     let logger_name = arguments.logger_name.clone();
-    PreparedRun { plan, parameters, grants, work_dir, logger_name, rerun_from, options }
+    PreparedRun {
+        plan,
+        parameters,
+        grants,
+        work_dir,
+        logger_name,
+        rerun_from,
+        options,
+    }
 }
 
 /// The order of the task that `--rerun-from` names.
@@ -179,7 +212,11 @@ fn find_task(plan: &Plan, named: &str, problems: &mut Problems) -> Option<u64> {
         return None;
     }
     let orders = |is_meant: &dyn Fn(&PlannedTask) -> bool| -> Vec<u64> {
-        plan.tasks.iter().filter(|task| is_meant(task)).map(|task| task.order).collect()
+        plan.tasks
+            .iter()
+            .filter(|task| is_meant(task))
+            .map(|task| task.order)
+            .collect()
     };
     let mut found = orders(&|task| named.parse() == Ok(task.order));
     if found.is_empty() {
@@ -188,7 +225,11 @@ fn find_task(plan: &Plan, named: &str, problems: &mut Problems) -> Option<u64> {
     if let [order] = found[..] {
         return Some(order);
     }
-    let tasks: Vec<_> = plan.tasks.iter().map(|task| format!("{} \"{}\"", task.order, task.name)).collect();
+    let tasks: Vec<_> = plan
+        .tasks
+        .iter()
+        .map(|task| format!("{} \"{}\"", task.order, task.name))
+        .collect();
     let text = match found.len() {
         0 => "no task that runs has this order or name",
         _ => "more than one task has this name; give its order",
@@ -203,11 +244,18 @@ fn warn_of_memory(plan: &Plan, backend: &dyn Backend, problems: &mut Problems) {
     let mut orders_by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for task in &plan.tasks {
         if let Some(text) = backend.holds_back(task) {
-            orders_by_text.entry(text).or_default().push(task.order.to_string());
+            orders_by_text
+                .entry(text)
+                .or_default()
+                .push(task.order.to_string());
         }
     }
     for (text, orders) in orders_by_text {
-        let place = format!("task{} {}", if orders.len() == 1 { "" } else { "s" }, orders.join(", "));
+        let place = format!(
+            "task{} {}",
+            if orders.len() == 1 { "" } else { "s" },
+            orders.join(", ")
+        );
         problems.warn(Place::Parameter(place), text);
     }
 }
@@ -225,6 +273,9 @@ impl TaskParameters {
             metadata: &'a Map<String, Value>,
             history: &'a [Value],
         }
-        RunResult { metadata: &self.metadata, history: &self.history }
+        RunResult {
+            metadata: &self.metadata,
+            history: &self.history,
+        }
     }
 }

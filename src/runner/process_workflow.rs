@@ -27,7 +27,8 @@ pub struct ProcessWorkflow {
     pub input_history: Vec<Value>,
     /// Name of the run in the lines of `workflow.log`.
     pub logger_name: String,
-    /// The work directory. It is made if it is not there, and must not hold the records of another run.
+    /// The work directory. It is made if it is not there, and must not hold the records of another
+    /// run.
     pub workflow_dir_local: PathBuf,
     /// Nothing, or the same as `workflow_dir_local`.
     pub workflow_dir_remote: Option<PathBuf>,
@@ -72,11 +73,14 @@ impl ProcessWorkflow {
     /// [`HostError::NotImplemented`] in Fractal's words.
     pub fn check_directories(&self) -> Result<(), HostError> {
         match &self.workflow_dir_remote {
-            Some(remote) if *remote != self.workflow_dir_local => Err(HostError::NotImplemented(format!(
-                "Local backend does not support different directories workflow_dir_local={} and workflow_dir_remote={}",
-                self.workflow_dir_local.display(),
-                remote.display()
-            ))),
+            Some(remote) if *remote != self.workflow_dir_local => {
+                Err(HostError::NotImplemented(format!(
+                    "Local backend does not support different directories workflow_dir_local={} \
+                     and workflow_dir_remote={}",
+                    self.workflow_dir_local.display(),
+                    remote.display()
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -97,7 +101,9 @@ pub fn process_workflow(
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<TaskParameters, Box<RunFailure>> {
     let _span = trace::process_workflow(&arguments.workflow.name).entered();
-    arguments.check_directories().map_err(|err| Box::new(Error::from(err).into()))?;
+    arguments
+        .check_directories()
+        .map_err(|err| Box::new(Error::from(err).into()))?;
     let mut problems = Problems::default();
     let run = prepare(arguments, options, &mut problems);
     if !problems.is_empty() {
@@ -108,10 +114,12 @@ pub fn process_workflow(
 
 /// [`process_workflow`] for asynchronous programs, whatever their runtime: it runs on a thread of its own.
 ///
-/// Nothing runs before the future is polled. A future that is dropped does not end the run: cancel its token.
+/// Nothing runs before the future is polled. A future that is dropped does not end the run: cancel
+/// its token.
 ///
 /// # Errors
-/// As [`process_workflow`]; [`HostError::Setup`] if no thread can be started, and if the run panicked.
+/// As [`process_workflow`]; [`HostError::Setup`] if no thread can be started, and if the run
+/// panicked.
 pub async fn process_workflow_async(
     arguments: ProcessWorkflow,
     options: RunOptions,
@@ -119,10 +127,17 @@ pub async fn process_workflow_async(
 ) -> Result<TaskParameters, Box<RunFailure>> {
     let (send, receive) = tokio::sync::oneshot::channel();
     let failed = |err: HostError| Box::new(RunFailure::from(Error::from(err)));
-    let thread = std::thread::Builder::new().name("mandelbox-run".to_owned()).spawn(move || {
-        // Nobody is left to be told if the future was dropped.
-        let _ = send.send(process_workflow(&arguments, options, reporters));
-    });
-    thread.map_err(HostError::setup("start a thread for the run")).map_err(failed)?;
-    receive.await.map_err(HostError::setup("finish the run: it panicked")).map_err(failed)?
+    let thread = std::thread::Builder::new()
+        .name("mandelbox-run".to_owned())
+        .spawn(move || {
+            // Nobody is left to be told if the future was dropped.
+            let _ = send.send(process_workflow(&arguments, options, reporters));
+        });
+    thread
+        .map_err(HostError::setup("start a thread for the run"))
+        .map_err(failed)?;
+    receive
+        .await
+        .map_err(HostError::setup("finish the run: it panicked"))
+        .map_err(failed)?
 }

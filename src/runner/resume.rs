@@ -1,15 +1,17 @@
 //! The event log → the calls still to make.
 //!
-//! A call that ended well is not made again if everything that its result can depend on is as it was: the version of
-//! mandelbox, the module, args and the like (as their digest), limits, and its component. And not if a call of an earlier
-//! task was made after it, since then the data that it worked on may be others.
+//! A call that ended well is not made again if everything that its result can depend on is as it
+//! was: the version of mandelbox, the module, args and the like (as their digest), limits, and its
+//! component. And not if a call of an earlier task was made after it, since then the data that it
+//! worked on may be others.
 //!
-//! Events can be missing in a log that was damaged. What is known then must not be more than what is true, so that a call may
-//! run again that need not, but none is kept that must not. Tasks of a session begin in their order, each with an event. So
-//! between two events of one session no task but the last one and later ones can have begun: results of later tasks, which
-//! are from earlier sessions, are forgotten. Where the start of a session is missing, any task can have begun, with any args:
-//! all results are forgotten, and what follows does not count before the next start. Results of a task count if the event
-//! of its start is there, which says what they depend on.
+//! Events can be missing in a log that was damaged. What is known then must not be more than what
+//! is true, so that a call may run again that need not, but none is kept that must not. Tasks of a
+//! session begin in their order, each with an event. So between two events of one session no task
+//! but the last one and later ones can have begun: results of later tasks, which are from earlier
+//! sessions, are forgotten. Where the start of a session is missing, any task can have begun, with
+//! any args: all results are forgotten, and what follows does not count before the next start.
+//! Results of a task count if the event of its start is there, which says what they depend on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -19,8 +21,8 @@ use jiff::Timestamp;
 
 use super::call::{TaskCalls, ToDo};
 use crate::event::{
-    CallLimits, CallRef, EndOfLog, Event, EventKind, EventLog, InputState, Kept, Lost, ReadEventsError, RunStarted,
-    visit_log,
+    CallLimits, CallRef, EndOfLog, Event, EventKind, EventLog, InputState, Kept, Lost,
+    ReadEventsError, RunStarted, visit_log,
 };
 use crate::json::{Map, Value, build_json};
 use crate::outcome::Outcome;
@@ -48,8 +50,14 @@ impl TaskKey {
         add(settings.as_bytes());
         add(calls.shared_args());
         let texts = task.fixed_args.iter().map(String::as_str);
-        let env = task.env.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-        let mounts = task.mounts.iter().map(|mount| (mount.guest_path.as_str(), mount.host_path.to_string_lossy()));
+        let env = task
+            .env
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        let mounts = task
+            .mounts
+            .iter()
+            .map(|mount| (mount.guest_path.as_str(), mount.host_path.to_string_lossy()));
         for texts in [texts.collect::<Vec<_>>(), env.collect()] {
             add(&(texts.len() as u64).to_le_bytes());
             texts.iter().for_each(|text| add(text.as_bytes()));
@@ -76,7 +84,10 @@ impl TaskKey {
     fn changes_since(&self, before: &Self) -> String {
         let mut changes = Vec::new();
         if self.version != before.version {
-            changes.push(format!("the version of mandelbox has changed (it was {})", before.version));
+            changes.push(format!(
+                "the version of mandelbox has changed (it was {})",
+                before.version
+            ));
         }
         if self.module_sha256 != before.module_sha256 {
             changes.push("the module has changed".to_owned());
@@ -135,7 +146,9 @@ struct EarlierCall {
 type ComponentDigest = [u8; 16];
 
 fn digest_of(component: Option<&Value>) -> ComponentDigest {
-    let text = component.map(|component| build_json(component, 0)).unwrap_or_default();
+    let text = component
+        .map(|component| build_json(component, 0))
+        .unwrap_or_default();
     let mut digest = [0; 16];
     digest.copy_from_slice(&blake3::hash(&text).as_bytes()[..16]);
     digest
@@ -161,13 +174,16 @@ pub(super) struct KeptCalls {
 }
 
 impl EarlierRun {
-    /// Reads the log of a work directory. One that is not there, or without an event, is a run that never began.
+    /// Reads the log of a work directory. One that is not there, or without an event, is a run that
+    /// never began.
     ///
     /// # Errors
     /// [`ReadEventsError`], for the log of another version too.
     pub(super) fn read(work_dir: &Path) -> Result<Self, ReadEventsError> {
         let mut earlier = Self::default();
-        match visit_log(&work_dir.join(EventLog::NAME), |event, lost, _| earlier.add(event, lost)) {
+        match visit_log(&work_dir.join(EventLog::NAME), |event, lost, _| {
+            earlier.add(event, lost)
+        }) {
             Ok(end) => earlier.end = end,
             Err(ReadEventsError::Io(err)) if err.kind() == std::io::ErrorKind::NotFound => {}
             Err(err) => return Err(err),
@@ -195,7 +211,16 @@ impl EarlierRun {
             }
             _ if self.is_unknown_session => {}
             EventKind::CallKept { call, metadiff } => self.listed.push((call, metadiff)),
-            EventKind::TaskStarted { task, module_sha256, args_digest, limits, kept, n_calls, n_kept, .. } => {
+            EventKind::TaskStarted {
+                task,
+                module_sha256,
+                args_digest,
+                limits,
+                kept,
+                n_calls,
+                n_kept,
+                ..
+            } => {
                 self.current = Some(task);
                 // It makes calls now, whether or not the events of these have come to the disk.
                 if n_kept < n_calls {
@@ -203,47 +228,79 @@ impl EarlierRun {
                 }
                 let mut listed = std::mem::take(&mut self.listed);
                 listed.retain(|(call, _)| call.task == task);
-                let version = self.run.as_ref().map(|run| run.mandelbox_version.to_string()).unwrap_or_default();
+                let version = self
+                    .run
+                    .as_ref()
+                    .map(|run| run.mandelbox_version.to_string())
+                    .unwrap_or_default();
                 let known = self.tasks.entry(task).or_default();
-                known.key = TaskKey { version, module_sha256, args_digest, limits };
+                known.key = TaskKey {
+                    version,
+                    module_sha256,
+                    args_digest,
+                    limits,
+                };
                 if listed.is_empty() && (kept != Kept::All || known.done.is_empty()) {
                     known.inputs = Rc::clone(&self.inputs);
                 }
                 if kept != Kept::All {
                     (known.done, known.started) = (HashMap::new(), event.time);
                     known.attempts.clear();
-                    known.done.extend(listed.into_iter().map(|(call, metadiff)| EarlierCall::of(&call, metadiff)));
+                    known.done.extend(
+                        listed
+                            .into_iter()
+                            .map(|(call, metadiff)| EarlierCall::of(&call, metadiff)),
+                    );
                 }
                 known.ended = event.time;
             }
             EventKind::CallStarted(call) => {
-                if self.tasks.last_key_value().is_some_and(|(order, _)| *order > call.task) {
+                if self
+                    .tasks
+                    .last_key_value()
+                    .is_some_and(|(order, _)| *order > call.task)
+                {
                     self.forget_from(call.task.saturating_add(1));
                 }
                 if let Some(task) = self.tasks.get_mut(&call.task) {
                     task.attempts.insert(call.call_index, call.attempt);
                 }
             }
-            EventKind::CallFinished { call, outcome: Outcome::Succeeded { metadiff }, .. } => {
+            EventKind::CallFinished {
+                call,
+                outcome: Outcome::Succeeded { metadiff },
+                ..
+            } => {
                 if let Some(task) = self.tasks.get_mut(&call.task) {
                     task.attempts.remove(&call.call_index);
                     task.done.extend([EarlierCall::of(&call, metadiff)]);
                     task.ended = event.time;
                 }
             }
-            EventKind::TaskFinished { output_is_empty: Some(is_empty), .. } => self.had_output = !is_empty,
+            EventKind::TaskFinished {
+                output_is_empty: Some(is_empty),
+                ..
+            } => self.had_output = !is_empty,
             _ => {}
         }
     }
 
     /// Number of calls whose results count, as far as the log says, of tasks with these orders.
     pub(super) fn n_done(&self, is_of_run: impl Fn(u64) -> bool) -> usize {
-        self.tasks.iter().filter(|(order, _)| is_of_run(**order)).map(|(_, task)| task.done.len()).sum()
+        self.tasks
+            .iter()
+            .filter(|(order, _)| is_of_run(**order))
+            .map(|(_, task)| task.done.len())
+            .sum()
     }
 
     /// Drops the results of a task and of all that come after it. Returns how many there were.
     pub(super) fn forget_from(&mut self, order: u64) -> usize {
-        self.tasks.split_off(&order).values().map(|task| task.done.len()).sum()
+        self.tasks
+            .split_off(&order)
+            .values()
+            .map(|task| task.done.len())
+            .sum()
     }
 
     /// Takes what a task keeps. Asked for each task once, in the order in which they run.
@@ -256,30 +313,50 @@ impl EarlierRun {
             reason,
             ..KeptCalls::default()
         };
-        let Some(task) = self.tasks.remove(&calls.task().order) else { return none(None) };
+        let Some(task) = self.tasks.remove(&calls.task().order) else {
+            return none(None);
+        };
         let n_done = task.done.len();
         if *key != task.key {
-            let reason = format!("{n_done} calls had ended well but are made again: {}", key.changes_since(&task.key));
+            let reason = format!(
+                "{n_done} calls had ended well but are made again: {}",
+                key.changes_since(&task.key)
+            );
             return none((n_done > 0).then_some(reason));
         }
         let component_at = |index: usize| digest_of(calls.component(index));
-        let is_same =
-            |(index, call): (&usize, &EarlierCall)| *index < calls.len() && component_at(*index) == call.component;
+        let is_same = |(index, call): (&usize, &EarlierCall)| {
+            *index < calls.len() && component_at(*index) == call.component
+        };
         let (kept, mut done) = if task.done.iter().all(is_same) {
             (Kept::All, task.done)
         } else {
             (Kept::Listed, moved(task.done, calls.len(), component_at))
         };
-        let attempts = if kept == Kept::All { task.attempts } else { HashMap::new() };
+        let attempts = if kept == Kept::All {
+            task.attempts
+        } else {
+            HashMap::new()
+        };
         let to_do = (0..calls.len()).filter(|index| !done.contains_key(index));
-        let to_do: Vec<_> = to_do.map(|index| (index, attempts.get(&index).map_or(1, |number| number + 1))).collect();
+        let to_do: Vec<_> = to_do
+            .map(|index| (index, attempts.get(&index).map_or(1, |number| number + 1)))
+            .collect();
         let n_lost = n_done - done.len();
         let mut indices: Vec<_> = done.keys().copied().collect();
         indices.sort_unstable();
         let kept_calls = indices.into_iter().filter_map(|call_index| {
             let call = done.remove(&call_index)?;
             let component = calls.component(call_index).cloned();
-            Some((CallRef { task: calls.task().order, call_index, component, attempt: call.attempt }, call.metadiff))
+            Some((
+                CallRef {
+                    task: calls.task().order,
+                    call_index,
+                    component,
+                    attempt: call.attempt,
+                },
+                call.metadiff,
+            ))
         });
         KeptCalls {
             calls: kept_calls.collect(),
@@ -288,13 +365,14 @@ impl EarlierRun {
             ended: to_do.is_empty().then_some(task.ended),
             inputs: task.inputs,
             to_do: ToDo::These(to_do),
-            reason: (n_lost > 0)
-                .then(|| format!("{n_lost} calls had ended well whose components are not there any more")),
+            reason: (n_lost > 0).then(|| {
+                format!("{n_lost} calls had ended well whose components are not there any more")
+            }),
         }
     }
 
-    /// Says that the data of the tasks that follow are made anew. Returns whether there is a result that thereby does not
-    /// count any more.
+    /// Says that the data of the tasks that follow are made anew. Returns whether there is a result
+    /// that thereby does not count any more.
     pub(super) fn forget_after(&mut self, order: u64) -> bool {
         self.forget_from(order.saturating_add(1)) > 0
     }
@@ -303,11 +381,19 @@ impl EarlierRun {
 impl EarlierCall {
     fn of(call: &CallRef, metadiff: Option<Map<String, Value>>) -> (usize, Self) {
         let component = digest_of(call.component.as_ref());
-        (call.call_index, Self { component, attempt: call.attempt, metadiff })
+        (
+            call.call_index,
+            Self {
+                component,
+                attempt: call.attempt,
+                metadiff,
+            },
+        )
     }
 }
 
-/// Calls at the places that their components have now. Of equal components the first stays the first.
+/// Calls at the places that their components have now. Of equal components the first stays the
+/// first.
 fn moved(
     done: HashMap<usize, EarlierCall>,
     n_calls: usize,
@@ -317,8 +403,16 @@ fn moved(
     done.sort_unstable_by_key(|(index, _)| *index);
     let mut by_component: HashMap<ComponentDigest, VecDeque<EarlierCall>> = HashMap::new();
     for (_, call) in done {
-        by_component.entry(call.component).or_default().push_back(call);
+        by_component
+            .entry(call.component)
+            .or_default()
+            .push_back(call);
     }
-    let take = |index| Some((index, by_component.get_mut(&component_at(index))?.pop_front()?));
+    let take = |index| {
+        Some((
+            index,
+            by_component.get_mut(&component_at(index))?.pop_front()?,
+        ))
+    };
     (0..n_calls).filter_map(take).collect()
 }

@@ -50,17 +50,23 @@ pub type CallResult = Result<Option<Map<String, Value>>, Error>;
 impl SingleCall<'_> {
     /// Makes the call.
     ///
-    /// * `observe`: gets the call's start, what the task logs and how far it is, on the calling thread.
+    /// * `observe`: gets the call's start, what the task logs and how far it is, on the calling
+    ///   thread.
     ///
     /// # Errors
-    /// As a run's, but for those of documents: [`Error::TaskExecution`], [`Error::JobExecution`], [`Error::Cancelled`],
+    /// As a run's, but for those of documents: [`Error::TaskExecution`], [`Error::JobExecution`],
+    /// [`Error::Cancelled`],
     /// [`Error::Host`].
     pub fn run(&self, backend: &dyn Backend, observe: &mut dyn FnMut(EventKind)) -> CallResult {
         let mut task = self.task.clone();
         task.parallelization_level = self.component.map(|_| LEVEL.to_owned());
         let components = self.component.map(|component| {
-            let metadata = Map::from_iter([(LEVEL.to_owned(), Value::Array(vec![component.clone()]))]);
-            Components { metadata: Arc::new(metadata), level: LEVEL.to_owned() }
+            let metadata =
+                Map::from_iter([(LEVEL.to_owned(), Value::Array(vec![component.clone()]))]);
+            Components {
+                metadata: Arc::new(metadata),
+                level: LEVEL.to_owned(),
+            }
         });
         let metadata = match task.kind {
             ModuleKind::Typed => TaskMetadata::new(visible_metadata(&task, self.parameters)),
@@ -69,7 +75,11 @@ impl SingleCall<'_> {
         let calls = Arc::new(TaskCalls {
             args: ArgsText::new(&task, self.parameters, self.tasks_include_image),
             metadata,
-            layout: TaskLayout::new(self.folder.clone(), task.order, components.as_ref().map(Components::list)),
+            layout: TaskLayout::new(
+                self.folder.clone(),
+                task.order,
+                components.as_ref().map(Components::list),
+            ),
             task,
             components,
             work_dir: Arc::clone(&self.work_dir),
@@ -100,7 +110,9 @@ impl SingleCall<'_> {
         })?;
         let no_call = || match self.cancel.is_cancelled() {
             true => Outcome::Cancelled,
-            false => Outcome::HostFailed { message: "the backend made no call".to_owned() },
+            false => Outcome::HostFailed {
+                message: "the backend made no call".to_owned(),
+            },
         };
         let (outcome, stderr_tail) = finished.unwrap_or_else(|| (no_call(), String::new()));
         self.result(outcome, stderr_tail)
@@ -114,14 +126,31 @@ impl SingleCall<'_> {
             outcome => outcome,
         };
         // Who has seen all of stderr needs no end of it.
-        let stderr_tail = if self.output.is_some() { String::new() } else { stderr_tail };
+        let stderr_tail = if self.output.is_some() {
+            String::new()
+        } else {
+            stderr_tail
+        };
         let component = self.component.cloned();
-        let call = CallFailure { call_index: 0, component, outcome, stderr_tail, stderr_path: None };
-        let failure = task_failure(self.task, usize::from(self.component.is_some()), None, vec![call]);
+        let call = CallFailure {
+            call_index: 0,
+            component,
+            outcome,
+            stderr_tail,
+            stderr_path: None,
+        };
+        let failure = task_failure(
+            self.task,
+            usize::from(self.component.is_some()),
+            None,
+            vec![call],
+        );
         Err(match kind {
-            _ if is_cancelled => {
-                Error::Cancelled(Box::new(Cancelled { failure: *failure, n_calls: 1, n_ended_well: 0 }))
-            }
+            _ if is_cancelled => Error::Cancelled(Box::new(Cancelled {
+                failure: *failure,
+                n_calls: 1,
+                n_ended_well: 0,
+            })),
             Some(FailureKind::TaskExecution) => Error::TaskExecution(failure),
             _ => Error::JobExecution(failure),
         })

@@ -1,4 +1,5 @@
-//! The start of a run: its work directory, the records that stay open, and what a resumed run finds.
+//! The start of a run: its work directory, the records that stay open, and what a resumed run
+//! finds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use super::data_state::{Change, compare, folder_id, is_empty, is_same_folder, se
 use super::prepare::{PreparedRun, work_dir_place};
 use super::resume::EarlierRun;
 use crate::error::{Error, HostError};
-use crate::event::{EndOfLog, EventKind, EventLog, FORMAT_VERSION, InputState, Recorder, RunStarted, RunTask};
+use crate::event::{
+    EndOfLog, EventKind, EventLog, FORMAT_VERSION, InputState, Recorder, RunStarted, RunTask,
+};
 use crate::reporter::escape::escaped;
 use crate::reporter::{LogFile, Reporter};
 use crate::trace;
@@ -27,10 +30,12 @@ impl PreparedRun {
     /// Makes or takes up the work directory, and the records that stay open.
     pub(super) fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<Started, Error> {
         let output = &self.parameters.output_path;
-        let create_output =
-            || std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output));
-        // If the output cannot be created, no new work directory stands in the way of the next try. A run that is resumed
-        // looks first whether its output is still there.
+        let create_output = || {
+            std::fs::create_dir_all(output)
+                .map_err(HostError::file("make the output folder", output))
+        };
+        // If the output cannot be created, no new work directory stands in the way of the next try.
+        // A run that is resumed looks first whether its output is still there.
         if !self.options.resume {
             create_output()?;
         }
@@ -38,8 +43,11 @@ impl PreparedRun {
         create_output()?;
         settle(output);
         let work_dir = Arc::new(work_dir);
-        let is_resumed = earlier.as_ref().is_some_and(|earlier| earlier.run.is_some());
-        // The event log before anything else: by it the folder is known to be a run's, whatever happens to the rest.
+        let is_resumed = earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.run.is_some());
+        // The event log before anything else: by it the folder is known to be a run's, whatever
+        // happens to the rest.
         let (log, end) = match &earlier {
             None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
             Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end)?, end.clone()),
@@ -54,25 +62,43 @@ impl PreparedRun {
         let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file), Box::new(trace::RunEvents)];
         all.extend(reporters);
         let mut recorder = Recorder::resuming(log, all, end.next_seq);
-        let start = if is_resumed { EventKind::RunResumed } else { EventKind::RunStarted };
+        let start = if is_resumed {
+            EventKind::RunResumed
+        } else {
+            EventKind::RunStarted
+        };
         let facts = self.facts();
         let inputs = facts.inputs.clone();
         recorder.record(start(Box::new(facts)))?;
         for warning in &self.plan.warnings {
-            recorder.record(EventKind::Warning { message: warning.to_string() })?;
+            recorder.record(EventKind::Warning {
+                message: warning.to_string(),
+            })?;
         }
-        found.into_iter().try_for_each(|event| recorder.record(event))?;
+        found
+            .into_iter()
+            .try_for_each(|event| recorder.record(event))?;
         for message in self.options.backend.start(&self.grants) {
             recorder.record(EventKind::Note { message })?;
         }
         recorder.flush()?;
-        Ok(Started { work_dir, recorder, earlier, inputs })
+        Ok(Started {
+            work_dir,
+            recorder,
+            earlier,
+            inputs,
+        })
     }
 
     fn facts(&self) -> RunStarted {
         let (parameters, plan) = (&self.parameters, &self.plan);
         let mut folders: Vec<&Path> = parameters.input_paths.iter().map(AsRef::as_ref).collect();
-        folders.extend(plan.tasks.iter().flat_map(|task| &task.mounts).map(|mount| mount.host_path.as_path()));
+        folders.extend(
+            plan.tasks
+                .iter()
+                .flat_map(|task| &task.mounts)
+                .map(|mount| mount.host_path.as_path()),
+        );
         // What is changed in place says nothing of whether somebody else has changed it.
         let output_id = parameters.output_path.canonicalize().ok();
         folders.retain(|folder| output_id.is_none() || folder.canonicalize().ok() != output_id);
@@ -90,7 +116,14 @@ impl PreparedRun {
             input_metadata_keys: parameters.metadata.keys().cloned().collect(),
             first_task_index: plan.task_range.map(|(first, _)| first),
             last_task_index: plan.task_range.map(|(_, last)| last),
-            tasks: plan.tasks.iter().map(|task| RunTask { task: task.order, name: task.name.clone() }).collect(),
+            tasks: plan
+                .tasks
+                .iter()
+                .map(|task| RunTask {
+                    task: task.order,
+                    name: task.name.clone(),
+                })
+                .collect(),
             output: folder_id(&parameters.output_path),
             inputs: survey(&folders, &self.written_folders()),
         }
@@ -101,11 +134,15 @@ impl PreparedRun {
         [&self.parameters.output_path, &self.work_dir]
     }
 
-    /// Opens or creates the work directory. With an earlier run in it come warnings and notes about what was found.
+    /// Opens or creates the work directory. With an earlier run in it come warnings and notes about
+    /// what was found.
     fn open_work_dir(&self) -> Result<(WorkDir, Option<EarlierRun>, Vec<EventKind>), Error> {
         let wrong = |text: String| wrong(work_dir_place(&self.work_dir), text);
-        let opened =
-            if self.options.resume { WorkDir::reopen(&self.work_dir) } else { WorkDir::create(&self.work_dir) };
+        let opened = if self.options.resume {
+            WorkDir::reopen(&self.work_dir)
+        } else {
+            WorkDir::create(&self.work_dir)
+        };
         let work_dir = opened.map_err(|err| match err {
             WorkDirError::Host(err) => Error::Host(err),
             // What has changed since this run was prepared.
@@ -116,7 +153,8 @@ impl PreparedRun {
         }
         let mut earlier = EarlierRun::read(&self.work_dir).map_err(|err| {
             let advice =
-                "use the version of mandelbox that wrote it, or run without --resume in another work directory";
+                "use the version of mandelbox that wrote it, or run without --resume in another \
+                 work directory";
             wrong(format!("{}: {err}; {advice}", EventLog::NAME))
         })?;
         if earlier.end.is_foreign && !self.work_dir.join(LogFile::NAME).is_file() {
@@ -125,10 +163,15 @@ impl PreparedRun {
                 EventLog::NAME
             )));
         }
-        if let Some(run) = earlier.run.as_ref().filter(|run| run.workflow != self.plan.workflow_name) {
+        if let Some(run) = earlier
+            .run
+            .as_ref()
+            .filter(|run| run.workflow != self.plan.workflow_name)
+        {
             let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
             return Err(wrong(format!(
-                "holds a run of the workflow \"{other}\", not of \"{this}\"; choose that run's folder, or run without \
+                "holds a run of the workflow \"{other}\", not of \"{this}\"; choose that run's \
+                 folder, or run without \
                  --resume in a new one"
             )));
         }
@@ -143,8 +186,10 @@ impl PreparedRun {
     fn rerun(&self, earlier: &mut EarlierRun) -> Option<EventKind> {
         let order = self.rerun_from?;
         let n_dropped = earlier.forget_from(order);
-        let message =
-            format!("--rerun-from: {n_dropped} calls of task {order} and later tasks had succeeded and run again");
+        let message = format!(
+            "--rerun-from: {n_dropped} calls of task {order} and later tasks had succeeded and \
+             run again"
+        );
         Some(EventKind::Note { message })
     }
 
@@ -153,7 +198,11 @@ impl PreparedRun {
         let path = &self.parameters.output_path;
         let n_done = earlier.n_done(|order| self.plan.tasks.iter().any(|task| task.order == order));
         // With another path all args are others, and no result counts.
-        let Some(run) = earlier.run.as_ref().filter(|run| run.output_path == *path && n_done > 0) else {
+        let Some(run) = earlier
+            .run
+            .as_ref()
+            .filter(|run| run.output_path == *path && n_done > 0)
+        else {
             return Ok(None);
         };
         let now = folder_id(path);
@@ -167,7 +216,8 @@ impl PreparedRun {
             Err(wrong(
                 Place::Parameter(format!("output path {}", path.display())),
                 format!(
-                    "{text}, but calls that are recorded as succeeded ({n_done}) wrote there; mount or restore that folder, or \
+                    "{text}, but calls that are recorded as succeeded ({n_done}) wrote there; \
+                     mount or restore that folder, or \
                  run all tasks again with `--rerun-from {first}`"
                 ),
             ))
@@ -179,13 +229,15 @@ impl PreparedRun {
             // Who names the task to rerun from has looked what is there.
             Some(_) if self.rerun_from.is_some() => {
                 let message = format!(
-                    "output path {}: is another folder than before; the data of the tasks that are kept must be in it",
+                    "output path {}: is another folder than before; the data of the tasks that \
+                     are kept must be in it",
                     path.display()
                 );
                 Ok(Some(EventKind::Warning { message }))
             }
             Some(_) => wrong(
-                "is another folder than before (if it has the data of the first tasks, `--rerun-from` with the next one \
+                "is another folder than before (if it has the data of the first tasks, \
+                 `--rerun-from` with the next one \
                  keeps these)",
             ),
         }
@@ -196,11 +248,17 @@ impl PreparedRun {
         let mut texts = Vec::new();
         let kept = "it is kept as events.damaged-N.jsonl";
         if let Some(damage) = earlier.end.damage() {
-            texts.push(format!("{} {damage}; calls whose records are lost run again, and {kept}", EventLog::NAME));
+            texts.push(format!(
+                "{} {damage}; calls whose records are lost run again, and {kept}",
+                EventLog::NAME
+            ));
         }
         if earlier.end.is_headless {
             let text = "is damaged: without its first line no other counts";
-            texts.push(format!("{} {text}; all calls run again, and {kept}", EventLog::NAME));
+            texts.push(format!(
+                "{} {text}; all calls run again, and {kept}",
+                EventLog::NAME
+            ));
         }
         if let Some(run) = &earlier.run
             && run.work_dir != self.work_dir
@@ -208,29 +266,45 @@ impl PreparedRun {
             && run.work_dir.canonicalize().ok() != self.work_dir.canonicalize().ok()
         {
             texts.push(format!(
-                "the work directory is a copy of {}; calls that run in both write to the same output",
+                "the work directory is a copy of {}; calls that run in both write to the same \
+                 output",
                 run.work_dir.display()
             ));
         }
-        texts.into_iter().map(|message| EventKind::Warning { message }).collect()
+        texts
+            .into_iter()
+            .map(|message| EventKind::Warning { message })
+            .collect()
     }
 
     /// An input that has changed, and if there is none, one that could not be compared.
     ///
     /// * `before`: what was in the inputs when the calls ran whose results are kept.
     /// * `now`: what was in them when this run started.
-    pub(super) fn changed_input(&self, before: &[InputState], now: &[InputState]) -> (Option<String>, Option<String>) {
+    pub(super) fn changed_input(
+        &self,
+        before: &[InputState],
+        now: &[InputState],
+    ) -> (Option<String>, Option<String>) {
         let mut unknown = None;
         for before in before {
-            let Some(now) = now.iter().find(|now| now.path == before.path) else { continue };
-            if (&now.digest, now.n_entries, now.is_whole) == (&before.digest, before.n_entries, before.is_whole) {
+            let Some(now) = now.iter().find(|now| now.path == before.path) else {
+                continue;
+            };
+            if (&now.digest, now.n_entries, now.is_whole)
+                == (&before.digest, before.n_entries, before.is_whole)
+            {
                 continue;
             }
             let place = format!("input path {}", before.path.display());
             match compare(before, &self.written_folders()) {
                 Change::None => {}
                 Change::Changed(text) => return (Some(format!("{place}: {text}")), None),
-                Change::Unknown => unknown = Some(format!("{place}: has too many entries to compare it with before")),
+                Change::Unknown => {
+                    unknown = Some(format!(
+                        "{place}: has too many entries to compare it with before"
+                    ))
+                }
             }
         }
         (None, unknown)

@@ -1,12 +1,14 @@
 //! Compiled modules on disk.
 //!
-//! What is read back is native code that runs outside the sandbox. So the folder must be the user's own and closed to
-//! others, as must be those above it to be replaced; it is opened once, and all that is read and written goes by its
-//! descriptor. Beside every entry is its seal: a keyed digest of its name and its contents. An entry that was changed,
-//! moved or cut short is no entry, and the module is compiled again. Nothing that a workflow names ever gets here.
+//! What is read back is native code that runs outside the sandbox. So the folder must be the user's
+//! own and closed to others, as must be those above it to be replaced; it is opened once, and all
+//! that is read and written goes by its descriptor. Beside every entry is its seal: a keyed digest
+//! of its name and its contents. An entry that was changed, moved or cut short is no entry, and the
+//! module is compiled again. Nothing that a workflow names ever gets here.
 //!
-//! Large entries are not read, which would take longer than to start what is in them: their seal has a second digest,
-//! of the file's identity, and while that is the same the contents are those that were sealed.
+//! Large entries are not read, which would take longer than to start what is in them: their seal
+//! has a second digest, of the file's identity, and while that is the same the contents are those
+//! that were sealed.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -55,7 +57,8 @@ impl ModuleCache {
     /// Opens the cache in `folder`, which is made if it is not there.
     ///
     /// # Errors
-    /// The operating system's; also if the folder belongs to somebody else or others can write to it, or to one above it.
+    /// The operating system's; also if the folder belongs to somebody else or others can write to
+    /// it, or to one above it.
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
         let folder = open_private(folder)?;
         #[cfg(not(feature = "compiler"))]
@@ -68,19 +71,25 @@ impl ModuleCache {
         })
     }
 
-    /// The compiled forms of a module that are as they were written; loading one tells whether it is for this engine
-    /// and machine.
+    /// The compiled forms of a module that are as they were written; loading one tells whether it
+    /// is for this engine and machine.
     pub(super) fn read_all(&self, sha256: &str) -> Vec<CompiledModule> {
         #[cfg(feature = "compiler")]
         let names = [self.name(sha256)];
         #[cfg(not(feature = "compiler"))]
         let names = {
-            let is_entry = |name: &str| name.starts_with(&prefix(sha256)) && name.ends_with(ENTRY_SUFFIX);
+            let is_entry =
+                |name: &str| name.starts_with(&prefix(sha256)) && name.ends_with(ENTRY_SUFFIX);
             let entries = self.folder.entries().unwrap_or_default();
-            let names = entries.into_iter().filter_map(|(name, _)| name.into_string().ok());
+            let names = entries
+                .into_iter()
+                .filter_map(|(name, _)| name.into_string().ok());
             names.filter(move |name| is_entry(name))
         };
-        names.into_iter().filter_map(|name| self.read_entry(&name)).collect()
+        names
+            .into_iter()
+            .filter_map(|name| self.read_entry(&name))
+            .collect()
     }
 
     fn read_entry(&self, name: &str) -> Option<CompiledModule> {
@@ -91,9 +100,14 @@ impl ModuleCache {
         let (of_contents, of_identity) = seal.split_at(DIGEST_BYTES);
         let identity = FileIdentity::of(&file.metadata().ok()?);
         let large = identity.filter(|identity| identity.bytes >= LARGE_BYTES);
-        let known = large.filter(|identity| is_same(of_identity, self.identity_digest(name, Some(identity))));
+        let known = large
+            .filter(|identity| is_same(of_identity, self.identity_digest(name, Some(identity))));
         let code = if let Some(identity) = known {
-            CompiledModule::File(CacheFile { name: name.into(), file: Arc::new(file), identity })
+            CompiledModule::File(CacheFile {
+                name: name.into(),
+                file: Arc::new(file),
+                identity,
+            })
         } else {
             let mut code = Vec::new();
             file.read_to_end(&mut code).ok()?;
@@ -129,16 +143,28 @@ impl ModuleCache {
         let _: io::Result<()> = written;
     }
 
-    fn write_seal(&self, name: &str, code: &[u8], identity: Option<&FileIdentity>) -> io::Result<()> {
+    fn write_seal(
+        &self,
+        name: &str,
+        code: &[u8],
+        identity: Option<&FileIdentity>,
+    ) -> io::Result<()> {
         let of_identity = self.identity_digest(name, identity);
-        let seal = [self.digest(name, code).as_bytes().as_slice(), of_identity.as_bytes()].concat();
+        let seal = [
+            self.digest(name, code).as_bytes().as_slice(),
+            of_identity.as_bytes(),
+        ]
+        .concat();
         self.write_file(&seal_name(name), &seal)
     }
 
     /// Reads a small file, or what it begins with.
     pub(super) fn read_file(&self, name: &str, max_bytes: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.folder.open_file(name)?.take(max_bytes).read_to_end(&mut bytes)?;
+        self.folder
+            .open_file(name)?
+            .take(max_bytes)
+            .read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -148,7 +174,11 @@ impl ModuleCache {
         new.persist(name).map(drop)
     }
 
-    pub(super) fn identity_digest(&self, name: &str, identity: Option<&FileIdentity>) -> blake3::Hash {
+    pub(super) fn identity_digest(
+        &self,
+        name: &str,
+        identity: Option<&FileIdentity>,
+    ) -> blake3::Hash {
         self.digest(name, format!("{identity:?}").as_bytes())
     }
 
@@ -175,11 +205,16 @@ impl ModuleCache {
             if name.ends_with(ENTRY_SUFFIX) {
                 let (written, bytes) = self.time_and_bytes(name)?;
                 // An entry that is being written has no seal yet.
-                let used = self.time_and_bytes(&seal_name(name)).map_or(written, |(used, _)| used);
+                let used = self
+                    .time_and_bytes(&seal_name(name))
+                    .map_or(written, |(used, _)| used);
                 entries.push((used, bytes, name.to_owned()));
             } else if name.starts_with(NEW_PREFIX) {
                 let (written, _) = self.time_and_bytes(name)?;
-                if SystemTime::now().duration_since(written).is_ok_and(|age| age > ABANDONED) {
+                if SystemTime::now()
+                    .duration_since(written)
+                    .is_ok_and(|age| age > ABANDONED)
+                {
                     self.folder.remove_file(name)?;
                 }
             }
@@ -203,18 +238,26 @@ impl ModuleCache {
     fn time_and_bytes(&self, name: &str) -> io::Result<(SystemTime, u64)> {
         let stat = rustix::fs::statat(&self.folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
         let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-        Ok((UNIX_EPOCH + Duration::from_secs(seconds), u64::try_from(stat.st_size).unwrap_or(0)))
+        Ok((
+            UNIX_EPOCH + Duration::from_secs(seconds),
+            u64::try_from(stat.st_size).unwrap_or(0),
+        ))
     }
 }
 
 /// Name of the seal of an entry.
 fn seal_name(entry: &str) -> String {
-    format!("{}.{SEAL_SUFFIX}", entry.strip_suffix(ENTRY_SUFFIX).unwrap_or(entry))
+    format!(
+        "{}.{SEAL_SUFFIX}",
+        entry.strip_suffix(ENTRY_SUFFIX).unwrap_or(entry)
+    )
 }
 
 /// Compares in the same time whatever differs.
 pub(super) fn is_same(digest: &[u8], expected: blake3::Hash) -> bool {
-    digest.try_into().is_ok_and(|digest: [u8; DIGEST_BYTES]| blake3::Hash::from_bytes(digest) == expected)
+    digest
+        .try_into()
+        .is_ok_and(|digest: [u8; DIGEST_BYTES]| blake3::Hash::from_bytes(digest) == expected)
 }
 
 /// How the names of a module's entries begin.
@@ -272,7 +315,10 @@ mod tests {
 
     fn read(folder: &Path, sha256: &str) -> Vec<Vec<u8>> {
         let entries = cache(folder).read_all(sha256);
-        entries.iter().map(|entry| entry.bytes().expect("read").into_owned()).collect()
+        entries
+            .iter()
+            .map(|entry| entry.bytes().expect("read").into_owned())
+            .collect()
     }
 
     #[test]
@@ -301,7 +347,11 @@ mod tests {
             let of = |name: &str| path.join(cache(&path).name(name)).with_extension(suffix);
             fs::copy(of("a"), of("b")).expect("copied");
         }
-        assert_eq!(read(&path, "b"), NOTHING, "another module's entry under this name");
+        assert_eq!(
+            read(&path, "b"),
+            NOTHING,
+            "another module's entry under this name"
+        );
         assert_eq!(read(&path, "a"), [code]);
         fs::write(path.join(KEY_FILE), "short").expect("written");
         assert_eq!(read(&path, "a"), NOTHING, "another key");
@@ -319,14 +369,22 @@ mod tests {
         let entry = path.join(cache(&path).name("a"));
         fs::copy(&entry, folder.path().join("copy")).expect("copied");
         fs::rename(folder.path().join("copy"), &entry).expect("moved");
-        assert!(matches!(cache(&path).read_all("a")[..], [CompiledModule::Memory(_)]));
+        assert!(matches!(
+            cache(&path).read_all("a")[..],
+            [CompiledModule::Memory(_)]
+        ));
         assert!(is_mapped());
         // Other bytes are no entry, whatever times the file is given.
-        let times = fs::metadata(&entry).expect("there").modified().expect("a time");
+        let times = fs::metadata(&entry)
+            .expect("there")
+            .modified()
+            .expect("a time");
         let mut changed = code;
         changed[9] ^= 1;
         fs::write(&entry, changed).expect("written");
-        File::open(&entry).and_then(|file| file.set_modified(times)).expect("changed");
+        File::open(&entry)
+            .and_then(|file| file.set_modified(times))
+            .expect("changed");
         assert_eq!(read(&path, "a"), NOTHING);
     }
 
@@ -337,7 +395,10 @@ mod tests {
         cache(&path);
         for mode in [0o770, 0o707, 0o750] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
-            assert!(ModuleCache::open(&path, &Engine::default()).is_err(), "{mode:o}");
+            assert!(
+                ModuleCache::open(&path, &Engine::default()).is_err(),
+                "{mode:o}"
+            );
         }
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("made");
@@ -351,7 +412,9 @@ mod tests {
         let cache = cache(&path);
         let seal = |name: &str| path.join(seal_name(&cache.name(name)));
         let make_old = |path: &Path, age: Duration| {
-            File::open(path).and_then(|file| file.set_modified(SystemTime::now() - age)).expect("changed");
+            File::open(path)
+                .and_then(|file| file.set_modified(SystemTime::now() - age))
+                .expect("changed");
         };
         for (age, name) in ["a", "b", "c"].iter().rev().enumerate() {
             cache.write(name, &[0; 100]);
@@ -362,9 +425,18 @@ mod tests {
             make_old(&path.join(name), age);
         }
         cache.remove_oldest(200).expect("removed");
-        assert_eq!(["a", "b", "c"].map(|name| path.join(cache.name(name)).exists()), [false, true, true]);
-        assert_eq!(["a", "b", "c"].map(|name| seal(name).exists()), [false, true, true]);
-        assert_eq!([".new-old", ".new-now"].map(|name| path.join(name).exists()), [false, true]);
+        assert_eq!(
+            ["a", "b", "c"].map(|name| path.join(cache.name(name)).exists()),
+            [false, true, true]
+        );
+        assert_eq!(
+            ["a", "b", "c"].map(|name| seal(name).exists()),
+            [false, true, true]
+        );
+        assert_eq!(
+            [".new-old", ".new-now"].map(|name| path.join(name).exists()),
+            [false, true]
+        );
     }
 
     /// What was opened stays what it is, whatever is put in place of the folder.

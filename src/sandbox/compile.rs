@@ -65,7 +65,8 @@ impl CompiledModule {
         }
     }
 
-    /// Loads the code into an engine; fails if it is for another version, other settings or another machine.
+    /// Loads the code into an engine; fails if it is for another version, other settings or another
+    /// machine.
     ///
     /// # Safety
     /// The code must be what an engine gave that compiled a module.
@@ -83,13 +84,14 @@ impl CompiledModule {
                     }
                     // SAFETY: the same as this function's.
                     Ok(Some(Precompiled::Component)) => {
-                        unsafe { Component::deserialize_file(engine, path) }.map(CompiledCode::Component)
+                        unsafe { Component::deserialize_file(engine, path) }
+                            .map(CompiledCode::Component)
                     }
                     Ok(None) => wasmtime::bail!("it is no compiled code"),
                     Err(err) => Err(err),
                 };
-                // Without `/proc` the file has no such path, and where it is mounted noexec, it cannot be mapped.
-                // SAFETY: the same as this function's.
+                // Without `/proc` the file has no such path, and where it is mounted noexec, it
+                // cannot be mapped. SAFETY: the same as this function's.
                 mapped.or_else(|_| unsafe { load_bytes(engine, &self.bytes()?) })
             }
         }
@@ -106,21 +108,29 @@ unsafe fn load_bytes(engine: &Engine, code: &[u8]) -> wasmtime::Result<CompiledC
     Ok(unsafe {
         match Engine::detect_precompiled(code) {
             Some(Precompiled::Module) => CompiledCode::Core(Module::deserialize(engine, code)?),
-            Some(Precompiled::Component) => CompiledCode::Component(Component::deserialize(engine, code)?),
+            Some(Precompiled::Component) => {
+                CompiledCode::Component(Component::deserialize(engine, code)?)
+            }
             None => wasmtime::bail!("it is no compiled code"),
         }
     })
 }
 
-/// A path that leads to an open file whatever has its name by now. Where there is none, as without `/proc`, it is read.
+/// A path that leads to an open file whatever has its name by now. Where there is none, as without
+/// `/proc`, it is read.
 fn path_of(file: &File) -> PathBuf {
-    let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    let folder = if cfg!(target_os = "linux") {
+        "/proc/self/fd"
+    } else {
+        "/dev/fd"
+    };
     Path::new(folder).join(file.as_raw_fd().to_string())
 }
 
 /// Compiles a module; the error is a sentence for the user.
 ///
-/// * `time`: what compiling may take; a compiler cannot be interrupted, so its threads are left to themselves after that.
+/// * `time`: what compiling may take; a compiler cannot be interrupted, so its threads are left to
+///   themselves after that.
 #[cfg(feature = "compiler")]
 pub(super) fn compile(
     engine: &Engine,
@@ -134,7 +144,8 @@ pub(super) fn compile(
     let format = ModuleFormat::of(&module.bytes)?;
     let (send, receive) = channel();
     let (engine, bytes) = (engine.clone(), Arc::clone(&module.bytes));
-    let threads = start_threads().map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
+    let threads = start_threads()
+        .map_err(|err| format!("cannot be compiled: no thread can be started: {err}"))?;
     threads.spawn(move || {
         let code = match format {
             ModuleFormat::Core => engine.precompile_module(&bytes),
@@ -147,7 +158,9 @@ pub(super) fn compile(
         Ok(Ok(code)) => Ok(CompiledModule::Memory(code.into())),
         Ok(Err(err)) => Err(why_invalid(&module.bytes, err.root_cause())),
         Err(RecvTimeoutError::Timeout) => Err(takes_too_long(time)),
-        Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".to_owned()),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err("cannot be compiled: the compiler panicked".to_owned())
+        }
     }
 }
 
@@ -155,7 +168,10 @@ pub(super) fn compile(
 #[cfg(feature = "compiler")]
 pub(crate) fn takes_too_long(time: std::time::Duration) -> String {
     let seconds = time.as_secs_f64();
-    format!("takes longer to compile than the {seconds} s that it may; `compile` in the policy's [host] sets that")
+    format!(
+        "takes longer to compile than the {seconds} s that it may; `compile` in the policy's \
+         [host] sets that"
+    )
 }
 
 /// Why a module does not compile: a sentence for the user.
@@ -174,13 +190,17 @@ pub(super) fn why_invalid(bytes: &[u8], cause: &dyn std::error::Error) -> String
 
 /// Threads for the compiler, as many as there are CPUs, or one if that is all there is.
 ///
-/// Without them it would start those of the whole process, which stay, and panic where they cannot be had.
+/// Without them it would start those of the whole process, which stay, and panic where they cannot
+/// be had.
 #[cfg(feature = "compiler")]
 fn start_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
     let start = |n| {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(n);
         // Whoever waits for the code is told by its absence.
-        threads.thread_name(|index| format!("mandelbox-compile-{index}")).panic_handler(|_| {}).build()
+        threads
+            .thread_name(|index| format!("mandelbox-compile-{index}"))
+            .panic_handler(|_| {})
+            .build()
     };
     start(std::thread::available_parallelism().map_or(1, usize::from)).or_else(|_| start(1))
 }
@@ -193,7 +213,10 @@ pub(super) fn compile(
     _: std::time::Duration,
 ) -> Result<CompiledModule, String> {
     super::module::ModuleFormat::of(&module.bytes)?;
-    Err("was not compiled: this program is built without the compiler, so a module must be in the cache of compiled \
+    Err(
+        "was not compiled: this program is built without the compiler, so a module must be in the \
+        cache of compiled \
          modules, or its precompiled code be given to the sandbox first"
-        .to_owned())
+            .to_owned(),
+    )
 }

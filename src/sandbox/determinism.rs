@@ -9,7 +9,8 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 /// Time that the wall clock starts at: 2000-01-01, as seconds since 1970.
 const START_S: u64 = 946_684_800;
-/// Time that passes between two looks at a clock, in nanoseconds: a guest that waits for a time to come still ends.
+/// Time that passes between two looks at a clock, in nanoseconds: a guest that waits for a time to
+/// come still ends.
 const TICK_NS: u64 = 1_000;
 
 /// Gives a call clocks that count looks at them, and numbers from a seed.

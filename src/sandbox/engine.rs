@@ -39,22 +39,23 @@ pub struct SandboxOptions {
     pub deterministic: bool,
     /// Addresses that each memory of a guest gets; default [`Reservation::Fitting`].
     pub reservation: Reservation,
-    /// Calls that run at a time at most, for which places in memory are made beforehand; default 0: each call makes its
-    /// own, which takes longer. There are none either where addresses are few.
+    /// Calls that run at a time at most, for which places in memory are made beforehand; default 0:
+    /// each call makes its own, which takes longer. There are none either where addresses are few.
     pub n_workers: usize,
-    /// No such places at all, which have a size: calls that are made one at a time can then have all that their limits
-    /// let through, such as tables of millions of entries; default off.
+    /// No such places at all, which have a size: calls that are made one at a time can then have
+    /// all that their limits let through, such as tables of millions of entries; default off.
     pub on_demand: bool,
     /// What ends a guest that computes; default [`Interruption::Epochs`].
     pub interruption: Interruption,
 }
 
-/// What ends a guest that computes when its time is over or its run is cancelled. One that waits is ended in any case.
+/// What ends a guest that computes when its time is over or its run is cancelled. One that waits is
+/// ended in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interruption {
-    /// Its code looks at a counter at every turn of a loop and every call of a function, which tight loops are slower
-    /// for.
+    /// Its code looks at a counter at every turn of a loop and every call of a function, which
+    /// tight loops are slower for.
     #[default]
     Epochs,
     /// Nothing but the end of its process.
@@ -86,8 +87,9 @@ struct KnownModule {
     compiled: CompiledModule,
 }
 
-/// Keeps the runtime of this process from capturing a backtrace of the host with each of its errors, as it does where
-/// `RUST_BACKTRACE` is set: most are answers to guests, such as a file that is not there, and no user sees a backtrace.
+/// Keeps the runtime of this process from capturing a backtrace of the host with each of its
+/// errors, as it does where `RUST_BACKTRACE` is set: most are answers to guests, such as a file
+/// that is not there, and no user sees a backtrace.
 pub fn capture_no_backtraces() {
     wasmtime::error::disable_backtrace();
 }
@@ -100,16 +102,21 @@ impl Sandbox {
     /// # Errors
     /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
-        let engine = new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
+        let engine =
+            new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
         let linkers = Linkers::new(&engine).map_err(HostError::setup("link WASI"))?;
         let clock = OnceLock::new();
         if options.interruption == Interruption::Epochs {
-            let started = start_epochs(&engine).map_err(HostError::setup("start the thread for time limits"))?;
+            let started = start_epochs(&engine)
+                .map_err(HostError::setup("start the thread for time limits"))?;
             clock.get_or_init(|| started);
         }
         let open = |folder: &PathBuf| {
             ModuleCache::open(folder, &engine).map_err(|err| {
-                format!("modules are compiled anew each time: the cache {} cannot be used: {err}", folder.display())
+                format!(
+                    "modules are compiled anew each time: the cache {} cannot be used: {err}",
+                    folder.display()
+                )
             })
         };
         let cache = options.cache_folder.as_ref().map(open).transpose();
@@ -132,8 +139,9 @@ impl Sandbox {
         self.cache.as_ref().err().map(String::as_str)
     }
 
-    /// Compiles a module, or takes it from the cache, and checks its imports and exports. What is done for a digest once
-    /// is kept in memory, and in the cache folder from [`Self::keep_compiled`] on.
+    /// Compiles a module, or takes it from the cache, and checks its imports and exports. What is
+    /// done for a digest once is kept in memory, and in the cache folder from
+    /// [`Self::keep_compiled`] on.
     ///
     /// * `time`: what compiling may take; past it the module is refused.
     ///
@@ -145,7 +153,8 @@ impl Sandbox {
 
     /// [`Self::prepare`] with another way to compile.
     ///
-    /// * `compile`: gives what this version of the program compiled with the settings of this sandbox.
+    /// * `compile`: gives what this version of the program compiled with the settings of this
+    ///   sandbox.
     pub(crate) fn prepare_with(
         &self,
         module: &ModuleFile,
@@ -173,19 +182,29 @@ impl Sandbox {
         // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
         let compiled = compile()?;
         #[expect(unsafe_code, reason = "the code was compiled a line before")]
-        // SAFETY: this program has just compiled it, here or in a child process; loading checks that the settings fit.
-        let kind = unsafe { self.load(&module.sha256, compiled, "asks for more than a call may have")? };
+        // SAFETY: this program has just compiled it, here or in a child process; loading checks
+        // that the settings fit.
+        let kind = unsafe {
+            self.load(
+                &module.sha256,
+                compiled,
+                "asks for more than a call may have",
+            )?
+        };
         lock(&self.unsaved).push(module.sha256.clone());
         Ok(kind)
     }
 
-    /// Writes what was compiled to the cache folder, if there is one: once all documents were found good.
+    /// Writes what was compiled to the cache folder, if there is one: once all documents were found
+    /// good.
     pub fn keep_compiled(&self) {
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
         // Without the compiler there is none to write.
         #[cfg(feature = "compiler")]
         for sha256 in &unsaved {
-            if let (Some(cache), Some(CompiledModule::Memory(code))) = (self.cache(), self.compiled(sha256)) {
+            if let (Some(cache), Some(CompiledModule::Memory(code))) =
+                (self.cache(), self.compiled(sha256))
+            {
                 cache.write(sha256, &code);
             }
         }
@@ -193,16 +212,26 @@ impl Sandbox {
     }
 
     /// Makes a module known under its digest.
-    pub(super) fn keep(&self, sha256: &str, prepared: PreparedModule, compiled: CompiledModule) -> ModuleKind {
+    pub(super) fn keep(
+        &self,
+        sha256: &str,
+        prepared: PreparedModule,
+        compiled: CompiledModule,
+    ) -> ModuleKind {
         let kind = prepared.kind();
-        let known = KnownModule { prepared: Arc::new(prepared), compiled };
+        let known = KnownModule {
+            prepared: Arc::new(prepared),
+            compiled,
+        };
         lock(&self.modules).insert(sha256.to_owned(), known);
         kind
     }
 
     /// The native code of a module that was prepared, for another process of this program.
     pub(crate) fn compiled(&self, sha256: &str) -> Option<CompiledModule> {
-        lock(&self.modules).get(sha256).map(|known| known.compiled.clone())
+        lock(&self.modules)
+            .get(sha256)
+            .map(|known| known.compiled.clone())
     }
 
     /// The cache of compiled modules, if it can be used.
@@ -210,13 +239,15 @@ impl Sandbox {
         self.cache.as_ref().ok().and_then(Option::as_ref)
     }
 
-    /// The clock that measures the wall time of calls: it stands still while this process is stopped.
-    /// Its thread is started when it is first used, if there is none yet: a worker process is confined before it has
-    /// threads.
+    /// The clock that measures the wall time of calls: it stands still while this process is
+    /// stopped. Its thread is started when it is first used, if there is none yet: a worker process
+    /// is confined before it has threads.
     pub(crate) fn clock(&self) -> &RunningClock {
-        let (clock, _) = self.clock.get_or_init(|| match RunningClock::start("mandelbox-clock", CLOCK_TICK, || {}) {
-            Ok((clock, ticker)) => (clock, Some(ticker)),
-            Err(_) => (RunningClock::without_ticks(), None),
+        let (clock, _) = self.clock.get_or_init(|| {
+            match RunningClock::start("mandelbox-clock", CLOCK_TICK, || {}) {
+                Ok((clock, ticker)) => (clock, Some(ticker)),
+                Err(_) => (RunningClock::without_ticks(), None),
+            }
         });
         clock
     }
@@ -244,7 +275,8 @@ impl Sandbox {
 
     /// Whether a module's guests can do anything with files, as all can that were not prepared.
     pub(crate) fn has_files(&self, sha256: &str) -> bool {
-        self.prepared(sha256).is_none_or(|prepared| prepared.has_files())
+        self.prepared(sha256)
+            .is_none_or(|prepared| prepared.has_files())
     }
 
     /// A worker for the calling thread.
@@ -257,7 +289,9 @@ impl Sandbox {
 
     /// The compiled module of a digest, if [`Self::prepare`] was called for it.
     pub(super) fn prepared(&self, sha256: &str) -> Option<Arc<PreparedModule>> {
-        lock(&self.modules).get(sha256).map(|known| Arc::clone(&known.prepared))
+        lock(&self.modules)
+            .get(sha256)
+            .map(|known| Arc::clone(&known.prepared))
     }
 }
 
@@ -269,16 +303,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// * `options`: those of the sandbox that will run it, as far as code depends on them.
 #[cfg(feature = "compiler")]
-pub(crate) fn compile_alone(options: &SandboxOptions, module: &ModuleFile) -> Result<CompiledModule, String> {
+pub(crate) fn compile_alone(
+    options: &SandboxOptions,
+    module: &ModuleFile,
+) -> Result<CompiledModule, String> {
     let engine = engine_config(options).and_then(|config| Engine::new(&config));
-    let engine = engine.map_err(|err| format!("cannot be compiled: the engine cannot be set up: {err:#}"))?;
+    let engine = engine
+        .map_err(|err| format!("cannot be compiled: the engine cannot be set up: {err:#}"))?;
     compile(&engine, module, Duration::MAX)
 }
 
-/// An engine with places for its calls, or one without where there are not enough addresses for them.
+/// An engine with places for its calls, or one without where there are not enough addresses for
+/// them.
 fn new_engine(options: &SandboxOptions) -> wasmtime::Result<Engine> {
     let config = engine_config(options)?;
-    if options.n_workers > 0 && !options.on_demand && options.reservation.resolve() == Reservation::Whole {
+    if options.n_workers > 0
+        && !options.on_demand
+        && options.reservation.resolve() == Reservation::Whole
+    {
         let mut config = config.clone();
         pool::configure(&mut config, options.n_workers);
         if let Ok(engine) = Engine::new(&config) {
@@ -307,17 +349,26 @@ fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// What compiled code says of itself, and must say to be loaded: beside this, loading checks the processor and all
-/// settings but for NaN.
+/// What compiled code says of itself, and must say to be loaded: beside this, loading checks the
+/// processor and all settings but for NaN.
 fn code_version(options: &SandboxOptions) -> String {
     use std::hash::{Hash, Hasher};
     let mut runtime = std::hash::DefaultHasher::new();
     ModuleVersionStrategy::WasmtimeVersion.hash(&mut runtime);
-    let deterministic = if options.deterministic { " deterministic" } else { "" };
-    format!("mandelbox {} {:016x}{deterministic}", env!("CARGO_PKG_VERSION"), runtime.finish())
+    let deterministic = if options.deterministic {
+        " deterministic"
+    } else {
+        ""
+    };
+    format!(
+        "mandelbox {} {:016x}{deterministic}",
+        env!("CARGO_PKG_VERSION"),
+        runtime.finish()
+    )
 }
 
-/// Starts the clock of calls, which also moves the engine's epoch on, so that guests in a loop look at their limits.
+/// Starts the clock of calls, which also moves the engine's epoch on, so that guests in a loop look
+/// at their limits.
 fn start_epochs(engine: &Engine) -> std::io::Result<Clock> {
     let engine = engine.weak();
     let (clock, ticker) = RunningClock::start("mandelbox-epoch", EPOCH, move || {

@@ -1,10 +1,11 @@
 //! The operating system's errors as guests see them.
 //!
-//! The runtime has no number for a used-up quota, a read-only file system, a rename across file systems, a full table of
-//! open files and others, and answers "I/O error", as for a broken disk. It drops the system's own error when it does.
-//! But a failed system call leaves its error in the thread too, and the runtime works on the thread that asks: so the
-//! thread's last error is set to 0 before an operation and is looked at when the answer is "I/O error". On Linux that
-//! needs rustix's feature `use-libc`: its own system calls leave no error in the thread.
+//! The runtime has no number for a used-up quota, a read-only file system, a rename across file
+//! systems, a full table of open files and others, and answers "I/O error", as for a broken disk.
+//! It drops the system's own error when it does. But a failed system call leaves its error in the
+//! thread too, and the runtime works on the thread that asks: so the thread's last error is set to
+//! 0 before an operation and is looked at when the answer is "I/O error". On Linux that needs
+//! rustix's feature `use-libc`: its own system calls leave no error in the thread.
 
 use rustix::io::Errno;
 use wasmtime::component::{Linker as ComponentLinker, Resource};
@@ -14,13 +15,15 @@ use wasmtime_wasi::p1::types;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor, NewTimestamp, PathFlags,
+    DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor, NewTimestamp,
+    PathFlags,
 };
 
 use super::host::{Host, PREVIEW1};
 use super::warnings::GuestWarnings;
 
-/// The numbers of errors that the runtime has none for: preview 1's, and WASI 0.2's where it has one.
+/// The numbers of errors that the runtime has none for: preview 1's, and WASI 0.2's where it has
+/// one.
 fn own_numbers(err: Errno) -> Option<(types::Errno, Option<ErrorCode>)> {
     Some(match err {
         Errno::AGAIN => (types::Errno::Again, Some(ErrorCode::WouldBlock)),
@@ -53,7 +56,8 @@ pub(super) fn preview1_errno(err: Errno) -> i32 {
     i32::from(errno as u16)
 }
 
-/// WASI 0.2's code for an error. One that it has none for is an I/O error for the guest, and a warning for the user.
+/// WASI 0.2's code for an error. One that it has none for is an I/O error for the guest, and a
+/// warning for the user.
 pub(super) fn error_code(err: Errno, warnings: &GuestWarnings) -> ErrorCode {
     match own_numbers(err) {
         Some((_, Some(code))) => code,
@@ -93,10 +97,15 @@ pub(super) fn preview1_answer(answer: i32) -> i32 {
 /// The answer for a guest of WASI 0.2, or a trap.
 ///
 /// * `answer`: the runtime's, to an operation since [`forget_last`].
-pub(super) fn answer<T>(answer: FsResult<T>, warnings: &GuestWarnings) -> wasmtime::Result<Result<T, ErrorCode>> {
+pub(super) fn answer<T>(
+    answer: FsResult<T>,
+    warnings: &GuestWarnings,
+) -> wasmtime::Result<Result<T, ErrorCode>> {
     match answer.map_err(|err| err.downcast()) {
         Ok(answer) => Ok(Ok(answer)),
-        Err(Ok(ErrorCode::Io)) => Ok(Err(last_unknown().map_or(ErrorCode::Io, |err| error_code(err, warnings)))),
+        Err(Ok(ErrorCode::Io)) => Ok(Err(
+            last_unknown().map_or(ErrorCode::Io, |err| error_code(err, warnings))
+        )),
         Err(Ok(code)) => Ok(Err(code)),
         Err(Err(trap)) => Err(trap),
     }
@@ -123,7 +132,8 @@ macro_rules! preview1_functions {
     )*};
 }
 
-/// Replaces the functions of preview 1 that can fail for want of the file system and are not replaced elsewhere.
+/// Replaces the functions of preview 1 that can fail for want of the file system and are not
+/// replaced elsewhere.
 pub(super) fn link_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     preview1_functions! { linker,
         fd_datasync(fd: i32);
@@ -166,7 +176,8 @@ macro_rules! descriptor_methods {
     )*};
 }
 
-/// Replaces the functions of WASI 0.2 that can fail for want of the file system and are not replaced elsewhere.
+/// Replaces the functions of WASI 0.2 that can fail for want of the file system and are not
+/// replaced elsewhere.
 pub(super) fn link_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     descriptor_methods! { types,
@@ -190,13 +201,18 @@ pub(super) fn link_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Re
     types.func_wrap("filesystem-error-code", filesystem_error_code)
 }
 
-/// What an error of a stream says, if it is a file's. The streams of files keep the system's own error.
+/// What an error of a stream says, if it is a file's. The streams of files keep the system's own
+/// error.
 fn filesystem_error_code(
     mut store: StoreContextMut<'_, Host>,
     (err,): (Resource<wasmtime::Error>,),
 ) -> wasmtime::Result<(Option<ErrorCode>,)> {
     let host = store.data_mut();
-    let err = host.filesystem().table.get(&err)?.downcast_ref::<std::io::Error>();
+    let err = host
+        .filesystem()
+        .table
+        .get(&err)?
+        .downcast_ref::<std::io::Error>();
     let code = err.map(|err| match Errno::from_io_error(err) {
         Some(err) => (Some(err), ErrorCode::Io),
         None => (None, ErrorCode::from(err)),

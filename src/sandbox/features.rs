@@ -3,7 +3,10 @@
 use wasmtime::{Config, WasmFeatures};
 
 /// A proposal that guests cannot use.
-#[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "only the compiler meets modules that need one"))]
+#[cfg_attr(
+    not(feature = "compiler"),
+    expect(dead_code, reason = "only the compiler meets modules that need one")
+)]
 pub(super) struct OffFeature {
     flag: WasmFeatures,
     /// Its name, as tools write it.
@@ -12,51 +15,120 @@ pub(super) struct OffFeature {
     advice: &'static str,
 }
 
-const JAVA_LIKE: &str = "compile to linear memory, not to WasmGC (as Kotlin, Dart, Java and OCaml compilers do)";
-const NOT_ASYNC: &str =
-    "build for WASI 0.2 (`wasm32-wasip2`) and not for WASI 0.3, and lift and lower no function as async";
+const JAVA_LIKE: &str =
+    "compile to linear memory, not to WasmGC (as Kotlin, Dart, Java and OCaml compilers do)";
+const NOT_ASYNC: &str = "build for WASI 0.2 (`wasm32-wasip2`) and not for WASI 0.3, and lift and \
+    lower no function as async";
 const PLAIN_TYPES: &str = "use only types of WIT that WASI 0.2 has";
 
-/// SIMD, exceptions, tail calls and all older features are on: C++ and Python guests need them. No guest that a task
-/// author builds needs these.
+/// SIMD, exceptions, tail calls and all older features are on: C++ and Python guests need them. No
+/// guest that a task author builds needs these.
 const OFF: &[OffFeature] = &[
     off(
         WasmFeatures::THREADS,
         "threads",
-        "shared memory and atomics: build without `-pthread`, `-matomics` and `-C target-feature=+atomics`, for \
-         `wasm32-wasip1` and not `wasm32-wasip1-threads`; calls of a parallel task are what runs side by side",
+        "shared memory and atomics: build without `-pthread`, `-matomics` and `-C \
+         target-feature=+atomics`, for \
+         `wasm32-wasip1` and not `wasm32-wasip1-threads`; calls of a parallel task are what runs \
+         side by side",
     ),
-    off(WasmFeatures::SHARED_EVERYTHING_THREADS, "shared-everything-threads", "build without threads"),
-    off(WasmFeatures::MEMORY64, "memory64", "build for a `wasm32` target, without `-m64`, `wasm64` and `-sMEMORY64`"),
+    off(
+        WasmFeatures::SHARED_EVERYTHING_THREADS,
+        "shared-everything-threads",
+        "build without threads",
+    ),
+    off(
+        WasmFeatures::MEMORY64,
+        "memory64",
+        "build for a `wasm32` target, without `-m64`, `wasm64` and `-sMEMORY64`",
+    ),
     off(
         WasmFeatures::MULTI_MEMORY,
         "multi-memory",
-        "build without `-mmultimemory`, and merge modules by other means than `wasm-merge`, or make them a WASM component",
+        "build without `-mmultimemory`, and merge modules by other means than `wasm-merge`, or \
+         make them a WASM component",
     ),
     off(WasmFeatures::GC, "gc", JAVA_LIKE),
-    off(WasmFeatures::FUNCTION_REFERENCES, "function-references", JAVA_LIKE),
-    off(WasmFeatures::CUSTOM_DESCRIPTORS, "custom-descriptors", JAVA_LIKE),
+    off(
+        WasmFeatures::FUNCTION_REFERENCES,
+        "function-references",
+        JAVA_LIKE,
+    ),
+    off(
+        WasmFeatures::CUSTOM_DESCRIPTORS,
+        "custom-descriptors",
+        JAVA_LIKE,
+    ),
     off(
         WasmFeatures::LEGACY_EXCEPTIONS,
         "legacy-exceptions",
-        "C++ exceptions of the old form: build with `-fwasm-exceptions -mllvm -wasm-use-legacy-eh=false`, or translate \
+        "C++ exceptions of the old form: build with `-fwasm-exceptions -mllvm \
+         -wasm-use-legacy-eh=false`, or translate \
          the module with `wasm-opt --translate-to-exnref`",
     ),
-    off(WasmFeatures::STACK_SWITCHING, "stack-switching", "build without it"),
-    off(WasmFeatures::WIDE_ARITHMETIC, "wide-arithmetic", "build without `-mwide-arithmetic`"),
-    off(WasmFeatures::CUSTOM_PAGE_SIZES, "custom-page-sizes", "build with pages of 64 KiB"),
-    off(WasmFeatures::MEMORY_CONTROL, "memory-control", "build without it"),
-    off(WasmFeatures::COMPACT_IMPORTS, "compact-imports", "build without it"),
+    off(
+        WasmFeatures::STACK_SWITCHING,
+        "stack-switching",
+        "build without it",
+    ),
+    off(
+        WasmFeatures::WIDE_ARITHMETIC,
+        "wide-arithmetic",
+        "build without `-mwide-arithmetic`",
+    ),
+    off(
+        WasmFeatures::CUSTOM_PAGE_SIZES,
+        "custom-page-sizes",
+        "build with pages of 64 KiB",
+    ),
+    off(
+        WasmFeatures::MEMORY_CONTROL,
+        "memory-control",
+        "build without it",
+    ),
+    off(
+        WasmFeatures::COMPACT_IMPORTS,
+        "compact-imports",
+        "build without it",
+    ),
     off(WasmFeatures::CM_ASYNC, "component-model-async", NOT_ASYNC),
-    off(WasmFeatures::CM_ASYNC_STACKFUL, "component-model-async-stackful", NOT_ASYNC),
-    off(WasmFeatures::CM_MORE_ASYNC_BUILTINS, "component-model-more-async-builtins", NOT_ASYNC),
-    off(WasmFeatures::CM_THREADING, "component-model-threading", NOT_ASYNC),
-    off(WasmFeatures::CM_ERROR_CONTEXT, "component-model-error-context", NOT_ASYNC),
-    off(WasmFeatures::CM_VALUES, "component-model-values", PLAIN_TYPES),
-    off(WasmFeatures::CM_FIXED_LENGTH_LISTS, "component-model-fixed-length-lists", PLAIN_TYPES),
+    off(
+        WasmFeatures::CM_ASYNC_STACKFUL,
+        "component-model-async-stackful",
+        NOT_ASYNC,
+    ),
+    off(
+        WasmFeatures::CM_MORE_ASYNC_BUILTINS,
+        "component-model-more-async-builtins",
+        NOT_ASYNC,
+    ),
+    off(
+        WasmFeatures::CM_THREADING,
+        "component-model-threading",
+        NOT_ASYNC,
+    ),
+    off(
+        WasmFeatures::CM_ERROR_CONTEXT,
+        "component-model-error-context",
+        NOT_ASYNC,
+    ),
+    off(
+        WasmFeatures::CM_VALUES,
+        "component-model-values",
+        PLAIN_TYPES,
+    ),
+    off(
+        WasmFeatures::CM_FIXED_LENGTH_LISTS,
+        "component-model-fixed-length-lists",
+        PLAIN_TYPES,
+    ),
     off(WasmFeatures::CM_MAP, "component-model-map", PLAIN_TYPES),
     off(WasmFeatures::CM_GC, "component-model-gc", JAVA_LIKE),
-    off(WasmFeatures::CM64, "component-model-64-bit", "build for a `wasm32` target"),
+    off(
+        WasmFeatures::CM64,
+        "component-model-64-bit",
+        "build for a `wasm32` target",
+    ),
 ];
 
 const fn off(flag: WasmFeatures, name: &'static str, advice: &'static str) -> OffFeature {
@@ -88,8 +160,8 @@ pub(super) struct Validated {
 
 /// Validates a module as if every feature of [`OFF`] was on.
 ///
-/// Each function is looked at once; only the first one that needs a feature is looked at again, to find out which. So
-/// large modules cost what one validation costs.
+/// Each function is looked at once; only the first one that needs a feature is looked at again, to
+/// find out which. So large modules cost what one validation costs.
 #[cfg(feature = "compiler")]
 pub(super) fn validate(bytes: &[u8]) -> wasmparser::Result<Validated> {
     use wasmparser::{FuncToValidate, FuncValidatorAllocations, FunctionBody, ValidatorResources};
@@ -104,31 +176,49 @@ pub(super) fn validate(bytes: &[u8]) -> wasmparser::Result<Validated> {
         }
     };
     let mut allocations = FuncValidatorAllocations::default();
-    let mut check = |function: &FuncToValidate<ValidatorResources>, body: &FunctionBody<'_>, features| {
-        let FuncToValidate { ref resources, index, ty, .. } = *function;
-        let function = FuncToValidate { resources: resources.clone(), index, ty, features };
-        let mut validator = function.into_validator(std::mem::take(&mut allocations));
-        let checked = validator.validate(body);
-        allocations = validator.into_allocations();
-        checked
-    };
+    let mut check =
+        |function: &FuncToValidate<ValidatorResources>, body: &FunctionBody<'_>, features| {
+            let FuncToValidate {
+                ref resources,
+                index,
+                ty,
+                ..
+            } = *function;
+            let function = FuncToValidate {
+                resources: resources.clone(),
+                index,
+                ty,
+                features,
+            };
+            let mut validator = function.into_validator(std::mem::take(&mut allocations));
+            let checked = validator.validate(body);
+            allocations = validator.into_allocations();
+            checked
+        };
     for (function, body) in functions {
         if check(&function, &body, on).is_err() {
             on |= needed(on, |features| check(&function, &body, features))?;
         }
     }
     let missing = OFF.iter().filter(|feature| on.contains(feature.flag));
-    let missing = missing.map(|feature| MissingFeature { name: feature.name, advice: feature.advice }).collect();
+    let missing = missing
+        .map(|feature| MissingFeature {
+            name: feature.name,
+            advice: feature.advice,
+        })
+        .collect();
     Ok(Validated { types, missing })
 }
 
 #[cfg(feature = "compiler")]
 fn all_of(features: &[OffFeature]) -> WasmFeatures {
-    features.iter().fold(WasmFeatures::empty(), |all, feature| all | feature.flag)
+    features
+        .iter()
+        .fold(WasmFeatures::empty(), |all, feature| all | feature.flag)
 }
 
-/// Of a part of a module, the features that it needs beside those that are on: no one of them could be left out. Fails if
-/// the part is invalid with every feature.
+/// Of a part of a module, the features that it needs beside those that are on: no one of them could
+/// be left out. Fails if the part is invalid with every feature.
 #[cfg(feature = "compiler")]
 fn needed(
     on: WasmFeatures,
@@ -137,7 +227,11 @@ fn needed(
     let mut features = on | all_of(OFF);
     check(features)?;
     // From the end: where one of two would do, the better known one stands first.
-    for feature in OFF.iter().rev().filter(|feature| !on.contains(feature.flag)) {
+    for feature in OFF
+        .iter()
+        .rev()
+        .filter(|feature| !on.contains(feature.flag))
+    {
         if check(features - feature.flag).is_ok() {
             features -= feature.flag;
         }
@@ -147,7 +241,10 @@ fn needed(
 
 /// The functions of a module, with what each needs to be validated.
 #[cfg(feature = "compiler")]
-type Functions<'a> = Vec<(wasmparser::FuncToValidate<wasmparser::ValidatorResources>, wasmparser::FunctionBody<'a>)>;
+type Functions<'a> = Vec<(
+    wasmparser::FuncToValidate<wasmparser::ValidatorResources>,
+    wasmparser::FunctionBody<'a>,
+)>;
 
 /// Validates all of a module but the bodies of its functions.
 #[cfg(feature = "compiler")]
@@ -168,24 +265,38 @@ fn validate_sections(
             ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
     }
-    Ok((types.expect("bytes without an end are an error of the parser"), functions))
+    Ok((
+        types.expect("bytes without an end are an error of the parser"),
+        functions,
+    ))
 }
 
 /// The features that a module needs and that are off. Empty too if it is invalid in any case.
 #[cfg(feature = "compiler")]
 pub(super) fn missing(bytes: &[u8]) -> Vec<MissingFeature> {
-    validate(bytes).map(|validated| validated.missing).unwrap_or_default()
+    validate(bytes)
+        .map(|validated| validated.missing)
+        .unwrap_or_default()
 }
 
-/// Why a module that needs features that are off is refused: a sentence for the user, or `None` if it needs none.
+/// Why a module that needs features that are off is refused: a sentence for the user, or `None` if
+/// it needs none.
 #[cfg(feature = "compiler")]
 pub(super) fn refusal(missing: &[MissingFeature]) -> Option<String> {
-    let names: Vec<_> = missing.iter().map(|feature| format!("`{}`", feature.name)).collect();
+    let names: Vec<_> = missing
+        .iter()
+        .map(|feature| format!("`{}`", feature.name))
+        .collect();
     // Features that one change of the build does without.
     let mut advice: Vec<_> = missing.iter().map(|feature| feature.advice).collect();
     advice.dedup();
-    (!missing.is_empty())
-        .then(|| format!("needs WebAssembly features that are off here, {}: {}", names.join(", "), advice.join("; ")))
+    (!missing.is_empty()).then(|| {
+        format!(
+            "needs WebAssembly features that are off here, {}: {}",
+            names.join(", "),
+            advice.join("; ")
+        )
+    })
 }
 
 #[cfg(all(test, feature = "compiler"))]
@@ -201,7 +312,8 @@ mod tests {
             ("gc", "(type (struct))"),
             (
                 "wide-arithmetic",
-                "(func (param i64 i64 i64 i64) (result i64 i64) (i64.add128 (local.get 0) (local.get 1) (local.get 2) (local.get 3)))",
+                "(func (param i64 i64 i64 i64) (result i64 i64) (i64.add128 (local.get 0) \
+                 (local.get 1) (local.get 2) (local.get 3)))",
             ),
             ("custom-page-sizes", "(memory 1 (pagesize 1))"),
             ("legacy-exceptions", "(func try catch_all end)"),
@@ -211,7 +323,12 @@ mod tests {
             let refusal = refusal(&super::missing(&module(text)));
             assert!(refusal.is_some_and(|text| text.contains(name)));
         }
-        for text in ["", "(memory 1)", "(tag)", "(func (result v128) (v128.const i64x2 0 0))"] {
+        for text in [
+            "",
+            "(memory 1)",
+            "(tag)",
+            "(func (result v128) (v128.const i64x2 0 0))",
+        ] {
             assert_eq!(missing_of(text), [""; 0]);
         }
         assert_eq!(missing(b"\0asm\x01\0\0\0\xff"), []);
@@ -219,40 +336,64 @@ mod tests {
 
     #[test]
     fn features_of_several_functions_and_sections_are_all_found() {
-        let add = "(drop (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) drop";
-        let text =
-            format!("(memory 1) (memory 1) (func) (func try catch_all end) (func try catch_all end) (func {add})");
-        assert_eq!(missing_of(&text), ["multi-memory", "legacy-exceptions", "wide-arithmetic"]);
+        let add =
+            "(drop (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) drop";
+        let text = format!(
+            "(memory 1) (memory 1) (func) (func try catch_all end) (func try catch_all end) (func \
+             {add})"
+        );
+        assert_eq!(
+            missing_of(&text),
+            ["multi-memory", "legacy-exceptions", "wide-arithmetic"]
+        );
         let both = format!("(func try {add} catch_all (drop (ref.i31 (i32.const 0))) end)");
-        assert_eq!(missing_of(&both), ["gc", "legacy-exceptions", "wide-arithmetic"]);
+        assert_eq!(
+            missing_of(&both),
+            ["gc", "legacy-exceptions", "wide-arithmetic"]
+        );
         let inside = format!("(core module {both}) (core module (memory i64 1))");
         let component = wat::parse_str(format!("(component {inside})")).expect("valid WAT");
-        assert_eq!(names(&missing(&component)), ["memory64", "gc", "legacy-exceptions", "wide-arithmetic"]);
+        assert_eq!(
+            names(&missing(&component)),
+            ["memory64", "gc", "legacy-exceptions", "wide-arithmetic"]
+        );
     }
 
     #[test]
     fn of_two_features_that_would_do_one_is_named() {
-        assert_eq!(missing_of("(type $t (func)) (func (param (ref null $t)))"), ["gc"]);
+        assert_eq!(
+            missing_of("(type $t (func)) (func (param (ref null $t)))"),
+            ["gc"]
+        );
     }
 
     #[test]
     fn what_is_invalid_with_every_feature_misses_none() {
-        for text in ["(func try catch_all end) (func i32.const 1)", "(func i32.const 1) (func try catch_all end)"] {
+        for text in [
+            "(func try catch_all end) (func i32.const 1)",
+            "(func i32.const 1) (func try catch_all end)",
+        ] {
             let bytes = module(text);
             assert_eq!(missing(&bytes), []);
-            let why = validate(&bytes).err().map(|err| err.message().to_owned()).unwrap_or_default();
+            let why = validate(&bytes)
+                .err()
+                .map(|err| err.message().to_owned())
+                .unwrap_or_default();
             assert!(why.contains("values remaining on stack"), "{why}");
         }
     }
 
-    /// Whatever a byte is changed to: with the features that are told the module is valid, and with none told it is valid
-    /// without any or invalid with all.
+    /// Whatever a byte is changed to: with the features that are told the module is valid, and with
+    /// none told it is valid without any or invalid with all.
     #[test]
     fn what_is_told_of_a_changed_module_is_true_of_it() {
         let bytes = module(
-            "(type $t (func (param i32) (result i32))) (memory 1 1) (table 1 funcref) (global (mut i64) (i64.const 0)) \
-             (func (type $t) (block (result i32) (i32.load (local.get 0)) (call_indirect (type $t) (i32.const 0)))) \
-             (func (param i64) (drop (i64.add (local.get 0) (global.get 0))) (memory.fill (i32.const 0) (i32.const 0) \
+            "(type $t (func (param i32) (result i32))) (memory 1 1) (table 1 funcref) (global \
+             (mut i64) (i64.const 0)) \
+             (func (type $t) (block (result i32) (i32.load (local.get 0)) (call_indirect (type \
+             $t) (i32.const 0)))) \
+             (func (param i64) (drop (i64.add (local.get 0) (global.get 0))) (memory.fill \
+             (i32.const 0) (i32.const 0) \
              (i32.const 1)) loop nop end) (export \"f\" (func 0)) (data (i32.const 0) \"x\")",
         );
         let mut n_missing = 0;
@@ -262,11 +403,19 @@ mod tests {
                 changed[index] = byte;
                 let names = names(&missing(&changed));
                 let on = OFF.iter().filter(|feature| names.contains(&feature.name));
-                let on = on.fold(WasmFeatures::default() - all_of(OFF), |all, feature| all | feature.flag);
-                let valid =
-                    |features| wasmparser::Validator::new_with_features(features).validate_all(&changed).is_ok();
+                let on = on.fold(WasmFeatures::default() - all_of(OFF), |all, feature| {
+                    all | feature.flag
+                });
+                let valid = |features| {
+                    wasmparser::Validator::new_with_features(features)
+                        .validate_all(&changed)
+                        .is_ok()
+                };
                 n_missing += usize::from(!names.is_empty());
-                assert!(valid(on) || names.is_empty() && !valid(on | all_of(OFF)), "{index} {byte}: {names:?}");
+                assert!(
+                    valid(on) || names.is_empty() && !valid(on | all_of(OFF)),
+                    "{index} {byte}: {names:?}"
+                );
             }
         }
         assert!(n_missing >= 10, "{n_missing}");
@@ -280,14 +429,21 @@ mod tests {
         missing.iter().map(|feature| feature.name).collect()
     }
 
-    /// The features that a module misses, with which it is valid and without any one of which it is not.
+    /// The features that a module misses, with which it is valid and without any one of which it is
+    /// not.
     fn missing_of(text: &str) -> Vec<&'static str> {
         let bytes = module(text);
         let names = names(&missing(&bytes));
         let valid = |left_out: &str| {
-            let on = OFF.iter().filter(|feature| names.contains(&feature.name) && feature.name != left_out);
-            let features = on.fold(WasmFeatures::default() - all_of(OFF), |all, feature| all | feature.flag);
-            wasmparser::Validator::new_with_features(features).validate_all(&bytes).is_ok()
+            let on = OFF
+                .iter()
+                .filter(|feature| names.contains(&feature.name) && feature.name != left_out);
+            let features = on.fold(WasmFeatures::default() - all_of(OFF), |all, feature| {
+                all | feature.flag
+            });
+            wasmparser::Validator::new_with_features(features)
+                .validate_all(&bytes)
+                .is_ok()
         };
         assert!(valid(""), "{text}: {names:?}");
         assert!(names.iter().all(|name| !valid(name)), "{text}: {names:?}");

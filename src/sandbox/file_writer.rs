@@ -32,10 +32,16 @@ fn write_via_stream(
     let table = store.data_mut().filesystem().table;
     let file = match table.get(&descriptor)? {
         Descriptor::Dir(_) => return Ok((Err(ErrorCode::BadDescriptor),)),
-        Descriptor::File(file) if file.perms.write_not_permitted() => return Ok((Err(ErrorCode::NotPermitted),)),
+        Descriptor::File(file) if file.perms.write_not_permitted() => {
+            return Ok((Err(ErrorCode::NotPermitted),));
+        }
         Descriptor::File(file) => Arc::clone(&file.file),
     };
-    let writer: DynOutputStream = Box::new(FileWriter { file, offset, closed: false });
+    let writer: DynOutputStream = Box::new(FileWriter {
+        file,
+        offset,
+        closed: false,
+    });
     Ok((Ok(table.push(writer)?),))
 }
 
@@ -56,7 +62,9 @@ impl OutputStream for FileWriter {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.check_write()?;
         if bytes.len() > PIECE_BYTES {
-            return Err(StreamError::trap("more bytes written than check-write permits"));
+            return Err(StreamError::trap(
+                "more bytes written than check-write permits",
+            ));
         }
         match write_all_at(&self.file, &bytes, self.offset) {
             Ok(()) => {
@@ -75,7 +83,11 @@ impl OutputStream for FileWriter {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        if self.closed { Err(StreamError::Closed) } else { Ok(PIECE_BYTES) }
+        if self.closed {
+            Err(StreamError::Closed)
+        } else {
+            Ok(PIECE_BYTES)
+        }
     }
 }
 

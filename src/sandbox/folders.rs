@@ -27,7 +27,10 @@ impl OpenFolders {
     ///
     /// # Errors
     /// A sentence for the user if one cannot be opened.
-    pub(super) fn of(&mut self, grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
+    pub(super) fn of(
+        &mut self,
+        grants: &[Grant],
+    ) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
         if self.grants != grants || grants.is_empty() {
             *self = Self::default();
             (self.opened, self.by_name) = open(grants)?;
@@ -39,8 +42,8 @@ impl OpenFolders {
 
 fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
     let mut builder = WasiCtxBuilder::new();
-    // Before the folders, which copy this setting: file access on the own thread is several times faster. The one call
-    // that would sleep on the thread is replaced in `host`.
+    // Before the folders, which copy this setting: file access on the own thread is several times
+    // faster. The one call that would sleep on the thread is replaced in `host`.
     builder.allow_blocking_current_thread(true);
     for grant in grants {
         let perms = match grant.rights {
@@ -51,25 +54,43 @@ fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
             .preopened_dir(&grant.host_path, &grant.guest_path, perms)
             .map_err(|err| format!("failed to open {}: {err:#}", grant.host_path.display()))?;
     }
-    let mut wasi = Wasi { ctx: builder.build(), table: ResourceTable::new() };
-    let folders = wasi.filesystem().get_directories().map_err(|err| format!("failed to list the folders: {err:#}"))?;
-    let by_name = grants.iter().zip(folders).map(|(grant, (folder, name))| match wasi.table.get(&folder) {
-        Ok(Descriptor::Dir(dir)) => {
-            let real_path = real_path(dir.dir.as_fd()).unwrap_or_else(|| grant.host_path.clone());
-            Some(GuestFolder { name, host_paths: [grant.host_path.clone(), real_path], dir: dir.clone() })
-        }
-        _ => None,
-    });
+    let mut wasi = Wasi {
+        ctx: builder.build(),
+        table: ResourceTable::new(),
+    };
+    let folders = wasi
+        .filesystem()
+        .get_directories()
+        .map_err(|err| format!("failed to list the folders: {err:#}"))?;
+    let by_name =
+        grants
+            .iter()
+            .zip(folders)
+            .map(|(grant, (folder, name))| match wasi.table.get(&folder) {
+                Ok(Descriptor::Dir(dir)) => {
+                    let real_path =
+                        real_path(dir.dir.as_fd()).unwrap_or_else(|| grant.host_path.clone());
+                    Some(GuestFolder {
+                        name,
+                        host_paths: [grant.host_path.clone(), real_path],
+                        dir: dir.clone(),
+                    })
+                }
+                _ => None,
+            });
     let by_name: Option<Vec<_>> = by_name.collect();
     check_identities(grants, by_name.as_deref())?;
     let by_name = by_name.map(GuestFolders::new).unwrap_or_default();
     Ok((wasi.filesystem().ctx.clone(), by_name))
 }
 
-/// Fails for a folder that is not the one that was granted. What is looked at here is what the guest gets.
+/// Fails for a folder that is not the one that was granted. What is looked at here is what the
+/// guest gets.
 fn check_identities(grants: &[Grant], opened: Option<&[GuestFolder]>) -> Result<(), String> {
     for (index, grant) in grants.iter().enumerate() {
-        let Some(identity) = grant.identity else { continue };
+        let Some(identity) = grant.identity else {
+            continue;
+        };
         let found = opened.and_then(|opened| fstat(&opened.get(index)?.dir.dir).ok());
         if found.map(|stat| crate::folder::identity(&stat)) != Some(identity) {
             return Err(format!(
@@ -89,6 +110,9 @@ struct Wasi {
 
 impl WasiView for Wasi {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.ctx,
+            table: &mut self.table,
+        }
     }
 }

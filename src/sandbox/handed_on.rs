@@ -1,8 +1,9 @@
-//! A guest's output that goes to a stream of this process as it is, without blocking the guest's thread.
+//! A guest's output that goes to a stream of this process as it is, without blocking the guest's
+//! thread.
 //!
-//! A write to a pipe that nobody reads blocks, and then no limit could end the guest. So bytes that the stream does not
-//! take wait here, and the guest gets no permit to write more: it waits asynchronously, where limits and the cancel token
-//! end it as they end a guest that sleeps.
+//! A write to a pipe that nobody reads blocks, and then no limit could end the guest. So bytes that
+//! the stream does not take wait here, and the guest gets no permit to write more: it waits
+//! asynchronously, where limits and the cancel token end it as they end a guest that sleeps.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -11,7 +12,8 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// Bytes that a pipe takes without blocking where it can be written to at all (`PIPE_BUF` of Linux).
+/// Bytes that a pipe takes without blocking where it can be written to at all (`PIPE_BUF` of
+/// Linux).
 const PIPE_BYTES: usize = 4096;
 
 /// The stream, and what it has not taken yet.
@@ -25,8 +27,16 @@ pub(super) struct HandedOn {
 impl HandedOn {
     pub(super) fn new(file: File) -> Self {
         match opened_again(&file) {
-            Some(file) => Self { file, never_blocks: true, waiting: Vec::new() },
-            None => Self { file, never_blocks: false, waiting: Vec::new() },
+            Some(file) => Self {
+                file,
+                never_blocks: true,
+                waiting: Vec::new(),
+            },
+            None => Self {
+                file,
+                never_blocks: false,
+                waiting: Vec::new(),
+            },
         }
     }
 
@@ -46,7 +56,13 @@ impl HandedOn {
             }
             let piece = if self.never_blocks {
                 rest
-            } else if can_write(&self.file, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            } else if can_write(
+                &self.file,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                }),
+            ) {
                 &rest[..rest.len().min(PIPE_BYTES)]
             } else {
                 break Ok(false);
@@ -78,17 +94,23 @@ fn can_write(file: &File, timeout: Option<&Timespec>) -> bool {
     poll(&mut [PollFd::new(file, PollFlags::OUT)], timeout).map_or(true, |n_ready| n_ready > 0)
 }
 
-/// The same pipe or terminal, opened again so that writes do not block. Setting that on the descriptor itself would also
-/// change it for the other processes that have it. `None`: a file of another type, or one that may not be opened.
+/// The same pipe or terminal, opened again so that writes do not block. Setting that on the
+/// descriptor itself would also change it for the other processes that have it. `None`: a file of
+/// another type, or one that may not be opened.
 fn opened_again(file: &File) -> Option<File> {
     use std::os::fd::AsRawFd;
     let status = rustix::fs::fstat(file.as_fd()).ok()?;
-    if !matches!(FileType::from_raw_mode(status.st_mode), FileType::Fifo | FileType::CharacterDevice) {
+    if !matches!(
+        FileType::from_raw_mode(status.st_mode),
+        FileType::Fifo | FileType::CharacterDevice
+    ) {
         return None;
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
+    rustix::fs::open(path, flags, Mode::empty())
+        .ok()
+        .map(File::from)
 }
 
 #[cfg(test)]
@@ -111,14 +133,20 @@ mod tests {
             }
             let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
             output.take(&bytes).expect("taken");
-            assert!(!output.write_some().expect("no error"), "more than a pipe holds");
+            assert!(
+                !output.write_some().expect("no error"),
+                "more than a pipe holds"
+            );
             let read = std::thread::spawn(move || {
                 let mut bytes = Vec::new();
                 reader.read_to_end(&mut bytes).map(|_| bytes)
             });
             output.write_all().expect("written");
             drop(output);
-            assert!(read.join().expect("no panic").expect("read") == bytes, "{never_blocks}");
+            assert!(
+                read.join().expect("no panic").expect("read") == bytes,
+                "{never_blocks}"
+            );
         }
     }
 }

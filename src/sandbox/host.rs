@@ -23,7 +23,8 @@ use super::warnings::GuestWarnings;
 /// The module that `wasm32-wasip1` imports.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// The data of a store: the WASI state of one call, its memory budget, and what typed tasks have beside.
+/// The data of a store: the WASI state of one call, its memory budget, and what typed tasks have
+/// beside.
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) budget: MemoryBudget,
@@ -51,9 +52,13 @@ impl Linkers {
         wasmtime_wasi::p1::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
         core.allow_shadowing(true);
         // The original traps for codes from 126 on, and the number is lost.
-        core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+        core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(code).into())
+        })?;
         errno::link_core(&mut core)?;
-        core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| Box::new(poll_oneoff(caller, params)))?;
+        core.func_wrap_async(PREVIEW1, "poll_oneoff", |caller, params| {
+            Box::new(poll_oneoff(caller, params))
+        })?;
         special_files::guard_core(&mut core)?;
         lookup::link(&mut core)?;
         set_times::link_core(&mut core)?;
@@ -85,7 +90,11 @@ impl Linkers {
             warnings: GuestWarnings::dropped(),
         };
         let mut store = Store::new(self.core.engine(), host);
-        let items: Vec<_> = self.core.iter(&mut store).map(|(_, name, item)| (name.to_owned(), item)).collect();
+        let items: Vec<_> = self
+            .core
+            .iter(&mut store)
+            .map(|(_, name, item)| (name.to_owned(), item))
+            .collect();
         let function = |(name, item): (String, Extern)| match item.ty(&store) {
             ExternType::Func(ty) => Some((name, function_text(ty.params(), ty.results()))),
             _ => None,
@@ -94,7 +103,8 @@ impl Linkers {
     }
 }
 
-/// `poll_oneoff`, whose original blocks the thread when it only sleeps, where no limit could end it.
+/// `poll_oneoff`, whose original blocks the thread when it only sleeps, where no limit could end
+/// it.
 async fn poll_oneoff(
     mut caller: Caller<'_, Host>,
     (subscriptions, events, n, n_ready): (i32, i32, i32, i32),
@@ -115,7 +125,15 @@ async fn poll_oneoff(
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
     wasi_snapshot_preview1::WasiSnapshotPreview1::set_hostcall_fuel(&mut host.wasi, fuel);
     let mut guest = wiggle::GuestMemory::Unshared(bytes);
-    wasi_snapshot_preview1::poll_oneoff(&mut host.wasi, &mut guest, subscriptions, events, n, n_ready).await
+    wasi_snapshot_preview1::poll_oneoff(
+        &mut host.wasi,
+        &mut guest,
+        subscriptions,
+        events,
+        n,
+        n_ready,
+    )
+    .await
 }
 
 /// Size of WASI's `event`, whose other fields are 0 for a clock.
@@ -129,7 +147,10 @@ fn only_sleeps(memory: &[u8], subscriptions: i32, n: i32) -> Option<Duration> {
         return None;
     }
     let subscription = slice_at(memory, subscriptions, SUBSCRIPTION_BYTES).ok()?;
-    let (kind, flags) = (subscription[8], u16::from_le_bytes([subscription[40], subscription[41]]));
+    let (kind, flags) = (
+        subscription[8],
+        u16::from_le_bytes([subscription[40], subscription[41]]),
+    );
     let is_relative_clock = kind == 0 && flags & 1 == 0;
     let nanoseconds = u64::from_le_bytes(subscription[24..32].try_into().ok()?);
     is_relative_clock.then_some(Duration::from_nanos(nanoseconds))
@@ -137,7 +158,9 @@ fn only_sleeps(memory: &[u8], subscriptions: i32, n: i32) -> Option<Duration> {
 
 fn slice_at(memory: &[u8], pointer: i32, length: usize) -> wasmtime::Result<&[u8]> {
     let start = address(pointer);
-    memory.get(start..start + length).ok_or_else(|| wasmtime::format_err!("a pointer outside the module's memory"))
+    memory
+        .get(start..start + length)
+        .ok_or_else(|| wasmtime::format_err!("a pointer outside the module's memory"))
 }
 
 /// A guest's pointer as the index it means.

@@ -1,4 +1,5 @@
-//! What an import comes to in the sandbox, and what a module was built for whose imports no sandbox here gives.
+//! What an import comes to in the sandbox, and what a module was built for whose imports no sandbox
+//! here gives.
 
 use std::collections::HashMap;
 
@@ -40,7 +41,10 @@ pub(super) fn function_text<T: std::fmt::Display>(
 ) -> String {
     let list = |types: Vec<String>| types.join(", ");
     let params = list(params.map(|ty| ty.to_string()).collect());
-    format!("({params}) -> ({})", list(results.map(|ty| ty.to_string()).collect()))
+    format!(
+        "({params}) -> ({})",
+        list(results.map(|ty| ty.to_string()).collect())
+    )
 }
 
 /// What a core module's import comes to.
@@ -71,7 +75,10 @@ pub(super) fn component_import(name: &str) -> ImportState {
             false => ImportState::Refused(format!("this program has `{}`", typed::HOST_INTERFACE)),
         };
     }
-    let Some((package, rest)) = name.strip_prefix("wasi:").and_then(|name| name.split_once('/')) else {
+    let Some((package, rest)) = name
+        .strip_prefix("wasi:")
+        .and_then(|name| name.split_once('/'))
+    else {
         return refused("neither of WASI 0.2 nor of mandelbox:task");
     };
     let version = rest.split_once('@').map_or("", |(_, version)| version);
@@ -82,10 +89,20 @@ pub(super) fn component_import(name: &str) -> ImportState {
         return refused("no part of `wasi:cli/imports`, which is all of WASI that is here");
     }
     if !version.starts_with("0.2.") || version.contains('-') {
-        let shown = if version.is_empty() { "without a version" } else { version };
-        return ImportState::Refused(format!("WASI {shown} is not here, only releases of WASI 0.2"));
+        let shown = if version.is_empty() {
+            "without a version"
+        } else {
+            version
+        };
+        return ImportState::Refused(format!(
+            "WASI {shown} is not here, only releases of WASI 0.2"
+        ));
     }
-    if package == "sockets" { ImportState::Inert(NO_SOCKETS) } else { ImportState::Linked }
+    if package == "sockets" {
+        ImportState::Inert(NO_SOCKETS)
+    } else {
+        ImportState::Linked
+    }
 }
 
 /// The imports of a core module that no sandbox gives: a sentence for the user.
@@ -93,8 +110,14 @@ pub(super) fn core_refusal(imports: &[CoreImport<'_>], preview1: &Preview1) -> O
     let mut names = Vec::new();
     let mut foreign = Vec::new();
     for import in imports {
-        let ImportState::Refused(why) = core_import(import, preview1) else { continue };
-        let why = if import.module == PREVIEW1 { format!(" ({why})") } else { String::new() };
+        let ImportState::Refused(why) = core_import(import, preview1) else {
+            continue;
+        };
+        let why = if import.module == PREVIEW1 {
+            format!(" ({why})")
+        } else {
+            String::new()
+        };
         names.push(format!("{}::{}{why}", import.module, import.name));
         foreign.push((import.module, import.name));
     }
@@ -104,7 +127,11 @@ pub(super) fn core_refusal(imports: &[CoreImport<'_>], preview1: &Preview1) -> O
 /// [`core_refusal`] for a WASM component's imports.
 pub(super) fn component_refusal(imports: &[&str]) -> Option<String> {
     let is_refused = |name: &&&str| matches!(component_import(name), ImportState::Refused(_));
-    let foreign: Vec<_> = imports.iter().filter(is_refused).map(|name| (*name).to_owned()).collect();
+    let foreign: Vec<_> = imports
+        .iter()
+        .filter(is_refused)
+        .map(|name| (*name).to_owned())
+        .collect();
     let origin = component_origin(&foreign);
     refusal(&foreign, &origin)
 }
@@ -115,26 +142,43 @@ fn refusal(names: &[String], origin: &str) -> Option<String> {
     if names.is_empty() {
         return None;
     }
-    let more = names.len().checked_sub(SHOWN).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+    let more = names
+        .len()
+        .checked_sub(SHOWN)
+        .filter(|more| *more > 0)
+        .map(|more| format!(" and {more} more"));
     let shown = names[..names.len().min(SHOWN)].join(", ") + &more.unwrap_or_default();
-    Some(format!("the module imports what no sandbox here gives: {shown}; {origin}"))
+    Some(format!(
+        "the module imports what no sandbox here gives: {shown}; {origin}"
+    ))
 }
 
 /// What a core module with such imports was built for, and what to do.
 fn core_origin(foreign: &[(&str, &str)]) -> &'static str {
-    let any = |is: &dyn Fn(&str, &str) -> bool| foreign.iter().any(|(module, name)| is(module, name));
-    let env = || foreign.iter().filter(|(module, _)| *module == "env").map(|(_, name)| *name);
+    let any =
+        |is: &dyn Fn(&str, &str) -> bool| foreign.iter().any(|(module, name)| is(module, name));
+    let env = || {
+        foreign
+            .iter()
+            .filter(|(module, _)| *module == "env")
+            .map(|(_, name)| *name)
+    };
     if any(&|module, _| module == "wasi_unstable") {
-        "that is WASI preview 0, of before 2020: build it with a toolchain of today, for preview 1 (`wasm32-wasip1`)"
+        "that is WASI preview 0, of before 2020: build it with a toolchain of today, for preview \
+         1 (`wasm32-wasip1`)"
     } else if any(&|module, _| module.starts_with(typed::PACKAGE) || module.starts_with("wasi:")) {
-        "it is the core module that a typed task or another WASM component is made of: build for `wasm32-wasip2`, or make \
+        "it is the core module that a typed task or another WASM component is made of: build for \
+         `wasm32-wasip2`, or make \
          the component with `wasm-tools component new`"
     } else if any(&|_, name| name == "thread-spawn") {
-        "it was built with threads: build for `wasm32-wasip1` and not `wasm32-wasip1-threads`, without `-pthread`"
+        "it was built with threads: build for `wasm32-wasip1` and not `wasm32-wasip1-threads`, \
+         without `-pthread`"
     } else if any(&|module, name| module == "gojs" || (module == "go" && name.contains('.'))) {
-        "it is a Go program for JavaScript: build it with `GOOS=wasip1 GOARCH=wasm`, in TinyGo `-target=wasip1`"
+        "it is a Go program for JavaScript: build it with `GOOS=wasip1 GOARCH=wasm`, in TinyGo \
+         `-target=wasip1`"
     } else if any(&is_wasm_bindgen) {
-        "it was built for JavaScript with wasm-bindgen: build a program with a `main` for `wasm32-wasip1`, without \
+        "it was built for JavaScript with wasm-bindgen: build a program with a `main` for \
+         `wasm32-wasip1`, without \
          wasm-bindgen and wasm-pack, and without the `js` features of crates that it uses"
     } else if any(&|module, _| module.starts_with("wasix_")) {
         "it was built for WASIX: build it for plain WASI (`wasm32-wasip1`)"
@@ -143,27 +187,34 @@ fn core_origin(foreign: &[(&str, &str)]) -> &'static str {
     } else if any(&|_, name| name.starts_with("napi_")) {
         "it is an add-on for Node.js: build a program with a `main` for `wasm32-wasip1`"
     } else if any(&|module, _| module.starts_with("extism:")) {
-        "it is a plug-in for Extism: make it a command, which reads its parameters from a file, or a typed task, whose `run` \
+        "it is a plug-in for Extism: make it a command, which reads its parameters from a file, \
+         or a typed task, whose `run` \
          gets them as text"
     } else if any(&|module, name| module == "env" && name == "__linear_memory") {
         "it is an object file: link it (call the compiler without `-c`)"
     } else if any(&|module, name| module.starts_with("GOT.") || name == "__memory_base") {
-        "it is a library for dynamic linking: link it statically, without `-shared` and `-sSIDE_MODULE`"
+        "it is a library for dynamic linking: link it statically, without `-shared` and \
+         `-sSIDE_MODULE`"
     } else if any(&is_emscripten) {
-        "it was built by Emscripten for JavaScript: build it with a toolchain for WASI (wasi-sdk or `zig cc -target \
+        "it was built by Emscripten for JavaScript: build it with a toolchain for WASI (wasi-sdk \
+         or `zig cc -target \
          wasm32-wasi`)"
     } else if env().any(|name| name == "abort")
         && env().all(|name| ["abort", "seed", "trace"].contains(&name) || name.contains('.'))
     {
-        "it was built by AssemblyScript for JavaScript: add the package @assemblyscript/wasi-shim and extend its \
+        "it was built by AssemblyScript for JavaScript: add the package @assemblyscript/wasi-shim \
+         and extend its \
          asconfig.json"
     } else if env().next().is_some() {
-        "what is in `env` is of a host that has it, or was found nowhere by the linker: link the library that has it, and \
+        "what is in `env` is of a host that has it, or was found nowhere by the linker: link the \
+         library that has it, and \
          link without `--allow-undefined`, which hides what is missing"
     } else if any(&|module, _| module == PREVIEW1) {
-        "build it with a toolchain for WASI preview 1 (`wasm32-wasip1`), whose libc has the right functions"
+        "build it with a toolchain for WASI preview 1 (`wasm32-wasip1`), whose libc has the right \
+         functions"
     } else {
-        "it was built for a host that has them: build it for WASI preview 1 (`wasm32-wasip1`), without what needs them"
+        "it was built for a host that has them: build it for WASI preview 1 (`wasm32-wasip1`), \
+         without what needs them"
     }
 }
 
@@ -187,16 +238,22 @@ fn is_emscripten(module: &str, name: &str) -> bool {
         "_tzset_js",
     ];
     // Its optimiser gives all imports the module `a` and names of a letter or two.
-    (module == "env" && STARTS.iter().any(|start| name.starts_with(start))) || (module == "a" && name.len() <= 2)
+    (module == "env" && STARTS.iter().any(|start| name.starts_with(start)))
+        || (module == "a" && name.len() <= 2)
 }
 
 /// What a WASM component with such imports was built for, and what to do.
 fn component_origin(foreign: &[String]) -> String {
     let any = |start: &str| foreign.iter().any(|name| name.starts_with(start));
-    let any_wasi = |version: &str| foreign.iter().any(|name| name.starts_with("wasi:") && name.contains(version));
+    let any_wasi = |version: &str| {
+        foreign
+            .iter()
+            .any(|name| name.starts_with("wasi:") && name.contains(version))
+    };
     let origin = if any(typed::PACKAGE) {
         return format!(
-            "it was built for another version of mandelbox's world, and this program has `{}`: build it again from the \
+            "it was built for another version of mandelbox's world, and this program has `{}`: \
+             build it again from the \
              wit/task.wit of this version",
             typed::HOST_INTERFACE
         );
@@ -207,10 +264,12 @@ fn component_origin(foreign: &[String]) -> String {
     } else if any("fermyon:") || any("spin:") {
         "it was built for Spin: make it a command (`wasi:cli/run`) or a typed task (wit/task.wit)"
     } else if any("wasi:http/") {
-        "there is no network: read from the input folders, and turn HTTP off in the build (for componentize-js with \
+        "there is no network: read from the input folders, and turn HTTP off in the build (for \
+         componentize-js with \
          `--disable http --disable fetch-event`)"
     } else {
-        "build it without what needs these interfaces, or compose it with a WASM component that has them (`wac plug`)"
+        "build it without what needs these interfaces, or compose it with a WASM component that \
+         has them (`wac plug`)"
     };
     origin.to_owned()
 }
@@ -224,20 +283,32 @@ mod tests {
         for (imports, expected) in [
             (&[("wasi_unstable", "fd_write")][..], "preview 0"),
             (&[("env", "abort")], "AssemblyScript"),
-            (&[("env", "abort"), ("env", "emscripten_resize_heap")], "Emscripten"),
+            (
+                &[("env", "abort"), ("env", "emscripten_resize_heap")],
+                "Emscripten",
+            ),
             (&[("a", "a"), ("a", "bc")], "Emscripten"),
             (&[("env", "abort"), ("env", "dgemm_")], "link the library"),
             (&[("gojs", "runtime.wasmExit")], "GOOS=wasip1"),
             (&[("./x_bg.js", "f")], "wasm-bindgen"),
             (&[("wbg", "f")], "wasm-bindgen"),
-            (&[("mandelbox:task/host@0.1.0", "log")], "wasm-tools component new"),
+            (
+                &[("mandelbox:task/host@0.1.0", "log")],
+                "wasm-tools component new",
+            ),
             (&[("extism:host/env", "length")], "Extism"),
             (&[("env", "memory"), ("wasi", "thread-spawn")], "threads"),
             (&[("env", "memory"), ("env", "napi_typeof")], "Node.js"),
             (&[("mine", "f")], "built for a host that has them"),
         ] {
-            let imports: Vec<_> =
-                imports.iter().map(|(module, name)| CoreImport { module, name, function: None }).collect();
+            let imports: Vec<_> = imports
+                .iter()
+                .map(|(module, name)| CoreImport {
+                    module,
+                    name,
+                    function: None,
+                })
+                .collect();
             let text = core_refusal(&imports, &Preview1::new()).expect("refused");
             assert!(text.contains(expected), "{text}");
         }
@@ -255,12 +326,23 @@ mod tests {
             ("mandelbox:task/host@0.9.0", "this program has"),
             ("a:b/c", "neither of WASI 0.2"),
         ] {
-            let ImportState::Refused(text) = component_import(name) else { panic!("{name} is refused") };
+            let ImportState::Refused(text) = component_import(name) else {
+                panic!("{name} is refused")
+            };
             assert!(text.contains(expected), "{text}");
             assert!(component_refusal(&[name]).is_some());
         }
-        assert_eq!(component_import("wasi:io/streams@0.2.99"), ImportState::Linked);
-        assert!(matches!(component_import("wasi:sockets/tcp@0.2.0"), ImportState::Inert(_)));
-        assert_eq!(component_refusal(&["wasi:cli/stdout@0.2.6", "mandelbox:task/host@0.1.3"]), None);
+        assert_eq!(
+            component_import("wasi:io/streams@0.2.99"),
+            ImportState::Linked
+        );
+        assert!(matches!(
+            component_import("wasi:sockets/tcp@0.2.0"),
+            ImportState::Inert(_)
+        ));
+        assert_eq!(
+            component_refusal(&["wasi:cli/stdout@0.2.6", "mandelbox:task/host@0.1.3"]),
+            None
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is in a module, for whoever builds one: all of it at once, also of a module that the sandbox refuses.
+//! What is in a module, for whoever builds one: all of it at once, also of a module that the
+//! sandbox refuses.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,8 @@ use super::engine::Sandbox;
 use super::features::{self, MissingFeature, Validated};
 use super::host::PREVIEW1;
 use super::imports::{
-    CoreImport, ImportState, Preview1, component_import, component_refusal, core_import, core_refusal, function_text,
+    CoreImport, ImportState, Preview1, component_import, component_refusal, core_import,
+    core_refusal, function_text,
 };
 use super::module::{ModuleFormat, core_entry};
 use crate::workflow::ModuleFile;
@@ -22,7 +24,8 @@ use crate::workflow::ModuleFile;
 pub struct Inspection {
     /// Whether it is a WASM component, and not a core module.
     pub is_component: bool,
-    /// Versions of WASI that it imports from or exports for: `preview1`, or such as `0.2.6`; sorted.
+    /// Versions of WASI that it imports from or exports for: `preview1`, or such as `0.2.6`;
+    /// sorted.
     pub wasi: Vec<String>,
     /// Memories, of a WASM component those of its core modules.
     pub memories: Vec<Memory>,
@@ -34,7 +37,8 @@ pub struct Inspection {
     pub exports: Vec<Export>,
     /// Features that it needs and that are off.
     pub missing_features: Vec<MissingFeature>,
-    /// Why it is refused, as far as features, imports and a core module's entry tell: sentences for the user.
+    /// Why it is refused, as far as features, imports and a core module's entry tell: sentences for
+    /// the user.
     #[serde(skip)]
     pub refusals: Vec<String>,
 }
@@ -108,13 +112,15 @@ impl Sandbox {
 }
 
 impl Sandbox {
-    /// Refuses a large module that could not be called if it was compiled: compiling takes a hundred times longer than
-    /// looking.
+    /// Refuses a large module that could not be called if it was compiled: compiling takes a
+    /// hundred times longer than looking.
     pub(super) fn refuse_at_once(&self, module: &ModuleFile) -> Result<(), String> {
         if is_small(module) {
             return Ok(());
         }
-        self.inspect(module)?.refusal_at_once(module).map_or(Ok(()), Err)
+        self.inspect(module)?
+            .refusal_at_once(module)
+            .map_or(Ok(()), Err)
     }
 }
 
@@ -132,9 +138,13 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
         missing_features: missing,
         refusals: Vec::new(),
     };
-    found.refusals.extend(features::refusal(&found.missing_features));
+    found
+        .refusals
+        .extend(features::refusal(&found.missing_features));
     if is_component {
-        found.add_component(bytes, types.as_ref()).map_err(invalid)?;
+        found
+            .add_component(bytes, types.as_ref())
+            .map_err(invalid)?;
     } else {
         found.add_core(types.as_ref(), preview1);
     }
@@ -150,9 +160,11 @@ fn is_small(module: &ModuleFile) -> bool {
 }
 
 impl Inspection {
-    /// Why the module is refused, if it is a large one: what [`Sandbox::prepare`] would say without compiling it.
+    /// Why the module is refused, if it is a large one: what [`Sandbox::prepare`] would say without
+    /// compiling it.
     pub(crate) fn refusal_at_once(&self, module: &ModuleFile) -> Option<String> {
-        (!is_small(module) && !self.refusals.is_empty()).then(|| self.refusals.join(". Beside that, "))
+        (!is_small(module) && !self.refusals.is_empty())
+            .then(|| self.refusals.join(". Beside that, "))
     }
 
     fn add_core(&mut self, types: TypesRef<'_>, preview1: &Preview1) {
@@ -164,23 +176,37 @@ impl Inspection {
             _ => None,
         };
         let imports: Vec<_> = types.core_imports().into_iter().flatten().collect();
-        self.memories.extend(imports.iter().filter_map(|(_, _, ty)| match ty {
-            EntityType::Memory(ty) => Some(Memory::new(*ty)),
-            _ => None,
-        }));
-        let imports: Vec<_> =
-            imports.into_iter().map(|(module, name, ty)| CoreImport { module, name, function: function(ty) }).collect();
+        self.memories
+            .extend(imports.iter().filter_map(|(_, _, ty)| match ty {
+                EntityType::Memory(ty) => Some(Memory::new(*ty)),
+                _ => None,
+            }));
+        let imports: Vec<_> = imports
+            .into_iter()
+            .map(|(module, name, ty)| CoreImport {
+                module,
+                name,
+                function: function(ty),
+            })
+            .collect();
         let mut by_name: HashMap<&str, usize> = HashMap::new();
         for import in &imports {
             let state = core_import(import, preview1);
             let index = *by_name.entry(import.module).or_insert_with(|| {
                 let name = import.module.to_owned();
-                self.imports.push(ImportedInterface { name, state: state.clone(), items: Vec::new() });
+                self.imports.push(ImportedInterface {
+                    name,
+                    state: state.clone(),
+                    items: Vec::new(),
+                });
                 self.imports.len() - 1
             });
             let interface = &mut self.imports[index];
             interface.state = worse(interface.state.clone(), state.clone());
-            interface.items.push(ImportedItem { name: import.name.to_owned(), state });
+            interface.items.push(ImportedItem {
+                name: import.name.to_owned(),
+                state,
+            });
         }
         for (name, ty) in types.core_exports().into_iter().flatten() {
             let kind = match ty {
@@ -190,7 +216,11 @@ impl Inspection {
                 EntityType::Global(_) => "global",
                 EntityType::Tag(_) => "tag",
             };
-            self.exports.push(Export { name: name.to_owned(), kind, function_type: function(ty) });
+            self.exports.push(Export {
+                name: name.to_owned(),
+                kind,
+                function_type: function(ty),
+            });
         }
         self.refusals.extend(core_refusal(&imports, preview1));
         let is_plain = |name: &str| {
@@ -212,8 +242,14 @@ impl Inspection {
                 Payload::ComponentExportSection(exports) => {
                     for export in exports {
                         let name = export?.name.name;
-                        let kind = types.component_item_for_export(name).map_or("function", |item| kind(item.ty));
-                        self.exports.push(Export { name: name.to_owned(), kind, function_type: None });
+                        let kind = types
+                            .component_item_for_export(name)
+                            .map_or("function", |item| kind(item.ty));
+                        self.exports.push(Export {
+                            name: name.to_owned(),
+                            kind,
+                            function_type: None,
+                        });
                     }
                 }
                 _ => {}
@@ -224,11 +260,20 @@ impl Inspection {
             let ty = types.component_item_for_import(name).map(|item| item.ty);
             let mut items = Vec::new();
             if let Some(ComponentEntityType::Instance(id)) = ty {
-                let functions =
-                    types[id].exports.iter().filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
-                items.extend(functions.map(|(name, _)| ImportedItem { name: name.clone(), state: state.clone() }));
+                let functions = types[id]
+                    .exports
+                    .iter()
+                    .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
+                items.extend(functions.map(|(name, _)| ImportedItem {
+                    name: name.clone(),
+                    state: state.clone(),
+                }));
             }
-            self.imports.push(ImportedInterface { name: (*name).to_owned(), state, items });
+            self.imports.push(ImportedInterface {
+                name: (*name).to_owned(),
+                state,
+                items,
+            });
         }
         self.refusals.extend(component_refusal(&names));
         Ok(())
@@ -270,7 +315,11 @@ impl Memory {
 
 impl Table {
     fn new(ty: TableType) -> Self {
-        Self { initial: ty.initial, maximum: ty.maximum, element: ty.element_type.to_string() }
+        Self {
+            initial: ty.initial,
+            maximum: ty.maximum,
+            element: ty.element_type.to_string(),
+        }
     }
 }
 
@@ -311,14 +360,25 @@ fn worse(a: ImportState, b: ImportState) -> ImportState {
 
 fn wasi_versions(found: &Inspection) -> Vec<String> {
     let exported = found.exports.iter().map(|export| export.name.as_str());
-    let names = found.imports.iter().map(|interface| interface.name.as_str()).chain(exported);
+    let names = found
+        .imports
+        .iter()
+        .map(|interface| interface.name.as_str())
+        .chain(exported);
     let version = |name: &str| match name {
         PREVIEW1 => Some("preview1".to_owned()),
         "wasi_unstable" => Some("preview0".to_owned()),
-        _ => name.strip_prefix("wasi:").and_then(|name| Some(name.split_once('@')?.1.to_owned())),
+        _ => name
+            .strip_prefix("wasi:")
+            .and_then(|name| Some(name.split_once('@')?.1.to_owned())),
     };
     let mut versions: Vec<_> = names.filter_map(version).collect();
-    versions.sort_by_key(|version| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>());
+    versions.sort_by_key(|version| {
+        version
+            .split('.')
+            .map(|part| part.parse().unwrap_or(0))
+            .collect::<Vec<u32>>()
+    });
     versions.dedup();
     versions
 }

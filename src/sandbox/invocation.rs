@@ -29,8 +29,8 @@ pub struct Grant {
     pub guest_path: String,
     /// What the guest may do there.
     pub rights: Rights,
-    /// Device and inode of the folder: another one that has its path by the time of a call is not opened. `None`: not looked
-    /// at, as for a folder that nobody else can replace.
+    /// Device and inode of the folder: another one that has its path by the time of a call is not
+    /// opened. `None`: not looked at, as for a folder that nobody else can replace.
     #[serde(default)]
     pub identity: Option<(u64, u64)>,
 }
@@ -38,7 +38,12 @@ pub struct Grant {
 impl Grant {
     /// A grant of whatever folder is at a path.
     pub fn new(host_path: PathBuf, guest_path: impl Into<String>, rights: Rights) -> Self {
-        Self { host_path, guest_path: guest_path.into(), rights, identity: None }
+        Self {
+            host_path,
+            guest_path: guest_path.into(),
+            rights,
+            identity: None,
+        }
     }
 }
 

@@ -13,12 +13,13 @@ const SUFFIX: &str = ".module";
 const SHA256_CHARS: usize = 64;
 
 impl Sandbox {
-    /// Makes a module ready without reading its file, if the cache knows the file and has the code. Returns the module's
-    /// digest too.
+    /// Makes a module ready without reading its file, if the cache knows the file and has the code.
+    /// Returns the module's digest too.
     ///
     /// * `max_bytes`: of the file.
     pub fn prepare_unchanged(&self, path: &Path, max_bytes: u64) -> Option<(String, ModuleKind)> {
-        let identity = FileIdentity::of_file(path).filter(|identity| identity.bytes <= max_bytes)?;
+        let identity =
+            FileIdentity::of_file(path).filter(|identity| identity.bytes <= max_bytes)?;
         let sha256 = self.cache()?.digest_of(path, &identity)?;
         let kind = self.adopt_cached(&sha256)?;
         Some((sha256, kind))
@@ -38,28 +39,41 @@ impl ModuleCache {
         let known = module_name(path)?;
         let text = self.read_file(&known, 1024).ok()?;
         let (seal, sha256) = text.split_at_checked(DIGEST_BYTES)?;
-        let sha256 = std::str::from_utf8(sha256).ok().filter(|sha256| sha256.len() == SHA256_CHARS)?;
+        let sha256 = std::str::from_utf8(sha256)
+            .ok()
+            .filter(|sha256| sha256.len() == SHA256_CHARS)?;
         is_same(seal, self.module_digest(&known, identity, sha256)).then(|| sha256.to_owned())
     }
 
     /// Keeps the digest of the module in a file.
     fn keep_digest(&self, path: &Path, identity: &FileIdentity, sha256: &str) {
-        let Some(known) = module_name(path) else { return };
+        let Some(known) = module_name(path) else {
+            return;
+        };
         let seal = self.module_digest(&known, identity, sha256);
         // What is not kept is found out again.
-        let _ = self.write_file(&known, &[seal.as_bytes().as_slice(), sha256.as_bytes()].concat());
+        let _ = self.write_file(
+            &known,
+            &[seal.as_bytes().as_slice(), sha256.as_bytes()].concat(),
+        );
     }
 
     fn module_digest(&self, known: &str, identity: &FileIdentity, sha256: &str) -> blake3::Hash {
         let identity = self.identity_digest(known, Some(identity));
-        self.digest(known, &[identity.as_bytes().as_slice(), sha256.as_bytes()].concat())
+        self.digest(
+            known,
+            &[identity.as_bytes().as_slice(), sha256.as_bytes()].concat(),
+        )
     }
 }
 
 /// Name of the file with what is known of a module's file.
 fn module_name(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
-    Some(format!("{}{SUFFIX}", blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()))
+    Some(format!(
+        "{}{SUFFIX}",
+        blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()
+    ))
 }
 
 #[cfg(all(test, unix))]

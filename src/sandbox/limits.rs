@@ -13,7 +13,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Wall time from the start of the guest; default none.
     pub wall_time: Option<Duration>,
-    /// Bytes kept of stdout and of stderr, each; default 16 MiB. The guest goes on, the rest is counted and dropped.
+    /// Bytes kept of stdout and of stderr, each; default 16 MiB. The guest goes on, the rest is
+    /// counted and dropped.
     pub output_bytes: u64,
     /// Bytes of a metadiff; default 16 MiB.
     pub metadiff_bytes: u64,
@@ -37,8 +38,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits, with the memory and wall time that a document asks for, at most `maximum`'s. The text says so if
-    /// it asked for more.
+    /// These limits, with the memory and wall time that a document asks for, at most `maximum`'s.
+    /// The text says so if it asked for more.
     pub fn as_asked(
         &self,
         memory_bytes: Option<u64>,
@@ -63,8 +64,12 @@ impl Limits {
                 _ => {}
             }
         }
-        let text = (!kept.is_empty())
-            .then(|| format!("asks for more than a call may have; the limit stays at {}", kept.join(" and ")));
+        let text = (!kept.is_empty()).then(|| {
+            format!(
+                "asks for more than a call may have; the limit stays at {}",
+                kept.join(" and ")
+            )
+        });
         (limits, text)
     }
 
@@ -80,7 +85,11 @@ impl Limits {
             ("open_files", self.open_files > maximum.open_files),
             ("module", self.module_bytes > maximum.module_bytes),
         ];
-        is_above.into_iter().filter(|(_, above)| *above).map(|(key, _)| key).collect()
+        is_above
+            .into_iter()
+            .filter(|(_, above)| *above)
+            .map(|(key, _)| key)
+            .collect()
     }
 }
 
@@ -109,7 +118,8 @@ pub(super) struct BudgetExceeded {
 #[error("the machine has no more memory for it: {0}")]
 pub(super) struct MachineIsFull(String);
 
-/// True if an error comes from the machine, which lacks memory or addresses; all else is the guest's doing.
+/// True if an error comes from the machine, which lacks memory or addresses; all else is the
+/// guest's doing.
 pub(super) fn is_machines(err: &wasmtime::Error) -> bool {
     machine_error(err).is_some()
 }
@@ -123,12 +133,19 @@ pub(super) fn machine_is_full(err: &wasmtime::Error) -> Option<MachineIsFull> {
 /// The error number of the system call that failed, 0 if the error has none.
 fn machine_error(err: &wasmtime::Error) -> Option<i32> {
     err.chain().find_map(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>().map(|err| err.raw_os_error().unwrap_or(0));
-        io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()))
+        let io = cause
+            .downcast_ref::<std::io::Error>()
+            .map(|err| err.raw_os_error().unwrap_or(0));
+        io.or_else(|| {
+            cause
+                .downcast_ref::<rustix::io::Errno>()
+                .map(|errno| errno.raw_os_error())
+        })
     })
 }
 
-/// Bytes of open listings that do not count: a guest that has used its memory up can still list a usual folder.
+/// Bytes of open listings that do not count: a guest that has used its memory up can still list a
+/// usual folder.
 const FREE_LISTING_BYTES: u64 = 1 << 20;
 
 /// Bytes that a table's entry counts: a pointer on the host.
@@ -136,30 +153,51 @@ const TABLE_ENTRY_BYTES: u64 = 8;
 
 impl MemoryBudget {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { limit_bytes: limits.memory_bytes, used_bytes: 0, peak_bytes: 0, listing_bytes: 0, counts: 100 }
+        Self {
+            limit_bytes: limits.memory_bytes,
+            used_bytes: 0,
+            peak_bytes: 0,
+            listing_bytes: 0,
+            counts: 100,
+        }
     }
 
     pub(super) fn peak_bytes(&self) -> u64 {
         self.peak_bytes
     }
 
-    /// Takes a growth into account. Growth past the object's own maximum fails in the guest without our saying so.
-    fn grow(&mut self, from: usize, to: usize, own_maximum: Option<usize>, unit: u64) -> wasmtime::Result<bool> {
+    /// Takes a growth into account. Growth past the object's own maximum fails in the guest without
+    /// our saying so.
+    fn grow(
+        &mut self,
+        from: usize,
+        to: usize,
+        own_maximum: Option<usize>,
+        unit: u64,
+    ) -> wasmtime::Result<bool> {
         if own_maximum.is_some_and(|maximum| to > maximum) {
             return Ok(false);
         }
         let added = (to.saturating_sub(from) as u64).saturating_mul(unit);
-        let asked_bytes = self.used_bytes.saturating_add(added).saturating_add(self.counted_listing_bytes());
+        let asked_bytes = self
+            .used_bytes
+            .saturating_add(added)
+            .saturating_add(self.counted_listing_bytes());
         if asked_bytes > self.limit_bytes && !super::WEAKENED {
-            return Err(BudgetExceeded { limit_bytes: self.limit_bytes, asked_bytes }.into());
+            return Err(BudgetExceeded {
+                limit_bytes: self.limit_bytes,
+                asked_bytes,
+            }
+            .into());
         }
         self.used_bytes = self.used_bytes.saturating_add(added);
         self.peak_bytes = self.peak_bytes.max(asked_bytes);
         Ok(true)
     }
 
-    /// Takes bytes that the host holds for listings of folders into account. Returns whether they fit; a guest can go on
-    /// without the listing, so what does not fit is an error for it and not its end.
+    /// Takes bytes that the host holds for listings of folders into account. Returns whether they
+    /// fit; a guest can go on without the listing, so what does not fit is an error for it and not
+    /// its end.
     pub(super) fn hold(&mut self, bytes: u64) -> bool {
         let held = self.listing_bytes;
         self.listing_bytes = held.saturating_add(bytes);
@@ -183,16 +221,30 @@ impl MemoryBudget {
 }
 
 impl ResourceLimiter for MemoryBudget {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(current, desired, maximum, 1)
     }
 
     fn memory_grow_failed(&mut self, err: wasmtime::Error) -> wasmtime::Result<()> {
         // A guest that hears of it as a failed growth would end as if it had a fault.
-        if is_machines(&err) { Err(MachineIsFull(format!("{err:#}")).into()) } else { Ok(()) }
+        if is_machines(&err) {
+            Err(MachineIsFull(format!("{err:#}")).into())
+        } else {
+            Ok(())
+        }
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(current, desired, maximum, TABLE_ENTRY_BYTES)
     }
 
@@ -215,7 +267,10 @@ mod tests {
 
     #[test]
     fn listings_count_beyond_what_is_free() {
-        let mut budget = MemoryBudget::new(&Limits { memory_bytes: 1000, ..Limits::default() });
+        let mut budget = MemoryBudget::new(&Limits {
+            memory_bytes: 1000,
+            ..Limits::default()
+        });
         assert!(budget.memory_growing(0, 600, None).expect("fits"));
         assert!(budget.hold(FREE_LISTING_BYTES));
         assert_eq!(budget.peak_bytes(), 600);
@@ -233,27 +288,60 @@ mod tests {
 
     #[test]
     fn budget_is_one_for_all_objects() {
-        let mut budget = MemoryBudget::new(&Limits { memory_bytes: 1000, ..Limits::default() });
+        let mut budget = MemoryBudget::new(&Limits {
+            memory_bytes: 1000,
+            ..Limits::default()
+        });
         assert!(budget.memory_growing(0, 600, None).expect("fits"));
-        assert!(budget.table_growing(0, 50, Some(100)).expect("fits to the last byte"));
-        assert!(!budget.table_growing(50, 101, Some(100)).expect("past its own maximum"));
-        let err = budget.memory_growing(600, 601, None).expect_err("one past it");
-        assert!(err.downcast_ref::<BudgetExceeded>().is_some_and(|err| err.asked_bytes == 1001));
+        assert!(
+            budget
+                .table_growing(0, 50, Some(100))
+                .expect("fits to the last byte")
+        );
+        assert!(
+            !budget
+                .table_growing(50, 101, Some(100))
+                .expect("past its own maximum")
+        );
+        let err = budget
+            .memory_growing(600, 601, None)
+            .expect_err("one past it");
+        assert!(
+            err.downcast_ref::<BudgetExceeded>()
+                .is_some_and(|err| err.asked_bytes == 1001)
+        );
         assert_eq!(budget.peak_bytes(), 1000);
     }
 
     #[test]
     fn documents_ask_up_to_the_maximum() {
-        let limits = Limits { memory_bytes: 100, wall_time: Some(Duration::from_secs(5)), ..Limits::default() };
+        let limits = Limits {
+            memory_bytes: 100,
+            wall_time: Some(Duration::from_secs(5)),
+            ..Limits::default()
+        };
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let (lower, said) = limits.as_asked(Some(50), seconds(1), &limits);
-        assert_eq!((lower.memory_bytes, lower.wall_time, said), (50, seconds(1), None));
+        assert_eq!(
+            (lower.memory_bytes, lower.wall_time, said),
+            (50, seconds(1), None)
+        );
         let (same, said) = limits.as_asked(Some(101), seconds(6), &limits);
         assert_eq!(same, limits);
         assert!(said.is_some_and(|text| text.contains("100 bytes of memory and 5 s of time")));
-        let maximum = Limits { memory_bytes: 200, wall_time: None, ..Limits::default() };
+        let maximum = Limits {
+            memory_bytes: 200,
+            wall_time: None,
+            ..Limits::default()
+        };
         let (more, said) = limits.as_asked(Some(200), seconds(500), &maximum);
-        assert_eq!((more.memory_bytes, more.wall_time, said), (200, seconds(500), None));
-        assert_eq!(limits.as_asked(Some(201), None, &maximum).0.memory_bytes, 200);
+        assert_eq!(
+            (more.memory_bytes, more.wall_time, said),
+            (200, seconds(500), None)
+        );
+        assert_eq!(
+            limits.as_asked(Some(201), None, &maximum).0.memory_bytes,
+            200
+        );
     }
 }

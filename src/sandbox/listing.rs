@@ -1,10 +1,11 @@
 //! The names in a folder, read once: a snapshot that a guest goes through at its own pace.
 //!
-//! The folder is read to its end before the guest gets the first name. So what the guest, or someone else, creates and
-//! removes meanwhile can make no name appear twice or disappear. Reading gives way to the limits of the call every
+//! The folder is read to its end before the guest gets the first name. So what the guest, or
+//! someone else, creates and removes meanwhile can make no name appear twice or disappear. Reading
+//! gives way to the limits of the call every
 //! [`NAMES_A_TURN`] names, and the bytes of a snapshot count against the call's memory. What a name stands for comes
-//! with the name; only file systems that do not keep it there are asked for each file, and a file that is gone by then
-//! is left out.
+//! with the name; only file systems that do not keep it there are asked for each file, and a file
+//! that is gone by then is left out.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -68,8 +69,14 @@ impl Listing {
     ///
     /// # Errors
     /// The operating system's; `NOMEM` if the budget has no room for the names.
-    pub(super) async fn read(folder: File, sorted: bool, budget: &mut MemoryBudget) -> Result<Self, Errno> {
-        let metadata = folder.metadata().map_err(|err| Errno::from_io_error(&err).unwrap_or(Errno::IO))?;
+    pub(super) async fn read(
+        folder: File,
+        sorted: bool,
+        budget: &mut MemoryBudget,
+    ) -> Result<Self, Errno> {
+        let metadata = folder
+            .metadata()
+            .map_err(|err| Errno::from_io_error(&err).unwrap_or(Errno::IO))?;
         let mut listing = Self {
             names: String::new(),
             entries: Vec::new(),
@@ -86,7 +93,12 @@ impl Listing {
         Ok(listing)
     }
 
-    async fn fill(&mut self, mut folder: Dir, sorted: bool, budget: &mut MemoryBudget) -> Result<(), Errno> {
+    async fn fill(
+        &mut self,
+        mut folder: Dir,
+        sorted: bool,
+        budget: &mut MemoryBudget,
+    ) -> Result<(), Errno> {
         let mut n_read = 0_usize;
         while let Some(entry) = folder.read() {
             self.add(&folder, &entry?)?;
@@ -98,7 +110,8 @@ impl Listing {
         }
         if self.left_out.n_names > 0 {
             let path = real_path(folder.fd()?);
-            self.left_out.folder = path.map_or_else(|| "a folder".to_owned(), |path| path.display().to_string());
+            self.left_out.folder =
+                path.map_or_else(|| "a folder".to_owned(), |path| path.display().to_string());
         }
         if sorted {
             self.sort().await;
@@ -129,13 +142,18 @@ impl Listing {
             },
             known => known,
         };
-        self.entries.push(Entry { start: self.names.len(), inode: entry.ino(), length, file_type });
+        self.entries.push(Entry {
+            start: self.names.len(),
+            inode: entry.ino(),
+            length,
+            file_type,
+        });
         self.names.push_str(name);
         Ok(())
     }
 
-    /// Sorts runs first and then merges them, so that no turn takes long: the standard library's stable sort finds the
-    /// two sorted halves of what it is given, and merges them.
+    /// Sorts runs first and then merges them, so that no turn takes long: the standard library's
+    /// stable sort finds the two sorted halves of what it is given, and merges them.
     async fn sort(&mut self) {
         let names = &self.names;
         let name = |entry: &Entry| &names[entry.start..][..entry.length.into()];
@@ -189,18 +207,21 @@ impl Listing {
         let first = OsStr::from_bytes(&self.left_out.first);
         match self.left_out.n_names {
             0 => None,
-            1 => {
-                Some(format!("{folder}: the file name {first:?} is not UTF-8, so tasks cannot see the file; rename it"))
-            }
+            1 => Some(format!(
+                "{folder}: the file name {first:?} is not UTF-8, so tasks cannot see the file; \
+                 rename it"
+            )),
             n => Some(format!(
-                "{folder}: {n} file names are not UTF-8, so tasks cannot see the files (the first is {first:?}); \
+                "{folder}: {n} file names are not UTF-8, so tasks cannot see the files (the first \
+                 is {first:?}); \
                  rename them"
             )),
         }
     }
 }
 
-/// The path of an open folder on the host, without links. With system calls that worker processes may make.
+/// The path of an open folder on the host, without links. With system calls that worker processes
+/// may make.
 pub(super) fn real_path(folder: BorrowedFd<'_>) -> Option<PathBuf> {
     let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
     let path = readlinkat(CWD, link, Vec::new()).ok()?;
@@ -225,7 +246,13 @@ mod tests {
     fn folder_with(n_files: usize) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         for index in 0..n_files {
-            std::fs::write(folder.path().join(format!("a_name_of_some_length_{index:05}")), "").expect("written");
+            std::fs::write(
+                folder
+                    .path()
+                    .join(format!("a_name_of_some_length_{index:05}")),
+                "",
+            )
+            .expect("written");
         }
         folder
     }
@@ -238,14 +265,20 @@ mod tests {
         let mut reading = pin!(Listing::read(opened, true, &mut budget));
         let mut n_turns = 1;
         let listing = loop {
-            match reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            match reading
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
                 Poll::Pending => n_turns += 1,
                 Poll::Ready(listing) => break listing.expect("read"),
             }
         };
         assert!(n_turns >= 5, "{n_turns}");
         std::fs::remove_dir_all(folder.path()).expect("removed");
-        let names: Vec<_> = (0..).map_while(|index| listing.get(index)).map(|entry| entry.name).collect();
+        let names: Vec<_> = (0..)
+            .map_while(|index| listing.get(index))
+            .map(|entry| entry.name)
+            .collect();
         assert_eq!(names.len(), 5 * NAMES_A_TURN);
         assert!(names.is_sorted());
     }
@@ -253,8 +286,13 @@ mod tests {
     #[test]
     fn a_listing_without_room_is_refused_and_given_back() {
         let folder = folder_with(5 * NAMES_A_TURN);
-        let mut budget = MemoryBudget::new(&Limits { memory_bytes: 1 << 20, ..Limits::default() });
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut budget = MemoryBudget::new(&Limits {
+            memory_bytes: 1 << 20,
+            ..Limits::default()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
         let mut read = || {
             let opened = File::open(folder.path()).expect("there");
             runtime.block_on(Listing::read(opened, false, &mut budget))
@@ -264,11 +302,18 @@ mod tests {
         // While a folder is read its names take up to twice the room.
         let others: Vec<_> = std::iter::from_fn(|| read().ok()).take(100).collect();
         let n = others.len() as u64 + 1;
-        assert!(n * held <= 2 << 20 && (n + 2) * held > 2 << 20, "{n} listings of {held} bytes");
+        assert!(
+            n * held <= 2 << 20 && (n + 2) * held > 2 << 20,
+            "{n} listings of {held} bytes"
+        );
         assert_eq!(read().err(), Some(Errno::NOMEM));
         first.release(&mut budget);
         let opened = File::open(folder.path()).expect("there");
-        assert!(runtime.block_on(Listing::read(opened, false, &mut budget)).is_ok());
+        assert!(
+            runtime
+                .block_on(Listing::read(opened, false, &mut budget))
+                .is_ok()
+        );
     }
 
     #[test]
@@ -277,13 +322,31 @@ mod tests {
         let name = |index: usize| format!("{:08}", index * 7919 % n);
         let (names, entries) = (
             (0..n).map(name).collect::<String>(),
-            (0..n).map(|index| Entry { start: 8 * index, inode: 0, length: 8, file_type: FileType::RegularFile }),
+            (0..n).map(|index| Entry {
+                start: 8 * index,
+                inode: 0,
+                length: 8,
+                file_type: FileType::RegularFile,
+            }),
         );
         let (device, folder_inode, held_bytes, left_out) = (0, 0, 0, LeftOut::default());
         let entries = entries.collect();
-        let mut listing = Listing { names, entries, device, folder_inode, held_bytes, left_out };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut listing = Listing {
+            names,
+            entries,
+            device,
+            folder_inode,
+            held_bytes,
+            left_out,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
         runtime.block_on(listing.sort());
-        assert!((0..n).map(|index| listing.get(index).expect("there").name).is_sorted());
+        assert!(
+            (0..n)
+                .map(|index| listing.get(index).expect("there").name)
+                .is_sorted()
+        );
     }
 }

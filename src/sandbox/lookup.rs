@@ -1,6 +1,8 @@
-//! Looking at a file below a guest's folder with one walk of its path, where the runtime walks it twice or more.
+//! Looking at a file below a guest's folder with one walk of its path, where the runtime walks it
+//! twice or more.
 //!
-//! Whatever is not plain here is left to the runtime, which also makes every error but "there is no such file".
+//! Whatever is not plain here is left to the runtime, which also makes every error but "there is no
+//! such file".
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,8 +21,9 @@ use super::listing::file_number;
 
 /// Replaces `path_filestat_get` of preview 1.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker
-        .func_wrap_async(PREVIEW1, "path_filestat_get", |caller, params| Box::new(path_filestat_get(caller, params)))?;
+    linker.func_wrap_async(PREVIEW1, "path_filestat_get", |caller, params| {
+        Box::new(path_filestat_get(caller, params))
+    })?;
     Ok(())
 }
 
@@ -53,18 +56,24 @@ impl GuestFolders {
         let mut names: Vec<_> = folders.iter().map(|folder| &folder.name).collect();
         names.sort_unstable();
         // A name that is there twice does not say which folder is meant.
-        if names.windows(2).any(|pair| pair[0] == pair[1]) { Self::default() } else { Self(folders.into()) }
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            Self::default()
+        } else {
+            Self(folders.into())
+        }
     }
 
-    /// Which of the folders that the guest was given a number of preview 1 stands for, if it is one of them: a guest can
-    /// give a number to something else.
+    /// Which of the folders that the guest was given a number of preview 1 stands for, if it is one
+    /// of them: a guest can give a number to something else.
     pub(super) fn index_of_number(&self, wasi: &mut WasiP1Ctx, number: i32) -> Option<usize> {
         let index = usize::try_from(number.checked_sub(FIRST_FOLDER)?).ok()?;
         let name = &self.0.get(index)?.name;
         let mut memory = vec![0; name.len()];
         let length = i32::try_from(name.len()).ok()?;
         let mut guest = wiggle::GuestMemory::Unshared(&mut memory);
-        let errno = wasi_snapshot_preview1::fd_prestat_dir_name(wasi, &mut guest, number, 0, length).ok()?;
+        let errno =
+            wasi_snapshot_preview1::fd_prestat_dir_name(wasi, &mut guest, number, 0, length)
+                .ok()?;
         (errno == 0 && memory == name.as_bytes()).then_some(index)
     }
 
@@ -76,7 +85,9 @@ impl GuestFolders {
 
     /// Which of the folders that the guest was given an open folder is.
     pub(super) fn index_of_dir(&self, dir: &Dir) -> Option<usize> {
-        self.0.iter().position(|folder| Arc::ptr_eq(&folder.dir.dir, &dir.dir))
+        self.0
+            .iter()
+            .position(|folder| Arc::ptr_eq(&folder.dir.dir, &dir.dir))
     }
 
     pub(super) fn of_index(&self, index: usize) -> Option<&GuestFolder> {
@@ -86,18 +97,33 @@ impl GuestFolders {
     /// The innermost folder that holds an absolute path of the host, and the path below it.
     pub(super) fn holding(&self, path: &Path) -> Option<(usize, PathBuf)> {
         let below = self.0.iter().enumerate().flat_map(|(index, folder)| {
-            let depth_and_rest =
-                |folder: &PathBuf| Some((folder.components().count(), path.strip_prefix(folder).ok()?));
-            folder.host_paths.iter().filter_map(depth_and_rest).map(move |(depth, rest)| (depth, index, rest))
+            let depth_and_rest = |folder: &PathBuf| {
+                Some((folder.components().count(), path.strip_prefix(folder).ok()?))
+            };
+            folder
+                .host_paths
+                .iter()
+                .filter_map(depth_and_rest)
+                .map(move |(depth, rest)| (depth, index, rest))
         });
-        below.max_by_key(|(depth, ..)| *depth).map(|(_, index, rest)| (index, rest.to_owned()))
+        below
+            .max_by_key(|(depth, ..)| *depth)
+            .map(|(_, index, rest)| (index, rest.to_owned()))
     }
 
     /// What is at a path; `None` if only the runtime can say.
     ///
     /// * `number`, `lookup`, `path`: as preview 1 has them.
-    pub(super) fn look(&self, wasi: &mut WasiP1Ctx, number: i32, lookup: i32, path: &[u8]) -> Option<Look> {
-        let path = std::str::from_utf8(path).ok().filter(|path| !path.is_empty())?;
+    pub(super) fn look(
+        &self,
+        wasi: &mut WasiP1Ctx,
+        number: i32,
+        lookup: i32,
+        path: &[u8],
+    ) -> Option<Look> {
+        let path = std::str::from_utf8(path)
+            .ok()
+            .filter(|path| !path.is_empty())?;
         let index = self.index_of_number(wasi, number)?;
         look_beneath(&self.0[index].dir.dir, path, lookup & SYMLINK_FOLLOW != 0)
     }
@@ -185,7 +211,10 @@ fn file_type(found: &Found) -> Option<u8> {
 
 type PathFilestatGet = (i32, i32, i32, i32, i32);
 
-async fn path_filestat_get(mut caller: Caller<'_, Host>, params: PathFilestatGet) -> wasmtime::Result<i32> {
+async fn path_filestat_get(
+    mut caller: Caller<'_, Host>,
+    params: PathFilestatGet,
+) -> wasmtime::Result<i32> {
     let (folder, lookup, path, path_len, answer) = params;
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         wasmtime::bail!("the module does not export its memory, which WASI needs");
@@ -197,13 +226,21 @@ async fn path_filestat_get(mut caller: Caller<'_, Host>, params: PathFilestatGet
     if errno != ERRNO_PERM {
         return Ok(errno);
     }
-    let Some(path) = slice(bytes, path, path_len) else { return Ok(errno) };
-    let Some((folder, path)) = host.resolve_refused(folder, path, lookup & SYMLINK_FOLLOW != 0) else {
+    let Some(path) = slice(bytes, path, path_len) else {
+        return Ok(errno);
+    };
+    let Some((folder, path)) = host.resolve_refused(folder, path, lookup & SYMLINK_FOLLOW != 0)
+    else {
         return Ok(errno);
     };
     let mut own = OwnMemory::new(path.as_bytes(), FILESTAT_BYTES)?;
     host.wasi.set_hostcall_fuel(fuel);
-    let errno = look_plain(host, &mut own.bytes, (folder, lookup, 0, own.path_len, own.answer)).await?;
+    let errno = look_plain(
+        host,
+        &mut own.bytes,
+        (folder, lookup, 0, own.path_len, own.answer),
+    )
+    .await?;
     if errno == 0 {
         memory.write(&mut caller, answer.cast_unsigned() as usize, own.answer())?;
     }
@@ -211,14 +248,20 @@ async fn path_filestat_get(mut caller: Caller<'_, Host>, params: PathFilestatGet
 }
 
 /// `path_filestat_get`, for what the runtime can resolve.
-async fn look_plain(host: &mut Host, bytes: &mut [u8], params: PathFilestatGet) -> wasmtime::Result<i32> {
+async fn look_plain(
+    host: &mut Host,
+    bytes: &mut [u8],
+    params: PathFilestatGet,
+) -> wasmtime::Result<i32> {
     let (folder, lookup, path, path_len, answer) = params;
     if let Some(path) = slice(bytes, path, path_len) {
         match host.folders.look(&mut host.wasi, folder, lookup, path) {
             Some(Look::Missing) => return Ok(ERRNO_NOENT),
             Some(Look::Found(found)) => {
                 let start = answer.cast_unsigned() as usize;
-                let place = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..FILESTAT_BYTES));
+                let place = bytes
+                    .get_mut(start..)
+                    .and_then(|rest| rest.get_mut(..FILESTAT_BYTES));
                 if let (Some(place), Some(filestat)) = (place, filestat(&found))
                     && start.is_multiple_of(FILESTAT_ALIGNMENT)
                 {
@@ -231,13 +274,21 @@ async fn look_plain(host: &mut Host, bytes: &mut [u8], params: PathFilestatGet) 
     }
     let mut guest = wiggle::GuestMemory::Unshared(bytes);
     forget_last();
-    let errno =
-        wasi_snapshot_preview1::path_filestat_get(&mut host.wasi, &mut guest, folder, lookup, path, path_len, answer)
-            .await?;
+    let errno = wasi_snapshot_preview1::path_filestat_get(
+        &mut host.wasi,
+        &mut guest,
+        folder,
+        lookup,
+        path,
+        path_len,
+        answer,
+    )
+    .await?;
     Ok(preview1_answer(errno))
 }
 
-/// A memory of the host's for a function of preview 1: a path, and the place for the answer behind it.
+/// A memory of the host's for a function of preview 1: a path, and the place for the answer behind
+/// it.
 pub(super) struct OwnMemory {
     pub(super) bytes: Vec<u8>,
     /// Length of the path, which is at 0.
@@ -251,7 +302,11 @@ impl OwnMemory {
         let answer = path.len().next_multiple_of(8);
         let mut bytes = vec![0; answer + answer_bytes];
         bytes[..path.len()].copy_from_slice(path);
-        Ok(Self { bytes, path_len: i32::try_from(path.len())?, answer: i32::try_from(answer)? })
+        Ok(Self {
+            bytes,
+            path_len: i32::try_from(path.len())?,
+            answer: i32::try_from(answer)?,
+        })
     }
 
     pub(super) fn answer(&self) -> &[u8] {
@@ -265,12 +320,16 @@ pub(super) fn slice(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
     memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
 }
 
-/// WASI's `filestat`, as the runtime makes it: one device, and a number that tells files apart in place of the inode's.
+/// WASI's `filestat`, as the runtime makes it: one device, and a number that tells files apart in
+/// place of the inode's.
 #[cfg(target_os = "linux")]
 fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
     const NANOSECONDS: u64 = 1_000_000_000;
     let time = |seconds: i64, nanoseconds: i64| -> Option<u64> {
-        u64::try_from(seconds).ok()?.checked_mul(NANOSECONDS)?.checked_add(u64::try_from(nanoseconds).ok()?)
+        u64::try_from(seconds)
+            .ok()?
+            .checked_mul(NANOSECONDS)?
+            .checked_add(u64::try_from(nanoseconds).ok()?)
     };
     let mut filestat = [0; FILESTAT_BYTES];
     for (index, value) in [

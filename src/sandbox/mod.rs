@@ -1,8 +1,9 @@
 //! One call in one store: the only place that knows wasmtime.
 //!
 //! [`Sandbox`] holds what calls share (the engine, compiled modules); a [`Worker`] runs one call at a time on the
-//! thread that asks, each in a fresh instance that sees what its [`Invocation`] grants and nothing else. Guests run
-//! asynchronously on a runtime of the thread itself, so that a limit also ends a guest that sleeps in the host.
+//! thread that asks, each in a fresh instance that sees what its [`Invocation`] grants and nothing
+//! else. Guests run asynchronously on a runtime of the thread itself, so that a limit also ends a
+//! guest that sleeps in the host.
 
 mod absolute_links;
 mod cache;
@@ -11,8 +12,8 @@ mod determinism;
 mod engine;
 mod entry_stream;
 mod errno;
-mod file_writer;
 mod features;
+mod file_writer;
 mod folders;
 mod handed_on;
 mod host;

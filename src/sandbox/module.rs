@@ -45,7 +45,8 @@ impl std::fmt::Display for ModuleFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModuleKind {
-    /// A core module of WASI preview 1 with `_start`, or with `_initialize` and an export with the empty name.
+    /// A core module of WASI preview 1 with `_start`, or with `_initialize` and an export with the
+    /// empty name.
     CommandP1,
     /// A component of WASI 0.2 that exports `wasi:cli/run`.
     CommandP2,
@@ -65,7 +66,10 @@ impl std::fmt::Display for ModuleKind {
 
 /// A compiled module with its imports resolved.
 pub(super) enum PreparedModule {
-    Core { pre: InstancePre<Host>, entry: CoreEntry },
+    Core {
+        pre: InstancePre<Host>,
+        entry: CoreEntry,
+    },
     Component(CommandPre<Host>),
     Typed(TypedPre),
 }
@@ -97,7 +101,11 @@ impl PreparedModule {
     }
 
     /// Links compiled code; the error is a sentence for the user.
-    pub(super) fn new(engine: &Engine, linkers: &Linkers, code: &CompiledCode) -> Result<Self, String> {
+    pub(super) fn new(
+        engine: &Engine,
+        linkers: &Linkers,
+        code: &CompiledCode,
+    ) -> Result<Self, String> {
         match code {
             CompiledCode::Core(module) => Self::new_core(linkers, module),
             CompiledCode::Component(component) => Self::new_component(engine, linkers, component),
@@ -110,28 +118,44 @@ impl PreparedModule {
             core_refusal(&imports, &linkers.preview1()).unwrap_or_else(|| unlinked(&err))
         });
         let is_plain = |name: &str| match module.get_export(name) {
-            Some(ExternType::Func(function)) => Some(function.params().len() == 0 && function.results().len() == 0),
+            Some(ExternType::Func(function)) => {
+                Some(function.params().len() == 0 && function.results().len() == 0)
+            }
             _ => None,
         };
         let (pre, entry) = both(linked, core_entry(is_plain))?;
         Ok(Self::Core { pre, entry })
     }
 
-    fn new_component(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Self, String> {
+    fn new_component(
+        engine: &Engine,
+        linkers: &Linkers,
+        component: &Component,
+    ) -> Result<Self, String> {
         let component_type = component.component_type();
-        let imports: Vec<_> = component_type.imports(engine).map(|(name, _)| name).collect();
+        let imports: Vec<_> = component_type
+            .imports(engine)
+            .map(|(name, _)| name)
+            .collect();
         let imports = component_refusal(&imports).map_or(Ok(()), Err);
         if typed::is_typed(engine, &component_type) {
             let (_, entry) = both(imports, TypedEntry::find(component))?;
-            return TypedPre::new(engine, &linkers.component, component, entry, unlinked).map(Self::Typed);
+            return TypedPre::new(engine, &linkers.component, component, entry, unlinked)
+                .map(Self::Typed);
         }
         both(imports, command_entry(engine, &component_type))?;
-        let pre = linkers.component.instantiate_pre(component).map_err(|err| unlinked(&err))?;
-        CommandPre::new(pre).map(Self::Component).map_err(|err| unlinked(&err))
+        let pre = linkers
+            .component
+            .instantiate_pre(component)
+            .map_err(|err| unlinked(&err))?;
+        CommandPre::new(pre)
+            .map(Self::Component)
+            .map_err(|err| unlinked(&err))
     }
 }
 
-/// Both results, or both reasons why not: whoever builds a module again should not meet the second only then.
+/// Both results, or both reasons why not: whoever builds a module again should not meet the second
+/// only then.
 pub(super) fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
@@ -145,7 +169,11 @@ fn core_import(import: wasmtime::ImportType<'_>) -> CoreImport<'_> {
         ExternType::Func(ty) => Some(function_text(ty.params(), ty.results())),
         _ => None,
     };
-    CoreImport { module: import.module(), name: import.name(), function }
+    CoreImport {
+        module: import.module(),
+        name: import.name(),
+        function,
+    }
 }
 
 /// Whether a component can be called as a command.
@@ -153,46 +181,68 @@ fn command_entry(engine: &Engine, component: &types::Component) -> Result<(), St
     /// Exports that a message names.
     const SHOWN: usize = 10;
     let exports: Vec<_> = component.exports(engine).map(|(name, _)| name).collect();
-    if exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
+    if exports
+        .iter()
+        .any(|name| name.starts_with("wasi:cli/run@0.2."))
+    {
         return if has_plain_run(engine, component) {
             Ok(())
         } else {
-            Err("the WASM component's `wasi:cli/run` must have a function `run` without parameters that gives a `result`; \
+            Err(
+                "the WASM component's `wasi:cli/run` must have a function `run` without \
+                parameters that gives a `result`; \
                  build it as a command"
-                .to_owned())
+                    .to_owned(),
+            )
         };
     }
     let any = |start: &str| exports.iter().any(|name| name.starts_with(start));
     let advice = if any("wasi:cli/run@0.3.") {
         "it is a command of WASI 0.3: build it for WASI 0.2 (`wasm32-wasip2`)"
     } else if any("wasi:http/") {
-        "it answers HTTP requests, as for Spin or `wasmtime serve`: give it a `main`, or the world of wit/task.wit"
+        "it answers HTTP requests, as for Spin or `wasmtime serve`: give it a `main`, or the \
+         world of wit/task.wit"
     } else {
         "it is a library, or of another world: build it as a command, or from wit/task.wit"
     };
     let more = if exports.len() > SHOWN { ", ..." } else { "" };
-    let shown = if exports.is_empty() { "nothing".to_owned() } else { exports[..exports.len().min(SHOWN)].join(", ") };
+    let shown = if exports.is_empty() {
+        "nothing".to_owned()
+    } else {
+        exports[..exports.len().min(SHOWN)].join(", ")
+    };
     Err(format!(
-        "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` and `describe` (a typed task), so \
+        "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` and \
+         `describe` (a typed task), so \
          there is nothing to run; it exports {shown}{more}; {advice}"
     ))
 }
 
 /// Whether `wasi:cli/run` is what WASI says: `run: func() -> result`.
 fn has_plain_run(engine: &Engine, component: &types::Component) -> bool {
-    let interface = component.exports(engine).find(|(name, _)| name.starts_with("wasi:cli/run@0.2."));
-    let Some((_, ComponentItem::ComponentInstance(interface))) = interface.map(|(name, item)| (name, item.ty)) else {
+    let interface = component
+        .exports(engine)
+        .find(|(name, _)| name.starts_with("wasi:cli/run@0.2."));
+    let Some((_, ComponentItem::ComponentInstance(interface))) =
+        interface.map(|(name, item)| (name, item.ty))
+    else {
         return false;
     };
-    let run = interface.exports(engine).find(|(name, _)| *name == "run").map(|(_, item)| item.ty);
-    let Some(ComponentItem::ComponentFunc(run)) = run else { return false };
+    let run = interface
+        .exports(engine)
+        .find(|(name, _)| *name == "run")
+        .map(|(_, item)| item.ty);
+    let Some(ComponentItem::ComponentFunc(run)) = run else {
+        return false;
+    };
     let is_plain = |ty: Type| matches!(ty, Type::Result(result) if result.ok().is_none() && result.err().is_none());
     run.params().len() == 0 && run.results().len() == 1 && run.results().all(is_plain)
 }
 
 /// Finds how a core module is started; a function with parameters or results is no entry.
 ///
-/// * `is_plain`: whether an export of a name is a function without either; `None` if it is no function.
+/// * `is_plain`: whether an export of a name is a function without either; `None` if it is no
+///   function.
 pub(super) fn core_entry(is_plain: impl Fn(&str) -> Option<bool>) -> Result<CoreEntry, String> {
     let initialize = is_plain("_initialize");
     match (is_plain("_start"), is_plain("")) {
@@ -200,20 +250,28 @@ pub(super) fn core_entry(is_plain: impl Fn(&str) -> Option<bool>) -> Result<Core
         (None, Some(true)) if initialize != Some(false) => Ok(CoreEntry::Default),
         (None, None) => {
             let advice = if is_plain("run").is_some() && is_plain("describe").is_some() {
-                "It seems to be the core module of a typed task: build for `wasm32-wasip2`, or make a WASM component of it \
+                "It seems to be the core module of a typed task: build for `wasm32-wasip2`, or \
+                 make a WASM component of it \
                  with `wasm-tools component new`"
             } else if initialize.is_some() {
-                "It is a library (reactor): build it as a command, without `-mexec-model=reactor`, `--no-entry`, \
+                "It is a library (reactor): build it as a command, without \
+                 `-mexec-model=reactor`, `--no-entry`, \
                  `-buildmode=c-shared` or a crate type `cdylib`"
             } else {
-                "It is a library, or it was built without a main function or not for WASI; build it as a command: with a \
+                "It is a library, or it was built without a main function or not for WASI; build \
+                 it as a command: with a \
                  `main`, for `wasm32-wasip1`"
             };
-            Err(format!("the module has no entry: neither `_start` nor an export with the empty name. {advice}"))
+            Err(format!(
+                "the module has no entry: neither `_start` nor an export with the empty \
+                name. {advice}"
+            ))
         }
         _ => Err(
-            "the module's entry (`_start`, or `_initialize` and the export with the empty name) must be a function \
-                  without parameters and results; build it as a command, whose `_start` the toolchain makes"
+            "the module's entry (`_start`, or `_initialize` and the export with the empty name) \
+             must be a function \
+                  without parameters and results; build it as a command, whose `_start` the \
+                  toolchain makes"
                 .to_owned(),
         ),
     }

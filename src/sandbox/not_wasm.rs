@@ -2,21 +2,29 @@
 
 use wasmtime::{Engine, Precompiled};
 
-const NATIVE: &str =
-    "it is a native program; a task is a WebAssembly module: build the program for WASI (`wasm32-wasip1`)";
-const SCRIPT: &str = "it is a script; a task is a WebAssembly module, and a script needs an interpreter built for WASI as \
+const NATIVE: &str = "it is a native program; a task is a WebAssembly module: build the program \
+    for WASI (`wasm32-wasip1`)";
+const SCRIPT: &str = "it is a script; a task is a WebAssembly module, and a script needs an \
+    interpreter built for WASI as \
                       its package's executable";
 const PACKED: &str = "it is packed; unpack it and name the .wasm file in it";
 
 /// Says what a file is that does not begin as a module does: a sentence for the user.
 pub(super) fn why_not_wasm(bytes: &[u8]) -> String {
-    let precompiled = matches!(Engine::detect_precompiled(bytes), Some(Precompiled::Module | Precompiled::Component));
+    let precompiled = matches!(
+        Engine::detect_precompiled(bytes),
+        Some(Precompiled::Module | Precompiled::Component)
+    );
     let what = if bytes.is_empty() {
         "it is empty; build or download it again"
     } else if precompiled {
-        "it is precompiled native code, which a sandbox cannot contain; name the .wasm file that it was made from"
+        "it is precompiled native code, which a sandbox cannot contain; name the .wasm file that \
+         it was made from"
     } else {
-        BINARY.iter().find(|(start, _)| bytes.starts_with(start)).map_or_else(|| text(bytes), |(_, what)| what)
+        BINARY
+            .iter()
+            .find(|(start, _)| bytes.starts_with(start))
+            .map_or_else(|| text(bytes), |(_, what)| what)
     };
     format!("is not a WebAssembly module: {what}")
 }
@@ -33,20 +41,33 @@ const BINARY: [(&[u8], &str); 14] = [
     (b"\xfd7zXZ\0", PACKED),
     (b"BZh", PACKED),
     (b"\x28\xb5\x2f\xfd", PACKED),
-    (b"BC\xc0\xde", "it is LLVM bitcode; link it to a WebAssembly module, without `-flto` for object files"),
-    (b"!<arch>\n", "it is a library of object files; link it with a program"),
-    (b"version https://git-lfs", "it is a pointer of Git LFS in place of the file; get the file with `git lfs pull`"),
+    (
+        b"BC\xc0\xde",
+        "it is LLVM bitcode; link it to a WebAssembly module, without `-flto` for object files",
+    ),
+    (
+        b"!<arch>\n",
+        "it is a library of object files; link it with a program",
+    ),
+    (
+        b"version https://git-lfs",
+        "it is a pointer of Git LFS in place of the file; get the file with `git lfs pull`",
+    ),
     (
         b"\0asm",
-        "its version of the binary format is not known, or it is cut off; build or download it again, for version 1",
+        "its version of the binary format is not known, or it is cut off; build or download it \
+         again, for version 1",
     ),
 ];
 
 fn text(bytes: &[u8]) -> &'static str {
     let start = bytes.trim_ascii_start();
-    let begins = |prefix: &[u8]| start.len() >= prefix.len() && start[..prefix.len()].eq_ignore_ascii_case(prefix);
+    let begins = |prefix: &[u8]| {
+        start.len() >= prefix.len() && start[..prefix.len()].eq_ignore_ascii_case(prefix)
+    };
     if begins(b"<!doctype") || begins(b"<html") || begins(b"<?xml") {
-        "it is an HTML page, perhaps a download that failed; look at it in a browser, and download the file itself"
+        "it is an HTML page, perhaps a download that failed; look at it in a browser, and \
+         download the file itself"
     } else if begins(b"(module") || begins(b"(component") || begins(b";;") {
         "it is WebAssembly text (WAT); translate it to a .wasm file first, with `wasm-tools parse`"
     } else if begins(b"{") || begins(b"[") {
@@ -65,7 +86,9 @@ pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
     const HEADER: usize = 8;
     let mut position = HEADER;
     while position < bytes.len() {
-        let Some((length, n)) = parse_leb128(&bytes[position + 1..]) else { return bytes.len() - position < 6 };
+        let Some((length, n)) = parse_leb128(&bytes[position + 1..]) else {
+            return bytes.len() - position < 6;
+        };
         position += 1 + n + length;
     }
     position > bytes.len()
@@ -90,10 +113,17 @@ mod tests {
 
     #[test]
     fn a_module_that_is_cut_off_is_noticed_at_every_byte() {
-        let bytes = wat::parse_str(r#"(module (memory 1) (data (i32.const 0) "abc") (func (export "_start")))"#);
+        let bytes = wat::parse_str(
+            r#"(module (memory 1) (data (i32.const 0) "abc") (func (export "_start")))"#,
+        );
         let bytes = bytes.expect("valid WAT");
-        let whole: Vec<_> = (8..=bytes.len()).filter(|end| !is_cut_off(&bytes[..*end])).collect();
+        let whole: Vec<_> = (8..=bytes.len())
+            .filter(|end| !is_cut_off(&bytes[..*end]))
+            .collect();
         // Where a section ends, nothing tells that another would follow.
-        assert!(whole.contains(&bytes.len()) && whole.len() <= 8, "{whole:?}");
+        assert!(
+            whole.contains(&bytes.len()) && whole.len() <= 8,
+            "{whole:?}"
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! Places for guests that are made once and used again: a call then starts without asking the system for memory.
+//! Places for guests that are made once and used again: a call then starts without asking the
+//! system for memory.
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Instances of core modules that one call may have: a component made of linked libraries has some dozens.
+/// Instances of core modules that one call may have: a component made of linked libraries has some
+/// dozens.
 const CORE_INSTANCES: u32 = 200;
 /// Memories that one call may have.
 const MEMORIES: u32 = 4;
@@ -10,9 +12,11 @@ const MEMORIES: u32 = 4;
 const TABLES: u32 = 20;
 /// Entries that a table may have.
 const TABLE_ENTRIES: usize = 1 << 20;
-/// Bytes of the host's own data for one instance: large modules have tens of thousands of functions.
+/// Bytes of the host's own data for one instance: large modules have tens of thousands of
+/// functions.
 const INSTANCE_BYTES: usize = 16 << 20;
-/// Bytes of a memory that stay with the process between two calls, where the kernel tells which of them were changed.
+/// Bytes of a memory that stay with the process between two calls, where the kernel tells which of
+/// them were changed.
 const SCANNED_RESIDENT_BYTES: usize = 16 << 20;
 /// The same where it does not, and all of them are written over.
 const WRITTEN_RESIDENT_BYTES: usize = 64 << 10;
@@ -37,7 +41,8 @@ pub(super) fn configure(config: &mut Config, n_workers: usize) {
         .max_component_instance_size(INSTANCE_BYTES)
         .table_keep_resident(WRITTEN_RESIDENT_BYTES);
     if scans_changed_pages() {
-        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(SCANNED_RESIDENT_BYTES);
+        pool.pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(SCANNED_RESIDENT_BYTES);
     } else {
         pool.linear_memory_keep_resident(WRITTEN_RESIDENT_BYTES);
     }
@@ -46,8 +51,8 @@ pub(super) fn configure(config: &mut Config, n_workers: usize) {
 
 /// Whether the kernel tells which pages of a guest were changed, and is believed.
 ///
-/// It does not tell of pages that were swapped out, which would leave a guest's data to the next one: so there must be
-/// no swap.
+/// It does not tell of pages that were swapped out, which would leave a guest's data to the next
+/// one: so there must be no swap.
 pub fn scans_changed_pages() -> bool {
     PoolingAllocationConfig::is_pagemap_scan_available() && has_no_swap()
 }

@@ -1,7 +1,8 @@
 //! Listing a folder, for preview 1: each open listing is one [`Listing`].
 //!
-//! A listing belongs to the number of a folder. Cookie 0 begins a new one, as opening and rewinding do;
-//! any other cookie goes on with it from that position. It ends when the number is closed or given to another file.
+//! A listing belongs to the number of a folder. Cookie 0 begins a new one, as opening and rewinding
+//! do; any other cookie goes on with it from that position. It ends when the number is closed or
+//! given to another file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,9 +22,15 @@ use super::listing::Listing;
 
 /// Replaces `fd_readdir` of preview 1, and sees which numbers are closed.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(PREVIEW1, "fd_readdir", |caller, params| Box::new(fd_readdir(caller, params)))?;
-    linker.func_wrap_async(PREVIEW1, "fd_close", |caller, params| Box::new(fd_close(caller, params)))?;
-    linker.func_wrap_async(PREVIEW1, "fd_renumber", |caller, params| Box::new(fd_renumber(caller, params)))?;
+    linker.func_wrap_async(PREVIEW1, "fd_readdir", |caller, params| {
+        Box::new(fd_readdir(caller, params))
+    })?;
+    linker.func_wrap_async(PREVIEW1, "fd_close", |caller, params| {
+        Box::new(fd_close(caller, params))
+    })?;
+    linker.func_wrap_async(PREVIEW1, "fd_renumber", |caller, params| {
+        Box::new(fd_renumber(caller, params))
+    })?;
     Ok(())
 }
 
@@ -32,8 +39,8 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 pub(super) struct Listings {
     /// Those of preview 1, by the numbers of their folders.
     by_number: BTreeMap<i32, Listing>,
-    /// Those of WASI 0.2 that an adapter has not read to their end, by their folders. A number can stand for another folder
-    /// by now, so the folder itself is compared too.
+    /// Those of WASI 0.2 that an adapter has not read to their end, by their folders. A number can
+    /// stand for another folder by now, so the folder itself is compared too.
     pub(super) unfinished: BTreeMap<u32, (Weak<File>, Arc<Listing>)>,
     /// Folder and stream of WASI 0.2 that a name was read from last.
     pub(super) last_read: Option<(u32, u32)>,
@@ -43,7 +50,10 @@ pub(super) struct Listings {
 
 impl Listings {
     pub(super) fn new(sorted: bool) -> Self {
-        Self { sorted, ..Self::default() }
+        Self {
+            sorted,
+            ..Self::default()
+        }
     }
 }
 
@@ -89,15 +99,30 @@ async fn fd_readdir(mut caller: Caller<'_, Host>, params: FdReaddir) -> wasmtime
         }
     }
     let outside = || wasmtime::format_err!("a pointer outside the module's memory");
-    let (start, length) = (buffer.cast_unsigned() as usize, buffer_len.cast_unsigned() as usize);
-    let buffer = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..length)).ok_or_else(outside)?;
+    let (start, length) = (
+        buffer.cast_unsigned() as usize,
+        buffer_len.cast_unsigned() as usize,
+    );
+    let buffer = bytes
+        .get_mut(start..)
+        .and_then(|rest| rest.get_mut(..length))
+        .ok_or_else(outside)?;
     let listing = &host.listings.by_number[&number];
-    let n_used = write_dirents(listing, usize::try_from(cookie).unwrap_or(usize::MAX), buffer);
-    memory.write(&mut caller, used.cast_unsigned() as usize, &u32::try_from(n_used)?.to_le_bytes())?;
+    let n_used = write_dirents(
+        listing,
+        usize::try_from(cookie).unwrap_or(usize::MAX),
+        buffer,
+    );
+    memory.write(
+        &mut caller,
+        used.cast_unsigned() as usize,
+        &u32::try_from(n_used)?.to_le_bytes(),
+    )?;
     Ok(0)
 }
 
-/// Writes entries from a position on until the buffer is full; the last may be cut. Returns the number of bytes written.
+/// Writes entries from a position on until the buffer is full; the last may be cut. Returns the
+/// number of bytes written.
 fn write_dirents(listing: &Listing, first: usize, buffer: &mut [u8]) -> usize {
     let mut n_used = 0;
     let mut write = |bytes: &[u8]| {
@@ -110,7 +135,11 @@ fn write_dirents(listing: &Listing, first: usize, buffer: &mut [u8]) -> usize {
     let mut position = first;
     loop {
         let (name, number, file_type) = match position.checked_sub(N_DOTS) {
-            None => ([".", ".."][position], listing.folder_number(), FileType::Directory),
+            None => (
+                [".", ".."][position],
+                listing.folder_number(),
+                FileType::Directory,
+            ),
             Some(index) => match listing.get(index) {
                 Some(entry) => (entry.name, entry.number, entry.file_type),
                 None => break,
@@ -143,8 +172,9 @@ fn preview1_type(file_type: FileType) -> u8 {
 
 /// Opens the folder of a number once more, or returns WASI's `errno`.
 ///
-/// The runtime keeps what a number stands for to itself. So the folder is opened as a guest would open it, with a number
-/// of its own, and taken from the table of resources, where the runtime puts it at the next free index.
+/// The runtime keeps what a number stands for to itself. So the folder is opened as a guest would
+/// open it, with a number of its own, and taken from the table of resources, where the runtime puts
+/// it at the next free index.
 async fn open_folder(host: &mut Host, number: i32) -> wasmtime::Result<Result<File, i32>> {
     /// `oflags`: it must be a folder.
     const DIRECTORY: i32 = 2;
@@ -184,7 +214,12 @@ async fn open_folder(host: &mut Host, number: i32) -> wasmtime::Result<Result<Fi
     if errno != 0 {
         return Ok(Err(preview1_answer(errno)));
     }
-    let opened = match host.wasi.ctx().table.get(&Resource::<Descriptor>::new_borrow(index)) {
+    let opened = match host
+        .wasi
+        .ctx()
+        .table
+        .get(&Resource::<Descriptor>::new_borrow(index))
+    {
         Ok(Descriptor::Dir(folder)) => Some(Arc::clone(&folder.dir)),
         _ => None,
     };
@@ -192,9 +227,9 @@ async fn open_folder(host: &mut Host, number: i32) -> wasmtime::Result<Result<Fi
     let mut memory = wiggle::GuestMemory::Unshared(&mut []);
     wasi_snapshot_preview1::fd_close(&mut host.wasi, &mut memory, opened_number).await?;
     let opened = opened.and_then(Arc::into_inner);
-    opened
-        .map(Ok)
-        .ok_or_else(|| wasmtime::format_err!("the runtime has put an opened folder where none was looked for"))
+    opened.map(Ok).ok_or_else(|| {
+        wasmtime::format_err!("the runtime has put an opened folder where none was looked for")
+    })
 }
 
 async fn fd_close(mut caller: Caller<'_, Host>, (number,): (i32,)) -> wasmtime::Result<i32> {
@@ -204,7 +239,10 @@ async fn fd_close(mut caller: Caller<'_, Host>, (number,): (i32,)) -> wasmtime::
     wasi_snapshot_preview1::fd_close(&mut host.wasi, &mut memory, number).await
 }
 
-async fn fd_renumber(mut caller: Caller<'_, Host>, (from, to): (i32, i32)) -> wasmtime::Result<i32> {
+async fn fd_renumber(
+    mut caller: Caller<'_, Host>,
+    (from, to): (i32, i32),
+) -> wasmtime::Result<i32> {
     let host = caller.data_mut();
     let mut memory = wiggle::GuestMemory::Unshared(&mut []);
     let errno = wasi_snapshot_preview1::fd_renumber(&mut host.wasi, &mut memory, from, to).await?;
@@ -222,7 +260,8 @@ mod tests {
     use super::*;
     use crate::sandbox::limits::{Limits, MemoryBudget};
 
-    /// The listing of a new folder with these files, which a change before it is read has no part in.
+    /// The listing of a new folder with these files, which a change before it is read has no part
+    /// in.
     fn listing(names: &[&str]) -> Listing {
         let folder = tempfile::tempdir().expect("a folder");
         for name in names {
@@ -230,9 +269,13 @@ mod tests {
         }
         std::fs::create_dir(folder.path().join("folder")).expect("made");
         let mut budget = MemoryBudget::new(&Limits::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
         let opened = File::open(folder.path()).expect("there");
-        runtime.block_on(Listing::read(opened, true, &mut budget)).expect("read")
+        runtime
+            .block_on(Listing::read(opened, true, &mut budget))
+            .expect("read")
     }
 
     /// The entries in a buffer that are whole: cookie, type and name.
@@ -241,9 +284,15 @@ mod tests {
         while bytes.len() >= DIRENT_BYTES {
             let (dirent, rest) = bytes.split_at(DIRENT_BYTES);
             let length = u32::from_le_bytes(dirent[16..20].try_into().expect("4 bytes")) as usize;
-            let Some(name) = rest.get(..length) else { break };
+            let Some(name) = rest.get(..length) else {
+                break;
+            };
             let cookie = u64::from_le_bytes(dirent[..8].try_into().expect("8 bytes"));
-            entries.push((cookie, dirent[20], String::from_utf8(name.to_owned()).expect("UTF-8")));
+            entries.push((
+                cookie,
+                dirent[20],
+                String::from_utf8(name.to_owned()).expect("UTF-8"),
+            ));
             bytes = &rest[length..];
         }
         entries
@@ -255,8 +304,17 @@ mod tests {
         let mut buffer = [0; 200];
         let n_used = write_dirents(&listing, 0, &mut buffer);
         let all = entries(&buffer[..n_used]);
-        let expected = [(1, 3, "."), (2, 3, ".."), (3, 4, "a"), (4, 4, "bb"), (5, 3, "folder")];
-        assert_eq!(all, expected.map(|(cookie, kind, name)| (cookie, kind, name.to_owned())));
+        let expected = [
+            (1, 3, "."),
+            (2, 3, ".."),
+            (3, 4, "a"),
+            (4, 4, "bb"),
+            (5, 3, "folder"),
+        ];
+        assert_eq!(
+            all,
+            expected.map(|(cookie, kind, name)| (cookie, kind, name.to_owned()))
+        );
         for (first, length, n_expected, n_whole) in [
             (0, 10, 10, 0),
             (0, 24, 24, 0),
@@ -267,20 +325,30 @@ mod tests {
             (5, 200, 0, 0),
         ] {
             let n_used = write_dirents(&listing, first, &mut buffer[..length]);
-            assert_eq!((n_used, entries(&buffer[..n_used]).len()), (n_expected, n_whole), "{first} {length}");
+            assert_eq!(
+                (n_used, entries(&buffer[..n_used]).len()),
+                (n_expected, n_whole),
+                "{first} {length}"
+            );
         }
         assert_eq!(write_dirents(&listing, usize::MAX, &mut buffer), 0);
     }
 
     #[test]
     fn any_buffer_goes_on_where_the_one_before_ended() {
-        let names: Vec<_> = (0..50).map(|n| format!("{n:02}{}", "x".repeat(n))).collect();
+        let names: Vec<_> = (0..50)
+            .map(|n| format!("{n:02}{}", "x".repeat(n)))
+            .collect();
         let listing = listing(&names.iter().map(String::as_str).collect::<Vec<_>>());
         for length in [100, 128, 1000] {
             let (mut cookie, mut found) = (0, Vec::new());
             loop {
                 let mut buffer = vec![0; length];
-                let n_used = write_dirents(&listing, usize::try_from(cookie).expect("small"), &mut buffer);
+                let n_used = write_dirents(
+                    &listing,
+                    usize::try_from(cookie).expect("small"),
+                    &mut buffer,
+                );
                 let entries = entries(&buffer[..n_used]);
                 cookie = entries.last().map_or(cookie, |(cookie, ..)| *cookie);
                 found.extend(entries.into_iter().map(|(.., name)| name));

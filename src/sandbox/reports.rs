@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::bytes_text;
 
-/// Bytes of all log lines of a call together, with what it costs to record each; the rest is counted and dropped. All
-/// reports of progress together have as much.
+/// Bytes of all log lines of a call together, with what it costs to record each; the rest is
+/// counted and dropped. All reports of progress together have as much.
 pub const MAX_REPORT_BYTES: u64 = 1 << 20;
 /// Bytes that are kept of a log line.
 const MAX_LINE_BYTES: usize = 4 << 10;
@@ -16,7 +16,8 @@ const MAX_LINE_BYTES: usize = 4 << 10;
 const MAX_PROGRESS_TEXT_BYTES: usize = 256;
 /// Bytes that an event has beside its text and its component.
 const EVENT_BYTES: u64 = 200;
-/// Least time between two reports of progress; in a long call it is a hundredth of the time that the call has run.
+/// Least time between two reports of progress; in a long call it is a hundredth of the time that
+/// the call has run.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much a log line matters.
@@ -94,9 +95,14 @@ struct State {
 
 impl GuestReports {
     /// * `limit_bytes`: what all log lines may cost, and what all reports of progress may.
-    /// * `component_bytes`: what each event costs beside its text: the length of the component that it names.
+    /// * `component_bytes`: what each event costs beside its text: the length of the component that
+    ///   it names.
     /// * `send`: gets what is within the bounds, on the guest's thread.
-    pub fn new(limit_bytes: u64, component_bytes: u64, send: impl FnMut(GuestReport) + Send + 'static) -> Self {
+    pub fn new(
+        limit_bytes: u64,
+        component_bytes: u64,
+        send: impl FnMut(GuestReport) + Send + 'static,
+    ) -> Self {
         let started = Instant::now();
         Self(Arc::new(Mutex::new(State {
             send: Box::new(send),
@@ -136,7 +142,8 @@ impl GuestReports {
         match report {
             GuestReport::Log { level, message } => self.log(level, &message),
             GuestReport::Progress { permille, message } => {
-                self.lock().progress(permille.min(1000), &message, Instant::now());
+                self.lock()
+                    .progress(permille.min(1000), &message, Instant::now());
             }
         }
     }
@@ -149,16 +156,24 @@ impl GuestReports {
         }
     }
 
-    /// Hands on the latest report of progress, and says how many log lines were dropped. Called when the guest has ended.
+    /// Hands on the latest report of progress, and says how many log lines were dropped. Called
+    /// when the guest has ended.
     pub(crate) fn finish(&self) {
         let mut state = self.lock();
         state.next_progress = state.started;
         state.send_progress(Instant::now());
         let n = std::mem::take(&mut state.n_lines_dropped);
         if n > 0 {
-            let (lines, limit) = (if n == 1 { "line was" } else { "lines were" }, bytes_text(state.limit_bytes));
-            let message = format!("[mandelbox: {n} more log {lines} dropped; a call may log {limit}]");
-            (state.send)(GuestReport::Log { level: LogLevel::Warn, message });
+            let (lines, limit) = (
+                if n == 1 { "line was" } else { "lines were" },
+                bytes_text(state.limit_bytes),
+            );
+            let message =
+                format!("[mandelbox: {n} more log {lines} dropped; a call may log {limit}]");
+            (state.send)(GuestReport::Log {
+                level: LogLevel::Warn,
+                message,
+            });
         }
     }
 
@@ -170,7 +185,10 @@ impl GuestReports {
 impl State {
     /// Bytes that the event with this text has at most, as JSON.
     fn cost(&self, message: &str) -> u64 {
-        let escaped = message.bytes().filter(|byte| *byte < b' ' || b"\"\\".contains(byte)).count();
+        let escaped = message
+            .bytes()
+            .filter(|byte| *byte < b' ' || b"\"\\".contains(byte))
+            .count();
         self.event_bytes + (message.len() + 5 * escaped) as u64
     }
 
@@ -187,7 +205,9 @@ impl State {
         if now < self.next_progress {
             return;
         }
-        let Some((permille, message)) = self.latest_progress.take() else { return };
+        let Some((permille, message)) = self.latest_progress.take() else {
+            return;
+        };
         self.next_progress = now + PROGRESS_INTERVAL.max((now - self.started) / 100);
         let left = self.progress_bytes_left.checked_sub(self.cost(&message));
         self.progress_bytes_left = left.unwrap_or(0);
@@ -259,15 +279,21 @@ mod tests {
         reports.log(LogLevel::Info, &"é".repeat(2048));
         reports.log(LogLevel::Info, &"é".repeat(2049));
         reports.progress(0.0, &"é".repeat(129));
-        let expected =
-            ["é".repeat(2048), format!("{} [cut]", "é".repeat(2045)), format!("0 {} [cut]", "é".repeat(125))];
+        let expected = [
+            "é".repeat(2048),
+            format!("{} [cut]", "é".repeat(2045)),
+            format!("0 {} [cut]", "é".repeat(125)),
+        ];
         assert_eq!(messages(&sent), expected);
     }
 
     #[test]
     fn odd_fractions_are_taken_for_the_nearest() {
         let odd = [f32::NAN, f32::INFINITY, -f32::INFINITY, -0.5, 1.5, 0.1234];
-        for (fraction, expected) in odd.into_iter().zip(["0 ", "1000 ", "0 ", "0 ", "1000 ", "123 "]) {
+        for (fraction, expected) in odd
+            .into_iter()
+            .zip(["0 ", "1000 ", "0 ", "0 ", "1000 ", "123 "])
+        {
             let (reports, sent) = reports(u64::MAX, 0);
             reports.progress(fraction, "");
             assert_eq!(messages(&sent), [expected], "{fraction}");
@@ -297,7 +323,11 @@ mod tests {
         for second in 3600..7200 {
             state.progress(0, "", started + Duration::from_secs(second));
         }
-        assert!((50..110).contains(&messages(&sent).len()), "{}", messages(&sent).len());
+        assert!(
+            (50..110).contains(&messages(&sent).len()),
+            "{}",
+            messages(&sent).len()
+        );
     }
 
     #[test]

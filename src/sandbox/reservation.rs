@@ -10,9 +10,11 @@ pub enum Reservation {
     /// [`Self::Whole`], unless this process may only have so many addresses (`ulimit -v`): then [`Self::Small`].
     #[default]
     Fitting,
-    /// 4 GiB and guards of 32 MiB on both sides: all that a guest can address, so that its code checks no bounds.
+    /// 4 GiB and guards of 32 MiB on both sides: all that a guest can address, so that its code
+    /// checks no bounds.
     Whole,
-    /// 64 MiB, or what the memory begins with; one that grows past it is moved. Code checks bounds, which costs time.
+    /// 64 MiB, or what the memory begins with; one that grows past it is moved. Code checks bounds,
+    /// which costs time.
     Small,
 }
 
@@ -51,7 +53,9 @@ impl std::fmt::Display for Reservation {
 
 #[cfg(unix)]
 fn addresses_are_limited() -> bool {
-    rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
+    rustix::process::getrlimit(rustix::process::Resource::As)
+        .current
+        .is_some()
 }
 
 #[cfg(not(unix))]

@@ -1,8 +1,9 @@
 //! Setting the times of a file by its path.
 //!
-//! If the guest asks for links not to be followed, the runtime passes the path to the system call, which a worker process
-//! may not do (`backend/process/confine`). So the times of a file that is not a link are set with its link followed, which
-//! comes to the same: the runtime then opens the file, and passes the open file.
+//! If the guest asks for links not to be followed, the runtime passes the path to the system call,
+//! which a worker process may not do (`backend/process/confine`). So the times of a file that is
+//! not a link are set with its link followed, which comes to the same: the runtime then opens the
+//! file, and passes the open file.
 
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, StoreContextMut};
@@ -27,7 +28,9 @@ pub(super) fn link_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 /// Replaces `descriptor.set-times-at` of WASI 0.2.
 pub(super) fn link_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
-    types.func_wrap_async("[method]descriptor.set-times-at", |store, params| Box::new(set_times_at(store, params)))
+    types.func_wrap_async("[method]descriptor.set-times-at", |store, params| {
+        Box::new(set_times_at(store, params))
+    })
 }
 
 type PathFilestatSetTimes = (i32, i32, i32, i32, i64, i64, i32);
@@ -42,8 +45,13 @@ async fn path_filestat_set_times(
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
     host.wasi.set_hostcall_fuel(fuel);
-    let look = slice(bytes, path, path_len).and_then(|path| host.folders.look(&mut host.wasi, folder, 0, path));
-    let lookup = if look.is_none_or(|look| look.is_link()) { lookup } else { lookup | SYMLINK_FOLLOW };
+    let look = slice(bytes, path, path_len)
+        .and_then(|path| host.folders.look(&mut host.wasi, folder, 0, path));
+    let lookup = if look.is_none_or(|look| look.is_link()) {
+        lookup
+    } else {
+        lookup | SYMLINK_FOLLOW
+    };
     let mut guest = wiggle::GuestMemory::Unshared(bytes);
     forget_last();
     let errno = wasi_snapshot_preview1::path_filestat_set_times(
@@ -60,7 +68,13 @@ async fn path_filestat_set_times(
     Ok(preview1_answer(errno.await?))
 }
 
-type SetTimesAt = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
+type SetTimesAt = (
+    Resource<Descriptor>,
+    PathFlags,
+    String,
+    NewTimestamp,
+    NewTimestamp,
+);
 
 async fn set_times_at(
     mut store: StoreContextMut<'_, Host>,
@@ -69,12 +83,18 @@ async fn set_times_at(
     let host = store.data_mut();
     if !flags.contains(PathFlags::SYMLINK_FOLLOW) {
         let borrowed = Resource::new_borrow(folder.rep());
-        let stat = host.filesystem().stat_at(borrowed, flags, path.clone()).await;
+        let stat = host
+            .filesystem()
+            .stat_at(borrowed, flags, path.clone())
+            .await;
         if stat.is_ok_and(|stat| stat.type_ != DescriptorType::SymbolicLink) {
             flags |= PathFlags::SYMLINK_FOLLOW;
         }
     }
     forget_last();
-    let done = host.filesystem().set_times_at(folder, flags, path, accessed, modified).await;
+    let done = host
+        .filesystem()
+        .set_times_at(folder, flags, path, accessed, modified)
+        .await;
     Ok((answer(done, &host.warnings)?,))
 }

@@ -1,8 +1,8 @@
 //! FIFOs, sockets and devices in a folder that a guest sees are never opened.
 //!
-//! Opening a FIFO waits for its other end, where no limit reaches the guest, and opening a device can do anything. So
-//! the type of a file is looked at when a guest opens it: at a cost for each open, and none for the size of the input.
-//! A guest cannot make such files itself.
+//! Opening a FIFO waits for its other end, where no limit reaches the guest, and opening a device
+//! can do anything. So the type of a file is looked at when a guest opens it: at a cost for each
+//! open, and none for the size of the input. A guest cannot make such files itself.
 
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, StoreContextMut};
@@ -21,14 +21,18 @@ use super::lookup::{FILESTAT_BYTES, OwnMemory, SYMLINK_FOLLOW, slice};
 
 /// Replaces `path_open` of preview 1.
 pub(super) fn guard_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(PREVIEW1, "path_open", |caller, params| Box::new(path_open(caller, params)))?;
+    linker.func_wrap_async(PREVIEW1, "path_open", |caller, params| {
+        Box::new(path_open(caller, params))
+    })?;
     Ok(())
 }
 
 /// Replaces `descriptor.open-at` of WASI 0.2.
 pub(super) fn guard_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
-    types.func_wrap_async("[method]descriptor.open-at", |store, params| Box::new(open_at(store, params)))
+    types.func_wrap_async("[method]descriptor.open-at", |store, params| {
+        Box::new(open_at(store, params))
+    })
 }
 
 /// WASI's `errno` for "permission denied".
@@ -47,7 +51,8 @@ mod oflags {
 }
 /// Where the file type stands in WASI's `filestat`.
 const FILETYPE_OFFSET: usize = 16;
-/// WASI's file types that can be opened: a folder, a regular file, a symbolic link (which open then refuses).
+/// WASI's file types that can be opened: a folder, a regular file, a symbolic link (which open then
+/// refuses).
 const OPENABLE: [u8; 3] = [3, 4, 7];
 
 type PathOpen = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
@@ -67,13 +72,26 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     if errno != ERRNO_PERM {
         return Ok(errno);
     }
-    let Some(path) = slice(bytes, path, path_len) else { return Ok(errno) };
-    let Some((folder, path)) = host.resolve_refused(folder, path, lookup & SYMLINK_FOLLOW != 0) else {
+    let Some(path) = slice(bytes, path, path_len) else {
+        return Ok(errno);
+    };
+    let Some((folder, path)) = host.resolve_refused(folder, path, lookup & SYMLINK_FOLLOW != 0)
+    else {
         return Ok(errno);
     };
     let mut own = OwnMemory::new(path.as_bytes(), 4)?;
     host.wasi.set_hostcall_fuel(fuel);
-    let params = (folder, lookup, 0, own.path_len, flags, rights, inherited, fdflags, own.answer);
+    let params = (
+        folder,
+        lookup,
+        0,
+        own.path_len,
+        flags,
+        rights,
+        inherited,
+        fdflags,
+        own.answer,
+    );
     let errno = open_plain(host, &mut own.bytes, params).await?;
     if errno == 0 {
         memory.write(&mut caller, opened.cast_unsigned() as usize, own.answer())?;
@@ -88,7 +106,8 @@ async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasm
         let mut guest = wiggle::GuestMemory::Unshared(bytes);
         forget_last();
         let answer = wasi_snapshot_preview1::path_open(
-            wasi, &mut guest, folder, lookup, path, path_len, flags, rights, inherited, fdflags, opened,
+            wasi, &mut guest, folder, lookup, path, path_len, flags, rights, inherited, fdflags,
+            opened,
         )
         .await;
         answer.map(preview1_answer)
@@ -116,20 +135,41 @@ async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasm
 }
 
 /// Asks WASI's own `path_filestat_get`.
-async fn is_special(wasi: &mut WasiP1Ctx, folder: i32, lookup: i32, path: &[u8]) -> wasmtime::Result<bool> {
+async fn is_special(
+    wasi: &mut WasiP1Ctx,
+    folder: i32,
+    lookup: i32,
+    path: &[u8],
+) -> wasmtime::Result<bool> {
     let mut own = OwnMemory::new(path, FILESTAT_BYTES)?;
     let mut guest = wiggle::GuestMemory::Unshared(&mut own.bytes);
-    let errno =
-        wasi_snapshot_preview1::path_filestat_get(wasi, &mut guest, folder, lookup, 0, own.path_len, own.answer)
-            .await?;
+    let errno = wasi_snapshot_preview1::path_filestat_get(
+        wasi,
+        &mut guest,
+        folder,
+        lookup,
+        0,
+        own.path_len,
+        own.answer,
+    )
+    .await?;
     // A file that is not there, or not within reach, is for `path_open` to answer.
     Ok(errno == 0 && !OPENABLE.contains(&own.answer()[FILETYPE_OFFSET]))
 }
 
-type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+type OpenAt = (
+    Resource<Descriptor>,
+    PathFlags,
+    String,
+    OpenFlags,
+    DescriptorFlags,
+);
 type Opened = Result<Resource<Descriptor>, ErrorCode>;
 
-async fn open_at(mut store: StoreContextMut<'_, Host>, params: OpenAt) -> wasmtime::Result<(Opened,)> {
+async fn open_at(
+    mut store: StoreContextMut<'_, Host>,
+    params: OpenAt,
+) -> wasmtime::Result<(Opened,)> {
     let (folder, path_flags, path, open_flags, flags) = params;
     let host = store.data_mut();
     if path.len() > MAX_PATH_BYTES {
@@ -140,7 +180,9 @@ async fn open_at(mut store: StoreContextMut<'_, Host>, params: OpenAt) -> wasmti
         return Ok((answer,));
     }
     let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
-    let Some((folder, path)) = host.resolve_refused_at(&folder, &path, follow)? else { return Ok((answer,)) };
+    let Some((folder, path)) = host.resolve_refused_at(&folder, &path, follow)? else {
+        return Ok((answer,));
+    };
     let answer = open_at_plain(host, &folder, path_flags, &path, open_flags, flags).await;
     host.filesystem().table.delete(folder)?;
     Ok((answer?,))
@@ -161,20 +203,33 @@ async fn open_at_plain(
         if open_flags.contains(OpenFlags::CREATE) {
             let new = open_flags | OpenFlags::EXCLUSIVE;
             forget_last();
-            let opened = host.filesystem().open_at(borrowed(), path_flags, path(), new, flags).await;
+            let opened = host
+                .filesystem()
+                .open_at(borrowed(), path_flags, path(), new, flags)
+                .await;
             let opened = errno::answer(opened, &host.warnings)?;
             let is_there = matches!(opened, Err(ErrorCode::Exist));
             if !is_there || open_flags.contains(OpenFlags::EXCLUSIVE) {
                 return Ok(opened);
             }
         }
-        let stat = host.filesystem().stat_at(borrowed(), path_flags, path()).await;
-        let openable = [DescriptorType::RegularFile, DescriptorType::Directory, DescriptorType::SymbolicLink];
+        let stat = host
+            .filesystem()
+            .stat_at(borrowed(), path_flags, path())
+            .await;
+        let openable = [
+            DescriptorType::RegularFile,
+            DescriptorType::Directory,
+            DescriptorType::SymbolicLink,
+        ];
         if stat.is_ok_and(|stat| !openable.contains(&stat.type_)) {
             return Ok(Err(ErrorCode::Access));
         }
     }
     forget_last();
-    let opened = host.filesystem().open_at(borrowed(), path_flags, path(), open_flags, flags).await;
+    let opened = host
+        .filesystem()
+        .open_at(borrowed(), path_flags, path(), open_flags, flags)
+        .await;
     errno::answer(opened, &host.warnings)
 }

@@ -22,7 +22,8 @@ const WRITE_PERMIT: usize = 64 << 10;
 /// Time between two tries to write to a stream that takes nothing.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Takes what a guest writes to one stream: the first bytes go to a writer, all are counted, the last are kept.
+/// Takes what a guest writes to one stream: the first bytes go to a writer, all are counted, the
+/// last are kept.
 ///
 /// Clones are handles of one stream.
 #[derive(Clone)]
@@ -50,21 +51,33 @@ enum Writer {
 pub(super) struct OutputFailed;
 
 impl GuestOutput {
-    /// * `writer`: gets the first `limit_bytes` bytes, then one line that says so; `None`: nothing is kept but the
-    ///   tail.
+    /// * `writer`: gets the first `limit_bytes` bytes, then one line that says so; `None`: nothing
+    ///   is kept but the tail.
     pub fn new(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> Self {
         Self::with(writer.map(Writer::Kept), limit_bytes)
     }
 
-    /// All of the output, at once and as it is. A guest waits while the stream takes nothing, where its limits end it; it
-    /// ends when the stream fails, as a program does whose reader has gone away.
+    /// All of the output, at once and as it is. A guest waits while the stream takes nothing, where
+    /// its limits end it; it ends when the stream fails, as a program does whose reader has gone
+    /// away.
     pub fn handed_on(stream: File) -> Self {
         Self::with(Some(Writer::HandedOn(HandedOn::new(stream))), u64::MAX)
     }
 
     fn with(writer: Option<Writer>, limit_bytes: u64) -> Self {
-        let (tail, error, ends_guest) = (VecDeque::new(), None, matches!(writer, Some(Writer::HandedOn(_))));
-        Self(Arc::new(Mutex::new(State { writer, limit_bytes, seen_bytes: 0, tail, error, ends_guest })))
+        let (tail, error, ends_guest) = (
+            VecDeque::new(),
+            None,
+            matches!(writer, Some(Writer::HandedOn(_))),
+        );
+        Self(Arc::new(Mutex::new(State {
+            writer,
+            limit_bytes,
+            seen_bytes: 0,
+            tail,
+            error,
+            ends_guest,
+        })))
     }
 
     /// Whether the stream has taken all, so that the guest can write more.
@@ -120,12 +133,15 @@ impl State {
     }
 
     fn is_ready(&mut self) -> bool {
-        let Some(Writer::HandedOn(stream)) = &mut self.writer else { return true };
+        let Some(Writer::HandedOn(stream)) = &mut self.writer else {
+            return true;
+        };
         let written = stream.write_some();
         self.note(written)
     }
 
-    /// Keeps an error, after which nothing is written any more. Returns whether all is written, as far as it can be.
+    /// Keeps an error, after which nothing is written any more. Returns whether all is written, as
+    /// far as it can be.
     fn note(&mut self, written: io::Result<bool>) -> bool {
         written.unwrap_or_else(|err| {
             self.error = Some(err);
@@ -135,7 +151,11 @@ impl State {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        let room = if super::WEAKENED { u64::MAX } else { self.limit_bytes.saturating_sub(self.seen_bytes) };
+        let room = if super::WEAKENED {
+            u64::MAX
+        } else {
+            self.limit_bytes.saturating_sub(self.seen_bytes)
+        };
         let kept = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
         self.seen_bytes += bytes.len() as u64;
         let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
@@ -153,7 +173,10 @@ impl State {
         };
         let mut written = writer.write_all(&bytes[..kept]);
         if kept < bytes.len() {
-            let note = format!("\n[mandelbox: cut after {}]\n", bytes_text(self.limit_bytes));
+            let note = format!(
+                "\n[mandelbox: cut after {}]\n",
+                bytes_text(self.limit_bytes)
+            );
             written = written.and_then(|()| writer.write_all(note.as_bytes()));
             self.writer = None;
         }
@@ -180,7 +203,11 @@ impl StdoutStream for GuestOutput {
 impl OutputStream for GuestOutput {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
         self.take(&bytes);
-        if self.has_failed() { Err(StreamError::Trap(OutputFailed.into())) } else { Ok(()) }
+        if self.has_failed() {
+            Err(StreamError::Trap(OutputFailed.into()))
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -202,7 +229,11 @@ impl Pollable for GuestOutput {
 }
 
 impl AsyncWrite for GuestOutput {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -243,7 +274,10 @@ mod tests {
         assert_eq!(*kept.0.lock().expect("not poisoned"), b"0123456789");
         output.take(b"x");
         output.take(b"y");
-        assert_eq!(*kept.0.lock().expect("not poisoned"), b"0123456789\n[mandelbox: cut after 10 bytes]\n");
+        assert_eq!(
+            *kept.0.lock().expect("not poisoned"),
+            b"0123456789\n[mandelbox: cut after 10 bytes]\n"
+        );
         assert_eq!(output.seen_bytes(), 12);
         assert_eq!(output.tail(), "0123456789xy");
     }

@@ -1,5 +1,5 @@
-//! Typed tasks: WASM components of the world in `wit/task.wit`. Their exports are checked and called here, and the
-//! functions that they import are defined here.
+//! Typed tasks: WASM components of the world in `wit/task.wit`. Their exports are checked and
+//! called here, and the functions that they import are defined here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::outcome::bytes_text;
 pub(super) const PACKAGE: &str = "mandelbox:task/";
 /// The interface that the host has.
 pub(super) const HOST_INTERFACE: &str = "mandelbox:task/host@0.1.0";
-/// What the name of a component's import begins with, if this host has it: a patch release adds nothing.
+/// What the name of a component's import begins with, if this host has it: a patch release adds
+/// nothing.
 const COMPATIBLE_HOST: &str = "mandelbox:task/host@0.1.";
 /// The world as messages name it.
 const WORLD: &str = "the world `task` of mandelbox:task@0.1.0 (wit/task.wit)";
@@ -29,24 +30,37 @@ const DESCRIBE_TYPE: &str = "func() -> string";
 /// Bytes that are kept of the message of a failed call.
 const MAX_ERROR_BYTES: usize = 4 << 10;
 
-/// Metadata of a dataset as far as a task may see it: the JSON text of each key's value. Clones share it.
+/// Metadata of a dataset as far as a task may see it: the JSON text of each key's value. Clones
+/// share it.
 #[derive(Clone, Debug, Default)]
 pub struct TaskMetadata(Arc<HashMap<String, Arc<str>>>);
 
 impl TaskMetadata {
     /// The metadata with these keys and values.
     pub fn new<'a>(entries: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Self {
-        Self::from_texts(entries.into_iter().map(|(key, value)| (key.clone(), value.to_string())))
+        Self::from_texts(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.clone(), value.to_string())),
+        )
     }
 
     /// The metadata with these keys and the JSON texts of their values.
     pub(crate) fn from_texts(entries: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(Arc::new(entries.into_iter().map(|(key, text)| (key, text.into())).collect()))
+        Self(Arc::new(
+            entries
+                .into_iter()
+                .map(|(key, text)| (key, text.into()))
+                .collect(),
+        ))
     }
 
     /// Keys and the JSON texts of their values.
     pub(crate) fn texts(&self) -> HashMap<&str, &str> {
-        self.0.iter().map(|(key, text)| (key.as_str(), text.as_ref())).collect()
+        self.0
+            .iter()
+            .map(|(key, text)| (key.as_str(), text.as_ref()))
+            .collect()
     }
 
     /// Whether this is the same metadata, and not only equal to it.
@@ -63,31 +77,50 @@ pub(super) struct TypedHost {
 
 impl TypedHost {
     pub(super) fn of(entry: &Entry<'_>) -> Option<Self> {
-        let Entry::Run(TypedCall { metadata, reports, .. }) = entry else { return None };
-        Some(Self { metadata: (*metadata).clone(), reports: reports.clone() })
+        let Entry::Run(TypedCall {
+            metadata, reports, ..
+        }) = entry
+        else {
+            return None;
+        };
+        Some(Self {
+            metadata: (*metadata).clone(),
+            reports: reports.clone(),
+        })
     }
 }
 
 /// Defines the interface `host`.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     let mut host = linker.instance(HOST_INTERFACE)?;
-    host.func_wrap("log", |store: StoreContextMut<'_, Host>, (level, message): (LogLevel, WasmStr)| {
-        if let Some(typed) = &store.data().typed {
-            typed.reports.log(level, &message.to_str(&store)?);
-        }
-        Ok(())
-    })?;
-    host.func_wrap("progress", |store: StoreContextMut<'_, Host>, (fraction, message): (f32, WasmStr)| {
-        if let Some(typed) = &store.data().typed {
-            typed.reports.progress(fraction, &message.to_str(&store)?);
-        }
-        Ok(())
-    })?;
-    host.func_wrap("metadata", |store: StoreContextMut<'_, Host>, (key,): (WasmStr,)| {
-        let Some(typed) = &store.data().typed else { return Ok((None,)) };
-        let text = typed.metadata.0.get(&*key.to_str(&store)?);
-        Ok((text.map(Arc::clone),))
-    })
+    host.func_wrap(
+        "log",
+        |store: StoreContextMut<'_, Host>, (level, message): (LogLevel, WasmStr)| {
+            if let Some(typed) = &store.data().typed {
+                typed.reports.log(level, &message.to_str(&store)?);
+            }
+            Ok(())
+        },
+    )?;
+    host.func_wrap(
+        "progress",
+        |store: StoreContextMut<'_, Host>, (fraction, message): (f32, WasmStr)| {
+            if let Some(typed) = &store.data().typed {
+                typed.reports.progress(fraction, &message.to_str(&store)?);
+            }
+            Ok(())
+        },
+    )?;
+    host.func_wrap(
+        "metadata",
+        |store: StoreContextMut<'_, Host>, (key,): (WasmStr,)| {
+            let Some(typed) = &store.data().typed else {
+                return Ok((None,));
+            };
+            let text = typed.metadata.0.get(&*key.to_str(&store)?);
+            Ok((text.map(Arc::clone),))
+        },
+    )
 }
 
 /// The functions that a typed task exports.
@@ -100,7 +133,10 @@ impl TypedEntry {
     /// Finds them in a component; the error is a sentence for the user.
     pub(super) fn find(component: &Component) -> Result<Self, String> {
         let run = find_export(component, "run", RUN_TYPE, is_run);
-        let (run, describe) = both(run, find_export(component, "describe", DESCRIBE_TYPE, is_describe))?;
+        let (run, describe) = both(
+            run,
+            find_export(component, "describe", DESCRIBE_TYPE, is_describe),
+        )?;
         Ok(Self { run, describe })
     }
 }
@@ -118,12 +154,15 @@ pub(super) fn is_compatible(import: &str) -> bool {
     import.starts_with(COMPATIBLE_HOST)
 }
 
-/// Whether a component means to be a typed task: it exports a function of the world or imports from its package.
+/// Whether a component means to be a typed task: it exports a function of the world or imports from
+/// its package.
 pub(super) fn is_typed(engine: &Engine, component: &types::Component) -> bool {
     let is_own = |item: ComponentItem| matches!(item, ComponentItem::ComponentFunc(_));
     let mut exports = component.exports(engine);
     exports.any(|(name, item)| ["run", "describe"].contains(&name) && is_own(item.ty))
-        || component.imports(engine).any(|(name, _)| name.starts_with(PACKAGE))
+        || component
+            .imports(engine)
+            .any(|(name, _)| name.starts_with(PACKAGE))
 }
 
 impl TypedPre {
@@ -139,15 +178,22 @@ impl TypedPre {
         let pre = linker.instantiate_pre(component).map_err(|err| {
             if format!("{err:#}").contains(PACKAGE) {
                 format!(
-                    "the WASM component's import of `{HOST_INTERFACE}` has other functions or types than {WORLD}; build \
+                    "the WASM component's import of `{HOST_INTERFACE}` has other functions or \
+                     types than {WORLD}; build \
                      it again from that file: {err:#}"
                 )
             } else {
                 unlinked(&err)
             }
         })?;
-        let has_files = component_type.imports(engine).any(|(name, _)| name.starts_with("wasi:filesystem/"));
-        Ok(Self { pre, entry, has_files })
+        let has_files = component_type
+            .imports(engine)
+            .any(|(name, _)| name.starts_with("wasi:filesystem/"));
+        Ok(Self {
+            pre,
+            entry,
+            has_files,
+        })
     }
 
     /// Runs a call to its end.
@@ -161,14 +207,20 @@ impl TypedPre {
         let returned = match entry {
             Entry::Run(TypedCall { args, .. }) => {
                 type Returned = (Result<Option<String>, String>,);
-                let run = instance.get_typed_func::<(&str,), Returned>(&mut *store, self.entry.run)?;
+                let run =
+                    instance.get_typed_func::<(&str,), Returned>(&mut *store, self.entry.run)?;
                 run.call_async(store, (*args,)).await?.0
             }
             Entry::Describe => {
-                let describe = instance.get_typed_func::<(), (String,)>(&mut *store, self.entry.describe)?;
+                let describe =
+                    instance.get_typed_func::<(), (String,)>(&mut *store, self.entry.describe)?;
                 Ok(Some(describe.call_async(store, ()).await?.0))
             }
-            Entry::Command => return Ok(GuestEnd::HostFailed("a typed task was called as a command".to_owned())),
+            Entry::Command => {
+                return Ok(GuestEnd::HostFailed(
+                    "a typed task was called as a command".to_owned(),
+                ));
+            }
         };
         Ok(match returned {
             Ok(Some(text)) if text.len() as u64 > limits.metadiff_bytes => {
@@ -190,19 +242,22 @@ fn find_export(
     match component.get_export(None, name) {
         Some((ComponentItem::ComponentFunc(function), index)) if fits(&function) => Ok(index),
         Some((ComponentItem::ComponentFunc(function), _)) => Err(format!(
-            "the WASM component's export `{name}` is `{}`, but in {WORLD} it is `{expected}`; build it again from that \
+            "the WASM component's export `{name}` is `{}`, but in {WORLD} it is `{expected}`; \
+             build it again from that \
              file",
             function_text(&function)
         )),
         _ => Err(format!(
-            "the WASM component has no function `{name}: {expected}`, which {WORLD} exports; a typed task needs `run` \
+            "the WASM component has no function `{name}: {expected}`, which {WORLD} exports; a \
+             typed task needs `run` \
              and `describe`, a command `wasi:cli/run`"
         )),
     }
 }
 
 fn is_run(function: &types::ComponentFunc) -> bool {
-    let is_option = |ty: Option<Type>| matches!(ty, Some(Type::Option(option)) if option.ty() == Type::String);
+    let is_option =
+        |ty: Option<Type>| matches!(ty, Some(Type::Option(option)) if option.ty() == Type::String);
     let is_result = |ty: Type| match ty {
         Type::Result(result) => is_option(result.ok()) && result.err() == Some(Type::String),
         _ => false,
@@ -220,8 +275,14 @@ fn results_are(function: &types::ComponentFunc, fits: impl Fn(Type) -> bool) -> 
 
 /// A function's type as WIT writes it.
 fn function_text(function: &types::ComponentFunc) -> String {
-    let params: Vec<_> = function.params().map(|(name, ty)| format!("{name}: {}", type_text(&ty))).collect();
-    let results: Vec<_> = function.results().map(|ty| format!(" -> {}", type_text(&ty))).collect();
+    let params: Vec<_> = function
+        .params()
+        .map(|(name, ty)| format!("{name}: {}", type_text(&ty)))
+        .collect();
+    let results: Vec<_> = function
+        .results()
+        .map(|ty| format!(" -> {}", type_text(&ty)))
+        .collect();
     format!("func({}){}", params.join(", "), results.concat())
 }
 
@@ -236,8 +297,14 @@ fn type_text(ty: &Type) -> String {
         Type::S64 => "s64".to_owned(),
         Type::List(list) => format!("list<{}>", type_text(&list.ty())),
         Type::Option(option) => format!("option<{}>", type_text(&option.ty())),
-        Type::Result(result) if result.ok().is_none() && result.err().is_none() => "result".to_owned(),
-        Type::Result(result) => format!("result<{}, {}>", or_none(result.ok()), or_none(result.err())),
+        Type::Result(result) if result.ok().is_none() && result.err().is_none() => {
+            "result".to_owned()
+        }
+        Type::Result(result) => format!(
+            "result<{}, {}>",
+            or_none(result.ok()),
+            or_none(result.err())
+        ),
         _ => "...".to_owned(),
     }
 }
@@ -257,6 +324,9 @@ mod tests {
         ] {
             assert!(wit.lines().any(|text| text.trim() == line), "{line}");
         }
-        assert!(HOST_INTERFACE.starts_with(COMPATIBLE_HOST) && WORLD.contains(&format!("{package}{interface}")));
+        assert!(
+            HOST_INTERFACE.starts_with(COMPATIBLE_HOST)
+                && WORLD.contains(&format!("{package}{interface}"))
+        );
     }
 }

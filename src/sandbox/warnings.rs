@@ -1,4 +1,5 @@
-//! Warnings for the user about one call: what the sandbox kept from a guest that the guest cannot know of.
+//! Warnings for the user about one call: what the sandbox kept from a guest that the guest cannot
+//! know of.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,9 +23,13 @@ struct State {
 }
 
 impl GuestWarnings {
-    /// * `send`: gets each warning, on the guest's thread. File names in it are the guest's or a stranger's.
+    /// * `send`: gets each warning, on the guest's thread. File names in it are the guest's or a
+    ///   stranger's.
     pub fn new(send: impl FnMut(String) + Send + 'static) -> Self {
-        Self(Some(Arc::new(State { n_taken: AtomicUsize::new(0), send: Mutex::new(Box::new(send)) })))
+        Self(Some(Arc::new(State {
+            n_taken: AtomicUsize::new(0),
+            send: Mutex::new(Box::new(send)),
+        })))
     }
 
     /// Drops all warnings.
@@ -50,7 +55,8 @@ mod tests {
     fn warnings_are_bounded_in_number_and_length() {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&sent);
-        let warnings = GuestWarnings::new(move |text| received.lock().expect("not poisoned").push(text));
+        let warnings =
+            GuestWarnings::new(move |text| received.lock().expect("not poisoned").push(text));
         for _ in 0..MAX_WARNINGS + 5 {
             warnings.warn(&"a".repeat(MAX_WARNING_BYTES + 1));
         }

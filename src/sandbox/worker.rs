@@ -46,21 +46,33 @@ enum Interrupted {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(sandbox: &'a Sandbox) -> Result<Self, HostError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         let runtime = runtime.map_err(HostError::setup("set up a worker"))?;
-        Ok(Self { sandbox, runtime, folders: OpenFolders::default() })
+        Ok(Self {
+            sandbox,
+            runtime,
+            folders: OpenFolders::default(),
+        })
     }
 
     /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
     pub fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
         let Some(module) = self.sandbox.prepared(invocation.module_sha256) else {
-            return (GuestEnd::HostFailed("the module was not prepared".to_owned()), 0);
+            return (
+                GuestEnd::HostFailed("the module was not prepared".to_owned()),
+                0,
+            );
         };
         let mut store = match self.store(invocation) {
             Ok(store) => store,
             Err(text) => return (GuestEnd::HostFailed(text), 0),
         };
-        let limit = invocation.limits.wall_time.map(|limit| (limit, self.sandbox.clock()));
+        let limit = invocation
+            .limits
+            .wall_time
+            .map(|limit| (limit, self.sandbox.clock()));
         let end = self.runtime.block_on(async {
             let guest = run_guest(&mut store, module, invocation);
             until_interrupted(guest, limit, invocation.cancel).await
@@ -110,10 +122,16 @@ impl<'a> Worker<'a> {
                 Ok(UpdateDeadline::Yield(1))
             });
         }
-        // One write of an imaging task can hold all of its memory; wasmtime's default stops at 128 MiB.
+        // One write of an imaging task can hold all of its memory; wasmtime's default stops at 128
+        // MiB.
         store.set_hostcall_fuel(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX));
         store.set_max_component_handles(MAX_COMPONENT_HANDLES);
-        store.data_mut().wasi.ctx().table.set_max_capacity(limits.open_files);
+        store
+            .data_mut()
+            .wasi
+            .ctx()
+            .table
+            .set_max_capacity(limits.open_files);
         Ok(store)
     }
 }
@@ -129,7 +147,9 @@ async fn run_guest(
             let start = match entry {
                 CoreEntry::Start => "_start",
                 CoreEntry::Default => {
-                    if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+                    if let Ok(initialize) =
+                        instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
+                    {
                         initialize.call_async(&mut *store, ()).await?;
                     }
                     ""
@@ -145,13 +165,15 @@ async fn run_guest(
                 Err(()) => return Err(I32Exit(1).into()),
             }
         }
-        PreparedModule::Typed(typed) => return typed.run(store, &invocation.entry, invocation.limits).await,
+        PreparedModule::Typed(typed) => {
+            return typed.run(store, &invocation.entry, invocation.limits).await;
+        }
     }
     Ok(GuestEnd::Exited(0))
 }
 
-/// Polls the guest until it ends, its time is over or the run is cancelled. A guest in a loop gives way with every
-/// epoch; one that sleeps or waits has given way already.
+/// Polls the guest until it ends, its time is over or the run is cancelled. A guest in a loop gives
+/// way with every epoch; one that sleeps or waits has given way already.
 ///
 /// * `limit`: the guest's time, and what measures it.
 async fn until_interrupted<T>(
@@ -159,15 +181,22 @@ async fn until_interrupted<T>(
     limit: Option<(Duration, &RunningClock)>,
     cancel: &CancelToken,
 ) -> Result<T, Interrupted> {
-    let deadline = limit.and_then(|(limit, clock)| Some((limit, clock.now().checked_add(limit)?, clock)));
+    let deadline =
+        limit.and_then(|(limit, clock)| Some((limit, clock.now().checked_add(limit)?, clock)));
     let alarm = async {
-        let Some((_, deadline, clock)) = deadline else { return std::future::pending().await };
+        let Some((_, deadline, clock)) = deadline else {
+            return std::future::pending().await;
+        };
         // The timer goes on while the process is stopped, and the clock does not.
-        while let Some(left) = deadline.checked_sub(clock.now()).filter(|left| !left.is_zero()) {
+        while let Some(left) = deadline
+            .checked_sub(clock.now())
+            .filter(|left| !left.is_zero())
+        {
             tokio::time::sleep(left).await;
         }
     };
-    let (mut guest, mut alarm, mut cancelled) = (pin!(guest), pin!(alarm), pin!(cancel.cancelled()));
+    let (mut guest, mut alarm, mut cancelled) =
+        (pin!(guest), pin!(alarm), pin!(cancel.cancelled()));
     poll_fn(|cx| {
         let end = guest.as_mut().poll(cx);
         let over = deadline.filter(|(_, deadline, clock)| clock.now() >= *deadline);
@@ -194,7 +223,10 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
         return GuestEnd::OutputFailed;
     }
     if let Some(err) = err.downcast_ref::<BudgetExceeded>() {
-        return GuestEnd::MemoryExceeded { limit_bytes: err.limit_bytes, asked_bytes: err.asked_bytes };
+        return GuestEnd::MemoryExceeded {
+            limit_bytes: err.limit_bytes,
+            asked_bytes: err.asked_bytes,
+        };
     }
     if let Some(ResourceTableError::Full) = err.downcast_ref() {
         return GuestEnd::Trapped(
@@ -211,15 +243,29 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
         return GuestEnd::HostFailed(format!("the module could not be started: {err:#}"));
     }
     let frames = err.downcast_ref::<WasmBacktrace>();
-    GuestEnd::Trapped(format!("{}{}", err.root_cause(), frames.map(in_functions).unwrap_or_default()))
+    GuestEnd::Trapped(format!(
+        "{}{}",
+        err.root_cause(),
+        frames.map(in_functions).unwrap_or_default()
+    ))
 }
 
 /// The innermost functions of a backtrace, as far as they have names.
 fn in_functions(backtrace: &WasmBacktrace) -> String {
     const SHOWN: usize = 4;
     const MAX_NAME_CHARS: usize = 200;
-    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(SHOWN);
+    let names = backtrace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .take(SHOWN);
     // A module says what its functions are called, at any length.
-    let names: Vec<String> = names.map(|name| name.chars().take(MAX_NAME_CHARS).collect()).collect();
-    if names.is_empty() { String::new() } else { format!(" (in {})", names.join(", called by ")) }
+    let names: Vec<String> = names
+        .map(|name| name.chars().take(MAX_NAME_CHARS).collect())
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (in {})", names.join(", called by "))
+    }
 }

@@ -46,7 +46,12 @@ impl<'a> CallRecord<'a> {
     ///
     /// # Errors
     /// [`HostError::File`], also if a file is there that is not replaced.
-    pub fn begin(files: &'a CallFiles, which: TaskFiles, args: &'a [u8], replaces: bool) -> Result<Self, HostError> {
+    pub fn begin(
+        files: &'a CallFiles,
+        which: TaskFiles,
+        args: &'a [u8],
+        replaces: bool,
+    ) -> Result<Self, HostError> {
         if replaces {
             for path in [files.args(), files.metadiff(), files.out(), files.err()] {
                 remove(&path)?;
@@ -55,7 +60,12 @@ impl<'a> CallRecord<'a> {
         if which == TaskFiles::All {
             write_new(&files.args(), args)?;
         }
-        Ok(Self { files, which, args, kept: Default::default() })
+        Ok(Self {
+            files,
+            which,
+            args,
+            kept: Default::default(),
+        })
     }
 
     /// Where the guest's stdout and stderr go; `None`: nowhere.
@@ -63,14 +73,20 @@ impl<'a> CallRecord<'a> {
     /// # Errors
     /// [`HostError::File`] if a file cannot be made.
     pub fn writers(&self) -> Result<[Option<Box<dyn Write + Send>>; 2], HostError> {
-        let writer = |path: PathBuf, memory: &Memory| -> Result<Option<Box<dyn Write + Send>>, HostError> {
-            Ok(match self.which {
-                TaskFiles::All => Some(Box::new(File::create_new(&path).map_err(HostError::file("make", &path))?)),
-                TaskFiles::Failed => Some(Box::new(memory.clone())),
-                TaskFiles::None => None,
-            })
-        };
-        Ok([writer(self.files.out(), &self.kept[0])?, writer(self.files.err(), &self.kept[1])?])
+        let writer =
+            |path: PathBuf, memory: &Memory| -> Result<Option<Box<dyn Write + Send>>, HostError> {
+                Ok(match self.which {
+                    TaskFiles::All => Some(Box::new(
+                        File::create_new(&path).map_err(HostError::file("make", &path))?,
+                    )),
+                    TaskFiles::Failed => Some(Box::new(memory.clone())),
+                    TaskFiles::None => None,
+                })
+            };
+        Ok([
+            writer(self.files.out(), &self.kept[0])?,
+            writer(self.files.err(), &self.kept[1])?,
+        ])
     }
 
     /// Writes what is known after the guest has ended.
@@ -87,7 +103,9 @@ impl<'a> CallRecord<'a> {
             }
         }
         match metadiff {
-            Some(metadiff) if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) => {
+            Some(metadiff)
+                if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) =>
+            {
                 let path = self.files.metadiff();
                 let bytes = match metadiff {
                     Metadiff::Returned(bytes) => bytes,
@@ -109,7 +127,9 @@ impl<'a> CallRecord<'a> {
 
 fn remove(path: &Path) -> Result<(), HostError> {
     match std::fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(HostError::file("remove", path)(err)),
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(HostError::file("remove", path)(err))
+        }
         _ => Ok(()),
     }
 }

@@ -33,7 +33,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(check_free_space(folder.path(), 0).is_ok());
         assert!(check_free_space(folder.path(), 1).is_ok());
-        let text = check_free_space(folder.path(), 1 << 62).expect_err("too little").chain();
+        let text = check_free_space(folder.path(), 1 << 62)
+            .expect_err("too little")
+            .chain();
         assert!(text.contains("host.free_space is "), "{text}");
     }
 }

@@ -1,7 +1,8 @@
 //! Names of files and folders in a work directory; pure.
 //!
-//! Fractal's names, where they are safe and no other component of the task has the same one. Else a readable prefix
-//! and a suffix that only this component has: components `a/b`, `a b` and `A.B` never share a file.
+//! Fractal's names, where they are safe and no other component of the task has the same one. Else a
+//! readable prefix and a suffix that only this component has: components `a/b`, `a b` and `A.B`
+//! never share a file.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -25,7 +26,10 @@ pub fn sanitize_string(text: &str) -> String {
     let is_replaced = |c: char| c.is_ascii_punctuation() || c.is_ascii_whitespace() || c == '\u{b}';
     let replace = |c: char| if is_replaced(c) { '_' } else { c };
     if text.is_ascii() {
-        return text.bytes().map(|byte| replace(byte.to_ascii_lowercase().into())).collect();
+        return text
+            .bytes()
+            .map(|byte| replace(byte.to_ascii_lowercase().into()))
+            .collect();
     }
     // Python lower-cases the whole string, as `to_lowercase` does (final sigma, dotted capital I).
     text.to_lowercase().chars().map(replace).collect()
@@ -34,18 +38,27 @@ pub fn sanitize_string(text: &str) -> String {
 /// Name of a task's subfolder: `{order}_{sanitized name}`.
 pub fn task_folder_name(order: u64, task_name: &str) -> String {
     let name = sanitize_string(task_name);
-    if is_safe(&name) { format!("{order}_{name}") } else { format!("{order}_{}", suffixed(&name, task_name, 0)) }
+    if is_safe(&name) {
+        format!("{order}_{name}")
+    } else {
+        format!("{order}_{}", suffixed(&name, task_name, 0))
+    }
 }
 
 /// Whether a name may be that of a task's subfolder.
 pub fn is_task_folder_name(name: &str) -> bool {
-    name.split_once('_').is_some_and(|(order, _)| order.parse::<u64>().is_ok())
+    name.split_once('_')
+        .is_some_and(|(order, _)| order.parse::<u64>().is_ok())
 }
 
 /// Name for a workflow in the name of a folder.
 pub fn workflow_folder_name(workflow_name: &str) -> String {
     let name = sanitize_string(workflow_name);
-    if is_safe(&name) { name } else { suffixed(&name, workflow_name, 0) }
+    if is_safe(&name) {
+        name
+    } else {
+        suffixed(&name, workflow_name, 0)
+    }
 }
 
 /// The files of one call, all in its task's subfolder.
@@ -108,7 +121,11 @@ impl TaskLayout {
     /// * `folder`: the task's subfolder.
     /// * `components`: the component list; `None` for a single task.
     pub fn new(folder: PathBuf, order: u64, components: Option<&[Value]>) -> Self {
-        Self { folder, order, names: components.map(ComponentNames::new) }
+        Self {
+            folder,
+            order,
+            names: components.map(ComponentNames::new),
+        }
     }
 
     /// The task's subfolder.
@@ -119,24 +136,46 @@ impl TaskLayout {
     /// The files of call `call_index`, which for a parallel task is one of `component`.
     pub fn files(&self, call_index: usize, component: Option<&Value>) -> CallFiles {
         let stem = match (&self.names, component) {
-            (Some(names), Some(component)) => format!("{}_par_{}", self.order, names.name(call_index, component)),
+            (Some(names), Some(component)) => {
+                format!("{}_par_{}", self.order, names.name(call_index, component))
+            }
             _ => self.order.to_string(),
         };
-        CallFiles { folder: self.folder.clone(), stem }
+        CallFiles {
+            folder: self.folder.clone(),
+            stem,
+        }
     }
 }
 
-/// The stderr file that a call of an earlier run has left, found without the component list that decides its name;
-/// `None` if there is none, or if it cannot be told apart from that of an equal component.
+/// The stderr file that a call of an earlier run has left, found without the component list that
+/// decides its name; `None` if there is none, or if it cannot be told apart from that of an equal
+/// component.
 ///
 /// * `folder`: the task's subfolder.
 /// * `component`: `None` for a single task.
 pub fn find_err(folder: &Path, order: u64, component: Option<&Value>) -> Option<PathBuf> {
-    let file = |name: &str| CallFiles { folder: folder.to_owned(), stem: format!("{order}_par_{name}") }.err();
-    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    let file = |name: &str| {
+        CallFiles {
+            folder: folder.to_owned(),
+            stem: format!("{order}_par_{name}"),
+        }
+        .err()
+    };
+    let is_there = |path: &PathBuf| {
+        path.symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_file())
+    };
     let Some(component) = component else {
         let stem = order.to_string();
-        return Some(CallFiles { folder: folder.to_owned(), stem }.err()).filter(is_there);
+        return Some(
+            CallFiles {
+                folder: folder.to_owned(),
+                stem,
+            }
+            .err(),
+        )
+        .filter(is_there);
     };
     let plain = sanitize_string(&component_text(component));
     let suffixed = |repeats| file(&suffixed(&plain, &component.to_string(), repeats));
@@ -144,10 +183,13 @@ pub fn find_err(folder: &Path, order: u64, component: Option<&Value>) -> Option<
         return Some(suffixed(0)).filter(|_| !is_there(&suffixed(1)));
     }
     // A name with a suffix is there for each component that cannot have the plain one.
-    Some(file(&plain)).filter(|_| is_safe(&plain)).filter(is_there)
+    Some(file(&plain))
+        .filter(|_| is_safe(&plain))
+        .filter(is_there)
 }
 
-/// Which components of a list need a suffix. Holds little more than the exceptions: lists have millions of entries.
+/// Which components of a list need a suffix. Holds little more than the exceptions: lists have
+/// millions of entries.
 #[derive(Clone, Debug)]
 struct ComponentNames {
     hasher: RandomState,
@@ -170,7 +212,11 @@ impl ComponentNames {
         }
         drop(seen);
         if shared.is_empty() {
-            return Self { hasher, shared, repeats: HashMap::new() };
+            return Self {
+                hasher,
+                shared,
+                repeats: HashMap::new(),
+            };
         }
         let mut counts: HashMap<[u8; 32], u32> = HashMap::new();
         let mut repeats = HashMap::new();
@@ -183,7 +229,11 @@ impl ComponentNames {
                 *count += 1;
             }
         }
-        Self { hasher, shared, repeats }
+        Self {
+            hasher,
+            shared,
+            repeats,
+        }
     }
 
     fn name(&self, index: usize, component: &Value) -> String {
@@ -192,7 +242,11 @@ impl ComponentNames {
             return plain;
         }
         let identity: String = component.to_string();
-        suffixed(&plain, &identity, self.repeats.get(&index).copied().unwrap_or(0))
+        suffixed(
+            &plain,
+            &identity,
+            self.repeats.get(&index).copied().unwrap_or(0),
+        )
     }
 }
 
@@ -213,10 +267,13 @@ fn is_safe(name: &str) -> bool {
     name.len() <= MAX_PLAIN_BYTES && !name.chars().any(is_misleading)
 }
 
-/// A readable prefix, `-`, 32 digits of the identity's SHA-256, and `-n` for the n-th repetition. No name without a
-/// suffix has a `-`: the sanitizer replaces it.
+/// A readable prefix, `-`, 32 digits of the identity's SHA-256, and `-n` for the n-th repetition.
+/// No name without a suffix has a `-`: the sanitizer replaces it.
 fn suffixed(sanitized: &str, identity: &str, repeats: u32) -> String {
-    let mut prefix: String = sanitized.chars().map(|c| if is_misleading(c) { '_' } else { c }).collect();
+    let mut prefix: String = sanitized
+        .chars()
+        .map(|c| if is_misleading(c) { '_' } else { c })
+        .collect();
     let mut end = prefix.len().min(MAX_PREFIX_BYTES);
     while !prefix.is_char_boundary(end) {
         end -= 1;
@@ -252,40 +309,101 @@ mod tests {
         assert_eq!(folded.len(), components.len(), "{stems:?}");
         for stem in &stems {
             let name = format!("{stem}.metadiff.json");
-            assert!(name.len() <= 255 && !name.contains(['/', '\0']) && !name.starts_with('.'), "{name}");
+            assert!(
+                name.len() <= 255 && !name.contains(['/', '\0']) && !name.starts_with('.'),
+                "{name}"
+            );
             assert!(!name.chars().any(is_misleading), "{name:?}");
         }
     }
 
     #[test]
     fn plain_names_are_fractals() {
-        let components = [json!("plate.zarr/B/03/0"), json!("A b"), json!("x\ty\nz"), json!(1.5), json!(true)];
-        let expected = ["3_par_plate_zarr_b_03_0", "3_par_a_b", "3_par_x_y_z", "3_par_1_5", "3_par_true"];
+        let components = [
+            json!("plate.zarr/B/03/0"),
+            json!("A b"),
+            json!("x\ty\nz"),
+            json!(1.5),
+            json!(true),
+        ];
+        let expected = [
+            "3_par_plate_zarr_b_03_0",
+            "3_par_a_b",
+            "3_par_x_y_z",
+            "3_par_1_5",
+            "3_par_true",
+        ];
         assert_eq!(stems(&components), expected);
-        assert_eq!(TaskLayout::new(PathBuf::new(), 0, None).files(0, None).args(), PathBuf::from("0.args.json"));
+        assert_eq!(
+            TaskLayout::new(PathBuf::new(), 0, None)
+                .files(0, None)
+                .args(),
+            PathBuf::from("0.args.json")
+        );
         assert_eq!(task_folder_name(0, "My Task"), "0_my_task");
     }
 
     #[test]
     fn colliding_and_odd_names_differ() {
-        check_distinct(&[json!("a/b"), json!("a b"), json!("A.B"), json!("a b"), json!("a b")]);
-        check_distinct(&[json!("A"), json!("a"), json!("1.0"), json!("1_0"), json!(1), json!("1"), json!(null)]);
+        check_distinct(&[
+            json!("a/b"),
+            json!("a b"),
+            json!("A.B"),
+            json!("a b"),
+            json!("a b"),
+        ]);
+        check_distinct(&[
+            json!("A"),
+            json!("a"),
+            json!("1.0"),
+            json!("1_0"),
+            json!(1),
+            json!("1"),
+            json!(null),
+        ]);
         let long = "x".repeat(300);
-        check_distinct(&[json!(long), json!(format!("{long}y")), json!("é".repeat(150)), json!("")]);
-        check_distinct(&[json!("\0"), json!("\u{1}"), json!("\u{202e}abc"), json!("abc"), json!("..")]);
+        check_distinct(&[
+            json!(long),
+            json!(format!("{long}y")),
+            json!("é".repeat(150)),
+            json!(""),
+        ]);
+        check_distinct(&[
+            json!("\0"),
+            json!("\u{1}"),
+            json!("\u{202e}abc"),
+            json!("abc"),
+            json!(".."),
+        ]);
         assert!(task_folder_name(7, &"n".repeat(400)).len() < 255);
     }
 
     #[test]
     fn stderr_files_are_found_without_the_list() {
         let folder = tempfile::tempdir().expect("a folder");
-        let components = [json!("a/b"), json!("a b"), json!("c"), json!(7), json!("d"), json!("d"), json!("\u{202e}")];
+        let components = [
+            json!("a/b"),
+            json!("a b"),
+            json!("c"),
+            json!(7),
+            json!("d"),
+            json!("d"),
+            json!("\u{202e}"),
+        ];
         let layout = TaskLayout::new(folder.path().to_owned(), 3, Some(&components));
         for (index, component) in components.iter().enumerate() {
             let path = layout.files(index, Some(component)).err();
-            assert_eq!(find_err(folder.path(), 3, Some(component)).filter(|_| index != 5), None, "{component}");
+            assert_eq!(
+                find_err(folder.path(), 3, Some(component)).filter(|_| index != 5),
+                None,
+                "{component}"
+            );
             std::fs::write(&path, "").expect("written");
-            assert_eq!(find_err(folder.path(), 3, Some(component)), Some(path).filter(|_| index != 5), "{component}");
+            assert_eq!(
+                find_err(folder.path(), 3, Some(component)),
+                Some(path).filter(|_| index != 5),
+                "{component}"
+            );
         }
         assert_eq!(find_err(folder.path(), 3, None), None);
     }

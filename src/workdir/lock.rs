@@ -13,7 +13,8 @@ use crate::error::HostError;
 use crate::event::time_text;
 use crate::folder::{FILE_FLAGS, open_plain_file};
 
-/// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run leaves locks nothing.
+/// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run
+/// leaves locks nothing.
 pub(super) const NAME: &str = ".mandelbox-lock";
 /// Bytes that are read of it.
 const MAX_BYTES: u64 = 4096;
@@ -31,14 +32,25 @@ pub struct LockHolder {
 
 impl LockHolder {
     fn this_process() -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { pid: std::process::id(), host, since: time_text(Timestamp::now()) }
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        Self {
+            pid: std::process::id(),
+            host,
+            since: time_text(Timestamp::now()),
+        }
     }
 }
 
 impl std::fmt::Display for LockHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {} on {} since {}", self.pid, self.host, self.since)
+        write!(
+            f,
+            "process {} on {} since {}",
+            self.pid, self.host, self.since
+        )
     }
 }
 
@@ -66,17 +78,28 @@ impl Lock {
         let path = work_dir.join(NAME);
         loop {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).custom_flags(FILE_FLAGS.bits() as i32);
-            let mut file = options.open(&path).map_err(HostError::file("make", &path))?;
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .custom_flags(FILE_FLAGS.bits() as i32);
+            let mut file = options
+                .open(&path)
+                .map_err(HostError::file("make", &path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere(read_holder(&path))),
-                Err(TryLockError::Error(err)) => return Err(HostError::file("lock", &path)(with_advice(err))),
+                Err(TryLockError::Error(err)) => {
+                    return Err(HostError::file("lock", &path)(with_advice(err)));
+                }
             }
-            // The holder before may have removed this file after it was opened here: then it locks nothing.
+            // The holder before may have removed this file after it was opened here: then it locks
+            // nothing.
             if is_at(&file, &path) {
                 let written = file.set_len(0).and_then(|()| {
-                    let holder = serde_json::to_vec(&LockHolder::this_process()).map_err(io::Error::other)?;
+                    let holder = serde_json::to_vec(&LockHolder::this_process())
+                        .map_err(io::Error::other)?;
                     file.write_all(&holder)
                 });
                 written.map_err(HostError::file("write to", &path))?;
@@ -86,15 +109,23 @@ impl Lock {
     }
 }
 
-/// The error, with what to do where a file system has no locks, as NFS without its lock service. Without a lock two runs
-/// could spoil each other's records, so none starts.
+/// The error, with what to do where a file system has no locks, as NFS without its lock service.
+/// Without a lock two runs could spoil each other's records, so none starts.
 fn with_advice(err: io::Error) -> io::Error {
-    const NO_LOCKS: [Errno; 5] = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::INVAL];
+    const NO_LOCKS: [Errno; 5] = [
+        Errno::NOLCK,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+        Errno::NOTSUP,
+        Errno::INVAL,
+    ];
     if !Errno::from_io_error(&err).is_some_and(|errno| NO_LOCKS.contains(&errno)) {
         return err;
     }
-    let advice = "this file system cannot lock files, so two runs there could not be kept apart; choose a --work-dir on a \
-                  local disk, or enable locks there (NFS: start the lock service, or mount with `local_lock=flock`)";
+    let advice = "this file system cannot lock files, so two runs there could not be kept apart; \
+        choose a --work-dir on a \
+                  local disk, or enable locks there (NFS: start the lock service, or mount with \
+                  `local_lock=flock`)";
     io::Error::new(err.kind(), format!("{err}: {advice}"))
 }
 
@@ -107,7 +138,8 @@ impl Drop for Lock {
 
 /// Who holds the lock of a work directory; `None`: nobody, or it cannot be told.
 ///
-/// A file whose lock is free is left by a killed run: it is not taken here, but for the moment of looking.
+/// A file whose lock is free is left by a killed run: it is not taken here, but for the moment of
+/// looking.
 pub(super) fn holder(work_dir: &Path) -> Option<LockHolder> {
     let path = work_dir.join(NAME);
     let holder = read_holder(&path)?;
@@ -119,7 +151,11 @@ pub(super) fn holder(work_dir: &Path) -> Option<LockHolder> {
 
 fn read_holder(path: &Path) -> Option<LockHolder> {
     let mut text = Vec::new();
-    open_plain_file(path).ok()?.take(MAX_BYTES).read_to_end(&mut text).ok()?;
+    open_plain_file(path)
+        .ok()?
+        .take(MAX_BYTES)
+        .read_to_end(&mut text)
+        .ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -146,8 +182,14 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while n_taken.load(Ordering::SeqCst) < 200 {
-                        let Locked::Here(lock) = Lock::take(folder.path()).expect("a lock") else { continue };
-                        assert_eq!(n_holders.fetch_add(1, Ordering::SeqCst), 0, "two hold the lock");
+                        let Locked::Here(lock) = Lock::take(folder.path()).expect("a lock") else {
+                            continue;
+                        };
+                        assert_eq!(
+                            n_holders.fetch_add(1, Ordering::SeqCst),
+                            0,
+                            "two hold the lock"
+                        );
                         n_taken.fetch_add(1, Ordering::SeqCst);
                         std::thread::yield_now();
                         n_holders.fetch_sub(1, Ordering::SeqCst);

@@ -61,11 +61,13 @@ pub enum WorkDirError {
         holder: Option<LockHolder>,
     },
     /// A run was in it.
-    #[error("Workflow dir {} already exists. It holds the records of a run: choose another, or take it up with --resume", .0.display())]
+    #[error("Workflow dir {} already exists. It holds the records of a run: choose another, or \
+        take it up with --resume", .0.display())]
     HoldsARun(PathBuf),
     /// What is in it is no run that could be taken up.
     #[error(
-        "Workflow dir {} holds files but no run of mandelbox (there is no events.jsonl); name the folder of the run to resume",
+        "Workflow dir {} holds files but no run of mandelbox (there is no events.jsonl); name the \
+         folder of the run to resume",
         .0.display()
     )]
     Unknown(PathBuf),
@@ -95,11 +97,15 @@ impl std::fmt::Debug for WorkDirError {
 
 fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
     let holder = holder.map_or_else(|| "another process".to_owned(), LockHolder::to_string);
-    format!("Workflow dir {} is in use by a run ({holder}): wait for its end, or choose another", path.display())
+    format!(
+        "Workflow dir {} is in use by a run ({holder}): wait for its end, or choose another",
+        path.display()
+    )
 }
 
 impl WorkDir {
-    /// Makes the folder, its parents too, and locks it; it may exist but must not hold the records of a run.
+    /// Makes the folder, its parents too, and locks it; it may exist but must not hold the records
+    /// of a run.
     ///
     /// # Errors
     /// [`WorkDirError`]; nothing was changed if a run is or was there.
@@ -111,8 +117,8 @@ impl WorkDir {
         Self::locked(path, lock)
     }
 
-    /// Makes a folder that was not there before: `path`, or `path` with `_2`, `_3` and so on behind its name. Of runs that
-    /// start at the same moment each gets another. Its parents are made too.
+    /// Makes a folder that was not there before: `path`, or `path` with `_2`, `_3` and so on behind
+    /// its name. Of runs that start at the same moment each gets another. Its parents are made too.
     ///
     /// # Errors
     /// [`HostError::File`].
@@ -139,11 +145,18 @@ impl WorkDir {
         if let Some(obstacle) = unsafe_entry(path) {
             return Err(obstacle);
         }
-        let folder = Folder::open(path).map_err(HostError::file("open the work directory", path))?;
+        let folder =
+            Folder::open(path).map_err(HostError::file("open the work directory", path))?;
         let scratch = folder.open_or_create_folder(SCRATCH);
         let scratch = scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH)))?;
         let (scratch, n_workers) = (Arc::new(scratch), AtomicU64::new(0));
-        Ok(Self { path: path.to_owned(), folder, scratch, n_workers, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            folder,
+            scratch,
+            n_workers,
+            _lock: lock,
+        })
     }
 
     /// Whose run is going on in a folder; `None`: nobody's, or it cannot be told.
@@ -151,18 +164,21 @@ impl WorkDir {
         lock::holder(path)
     }
 
-    /// Why a run cannot have a folder that is there: a run is or was in it. Changes nothing, so that it may be otherwise
-    /// by the time of [`Self::create`].
+    /// Why a run cannot have a folder that is there: a run is or was in it. Changes nothing, so
+    /// that it may be otherwise by the time of [`Self::create`].
     pub fn obstacle(path: &Path) -> Option<WorkDirError> {
         match lock::holder(path) {
-            Some(holder) => Some(WorkDirError::InUse { path: path.to_owned(), holder: Some(holder) }),
+            Some(holder) => Some(WorkDirError::InUse {
+                path: path.to_owned(),
+                holder: Some(holder),
+            }),
             None if Self::holds_a_run(path) => Some(WorkDirError::HoldsARun(path.to_owned())),
             None => unsafe_entry(path),
         }
     }
 
-    /// Takes up the folder of a run that has ended or was killed, and locks it. A folder in which no run has begun yet is
-    /// made, as by [`Self::create`].
+    /// Takes up the folder of a run that has ended or was killed, and locks it. A folder in which
+    /// no run has begun yet is made, as by [`Self::create`].
     ///
     /// # Errors
     /// [`WorkDirError`]; nothing was changed but for the lock.
@@ -174,20 +190,28 @@ impl WorkDir {
         Self::locked(path, lock)
     }
 
-    /// Removes what a killed run has left that is no record: scratch folders, and files that were being written.
+    /// Removes what a killed run has left that is no record: scratch folders, and files that were
+    /// being written.
     ///
     /// # Errors
     /// [`HostError::File`].
     pub fn tidy(&self) -> Result<(), HostError> {
-        let failed = HostError::file("remove the files of killed calls in", &self.path.join(SCRATCH));
+        let failed = HostError::file(
+            "remove the files of killed calls in",
+            &self.path.join(SCRATCH),
+        );
         self.scratch.remove_contents().map_err(failed)?;
-        write::remove_unfinished(&self.path).map_err(HostError::file("remove unfinished files in", &self.path))
+        write::remove_unfinished(&self.path)
+            .map_err(HostError::file("remove unfinished files in", &self.path))
     }
 
     /// Why a run cannot be taken up in a folder; as [`Self::obstacle`].
     pub fn obstacle_to_resume(path: &Path) -> Option<WorkDirError> {
         match lock::holder(path) {
-            Some(holder) => Some(WorkDirError::InUse { path: path.to_owned(), holder: Some(holder) }),
+            Some(holder) => Some(WorkDirError::InUse {
+                path: path.to_owned(),
+                holder: Some(holder),
+            }),
             None if !Self::is_known(path) => Some(WorkDirError::Unknown(path.to_owned())),
             None => unsafe_entry(path),
         }
@@ -195,13 +219,22 @@ impl WorkDir {
 
     /// Whether a folder holds a run of ours, or nothing.
     fn is_known(path: &Path) -> bool {
-        if path.join(EventLog::NAME).symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        if path
+            .join(EventLog::NAME)
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_file())
+        {
             return true;
         }
         match fs::read_dir(path) {
-            // Runs begin with their log: what stands before it is the lock and the folder of scratch folders.
+            // Runs begin with their log: what stands before it is the lock and the folder of
+            // scratch folders.
             Ok(mut entries) => entries.all(|entry| {
-                entry.is_ok_and(|entry| [lock::NAME, SCRATCH].iter().any(|name| entry.file_name() == **name))
+                entry.is_ok_and(|entry| {
+                    [lock::NAME, SCRATCH]
+                        .iter()
+                        .any(|name| entry.file_name() == **name)
+                })
             }),
             Err(err) => err.kind() == io::ErrorKind::NotFound,
         }
@@ -209,9 +242,14 @@ impl WorkDir {
 
     /// Whether a folder holds the records of a run.
     pub fn holds_a_run(path: &Path) -> bool {
-        [EventLog::NAME, "workflow.log", "metadata.json", "history.json"]
-            .iter()
-            .any(|record| path.join(record).symlink_metadata().is_ok())
+        [
+            EventLog::NAME,
+            "workflow.log",
+            "metadata.json",
+            "history.json",
+        ]
+        .iter()
+        .any(|record| path.join(record).symlink_metadata().is_ok())
     }
 
     /// The folder.
@@ -245,7 +283,10 @@ impl WorkDir {
     /// # Errors
     /// [`HostError::File`]; the file that it names is then untouched.
     pub fn write_records(&self, records: &[(&str, &WriteContents<'_>)]) -> Result<(), HostError> {
-        let files: Vec<_> = records.iter().map(|(name, write)| (Path::new(*name), *write)).collect();
+        let files: Vec<_> = records
+            .iter()
+            .map(|(name, write)| (Path::new(*name), *write))
+            .collect();
         write_all_whole(&self.path, &files)
     }
 
@@ -260,14 +301,15 @@ impl WorkDir {
 }
 
 impl Drop for WorkDir {
-    /// Removes what only running calls need; an error leaves an empty folder behind, which hurts nobody.
+    /// Removes what only running calls need; an error leaves an empty folder behind, which hurts
+    /// nobody.
     fn drop(&mut self) {
         let _ = self.folder.remove_folder(SCRATCH);
     }
 }
 
-/// An entry of a work directory that a run would open and that is not what it should be, such as a link: a folder that
-/// somebody else has made, or could write to, leads nowhere else.
+/// An entry of a work directory that a run would open and that is not what it should be, such as a
+/// link: a folder that somebody else has made, or could write to, leads nowhere else.
 fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
     let is_file = |name: &str| [lock::NAME, EventLog::NAME, LogFile::NAME].contains(&name);
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -280,7 +322,11 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
         };
         if let Err(err) = checked {
             let (path, entry) = (path.to_owned(), PathBuf::from(entry.file_name()));
-            return Some(WorkDirError::Unsafe { path, entry, problem: err.to_string() });
+            return Some(WorkDirError::Unsafe {
+                path,
+                entry,
+                problem: err.to_string(),
+            });
         }
     }
     None
@@ -288,15 +334,21 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
 
 fn make_and_lock(path: &Path) -> Result<Lock, WorkDirError> {
     let parents = path.parent().map_or(Ok(()), fs::create_dir_all);
-    parents.and_then(|()| make_folder_if_missing(path)).map_err(HostError::file("make the work directory", path))?;
+    parents
+        .and_then(|()| make_folder_if_missing(path))
+        .map_err(HostError::file("make the work directory", path))?;
     match Lock::take(path)? {
         Locked::Here(lock) => Ok(lock),
-        Locked::Elsewhere(holder) => Err(WorkDirError::InUse { path: path.to_owned(), holder }),
+        Locked::Elsewhere(holder) => Err(WorkDirError::InUse {
+            path: path.to_owned(),
+            holder,
+        }),
     }
 }
 
-/// Makes a folder that others may read whatever the umask, as in Fractal: people look into each other's runs. What the
-/// umask and the parent folder give beyond that stays: write access for the group, the set-group-ID bit.
+/// Makes a folder that others may read whatever the umask, as in Fractal: people look into each
+/// other's runs. What the umask and the parent folder give beyond that stays: write access for the
+/// group, the set-group-ID bit.
 fn make_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     const READABLE: u32 = 0o755;

@@ -1,8 +1,8 @@
 //! The scratch folder of one call: the only folder of the work directory that a guest sees.
 //!
-//! What a guest leaves, and in process mode whatever has taken over its process, may be anything, and may change while the
-//! host looks. So all that the host does here goes by the descriptors of the folder and of the one that it is in, and no
-//! link is followed.
+//! What a guest leaves, and in process mode whatever has taken over its process, may be anything,
+//! and may change while the host looks. So all that the host does here goes by the descriptors of
+//! the folder and of the one that it is in, and no link is followed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,7 +10,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::folder::{FILE_FLAGS, Folder, identity, is_dots};
@@ -58,10 +60,20 @@ impl Scratch {
     /// Creates a folder in the folder of scratch folders.
     ///
     /// * `parent_path`: where that is.
-    pub(super) fn create(parent: &Arc<Folder>, parent_path: &Path, name: String) -> io::Result<Self> {
+    pub(super) fn create(
+        parent: &Arc<Folder>,
+        parent_path: &Path,
+        name: String,
+    ) -> io::Result<Self> {
         rustix::fs::mkdirat(parent, &name, Mode::from_raw_mode(0o777))?;
         let folder = Dir::new(OwnedFd::from(parent.open_folder(&name)?))?;
-        Ok(Self { path: parent_path.join(&name), parent: Arc::clone(parent), name, folder, kept: None })
+        Ok(Self {
+            path: parent_path.join(&name),
+            parent: Arc::clone(parent),
+            name,
+            folder,
+            kept: None,
+        })
     }
 
     /// The folder on the host.
@@ -69,8 +81,9 @@ impl Scratch {
         &self.path
     }
 
-    /// Puts a file there before the guest runs. The one of the call before is written over: making a file costs a
-    /// file system more than all else here, the more so where others were just removed.
+    /// Puts a file there before the guest runs. The one of the call before is written over: making
+    /// a file costs a file system more than all else here, the more so where others were just
+    /// removed.
     ///
     /// # Errors
     /// The operating system's.
@@ -90,8 +103,8 @@ impl Scratch {
         Ok(())
     }
 
-    /// Removes all that the guest has left, once it has ended. Returns whether the folder is as good as new; else it
-    /// must not be used again.
+    /// Removes all that the guest has left, once it has ended. Returns whether the folder is as
+    /// good as new; else it must not be used again.
     pub fn clean(&mut self) -> bool {
         self.try_clean().unwrap_or(false)
     }
@@ -109,8 +122,14 @@ impl Scratch {
                 return Ok(false);
             }
             let folder = self.folder.fd()?;
-            if kept.as_ref().is_some_and(|kept| entry.file_name().to_bytes() == kept.as_bytes())
-                && is_plain(&statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?)
+            if kept
+                .as_ref()
+                .is_some_and(|kept| entry.file_name().to_bytes() == kept.as_bytes())
+                && is_plain(&statat(
+                    folder,
+                    entry.file_name(),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?)
             {
                 self.kept.clone_from(&kept);
             } else {
@@ -133,7 +152,9 @@ impl Scratch {
             Err(Errno::NOENT) => return Ok(None),
             // Systems other than Linux answer with the latter.
             Err(Errno::LOOP | Errno::MLINK) => {
-                return Err(TakeError::Guest("the file is a symbolic link; write a plain file".to_owned()));
+                return Err(TakeError::Guest(
+                    "the file is a symbolic link; write a plain file".to_owned(),
+                ));
             }
             // A socket.
             Err(Errno::NXIO) => return Err(not_plain()),
@@ -148,21 +169,28 @@ impl Scratch {
                 "the file has a second name (a hard link); write a file of its own".to_owned(),
             ));
         }
-        let too_large = || TakeError::Guest(format!("the file is larger than {}", bytes_text(max_bytes)));
+        let too_large =
+            || TakeError::Guest(format!("the file is larger than {}", bytes_text(max_bytes)));
         let n_bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if n_bytes > max_bytes {
             return Err(too_large());
         }
         let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
-        File::from(file).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+        File::from(file)
+            .take(max_bytes.saturating_add(1))
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > max_bytes {
             return Err(too_large());
         }
-        Ok(Some(TakenFile { bytes, name: name.to_owned(), identity: identity(&stat) }))
+        Ok(Some(TakenFile {
+            bytes,
+            name: name.to_owned(),
+            identity: identity(&stat),
+        }))
     }
 
-    /// Moves a file that was taken to a path outside, which is in the host's own folders. Returns whether what is there now
-    /// is that file: nothing is, if another had its name by then.
+    /// Moves a file that was taken to a path outside, which is in the host's own folders. Returns
+    /// whether what is there now is that file: nothing is, if another had its name by then.
     ///
     /// # Errors
     /// The operating system's.
@@ -175,7 +203,8 @@ impl Scratch {
         if is_plain(&stat) && identity(&stat) == taken.identity {
             return Ok(true);
         }
-        Folder::open(to.parent().unwrap_or(Path::new(".")))?.remove_tree(to.file_name().unwrap_or_default())?;
+        Folder::open(to.parent().unwrap_or(Path::new(".")))?
+            .remove_tree(to.file_name().unwrap_or_default())?;
         Ok(false)
     }
 }
@@ -217,7 +246,10 @@ mod tests {
         make(&scratch.path().join("m"), &secret);
         let taken = scratch.take("m", 10);
         match expected {
-            Ok(expected) => assert_eq!(taken.expect("taken").as_ref().map(|taken| &*taken.bytes), expected),
+            Ok(expected) => assert_eq!(
+                taken.expect("taken").as_ref().map(|taken| &*taken.bytes),
+                expected
+            ),
             Err(text) => assert!(taken.expect_err(text).to_string().contains(text)),
         }
         drop(scratch);
@@ -236,47 +268,100 @@ mod tests {
             assert_eq!(scratch.clean(), expected);
             if expected {
                 scratch.put("second.json", b"short").expect("put");
-                assert_eq!(fs::read(scratch.path().join("second.json")).expect("there"), b"short");
+                assert_eq!(
+                    fs::read(scratch.path().join("second.json")).expect("there"),
+                    b"short"
+                );
                 assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 1);
             }
             drop(scratch);
-            assert_eq!(fs::read(folder.path().join("outside")).expect("there"), b"kept");
+            assert_eq!(
+                fs::read(folder.path().join("outside")).expect("there"),
+                b"kept"
+            );
         };
         check(&|_| {}, true);
-        check(&|path| fs::write(path.join("metadiff.json"), "{}").expect("written"), true);
-        check(&|path| fs::write(path.join("first.json"), "another text").expect("written"), true);
-        check(&|path| fs::remove_file(path.join("first.json")).expect("removed"), true);
-        check(&|path| fs::rename(path.join("first.json"), path.join("x")).expect("moved"), true);
-        check(&|path| fs::hard_link(path.join("first.json"), path.join("x")).expect("made"), true);
+        check(
+            &|path| fs::write(path.join("metadiff.json"), "{}").expect("written"),
+            true,
+        );
+        check(
+            &|path| fs::write(path.join("first.json"), "another text").expect("written"),
+            true,
+        );
+        check(
+            &|path| fs::remove_file(path.join("first.json")).expect("removed"),
+            true,
+        );
+        check(
+            &|path| fs::rename(path.join("first.json"), path.join("x")).expect("moved"),
+            true,
+        );
+        check(
+            &|path| fs::hard_link(path.join("first.json"), path.join("x")).expect("made"),
+            true,
+        );
         let replace = |path: &Path, with: &dyn Fn(&Path)| {
             fs::remove_file(path.join("first.json")).expect("removed");
             with(&path.join("first.json"));
         };
-        check(&|path| replace(path, &|path| symlink("../outside", path).expect("made")), true);
-        check(&|path| replace(path, &|path| fs::create_dir(path).expect("made")), false);
+        check(
+            &|path| replace(path, &|path| symlink("../outside", path).expect("made")),
+            true,
+        );
+        check(
+            &|path| replace(path, &|path| fs::create_dir(path).expect("made")),
+            false,
+        );
         check(&|path| fs::create_dir(path.join("x")).expect("made"), false);
-        check(&|path| (0..99).for_each(|n| fs::write(path.join(n.to_string()), "x").expect("written")), false);
+        check(
+            &|path| {
+                (0..99).for_each(|n| fs::write(path.join(n.to_string()), "x").expect("written"))
+            },
+            false,
+        );
     }
 
     #[test]
     fn only_plain_files_are_taken() {
         check(|_, _| {}, Ok(None));
-        check(|path, _| fs::write(path, "0123456789").expect("written"), Ok(Some(b"0123456789")));
-        check(|path, _| fs::write(path, "0123456789x").expect("written"), Err("larger than 10 bytes"));
-        check(|path, secret| symlink(secret, path).expect("made"), Err("symbolic link"));
-        check(|path, _| symlink("nowhere", path).expect("made"), Err("symbolic link"));
-        check(|path, secret| fs::hard_link(secret, path).expect("made"), Err("second name"));
-        check(|path, _| fs::create_dir(path).expect("made"), Err("not a plain file"));
+        check(
+            |path, _| fs::write(path, "0123456789").expect("written"),
+            Ok(Some(b"0123456789")),
+        );
+        check(
+            |path, _| fs::write(path, "0123456789x").expect("written"),
+            Err("larger than 10 bytes"),
+        );
+        check(
+            |path, secret| symlink(secret, path).expect("made"),
+            Err("symbolic link"),
+        );
+        check(
+            |path, _| symlink("nowhere", path).expect("made"),
+            Err("symbolic link"),
+        );
+        check(
+            |path, secret| fs::hard_link(secret, path).expect("made"),
+            Err("second name"),
+        );
+        check(
+            |path, _| fs::create_dir(path).expect("made"),
+            Err("not a plain file"),
+        );
         let fifo = |path: &Path, _: &Path| {
             let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
             rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).expect("made");
         };
         check(fifo, Err("not a plain file"));
-        let socket = |path: &Path, _: &Path| drop(std::os::unix::net::UnixListener::bind(path).expect("made"));
+        let socket = |path: &Path, _: &Path| {
+            drop(std::os::unix::net::UnixListener::bind(path).expect("made"))
+        };
         check(socket, Err("not a plain file"));
     }
 
-    /// What only a process that has left its sandbox could do: put a link in place of its scratch folder.
+    /// What only a process that has left its sandbox could do: put a link in place of its scratch
+    /// folder.
     #[test]
     fn a_link_in_place_of_the_folder_leads_nowhere() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -294,7 +379,10 @@ mod tests {
         scratch.put("second.json", b"{}").expect("put");
         assert!(folder.path().join("moved/second.json").exists());
         drop(scratch);
-        assert!(!folder.path().join("scratch").exists(), "the link itself is removed");
+        assert!(
+            !folder.path().join("scratch").exists(),
+            "the link itself is removed"
+        );
         for name in ["kept", "m", "first.json"] {
             assert_eq!(fs::read(outside.join(name)).expect("there"), b"SECRET");
         }
@@ -313,7 +401,11 @@ mod tests {
             let taken = scratch.take("m", 10).expect("taken").expect("there");
             swap(&path);
             assert_eq!(scratch.move_taken(&taken, &to).expect("moved"), expected);
-            assert_eq!(to.symlink_metadata().is_ok(), expected, "nothing else is left there");
+            assert_eq!(
+                to.symlink_metadata().is_ok(),
+                expected,
+                "nothing else is left there"
+            );
             let _ = fs::remove_file(&to);
         };
         let replace = |path: &Path, with: &dyn Fn(&Path)| {
@@ -322,9 +414,22 @@ mod tests {
         };
         check(&|_| {}, true);
         check(&|path| fs::remove_file(path).expect("removed"), false);
-        check(&|path| replace(path, &|path| symlink(&secret, path).expect("made")), false);
-        check(&|path| replace(path, &|path| fs::create_dir_all(path.join("x")).expect("made")), false);
-        check(&|path| fs::hard_link(path, path.with_file_name("other")).expect("made"), false);
+        check(
+            &|path| replace(path, &|path| symlink(&secret, path).expect("made")),
+            false,
+        );
+        check(
+            &|path| {
+                replace(path, &|path| {
+                    fs::create_dir_all(path.join("x")).expect("made")
+                })
+            },
+            false,
+        );
+        check(
+            &|path| fs::hard_link(path, path.with_file_name("other")).expect("made"),
+            false,
+        );
         assert_eq!(fs::read(&secret).expect("there"), b"SECRET");
     }
 }

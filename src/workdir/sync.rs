@@ -1,7 +1,8 @@
 //! Waiting until files are on disk, where the file system can do that.
 //!
-//! SMB, DrvFs and some FUSE file systems refuse to sync folders, or anything at all. What was written there survives the
-//! process, and only a power failure can lose it: a run goes on, and its log has a warning.
+//! SMB, DrvFs and some FUSE file systems refuse to sync folders, or anything at all. What was
+//! written there survives the process, and only a power failure can lose it: a run goes on, and its
+//! log has a warning.
 
 use std::fs::File;
 use std::io;
@@ -56,12 +57,19 @@ fn supported(synced: io::Result<()>) -> io::Result<Synced> {
     }
 }
 
-/// True for the errors of a file system that lacks an operation, false for those of one that fails at it.
+/// True for the errors of a file system that lacks an operation, false for those of one that fails
+/// at it.
 fn is_unsupported(err: &io::Error) -> bool {
-    const UNSUPPORTED: [Errno; 5] = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM, Errno::BADF];
+    const UNSUPPORTED: [Errno; 5] = [
+        Errno::INVAL,
+        Errno::OPNOTSUPP,
+        Errno::NOSYS,
+        Errno::PERM,
+        Errno::BADF,
+    ];
     // ENOTSUP is EOPNOTSUPP on Linux, and a number of its own elsewhere.
-    let is_listed =
-        Errno::from_io_error(err).is_some_and(|errno| UNSUPPORTED.contains(&errno) || errno == Errno::NOTSUP);
+    let is_listed = Errno::from_io_error(err)
+        .is_some_and(|errno| UNSUPPORTED.contains(&errno) || errno == Errno::NOTSUP);
     is_listed || err.kind() == io::ErrorKind::Unsupported
 }
 
@@ -72,7 +80,14 @@ mod tests {
     #[test]
     fn a_disk_that_fails_is_no_file_system_that_cannot() {
         let of = |errno: Errno| supported(Err(errno.into()));
-        for errno in [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM, Errno::BADF] {
+        for errno in [
+            Errno::INVAL,
+            Errno::NOTSUP,
+            Errno::OPNOTSUPP,
+            Errno::NOSYS,
+            Errno::PERM,
+            Errno::BADF,
+        ] {
             assert_eq!(of(errno).expect("tolerated"), Synced::Unsupported);
         }
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::STALE] {

@@ -27,9 +27,19 @@ impl WorkerFolder {
     /// Creates a folder.
     ///
     /// * `parent_path`: path of `parent`.
-    pub(super) fn create(parent: &Arc<Folder>, parent_path: &Path, name: String) -> io::Result<Self> {
+    pub(super) fn create(
+        parent: &Arc<Folder>,
+        parent_path: &Path,
+        name: String,
+    ) -> io::Result<Self> {
         let folder = Arc::new(parent.open_or_create_folder(&*name)?);
-        Ok(Self { path: parent_path.join(&name), folder, parent: Arc::clone(parent), name, n_scratch: 0 })
+        Ok(Self {
+            path: parent_path.join(&name),
+            folder,
+            parent: Arc::clone(parent),
+            name,
+            n_scratch: 0,
+        })
     }
 
     /// Creates a scratch folder that no other call has.
@@ -44,7 +54,11 @@ impl WorkerFolder {
 
     /// Returns a grant of the folder, for the confinement of a worker process.
     pub fn grant(&self) -> Grant {
-        Grant::new(self.path.clone(), self.path.to_string_lossy(), Rights::ReadWrite)
+        Grant::new(
+            self.path.clone(),
+            self.path.to_string_lossy(),
+            Rights::ReadWrite,
+        )
     }
 }
 

@@ -33,7 +33,10 @@ pub struct Argument {
 
 /// The arguments in the order of the schema; none if it is no schema of an object.
 pub fn list_arguments(schema: &Value) -> Vec<Argument> {
-    let required: Vec<_> = array(schema, "required").iter().filter_map(Value::as_str).collect();
+    let required: Vec<_> = array(schema, "required")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let properties = schema.get("properties").and_then(Value::as_object);
     let mut types = Types::new(schema);
     let argument = |(name, property)| {
@@ -57,13 +60,17 @@ pub fn list_arguments(schema: &Value) -> Vec<Argument> {
 struct Types<'s> {
     /// The schema that references are looked up in.
     root: &'s Value,
-    /// The types at references, by the depth that they were met at. Many properties can refer to one long type.
+    /// The types at references, by the depth that they were met at. Many properties can refer to
+    /// one long type.
     known: HashMap<(&'s str, usize), String>,
 }
 
 impl<'s> Types<'s> {
     fn new(root: &'s Value) -> Self {
-        Self { root, known: HashMap::new() }
+        Self {
+            root,
+            known: HashMap::new(),
+        }
     }
 
     fn text(&mut self, schema: &'s Value, depth: usize) -> String {
@@ -79,22 +86,38 @@ impl<'s> Types<'s> {
         if let Some(value) = schema.get("const") {
             return value_text(value);
         }
-        for (key, separator) in [("enum", " | "), ("anyOf", " | "), ("oneOf", " | "), ("allOf", " & ")] {
+        for (key, separator) in [
+            ("enum", " | "),
+            ("anyOf", " | "),
+            ("oneOf", " | "),
+            ("allOf", " & "),
+        ] {
             match (key, array(schema, key)) {
                 (_, []) => {}
                 ("enum", values) => return join(&mut values.iter().map(value_text), separator),
-                (_, schemas) => return join(&mut schemas.iter().map(|schema| self.text(schema, depth + 1)), separator),
+                (_, schemas) => {
+                    return join(
+                        &mut schemas.iter().map(|schema| self.text(schema, depth + 1)),
+                        separator,
+                    );
+                }
             }
         }
         match schema.get("type") {
             Some(Value::String(name)) if name == "array" => match schema.get("items") {
-                Some(items @ Value::Object(_)) => format!("array of {}", self.text(items, depth + 1)),
+                Some(items @ Value::Object(_)) => {
+                    format!("array of {}", self.text(items, depth + 1))
+                }
                 _ => name.clone(),
             },
             Some(Value::String(name)) => shortened(name, MAX_TYPE_CHARS),
-            Some(Value::Array(names)) => {
-                join(&mut names.iter().filter_map(Value::as_str).map(|name| shortened(name, MAX_TYPE_CHARS)), " | ")
-            }
+            Some(Value::Array(names)) => join(
+                &mut names
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(|name| shortened(name, MAX_TYPE_CHARS)),
+                " | ",
+            ),
             _ => "any".to_owned(),
         }
     }
@@ -103,7 +126,9 @@ impl<'s> Types<'s> {
         if let Some(text) = self.known.get(&(reference, depth)) {
             return text.clone();
         }
-        let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+        let target = reference
+            .strip_prefix('#')
+            .and_then(|pointer| self.root.pointer(pointer));
         let text = target.map_or_else(|| "...".to_owned(), |target| self.text(target, depth));
         self.known.insert((reference, depth), text.clone());
         text
@@ -119,13 +144,20 @@ fn join(texts: &mut dyn Iterator<Item = String>, separator: &str) -> String {
         if index == SHOWN || joined.len() > MAX_TYPE_CHARS {
             return joined + separator + "...";
         }
-        joined = if index == 0 { text } else { joined + separator + &text };
+        joined = if index == 0 {
+            text
+        } else {
+            joined + separator + &text
+        };
     }
     joined
 }
 
 fn array<'a>(schema: &'a Value, key: &str) -> &'a [Value] {
-    schema.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    schema
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -142,12 +174,24 @@ mod tests {
         for (schema, expected) in [
             (json!({ "type": "integer" }), "integer"),
             (json!({ "type": ["string", "null"] }), "string | null"),
-            (json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }), "integer | null"),
-            (json!({ "allOf": [{ "$ref": "#/$defs/Mode" }], "default": "a" }), "\"a\" | \"b\""),
-            (json!({ "type": "array", "items": { "$ref": "#/$defs/Mode" } }), "array of \"a\" | \"b\""),
+            (
+                json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }),
+                "integer | null",
+            ),
+            (
+                json!({ "allOf": [{ "$ref": "#/$defs/Mode" }], "default": "a" }),
+                "\"a\" | \"b\"",
+            ),
+            (
+                json!({ "type": "array", "items": { "$ref": "#/$defs/Mode" } }),
+                "array of \"a\" | \"b\"",
+            ),
             (json!({ "$ref": "#/$defs/None" }), "..."),
             (json!({ "const": 3 }), "3"),
-            (json!({ "enum": [1, 2, 3, 4, 5, 6, 7, 8] }), "1 | 2 | 3 | 4 | 5 | 6 | ..."),
+            (
+                json!({ "enum": [1, 2, 3, 4, 5, 6, 7, 8] }),
+                "1 | 2 | 3 | 4 | 5 | 6 | ...",
+            ),
             (json!({}), "any"),
             (json!(true), "any"),
         ] {
@@ -168,11 +212,26 @@ mod tests {
             },
         });
         let found = list_arguments(&schema);
-        let names: Vec<_> =
-            found.iter().map(|argument| (&*argument.name, argument.required, argument.from_runner)).collect();
-        assert_eq!(names, [("size", true, false), ("input_paths", false, true), ("mode", false, false)]);
-        assert_eq!((found[0].title.as_deref(), found[0].description.as_deref()), (Some("Size"), Some("In pixels")));
-        assert_eq!((&found[0].default, &found[2].default), (&None, &Some(Value::Null)));
+        let names: Vec<_> = found
+            .iter()
+            .map(|argument| (&*argument.name, argument.required, argument.from_runner))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("size", true, false),
+                ("input_paths", false, true),
+                ("mode", false, false)
+            ]
+        );
+        assert_eq!(
+            (found[0].title.as_deref(), found[0].description.as_deref()),
+            (Some("Size"), Some("In pixels"))
+        );
+        assert_eq!(
+            (&found[0].default, &found[2].default),
+            (&None, &Some(Value::Null))
+        );
         assert_eq!(list_arguments(&json!(true)), []);
     }
 }

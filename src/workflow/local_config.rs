@@ -1,4 +1,5 @@
-//! `parallel_tasks_per_job`: from a workflow task's meta, else from the local backend's configuration file.
+//! `parallel_tasks_per_job`: from a workflow task's meta, else from the local backend's
+//! configuration file.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -26,14 +27,22 @@ impl LocalConfig {
         for key in document.object(problems)?.keys().filter(|key| *key != KEY) {
             problems.add(
                 document.place_of(key),
-                format!("unknown key; the one key of this file is `{KEY}`{}", did_you_mean(key, [KEY])),
+                format!(
+                    "unknown key; the one key of this file is `{KEY}`{}",
+                    did_you_mean(key, [KEY])
+                ),
             );
         }
-        let parallel_tasks_per_job = document.get(KEY).and_then(|value| read_count(&value, problems));
-        Some(Self { parallel_tasks_per_job })
+        let parallel_tasks_per_job = document
+            .get(KEY)
+            .and_then(|value| read_count(&value, problems));
+        Some(Self {
+            parallel_tasks_per_job,
+        })
     }
 
-    /// The value for one workflow task: its own meta's if the key is there, null included, else this file's.
+    /// The value for one workflow task: its own meta's if the key is there, null included, else
+    /// this file's.
     pub fn for_task(self, meta: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsize> {
         match meta.get(KEY) {
             Some(value) => read_count(&value, problems),
@@ -52,13 +61,17 @@ fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsi
     };
     let count = count.and_then(NonZeroUsize::new);
     if count.is_none() {
-        let text = format!("must be an integer of 1 or more, or null for no limit, not {}", cursor.value);
+        let text = format!(
+            "must be an integer of 1 or more, or null for no limit, not {}",
+            cursor.value
+        );
         problems.add(cursor.place(), text);
     }
     count
 }
 
-/// The task's level: the value of `parallelization_level` in the *task's* meta, if it counts as true in Python.
+/// The task's level: the value of `parallelization_level` in the *task's* meta, if it counts as
+/// true in Python.
 ///
 /// Source: fractal-server 2.9.2, `Task.is_parallel`.
 pub fn parallelization_level(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
@@ -78,7 +91,10 @@ pub fn parallelization_level(task_meta: &Cursor<'_>, problems: &mut Problems) ->
 }
 
 /// Task meta updated with the workflow task's meta, shallowly: what Fractal stores at insertion.
-pub fn merged_meta(task_meta: &Map<String, Value>, given: Option<&Map<String, Value>>) -> Map<String, Value> {
+pub fn merged_meta(
+    task_meta: &Map<String, Value>,
+    given: Option<&Map<String, Value>>,
+) -> Map<String, Value> {
     let mut merged = task_meta.clone();
     for (key, value) in given.into_iter().flatten() {
         merged.insert(key.clone(), value.clone());

@@ -1,8 +1,8 @@
 //! What the user wrote → a plan that can run.
 //!
-//! In passes, each with its own types: JSON text → [`document`] (shapes checked) → [`Plan`] (tasks found, args
-//! filled in and validated, modules read and made ready). Every pass goes on after a problem, so that all of them are
-//! reported at once; nothing here writes a file or runs a task.
+//! In passes, each with its own types: JSON text → [`document`] (shapes checked) → [`Plan`] (tasks
+//! found, args filled in and validated, modules read and made ready). Every pass goes on after a
+//! problem, so that all of them are reported at once; nothing here writes a file or runs a task.
 
 pub mod args_schema;
 pub mod argument;
@@ -10,9 +10,9 @@ pub mod document;
 mod document_kind;
 pub mod local_config;
 mod misfit;
-mod pattern_size;
 pub mod module_file;
 pub mod package;
+mod pattern_size;
 pub mod plan;
 mod planner;
 mod problem;

@@ -26,7 +26,8 @@ pub struct ModuleFile {
 
 /// What tells whether a file is still the one that was read.
 ///
-/// Its times are those that the system keeps: the last one changes with each change of contents, and no program sets it.
+/// Its times are those that the system keeps: the last one changes with each change of contents,
+/// and no program sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
     /// Number of the device.
@@ -71,9 +72,12 @@ impl FileIdentity {
     /// Whether the last change is long enough ago that the next one has another time.
     pub(crate) fn is_settled(&self) -> bool {
         const CLOCK_STEP: Duration = Duration::from_secs(2);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let last = self.modified_ns.max(self.changed_ns);
-        i128::try_from(now.saturating_sub(CLOCK_STEP).as_nanos()).is_ok_and(|settled| last < settled)
+        i128::try_from(now.saturating_sub(CLOCK_STEP).as_nanos())
+            .is_ok_and(|settled| last < settled)
     }
 }
 
@@ -81,64 +85,102 @@ impl ModuleFile {
     /// Reads a module of at most `max_bytes`.
     ///
     /// # Errors
-    /// A sentence for the user: no such file, not a regular file, too large (found before it is read), unreadable.
+    /// A sentence for the user: no such file, not a regular file, too large (found before it is
+    /// read), unreadable.
     pub fn read(path: &Path, max_bytes: u64) -> Result<Self, String> {
         let mut file = open_regular(path)?;
-        let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;
+        let metadata = file
+            .metadata()
+            .map_err(|err| format!("cannot be read: {err}"))?;
         let size = metadata.len();
         if size > max_bytes {
             let (size, max) = (bytes_text(size), bytes_text(max_bytes));
             return Err(format!(
-                "the module has {size}, more than the {max} that a module may have; `module` in [default] and [maximum] of a policy \
+                "the module has {size}, more than the {max} that a module may have; `module` in \
+                 [default] and [maximum] of a policy \
                  sets that"
             ));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
-        let read = Read::by_ref(&mut file).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
+        let read = Read::by_ref(&mut file)
+            .take(max_bytes.saturating_add(1))
+            .read_to_end(&mut bytes);
         read.map_err(|err| format!("cannot be read: {err}"))?;
         if bytes.len() as u64 > max_bytes {
-            return Err(format!("the module grew past {} while it was read", bytes_text(max_bytes)));
+            return Err(format!(
+                "the module grew past {} while it was read",
+                bytes_text(max_bytes)
+            ));
         }
         if is_python(path) && !bytes.starts_with(b"\0asm") {
-            return Err(format!("{} is no WebAssembly module: {PYTHON}", path.display()));
+            return Err(format!(
+                "{} is no WebAssembly module: {PYTHON}",
+                path.display()
+            ));
         }
         let identity = FileIdentity::of(&metadata).filter(|before| {
-            before.is_settled() && file.metadata().is_ok_and(|after| FileIdentity::of(&after) == Some(*before))
+            before.is_settled()
+                && file
+                    .metadata()
+                    .is_ok_and(|after| FileIdentity::of(&after) == Some(*before))
         });
-        Ok(Self { identity, ..Self::from_bytes(path.to_owned(), bytes) })
+        Ok(Self {
+            identity,
+            ..Self::from_bytes(path.to_owned(), bytes)
+        })
     }
 
     /// The file's name without its folder, which the guest sees as its own name.
     pub fn file_name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        self.path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     /// A module that is in memory already.
     pub fn from_bytes(path: PathBuf, bytes: Vec<u8>) -> Self {
-        let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Self { path, sha256, bytes: bytes.into(), identity: None }
+        let sha256 = Sha256::digest(&bytes)
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            });
+        Self {
+            path,
+            sha256,
+            bytes: bytes.into(),
+            identity: None,
+        }
     }
 }
 
 /// What to do with a task of Fractal's own.
-const PYTHON: &str = "Python scripts are not supported yet: name a WebAssembly module, or make the script an argument of a \
+const PYTHON: &str = "Python scripts are not supported yet: name a WebAssembly module, or make \
+    the script an argument of a \
                       Python interpreter that is built for WASI";
 
 fn is_python(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("py"))
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("py"))
 }
 
 /// Opens a regular file; anything else is refused without waiting on it.
 fn open_regular(path: &Path) -> Result<File, String> {
     let refused = |metadata: &Metadata| {
         if metadata.is_dir() {
-            return Some(format!("{} is a folder; name the .wasm file of the module", path.display()));
+            return Some(format!(
+                "{} is a folder; name the .wasm file of the module",
+                path.display()
+            ));
         }
-        (!metadata.is_file()).then(|| format!("{} is not a regular file; name a .wasm file", path.display()))
+        (!metadata.is_file()).then(|| {
+            format!(
+                "{} is not a regular file; name a .wasm file",
+                path.display()
+            )
+        })
     };
     // A device is not opened to find out that it is one: opening can do anything.
     if let Some(text) = path.metadata().ok().as_ref().and_then(refused) {
@@ -154,7 +196,10 @@ fn open_regular(path: &Path) -> Result<File, String> {
     }
     let file = options.open(path).map_err(|err| match err.kind() {
         std::io::ErrorKind::NotFound => {
-            let advice = if path.extension().is_some_and(|extension| extension == "wasm") {
+            let advice = if path
+                .extension()
+                .is_some_and(|extension| extension == "wasm")
+            {
                 "build it first, or correct the path"
             } else if is_python(path) {
                 PYTHON
@@ -165,7 +210,9 @@ fn open_regular(path: &Path) -> Result<File, String> {
         }
         _ => format!("the module {} cannot be opened: {err}", path.display()),
     })?;
-    let metadata = file.metadata().map_err(|err| format!("cannot be read: {err}"))?;
+    let metadata = file
+        .metadata()
+        .map_err(|err| format!("cannot be read: {err}"))?;
     refused(&metadata).map_or(Ok(file), Err)
 }
 
@@ -176,7 +223,10 @@ mod tests {
     #[test]
     fn digest_is_sha256() {
         let module = ModuleFile::from_bytes(PathBuf::new(), b"abc".to_vec());
-        assert_eq!(module.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            module.sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 
     #[test]
@@ -185,8 +235,16 @@ mod tests {
         let path = folder.path().join("m.wasm");
         std::fs::write(&path, [0; 64]).expect("written");
         assert!(ModuleFile::read(&path, 64).is_ok());
-        assert!(ModuleFile::read(&path, 63).expect_err("too large").contains("more than the 63 bytes"));
-        assert!(ModuleFile::read(folder.path(), 64).expect_err("a folder").contains("is a folder"));
+        assert!(
+            ModuleFile::read(&path, 63)
+                .expect_err("too large")
+                .contains("more than the 63 bytes")
+        );
+        assert!(
+            ModuleFile::read(folder.path(), 64)
+                .expect_err("a folder")
+                .contains("is a folder")
+        );
         assert!(ModuleFile::read(&folder.path().join("none"), 64).is_err());
     }
 }

@@ -1,11 +1,14 @@
-//! What a regular expression costs, from its text alone: a few characters can ask for gigabytes and years.
+//! What a regular expression costs, from its text alone: a few characters can ask for gigabytes and
+//! years.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The states that a pattern is compiled to, roughly: its length, with what is repeated by counts multiplied.
+/// The states that a pattern is compiled to, roughly: its length, with what is repeated by counts
+/// multiplied.
 pub(super) fn pattern_size(pattern: &str) -> u64 {
-    // One sum for each group that is open, and the size of the last atom, which a repetition multiplies.
+    // One sum for each group that is open, and the size of the last atom, which a repetition
+    // multiplies.
     let mut sums = vec![0_u64];
     let mut atom = 0_u64;
     let mut rest = pattern.chars().peekable();
@@ -16,10 +19,19 @@ pub(super) fn pattern_size(pattern: &str) -> u64 {
                 continue;
             }
             '{' => {
-                let bounds: String = std::iter::from_fn(|| rest.next_if(|c| c.is_ascii_digit() || *c == ',')).collect();
+                let bounds: String =
+                    std::iter::from_fn(|| rest.next_if(|c| c.is_ascii_digit() || *c == ','))
+                        .collect();
                 rest.next_if_eq(&'}');
-                // An empty bound is none, and one that does not fit into 64 bits is more than enough.
-                let bound = |text: &str| if text.is_empty() { 1 } else { text.parse::<u64>().unwrap_or(u64::MAX) };
+                // An empty bound is none, and one that does not fit into 64 bits is more than
+                // enough.
+                let bound = |text: &str| {
+                    if text.is_empty() {
+                        1
+                    } else {
+                        text.parse::<u64>().unwrap_or(u64::MAX)
+                    }
+                };
                 let factor = bounds.split(',').map(bound).max().unwrap_or(1).max(1);
                 let single = atom;
                 atom = atom.saturating_mul(factor);
@@ -81,14 +93,18 @@ pub(super) fn matching_steps(pattern: &str, text: &str, backtracks: bool) -> u64
     let length = text.len() as u64 + 1;
     let linear = length.saturating_mul(1 + pattern_size(pattern) / 100);
     let more = if backtracks { 5000 + 100 * length } else { 0 };
-    linear.saturating_add(more).saturating_add(pattern.len() as u64 / 4)
+    linear
+        .saturating_add(more)
+        .saturating_add(pattern.len() as u64 / 4)
 }
 
-/// True if a pattern may need an engine that backtracks: it looks around, refers back, or is possessive.
+/// True if a pattern may need an engine that backtracks: it looks around, refers back, or is
+/// possessive.
 pub(super) fn backtracks(pattern: &str) -> bool {
     const PARTS: [&str; 8] = ["(?=", "(?!", "(?<", "(?>", "\\k", "*+", "++", "?+"];
     let refers_back = |pair: &[u8]| pair[0] == b'\\' && pair[1].is_ascii_digit();
-    PARTS.iter().any(|part| pattern.contains(part)) || pattern.as_bytes().windows(2).any(refers_back)
+    PARTS.iter().any(|part| pattern.contains(part))
+        || pattern.as_bytes().windows(2).any(refers_back)
 }
 
 #[cfg(test)]
@@ -118,7 +134,11 @@ mod tests {
 
     #[test]
     fn what_backtracks_costs_more() {
-        for (pattern, expected) in [("^(a|aa)+\\1$", true), ("^(?=a)b", true), ("^(?:a)+\\.\\w$", false)] {
+        for (pattern, expected) in [
+            ("^(a|aa)+\\1$", true),
+            ("^(?=a)b", true),
+            ("^(?:a)+\\.\\w$", false),
+        ] {
             assert_eq!(backtracks(pattern), expected, "{pattern}");
         }
         assert!(matching_steps("^(?=a)b", "aaa", true) > 5000);

@@ -14,7 +14,8 @@ use crate::sandbox::{Grant, Limits, ModuleKind};
 pub struct Plan {
     /// The workflow's name.
     pub workflow_name: String,
-    /// First and last task of the workflow that run, from 0, both inclusive; `None` if the workflow has no task.
+    /// First and last task of the workflow that run, from 0, both inclusive; `None` if the workflow
+    /// has no task.
     pub task_range: Option<(usize, usize)>,
     /// The tasks that run.
     pub tasks: Vec<PlannedTask>,
@@ -43,11 +44,13 @@ pub struct PlannedTask {
     pub parallel_tasks_per_job: Option<NonZeroUsize>,
     /// The only metadata keys that the task gets; `None`: all.
     pub metadata_keys: Option<Vec<String>>,
-    /// Whether args hold the metadata that the task gets; if not, a typed task fetches what it needs.
+    /// Whether args hold the metadata that the task gets; if not, a typed task fetches what it
+    /// needs.
     pub metadata_in_args: bool,
     /// Limits of each call.
     pub limits: Limits,
-    /// Whether somebody asked for its memory limit, so that calls start only while there is as much for each of them.
+    /// Whether somebody asked for its memory limit, so that calls start only while there is as much
+    /// for each of them.
     pub reserves_memory: bool,
     /// Environment variables of each call, name and value.
     pub env: Vec<(String, String)>,
@@ -83,7 +86,8 @@ impl PlannedTask {
     }
 }
 
-/// A path as Python's `pathlib` writes it: no doubled or trailing slash, no `.` part; `..` is kept, empty is `.`.
+/// A path as Python's `pathlib` writes it: no doubled or trailing slash, no `.` part; `..` is kept,
+/// empty is `.`.
 ///
 /// Source: conformance rule 29, from fractal-server's `TaskParameters`.
 pub fn normalized_path(path: &str) -> PathBuf {
@@ -92,14 +96,18 @@ pub fn normalized_path(path: &str) -> PathBuf {
         2 => "//",
         _ => "/",
     };
-    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<_> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     let text = format!("{root}{}", parts.join("/"));
     PathBuf::from(if text.is_empty() { "." } else { &text })
 }
 
 /// [`normalized_path`] of a path that is text; any other stays.
 pub(crate) fn normalized(path: &Path) -> PathBuf {
-    path.to_str().map_or_else(|| path.to_owned(), normalized_path)
+    path.to_str()
+        .map_or_else(|| path.to_owned(), normalized_path)
 }
 
 #[cfg(test)]
@@ -108,7 +116,9 @@ mod tests {
 
     #[test]
     fn paths_are_pathlibs() {
-        let check = |path: &str, expected: &str| assert_eq!(normalized_path(path), PathBuf::from(expected), "{path}");
+        let check = |path: &str, expected: &str| {
+            assert_eq!(normalized_path(path), PathBuf::from(expected), "{path}")
+        };
         check("/a//b/./c/", "/a/b/c");
         check("//a/b", "//a/b");
         check("///a", "/a");

@@ -1,4 +1,5 @@
-//! Problems of documents, each with its place, and a cursor that finds them while it walks a JSON value.
+//! Problems of documents, each with its place, and a cursor that finds them while it walks a JSON
+//! value.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,9 +37,13 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::File(file) => file.to_string_lossy().into_owned(),
-            Self::Pointer { file, pointer } if pointer.is_empty() => file.to_string_lossy().into_owned(),
+            Self::Pointer { file, pointer } if pointer.is_empty() => {
+                file.to_string_lossy().into_owned()
+            }
             Self::Pointer { file, pointer } => format!("{}: {pointer}", file.to_string_lossy()),
-            Self::Text { file, line, column } => format!("{}:{line}:{column}", file.to_string_lossy()),
+            Self::Text { file, line, column } => {
+                format!("{}:{line}:{column}", file.to_string_lossy())
+            }
             Self::Parameter(name) => name.clone(),
         };
         f.write_str(&escaped(&text))
@@ -60,7 +65,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems found so far, in the order of finding, and warnings beside them. As an error it prints the problems.
+/// All problems found so far, in the order of finding, and warnings beside them. As an error it
+/// prints the problems.
 #[derive(Clone, Default)]
 pub struct Problems {
     problems: Vec<Problem>,
@@ -124,7 +130,11 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.problems.len();
-        write!(f, "{n} problem{} in the input; nothing was run", if n == 1 { "" } else { "s" })?;
+        write!(
+            f,
+            "{n} problem{} in the input; nothing was run",
+            if n == 1 { "" } else { "s" }
+        )?;
         for problem in &self.problems {
             write!(f, "\n  {problem}")?;
         }
@@ -140,7 +150,8 @@ impl fmt::Debug for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A JSON value of a document with its place. Methods that ask for a type add a problem if the value has another.
+/// A JSON value of a document with its place. Methods that ask for a type add a problem if the
+/// value has another.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     /// The value.
@@ -152,12 +163,20 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// The whole document of a file.
     pub fn new(file: &'a Path, value: &'a Value) -> Self {
-        Self { value, file, pointer: String::new() }
+        Self {
+            value,
+            file,
+            pointer: String::new(),
+        }
     }
 
     /// A value that stands, or is thought to stand, at a pointer of a file.
     pub fn at(file: &'a Path, pointer: String, value: &'a Value) -> Self {
-        Self { value, file, pointer }
+        Self {
+            value,
+            file,
+            pointer,
+        }
     }
 
     /// The file and the pointer of this value.
@@ -167,18 +186,28 @@ impl<'a> Cursor<'a> {
 
     /// The place of this value.
     pub fn place(&self) -> Place {
-        Place::Pointer { file: self.file.to_owned(), pointer: self.pointer.clone() }
+        Place::Pointer {
+            file: self.file.to_owned(),
+            pointer: self.pointer.clone(),
+        }
     }
 
     /// The place of a key of this object, there or not.
     pub fn place_of(&self, key: &str) -> Place {
-        Place::Pointer { file: self.file.to_owned(), pointer: pointer_to(&self.pointer, key) }
+        Place::Pointer {
+            file: self.file.to_owned(),
+            pointer: pointer_to(&self.pointer, key),
+        }
     }
 
     /// The value under a key of this object; `None` without it or if this is no object.
     pub fn get(&self, key: &str) -> Option<Self> {
         let value = self.value.as_object()?.get(key)?;
-        Some(Self { value, file: self.file, pointer: pointer_to(&self.pointer, key) })
+        Some(Self {
+            value,
+            file: self.file,
+            pointer: pointer_to(&self.pointer, key),
+        })
     }
 
     /// Like [`Self::get`], with null like a missing key.
@@ -194,12 +223,25 @@ impl<'a> Cursor<'a> {
         {
             // One of those that are there may be misspelt.
             const SHOWN: usize = 6;
-            let there: Vec<_> = map.keys().take(SHOWN).map(|key| format!("`{key}`")).collect();
+            let there: Vec<_> = map
+                .keys()
+                .take(SHOWN)
+                .map(|key| format!("`{key}`"))
+                .collect();
             let more = if map.len() > SHOWN { ", ..." } else { "" };
-            let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") + more };
+            let there = if there.is_empty() {
+                "nothing".to_owned()
+            } else {
+                there.join(", ") + more
+            };
             let meant = nearest(key, map.keys().map(String::as_str));
-            let meant = meant.map_or_else(String::new, |name| format!("; write `{key}` in place of `{name}`"));
-            problems.add(self.place(), format!("the key `{key}` is missing; there is {there}{meant}"));
+            let meant = meant.map_or_else(String::new, |name| {
+                format!("; write `{key}` in place of `{name}`")
+            });
+            problems.add(
+                self.place(),
+                format!("the key `{key}` is missing; there is {there}{meant}"),
+            );
         }
         found
     }
@@ -210,7 +252,11 @@ impl<'a> Cursor<'a> {
             self.wrong_type("an array", problems);
             return Vec::new();
         };
-        let item = |(index, value)| Self { value, file: self.file, pointer: format!("{}/{index}", self.pointer) };
+        let item = |(index, value)| Self {
+            value,
+            file: self.file,
+            pointer: format!("{}/{index}", self.pointer),
+        };
         items.iter().enumerate().map(item).collect()
     }
 
@@ -239,7 +285,10 @@ impl<'a> Cursor<'a> {
 
     /// Says that another type was expected.
     pub fn wrong_type(&self, expected: &str, problems: &mut Problems) {
-        problems.add(self.place(), format!("must be {expected}, not {}", type_name(self.value)));
+        problems.add(
+            self.place(),
+            format!("must be {expected}, not {}", type_name(self.value)),
+        );
     }
 }
 

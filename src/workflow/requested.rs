@@ -1,4 +1,5 @@
-//! What documents ask for: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, never raise one.
+//! What documents ask for: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, never
+//! raise one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,15 @@ use crate::units::{parse_memory, parse_time};
 use crate::wording::did_you_mean;
 
 /// Keys of `meta.mandelbox`.
-const KEYS: [&str; 7] = ["memory", "timeout", "sha256", "metadata_keys", "metadata_in_args", "env", "mounts"];
+const KEYS: [&str; 7] = [
+    "memory",
+    "timeout",
+    "sha256",
+    "metadata_keys",
+    "metadata_in_args",
+    "env",
+    "mounts",
+];
 
 /// Reads the requests from the meta that counts for a workflow task.
 ///
@@ -28,8 +37,12 @@ pub(super) fn read_requested<'a>(
     if let Some(mem) = meta_of("mem").get_not_null("mem") {
         requested.memory_bytes = read_fractal_mem(&mem, problems);
     }
-    let Some(own) = meta_of("mandelbox").get_not_null("mandelbox") else { return requested };
-    let Some(keys) = own.object(problems) else { return requested };
+    let Some(own) = meta_of("mandelbox").get_not_null("mandelbox") else {
+        return requested;
+    };
+    let Some(keys) = own.object(problems) else {
+        return requested;
+    };
     for key in keys.keys() {
         let value = own.get_not_null(key);
         match (key.as_str(), value) {
@@ -39,18 +52,26 @@ pub(super) fn read_requested<'a>(
             ("sha256", Some(value)) => requested.sha256 = value.text(problems).map(str::to_owned),
             ("metadata_keys", Some(value)) => {
                 let keys = value.items(problems);
-                requested.metadata_keys =
-                    Some(keys.iter().filter_map(|key| key.text(problems).map(str::to_owned)).collect());
+                requested.metadata_keys = Some(
+                    keys.iter()
+                        .filter_map(|key| key.text(problems).map(str::to_owned))
+                        .collect(),
+                );
             }
             ("metadata_in_args", Some(value)) => match value.value.as_bool() {
                 Some(is_in_args) => requested.metadata_in_args = Some(is_in_args),
                 None => value.wrong_type("a boolean", problems),
             },
             ("env", Some(value)) => requested.env = read_env(&value, policy, problems),
-            ("mounts", Some(value)) => requested.mounts = read_mounts(&value, folder, policy, problems),
+            ("mounts", Some(value)) => {
+                requested.mounts = read_mounts(&value, folder, policy, problems)
+            }
             (unknown, Some(value)) => {
                 let meant = did_you_mean(unknown, KEYS);
-                let text = format!("unknown key `{unknown}`; known are {}{meant}", KEYS.join(", "));
+                let text = format!(
+                    "unknown key `{unknown}`; known are {}{meant}",
+                    KEYS.join(", ")
+                );
                 problems.add(value.place(), text);
             }
         }
@@ -65,33 +86,67 @@ fn read_env(env: &Cursor<'_>, policy: &Policy, problems: &mut Problems) -> Vec<(
         let place = env.place_of(name);
         match value {
             _ if !policy.env.contains(name) => {
-                problems
-                    .add(place, format!("the policy does not let a package set the variable {name} (packages.env)"));
+                problems.add(
+                    place,
+                    format!(
+                        "the policy does not let a package set the variable {name} (packages.env)"
+                    ),
+                );
             }
-            Value::String(value) if !value.contains('\0') => variables.push((name.clone(), value.clone())),
+            Value::String(value) if !value.contains('\0') => {
+                variables.push((name.clone(), value.clone()))
+            }
             _ => problems.add(place, "must be a string without NUL"),
         }
     }
     variables
 }
 
-/// Folders of the call: an object of guest paths and folders on the host. The policy says below which folders.
-fn read_mounts(mounts: &Cursor<'_>, folder: &Path, policy: &Policy, problems: &mut Problems) -> Vec<Grant> {
+/// Folders of the call: an object of guest paths and folders on the host. The policy says below
+/// which folders.
+fn read_mounts(
+    mounts: &Cursor<'_>,
+    folder: &Path,
+    policy: &Policy,
+    problems: &mut Problems,
+) -> Vec<Grant> {
     let mut grants = Vec::new();
-    for guest_path in mounts.object(problems).into_iter().flatten().map(|(guest_path, _)| guest_path) {
-        let Some(value) = mounts.get(guest_path) else { continue };
-        let Some(host_path) = value.text(problems) else { continue };
+    for guest_path in mounts
+        .object(problems)
+        .into_iter()
+        .flatten()
+        .map(|(guest_path, _)| guest_path)
+    {
+        let Some(value) = mounts.get(guest_path) else {
+            continue;
+        };
+        let Some(host_path) = value.text(problems) else {
+            continue;
+        };
         if !guest_path.starts_with('/') {
             problems.add(value.place(), "the path in the sandbox must be absolute");
             continue;
         }
         match folder.join(host_path).canonicalize() {
-            Err(err) => problems.add(value.place(), format!("the folder {host_path} cannot be mounted: {err}")),
-            Ok(real) if !policy.mounts.iter().any(|allowed| real.starts_with(allowed)) => {
-                let text = format!("the policy does not let a package mount {} (packages.mounts)", real.display());
+            Err(err) => problems.add(
+                value.place(),
+                format!("the folder {host_path} cannot be mounted: {err}"),
+            ),
+            Ok(real)
+                if !policy
+                    .mounts
+                    .iter()
+                    .any(|allowed| real.starts_with(allowed)) =>
+            {
+                let text = format!(
+                    "the policy does not let a package mount {} (packages.mounts)",
+                    real.display()
+                );
                 problems.add(value.place(), text);
             }
-            Ok(real) if !real.is_dir() => problems.add(value.place(), format!("{} is not a folder", real.display())),
+            Ok(real) if !real.is_dir() => {
+                problems.add(value.place(), format!("{} is not a folder", real.display()))
+            }
             Ok(real) => {
                 grants.push(Grant::new(real, guest_path.clone(), Rights::ReadOnly));
             }
@@ -100,7 +155,8 @@ fn read_mounts(mounts: &Cursor<'_>, folder: &Path, policy: &Policy, problems: &m
     grants
 }
 
-/// Fractal's `mem`: a number of MB (of 2^20 bytes, as Slurm counts), or a text such as `10G`, in which a G has 1000 MB.
+/// Fractal's `mem`: a number of MB (of 2^20 bytes, as Slurm counts), or a text such as `10G`, in
+/// which a G has 1000 MB.
 ///
 /// Source: fractal-server 2.9.2, `_parse_mem_value` of the v1 Slurm configuration.
 fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
@@ -115,15 +171,24 @@ fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
                 "T" => Some(1_000_000),
                 _ => None,
             };
-            number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor))
+            number
+                .parse::<u64>()
+                .ok()
+                .zip(factor)
+                .and_then(|(number, factor)| number.checked_mul(factor))
         }
         _ => None,
     };
-    let bytes = megabytes.and_then(|megabytes| megabytes.checked_mul(1 << 20)).filter(|bytes| *bytes > 0);
+    let bytes = megabytes
+        .and_then(|megabytes| megabytes.checked_mul(1 << 20))
+        .filter(|bytes| *bytes > 0);
     if bytes.is_none() {
         problems.add(
             mem.place(),
-            format!("must be a whole number of MB or a text such as \"10G\" or \"1500M\", not {}", mem.value),
+            format!(
+                "must be a whole number of MB or a text such as \"10G\" or \"1500M\", not {}",
+                mem.value
+            ),
         );
     }
     bytes
@@ -145,11 +210,16 @@ fn read_with_unit<T>(
     problems: &mut Problems,
 ) -> Option<T> {
     if let Value::Number(number) = value.value {
-        problems.add(value.place(), format!("must be a text with its unit, such as {example}, not {number}"));
+        problems.add(
+            value.place(),
+            format!("must be a text with its unit, such as {example}, not {number}"),
+        );
         return None;
     }
     let text = value.text(problems)?;
-    parse(text).map_err(|message| problems.add(value.place(), message)).ok()
+    parse(text)
+        .map_err(|message| problems.add(value.place(), message))
+        .ok()
 }
 
 #[cfg(test)]
@@ -158,7 +228,10 @@ mod tests {
 
     fn check(meta: Value, expected: Result<Requested, &str>) {
         let mut problems = Problems::default();
-        let policy = Policy { env: vec!["TZ".to_owned()], ..Policy::default() };
+        let policy = Policy {
+            env: vec!["TZ".to_owned()],
+            ..Policy::default()
+        };
         let cursor = Cursor::new(Path::new("meta"), &meta);
         let requested = read_requested(|_| cursor.clone(), Path::new("."), &policy, &mut problems);
         match expected {
@@ -173,26 +246,70 @@ mod tests {
     #[test]
     fn requests_are_read() {
         use serde_json::json;
-        let with_memory = |bytes| Ok(Requested { memory_bytes: Some(bytes), ..Requested::default() });
+        let with_memory = |bytes| {
+            Ok(Requested {
+                memory_bytes: Some(bytes),
+                ..Requested::default()
+            })
+        };
         check(json!({}), Ok(Requested::default()));
         check(json!({"mem": 512}), with_memory(512 << 20));
         check(json!({"mem": "2G"}), with_memory(2000 << 20));
-        check(json!({"mem": "2G", "mandelbox": {"memory": "64 MiB"}}), with_memory(64 << 20));
+        check(
+            json!({"mem": "2G", "mandelbox": {"memory": "64 MiB"}}),
+            with_memory(64 << 20),
+        );
         check(json!({"mem": "lots"}), Err("meta: /mem: must be"));
-        check(json!({"mem": "1.5G"}), Err("must be a whole number of MB or a text such as \"10G\" or \"1500M\""));
-        check(json!({"mandelbox": {"timeout": "soon"}}), Err("/mandelbox/timeout"));
-        check(json!({"mandelbox": {"timeout": "5M"}}), Err("/mandelbox/timeout: must be a time"));
-        check(json!({"mandelbox": {"timeout": 30}}), Err("must be a text with its unit, such as \"30s\", not 30"));
-        check(json!({"mandelbox": {"memory": 500}}), Err("must be a text with its unit, such as \"512MiB\", not 500"));
-        check(json!({"mandelbox": {"memory": "500"}}), Err("write \"500M\" for 500 MiB"));
-        check(json!({"mandelbox": {"network": true}}), Err("unknown key `network`"));
+        check(
+            json!({"mem": "1.5G"}),
+            Err("must be a whole number of MB or a text such as \"10G\" or \"1500M\""),
+        );
+        check(
+            json!({"mandelbox": {"timeout": "soon"}}),
+            Err("/mandelbox/timeout"),
+        );
+        check(
+            json!({"mandelbox": {"timeout": "5M"}}),
+            Err("/mandelbox/timeout: must be a time"),
+        );
+        check(
+            json!({"mandelbox": {"timeout": 30}}),
+            Err("must be a text with its unit, such as \"30s\", not 30"),
+        );
+        check(
+            json!({"mandelbox": {"memory": 500}}),
+            Err("must be a text with its unit, such as \"512MiB\", not 500"),
+        );
+        check(
+            json!({"mandelbox": {"memory": "500"}}),
+            Err("write \"500M\" for 500 MiB"),
+        );
+        check(
+            json!({"mandelbox": {"network": true}}),
+            Err("unknown key `network`"),
+        );
         check(
             json!({"mandelbox": {"env": {"TZ": "UTC"}}}),
-            Ok(Requested { env: vec![("TZ".to_owned(), "UTC".to_owned())], ..Requested::default() }),
+            Ok(Requested {
+                env: vec![("TZ".to_owned(), "UTC".to_owned())],
+                ..Requested::default()
+            }),
         );
-        check(json!({"mandelbox": {"env": {"A": "b"}}}), Err("meta: /mandelbox/env/A: the policy does not"));
-        check(json!({"mandelbox": {"mounts": {"/etc": "/etc"}}}), Err("the policy does not let a package mount"));
-        check(json!({"mandelbox": {"mounts": {"etc": "/etc"}}}), Err("must be absolute"));
-        check(json!({"mandelbox": []}), Err("must be an object, not an array"));
+        check(
+            json!({"mandelbox": {"env": {"A": "b"}}}),
+            Err("meta: /mandelbox/env/A: the policy does not"),
+        );
+        check(
+            json!({"mandelbox": {"mounts": {"/etc": "/etc"}}}),
+            Err("the policy does not let a package mount"),
+        );
+        check(
+            json!({"mandelbox": {"mounts": {"etc": "/etc"}}}),
+            Err("must be absolute"),
+        );
+        check(
+            json!({"mandelbox": []}),
+            Err("must be an object, not an array"),
+        );
     }
 }

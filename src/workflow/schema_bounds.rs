@@ -1,14 +1,17 @@
 //! An upper bound of the work that a JSON Schema validator is given.
 //!
-//! A validator cannot be interrupted, and a few kilobytes of schema can ask it for years (references that double), for
-//! gigabytes (errors that hold copies of values) or for an endless stack (a chain of references). So schema and value are
-//! walked together first, without the validator's work: each pair of a subschema and a value that it may visit costs
-//! steps. A validator stops at the first subschema that decides and this walk does not, so the walk counts no less. Parts
-//! that a validator visits again count again: alternatives, whose errors are collected after all of them were tried, and
-//! everything next to `unevaluatedProperties` and `unevaluatedItems`.
+//! A validator cannot be interrupted, and a few kilobytes of schema can ask it for years
+//! (references that double), for gigabytes (errors that hold copies of values) or for an endless
+//! stack (a chain of references). So schema and value are walked together first, without the
+//! validator's work: each pair of a subschema and a value that it may visit costs steps. A
+//! validator stops at the first subschema that decides and this walk does not, so the walk counts
+//! no less. Parts that a validator visits again count again: alternatives, whose errors are
+//! collected after all of them were tried, and everything next to `unevaluatedProperties` and
+//! `unevaluatedItems`.
 //!
-//! The walk counts what the validator does only if both follow a reference to the same place. So references must lead to
-//! the schema itself, a JSON pointer or an anchor in it, and only the root may have an `$id`.
+//! The walk counts what the validator does only if both follow a reference to the same place. So
+//! references must lead to the schema itself, a JSON pointer or an anchor in it, and only the root
+//! may have an `$id`.
 
 use super::pattern_size::{backtracks, matching_steps, pattern_size};
 use super::schema_references::References;
@@ -23,7 +26,8 @@ const STEPS_OF_COMPILING: u64 = 20;
 const STEPS_OF_RESOLVING: u64 = 2000;
 /// Steps for a visit to a metaschema, which no walk enters, for each value of the instance.
 const STEPS_OF_METASCHEMA: u64 = 1000;
-/// Times that everything is done again where a pattern was given up: once for each of the outcomes that it may have.
+/// Times that everything is done again where a pattern was given up: once for each of the outcomes
+/// that it may have.
 const RUNS_OF_BACKTRACKING: u64 = 64;
 /// Visits inside each other. Each takes about 1 KiB of the validator's stack.
 pub(super) const MAX_LEVELS: usize = 2000;
@@ -37,7 +41,8 @@ pub(super) struct Work {
     pub(super) steps: u64,
     /// Errors that it may collect, of some 500 bytes each.
     pub(super) errors: u64,
-    /// Those of them that stand inside errors about alternatives, weighed by the values that they have copies of.
+    /// Those of them that stand inside errors about alternatives, weighed by the values that they
+    /// have copies of.
     pub(super) inner_errors: u64,
 }
 
@@ -45,37 +50,49 @@ pub(super) struct Work {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Excess {
     #[error(
-        "takes too long to check: its references, alternatives and patterns, or those of the schemas before it, ask for too \
+        "takes too long to check: its references, alternatives and patterns, or those of the \
+         schemas before it, ask for too \
          many steps; simplify them"
     )]
     Steps,
     #[error(
-        "follows its references deeper than {MAX_LEVELS} levels; shorten the chain of `$ref`s, or break its circle"
+        "follows its references deeper than {MAX_LEVELS} levels; shorten the chain of `$ref`s, or \
+         break its circle"
     )]
     Levels,
     #[error("has the pattern `{0}`, which is too large to compile; lower its repetition counts")]
     Pattern(String),
     #[error(
-        "is no valid JSON Schema: nothing is at the reference `{0}`; refer to `#/definitions/...` or `#/$defs/...` of the same schema"
+        "is no valid JSON Schema: nothing is at the reference `{0}`; refer to `#/definitions/...` \
+         or `#/$defs/...` of the same schema"
     )]
     Reference(String),
     #[error(
-        "has `{0}` below its root, which is not supported; move that schema to `definitions` and refer to it by `#/definitions/...`"
+        "has `{0}` below its root, which is not supported; move that schema to `definitions` and \
+         refer to it by `#/definitions/...`"
     )]
     Resource(&'static str),
     #[error("is no valid JSON Schema: the anchor `{0}` is defined twice")]
     Anchor(String),
 }
 
-/// Finds an upper bound of the work of compiling `schema`, validating `value` and collecting its errors. Returns what was
-/// counted, all of it or up to the first excess.
+/// Finds an upper bound of the work of compiling `schema`, validating `value` and collecting its
+/// errors. Returns what was counted, all of it or up to the first excess.
 ///
 /// * `value`: `None` for compiling alone.
 /// * `max_steps`: the walk ends with [`Excess::Steps`] when it has counted more.
-pub(super) fn bound_work(schema: &Value, value: Option<&Value>, max_steps: u64) -> (Work, Result<(), Excess>) {
+pub(super) fn bound_work(
+    schema: &Value,
+    value: Option<&Value>,
+    max_steps: u64,
+) -> (Work, Result<(), Excess>) {
     let mut walk = Walk {
         references: References::new(schema),
-        work: Work { steps: 0, errors: 0, inner_errors: 0 },
+        work: Work {
+            steps: 0,
+            errors: 0,
+            inner_errors: 0,
+        },
         backtracking_steps: 0,
         max_steps,
     };
@@ -105,10 +122,15 @@ impl<'s> Walk<'s> {
 
     fn spend(&mut self, steps: u64) -> Result<(), Excess> {
         self.work.steps = self.work.steps.saturating_add(steps);
-        if self.work.steps > self.max_steps { Err(Excess::Steps) } else { Ok(()) }
+        if self.work.steps > self.max_steps {
+            Err(Excess::Steps)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Looks at every value of the schema once: what compiling it takes, and how its parts are named.
+    /// Looks at every value of the schema once: what compiling it takes, and how its parts are
+    /// named.
     fn scan(&mut self, value: &'s Value) -> Result<(), Excess> {
         self.spend(STEPS_OF_COMPILING + width(value))?;
         match value {
@@ -119,7 +141,9 @@ impl<'s> Walk<'s> {
                     self.spend(STEPS_OF_RESOLVING)?;
                 }
                 let properties = map.get("patternProperties").and_then(Value::as_object);
-                let patterns = properties.into_iter().flat_map(|map| map.keys().map(String::as_str));
+                let patterns = properties
+                    .into_iter()
+                    .flat_map(|map| map.keys().map(String::as_str));
                 for pattern in patterns.chain(map.get("pattern").and_then(Value::as_str)) {
                     let size = pattern_size(pattern);
                     if size > MAX_PATTERN_SIZE {
@@ -150,7 +174,9 @@ impl<'s> Walk<'s> {
         for (keyword, operand) in keywords {
             self.visit_keyword(keyword, operand, keywords, value, level + 1)?;
         }
-        if keywords.contains_key("unevaluatedProperties") || keywords.contains_key("unevaluatedItems") {
+        if keywords.contains_key("unevaluatedProperties")
+            || keywords.contains_key("unevaluatedItems")
+        {
             // Each member is looked for in all that was evaluated.
             self.spend((self.work.steps - start).saturating_mul(1 + width(value)))?;
         }
@@ -177,23 +203,41 @@ impl<'s> Walk<'s> {
             }
             ("not" | "if" | "then" | "else", schema, _) => {
                 // An error of `not` holds its schema.
-                let size = if keyword == "not" { self.size(schema)? } else { 0 };
+                let size = if keyword == "not" {
+                    self.size(schema)?
+                } else {
+                    0
+                };
                 self.work.errors = self.work.errors.saturating_add(size);
                 self.visit(schema, value, level)
             }
-            ("allOf", Value::Array(schemas), _) => {
-                schemas.iter().try_for_each(|schema| self.visit(schema, value, level))
+            ("allOf", Value::Array(schemas), _) => schemas
+                .iter()
+                .try_for_each(|schema| self.visit(schema, value, level)),
+            ("anyOf" | "oneOf", Value::Array(schemas), _) => {
+                self.visit_alternatives(schemas, value, level)
             }
-            ("anyOf" | "oneOf", Value::Array(schemas), _) => self.visit_alternatives(schemas, value, level),
             ("properties", Value::Object(properties), Value::Object(members)) => {
                 self.spend(properties.len() as u64)?;
-                let pairs = properties.iter().filter_map(|(name, schema)| Some((schema, members.get(name)?)));
-                pairs.into_iter().try_for_each(|(schema, member)| self.visit(schema, member, level))
+                let pairs = properties
+                    .iter()
+                    .filter_map(|(name, schema)| Some((schema, members.get(name)?)));
+                pairs
+                    .into_iter()
+                    .try_for_each(|(schema, member)| self.visit(schema, member, level))
             }
-            ("dependentSchemas" | "dependencies", Value::Object(schemas), Value::Object(members)) => {
+            (
+                "dependentSchemas" | "dependencies",
+                Value::Object(schemas),
+                Value::Object(members),
+            ) => {
                 self.spend(schemas.len() as u64)?;
-                let schemas = schemas.iter().filter(|(name, _)| members.contains_key(*name));
-                schemas.into_iter().try_for_each(|(_, schema)| self.visit(schema, value, level))
+                let schemas = schemas
+                    .iter()
+                    .filter(|(name, _)| members.contains_key(*name));
+                schemas
+                    .into_iter()
+                    .try_for_each(|(_, schema)| self.visit(schema, value, level))
             }
             // All members that are refused are one error, with their names.
             ("additionalProperties", Value::Bool(_), Value::Object(members)) => {
@@ -203,10 +247,15 @@ impl<'s> Walk<'s> {
             }
             ("additionalProperties" | "unevaluatedProperties", schema, Value::Object(members)) => {
                 let properties = keywords.get("properties").and_then(Value::as_object);
-                let is_additional = |name: &String| !properties.is_some_and(|properties| properties.contains_key(name));
-                let members =
-                    members.iter().filter(|(name, _)| keyword != "additionalProperties" || is_additional(name));
-                members.into_iter().try_for_each(|(_, member)| self.visit(schema, member, level))
+                let is_additional = |name: &String| {
+                    !properties.is_some_and(|properties| properties.contains_key(name))
+                };
+                let members = members
+                    .iter()
+                    .filter(|(name, _)| keyword != "additionalProperties" || is_additional(name));
+                members
+                    .into_iter()
+                    .try_for_each(|(_, member)| self.visit(schema, member, level))
             }
             ("patternProperties", Value::Object(patterns), Value::Object(members)) => {
                 for (pattern, schema) in patterns {
@@ -217,17 +266,26 @@ impl<'s> Walk<'s> {
                 }
                 Ok(())
             }
-            ("propertyNames", schema, Value::Object(members)) => {
-                members.keys().try_for_each(|name| self.visit(schema, &Value::String(name.clone()), level))
-            }
-            ("items" | "prefixItems", Value::Array(schemas), Value::Array(items)) => {
-                schemas.iter().zip(items).try_for_each(|(schema, item)| self.visit(schema, item, level))
-            }
-            ("items" | "additionalItems" | "unevaluatedItems" | "contains", schema, Value::Array(items)) => {
-                items.iter().try_for_each(|item| self.visit(schema, item, level))
-            }
+            ("propertyNames", schema, Value::Object(members)) => members
+                .keys()
+                .try_for_each(|name| self.visit(schema, &Value::String(name.clone()), level)),
+            ("items" | "prefixItems", Value::Array(schemas), Value::Array(items)) => schemas
+                .iter()
+                .zip(items)
+                .try_for_each(|(schema, item)| self.visit(schema, item, level)),
+            (
+                "items" | "additionalItems" | "unevaluatedItems" | "contains",
+                schema,
+                Value::Array(items),
+            ) => items
+                .iter()
+                .try_for_each(|item| self.visit(schema, item, level)),
             ("enum", Value::Array(options), _) => {
-                let size = if is_container(value) { self.size(value)? } else { 1 };
+                let size = if is_container(value) {
+                    self.size(value)?
+                } else {
+                    1
+                };
                 self.spend(size.saturating_mul(options.len() as u64))
             }
             ("const" | "uniqueItems", ..) => self.size(value).map(drop),
@@ -251,15 +309,26 @@ impl<'s> Walk<'s> {
         self.spend(steps)
     }
 
-    /// Alternatives are tried, and then tried again for their errors, each of which gets a copy of its value.
-    fn visit_alternatives(&mut self, schemas: &'s [Value], value: &Value, level: usize) -> Result<(), Excess> {
+    /// Alternatives are tried, and then tried again for their errors, each of which gets a copy of
+    /// its value.
+    fn visit_alternatives(
+        &mut self,
+        schemas: &'s [Value],
+        value: &Value,
+        level: usize,
+    ) -> Result<(), Excess> {
         let start = self.work;
-        schemas.iter().try_for_each(|schema| self.visit(schema, value, level))?;
+        schemas
+            .iter()
+            .try_for_each(|schema| self.visit(schema, value, level))?;
         self.spend(self.work.steps - start.steps)?;
         let copies = 1 + self.size(value)? / 4;
-        let inner = (self.work.errors - start.errors) + (self.work.inner_errors - start.inner_errors);
+        let inner =
+            (self.work.errors - start.errors) + (self.work.inner_errors - start.inner_errors);
         self.work.errors = start.errors;
-        self.work.inner_errors = start.inner_errors.saturating_add(inner.saturating_mul(copies));
+        self.work.inner_errors = start
+            .inner_errors
+            .saturating_add(inner.saturating_mul(copies));
         Ok(())
     }
 
@@ -267,8 +336,12 @@ impl<'s> Walk<'s> {
     fn size(&mut self, value: &Value) -> Result<u64, Excess> {
         self.spend(1 + width(value))?;
         let inner = match value {
-            Value::Array(items) => items.iter().try_fold(0, |sum: u64, item| Ok(sum + self.size(item)?))?,
-            Value::Object(map) => map.values().try_fold(0, |sum: u64, item| Ok(sum + self.size(item)?))?,
+            Value::Array(items) => items
+                .iter()
+                .try_fold(0, |sum: u64, item| Ok(sum + self.size(item)?))?,
+            Value::Object(map) => map
+                .values()
+                .try_fold(0, |sum: u64, item| Ok(sum + self.size(item)?))?,
             _ => 0,
         };
         Ok(1 + width(value) + inner)
@@ -301,7 +374,10 @@ mod tests {
         // The walk takes a stack as large as the validator's.
         std::thread::scope(|scope| {
             let walk = || bound_work(schema, Some(value), 1_000_000);
-            let thread = std::thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, walk).expect("a thread");
+            let thread = std::thread::Builder::new()
+                .stack_size(64 << 20)
+                .spawn_scoped(scope, walk)
+                .expect("a thread");
             let (work, result) = thread.join().expect("no panic");
             result.map(|()| work)
         })
@@ -345,17 +421,33 @@ mod tests {
             links.insert("40".to_owned(), json!({ "type": "integer" }));
             json!({ "d": links, "$ref": "#/d/0" })
         };
-        check(doubling("allOf"), json!(1), |excess| *excess == Excess::Steps);
-        check(doubling("anyOf"), json!("no"), |excess| *excess == Excess::Steps);
-        check(json!({ "$ref": "#" }), json!(1), |excess| *excess == Excess::Levels);
-        check(json!({ "properties": { "x": { "pattern": "((a{1000}){1000}){1000}" } } }), json!({}), |excess| {
-            matches!(excess, Excess::Pattern(_))
+        check(doubling("allOf"), json!(1), |excess| {
+            *excess == Excess::Steps
         });
-        check(json!({ "$ref": "other.json" }), json!(1), |excess| matches!(excess, Excess::Reference(_)));
-        check(json!({ "$ref": "#/d/none" }), json!(1), |excess| matches!(excess, Excess::Reference(_)));
-        check(json!({ "d": { "$id": "http://x/" } }), json!(1), |excess| *excess == Excess::Resource("$id"));
-        check(json!({ "d": [{ "$anchor": "a" }, { "$anchor": "a" }] }), json!(1), |excess| {
-            matches!(excess, Excess::Anchor(_))
+        check(doubling("anyOf"), json!("no"), |excess| {
+            *excess == Excess::Steps
         });
+        check(json!({ "$ref": "#" }), json!(1), |excess| {
+            *excess == Excess::Levels
+        });
+        check(
+            json!({ "properties": { "x": { "pattern": "((a{1000}){1000}){1000}" } } }),
+            json!({}),
+            |excess| matches!(excess, Excess::Pattern(_)),
+        );
+        check(json!({ "$ref": "other.json" }), json!(1), |excess| {
+            matches!(excess, Excess::Reference(_))
+        });
+        check(json!({ "$ref": "#/d/none" }), json!(1), |excess| {
+            matches!(excess, Excess::Reference(_))
+        });
+        check(json!({ "d": { "$id": "http://x/" } }), json!(1), |excess| {
+            *excess == Excess::Resource("$id")
+        });
+        check(
+            json!({ "d": [{ "$anchor": "a" }, { "$anchor": "a" }] }),
+            json!(1),
+            |excess| matches!(excess, Excess::Anchor(_)),
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Where the references of a schema lead: to the root, a JSON pointer or an anchor of the same schema.
+//! Where the references of a schema lead: to the root, a JSON pointer or an anchor of the same
+//! schema.
 
 use std::collections::HashMap;
 
@@ -32,14 +33,23 @@ impl<'s> References<'s> {
     ///
     /// # Errors
     /// [`Excess`] for a name that the validator may resolve otherwise than [`Self::target`] does.
-    pub(super) fn add(&mut self, value: &'s Value, map: &'s Map<String, Value>) -> Result<(), Excess> {
+    pub(super) fn add(
+        &mut self,
+        value: &'s Value,
+        map: &'s Map<String, Value>,
+    ) -> Result<(), Excess> {
         let is_root = std::ptr::eq(value, self.root);
         let text = |key: &str| map.get(key).and_then(Value::as_str);
-        let mut anchors: Vec<_> = ["$anchor", "$dynamicAnchor"].into_iter().filter_map(text).collect();
+        let mut anchors: Vec<_> = ["$anchor", "$dynamicAnchor"]
+            .into_iter()
+            .filter_map(text)
+            .collect();
         for key in ["$id", "$schema", "id"] {
             match text(key) {
                 Some(id) if key == "$id" && id.starts_with('#') => anchors.push(&id[1..]),
-                Some(_) if !is_root && (key != "id" || self.is_draft_4) => return Err(Excess::Resource(key)),
+                Some(_) if !is_root && (key != "id" || self.is_draft_4) => {
+                    return Err(Excess::Resource(key));
+                }
                 _ => {}
             }
         }
@@ -55,7 +65,9 @@ impl<'s> References<'s> {
     /// The schema at a reference; `None` for a metaschema, which is not a part of the document.
     pub(super) fn target(&self, reference: &str) -> Result<Option<&'s Value>, Excess> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        if base.starts_with("http://json-schema.org/") || base.starts_with("https://json-schema.org/") {
+        if base.starts_with("http://json-schema.org/")
+            || base.starts_with("https://json-schema.org/")
+        {
             return Ok(None);
         }
         let is_own = base.is_empty() || self.id == Some(base);
@@ -65,7 +77,9 @@ impl<'s> References<'s> {
             pointer if pointer.starts_with('/') => self.root.pointer(&percent_decoded(pointer)),
             anchor => self.anchors.get(anchor).copied(),
         };
-        found.map(Some).ok_or_else(|| Excess::Reference(shortened(reference, 60)))
+        found
+            .map(Some)
+            .ok_or_else(|| Excess::Reference(shortened(reference, 60)))
     }
 }
 
@@ -74,7 +88,10 @@ fn percent_decoded(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let escape = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let escape = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 decoded.push(byte);
@@ -108,6 +125,8 @@ mod tests {
         check(json!({ "$defs": { "a b": integer }, "$ref": "#/$defs/a%20b" }));
         check(json!({ "$defs": { "a/b": integer }, "$ref": "#/$defs/a~1b" }));
         check(json!({ "$defs": { "a": { "$anchor": "n", "type": "integer" } }, "$ref": "#n" }));
-        check(json!({ "$id": "http://x/s", "$defs": { "a": integer }, "$ref": "http://x/s#/$defs/a" }));
+        check(
+            json!({ "$id": "http://x/s", "$defs": { "a": integer }, "$ref": "http://x/s#/$defs/a" }),
+        );
     }
 }

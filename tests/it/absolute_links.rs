@@ -13,7 +13,8 @@ fn absolute_links_within_the_folders_of_a_call_are_followed() {
         project.write("in/real/a.txt", "input");
         project.write("out/b.txt", "output");
         project.write("outside/secret", "SECRET");
-        let link = |to: &str, from: &str| symlink(project.path(to), project.path(from)).expect("made");
+        let link =
+            |to: &str, from: &str| symlink(project.path(to), project.path(from)).expect("made");
         link("in/real/a.txt", "in/file");
         link("in/real", "in/folder");
         link("out", "in/to_output");
@@ -42,8 +43,14 @@ fn absolute_links_within_the_folders_of_a_call_are_followed() {
     probe(prepare, &steps, &[], |project, ended, results| {
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         let ok = |index: usize| &results[index]["ok"];
-        assert_eq!([ok(0), ok(1), ok(2), ok(4)], [&json!("input"), &json!(5), &json!("input"), &json!(5)]);
-        assert_eq!([ok(3), ok(5), ok(7)], [&json!(["a.txt", "away"]), &json!("output"), &json!("input")]);
+        assert_eq!(
+            [ok(0), ok(1), ok(2), ok(4)],
+            [&json!("input"), &json!(5), &json!("input"), &json!(5)]
+        );
+        assert_eq!(
+            [ok(3), ok(5), ok(7)],
+            [&json!(["a.txt", "away"]), &json!("output"), &json!("input")]
+        );
         assert!(results[6].get("error").is_none(), "{}", results[6]);
         assert_eq!(project.read("out/new.txt"), "made");
         for index in [8, 9, 10, 11, 12, 13] {
@@ -53,8 +60,17 @@ fn absolute_links_within_the_folders_of_a_call_are_followed() {
         assert!(!project.path("in/new.txt").exists());
         let text = |name: &str| project.path(name).display().to_string();
         for (link, target) in [("in/away", "outside/secret"), ("in/real/away", "outside")] {
-            let warning = format!("{}: the symbolic link leads to {}", text(link), text(target));
-            assert_eq!(ended.stderr.matches(&warning).count(), 1, "{}", ended.stderr);
+            let warning = format!(
+                "{}: the symbolic link leads to {}",
+                text(link),
+                text(target)
+            );
+            assert_eq!(
+                ended.stderr.matches(&warning).count(),
+                1,
+                "{}",
+                ended.stderr
+            );
         }
     });
 }
@@ -70,10 +86,22 @@ fn links_of_mounts_lead_by_the_paths_of_the_host() {
     let steps = json!({ "steps": [read("/d/link/a.txt"), read("/d/by_alias/a.txt")] });
     project.write("files/args.json", steps.to_string());
     let mounts = ["--mount", "files::/files:rw", "--mount", "alias::/d"];
-    let arguments = ["--", "-j", "/files/args.json", "--metadata-out", "/files/metadiff.json"];
+    let arguments = [
+        "--",
+        "-j",
+        "/files/args.json",
+        "--metadata-out",
+        "/files/metadiff.json",
+    ];
     for name in ["probe.wasm", "probe.p2.wasm"] {
-        project.mandelbox(&[&["exec", &module(name)], &mounts[..], &arguments].concat()).expect(0);
+        project
+            .mandelbox(&[&["exec", &module(name)], &mounts[..], &arguments].concat())
+            .expect(0);
         let results = &project.json("files/metadiff.json")["probe"];
-        assert_eq!((&results[0]["ok"], &results[1]["ok"]), (&json!("input"), &json!("input")), "{results}");
+        assert_eq!(
+            (&results[0]["ok"], &results[1]["ok"]),
+            (&json!("input"), &json!("input")),
+            "{results}"
+        );
     }
 }

@@ -16,8 +16,16 @@ fn few_addresses() {
 #[test]
 fn the_doctor_says_how_memory_is_reserved() {
     let cases = [
-        ("unlimited", "good", "no limit; 4 GiB of addresses for each memory, and no checks of bounds"),
-        ("4194304", "missing", "4 GiB; 64 MiB of addresses at first for each memory, and checks of bounds"),
+        (
+            "unlimited",
+            "good",
+            "no limit; 4 GiB of addresses for each memory, and no checks of bounds",
+        ),
+        (
+            "4194304",
+            "missing",
+            "4 GiB; 64 MiB of addresses at first for each memory, and checks of bounds",
+        ),
     ];
     for (limit, state, value) in cases {
         let project = Project::new();
@@ -25,12 +33,19 @@ fn the_doctor_says_how_memory_is_reserved() {
         let ended = finish(confined(&format!("ulimit -v {limit}; exec \"$@\""), &inner)).expect(0);
         let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
         let findings = answer["findings"].as_array().expect("a list");
-        let finding = findings.iter().find(|finding| finding["name"] == "address space (ulimit -v)").expect("there");
-        assert_eq!((&finding["state"], &finding["value"]), (&json!(state), &json!(value)));
+        let finding = findings
+            .iter()
+            .find(|finding| finding["name"] == "address space (ulimit -v)")
+            .expect("there");
+        assert_eq!(
+            (&finding["state"], &finding["value"]),
+            (&json!(state), &json!(value))
+        );
     }
 }
 
-/// A guest whose memory grows to 300 MiB in small steps, with a mark in each page; exits with code 9 if one is lost.
+/// A guest whose memory grows to 300 MiB in small steps, with a mark in each page; exits with code
+/// 9 if one is lost.
 const GROWS: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
     (memory (export "memory") 1)
@@ -55,14 +70,20 @@ fn a_memory_that_is_moved_keeps_its_contents_and_its_bounds() {
         project.write(name, wat::parse_str(text).expect("WAT"));
     }
     let path = |name: &str| project.path(name).to_str().expect("UTF-8").to_owned();
-    for (address_space, isolation) in [("2097152", "thread"), ("2097152", "process"), ("unlimited", "thread")] {
+    for (address_space, isolation) in [
+        ("2097152", "thread"),
+        ("2097152", "process"),
+        ("unlimited", "thread"),
+    ] {
         let shell = format!("ulimit -v {address_space}; exec \"$@\"");
         let _ = std::fs::remove_dir_all(project.path("work"));
         project.workflow(&[parallel_task(0, "par", &path("grows.wasm"), "c", json!({}))]);
         run(&project, &shell, &["--isolation", isolation]).expect(0);
         let _ = std::fs::remove_dir_all(project.path("work"));
         project.workflow(&[task(0, "t", &path("past.wasm"), json!({}))]);
-        run(&project, &shell, &["--isolation", isolation]).expect(4).says(&["out of bounds memory access"]);
+        run(&project, &shell, &["--isolation", isolation])
+            .expect(4)
+            .says(&["out of bounds memory access"]);
     }
 }
 
@@ -71,8 +92,11 @@ fn a_guest_that_the_machine_has_no_memory_for_is_told_apart_from_one_that_traps(
     let project = project(1);
     let path = project.write("grows.wasm", wat::parse_str(GROWS).expect("WAT"));
     project.workflow(&[task(0, "t", path.to_str().expect("UTF-8"), json!({}))]);
-    // 560 MiB hold the program, with what its allocator reserves for each thread, but not 300 MiB twice.
+    // 560 MiB hold the program, with what its allocator reserves for each thread, but not 300 MiB
+    // twice.
     let ended = run(&project, "ulimit -v 573440; exec \"$@\"", &["--jobs", "1"]);
-    ended.expect(4).says(&["could not be run: the machine has no more memory for it"]);
+    ended
+        .expect(4)
+        .says(&["could not be run: the machine has no more memory for it"]);
     check_whole(&project.path("work"));
 }

@@ -13,8 +13,12 @@ use crate::project::{Ended, Project, module, task};
 #[test]
 fn args_must_fit_the_schema() {
     let project = Project::new();
-    let mut entry =
-        task(0, "t", &module("swiss.wasm"), json!({ "size": "big", "mode": "c", "extra": 1, "component": 1 }));
+    let mut entry = task(
+        0,
+        "t",
+        &module("swiss.wasm"),
+        json!({ "size": "big", "mode": "c", "extra": 1, "component": 1 }),
+    );
     entry["task"]["args_schema"] = json!({
         "type": "object", "additionalProperties": false, "required": ["input_paths", "size", "missing"],
         "properties": {
@@ -58,15 +62,19 @@ fn schemas_of_both_pydantics_are_read() {
         "$defs": { "N": { "type": "string" } },
     });
     project.workflow(&[v1, v2]);
-    check_project(&project, &[], &["/task_list/1/args/range/0: does not fit", "1 problem"]);
+    check_project(
+        &project,
+        &[],
+        &["/task_list/1/args/range/0: does not fit", "1 problem"],
+    );
 }
 
-/// A null that a schema does not name counts as missing where the member is optional, and reaches the task as it is.
+/// A null that a schema does not name counts as missing where the member is optional, and reaches
+/// the task as it is.
 #[test]
 fn null_stands_for_an_optional_argument() {
     let project = Project::new();
-    let args =
-        json!({ "metadiff": {}, "start": null, "names": null, "window": { "end": null }, "echo": ["start", "window"] });
+    let args = json!({ "metadiff": {}, "start": null, "names": null, "window": { "end": null }, "echo": ["start", "window"] });
     let mut entry = task(0, "t", &module("swiss.wasm"), args);
     entry["task"]["args_schema"] = json!({
         "type": "object", "additionalProperties": false, "required": ["must"],
@@ -86,22 +94,33 @@ fn null_stands_for_an_optional_argument() {
     check_project(
         &project,
         &[],
-        &["/task_list/0/args/must: does not fit the task's args_schema: null is not of type", "1 problem"],
+        &[
+            "/task_list/0/args/must: does not fit the task's args_schema: null is not of type",
+            "1 problem",
+        ],
     );
     entry["args"]["must"] = json!(1);
     project.workflow(&[entry.clone()]);
     let ended = project.run(&[]).expect(0);
     ended.says(&[
         "warning: ",
-        "/task_list/0/args/names: the args_schema does not allow null for `names`, `start`, `window/end`",
+        "/task_list/0/args/names: the args_schema does not allow null for `names`, `start`, \
+         `window/end`",
     ]);
     let echoed = project.json("work/metadata.json")["echo"].clone();
-    assert_eq!((&echoed["start"], &echoed["window"]), (&json!(null), &json!({ "end": null })));
+    assert_eq!(
+        (&echoed["start"], &echoed["window"]),
+        (&json!(null), &json!({ "end": null }))
+    );
     // In a list a null is no missing member.
     entry["args"]["names"] = json!(["a", null]);
     std::fs::remove_dir_all(project.path("work")).expect("removed");
     project.workflow(&[entry]);
-    check_project(&project, &[], &["/task_list/0/args/names/1: does not fit", "1 problem"]);
+    check_project(
+        &project,
+        &[],
+        &["/task_list/0/args/names/1: does not fit", "1 problem"],
+    );
 }
 
 /// Cellpose of fractal-tasks-core 0.14.3 has nulls inside a default of its own.
@@ -118,23 +137,39 @@ fn null_inside_a_default_of_the_package_is_no_problem() {
             "type": { "type": "string" }, "lower": { "type": "number", "minimum": 0 },
         } } },
     });
-    let task =
-        json!({ "name": "t", "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": schema });
-    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "1", "task_list": [task] }).to_string());
-    let told =
-        "args_schema/properties/normalize/default/lower: the args_schema does not allow null for `normalize/lower`";
-    project.mandelbox(&["check", "p"]).expect(0).says(&["warning: ", told]);
+    let task = json!({ "name": "t", "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": schema });
+    project.write(
+        "p/__FRACTAL_MANIFEST__.json",
+        json!({ "manifest_version": "1", "task_list": [task] }).to_string(),
+    );
+    let told = "args_schema/properties/normalize/default/lower: the args_schema does not allow \
+        null for `normalize/lower`";
+    project
+        .mandelbox(&["check", "p"])
+        .expect(0)
+        .says(&["warning: ", told]);
     project.workflow(&[json!({ "args": { "echo": ["normalize"] }, "task": { "source": "p:t" } })]);
-    project.run(&["--tasks", "p"]).expect(0).says(&["warning: "]);
+    project
+        .run(&["--tasks", "p"])
+        .expect(0)
+        .says(&["warning: "]);
     let echoed = project.json("work/metadata.json")["echo"].clone();
-    assert_eq!(echoed["normalize"], json!({ "type": "default", "lower": null }));
+    assert_eq!(
+        echoed["normalize"],
+        json!({ "type": "default", "lower": null })
+    );
 }
 
 #[test]
 fn the_draft_is_known_by_its_keywords() {
     let project = Project::new();
     let entry = |order: u64, schema: Value| {
-        let mut entry = task(order, &format!("t{order}"), &module("swiss.wasm"), json!({ "range": [1, "x"] }));
+        let mut entry = task(
+            order,
+            &format!("t{order}"),
+            &module("swiss.wasm"),
+            json!({ "range": [1, "x"] }),
+        );
         entry["task"]["args_schema"] = schema;
         entry
     };
@@ -148,19 +183,23 @@ fn the_draft_is_known_by_its_keywords() {
         // A property of that name is no keyword.
         entry(5, json!({ "properties": { "prefixItems": { "items": integers } } })),
     ]);
-    let places: Vec<_> = (0..4).map(|i| format!("/task_list/{i}/args/range/1: does not fit")).collect();
+    let places: Vec<_> = (0..4)
+        .map(|i| format!("/task_list/{i}/args/range/1: does not fit"))
+        .collect();
     let mut texts: Vec<_> = places.iter().map(String::as_str).collect();
     texts.extend(["/task_list/4/args/range: does not fit", "5 problems"]);
     check_project(&project, &[], &texts);
 }
 
-/// Schemas that ask for an endless stack, for years or for gigabytes. Each is refused, by `run` and by `check`.
+/// Schemas that ask for an endless stack, for years or for gigabytes. Each is refused, by `run` and
+/// by `check`.
 #[test]
 fn a_schema_that_asks_for_too_much_is_refused() {
     let steps = "takes too long to check";
     let link = |i: usize| json!({ "$ref": format!("#/d/{i}") });
     let chain = |n: usize, link_to: &dyn Fn(usize) -> Value| {
-        let mut links: Map<String, Value> = (0..n).map(|i| (i.to_string(), link_to(i + 1))).collect();
+        let mut links: Map<String, Value> =
+            (0..n).map(|i| (i.to_string(), link_to(i + 1))).collect();
         links.insert(n.to_string(), json!({ "type": "integer" }));
         json!({ "d": links, "properties": { "x": { "$ref": "#/d/0" } } })
     };
@@ -171,14 +210,28 @@ fn a_schema_that_asks_for_too_much_is_refused() {
         (chain(5000, &link), json!(1), "deeper than 2000 levels"),
         (chain(12_000, &link), json!(1), steps),
         (chain(200_000, &link), json!(1), steps),
-        (chain(3000, &|i| json!({ "allOf": [link(i)] })), json!(1), "deeper than 2000 levels"),
+        (
+            chain(3000, &|i| json!({ "allOf": [link(i)] })),
+            json!(1),
+            "deeper than 2000 levels",
+        ),
         (chain(40, &both("allOf")), json!("no"), steps),
         (chain(40, &both("allOf")), json!(1), steps),
         (chain(40, &both("anyOf")), json!("no"), steps),
         (chain(40, &both("oneOf")), json!("no"), steps),
-        (chain(40, &|i| json!({ "if": link(i), "then": link(i), "else": link(i) })), json!(1), steps),
         (
-            chain(40, &|i| json!({ "properties": { "a": {} }, "unevaluatedProperties": link(i), "allOf": [link(i)] })),
+            chain(
+                40,
+                &|i| json!({ "if": link(i), "then": link(i), "else": link(i) }),
+            ),
+            json!(1),
+            steps,
+        ),
+        (
+            chain(
+                40,
+                &|i| json!({ "properties": { "a": {} }, "unevaluatedProperties": link(i), "allOf": [link(i)] }),
+            ),
             json!({ "b": 1 }),
             steps,
         ),
@@ -203,14 +256,26 @@ fn a_schema_that_asks_for_too_much_is_refused() {
             strings(300_000),
             "/args/x/0: does not fit",
         ),
-        (json!({ "properties": { "x": { "items": { "not": { "anyOf": big } } } } }), strings(20_000), steps),
+        (
+            json!({ "properties": { "x": { "items": { "not": { "anyOf": big } } } } }),
+            strings(20_000),
+            steps,
+        ),
         (
             json!({ "properties": { "x": { "items": { "anyOf": [{ "type": "string" }, { "type": "null" }] } } } }),
             strings(150_000),
             "to tell where",
         ),
-        (json!({ "properties": { "x": { "multipleOf": 1e-300 } } }), json!(1e300), "0 problems"),
-        (json!({ "$id": "http://x/", "$defs": { "a": { "$id": "http://x/a" } } }), json!(1), "`$id` below its root"),
+        (
+            json!({ "properties": { "x": { "multipleOf": 1e-300 } } }),
+            json!(1e300),
+            "0 problems",
+        ),
+        (
+            json!({ "$id": "http://x/", "$defs": { "a": { "$id": "http://x/a" } } }),
+            json!(1),
+            "`$id` below its root",
+        ),
     ];
     for (schema, x, expected) in cases {
         let project = Project::new();
@@ -222,9 +287,16 @@ fn a_schema_that_asks_for_too_much_is_refused() {
             watched(project.command(&["check", "workflow.json"])).expect(0);
             continue;
         }
-        for arguments in [&["check", "workflow.json"][..], &["run", "workflow.json", "--output", "out", "--dry-run"]] {
+        for arguments in [
+            &["check", "workflow.json"][..],
+            &["run", "workflow.json", "--output", "out", "--dry-run"],
+        ] {
             let ended = watched(project.command(arguments)).expect(2);
-            assert!(ended.stderr.contains(expected), "{shown}: {expected}: {}", ended.stderr);
+            assert!(
+                ended.stderr.contains(expected),
+                "{shown}: {expected}: {}",
+                ended.stderr
+            );
             assert!(ended.stderr.len() < 4000, "{shown}: {}", ended.stderr.len());
         }
     }
@@ -234,25 +306,34 @@ fn a_schema_that_asks_for_too_much_is_refused() {
 #[test]
 fn many_schemas_may_take_no_more_than_one() {
     let levels = |n: usize| {
-        let link =
-            |i: usize| json!({ "allOf": [{ "$ref": format!("#/d/{}", i + 1) }, { "$ref": format!("#/d/{}", i + 1) }] });
+        let link = |i: usize| json!({ "allOf": [{ "$ref": format!("#/d/{}", i + 1) }, { "$ref": format!("#/d/{}", i + 1) }] });
         let mut links: Map<String, Value> = (0..n).map(|i| (i.to_string(), link(i))).collect();
         links.insert(n.to_string(), json!({ "type": "integer" }));
         json!({ "d": links, "properties": { "x": { "$ref": "#/d/0", "default": 1 } } })
     };
     let project = Project::new();
     let entry = |order: u64| {
-        let mut entry = task(order, &format!("t{order}"), &module("swiss.wasm"), json!({ "x": 1 }));
+        let mut entry = task(
+            order,
+            &format!("t{order}"),
+            &module("swiss.wasm"),
+            json!({ "x": 1 }),
+        );
         entry["task"]["args_schema"] = levels(13);
         entry
     };
     project.workflow(&(0..200).map(entry).collect::<Vec<_>>());
     let told = "/task_list/199/task/args_schema: takes too long to check: ";
-    watched(project.command(&["check", "workflow.json"])).expect(2).says(&[told, "(task \"t199\")"]);
+    watched(project.command(&["check", "workflow.json"]))
+        .expect(2)
+        .says(&[told, "(task \"t199\")"]);
     std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
     let task = |i: usize| json!({ "name": format!("t{i}"), "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": levels(13) });
     let tasks: Vec<_> = (0..200).map(task).collect();
-    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "1", "task_list": tasks }).to_string());
+    project.write(
+        "p/__FRACTAL_MANIFEST__.json",
+        json!({ "manifest_version": "1", "task_list": tasks }).to_string(),
+    );
     watched(project.command(&["check", "p"]))
         .expect(2)
         .says(&["/task_list/199/args_schema", "takes too long to check"]);
@@ -262,11 +343,21 @@ fn many_schemas_may_take_no_more_than_one() {
 #[test]
 fn large_and_recursive_schemas_are_checked() {
     let project = Project::new();
-    let tree =
-        (0..100).fold(json!({ "value": 1 }), |tree, i| json!({ "value": i, "children": [tree, { "value": 0 }] }));
-    let broken = (0..100).fold(json!({ "value": "x" }), |tree, i| json!({ "value": i, "children": [tree] }));
+    let tree = (0..100).fold(
+        json!({ "value": 1 }),
+        |tree, i| json!({ "value": i, "children": [tree, { "value": 0 }] }),
+    );
+    let broken = (0..100).fold(
+        json!({ "value": "x" }),
+        |tree, i| json!({ "value": i, "children": [tree] }),
+    );
     let properties: Map<String, Value> = (0..500)
-        .map(|i| (format!("p{i}"), json!({ "type": "string", "pattern": "^[a-z]{1,20}_[0-9]+$", "default": "a_1" })))
+        .map(|i| {
+            (
+                format!("p{i}"),
+                json!({ "type": "string", "pattern": "^[a-z]{1,20}_[0-9]+$", "default": "a_1" }),
+            )
+        })
         .collect();
     let schema = json!({
         "$defs": { "Tree": { "type": "object", "required": ["value"], "properties": {
@@ -279,7 +370,9 @@ fn large_and_recursive_schemas_are_checked() {
         },
     });
     let with = |tree: &Value| {
-        let many: Map<String, Value> = (0..500).map(|i| (format!("p{i}"), json!("abc_12"))).collect();
+        let many: Map<String, Value> = (0..500)
+            .map(|i| (format!("p{i}"), json!("abc_12")))
+            .collect();
         let args = json!({ "tree": tree, "numbers": vec![7; 100_000], "many": many });
         let mut entry = task(0, "t", &module("swiss.wasm"), args);
         entry["task"]["args_schema"] = schema.clone();
@@ -287,16 +380,26 @@ fn large_and_recursive_schemas_are_checked() {
         watched(project.command(&["run", "workflow.json", "--output", "out", "--dry-run"]))
     };
     with(&tree).expect(0);
-    let place = format!("/task_list/0/args/tree{}/value: ", "/children/0".repeat(100));
-    with(&broken).expect(2).says(&[&place, "\"x\" is not of type \"integer\"", "1 problem"]);
+    let place = format!(
+        "/task_list/0/args/tree{}/value: ",
+        "/children/0".repeat(100)
+    );
+    with(&broken)
+        .expect(2)
+        .says(&[&place, "\"x\" is not of type \"integer\"", "1 problem"]);
 
     // A chain of references that is just short enough for the stack.
-    let mut links: Map<String, Value> =
-        (0..1900).map(|i| (i.to_string(), json!({ "$ref": format!("#/d/{}", i + 1) }))).collect();
-    links.insert("1900".to_owned(), json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }));
+    let mut links: Map<String, Value> = (0..1900)
+        .map(|i| (i.to_string(), json!({ "$ref": format!("#/d/{}", i + 1) })))
+        .collect();
+    links.insert(
+        "1900".to_owned(),
+        json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }),
+    );
     for (x, code) in [(json!(1), 0), (json!("x"), 2)] {
         let mut entry = task(0, "t", &module("swiss.wasm"), json!({ "x": x }));
-        entry["task"]["args_schema"] = json!({ "d": links, "properties": { "x": { "$ref": "#/d/0" } } });
+        entry["task"]["args_schema"] =
+            json!({ "d": links, "properties": { "x": { "$ref": "#/d/0" } } });
         project.workflow(&[entry]);
         watched(project.command(&["check", "workflow.json"])).expect(code);
     }
@@ -306,13 +409,23 @@ fn large_and_recursive_schemas_are_checked() {
 #[test]
 fn a_described_schema_is_bounded_too() {
     let n = 12_000;
-    let mut links: Map<String, Value> =
-        (0..n).map(|i| (format!("{i:x}"), json!({ "$ref": format!("#/d/{:x}", i + 1) }))).collect();
+    let mut links: Map<String, Value> = (0..n)
+        .map(|i| {
+            (
+                format!("{i:x}"),
+                json!({ "$ref": format!("#/d/{:x}", i + 1) }),
+            )
+        })
+        .collect();
     links.insert(format!("{n:x}"), json!({}));
     let schema = json!({ "d": links, "$ref": "#/d/0" });
     // The type of each property is a long text.
-    let options: Vec<_> = (0..6).map(|_| json!({ "const": "x".repeat(100_000) })).collect();
-    let mut many: Map<String, Value> = (0..8_000).map(|i| (format!("{i:x}"), json!({ "$ref": "#/d" }))).collect();
+    let options: Vec<_> = (0..6)
+        .map(|_| json!({ "const": "x".repeat(100_000) }))
+        .collect();
+    let mut many: Map<String, Value> = (0..8_000)
+        .map(|i| (format!("{i:x}"), json!({ "$ref": "#/d" })))
+        .collect();
     many.insert("last".to_owned(), json!({}));
     let wide = json!({ "d": { "anyOf": options }, "properties": many });
     for (schema, code) in [(schema, 2), (wide, 0)] {
@@ -322,7 +435,9 @@ fn a_described_schema_is_bounded_too() {
         project.write("t.wasm", describing("", &text));
         let ended = watched(project.command(&["check", "t.wasm"])).expect(code);
         assert_eq!(
-            ended.stderr.contains("describe()/args_schema: takes too long to check: "),
+            ended
+                .stderr
+                .contains("describe()/args_schema: takes too long to check: "),
             code == 2,
             "{}",
             ended.stderr
@@ -338,17 +453,31 @@ fn watched(mut command: Command) -> Ended {
     const MAX_KIB: u64 = 400 << 10;
     const CLOCK_TICK: Duration = Duration::from_millis(10);
     let mut output = tempfile::tempfile().expect("a file");
-    command.stdout(output.try_clone().expect("a file")).stderr(output.try_clone().expect("a file"));
+    command
+        .stdout(output.try_clone().expect("a file"))
+        .stderr(output.try_clone().expect("a file"));
     let started = Instant::now();
     let mut child = command.spawn().expect("started");
     let folder = format!("/proc/{}", child.id());
     let proc = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
     let watch = || {
         let (status, stat) = (proc("status"), proc("stat"));
-        let peak =
-            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
-        // The name of the program, in parentheses, is the second field, and the 14th and 15th are user and system time.
-        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+        let peak = status.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        });
+        // The name of the program, in parentheses, is the second field, and the 14th and 15th are
+        // user and system time.
+        let fields = stat
+            .rsplit(") ")
+            .next()
+            .unwrap_or_default()
+            .split(' ')
+            .skip(11)
+            .take(2);
         let ticks: u32 = fields.filter_map(|field| field.parse::<u32>().ok()).sum();
         (peak.unwrap_or(0), ticks * CLOCK_TICK)
     };
@@ -371,5 +500,10 @@ fn watched(mut command: Command) -> Ended {
     let mut text = String::new();
     output.rewind().expect("at its start");
     output.read_to_string(&mut text).expect("read");
-    Ended { code: ended.code().unwrap_or(-1), stdout: String::new(), stderr: text, elapsed: started.elapsed() }
+    Ended {
+        code: ended.code().unwrap_or(-1),
+        stdout: String::new(),
+        stderr: text,
+        elapsed: started.elapsed(),
+    }
 }

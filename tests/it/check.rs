@@ -7,49 +7,108 @@ use crate::project::{Project, module, task};
 #[test]
 fn modules_are_checked() {
     let project = Project::new();
-    for (name, kind) in [("swiss.wasm", "command_p1"), ("swiss.p2.wasm", "command_p2")] {
-        let ended = project.mandelbox(&["check", &module(name), "--format", "json"]).expect(0);
+    for (name, kind) in [
+        ("swiss.wasm", "command_p1"),
+        ("swiss.p2.wasm", "command_p2"),
+    ] {
+        let ended = project
+            .mandelbox(&["check", &module(name), "--format", "json"])
+            .expect(0);
         let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
-        assert_eq!((&answer["ok"], &answer["module"]["kind"]), (&json!(true), &json!(kind)));
-        project.mandelbox(&["check", &module(name)]).expect(0).says(&["sha256", "no problem found"]);
+        assert_eq!(
+            (&answer["ok"], &answer["module"]["kind"]),
+            (&json!(true), &json!(kind))
+        );
+        project
+            .mandelbox(&["check", &module(name)])
+            .expect(0)
+            .says(&["sha256", "no problem found"]);
     }
     project.write("page.wasm", "<html>404</html>");
-    let ended = project.mandelbox(&["check", "page.wasm", "--format", "json"]).expect(2);
+    let ended = project
+        .mandelbox(&["check", "page.wasm", "--format", "json"])
+        .expect(2);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
-    assert!(answer["problems"][0]["message"].as_str().expect("text").contains("HTML page"));
-    project.mandelbox(&["check", "none.wasm"]).expect(2).says(&["there is no module at none.wasm"]);
+    assert!(
+        answer["problems"][0]["message"]
+            .as_str()
+            .expect("text")
+            .contains("HTML page")
+    );
+    project
+        .mandelbox(&["check", "none.wasm"])
+        .expect(2)
+        .says(&["there is no module at none.wasm"]);
 }
 
 #[test]
 fn workflows_are_checked_without_their_data() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
-    project.mandelbox(&["check", "workflow.json"]).expect(0).says(&["0 \"t\"", "no problem found"]);
-    project.workflow(&[json!({ "task": { "source": "x" } }), task(1, "t", "none.wasm", json!({}))]);
+    project
+        .mandelbox(&["check", "workflow.json"])
+        .expect(0)
+        .says(&["0 \"t\"", "no problem found"]);
+    project.workflow(&[
+        json!({ "task": { "source": "x" } }),
+        task(1, "t", "none.wasm", json!({})),
+    ]);
     let ended = project.mandelbox(&["check", "workflow.json"]).expect(2);
-    ended.says(&["/task_list/0/task/source", "/task_list/1/task/command", "2 problems found"]);
+    ended.says(&[
+        "/task_list/0/task/source",
+        "/task_list/1/task/command",
+        "2 problems found",
+    ]);
 }
 
 #[test]
 fn packages_are_checked() {
     let project = Project::new();
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/task-examples/ome-zarr");
-    project.mandelbox(&["check", examples]).expect(0).says(&["ome-zarr:list_images", "no problem found"]);
+    project
+        .mandelbox(&["check", examples])
+        .expect(0)
+        .says(&["ome-zarr:list_images", "no problem found"]);
     let task = json!({ "name": "t", "executable": "none.wasm", "input_type": "Any", "output_type": "Any", "args_schema": { "type": 7 } });
-    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": 1, "task_list": [task] }).to_string());
-    project.mandelbox(&["check", "p"]).expect(2).says(&["/task_list/0/executable", "/task_list/0/args_schema"]);
-    project.mandelbox(&["check", "in"]).expect(2).says(&["in: is no task package: it has neither"]);
+    project.write(
+        "p/__FRACTAL_MANIFEST__.json",
+        json!({ "manifest_version": 1, "task_list": [task] }).to_string(),
+    );
+    project
+        .mandelbox(&["check", "p"])
+        .expect(2)
+        .says(&["/task_list/0/executable", "/task_list/0/args_schema"]);
+    project
+        .mandelbox(&["check", "in"])
+        .expect(2)
+        .says(&["in: is no task package: it has neither"]);
 }
 
 #[test]
 fn a_folder_of_typed_tasks_is_a_package() {
     let project = Project::new();
-    project.write("p/count.wasm", std::fs::read(module("typed.wasm")).expect("read"));
-    let ended = project.mandelbox(&["check", "p", "--format", "json"]).expect(0);
+    project.write(
+        "p/count.wasm",
+        std::fs::read(module("typed.wasm")).expect("read"),
+    );
+    let ended = project
+        .mandelbox(&["check", "p", "--format", "json"])
+        .expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
-    let [found] = &answer["package"]["modules"].as_array().expect("a list")[..] else { panic!("{answer}") };
-    assert!(found["source"].as_str().expect("a text").starts_with("count:"), "{found}");
-    project.mandelbox(&["check", "p"]).expect(0).says(&["count.wasm", "typed", "no problem found"]);
+    let [found] = &answer["package"]["modules"].as_array().expect("a list")[..] else {
+        panic!("{answer}")
+    };
+    assert!(
+        found["source"]
+            .as_str()
+            .expect("a text")
+            .starts_with("count:"),
+        "{found}"
+    );
+    project
+        .mandelbox(&["check", "p"])
+        .expect(0)
+        .says(&["count.wasm", "typed", "no problem found"]);
 }
 
 #[test]
@@ -67,22 +126,50 @@ fn each_module_of_a_package_is_told_once() {
         },
     });
     let entry = |name: &str, module: &str, schema: &Value| json!({ "name": name, "executable": module, "input_type": "a", "output_type": "b", "args_schema": schema });
-    let manifest = |tasks: &[Value]| json!({ "manifest_version": 1, "task_list": tasks }).to_string();
-    let tasks = [entry("one", "../m.wasm", &schema), entry("two", "../m.wasm", &Value::Null)];
+    let manifest =
+        |tasks: &[Value]| json!({ "manifest_version": 1, "task_list": tasks }).to_string();
+    let tasks = [
+        entry("one", "../m.wasm", &schema),
+        entry("two", "../m.wasm", &Value::Null),
+    ];
     project.write("p/__FRACTAL_MANIFEST__.json", manifest(&tasks));
-    let ended = project.mandelbox(&["check", "p", "--format", "json"]).expect(0);
+    let ended = project
+        .mandelbox(&["check", "p", "--format", "json"])
+        .expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let package = &answer["package"];
-    assert_eq!((&package["name"], &package["tasks"][1]["source"]), (&json!("p"), &json!("p:two")));
+    assert_eq!(
+        (&package["name"], &package["tasks"][1]["source"]),
+        (&json!("p"), &json!("p:two"))
+    );
     assert_eq!(package["tasks"][1]["arguments"], Value::Null);
     let arguments = package["tasks"][0]["arguments"].as_array().expect("a list");
-    let told: Vec<_> = arguments.iter().map(|argument| (&argument["name"], &argument["type"])).collect();
-    let expected = [("size", "integer"), ("mode", "\"fast\" | \"good\""), ("component", "string")];
-    assert_eq!(told, expected.map(|(name, ty)| (json!(name), json!(ty))).each_ref().map(|(name, ty)| (name, ty)));
-    assert_eq!((&arguments[0]["required"], &arguments[2]["from_runner"]), (&json!(true), &json!(true)));
+    let told: Vec<_> = arguments
+        .iter()
+        .map(|argument| (&argument["name"], &argument["type"]))
+        .collect();
+    let expected = [
+        ("size", "integer"),
+        ("mode", "\"fast\" | \"good\""),
+        ("component", "string"),
+    ];
+    assert_eq!(
+        told,
+        expected
+            .map(|(name, ty)| (json!(name), json!(ty)))
+            .each_ref()
+            .map(|(name, ty)| (name, ty))
+    );
+    assert_eq!(
+        (&arguments[0]["required"], &arguments[2]["from_runner"]),
+        (&json!(true), &json!(true))
+    );
     let modules = package["modules"].as_array().expect("a list");
     assert_eq!(modules.len(), 1);
-    assert_eq!((&modules[0]["kind"], &modules[0]["wasi"]), (&json!("command_p1"), &json!(["preview1"])));
+    assert_eq!(
+        (&modules[0]["kind"], &modules[0]["wasi"]),
+        (&json!("command_p1"), &json!(["preview1"]))
+    );
     project.mandelbox(&["check", "p"]).expect(0).says(&[
         "size       integer          required                In pixels",
         "mode       \"fast\" | \"good\"  default \"good\"",
@@ -93,7 +180,11 @@ fn each_module_of_a_package_is_told_once() {
     // A module that is none is one problem, whatever number of tasks it has.
     project.write("m.wasm", "<html>");
     let ended = project.mandelbox(&["check", "p"]).expect(2);
-    ended.says(&["/task_list/0/executable: p/../m.wasm: is not a WebAssembly module", "HTML page", "1 problem found"]);
+    ended.says(&[
+        "/task_list/0/executable: p/../m.wasm: is not a WebAssembly module",
+        "HTML page",
+        "1 problem found",
+    ]);
 }
 
 #[test]
@@ -113,9 +204,11 @@ fn defaults_must_fit_their_own_schema() {
             "good": { "type": "integer", "default": 1 },
         },
     });
-    let task =
-        json!({ "name": "t", "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": schema });
-    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": 1, "task_list": [task] }).to_string());
+    let task = json!({ "name": "t", "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": schema });
+    project.write(
+        "p/__FRACTAL_MANIFEST__.json",
+        json!({ "manifest_version": 1, "task_list": [task] }).to_string(),
+    );
     let ended = project.mandelbox(&["check", "p"]).expect(2);
     ended.says(&[
         "/task_list/0/args_schema/properties/size/default: the default does not fit its own schema",
@@ -133,7 +226,9 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
         task(1, "second", &module("swiss.wasm"), json!({})),
     ]);
     let before = project.tree();
-    let ended = project.run(&["--dry-run", "--last-task", "0", "--timeout", "90s"]).expect(0);
+    let ended = project
+        .run(&["--dry-run", "--last-task", "0", "--timeout", "90s"])
+        .expect(0);
     assert_eq!(project.tree(), before);
     assert_eq!(ended.stdout, "");
     assert!(!ended.stderr.contains("second"));
@@ -154,19 +249,39 @@ fn the_doctor_says_what_is_there() {
     let ended = project.mandelbox(&["doctor", "--format", "json"]).expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let findings = answer["findings"].as_array().expect("findings");
-    let find = |name: &str| findings.iter().find(|finding| finding["name"] == name).expect(name);
+    let find = |name: &str| {
+        findings
+            .iter()
+            .find(|finding| finding["name"] == name)
+            .expect(name)
+    };
     assert_eq!(find("a guest in a thread")["value"], "runs");
-    assert!(find("a guest in a process")["value"].as_str().expect("text").starts_with("runs"));
+    assert!(
+        find("a guest in a process")["value"]
+            .as_str()
+            .expect("text")
+            .starts_with("runs")
+    );
     let layers = answer["process_layers"].as_array().expect("a list");
-    let names: Vec<_> = layers.iter().map(|layer| layer["layer"].as_str().expect("text")).collect();
-    let all = ["files", "network", "scopes", "system_calls", "capabilities", "no_new_privileges", "memory"];
+    let names: Vec<_> = layers
+        .iter()
+        .map(|layer| layer["layer"].as_str().expect("text"))
+        .collect();
+    let all = [
+        "files",
+        "network",
+        "scopes",
+        "system_calls",
+        "capabilities",
+        "no_new_privileges",
+        "memory",
+    ];
     assert_eq!(names, all);
     let states = ["in_force", "partly", "missing"];
-    assert!(
-        layers
-            .iter()
-            .all(|layer| states.contains(&layer["state"].as_str().expect("text")) && layer["detail"].is_string())
-    );
+    assert!(layers.iter().all(
+        |layer| states.contains(&layer["state"].as_str().expect("text"))
+            && layer["detail"].is_string()
+    ));
     project.mandelbox(&["doctor"]).expect(0).says(&[
         "mandelbox 0.",
         "openat2",
@@ -180,10 +295,30 @@ fn the_doctor_says_what_is_there() {
 fn help_has_an_example_for_each_subcommand() {
     let project = Project::new();
     let help = project.mandelbox(&["--help"]).expect(0).stdout;
-    for subcommand in ["run", "check", "exec", "test", "new", "doctor", "status", "report", "completions", "man"] {
+    for subcommand in [
+        "run",
+        "check",
+        "exec",
+        "test",
+        "new",
+        "doctor",
+        "status",
+        "report",
+        "completions",
+        "man",
+    ] {
         assert!(help.contains(subcommand));
         let text = project.mandelbox(&[subcommand, "--help"]).expect(0).stdout;
-        assert!(text.contains(&format!("mandelbox {subcommand} ")) && text.contains("Examples:"), "{text}");
+        assert!(
+            text.contains(&format!("mandelbox {subcommand} ")) && text.contains("Examples:"),
+            "{text}"
+        );
     }
-    assert!(project.mandelbox(&["--version"]).expect(0).stdout.starts_with("mandelbox "));
+    assert!(
+        project
+            .mandelbox(&["--version"])
+            .expect(0)
+            .stdout
+            .starts_with("mandelbox ")
+    );
 }

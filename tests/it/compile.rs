@@ -18,14 +18,25 @@ fn a_module_that_takes_too_long_to_compile_is_refused() {
     let project = Project::new();
     // Small and valid, and the compiler takes minutes for blocks in blocks.
     let n = 100_000;
-    let text = format!("(module (func (export \"_start\") {}{}))", "block ".repeat(n), "end ".repeat(n));
+    let text = format!(
+        "(module (func (export \"_start\") {}{}))",
+        "block ".repeat(n),
+        "end ".repeat(n)
+    );
     project.write("nested.wasm", wat::parse_str(text).expect("valid WAT"));
     project.write("policy.toml", "[host]\ncompile = \"500ms\"\n");
     project.workflow(&[task(0, "t", "nested.wasm", json!({}))]);
     let before = project.tree();
     let ended = project.run(&["--policy", "policy.toml"]).expect(2);
-    assert!(ended.elapsed < Duration::from_secs(10), "{:?}", ended.elapsed);
-    ended.says(&["takes longer to compile than the 0.5 s that it may", "[host]"]);
+    assert!(
+        ended.elapsed < Duration::from_secs(10),
+        "{:?}",
+        ended.elapsed
+    );
+    ended.says(&[
+        "takes longer to compile than the 0.5 s that it may",
+        "[host]",
+    ]);
     assert_eq!(project.tree(), before);
 }
 
@@ -43,11 +54,20 @@ fn a_large_module_that_cannot_be_called_is_not_compiled() {
     project.workflow(&[task(0, "t", "large.wasm", json!({}))]);
     let policy = ["--policy", "policy.toml"];
     project.run(&policy).expect(2).says(&["env::f"]);
-    project.mandelbox(&[&["check", "large.wasm"][..], &policy].concat()).expect(2).says(&["env::f", "1 problem found"]);
+    project
+        .mandelbox(&[&["check", "large.wasm"][..], &policy].concat())
+        .expect(2)
+        .says(&["env::f", "1 problem found"]);
 
-    project.write("policy.toml", "[default]\nmodule = \"1M\"\n[maximum]\nmodule = \"1M\"\n");
+    project.write(
+        "policy.toml",
+        "[default]\nmodule = \"1M\"\n[maximum]\nmodule = \"1M\"\n",
+    );
     let ended = project.mandelbox(&[&["check", "large.wasm"][..], &policy].concat());
-    ended.expect(2).says(&["more than the 1 MiB", "`module` in [default] and [maximum] of a policy sets that"]);
+    ended.expect(2).says(&[
+        "more than the 1 MiB",
+        "`module` in [default] and [maximum] of a policy sets that",
+    ]);
 }
 
 #[test]
@@ -55,37 +75,69 @@ fn nothing_is_kept_before_a_run_starts() {
     let project = Project::new();
     let good = task(0, "t", &module("swiss.wasm"), json!({}));
     project.workflow(std::slice::from_ref(&good));
-    let entries = || project.tree().iter().filter(|path| path.ends_with(".compiled")).count();
-    run_with_own_cache(&project, &["--output", "out", "--work-dir", "w1", "--dry-run"]).expect(0);
+    let entries = || {
+        project
+            .tree()
+            .iter()
+            .filter(|path| path.ends_with(".compiled"))
+            .count()
+    };
+    run_with_own_cache(
+        &project,
+        &["--output", "out", "--work-dir", "w1", "--dry-run"],
+    )
+    .expect(0);
     project.workflow(&[good, task(1, "missing", "missing.wasm", json!({}))]);
     run_with_own_cache(&project, &["--output", "out", "--work-dir", "w2"]).expect(2);
     assert_eq!(entries(), 0);
-    run_with_own_cache(&project, &["--output", "out", "--work-dir", "w3", "--last-task", "0"]).expect(0);
+    run_with_own_cache(
+        &project,
+        &["--output", "out", "--work-dir", "w3", "--last-task", "0"],
+    )
+    .expect(0);
     assert_eq!(entries(), 1);
 }
 
 #[test]
 fn compiled_modules_are_kept_and_never_trusted_blindly() {
     let project = Project::new();
-    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]);
+    project.workflow(&[task(
+        0,
+        "t",
+        &module("swiss.wasm"),
+        json!({ "metadiff": { "a": 1 } }),
+    )]);
     let run = |work: &str, more: &[&str]| {
-        run_with_own_cache(&project, &[&["--output", "out", "--work-dir", work], more].concat()).expect(0)
+        run_with_own_cache(
+            &project,
+            &[&["--output", "out", "--work-dir", work], more].concat(),
+        )
+        .expect(0)
     };
     run("w1", &["--no-cache"]);
     assert!(!project.path("cache").exists());
     run("w2", &[]);
     let entries = || -> Vec<_> {
-        let files = project.tree().into_iter().filter(|path| path.starts_with("cache/") && path.ends_with(".compiled"));
+        let files = project
+            .tree()
+            .into_iter()
+            .filter(|path| path.starts_with("cache/") && path.ends_with(".compiled"));
         files.map(|path| project.path(&path)).collect()
     };
-    let [entry] = &entries()[..] else { panic!("{:?}", project.tree()) };
+    let [entry] = &entries()[..] else {
+        panic!("{:?}", project.tree())
+    };
     let good = std::fs::read(entry).expect("an entry");
     for index in [0, 31, 32, good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[index] ^= 0x40;
         std::fs::write(entry, bad).expect("written");
         run(&format!("bad{index}"), &[]);
-        assert_eq!(std::fs::read(entry).expect("an entry").len(), good.len(), "compiled and kept again");
+        assert_eq!(
+            std::fs::read(entry).expect("an entry").len(),
+            good.len(),
+            "compiled and kept again"
+        );
     }
     std::fs::remove_file(entry).expect("removed");
     std::fs::create_dir(entry).expect("a folder in its place");
@@ -93,5 +145,8 @@ fn compiled_modules_are_kept_and_never_trusted_blindly() {
     use std::os::unix::fs::PermissionsExt;
     let folder = project.path("cache/mandelbox/modules");
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("changed");
-    run("w4", &[]).says(&["warning: cache: modules are compiled anew each time", "make its mode 0700"]);
+    run("w4", &[]).says(&[
+        "warning: cache: modules are compiled anew each time",
+        "make its mode 0700",
+    ]);
 }

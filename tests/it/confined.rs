@@ -1,6 +1,8 @@
-//! The program inside other sandboxes: a run works, or says in one line what is missing and leaves nothing half written.
+//! The program inside other sandboxes: a run works, or says in one line what is missing and leaves
+//! nothing half written.
 //!
-//! What not every machine lets a test do (namespaces, another user) is left out there, with a word on stderr.
+//! What not every machine lets a test do (namespaces, another user) is left out there, with a word
+//! on stderr.
 #![cfg(target_os = "linux")]
 
 use std::io::Write as _;
@@ -17,21 +19,33 @@ use crate::project::{Ended, Project, finish, module, parallel_task};
 const NOBODY: u32 = 12345;
 const COUNTED: u32 = 12346;
 const ISOLATIONS: [&str; 2] = ["thread", "process"];
-const RUN: &str = "run workflow.json --input in --output out --work-dir work --metadata metadata.json";
+const RUN: &str =
+    "run workflow.json --input in --output out --work-dir work --metadata metadata.json";
 
 /// A project with a task of `n` calls, each of which echoes its component.
 pub fn project(n: usize) -> Project {
     let project = Project::new();
     let components: Vec<_> = (0..n).map(|index| format!("c{index}")).collect();
     project.write("metadata.json", json!({ "c": components }).to_string());
-    project.workflow(&[parallel_task(0, "par", &module("swiss.wasm"), "c", json!({ "echo": ["component"] }))]);
+    project.workflow(&[parallel_task(
+        0,
+        "par",
+        &module("swiss.wasm"),
+        "c",
+        json!({ "echo": ["component"] }),
+    )]);
     project
 }
 
-/// A command that runs another one in its arguments: `shell` is a shell's line, in which `"$@"` is the other.
+/// A command that runs another one in its arguments: `shell` is a shell's line, in which `"$@"` is
+/// the other.
 pub fn confined(shell: &str, inner: &Command) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", shell, "confined"]).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    command
+        .args(["-c", shell, "confined"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .stdin(Stdio::null());
     if let Some(folder) = inner.get_current_dir() {
         command.current_dir(folder);
     }
@@ -45,8 +59,15 @@ pub fn confined(shell: &str, inner: &Command) -> Command {
 }
 
 pub fn run(project: &Project, shell: &str, more: &[&str]) -> Ended {
-    let jobs: &[_] = if more.contains(&"--jobs") { &[] } else { &["--jobs", "2"] };
-    let arguments: Vec<_> = RUN.split(' ').chain(jobs.iter().chain(more).copied()).collect();
+    let jobs: &[_] = if more.contains(&"--jobs") {
+        &[]
+    } else {
+        &["--jobs", "2"]
+    };
+    let arguments: Vec<_> = RUN
+        .split(' ')
+        .chain(jobs.iter().chain(more).copied())
+        .collect();
     finish(confined(shell, &project.command(&arguments)))
 }
 
@@ -54,7 +75,10 @@ pub fn run(project: &Project, shell: &str, more: &[&str]) -> Ended {
 fn can(shell: &str) -> bool {
     let done = finish(confined(shell, &Command::new("true"))).code == 0;
     if !done {
-        let _ = writeln!(std::io::stderr(), "left out, since this machine does not let a test do it: {shell}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "left out, since this machine does not let a test do it: {shell}"
+        );
     }
     done
 }
@@ -64,7 +88,11 @@ fn can(shell: &str) -> bool {
 pub fn check_works(shell: &str, more: &[&str]) {
     for isolation in ISOLATIONS {
         let project = project(3);
-        let ended = run(&project, shell, &[more, &["--isolation", isolation]].concat());
+        let ended = run(
+            &project,
+            shell,
+            &[more, &["--isolation", isolation]].concat(),
+        );
         ended.expect(0);
         check_echo(&project, "work", 3);
     }
@@ -74,7 +102,9 @@ pub fn check_works(shell: &str, more: &[&str]) {
 #[track_caller]
 fn check_echo(project: &Project, work_dir: &str, n: usize) {
     let echo = project.json(&format!("{work_dir}/metadata.json"))["echo"].clone();
-    let expected: Vec<_> = (0..n).map(|index| json!({ "component": format!("c{index}") })).collect();
+    let expected: Vec<_> = (0..n)
+        .map(|index| json!({ "component": format!("c{index}") }))
+        .collect();
     assert_eq!(echo, Value::Array(expected));
     check_whole(&project.path(work_dir));
 }
@@ -82,11 +112,25 @@ fn check_echo(project: &Project, work_dir: &str, n: usize) {
 /// The run did not start: one line says why, and no work directory is there.
 #[track_caller]
 fn check_refused(project: &Project, ended: Ended, says: &[&str]) {
-    assert!([1, 2].contains(&ended.code), "{}: {}", ended.code, ended.stderr);
-    let errors: Vec<_> = ended.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
+    assert!(
+        [1, 2].contains(&ended.code),
+        "{}: {}",
+        ended.code,
+        ended.stderr
+    );
+    let errors: Vec<_> = ended
+        .stderr
+        .lines()
+        .filter(|line| !line.starts_with("warning: "))
+        .collect();
     // One line, or one for each problem of the input.
-    let are_problems = errors[0].ends_with("nothing was run") && errors[1..].iter().all(|line| line.starts_with("  "));
-    assert!((errors.len() == 1 || are_problems) && errors[0].starts_with("error: "), "{}", ended.stderr);
+    let are_problems = errors[0].ends_with("nothing was run")
+        && errors[1..].iter().all(|line| line.starts_with("  "));
+    assert!(
+        (errors.len() == 1 || are_problems) && errors[0].starts_with("error: "),
+        "{}",
+        ended.stderr
+    );
     ended.says(says);
     assert!(!project.path("work").exists(), "{:?}", project.tree());
 }
@@ -98,15 +142,29 @@ pub fn check_whole(work_dir: &Path) {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
             assert!(!name.starts_with('.'), "{}", path.display());
-            let bytes = if path.is_dir() { Vec::new() } else { std::fs::read(&path).expect("readable") };
+            let bytes = if path.is_dir() {
+                Vec::new()
+            } else {
+                std::fs::read(&path).expect("readable")
+            };
             let is_json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).is_ok();
             if path.is_dir() {
                 folders.push(path);
             } else if name == "events.jsonl" {
                 let lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-                assert!(lines.iter().all(|line| line.ends_with(b"\n") && is_json(line)), "{}", path.display());
+                assert!(
+                    lines
+                        .iter()
+                        .all(|line| line.ends_with(b"\n") && is_json(line)),
+                    "{}",
+                    path.display()
+                );
             } else if work_dir == folder && name.ends_with(".json") {
                 assert!(is_json(&bytes), "{}", path.display());
             }
@@ -122,7 +180,11 @@ fn few_open_files() {
         for (files, jobs) in [("16", "1"), ("32", "2"), ("64", "4")] {
             let project = project(3);
             let shell = format!("ulimit -n {files}; exec \"$@\"");
-            let ended = run(&project, &shell, &["--isolation", isolation, "--jobs", jobs]);
+            let ended = run(
+                &project,
+                &shell,
+                &["--isolation", isolation, "--jobs", jobs],
+            );
             check_refused(&project, ended, &["ulimit -n", files, "--jobs"]);
         }
     }
@@ -131,22 +193,35 @@ fn few_open_files() {
 #[test]
 fn few_processes_and_threads() {
     // The superuser may have any number.
-    let limited = |n: usize| format!("exec setpriv --reuid {COUNTED} --clear-groups prlimit --nproc={n} \"$@\"");
+    let limited = |n: usize| {
+        format!("exec setpriv --reuid {COUNTED} --clear-groups prlimit --nproc={n} \"$@\"")
+    };
     if !can(&limited(100)) || !is_reachable() {
         return;
     }
     for isolation in ISOLATIONS {
         for n in 1..=12 {
             let project = given_to(COUNTED, project(3));
-            let ended = run(&project, &limited(n), &["--isolation", isolation, "--no-cache"]);
+            let ended = run(
+                &project,
+                &limited(n),
+                &["--isolation", isolation, "--no-cache"],
+            );
             assert!(!ended.stderr.contains("panicked"), "{n}: {}", ended.stderr);
             assert!(ended.code != 0 || n > 3, "{n} cannot be enough");
-            assert!(ended.code == 0 || n < 12, "{n} must be enough: {}", ended.stderr);
+            assert!(
+                ended.code == 0 || n < 12,
+                "{n} must be enough: {}",
+                ended.stderr
+            );
             if ended.code == 0 {
                 check_echo(&project, "work", 3);
             } else if project.path("work").exists() {
                 // The run had started, and a worker process could not.
-                ended.expect(4).says(&["failed to start a worker process", "Resource temporarily unavailable"]);
+                ended.expect(4).says(&[
+                    "failed to start a worker process",
+                    "Resource temporarily unavailable",
+                ]);
                 check_whole(&project.path("work"));
             } else {
                 check_refused(&project, ended, &["Resource temporarily unavailable"]);
@@ -165,7 +240,10 @@ fn given_to(user: u32, project: Project) -> Project {
 
 /// Whether another user can start the program where it was built.
 fn is_reachable() -> bool {
-    can(&format!("exec setpriv --reuid {NOBODY} --clear-groups test -x {}", env!("CARGO_BIN_EXE_mandelbox")))
+    can(&format!(
+        "exec setpriv --reuid {NOBODY} --clear-groups test -x {}",
+        env!("CARGO_BIN_EXE_mandelbox")
+    ))
 }
 
 #[test]
@@ -193,11 +271,16 @@ fn a_folder_that_cannot_be_written() {
     let shell = if is_root { &shell } else { "exec \"$@\"" };
     let refused = |project: &Project, name: &str| {
         let path = project.path(name).display().to_string();
-        check_refused(project, run(project, shell, &["--quiet"]), &["Permission denied", path.trim_end_matches('/')]);
+        check_refused(
+            project,
+            run(project, shell, &["--quiet"]),
+            &["Permission denied", path.trim_end_matches('/')],
+        );
     };
     let project = project(1);
     let mode = |name: &str, mode| {
-        std::fs::set_permissions(project.path(name), std::fs::Permissions::from_mode(mode)).expect("changed");
+        std::fs::set_permissions(project.path(name), std::fs::Permissions::from_mode(mode))
+            .expect("changed");
     };
     // Open to others, and closed to writers, the owner among them.
     mode("out", 0o777);
@@ -212,7 +295,10 @@ fn a_folder_that_cannot_be_written() {
 
 #[test]
 fn no_home() {
-    for shell in ["unset HOME XDG_CACHE_HOME; exec \"$@\"", "export HOME=; unset XDG_CACHE_HOME; exec \"$@\""] {
+    for shell in [
+        "unset HOME XDG_CACHE_HOME; exec \"$@\"",
+        "export HOME=; unset XDG_CACHE_HOME; exec \"$@\"",
+    ] {
         check_works(shell, &[]);
     }
     for isolation in ISOLATIONS {
@@ -220,7 +306,10 @@ fn no_home() {
         // A file is a folder that nobody can write to, the superuser included.
         let shell = "unset XDG_CACHE_HOME; HOME=$PWD/workflow.json exec \"$@\"";
         let ended = run(&project, shell, &["--isolation", isolation]).expect(0);
-        ended.says(&["modules are compiled anew each time", "workflow.json/.cache"]);
+        ended.says(&[
+            "modules are compiled anew each time",
+            "workflow.json/.cache",
+        ]);
         check_echo(&project, "work", 3);
     }
 }
@@ -235,35 +324,80 @@ fn no_proc() {
     run(&project, shell, &[]).expect(0);
     check_echo(&project, "work", 3);
     let other = self::project(3);
-    check_refused(&other, run(&other, shell, &["--isolation", "process"]), &["Is /proc mounted?"]);
+    check_refused(
+        &other,
+        run(&other, shell, &["--isolation", "process"]),
+        &["Is /proc mounted?"],
+    );
 }
 
 #[test]
 fn a_read_only_file_system() {
     // Everything, but for one folder and what is mounted elsewhere.
-    let shell = "mkdir -p writable && exec unshare -m sh -c 'mount --bind writable writable && cd \"$PWD\" &&
+    let shell = "mkdir -p writable && exec unshare -m sh -c 'mount --bind writable writable && cd \
+        \"$PWD\" &&
         for folder in / /tmp \"$XDG_CACHE_HOME\"; do
             ! mountpoint -q \"$folder\" || mount -o remount,bind,ro \"$folder\" || exit 99
         done && exec \"$@\"' confined \"$@\"";
     if finish(confined(shell, &project(1).command(&["--version"]))).code != 0 {
-        let _ = writeln!(std::io::stderr(), "left out: the file system cannot be made read-only here");
+        let _ = writeln!(
+            std::io::stderr(),
+            "left out: the file system cannot be made read-only here"
+        );
         return;
     }
     for isolation in ISOLATIONS {
         let project = project(3);
-        let more = ["--isolation", isolation, "--work-dir", "writable/work", "--output", "writable/out"];
-        let arguments: Vec<_> =
-            ["run", "workflow.json", "--input", "in", "--metadata", "metadata.json"].into_iter().chain(more).collect();
+        let more = [
+            "--isolation",
+            isolation,
+            "--work-dir",
+            "writable/work",
+            "--output",
+            "writable/out",
+        ];
+        let arguments: Vec<_> = [
+            "run",
+            "workflow.json",
+            "--input",
+            "in",
+            "--metadata",
+            "metadata.json",
+        ]
+        .into_iter()
+        .chain(more)
+        .collect();
         finish(confined(shell, &project.command(&arguments))).expect(0);
         check_echo(&project, "writable/work", 3);
         let ended = run(&project, shell, &["--isolation", isolation]);
-        check_refused(&project, ended, &["output path ", "/out: cannot be written to: Read-only file system"]);
-        let more = ["--isolation", isolation, "--output", "writable/out", "--work-dir", "work"];
-        let ended = finish(confined(shell, &project.command(&[&arguments[..6], &more].concat())));
         check_refused(
             &project,
             ended,
-            &["work directory ", "/work: `", "` cannot be written to: Read-only file system"],
+            &[
+                "output path ",
+                "/out: cannot be written to: Read-only file system",
+            ],
+        );
+        let more = [
+            "--isolation",
+            isolation,
+            "--output",
+            "writable/out",
+            "--work-dir",
+            "work",
+        ];
+        let ended = finish(confined(
+            shell,
+            &project.command(&[&arguments[..6], &more].concat()),
+        ));
+        check_refused(
+            &project,
+            ended,
+            &[
+                "work directory ",
+                "/work: `",
+                "` cannot be written to: Read-only file system",
+            ],
         );
     }
 }
@@ -293,7 +427,12 @@ fn files_for_their_owner_alone() {
 
 #[test]
 fn closed_streams() {
-    for shell in ["exec \"$@\" <&-", "exec \"$@\" >&-", "exec \"$@\" 2>&-", "exec \"$@\" <&- >&- 2>&-"] {
+    for shell in [
+        "exec \"$@\" <&-",
+        "exec \"$@\" >&-",
+        "exec \"$@\" 2>&-",
+        "exec \"$@\" <&- >&- 2>&-",
+    ] {
         check_works(shell, &[]);
     }
     check_works("exec \"$@\" >&-", &["--result", "-"]);
@@ -303,7 +442,10 @@ fn closed_streams() {
 #[test]
 fn a_reader_that_has_gone_away() {
     for option in ["--result", "--events"] {
-        check_works("{ sleep 0.2; \"$@\"; echo $? >code; } | true; exit $(cat code)", &[option, "-"]);
+        check_works(
+            "{ sleep 0.2; \"$@\"; echo $? >code; } | true; exit $(cat code)",
+            &[option, "-"],
+        );
     }
 }
 
@@ -313,8 +455,14 @@ fn a_stdout_that_is_full() {
     check_works("exec \"$@\" 2>/dev/full", &[]);
     for isolation in ISOLATIONS {
         let project = project(3);
-        let ended = run(&project, "exec \"$@\" >/dev/full", &["--isolation", isolation, "--result", "-"]);
-        ended.expect(1).says(&["failed to write to stdout: No space left on device"]);
+        let ended = run(
+            &project,
+            "exec \"$@\" >/dev/full",
+            &["--isolation", isolation, "--result", "-"],
+        );
+        ended
+            .expect(1)
+            .says(&["failed to write to stdout: No space left on device"]);
         check_echo(&project, "work", 3);
     }
 }
@@ -324,16 +472,21 @@ fn a_disk_that_is_full() {
     // The folder is mounted for the program alone; what is left there is copied out.
     let shell = |kibibytes: usize| {
         format!(
-            "mkdir -p small kept && exec unshare -m sh -c 'mount -t tmpfs -o size={kibibytes}k none small &&
+            "mkdir -p small kept && exec unshare -m sh -c 'mount -t tmpfs -o size={kibibytes}k \
+             none small &&
              {{ \"$@\"; code=$?; cp -R small/work kept/; exit $code; }}' confined \"$@\""
         )
     };
     if !can("exec unshare -m true") {
         return;
     }
-    let base = "run workflow.json --input in --output out --work-dir small/work --metadata metadata.json";
+    let base =
+        "run workflow.json --input in --output out --work-dir small/work --metadata metadata.json";
     // With the files of calls, these are too large; without, the log of events is.
-    let cases = [(12, "", (4..=160).step_by(12)), (100, " --task-files none --keep-going", (4..=80).step_by(4))];
+    let cases = [
+        (12, "", (4..=160).step_by(12)),
+        (100, " --task-files none --keep-going", (4..=80).step_by(4)),
+    ];
     for (n, more, sizes) in cases {
         let (mut n_failed, mut n_done) = (0, 0);
         for kibibytes in sizes {
@@ -348,7 +501,9 @@ fn a_disk_that_is_full() {
             match ended.code {
                 0 => {
                     n_done += 1;
-                    let echo = project.json("kept/work/metadata.json")["echo"].as_array().map(Vec::len);
+                    let echo = project.json("kept/work/metadata.json")["echo"]
+                        .as_array()
+                        .map(Vec::len);
                     assert_eq!(echo, Some(n));
                 }
                 // The guest could not write what it gives.
@@ -360,6 +515,9 @@ fn a_disk_that_is_full() {
                 }
             }
         }
-        assert!(n_failed >= 3 && n_done >= 1, "{n_failed} failed, {n_done} did not");
+        assert!(
+            n_failed >= 3 && n_done >= 1,
+            "{n_failed} failed, {n_done} did not"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Every file of `tests/corpora/`, which the fuzz targets found or started from, through the property of its target.
+//! Every file of `tests/corpora/`, which the fuzz targets found or started from, through the
+//! property of its target.
 
 use std::path::Path;
 
@@ -8,9 +9,13 @@ mod properties;
 /// Replays a corpus; an empty one fails the test.
 #[track_caller]
 fn check(target: &str, property: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora").join(target);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry").path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpora")
+        .join(target);
+    let mut paths: Vec<_> = std::fs::read_dir(&folder)
+        .expect("a corpus")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.sort();
     assert!(!paths.is_empty());
     let breaks = |path: &Path| {
@@ -18,7 +23,10 @@ fn check(target: &str, property: fn(&[u8])) {
         std::panic::catch_unwind(|| property(&bytes)).is_err()
     };
     let broken: Vec<_> = paths.iter().filter(|path| breaks(path)).collect();
-    assert!(broken.is_empty(), "the property does not hold for {broken:?}");
+    assert!(
+        broken.is_empty(),
+        "the property does not hold for {broken:?}"
+    );
 }
 
 #[test]
@@ -57,7 +65,14 @@ fn every_target_has_a_corpus_and_a_test() {
     let names = |folder: &str| {
         let entries = std::fs::read_dir(root.join(folder)).expect("a folder");
         let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("an entry").path().with_extension("").file_name().map(ToOwned::to_owned))
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .path()
+                    .with_extension("")
+                    .file_name()
+                    .map(ToOwned::to_owned)
+            })
             .collect();
         names.sort();
         names
@@ -67,6 +82,9 @@ fn every_target_has_a_corpus_and_a_test() {
     let tests = include_str!("corpora.rs");
     for target in targets.into_iter().flatten() {
         let target = target.into_string().expect("UTF-8");
-        assert!(tests.contains(&format!("check(\"{target}\", properties::{target});")), "{target}");
+        assert!(
+            tests.contains(&format!("check(\"{target}\", properties::{target});")),
+            "{target}"
+        );
     }
 }

@@ -1,8 +1,12 @@
-//! Runs that are killed at any moment, and disks that fail: nothing that was told is lost or made again.
+//! Runs that are killed at any moment, and disks that fail: nothing that was told is lost or made
+//! again.
 //!
 //! Few moments are tried where `MANDELBOX_TEST_WHOLE` is not set; with it all that are named here.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said, and how much was")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what was not tried is said, and how much was"
+)]
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -17,11 +21,16 @@ use crate::project::{Ended, Project, finish, fractal_history, module, parallel_t
 
 const N_COMPONENTS: usize = 60;
 /// System calls with which records and the files of calls are written.
-const WRITES: &str = "write,fdatasync,fsync,rename,renameat,renameat2,unlink,unlinkat,mkdir,ftruncate";
+const WRITES: &str =
+    "write,fdatasync,fsync,rename,renameat,renameat2,unlink,unlinkat,mkdir,ftruncate";
 
 /// Every `part`-th of these moments, or all.
 fn moments(all: std::ops::Range<usize>, part: usize) -> impl Iterator<Item = usize> {
-    let step = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() { 1 } else { part };
+    let step = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() {
+        1
+    } else {
+        part
+    };
     all.step_by(step)
 }
 
@@ -29,14 +38,21 @@ fn moments(all: std::ops::Range<usize>, part: usize) -> impl Iterator<Item = usi
 fn project() -> Project {
     let project = Project::new();
     let command = json!({ "echo": ["component"], "stdout": "said", "sleep_ms": 2 });
-    let steps =
-        json!([{ "do": "log", "level": "info", "message": "logged" }, { "do": "sleep_ms", "ms": 2 }, { "do": "args" }]);
+    let steps = json!([{ "do": "log", "level": "info", "message": "logged" }, { "do": "sleep_ms", "ms": 2 }, { "do": "args" }]);
     project.workflow(&[
         parallel_task(0, "first", &module("swiss.wasm"), "list", command.clone()),
-        parallel_task(1, "typed", &module("typed.wasm"), "list", json!({ "steps": steps })),
+        parallel_task(
+            1,
+            "typed",
+            &module("typed.wasm"),
+            "list",
+            json!({ "steps": steps }),
+        ),
         parallel_task(2, "last", &module("swiss.wasm"), "list", command),
     ]);
-    let list: Vec<_> = (0..N_COMPONENTS).map(|index| format!("B/{:02}/{index}", index % 12)).collect();
+    let list: Vec<_> = (0..N_COMPONENTS)
+        .map(|index| format!("B/{:02}/{index}", index % 12))
+        .collect();
     project.write("metadata.json", json!({ "list": list }).to_string());
     project
 }
@@ -68,7 +84,10 @@ fn result(project: &Project) -> (Value, Vec<Value>) {
     let result = project.json("work/result.json");
     assert_eq!(result["metadata"], project.json("work/metadata.json"));
     assert_eq!(result["history"], project.json("work/history.json"));
-    (result["metadata"].clone(), fractal_history(&result["history"]))
+    (
+        result["metadata"].clone(),
+        fractal_history(&result["history"]),
+    )
 }
 
 /// Task and position of a call, and its event's number.
@@ -82,7 +101,9 @@ fn calls(log: &str) -> (Vec<CallEvent>, Vec<CallEvent>) {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"));
         let number = |key: &str| event[key].as_u64().expect("a number");
         match event["event"].as_str() {
-            Some("call_started") => began.push((number("task"), number("call_index"), number("seq"))),
+            Some("call_started") => {
+                began.push((number("task"), number("call_index"), number("seq")))
+            }
             Some("call_finished") if event["outcome"] == "succeeded" => {
                 done.push((number("task"), number("call_index"), number("seq")));
             }
@@ -101,8 +122,8 @@ struct Disturbed {
     n_cut_short: usize,
 }
 
-/// What an undisturbed run gives, and the runs that were compared with it: it fails a test whose disturbances did not
-/// disturb, or that came before anything could be lost.
+/// What an undisturbed run gives, and the runs that were compared with it: it fails a test whose
+/// disturbances did not disturb, or that came before anything could be lost.
 struct Tally {
     expected: (Value, Vec<Value>),
     n_moments: usize,
@@ -112,23 +133,41 @@ struct Tally {
 
 impl Tally {
     fn new() -> Self {
-        Self { expected: undisturbed(), n_moments: 0, n_cut_short: 0, n_told_in_part: 0 }
+        Self {
+            expected: undisturbed(),
+            n_moments: 0,
+            n_cut_short: 0,
+            n_told_in_part: 0,
+        }
     }
 
     fn check(&self) {
         let n_moments = self.n_moments;
         println!(
-            "{n_moments} work directories, {} runs cut short, {} of them between calls that were told",
+            "{n_moments} work directories, {} runs cut short, {} of them between calls that were \
+             told",
             self.n_cut_short, self.n_told_in_part
         );
-        assert!(self.n_cut_short * 2 >= n_moments, "only {} of {n_moments} were cut short", self.n_cut_short);
-        assert!(self.n_told_in_part * 4 >= n_moments, "only {} of {n_moments} had told a call", self.n_told_in_part);
+        assert!(
+            self.n_cut_short * 2 >= n_moments,
+            "only {} of {n_moments} were cut short",
+            self.n_cut_short
+        );
+        assert!(
+            self.n_told_in_part * 4 >= n_moments,
+            "only {} of {n_moments} had told a call",
+            self.n_told_in_part
+        );
     }
 }
 
 impl Disturbed {
     fn new() -> Self {
-        Self { project: project(), told: Vec::new(), n_cut_short: 0 }
+        Self {
+            project: project(),
+            told: Vec::new(),
+            n_cut_short: 0,
+        }
     }
 
     /// Runs a command whose stdout takes events, and keeps what it was told; `end` may end it.
@@ -136,13 +175,22 @@ impl Disturbed {
         let (events, stderr) = (self.project.path("events"), self.project.path("stderr"));
         let started = Instant::now();
         let stdout = Stdio::from(File::create(&events).expect("made"));
-        let mut child = command.stdout(stdout).stderr(File::create(&stderr).expect("made")).spawn().expect("started");
+        let mut child = command
+            .stdout(stdout)
+            .stderr(File::create(&stderr).expect("made"))
+            .spawn()
+            .expect("started");
         end(&mut child);
         let status = child.wait().expect("ended");
         self.told.extend(calls(&self.project.read("events")).1);
         self.n_cut_short += usize::from(!status.success());
         let stderr = String::from_utf8_lossy(&std::fs::read(stderr).expect("there")).into_owned();
-        Ended { code: status.code().unwrap_or(-1), stdout: String::new(), stderr, elapsed: started.elapsed() }
+        Ended {
+            code: status.code().unwrap_or(-1),
+            stdout: String::new(),
+            stderr,
+            elapsed: started.elapsed(),
+        }
     }
 
     /// Takes the run up undisturbed, and checks that it has become what it would have been.
@@ -156,21 +204,35 @@ impl Disturbed {
         let log = self.project.read("work/events.jsonl");
         let (began, done) = calls(&log);
         for (task, call, seq) in &self.told {
-            assert!(done.contains(&(*task, *call, *seq)), "{what}: call {call} of task {task} is lost");
-            let again = began.iter().any(|other| (other.0, other.1) == (*task, *call) && other.2 > *seq);
+            assert!(
+                done.contains(&(*task, *call, *seq)),
+                "{what}: call {call} of task {task} is lost"
+            );
+            let again = began
+                .iter()
+                .any(|other| (other.0, other.1) == (*task, *call) && other.2 > *seq);
             assert!(!again, "{what}: call {call} of task {task} is made again");
         }
         let ended_well: Vec<_> = done.iter().map(|(task, call, _)| (*task, *call)).collect();
         let different: BTreeSet<_> = ended_well.iter().collect();
-        assert_eq!((ended_well.len(), different.len()), (3 * N_COMPONENTS, 3 * N_COMPONENTS), "{what}");
+        assert_eq!(
+            (ended_well.len(), different.len()),
+            (3 * N_COMPONENTS, 3 * N_COMPONENTS),
+            "{what}"
+        );
         assert_eq!(result(&self.project), tally.expected, "{what}");
         for path in self.project.tree() {
             assert!(!path.contains("/."), "{what}: {path} is left");
             let is_json = path.starts_with("work/") && path.ends_with(".json");
-            assert!(!is_json || self.project.json(&path) != Value::Null, "{what}: {path}");
+            assert!(
+                !is_json || self.project.json(&path) != Value::Null,
+                "{what}: {path}"
+            );
         }
         for task in ["0_first", "2_last"] {
-            let files = std::fs::read_dir(self.project.path("work").join(task)).expect("a folder").count();
+            let files = std::fs::read_dir(self.project.path("work").join(task))
+                .expect("a folder")
+                .count();
             assert_eq!(files, 4 * N_COMPONENTS, "{what}: files of {task}");
         }
     }
@@ -202,14 +264,20 @@ fn kills_at_random_moments_lose_nothing() {
 
 /// The program under a tracer that does something at the n-th of some system calls, in each thread.
 fn disturbing(project: &Project, calls: &str, action: &str, n: usize) -> Command {
-    traced(project, calls, &["-e", &format!("inject={calls}:{action}:when={n}")])
+    traced(
+        project,
+        calls,
+        &["-e", &format!("inject={calls}:{action}:when={n}")],
+    )
 }
 
 /// The program under a tracer, which writes down some system calls.
 fn traced(project: &Project, calls: &str, more: &[&str]) -> Command {
     let program = project.command(&RUN);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}")]).args(more);
+    command
+        .args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}")])
+        .args(more);
     command.arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {
         match value {
@@ -222,10 +290,14 @@ fn traced(project: &Project, calls: &str, more: &[&str]) -> Command {
 }
 
 pub fn can_trace() -> bool {
-    let traced = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
+    let traced = Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "true"])
+        .status();
     let can = traced.is_ok_and(|status| status.success());
     if !can {
-        println!("skipped: no program can be traced here (strace is not installed, or not allowed)");
+        println!(
+            "skipped: no program can be traced here (strace is not installed, or not allowed)"
+        );
     }
     can
 }
@@ -259,8 +331,15 @@ fn a_disk_that_fails_at_any_write_loses_nothing() {
             let command = disturbing(&disturbed.project, WRITES, &format!("error={error}"), n);
             let ended = disturbed.run(command, |_| {});
             let what = format!("{error} at write {n}: {}", ended.stderr);
-            assert!([0, 1, 3, 4].contains(&ended.code), "exit code {}, {what}", ended.code);
-            assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("bug of mandelbox"), "{what}");
+            assert!(
+                [0, 1, 3, 4].contains(&ended.code),
+                "exit code {}, {what}",
+                ended.code
+            );
+            assert!(
+                !ended.stderr.contains("panicked") && !ended.stderr.contains("bug of mandelbox"),
+                "{what}"
+            );
             disturbed.finish(&what, &mut tally);
         }
     }
@@ -293,27 +372,46 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
     }
     let project = project();
     // Texts are left out, files are named: `write(1</work/events.jsonl>, ""..., 234) = 234`.
-    let mut command = traced(&project, "write,fsync,fdatasync,rename,renameat,renameat2", &["-y", "-s", "0"]);
-    command.stdout(File::create(project.path("events")).expect("made")).stderr(Stdio::null());
+    let mut command = traced(
+        &project,
+        "write,fsync,fdatasync,rename,renameat,renameat2",
+        &["-y", "-s", "0"],
+    );
+    command
+        .stdout(File::create(project.path("events")).expect("made"))
+        .stderr(Stdio::null());
     assert!(command.status().expect("started").success());
     let path = |name: &str| project.path(name).to_str().expect("UTF-8").to_owned();
     let (work, log, told) = (path("work"), path("work/events.jsonl"), path("events"));
-    let records = ["metadata.json", "history.json", "result.json"].map(|name| path("work") + "/" + name);
+    let records =
+        ["metadata.json", "history.json", "result.json"].map(|name| path("work") + "/" + name);
     let (mut n_written, mut n_synced, mut n_told, mut n_records) = (0, 0, 0, 0);
     let mut synced = BTreeSet::new();
     let mut is_rename_synced = true;
     for (has_ended, call) in steps(&project.read("trace")) {
         let file = call.split(['<', '>']).nth(1).unwrap_or_default();
-        let n_bytes = call.rsplit("..., ").next().and_then(|rest| rest.split([')', ' ']).next()?.parse::<usize>().ok());
+        let n_bytes = call
+            .rsplit("..., ")
+            .next()
+            .and_then(|rest| rest.split([')', ' ']).next()?.parse::<usize>().ok());
         let quoted: Vec<_> = call.split('"').skip(1).step_by(2).collect();
         match (call.split('(').next().expect("a name"), has_ended) {
             ("write", false) if file == told => {
                 n_told += n_bytes.expect("a length");
-                assert!(n_told <= n_synced, "{n_told} bytes were told and {n_synced} are on disk: {call}");
-                assert!(synced.contains(work.as_str()), "the log's name is not on disk: {call}");
+                assert!(
+                    n_told <= n_synced,
+                    "{n_told} bytes were told and {n_synced} are on disk: {call}"
+                );
+                assert!(
+                    synced.contains(work.as_str()),
+                    "the log's name is not on disk: {call}"
+                );
             }
             ("write", false) if file == log => {
-                assert!(is_rename_synced, "a record that has taken its place may not be on disk: {call}");
+                assert!(
+                    is_rename_synced,
+                    "a record that has taken its place may not be on disk: {call}"
+                );
             }
             ("write", true) if file == log => n_written += n_bytes.expect("a length"),
             ("fdatasync", true) if file == log => n_synced = n_written,
@@ -321,8 +419,14 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
                 synced.insert(file);
                 is_rename_synced |= file == work;
             }
-            (name, false) if name.starts_with("rename") && records.iter().any(|record| quoted[1] == record) => {
-                assert!(synced.contains(quoted[0]), "a record is renamed before it is on disk: {call}");
+            (name, false)
+                if name.starts_with("rename")
+                    && records.iter().any(|record| quoted[1] == record) =>
+            {
+                assert!(
+                    synced.contains(quoted[0]),
+                    "a record is renamed before it is on disk: {call}"
+                );
                 is_rename_synced = false;
                 n_records += 1;
             }
@@ -330,14 +434,20 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
         }
     }
     assert_eq!(project.read("events"), project.read("work/events.jsonl"));
-    assert_eq!((n_told, n_records), (project.read("events").len(), 3 * 2 + 1), "not all was in the trace");
+    assert_eq!(
+        (n_told, n_records),
+        (project.read("events").len(), 3 * 2 + 1),
+        "not all was in the trace"
+    );
 }
 
 #[test]
 fn a_file_system_that_fills_up_loses_nothing() {
     let project = Project::new();
-    let mounted =
-        Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs"]).arg(project.path("in")).status();
+    let mounted = Command::new("unshare")
+        .args(["-m", "mount", "-t", "tmpfs", "tmpfs"])
+        .arg(project.path("in"))
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         println!("skipped: no file system can be mounted here");
         return;
@@ -345,7 +455,10 @@ fn a_file_system_that_fills_up_loses_nothing() {
     // 60 calls print 24 MiB in all, and 14 are free.
     let args = json!({ "stdout": "x".repeat(400 << 10), "echo": ["component"] });
     project.workflow(&[parallel_task(0, "t", &module("swiss.wasm"), "list", args)]);
-    project.write("metadata.json", json!({ "list": (0..N_COMPONENTS).collect::<Vec<_>>() }).to_string());
+    project.write(
+        "metadata.json",
+        json!({ "list": (0..N_COMPONENTS).collect::<Vec<_>>() }).to_string(),
+    );
     let script = r#"
         mkdir small && mount -t tmpfs -o size=64m tmpfs small && head -c 50M /dev/zero > small/ballast
         run() { "$0" run workflow.json --output out --work-dir small/work --metadata metadata.json --keep-going "$@"; }
@@ -358,8 +471,14 @@ fn a_file_system_that_fills_up_loses_nothing() {
     "#;
     let program = project.command(&[]);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script]).arg(program.get_program()).current_dir(project.path(""));
-    for (name, value) in program.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+    command
+        .args(["-m", "sh", "-c", script])
+        .arg(program.get_program())
+        .current_dir(project.path(""));
+    for (name, value) in program
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
+    {
         command.env(name, value);
     }
     finish(command);
@@ -369,10 +488,19 @@ fn a_file_system_that_fills_up_loses_nothing() {
     assert!(first.contains("No space left on device"), "{first}");
     assert_eq!(codes[1], "0", "{}", project.read("second"));
     let n_done: usize = project.read("n_done").trim().parse().expect("a number");
-    assert!((1..N_COMPONENTS).contains(&n_done), "{n_done} calls had ended well");
+    assert!(
+        (1..N_COMPONENTS).contains(&n_done),
+        "{n_done} calls had ended well"
+    );
     let (began, done) = calls(&project.read("work/events.jsonl"));
     let n_before = calls(&project.read("full.jsonl")).0.len();
-    assert_eq!((done.len(), began.len() - n_before), (N_COMPONENTS, N_COMPONENTS - n_done));
-    let echoes = project.json("work/result.json")["metadata"]["echo"].as_array().expect("a list").len();
+    assert_eq!(
+        (done.len(), began.len() - n_before),
+        (N_COMPONENTS, N_COMPONENTS - n_done)
+    );
+    let echoes = project.json("work/result.json")["metadata"]["echo"]
+        .as_array()
+        .expect("a list")
+        .len();
     assert_eq!(echoes, N_COMPONENTS);
 }

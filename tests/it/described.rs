@@ -1,4 +1,5 @@
-//! Typed tasks that describe themselves: files that are whole packages, and what they say, which nobody trusts.
+//! Typed tasks that describe themselves: files that are whole packages, and what they say, which
+//! nobody trusts.
 
 use serde_json::{Value, json};
 
@@ -16,26 +17,53 @@ fn a_file_is_a_whole_package() {
         let project = Project::new();
         let file = module("typed.wasm");
         exported(&project, "typed:typed_test", &json!({}));
-        project.run(&["--tasks", &file, "--isolation", isolation]).expect(0);
+        project
+            .run(&["--tasks", &file, "--isolation", isolation])
+            .expect(0);
         // The default of the args schema.
-        assert_eq!(results(&project), json!([["input_paths", "metadata", "output_path", "steps"]]));
+        assert_eq!(
+            results(&project),
+            json!([["input_paths", "metadata", "output_path", "steps"]])
+        );
         let shown = &project.json("work/history.json")[0]["workflowtask"]["task"];
-        assert_eq!((&shown["name"], &shown["source"]), (&json!("Typed test"), &json!("typed:typed_test")));
+        assert_eq!(
+            (&shown["name"], &shown["source"]),
+            (&json!("Typed test"), &json!("typed:typed_test"))
+        );
     }
     let project = Project::new();
     let file = module("typed.wasm");
     // Its meta asks for 64 MiB.
-    exported(&project, "typed:typed_test", &json!({ "steps": [{ "do": "allocate_mib", "n": 70 }] }));
-    project.run(&["--tasks", &file]).expect(4).says(&["memory limit of 64 MiB"]);
-    exported(&project, "typed:typed_test", &json!({ "steps": 1, "other": 2 }));
-    let ended = project.mandelbox(&["check", "workflow.json", "--tasks", &file]).expect(2);
-    ended.says(&["/task_list/0/args/steps: does not fit the task's args_schema", "other", "2 problems found"]);
+    exported(
+        &project,
+        "typed:typed_test",
+        &json!({ "steps": [{ "do": "allocate_mib", "n": 70 }] }),
+    );
+    project
+        .run(&["--tasks", &file])
+        .expect(4)
+        .says(&["memory limit of 64 MiB"]);
+    exported(
+        &project,
+        "typed:typed_test",
+        &json!({ "steps": 1, "other": 2 }),
+    );
+    let ended = project
+        .mandelbox(&["check", "workflow.json", "--tasks", &file])
+        .expect(2);
+    ended.says(&[
+        "/task_list/0/args/steps: does not fit the task's args_schema",
+        "other",
+        "2 problems found",
+    ]);
 }
 
 #[test]
 fn check_shows_what_a_task_says_of_itself() {
     let project = Project::new();
-    let ended = project.mandelbox(&["check", &module("typed.wasm")]).expect(0);
+    let ended = project
+        .mandelbox(&["check", &module("typed.wasm")])
+        .expect(0);
     ended.says(&[
         "kind      typed task",
         "task \"Typed test\"",
@@ -46,16 +74,26 @@ fn check_shows_what_a_task_says_of_itself() {
         "mandelbox:task/host@0.1.0           3   linked",
         "no problem found",
     ]);
-    let ended = project.mandelbox(&["check", &module("typed.wasm"), "--format", "json"]).expect(0);
+    let ended = project
+        .mandelbox(&["check", &module("typed.wasm"), "--format", "json"])
+        .expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let argument = &answer["module"]["arguments"][0];
     assert_eq!(argument["name"], "steps");
-    assert_eq!((&argument["type"], &argument["required"]), (&json!("array of object"), &json!(false)));
+    assert_eq!(
+        (&argument["type"], &argument["required"]),
+        (&json!("array of object"), &json!(false))
+    );
     assert_eq!(argument["default"], json!([{ "do": "args" }]));
-    let ended = project.mandelbox(&["check", &module("trivial_typed.wasm"), "--format", "json"]).expect(0);
+    let ended = project
+        .mandelbox(&["check", &module("trivial_typed.wasm"), "--format", "json"])
+        .expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let found = &answer["module"];
-    assert_eq!((&found["kind"], &found["source"]), (&json!("typed"), &json!("trivial_typed:trivial")));
+    assert_eq!(
+        (&found["kind"], &found["source"]),
+        (&json!("typed"), &json!("trivial_typed:trivial"))
+    );
     assert_eq!(found["task"]["input_type"], "Any");
 }
 
@@ -64,15 +102,23 @@ fn a_command_is_no_package_by_itself() {
     let project = Project::new();
     exported(&project, "swiss:swiss", &json!({}));
     let ended = project.run(&["--tasks", &module("swiss.wasm")]).expect(2);
-    ended.says(&["swiss.wasm: this is a command", "cannot describe itself; name the folder of its package"]);
+    ended.says(&[
+        "swiss.wasm: this is a command",
+        "cannot describe itself; name the folder of its package",
+    ]);
     assert!(!project.path("work").exists());
 }
 
 /// A typed task whose `describe` has this body, with `text` at 1024 in its memory.
 pub fn describing(body: &str, text: &str) -> Vec<u8> {
     let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-    let length: String = (text.len() as u32).to_le_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
-    let options = r#"(memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))"#;
+    let length: String = (text.len() as u32)
+        .to_le_bytes()
+        .iter()
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect();
+    let options =
+        r#"(memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))"#;
     let component = format!(
         r#"(component
           (core module $guest
@@ -96,7 +142,10 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     let check = |body: &str, text: &str, expected: &[&str]| {
         let project = Project::new();
         project.write("t.wasm", describing(body, text));
-        project.mandelbox(&["check", "t.wasm"]).expect(2).says(expected);
+        project
+            .mandelbox(&["check", "t.wasm"])
+            .expect(2)
+            .says(expected);
         exported(&project, "t:t", &json!({}));
         project.run(&["--tasks", "t.wasm"]).expect(2).says(expected);
         assert!(!project.path("work").exists());
@@ -104,32 +153,93 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     let project_check = |text: &str, expected: &str| {
         let project = Project::new();
         project.write("t.wasm", describing("", text));
-        project.mandelbox(&["check", "t.wasm"]).expect(2).says(&[expected]);
+        project
+            .mandelbox(&["check", "t.wasm"])
+            .expect(2)
+            .says(&[expected]);
     };
     let good = r#"{"name": "t", "input_type": "Any", "output_type": "Any"}"#;
     check("", "{}", &["t.wasm: describe(): the key `name` is missing"]);
-    check("", "[]", &["t.wasm: describe(): must be an object, not an array"]);
-    check("", "hello", &["t.wasm: describe(): the task describes itself in no valid JSON"]);
-    check("", &good.replace("\"Any\"", "7"), &["describe()/input_type: must be a string"]);
-    check("", &good.replace("\"t\"", "\"t\", \"meta\": []"), &["describe()/meta: must be an object"]);
-    let deep = good.replace("\"t\"", &format!("\"t\", \"meta\": {}1{}", "[".repeat(300), "]".repeat(300)));
+    check(
+        "",
+        "[]",
+        &["t.wasm: describe(): must be an object, not an array"],
+    );
+    check(
+        "",
+        "hello",
+        &["t.wasm: describe(): the task describes itself in no valid JSON"],
+    );
+    check(
+        "",
+        &good.replace("\"Any\"", "7"),
+        &["describe()/input_type: must be a string"],
+    );
+    check(
+        "",
+        &good.replace("\"t\"", "\"t\", \"meta\": []"),
+        &["describe()/meta: must be an object"],
+    );
+    let deep = good.replace(
+        "\"t\"",
+        &format!("\"t\", \"meta\": {}1{}", "[".repeat(300), "]".repeat(300)),
+    );
     check("", &deep, &["nested deeper than 256 levels"]);
     let schema = json!({ "properties": { "n": { "type": "integer", "default": "x" } } });
     let with_schema = good.replace("\"t\"", &format!("\"t\", \"args_schema\": {schema}"));
-    project_check(&with_schema, "describe()/args_schema/properties/n/default: the default does not fit");
-    check("(unreachable)", good, &["does not describe itself: it trapped"]);
-    check("(i32.store (i32.const 20) (i32.const 1048577))", good, &["it returned a text larger than 1 MiB"]);
-    check("(i32.store (i32.const 20) (i32.const 1048576))", good, &["in no valid JSON"]);
-    check("(i32.store (i32.const 16) (i32.const -4))", good, &["does not describe itself: it trapped"]);
+    project_check(
+        &with_schema,
+        "describe()/args_schema/properties/n/default: the default does not fit",
+    );
+    check(
+        "(unreachable)",
+        good,
+        &["does not describe itself: it trapped"],
+    );
+    check(
+        "(i32.store (i32.const 20) (i32.const 1048577))",
+        good,
+        &["it returned a text larger than 1 MiB"],
+    );
+    check(
+        "(i32.store (i32.const 20) (i32.const 1048576))",
+        good,
+        &["in no valid JSON"],
+    );
+    check(
+        "(i32.store (i32.const 16) (i32.const -4))",
+        good,
+        &["does not describe itself: it trapped"],
+    );
     // Another module than its file says, and a folder that nobody allowed.
-    let asks = |own: Value| good.replace("\"t\"", &format!("\"t\", \"meta\": {}", json!({ "mandelbox": own })));
+    let asks = |own: Value| {
+        good.replace(
+            "\"t\"",
+            &format!("\"t\", \"meta\": {}", json!({ "mandelbox": own })),
+        )
+    };
     let project = Project::new();
-    project.write("t.wasm", describing("", &asks(json!({ "mounts": { "/etc": "/etc" }, "env": { "HOME": "x" } }))));
+    project.write(
+        "t.wasm",
+        describing(
+            "",
+            &asks(json!({ "mounts": { "/etc": "/etc" }, "env": { "HOME": "x" } })),
+        ),
+    );
     exported(&project, "t:t", &json!({}));
     let ended = project.run(&["--tasks", "t.wasm"]).expect(2);
-    ended.says(&["policy does not let a package mount /etc", "policy does not let a package set the variable HOME"]);
+    ended.says(&[
+        "policy does not let a package mount /etc",
+        "policy does not let a package set the variable HOME",
+    ]);
     // Another executable than the file itself.
-    project.write("t.wasm", describing("", &good.replace("\"t\"", "\"t\", \"executable\": \"/bin/sh\"")));
+    project.write(
+        "t.wasm",
+        describing(
+            "",
+            &good.replace("\"t\"", "\"t\", \"executable\": \"/bin/sh\""),
+        ),
+    );
     project.run(&["--tasks", "t.wasm"]).expect(0);
 }
 

@@ -1,4 +1,5 @@
-//! What the library does to a process that it is a part of: nothing before it is asked, and nothing that stays.
+//! What the library does to a process that it is a part of: nothing before it is asked, and nothing
+//! that stays.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
@@ -30,7 +31,15 @@ fn alone(name: &str) -> Option<String> {
         return None;
     }
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", &format!("embedded::{name}"), "--nocapture", "--test-threads", "1"]).env(ALONE, "1");
+    command
+        .args([
+            "--exact",
+            &format!("embedded::{name}"),
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ])
+        .env(ALONE, "1");
     let ended = finish(command).expect(0);
     assert!(ended.stdout.contains("1 passed"), "{}", ended.stdout);
     assert_eq!(ended.stderr, "", "the library printed");
@@ -38,21 +47,34 @@ fn alone(name: &str) -> Option<String> {
 }
 
 fn n_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").expect("a folder").count()
+    std::fs::read_dir("/proc/self/task")
+        .expect("a folder")
+        .count()
 }
 
-/// Without the one file that the WebAssembly runtime keeps for the whole process, to see which pages were changed.
+/// Without the one file that the WebAssembly runtime keeps for the whole process, to see which
+/// pages were changed.
 fn n_open_files() -> usize {
-    let files = std::fs::read_dir("/proc/self/fd").expect("a folder").map(|file| file.expect("an entry").path());
-    files.filter(|file| !std::fs::read_link(file).is_ok_and(|target| target.ends_with("pagemap"))).count()
+    let files = std::fs::read_dir("/proc/self/fd")
+        .expect("a folder")
+        .map(|file| file.expect("an entry").path());
+    files
+        .filter(|file| !std::fs::read_link(file).is_ok_and(|target| target.ends_with("pagemap")))
+        .count()
 }
 
-/// The signals that this process handles itself, without the real-time ones, of which the C library has some.
+/// The signals that this process handles itself, without the real-time ones, of which the C library
+/// has some.
 fn handled_signals() -> BTreeSet<u32> {
     let status = std::fs::read_to_string("/proc/self/status").expect("text");
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .expect("a mask");
     let mask = u64::from_str_radix(mask.trim(), 16).expect("hexadecimal");
-    (1..32).filter(|signal| mask & (1 << (signal - 1)) != 0).collect()
+    (1..32)
+        .filter(|signal| mask & (1 << (signal - 1)) != 0)
+        .collect()
 }
 
 #[test]
@@ -83,12 +105,27 @@ fn a_run_leaves_no_thread_no_file_and_the_users_signals() {
         let project = Project::new();
         {
             let backend = Local::new(2).expect("a backend");
-            let tasks = json!([parallel_task(0, "t", &module("swiss.wasm"), "c", json!({ "stdout": "loud" }))]);
+            let tasks = json!([parallel_task(
+                0,
+                "t",
+                &module("swiss.wasm"),
+                "c",
+                json!({ "stdout": "loud" })
+            )]);
             let text = json!({ "name": "w", "task_list": tasks }).to_string();
-            let workflow = WorkflowDocument::parse("in memory", "".as_ref(), text.as_bytes(), &mut Problems::default());
+            let workflow = WorkflowDocument::parse(
+                "in memory",
+                "".as_ref(),
+                text.as_bytes(),
+                &mut Problems::default(),
+            );
             let workflow = workflow.expect("a workflow");
-            let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
-            arguments.input_metadata = json!({ "c": [1, 2, 3, 4] }).as_object().cloned().expect("an object");
+            let mut arguments =
+                ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+            arguments.input_metadata = json!({ "c": [1, 2, 3, 4] })
+                .as_object()
+                .cloned()
+                .expect("an object");
             let options = RunOptions::new(std::sync::Arc::new(backend));
             process_workflow(&arguments, options, Vec::new()).expect("runs");
         }
@@ -96,7 +133,11 @@ fn a_run_leaves_no_thread_no_file_and_the_users_signals() {
         while (n_threads(), n_open_files()) != before && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!((n_threads(), n_open_files()), before, "threads and open files");
+        assert_eq!(
+            (n_threads(), n_open_files()),
+            before,
+            "threads and open files"
+        );
         assert_eq!(std::env::current_dir().expect("a folder"), folder);
         let handled = handled_signals();
         for signal in [signal::INTERRUPT, signal::TERMINATE, signal::CHILD] {

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::project::{Ended, ISOLATIONS, Project, finish, finish_with_input, module, parallel_task, task};
+use crate::project::{
+    Ended, ISOLATIONS, Project, finish, finish_with_input, module, parallel_task, task,
+};
 
 fn stdout_json(ended: &Ended) -> Value {
     serde_json::from_str(&ended.stdout).unwrap_or_else(|err| panic!("{err}: {}", ended.stdout))
@@ -20,11 +22,23 @@ fn a_task_gets_its_args_and_stdout_its_metadiff() {
         let project = Project::new();
         project.write("metadata.json", json!({ "plate": ["a"] }).to_string());
         let args = json!({ "echo": true, "stdout": "out\n", "stderr": "an \u{1b}[31merror" });
-        let more = ["--input", "in", "--output", "out", "--metadata", "metadata.json", "--isolation", isolation];
+        let more = [
+            "--input",
+            "in",
+            "--output",
+            "out",
+            "--metadata",
+            "metadata.json",
+            "--isolation",
+            isolation,
+        ];
         let ended = exec_task(&project, "swiss.wasm", &args, &more).expect(0);
         let echo = &stdout_json(&ended)["echo"];
         let path = |name: &str| json!(project.path(name));
-        assert_eq!((&echo["input_paths"], &echo["output_path"]), (&json!([path("in")]), &path("out")));
+        assert_eq!(
+            (&echo["input_paths"], &echo["output_path"]),
+            (&json!([path("in")]), &path("out"))
+        );
         assert_eq!(echo["metadata"], json!({ "plate": ["a"] }));
         assert_eq!(echo.get("component"), None);
         ended.says(&["out\n", "an \\u{1b}[31merror\n"]);
@@ -34,11 +48,17 @@ fn a_task_gets_its_args_and_stdout_its_metadiff() {
 #[test]
 fn a_component_makes_the_call_one_of_a_parallel_task() {
     let project = Project::new();
-    project.write("metadata.json", json!({ "image": ["i"], "well": ["B/03"] }).to_string());
+    project.write(
+        "metadata.json",
+        json!({ "image": ["i"], "well": ["B/03"] }).to_string(),
+    );
     let more = ["--component", "B/03", "--metadata", "metadata.json"];
     let ended = exec_task(&project, "swiss.wasm", &json!({ "echo": true }), &more).expect(0);
     let echo = &stdout_json(&ended)["echo"];
-    assert_eq!((&echo["component"], &echo["metadata"]), (&json!("B/03"), &json!({ "well": ["B/03"] })));
+    assert_eq!(
+        (&echo["component"], &echo["metadata"]),
+        (&json!("B/03"), &json!({ "well": ["B/03"] }))
+    );
     ended.says(&["without --output, the task's output folder is a temporary one"]);
 }
 
@@ -47,7 +67,10 @@ fn args_come_from_stdin_too() {
     let project = Project::new();
     let command = project.command(&["exec", &module("typed.wasm"), "--args", "-", "--quiet"]);
     let ended = finish_with_input(command, r#"{"steps": [{"do": "none"}]}"#).expect(0);
-    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("null\n", ""));
+    assert_eq!(
+        (ended.stdout.as_str(), ended.stderr.as_str()),
+        ("null\n", "")
+    );
 }
 
 #[test]
@@ -63,7 +86,12 @@ fn a_typed_task_logs_and_reports_on_stderr() {
         ]);
         let more = ["--metadata", "metadata.json", "--isolation", isolation];
         let ended = exec_task(&project, "typed.wasm", &json!({ "steps": steps }), &more).expect(0);
-        assert_eq!(stdout_json(&ended)["typed"][2], json!(7), "{}", ended.stdout);
+        assert_eq!(
+            stdout_json(&ended)["typed"][2],
+            json!(7),
+            "{}",
+            ended.stdout
+        );
         ended.says(&["info: so far \\u{1b} so good", "50 % half", "printed"]);
     }
 }
@@ -73,7 +101,12 @@ fn failures_have_the_exit_codes_and_words_of_a_run() {
     let check = |name: &str, args: Value, more: &[&str], code: i32, texts: &[&str]| {
         for isolation in ISOLATIONS {
             let project = Project::new();
-            let ended = exec_task(&project, name, &args, &[more, &["--isolation", isolation]].concat());
+            let ended = exec_task(
+                &project,
+                name,
+                &args,
+                &[more, &["--isolation", isolation]].concat(),
+            );
             assert_eq!(ended.stdout, "");
             ended.expect(code).says(texts);
         }
@@ -84,13 +117,46 @@ fn failures_have_the_exit_codes_and_words_of_a_run() {
         json!({ "exit": 3, "stderr": "broken" }),
         &[],
         3,
-        &["broken\n", "error: TaskExecutionError: task \"swiss\" (order 0) failed\n  call exited with code 3"],
+        &[
+            "broken\n",
+            "error: TaskExecutionError: task \"swiss\" (order 0) failed\n  call exited with code 3",
+        ],
     );
-    check("swiss.wasm", json!({ "metadiff_raw": "[1]" }), &[], 3, &["bad metadiff", "must be a JSON object or null"]);
-    check("swiss.wasm", json!({ "signal": "SEGV" }), &[], 4, &["JobExecutionError", "trapped"]);
-    check("swiss.wasm", json!({ "sleep_ms": 60_000 }), &["--timeout", "200ms"], 4, &["its time limit of 0.2 s"]);
-    check("typed.wasm", typed(json!({ "do": "error", "message": "no image" })), &[], 3, &["failed: no image"]);
-    check("typed.wasm", typed(json!({ "do": "allocate_mib", "n": 70 })), &["--memory", "64M"], 4, &["limit of 64 MiB"]);
+    check(
+        "swiss.wasm",
+        json!({ "metadiff_raw": "[1]" }),
+        &[],
+        3,
+        &["bad metadiff", "must be a JSON object or null"],
+    );
+    check(
+        "swiss.wasm",
+        json!({ "signal": "SEGV" }),
+        &[],
+        4,
+        &["JobExecutionError", "trapped"],
+    );
+    check(
+        "swiss.wasm",
+        json!({ "sleep_ms": 60_000 }),
+        &["--timeout", "200ms"],
+        4,
+        &["its time limit of 0.2 s"],
+    );
+    check(
+        "typed.wasm",
+        typed(json!({ "do": "error", "message": "no image" })),
+        &[],
+        3,
+        &["failed: no image"],
+    );
+    check(
+        "typed.wasm",
+        typed(json!({ "do": "allocate_mib", "n": 70 })),
+        &["--memory", "64M"],
+        4,
+        &["limit of 64 MiB"],
+    );
 }
 
 #[test]
@@ -105,15 +171,38 @@ fn wrong_input_is_told_with_its_place_and_nothing_runs() {
     };
     let (swiss, typed) = (module("swiss.wasm"), module("typed.wasm"));
     check("{", &swiss, &[], "args.json:1:1: not valid JSON");
-    check("[]", &swiss, &[], "args.json: must be an object, not an array");
+    check(
+        "[]",
+        &swiss,
+        &[],
+        "args.json: must be an object, not an array",
+    );
     check(r#"{"a": 1, "a": 2}"#, &swiss, &[], "a second time");
-    check("{}", "page.wasm", &[], "page.wasm: is not a WebAssembly module: it is an HTML page");
+    check(
+        "{}",
+        "page.wasm",
+        &[],
+        "page.wasm: is not a WebAssembly module: it is an HTML page",
+    );
     check("{}", "none.wasm", &[], "there is no module at none.wasm");
-    check(r#"{"steps": 7}"#, &typed, &[], "args.json: /steps: does not fit the task's args_schema");
+    check(
+        r#"{"steps": 7}"#,
+        &typed,
+        &[],
+        "args.json: /steps: does not fit the task's args_schema",
+    );
     check("{}", &swiss, &["--mount", "in"], "cannot be used with");
-    check("{}", &swiss, &["--metadata", "args.jso"], "args.jso: cannot be read");
+    check(
+        "{}",
+        &swiss,
+        &["--metadata", "args.jso"],
+        "args.jso: cannot be read",
+    );
     let project = Project::new();
-    project.mandelbox(&["exec", &swiss, "--component", "x"]).expect(2).says(&["--args"]);
+    project
+        .mandelbox(&["exec", &swiss, "--component", "x"])
+        .expect(2)
+        .says(&["--args"]);
 }
 
 #[test]
@@ -136,11 +225,22 @@ fn a_manifest_above_a_module_gives_its_schema() {
         project.write("args.json", args.to_string());
         project.mandelbox(&["exec", "package/bin/swiss.wasm", "--args", "args.json"])
     };
-    manifest(&[task("One", "bin/swiss.wasm"), task("Other", "bin/other.wasm")]);
+    manifest(&[
+        task("One", "bin/swiss.wasm"),
+        task("Other", "bin/other.wasm"),
+    ]);
     assert_eq!(stdout_json(&exec(&json!({})).expect(0))["echo"]["n"], 5);
-    exec(&json!({ "n": "x" })).expect(2).says(&["args.json: /n: does not fit the task's args_schema"]);
+    exec(&json!({ "n": "x" }))
+        .expect(2)
+        .says(&["args.json: /n: does not fit the task's args_schema"]);
     manifest(&[task("One", "bin/swiss.wasm"), task("Two", "bin/swiss.wasm")]);
-    assert_eq!(exec(&json!({ "n": "x" })).expect(0).says(&["the module of several tasks (One, Two)"]).stdout, "null\n");
+    assert_eq!(
+        exec(&json!({ "n": "x" }))
+            .expect(0)
+            .says(&["the module of several tasks (One, Two)"])
+            .stdout,
+        "null\n"
+    );
 }
 
 /// An author takes the args.json of a call that failed and makes the call again.
@@ -149,14 +249,33 @@ fn a_recorded_call_is_replayed_from_its_args() {
     for name in ["swiss.wasm", "typed.wasm"] {
         let project = Project::new();
         project.write("in/a.txt", "input");
-        project.write("metadata.json", json!({ "well": ["B/03"], "k": 1 }).to_string());
-        let steps = json!([{ "do": "list", "path": project.path("in") }, { "do": "metadata", "key": "k" }]);
-        let args = if name == "typed.wasm" { json!({ "steps": steps }) } else { json!({ "echo": true }) };
+        project.write(
+            "metadata.json",
+            json!({ "well": ["B/03"], "k": 1 }).to_string(),
+        );
+        let steps =
+            json!([{ "do": "list", "path": project.path("in") }, { "do": "metadata", "key": "k" }]);
+        let args = if name == "typed.wasm" {
+            json!({ "steps": steps })
+        } else {
+            json!({ "echo": true })
+        };
         project.workflow(&[parallel_task(0, "t", &module(name), "well", args)]);
         project.run(&["--metadata", "metadata.json"]).expect(0);
         let recorded = project.json("work/metadata.json");
         let replay = |more: &[&str]| {
-            project.mandelbox(&[&["exec", &module(name), "--args", "work/0_t/0_par_b_03.args.json"], more].concat())
+            project.mandelbox(
+                &[
+                    &[
+                        "exec",
+                        &module(name),
+                        "--args",
+                        "work/0_t/0_par_b_03.args.json",
+                    ],
+                    more,
+                ]
+                .concat(),
+            )
         };
         let ended = replay(&["--input", "in", "--output", "out"]).expect(0);
         for (key, value) in stdout_json(&ended).as_object().expect("an object") {
@@ -169,7 +288,8 @@ fn a_recorded_call_is_replayed_from_its_args() {
         let (input, output) = (project.path("in"), project.path("out"));
         ended.says(&[
             &format!(
-                "/input_paths/0: the task does not see {0}, as a path in args gives no right: add --input {0}",
+                "/input_paths/0: the task does not see {0}, as a path in args gives no right: add \
+                 --input {0}",
                 input.display()
             ),
             &format!("add --output {}", output.display()),
@@ -187,13 +307,28 @@ fn a_temporary_output_folder_is_gone_afterwards() {
     let mut command = project.command(&["exec", &module("swiss.wasm"), "--args", "args.json"]);
     command.env("TMPDIR", &temporary);
     let output = stdout_json(&finish(command).expect(0))["echo"]["output_path"].clone();
-    assert!(output.as_str().is_some_and(|path| path.starts_with(temporary.to_str().expect("UTF-8"))), "{output}");
+    assert!(
+        output
+            .as_str()
+            .is_some_and(|path| path.starts_with(temporary.to_str().expect("UTF-8"))),
+        "{output}"
+    );
     assert_eq!(std::fs::read_dir(&temporary).expect("a folder").count(), 0);
 
-    // A task that could reach the folder of its own call from outside could change what the host takes out of it.
-    let mut command = project.command(&["exec", &module("swiss.wasm"), "--args", "args.json", "--output", "tmp"]);
+    // A task that could reach the folder of its own call from outside could change what the host
+    // takes out of it.
+    let mut command = project.command(&[
+        "exec",
+        &module("swiss.wasm"),
+        "--args",
+        "args.json",
+        "--output",
+        "tmp",
+    ]);
     command.env("TMPDIR", &temporary);
-    finish(command).expect(2).says(&["choose another TMPDIR or --output"]);
+    finish(command)
+        .expect(2)
+        .says(&["choose another TMPDIR or --output"]);
 }
 
 #[test]
@@ -201,7 +336,13 @@ fn only_one_call_is_made_and_no_record_is_kept() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     let before = project.tree();
-    exec_task(&project, "swiss.wasm", &json!({ "metadiff": { "a": 1 } }), &["--output", "new"]).expect(0);
+    exec_task(
+        &project,
+        "swiss.wasm",
+        &json!({ "metadiff": { "a": 1 } }),
+        &["--output", "new"],
+    )
+    .expect(0);
     let mut expected = before;
     expected.extend(["args.json".to_owned(), "new/".to_owned()]);
     expected.sort();

@@ -10,17 +10,31 @@ use crate::project::{Ended, ISOLATIONS, Project, finish, finish_with_input, modu
 /// A project with a module that is written here as text, for the raw form.
 fn with_guest(body: &str) -> Project {
     let project = Project::new();
-    project.write("guest.wasm", wat::parse_str(format!("(module {body})")).expect("valid WAT"));
+    project.write(
+        "guest.wasm",
+        wat::parse_str(format!("(module {body})")).expect("valid WAT"),
+    );
     project
 }
 
-/// Lets the probe do its steps in the raw form, with its files in the folder `files`, which it sees at /files.
+/// Lets the probe do its steps in the raw form, with its files in the folder `files`, which it sees
+/// at /files.
 fn probe(project: &Project, name: &str, steps: &Value, more: &[&str]) -> (Ended, Vec<Value>) {
     project.write("files/args.json", json!({ "steps": steps }).to_string());
     let start = ["exec", &module(name), "--mount", "files::/files:rw"];
-    let end = ["--", "-j", "/files/args.json", "--metadata-out", "/files/metadiff.json"];
+    let end = [
+        "--",
+        "-j",
+        "/files/args.json",
+        "--metadata-out",
+        "/files/metadiff.json",
+    ];
     let ended = project.mandelbox(&[&start, more, &end].concat());
-    let results = if ended.code == 0 { project.json("files/metadiff.json")["probe"].clone() } else { Value::Null };
+    let results = if ended.code == 0 {
+        project.json("files/metadiff.json")["probe"].clone()
+    } else {
+        Value::Null
+    };
     (ended, results.as_array().cloned().unwrap_or_default())
 }
 
@@ -44,9 +58,20 @@ fn a_command_sees_its_mounts_and_nothing_else() {
                 { "do": "read", "path": "b.txt" },
                 { "do": "read", "path": project.path("other/b.txt") },
             ]);
-            let mounts = ["data", "data::/lib", "other::/lib/deep:rw", "data::/"].map(|mount| ["--mount", mount]);
-            let more =
-                [mounts.as_flattened(), &["--isolation", isolation, "--argv0", "prog", "--env", "A=b=c"]].concat();
+            let mounts = ["data", "data::/lib", "other::/lib/deep:rw", "data::/"]
+                .map(|mount| ["--mount", mount]);
+            let more = [
+                mounts.as_flattened(),
+                &[
+                    "--isolation",
+                    isolation,
+                    "--argv0",
+                    "prog",
+                    "--env",
+                    "A=b=c",
+                ],
+            ]
+            .concat();
             let (ended, results) = probe(&project, name, &steps, &more);
             let ok = |index: usize| results[index]["ok"].clone();
             assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -55,8 +80,14 @@ fn a_command_sees_its_mounts_and_nothing_else() {
             assert_eq!(ok(2), json!(0));
             assert_eq!(ok(3), json!("data"));
             assert!(results[4].get("error").is_some(), "{}", results[4]);
-            assert_eq!((ok(5), ok(6), ok(8)), (json!("data"), json!("other"), json!("shadowed")));
-            assert_eq!((project.read("other/new.txt"), ok(7)), ("new".to_owned(), Value::Null));
+            assert_eq!(
+                (ok(5), ok(6), ok(8)),
+                (json!("data"), json!("other"), json!("shadowed"))
+            );
+            assert_eq!(
+                (project.read("other/new.txt"), ok(7)),
+                ("new".to_owned(), Value::Null)
+            );
             assert!(results[10].get("error").is_some(), "{}", results[10]);
             assert!(!project.path("data/new.txt").exists());
         }
@@ -70,9 +101,15 @@ fn a_folder_is_the_working_directory_only_if_it_is_mounted_as_one() {
         project.write("data/a.txt", "data");
         let steps = json!([{ "do": "read", "path": "a.txt" }, { "do": "write", "path": "b.txt", "text": "b" }]);
         let (_, results) = probe(&project, name, &steps, &[]);
-        assert!(results[0].get("error").is_some() && results[1].get("error").is_some(), "{results:?}");
+        assert!(
+            results[0].get("error").is_some() && results[1].get("error").is_some(),
+            "{results:?}"
+        );
         let (_, results) = probe(&project, name, &steps, &["--mount", "data::.:rw"]);
-        assert_eq!((&results[0]["ok"], project.read("data/b.txt")), (&json!("data"), "b".to_owned()));
+        assert_eq!(
+            (&results[0]["ok"], project.read("data/b.txt")),
+            (&json!("data"), "b".to_owned())
+        );
     }
 }
 
@@ -125,8 +162,9 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
     let check = |body: &str, more: &[&str], code: i32, text: &str| {
         for isolation in ISOLATIONS {
             let project = with_guest(body);
-            let ended =
-                project.mandelbox(&[&["exec", "guest.wasm", "--isolation", isolation], more].concat()).expect(code);
+            let ended = project
+                .mandelbox(&[&["exec", "guest.wasm", "--isolation", isolation], more].concat())
+                .expect(code);
             assert_eq!(ended.stdout, "");
             match text {
                 "" => assert_eq!(ended.stderr, ""),
@@ -145,17 +183,44 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
         "error: guest.wasm trapped: wasm trap: wasm `unreachable`",
     );
     let endless = r#"(func (export "_start") (loop $again (br $again)))"#;
-    check(endless, &["--timeout", "200ms"], 134, "was ended after its time limit of 0.2 s");
+    check(
+        endless,
+        &["--timeout", "200ms"],
+        134,
+        "was ended after its time limit of 0.2 s",
+    );
     let large = r#"(memory 2000) (func (export "_start"))"#;
-    check(large, &["--memory", "64M"], 134, "was ended at its memory limit of 64 MiB");
+    check(
+        large,
+        &["--memory", "64M"],
+        134,
+        "was ended at its memory limit of 64 MiB",
+    );
     check(large, &["--memory", "128M"], 0, "");
     // More entries than a place of the pool has.
-    check(r#"(table 3000000 funcref) (func (export "_start"))"#, &[], 0, "");
-    check(r#"(func (export "main"))"#, &[], 2, "guest.wasm: the module has no entry");
-    check(r#"(import "env" "system" (func)) (func (export "_start"))"#, &[], 2, "env::system");
+    check(
+        r#"(table 3000000 funcref) (func (export "_start"))"#,
+        &[],
+        0,
+        "",
+    );
+    check(
+        r#"(func (export "main"))"#,
+        &[],
+        2,
+        "guest.wasm: the module has no entry",
+    );
+    check(
+        r#"(import "env" "system" (func)) (func (export "_start"))"#,
+        &[],
+        2,
+        "env::system",
+    );
     let project = Project::new();
     let ended = project.mandelbox(&["exec", &module("typed.wasm"), "--", "x"]);
-    ended.expect(2).says(&["is a typed task, which has no command line; call it with its args: exec MODULE --args"]);
+    ended.expect(2).says(&[
+        "is a typed task, which has no command line; call it with its args: exec MODULE --args",
+    ]);
 }
 
 /// The cache knows a module by its file, without reading it, and never takes another for it.
@@ -169,7 +234,9 @@ fn a_module_that_has_changed_is_called_as_it_is_now() {
         );
         let path = project.write("guest.wasm", wat::parse_str(body).expect("valid WAT"));
         let time = SystemTime::now() - Duration::from_secs(seconds_ago);
-        std::fs::File::open(path).and_then(|file| file.set_modified(time)).expect("changed");
+        std::fs::File::open(path)
+            .and_then(|file| file.set_modified(time))
+            .expect("changed");
     };
     for code in [7, 8, 9] {
         // The same size, and a time that was there before.
@@ -207,14 +274,20 @@ const COPY: &str = r#"
 fn streams_are_the_guests_own() {
     for isolation in ISOLATIONS {
         let project = with_guest(COPY);
-        let exec = |more: &[&str]| project.command(&[&["exec", "guest.wasm", "--isolation", isolation], more].concat());
+        let exec = |more: &[&str]| {
+            project.command(&[&["exec", "guest.wasm", "--isolation", isolation], more].concat())
+        };
         let text = "raw \u{1b}[31m\0 text\nwithout an end";
         let ended = finish_with_input(exec(&["--stdin", "-"]), text).expect(0);
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), (text, text));
         let large = "0123456789abcdef".repeat(1 << 16);
         project.write("large", &large);
         let ended = finish(exec(&["--stdin", "large"])).expect(0);
-        assert!(ended.stdout == large && ended.stderr == large, "{} bytes", ended.stdout.len());
+        assert!(
+            ended.stdout == large && ended.stderr == large,
+            "{} bytes",
+            ended.stdout.len()
+        );
         // Without --stdin there is none, whatever the program has.
         let ended = finish_with_input(exec(&[]), text).expect(0);
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
@@ -236,12 +309,20 @@ fn output_comes_while_the_guest_runs_and_its_reader_can_go_away() {
     for isolation in ISOLATIONS {
         let project = with_guest(flood);
         let mut command = project.command(&["exec", "guest.wasm", "--isolation", isolation]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
         let mut start = [0; 8];
-        std::io::Read::read_exact(child.stdout.as_mut().expect("a pipe"), &mut start).expect("read");
+        std::io::Read::read_exact(child.stdout.as_mut().expect("a pipe"), &mut start)
+            .expect("read");
         assert_eq!(&start, b"yes\nyes\n");
         drop(child.stdout.take());
         let output = child.wait_with_output().expect("waited for");
-        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
+        assert_eq!(
+            (output.status.code(), output.stderr.as_slice()),
+            (Some(141), &b""[..])
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The file system's errors as guests see them. strace lets system calls fail where the machine has no such disk.
+//! The file system's errors as guests see them. strace lets system calls fail where the machine has
+//! no such disk.
 
 #![expect(clippy::print_stdout, reason = "what was not tried is said")]
 
@@ -10,7 +11,13 @@ use serde_json::{Value, json};
 use crate::project::{Ended, Project, finish, module};
 
 /// Lets the probe do one step in the folder that it sees at /files, with a system call that fails.
-fn probe_failing(project: &Project, name: &str, step: &Value, call: &str, error: &str) -> (Ended, Value) {
+fn probe_failing(
+    project: &Project,
+    name: &str,
+    step: &Value,
+    call: &str,
+    error: &str,
+) -> (Ended, Value) {
     project.write("files/args.json", step.to_string());
     let mandelbox = project.command(&[
         "exec",
@@ -26,7 +33,10 @@ fn probe_failing(project: &Project, name: &str, step: &Value, call: &str, error:
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:error={error}")]);
-    command.arg(mandelbox.get_program()).args(mandelbox.get_args()).current_dir(project.path(""));
+    command
+        .arg(mandelbox.get_program())
+        .args(mandelbox.get_args())
+        .current_dir(project.path(""));
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     let ended = finish(command);
     let metadiff = std::fs::read_to_string(project.path("files/metadiff.json")).unwrap_or_default();
@@ -34,10 +44,14 @@ fn probe_failing(project: &Project, name: &str, step: &Value, call: &str, error:
 }
 
 fn can_trace() -> bool {
-    let traced = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
+    let traced = Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "true"])
+        .status();
     let can = traced.is_ok_and(|status| status.success());
     if !can {
-        println!("skipped: no program can be traced here (strace is not installed, or not allowed)");
+        println!(
+            "skipped: no program can be traced here (strace is not installed, or not allowed)"
+        );
     }
     can
 }
@@ -68,8 +82,17 @@ fn errors_of_the_file_system_have_their_own_numbers() {
             let project = Project::new();
             let (ended, metadiff) = probe_failing(&project, name, &step, "symlinkat", error);
             let text = metadiff["probe"]["error"].as_str().unwrap_or_default();
-            assert!(text.contains(&format!("(os error {number})")), "{error} in {name}: {metadiff} {}", ended.stderr);
-            assert_eq!(ended.stderr.contains("has no such error"), of_preview1 != number, "{}", ended.stderr);
+            assert!(
+                text.contains(&format!("(os error {number})")),
+                "{error} in {name}: {metadiff} {}",
+                ended.stderr
+            );
+            assert_eq!(
+                ended.stderr.contains("has no such error"),
+                of_preview1 != number,
+                "{}",
+                ended.stderr
+            );
         }
     }
 }
@@ -84,15 +107,22 @@ fn a_quota_that_is_used_up_while_writing_is_no_io_error() {
         let project = Project::new();
         // The metadiff cannot be written either: the message is on stderr.
         let (ended, _) = probe_failing(&project, name, &step, "pwrite64", "EDQUOT");
-        assert!(ended.stderr.contains("(os error 19)"), "{name}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("(os error 19)"),
+            "{name}: {}",
+            ended.stderr
+        );
     }
 }
 
 #[test]
 fn a_rename_across_file_systems_is_told_apart() {
-    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
     let project = Project::new();
-    let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&path.metadata().expect("there"));
+    let device =
+        |path: &Path| std::os::unix::fs::MetadataExt::dev(&path.metadata().expect("there"));
     if device(elsewhere.path()) == device(&project.path("")) {
         println!("skipped: /dev/shm and the temporary folder are on one file system");
         return;
@@ -106,11 +136,24 @@ fn a_rename_across_file_systems_is_told_apart() {
     let mount = format!("{}::/elsewhere:rw", elsewhere.path().display());
     for name in ["probe.wasm", "probe.p2.wasm"] {
         let options = ["--mount", "files::/files:rw", "--mount", &mount, "--"];
-        let arguments = ["-j", "/files/args.json", "--metadata-out", "/files/metadiff.json"];
-        project.mandelbox(&[&["exec", &module(name)], &options[..], &arguments].concat()).expect(0);
+        let arguments = [
+            "-j",
+            "/files/args.json",
+            "--metadata-out",
+            "/files/metadiff.json",
+        ];
+        project
+            .mandelbox(&[&["exec", &module(name)], &options[..], &arguments].concat())
+            .expect(0);
         let results = &project.json("files/metadiff.json")["probe"];
         for index in [1, 2] {
-            assert!(results[index]["error"].as_str().unwrap_or_default().contains("(os error 75)"), "{results}");
+            assert!(
+                results[index]["error"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .contains("(os error 75)"),
+                "{results}"
+            );
         }
     }
 }

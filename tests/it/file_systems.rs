@@ -1,5 +1,5 @@
-//! File systems of labs: folders of a group, private folders, disks that are not mounted, and file systems that refuse
-//! operations that they do not have.
+//! File systems of labs: folders of a group, private folders, disks that are not mounted, and file
+//! systems that refuse operations that they do not have.
 
 #![expect(clippy::print_stdout, reason = "what was not tried is said")]
 
@@ -21,7 +21,12 @@ const LAB: u32 = 12_348;
 
 fn project() -> Project {
     let project = Project::new();
-    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({ "stdout": "x", "metadiff": { "a": 1 } }))]);
+    project.workflow(&[task(
+        0,
+        "t",
+        &module("swiss.wasm"),
+        json!({ "stdout": "x", "metadiff": { "a": 1 } }),
+    )]);
     project
 }
 
@@ -37,8 +42,12 @@ fn set_mode(path: &Path, mode: u32) {
 fn with_umask(project: &Project, umask: &str, arguments: &[&str]) -> Ended {
     let program = project.command(arguments);
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]).arg(program.get_program());
-    command.args(program.get_args()).current_dir(project.path(""));
+    command
+        .args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")])
+        .arg(program.get_program());
+    command
+        .args(program.get_args())
+        .current_dir(project.path(""));
     copy_env(&program, &mut command);
     finish(command)
 }
@@ -56,13 +65,27 @@ fn copy_env(from: &Command, to: &mut Command) {
 ///
 /// * `more`: of the tracer, such as `inject=fsync:error=EINVAL`.
 fn refusing(project: &Project, umask: &str, expressions: &[&str]) -> Ended {
-    let program = project.command(&["run", "workflow.json", "--output", "out", "--work-dir", "work"]);
+    let program = project.command(&[
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "work",
+    ]);
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("umask {umask}; exec strace -f -qq -o trace \"$@\""), "strace"]);
+    command.args([
+        "-c",
+        &format!("umask {umask}; exec strace -f -qq -o trace \"$@\""),
+        "strace",
+    ]);
     for expression in expressions {
         command.args(["-e", expression]);
     }
-    command.arg(program.get_program()).args(program.get_args()).current_dir(project.path(""));
+    command
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(project.path(""));
     copy_env(&program, &mut command);
     finish(command)
 }
@@ -77,15 +100,32 @@ fn a_folder_of_a_group_stays_one() {
         return;
     }
     set_mode(&lab, 0o2775);
-    let arguments =
-        ["run", "workflow.json", "--output", "lab/out", "--work-dir", "lab/runs/work", "--task-files", "all"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "lab/out",
+        "--work-dir",
+        "lab/runs/work",
+        "--task-files",
+        "all",
+    ];
     with_umask(&project, "002", &arguments).expect(0);
     let mut seen = 0;
-    for path in project.tree().iter().filter(|path| path.starts_with("lab/")) {
+    for path in project
+        .tree()
+        .iter()
+        .filter(|path| path.starts_with("lab/"))
+    {
         let metadata = project.path(path).metadata().expect("there");
         assert_eq!(metadata.gid(), LAB, "{path}");
         let expected = if metadata.is_dir() { 0o2775 } else { 0o664 };
-        assert_eq!(metadata.mode() & 0o7777, expected, "{path}: {:o}", metadata.mode());
+        assert_eq!(
+            metadata.mode() & 0o7777,
+            expected,
+            "{path}: {:o}",
+            metadata.mode()
+        );
         seen += 1;
     }
     assert!(seen > 10, "{seen}");
@@ -115,26 +155,50 @@ fn file_systems_that_cannot_sync_or_set_modes_hold_runs() {
     if !can_trace() {
         return;
     }
-    let has_warning = |project: &Project| project.read("work/workflow.log").matches("cannot sync files").count();
+    let has_warning = |project: &Project| {
+        project
+            .read("work/workflow.log")
+            .matches("cannot sync files")
+            .count()
+    };
     for error in ["EINVAL", "EOPNOTSUPP", "EPERM", "ENOSYS"] {
         let project = project();
         let inject = format!("inject=fsync,fdatasync:error={error}");
-        refusing(&project, "022", &["trace=fsync,fdatasync", &inject]).expect(0).says(&["cannot sync files"]);
+        refusing(&project, "022", &["trace=fsync,fdatasync", &inject])
+            .expect(0)
+            .says(&["cannot sync files"]);
         assert_eq!(has_warning(&project), 1, "{error}");
-        assert_eq!(project.json("work/result.json")["metadata"], json!({ "a": 1 }));
+        assert_eq!(
+            project.json("work/result.json")["metadata"],
+            json!({ "a": 1 })
+        );
     }
     for error in ["EPERM", "EOPNOTSUPP", "EACCES"] {
         let project = project();
         // With this umask a mode has to be set.
         let calls = "chmod,fchmod,fchmodat";
-        refusing(&project, "077", &[&format!("trace={calls}"), &format!("inject={calls}:error={error}")]).expect(0);
+        refusing(
+            &project,
+            "077",
+            &[
+                &format!("trace={calls}"),
+                &format!("inject={calls}:error={error}"),
+            ],
+        )
+        .expect(0);
         assert!(project.read("trace").contains(error), "nothing was refused");
         assert_eq!(has_warning(&project), 0);
     }
     // A disk that fails is told.
     let project = project();
-    let ended = refusing(&project, "022", &["trace=fdatasync", "inject=fdatasync:error=EIO"]);
-    ended.expect(1).says(&["failed to sync", "Input/output error"]);
+    let ended = refusing(
+        &project,
+        "022",
+        &["trace=fdatasync", "inject=fdatasync:error=EIO"],
+    );
+    ended
+        .expect(1)
+        .says(&["failed to sync", "Input/output error"]);
 }
 
 #[test]
@@ -144,7 +208,12 @@ fn a_file_system_without_locks_is_refused_with_what_to_do() {
     }
     for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
         let project = project();
-        let ended = refusing(&project, "022", &["trace=flock", &format!("inject=flock:error={error}")]).expect(1);
+        let ended = refusing(
+            &project,
+            "022",
+            &["trace=flock", &format!("inject=flock:error={error}")],
+        )
+        .expect(1);
         ended.says(&[
             "failed to lock ",
             "cannot lock files",
@@ -161,17 +230,36 @@ fn links_that_lead_to_nothing_are_told_before_the_run() {
     symlink("/mnt/not-mounted/results", project.path("gone")).expect("made");
     let check = |arguments: &[&str], code: i32, text: &str| {
         let before = project.tree();
-        let ended = project.mandelbox(&[&["run", "workflow.json", "--dry-run"], arguments].concat());
-        ended.expect(code).says(&[text, "is a link to `/mnt/not-mounted/results`, which does not exist"]);
+        let ended =
+            project.mandelbox(&[&["run", "workflow.json", "--dry-run"], arguments].concat());
+        ended.expect(code).says(&[
+            text,
+            "is a link to `/mnt/not-mounted/results`, which does not exist",
+        ]);
         assert_eq!(project.tree(), before);
     };
     check(&["--output", "gone"], 2, "output path ");
     check(&["--output", "gone/deep/out"], 2, "/gone` is a link");
-    check(&["--output", "out", "--work-dir", "gone/work"], 2, "work directory ");
-    check(&["--output", "out", "--result", "gone/result.json"], 2, "--result ");
-    check(&["--output", "out", "--input", "gone"], 0, "so tasks will not find it");
+    check(
+        &["--output", "out", "--work-dir", "gone/work"],
+        2,
+        "work directory ",
+    );
+    check(
+        &["--output", "out", "--result", "gone/result.json"],
+        2,
+        "--result ",
+    );
+    check(
+        &["--output", "out", "--input", "gone"],
+        0,
+        "so tasks will not find it",
+    );
     // Without --dry-run nothing is made either.
-    project.mandelbox(&["run", "workflow.json", "--output", "gone"]).expect(2).says(&["not-mounted"]);
+    project
+        .mandelbox(&["run", "workflow.json", "--output", "gone"])
+        .expect(2)
+        .says(&["not-mounted"]);
     assert!(!project.path("mandelbox-runs").exists());
 }
 
@@ -183,7 +271,9 @@ fn as_nobody(project: &Project, arguments: &[&str]) -> Ended {
         std::fs::copy(program.get_program(), &copy).expect("copied");
     }
     let mut command = Command::new(copy);
-    command.args(program.get_args().collect::<Vec<&OsStr>>()).current_dir(project.path(""));
+    command
+        .args(program.get_args().collect::<Vec<&OsStr>>())
+        .current_dir(project.path(""));
     copy_env(&program, &mut command);
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
     if geteuid().is_root() {
@@ -213,28 +303,69 @@ fn folders_that_this_user_may_not_use_are_told_before_the_run() {
         set_mode(&project.path(""), 0o555);
     }
     let check = |arguments: &[&str], texts: &[&str]| {
-        let ended = as_nobody(&project, &[&["run", "workflow.json", "--dry-run"], arguments].concat());
+        let ended = as_nobody(
+            &project,
+            &[&["run", "workflow.json", "--dry-run"], arguments].concat(),
+        );
         ended.expect(2).says(texts);
     };
     let denied = "Permission denied (os error 13)";
     let usual = ["--output", "writable/out", "--work-dir", "writable/work"];
     let with = |more: &[&'static str]| [&usual, more].concat();
-    as_nobody(&project, &[&["run", "workflow.json", "--dry-run", "--input", "in"], &usual[..]].concat()).expect(0);
+    as_nobody(
+        &project,
+        &[
+            &["run", "workflow.json", "--dry-run", "--input", "in"],
+            &usual[..],
+        ]
+        .concat(),
+    )
+    .expect(0);
     check(
         &with(&["--input", "closed"]),
-        &["input path ", "/closed: cannot be read: ", denied, "let this user read it"],
+        &[
+            "input path ",
+            "/closed: cannot be read: ",
+            denied,
+            "let this user read it",
+        ],
     );
-    check(&with(&["--input", "closed/in"]), &["/closed/in: cannot be read: ", denied]);
-    check(&with(&["--input", "unlisted"]), &["/unlisted: cannot be read: ", denied]);
+    check(
+        &with(&["--input", "closed/in"]),
+        &["/closed/in: cannot be read: ", denied],
+    );
+    check(
+        &with(&["--input", "unlisted"]),
+        &["/unlisted: cannot be read: ", denied],
+    );
     check(
         &["--output", "new", "--work-dir", "writable/work"],
         &["output path ", "/new: `", "` cannot be written to: "],
     );
-    check(&["--output", "closed/in/new", "--work-dir", "writable/work"], &["/closed/in/new: ", "cannot be reached"]);
-    check(&["--output", "writable/out"], &["work directory ", "cannot be written to: ", "another --work-dir"]);
-    check(&with(&["--result", "r.json"]), &["--result ", "its folder cannot be written to", denied]);
-    check(&with(&["--events", "e.jsonl"]), &["--events ", "its folder cannot be written to", denied]);
-    check(&with(&["--events", "workflow.json"]), &["--events ", "is the workflow"]);
+    check(
+        &["--output", "closed/in/new", "--work-dir", "writable/work"],
+        &["/closed/in/new: ", "cannot be reached"],
+    );
+    check(
+        &["--output", "writable/out"],
+        &[
+            "work directory ",
+            "cannot be written to: ",
+            "another --work-dir",
+        ],
+    );
+    check(
+        &with(&["--result", "r.json"]),
+        &["--result ", "its folder cannot be written to", denied],
+    );
+    check(
+        &with(&["--events", "e.jsonl"]),
+        &["--events ", "its folder cannot be written to", denied],
+    );
+    check(
+        &with(&["--events", "workflow.json"]),
+        &["--events ", "is the workflow"],
+    );
     set_mode(&project.path("closed"), 0o700);
     set_mode(&project.path(""), 0o755);
 }
@@ -243,7 +374,9 @@ fn folders_that_this_user_may_not_use_are_told_before_the_run() {
 fn runs_that_start_together_each_get_a_work_directory() {
     const N: usize = 12;
     let project = project();
-    project.mandelbox(&["run", "workflow.json", "--output", "out"]).expect(0);
+    project
+        .mandelbox(&["run", "workflow.json", "--output", "out"])
+        .expect(0);
     std::thread::scope(|scope| {
         for n in 0..N {
             let output = format!("out{n}");
@@ -251,7 +384,8 @@ fn runs_that_start_together_each_get_a_work_directory() {
             scope.spawn(move || finish(command).expect(0));
         }
     });
-    let results = |path: &&String| path.starts_with("mandelbox-runs/test_") && path.ends_with("/result.json");
+    let results =
+        |path: &&String| path.starts_with("mandelbox-runs/test_") && path.ends_with("/result.json");
     assert_eq!(project.tree().iter().filter(results).count(), N + 1);
 }
 
@@ -263,21 +397,47 @@ fn a_run_that_does_not_begin_leaves_no_default_work_directory() {
     let project = project();
     let program = project.command(&["run", "workflow.json", "--output", "new"]);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "trace", "-e", "trace=mkdir,mkdirat", "-P"]).arg(project.path("new"));
+    command
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "trace",
+            "-e",
+            "trace=mkdir,mkdirat",
+            "-P",
+        ])
+        .arg(project.path("new"));
     command.args(["-e", "inject=mkdir,mkdirat:error=EDQUOT"]);
-    command.arg(program.get_program()).args(program.get_args()).current_dir(project.path(""));
+    command
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(project.path(""));
     copy_env(&program, &mut command);
-    finish(command).expect(1).says(&["failed to make the output folder"]);
-    assert_eq!(project.path("mandelbox-runs").read_dir().expect("made").count(), 0);
+    finish(command)
+        .expect(1)
+        .says(&["failed to make the output folder"]);
+    assert_eq!(
+        project
+            .path("mandelbox-runs")
+            .read_dir()
+            .expect("made")
+            .count(),
+        0
+    );
 }
 
-/// Runs a shell's script with a cache folder that is mounted for it alone; the program is `$0`. `None`: it cannot be here.
+/// Runs a shell's script with a cache folder that is mounted for it alone; the program is `$0`.
+/// `None`: it cannot be here.
 fn with_cache(project: &Project, options: &str, script: &str) -> Option<Ended> {
     std::fs::create_dir_all(project.path("cache")).expect("made");
     let script = format!("mount -t tmpfs -o {options},mode=700 tmpfs cache || exit 77; {script}");
     let program = project.command(&[]);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script]).arg(program.get_program()).current_dir(project.path(""));
+    command
+        .args(["-m", "sh", "-c", &script])
+        .arg(program.get_program())
+        .current_dir(project.path(""));
     command.env("XDG_CACHE_HOME", project.path("cache"));
     let ended = finish(command);
     if ended.code == 77 || !project.path("began").exists() {
@@ -302,7 +462,9 @@ fn a_cache_whose_files_cannot_be_run_is_read() {
         "$0" run workflow.json --output out --work-dir w3 --policy policy.toml --isolation process; echo $? >> codes
         "$0" doctor
     "#;
-    let Some(ended) = with_cache(&project, "noexec", script) else { return };
+    let Some(ended) = with_cache(&project, "noexec", script) else {
+        return;
+    };
     // The task has no args, which it says.
     assert_eq!(project.read("codes"), "2\n3\n3\n3\n", "{}", ended.stderr);
     ended.says(&["mounted noexec", "compiled modules are read, not mapped"]);
@@ -310,8 +472,17 @@ fn a_cache_whose_files_cannot_be_run_is_read() {
 
 #[test]
 fn the_doctor_says_that_the_cache_is_full() {
-    for (options, text) in [("size=512k", "No space left on device"), ("size=64m", " are free")] {
-        let Some(ended) = with_cache(&project(), options, "touch began; \"$0\" doctor") else { return };
-        ended.expect(0).says(&["missing  cache of compiled modules", text, "set XDG_CACHE_HOME"]);
+    for (options, text) in [
+        ("size=512k", "No space left on device"),
+        ("size=64m", " are free"),
+    ] {
+        let Some(ended) = with_cache(&project(), options, "touch began; \"$0\" doctor") else {
+            return;
+        };
+        ended.expect(0).says(&[
+            "missing  cache of compiled modules",
+            text,
+            "set XDG_CACHE_HOME",
+        ]);
     }
 }

@@ -1,7 +1,7 @@
 //! Every recorded case of the real fractal-server, through the real program.
 //!
-//! Cases marked `must` give the same; `should` the same outcome; for `quirk` and `defect`, and where only the outcome
-//! is the same, [`own_ending`] says what mandelbox does instead.
+//! Cases marked `must` give the same; `should` the same outcome; for `quirk` and `defect`, and
+//! where only the outcome is the same, [`own_ending`] says what mandelbox does instead.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,22 +43,45 @@ fn own_ending(case: &str, expected: &Value) -> Ending {
     use Ending::{AsRecorded, Fails, Metadata, Warns};
     let metadata = || Metadata(expected["returned"]["metadata"]["json"].clone());
     match case {
-        "a06-single-list-of-pairs-metadiff" => {
-            Fails(3, &["must be a JSON object or null, not an array", "0.metadiff.json", "task \"task0\""])
+        "a06-single-list-of-pairs-metadiff" => Fails(
+            3,
+            &[
+                "must be a JSON object or null, not an array",
+                "0.metadiff.json",
+                "task \"task0\"",
+            ],
+        ),
+        "a07-single-list-metadiff" => {
+            Fails(3, &["not an array", "0.metadiff.json", "task \"task0\""])
         }
-        "a07-single-list-metadiff" => Fails(3, &["not an array", "0.metadiff.json", "task \"task0\""]),
-        "a09-single-string-metadiff" => Fails(3, &["not a string", "0.metadiff.json", "task \"task0\""]),
-        "a10-single-invalid-json-metadiff" => Fails(3, &["line 1, column 2", "0.metadiff.json", "task \"task0\""]),
+        "a09-single-string-metadiff" => {
+            Fails(3, &["not a string", "0.metadiff.json", "task \"task0\""])
+        }
+        "a10-single-invalid-json-metadiff" => Fails(
+            3,
+            &["line 1, column 2", "0.metadiff.json", "task \"task0\""],
+        ),
         "a14-single-exit3-empty-stderr" => Fails(3, &["TaskExecutionError", "exited with code 3"]),
-        "a16-single-signal-term" => Fails(4, &["JobExecutionError", "task \"task0\"", "unreachable"]),
+        "a16-single-signal-term" => {
+            Fails(4, &["JobExecutionError", "task \"task0\"", "unreachable"])
+        }
         "a17-single-stderr-not-utf8" => Fails(3, &["TaskExecutionError", "\u{fffd}"]),
-        "a19-command-not-found" => Fails(2, &["/task_list/0/task/command", "there is no module at"]),
+        "a19-command-not-found" => {
+            Fails(2, &["/task_list/0/task/command", "there is no module at"])
+        }
         "a20-command-forbidden-char" => Warns(&["done in"]),
         "a21-command-empty" => Fails(2, &["/task_list/0/task/command", "must not be empty"]),
-        "d06-parallel-list-metadiff" => Fails(3, &["component \"A\"", "not an array", "0_par_a.metadiff.json"]),
-        "d16-parallel-two-failures" => {
-            Fails(3, &["component \"A\" exited with code 1", "component \"C\" exited with code 2"])
-        }
+        "d06-parallel-list-metadiff" => Fails(
+            3,
+            &["component \"A\"", "not an array", "0_par_a.metadiff.json"],
+        ),
+        "d16-parallel-two-failures" => Fails(
+            3,
+            &[
+                "component \"A\" exited with code 1",
+                "component \"C\" exited with code 2",
+            ],
+        ),
         "d18-parallel-fail-stops-next-chunks" => Fails(3, &["component \"B\" exited with code 1"]),
         // Components that are repeated have files of their own here.
         "d08-parallel-overwrites-own-level"
@@ -96,7 +119,13 @@ fn every_recorded_case() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fractal/cases");
     let mut names: Vec<_> = std::fs::read_dir(&folder)
         .expect("the cases")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
         .collect();
     names.sort();
     assert_eq!(names.len(), 89);
@@ -113,7 +142,11 @@ fn every_recorded_case() {
                 .is_err()
         })
         .collect();
-    assert!(failed.is_empty(), "{} cases differ: {failed:?}", failed.len());
+    assert!(
+        failed.is_empty(),
+        "{} cases differ: {failed:?}",
+        failed.len()
+    );
 }
 
 fn check(folder: &Path, name: &str) {
@@ -138,14 +171,24 @@ fn check(folder: &Path, name: &str) {
             ended.expect(4);
             case.check_failed_history(&fractal_history(&case.result()["history"]));
         }
-        Ending::AsRecorded if case.expected.get("exception").is_some() => case.check_exception(ended),
+        Ending::AsRecorded if case.expected.get("exception").is_some() => {
+            case.check_exception(ended)
+        }
         Ending::AsRecorded if case.expected.get("job").is_some() => case.check_job(ended),
         Ending::AsRecorded => {
             ended.expect(0);
             let returned = &case.expected["returned"];
             let result = case.result();
-            assert_same(&result["metadata"], &returned["metadata"]["json"], "metadata");
-            assert_same(&Value::Array(fractal_history(&result["history"])), &returned["history"]["json"], "history");
+            assert_same(
+                &result["metadata"],
+                &returned["metadata"]["json"],
+                "metadata",
+            );
+            assert_same(
+                &Value::Array(fractal_history(&result["history"])),
+                &returned["history"]["json"],
+                "history",
+            );
             case.check_files();
         }
     }
@@ -155,18 +198,36 @@ impl Case {
     fn read(folder: &Path, name: &str) -> Self {
         let project = Project::new();
         let root = project.path("");
-        let root = root.to_str().expect("UTF-8").trim_end_matches('/').to_owned();
-        let nothing = project.write("true.wasm", wat::parse_str("(module (func (export \"_start\")))").expect("WAT"));
+        let root = root
+            .to_str()
+            .expect("UTF-8")
+            .trim_end_matches('/')
+            .to_owned();
+        let nothing = project.write(
+            "true.wasm",
+            wat::parse_str("(module (func (export \"_start\")))").expect("WAT"),
+        );
         let read = |file: &str| {
-            let text = std::fs::read_to_string(folder.join(name).join(file)).expect("a case has three files");
-            let text = text.replace("@WORK@", &root).replace("@SWISS@", &quoted(&module("swiss.wasm")));
+            let text = std::fs::read_to_string(folder.join(name).join(file))
+                .expect("a case has three files");
+            let text = text
+                .replace("@WORK@", &root)
+                .replace("@SWISS@", &quoted(&module("swiss.wasm")));
             text.replace("@TRUE@", &quoted(nothing.to_str().expect("UTF-8")))
         };
         let (workflow, expected) = (parse(&read("workflow.json")), parse(&read("expected.json")));
         // One case has a number that no f64 holds, which mandelbox's own reader refuses.
-        let inputs = serde_json::from_str(&read("inputs.json")).unwrap_or_else(|_| parse(&read("inputs.json")));
+        let inputs = serde_json::from_str(&read("inputs.json"))
+            .unwrap_or_else(|_| parse(&read("inputs.json")));
         let work_dir = PathBuf::from(workflow["work_dir"].as_str().expect("a path"));
-        Self { name: name.to_owned(), project, workflow, inputs, expected, work_dir }
+        Self {
+            name: name.to_owned(),
+            project,
+            workflow,
+            inputs,
+            expected,
+            work_dir,
+        }
     }
 
     fn run(&self) -> Ended {
@@ -174,26 +235,47 @@ impl Case {
         let job = &self.workflow["job"];
         if job["drop_workflow"] != json!(true) {
             let tasks = self.workflow["task_list"].as_array().expect("tasks").iter();
-            let tasks: Vec<_> = tasks.map(|task| document(task, &self.workflow["model"])).collect();
+            let tasks: Vec<_> = tasks
+                .map(|task| document(task, &self.workflow["model"]))
+                .collect();
             self.project.workflow(&tasks);
         }
         if job["workdir_exists"] == json!(true) {
             std::fs::create_dir_all(&self.work_dir).expect("made");
         }
-        self.project.write("metadata.json", self.inputs["metadata"].to_string());
-        self.project.write("history.json", self.inputs["history"].to_string());
-        let mut arguments: Vec<String> =
-            ["run", "workflow.json", "--jobs", JOBS, "--progress", "never"].map(str::to_owned).to_vec();
+        self.project
+            .write("metadata.json", self.inputs["metadata"].to_string());
+        self.project
+            .write("history.json", self.inputs["history"].to_string());
+        let mut arguments: Vec<String> = [
+            "run",
+            "workflow.json",
+            "--jobs",
+            JOBS,
+            "--progress",
+            "never",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let output = &self.inputs["output_path"];
         let same_dataset = job["same_dataset"] == json!(true);
         let inputs = self.inputs["input_paths"].as_array().expect("paths");
-        for path in if same_dataset { std::slice::from_ref(output) } else { inputs } {
+        for path in if same_dataset {
+            std::slice::from_ref(output)
+        } else {
+            inputs
+        } {
             arguments.extend(["--input".to_owned(), text(path)]);
         }
         arguments.extend(["--output".to_owned(), text(output)]);
         arguments.extend(["--work-dir".to_owned(), text(&self.workflow["work_dir"])]);
-        arguments.extend(["--metadata", "metadata.json", "--history", "history.json"].map(str::to_owned));
-        for (option, key) in [("--first-task", "first_task_index"), ("--last-task", "last_task_index")] {
+        arguments.extend(
+            ["--metadata", "metadata.json", "--history", "history.json"].map(str::to_owned),
+        );
+        for (option, key) in [
+            ("--first-task", "first_task_index"),
+            ("--last-task", "last_task_index"),
+        ] {
             if let Some(index) = self.workflow[key].as_i64() {
                 arguments.extend([option.to_owned(), index.to_string()]);
             }
@@ -234,11 +316,21 @@ impl Case {
             class => panic!("{class} is not foreseen for {}", self.name),
         };
         for line in message.lines() {
-            assert!(ended.stderr.contains(line.trim_end()), "{line:?} is not in: {}", ended.stderr);
+            assert!(
+                ended.stderr.contains(line.trim_end()),
+                "{line:?} is not in: {}",
+                ended.stderr
+            );
         }
         if let Some(task) = exception["task_name"].as_str() {
             let order = &exception["workflow_task_order"];
-            assert!(ended.stderr.contains(&format!("task \"{task}\" (order {order})")), "{}", ended.stderr);
+            assert!(
+                ended
+                    .stderr
+                    .contains(&format!("task \"{task}\" (order {order})")),
+                "{}",
+                ended.stderr
+            );
         }
         if ended.code != 2 {
             self.check_files();
@@ -249,7 +341,11 @@ impl Case {
         let job = &self.expected["job"];
         if self.name.starts_with("j09") {
             let ended = ended.expect(2);
-            assert!(ended.stderr.contains(job["log"].as_str().expect("a text")), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains(job["log"].as_str().expect("a text")),
+                "{}",
+                ended.stderr
+            );
             return;
         }
         let result = self.result_of_job(job, ended);
@@ -270,7 +366,13 @@ impl Case {
     fn result_of_job(&self, job: &Value, ended: Ended) -> Value {
         let code = match job["status"].as_str() {
             Some("done") => 0,
-            _ if job["log"].as_str().expect("a log").starts_with("TASK ERROR") => 3,
+            _ if job["log"]
+                .as_str()
+                .expect("a log")
+                .starts_with("TASK ERROR") =>
+            {
+                3
+            }
             _ => 4,
         };
         ended.expect(code);
@@ -278,11 +380,20 @@ impl Case {
         self.result()
     }
 
-    /// The given history first and once, then an item for each task that ran, the last of them failed.
+    /// The given history first and once, then an item for each task that ran, the last of them
+    /// failed.
     fn check_failed_history(&self, history: &[Value]) {
         let given = self.inputs["history"].as_array().expect("an array");
-        let recorded = self.expected["job"]["output_dataset_history"]["json"].as_array().cloned().unwrap_or_default();
-        assert_eq!(&history[..given.len()], &given[..], "{}: the given history", self.name);
+        let recorded = self.expected["job"]["output_dataset_history"]["json"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(
+            &history[..given.len()],
+            &given[..],
+            "{}: the given history",
+            self.name
+        );
         let new = &history[given.len()..];
         let tasks = self.workflow["task_list"].as_array().expect("tasks");
         assert_eq!(new.len(), tasks.len(), "{}: items", self.name);
@@ -292,18 +403,22 @@ impl Case {
             assert_eq!(item["workflowtask"]["id"], task["id"]);
         }
         if let Some(failed) = recorded.iter().find(|item| {
-            item["status"] == "failed" && item["workflowtask"]["id"] == new[new.len() - 1]["workflowtask"]["id"]
+            item["status"] == "failed"
+                && item["workflowtask"]["id"] == new[new.len() - 1]["workflowtask"]["id"]
         }) {
             assert_same(&new[new.len() - 1], failed, "failed item");
         }
     }
 
-    /// The messages about the workflow and its tasks, in order; versions and the server's own settings differ.
+    /// The messages about the workflow and its tasks, in order; versions and the server's own
+    /// settings differ.
     fn check_log(&self, job: &Value) {
         let recorded = match job["status"].as_str() {
             Some("done") => job["log"].as_str().map(str::to_owned),
             _ => self.expected["files"].as_object().and_then(|files| {
-                let (_, log) = files.iter().find(|(path, _)| path.ends_with("workflow.log"))?;
+                let (_, log) = files
+                    .iter()
+                    .find(|(path, _)| path.ends_with("workflow.log"))?;
                 log["text"].as_str().map(str::to_owned)
             }),
         };
@@ -321,25 +436,54 @@ impl Case {
                 "input metadata",
             ];
             let renamed = log.replace("\"My Workflow\"", "\"test\"");
-            let messages = renamed.lines().filter_map(|line| line.splitn(4, " - ").nth(3).map(str::to_owned));
-            messages.filter(|message| about.iter().any(|start| message.starts_with(start))).collect()
+            let messages = renamed
+                .lines()
+                .filter_map(|line| line.splitn(4, " - ").nth(3).map(str::to_owned));
+            messages
+                .filter(|message| about.iter().any(|start| message.starts_with(start)))
+                .collect()
         };
         let log = std::fs::read_to_string(self.work_dir.join("workflow.log")).expect("a log");
-        assert_eq!(messages(&log), messages(&recorded.expect("a recorded log")), "{}", self.name);
+        assert_eq!(
+            messages(&log),
+            messages(&recorded.expect("a recorded log")),
+            "{}",
+            self.name
+        );
     }
 
     /// All files of the work directory are those recorded, with the same contents.
     fn check_files(&self) {
         let root = self.project.path("");
-        let prefix = self.work_dir.strip_prefix(&root).expect("inside").to_str().expect("UTF-8").to_owned() + "/";
-        let is_own = |path: &str| OWN_RECORDS.iter().any(|own| path.strip_prefix(&prefix) == Some(own));
+        let prefix = self
+            .work_dir
+            .strip_prefix(&root)
+            .expect("inside")
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+            + "/";
+        let is_own = |path: &str| {
+            OWN_RECORDS
+                .iter()
+                .any(|own| path.strip_prefix(&prefix) == Some(own))
+        };
         let files = self.expected["files"].as_object().expect("files");
-        let recorded: BTreeMap<_, _> =
-            files.iter().filter(|(path, _)| path.starts_with(&prefix) && !is_own(path)).collect();
+        let recorded: BTreeMap<_, _> = files
+            .iter()
+            .filter(|(path, _)| path.starts_with(&prefix) && !is_own(path))
+            .collect();
         let tree = self.project.tree();
-        let here: Vec<_> =
-            tree.iter().filter(|path| path.starts_with(&prefix) && !path.ends_with('/') && !is_own(path)).collect();
-        assert_eq!(here, recorded.keys().copied().collect::<Vec<_>>(), "{}", self.name);
+        let here: Vec<_> = tree
+            .iter()
+            .filter(|path| path.starts_with(&prefix) && !path.ends_with('/') && !is_own(path))
+            .collect();
+        assert_eq!(
+            here,
+            recorded.keys().copied().collect::<Vec<_>>(),
+            "{}",
+            self.name
+        );
         for (path, contents) in recorded {
             let bytes = std::fs::read(root.join(path)).expect("there");
             let expected = match contents["text"].as_str() {
@@ -365,10 +509,21 @@ impl Case {
         if self.workflow["entry"] == "process_workflow" {
             return;
         }
-        let recorded_folders = self.expected["dirs"].as_array().expect("dirs").iter().filter_map(Value::as_str);
-        let recorded_folders: Vec<_> = recorded_folders.filter(|path| path.starts_with(&prefix)).collect();
-        let folders = tree.iter().filter(|path| path.starts_with(&prefix)).filter_map(|path| path.strip_suffix('/'));
-        let folders: Vec<_> = folders.filter(|path| path.len() + 1 > prefix.len()).collect();
+        let recorded_folders = self.expected["dirs"]
+            .as_array()
+            .expect("dirs")
+            .iter()
+            .filter_map(Value::as_str);
+        let recorded_folders: Vec<_> = recorded_folders
+            .filter(|path| path.starts_with(&prefix))
+            .collect();
+        let folders = tree
+            .iter()
+            .filter(|path| path.starts_with(&prefix))
+            .filter_map(|path| path.strip_suffix('/'));
+        let folders: Vec<_> = folders
+            .filter(|path| path.len() + 1 > prefix.len())
+            .collect();
         assert_eq!(folders, recorded_folders, "{}", self.name);
     }
 }
@@ -383,7 +538,13 @@ fn document(task: &Value, model: &Value) -> Value {
         });
     }
     // As the database holds them: an empty args or meta is null.
-    let or_null = |value: &Value| if value == &json!({}) { Value::Null } else { value.clone() };
+    let or_null = |value: &Value| {
+        if value == &json!({}) {
+            Value::Null
+        } else {
+            value.clone()
+        }
+    };
     let number = order.as_u64().expect("a number");
     json!({
         "meta": or_null(&task["meta"]), "args": or_null(&task["args"]), "id": task["id"], "workflow_id": 1,

@@ -9,8 +9,10 @@ use mandelbox::workflow::{Problems, TaskPackage, WorkflowDocument, set_start_and
 use serde_json::Value;
 
 fn rows(table: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fractal/tables/{table}.json"));
-    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(path).expect("a table")).expect("JSON");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fractal/tables/{table}.json"));
+    let rows: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(path).expect("a table")).expect("JSON");
     assert!(!rows.is_empty());
     rows
 }
@@ -18,14 +20,22 @@ fn rows(table: &str) -> Vec<Value> {
 #[test]
 fn sanitized_strings() {
     for row in rows("sanitize_string") {
-        assert_eq!(sanitize_string(row["in"].as_str().expect("text")), row["out"], "{row}");
+        assert_eq!(
+            sanitize_string(row["in"].as_str().expect("text")),
+            row["out"],
+            "{row}"
+        );
     }
 }
 
 #[test]
 fn slugs() {
     for row in rows("slugify_task_name_for_source") {
-        assert_eq!(slugify_task_name(row["in"].as_str().expect("text")), row["out"], "{row}");
+        assert_eq!(
+            slugify_task_name(row["in"].as_str().expect("text")),
+            row["out"],
+            "{row}"
+        );
     }
 }
 
@@ -59,11 +69,22 @@ fn manifests() {
         std::fs::write(folder.path().join(MANIFEST), row["manifest"].to_string()).expect("written");
         let mut problems = Problems::default();
         let package = TaskPackage::read(folder.path(), &mut problems);
-        assert_eq!(problems.is_empty(), row.get("ok").is_some(), "{row}\n{problems}");
+        assert_eq!(
+            problems.is_empty(),
+            row.get("ok").is_some(),
+            "{row}\n{problems}"
+        );
         if let Some(expected) = row["ok"]["task_list"].as_array() {
-            let names: Vec<_> =
-                package.expect("a package").task_list.iter().map(|task| task.task.name.clone()).collect();
-            let expected: Vec<_> = expected.iter().map(|task| task["name"].as_str().expect("a name")).collect();
+            let names: Vec<_> = package
+                .expect("a package")
+                .task_list
+                .iter()
+                .map(|task| task.task.name.clone())
+                .collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|task| task["name"].as_str().expect("a name"))
+                .collect();
             assert_eq!(names, expected);
         }
     }
@@ -74,13 +95,28 @@ fn exported_workflows() {
     for row in rows("workflow_import") {
         let mut problems = Problems::default();
         let text = row["workflow"].to_string();
-        let document = WorkflowDocument::parse("workflow.json", Path::new(""), text.as_bytes(), &mut problems);
-        assert_eq!(problems.is_empty(), row.get("ok").is_some(), "{row}\n{problems}");
+        let document = WorkflowDocument::parse(
+            "workflow.json",
+            Path::new(""),
+            text.as_bytes(),
+            &mut problems,
+        );
+        assert_eq!(
+            problems.is_empty(),
+            row.get("ok").is_some(),
+            "{row}\n{problems}"
+        );
         if let Some(expected) = row.get("ok") {
             let document = document.expect("a workflow");
             assert_eq!(document.name, expected["name"]);
-            let object = |object: &Option<serde_json::Map<_, _>>| object.clone().map_or(Value::Null, Value::Object);
-            for (task, expected) in document.task_list.iter().zip(expected["task_list"].as_array().expect("tasks")) {
+            let object = |object: &Option<serde_json::Map<_, _>>| {
+                object.clone().map_or(Value::Null, Value::Object)
+            };
+            for (task, expected) in document
+                .task_list
+                .iter()
+                .zip(expected["task_list"].as_array().expect("tasks"))
+            {
                 assert_eq!(
                     (object(&task.args), object(&task.meta)),
                     (expected["args"].clone(), expected["meta"].clone())
@@ -102,11 +138,19 @@ fn names_of_files() {
         let components = Some(std::slice::from_ref(component)).filter(|_| !component.is_null());
         let layout = TaskLayout::new("".into(), order, components);
         let files = layout.files(0, components.map(|components| &components[0]));
-        let paths =
-            [("args", files.args()), ("metadiff", files.metadiff()), ("out", files.out()), ("err", files.err())];
+        let paths = [
+            ("args", files.args()),
+            ("metadiff", files.metadiff()),
+            ("out", files.out()),
+            ("err", files.err()),
+        ];
         for (key, path) in paths {
             assert_eq!(path.to_str(), row[key].as_str(), "{row}");
         }
-        assert_eq!(task_folder_name(order, "my task"), row["subfolder"], "{row}");
+        assert_eq!(
+            task_folder_name(order, "my task"),
+            row["subfolder"],
+            "{row}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The imaging package end to end: from the committed images to the table of nuclei, and what happens when files are bad.
+//! The imaging package end to end: from the committed images to the table of nuclei, and what
+//! happens when files are bad.
 
 #![expect(clippy::print_stdout, reason = "what was not tried is said")]
 
@@ -18,7 +19,9 @@ const CORRECT: u64 = 3;
 const N_IMAGES: usize = 8;
 
 fn package(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/imaging").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("task-examples/imaging")
+        .join(name)
 }
 
 /// A project with the committed images in `in`.
@@ -35,7 +38,16 @@ fn plate() -> Project {
 fn run(project: &Project, output: &str, work_dir: &str, more: &[&str]) -> Ended {
     let workflow = Path::new(env!("CARGO_MANIFEST_DIR")).join(WORKFLOW);
     let workflow = workflow.to_str().expect("UTF-8");
-    let arguments = ["run", workflow, "--input", "in", "--output", output, "--work-dir", work_dir];
+    let arguments = [
+        "run",
+        workflow,
+        "--input",
+        "in",
+        "--output",
+        output,
+        "--work-dir",
+        work_dir,
+    ];
     project.mandelbox(&[&arguments[..], more].concat())
 }
 
@@ -43,14 +55,24 @@ fn run(project: &Project, output: &str, work_dir: &str, more: &[&str]) -> Ended 
 fn files(project: &Project, folder: &str) -> BTreeMap<String, Vec<u8>> {
     let is_below = |path: &String| path.starts_with(folder) && !path.ends_with('/');
     let paths = project.tree().into_iter().filter(is_below);
-    paths.map(|path| (path[folder.len()..].to_owned(), fs::read(project.path(&path)).expect("read"))).collect()
+    paths
+        .map(|path| {
+            (
+                path[folder.len()..].to_owned(),
+                fs::read(project.path(&path)).expect("read"),
+            )
+        })
+        .collect()
 }
 
 /// Fails unless both folders hold the same files.
 #[track_caller]
 fn check_same(project: &Project, one: &str, other: &str) {
     let (one, other) = (files(project, one), files(project, other));
-    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    assert_eq!(
+        one.keys().collect::<Vec<_>>(),
+        other.keys().collect::<Vec<_>>()
+    );
     for (path, contents) in &one {
         assert!(contents == &other[path], "{path} is not the same");
     }
@@ -60,10 +82,14 @@ fn check_same(project: &Project, one: &str, other: &str) {
 /// The components of the calls of a task that were begun, from a line of the log on.
 fn begun(project: &Project, task: u64, from_line: usize) -> Vec<String> {
     let log = project.read("work/events.jsonl");
-    let events = log.lines().skip(from_line).map(|line| serde_json::from_str::<Value>(line).expect("an event"));
+    let events = log
+        .lines()
+        .skip(from_line)
+        .map(|line| serde_json::from_str::<Value>(line).expect("an event"));
     let started = events.filter(|event| event["event"] == "call_started" && event["task"] == task);
-    let mut components: Vec<String> =
-        started.map(|event| event["component"].as_str().expect("a component").to_owned()).collect();
+    let mut components: Vec<String> = started
+        .map(|event| event["component"].as_str().expect("a component").to_owned())
+        .collect();
     components.sort();
     components
 }
@@ -104,16 +130,23 @@ fn tiff_of_8_bits(size: u32) -> Vec<u8> {
 fn the_nuclei_are_those_of_the_truth() {
     let project = plate();
     run(&project, "out", "work", &[]).expect(0);
-    let truth: Value = serde_json::from_slice(&fs::read(package("truth.json")).expect("read")).expect("JSON");
+    let truth: Value =
+        serde_json::from_slice(&fs::read(package("truth.json")).expect("read")).expect("JSON");
     let fields = truth["fields"].as_array().expect("fields");
-    let expected: Vec<usize> = fields.iter().map(|field| field["nuclei"].as_array().expect("nuclei").len()).collect();
+    let expected: Vec<usize> = fields
+        .iter()
+        .map(|field| field["nuclei"].as_array().expect("nuclei").len())
+        .collect();
     let metadata = project.json("work/metadata.json");
     // Eight images of well-separated nuclei: each has just its own.
     assert_eq!(metadata["n_objects"], json!(expected));
     assert_eq!(metadata["table"], json!(["plate1_mip.csv"]));
     let table = project.read("out/plate1_mip.csv");
     assert_eq!(table.lines().count(), 1 + expected.iter().sum::<usize>());
-    assert!(table.starts_with("plate,well,field,label,area,") && table.contains("\nplate1,C04,F002,1,"), "{table}");
+    assert!(
+        table.starts_with("plate,well,field,label,area,") && table.contains("\nplate1,C04,F002,1,"),
+        "{table}"
+    );
     let sheet = fs::read(project.path("out/plate1_mip.png")).expect("a sheet");
     assert!(sheet.starts_with(b"\x89PNG"));
 
@@ -126,9 +159,15 @@ fn the_nuclei_are_those_of_the_truth() {
 #[test]
 fn bad_files_fail_their_images_and_are_repaired() {
     let project = plate();
-    let (cut, wrong) = ("in/plate1_B03_F002_Z002_C02.tif", "in/plate1_C04_F001_Z003_C01.tif");
-    let missing: Vec<String> =
-        project.tree().into_iter().filter(|path| path.starts_with("in/plate1_B04_F002_")).collect();
+    let (cut, wrong) = (
+        "in/plate1_B03_F002_Z002_C02.tif",
+        "in/plate1_C04_F001_Z003_C01.tif",
+    );
+    let missing: Vec<String> = project
+        .tree()
+        .into_iter()
+        .filter(|path| path.starts_with("in/plate1_B04_F002_"))
+        .collect();
     assert_eq!(missing.len(), 6);
     fs::create_dir(project.path("away")).expect("made");
     let move_all = |from: &str, to: &str| {
@@ -138,8 +177,10 @@ fn bad_files_fail_their_images_and_are_repaired() {
         }
     };
     move_all("in", "away");
-    let (whole_cut, whole_wrong) =
-        (fs::read(project.path(cut)).expect("read"), fs::read(project.path(wrong)).expect("read"));
+    let (whole_cut, whole_wrong) = (
+        fs::read(project.path(cut)).expect("read"),
+        fs::read(project.path(wrong)).expect("read"),
+    );
     project.write(cut, &whole_cut[..whole_cut.len() / 2]);
     project.write(wrong, tiff_of_8_bits(192));
     run(&project, "out", "work", &["--keep-going"]).expect(3).says(&[
@@ -152,17 +193,33 @@ fn bad_files_fail_their_images_and_are_repaired() {
         "C04_F001_Z003_C01.tif: its pixels are 8-bit grey; save it as a 16-bit unsigned grey image",
     ]);
     assert_eq!(begun(&project, CONVERT, 0).len(), N_IMAGES);
-    let has_pixels = |image: &str| project.path("out/plate1.zarr").join(image).join("0/.zarray").exists();
-    assert!(has_pixels("B/03/0") && has_pixels("C/04/1"), "the others are made");
+    let has_pixels = |image: &str| {
+        project
+            .path("out/plate1.zarr")
+            .join(image)
+            .join("0/.zarray")
+            .exists()
+    };
+    assert!(
+        has_pixels("B/03/0") && has_pixels("C/04/1"),
+        "the others are made"
+    );
     assert!(!has_pixels("B/03/1") && !has_pixels("B/04/1") && !has_pixels("C/04/0"));
-    assert!(!project.tree().iter().any(|path| path.contains(".part")), "nothing half written stays");
+    assert!(
+        !project.tree().iter().any(|path| path.contains(".part")),
+        "nothing half written stays"
+    );
 
     project.write(cut, &whole_cut);
     project.write(wrong, &whole_wrong);
     move_all("away", "in");
     let before = n_lines(&project);
     run(&project, "out", "work", &["--resume"]).expect(0);
-    let expected = ["plate1.zarr/B/03/1", "plate1.zarr/B/04/1", "plate1.zarr/C/04/0"];
+    let expected = [
+        "plate1.zarr/B/03/1",
+        "plate1.zarr/B/04/1",
+        "plate1.zarr/C/04/0",
+    ];
     assert_eq!(begun(&project, CONVERT, before), expected);
     run(&project, "other", "other-work", &[]).expect(0);
     check_same(&project, "out/", "other/");
@@ -190,8 +247,10 @@ fn a_correction_that_is_made_again_changes_nothing() {
 #[test]
 fn a_full_disk_fails_images_and_the_others_are_kept() {
     let project = plate();
-    let mounted =
-        Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs"]).arg(project.path("in")).status();
+    let mounted = Command::new("unshare")
+        .args(["-m", "mount", "-t", "tmpfs", "tmpfs"])
+        .arg(project.path("in"))
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         println!("skipped: no file system can be mounted here");
         return;
@@ -208,24 +267,46 @@ fn a_full_disk_fails_images_and_the_others_are_kept() {
     "#;
     let program = project.command(&[]);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script]).arg(program.get_program());
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(WORKFLOW)).current_dir(project.path(""));
-    for (name, value) in program.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+    command
+        .args(["-m", "sh", "-c", script])
+        .arg(program.get_program());
+    command
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(WORKFLOW))
+        .current_dir(project.path(""));
+    for (name, value) in program
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
+    {
         command.env(name, value);
     }
     finish(command);
     let first = project.read("first");
-    assert_eq!((project.read("first_code").trim(), project.read("second_code").trim()), ("3", "0"), "{first}");
-    assert!(first.contains("cannot write ") && first.contains("No space left on device"), "{first}");
+    assert_eq!(
+        (
+            project.read("first_code").trim(),
+            project.read("second_code").trim()
+        ),
+        ("3", "0"),
+        "{first}"
+    );
+    assert!(
+        first.contains("cannot write ") && first.contains("No space left on device"),
+        "{first}"
+    );
     let done = |log: &str| {
-        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event"));
+        let events = log
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("an event"));
         let is_done = |event: &Value| event["task"] == CONVERT && event["outcome"] == "succeeded";
         events.filter(is_done).count()
     };
     let full = project.read("full.jsonl");
     let n_done = done(&full);
     assert!((1..N_IMAGES).contains(&n_done), "{n_done} images were made");
-    assert_eq!(begun(&project, CONVERT, full.lines().count()).len(), N_IMAGES - n_done);
+    assert_eq!(
+        begun(&project, CONVERT, full.lines().count()).len(),
+        N_IMAGES - n_done
+    );
     run(&project, "other", "other-work", &[]).expect(0);
     check_same(&project, "out-of-small/", "other/");
 }

@@ -1,7 +1,7 @@
 //! One task in every language: `task-examples/otsu-*` give the same masks, metadata and errors.
 //!
-//! The modules that are too large to be committed are tested where `MANDELBOX_TEST_LANGUAGES` names a folder that
-//! `task-examples/build --others` filled.
+//! The modules that are too large to be committed are tested where `MANDELBOX_TEST_LANGUAGES` names
+//! a folder that `task-examples/build --others` filled.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,16 @@ pub fn language_modules() -> Vec<(&'static str, PathBuf)> {
     let built = std::env::var_os("MANDELBOX_TEST_LANGUAGES").map(PathBuf::from);
     let others = ["otsu-go", "otsu-python", "otsu-js"].into_iter();
     // The build step has said which of them cannot be built.
-    let others = others.filter_map(|name| Some((name, built.as_ref()?.join(format!("{name}.wasm")))));
-    committed.into_iter().chain(others.filter(|(_, module)| module.is_file())).collect()
+    let others =
+        others.filter_map(|name| Some((name, built.as_ref()?.join(format!("{name}.wasm")))));
+    committed
+        .into_iter()
+        .chain(others.filter(|(_, module)| module.is_file()))
+        .collect()
 }
 
-/// Lists the images in `in`, then makes the mask of each. Python's and JavaScript's engines take long to compile, so all
-/// runs share compiled code.
+/// Lists the images in `in`, then makes the mask of each. Python's and JavaScript's engines take
+/// long to compile, so all runs share compiled code.
 fn run(project: &Project, module: &Path, args: Value) -> Ended {
     let module = module.to_str().expect("UTF-8");
     project.workflow(&[
@@ -33,14 +37,20 @@ fn run(project: &Project, module: &Path, args: Value) -> Ended {
 }
 
 fn image(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/otsu/images").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("task-examples/otsu/images")
+        .join(name);
     std::fs::read(path).expect("an image of the examples")
 }
 
 /// The mask of an image of 64 x 48 pixels, which are at the end of its file.
 fn mask(image: &[u8], pixel_bytes: usize, threshold: u32) -> Vec<u8> {
     let pixels = image[image.len() - 64 * 48 * pixel_bytes..].chunks(pixel_bytes);
-    let pixels = pixels.map(|pixel| pixel.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)));
+    let pixels = pixels.map(|pixel| {
+        pixel
+            .iter()
+            .fold(0, |value, byte| value << 8 | u32::from(*byte))
+    });
     let mut mask = b"P5\n64 48\n255\n".to_vec();
     mask.extend(pixels.map(|pixel| if pixel >= threshold { 255 } else { 0 }));
     mask
@@ -63,19 +73,44 @@ fn every_language_gives_the_same_masks_and_metadata() {
         });
         assert_eq!(metadata, expected, "{name}");
         let made = |file: &str| std::fs::read(project.path("out").join(file)).expect("a mask");
-        assert_eq!(made("cells_mask.pgm"), mask(&image("cells.pgm"), 1, 96), "{name}");
-        assert_eq!(made("nuclei_mask.pgm"), mask(&image("nuclei.pgm"), 2, 1456), "{name}");
-        assert_eq!(made("uniform_mask.pgm"), b"P5\n2 2\n255\n\0\0\0\0", "{name}");
-        let said = project.read("work/1_Otsu_threshold/1_par_cells_pgm.out".to_lowercase().as_str())
-            + &project.read("work/workflow.log");
+        assert_eq!(
+            made("cells_mask.pgm"),
+            mask(&image("cells.pgm"), 1, 96),
+            "{name}"
+        );
+        assert_eq!(
+            made("nuclei_mask.pgm"),
+            mask(&image("nuclei.pgm"), 2, 1456),
+            "{name}"
+        );
+        assert_eq!(
+            made("uniform_mask.pgm"),
+            b"P5\n2 2\n255\n\0\0\0\0",
+            "{name}"
+        );
+        let said = project.read(
+            "work/1_Otsu_threshold/1_par_cells_pgm.out"
+                .to_lowercase()
+                .as_str(),
+        ) + &project.read("work/workflow.log");
         assert!(said.contains("cells.pgm: threshold 96"), "{name}: {said}");
 
         // Few bins, and no mask.
         std::fs::remove_dir_all(project.path("out")).expect("removed");
         run(&project, &module, json!({ "bins": 4, "write_mask": false })).expect(0);
         let thresholds = project.json("work/metadata.json")["thresholds"].clone();
-        assert_eq!(thresholds, json!([{ "cells.pgm": 64 }, { "nuclei.pgm": 1024 }, { "uniform.pgm": 10 }]), "{name}");
-        assert_eq!(std::fs::read_dir(project.path("out")).expect("a folder").count(), 0, "{name}");
+        assert_eq!(
+            thresholds,
+            json!([{ "cells.pgm": 64 }, { "nuclei.pgm": 1024 }, { "uniform.pgm": 10 }]),
+            "{name}"
+        );
+        assert_eq!(
+            std::fs::read_dir(project.path("out"))
+                .expect("a folder")
+                .count(),
+            0,
+            "{name}"
+        );
     }
 }
 
@@ -93,9 +128,18 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
         (b"P5 2 2 255x1234", header),
         (b"P5 12345678 1 255 ", header),
         (b"P5 2 2 # no end", header),
-        (b"P5 2 2 255 123", "cut off: 2 x 2 pixels need 4 bytes, and there are 3"),
-        (b"P5 9999999 9999999 256 ", "cut off: 9999999 x 9999999 pixels need 199999960000002 bytes, and there are 0"),
-        (b"P5\n#\n#\n2 2#\r\n7 \x01\x02\x08\x01", "a pixel is 8, above the maximum 7"),
+        (
+            b"P5 2 2 255 123",
+            "cut off: 2 x 2 pixels need 4 bytes, and there are 3",
+        ),
+        (
+            b"P5 9999999 9999999 256 ",
+            "cut off: 9999999 x 9999999 pixels need 199999960000002 bytes, and there are 0",
+        ),
+        (
+            b"P5\n#\n#\n2 2#\r\n7 \x01\x02\x08\x01",
+            "a pixel is 8, above the maximum 7",
+        ),
     ];
     for (name, module) in language_modules() {
         let project = Project::new();
@@ -103,11 +147,18 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
             project.write(&format!("in/odd {index}.pgm"), bytes);
         }
         let module = module.to_str().expect("UTF-8");
-        let component_list: Vec<_> =
-            (0..cases.len()).map(|index| format!("odd {index}.pgm")).chain(["none.pgm".to_owned()]).collect();
-        project.write("metadata.json", json!({ "image": component_list }).to_string());
+        let component_list: Vec<_> = (0..cases.len())
+            .map(|index| format!("odd {index}.pgm"))
+            .chain(["none.pgm".to_owned()])
+            .collect();
+        project.write(
+            "metadata.json",
+            json!({ "image": component_list }).to_string(),
+        );
         project.workflow(&[parallel_task(0, "t", module, "image", json!({}))]);
-        project.run(&["--metadata", "metadata.json", "--keep-going"]).expect(3);
+        project
+            .run(&["--metadata", "metadata.json", "--keep-going"])
+            .expect(3);
         let failures: Vec<Value> = project
             .read("work/events.jsonl")
             .lines()
@@ -115,7 +166,10 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
             .filter(|event: &Value| event["event"] == "call_finished")
             .collect();
         let failure_of = |component: &str| {
-            let event = failures.iter().find(|event| event["component"] == component).expect("a failed call");
+            let event = failures
+                .iter()
+                .find(|event| event["component"] == component)
+                .expect("a failed call");
             let file = component.replace([' ', '.'], "_");
             // A typed task returns its error, a command prints it.
             match event["message"].as_str() {
@@ -126,20 +180,41 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
         for (index, (_, expected)) in cases.iter().enumerate() {
             let component = format!("odd {index}.pgm");
             let said = failure_of(&component);
-            assert!(said.contains(&format!("{component}: {expected}")), "{name}: {said}");
+            assert!(
+                said.contains(&format!("{component}: {expected}")),
+                "{name}: {said}"
+            );
         }
         assert!(failure_of("none.pgm").contains("/in/none.pgm"), "{name}");
-        assert_eq!(std::fs::read_dir(project.path("out")).expect("a folder").count(), 0, "{name}");
+        assert_eq!(
+            std::fs::read_dir(project.path("out"))
+                .expect("a folder")
+                .count(),
+            0,
+            "{name}"
+        );
 
         // The args schema has the bounds, but the full form of a workflow need not have one.
-        project.write("metadata.json", json!({ "image": ["odd 10.pgm"] }).to_string());
+        project.write(
+            "metadata.json",
+            json!({ "image": ["odd 10.pgm"] }).to_string(),
+        );
         for (args, said) in [
-            (json!({ "bins": 1 }), "bins must be a whole number from 2 to 65536"),
-            (json!({ "bins": 65537 }), "bins must be a whole number from 2 to 65536"),
+            (
+                json!({ "bins": 1 }),
+                "bins must be a whole number from 2 to 65536",
+            ),
+            (
+                json!({ "bins": 65537 }),
+                "bins must be a whole number from 2 to 65536",
+            ),
         ] {
             project.workflow(&[parallel_task(0, "t", module, "image", args)]);
             let _ = std::fs::remove_dir_all(project.path("work"));
-            project.run(&["--metadata", "metadata.json"]).expect(3).says(&[said]);
+            project
+                .run(&["--metadata", "metadata.json"])
+                .expect(3)
+                .says(&[said]);
         }
     }
 }
@@ -149,22 +224,31 @@ fn typed_languages_describe_themselves_alike_and_like_the_manifests() {
     let project = Project::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples");
     let manifest = |name: &str| {
-        let text = std::fs::read_to_string(folder.join(name).join("__FRACTAL_MANIFEST__.json")).expect("a manifest");
+        let text = std::fs::read_to_string(folder.join(name).join("__FRACTAL_MANIFEST__.json"))
+            .expect("a manifest");
         text.replace(name, "NAME")
     };
     let first = manifest("otsu-c");
-    assert_eq!((manifest("otsu-go"), manifest("otsu-rust")), (first.clone(), first.clone()));
+    assert_eq!(
+        (manifest("otsu-go"), manifest("otsu-rust")),
+        (first.clone(), first.clone())
+    );
     let mut entry = serde_json::from_str::<Value>(&first).expect("JSON")["task_list"][0].clone();
     let entry = entry.as_object_mut().expect("an object");
     entry.shift_remove("executable");
-    for (name, module) in
-        language_modules().into_iter().filter(|(name, _)| ["otsu-rust-typed", "otsu-python", "otsu-js"].contains(name))
+    for (name, module) in language_modules()
+        .into_iter()
+        .filter(|(name, _)| ["otsu-rust-typed", "otsu-python", "otsu-js"].contains(name))
     {
-        project.workflow(&[json!({ "args": {}, "task": { "source": format!("{name}:otsu_threshold") } })]);
+        project.workflow(&[
+            json!({ "args": {}, "task": { "source": format!("{name}:otsu_threshold") } }),
+        ]);
         project.write("metadata.json", r#"{"image": []}"#);
         let _ = std::fs::remove_dir_all(project.path("work"));
         let module = module.to_str().expect("UTF-8");
-        project.run(&["--tasks", module, "--metadata", "metadata.json"]).expect(0);
+        project
+            .run(&["--tasks", module, "--metadata", "metadata.json"])
+            .expect(0);
         let shown = project.json("work/history.json")[0]["workflowtask"]["task"].clone();
         for (key, value) in entry.iter() {
             assert_eq!(&shown[key], value, "{name}: {key}");

@@ -11,7 +11,10 @@ use mandelbox::reporter::Reporter;
 use mandelbox::runner::RunFailure;
 use mandelbox::sandbox::{Reservation, Sandbox, SandboxOptions};
 use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
-use mandelbox::{CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow, process_workflow_async};
+use mandelbox::{
+    CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow,
+    process_workflow_async,
+};
 use serde_json::{Map, Value, json};
 
 use crate::project::{Project, module, parallel_task, task};
@@ -19,7 +22,8 @@ use crate::project::{Project, module, parallel_task, task};
 fn document(task_list: &Value) -> WorkflowDocument {
     let text = json!({ "name": "w", "task_list": task_list }).to_string();
     let mut problems = Problems::default();
-    let document = WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut problems);
+    let document =
+        WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut problems);
     assert!(problems.is_empty(), "{problems}");
     document.expect("a workflow")
 }
@@ -39,10 +43,19 @@ fn a_different_remote_directory_is_refused_before_anything_else() {
     let backend = local(1);
     let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     arguments.workflow_dir_remote = Some(project.path("elsewhere"));
-    let failure = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect_err("refused");
-    assert!(matches!(failure.error, Error::Host(HostError::NotImplemented(_))));
+    let failure = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new())
+        .expect_err("refused");
+    assert!(matches!(
+        failure.error,
+        Error::Host(HostError::NotImplemented(_))
+    ));
     let text = failure.to_string();
-    assert!(text.starts_with("Local backend does not support different directories workflow_dir_local="), "{text}");
+    assert!(
+        text.starts_with(
+            "Local backend does not support different directories workflow_dir_local="
+        ),
+        "{text}"
+    );
     assert!(!project.path("work").exists());
 
     arguments.workflow_dir_remote = Some(arguments.workflow_dir_local.clone());
@@ -57,14 +70,23 @@ fn a_different_remote_directory_is_refused_before_anything_else() {
 #[test]
 fn the_callers_metadata_and_history_stay() {
     let project = Project::new();
-    let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "b": 2 } }))]));
+    let workflow = document(&json!([task(
+        0,
+        "t",
+        &module("swiss.wasm"),
+        json!({ "metadiff": { "b": 2 } })
+    )]));
     let backend = local(1);
     let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     arguments.input_metadata = object(json!({ "a": 1 }));
     arguments.input_history = vec![json!({ "old": "item" })];
-    let dataset = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect("runs");
+    let dataset =
+        process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect("runs");
     assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1, "b": 2 }));
-    assert_eq!((dataset.history.len(), &dataset.history[0]), (2, &json!({ "old": "item" })));
+    assert_eq!(
+        (dataset.history.len(), &dataset.history[0]),
+        (2, &json!({ "old": "item" }))
+    );
     assert_eq!(dataset.input_paths, [project.path("out")]);
     assert_eq!(Value::Object(arguments.input_metadata), json!({ "a": 1 }));
 }
@@ -93,16 +115,34 @@ fn a_scripted_backend_stands_in_for_guests() {
             Some(component) if component == 2 => return Outcome::Exited { code: 9 },
             Some(component) => json!({ "seen": component }),
         };
-        Outcome::Succeeded { metadiff: metadiff.as_object().cloned() }
+        Outcome::Succeeded {
+            metadiff: metadiff.as_object().cloned(),
+        }
     }));
     let watch = Watch::default();
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
-    let options = RunOptions { keep_going: true, ..RunOptions::new(backend.clone()) };
-    let failure = process_workflow(&arguments, options, vec![Box::new(watch.clone())]).expect_err("component 2 fails");
-    let Error::TaskExecution(task) = &failure.error else { panic!("{failure}") };
-    assert_eq!((task.workflow_task_order, task.calls.len(), &task.calls[0].component), (1, 1, &Some(json!(2))));
+    let options = RunOptions {
+        keep_going: true,
+        ..RunOptions::new(backend.clone())
+    };
+    let failure = process_workflow(&arguments, options, vec![Box::new(watch.clone())])
+        .expect_err("component 2 fails");
+    let Error::TaskExecution(task) = &failure.error else {
+        panic!("{failure}")
+    };
+    assert_eq!(
+        (
+            task.workflow_task_order,
+            task.calls.len(),
+            &task.calls[0].component
+        ),
+        (1, 1, &Some(json!(2)))
+    );
     let events = watch.0.lock().expect("not poisoned");
-    let n_finished = events.iter().filter(|event| matches!(event.kind, EventKind::CallFinished { .. })).count();
+    let n_finished = events
+        .iter()
+        .filter(|event| matches!(event.kind, EventKind::CallFinished { .. }))
+        .count();
     assert_eq!(n_finished, 5);
     let dataset = failure.dataset.expect("the run had started");
     assert_eq!(dataset.metadata.get("c"), Some(&json!([0, 1, 2, 3])));
@@ -111,7 +151,10 @@ fn a_scripted_backend_stands_in_for_guests() {
 
 #[test]
 fn a_token_cancels_a_run_with_guests_that_sleep_and_loop() {
-    for step in [json!({ "do": "sleep_ms", "ms": 3_600_000 }), json!({ "do": "spin" })] {
+    for step in [
+        json!({ "do": "sleep_ms", "ms": 3_600_000 }),
+        json!({ "do": "spin" }),
+    ] {
         let project = Project::new();
         let workflow = document(&json!([task(0, "t", &module("probe.wasm"), step)]));
         let backend = local(2);
@@ -137,16 +180,27 @@ fn a_cancelled_token_starts_nothing() {
     let backend = local(1);
     let cancel = CancelToken::new();
     cancel.cancel();
-    let options = RunOptions { cancel, ..RunOptions::new(backend.clone()) };
+    let options = RunOptions {
+        cancel,
+        ..RunOptions::new(backend.clone())
+    };
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let failure = process_workflow(&arguments, options, Vec::new()).expect_err("cancelled");
-    assert!(failure.to_string().contains("the run was cancelled"), "{failure}");
+    assert!(
+        failure.to_string().contains("the run was cancelled"),
+        "{failure}"
+    );
 }
 
 #[test]
 fn the_asynchronous_form_needs_no_runtime() {
     let project = Project::new();
-    let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({ "metadiff": { "a": 1 } }))]));
+    let workflow = document(&json!([task(
+        0,
+        "t",
+        &module("swiss.wasm"),
+        json!({ "metadiff": { "a": 1 } })
+    )]));
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let future = process_workflow_async(arguments, RunOptions::new(local(1)), Vec::new());
     let dataset = block_on(future).expect("runs");
@@ -164,7 +218,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut future = std::pin::pin!(future);
     loop {
-        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+        match future
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker))
+        {
             std::task::Poll::Ready(value) => return value,
             std::task::Poll::Pending => std::thread::park(),
         }
@@ -177,10 +234,18 @@ fn two_runs_share_one_backends_threads() {
     let run = || {
         let project = Project::new();
         let sleep = json!({ "sleep_ms": 100, "echo": ["component"] });
-        let workflow = document(&json!([parallel_task(0, "t", &module("swiss.wasm"), "c", sleep)]));
-        let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+        let workflow = document(&json!([parallel_task(
+            0,
+            "t",
+            &module("swiss.wasm"),
+            "c",
+            sleep
+        )]));
+        let mut arguments =
+            ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
         arguments.input_metadata = object(json!({ "c": ["a", "b", "c", "d"] }));
-        let dataset = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect("runs");
+        let dataset = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new())
+            .expect("runs");
         assert_eq!(dataset.metadata["echo"].as_array().map(Vec::len), Some(4));
     };
     let started = std::time::Instant::now();
@@ -197,7 +262,10 @@ fn two_runs_share_one_backends_threads() {
 const TIME: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[test]
-#[expect(unsafe_code, reason = "the code that is adopted was compiled a line before")]
+#[expect(
+    unsafe_code,
+    reason = "the code that is adopted was compiled a line before"
+)]
 fn precompiled_code_is_run_in_place_of_the_module() {
     let sandbox = || Local::new(2).expect("a backend");
     for name in ["swiss.wasm", "swiss.p2.wasm"] {
@@ -211,24 +279,52 @@ fn precompiled_code_is_run_in_place_of_the_module() {
         let path = project.write("broken.wasm", &whole[..whole.len() - 1]);
         let broken = ModuleFile::read(&path, u64::MAX).expect("a module");
         let workflow = document(&json!([
-            task(0, "one", path.to_str().expect("UTF-8"), json!({ "metadiff": { "c": ["a", "b"] } })),
-            parallel_task(1, "two", path.to_str().expect("UTF-8"), "c", json!({ "echo": ["component"] })),
+            task(
+                0,
+                "one",
+                path.to_str().expect("UTF-8"),
+                json!({ "metadiff": { "c": ["a", "b"] } })
+            ),
+            parallel_task(
+                1,
+                "two",
+                path.to_str().expect("UTF-8"),
+                "c",
+                json!({ "echo": ["component"] })
+            ),
         ]));
         let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
-        let failure =
-            process_workflow(&arguments, RunOptions::new(local(2)), Vec::new()).expect_err("cannot be compiled");
-        assert!(failure.to_string().contains("is no valid WebAssembly module"), "{failure}");
+        let failure = process_workflow(&arguments, RunOptions::new(local(2)), Vec::new())
+            .expect_err("cannot be compiled");
+        assert!(
+            failure
+                .to_string()
+                .contains("is no valid WebAssembly module"),
+            "{failure}"
+        );
 
         let backend = sandbox();
         // SAFETY: the code is the compiler's.
-        unsafe { backend.sandbox().adopt_precompiled(&broken, &code).expect("adopted") };
-        let dataset = process_workflow(&arguments, RunOptions::new(Arc::new(backend)), Vec::new()).expect("runs");
-        assert_eq!(dataset.metadata["echo"], json!([{ "component": "a" }, { "component": "b" }]));
+        unsafe {
+            backend
+                .sandbox()
+                .adopt_precompiled(&broken, &code)
+                .expect("adopted")
+        };
+        let dataset = process_workflow(&arguments, RunOptions::new(Arc::new(backend)), Vec::new())
+            .expect("runs");
+        assert_eq!(
+            dataset.metadata["echo"],
+            json!([{ "component": "a" }, { "component": "b" }])
+        );
     }
 }
 
 #[test]
-#[expect(unsafe_code, reason = "what is adopted was compiled a line before, or is refused")]
+#[expect(
+    unsafe_code,
+    reason = "what is adopted was compiled a line before, or is refused"
+)]
 fn code_that_is_not_the_modules_is_refused() {
     let backend = Local::new(1).expect("a backend");
     let read = |name: &str| ModuleFile::read(module(name).as_ref(), 1 << 30).expect("a module");
@@ -242,24 +338,44 @@ fn code_that_is_not_the_modules_is_refused() {
     assert!(refusal(&core, b"").contains("is none"));
     assert!(refusal(&core, &core.bytes).contains("is none"));
     assert!(refusal(&component, &code).contains("is that of a core module"));
-    assert!(refusal(&ModuleFile::from_bytes("m".into(), code.clone()), &code).contains("is precompiled native code"));
+    assert!(
+        refusal(&ModuleFile::from_bytes("m".into(), code.clone()), &code)
+            .contains("is precompiled native code")
+    );
     // What the code says of the version that made it.
     let version = concat!("mandelbox ", env!("CARGO_PKG_VERSION"));
-    let at = code.windows(version.len()).position(|bytes| bytes == version.as_bytes()).expect("says its version");
+    let at = code
+        .windows(version.len())
+        .position(|bytes| bytes == version.as_bytes())
+        .expect("says its version");
     let mut other = code.clone();
     other[at + version.len() - 1] ^= 1;
     let text = refusal(&core, &other);
-    assert!(text.contains("its compiled code does not fit this sandbox"), "{text}");
-    let options = SandboxOptions { deterministic: true, ..SandboxOptions::default() };
+    assert!(
+        text.contains("its compiled code does not fit this sandbox"),
+        "{text}"
+    );
+    let options = SandboxOptions {
+        deterministic: true,
+        ..SandboxOptions::default()
+    };
     let sandbox = Sandbox::new(&options).expect("a sandbox");
     let text = refusal(&core, &sandbox.precompile(&core, TIME).expect("compiles"));
     assert!(text.contains("deterministic"), "{text}");
-    let with =
-        |reservation| Sandbox::new(&SandboxOptions { reservation, ..SandboxOptions::default() }).expect("set up");
-    let code = with(Reservation::Small).precompile(&core, TIME).expect("compiles");
+    let with = |reservation| {
+        Sandbox::new(&SandboxOptions {
+            reservation,
+            ..SandboxOptions::default()
+        })
+        .expect("set up")
+    };
+    let code = with(Reservation::Small)
+        .precompile(&core, TIME)
+        .expect("compiles");
     let whole = with(Reservation::Whole);
     // SAFETY: it is the compiler's; and it is refused.
-    let text = unsafe { whole.adopt_precompiled(&core, &code) }.expect_err("of another reservation");
+    let text =
+        unsafe { whole.adopt_precompiled(&core, &code) }.expect_err("of another reservation");
     assert!(text.contains("memory reservation"), "{text}");
 }
 
@@ -285,15 +401,32 @@ fn a_child_process_that_died_a_moment_before_the_run_was_cancelled_is_cancelled(
         let project = Project::new();
         let workflow = document(&json!([task(0, "t", &module("swiss.wasm"), json!({}))]));
         // As a child that the signal reaches before the program that started it.
-        let dies = WorkerCommand { program: "false".into(), arguments: Vec::new() };
-        let backend = Local::with_options(1, &SandboxOptions::default(), Isolation::Process(dies)).expect("a backend");
+        let dies = WorkerCommand {
+            program: "false".into(),
+            arguments: Vec::new(),
+        };
+        let backend = Local::with_options(1, &SandboxOptions::default(), Isolation::Process(dies))
+            .expect("a backend");
         let options = RunOptions::new(Arc::new(backend));
-        let reporter = CancelsCalls(if is_cancelled { options.cancel.clone() } else { CancelToken::new() });
+        let reporter = CancelsCalls(if is_cancelled {
+            options.cancel.clone()
+        } else {
+            CancelToken::new()
+        });
         let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
-        let failure = process_workflow(&arguments, options, vec![Box::new(reporter)]).expect_err("no child lives");
+        let failure = process_workflow(&arguments, options, vec![Box::new(reporter)])
+            .expect_err("no child lives");
         let log = project.read("work/events.jsonl");
-        assert_eq!(matches!(failure.error, Error::Cancelled(_)), is_cancelled, "{failure}");
-        assert_eq!(log.contains("\"outcome\":\"cancelled\""), is_cancelled, "{log}");
+        assert_eq!(
+            matches!(failure.error, Error::Cancelled(_)),
+            is_cancelled,
+            "{failure}"
+        );
+        assert_eq!(
+            log.contains("\"outcome\":\"cancelled\""),
+            is_cancelled,
+            "{log}"
+        );
     }
 }
 
@@ -304,19 +437,33 @@ fn a_workflow_with_a_task_missing_is_not_loaded() {
     entry["task"]["command"] = json!(7);
     let path = project.workflow(&[task(0, "first", &module("swiss.wasm"), json!({})), entry]);
     let problems = WorkflowDocument::load(&path).expect_err("one task cannot be read");
-    assert!(problems.to_string().contains("/task_list/1/task/command"), "{problems}");
+    assert!(
+        problems.to_string().contains("/task_list/1/task/command"),
+        "{problems}"
+    );
     project.workflow(&[task(0, "first", &module("swiss.wasm"), json!({}))]);
-    assert_eq!(WorkflowDocument::load(&path).expect("whole").task_list.len(), 1);
+    assert_eq!(
+        WorkflowDocument::load(&path)
+            .expect("whole")
+            .task_list
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn an_error_that_main_returns_names_its_cause() {
     let fails = || -> Result<(), Box<RunFailure>> {
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        Err(Box::new(Error::from(HostError::file("write", Path::new("record"))(denied)).into()))
+        Err(Box::new(
+            Error::from(HostError::file("write", Path::new("record"))(denied)).into(),
+        ))
     };
     let run = || -> Result<(), Box<dyn std::error::Error>> { Ok(fails()?) };
     // As `main` prints what it returns.
     let printed = format!("{:?}", run().expect_err("fails"));
-    assert!(printed.starts_with("failed to write record: permission denied"), "{printed}");
+    assert!(
+        printed.starts_with("failed to write record: permission denied"),
+        "{printed}"
+    );
 }

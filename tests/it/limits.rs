@@ -12,7 +12,10 @@ use crate::sandbox::probe;
 fn run_text(body: &str, more: &[&str], check: impl Fn(&Project, Ended)) {
     for isolation in ["thread", "process"] {
         let project = Project::new();
-        project.write("guest.wasm", wat::parse_str(format!("(module {body})")).expect("valid WAT"));
+        project.write(
+            "guest.wasm",
+            wat::parse_str(format!("(module {body})")).expect("valid WAT"),
+        );
         project.workflow(&[task(0, "t", "guest.wasm", json!({}))]);
         let ended = project.run(&[&["--isolation", isolation], more].concat());
         check(&project, ended);
@@ -27,7 +30,13 @@ fn memory_has_a_budget() {
         &allocate(50),
         &["--memory", "64M"],
         |_, ended, results| {
-            assert!(results.first().is_some_and(|result| result.get("ok").is_some()), "{}", ended.stderr);
+            assert!(
+                results
+                    .first()
+                    .is_some_and(|result| result.get("ok").is_some()),
+                "{}",
+                ended.stderr
+            );
         },
     );
     probe(
@@ -36,11 +45,20 @@ fn memory_has_a_budget() {
         &["--memory", "64M"],
         |_, ended, _| {
             assert_eq!(ended.code, 4);
-            assert!(ended.stderr.contains("memory limit of 64 MiB"), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains("memory limit of 64 MiB"),
+                "{}",
+                ended.stderr
+            );
         },
     );
     let project = Project::new();
-    let mut lower = task(0, "probe", &module("probe.wasm"), json!({ "do": "allocate_mib", "n": 50 }));
+    let mut lower = task(
+        0,
+        "probe",
+        &module("probe.wasm"),
+        json!({ "do": "allocate_mib", "n": 50 }),
+    );
     lower["meta"] = json!({ "mandelbox": { "memory": "32 MiB" } });
     project.workflow(&[lower]);
     project.run(&[]).expect(4).says(&["memory limit of 32 MiB"]);
@@ -48,15 +66,26 @@ fn memory_has_a_budget() {
 
 #[test]
 fn time_limits_end_guests_that_compute_and_guests_that_sleep() {
-    for step in [json!({ "do": "spin" }), json!({ "do": "sleep_ms", "ms": 3_600_000 })] {
+    for step in [
+        json!({ "do": "spin" }),
+        json!({ "do": "sleep_ms", "ms": 3_600_000 }),
+    ] {
         probe(
             |_| {},
             &json!([step]),
             &["--timeout", "300ms"],
             |_, ended, _| {
                 assert_eq!(ended.code, 4);
-                assert!(ended.stderr.contains("time limit of 0.3 s"), "{}", ended.stderr);
-                assert!(ended.elapsed < Duration::from_secs(8), "{:?}", ended.elapsed);
+                assert!(
+                    ended.stderr.contains("time limit of 0.3 s"),
+                    "{}",
+                    ended.stderr
+                );
+                assert!(
+                    ended.elapsed < Duration::from_secs(8),
+                    "{:?}",
+                    ended.elapsed
+                );
             },
         );
     }
@@ -80,7 +109,8 @@ fn output_is_cut_at_16_mib() {
             &[],
             |project, ended, _| {
                 assert_eq!(ended.code, 0, "{}", ended.stderr);
-                let bytes = std::fs::read(project.path(&format!("work/0_probe/0.{file}"))).expect("kept");
+                let bytes =
+                    std::fs::read(project.path(&format!("work/0_probe/0.{file}"))).expect("kept");
                 let note = b"\n[mandelbox: cut after 16 MiB]\n";
                 assert_eq!(bytes.len(), (16 << 20) + note.len());
                 assert!(bytes.ends_with(note));
@@ -119,13 +149,17 @@ fn the_stack_has_room_for_deep_recursion_and_an_end() {
         )
     };
     run_text(&recurse(100_000), &[], |_, ended| drop(ended.expect(0)));
-    run_text(&recurse(1 << 40), &[], |_, ended| drop(ended.expect(4).says(&["call stack exhausted"])));
+    run_text(&recurse(1 << 40), &[], |_, ended| {
+        drop(ended.expect(4).says(&["call stack exhausted"]))
+    });
 }
 
-/// What the host copies in one call has the memory limit as its own: an imaging task writes an array at once.
+/// What the host copies in one call has the memory limit as its own: an imaging task writes an
+/// array at once.
 #[test]
 fn one_write_can_be_as_large_as_the_memory_and_no_larger() {
-    // Writes `n` buffers, each the same 160 MiB, to stdout in one call, and exits with the error of that call.
+    // Writes `n` buffers, each the same 160 MiB, to stdout in one call, and exits with the error of
+    // that call.
     let write = |n: usize| {
         format!(
             r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -149,12 +183,23 @@ fn one_write_can_be_as_large_as_the_memory_and_no_larger() {
     };
     run_text(&write(1), &["--memory", "200M"], |project, ended| {
         ended.expect(0);
-        assert_eq!(project.path("out/large").metadata().expect("there").len(), 160 << 20);
+        assert_eq!(
+            project.path("out/large").metadata().expect("there").len(),
+            160 << 20
+        );
     });
-    // Twice as much in one call is more than its memory: an error for the guest, and the host copies nothing.
+    // Twice as much in one call is more than its memory: an error for the guest, and the host
+    // copies nothing.
     run_text(&write(2), &["--memory", "200M"], |project, ended| {
-        let written = project.path("out/large").metadata().map_or(0, |metadata| metadata.len());
-        assert!(ended.code != 0 || written <= 200 << 20, "{written} bytes: {}", ended.stderr);
+        let written = project
+            .path("out/large")
+            .metadata()
+            .map_or(0, |metadata| metadata.len());
+        assert!(
+            ended.code != 0 || written <= 200 << 20,
+            "{written} bytes: {}",
+            ended.stderr
+        );
     });
 }
 
@@ -165,26 +210,77 @@ type Case<'a> = (&'a str, String, Value, &'a str);
 #[test]
 fn every_limit_holds_in_both_isolations() {
     // A limit that is not in the list of cases does not get past this line.
-    let Limits { memory_bytes, wall_time: _, output_bytes: _, metadiff_bytes: _, open_files: _, module_bytes: _ } =
-        Limits::default();
+    let Limits {
+        memory_bytes,
+        wall_time: _,
+        output_bytes: _,
+        metadiff_bytes: _,
+        open_files: _,
+        module_bytes: _,
+    } = Limits::default();
     assert!(memory_bytes > 64 << 20);
     let allocates = json!({ "do": "allocate_mib", "n": 50 });
     let opens = json!({ "do": "open_files", "path": "@/in/a.txt", "n": 40 });
     let floods = json!({ "do": "flood", "stream": "stdout", "mib": 2 });
-    let size = std::fs::metadata(module("probe.wasm")).expect("there").len();
+    let size = std::fs::metadata(module("probe.wasm"))
+        .expect("there")
+        .len();
     let cases: [(Case<'_>, &str); 6] = [
-        (("memory", "\"40MiB\"".to_owned(), allocates, "memory limit of 40 MiB"), "\"100MiB\""),
-        (("timeout", "\"1s\"".to_owned(), json!({ "do": "sleep_ms", "ms": 2500 }), "time limit of 1 s"), "\"60s\""),
-        (("output", "\"1MiB\"".to_owned(), floods, "cut after 1 MiB"), "\"4MiB\""),
-        (("metadiff", "\"10\"".to_owned(), json!({ "do": "env" }), "larger than 10 bytes"), "\"1MiB\""),
-        (("open_files", "30".to_owned(), opens, "open at a time"), "100"),
-        (("module", format!("\"{}\"", size - 1), json!({ "do": "env" }), "that a module may have"), "\"1MiB\""),
+        (
+            (
+                "memory",
+                "\"40MiB\"".to_owned(),
+                allocates,
+                "memory limit of 40 MiB",
+            ),
+            "\"100MiB\"",
+        ),
+        (
+            (
+                "timeout",
+                "\"1s\"".to_owned(),
+                json!({ "do": "sleep_ms", "ms": 2500 }),
+                "time limit of 1 s",
+            ),
+            "\"60s\"",
+        ),
+        (
+            ("output", "\"1MiB\"".to_owned(), floods, "cut after 1 MiB"),
+            "\"4MiB\"",
+        ),
+        (
+            (
+                "metadiff",
+                "\"10\"".to_owned(),
+                json!({ "do": "env" }),
+                "larger than 10 bytes",
+            ),
+            "\"1MiB\"",
+        ),
+        (
+            ("open_files", "30".to_owned(), opens, "open at a time"),
+            "100",
+        ),
+        (
+            (
+                "module",
+                format!("\"{}\"", size - 1),
+                json!({ "do": "env" }),
+                "that a module may have",
+            ),
+            "\"1MiB\"",
+        ),
     ];
     for ((name, limit, step, said), enough) in cases {
         let run = |limit: &str, isolation: &str| {
             let project = Project::new();
             let path = project.write("in/a.txt", "input");
-            let root = path.ancestors().nth(2).expect("a folder").display().to_string();
+            let root = path
+                .ancestors()
+                .nth(2)
+                .expect("a folder")
+                .display()
+                .to_string();
             let step = serde_json::from_str(&step.to_string().replace('@', &root)).expect("JSON");
             project.write("policy.toml", format!("[default]\n{name} = {limit}\n"));
             project.workflow(&[task(0, "probe", &module("probe.wasm"), step)]);
@@ -192,12 +288,27 @@ fn every_limit_holds_in_both_isolations() {
             let read = |name: &str| std::fs::read_to_string(project.path(name)).unwrap_or_default();
             let tail: String = read("work/0_probe/0.out").chars().rev().take(100).collect();
             let tail: String = tail.chars().rev().collect();
-            (ended.code, format!("{}{}{tail}", ended.stderr, read("work/0_probe/0.metadiff.json")))
+            (
+                ended.code,
+                format!(
+                    "{}{}{tail}",
+                    ended.stderr,
+                    read("work/0_probe/0.metadiff.json")
+                ),
+            )
         };
         let over = ISOLATIONS.map(|isolation| run(&limit, isolation));
         assert_eq!(over[0].0, over[1].0, "{name}: {over:?}");
-        assert!(over.iter().all(|(_, text)| text.contains(said)), "{name}: {over:?}");
+        assert!(
+            over.iter().all(|(_, text)| text.contains(said)),
+            "{name}: {over:?}"
+        );
         let within = ISOLATIONS.map(|isolation| run(enough, isolation));
-        assert!(within.iter().all(|(code, text)| *code == 0 && !text.contains(said)), "{name}: {within:?}");
+        assert!(
+            within
+                .iter()
+                .all(|(code, text)| *code == 0 && !text.contains(said)),
+            "{name}: {within:?}"
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! The one test binary: every test here runs the real program or the library's public functions.
 
-#![allow(clippy::disallowed_methods, unreachable_pub, reason = "tests make files and start the program")]
+#![allow(
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "tests make files and start the program"
+)]
 
 mod absolute_links;
 mod addresses;
@@ -30,10 +34,12 @@ mod listing;
 mod lock;
 mod manual;
 mod memory;
+mod metadiffs;
 mod mistakes;
+mod new;
+mod other_tasks;
 mod package_test;
 mod planted;
-mod new;
 mod processes;
 mod processes_wasi;
 mod project;
@@ -42,8 +48,6 @@ mod report;
 mod result_files;
 mod resume;
 mod resume_disk;
-mod metadiffs;
-mod other_tasks;
 mod reuse;
 mod ro_crate;
 mod run;

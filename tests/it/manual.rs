@@ -2,8 +2,18 @@
 
 use crate::project::Project;
 
-const SUBCOMMANDS: [&str; 10] =
-    ["run", "check", "exec", "test", "new", "doctor", "status", "report", "completions", "man"];
+const SUBCOMMANDS: [&str; 10] = [
+    "run",
+    "check",
+    "exec",
+    "test",
+    "new",
+    "doctor",
+    "status",
+    "report",
+    "completions",
+    "man",
+];
 
 #[test]
 fn completions_name_the_subcommands() {
@@ -14,7 +24,10 @@ fn completions_name_the_subcommands() {
             assert!(text.contains(name), "{shell} {name}");
         }
     }
-    project.mandelbox(&["completions", "cmd"]).expect(2).says(&["bash", "fish"]);
+    project
+        .mandelbox(&["completions", "cmd"])
+        .expect(2)
+        .says(&["bash", "fish"]);
 }
 
 #[test]
@@ -23,11 +36,26 @@ fn the_manual_has_a_page_for_each_subcommand() {
     let page = project.mandelbox(&["man"]).expect(0).stdout;
     assert!(page.contains(".TH mandelbox 1"), "{page}");
     for name in SUBCOMMANDS {
-        assert!(page.contains(&format!("mandelbox\\-{name}(1)")), "{name}: {page}");
+        assert!(
+            page.contains(&format!("mandelbox\\-{name}(1)")),
+            "{name}: {page}"
+        );
         let page = project.mandelbox(&["man", name]).expect(0).stdout;
-        assert!(page.contains(&format!(".TH mandelbox-{name} 1")) && page.contains("Examples:"), "{page}");
+        assert!(
+            page.contains(&format!(".TH mandelbox-{name} 1")) && page.contains("Examples:"),
+            "{page}"
+        );
     }
-    assert!(project.mandelbox(&["man", "run"]).expect(0).stdout.contains("Folder that tasks write to"));
+    assert!(
+        project
+            .mandelbox(&["man", "run"])
+            .expect(0)
+            .stdout
+            .contains("Folder that tasks write to")
+    );
     assert!(!page.contains("worker"));
-    project.mandelbox(&["man", "worker"]).expect(2).says(&["no such subcommand", "doctor"]);
+    project
+        .mandelbox(&["man", "worker"])
+        .expect(2)
+        .says(&["no such subcommand", "doctor"]);
 }

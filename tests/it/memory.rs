@@ -11,7 +11,10 @@ use crate::signals::{Running, run_command};
 
 /// Eight calls that take so long.
 fn eight_calls(project: &Project, mandelbox: Value, ms: u64) {
-    project.write("metadata.json", json!({ "c": [0, 1, 2, 3, 4, 5, 6, 7] }).to_string());
+    project.write(
+        "metadata.json",
+        json!({ "c": [0, 1, 2, 3, 4, 5, 6, 7] }).to_string(),
+    );
     let mut each = parallel_task(
         0,
         "each",
@@ -53,16 +56,36 @@ fn calls_start_while_their_limits_fit_into_memory_together() {
             3,
             "at most 3 calls run at a time, not 4: each may have 100 MiB",
         ),
-        (json!({ "memory": "150 MiB" }), &[], 2, "at most 2 calls run at a time, not 4: each may have 150 MiB"),
-        (json!({ "memory": "200 MiB" }), &[], 1, "at most 1 call runs at a time, not 4: each may have 200 MiB"),
-        (json!({ "memory": "1 GiB" }), &[], 1, "a call may have 1 GiB of memory, more than the 350 MiB for all calls"),
+        (
+            json!({ "memory": "150 MiB" }),
+            &[],
+            2,
+            "at most 2 calls run at a time, not 4: each may have 150 MiB",
+        ),
+        (
+            json!({ "memory": "200 MiB" }),
+            &[],
+            1,
+            "at most 1 call runs at a time, not 4: each may have 200 MiB",
+        ),
+        (
+            json!({ "memory": "1 GiB" }),
+            &[],
+            1,
+            "a call may have 1 GiB of memory, more than the 350 MiB for all calls",
+        ),
         (json!({}), &["--memory", "80MiB"], 4, ""),
     ] {
         for isolation in ISOLATIONS {
             let project = Project::new();
             eight_calls(&project, mandelbox.clone(), 100);
             project.write("policy.toml", policy);
-            let more = [&JOBS[..], more, &["--policy", "policy.toml", "--isolation", isolation]].concat();
+            let more = [
+                &JOBS[..],
+                more,
+                &["--policy", "policy.toml", "--isolation", isolation],
+            ]
+            .concat();
             let dry = project.run(&[&more[..], &["--dry-run"]].concat()).expect(0);
             let ended = project.run(&more).expect(0);
             let (most, warnings) = most_at_a_time(&project);
@@ -74,7 +97,10 @@ fn calls_start_while_their_limits_fit_into_memory_together() {
             for said in [&dry.stderr, &ended.stderr, &warnings.concat()] {
                 assert!(said.contains(text), "{said}");
                 assert!(said.contains("350 MiB for all calls"), "{said}");
-                assert!(said.contains("lower the memory limit of a call, or set `memory`"), "{said}");
+                assert!(
+                    said.contains("lower the memory limit of a call, or set `memory`"),
+                    "{said}"
+                );
             }
         }
     }
@@ -84,15 +110,21 @@ fn calls_start_while_their_limits_fit_into_memory_together() {
 fn a_default_limit_that_nobody_asked_for_holds_no_call_back() {
     let project = Project::new();
     eight_calls(&project, json!({}), 2000);
-    let ended = project.run(&["--jobs", "200", "--metadata", "metadata.json"]).expect(0);
+    let ended = project
+        .run(&["--jobs", "200", "--metadata", "metadata.json"])
+        .expect(0);
     assert!(!ended.stderr.contains("at a time"), "{}", ended.stderr);
     assert_eq!(most_at_a_time(&project).0, 8);
 }
 
-/// A module with one function of many instructions, for each of which the compiler keeps some hundred bytes.
+/// A module with one function of many instructions, for each of which the compiler keeps some
+/// hundred bytes.
 fn compile_bomb(n_instructions: usize) -> Vec<u8> {
     let body = "i32.const 0 i32.const 0 i32.load8_u i32.store8 ".repeat(n_instructions);
-    wat::parse_str(format!("(module (memory 1) (func (export \"_start\") {body}))")).expect("valid WAT")
+    wat::parse_str(format!(
+        "(module (memory 1) (func (export \"_start\") {body}))"
+    ))
+    .expect("valid WAT")
 }
 
 #[test]
@@ -101,25 +133,59 @@ fn a_module_that_takes_too_much_memory_to_compile_is_refused() {
     project.write("bomb.wasm", compile_bomb(50_000));
     project.write("policy.toml", "[host]\ncompile_memory = \"64MiB\"\n");
     project.workflow(&[task(0, "t", "bomb.wasm", json!({}))]);
-    let text =
-        ["needs more memory to compile than the 64 MiB that it may have", "`compile_memory` in the policy's [host]"];
-    project.run(&["--policy", "policy.toml"]).expect(2).says(&text);
-    project.mandelbox(&["check", "bomb.wasm", "--policy", "policy.toml"]).expect(2).says(&text);
-    project.mandelbox(&["exec", "bomb.wasm", "--policy", "policy.toml", "--no-cache", "--"]).expect(2).says(&text);
+    let text = [
+        "needs more memory to compile than the 64 MiB that it may have",
+        "`compile_memory` in the policy's [host]",
+    ];
+    project
+        .run(&["--policy", "policy.toml"])
+        .expect(2)
+        .says(&text);
+    project
+        .mandelbox(&["check", "bomb.wasm", "--policy", "policy.toml"])
+        .expect(2)
+        .says(&text);
+    project
+        .mandelbox(&[
+            "exec",
+            "bomb.wasm",
+            "--policy",
+            "policy.toml",
+            "--no-cache",
+            "--",
+        ])
+        .expect(2)
+        .says(&text);
 }
 
 /// The child processes of a process.
 fn children(id: u32) -> Vec<String> {
-    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-    let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-    tasks.map(of_task).flat_map(|ids| ids.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let of_task = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("children")).unwrap_or_default()
+    };
+    tasks
+        .map(of_task)
+        .flat_map(|ids| {
+            ids.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 #[test]
 fn nothing_compiles_on_after_the_program_has_ended() {
     let project = Project::new();
     let n = 100_000;
-    let text = format!("(module (func (export \"_start\") {}{}))", "block ".repeat(n), "end ".repeat(n));
+    let text = format!(
+        "(module (func (export \"_start\") {}{}))",
+        "block ".repeat(n),
+        "end ".repeat(n)
+    );
     project.write("nested.wasm", wat::parse_str(text).expect("valid WAT"));
     project.workflow(&[task(0, "t", "nested.wasm", json!({}))]);
     let mut running = Running::start(run_command(&project, &[]));
@@ -129,7 +195,9 @@ fn nothing_compiles_on_after_the_program_has_ended() {
         compiling = children(id);
         !compiling.is_empty()
     });
-    let [compiler] = &compiling[..] else { panic!("one module at a time: {compiling:?}") };
+    let [compiler] = &compiling[..] else {
+        panic!("one module at a time: {compiling:?}")
+    };
     std::thread::sleep(Duration::from_millis(500));
     let is_there = || Path::new("/proc").join(compiler).exists();
     assert!(is_there());
@@ -138,7 +206,10 @@ fn nothing_compiles_on_after_the_program_has_ended() {
     running.0.wait().expect("ended");
     let started = Instant::now();
     while is_there() {
-        assert!(started.elapsed() < Duration::from_secs(5), "the compiler goes on");
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "the compiler goes on"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

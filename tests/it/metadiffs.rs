@@ -13,42 +13,85 @@ fn project(limit: &str, per_component: &Value) -> Project {
     let project = Project::new();
     project.write("policy.toml", format!("[host]\nmetadiffs = \"{limit}\"\n"));
     project.write("metadata.json", r#"{"list": ["a", "b", "c", "d"]}"#);
-    let each = parallel_task(0, "each", &module("swiss.wasm"), "list", json!({ "per_component": per_component }));
-    let last = task(1, "last", &module("swiss.wasm"), json!({ "metadiff": metadiff(1000) }));
+    let each = parallel_task(
+        0,
+        "each",
+        &module("swiss.wasm"),
+        "list",
+        json!({ "per_component": per_component }),
+    );
+    let last = task(
+        1,
+        "last",
+        &module("swiss.wasm"),
+        json!({ "metadiff": metadiff(1000) }),
+    );
     project.workflow(&[each, last]);
     project
 }
 
 fn run(project: &Project, more: &[&str]) -> crate::project::Ended {
-    let always = ["--metadata", "metadata.json", "--policy", "policy.toml", "--jobs", "1"];
+    let always = [
+        "--metadata",
+        "metadata.json",
+        "--policy",
+        "policy.toml",
+        "--jobs",
+        "1",
+    ];
     project.run(&[&always[..], more].concat())
 }
 
 #[test]
 fn all_metadiffs_of_a_run_together_have_a_limit() {
     let own = metadiff(1024);
-    let per_component = json!({ "a": { "metadiff": own }, "b": { "metadiff": own }, "c": { "metadiff": own } });
+    let per_component =
+        json!({ "a": { "metadiff": own }, "b": { "metadiff": own }, "c": { "metadiff": own } });
     for isolation in ISOLATIONS {
         // Those of all tasks count: the last one is 1 byte too many, or just not.
         let project = project("4071", &per_component);
         let says = [
-            "JobExecutionError: task \"last\" (order 1) failed\n  call gave a metadiff for which there is no room: all \
-             metadiffs of the run would be 4.0 KiB, and 4.0 KiB is the limit of `host.metadiffs` in the policy; ",
+            "JobExecutionError: task \"last\" (order 1) failed\n  call gave a metadiff for which \
+             there is no room: all \
+             metadiffs of the run would be 4.0 KiB, and 4.0 KiB is the limit of `host.metadiffs` \
+             in the policy; ",
         ];
-        run(&project, &["--isolation", isolation]).expect(4).says(&says);
-        assert_eq!(project.json("work/metadata.json")["m"].as_array().map(Vec::len), Some(3));
-        let status = project.mandelbox(&["status", "work", "--format", "json"]).expect(0).stdout;
+        run(&project, &["--isolation", isolation])
+            .expect(4)
+            .says(&says);
+        assert_eq!(
+            project.json("work/metadata.json")["m"]
+                .as_array()
+                .map(Vec::len),
+            Some(3)
+        );
+        let status = project
+            .mandelbox(&["status", "work", "--format", "json"])
+            .expect(0)
+            .stdout;
         let status: Value = serde_json::from_str(&status).expect("JSON");
         let failed = &status["tasks"][1]["failed"][0]["outcome"];
-        let expected = json!({ "outcome": "metadiffs_exceeded", "limit_bytes": 4071, "asked_bytes": 4072 });
+        let expected =
+            json!({ "outcome": "metadiffs_exceeded", "limit_bytes": 4071, "asked_bytes": 4072 });
         assert_eq!(*failed, expected);
         // What is kept counts, and what was recorded is not made again.
-        run(&project, &["--isolation", isolation, "--resume"]).expect(4).says(&says);
+        run(&project, &["--isolation", isolation, "--resume"])
+            .expect(4)
+            .says(&says);
         project.write("policy.toml", "[host]\nmetadiffs = \"4072\"\n");
         run(&project, &["--isolation", isolation, "--resume"]).expect(0);
         let log = project.read("work/events.jsonl");
-        assert_eq!(log.matches("\"event\":\"call_started\",\"task\":0").count(), 4, "made again");
-        assert_eq!(project.json("work/result.json")["metadata"]["m"].as_str().map(str::len), Some(1000 - 8));
+        assert_eq!(
+            log.matches("\"event\":\"call_started\",\"task\":0").count(),
+            4,
+            "made again"
+        );
+        assert_eq!(
+            project.json("work/result.json")["metadata"]["m"]
+                .as_str()
+                .map(str::len),
+            Some(1000 - 8)
+        );
     }
 }
 
@@ -57,9 +100,15 @@ fn many_short_values_count_for_what_they_take_in_memory() {
     // 1000 values in 2 KB of text: 64 bytes for each, and 512 for the object.
     let zeros = json!({ "a": { "metadiff": { "m": vec![0; 999] } } });
     let project = project("64511", &zeros);
-    run(&project, &["--keep-going", "--retries", "3"]).expect(4).says(&["component \"a\" gave a metadiff for which"]);
+    run(&project, &["--keep-going", "--retries", "3"])
+        .expect(4)
+        .says(&["component \"a\" gave a metadiff for which"]);
     let log = project.read("work/events.jsonl");
-    assert_eq!(log.matches("metadiffs_exceeded").count(), 1, "another attempt finds no more room");
+    assert_eq!(
+        log.matches("metadiffs_exceeded").count(),
+        1,
+        "another attempt finds no more room"
+    );
     project.write("policy.toml", "[host]\nmetadiffs = \"65512\"\n");
     run(&project, &["--resume"]).expect(0);
 }

@@ -20,12 +20,18 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
     project.write("empty/x", "");
     project.write("policy.toml", "[default]\nmemry = \"1G\"\n");
     let run = |more: &[&str], text: &str| {
-        project.mandelbox(&[&["run", "workflow.json", "--output", "out"], more].concat()).expect(2).says(&[text]);
+        project
+            .mandelbox(&[&["run", "workflow.json", "--output", "out"], more].concat())
+            .expect(2)
+            .says(&[text]);
     };
     project
         .mandelbox(&["run", "none.json", "--output", "out"])
         .expect(2)
-        .says(&["none.json: cannot be read: No such file or directory", "; correct the path\n"]);
+        .says(&[
+            "none.json: cannot be read: No such file or directory",
+            "; correct the path\n",
+        ]);
     project
         .mandelbox(&["run", "in", "--output", "out"])
         .expect(2)
@@ -39,7 +45,10 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
         &["--policy", "policy.toml"],
         "policy.toml:2:1: no valid policy: unknown field `memry`, expected one of `memory`",
     );
-    run(&["--tasks", "none"], "none: there is no such folder or file; correct the path\n");
+    run(
+        &["--tasks", "none"],
+        "none: there is no such folder or file; correct the path\n",
+    );
     run(
         &["--tasks", "empty"],
         "empty: is no task package: it has no __FRACTAL_MANIFEST__.json; name the folder of one",
@@ -50,10 +59,10 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
         .mandelbox(&["exec", &module("swiss.wasm"), "--args", "none.json"])
         .expect(2)
         .says(&["; correct the path\n"]);
-    project
-        .run(&["--input", "none"])
-        .expect(0)
-        .says(&["none: there is no such folder", "; make it, or correct the path\n"]);
+    project.run(&["--input", "none"]).expect(0).says(&[
+        "none: there is no such folder",
+        "; make it, or correct the path\n",
+    ]);
 }
 
 #[test]
@@ -63,14 +72,23 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
     let log = project.read("work/events.jsonl");
     let later = log.replacen("\"format_version\":2", "\"format_version\":3", 1);
     project.write("work/events.jsonl", resealed(&later));
-    let place = "work/events.jsonl: line 1: has format version 3; this version of mandelbox reads 2";
+    let place =
+        "work/events.jsonl: line 1: has format version 3; this version of mandelbox reads 2";
     let restore = "; use the version of mandelbox that wrote it\n";
-    for arguments in [&["status", "work"][..], &["report", "work"], &["report", "work", "--ro-crate"]] {
-        project.mandelbox(arguments).expect(2).says(&[place, restore]);
+    for arguments in [
+        &["status", "work"][..],
+        &["report", "work"],
+        &["report", "work", "--ro-crate"],
+    ] {
+        project
+            .mandelbox(arguments)
+            .expect(2)
+            .says(&[place, restore]);
     }
     project.run(&["--resume"]).expect(2).says(&[
         "work: events.jsonl: line 1: has format version 3",
-        "; use the version of mandelbox that wrote it, or run without --resume in another work directory\n",
+        "; use the version of mandelbox that wrote it, or run without --resume in another work \
+         directory\n",
     ]);
     project
         .mandelbox(&["status", "in"])
@@ -89,7 +107,10 @@ fn an_output_that_cannot_be_written_to_is_told_before_anything_runs() {
     "#;
     let program = project.command(&[]);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script]).arg(program.get_program()).current_dir(project.path(""));
+    command
+        .args(["-m", "sh", "-c", script])
+        .arg(program.get_program())
+        .current_dir(project.path(""));
     let ended = finish(command);
     if !project.path("code").is_file() {
         println!("skipped: nothing can be mounted here: {}", ended.stderr);

@@ -1,5 +1,5 @@
-//! `mandelbox new`: what it makes, that it runs as it is, and what it refuses. The packages themselves are built and run
-//! by `tests/it/languages.rs` and `.ci/run`.
+//! `mandelbox new`: what it makes, that it runs as it is, and what it refuses. The packages
+//! themselves are built and run by `tests/it/languages.rs` and `.ci/run`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -18,15 +18,29 @@ const TEMPLATES: [(&[&str], &str); 6] = [
 ];
 
 fn make(project: &Project, name: &str, more: &[&str]) {
-    project.mandelbox(&[&["new", name], more].concat()).expect(0).says(&["./build", "mandelbox test ."]);
+    project
+        .mandelbox(&[&["new", name], more].concat())
+        .expect(0)
+        .says(&["./build", "mandelbox test ."]);
 }
 
 /// The files below a folder, but for those that a build makes.
 fn files_in(folder: &Path, prefix: &str, files: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
-        if ["target", ".tools", "__pycache__", "mandelbox-runs", "results"].contains(&name.as_str()) {
+        let name = format!(
+            "{prefix}{}",
+            path.file_name().unwrap_or_default().to_string_lossy()
+        );
+        if [
+            "target",
+            ".tools",
+            "__pycache__",
+            "mandelbox-runs",
+            "results",
+        ]
+        .contains(&name.as_str())
+        {
             continue;
         } else if path.is_dir() {
             files_in(&path, &format!("{name}/"), files);
@@ -42,7 +56,9 @@ fn a_package_has_all_files_of_its_example_under_its_own_name() {
     for (arguments, example) in TEMPLATES {
         let project = Project::new();
         make(&project, "count-cells", arguments);
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples").join(example);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("task-examples")
+            .join(example);
         let (mut expected, mut made) = (Vec::new(), Vec::new());
         files_in(&folder, "", &mut expected);
         files_in(&project.path("count-cells"), "", &mut made);
@@ -52,10 +68,22 @@ fn a_package_has_all_files_of_its_example_under_its_own_name() {
         assert_eq!(made, expected, "{example}");
         for file in made.iter().filter(|file| !file.ends_with(".pgm")) {
             let text = project.read(&format!("count-cells/{file}"));
-            assert!(!text.contains("otsu-") && !text.contains("../"), "{example}: {file}: {text}");
+            assert!(
+                !text.contains("otsu-") && !text.contains("../"),
+                "{example}: {file}: {text}"
+            );
         }
-        assert!(project.read("count-cells/build").contains("count-cells.wasm"));
-        let mode = project.path("count-cells/build").metadata().expect("there").permissions().mode();
+        assert!(
+            project
+                .read("count-cells/build")
+                .contains("count-cells.wasm")
+        );
+        let mode = project
+            .path("count-cells/build")
+            .metadata()
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o111, (mode & 0o444) >> 2, "{mode:o}");
     }
 }
@@ -63,7 +91,9 @@ fn a_package_has_all_files_of_its_example_under_its_own_name() {
 #[test]
 fn a_package_runs_with_its_module_and_nothing_else() {
     for (name, module) in language_modules() {
-        let Some((arguments, _)) = TEMPLATES.iter().find(|(_, example)| *example == name) else { continue };
+        let Some((arguments, _)) = TEMPLATES.iter().find(|(_, example)| *example == name) else {
+            continue;
+        };
         let project = Project::new();
         make(&project, "my_task2", arguments);
         std::fs::copy(&module, project.path("my_task2/my_task2.wasm")).expect("copied");
@@ -72,12 +102,30 @@ fn a_package_runs_with_its_module_and_nothing_else() {
             command.current_dir(project.path("my_task2"));
             crate::project::finish(command)
         };
-        in_package(&["check", "workflow.json"]).expect(0).says(&["\"Otsu threshold\"", "no problem found"]);
-        let run = ["run", "workflow.json", "--input", "images", "--output", "results", "--work-dir", "work"];
+        in_package(&["check", "workflow.json"])
+            .expect(0)
+            .says(&["\"Otsu threshold\"", "no problem found"]);
+        let run = [
+            "run",
+            "workflow.json",
+            "--input",
+            "images",
+            "--output",
+            "results",
+            "--work-dir",
+            "work",
+        ];
         let ended = in_package(&run).expect(0);
-        assert!(!ended.stderr.contains("warning"), "{name}: {}", ended.stderr);
+        assert!(
+            !ended.stderr.contains("warning"),
+            "{name}: {}",
+            ended.stderr
+        );
         let history = project.json("my_task2/work/history.json");
-        assert_eq!(history[1]["workflowtask"]["task"]["source"], "my_task2:otsu_threshold");
+        assert_eq!(
+            history[1]["workflowtask"]["task"]["source"],
+            "my_task2:otsu_threshold"
+        );
         assert_eq!(history[1]["workflowtask"]["args"]["write_mask"], true);
         assert!(project.path("my_task2/results/nuclei_mask.pgm").is_file());
     }
@@ -88,20 +136,41 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
     let project = Project::new();
     let before = project.tree();
     let long = "a".repeat(65);
-    for name in ["a.b", "a b", "1a", "_a", "-", "é", ".", "..", "a/..", "a;b", "a$b", "a\nb", &long] {
-        let ended = project.mandelbox(&["new", "--lang", "c", "--", name]).expect(2);
+    for name in [
+        "a.b", "a b", "1a", "_a", "-", "é", ".", "..", "a/..", "a;b", "a$b", "a\nb", &long,
+    ] {
+        let ended = project
+            .mandelbox(&["new", "--lang", "c", "--", name])
+            .expect(2);
         ended.says(&["cannot be the name of a package"]);
     }
     for name in ["serde_json", "otsu-rust", "std", "fn", "test", "deps"] {
-        project.mandelbox(&["new", name, "--lang", "rust"]).expect(2).says(&["has that name for something else"]);
+        project
+            .mandelbox(&["new", name, "--lang", "rust"])
+            .expect(2)
+            .says(&["has that name for something else"]);
     }
-    project.mandelbox(&["new", "wit-bindgen", "--lang", "rust", "--kind", "typed"]).expect(2);
-    project.mandelbox(&["new", "std", "--lang", "go"]).expect(2).says(&["has that name for something else"]);
+    project
+        .mandelbox(&["new", "wit-bindgen", "--lang", "rust", "--kind", "typed"])
+        .expect(2);
+    project
+        .mandelbox(&["new", "std", "--lang", "go"])
+        .expect(2)
+        .says(&["has that name for something else"]);
     assert_eq!(project.tree(), before);
-    for (name, language) in [("serde_json", "c"), ("A-1_b", "go"), (&long[1..], "python"), ("in/deep", "js")] {
+    for (name, language) in [
+        ("serde_json", "c"),
+        ("A-1_b", "go"),
+        (&long[1..], "python"),
+        ("in/deep", "js"),
+    ] {
         make(&project, name, &["--lang", language]);
     }
-    assert!(project.read("in/deep/workflow.json").contains("\"deep:otsu_threshold\""));
+    assert!(
+        project
+            .read("in/deep/workflow.json")
+            .contains("\"deep:otsu_threshold\"")
+    );
 }
 
 #[test]
@@ -110,14 +179,33 @@ fn what_is_there_stays_and_nothing_half_made_is_left() {
     project.write("full/notes.txt", "mine");
     project.write("file", "mine");
     let before = project.tree();
-    project.mandelbox(&["new", "full", "--lang", "c"]).expect(2).says(&["full exists and is not empty"]);
-    project.mandelbox(&["new", "file", "--lang", "c"]).expect(2).says(&["file cannot be made"]);
-    project.mandelbox(&["new", "none/a", "--lang", "c"]).expect(2).says(&["no folder in which none/a could be made"]);
-    for (language, kind) in [("c", "typed"), ("go", "typed"), ("python", "command"), ("js", "command")] {
-        let ended = project.mandelbox(&["new", "a", "--lang", language, "--kind", kind]).expect(2);
+    project
+        .mandelbox(&["new", "full", "--lang", "c"])
+        .expect(2)
+        .says(&["full exists and is not empty"]);
+    project
+        .mandelbox(&["new", "file", "--lang", "c"])
+        .expect(2)
+        .says(&["file cannot be made"]);
+    project
+        .mandelbox(&["new", "none/a", "--lang", "c"])
+        .expect(2)
+        .says(&["no folder in which none/a could be made"]);
+    for (language, kind) in [
+        ("c", "typed"),
+        ("go", "typed"),
+        ("python", "command"),
+        ("js", "command"),
+    ] {
+        let ended = project
+            .mandelbox(&["new", "a", "--lang", language, "--kind", kind])
+            .expect(2);
         ended.says(&["there is no template for that"]);
     }
-    project.mandelbox(&["new", "a", "--lang", "cobol"]).expect(2).says(&["rust, c, go, python, js"]);
+    project
+        .mandelbox(&["new", "a", "--lang", "cobol"])
+        .expect(2)
+        .says(&["rust, c, go, python, js"]);
     assert_eq!(project.tree(), before);
     // An empty folder is as good as none.
     std::fs::create_dir(project.path("empty")).expect("made");

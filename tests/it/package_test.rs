@@ -1,5 +1,5 @@
-//! `mandelbox test`: the cases of a package. The guests do what their args say: `typed` as a package of one file, `probe`
-//! and `swiss` under a manifest.
+//! `mandelbox test`: the cases of a package. The guests do what their args say: `typed` as a
+//! package of one file, `probe` and `swiss` under a manifest.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -9,14 +9,18 @@ use serde_json::{Value, json};
 
 use crate::project::{Ended, Project, module};
 
-/// A project with the folder `package`, which holds the named modules and a manifest that names the commands of them.
+/// A project with the folder `package`, which holds the named modules and a manifest that names the
+/// commands of them.
 fn package(modules: &[&str]) -> Project {
     let project = Project::new();
     std::fs::create_dir(project.path("package")).expect("made");
     for name in modules {
         std::fs::copy(module(name), project.path("package").join(name)).expect("copied");
     }
-    let commands: Vec<_> = modules.iter().filter(|name| !name.contains("typed")).collect();
+    let commands: Vec<_> = modules
+        .iter()
+        .filter(|name| !name.contains("typed"))
+        .collect();
     if !commands.is_empty() {
         let task = |name: &&&str| {
             json!({
@@ -36,7 +40,10 @@ fn case(project: &Project, name: &str, args: &Value) {
 }
 
 fn expect(project: &Project, name: &str, metadiff: &Value) {
-    project.write(&format!("package/tests/{name}/expected/metadiff.json"), metadiff.to_string());
+    project.write(
+        &format!("package/tests/{name}/expected/metadiff.json"),
+        metadiff.to_string(),
+    );
 }
 
 fn test(project: &Project, more: &[&str]) -> Ended {
@@ -49,7 +56,9 @@ fn test(project: &Project, more: &[&str]) -> Ended {
 fn case_files(project: &Project) -> Vec<String> {
     let tree = project.tree().into_iter();
     tree.filter_map(|path| {
-        path.strip_prefix("package/tests/").filter(|path| !path.is_empty() && !path.ends_with('/')).map(str::to_owned)
+        path.strip_prefix("package/tests/")
+            .filter(|path| !path.is_empty() && !path.ends_with('/'))
+            .map(str::to_owned)
     })
     .collect()
 }
@@ -70,16 +79,30 @@ fn cases_pass_when_they_give_what_they_should() {
         let expected = json!({ "echo": { "component": "B/03", "metadata": { "well": ["B/03"] }, "output_path": "/output",
             "input_paths": [] } });
         expect(&project, "what_the_host_adds", &expected);
-        case(&project, "nothing", &json!({ "echo": false, "metadiff": "__missing__" }));
+        case(
+            &project,
+            "nothing",
+            &json!({ "echo": false, "metadiff": "__missing__" }),
+        );
         expect(&project, "nothing", &Value::Null);
-        case(&project, "failure", &json!({ "exit": 3, "stderr": "there is no plate\n" }));
+        case(
+            &project,
+            "failure",
+            &json!({ "exit": 3, "stderr": "there is no plate\n" }),
+        );
         project.write("package/tests/failure/expected/error.txt", "no plate\n");
         project.write("package/tests/README.md", "no case");
         project.write("package/tests/it/main.rs", "no case");
         let ended = test(&project, &["--isolation", isolation]).expect(0);
-        let names: Vec<_> =
-            ended.stderr.lines().filter_map(|line| line.strip_prefix("ok       ")?.split(' ').next()).collect();
-        assert_eq!(names, ["defaults", "failure", "nothing", "what_the_host_adds"]);
+        let names: Vec<_> = ended
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("ok       ")?.split(' ').next())
+            .collect();
+        assert_eq!(
+            names,
+            ["defaults", "failure", "nothing", "what_the_host_adds"]
+        );
         ended.says(&["4 passed, 0 failed in "]);
     }
 }
@@ -87,9 +110,14 @@ fn cases_pass_when_they_give_what_they_should() {
 #[test]
 fn differences_are_told_with_their_place() {
     let project = package(&["swiss.wasm"]);
-    let metadiff = json!({ "echo": false, "metadiff": { "counts": { "nuclei": 4 }, "b": "\u{1b}[31m" } });
+    let metadiff =
+        json!({ "echo": false, "metadiff": { "counts": { "nuclei": 4 }, "b": "\u{1b}[31m" } });
     case(&project, "values", &metadiff);
-    expect(&project, "values", &json!({ "counts": { "nuclei": 3 }, "a": 1 }));
+    expect(
+        &project,
+        "values",
+        &json!({ "counts": { "nuclei": 3 }, "a": 1 }),
+    );
     case(&project, "fails", &json!({ "exit": 3, "stderr": "why\n" }));
     expect(&project, "fails", &Value::Null);
     case(&project, "other_failure", &json!({ "exit": 4 }));
@@ -99,7 +127,8 @@ fn differences_are_told_with_their_place() {
     case(&project, "unknown", &json!({}));
     test(&project, &[]).expect(3).says(&[
         "FAILED   values (",
-        "metadiff.json\n           /counts/nuclei: expected 3, got 4\n           /a: expected 1, got nothing\n",
+        "metadiff.json\n           /counts/nuclei: expected 3, got 4\n           /a: expected 1, \
+         got nothing\n",
         "/b: expected nothing, got \"\\u001b[31m\"",
         "the call failed; if it should fail, make a file expected/error.txt",
         "call exited with code 3\n             | why\n",
@@ -108,19 +137,31 @@ fn differences_are_told_with_their_place() {
         "has no expected/: look at what it gives with --update",
         "0 passed, 5 failed in ",
     ]);
-    assert_eq!(case_files(&project).len(), 9, "nothing is written without --update");
-    test(&project, &["--case", "values"]).expect(3).says(&["0 passed, 1 failed"]);
+    assert_eq!(
+        case_files(&project).len(),
+        9,
+        "nothing is written without --update"
+    );
+    test(&project, &["--case", "values"])
+        .expect(3)
+        .says(&["0 passed, 1 failed"]);
 }
 
 #[test]
 fn a_program_gets_the_results_as_one_object() {
     let project = package(&["typed.wasm"]);
     let test = |more: &[&str], code: i32| -> Value {
-        let ended = project.mandelbox(&[&["test", "package", "--format", "json"], more].concat()).expect(code);
+        let ended = project
+            .mandelbox(&[&["test", "package", "--format", "json"], more].concat())
+            .expect(code);
         assert_eq!(ended.stderr, "");
         serde_json::from_str(&ended.stdout).expect("JSON")
     };
-    case(&project, "files", &json!({ "steps": [write("/output/a.txt", "new\n")] }));
+    case(
+        &project,
+        "files",
+        &json!({ "steps": [write("/output/a.txt", "new\n")] }),
+    );
     expect(&project, "files", &json!({ "typed": 1 }));
     project.write("package/tests/files/expected/output/a.txt", "old\n");
     case(&project, "fine", &json!({ "steps": [{ "do": "none" }] }));
@@ -141,7 +182,8 @@ fn a_program_gets_the_results_as_one_object() {
     let total = json!({ "package": "package", "ok": false, "problems": [], "warnings": [], "n_passed": 1, "n_failed": 2,
         "wall_time_s": null, "cases": null });
     assert_eq!(answer, total);
-    let hint = "the call failed; if it should fail, make a file expected/error.txt with a part of that message";
+    let hint = "the call failed; if it should fail, make a file expected/error.txt with a part of \
+        that message";
     let expected = json!([
         { "name": "files", "status": "failed", "wall_time_s": null, "changes": [], "differences": [
             { "place": "metadiff.json", "message": "/typed: expected 1, got [null]" },
@@ -155,9 +197,15 @@ fn a_program_gets_the_results_as_one_object() {
     assert_eq!(cases, expected);
 
     let updated = test(&["--update", "--case", "files"], 0);
-    assert_eq!((&updated["ok"], &updated["n_passed"]), (&json!(true), &json!(1)));
+    assert_eq!(
+        (&updated["ok"], &updated["n_passed"]),
+        (&json!(true), &json!(1))
+    );
     let case = &updated["cases"][0];
-    assert_eq!((&case["status"], &case["differences"]), (&json!("updated"), &json!([])));
+    assert_eq!(
+        (&case["status"], &case["differences"]),
+        (&json!("updated"), &json!([]))
+    );
     assert_eq!(case["changes"], json!(["metadiff.json", "output/a.txt"]));
 
     let wrong = test(&["--case", "none"], 2);
@@ -178,11 +226,19 @@ fn files_are_compared_and_the_input_is_read_only() {
     project.write("package/tests/in_place/input/a.tif", "a");
     project.write("package/tests/in_place/output/image.txt", "old\n");
     let expected = "package/tests/in_place/expected";
-    expect(&project, "in_place", &json!({ "typed": [["a.tif"], ["image.txt"], null, null] }));
+    expect(
+        &project,
+        "in_place",
+        &json!({ "typed": [["a.tif"], ["image.txt"], null, null] }),
+    );
     project.write(&format!("{expected}/output/image.txt"), "new\n");
     project.write(&format!("{expected}/output/deep"), "x");
     test(&project, &[]).expect(0);
-    assert_eq!(project.read("package/tests/in_place/output/image.txt"), "old\n", "a copy is changed");
+    assert_eq!(
+        project.read("package/tests/in_place/output/image.txt"),
+        "old\n",
+        "a copy is changed"
+    );
 
     project.write(&format!("{expected}/output/image.txt"), "newer\n");
     project.write(&format!("{expected}/output/gone"), "x");
@@ -194,25 +250,48 @@ fn files_are_compared_and_the_input_is_read_only() {
         "output/gone is missing",
         "output/deep is not expected (1 bytes)",
     ]);
-    case(&project, "in_place", &json!({ "steps": [write("/input/a.tif", "x")] }));
-    test(&project, &[]).expect(3).says(&["got \"Operation not permitted"]);
+    case(
+        &project,
+        "in_place",
+        &json!({ "steps": [write("/input/a.tif", "x")] }),
+    );
+    test(&project, &[])
+        .expect(3)
+        .says(&["got \"Operation not permitted"]);
     assert_eq!(project.read("package/tests/in_place/input/a.tif"), "a");
 }
 
 #[test]
 fn what_is_given_becomes_what_is_expected() {
     let project = package(&["typed.wasm"]);
-    case(&project, "new", &json!({ "steps": [write("/output/a.txt", "a")] }));
+    case(
+        &project,
+        "new",
+        &json!({ "steps": [write("/output/a.txt", "a")] }),
+    );
     case(&project, "same", &json!({ "steps": [{ "do": "none" }] }));
     expect(&project, "same", &json!(null));
-    case(&project, "changed", &json!({ "steps": [write("/output/b.txt", "b")] }));
+    case(
+        &project,
+        "changed",
+        &json!({ "steps": [write("/output/b.txt", "b")] }),
+    );
     expect(&project, "changed", &json!({ "a": 1 }));
     project.write("package/tests/changed/expected/output/b.txt", "old");
-    project.write("package/tests/changed/expected/output/stale/deep/c.txt", "c");
-    case(&project, "failing", &json!({ "steps": [{ "do": "error", "message": "no image in A/1" }] }));
+    project.write(
+        "package/tests/changed/expected/output/stale/deep/c.txt",
+        "c",
+    );
+    case(
+        &project,
+        "failing",
+        &json!({ "steps": [{ "do": "error", "message": "no image in A/1" }] }),
+    );
     project.write("package/tests/failing/expected/error.txt", "");
     let same = project.path("package/tests/same/expected/metadiff.json");
-    let same_before = std::fs::metadata(&same).and_then(|metadata| metadata.modified()).expect("a time");
+    let same_before = std::fs::metadata(&same)
+        .and_then(|metadata| metadata.modified())
+        .expect("a time");
     test(&project, &["--update"]).expect(0).says(&[
         "updated  new (",
         "      metadiff.json\n      output/a.txt\n",
@@ -235,13 +314,29 @@ fn what_is_given_becomes_what_is_expected() {
         "same/expected/metadiff.json",
     ];
     assert_eq!(case_files(&project), files);
-    assert_eq!(project.read("package/tests/failing/expected/error.txt"), "failed: no image in A/1\n");
-    assert_eq!(project.read("package/tests/changed/expected/output/b.txt"), "b");
-    assert!(!project.path("package/tests/changed/expected/output/stale").exists());
-    assert_eq!(std::fs::metadata(&same).and_then(|metadata| metadata.modified()).expect("a time"), same_before);
+    assert_eq!(
+        project.read("package/tests/failing/expected/error.txt"),
+        "failed: no image in A/1\n"
+    );
+    assert_eq!(
+        project.read("package/tests/changed/expected/output/b.txt"),
+        "b"
+    );
+    assert!(
+        !project
+            .path("package/tests/changed/expected/output/stale")
+            .exists()
+    );
+    assert_eq!(
+        std::fs::metadata(&same)
+            .and_then(|metadata| metadata.modified())
+            .expect("a time"),
+        same_before
+    );
     test(&project, &[]).expect(0);
 
-    // A call that fails is never what a case should give unless it says so itself, and the other way round.
+    // A call that fails is never what a case should give unless it says so itself, and the other
+    // way round.
     case(&project, "new", &json!({ "steps": [{ "do": "trap" }] }));
     case(&project, "failing", &json!({ "steps": [{ "do": "none" }] }));
     test(&project, &["--update"]).expect(3).says(&[
@@ -259,22 +354,43 @@ fn links_in_the_output_are_not_followed() {
     let project = package(&["probe.wasm"]);
     let steps = json!([{ "do": "symlink", "from": "secret", "to": "/output/link" }, write("/output/secret", "s")]);
     case(&project, "link", &json!({ "steps": steps }));
-    test(&project, &["--update"]).expect(0).says(&["output/link is a link or a special file and was left out"]);
-    assert_eq!(case_files(&project), ["link/args.json", "link/expected/metadiff.json", "link/expected/output/secret"]);
-    test(&project, &[]).expect(3).says(&["output/link is a link or a special file; a case can hold plain files only"]);
+    test(&project, &["--update"])
+        .expect(0)
+        .says(&["output/link is a link or a special file and was left out"]);
+    assert_eq!(
+        case_files(&project),
+        [
+            "link/args.json",
+            "link/expected/metadiff.json",
+            "link/expected/output/secret"
+        ]
+    );
+    test(&project, &[])
+        .expect(3)
+        .says(&["output/link is a link or a special file; a case can hold plain files only"]);
 }
 
 #[test]
 fn clocks_and_random_numbers_are_fixed_and_guest_paths_too() {
     let run = || {
         let project = package(&["probe.wasm"]);
-        case(&project, "c", &json!({ "steps": [{ "do": "clock" }, { "do": "random" }, { "do": "argv" }] }));
+        case(
+            &project,
+            "c",
+            &json!({ "steps": [{ "do": "clock" }, { "do": "random" }, { "do": "argv" }] }),
+        );
         test(&project, &["--update"]).expect(0);
         project.json("package/tests/c/expected/metadiff.json")
     };
     let (one, other) = (run(), run());
     assert_eq!(one, other);
-    let argv = ["probe.wasm", "-j", "/task/0.args.json", "--metadata-out", "/task/0.metadiff.json"];
+    let argv = [
+        "probe.wasm",
+        "-j",
+        "/task/0.args.json",
+        "--metadata-out",
+        "/task/0.metadiff.json",
+    ];
     assert_eq!(one["probe"][2]["ok"], json!(argv));
 }
 
@@ -284,15 +400,24 @@ fn a_case_names_its_task_where_there_are_several() {
     case(&project, "one", &json!({ "n": 7 }));
     expect(&project, "one", &json!({ "echo": { "n": 7 } }));
     let case_json = |text: &str| drop(project.write("package/tests/one/case.json", text));
-    test(&project, &[]).expect(2).says(&["one/case.json: /task: must name the case's task", "swiss, Typed"]);
+    test(&project, &[]).expect(2).says(&[
+        "one/case.json: /task: must name the case's task",
+        "swiss, Typed",
+    ]);
     case_json(r#"{"task": "swiss"}"#);
     test(&project, &[]).expect(0);
     case_json(r#"{"task": "none"}"#);
-    test(&project, &[]).expect(2).says(&["there is no task \"none\"; the package has: swiss, "]);
+    test(&project, &[])
+        .expect(2)
+        .says(&["there is no task \"none\"; the package has: swiss, "]);
     case_json(r#"{"task": "swiss", "timeout": "200ms"}"#);
     case(&project, "one", &json!({ "sleep_ms": 60_000 }));
-    test(&project, &[]).expect(3).says(&["was ended after its time limit of 0.2 s"]);
-    test(&project, &["--timeout", "100ms"]).expect(3).says(&["time limit of 0.1 s"]);
+    test(&project, &[])
+        .expect(3)
+        .says(&["was ended after its time limit of 0.2 s"]);
+    test(&project, &["--timeout", "100ms"])
+        .expect(3)
+        .says(&["time limit of 0.1 s"]);
 }
 
 #[test]
@@ -300,7 +425,10 @@ fn a_module_is_a_package_beside_its_cases() {
     let project = package(&["typed.wasm"]);
     case(&project, "one", &json!({ "steps": [{ "do": "none" }] }));
     expect(&project, "one", &Value::Null);
-    project.mandelbox(&["test", "package/typed.wasm"]).expect(0).says(&["1 passed"]);
+    project
+        .mandelbox(&["test", "package/typed.wasm"])
+        .expect(0)
+        .says(&["1 passed"]);
 }
 
 #[test]
@@ -312,11 +440,17 @@ fn a_folder_that_may_have_been_meant_as_a_case_is_named() {
     project.write("package/tests/two/arguments.json", "{}");
     std::fs::create_dir(project.path("package/tests/empty")).expect("made");
     let ended = test(&project, &[]).expect(0);
-    let warnings: Vec<_> =
-        ended.stderr.lines().filter_map(|line| line.strip_prefix("warning: package/tests/")).collect();
+    let warnings: Vec<_> = ended
+        .stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("warning: package/tests/"))
+        .collect();
     assert_eq!(
         warnings,
-        ["empty: is no case, since it has no args.json", "two: is no case, since it has no args.json"]
+        [
+            "empty: is no case, since it has no args.json",
+            "two: is no case, since it has no args.json"
+        ]
     );
 }
 
@@ -326,17 +460,25 @@ fn what_is_wrong_with_the_task_of_many_cases_is_told_once() {
     case(&project, "a", &json!({}));
     case(&project, "b", &json!({}));
     std::fs::remove_file(project.path("package/swiss.wasm")).expect("removed");
-    test(&project, &[]).expect(2).says(&["error: 1 problem in", "no module at package/swiss.wasm; build it first"]);
+    test(&project, &[]).expect(2).says(&[
+        "error: 1 problem in",
+        "no module at package/swiss.wasm; build it first",
+    ]);
 }
 
 #[test]
 fn wrong_documents_are_told_together_and_nothing_runs() {
     let project = package(&["swiss.wasm"]);
-    test(&project, &[]).expect(2).says(&["package/tests: has no case; make NAME/args.json"]);
+    test(&project, &[])
+        .expect(2)
+        .says(&["package/tests: has no case; make NAME/args.json"]);
     project.write("package/tests/a/args.json", "{");
     case(&project, "b", &json!({ "n": "x", "input_paths": ["/x"] }));
     case(&project, "c", &json!({}));
-    project.write("package/tests/c/case.json", r#"{"tsak": "swiss", "timeout": "5M"}"#);
+    project.write(
+        "package/tests/c/case.json",
+        r#"{"tsak": "swiss", "timeout": "5M"}"#,
+    );
     case(&project, "d", &json!({}));
     expect(&project, "d", &Value::Null);
     project.write("package/tests/d/expected/error.txt", "x");
@@ -354,9 +496,17 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
         "f/args.json: /metadata: must be an object, not an array",
     ]);
     assert_eq!(project.tree(), before);
-    test(&project, &["--case", "x"]).expect(2).says(&["--case x: there is no such case; there is: a, b, c, d, e, f"]);
-    project.mandelbox(&["test", "in"]).expect(2).says(&["in: is no task package"]);
-    project.mandelbox(&["test", "none"]).expect(2).says(&["none"]);
+    test(&project, &["--case", "x"])
+        .expect(2)
+        .says(&["--case x: there is no such case; there is: a, b, c, d, e, f"]);
+    project
+        .mandelbox(&["test", "in"])
+        .expect(2)
+        .says(&["in: is no task package"]);
+    project
+        .mandelbox(&["test", "none"])
+        .expect(2)
+        .says(&["none"]);
 }
 
 #[test]
@@ -367,11 +517,18 @@ fn a_change_makes_the_cases_run_again() {
     let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
     let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
     let (send, lines) = std::sync::mpsc::channel();
-    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    std::thread::spawn(move || {
+        stderr
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| send.send(line))
+    });
     let wait_for = |text: &str| {
-        while !lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|err| panic!("{text}: {err}")).contains(text)
-        {
-        }
+        while !lines
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|err| panic!("{text}: {err}"))
+            .contains(text)
+        {}
     };
     wait_for("0 passed, 1 failed");
     wait_for("waiting for a change");

@@ -1,5 +1,6 @@
-//! What a stranger may have planted in a folder that the host opens: a link, a FIFO or a device in place of each file and
-//! folder. Each row of the table in SECURITY.md has a test here, or in `cache_folder`, that says what is refused.
+//! What a stranger may have planted in a folder that the host opens: a link, a FIFO or a device in
+//! place of each file and folder. Each row of the table in SECURITY.md has a test here, or in
+//! `cache_folder`, that says what is refused.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +13,10 @@ use crate::project::{Ended, Project, module, task};
 
 /// What is planted, and what is said of it.
 const PLANTS: [(Plant, &str); 3] = [
-    (Plant::Link, "it is a symbolic link, and links are not followed here; put a"),
+    (
+        Plant::Link,
+        "it is a symbolic link, and links are not followed here; put a",
+    ),
     (Plant::Fifo, "it is a FIFO, a socket or a device; put a"),
     (Plant::Device, "it is a FIFO, a socket or a device; put a"),
 ];
@@ -54,7 +58,9 @@ fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         for entry in fs::read_dir(folder).expect("a folder").flatten() {
             match entry.file_type().expect("a type") {
                 kind if kind.is_dir() => folders.push(entry.path()),
-                kind if kind.is_file() => files.push((entry.path(), fs::read(entry.path()).expect("read"))),
+                kind if kind.is_file() => {
+                    files.push((entry.path(), fs::read(entry.path()).expect("read")))
+                }
                 _ => files.push((entry.path(), Vec::new())),
             }
         }
@@ -63,8 +69,8 @@ fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// Plants each thing in place of each path, and checks that the command is refused with exit code 2, names the path, and
-/// leaves everything as it was.
+/// Plants each thing in place of each path, and checks that the command is refused with exit code
+/// 2, names the path, and leaves everything as it was.
 fn check_refused(project: &Project, paths: &[&str], run: &dyn Fn() -> Ended) {
     let outside = tempfile::tempdir().expect("a folder");
     for path in paths {
@@ -73,9 +79,20 @@ fn check_refused(project: &Project, paths: &[&str], run: &dyn Fn() -> Ended) {
             if plant.plant(&place, &moved) {
                 let before = (contents(&project.path("")), contents(outside.path()));
                 let ended = run().expect(2).says(&[text]);
-                let name = Path::new(path).file_name().and_then(|name| name.to_str()).expect("a name");
-                assert!(ended.stderr.contains(&format!("{name}: ")), "{path}, {plant:?}: {}", ended.stderr);
-                assert_eq!((contents(&project.path("")), contents(outside.path())), before, "{path}, {plant:?}");
+                let name = Path::new(path)
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .expect("a name");
+                assert!(
+                    ended.stderr.contains(&format!("{name}: ")),
+                    "{path}, {plant:?}: {}",
+                    ended.stderr
+                );
+                assert_eq!(
+                    (contents(&project.path("")), contents(outside.path())),
+                    before,
+                    "{path}, {plant:?}"
+                );
             }
             Plant::remove(&place, &moved);
         }
@@ -96,8 +113,14 @@ fn package() -> Project {
         { "do": "write", "path": "/output/old.txt", "text": "from the guest\n" },
         { "do": "write", "path": "/output/sub/file.txt", "text": "from the guest\n" },
     ]);
-    project.write("package/tests/a/args.json", json!({ "steps": steps }).to_string());
-    project.write("package/tests/a/case.json", json!({ "task": "probe" }).to_string());
+    project.write(
+        "package/tests/a/args.json",
+        json!({ "steps": steps }).to_string(),
+    );
+    project.write(
+        "package/tests/a/case.json",
+        json!({ "task": "probe" }).to_string(),
+    );
     project.write("package/tests/a/input/secret", "SECRET\n");
     project.write("package/tests/a/output/old.txt", "old\n");
     project.write("package/tests/a/output/sub/stale.txt", "stale\n");
@@ -122,16 +145,30 @@ fn nothing_of_a_package_under_test_is_followed() {
         "package/tests/a/expected/metadiff.json",
         "package/tests/a/expected/output",
     ];
-    check_refused(&project, &paths, &|| project.mandelbox(&["test", "package"]));
-    check_refused(&project, &paths, &|| project.mandelbox(&["test", "package", "--update"]));
+    check_refused(&project, &paths, &|| {
+        project.mandelbox(&["test", "package"])
+    });
+    check_refused(&project, &paths, &|| {
+        project.mandelbox(&["test", "package", "--update"])
+    });
     // What a case can hold of files is checked too; the message says what to do.
-    for path in ["output/old.txt", "output/sub", "expected/output/old.txt", "expected/output/sub"] {
+    for path in [
+        "output/old.txt",
+        "output/sub",
+        "expected/output/old.txt",
+        "expected/output/sub",
+    ] {
         for (plant, _) in PLANTS {
             let outside = tempfile::tempdir().expect("a folder");
-            let (place, moved) = (project.path("package/tests/a").join(path), outside.path().join("moved"));
+            let (place, moved) = (
+                project.path("package/tests/a").join(path),
+                outside.path().join("moved"),
+            );
             if plant.plant(&place, &moved) {
                 let before = contents(outside.path());
-                let ended = project.mandelbox(&["test", "package", "--update"]).expect(2);
+                let ended = project
+                    .mandelbox(&["test", "package", "--update"])
+                    .expect(2);
                 ended.says(&[path, "a case can hold plain files only: remove it"]);
                 assert_eq!(contents(outside.path()), before, "{path}, {plant:?}");
             }
@@ -139,51 +176,79 @@ fn nothing_of_a_package_under_test_is_followed() {
         }
     }
     // The text of a failure, which is in place of the rest.
-    for gone in ["package/tests/a/expected/metadiff.json", "package/tests/a/expected/output/old.txt"] {
+    for gone in [
+        "package/tests/a/expected/metadiff.json",
+        "package/tests/a/expected/output/old.txt",
+    ] {
         fs::remove_file(project.path(gone)).expect("removed");
     }
     fs::remove_dir_all(project.path("package/tests/a/expected/output")).expect("removed");
     project.write("package/tests/a/expected/error.txt", "SECRET");
-    check_refused(&project, &["package/tests/a/expected/error.txt"], &|| project.mandelbox(&["test", "package"]));
+    check_refused(&project, &["package/tests/a/expected/error.txt"], &|| {
+        project.mandelbox(&["test", "package"])
+    });
     // A package is the folder that the user names, by a link too.
     fs::remove_file(project.path("package/tests/a/expected/error.txt")).expect("removed");
     symlink("package", project.path("link")).expect("made");
     project.mandelbox(&["test", "link", "--update"]).expect(0);
-    assert_eq!(project.read("package/tests/a/expected/output/new.txt"), "from the guest\n");
+    assert_eq!(
+        project.read("package/tests/a/expected/output/new.txt"),
+        "from the guest\n"
+    );
 }
 
 #[test]
 fn a_manifest_is_a_plain_file_for_all_who_read_it() {
     let project = package();
-    let source = json!({ "order": 0, "args": {}, "meta": {}, "task": { "source": "package:probe" } });
+    let source =
+        json!({ "order": 0, "args": {}, "meta": {}, "task": { "source": "package:probe" } });
     project.workflow(&[source]);
     let manifest = ["package/__FRACTAL_MANIFEST__.json"];
-    check_refused(&project, &manifest, &|| project.mandelbox(&["check", "package"]));
-    check_refused(&project, &manifest, &|| project.run(&["--tasks", "package", "--dry-run"]));
+    check_refused(&project, &manifest, &|| {
+        project.mandelbox(&["check", "package"])
+    });
+    check_refused(&project, &manifest, &|| {
+        project.run(&["--tasks", "package", "--dry-run"])
+    });
     let args = project.write("args.json", "{}");
-    let exec = ["exec", "package/probe.wasm", "--args", args.to_str().expect("UTF-8")];
+    let exec = [
+        "exec",
+        "package/probe.wasm",
+        "--args",
+        args.to_str().expect("UTF-8"),
+    ];
     check_refused(&project, &manifest, &|| project.mandelbox(&exec));
 }
 
-/// A module may be behind a link, as it may be at any path, since its path gives it no right. What is no regular file is not
-/// opened.
+/// A module may be behind a link, as it may be at any path, since its path gives it no right. What
+/// is no regular file is not opened.
 #[test]
 fn a_module_is_a_regular_file() {
     let project = package();
     let outside = tempfile::tempdir().expect("a folder");
     for (plant, _) in PLANTS {
-        let (place, moved) = (project.path("package/probe.wasm"), outside.path().join("moved"));
+        let (place, moved) = (
+            project.path("package/probe.wasm"),
+            outside.path().join("moved"),
+        );
         if plant.plant(&place, &moved) && plant != Plant::Link {
-            for command in [&["check", "package"][..], &["test", "package"], &["exec", "package/probe.wasm", "--", "x"]]
-            {
-                project.mandelbox(command).expect(2).says(&["is not a regular file; name a .wasm file"]);
+            for command in [
+                &["check", "package"][..],
+                &["test", "package"],
+                &["exec", "package/probe.wasm", "--", "x"],
+            ] {
+                project
+                    .mandelbox(command)
+                    .expect(2)
+                    .says(&["is not a regular file; name a .wasm file"]);
             }
         }
         Plant::remove(&place, &moved);
     }
 }
 
-/// While a package is tested, somebody who can write to it swaps its folders for links again and again.
+/// While a package is tested, somebody who can write to it swaps its folders for links again and
+/// again.
 #[test]
 fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
     for isolation in ["thread", "process"] {
@@ -196,7 +261,13 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
             fs::write(victim.path().join(name), "SECRET of the user\n").expect("written");
         }
         let before = contents(victim.path());
-        for path in ["input", "output", "expected/output", "expected", "expected/output/sub"] {
+        for path in [
+            "input",
+            "output",
+            "expected/output",
+            "expected",
+            "expected/output/sub",
+        ] {
             let place = project.path("package/tests/a").join(path);
             fs::create_dir_all(&place).expect("made");
             let link = project.path("link");
@@ -209,7 +280,13 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
                     }
                 });
                 for _ in 0..8 {
-                    let ended = project.mandelbox(&["test", "package", "--update", "--isolation", isolation]);
+                    let ended = project.mandelbox(&[
+                        "test",
+                        "package",
+                        "--update",
+                        "--isolation",
+                        isolation,
+                    ]);
                     assert!(!ended.stderr.contains("SECRET"), "{path}: {}", ended.stderr);
                 }
                 ends.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -219,7 +296,10 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
             let _ = fs::remove_dir_all(&link);
             let case = contents(&project.path("package"));
             let holds = |bytes: &[u8]| bytes.windows(6).any(|window| window == b"SECRET");
-            assert!(!case.iter().any(|(_, bytes)| holds(bytes)), "{path}: {case:?}");
+            assert!(
+                !case.iter().any(|(_, bytes)| holds(bytes)),
+                "{path}: {case:?}"
+            );
             let _ = fs::remove_file(&place);
         }
     }
@@ -239,14 +319,25 @@ fn failed_run() -> Project {
 #[test]
 fn nothing_of_a_work_directory_is_followed() {
     let project = failed_run();
-    let paths = ["work/.scratch", "work/.mandelbox-lock", "work/workflow.log", "work/0_t"];
+    let paths = [
+        "work/.scratch",
+        "work/.mandelbox-lock",
+        "work/workflow.log",
+        "work/0_t",
+    ];
     check_refused(&project, &paths, &|| project.run(&["--resume"]));
     // The log tells whether it is a run at all.
     let outside = tempfile::tempdir().expect("a folder");
     for (plant, _) in PLANTS {
-        let (place, moved) = (project.path("work/events.jsonl"), outside.path().join("moved"));
+        let (place, moved) = (
+            project.path("work/events.jsonl"),
+            outside.path().join("moved"),
+        );
         if plant.plant(&place, &moved) {
-            project.run(&["--resume"]).expect(2).says(&["no run of mandelbox"]);
+            project
+                .run(&["--resume"])
+                .expect(2)
+                .says(&["no run of mandelbox"]);
             for command in ["status", "report"] {
                 let ended = project.mandelbox(&[command, "work"]);
                 assert_ne!(ended.code, 0, "{command}, {plant:?}: {}", ended.stderr);
@@ -259,7 +350,9 @@ fn nothing_of_a_work_directory_is_followed() {
     begins.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     begins.write("work/.scratch/7/left", "left");
     begins.write("work/.mandelbox-lock", "{}");
-    check_refused(&begins, &["work/.scratch", "work/.mandelbox-lock"], &|| begins.run(&[]));
+    check_refused(&begins, &["work/.scratch", "work/.mandelbox-lock"], &|| {
+        begins.run(&[])
+    });
     // Without them, the run goes on.
     fs::write(project.path("in/x"), "").expect("written");
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
@@ -274,7 +367,14 @@ fn records_replace_links() {
     let outside = tempfile::tempdir().expect("a folder");
     let victim = outside.path().join("victim");
     fs::write(&victim, "SECRET").expect("written");
-    let records = ["metadata.json", "history.json", "result.json", "report.html", "0_t/0.args.json", "0_t/0.out"];
+    let records = [
+        "metadata.json",
+        "history.json",
+        "result.json",
+        "report.html",
+        "0_t/0.args.json",
+        "0_t/0.out",
+    ];
     for name in records {
         let path = project.path("work").join(name);
         let _ = fs::remove_file(&path);
@@ -283,13 +383,21 @@ fn records_replace_links() {
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     project.run(&["--resume"]).expect(0);
     for name in records {
-        assert!(project.path("work").join(name).symlink_metadata().expect("there").is_file(), "{name}");
+        assert!(
+            project
+                .path("work")
+                .join(name)
+                .symlink_metadata()
+                .expect("there")
+                .is_file(),
+            "{name}"
+        );
     }
     assert_eq!(fs::read(&victim).expect("there"), b"SECRET");
 }
 
-/// A tree that is deeper than any path can be, and than a process may open files, is removed with the temporary folder of
-/// `exec`, be it in the task's output or in its scratch folder.
+/// A tree that is deeper than any path can be, and than a process may open files, is removed with
+/// the temporary folder of `exec`, be it in the task's output or in its scratch folder.
 #[test]
 fn deep_trees_are_not_left_behind() {
     let project = Project::new();
@@ -315,12 +423,28 @@ fn deep_trees_are_not_left_behind() {
         let args = project.write("args.json", "{}");
         let [module, args] = [&module, &args].map(|path| path.to_str().expect("UTF-8"));
         let program = env!("CARGO_BIN_EXE_mandelbox");
-        let limited =
-            ["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", program, "exec", module, "--input", "in", "--args", args];
+        let limited = [
+            "-c",
+            "ulimit -n 256 && exec \"$0\" \"$@\"",
+            program,
+            "exec",
+            module,
+            "--input",
+            "in",
+            "--args",
+            args,
+        ];
         let mut command = std::process::Command::new("sh");
-        command.args(limited).current_dir(project.path("")).env("TMPDIR", &temporary);
+        command
+            .args(limited)
+            .current_dir(project.path(""))
+            .env("TMPDIR", &temporary);
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         crate::project::finish(command).expect(0);
-        assert_eq!(fs::read_dir(&temporary).expect("there").count(), 0, "{folder}: nothing is left");
+        assert_eq!(
+            fs::read_dir(&temporary).expect("there").count(),
+            0,
+            "{folder}: nothing is left"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! `--isolation process`: what its child processes give up, and what happens to the run when the files that it began with
-//! change.
+//! `--isolation process`: what its child processes give up, and what happens to the run when the
+//! files that it began with change.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -45,9 +45,13 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn worker_of(parent: u32) -> Option<PathBuf> {
     let is_child = |folder: &Path| {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-        read("cmdline").contains("\0worker\0") && read("status").contains(&format!("\nPPid:\t{parent}\n"))
+        read("cmdline").contains("\0worker\0")
+            && read("status").contains(&format!("\nPPid:\t{parent}\n"))
     };
-    let folders = fs::read_dir("/proc").expect("a folder").flatten().map(|entry| entry.path());
+    let folders = fs::read_dir("/proc")
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.path());
     folders.into_iter().find(|folder| is_child(folder))
 }
 
@@ -55,8 +59,8 @@ fn doctor(command: Command) -> Value {
     serde_json::from_str(&finish(command).expect(0).stdout).expect("JSON")
 }
 
-/// A project with tasks that sleep, one after the other, run in processes. Their module is so large that its code in the
-/// cache is mapped and not read.
+/// A project with tasks that sleep, one after the other, run in processes. Their module is so large
+/// that its code in the cache is mapped and not read.
 fn sleeping(n_tasks: u64) -> (Project, Command) {
     let project = Project::new();
     let data = "x".repeat(2 << 20);
@@ -70,23 +74,50 @@ fn sleeping(n_tasks: u64) -> (Project, Command) {
                (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#
     );
     project.write("sleeps.wasm", wat::parse_str(text).expect("WAT"));
-    let tasks: Vec<_> = (0..n_tasks).map(|order| task(order, "sleeps", "sleeps.wasm", json!({}))).collect();
+    let tasks: Vec<_> = (0..n_tasks)
+        .map(|order| task(order, "sleeps", "sleeps.wasm", json!({})))
+        .collect();
     project.workflow(&tasks);
-    let mut command = project.command(&["run", "workflow.json", "--input", "in", "--output", "out", "--quiet"]);
-    command.args(["--work-dir", "work", "--isolation", "process", "--jobs", "1"]);
-    command.env("XDG_CACHE_HOME", project.path("cache")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut command = project.command(&[
+        "run",
+        "workflow.json",
+        "--input",
+        "in",
+        "--output",
+        "out",
+        "--quiet",
+    ]);
+    command.args([
+        "--work-dir",
+        "work",
+        "--isolation",
+        "process",
+        "--jobs",
+        "1",
+    ]);
+    command
+        .env("XDG_CACHE_HOME", project.path("cache"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     (project, command)
 }
 
-/// Starts the command once to fill the cache, and then again; returns it while its first task sleeps.
+/// Starts the command once to fill the cache, and then again; returns it while its first task
+/// sleeps.
 fn start_with_cache(project: &Project, command: &mut Command) -> Running {
     let done = command.output().expect("run");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     fs::remove_dir_all(project.path("work")).expect("removed");
     let running = Running(command.spawn().expect("started"));
     wait_for("a guest that runs", || worker_of(running.0.id()));
     wait_for("a call that has started", || {
-        fs::read_to_string(project.path("work/events.jsonl")).ok().filter(|log| log.contains("call_started"))
+        fs::read_to_string(project.path("work/events.jsonl"))
+            .ok()
+            .filter(|log| log.contains("call_started"))
     });
     running
 }
@@ -95,7 +126,8 @@ fn start_with_cache(project: &Project, command: &mut Command) -> Running {
 fn check_ends_well(mut running: Running) {
     let status = wait_for("the end", || running.0.try_wait().expect("waited for"));
     let mut stderr = String::new();
-    std::io::Read::read_to_string(running.0.stderr.as_mut().expect("a pipe"), &mut stderr).expect("text");
+    std::io::Read::read_to_string(running.0.stderr.as_mut().expect("a pipe"), &mut stderr)
+        .expect("text");
     assert!(status.success(), "{status}: {stderr}");
 }
 
@@ -112,26 +144,49 @@ fn a_child_gives_up_what_it_does_not_need() {
         worker_of(running.0.id()).filter(|folder| {
             let log = fs::read_to_string(project.path("work/events.jsonl"));
             log.is_ok_and(|log| log.contains("call_started"))
-                && fs::read_to_string(folder.join("status")).is_ok_and(|status| status.contains("NoNewPrivs:\t1"))
+                && fs::read_to_string(folder.join("status"))
+                    .is_ok_and(|status| status.contains("NoNewPrivs:\t1"))
         })
     });
     // It may be at it still.
     std::thread::sleep(Duration::from_millis(500));
     let status = fs::read_to_string(folder.join("status")).expect("there");
-    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim();
-    assert_eq!([line("CapEff:"), line("CapPrm:"), line("CapInh:")], ["0000000000000000"; 3]);
+    let line = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect(name)
+            .trim()
+    };
+    assert_eq!(
+        [line("CapEff:"), line("CapPrm:"), line("CapInh:")],
+        ["0000000000000000"; 3]
+    );
     let layers = doctor(project.command(&["doctor", "--format", "json"]))["process_layers"].clone();
     let layers = layers.as_array().expect("a list").clone();
-    let state = |name: &str| &layers.iter().find(|layer| layer["layer"] == name).expect(name)["state"];
+    let state = |name: &str| {
+        &layers
+            .iter()
+            .find(|layer| layer["layer"] == name)
+            .expect(name)["state"]
+    };
     if state("system_calls") == "in_force" {
         assert_eq!(line("Seccomp:"), "2");
     }
     let limits = fs::read_to_string(folder.join("limits")).expect("there");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .expect("a line");
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let files = fs::read_dir(folder.join("fd")).expect("a folder").flatten();
-    let open: Vec<_> = files.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
-    assert!(!open.contains(&secret.canonicalize().expect("there")), "{open:?}");
+    let open: Vec<_> = files
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect();
+    assert!(
+        !open.contains(&secret.canonicalize().expect("there")),
+        "{open:?}"
+    );
     // One folder of its own, not those of all calls.
     let scratch = project.path("work/.scratch");
     assert!(open.iter().all(|path| *path != scratch), "{open:?}");
@@ -142,7 +197,12 @@ fn a_child_gives_up_what_it_does_not_need() {
     let log = project.read("work/workflow.log");
     for layer in &layers {
         let text = |key: &str| layer[key].as_str().expect("text");
-        let said = format!("{}: {} ({})", text("layer"), text("state").replace('_', " "), text("detail"));
+        let said = format!(
+            "{}: {} ({})",
+            text("layer"),
+            text("state").replace('_', " "),
+            text("detail")
+        );
         assert!(log.contains(&said), "{said:?} is not in: {log}");
     }
 }
@@ -158,8 +218,16 @@ fn a_layer_that_cannot_be_had_is_told() {
     const EPERM: u32 = 1;
     const ENOSYS: u32 = 38;
     for (number, errno, layers) in [
-        (LANDLOCK_CREATE_RULESET, ENOSYS, &["files", "network", "scopes"][..]),
-        (LANDLOCK_CREATE_RULESET, EPERM, &["files", "network", "scopes"]),
+        (
+            LANDLOCK_CREATE_RULESET,
+            ENOSYS,
+            &["files", "network", "scopes"][..],
+        ),
+        (
+            LANDLOCK_CREATE_RULESET,
+            EPERM,
+            &["files", "network", "scopes"],
+        ),
         (SECCOMP, EPERM, &["system_calls"]),
         (SECCOMP, ENOSYS, &["system_calls"]),
     ] {
@@ -174,9 +242,18 @@ fn a_layer_that_cannot_be_had_is_told() {
                     assert!(is_missing || !expected, "{answer}");
                 }
                 let steps = json!([{ "do": "env" }]);
-                project.workflow(&[task(0, "probe", &module("probe.wasm"), json!({ "steps": steps }))]);
+                project.workflow(&[task(
+                    0,
+                    "probe",
+                    &module("probe.wasm"),
+                    json!({ "steps": steps }),
+                )]);
                 project.run(&["--isolation", "process"]).expect(0);
-                assert!(project.read("work/workflow.log").contains(&format!("{}: missing (", layers[0])));
+                assert!(
+                    project
+                        .read("work/workflow.log")
+                        .contains(&format!("{}: missing (", layers[0]))
+                );
             });
         });
     }
@@ -204,8 +281,18 @@ fn an_entry_of_the_cache_that_is_replaced_during_a_run_ends_no_call() {
 
 /// All files below a folder.
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    paths.flat_map(|path| if path.is_dir() { entries(&path) } else { vec![path] }).collect()
+    let paths = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                entries(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 #[test]

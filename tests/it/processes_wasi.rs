@@ -41,9 +41,10 @@ const FUNCTIONS: [(&str, &str); 31] = [
     ("sched_yield", ""),
 ];
 
-/// Calls in order, with their arguments. 3 is the folder, 4 the file that is opened in it. Texts: 64 `file`, 80 `link`,
-/// 96 `folder`, 112 `second`. At 16 is an empty clock subscription, at 128 and 136 are lists of one buffer to write and to
-/// read. The times of a symbolic link itself are not set: a confined worker may make no system call with a path for it.
+/// Calls in order, with their arguments. 3 is the folder, 4 the file that is opened in it. Texts:
+/// 64 `file`, 80 `link`, 96 `folder`, 112 `second`. At 16 is an empty clock subscription, at 128
+/// and 136 are lists of one buffer to write and to read. The times of a symbolic link itself are
+/// not set: a confined worker may make no system call with a path for it.
 const CALLS: &str = "
     path_open 3 0 64 4 9 536870911 536870911 0 1024
     fd_write 4 128 1 1024
@@ -89,23 +90,38 @@ fn module_text() -> String {
     for (name, parameters) in FUNCTIONS {
         let _ = writeln!(
             text,
-            "(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param {parameters}) (result i32)))"
+            "(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param {parameters}) \
+             (result i32)))"
         );
     }
     text.push_str(
         "(memory (export \"memory\") 1)
-         (data (i32.const 64) \"file\") (data (i32.const 80) \"link\") (data (i32.const 96) \"folder\")
-         (data (i32.const 112) \"second\") (data (i32.const 128) \"\\40\\00\\00\\00\\04\\00\\00\\00\\dc\\05\\00\\00\\04\\00\\00\\00\")
+         (data (i32.const 64) \"file\") (data (i32.const 80) \"link\") (data (i32.const 96) \
+             \"folder\")
+         (data (i32.const 112) \"second\") (data (i32.const 128) \
+             \"\\40\\00\\00\\00\\04\\00\\00\\00\\dc\\05\\00\\00\\04\\00\\00\\00\")
          (func (export \"_start\")\n",
     );
-    let calls: Vec<_> = CALLS.lines().filter(|line| !line.trim().is_empty()).collect();
+    let calls: Vec<_> = CALLS
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     for (index, call) in calls.iter().enumerate() {
         let mut words = call.split_whitespace();
         let name = words.next().expect("a name");
-        let (_, parameters) = FUNCTIONS.iter().find(|(known, _)| *known == name).expect(name);
+        let (_, parameters) = FUNCTIONS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .expect(name);
         let arguments = parameters.split_whitespace().zip(words);
-        let arguments: String = arguments.map(|(kind, value)| format!(" ({kind}.const {value})")).collect();
-        let _ = writeln!(text, "(i32.store8 (i32.const {}) (call ${name}{arguments}))", 4096 + index);
+        let arguments: String = arguments
+            .map(|(kind, value)| format!(" ({kind}.const {value})"))
+            .collect();
+        let _ = writeln!(
+            text,
+            "(i32.store8 (i32.const {}) (call ${name}{arguments}))",
+            4096 + index
+        );
     }
     let _ = writeln!(
         text,
@@ -122,20 +138,41 @@ fn guests_get_the_same_answers_as_in_a_thread() {
         let project = Project::new();
         std::fs::create_dir(project.path("files")).expect("made");
         project.write("guest.wasm", wat::parse_str(module_text()).expect("WAT"));
-        let arguments = ["exec", "guest.wasm", "--isolation", isolation, "--mount", "files::.:rw", "--"];
+        let arguments = [
+            "exec",
+            "guest.wasm",
+            "--isolation",
+            isolation,
+            "--mount",
+            "files::.:rw",
+            "--",
+        ];
         let ended = project.mandelbox(&arguments).expect(0);
         let calls = CALLS.lines().filter(|line| !line.trim().is_empty());
         let answers: Vec<_> = calls.map(str::trim).zip(ended.stdout.bytes()).collect();
-        let answers: Vec<String> = answers.iter().map(|(call, errno)| format!("{call} -> {errno}")).collect();
+        let answers: Vec<String> = answers
+            .iter()
+            .map(|(call, errno)| format!("{call} -> {errno}"))
+            .collect();
         let seconds = |name: &str| {
-            let time = std::fs::symlink_metadata(project.path(name)).and_then(|metadata| metadata.modified());
-            time.ok().map(|time| time.duration_since(UNIX_EPOCH).expect("after").as_secs())
+            let time = std::fs::symlink_metadata(project.path(name))
+                .and_then(|metadata| metadata.modified());
+            time.ok()
+                .map(|time| time.duration_since(UNIX_EPOCH).expect("after").as_secs())
         };
         let written = std::fs::read_to_string(project.path("files/file")).ok();
-        (answers, written, [seconds("files/file"), seconds("files/link")])
+        (
+            answers,
+            written,
+            [seconds("files/file"), seconds("files/link")],
+        )
     });
     assert_eq!(results[0].0.len(), CALLS.trim().lines().count());
-    let failed: Vec<_> = results[0].0.iter().filter(|answer| !answer.ends_with(" -> 0")).collect();
+    let failed: Vec<_> = results[0]
+        .0
+        .iter()
+        .filter(|answer| !answer.ends_with(" -> 0"))
+        .collect();
     assert_eq!(failed, Vec::<&String>::new(), "in a thread");
     assert_eq!(results[0], results[1]);
 }

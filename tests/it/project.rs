@@ -31,7 +31,11 @@ impl Ended {
     /// Fails the test with all that was printed, unless the exit code is `code`.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self
     }
 
@@ -39,7 +43,11 @@ impl Ended {
     #[track_caller]
     pub fn says(self, texts: &[&str]) -> Self {
         for text in texts {
-            assert!(self.stderr.contains(text), "{text:?} is not in: {}", self.stderr);
+            assert!(
+                self.stderr.contains(text),
+                "{text:?} is not in: {}",
+                self.stderr
+            );
         }
         self
     }
@@ -47,7 +55,10 @@ impl Ended {
 
 impl Project {
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("mandelbox-test").tempdir().expect("a folder");
+        let folder = tempfile::Builder::new()
+            .prefix("mandelbox-test")
+            .tempdir()
+            .expect("a folder");
         let project = Self { folder };
         for name in ["in", "out"] {
             std::fs::create_dir(project.path(name)).expect("made");
@@ -77,16 +88,25 @@ impl Project {
 
     /// Writes workflow.json with the given workflow tasks.
     pub fn workflow(&self, task_list: &[Value]) -> PathBuf {
-        self.write("workflow.json", json!({ "name": "test", "task_list": task_list }).to_string())
+        self.write(
+            "workflow.json",
+            json!({ "name": "test", "task_list": task_list }).to_string(),
+        )
     }
 
-    /// A command of the program, with the project as its folder and nothing of the environment that it reads.
+    /// A command of the program, with the project as its folder and nothing of the environment that
+    /// it reads.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mandelbox"));
-        command.args(arguments).current_dir(self.path("")).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .current_dir(self.path(""))
+            .stdin(Stdio::null());
         // Compiled modules are shared by the tests, and the user's own cache stays as it is.
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-        command.env_remove("FRACTAL_LOCAL_CONFIG_FILE").env_remove("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE");
+        command
+            .env_remove("FRACTAL_LOCAL_CONFIG_FILE")
+            .env_remove("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE");
         command
     }
 
@@ -99,7 +119,16 @@ impl Project {
     /// `mandelbox run workflow.json --input in --output out --work-dir work`, and more arguments.
     #[track_caller]
     pub fn run(&self, more: &[&str]) -> Ended {
-        let mut arguments = vec!["run", "workflow.json", "--input", "in", "--output", "out", "--work-dir", "work"];
+        let mut arguments = vec![
+            "run",
+            "workflow.json",
+            "--input",
+            "in",
+            "--output",
+            "out",
+            "--work-dir",
+            "work",
+        ];
         arguments.extend(more);
         self.mandelbox(&arguments)
     }
@@ -136,7 +165,11 @@ pub fn finish(command: Command) -> Ended {
 #[track_caller]
 pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
     let started = Instant::now();
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
     let id = child.id();
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || send.send(child.wait_with_output()));
@@ -144,14 +177,23 @@ pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
         let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
         panic!("the program did not end within {patience:?}");
     };
-    let Output { status, stdout, stderr } = output.expect("waited for");
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.expect("waited for");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let mut stderr = text(stderr);
     let code = status.code().unwrap_or_else(|| {
         let _ = write!(stderr, "[{status}]");
         -1
     });
-    Ended { code, stdout: text(stdout), stderr, elapsed: started.elapsed() }
+    Ended {
+        code,
+        stdout: text(stdout),
+        stderr,
+        elapsed: started.elapsed(),
+    }
 }
 
 /// [`finish`], with a text on the program's stdin.
@@ -166,13 +208,23 @@ pub fn finish_with_input(mut command: Command, input: &str) -> Ended {
 
 /// The text of an event log with other contents in its lines, whose checksums are right again.
 pub fn resealed(log: &str) -> Vec<u8> {
-    let open = |line: &str| line.rfind(",\"session\":").map_or(line.to_owned(), |end| format!("{}}}", &line[..end]));
-    mandelbox::event::seal_lines(log.lines().map(|line| open(line) + "\n").collect::<String>().as_bytes())
+    let open = |line: &str| {
+        line.rfind(",\"session\":")
+            .map_or(line.to_owned(), |end| format!("{}}}", &line[..end]))
+    };
+    mandelbox::event::seal_lines(
+        log.lines()
+            .map(|line| open(line) + "\n")
+            .collect::<String>()
+            .as_bytes(),
+    )
 }
 
 /// A built module of `task-examples/modules/`.
 pub fn module(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/modules").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("task-examples/modules")
+        .join(name);
     assert!(path.is_file(), "{} is missing", path.display());
     path.to_str().expect("UTF-8").to_owned()
 }
@@ -200,7 +252,8 @@ pub fn fractal_history(history: &Value) -> Vec<Value> {
     items
         .map(|mut item| {
             if item.get("mandelbox").is_some() {
-                item.as_object_mut().map(|item: &mut Map<_, _>| item.shift_remove("mandelbox"));
+                item.as_object_mut()
+                    .map(|item: &mut Map<_, _>| item.shift_remove("mandelbox"));
             }
             item
         })

@@ -6,7 +6,10 @@ use serde_json::Value;
 /// Integers exactly, other numbers as 64-bit floats, keys in any order.
 #[track_caller]
 pub fn assert_same(here: &Value, recorded: &Value, what: &str) {
-    assert!(same(here, recorded), "{what} differs\n   here: {here}\nfractal: {recorded}");
+    assert!(
+        same(here, recorded),
+        "{what} differs\n   here: {here}\nfractal: {recorded}"
+    );
 }
 
 fn same(here: &Value, recorded: &Value) -> bool {
@@ -14,11 +17,17 @@ fn same(here: &Value, recorded: &Value) -> bool {
         (Value::Number(a), Value::Number(b)) => {
             let (a, b) = (a.to_string(), b.to_string());
             let is_integer = |text: &str| !text.contains(['.', 'e', 'E']);
-            a == b || (!(is_integer(&a) && is_integer(&b)) && a.parse::<f64>().ok() == b.parse::<f64>().ok())
+            a == b
+                || (!(is_integer(&a) && is_integer(&b))
+                    && a.parse::<f64>().ok() == b.parse::<f64>().ok())
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
         _ => here == recorded,
     }
@@ -29,6 +38,12 @@ pub fn parse(text: &str) -> Value {
 }
 
 pub fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.chars().map(|c| c.to_digit(16).expect("a digit") as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    let digits: Vec<_> = text
+        .chars()
+        .map(|c| c.to_digit(16).expect("a digit") as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
 }

@@ -17,7 +17,8 @@ use crate::project::{Project, finish_within, module, parallel_task, task};
 
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)>&\"'\u{202e}{{title}}";
 
-/// The log of a run with one task of `n_calls` calls on eight workers, each hundredth of which fails.
+/// The log of a run with one task of `n_calls` calls on eight workers, each hundredth of which
+/// fails.
 pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
     let mut lines = Vec::new();
     let started: jiff::Timestamp = "2027-01-02T03:04:05Z".parse().expect("a time");
@@ -54,7 +55,10 @@ pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
         let figures = json!({ "wall_time_s": took(index) as f64 / 1e6, "peak_memory_bytes": 65536 * (20 + index % 40),
             "stdout_bytes": 0, "stderr_bytes": 0 });
         for fields in [ended, figures] {
-            event.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+            event
+                .as_object_mut()
+                .expect("an object")
+                .extend(fields.as_object().expect("an object").clone());
         }
         add(*now, event);
     };
@@ -65,12 +69,17 @@ pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
         add(now, call(index, "call_started"));
         running.push_back(index);
     }
-    running.drain(..).for_each(|index| end(&mut now, index, &mut add));
+    running
+        .drain(..)
+        .for_each(|index| end(&mut now, index, &mut add));
     add(
         now,
         json!({ "event": "task_finished", "task": 0, "name": "segment", "status": "failed", "n_failed": n_calls / 100 }),
     );
-    add(now, json!({ "event": "run_finished", "status": "failed", "error": "TaskExecutionError" }));
+    add(
+        now,
+        json!({ "event": "run_finished", "status": "failed", "error": "TaskExecutionError" }),
+    );
     let text = lines.iter().fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{line}");
         text
@@ -80,16 +89,33 @@ pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
 
 /// What the page's script gets.
 fn timeline(page: &str) -> Value {
-    let data = page.split("id=\"timeline-data\">").nth(1).expect("data").split("</script>").next().expect("an end");
+    let data = page
+        .split("id=\"timeline-data\">")
+        .nth(1)
+        .expect("data")
+        .split("</script>")
+        .next()
+        .expect("an end");
     serde_json::from_str(data).expect("JSON")
 }
 
 fn hostile_run() -> Project {
     let project = Project::new();
-    let list = task(0, "list", &module("swiss.wasm"), json!({ "metadiff": { "c": ["A", HOSTILE] } }));
+    let list = task(
+        0,
+        "list",
+        &module("swiss.wasm"),
+        json!({ "metadiff": { "c": ["A", HOSTILE] } }),
+    );
     let fails = json!({ "per_component": { HOSTILE: { "stderr": format!("why {HOSTILE}\n"), "exit": 3 } } });
-    project.workflow(&[list, parallel_task(1, HOSTILE, &module("swiss.wasm"), "c", fails)]);
-    project.run(&["--keep-going"]).expect(3).says(&["report.html"]);
+    project.workflow(&[
+        list,
+        parallel_task(1, HOSTILE, &module("swiss.wasm"), "c", fails),
+    ]);
+    project
+        .run(&["--keep-going"])
+        .expect(3)
+        .says(&["report.html"]);
     project
 }
 
@@ -111,7 +137,13 @@ fn a_run_leaves_a_page_that_answers() {
         assert!(page.contains(text), "{text} is not in: {page}");
     }
     let events = project.read("work/events.jsonl");
-    let digest = events.split("\"module_sha256\":\"").nth(1).expect("a task").split('"').next().expect("a digest");
+    let digest = events
+        .split("\"module_sha256\":\"")
+        .nth(1)
+        .expect("a task")
+        .split('"')
+        .next()
+        .expect("a digest");
     assert!(page.contains(digest));
     assert_eq!(timeline(&page)["state"].as_str().map(str::len), Some(3));
     for loading in ["http:", "https:", "<link", "<img", "@import", "url("] {
@@ -122,22 +154,37 @@ fn a_run_leaves_a_page_that_answers() {
 #[test]
 fn no_text_of_a_guest_is_markup() {
     let page = hostile_run().read("work/report.html");
-    assert!(!page.contains("<img") && !page.contains('\u{202e}'), "{page}");
-    let shown = "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#39;\\u{202e}{{title}}";
+    assert!(
+        !page.contains("<img") && !page.contains('\u{202e}'),
+        "{page}"
+    );
+    let shown =
+        "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#39;\\u{202e}{{title}}";
     assert!(page.contains(&format!("why {shown}")), "{page}");
-    assert!(page.matches(shown).count() >= 4, "the task, the component and its stderr: {page}");
+    assert!(
+        page.matches(shown).count() >= 4,
+        "the task, the component and its stderr: {page}"
+    );
     assert_eq!(page.matches("</script>").count(), 2);
     let names = timeline(&page)["names"].as_array().cloned().expect("names");
-    assert!(names.contains(&json!(HOSTILE.replace('\u{202e}', "\\u{202e}"))), "{names:?}");
+    assert!(
+        names.contains(&json!(HOSTILE.replace('\u{202e}', "\\u{202e}"))),
+        "{names:?}"
+    );
 }
 
 #[test]
 fn parameters_of_each_task_are_folded() {
     let project = Project::new();
-    let args =
-        json!({ "metadiff": { "c": ["A"] }, HOSTILE: [12345678901234567890_u64, 1.50], "long": "x".repeat(30_000) });
+    let args = json!({ "metadiff": { "c": ["A"] }, HOSTILE: [12345678901234567890_u64, 1.50], "long": "x".repeat(30_000) });
     let plain = task(0, "list", &module("swiss.wasm"), args);
-    let fails = parallel_task(1, "segment", &module("swiss.wasm"), "c", json!({ "exit": 3 }));
+    let fails = parallel_task(
+        1,
+        "segment",
+        &module("swiss.wasm"),
+        "c",
+        json!({ "exit": 3 }),
+    );
     let without = task(2, "later", &module("swiss.wasm"), json!({}));
     project.workflow(&[plain, fails, without]);
     project.run(&[]).expect(3);
@@ -153,13 +200,20 @@ fn parameters_of_each_task_are_folded() {
     ] {
         assert!(page.contains(text), "{text} is not in: {page}");
     }
-    assert!(!page.contains("<img") && !page.contains("2 later"), "{page}");
+    assert!(
+        !page.contains("<img") && !page.contains("2 later"),
+        "{page}"
+    );
     // Without the records that have them the page is there all the same.
     for name in ["result.json", "history.json"] {
         std::fs::remove_file(project.path("work").join(name)).expect("removed");
     }
     project.mandelbox(&["report", "work"]).expect(0);
-    assert!(!project.read("work/report.html").contains("<h2>Parameters</h2>"));
+    assert!(
+        !project
+            .read("work/report.html")
+            .contains("<h2>Parameters</h2>")
+    );
 }
 
 #[test]
@@ -167,15 +221,27 @@ fn the_page_is_made_again_from_the_log() {
     let project = hostile_run();
     let page = project.read("work/report.html");
     std::fs::remove_file(project.path("work/report.html")).expect("removed");
-    project.mandelbox(&["report", "work"]).expect(0).says(&["work/report.html"]);
+    project
+        .mandelbox(&["report", "work"])
+        .expect(0)
+        .says(&["work/report.html"]);
     assert_eq!(project.read("work/report.html"), page);
     let log = project.read("work/events.jsonl");
-    project.write("work/events.jsonl", &log[..log.rfind("task_finished").expect("there")]);
+    project.write(
+        "work/events.jsonl",
+        &log[..log.rfind("task_finished").expect("there")],
+    );
     project.mandelbox(&["report", "work"]).expect(0);
     assert!(project.read("work/report.html").contains("has no end"));
-    project.mandelbox(&["report", "in"]).expect(2).says(&["in is no work directory of a run"]);
+    project
+        .mandelbox(&["report", "in"])
+        .expect(2)
+        .says(&["in is no work directory of a run"]);
     project.write("work/events.jsonl", "");
-    project.mandelbox(&["report", "work"]).expect(2).says(&["holds no event yet"]);
+    project
+        .mandelbox(&["report", "work"])
+        .expect(2)
+        .says(&["holds no event yet"]);
 }
 
 #[test]
@@ -184,14 +250,22 @@ fn a_report_that_cannot_be_written_fails_no_run() {
     project.workflow(&[task(0, "list", &module("swiss.wasm"), json!({}))]);
     std::fs::create_dir_all(project.path("work/report.html/x")).expect("made");
     let mut problems = Problems::default();
-    let workflow = WorkflowDocument::read(&project.path("workflow.json"), &mut problems).expect("a workflow");
+    let workflow =
+        WorkflowDocument::read(&project.path("workflow.json"), &mut problems).expect("a workflow");
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let options = RunOptions::new(Arc::new(Local::new(1).expect("a backend")));
     let reporter = HtmlReport::new(&project.path("work"));
     process_workflow(&arguments, options, vec![Box::new(reporter)]).expect("the run ends well");
     assert!(project.path("work/report.html/x").is_dir());
     let events = project.read("work/events.jsonl");
-    assert!(events.lines().last().expect("events").contains("run_finished"), "{events}");
+    assert!(
+        events
+            .lines()
+            .last()
+            .expect("events")
+            .contains("run_finished"),
+        "{events}"
+    );
 }
 
 #[test]
@@ -202,7 +276,10 @@ fn ten_thousand_calls_are_a_small_page() {
     let page = project.read("in/report.html");
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
     let data = timeline(&page);
-    assert_eq!((data["start"].as_array().map(Vec::len), &data["n_lanes"]), (Some(10_000), &json!(8)));
+    assert_eq!(
+        (data["start"].as_array().map(Vec::len), &data["n_lanes"]),
+        (Some(10_000), &json!(8))
+    );
     assert_eq!(data["names"].as_array().map(Vec::len), Some(10_000));
     assert!(page.contains("<h2>Failed calls (100)</h2>") && page.contains("plate.zarr/B/03/99"));
 }
@@ -212,14 +289,23 @@ fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let places: Vec<_> = std::env::split_paths(&path).collect();
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    names.iter().find_map(|name| places.iter().map(|place| place.join(name)).find(|path| path.is_file()))
+    names.iter().find_map(|name| {
+        places
+            .iter()
+            .map(|place| place.join(name))
+            .find(|path| path.is_file())
+    })
 }
 
 fn rendered(browser: &Path, page: &Path, profile: &Path) -> String {
     let mut command = Command::new(browser);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
-    command.arg(format!("--user-data-dir={}", profile.display())).arg(format!("file://{}", page.display()));
-    finish_within(command, Duration::from_secs(60)).expect(0).stdout
+    command
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", page.display()));
+    finish_within(command, Duration::from_secs(60))
+        .expect(0)
+        .stdout
 }
 
 #[test]
@@ -229,11 +315,29 @@ fn a_browser_draws_the_page_and_runs_nothing_of_a_guest() {
     project.write("in/events.jsonl", synthetic_log(10_000));
     project.mandelbox(&["report", "in"]).expect(0);
     let started = Instant::now();
-    let dom = rendered(&browser, &project.path("in/report.html"), &project.path("profile"));
-    assert!(dom.contains("data-drawn=\"10000\""), "the script has not come to its end");
+    let dom = rendered(
+        &browser,
+        &project.path("in/report.html"),
+        &project.path("profile"),
+    );
+    assert!(
+        dom.contains("data-drawn=\"10000\""),
+        "the script has not come to its end"
+    );
     // With the start of the browser, on a machine with other work.
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
     let hostile = hostile_run();
-    let dom = rendered(&browser, &hostile.path("work/report.html"), &project.path("profile"));
-    assert!(dom.contains("data-drawn=\"3\"") && !dom.contains("<img"), "{dom}");
+    let dom = rendered(
+        &browser,
+        &hostile.path("work/report.html"),
+        &project.path("profile"),
+    );
+    assert!(
+        dom.contains("data-drawn=\"3\"") && !dom.contains("<img"),
+        "{dom}"
+    );
 }

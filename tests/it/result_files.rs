@@ -1,4 +1,5 @@
-//! `--result` and `--events`: nothing that the user has is overwritten, and what a resumed run reports goes on.
+//! `--result` and `--events`: nothing that the user has is overwritten, and what a resumed run
+//! reports goes on.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
@@ -28,9 +29,18 @@ fn documents_and_records_are_not_overwritten() {
     std::fs::hard_link(project.path("workflow.json"), project.path("hard")).expect("made");
     symlink("workflow.json", project.path("soft")).expect("made");
     symlink("out/new.json", project.path("into-output")).expect("made");
-    let documents = ["--metadata", "metadata.json", "--history", "history.json", "--policy", "policy.toml"];
+    let documents = [
+        "--metadata",
+        "metadata.json",
+        "--history",
+        "history.json",
+        "--policy",
+        "policy.toml",
+    ];
     let more = ["--local-config", "local.json", "--tasks", "package"];
-    let run = |option: &str, file: &str| project.run(&[&documents[..], &more, &[option, file, "--dry-run"]].concat());
+    let run = |option: &str, file: &str| {
+        project.run(&[&documents[..], &more, &[option, file, "--dry-run"]].concat())
+    };
     for option in ["--result", "--events"] {
         for (file, what) in [
             ("workflow.json", "is the workflow, which it would overwrite"),
@@ -43,7 +53,10 @@ fn documents_and_records_are_not_overwritten() {
             ("local.json", "is the local backend's configuration"),
             ("m.wasm", "is the module of a task"),
             ("package/other.wasm", "is the module of a task"),
-            ("package/__FRACTAL_MANIFEST__.json", "is the manifest of a package"),
+            (
+                "package/__FRACTAL_MANIFEST__.json",
+                "is the manifest of a package",
+            ),
             ("work/events.jsonl", "lies in the work directory"),
             ("work/0_t/0.args.json", "lies in the work directory"),
             ("into-output", "lies inside the output path"),
@@ -55,29 +68,64 @@ fn documents_and_records_are_not_overwritten() {
         run(option, "new.json").expect(0);
         run(option, "/dev/null").expect(0);
     }
-    project.run(&["--result", "same", "--events", "same"]).expect(2).says(&["is the file of --result too"]);
+    project
+        .run(&["--result", "same", "--events", "same"])
+        .expect(2)
+        .says(&["is the file of --result too"]);
     project.write("there", "kept");
     symlink("there", project.path("link")).expect("made");
-    project.run(&["--result", "there", "--events", "link"]).expect(2).says(&["is the file of --result too"]);
-    project.run(&["--result", "-", "--events", "/dev/stdout"]).expect(2).says(&["can go to stdout"]);
+    project
+        .run(&["--result", "there", "--events", "link"])
+        .expect(2)
+        .says(&["is the file of --result too"]);
+    project
+        .run(&["--result", "-", "--events", "/dev/stdout"])
+        .expect(2)
+        .says(&["can go to stdout"]);
     assert_eq!(project.read("there"), "kept");
     assert!(!project.path("work").exists());
     // Of a run that is resumed, its own records are told first.
-    project.run(&["--result", "/dev/null", "--events", "/dev/null"]).expect(0);
-    project.run(&["--resume", "--result", "work/metadata.json"]).expect(2).says(&["lies in the work directory"]);
+    project
+        .run(&["--result", "/dev/null", "--events", "/dev/null"])
+        .expect(0);
+    project
+        .run(&["--resume", "--result", "work/metadata.json"])
+        .expect(2)
+        .says(&["lies in the work directory"]);
 }
 
 #[test]
 fn a_result_keeps_the_access_of_the_file_that_it_replaces() {
     let project = project(json!({ "metadiff": { "a": 1 } }));
     project.write("result.json", "old");
-    std::fs::set_permissions(project.path("result.json"), std::fs::Permissions::from_mode(0o600)).expect("changed");
+    std::fs::set_permissions(
+        project.path("result.json"),
+        std::fs::Permissions::from_mode(0o600),
+    )
+    .expect("changed");
     symlink("new.json", project.path("link.json")).expect("made");
     project.run(&["--result", "result.json"]).expect(0);
-    assert_eq!(project.path("result.json").metadata().expect("there").mode() & 0o777, 0o600);
+    assert_eq!(
+        project
+            .path("result.json")
+            .metadata()
+            .expect("there")
+            .mode()
+            & 0o777,
+        0o600
+    );
     assert_eq!(project.json("result.json")["metadata"], json!({ "a": 1 }));
     // A link to what is not there yet leads to the result.
-    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "w2", "--result", "link.json"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "w2",
+        "--result",
+        "link.json",
+    ];
     project.mandelbox(&arguments).expect(0);
     assert!(project.path("link.json").is_symlink());
     assert_eq!(project.json("new.json")["metadata"], json!({ "a": 1 }));
@@ -89,12 +137,21 @@ fn what_else_goes_to_the_file_of_stdout_stays() {
     let script = r#"{ echo before; "$0" run workflow.json --output out --work-dir w --result /dev/stdout --quiet; echo after; } > all"#;
     let program = project.command(&[]);
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", script]).arg(program.get_program()).current_dir(project.path(""));
+    command
+        .args(["-c", script])
+        .arg(program.get_program())
+        .current_dir(project.path(""));
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     crate::project::finish(command).expect(0);
     let all = project.read("all");
-    let result = all.strip_prefix("before\n").and_then(|rest| rest.strip_suffix("after\n")).expect(&all);
-    assert_eq!(serde_json::from_str::<Value>(result).expect("JSON")["metadata"], json!({ "a": 1 }));
+    let result = all
+        .strip_prefix("before\n")
+        .and_then(|rest| rest.strip_suffix("after\n"))
+        .expect(&all);
+    assert_eq!(
+        serde_json::from_str::<Value>(result).expect("JSON")["metadata"],
+        json!({ "a": 1 })
+    );
 }
 
 #[test]
@@ -102,7 +159,11 @@ fn events_of_a_resumed_run_go_on_in_their_file() {
     let project = project(json!({ "exit": 1 }));
     let seqs = |name: &str| -> Vec<u64> {
         let events = project.read(name);
-        let event = |line| serde_json::from_str::<Value>(line).expect("JSON")["seq"].as_u64().expect("a number");
+        let event = |line| {
+            serde_json::from_str::<Value>(line).expect("JSON")["seq"]
+                .as_u64()
+                .expect("a number")
+        };
         events.lines().map(event).collect()
     };
     let n_logged = || project.read("work/events.jsonl").lines().count() as u64;
@@ -123,10 +184,25 @@ fn events_of_a_resumed_run_go_on_in_their_file() {
 
     let n_before = n_logged();
     project.write("other", "something else\n");
-    project.run(&["--events", "other", "--resume"]).expect(2).says(&["--events", "holds something else than events"]);
-    assert_eq!((project.read("other").as_str(), n_logged()), ("something else\n", n_before));
+    project
+        .run(&["--events", "other", "--resume"])
+        .expect(2)
+        .says(&["--events", "holds something else than events"]);
+    assert_eq!(
+        (project.read("other").as_str(), n_logged()),
+        ("something else\n", n_before)
+    );
     // A new run writes over what an earlier one has left.
-    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "w2", "--events", "events"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "w2",
+        "--events",
+        "events",
+    ];
     project.mandelbox(&arguments).expect(3);
     assert_eq!(project.read("events"), project.read("w2/events.jsonl"));
 }

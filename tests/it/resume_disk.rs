@@ -1,4 +1,5 @@
-//! Runs that are resumed when the disk is not as they left it: the output is gone, or inputs have changed.
+//! Runs that are resumed when the disk is not as they left it: the output is gone, or inputs have
+//! changed.
 
 use std::path::Path;
 
@@ -6,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::project::{Ended, Project, module, parallel_task, task};
 
-/// Writes the documents of a run whose first task writes `a.txt` and whose second one has two calls.
+/// Writes the documents of a run whose first task writes `a.txt` and whose second one has two
+/// calls.
 fn project() -> Project {
     let project = Project::new();
     project.write("in/plate/image.tif", "pixels");
@@ -18,13 +20,28 @@ fn write_workflow(project: &Project, output: &str) {
     let path = project.path(output).join("a.txt");
     let write = json!({ "do": "write", "path": path, "text": "x" });
     let list = task(0, "make", &module("probe.wasm"), write);
-    let each = parallel_task(1, "each", &module("swiss.wasm"), "list", json!({ "echo": ["component"] }));
+    let each = parallel_task(
+        1,
+        "each",
+        &module("swiss.wasm"),
+        "list",
+        json!({ "echo": ["component"] }),
+    );
     project.workflow(&[list, each]);
     project.write("metadata.json", r#"{"list": ["x", "y"]}"#);
 }
 
 fn run_to(project: &Project, input: &str, output: &str, more: &[&str]) -> Ended {
-    let paths = ["--input", input, "--output", output, "--work-dir", "work", "--metadata", "metadata.json"];
+    let paths = [
+        "--input",
+        input,
+        "--output",
+        output,
+        "--work-dir",
+        "work",
+        "--metadata",
+        "metadata.json",
+    ];
     project.mandelbox(&[&["run", "workflow.json"], &paths[..], more].concat())
 }
 
@@ -35,11 +52,24 @@ fn run(project: &Project, more: &[&str]) -> Ended {
 /// Calls that began since the run was started or resumed for the last time, as task and component.
 fn begun(project: &Project) -> Vec<(u64, Value)> {
     let log = project.read("work/events.jsonl");
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();
-    let is_start = |event: &Value| event["event"] == "run_started" || event["event"] == "run_resumed";
+    let events: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event"))
+        .collect();
+    let is_start =
+        |event: &Value| event["event"] == "run_started" || event["event"] == "run_resumed";
     let start = events.iter().rposition(is_start).expect("a start");
-    let calls = events[start..].iter().filter(|event| event["event"] == "call_started");
-    calls.map(|event| (event["task"].as_u64().expect("an order"), event["component"].clone())).collect()
+    let calls = events[start..]
+        .iter()
+        .filter(|event| event["event"] == "call_started");
+    calls
+        .map(|event| {
+            (
+                event["task"].as_u64().expect("an order"),
+                event["component"].clone(),
+            )
+        })
+        .collect()
 }
 
 const MAKE: (u64, Value) = (0, Value::Null);
@@ -47,7 +77,11 @@ const MAKE: (u64, Value) = (0, Value::Null);
 fn refused(project: &Project, texts: &[&str]) {
     let (tree, log) = (project.tree(), project.read("work/events.jsonl"));
     run(project, &["--resume"]).expect(2).says(texts);
-    assert_eq!((project.tree(), project.read("work/events.jsonl")), (tree, log), "something was changed");
+    assert_eq!(
+        (project.tree(), project.read("work/events.jsonl")),
+        (tree, log),
+        "something was changed"
+    );
 }
 
 fn rename(project: &Project, from: &str, to: &str) {
@@ -59,12 +93,26 @@ fn a_run_whose_output_is_gone_is_refused_and_goes_on_when_it_is_back() {
     let project = project();
     run(&project, &[]).expect(0);
     rename(&project, "res", "elsewhere");
-    refused(&project, &["/res: does not exist any more", "(3)", "mount or restore", "`--rerun-from 0`"]);
+    refused(
+        &project,
+        &[
+            "/res: does not exist any more",
+            "(3)",
+            "mount or restore",
+            "`--rerun-from 0`",
+        ],
+    );
     // As a mount point is without its disk.
     std::fs::create_dir(project.path("res")).expect("made");
     refused(&project, &["/res: is empty now"]);
     project.write("res/of-somebody.txt", "");
-    refused(&project, &["/res: is another folder than before", "`--rerun-from` with the next one"]);
+    refused(
+        &project,
+        &[
+            "/res: is another folder than before",
+            "`--rerun-from` with the next one",
+        ],
+    );
     std::fs::remove_dir_all(project.path("res")).expect("removed");
     rename(&project, "elsewhere", "res");
     run(&project, &["--resume"]).expect(0);
@@ -89,25 +137,47 @@ fn an_output_that_was_created_again_is_another_folder() {
 #[test]
 fn tasks_are_rerun_from_where_the_user_says() {
     let project = project();
-    run(&project, &["--rerun-from", "0"]).expect(2).says(&["--resume"]);
+    run(&project, &["--rerun-from", "0"])
+        .expect(2)
+        .says(&["--resume"]);
     run(&project, &[]).expect(0);
     std::fs::remove_dir_all(project.path("res")).expect("removed");
-    run(&project, &["--resume", "--rerun-from", "1"]).expect(2).says(&["does not exist any more"]);
+    run(&project, &["--resume", "--rerun-from", "1"])
+        .expect(2)
+        .says(&["does not exist any more"]);
     run(&project, &["--resume", "--rerun-from", "0"]).expect(0);
     assert_eq!(begun(&project), [MAKE, (1, json!("x")), (1, json!("y"))]);
     assert_eq!(project.read("res/a.txt"), "x");
     run(&project, &["--resume"]).expect(0);
     assert_eq!(begun(&project), []);
     for named in ["1", "each"] {
-        run(&project, &["--resume", "--rerun-from", named, "--jobs", "1"]).expect(0);
-        assert_eq!(begun(&project), [(1, json!("x")), (1, json!("y"))], "{named}");
+        run(
+            &project,
+            &["--resume", "--rerun-from", named, "--jobs", "1"],
+        )
+        .expect(0);
+        assert_eq!(
+            begun(&project),
+            [(1, json!("x")), (1, json!("y"))],
+            "{named}"
+        );
     }
     let note = "2 calls of task 1 and later tasks had succeeded and run again";
     assert!(project.read("work/workflow.log").contains(note));
-    let says = ["--rerun-from 7: no task that runs has this order or name; the tasks are 0 \"make\", 1 \"each\""];
-    run(&project, &["--resume", "--rerun-from", "7"]).expect(2).says(&says);
+    let says = [
+        "--rerun-from 7: no task that runs has this order or name; the tasks are 0 \"make\", 1 \
+         \"each\"",
+    ];
+    run(&project, &["--resume", "--rerun-from", "7"])
+        .expect(2)
+        .says(&says);
     let says = ["no task that runs has this order or name; the tasks are 0 \"make\"\n"];
-    run(&project, &["--resume", "--rerun-from", "each", "--last-task", "0"]).expect(2).says(&says);
+    run(
+        &project,
+        &["--resume", "--rerun-from", "each", "--last-task", "0"],
+    )
+    .expect(2)
+    .says(&says);
 }
 
 #[test]
@@ -117,8 +187,14 @@ fn a_copy_of_the_output_is_taken_where_the_user_says_from_which_task_on() {
     rename(&project, "res", "elsewhere");
     project.write("res/a.txt", "x");
     refused(&project, &["is another folder than before"]);
-    let says = ["/res: is another folder than before; the data of the tasks that are kept must be in it"];
-    run(&project, &["--resume", "--rerun-from", "each", "--jobs", "1"]).expect(0).says(&says);
+    let says =
+        ["/res: is another folder than before; the data of the tasks that are kept must be in it"];
+    run(
+        &project,
+        &["--resume", "--rerun-from", "each", "--jobs", "1"],
+    )
+    .expect(0)
+    .says(&says);
     assert_eq!(begun(&project), [(1, json!("x")), (1, json!("y"))]);
     run(&project, &["--resume"]).expect(0);
     assert_eq!(begun(&project), []);
@@ -136,31 +212,52 @@ fn another_output_path_is_another_run_of_all_tasks() {
 /// Warnings of the last run.
 fn warnings(project: &Project) -> Vec<String> {
     let log = project.read("work/events.jsonl");
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();
-    let start = events.iter().rposition(|event| event["event"] == "run_resumed").expect("resumed");
-    let warnings = events[start..].iter().filter(|event| event["event"] == "warning");
-    warnings.map(|event| event["message"].as_str().expect("a text").to_owned()).collect()
+    let events: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event"))
+        .collect();
+    let start = events
+        .iter()
+        .rposition(|event| event["event"] == "run_resumed")
+        .expect("resumed");
+    let warnings = events[start..]
+        .iter()
+        .filter(|event| event["event"] == "warning");
+    warnings
+        .map(|event| event["message"].as_str().expect("a text").to_owned())
+        .collect()
 }
 
 #[test]
 fn inputs_that_have_changed_are_named_until_the_tasks_ran_again() {
     type Change = fn(&Project);
     let changes: [(Change, &str); 6] = [
-        (|project| drop(project.write("in/plate/image.tif", "others")), "`plate/image.tif` was added or changed"),
-        (|project| drop(project.write("in/plate/new.tif", "")), "`plate/new.tif` was added or changed"),
+        (
+            |project| drop(project.write("in/plate/image.tif", "others")),
+            "`plate/image.tif` was added or changed",
+        ),
+        (
+            |project| drop(project.write("in/plate/new.tif", "")),
+            "`plate/new.tif` was added or changed",
+        ),
         (
             |project| std::fs::remove_file(project.path("in/plate/new.tif")).expect("removed"),
             "entries of `plate` were added or removed",
         ),
         (
-            // Of the same size, and with the times of a file that is older than all that were there.
+            // Of the same size, and with the times of a file that is older than all that were
+            // there.
             |project| {
                 let file = std::fs::File::create(project.path("in/old")).expect("made");
-                file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("set");
+                file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+                    .expect("set");
             },
             "`old` was added or changed",
         ),
-        (|project| rename(project, "in", "away"), "it is missing or cannot be read"),
+        (
+            |project| rename(project, "in", "away"),
+            "it is missing or cannot be read",
+        ),
         (|project| rename(project, "away", "in"), ""),
     ];
     let project = project();
@@ -172,13 +269,19 @@ fn inputs_that_have_changed_are_named_until_the_tasks_ran_again() {
         for _ in 0..2 {
             let ended = run(&project, &["--resume"]).expect(0);
             assert_eq!(begun(&project), [], "{text}");
-            let named =
-                warnings(&project).into_iter().filter(|warning| warning.contains("/in: ") && warning.contains(text));
-            let advice = "since calls ran whose results are kept; `--rerun-from 0` runs task 0 and all after it again";
+            let named = warnings(&project)
+                .into_iter()
+                .filter(|warning| warning.contains("/in: ") && warning.contains(text));
+            let advice = "since calls ran whose results are kept; `--rerun-from 0` runs task 0 \
+                and all after it again";
             if text.is_empty() {
                 continue;
             }
-            assert!(named.clone().any(|warning| warning.contains(advice)), "{text}: {:?}", warnings(&project));
+            assert!(
+                named.clone().any(|warning| warning.contains(advice)),
+                "{text}: {:?}",
+                warnings(&project)
+            );
             assert!(ended.stderr.contains(text), "{}", ended.stderr);
         }
         if project.path("in").is_dir() {
@@ -204,11 +307,17 @@ fn what_the_run_itself_writes_is_no_change_of_an_input() {
         }
         ended.expect(0);
         run_to(&project, input, output, &["--resume"]).expect(0);
-        assert_eq!((begun(&project), warnings(&project)), (Vec::new(), Vec::new()), "{input} and {output}");
+        assert_eq!(
+            (begun(&project), warnings(&project)),
+            (Vec::new(), Vec::new()),
+            "{input} and {output}"
+        );
         // A file of somebody else next to the output still is one.
         if output == "data/res" {
             project.write("data/new.tif", "");
-            run_to(&project, input, output, &["--resume"]).expect(0).says(&["`new.tif` was added or changed"]);
+            run_to(&project, input, output, &["--resume"])
+                .expect(0)
+                .says(&["`new.tif` was added or changed"]);
         }
     }
 }
@@ -219,13 +328,19 @@ fn special_files_and_links_in_inputs_are_only_looked_at() {
     project.write("secret/a", "");
     std::os::unix::fs::symlink(project.path("secret"), project.path("in/link")).expect("made");
     std::os::unix::fs::symlink(project.path("in"), project.path("in/loop")).expect("made");
-    let fifo = std::process::Command::new("mkfifo").arg(project.path("in/fifo")).status();
+    let fifo = std::process::Command::new("mkfifo")
+        .arg(project.path("in/fifo"))
+        .status();
     assert!(fifo.expect("started").success());
     run(&project, &[]).expect(0);
     let log = project.read("work/events.jsonl");
     let start: Value = serde_json::from_str(log.lines().next().expect("a line")).expect("an event");
     let input = &start["inputs"][0];
-    assert_eq!((&input["n_entries"], &input["is_whole"]), (&json!(5), &json!(true)), "{input}");
+    assert_eq!(
+        (&input["n_entries"], &input["is_whole"]),
+        (&json!(5), &json!(true)),
+        "{input}"
+    );
     project.write("secret/b", "");
     run(&project, &["--resume"]).expect(0);
     assert_eq!(warnings(&project), [""; 0]);
@@ -248,13 +363,23 @@ fn large_inputs_are_looked_at_in_part() {
     }
     let walk = |project: &Project| {
         let log = project.read("work/events.jsonl");
-        let last = log.lines().rfind(|line| line.contains("\"inputs\"")).expect("a start");
+        let last = log
+            .lines()
+            .rfind(|line| line.contains("\"inputs\""))
+            .expect("a start");
         serde_json::from_str::<Value>(last).expect("an event")["inputs"][0].clone()
     };
     let ended = run(&project, &[]).expect(0);
     let first = walk(&project);
-    assert!(first["is_whole"] == false && first["n_entries"].as_u64() <= Some(100_000), "{first}");
-    assert!(ended.elapsed < std::time::Duration::from_secs(20), "{:?}", ended.elapsed);
+    assert!(
+        first["is_whole"] == false && first["n_entries"].as_u64() <= Some(100_000),
+        "{first}"
+    );
+    assert!(
+        ended.elapsed < std::time::Duration::from_secs(20),
+        "{:?}",
+        ended.elapsed
+    );
     run(&project, &["--resume"]).expect(0);
     assert_eq!(warnings(&project), [""; 0]);
 }
@@ -263,11 +388,30 @@ fn large_inputs_are_looked_at_in_part() {
 fn a_copy_of_a_work_directory_is_told() {
     let project = project();
     run(&project, &[]).expect(0);
-    let copied = std::process::Command::new("cp").arg("-a").args([project.path("work"), project.path("copy")]).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([project.path("work"), project.path("copy")])
+        .status();
     assert!(copied.expect("started").success());
     let resume = |work_dir: &str| {
-        let arguments = ["--input", "in", "--output", "res", "--metadata", "metadata.json", "--resume"];
-        project.mandelbox(&[&["run", "workflow.json", "--work-dir", work_dir], &arguments[..]].concat()).expect(0)
+        let arguments = [
+            "--input",
+            "in",
+            "--output",
+            "res",
+            "--metadata",
+            "metadata.json",
+            "--resume",
+        ];
+        project
+            .mandelbox(
+                &[
+                    &["run", "workflow.json", "--work-dir", work_dir],
+                    &arguments[..],
+                ]
+                .concat(),
+            )
+            .expect(0)
     };
     let text = "the work directory is a copy of ";
     assert!(resume("copy").stderr.contains(text));

@@ -8,9 +8,20 @@ use crate::project::{Project, module, parallel_task};
 fn run_in_turn(module: &str, args: &serde_json::Value, check: impl Fn(&Project)) {
     for isolation in ["thread", "process"] {
         let project = Project::new();
-        project.write("metadata.json", json!({ "c": ["a", "b", "c", "d"] }).to_string());
+        project.write(
+            "metadata.json",
+            json!({ "c": ["a", "b", "c", "d"] }).to_string(),
+        );
         project.workflow(&[parallel_task(0, "t", module, "c", args.clone())]);
-        let more = ["--metadata", "metadata.json", "--jobs", "1", "--keep-going", "--isolation", isolation];
+        let more = [
+            "--metadata",
+            "metadata.json",
+            "--jobs",
+            "1",
+            "--keep-going",
+            "--isolation",
+            isolation,
+        ];
         project.run(&more).expect(0);
         check(&project);
     }
@@ -22,24 +33,44 @@ fn no_file_of_a_call_is_left_for_the_next() {
         json!([{ "do": "write", "path": "./left", "text": "x" }]),
         json!([{ "do": "symlink", "from": "elsewhere", "to": "./link" }]),
         json!([{ "do": "make_dir", "path": "./folder" }, { "do": "write", "path": "./folder/x", "text": "x" }]),
-        (0..50).map(|n| json!({ "do": "write", "path": format!("./many{n}"), "text": "x" })).collect(),
+        (0..50)
+            .map(|n| json!({ "do": "write", "path": format!("./many{n}"), "text": "x" }))
+            .collect(),
     ] {
         let mut steps = vec![json!({ "do": "list", "path": "." })];
         steps.extend(left.as_array().expect("steps").iter().cloned());
-        run_in_turn(&module("probe.wasm"), &json!({ "steps": steps }), |project| {
-            let results = &project.json("work/metadata.json")["probe"];
-            for (component, results) in ["a", "b", "c", "d"].iter().zip(results.as_array().expect("results")) {
-                assert_eq!(results[0]["ok"], json!([format!("0_par_{component}.args.json")]), "{left}");
-                assert!(results.as_array().expect("steps").iter().all(|step| step.get("ok").is_some()), "{results}");
-            }
-        });
+        run_in_turn(
+            &module("probe.wasm"),
+            &json!({ "steps": steps }),
+            |project| {
+                let results = &project.json("work/metadata.json")["probe"];
+                for (component, results) in ["a", "b", "c", "d"]
+                    .iter()
+                    .zip(results.as_array().expect("results"))
+                {
+                    assert_eq!(
+                        results[0]["ok"],
+                        json!([format!("0_par_{component}.args.json")]),
+                        "{left}"
+                    );
+                    assert!(
+                        results
+                            .as_array()
+                            .expect("steps")
+                            .iter()
+                            .all(|step| step.get("ok").is_some()),
+                        "{results}"
+                    );
+                }
+            },
+        );
     }
 }
 
 #[test]
 fn no_memory_of_a_call_is_left_for_the_next() {
-    // Looks whether all that it has is as it must be at the start, and writes over it at the end: a memory with data, which
-    // grows, a table and a global.
+    // Looks whether all that it has is as it must be at the start, and writes over it at the end: a
+    // memory with data, which grows, a table and a global.
     let text = r#"(module
         (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
         (memory (export "memory") 100) (data (i32.const 8) "\07")

@@ -1,5 +1,5 @@
-//! `mandelbox report --ro-crate`. With `MANDELBOX_RO_CRATE_VALIDATOR`, a program that gets the folder of a crate, each of
-//! the crates here is validated too.
+//! `mandelbox report --ro-crate`. With `MANDELBOX_RO_CRATE_VALIDATOR`, a program that gets the
+//! folder of a crate, each of the crates here is validated too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -23,8 +23,17 @@ impl Crate {
     /// Makes the crate of a work directory and checks it.
     #[track_caller]
     fn of(project: &Project, work_dir: &str) -> Self {
-        let says = format!("RO-Crate: {}", project.path(work_dir).join("ro-crate-metadata.json").display());
-        project.mandelbox(&["report", work_dir, "--ro-crate"]).expect(0).says(&["report: ", &says]);
+        let says = format!(
+            "RO-Crate: {}",
+            project
+                .path(work_dir)
+                .join("ro-crate-metadata.json")
+                .display()
+        );
+        project
+            .mandelbox(&["report", work_dir, "--ro-crate"])
+            .expect(0)
+            .says(&["report: ", &says]);
         Self::read(project, work_dir)
     }
 
@@ -32,7 +41,10 @@ impl Crate {
     fn read(project: &Project, work_dir: &str) -> Self {
         let document = project.json(&format!("{work_dir}/ro-crate-metadata.json"));
         let graph = document["@graph"].as_array().expect("a graph").clone();
-        let ids: Vec<_> = graph.iter().map(|entity| entity["@id"].as_str().expect("an id").to_owned()).collect();
+        let ids: Vec<_> = graph
+            .iter()
+            .map(|entity| entity["@id"].as_str().expect("an id").to_owned())
+            .collect();
         let entities: BTreeMap<_, _> = ids.iter().cloned().zip(graph.iter().cloned()).collect();
         assert_eq!(entities.len(), graph.len(), "no id twice: {ids:?}");
         for entity in &graph {
@@ -40,13 +52,30 @@ impl Crate {
                 Value::Array(values) => values.len() > 1 && !values.iter().any(Value::is_null),
                 value => !value.is_null(),
             };
-            assert!(entity.as_object().expect("an object").values().all(is_plain), "{entity}");
+            assert!(
+                entity
+                    .as_object()
+                    .expect("an object")
+                    .values()
+                    .all(is_plain),
+                "{entity}"
+            );
             // An argument's value is data; all else is for people.
-            let for_people = entity.as_object().expect("an object").iter().filter(|(key, _)| *key != "value");
+            let for_people = entity
+                .as_object()
+                .expect("an object")
+                .iter()
+                .filter(|(key, _)| *key != "value");
             let texts: Vec<_> = for_people.flat_map(|(_, value)| texts(value)).collect();
-            assert!(!texts.iter().any(|text| text.chars().any(is_misleading)), "{entity}");
+            assert!(
+                !texts.iter().any(|text| text.chars().any(is_misleading)),
+                "{entity}"
+            );
             for id in references(entity) {
-                assert!(entities.contains_key(&id) || OUTSIDE.contains(&&*id), "{id} is not there: {entity}");
+                assert!(
+                    entities.contains_key(&id) || OUTSIDE.contains(&&*id),
+                    "{id} is not there: {entity}"
+                );
             }
         }
         for id in &ids {
@@ -54,7 +83,14 @@ impl Crate {
             assert!(id.bytes().all(is_uri), "{id:?}");
         }
         let root = &entities["./"];
-        for key in ["name", "description", "datePublished", "license", "mainEntity", "conformsTo"] {
+        for key in [
+            "name",
+            "description",
+            "datePublished",
+            "license",
+            "mainEntity",
+            "conformsTo",
+        ] {
             assert!(root.get(key).is_some(), "{key}: {root}");
         }
         let parts: BTreeSet<_> = references(&root["hasPart"]).into_iter().collect();
@@ -70,7 +106,10 @@ impl Crate {
                 let path = project.path(work_dir).join(decoded(id));
                 assert_eq!(path.is_dir(), is_folder, "{}", path.display());
                 let size = path.metadata().expect("there").len().to_string();
-                assert!(is_folder || entity["contentSize"] == size.as_str(), "{entity}");
+                assert!(
+                    is_folder || entity["contentSize"] == size.as_str(),
+                    "{entity}"
+                );
             }
         }
         if let Some(validator) = std::env::var_os("MANDELBOX_RO_CRATE_VALIDATOR") {
@@ -83,18 +122,26 @@ impl Crate {
 
     #[track_caller]
     fn entity(&self, id: &str) -> &Value {
-        self.0.get(id).unwrap_or_else(|| panic!("{id} is not in {:?}", self.0.keys()))
+        self.0
+            .get(id)
+            .unwrap_or_else(|| panic!("{id} is not in {:?}", self.0.keys()))
     }
 
     /// Ids of the entities of a type.
     fn of_type(&self, name: &str) -> Vec<&str> {
         let is_of = |entity: &Value| texts(&entity["@type"]).iter().any(|text| text == name);
-        self.0.iter().filter(|(_, entity)| is_of(entity)).map(|(id, _)| id.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|(_, entity)| is_of(entity))
+            .map(|(id, _)| id.as_str())
+            .collect()
     }
 
     fn profiles(&self) -> Vec<String> {
         let ids = references(&self.entity("./")["conformsTo"]);
-        ids.iter().map(|id| id.rsplit('/').nth(1).expect("a name").to_owned()).collect()
+        ids.iter()
+            .map(|id| id.rsplit('/').nth(1).expect("a name").to_owned())
+            .collect()
     }
 }
 
@@ -109,8 +156,13 @@ fn texts(value: &Value) -> Vec<String> {
 fn references(value: &Value) -> Vec<String> {
     match value {
         Value::Array(values) => values.iter().flat_map(references).collect(),
-        Value::Object(object) if object.len() == 1 && object.contains_key("@id") => texts(&object["@id"]),
-        Value::Object(object) => object.iter().flat_map(|(_, value)| references(value)).collect(),
+        Value::Object(object) if object.len() == 1 && object.contains_key("@id") => {
+            texts(&object["@id"])
+        }
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(_, value)| references(value))
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -134,8 +186,20 @@ fn parameters() -> Value {
 fn good_run() -> Project {
     let project = Project::new();
     let list = task(0, "list", &module("swiss.wasm"), parameters());
-    let again = |order, args| parallel_task(order, "seg \"m\u{e9}nt\" #1", &module("swiss.wasm"), "c", args);
-    project.workflow(&[list, again(1, json!({ "radius": 2 })), again(2, json!({ "radius": 2.5, "more": "x" }))]);
+    let again = |order, args| {
+        parallel_task(
+            order,
+            "seg \"m\u{e9}nt\" #1",
+            &module("swiss.wasm"),
+            "c",
+            args,
+        )
+    };
+    project.workflow(&[
+        list,
+        again(1, json!({ "radius": 2 })),
+        again(2, json!({ "radius": 2.5, "more": "x" })),
+    ]);
     project.run(&[]).expect(0);
     project
 }
@@ -144,20 +208,54 @@ fn good_run() -> Project {
 fn a_run_is_a_crate_with_an_action_for_each_task() {
     let project = good_run();
     let it = Crate::of(&project, "work");
-    assert_eq!(it.profiles(), ["process", "workflow", "provenance", "workflow-ro-crate"]);
-    assert_eq!(it.of_type("CreateAction"), ["#run", "#task-0", "#task-1", "#task-2"]);
+    assert_eq!(
+        it.profiles(),
+        ["process", "workflow", "provenance", "workflow-ro-crate"]
+    );
+    assert_eq!(
+        it.of_type("CreateAction"),
+        ["#run", "#task-0", "#task-1", "#task-2"]
+    );
     assert_eq!(it.of_type("HowToStep"), ["#step-0", "#step-1", "#step-2"]);
-    assert_eq!(it.of_type("SoftwareApplication"), ["#mandelbox", "#tool-0", "#tool-1"], "one tool for two tasks");
-    for id in [it.of_type("CreateAction"), it.of_type("ControlAction"), it.of_type("OrganizeAction")].concat() {
+    assert_eq!(
+        it.of_type("SoftwareApplication"),
+        ["#mandelbox", "#tool-0", "#tool-1"],
+        "one tool for two tasks"
+    );
+    for id in [
+        it.of_type("CreateAction"),
+        it.of_type("ControlAction"),
+        it.of_type("OrganizeAction"),
+    ]
+    .concat()
+    {
         let action = it.entity(id);
-        assert_eq!((&action["actionStatus"], action.get("error")), (&json!(COMPLETED), None), "{action}");
-        let time = |key: &str| action[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("ISO 8601");
+        assert_eq!(
+            (&action["actionStatus"], action.get("error")),
+            (&json!(COMPLETED), None),
+            "{action}"
+        );
+        let time = |key: &str| {
+            action[key]
+                .as_str()
+                .expect("a time")
+                .parse::<jiff::Timestamp>()
+                .expect("ISO 8601")
+        };
         assert!(time("startTime") <= time("endTime"), "{action}");
     }
     let file_id = |name: &str| format!("file://{}/", project.path(name).display());
     let run = it.entity("#run");
     assert_eq!(references(&run["object"]), [file_id("in")]);
-    assert_eq!(references(&run["result"]), [&file_id("out"), "metadata.json", "history.json", "result.json"]);
+    assert_eq!(
+        references(&run["result"]),
+        [
+            &file_id("out"),
+            "metadata.json",
+            "history.json",
+            "result.json"
+        ]
+    );
     let second = it.entity("#task-1");
     assert_eq!(
         references(&second["object"]),
@@ -165,9 +263,15 @@ fn a_run_is_a_crate_with_an_action_for_each_task() {
         "only the first reads the input"
     );
     assert_eq!(references(&second["result"])[1], "1_seg__m%C3%A9nt___1/");
-    assert_eq!(second["description"], "2 calls, one for each component in c: 2 ended well, 0 failed.");
+    assert_eq!(
+        second["description"],
+        "2 calls, one for each component in c: 2 ended well, 0 failed."
+    );
     let n_calls = it.entity("#task-1/usage/n_calls");
-    assert_eq!((&n_calls["propertyID"], &n_calls["value"]), (&json!("n_calls"), &json!(2)));
+    assert_eq!(
+        (&n_calls["propertyID"], &n_calls["value"]),
+        (&json!("n_calls"), &json!(2))
+    );
     assert_eq!(it.entity("events.jsonl")["about"]["@id"], "#run");
     assert!(references(&it.entity("./")["hasPart"]).contains(&"report.html".to_owned()));
 }
@@ -183,36 +287,81 @@ fn parameters_and_modules_are_in_the_crate() {
     assert_eq!((value("none"), value("yes")), (json!("null"), json!(true)));
     assert_eq!(value("an%20%22odd%22%20n%C3%A4me/"), "text");
     let kind = |name: &str| it.entity(&format!("#tool-0/args/{name}"))["additionalType"].clone();
-    assert_eq!((kind("n"), kind("deep"), kind("yes")), (json!("Integer"), json!("PropertyValue"), json!("Boolean")));
+    assert_eq!(
+        (kind("n"), kind("deep"), kind("yes")),
+        (json!("Integer"), json!("PropertyValue"), json!("Boolean"))
+    );
     // Of a tool that was used twice.
     let radius = it.entity("#tool-1/args/radius");
     assert_eq!(radius["additionalType"], json!(["Integer", "Float"]));
-    assert_eq!(references(&radius["workExample"]), ["#task-1/args/radius", "#task-2/args/radius"]);
-    assert_eq!(references(&it.entity("#tool-1/args/more")["workExample"]), ["#task-2/args/more"]);
+    assert_eq!(
+        references(&radius["workExample"]),
+        ["#task-1/args/radius", "#task-2/args/radius"]
+    );
+    assert_eq!(
+        references(&it.entity("#tool-1/args/more")["workExample"]),
+        ["#task-2/args/more"]
+    );
     let events = project.read("work/events.jsonl");
-    let digest = events.split("\"module_sha256\":\"").nth(1).expect("a task").split('"').next().expect("a digest");
+    let digest = events
+        .split("\"module_sha256\":\"")
+        .nth(1)
+        .expect("a task")
+        .split('"')
+        .next()
+        .expect("a digest");
     assert_eq!(it.entity("#tool-0")["sha256"], digest);
-    assert_eq!(it.entity("#mandelbox")["softwareVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        it.entity("#mandelbox")["softwareVersion"],
+        env!("CARGO_PKG_VERSION")
+    );
 }
 
 #[test]
 fn the_workflow_of_a_crate_makes_the_run_again() {
     let project = good_run();
     Crate::of(&project, "work");
-    let arguments = ["run", "work/ro-crate-workflow.json", "--input", "in", "--output", "out", "--work-dir", "again"];
+    let arguments = [
+        "run",
+        "work/ro-crate-workflow.json",
+        "--input",
+        "in",
+        "--output",
+        "out",
+        "--work-dir",
+        "again",
+    ];
     project.mandelbox(&arguments).expect(0);
-    assert_eq!(project.json("again/metadata.json"), project.json("work/metadata.json"));
+    assert_eq!(
+        project.json("again/metadata.json"),
+        project.json("work/metadata.json")
+    );
     let args = |work_dir: &str| {
         let history = project.json(&format!("{work_dir}/history.json"));
         let items = history.as_array().expect("items").iter();
-        items.map(|item| item["workflowtask"]["args"].clone()).collect::<Vec<_>>()
+        items
+            .map(|item| item["workflowtask"]["args"].clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(args("again"), args("work"));
     // With the very modules only.
     let workflow = project.read("work/ro-crate-workflow.json");
-    project.write("work/ro-crate-workflow.json", workflow.replace("swiss.wasm", "typed.wasm"));
-    let arguments = ["run", "work/ro-crate-workflow.json", "--output", "out", "--work-dir", "third"];
-    project.mandelbox(&arguments).expect(2).says(&["it is not the module that was meant"]);
+    project.write(
+        "work/ro-crate-workflow.json",
+        workflow.replace("swiss.wasm", "typed.wasm"),
+    );
+    let arguments = [
+        "run",
+        "work/ro-crate-workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "third",
+    ];
+    project
+        .mandelbox(&arguments)
+        .expect(2)
+        .says(&["it is not the module that was meant"]);
 }
 
 const HOSTILE: &str = "\"}]\u{1b}[31m<b>&\u{202e}\n../x";
@@ -221,55 +370,102 @@ const HOSTILE: &str = "\"}]\u{1b}[31m<b>&\u{202e}\n../x";
 fn a_failed_run_tells_its_error() {
     let project = Project::new();
     let components: Vec<_> = (0..5).map(|index| format!("c{index}{HOSTILE}")).collect();
-    let list = task(0, "list", &module("swiss.wasm"), json!({ "metadiff": { HOSTILE: components } }));
+    let list = task(
+        0,
+        "list",
+        &module("swiss.wasm"),
+        json!({ "metadiff": { HOSTILE: components } }),
+    );
     let fails = |name: &String| (name.clone(), json!({ "stderr": "no image\n", "exit": 3 }));
     let fails: serde_json::Map<_, _> = components[1..].iter().map(fails).collect();
     let args = json!({ "per_component": fails, HOSTILE: 1 });
     let third = task(2, "never", &module("swiss.wasm"), json!({}));
     let each = parallel_task(1, HOSTILE, &module("swiss.wasm"), HOSTILE, args);
-    project.write("workflow.json", json!({ "name": HOSTILE, "task_list": [list, each, third] }).to_string());
+    project.write(
+        "workflow.json",
+        json!({ "name": HOSTILE, "task_list": [list, each, third] }).to_string(),
+    );
     project.run(&["--keep-going"]).expect(3);
     let it = Crate::of(&project, "work");
     assert_eq!(it.of_type("CreateAction"), ["#run", "#task-0", "#task-1"]);
     let run = it.entity("#run");
-    assert_eq!((&run["actionStatus"], &run["error"]), (&json!(FAILED), &json!("TaskExecutionError")));
+    assert_eq!(
+        (&run["actionStatus"], &run["error"]),
+        (&json!(FAILED), &json!("TaskExecutionError"))
+    );
     assert!(
-        run["description"].as_str().expect("a text").starts_with("2 of 3 tasks of the workflow began and 1 ended well")
+        run["description"]
+            .as_str()
+            .expect("a text")
+            .starts_with("2 of 3 tasks of the workflow began and 1 ended well")
     );
     assert_eq!(it.entity("#task-0")["actionStatus"], COMPLETED);
     let failed = it.entity("#task-1");
     let error = failed["error"].as_str().expect("an error");
     assert!(
-        error.starts_with("4 of 5 calls failed: component \"c1\"}]\\u{1b}[31m<b>&\\u{202e}\\n../x\" exited"),
+        error.starts_with(
+            "4 of 5 calls failed: component \"c1\"}]\\u{1b}[31m<b>&\\u{202e}\\n../x\" exited"
+        ),
         "{error}"
     );
     assert!(error.ends_with("; ..."), "{error}");
     assert_eq!(it.entity("#control-1")["error"], error);
-    assert!(it.entity("#task-1/args/per_component")["value"].as_str().expect("JSON text").contains("\\u001b[31m"));
+    assert!(
+        it.entity("#task-1/args/per_component")["value"]
+            .as_str()
+            .expect("JSON text")
+            .contains("\\u001b[31m")
+    );
     // As after a failure, the last records of the dataset are those before it.
-    assert_eq!(references(&run["result"])[1..], ["metadata.json", "history.json", "result.json"]);
-    assert_eq!(project.json("work/ro-crate-workflow.json")["task_list"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        references(&run["result"])[1..],
+        ["metadata.json", "history.json", "result.json"]
+    );
+    assert_eq!(
+        project.json("work/ro-crate-workflow.json")["task_list"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
 }
 
 #[test]
 fn a_killed_run_is_a_crate_too() {
     let project = good_run();
     let log = project.read("work/events.jsonl");
-    let cut = |before: &str| project.write("work/events.jsonl", &log[..log.rfind(before).expect("there")]);
+    let cut = |before: &str| {
+        project.write(
+            "work/events.jsonl",
+            &log[..log.rfind(before).expect("there")],
+        )
+    };
     for name in ["result.json", "report.html"] {
         std::fs::remove_file(project.path("work").join(name)).expect("removed");
     }
     let history = project.json("work/history.json");
-    project.write("work/history.json", json!([history[0], history[1]]).to_string());
+    project.write(
+        "work/history.json",
+        json!([history[0], history[1]]).to_string(),
+    );
     cut("{\"seq\":13");
     let it = Crate::of(&project, "work");
     assert_eq!(
-        (&it.entity("#run")["actionStatus"], &it.entity("#run")["error"]),
+        (
+            &it.entity("#run")["actionStatus"],
+            &it.entity("#run")["error"]
+        ),
         (&json!(FAILED), &json!("the run was killed"))
     );
     assert_eq!(it.entity("#task-1")["actionStatus"], COMPLETED);
-    assert_eq!(it.entity("#task-2")["error"], "the run was killed in this task");
-    assert_eq!(references(&it.entity("#task-2")["object"]).len(), 1, "its args are in no record");
+    assert_eq!(
+        it.entity("#task-2")["error"],
+        "the run was killed in this task"
+    );
+    assert_eq!(
+        references(&it.entity("#task-2")["object"]).len(),
+        1,
+        "its args are in no record"
+    );
     // One that was killed before its first task.
     cut("{\"seq\":1,");
     std::fs::remove_file(project.path("work/history.json")).expect("removed");
@@ -281,16 +477,41 @@ fn a_killed_run_is_a_crate_too() {
 #[test]
 fn items_of_earlier_runs_are_not_this_ones() {
     let project = good_run();
-    let list = task(0, "list", &module("swiss.wasm"), json!({ "metadiff": null }));
+    let list = task(
+        0,
+        "list",
+        &module("swiss.wasm"),
+        json!({ "metadiff": null }),
+    );
     let fails = parallel_task(1, "seg", &module("swiss.wasm"), "missing", json!({}));
     project.workflow(&[list, fails]);
-    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "w2", "--history", "work/history.json"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "w2",
+        "--history",
+        "work/history.json",
+    ];
     project.mandelbox(&arguments).expect(4);
     let it = Crate::of(&project, "w2");
-    let args = it.0.keys().filter(|id| id.contains("/args/")).map(String::as_str).collect::<Vec<_>>();
+    let args =
+        it.0.keys()
+            .filter(|id| id.contains("/args/"))
+            .map(String::as_str)
+            .collect::<Vec<_>>();
     assert_eq!(args, ["#task-0/args/metadiff", "#tool-0/args/metadiff"]);
-    assert_eq!(it.entity("#task-1")["error"], "the task failed as a whole, not in a call");
-    assert_eq!(it.entity("#run").get("object"), None, "no input path was given");
+    assert_eq!(
+        it.entity("#task-1")["error"],
+        "the task failed as a whole, not in a call"
+    );
+    assert_eq!(
+        it.entity("#run").get("object"),
+        None,
+        "no input path was given"
+    );
 }
 
 #[test]
@@ -298,12 +519,25 @@ fn a_crate_is_of_a_whole_run() {
     let project = Project::new();
     let work_dir = WorkDir::create(&project.path("going")).expect("made");
     project.write("going/events.jsonl", synthetic_log(3));
-    project.mandelbox(&["report", "going", "--ro-crate"]).expect(2).says(&["is in use by a run", "wait for its end"]);
-    assert!(!project.tree().iter().any(|path| path.contains("ro-crate")), "{:?}", project.tree());
+    project
+        .mandelbox(&["report", "going", "--ro-crate"])
+        .expect(2)
+        .says(&["is in use by a run", "wait for its end"]);
+    assert!(
+        !project.tree().iter().any(|path| path.contains("ro-crate")),
+        "{:?}",
+        project.tree()
+    );
     drop(work_dir);
     Crate::of(&project, "going");
-    project.mandelbox(&["report", "in", "--ro-crate"]).expect(2).says(&["in is no work directory of a run"]);
-    project.mandelbox(&["report", "in", "--license", "x"]).expect(2).says(&["--ro-crate"]);
+    project
+        .mandelbox(&["report", "in", "--ro-crate"])
+        .expect(2)
+        .says(&["in is no work directory of a run"]);
+    project
+        .mandelbox(&["report", "in", "--license", "x"])
+        .expect(2)
+        .says(&["--ro-crate"]);
 }
 
 #[test]
@@ -311,7 +545,9 @@ fn a_license_is_taken_as_given() {
     let project = Project::new();
     project.write("w/events.jsonl", synthetic_log(3));
     let made = |license: &str| {
-        project.mandelbox(&["report", "w", "--ro-crate", "--license", license]).expect(0);
+        project
+            .mandelbox(&["report", "w", "--ro-crate", "--license", license])
+            .expect(0);
         Crate::read(&project, "w")
     };
     let url = "https://creativecommons.org/licenses/by/4.0/";
@@ -329,5 +565,10 @@ fn ten_thousand_calls_are_a_small_crate() {
     let size = project.read("w/ro-crate-metadata.json").len();
     assert!(size < 30_000, "{size} bytes");
     assert_eq!(it.entity("#task-0/usage/n_failed")["value"], 100);
-    assert!(it.entity("#task-0")["error"].as_str().expect("an error").starts_with("100 of 10000 calls failed: "));
+    assert!(
+        it.entity("#task-0")["error"]
+            .as_str()
+            .expect("an error")
+            .starts_with("100 of 10000 calls failed: ")
+    );
 }

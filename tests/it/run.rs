@@ -18,17 +18,34 @@ fn a_component_is_called_like_a_core_module() {
     let metadiff = json!({ "metadiff": { "well": ["A", "B"] } });
     project.workflow(&[
         task(0, "one", &module("swiss.p2.wasm"), metadiff),
-        parallel_task(1, "two", &module("swiss.p2.wasm"), "well", json!({ "echo": ["component"] })),
+        parallel_task(
+            1,
+            "two",
+            &module("swiss.p2.wasm"),
+            "well",
+            json!({ "echo": ["component"] }),
+        ),
     ]);
     project.run(&[]).expect(0);
-    assert_eq!(project.json("work/metadata.json")["echo"], json!([{ "component": "A" }, { "component": "B" }]));
+    assert_eq!(
+        project.json("work/metadata.json")["echo"],
+        json!([{ "component": "A" }, { "component": "B" }])
+    );
 }
 
 #[test]
 fn a_component_that_fails_has_exit_code_1() {
     let project = Project::new();
-    project.workflow(&[task(0, "one", &module("swiss.p2.wasm"), json!({ "stderr": "why\n", "exit": 7 }))]);
-    project.run(&[]).expect(3).says(&["exited with code 1", "| why"]);
+    project.workflow(&[task(
+        0,
+        "one",
+        &module("swiss.p2.wasm"),
+        json!({ "stderr": "why\n", "exit": 7 }),
+    )]);
+    project
+        .run(&[])
+        .expect(3)
+        .says(&["exited with code 1", "| why"]);
 }
 
 #[test]
@@ -37,14 +54,35 @@ fn colliding_components_are_called_once_each() {
     let names = ["a/b", "a b", "A.B"];
     let components: Vec<_> = (0..1000).map(|index| names[index % 3]).collect();
     project.write("metadata.json", json!({ "c": components }).to_string());
-    project.workflow(&[parallel_task(0, "par", &swiss(), "c", json!({ "echo": ["component"] }))]);
-    project.run(&["--metadata", "metadata.json", "--jobs", "4"]).expect(0);
-    let expected: Vec<_> = components.iter().map(|component| json!({ "component": component })).collect();
-    assert_eq!(project.json("work/metadata.json")["echo"], Value::Array(expected));
-    let files: Vec<_> = project.tree().into_iter().filter(|path| path.ends_with(".args.json")).collect();
+    project.workflow(&[parallel_task(
+        0,
+        "par",
+        &swiss(),
+        "c",
+        json!({ "echo": ["component"] }),
+    )]);
+    project
+        .run(&["--metadata", "metadata.json", "--jobs", "4"])
+        .expect(0);
+    let expected: Vec<_> = components
+        .iter()
+        .map(|component| json!({ "component": component }))
+        .collect();
+    assert_eq!(
+        project.json("work/metadata.json")["echo"],
+        Value::Array(expected)
+    );
+    let files: Vec<_> = project
+        .tree()
+        .into_iter()
+        .filter(|path| path.ends_with(".args.json"))
+        .collect();
     assert_eq!(files.len(), 1000);
     for (index, path) in files.iter().enumerate() {
-        let (args, metadiff) = (project.json(path), project.json(&path.replace(".args.", ".metadiff.")));
+        let (args, metadiff) = (
+            project.json(path),
+            project.json(&path.replace(".args.", ".metadiff.")),
+        );
         assert_eq!(args["component"], metadiff["echo"]["component"], "{index}");
     }
 }
@@ -52,22 +90,46 @@ fn colliding_components_are_called_once_each() {
 #[test]
 fn calls_run_in_a_sliding_window() {
     let project = Project::new();
-    let sleeps: Vec<_> = (0..8).map(|index| if index % 2 == 0 { 1000 } else { 100 }).collect();
+    let sleeps: Vec<_> = (0..8)
+        .map(|index| if index % 2 == 0 { 1000 } else { 100 })
+        .collect();
     let components: Vec<_> = (0..8).map(|index| format!("c{index}")).collect();
-    let per_component: serde_json::Map<_, _> =
-        components.iter().cloned().zip(sleeps.iter().map(|ms| json!({ "sleep_ms": ms }))).collect();
+    let per_component: serde_json::Map<_, _> = components
+        .iter()
+        .cloned()
+        .zip(sleeps.iter().map(|ms| json!({ "sleep_ms": ms })))
+        .collect();
     project.write("metadata.json", json!({ "c": components }).to_string());
-    let mut par = parallel_task(0, "par", &swiss(), "c", json!({ "per_component": per_component }));
+    let mut par = parallel_task(
+        0,
+        "par",
+        &swiss(),
+        "c",
+        json!({ "per_component": per_component }),
+    );
     par["meta"] = json!({ "parallel_tasks_per_job": 2 });
     project.workflow(&[par]);
-    project.run(&["--metadata", "metadata.json", "--jobs", "8"]).expect(0);
+    project
+        .run(&["--metadata", "metadata.json", "--jobs", "8"])
+        .expect(0);
     let events = events(&project);
     let took = |from: &Value, to: &Value| -> Duration {
-        let time =
-            |event: &Value| event["time"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("RFC 3339");
+        let time = |event: &Value| {
+            event["time"]
+                .as_str()
+                .expect("a time")
+                .parse::<jiff::Timestamp>()
+                .expect("RFC 3339")
+        };
         time(to).duration_since(time(from)).unsigned_abs()
     };
-    let of_task = |kind: &str| events.iter().find(|event| event["event"] == kind).expect("recorded").clone();
+    let of_task = |kind: &str| {
+        events
+            .iter()
+            .find(|event| event["event"] == kind)
+            .expect("recorded")
+            .clone()
+    };
     let elapsed = took(&of_task("task_started"), &of_task("task_finished"));
     // A barrier after each two calls takes 4 s; a window of two about 2.2 s.
     assert!(elapsed < Duration::from_millis(3500), "{elapsed:?}");
@@ -85,7 +147,9 @@ fn calls_run_in_a_sliding_window() {
 
 fn events(project: &Project) -> Vec<Value> {
     let text = project.read("work/events.jsonl");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 #[test]
@@ -94,25 +158,51 @@ fn events_are_numbered_and_complete() {
     project.write("metadata.json", json!({ "c": ["A", "B", "C"] }).to_string());
     let fails = json!({ "per_component": { "B": { "exit": 3, "sleep_ms": 100 } } });
     project.workflow(&[parallel_task(0, "par", &swiss(), "c", fails)]);
-    let ended = project.run(&["--metadata", "metadata.json", "--keep-going", "--events", "-", "--quiet"]).expect(3);
+    let ended = project
+        .run(&[
+            "--metadata",
+            "metadata.json",
+            "--keep-going",
+            "--events",
+            "-",
+            "--quiet",
+        ])
+        .expect(3);
     let events = events(&project);
     assert_eq!(events[0]["format_version"], 2);
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["seq"], index);
     }
-    let printed: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let printed: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     assert_eq!(printed, events, "--events - prints what the log holds");
-    let ends: Vec<_> = events.iter().filter(|event| event["event"] == "call_finished").collect();
+    let ends: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "call_finished")
+        .collect();
     let outcome = |component: &str| {
-        let end = ends.iter().find(|event| event["component"] == component).expect("ended");
-        (end["outcome"].as_str().expect("an outcome").to_owned(), end["code"].clone())
+        let end = ends
+            .iter()
+            .find(|event| event["component"] == component)
+            .expect("ended");
+        (
+            end["outcome"].as_str().expect("an outcome").to_owned(),
+            end["code"].clone(),
+        )
     };
     assert_eq!(outcome("A"), ("succeeded".to_owned(), Value::Null));
     assert_eq!(outcome("B"), ("exited".to_owned(), json!(3)));
     let last = events.last().expect("an event");
     assert_eq!(
         (&last["event"], &last["status"], &last["error"]),
-        (&json!("run_finished"), &json!("failed"), &json!("TaskExecutionError"))
+        (
+            &json!("run_finished"),
+            &json!("failed"),
+            &json!("TaskExecutionError")
+        )
     );
 }
 
@@ -123,13 +213,24 @@ fn one_failure_stops_new_calls() {
         let components: Vec<_> = (0..20).map(|index| format!("c{index}")).collect();
         project.write("metadata.json", json!({ "c": components }).to_string());
         let args = json!({ "sleep_ms": 20, "per_component": { "c0": { "exit": 1, "sleep_ms": 0 }, "c1": { "exit": 1, "sleep_ms": 0 } } });
-        project.workflow(&[parallel_task(0, "par", &swiss(), "c", args), task(1, "never", &swiss(), json!({}))]);
+        project.workflow(&[
+            parallel_task(0, "par", &swiss(), "c", args),
+            task(1, "never", &swiss(), json!({})),
+        ]);
         let mut arguments = vec!["--metadata", "metadata.json", "--jobs", "2"];
         arguments.extend(more);
-        project.run(&arguments).expect(3).says(&["component \"c0\"", "component \"c1\""]);
-        let started = events(&project).iter().filter(|event| event["event"] == "call_started").count();
+        project
+            .run(&arguments)
+            .expect(3)
+            .says(&["component \"c0\"", "component \"c1\""]);
+        let started = events(&project)
+            .iter()
+            .filter(|event| event["event"] == "call_started")
+            .count();
         assert!(expected_calls.contains(&started), "{started} calls started");
-        let left = std::fs::read_dir(project.path("work/1_never")).expect("made before the run").count();
+        let left = std::fs::read_dir(project.path("work/1_never"))
+            .expect("made before the run")
+            .count();
         assert_eq!(left, 0, "the task after a failed one never runs");
         assert!(!project.path("work/metadata.json").exists());
     };
@@ -142,7 +243,9 @@ fn a_thousand_readers_never_see_half_a_record() {
     let project = Project::new();
     let blob = "x".repeat(5_000);
     let args = |order| json!({ "metadiff": { format!("k{order}"): blob }, "sleep_ms": 50 });
-    let tasks: Vec<_> = (0..8).map(|order| task(order, "t", &swiss(), args(order))).collect();
+    let tasks: Vec<_> = (0..8)
+        .map(|order| task(order, "t", &swiss(), args(order)))
+        .collect();
     project.workflow(&tasks);
     let done = AtomicBool::new(false);
     let path = project.path("work/metadata.json");
@@ -161,7 +264,10 @@ fn a_thousand_readers_never_see_half_a_record() {
         let readers: Vec<_> = (0..1000).map(|_| scope.spawn(read_until_done)).collect();
         project.run(&[]).expect(0);
         done.store(true, Ordering::Relaxed);
-        readers.into_iter().map(|reader| reader.join().expect("no half file")).sum()
+        readers
+            .into_iter()
+            .map(|reader| reader.join().expect("no half file"))
+            .sum()
     });
     assert!(n_read > 1000, "{n_read} reads");
 }
@@ -173,7 +279,10 @@ fn an_empty_component_list_runs_nothing() {
     project.workflow(&[parallel_task(0, "par", &swiss(), "c", json!({}))]);
     project.run(&["--metadata", "metadata.json"]).expect(0);
     let item = &project.json("work/history.json")[0];
-    assert_eq!(item["parallelization"], json!({ "parallelization_level": "c", "component_list": [] }));
+    assert_eq!(
+        item["parallelization"],
+        json!({ "parallelization_level": "c", "component_list": [] })
+    );
     assert_eq!(item["mandelbox"]["n_components"], 0);
 }
 
@@ -182,26 +291,47 @@ fn task_files_are_kept_as_asked() {
     let check = |which: &str, expected: &[&str]| {
         let project = Project::new();
         project.write("metadata.json", json!({ "c": ["A", "B"] }).to_string());
-        let args =
-            json!({ "metadiff": { "v": 1 }, "stdout": "o", "per_component": { "B": { "stderr": "e", "exit": 1 } } });
+        let args = json!({ "metadiff": { "v": 1 }, "stdout": "o", "per_component": { "B": { "stderr": "e", "exit": 1 } } });
         project.workflow(&[parallel_task(0, "par", &swiss(), "c", args)]);
-        project.run(&["--metadata", "metadata.json", "--keep-going", "--task-files", which]).expect(3);
+        project
+            .run(&[
+                "--metadata",
+                "metadata.json",
+                "--keep-going",
+                "--task-files",
+                which,
+            ])
+            .expect(3);
         let files: BTreeSet<_> = project
             .tree()
             .into_iter()
             .filter_map(|path| path.strip_prefix("work/0_par/0_par_").map(str::to_owned))
             .collect();
-        assert_eq!(files, expected.iter().map(|name| (*name).to_owned()).collect(), "{which}");
+        assert_eq!(
+            files,
+            expected.iter().map(|name| (*name).to_owned()).collect(),
+            "{which}"
+        );
         if which == "failed" {
             assert_eq!(
-                (project.read("work/0_par/0_par_b.out"), project.read("work/0_par/0_par_b.err")),
+                (
+                    project.read("work/0_par/0_par_b.out"),
+                    project.read("work/0_par/0_par_b.err")
+                ),
                 ("o".into(), "e".into())
             );
-            assert_eq!(project.json("work/0_par/0_par_b.args.json")["component"], "B");
+            assert_eq!(
+                project.json("work/0_par/0_par_b.args.json")["component"],
+                "B"
+            );
         }
     };
     let b = ["b.args.json", "b.err", "b.metadiff.json", "b.out"];
-    let all = [&["a.args.json", "a.err", "a.metadiff.json", "a.out"][..], &b].concat();
+    let all = [
+        &["a.args.json", "a.err", "a.metadiff.json", "a.out"][..],
+        &b,
+    ]
+    .concat();
     check("all", &all);
     check("failed", &b);
     check("none", &[]);
@@ -222,28 +352,47 @@ fn result_goes_where_it_is_asked_for() {
     project.run(&["--result", "result.json"]).expect(3);
     let result = project.json("result.json");
     assert_eq!(result["history"][0]["status"], "failed");
-    assert_eq!(result["history"][0]["parallelization"], json!({ "parallelization_level": null }));
+    assert_eq!(
+        result["history"][0]["parallelization"],
+        json!({ "parallelization_level": null })
+    );
 }
 
 #[test]
 fn metadata_keys_keep_args_small() {
     let project = Project::new();
-    project.write("metadata.json", json!({ "c": ["A"], "big": "x", "wanted": 1 }).to_string());
+    project.write(
+        "metadata.json",
+        json!({ "c": ["A"], "big": "x", "wanted": 1 }).to_string(),
+    );
     let mut par = parallel_task(0, "par", &swiss(), "c", json!({ "echo": ["metadata"] }));
     par["meta"] = json!({ "mandelbox": { "metadata_keys": ["wanted"] } });
     project.workflow(&[par]);
     project.run(&["--metadata", "metadata.json"]).expect(0);
-    assert_eq!(project.json("work/metadata.json")["echo"], json!([{ "metadata": { "wanted": 1 } }]));
+    assert_eq!(
+        project.json("work/metadata.json")["echo"],
+        json!([{ "metadata": { "wanted": 1 } }])
+    );
 }
 
 #[test]
 fn a_work_directory_with_a_blank_and_brackets_is_fine() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &swiss(), json!({ "echo": ["output_path"] }))]);
-    let arguments = ["run", "workflow.json", "--output", "my out (1)", "--work-dir", "my work & (2)"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "my out (1)",
+        "--work-dir",
+        "my work & (2)",
+    ];
     project.mandelbox(&arguments).expect(0);
     let output = project.path("my out (1)");
-    assert_eq!(project.json("my work & (2)/metadata.json")["echo"]["output_path"], output.to_str().expect("UTF-8"));
+    assert_eq!(
+        project.json("my work & (2)/metadata.json")["echo"]["output_path"],
+        output.to_str().expect("UTF-8")
+    );
 }
 
 #[test]
@@ -251,7 +400,9 @@ fn the_default_work_directory_is_new_each_time() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &swiss(), json!({}))]);
     for _ in 0..3 {
-        project.mandelbox(&["run", "workflow.json", "--output", "out"]).expect(0);
+        project
+            .mandelbox(&["run", "workflow.json", "--output", "out"])
+            .expect(0);
     }
     let runs: Vec<_> = project
         .tree()
@@ -279,17 +430,41 @@ fn the_dataset_flows_through_an_exported_workflow_with_a_package() {
     });
     project.write("package/__FRACTAL_MANIFEST__.json", manifest.to_string());
     std::fs::copy(swiss(), project.path("package/swiss.wasm")).expect("copied");
-    project.workflow(&[json!({ "args": { "echo": ["size"] }, "task": { "source": "package:swiss_task" } })]);
-    project.run(&["--tasks", "package", "--input-type", "image", "--output-type", "zarr"]).expect(0);
-    assert_eq!(project.json("work/metadata.json")["echo"], json!({ "size": 7 }));
+    project.workflow(&[
+        json!({ "args": { "echo": ["size"] }, "task": { "source": "package:swiss_task" } }),
+    ]);
+    project
+        .run(&[
+            "--tasks",
+            "package",
+            "--input-type",
+            "image",
+            "--output-type",
+            "zarr",
+        ])
+        .expect(0);
+    assert_eq!(
+        project.json("work/metadata.json")["echo"],
+        json!({ "size": 7 })
+    );
     let item = project.json("work/history.json")[0]["workflowtask"].clone();
     assert_eq!(item["args"], json!({ "size": 7, "echo": ["size"] }));
     assert_eq!(item["meta"], json!({ "parallel_tasks_per_job": 3 }));
     assert_eq!(item["task"]["source"], "package:swiss_task");
 
-    let wrong =
-        project.mandelbox(&["run", "workflow.json", "--tasks", "package", "--output", "out", "--input-type", "text"]);
-    wrong.expect(2).says(&["Incompatible types `image` of workflow `test` and `text`"]);
+    let wrong = project.mandelbox(&[
+        "run",
+        "workflow.json",
+        "--tasks",
+        "package",
+        "--output",
+        "out",
+        "--input-type",
+        "text",
+    ]);
+    wrong
+        .expect(2)
+        .says(&["Incompatible types `image` of workflow `test` and `text`"]);
 }
 
 #[test]
@@ -299,8 +474,13 @@ fn a_metadiff_with_the_librarys_own_key_ends_its_call_only() {
     let raw = "{\"$serde_json::private::Number\":".repeat(20_000);
     let args = json!({ "metadiff": { "v": 1 }, "per_component": { "bad": { "metadiff_raw": raw, "metadiff": null } } });
     project.workflow(&[parallel_task(0, "par", &swiss(), "c", args)]);
-    let ended = project.run(&["--metadata", "metadata.json", "--keep-going"]).expect(3);
-    ended.says(&["component \"bad\" gave a bad metadiff", "nested deeper than 256 levels"]);
+    let ended = project
+        .run(&["--metadata", "metadata.json", "--keep-going"])
+        .expect(3);
+    ended.says(&[
+        "component \"bad\" gave a bad metadiff",
+        "nested deeper than 256 levels",
+    ]);
     assert!(project.read("work/events.jsonl").contains("run_finished"));
 }
 
@@ -324,19 +504,41 @@ fn a_result_can_go_to_what_is_no_plain_file() {
 fn output_that_cannot_be_written_is_told() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &swiss(), json!({}))]);
-    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("there");
-    let arguments = ["run", "workflow.json", "--output", "out", "--quiet", "--work-dir"];
+    let full = || {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("there")
+    };
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--quiet",
+        "--work-dir",
+    ];
     let run = |more: &[&str]| {
         let mut command = project.command(&[&arguments[..], more].concat());
         command.stdout(full()).stderr(std::process::Stdio::piped());
-        let output = command.spawn().and_then(std::process::Child::wait_with_output).expect("ended");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = command
+            .spawn()
+            .and_then(std::process::Child::wait_with_output)
+            .expect("ended");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let (code, stderr) = run(&["w1", "--result", "-"]);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("failed to write to stdout"), "{stderr}");
     run(&["w2", "--events", "-"]);
-    assert!(project.read("w2/workflow.log").contains("a report of this run is not complete"));
+    assert!(
+        project
+            .read("w2/workflow.log")
+            .contains("a report of this run is not complete")
+    );
 }
 
 #[test]
@@ -344,10 +546,25 @@ fn deep_metadata_can_start_the_next_run() {
     let project = Project::new();
     let deep = format!("{{\"d\": {}{}}}", "[".repeat(255), "]".repeat(255));
     project.write("metadata.json", json!({ "c": ["a"] }).to_string());
-    project.workflow(&[parallel_task(0, "par", &swiss(), "c", json!({ "metadiff_raw": deep }))]);
+    project.workflow(&[parallel_task(
+        0,
+        "par",
+        &swiss(),
+        "c",
+        json!({ "metadiff_raw": deep }),
+    )]);
     project.run(&["--metadata", "metadata.json"]).expect(0);
     project.workflow(&[task(0, "t", &swiss(), json!({}))]);
-    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "w2", "--metadata", "work/metadata.json"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "w2",
+        "--metadata",
+        "work/metadata.json",
+    ];
     project.mandelbox(&arguments).expect(0);
 }
 
@@ -355,13 +572,22 @@ fn deep_metadata_can_start_the_next_run() {
 fn folders_have_fractals_mode_whatever_the_umask() {
     use std::os::unix::fs::PermissionsExt;
     let project = Project::new();
-    project.workflow(&[task(0, "one", &swiss(), json!({ "exit": 1 })), task(1, "two", &swiss(), json!({}))]);
+    project.workflow(&[
+        task(0, "one", &swiss(), json!({ "exit": 1 })),
+        task(1, "two", &swiss(), json!({})),
+    ]);
     let program = env!("CARGO_BIN_EXE_mandelbox");
     let line = format!("umask 077; '{program}' run workflow.json --output out --work-dir work");
-    let status = std::process::Command::new("sh").args(["-c", &line]).current_dir(project.path("")).output();
+    let status = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(project.path(""))
+        .output();
     assert_eq!(status.expect("a shell").status.code(), Some(3));
     for folder in ["work", "work/0_one", "work/1_two"] {
-        let mode = std::fs::metadata(project.path(folder)).expect(folder).permissions().mode();
+        let mode = std::fs::metadata(project.path(folder))
+            .expect(folder)
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o755, "{folder}");
     }
 }
@@ -369,20 +595,40 @@ fn folders_have_fractals_mode_whatever_the_umask() {
 #[test]
 fn calls_do_not_take_each_others_files() {
     let project = Project::new();
-    project.write("metadata.json", json!({ "c": ["a", "b", "c", "d"] }).to_string());
+    project.write(
+        "metadata.json",
+        json!({ "c": ["a", "b", "c", "d"] }).to_string(),
+    );
     let open = json!({ "do": "open_files", "path": project.write("in/a.txt", "x"), "n": 900 });
-    project.workflow(&[parallel_task(0, "par", &module("probe.wasm"), "c", json!({ "steps": [open] }))]);
+    project.workflow(&[parallel_task(
+        0,
+        "par",
+        &module("probe.wasm"),
+        "c",
+        json!({ "steps": [open] }),
+    )]);
     let program = env!("CARGO_BIN_EXE_mandelbox");
     let line = format!(
-        "ulimit -n 256; '{program}' run workflow.json --input in --output out --work-dir work --metadata metadata.json --jobs 2"
+        "ulimit -n 256; '{program}' run workflow.json --input in --output out --work-dir work \
+         --metadata metadata.json --jobs 2"
     );
-    let status = std::process::Command::new("sh").args(["-c", &line]).current_dir(project.path("")).output();
+    let status = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(project.path(""))
+        .output();
     let code = status.expect("a shell").status.code();
     let log = project.read("work/workflow.log");
-    assert!(log.contains("ulimit -n: a call can have 104 files open, not 1000"), "{log}");
+    assert!(
+        log.contains("ulimit -n: a call can have 104 files open, not 1000"),
+        "{log}"
+    );
     let events = project.read("work/events.jsonl");
     // Each call meets its own limit; none meets the process's.
-    assert_eq!(events.matches("\"outcome\":\"host_failed\"").count(), 0, "{events}");
+    assert_eq!(
+        events.matches("\"outcome\":\"host_failed\"").count(),
+        0,
+        "{events}"
+    );
     assert!(matches!(code, Some(0 | 3 | 4)), "{code:?}");
 }
 
@@ -391,10 +637,27 @@ fn calls_start_only_while_the_disk_has_the_room_that_the_policy_asks_for() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &swiss(), json!({ "metadiff": { "a": 1 } }))]);
     let run = |free_space: &str, work: &str| {
-        project.write("policy.toml", format!("[host]\nfree_space = \"{free_space}\"\n"));
-        project.mandelbox(&["run", "workflow.json", "--output", "out", "--work-dir", work, "--policy", "policy.toml"])
+        project.write(
+            "policy.toml",
+            format!("[host]\nfree_space = \"{free_space}\"\n"),
+        );
+        project.mandelbox(&[
+            "run",
+            "workflow.json",
+            "--output",
+            "out",
+            "--work-dir",
+            work,
+            "--policy",
+            "policy.toml",
+        ])
     };
     run("1MiB", "enough").expect(0);
-    run("1000000TiB", "too-little").expect(4).says(&["free space for a call in", "host.free_space is 1000000 TiB"]);
-    assert_eq!(project.json("too-little/result.json")["history"][0]["status"], "failed");
+    run("1000000TiB", "too-little")
+        .expect(4)
+        .says(&["free space for a call in", "host.free_space is 1000000 TiB"]);
+    assert_eq!(
+        project.json("too-little/result.json")["history"][0]["status"],
+        "failed"
+    );
 }

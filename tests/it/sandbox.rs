@@ -6,20 +6,32 @@ use serde_json::{Value, json};
 
 use crate::project::{Ended, ISOLATIONS, Project, module, parallel_task, task};
 
-/// Runs the steps in a single task of each kind of module, in a thread and in a process, and hands the results to
-/// `check`.
-pub fn probe(prepare: impl Fn(&Project), steps: &Value, more: &[&str], check: impl Fn(&Project, &Ended, &[Value])) {
+/// Runs the steps in a single task of each kind of module, in a thread and in a process, and hands
+/// the results to `check`.
+pub fn probe(
+    prepare: impl Fn(&Project),
+    steps: &Value,
+    more: &[&str],
+    check: impl Fn(&Project, &Ended, &[Value]),
+) {
     let names = ["probe.wasm", "probe.p2.wasm"];
-    for (name, isolation) in names.into_iter().flat_map(|name| [(name, "thread"), (name, "process")]) {
+    for (name, isolation) in names
+        .into_iter()
+        .flat_map(|name| [(name, "thread"), (name, "process")])
+    {
         let project = Project::new();
         prepare(&project);
         let root = project.path("");
         let root = root.to_str().expect("UTF-8").trim_end_matches('/');
-        let steps: Value = serde_json::from_str(&steps.to_string().replace("@", root)).expect("JSON");
+        let steps: Value =
+            serde_json::from_str(&steps.to_string().replace("@", root)).expect("JSON");
         project.workflow(&[task(0, "probe", &module(name), json!({ "steps": steps }))]);
         let ended = project.run(&[more, &["--isolation", isolation]].concat());
         let results = match ended.code {
-            0 => project.json("work/metadata.json")["probe"].as_array().expect("results").clone(),
+            0 => project.json("work/metadata.json")["probe"]
+                .as_array()
+                .expect("results")
+                .clone(),
             _ => Vec::new(),
         };
         check(&project, &ended, &results);
@@ -46,7 +58,12 @@ fn nothing_of_the_host_leaks_in() {
             let argv = results[2]["ok"].as_array().expect("arguments");
             assert_eq!(
                 argv[1..],
-                [json!("-j"), json!(file("0.args.json")), json!("--metadata-out"), json!(file("0.metadiff.json"))]
+                [
+                    json!("-j"),
+                    json!(file("0.args.json")),
+                    json!("--metadata-out"),
+                    json!(file("0.metadiff.json"))
+                ]
             );
             assert_eq!(results[3]["ok"], json!(["0.args.json"]));
         },
@@ -85,12 +102,17 @@ fn folders_have_the_rights_that_were_granted() {
         assert_eq!(project.read("in/a.txt"), "input");
         assert_eq!(project.read("out/new.txt"), "made");
         assert!(!project.path("in/new.txt").exists() && !project.path("out/a.txt").exists());
-        assert!(!project.read("work/0_probe/0.metadiff.json").contains("SECRET"));
+        assert!(
+            !project
+                .read("work/0_probe/0.metadiff.json")
+                .contains("SECRET")
+        );
     });
 }
 
-/// A command as Go's library makes them: its working directory is the first folder that it is given, which it finds by its
-/// absolute path. Writes work.tmp there: exit code 0, or WASI's error number; 99 if the path is not absolute.
+/// A command as Go's library makes them: its working directory is the first folder that it is
+/// given, which it finds by its absolute path. Writes work.tmp there: exit code 0, or WASI's error
+/// number; 99 if the path is not absolute.
 const WRITES_IN_FIRST_FOLDER: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $name (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -108,12 +130,36 @@ fn the_first_folder_is_the_scratch_folder() {
     for isolation in ISOLATIONS {
         for input in [&["--input", "in"][..], &[]] {
             let project = Project::new();
-            let path = project.write("guest.wasm", wat::parse_str(WRITES_IN_FIRST_FOLDER).expect("valid WAT"));
+            let path = project.write(
+                "guest.wasm",
+                wat::parse_str(WRITES_IN_FIRST_FOLDER).expect("valid WAT"),
+            );
             project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
-            project.workflow(&[parallel_task(0, "t", path.to_str().expect("UTF-8"), "c", json!({}))]);
-            let options = ["run", "workflow.json", "--output", "out", "--work-dir", "work", "--isolation", isolation];
-            project.mandelbox(&[&options, &["--metadata", "metadata.json"][..], input].concat()).expect(0);
-            assert!(!project.tree().iter().any(|path| path.contains("work.tmp")), "{:?}", project.tree());
+            project.workflow(&[parallel_task(
+                0,
+                "t",
+                path.to_str().expect("UTF-8"),
+                "c",
+                json!({}),
+            )]);
+            let options = [
+                "run",
+                "workflow.json",
+                "--output",
+                "out",
+                "--work-dir",
+                "work",
+                "--isolation",
+                isolation,
+            ];
+            project
+                .mandelbox(&[&options, &["--metadata", "metadata.json"][..], input].concat())
+                .expect(0);
+            assert!(
+                !project.tree().iter().any(|path| path.contains("work.tmp")),
+                "{:?}",
+                project.tree()
+            );
         }
     }
 }
@@ -133,7 +179,10 @@ fn tmp_is_the_scratch_folder() {
         &[],
         |project, _, results| {
             assert_eq!(results[1]["ok"], "a");
-            assert_eq!((project.read("out/a.txt"), project.read("out/b.txt")), ("a".to_owned(), "b".to_owned()));
+            assert_eq!(
+                (project.read("out/a.txt"), project.read("out/b.txt")),
+                ("a".to_owned(), "b".to_owned())
+            );
             assert_refused(&results[3]);
         },
     );
@@ -151,36 +200,70 @@ fn calls_do_not_see_each_other() {
         { "do": "write", "path": format!("{folder}/0_par_b.metadiff.json"), "text": "{\"forged\": 1}" },
         { "do": "write", "path": format!("{folder}/0_par_a.out"), "text": "forged" },
     ]);
-    project.workflow(&[parallel_task(0, "probe", &module("probe.wasm"), "c", json!({ "steps": steps }))]);
-    project.run(&["--metadata", "metadata.json", "--jobs", "2"]).expect(0);
+    project.workflow(&[parallel_task(
+        0,
+        "probe",
+        &module("probe.wasm"),
+        "c",
+        json!({ "steps": steps }),
+    )]);
+    project
+        .run(&["--metadata", "metadata.json", "--jobs", "2"])
+        .expect(0);
     let metadata = project.json("work/metadata.json");
     assert!(metadata.get("forged").is_none());
-    let lists: Vec<_> =
-        metadata["probe"].as_array().expect("results").iter().map(|results| results[1]["ok"].clone()).collect();
-    assert_eq!(lists, [json!(["0_par_a.args.json"]), json!(["0_par_b.args.json"])]);
+    let lists: Vec<_> = metadata["probe"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|results| results[1]["ok"].clone())
+        .collect();
+    assert_eq!(
+        lists,
+        [json!(["0_par_a.args.json"]), json!(["0_par_b.args.json"])]
+    );
     assert_eq!(project.read("work/0_probe/0_par_a.out"), "");
-    assert!(!project.path("work/.scratch").exists(), "scratch folders are gone");
+    assert!(
+        !project.path("work/.scratch").exists(),
+        "scratch folders are gone"
+    );
 }
 
 #[test]
 fn exit_codes_come_out_as_they_are() {
     for code in [1, 125, 126, 255, 256, -1] {
         let project = Project::new();
-        project.workflow(&[task(0, "probe", &module("probe.wasm"), json!({ "do": "exit", "code": code }))]);
-        project.run(&[]).expect(3).says(&[&format!("exited with code {code}")]);
+        project.workflow(&[task(
+            0,
+            "probe",
+            &module("probe.wasm"),
+            json!({ "do": "exit", "code": code }),
+        )]);
+        project
+            .run(&[])
+            .expect(3)
+            .says(&[&format!("exited with code {code}")]);
     }
 }
 
 #[test]
 fn traps_are_told_apart_from_exits() {
-    for (step, text) in [("trap", "unreachable"), ("panic", "unreachable"), ("recurse", "call stack exhausted")] {
+    for (step, text) in [
+        ("trap", "unreachable"),
+        ("panic", "unreachable"),
+        ("recurse", "call stack exhausted"),
+    ] {
         probe(
             |_| {},
             &json!([{ "do": step }]),
             &[],
             |_, ended, _| {
                 assert_eq!(ended.code, 4, "{}", ended.stderr);
-                assert!(ended.stderr.contains("JobExecutionError") && ended.stderr.contains(text), "{}", ended.stderr);
+                assert!(
+                    ended.stderr.contains("JobExecutionError") && ended.stderr.contains(text),
+                    "{}",
+                    ended.stderr
+                );
             },
         );
     }
@@ -190,9 +273,16 @@ fn traps_are_told_apart_from_exits() {
 fn special_files_in_an_input_are_never_opened() {
     let prepare = |project: &Project| {
         let fifo = project.path("in/fifo");
-        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&fifo)
+                .status()
+                .expect("mkfifo")
+                .success()
+        );
         std::os::unix::fs::symlink("fifo", project.path("in/link")).expect("made");
-        let socket = std::os::unix::net::UnixListener::bind(project.path("in/socket")).expect("made");
+        let socket =
+            std::os::unix::net::UnixListener::bind(project.path("in/socket")).expect("made");
         drop(socket);
         project.write("in/a.txt", "input");
     };
@@ -204,14 +294,19 @@ fn special_files_in_an_input_are_never_opened() {
         { "do": "list", "path": "@/in" },
         { "do": "read", "path": "@/in/a.txt" },
     ]);
-    probe(prepare, &steps, &["--timeout", "20s"], |_, ended, results| {
-        assert_eq!(ended.code, 0, "{}", ended.stderr);
-        for result in &results[..4] {
-            assert_refused(result);
-        }
-        assert_eq!(results[4]["ok"].as_array().map(Vec::len), Some(4));
-        assert_eq!(results[5]["ok"], "input");
-    });
+    probe(
+        prepare,
+        &steps,
+        &["--timeout", "20s"],
+        |_, ended, results| {
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+            for result in &results[..4] {
+                assert_refused(result);
+            }
+            assert_eq!(results[4]["ok"].as_array().map(Vec::len), Some(4));
+            assert_eq!(results[5]["ok"], "input");
+        },
+    );
 }
 
 #[test]
@@ -219,13 +314,32 @@ fn six_hundred_fifos_leave_nothing_behind() {
     let project = Project::new();
     let components: Vec<_> = (0..600).map(|index| format!("c{index}")).collect();
     let fifo = project.path("in/fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .expect("mkfifo")
+            .success()
+    );
     project.write("metadata.json", json!({ "c": components }).to_string());
     project.workflow(&[
-        parallel_task(0, "fifos", &module("probe.wasm"), "c", json!({ "do": "read", "path": fifo })),
-        task(1, "good", &module("swiss.wasm"), json!({ "metadiff": { "well": "done" } })),
+        parallel_task(
+            0,
+            "fifos",
+            &module("probe.wasm"),
+            "c",
+            json!({ "do": "read", "path": fifo }),
+        ),
+        task(
+            1,
+            "good",
+            &module("swiss.wasm"),
+            json!({ "metadiff": { "well": "done" } }),
+        ),
     ]);
-    project.run(&["--metadata", "metadata.json", "--timeout", "2s"]).expect(0);
+    project
+        .run(&["--metadata", "metadata.json", "--timeout", "2s"])
+        .expect(0);
     assert_eq!(project.json("work/metadata.json")["well"], "done");
 }
 
@@ -237,11 +351,20 @@ fn a_guests_words_cannot_forge_lines() {
     project.write("metadata.json", json!({ "c": [text] }).to_string());
     let args = json!({ "stderr": text, "exit": 1 });
     project.workflow(&[parallel_task(0, name, &module("swiss.wasm"), "c", args)]);
-    let ended = project.run(&["--metadata", "metadata.json", "--verbose"]).expect(3);
+    let ended = project
+        .run(&["--metadata", "metadata.json", "--verbose"])
+        .expect(3);
     for printed in [ended.stderr.as_str(), &project.read("work/workflow.log")] {
-        let odd = printed.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        let odd = printed
+            .chars()
+            .find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
         assert_eq!(odd, None, "{printed:?}");
-        assert!(!printed.lines().any(|line| line.starts_with("error: forged") || line.starts_with("END")), "{printed}");
+        assert!(
+            !printed
+                .lines()
+                .any(|line| line.starts_with("error: forged") || line.starts_with("END")),
+            "{printed}"
+        );
     }
 }
 
@@ -252,7 +375,13 @@ fn deterministic_runs_give_the_same_bytes() {
         let run = |more: &[&str]| {
             let project = Project::new();
             project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
-            project.workflow(&[parallel_task(0, "probe", &module(name), "c", json!({ "steps": steps }))]);
+            project.workflow(&[parallel_task(
+                0,
+                "probe",
+                &module(name),
+                "c",
+                json!({ "steps": steps }),
+            )]);
             let mut arguments = vec!["--metadata", "metadata.json"];
             arguments.extend(more);
             project.run(&arguments).expect(0);
@@ -260,7 +389,10 @@ fn deterministic_runs_give_the_same_bytes() {
         };
         let first = run(&["--deterministic"]);
         assert_eq!(first, run(&["--deterministic"]));
-        assert_ne!(first[0][0], first[1][0], "components have numbers of their own");
+        assert_ne!(
+            first[0][0], first[1][0],
+            "components have numbers of their own"
+        );
         assert_ne!(first, run(&[]));
     }
 }
@@ -268,16 +400,36 @@ fn deterministic_runs_give_the_same_bytes() {
 #[test]
 fn a_worker_process_that_dies_takes_its_call_only() {
     let project = Project::new();
-    project.write("metadata.json", json!({ "c": ["victim", "b", "c", "d"] }).to_string());
-    let args = json!({ "metadiff": { "v": 1 }, "per_component": { "victim": { "sleep_ms": 60_000 } } });
+    project.write(
+        "metadata.json",
+        json!({ "c": ["victim", "b", "c", "d"] }).to_string(),
+    );
+    let args =
+        json!({ "metadiff": { "v": 1 }, "per_component": { "victim": { "sleep_ms": 60_000 } } });
     project.workflow(&[parallel_task(0, "par", &module("swiss.wasm"), "c", args)]);
-    let arguments = ["run", "workflow.json", "--output", "out", "--work-dir", "work", "--metadata", "metadata.json"];
+    let arguments = [
+        "run",
+        "workflow.json",
+        "--output",
+        "out",
+        "--work-dir",
+        "work",
+        "--metadata",
+        "metadata.json",
+    ];
     let more = ["--isolation", "process", "--jobs", "2", "--keep-going"];
     let mut command = project.command(&[&arguments[..], &more].concat());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let program = command.spawn().expect("started");
     let log = project.path("work/events.jsonl");
-    let n_finished = || std::fs::read_to_string(&log).unwrap_or_default().matches("\"call_finished\"").count();
+    let n_finished = || {
+        std::fs::read_to_string(&log)
+            .unwrap_or_default()
+            .matches("\"call_finished\"")
+            .count()
+    };
     while n_finished() < 3 {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -286,25 +438,39 @@ fn a_worker_process_that_dies_takes_its_call_only() {
     assert!(!children.is_empty());
     for child in &children {
         // The other worker may have ended meanwhile.
-        let _ = std::process::Command::new("kill").args(["-9", &child.to_string()]).output().expect("kill");
+        let _ = std::process::Command::new("kill")
+            .args(["-9", &child.to_string()])
+            .output()
+            .expect("kill");
     }
     let output = program.wait_with_output().expect("ended");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{stderr}");
-    assert!(stderr.contains("component \"victim\" was lost: the worker process died (signal: 9"), "{stderr}");
+    assert!(
+        stderr.contains("component \"victim\" was lost: the worker process died (signal: 9"),
+        "{stderr}"
+    );
     let events = project.read("work/events.jsonl");
     assert_eq!(events.matches("\"outcome\":\"succeeded\"").count(), 3);
-    assert!(children.iter().all(|child| !std::path::Path::new(&format!("/proc/{child}")).exists()));
+    assert!(
+        children
+            .iter()
+            .all(|child| !std::path::Path::new(&format!("/proc/{child}")).exists())
+    );
 }
 
 /// Process ids of a program's children.
 fn children_of(parent: u32) -> Vec<u32> {
-    let processes =
-        std::fs::read_dir("/proc").expect("proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let processes = std::fs::read_dir("/proc")
+        .expect("proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_child = |id: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         // After the name, which ends with the last bracket: state, then the parent.
-        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(&parent.to_string())
+        stat.rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1))
+            == Some(&parent.to_string())
     };
     processes.filter(is_child).collect()
 }
@@ -315,26 +481,41 @@ fn the_log_says_how_processes_are_confined() {
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     project.run(&["--isolation", "process"]).expect(0);
     let log = project.read("work/workflow.log");
-    assert!(log.contains("calls run in child processes; ") && log.contains("privileges"), "{log}");
+    assert!(
+        log.contains("calls run in child processes; ") && log.contains("privileges"),
+        "{log}"
+    );
 }
 
 #[test]
 fn the_longest_time_limit_does_no_harm() {
     let more = ["--timeout", "18446744073709551615s 999ms"];
-    probe(|_| {}, &json!([]), &more, |_, ended, _| assert_eq!(ended.code, 0, "{}", ended.stderr));
+    probe(
+        |_| {},
+        &json!([]),
+        &more,
+        |_, ended, _| assert_eq!(ended.code, 0, "{}", ended.stderr),
+    );
 }
 
-/// While a guest reads and writes below a folder, another program swaps that folder with a link that leads out.
+/// While a guest reads and writes below a folder, another program swaps that folder with a link
+/// that leads out.
 #[test]
 fn a_folder_that_turns_into_a_link_leads_nowhere() {
     let own_thread: fn() = || {};
-    for (prepare_thread, is_absolute) in
-        [(own_thread, false), (own_thread, true), (crate::hostile::no_openat2::refuse, false)]
-    {
+    for (prepare_thread, is_absolute) in [
+        (own_thread, false),
+        (own_thread, true),
+        (crate::hostile::no_openat2::refuse, false),
+    ] {
         let project = Project::new();
         project.write("outside/secret", "SECRET");
         project.write("out/folder/secret", "public");
-        let target = if is_absolute { project.path("outside") } else { "../outside".into() };
+        let target = if is_absolute {
+            project.path("outside")
+        } else {
+            "../outside".into()
+        };
         std::os::unix::fs::symlink(target, project.path("out/link")).expect("made");
         let root = project.path("out/folder");
         let file = |name: &str| format!("{}/{name}", root.display());
@@ -349,7 +530,12 @@ fn a_folder_that_turns_into_a_link_leads_nowhere() {
                 ]
             })
             .collect();
-        project.workflow(&[task(0, "probe", &module("probe.wasm"), json!({ "steps": steps }))]);
+        project.workflow(&[task(
+            0,
+            "probe",
+            &module("probe.wasm"),
+            json!({ "steps": steps }),
+        )]);
         let ended = std::sync::atomic::AtomicBool::new(false);
         let n_swaps = std::thread::scope(|scope| {
             let swaps = scope.spawn(|| {
@@ -375,9 +561,16 @@ fn a_folder_that_turns_into_a_link_leads_nowhere() {
         assert!(n_swaps >= 100_000);
         let results = project.read("work/0_probe/0.metadiff.json");
         assert!(results.contains("public"), "the guest never met the folder");
-        assert!(results.contains("\"error\""), "the guest never met the link");
+        assert!(
+            results.contains("\"error\""),
+            "the guest never met the link"
+        );
         assert!(!results.contains("SECRET"));
-        let outside: Vec<_> = project.tree().into_iter().filter(|path| path.starts_with("outside/")).collect();
+        let outside: Vec<_> = project
+            .tree()
+            .into_iter()
+            .filter(|path| path.starts_with("outside/"))
+            .collect();
         assert_eq!(outside, ["outside/", "outside/secret"]);
     }
 }

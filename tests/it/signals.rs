@@ -27,12 +27,18 @@ pub struct Running(pub Child);
 impl Running {
     pub fn start(mut command: Command) -> Self {
         // A group of its own, as a terminal gives each job: Ctrl-C reaches all processes of it.
-        let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Self(command.spawn().expect("started"))
     }
 
     pub fn send(&self, signal: Signal) {
-        let id = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("an id");
+        let id = i32::try_from(self.0.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("an id");
         kill_process_group(id, signal).expect("there");
     }
 
@@ -40,7 +46,11 @@ impl Running {
     pub fn wait_until(&mut self, what: &str, mut reached: impl FnMut() -> bool) {
         let started = Instant::now();
         while !reached() {
-            assert!(self.0.try_wait().expect("waited for").is_none(), "ended before {what}: {}", self.stderr());
+            assert!(
+                self.0.try_wait().expect("waited for").is_none(),
+                "ended before {what}: {}",
+                self.stderr()
+            );
             assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -49,7 +59,10 @@ impl Running {
     fn stderr(&mut self) -> String {
         let mut text = String::new();
         let stderr = self.0.stderr.as_mut().expect("a pipe");
-        stderr.read_to_string(&mut text).map(|_| text).expect("UTF-8")
+        stderr
+            .read_to_string(&mut text)
+            .map(|_| text)
+            .expect("UTF-8")
     }
 
     /// Waits for the end; returns the exit code, stderr and how long it took.
@@ -64,7 +77,11 @@ impl Running {
             std::thread::sleep(Duration::from_millis(5));
         }
         let (code, elapsed) = (self.0.wait().expect("waited for").code(), started.elapsed());
-        (code.expect("an exit code, no signal"), self.stderr(), elapsed)
+        (
+            code.expect("an exit code, no signal"),
+            self.stderr(),
+            elapsed,
+        )
     }
 }
 
@@ -76,10 +93,17 @@ impl Running {
         let mut stderr = self.0.stderr.take().expect("a pipe");
         let read = std::thread::spawn(move || {
             let mut text = String::new();
-            stderr.read_to_string(&mut text).map(|_| text).expect("UTF-8")
+            stderr
+                .read_to_string(&mut text)
+                .map(|_| text)
+                .expect("UTF-8")
         });
         let code = self.0.wait().expect("waited for").code();
-        (code.expect("an exit code, no signal"), read.join().expect("no panic"), started.elapsed())
+        (
+            code.expect("an exit code, no signal"),
+            read.join().expect("no panic"),
+            started.elapsed(),
+        )
     }
 }
 
@@ -90,7 +114,16 @@ pub fn n_events(project: &Project, text: &str) -> usize {
 }
 
 pub fn run_command(project: &Project, more: &[&str]) -> Command {
-    let mut arguments = vec!["run", "workflow.json", "--input", "in", "--output", "out", "--work-dir", "work"];
+    let mut arguments = vec![
+        "run",
+        "workflow.json",
+        "--input",
+        "in",
+        "--output",
+        "out",
+        "--work-dir",
+        "work",
+    ];
     arguments.extend(more);
     project.command(&arguments)
 }
@@ -103,7 +136,10 @@ fn endless_calls() -> Value {
         each("a", json!({ "do": "return", "text": r#"{"seen": 1}"# })),
         each("b", json!({ "do": "sleep_ms", "ms": 3_600_000 })),
         each("c", json!({ "do": "spin" })),
-        each("d", json!({ "do": "repeat", "n": 1_u64 << 60, "step": write })),
+        each(
+            "d",
+            json!({ "do": "repeat", "n": 1_u64 << 60, "step": write })
+        ),
     ])
 }
 
@@ -111,28 +147,61 @@ fn endless_calls() -> Value {
 fn a_signal_ends_running_guests_and_saves_the_records() {
     for (isolation, more, signal, code) in [
         ("thread", ["--jobs", "4"].as_slice(), Signal::INT, 130),
-        ("thread", &["--jobs", "4", "--timeout", "1h"], Signal::TERM, 143),
+        (
+            "thread",
+            &["--jobs", "4", "--timeout", "1h"],
+            Signal::TERM,
+            143,
+        ),
         ("process", &["--jobs", "4"], Signal::INT, 130),
-        ("process", &["--jobs", "4", "--timeout", "1h"], Signal::TERM, 143),
+        (
+            "process",
+            &["--jobs", "4", "--timeout", "1h"],
+            Signal::TERM,
+            143,
+        ),
     ] {
         let project = Project::new();
         project.workflow(&[
-            task(0, "list", &module("swiss.wasm"), json!({ "metadiff": { "c": ["a", "b", "c", "d", "e"] } })),
-            parallel_task(1, "each", &module("typed.wasm"), "c", json!({ "steps": endless_calls() })),
+            task(
+                0,
+                "list",
+                &module("swiss.wasm"),
+                json!({ "metadiff": { "c": ["a", "b", "c", "d", "e"] } }),
+            ),
+            parallel_task(
+                1,
+                "each",
+                &module("typed.wasm"),
+                "c",
+                json!({ "steps": endless_calls() }),
+            ),
         ]);
         // `e` does nothing, but has to wait for its turn.
         project.write("local.json", r#"{"parallel_tasks_per_job": 3}"#);
-        let result = ["--isolation", isolation, "--local-config", "local.json", "--result", "result.json"];
+        let result = [
+            "--isolation",
+            isolation,
+            "--local-config",
+            "local.json",
+            "--result",
+            "result.json",
+        ];
         let mut running = Running::start(run_command(&project, &[more, &result].concat()));
         running.wait_until("all calls", || {
-            n_events(&project, "\"call_started\"") == 5 && n_events(&project, "\"call_finished\"") == 2
+            n_events(&project, "\"call_started\"") == 5
+                && n_events(&project, "\"call_finished\"") == 2
         });
         running.send(signal);
         let (ended, stderr, elapsed) = running.end();
         let what = format!("{isolation} {more:?}: {stderr}");
         assert_eq!(ended, code, "{what}");
         assert!(elapsed < END_TIME, "{elapsed:?} {what}");
-        let name = if signal == Signal::INT { "SIGINT" } else { "SIGTERM" };
+        let name = if signal == Signal::INT {
+            "SIGINT"
+        } else {
+            "SIGTERM"
+        };
         let text = format!("stopped by {name}; 1 of 5 calls of task \"each\" had ended well\n");
         assert!(stderr.contains(&text), "{what}");
 
@@ -142,29 +211,54 @@ fn a_signal_ends_running_guests_and_saves_the_records() {
             .events
             .iter()
             .filter_map(|event| match &event.kind {
-                EventKind::CallFinished { call, outcome, .. } if call.task == 1 => {
-                    Some((call.component.clone(), matches!(outcome, Outcome::Cancelled)))
-                }
+                EventKind::CallFinished { call, outcome, .. } if call.task == 1 => Some((
+                    call.component.clone(),
+                    matches!(outcome, Outcome::Cancelled),
+                )),
                 _ => None,
             })
             .collect();
         assert_eq!(outcomes[0], (Some(json!("a")), false), "{what}");
         let mut cancelled: Vec<_> = outcomes[1..].to_vec();
         cancelled.sort_by_key(|(component, _)| component.as_ref().map(Value::to_string));
-        assert_eq!(cancelled, ["b", "c", "d"].map(|component| (Some(json!(component)), true)), "{what}");
+        assert_eq!(
+            cancelled,
+            ["b", "c", "d"].map(|component| (Some(json!(component)), true)),
+            "{what}"
+        );
         let last = stored.events.last().map(|event| &event.kind);
-        let expected = EventKind::RunFinished { status: Status::Failed, error: Some("cancelled".into()) };
+        let expected = EventKind::RunFinished {
+            status: Status::Failed,
+            error: Some("cancelled".into()),
+        };
         assert_eq!(last, Some(&expected), "{what}");
 
         for result in ["work/result.json", "result.json"] {
             let result = project.json(result);
-            assert_eq!(result["metadata"], json!({ "c": ["a", "b", "c", "d", "e"] }), "{what}");
-            let statuses: Vec<_> =
-                result["history"].as_array().expect("items").iter().map(|item| &item["status"]).collect();
+            assert_eq!(
+                result["metadata"],
+                json!({ "c": ["a", "b", "c", "d", "e"] }),
+                "{what}"
+            );
+            let statuses: Vec<_> = result["history"]
+                .as_array()
+                .expect("items")
+                .iter()
+                .map(|item| &item["status"])
+                .collect();
             assert_eq!(statuses, ["done", "failed"], "{what}");
         }
-        assert_eq!(project.json("work/metadata.json"), json!({ "c": ["a", "b", "c", "d", "e"] }), "{what}");
-        assert!(project.read("work/workflow.log").contains("failed (cancelled)"), "{what}");
+        assert_eq!(
+            project.json("work/metadata.json"),
+            json!({ "c": ["a", "b", "c", "d", "e"] }),
+            "{what}"
+        );
+        assert!(
+            project
+                .read("work/workflow.log")
+                .contains("failed (cancelled)"),
+            "{what}"
+        );
     }
 }
 
@@ -180,24 +274,43 @@ fn a_second_signal_ends_the_program_at_once() {
     let (code, stderr, elapsed) = running.end();
     assert_eq!(code, 143, "{stderr}");
     assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
-    assert!(stderr.contains("SIGINT: stopping; once more ends the program at once"), "{stderr}");
+    assert!(
+        stderr.contains("SIGINT: stopping; once more ends the program at once"),
+        "{stderr}"
+    );
     // What a killed run leaves is whole lines.
-    assert_eq!(read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log").events.len(), 3);
+    assert_eq!(
+        read_events(&project.path("work/events.jsonl"), 1 << 20)
+            .expect("a log")
+            .events
+            .len(),
+        3
+    );
 }
 
 /// Whether a scratch folder of a call is somewhere in a folder: a guest runs, or is about to.
 fn has_scratch(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries
-        .filter(|path| path.is_dir())
-        .any(|path| path.parent().is_some_and(|parent| parent.ends_with(".scratch")) || has_scratch(&path))
+    let entries = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    entries.filter(|path| path.is_dir()).any(|path| {
+        path.parent()
+            .is_some_and(|parent| parent.ends_with(".scratch"))
+            || has_scratch(&path)
+    })
 }
 
 #[test]
 fn exec_and_test_leave_no_temporary_folder() {
     let write = json!({ "do": "write", "path": "file", "text": "text" });
     let write = json!({ "do": "repeat", "n": 1_u64 << 60, "step": write });
-    for step in [json!({ "do": "sleep_ms", "ms": 3_600_000 }), json!({ "do": "spin" }), write] {
+    for step in [
+        json!({ "do": "sleep_ms", "ms": 3_600_000 }),
+        json!({ "do": "spin" }),
+        write,
+    ] {
         for isolation in ["thread", "process"] {
             let project = Project::new();
             std::fs::create_dir(project.path("tmp")).expect("made");
@@ -205,11 +318,22 @@ fn exec_and_test_leave_no_temporary_folder() {
             project.write("tests/one/args.json", &args);
             project.write("args.json", args);
             std::fs::copy(module("typed.wasm"), project.path("typed.wasm")).expect("copied");
-            let exec = ["exec", "typed.wasm", "--args", "args.json", "--isolation", isolation];
+            let exec = [
+                "exec",
+                "typed.wasm",
+                "--args",
+                "args.json",
+                "--isolation",
+                isolation,
+            ];
             let test = ["test", "typed.wasm", "--isolation", isolation];
             let as_json = [test.as_slice(), &["--format", "json"]].concat();
             let n_run = "0 of 1 cases were run";
-            for (arguments, text) in [(exec.as_slice(), "stopped by SIGINT\n"), (&test, n_run), (&as_json, n_run)] {
+            for (arguments, text) in [
+                (exec.as_slice(), "stopped by SIGINT\n"),
+                (&test, n_run),
+                (&as_json, n_run),
+            ] {
                 let mut command = project.command(arguments);
                 command.env("TMPDIR", project.path("tmp"));
                 let mut running = Running::start(command);
@@ -220,7 +344,9 @@ fn exec_and_test_leave_no_temporary_folder() {
                 assert_eq!(code, 130, "{step} {arguments:?} {stderr}");
                 assert!(stderr.contains(text), "{step} {arguments:?} {stderr}");
                 assert!(elapsed < END_TIME, "{step} {arguments:?} {elapsed:?}");
-                let left: Vec<_> = std::fs::read_dir(project.path("tmp")).expect("there").collect();
+                let left: Vec<_> = std::fs::read_dir(project.path("tmp"))
+                    .expect("there")
+                    .collect();
                 assert!(left.is_empty(), "{step} {arguments:?} {left:?}");
             }
         }
@@ -239,22 +365,44 @@ fn a_command_ends_with_the_signal() {
         project.write("args.json", json!({ "steps": [print, step] }).to_string());
         let mount = format!("{}::/p:rw", project.path("").display());
         let module = module("probe.wasm");
-        let arguments = ["exec", &module, "--mount", &mount, "--isolation", isolation, "--"];
+        let arguments = [
+            "exec",
+            &module,
+            "--mount",
+            &mount,
+            "--isolation",
+            isolation,
+            "--",
+        ];
         let task = ["-j", "/p/args.json", "--metadata-out", "/p/metadiff.json"];
         let mut running = Running::start(project.command(&[&arguments[..], &task].concat()));
         let mut printed = vec![0; 1 << 20];
-        running.0.stdout.as_mut().expect("a pipe").read_exact(&mut printed).expect("the guest prints");
+        running
+            .0
+            .stdout
+            .as_mut()
+            .expect("a pipe")
+            .read_exact(&mut printed)
+            .expect("the guest prints");
         std::thread::sleep(Duration::from_millis(100));
         running.send(Signal::TERM);
         let (code, stderr, elapsed) = running.end();
-        assert_eq!((code, stderr.as_str()), (143, "stopped by SIGTERM\n"), "{isolation} {step}");
+        assert_eq!(
+            (code, stderr.as_str()),
+            (143, "stopped by SIGTERM\n"),
+            "{isolation} {step}"
+        );
         assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
     }
 }
 
 #[test]
 fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
-    let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() { 50 } else { 6 };
+    let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() {
+        50
+    } else {
+        6
+    };
     for seed in 0..n {
         let mut random = StdRng::seed_from_u64(seed);
         let isolation = ["thread", "process"][random.random_range(0..2)];
@@ -266,11 +414,18 @@ fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
                 &module("swiss.wasm"),
                 json!({ "metadiff": { "c": ["a", "b", "c", "d"] }, "sleep_ms": 100 }),
             ),
-            parallel_task(1, "each", &module("typed.wasm"), "c", json!({ "steps": endless_calls() })),
+            parallel_task(
+                1,
+                "each",
+                &module("typed.wasm"),
+                "c",
+                json!({ "steps": endless_calls() }),
+            ),
         ]);
         let more = ["--isolation", isolation, "--jobs", "4", "--resume"];
         let stop = |running: Running, random: &mut StdRng| {
-            let (signal, code) = [(Signal::INT, 130), (Signal::TERM, 143)][random.random_range(0..2)];
+            let (signal, code) =
+                [(Signal::INT, 130), (Signal::TERM, 143)][random.random_range(0..2)];
             running.send(signal);
             let (ended, stderr, elapsed) = running.end();
             let what = format!("seed {seed}, {isolation}: {stderr}");
@@ -278,8 +433,15 @@ fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
             assert!(elapsed < END_TIME, "{elapsed:?} {what}");
             let stored = read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log");
             assert!(!stored.is_torn, "{what}");
-            let expected = EventKind::RunFinished { status: Status::Failed, error: Some("cancelled".into()) };
-            assert_eq!(stored.events.last().map(|event| &event.kind), Some(&expected), "{what}");
+            let expected = EventKind::RunFinished {
+                status: Status::Failed,
+                error: Some("cancelled".into()),
+            };
+            assert_eq!(
+                stored.events.last().map(|event| &event.kind),
+                Some(&expected),
+                "{what}"
+            );
             assert!(project.json("work/result.json").is_object(), "{what}");
         };
         let mut running = Running::start(run_command(&project, &more));
@@ -290,9 +452,12 @@ fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
         let n_before = n_events(&project, "\"call_started\"");
         let had_ended = |component: &str| {
             let log = project.read("work/events.jsonl");
-            let is_end = |line: &&str| line.contains("\"call_finished\"") && line.contains("\"succeeded\"");
-            let ends =
-                log.lines().filter(is_end).filter(|line| line.contains(&format!("\"component\":\"{component}\"")));
+            let is_end =
+                |line: &&str| line.contains("\"call_finished\"") && line.contains("\"succeeded\"");
+            let ends = log
+                .lines()
+                .filter(is_end)
+                .filter(|line| line.contains(&format!("\"component\":\"{component}\"")));
             ends.count()
         };
         let n_to_do = 1 + 4 - n_events(&project, "\"succeeded\"");
@@ -312,7 +477,11 @@ fn every_signal_that_ends_a_program_saves_the_records() {
         (Signal::USR1, "SIGUSR1", 138),
         (Signal::USR2, "SIGUSR2", 140),
         (Signal::ALARM, "SIGALRM", 142),
-        (Signal::XCPU, "SIGXCPU (the limit on CPU time, `ulimit -t`)", 152),
+        (
+            Signal::XCPU,
+            "SIGXCPU (the limit on CPU time, `ulimit -t`)",
+            152,
+        ),
     ] {
         for isolation in ["thread", "process"] {
             if isolation == "process" && signal == Signal::XCPU {
@@ -320,7 +489,12 @@ fn every_signal_that_ends_a_program_saves_the_records() {
                 continue;
             }
             let project = Project::new();
-            project.workflow(&[task(0, "t", &module("probe.wasm"), json!({ "do": "sleep_ms", "ms": 3_600_000 }))]);
+            project.workflow(&[task(
+                0,
+                "t",
+                &module("probe.wasm"),
+                json!({ "do": "sleep_ms", "ms": 3_600_000 }),
+            )]);
             let mut running = Running::start(run_command(&project, &["--isolation", isolation]));
             running.wait_until("the call", || n_events(&project, "\"call_started\"") == 1);
             running.send(signal);
@@ -330,8 +504,15 @@ fn every_signal_that_ends_a_program_saves_the_records() {
             let text = format!("stopped by {name}; 0 of 1 call of task \"t\" had ended well");
             assert!(stderr.contains(&text), "{name} {isolation}: {stderr}");
             let stored = read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log");
-            let expected = EventKind::RunFinished { status: Status::Failed, error: Some("cancelled".into()) };
-            assert_eq!(stored.events.last().map(|event| &event.kind), Some(&expected), "{name} {isolation}");
+            let expected = EventKind::RunFinished {
+                status: Status::Failed,
+                error: Some("cancelled".into()),
+            };
+            assert_eq!(
+                stored.events.last().map(|event| &event.kind),
+                Some(&expected),
+                "{name} {isolation}"
+            );
             assert!(project.json("work/result.json").is_object());
         }
     }
@@ -340,12 +521,19 @@ fn every_signal_that_ends_a_program_saves_the_records() {
 #[test]
 fn nohup_lets_a_run_outlive_its_terminal() {
     let project = Project::new();
-    project.workflow(&[task(0, "t", &module("probe.wasm"), json!({ "do": "sleep_ms", "ms": 3_600_000 }))]);
+    project.workflow(&[task(
+        0,
+        "t",
+        &module("probe.wasm"),
+        json!({ "do": "sleep_ms", "ms": 3_600_000 }),
+    )]);
     for isolation in ["thread", "process"] {
         let command = run_command(&project, &["--isolation", isolation, "--resume"]);
         let n_before = n_events(&project, "\"call_started\"");
         let mut running = Running::start(confined("trap '' HUP; exec \"$@\"", &command));
-        running.wait_until("the call", || n_events(&project, "\"call_started\"") == n_before + 1);
+        running.wait_until("the call", || {
+            n_events(&project, "\"call_started\"") == n_before + 1
+        });
         running.send(Signal::HUP);
         std::thread::sleep(Duration::from_millis(500));
         running.send(Signal::TERM);
@@ -359,16 +547,29 @@ fn the_limit_on_cpu_time_saves_the_records() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &module("probe.wasm"), json!({ "do": "spin" }))]);
     // Both limits: at the hard one the kernel kills.
-    let running = |more: &[&str]| Running::start(confined("ulimit -t 8; exec \"$@\"", &run_command(&project, more)));
+    let running = |more: &[&str]| {
+        Running::start(confined(
+            "ulimit -t 8; exec \"$@\"",
+            &run_command(&project, more),
+        ))
+    };
     // Compiled before, for which less than the limit is needed.
     project.run(&["--dry-run"]).expect(0);
-    project.mandelbox(&["check", &module("probe.wasm")]).expect(0);
+    project
+        .mandelbox(&["check", &module("probe.wasm")])
+        .expect(0);
     let (ended, stderr, _) = running(&[]).end_while_reading();
     assert_eq!(ended, 152, "{stderr}");
-    assert!(stderr.contains("stopped by SIGXCPU (the limit on CPU time, `ulimit -t`); 0 of 1 call"), "{stderr}");
+    assert!(
+        stderr.contains("stopped by SIGXCPU (the limit on CPU time, `ulimit -t`); 0 of 1 call"),
+        "{stderr}"
+    );
     assert_eq!(n_events(&project, "\"run_finished\""), 1);
     // A child that computes has the limit for itself, and its parent goes on.
     let (ended, stderr, _) = running(&["--resume", "--isolation", "process"]).end_while_reading();
     assert_eq!(ended, 4, "{stderr}");
-    assert!(stderr.contains("it reached the limit on CPU time; raise `ulimit -t`"), "{stderr}");
+    assert!(
+        stderr.contains("it reached the limit on CPU time; raise `ulimit -t`"),
+        "{stderr}"
+    );
 }

@@ -1,7 +1,7 @@
 //! Snapshots of every text that a person reads: help, plans, problems, progress, reports.
 //!
-//! `INSTA_UPDATE=always cargo test --test it -- snapshots::` rewrites `tests/snapshots`. Read the difference before it
-//! is committed: it is what users will notice.
+//! `INSTA_UPDATE=always cargo test --test it -- snapshots::` rewrites `tests/snapshots`. Read the
+//! difference before it is committed: it is what users will notice.
 
 use serde_json::{Value, json};
 
@@ -9,20 +9,29 @@ use crate::project::{Ended, Project, module, parallel_task, task};
 
 /// What differs from run to run, and what a snapshot has in its place. The order matters.
 const REDACTIONS: [(&str, &str); 17] = [
-    (r"\d{4}-\d\d-\d\d[T_ ]?\d\d[:]?\d\d[:]?\d\d([.,]\d+)?( UTC|Z)?", "[DATE]"),
+    (
+        r"\d{4}-\d\d-\d\d[T_ ]?\d\d[:]?\d\d[:]?\d\d([.,]\d+)?( UTC|Z)?",
+        "[DATE]",
+    ),
     (r"_\d{8}_\d{6}(_\d+)?", "_[DATE]"),
     (r"sha256 [0-9a-f]{12}", "sha256 [DIGEST]"),
     (r"\b[0-9a-f]{64}\b", "[DIGEST]"),
     (r"[Pp]rocess \d+", "process [PID]"),
     (r"\bmandelbox \d+\.\d+\.\d+", "mandelbox [VERSION]"),
-    (r"\b\d+(\.\d+)? (ns|us|µs|ms|s|min|h)\b( \d+ (ms|s|min)\b)?", "[TIME]"),
+    (
+        r"\b\d+(\.\d+)? (ns|us|µs|ms|s|min|h)\b( \d+ (ms|s|min)\b)?",
+        "[TIME]",
+    ),
     (r"\b\d+(\.\d+)?(us|µs|ms|s)\b", "[TIME]"),
     (r"\b\d+(\.\d+)? (bytes|KiB|MiB|GiB)( free)?", "[SIZE]"),
     (r"mandelbox-test[A-Za-z0-9]+", "[PROJECT]"),
     (r"wasm trap: .*|wasm backtrace:[^$]*", "[TRAP]"),
     (r"offset 0x[0-9a-f]+", "offset [OFFSET]"),
     (r"slowest call: .*", "slowest call: [CALL]"),
-    (r"(?s)\nSlowest calls\n.*\nParameters\n", "\nSlowest calls\n[CALLS]\nParameters\n"),
+    (
+        r"(?s)\nSlowest calls\n.*\nParameters\n",
+        "\nSlowest calls\n[CALLS]\nParameters\n",
+    ),
     // The marks of an axis are as many as fit its figures.
     (r"(\[TIME\]\n)+", "[TIME]\n"),
     (r"(\[SIZE\]\n)+", "[SIZE]\n"),
@@ -35,7 +44,9 @@ fn check(project: &Project, name: &str, text: &str) {
     let repository = env!("CARGO_MANIFEST_DIR");
     let folder = project.path("");
     let folder = folder.to_str().expect("UTF-8").trim_end_matches('/');
-    let text = text.replace(folder, "[PROJECT]").replace(repository, "[REPOSITORY]");
+    let text = text
+        .replace(folder, "[PROJECT]")
+        .replace(repository, "[REPOSITORY]");
     let mut settings = insta::Settings::new();
     settings.set_snapshot_path("../snapshots");
     settings.set_prepend_module_to_snapshot(false);
@@ -54,7 +65,12 @@ fn check_command(project: &Project, name: &str, arguments: &[&str]) {
 }
 
 fn printed(arguments: &[&str], ended: &Ended) -> String {
-    let Ended { code, stdout, stderr, .. } = ended;
+    let Ended {
+        code,
+        stdout,
+        stderr,
+        ..
+    } = ended;
     let arguments = arguments.join(" ");
     format!("$ mandelbox {arguments}\n[exit code {code}]\n--- stdout\n{stdout}--- stderr\n{stderr}")
 }
@@ -62,13 +78,26 @@ fn printed(arguments: &[&str], ended: &Ended) -> String {
 /// A project with an input image, a metadata file with three wells, and the given tasks.
 fn project(task_list: &[Value]) -> Project {
     let project = Project::new();
-    project.write("metadata.json", json!({ "well": ["B/03", "B/04", "C/05"] }).to_string());
+    project.write(
+        "metadata.json",
+        json!({ "well": ["B/03", "B/04", "C/05"] }).to_string(),
+    );
     project.workflow(task_list);
     project
 }
 
-const RUN: [&str; 10] =
-    ["run", "workflow.json", "--input", "in", "--output", "out", "--work-dir", "work", "--metadata", "metadata.json"];
+const RUN: [&str; 10] = [
+    "run",
+    "workflow.json",
+    "--input",
+    "in",
+    "--output",
+    "out",
+    "--work-dir",
+    "work",
+    "--metadata",
+    "metadata.json",
+];
 
 fn run_with<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&RUN[..], more].concat()
@@ -78,7 +107,18 @@ fn run_with<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn help() {
     let project = Project::new();
     check_command(&project, "help", &["--help"]);
-    let subcommands = ["run", "check", "exec", "test", "new", "doctor", "status", "report", "completions", "man"];
+    let subcommands = [
+        "run",
+        "check",
+        "exec",
+        "test",
+        "new",
+        "doctor",
+        "status",
+        "report",
+        "completions",
+        "man",
+    ];
     for name in subcommands {
         check_command(&project, &format!("help_{name}"), &[name, "--help"]);
     }
@@ -88,19 +128,58 @@ fn help() {
 fn runs() {
     let swiss = module("swiss.wasm");
     let project = project(&[
-        task(0, "List wells", &swiss, json!({ "metadiff": { "extra": 1 }, "stdout": "listing\n" })),
-        parallel_task(1, "Measure", &swiss, "well", json!({ "echo": ["component"] })),
+        task(
+            0,
+            "List wells",
+            &swiss,
+            json!({ "metadiff": { "extra": 1 }, "stdout": "listing\n" }),
+        ),
+        parallel_task(
+            1,
+            "Measure",
+            &swiss,
+            "well",
+            json!({ "echo": ["component"] }),
+        ),
     ]);
     check_command(&project, "run_dry", &run_with(&["--dry-run"]));
     check_command(&project, "run_succeeds", &run_with(&["--jobs", "1"]));
-    check(&project, "run_succeeds_workflow_log", &project.read("work/workflow.log"));
-    check(&project, "run_succeeds_report", &visible_text(&project.read("work/report.html")));
+    check(
+        &project,
+        "run_succeeds_workflow_log",
+        &project.read("work/workflow.log"),
+    );
+    check(
+        &project,
+        "run_succeeds_report",
+        &visible_text(&project.read("work/report.html")),
+    );
     check_command(&project, "run_exists", &RUN);
-    check_command(&project, "run_resumed", &run_with(&["--resume", "--jobs", "1", "--verbose"]));
+    check_command(
+        &project,
+        "run_resumed",
+        &run_with(&["--resume", "--jobs", "1", "--verbose"]),
+    );
     check_command(&project, "status_succeeded", &["status", "work"]);
     check_command(&project, "report_command", &["report", "work"]);
-    check_command(&project, "report_ro_crate", &["report", "work", "--ro-crate"]);
-    check_command(&project, "run_quiet", &["run", "workflow.json", "--output", "out", "--work-dir", "w2", "--quiet"]);
+    check_command(
+        &project,
+        "report_ro_crate",
+        &["report", "work", "--ro-crate"],
+    );
+    check_command(
+        &project,
+        "run_quiet",
+        &[
+            "run",
+            "workflow.json",
+            "--output",
+            "out",
+            "--work-dir",
+            "w2",
+            "--quiet",
+        ],
+    );
 }
 
 #[test]
@@ -112,9 +191,21 @@ fn failures() {
         task(0, "List wells", &swiss, json!({})),
         parallel_task(1, "Measure", &swiss, "well", per_component),
     ]);
-    check_command(&project, "run_fails", &run_with(&["--jobs", "1", "--keep-going"]));
-    check(&project, "run_fails_workflow_log", &project.read("work/workflow.log"));
-    check(&project, "run_fails_report", &visible_text(&project.read("work/report.html")));
+    check_command(
+        &project,
+        "run_fails",
+        &run_with(&["--jobs", "1", "--keep-going"]),
+    );
+    check(
+        &project,
+        "run_fails_workflow_log",
+        &project.read("work/workflow.log"),
+    );
+    check(
+        &project,
+        "run_fails_report",
+        &visible_text(&project.read("work/report.html")),
+    );
     check_command(&project, "status_failed", &["status", "work"]);
     let log = project.read("work/events.jsonl");
     let cut = log.rfind("{\"seq\"").expect("events");
@@ -140,7 +231,11 @@ fn checks() {
     std::fs::create_dir(project.path("package")).expect("created");
     for name in ["swiss.wasm", "swiss.p2.wasm", "typed.wasm"] {
         std::fs::copy(module(name), project.path(name)).expect("copied");
-        check_command(&project, &format!("check_{}", name.replace('.', "_")), &["check", name]);
+        check_command(
+            &project,
+            &format!("check_{}", name.replace('.', "_")),
+            &["check", name],
+        );
     }
     check_command(&project, "check_workflow", &["check", "workflow.json"]);
     project.write("text.wasm", "<html>not found</html>");
@@ -152,10 +247,32 @@ fn checks() {
         { "name": "Gone", "executable": "gone.wasm", "input_type": "Any", "output_type": "Any" }] });
     project.write("package/__FRACTAL_MANIFEST__.json", manifest.to_string());
     check_command(&project, "check_package", &["check", "package"]);
-    check_command(&project, "exec_fails", &["exec", "swiss.wasm", "--args", "none.json"]);
-    project.write("args.json", json!({ "echo": ["output_path"], "stderr": "a line\n" }).to_string());
-    check_command(&project, "exec_succeeds", &["exec", "swiss.wasm", "--args", "args.json", "--output", "out"]);
-    check_command(&project, "exec_command", &["exec", "swiss.wasm", "--", "--help"]);
+    check_command(
+        &project,
+        "exec_fails",
+        &["exec", "swiss.wasm", "--args", "none.json"],
+    );
+    project.write(
+        "args.json",
+        json!({ "echo": ["output_path"], "stderr": "a line\n" }).to_string(),
+    );
+    check_command(
+        &project,
+        "exec_succeeds",
+        &[
+            "exec",
+            "swiss.wasm",
+            "--args",
+            "args.json",
+            "--output",
+            "out",
+        ],
+    );
+    check_command(
+        &project,
+        "exec_command",
+        &["exec", "swiss.wasm", "--", "--help"],
+    );
 }
 
 #[test]
@@ -167,13 +284,23 @@ fn package_tests() {
         { "name": "Swiss", "executable": "swiss.wasm", "input_type": "Any", "output_type": "Any" }] });
     project.write("package/__FRACTAL_MANIFEST__.json", manifest.to_string());
     check_command(&project, "test_without_cases", &["test", "package"]);
-    project.write("package/tests/one/args.json", json!({ "metadiff": { "n": 4 } }).to_string());
+    project.write(
+        "package/tests/one/args.json",
+        json!({ "metadiff": { "n": 4 } }).to_string(),
+    );
     check_command(&project, "test_without_expectation", &["test", "package"]);
     check_command(&project, "test_updated", &["test", "package", "--update"]);
-    project.write("package/tests/one/expected/metadiff.json", json!({ "n": 3 }).to_string());
+    project.write(
+        "package/tests/one/expected/metadiff.json",
+        json!({ "n": 3 }).to_string(),
+    );
     check_command(&project, "test_fails", &["test", "package"]);
     check_command(&project, "new", &["new", "count-cells", "--lang", "c"]);
-    check_command(&project, "new_exists", &["new", "count-cells", "--lang", "c"]);
+    check_command(
+        &project,
+        "new_exists",
+        &["new", "count-cells", "--lang", "c"],
+    );
 }
 
 #[test]
@@ -182,7 +309,12 @@ fn doctor_findings() {
     let text = project.mandelbox(&["doctor"]).stderr;
     // States and values are the machine's.
     let name = |line: &str| line.get(9..36).map(|name| name.trim().to_owned());
-    let names: Vec<_> = text.lines().skip(1).filter_map(name).filter(|name| !name.is_empty()).collect();
+    let names: Vec<_> = text
+        .lines()
+        .skip(1)
+        .filter_map(name)
+        .filter(|name| !name.is_empty())
+        .collect();
     check(&project, "doctor_findings", &names.join("\n"));
 }
 
@@ -201,27 +333,53 @@ fn problems() {
         ("empty", String::new()),
         ("no_json", "name: w\n".to_owned()),
         ("torn", "{\"name\": \"w\",\n \"task_list\": [}".to_owned()),
-        ("duplicate_key", "{\"name\": \"w\", \"name\": \"v\", \"task_list\": []}".to_owned()),
+        (
+            "duplicate_key",
+            "{\"name\": \"w\", \"name\": \"v\", \"task_list\": []}".to_owned(),
+        ),
         ("array", "[]".to_owned()),
         ("missing_key", "{\"task_lists\": []}".to_owned()),
         (
             "shapes",
-            workflow(json!([7, { "order": -1, "args": [], "task": { "command": "", "name": 5 } }, { "task": {} }])),
+            workflow(
+                json!([7, { "order": -1, "args": [], "task": { "command": "", "name": 5 } }, { "task": {} }]),
+            ),
         ),
-        ("unknown_source", workflow(json!([{ "task": { "source": "nowhere:x" } }]))),
-        ("missing_module", workflow(json!([task(0, "t", "no/such.wasm", json!({}))]))),
-        ("native_command", workflow(json!([{ "task": { "name": "t", "command": "touch x" } }]))),
+        (
+            "unknown_source",
+            workflow(json!([{ "task": { "source": "nowhere:x" } }])),
+        ),
+        (
+            "missing_module",
+            workflow(json!([task(0, "t", "no/such.wasm", json!({}))])),
+        ),
+        (
+            "native_command",
+            workflow(json!([{ "task": { "name": "t", "command": "touch x" } }])),
+        ),
         ("wrong_args", workflow(json!([wrong_args]))),
         ("asks_for_more", workflow(json!([asks]))),
-        ("missing_level", workflow(json!([parallel_task(0, "p", &swiss, "image", json!({}))]))),
-        ("same_order", workflow(json!([task(1, "a", &swiss, json!({})), task(1, "a", &swiss, json!({}))]))),
+        (
+            "missing_level",
+            workflow(json!([parallel_task(0, "p", &swiss, "image", json!({}))])),
+        ),
+        (
+            "same_order",
+            workflow(json!([
+                task(1, "a", &swiss, json!({})),
+                task(1, "a", &swiss, json!({}))
+            ])),
+        ),
     ];
     let project = project(&[]);
     let mut text = String::new();
     for (name, document) in documents {
         project.write("workflow.json", document);
         let ended = project.mandelbox(&RUN);
-        text.push_str(&format!("== {name} [exit code {}]\n{}\n", ended.code, ended.stderr));
+        text.push_str(&format!(
+            "== {name} [exit code {}]\n{}\n",
+            ended.code, ended.stderr
+        ));
     }
     check(&project, "problems_of_workflows", &text);
 
@@ -247,13 +405,27 @@ fn problems() {
     ] {
         let fixed = ["run", "workflow.json", "--input", "in", "--output", "out"];
         let ended = project.mandelbox(&[&fixed[..], more].concat());
-        text.push_str(&format!("== {} [exit code {}]\n{}\n", more.join(" "), ended.code, ended.stderr));
+        text.push_str(&format!(
+            "== {} [exit code {}]\n{}\n",
+            more.join(" "),
+            ended.code,
+            ended.stderr
+        ));
     }
-    for arguments in
-        [&["status", "in"][..], &["report", "none"], &["exec", "none.wasm", "--"], &["check", "in"], &["tset"]]
-    {
+    for arguments in [
+        &["status", "in"][..],
+        &["report", "none"],
+        &["exec", "none.wasm", "--"],
+        &["check", "in"],
+        &["tset"],
+    ] {
         let ended = project.mandelbox(arguments);
-        text.push_str(&format!("== {} [exit code {}]\n{}\n", arguments.join(" "), ended.code, ended.stderr));
+        text.push_str(&format!(
+            "== {} [exit code {}]\n{}\n",
+            arguments.join(" "),
+            ended.code,
+            ended.stderr
+        ));
     }
     check(&project, "problems_of_options", &text);
 }

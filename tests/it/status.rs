@@ -8,18 +8,28 @@ use crate::project::{Ended, Project, module, parallel_task, task};
 fn failed_run() -> Project {
     let project = Project::new();
     let components: Vec<_> = (0..25).map(|index| format!("c{index:02}")).collect();
-    let list = task(0, "list", &module("swiss.wasm"), json!({ "metadiff": { "c": components } }));
+    let list = task(
+        0,
+        "list",
+        &module("swiss.wasm"),
+        json!({ "metadiff": { "c": components } }),
+    );
     let fails = |name: &String| (name.clone(), json!({ "stderr": "no image\n", "exit": 3 }));
     let per_component: serde_json::Map<_, _> = components[2..].iter().map(fails).collect();
     let args = json!({ "per_component": per_component });
-    project.workflow(&[list, parallel_task(1, "se\u{202e}g", &module("swiss.wasm"), "c", args)]);
+    project.workflow(&[
+        list,
+        parallel_task(1, "se\u{202e}g", &module("swiss.wasm"), "c", args),
+    ]);
     project.run(&["--keep-going"]).expect(3);
     project
 }
 
 #[track_caller]
 fn facts(project: &Project) -> Value {
-    let Ended { stdout, .. } = project.mandelbox(&["status", "work", "--format", "json"]).expect(0);
+    let Ended { stdout, .. } = project
+        .mandelbox(&["status", "work", "--format", "json"])
+        .expect(0);
     serde_json::from_str(&stdout).expect("JSON")
 }
 
@@ -39,16 +49,37 @@ fn a_failed_run_is_told_with_its_components() {
         "and 3 more failed",
         "work/workflow.log",
     ]);
-    assert!(!ended.stderr.contains("c22") && ended.stdout.is_empty(), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains("c22") && ended.stdout.is_empty(),
+        "{}",
+        ended.stderr
+    );
     let facts = facts(&project);
     let task = &facts["tasks"][1];
     let count = |key: &str| task[key].as_u64().expect("a number");
-    assert_eq!((count("n_done"), count("n_failed"), count("n_running"), count("n_to_do")), (2, 23, 0, 0));
-    assert_eq!((&facts["state"], &facts["error"]), (&json!("failed"), &json!("TaskExecutionError")));
+    assert_eq!(
+        (
+            count("n_done"),
+            count("n_failed"),
+            count("n_running"),
+            count("n_to_do")
+        ),
+        (2, 23, 0, 0)
+    );
+    assert_eq!(
+        (&facts["state"], &facts["error"]),
+        (&json!("failed"), &json!("TaskExecutionError"))
+    );
     assert_eq!(task["failed"].as_array().map(Vec::len), Some(23));
     let last = &task["failed"][22];
-    assert_eq!((&last["component"], &last["message"]), (&json!("c24"), &json!("exited with code 3")));
-    assert_eq!(std::fs::read_to_string(last["stderr"].as_str().expect("a path")).expect("there"), "no image\n");
+    assert_eq!(
+        (&last["component"], &last["message"]),
+        (&json!("c24"), &json!("exited with code 3"))
+    );
+    assert_eq!(
+        std::fs::read_to_string(last["stderr"].as_str().expect("a path")).expect("there"),
+        "no image\n"
+    );
 }
 
 #[test]
@@ -56,7 +87,10 @@ fn a_run_that_ended_well_says_so() {
     let project = Project::new();
     project.workflow(&[task(0, "list", &module("swiss.wasm"), json!({}))]);
     project.run(&["--task-files", "none"]).expect(0);
-    project.mandelbox(&["status", "work"]).expect(0).says(&["workflow \"test\", finished well", "1 of 1 done"]);
+    project
+        .mandelbox(&["status", "work"])
+        .expect(0)
+        .says(&["workflow \"test\", finished well", "1 of 1 done"]);
     assert_eq!(facts(&project)["state"], "done");
 }
 
@@ -68,7 +102,10 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     for end in (first..log.len()).step_by(97) {
         project.write("work/events.jsonl", &log.as_bytes()[..end]);
         let facts = facts(&project);
-        assert_eq!((&facts["state"], &facts["process"]), (&json!("killed"), &json!(null)));
+        assert_eq!(
+            (&facts["state"], &facts["process"]),
+            (&json!("killed"), &json!(null))
+        );
         for task in facts["tasks"].as_array().expect("tasks") {
             let count = |key: &str| task[key].as_u64().expect("a number");
             let sum = count("n_done") + count("n_failed") + count("n_running") + count("n_to_do");
@@ -78,17 +115,33 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     let last_start = log.rfind("call_started").expect("calls");
     let end = last_start + log[last_start..].find('\n').expect("a line") + 5;
     project.write("work/events.jsonl", &log[..end]);
-    let says = ["killed, or lost with its machine, ", "--resume takes it up", " running"];
+    let says = [
+        "killed, or lost with its machine, ",
+        "--resume takes it up",
+        " running",
+    ];
     project.mandelbox(&["status", "work"]).expect(0).says(&says);
 }
 
 #[test]
 fn what_is_no_run_is_told() {
     let project = Project::new();
-    project.mandelbox(&["status", "in"]).expect(2).says(&["in is no work directory of a run", "no events.jsonl"]);
+    project
+        .mandelbox(&["status", "in"])
+        .expect(2)
+        .says(&["in is no work directory of a run", "no events.jsonl"]);
     project.write("in/events.jsonl", "{\"torn");
-    project.mandelbox(&["status", "in"]).expect(2).says(&["holds no event yet"]);
+    project
+        .mandelbox(&["status", "in"])
+        .expect(2)
+        .says(&["holds no event yet"]);
     project.write("in/events.jsonl", "{}\n{}\n");
-    project.mandelbox(&["status", "in"]).expect(2).says(&["events.jsonl: its first line is damaged"]);
-    project.mandelbox(&["status", "in/events.jsonl"]).expect(2).says(&["events.jsonl"]);
+    project
+        .mandelbox(&["status", "in"])
+        .expect(2)
+        .says(&["events.jsonl: its first line is damaged"]);
+    project
+        .mandelbox(&["status", "in/events.jsonl"])
+        .expect(2)
+        .says(&["events.jsonl"]);
 }

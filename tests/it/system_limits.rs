@@ -8,11 +8,21 @@ use crate::project::{Ended, ISOLATIONS, Project, finish, module, parallel_task, 
 
 /// Runs workflow.json with a limit on the size of files, in bytes.
 fn run_with_file_size(project: &Project, bytes: u64, more: &[&str]) -> Ended {
-    let command = project.command(&[&["run", "workflow.json", "--input", "in", "--output", "out"], more].concat());
-    finish(confined(&format!("exec prlimit --fsize={bytes} \"$@\""), &command))
+    let command = project.command(
+        &[
+            &["run", "workflow.json", "--input", "in", "--output", "out"],
+            more,
+        ]
+        .concat(),
+    );
+    finish(confined(
+        &format!("exec prlimit --fsize={bytes} \"$@\""),
+        &command,
+    ))
 }
 
-/// A guest that makes a file of 1 TiB in three ways, and exits with the error numbers of the last ones.
+/// A guest that makes a file of 1 TiB in three ways, and exits with the error numbers of the last
+/// ones.
 const MAKES_LARGE_FILES: &str = r#"
     (import "wasi_snapshot_preview1" "path_open" (func $path_open
         (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -46,12 +56,19 @@ const MAKES_LARGE_FILES: &str = r#"
 fn a_file_above_the_limit_is_an_error_of_the_guest_alone() {
     for isolation in ISOLATIONS {
         let project = Project::new();
-        project.write("guest.wasm", wat::parse_str(format!("(module {MAKES_LARGE_FILES})")).expect("valid WAT"));
+        project.write(
+            "guest.wasm",
+            wat::parse_str(format!("(module {MAKES_LARGE_FILES})")).expect("valid WAT"),
+        );
         project.workflow(&[
             task(0, "t", "guest.wasm", json!({})),
             task(1, "next", &module("swiss.wasm"), json!({ "metadiff": {} })),
         ]);
-        let ended = run_with_file_size(&project, 1 << 20, &["--work-dir", "work", "--isolation", isolation]);
+        let ended = run_with_file_size(
+            &project,
+            1 << 20,
+            &["--work-dir", "work", "--isolation", isolation],
+        );
         ended.expect(3).says(&["exited with code 77"]);
         assert!(project.read("work/events.jsonl").contains("run_finished"));
     }
@@ -60,11 +77,37 @@ fn a_file_above_the_limit_is_an_error_of_the_guest_alone() {
 #[test]
 fn a_record_above_the_limit_is_an_error_that_says_so() {
     let project = Project::new();
-    project.write("metadata.json", json!({ "c": (0..3000).collect::<Vec<_>>() }).to_string());
-    project.workflow(&[parallel_task(0, "t", &module("typed.wasm"), "c", json!({ "steps": [] }))]);
-    let more = ["--work-dir", "work", "--metadata", "metadata.json", "--task-files", "none"];
+    project.write(
+        "metadata.json",
+        json!({ "c": (0..3000).collect::<Vec<_>>() }).to_string(),
+    );
+    project.workflow(&[parallel_task(
+        0,
+        "t",
+        &module("typed.wasm"),
+        "c",
+        json!({ "steps": [] }),
+    )]);
+    let more = [
+        "--work-dir",
+        "work",
+        "--metadata",
+        "metadata.json",
+        "--task-files",
+        "none",
+    ];
     let ended = run_with_file_size(&project, 100_000, &more);
-    ended.expect(1).says(&["failed to write to", "events.jsonl", "raise the limit on file sizes (`ulimit -f`)"]);
+    ended.expect(1).says(&[
+        "failed to write to",
+        "events.jsonl",
+        "raise the limit on file sizes (`ulimit -f`)",
+    ]);
     // The lines that are there are whole.
-    assert!(read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log").events.len() > 100);
+    assert!(
+        read_events(&project.path("work/events.jsonl"), 1 << 20)
+            .expect("a log")
+            .events
+            .len()
+            > 100
+    );
 }

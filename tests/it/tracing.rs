@@ -52,7 +52,11 @@ impl Collector {
     fn change(&self, id: &Id, change: impl FnOnce(&mut Seen)) {
         let mut spans = self.0.lock().expect("not poisoned");
         // A number is used again after its span has closed.
-        spans.iter_mut().rev().find(|span| span.id == id.into_u64()).map(change);
+        spans
+            .iter_mut()
+            .rev()
+            .find(|span| span.id == id.into_u64())
+            .map(change);
     }
 }
 
@@ -65,7 +69,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let parent = span.parent().map(|parent| parent.id().into_u64());
-        let seen = Seen { id: id.into_u64(), parent, name: span.name(), fields, ..Seen::default() };
+        let seen = Seen {
+            id: id.into_u64(),
+            parent,
+            name: span.name(),
+            fields,
+            ..Seen::default()
+        };
         self.0.lock().expect("not poisoned").push(seen);
     }
 
@@ -80,23 +90,34 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let guest = if target == "mandelbox::guest" { " (guest)" } else { "" };
-        let text = format!("{}{guest} {}", event.metadata().level(), fields.0["message"]);
+        let guest = if target == "mandelbox::guest" {
+            " (guest)"
+        } else {
+            ""
+        };
+        let text = format!(
+            "{}{guest} {}",
+            event.metadata().level(),
+            fields.0["message"]
+        );
         let span = context.event_span(event);
-        self.change(&span.expect("each event is in a span").id(), |seen| seen.events.push(text));
+        self.change(&span.expect("each event is in a span").id(), |seen| {
+            seen.events.push(text)
+        });
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
         self.change(&id, |seen| {
             seen.is_closed = true;
-            // So that a later span with this number is another one, and children still find this one.
+            // So that a later span with this number is another one, and children still find this
+            // one.
             seen.id |= 1 << 63;
         });
     }
 }
 
-/// The spans that `work` makes, as text: a span a line with its fields, its events below it, then the spans in it. Calls
-/// stand in the order of their text, since threads make them.
+/// The spans that `work` makes, as text: a span a line with its fields, its events below it, then
+/// the spans in it. Calls stand in the order of their text, since threads make them.
 fn spans_of(work: impl FnOnce()) -> String {
     let collector = Collector::default();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(collector.clone()), work);
@@ -105,18 +126,25 @@ fn spans_of(work: impl FnOnce()) -> String {
     for (index, span) in spans.iter().enumerate() {
         assert!(span.is_closed, "{} is still open", span.name);
         // The latest one of this number that was there before: the parent was open then.
-        let parent = span
-            .parent
-            .map(|id| spans[..index].iter().rposition(|other| other.id & !(1 << 63) == id).expect("a parent"));
+        let parent = span.parent.map(|id| {
+            spans[..index]
+                .iter()
+                .rposition(|other| other.id & !(1 << 63) == id)
+                .expect("a parent")
+        });
         let depth = parent.map_or(0, |parent| texts[parent].0 + 1);
         texts.push((depth, line(span, depth)));
     }
     let children = |parent: Option<usize>| -> Vec<usize> {
         let of = |index: usize| {
             let id = spans[index].parent?;
-            spans[..index].iter().rposition(|other| other.id & !(1 << 63) == id)
+            spans[..index]
+                .iter()
+                .rposition(|other| other.id & !(1 << 63) == id)
         };
-        let mut children: Vec<_> = (0..spans.len()).filter(|index| of(*index) == parent).collect();
+        let mut children: Vec<_> = (0..spans.len())
+            .filter(|index| of(*index) == parent)
+            .collect();
         if children.iter().all(|index| spans[*index].name == "call") {
             children.sort_by_key(|index| &texts[*index].1);
         }
@@ -129,10 +157,14 @@ fn spans_of(work: impl FnOnce()) -> String {
         all: &mut String,
     ) {
         all.push_str(&texts[index].1);
-        children(Some(index)).into_iter().for_each(|child| write(child, texts, children, all));
+        children(Some(index))
+            .into_iter()
+            .for_each(|child| write(child, texts, children, all));
     }
     let mut all = String::new();
-    children(None).into_iter().for_each(|root| write(root, &texts, &children, &mut all));
+    children(None)
+        .into_iter()
+        .for_each(|root| write(root, &texts, &children, &mut all));
     all
 }
 
@@ -143,7 +175,11 @@ fn line(span: &Seen, depth: usize) -> String {
     for (name, value) in &span.fields.0 {
         let value = match *name {
             "digest" if value.len() == 64 => "DIGEST",
-            "module" => Path::new(value).file_name().expect("a name").to_str().expect("UTF-8"),
+            "module" => Path::new(value)
+                .file_name()
+                .expect("a name")
+                .to_str()
+                .expect("UTF-8"),
             "work_dir" if value.starts_with('/') => "WORK_DIR",
             "wall_time_s" if value.parse::<f64>().is_ok_and(|seconds| seconds < 60.0) => "S",
             "peak_memory_bytes" if value.parse::<u64>().is_ok_and(|bytes| bytes > 1000) => "N",
@@ -161,8 +197,13 @@ fn line(span: &Seen, depth: usize) -> String {
 fn run(project: &Project, task_list: &Value, options: RunOptions) {
     let text = json!({ "name": "w", "task_list": task_list }).to_string();
     let mut problems = Problems::default();
-    let document = WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut problems);
-    let arguments = ProcessWorkflow::new(document.expect("a workflow"), &project.path("out"), &project.path("work"));
+    let document =
+        WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut problems);
+    let arguments = ProcessWorkflow::new(
+        document.expect("a workflow"),
+        &project.path("out"),
+        &project.path("work"),
+    );
     // How it ended is in the spans.
     let _ = process_workflow(&arguments, options, Vec::new());
 }
@@ -179,10 +220,25 @@ fn a_run_is_a_tree_of_spans_over_all_its_threads() {
     ]);
     let task_list = json!([
         task(3, "list", &module("swiss.wasm"), list),
-        parallel_task(4, "measure", &module("typed.wasm"), "well", json!({ "steps": steps })),
+        parallel_task(
+            4,
+            "measure",
+            &module("typed.wasm"),
+            "well",
+            json!({ "steps": steps })
+        ),
     ]);
     let backend: Arc<dyn Backend> = Arc::new(Local::new(2).expect("a backend"));
-    let spans = spans_of(|| run(&project, &task_list, RunOptions { keep_going: true, ..RunOptions::new(backend) }));
+    let spans = spans_of(|| {
+        run(
+            &project,
+            &task_list,
+            RunOptions {
+                keep_going: true,
+                ..RunOptions::new(backend)
+            },
+        )
+    });
     let expected = "\
 process_workflow workflow=w
   prepare workflow=w
@@ -210,14 +266,20 @@ fn any_backend_has_the_spans_of_calls() {
     let task_list = json!([task(0, "t", &module("swiss.wasm"), json!({}))]);
     let spans = spans_of(|| run(&project, &task_list, RunOptions::new(backend)));
     assert!(spans.contains(" outcome=exited "), "{spans}");
-    assert!(spans.contains("\n        - ERROR exited with code 9\n"), "{spans}");
+    assert!(
+        spans.contains("\n        - ERROR exited with code 9\n"),
+        "{spans}"
+    );
 }
 
 #[test]
 fn spans_tell_whether_a_module_was_compiled_and_that_it_describes_itself() {
     let project = Project::new();
     let cache = project.path("cache");
-    let options = SandboxOptions { cache_folder: Some(cache), ..SandboxOptions::default() };
+    let options = SandboxOptions {
+        cache_folder: Some(cache),
+        ..SandboxOptions::default()
+    };
     let limits = Limits::default();
     let prepare = |file: &str| {
         spans_of(|| {
@@ -225,7 +287,10 @@ fn spans_tell_whether_a_module_was_compiled_and_that_it_describes_itself() {
             let module = ModuleFile::read(Path::new(file), u64::MAX).expect("a module");
             // The second time it is known.
             for _ in 0..2 {
-                if backend.prepare(&module, &limits, Duration::from_secs(60)).is_ok() {
+                if backend
+                    .prepare(&module, &limits, Duration::from_secs(60))
+                    .is_ok()
+                {
                     backend.keep_compiled();
                     backend.describe(&module, &limits).expect("its description");
                 }
@@ -234,10 +299,17 @@ fn spans_tell_whether_a_module_was_compiled_and_that_it_describes_itself() {
     };
     let described = "describe digest=DIGEST module=trivial_typed.wasm\n".repeat(2);
     for from_cache in [false, true] {
-        let expected = format!("compile digest=DIGEST from_cache={from_cache} module=trivial_typed.wasm\n{described}");
+        let expected = format!(
+            "compile digest=DIGEST from_cache={from_cache} module=trivial_typed.wasm\n{described}"
+        );
         assert_eq!(prepare(&module("trivial_typed.wasm")), expected);
     }
     let broken = project.write("broken.wasm", b"\0asm\x01\0\0\0\xff");
     let spans = prepare(broken.to_str().expect("UTF-8"));
-    assert!(spans.contains("from_cache=false module=broken.wasm\n  - ERROR is no valid WebAssembly module"), "{spans}");
+    assert!(
+        spans.contains(
+            "from_cache=false module=broken.wasm\n  - ERROR is no valid WebAssembly module"
+        ),
+        "{spans}"
+    );
 }

@@ -9,9 +9,23 @@ use crate::project::{Ended, Project, fractal_history, module, parallel_task, tas
 fn both(steps: &Value, more: &[&str], check: impl Fn(&Project, Ended)) {
     for isolation in ["thread", "process"] {
         let project = Project::new();
-        project.write("metadata.json", json!({ "a": [1, "ü"], "b": { "c": null } }).to_string());
-        project.workflow(&[task(0, "t", &module("typed.wasm"), json!({ "steps": steps }))]);
-        let ended = project.run(&[&["--metadata", "metadata.json", "--isolation", isolation], more].concat());
+        project.write(
+            "metadata.json",
+            json!({ "a": [1, "ü"], "b": { "c": null } }).to_string(),
+        );
+        project.workflow(&[task(
+            0,
+            "t",
+            &module("typed.wasm"),
+            json!({ "steps": steps }),
+        )]);
+        let ended = project.run(
+            &[
+                &["--metadata", "metadata.json", "--isolation", isolation],
+                more,
+            ]
+            .concat(),
+        );
         check(&project, ended);
     }
 }
@@ -22,7 +36,9 @@ pub fn results(project: &Project) -> Value {
 
 fn events(project: &Project, kind: &str) -> Vec<Value> {
     let lines = project.read("work/events.jsonl");
-    let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let events = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     events.filter(|event| event["event"] == kind).collect()
 }
 
@@ -31,9 +47,15 @@ fn a_typed_task_runs_where_a_command_does() {
     let both_kinds = |name: &str, single: Value, parallel: Value| {
         let project = Project::new();
         let module = module(name);
-        project.workflow(&[task(0, "one", &module, single), parallel_task(1, "two", &module, "well", parallel)]);
+        project.workflow(&[
+            task(0, "one", &module, single),
+            parallel_task(1, "two", &module, "well", parallel),
+        ]);
         project.run(&[]).expect(0);
-        (project.json("work/metadata.json"), fractal_history(&project.json("work/history.json")))
+        (
+            project.json("work/metadata.json"),
+            fractal_history(&project.json("work/history.json")),
+        )
     };
     let metadiff = json!({ "well": ["A", "B"] });
     let returns = |value: &Value| json!([{ "do": "return", "text": value.to_string() }]);
@@ -42,8 +64,10 @@ fn a_typed_task_runs_where_a_command_does() {
         "steps": [{ "do": "for", "component": "A", "steps": returns(&json!({ "of": "A" })) }, { "do": "none" }],
         "per_component": { "A": { "metadiff": { "of": "A" } } }
     });
-    let (typed, command) =
-        (both_kinds("typed.wasm", single.clone(), parallel.clone()), both_kinds("swiss.wasm", single, parallel));
+    let (typed, command) = (
+        both_kinds("typed.wasm", single.clone(), parallel.clone()),
+        both_kinds("swiss.wasm", single, parallel),
+    );
     assert_eq!(typed.0, json!({ "well": ["A", "B"], "of": ["A"] }));
     assert_eq!(typed.0, command.0);
     let without_command = |mut history: Vec<Value>| {
@@ -65,16 +89,36 @@ fn parameters_pass_in_memory_and_the_files_of_a_call_are_kept() {
         |project, ended| {
             ended.expect(0);
             let results = results(project);
-            assert_eq!(results[0], json!(["input_paths", "metadata", "output_path", "steps"]));
+            assert_eq!(
+                results[0],
+                json!(["input_paths", "metadata", "output_path", "steps"])
+            );
             assert_eq!(results[1], json!(["typed.wasm"]));
             assert_eq!(results[2], json!([]));
-            assert_eq!((&results[3], &results[5]), (&json!([]), &json!(["scratch.txt"])));
-            let files = ["args.json", "err", "metadiff.json", "out"].map(|name| format!("work/0_t/0.{name}"));
-            let found: Vec<_> = project.tree().into_iter().filter(|path| path.starts_with("work/0_t/0")).collect();
+            assert_eq!(
+                (&results[3], &results[5]),
+                (&json!([]), &json!(["scratch.txt"]))
+            );
+            let files = ["args.json", "err", "metadiff.json", "out"]
+                .map(|name| format!("work/0_t/0.{name}"));
+            let found: Vec<_> = project
+                .tree()
+                .into_iter()
+                .filter(|path| path.starts_with("work/0_t/0"))
+                .collect();
             assert_eq!(found, files);
-            assert_eq!(project.json("work/0_t/0.args.json")["metadata"], json!({ "a": [1, "ü"], "b": { "c": null } }));
+            assert_eq!(
+                project.json("work/0_t/0.args.json")["metadata"],
+                json!({ "a": [1, "ü"], "b": { "c": null } })
+            );
             assert_eq!(project.json("work/0_t/0.metadiff.json")["typed"], results);
-            assert_eq!((project.read("work/0_t/0.out"), project.read("work/0_t/0.err")), ("out".into(), "err".into()));
+            assert_eq!(
+                (
+                    project.read("work/0_t/0.out"),
+                    project.read("work/0_t/0.err")
+                ),
+                ("out".into(), "err".into())
+            );
         },
     );
 }
@@ -82,7 +126,11 @@ fn parameters_pass_in_memory_and_the_files_of_a_call_are_kept() {
 #[test]
 fn only_the_files_that_were_asked_for_are_written() {
     let files = |project: &Project| -> Vec<String> {
-        project.tree().into_iter().filter(|path| path.starts_with("work/0_t/0")).collect()
+        project
+            .tree()
+            .into_iter()
+            .filter(|path| path.starts_with("work/0_t/0"))
+            .collect()
     };
     both(&json!([]), &["--task-files", "none"], |project, ended| {
         ended.expect(0);
@@ -92,47 +140,81 @@ fn only_the_files_that_were_asked_for_are_written() {
         ended.expect(0);
         assert!(files(project).is_empty());
     });
-    both(&json!([{ "do": "return", "text": "7" }]), &["--task-files", "failed"], |project, ended| {
-        ended.expect(3);
-        assert_eq!(files(project).len(), 4);
-        assert_eq!(project.read("work/0_t/0.metadiff.json"), "7");
-    });
+    both(
+        &json!([{ "do": "return", "text": "7" }]),
+        &["--task-files", "failed"],
+        |project, ended| {
+            ended.expect(3);
+            assert_eq!(files(project).len(), 4);
+            assert_eq!(project.read("work/0_t/0.metadiff.json"), "7");
+        },
+    );
 }
 
 #[test]
 fn an_error_is_a_task_execution_error_with_its_message() {
-    both(&json!([{ "do": "error", "message": "no image in \u{1b}[31mA/1" }]), &[], |project, ended| {
-        ended.expect(3).says(&["task \"t\" (order 0) failed", "failed: no image in \\u{1b}[31mA/1"]);
-        let finished = &events(project, "call_finished")[0];
-        assert_eq!(
-            (&finished["outcome"], &finished["message"]),
-            (&json!("failed"), &json!("no image in \u{1b}[31mA/1"))
-        );
-        assert!(project.read("work/workflow.log").contains("ERROR - failed: no image in"));
-        let history = project.json("work/result.json")["history"].clone();
-        assert_eq!(history[0]["status"], "failed");
-    });
-    both(&json!([{ "do": "error", "message": "x", "times": 5000 }]), &[], |project, ended| {
-        ended.expect(3).says(&[" [cut]"]);
-        assert_eq!(events(project, "call_finished")[0]["message"].as_str().map(str::len), Some(4096));
-    });
+    both(
+        &json!([{ "do": "error", "message": "no image in \u{1b}[31mA/1" }]),
+        &[],
+        |project, ended| {
+            ended.expect(3).says(&[
+                "task \"t\" (order 0) failed",
+                "failed: no image in \\u{1b}[31mA/1",
+            ]);
+            let finished = &events(project, "call_finished")[0];
+            assert_eq!(
+                (&finished["outcome"], &finished["message"]),
+                (&json!("failed"), &json!("no image in \u{1b}[31mA/1"))
+            );
+            assert!(
+                project
+                    .read("work/workflow.log")
+                    .contains("ERROR - failed: no image in")
+            );
+            let history = project.json("work/result.json")["history"].clone();
+            assert_eq!(history[0]["status"], "failed");
+        },
+    );
+    both(
+        &json!([{ "do": "error", "message": "x", "times": 5000 }]),
+        &[],
+        |project, ended| {
+            ended.expect(3).says(&[" [cut]"]);
+            assert_eq!(
+                events(project, "call_finished")[0]["message"]
+                    .as_str()
+                    .map(str::len),
+                Some(4096)
+            );
+        },
+    );
 }
 
 #[test]
 fn what_a_typed_task_returns_is_checked() {
     let check = |steps: Value, code: i32, text: &'static str| {
-        both(&steps, &[], |_, ended| drop(ended.expect(code).says(&[text])));
+        both(&steps, &[], |_, ended| {
+            drop(ended.expect(code).says(&[text]))
+        });
     };
     check(
         json!([{ "do": "return", "text": "[]" }]),
         3,
         "what `run` returned: must be a JSON object or null, not an array",
     );
-    check(json!([{ "do": "return", "text": "{\"a\": NaN}" }]), 3, "gave a bad metadiff: what `run` returned:");
+    check(
+        json!([{ "do": "return", "text": "{\"a\": NaN}" }]),
+        3,
+        "gave a bad metadiff: what `run` returned:",
+    );
     check(json!([{ "do": "return", "text": "null" }]), 0, "done in");
     check(json!([{ "do": "none" }]), 0, "done in");
     // The largest text, which is no JSON, and one past it, which is not even looked at.
-    check(json!([{ "do": "return_letters", "n": 16 << 20 }]), 3, "bad metadiff: what `run` returned:");
+    check(
+        json!([{ "do": "return_letters", "n": 16 << 20 }]),
+        3,
+        "bad metadiff: what `run` returned:",
+    );
     check(
         json!([{ "do": "return_letters", "n": (16 << 20) + 1 }]),
         3,
@@ -143,15 +225,52 @@ fn what_a_typed_task_returns_is_checked() {
 #[test]
 fn limits_hold_for_typed_tasks() {
     let check = |steps: Value, more: &[&str], code: i32, text: &'static str| {
-        both(&steps, more, |_, ended| drop(ended.expect(code).says(&[text])));
+        both(&steps, more, |_, ended| {
+            drop(ended.expect(code).says(&[text]))
+        });
     };
-    check(json!([{ "do": "spin" }]), &["--timeout", "300ms"], 4, "after its time limit of 0.3 s");
-    check(json!([{ "do": "sleep_ms", "ms": 60_000 }]), &["--timeout", "300ms"], 4, "after its time limit of 0.3 s");
-    check(json!([{ "do": "allocate_mib", "n": 40 }]), &["--memory", "64M"], 0, "done in");
-    check(json!([{ "do": "allocate_mib", "n": 70 }]), &["--memory", "64M"], 4, "memory limit of 64 MiB");
-    check(json!([{ "do": "trap" }]), &[], 4, "trapped: wasm trap: wasm `unreachable` instruction executed");
-    check(json!([{ "do": "panic" }]), &[], 4, "the task was told to panic");
-    check(json!([{ "do": "exit", "code": 1 }]), &[], 3, "exited with code 1");
+    check(
+        json!([{ "do": "spin" }]),
+        &["--timeout", "300ms"],
+        4,
+        "after its time limit of 0.3 s",
+    );
+    check(
+        json!([{ "do": "sleep_ms", "ms": 60_000 }]),
+        &["--timeout", "300ms"],
+        4,
+        "after its time limit of 0.3 s",
+    );
+    check(
+        json!([{ "do": "allocate_mib", "n": 40 }]),
+        &["--memory", "64M"],
+        0,
+        "done in",
+    );
+    check(
+        json!([{ "do": "allocate_mib", "n": 70 }]),
+        &["--memory", "64M"],
+        4,
+        "memory limit of 64 MiB",
+    );
+    check(
+        json!([{ "do": "trap" }]),
+        &[],
+        4,
+        "trapped: wasm trap: wasm `unreachable` instruction executed",
+    );
+    check(
+        json!([{ "do": "panic" }]),
+        &[],
+        4,
+        "the task was told to panic",
+    );
+    check(
+        json!([{ "do": "exit", "code": 1 }]),
+        &[],
+        3,
+        "exited with code 1",
+    );
     check(json!([{ "do": "exit", "code": 0 }]), &[], 0, "done in");
 }
 
@@ -175,13 +294,25 @@ fn log_lines_become_events_and_reach_the_reader() {
                 (event["level"].clone(), event["message"].clone())
             })
             .collect();
-        let expected = [("debug", "looked"), ("info", "reading\u{1b}[2J\nforged"), ("warn", "one plane is empty")];
-        assert_eq!(logged, expected.map(|(level, message)| (json!(level), json!(message))));
+        let expected = [
+            ("debug", "looked"),
+            ("info", "reading\u{1b}[2J\nforged"),
+            ("warn", "one plane is empty"),
+        ];
+        assert_eq!(
+            logged,
+            expected.map(|(level, message)| (json!(level), json!(message)))
+        );
         let log = project.read("work/workflow.log");
-        assert!(log.contains("INFO - reading\\u{1b}[2J\\nforged\n") && log.contains("WARNING - one plane is empty\n"));
+        assert!(
+            log.contains("INFO - reading\\u{1b}[2J\\nforged\n")
+                && log.contains("WARNING - one plane is empty\n")
+        );
     });
     both(&steps, &["--verbose"], |_, ended| {
-        ended.expect(0).says(&["  debug: looked", "  info: reading\\u{1b}[2J\\nforged"]);
+        ended
+            .expect(0)
+            .says(&["  debug: looked", "  info: reading\\u{1b}[2J\\nforged"]);
     });
 }
 
@@ -189,26 +320,54 @@ fn log_lines_become_events_and_reach_the_reader() {
 fn lines_of_a_component_name_it() {
     let project = Project::new();
     project.write("metadata.json", json!({ "c": ["a", "b"] }).to_string());
-    let steps =
-        json!([{ "do": "for", "component": "b", "steps": [{ "do": "log", "level": "error", "message": "odd" }] }]);
-    project.workflow(&[parallel_task(0, "t", &module("typed.wasm"), "c", json!({ "steps": steps }))]);
-    project.run(&["--metadata", "metadata.json"]).expect(0).says(&["  \"b\" error: odd"]);
+    let steps = json!([{ "do": "for", "component": "b", "steps": [{ "do": "log", "level": "error", "message": "odd" }] }]);
+    project.workflow(&[parallel_task(
+        0,
+        "t",
+        &module("typed.wasm"),
+        "c",
+        json!({ "steps": steps }),
+    )]);
+    project
+        .run(&["--metadata", "metadata.json"])
+        .expect(0)
+        .says(&["  \"b\" error: odd"]);
     assert_eq!(events(&project, "call_logged")[0]["component"], "b");
-    assert!(project.read("work/workflow.log").contains("ERROR - component \"b\": odd\n"));
+    assert!(
+        project
+            .read("work/workflow.log")
+            .contains("ERROR - component \"b\": odd\n")
+    );
 }
 
 #[test]
 fn a_flood_of_lines_is_cut_and_counted() {
     let line = json!({ "do": "log", "level": "info", "message": "0123456789abcdef", "times": 64 });
-    both(&json!([{ "do": "repeat", "n": 2000, "step": line }]), &[], |project, ended| {
-        ended.expect(0).says(&["more log lines were dropped; a call may log 1 MiB]"]);
-        let logged = events(project, "call_logged");
-        // 1 MiB holds 856 lines of 1,024 bytes, with 200 for each event.
-        assert_eq!(logged.len(), 857);
-        let last = logged.last().expect("an event");
-        assert_eq!(last["message"], "[mandelbox: 1144 more log lines were dropped; a call may log 1 MiB]");
-        assert!(project.path("work/events.jsonl").metadata().expect("there").len() < 2 << 20);
-    });
+    both(
+        &json!([{ "do": "repeat", "n": 2000, "step": line }]),
+        &[],
+        |project, ended| {
+            ended
+                .expect(0)
+                .says(&["more log lines were dropped; a call may log 1 MiB]"]);
+            let logged = events(project, "call_logged");
+            // 1 MiB holds 856 lines of 1,024 bytes, with 200 for each event.
+            assert_eq!(logged.len(), 857);
+            let last = logged.last().expect("an event");
+            assert_eq!(
+                last["message"],
+                "[mandelbox: 1144 more log lines were dropped; a call may log 1 MiB]"
+            );
+            assert!(
+                project
+                    .path("work/events.jsonl")
+                    .metadata()
+                    .expect("there")
+                    .len()
+                    < 2 << 20
+            );
+        },
+    );
 }
 
 #[test]
@@ -228,7 +387,12 @@ fn progress_becomes_events_ten_times_a_second_at_most() {
         assert_eq!(seen.first(), Some(&(json!(250), json!("reading"))));
         assert_eq!(seen.last(), Some(&(json!(0), json!(""))));
         let most = ended.elapsed.as_millis() / 100 + 2;
-        assert!((seen.len() as u128) <= most, "{} reports in {:?}", seen.len(), ended.elapsed);
+        assert!(
+            (seen.len() as u128) <= most,
+            "{} reports in {:?}",
+            seen.len(),
+            ended.elapsed
+        );
     });
 }
 
@@ -240,21 +404,46 @@ fn metadata_can_be_fetched_as_far_as_the_task_may_see_it() {
     let check = |own_meta: Value, in_args: Value, fetched: Value| {
         for isolation in ["thread", "process"] {
             let project = Project::new();
-            project.write("metadata.json", json!({ "a": [1, "ü"], "b": { "c": null } }).to_string());
+            project.write(
+                "metadata.json",
+                json!({ "a": [1, "ü"], "b": { "c": null } }).to_string(),
+            );
             let mut task = task(0, "t", &module("typed.wasm"), json!({ "steps": steps }));
             task["meta"] = json!({ "mandelbox": own_meta });
             project.workflow(&[task]);
-            project.run(&["--metadata", "metadata.json", "--isolation", isolation]).expect(0);
-            assert_eq!(project.json("work/0_t/0.args.json")["metadata"], in_args, "{own_meta}");
+            project
+                .run(&["--metadata", "metadata.json", "--isolation", isolation])
+                .expect(0);
+            assert_eq!(
+                project.json("work/0_t/0.args.json")["metadata"],
+                in_args,
+                "{own_meta}"
+            );
             assert_eq!(results(&project), fetched, "{own_meta}");
         }
     };
     let (a, b) = (json!([1, "ü"]), json!({ "c": null }));
     check(json!({}), json!({ "a": a, "b": b }), json!([a, b, null]));
-    check(json!({ "metadata_keys": ["b"] }), json!({ "b": b }), json!([null, b, null]));
-    check(json!({ "metadata_keys": [] }), json!({}), json!([null, null, null]));
-    check(json!({ "metadata_in_args": false }), json!({}), json!([a, b, null]));
-    check(json!({ "metadata_in_args": false, "metadata_keys": ["a"] }), json!({}), json!([a, null, null]));
+    check(
+        json!({ "metadata_keys": ["b"] }),
+        json!({ "b": b }),
+        json!([null, b, null]),
+    );
+    check(
+        json!({ "metadata_keys": [] }),
+        json!({}),
+        json!([null, null, null]),
+    );
+    check(
+        json!({ "metadata_in_args": false }),
+        json!({}),
+        json!([a, b, null]),
+    );
+    check(
+        json!({ "metadata_in_args": false, "metadata_keys": ["a"] }),
+        json!({}),
+        json!([a, null, null]),
+    );
 }
 
 #[test]
@@ -263,7 +452,8 @@ fn a_task_fetches_what_the_tasks_before_it_gave() {
         let project = Project::new();
         let module = module("typed.wasm");
         let gives = json!([{ "do": "return", "text": "{\"c\": [1, 2], \"image\": [\"i\"]}" }]);
-        let fetches = json!([{ "do": "metadata", "key": "image" }, { "do": "metadata", "key": "c" }]);
+        let fetches =
+            json!([{ "do": "metadata", "key": "image" }, { "do": "metadata", "key": "c" }]);
         project.workflow(&[
             task(0, "one", &module, json!({ "steps": gives })),
             parallel_task(1, "two", &module, "c", json!({ "steps": fetches })),
@@ -272,7 +462,10 @@ fn a_task_fetches_what_the_tasks_before_it_gave() {
         let expected = json!([["i"], [1, 2]]);
         assert_eq!(results(&project), json!([expected, expected]));
         // As in Fractal, the long list is not in the parameters of a component.
-        assert_eq!(project.json("work/1_two/1_par_1.args.json")["metadata"], json!({ "c": [1, 2] }));
+        assert_eq!(
+            project.json("work/1_two/1_par_1.args.json")["metadata"],
+            json!({ "c": [1, 2] })
+        );
     }
 }
 
@@ -282,5 +475,8 @@ fn a_command_cannot_fetch_metadata() {
     let mut task = task(0, "t", &module("swiss.wasm"), json!({}));
     task["meta"] = json!({ "mandelbox": { "metadata_in_args": false } });
     project.workflow(&[task]);
-    project.run(&[]).expect(2).says(&["/task_list/0/meta", "only a typed task can fetch metadata"]);
+    project
+        .run(&[])
+        .expect(2)
+        .says(&["/task_list/0/meta", "only a typed task can fetch metadata"]);
 }

@@ -1,7 +1,8 @@
-//! The public WASI test suite (WebAssembly/wasi-testsuite, branch `prod/testsuite-base`), through the sandbox.
+//! The public WASI test suite (WebAssembly/wasi-testsuite, branch `prod/testsuite-base`), through
+//! the sandbox.
 //!
-//! The suite is not part of this repository: `MANDELBOX_WASI_TESTSUITE` names a checkout, and without it nothing is
-//! checked and the test says so. All programs for preview 1 must pass.
+//! The suite is not part of this repository: `MANDELBOX_WASI_TESTSUITE` names a checkout, and
+//! without it nothing is checked and the test says so. All programs for preview 1 must pass.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights, Sandbox, SandboxOptions,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights,
+    Sandbox, SandboxOptions,
 };
 use mandelbox::workflow::ModuleFile;
 use mandelbox::{CancelToken, Policy};
@@ -26,12 +28,23 @@ fn the_wasi_testsuite_passes() {
     let mut n_programs = 0;
     let mut wrong = Vec::new();
     for language in ["assemblyscript", "c", "rust"] {
-        let folder = suite.join("tests").join(language).join("testsuite/wasm32-wasip1");
-        for entry in fs::read_dir(&folder).unwrap_or_else(|err| panic!("{}: {err}", folder.display())) {
+        let folder = suite
+            .join("tests")
+            .join(language)
+            .join("testsuite/wasm32-wasip1");
+        for entry in
+            fs::read_dir(&folder).unwrap_or_else(|err| panic!("{}: {err}", folder.display()))
+        {
             let program = entry.expect("an entry").path();
-            if program.extension().is_some_and(|extension| extension == "wasm") {
+            if program
+                .extension()
+                .is_some_and(|extension| extension == "wasm")
+            {
                 n_programs += 1;
-                wrong.extend(complaint(&sandbox, &program).map(|text| format!("{}: {text}", program.display())));
+                wrong.extend(
+                    complaint(&sandbox, &program)
+                        .map(|text| format!("{}: {text}", program.display())),
+                );
             }
         }
     }
@@ -44,13 +57,29 @@ fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
     let specification = fs::read(program.with_extension("json")).unwrap_or_else(|_| b"{}".to_vec());
     let specification: Value = serde_json::from_slice(&specification).expect("JSON");
     let module = ModuleFile::read(program, u64::MAX).expect("a module");
-    sandbox.prepare(&module, Policy::default().compile_time).expect("a command");
+    sandbox
+        .prepare(&module, Policy::default().compile_time)
+        .expect("a command");
 
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let mut argv = vec![program.file_name().expect("a name").to_string_lossy().into_owned()];
-    argv.extend(specification["args"].as_array().into_iter().flatten().map(text));
+    let mut argv = vec![
+        program
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned(),
+    ];
+    argv.extend(
+        specification["args"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(text),
+    );
     let env = specification["env"].as_object().into_iter().flatten();
-    let env: Vec<_> = env.map(|(name, value)| (name.clone(), text(value))).collect();
+    let env: Vec<_> = env
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect();
     // Programs change their folder, so each gets a copy.
     let root = tempfile::tempdir().expect("a folder");
     let mut grants = Vec::new();
@@ -74,13 +103,16 @@ fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
         seed: 0,
         cancel: &CancelToken::new(),
     });
-    let expected = i32::try_from(specification["exit_code"].as_i64().unwrap_or(0)).expect("a small number");
+    let expected =
+        i32::try_from(specification["exit_code"].as_i64().unwrap_or(0)).expect("a small number");
     if end != GuestEnd::Exited(expected) {
         return Some(format!("ended as {end:?}, not with exit code {expected}"));
     }
     let stdout = String::from_utf8_lossy(&kept.0.lock().expect("not poisoned")).into_owned();
     let expected = specification["stdout"].as_str();
-    expected.filter(|expected| *expected != stdout).map(|expected| format!("printed {stdout:?}, not {expected:?}"))
+    expected
+        .filter(|expected| *expected != stdout)
+        .map(|expected| format!("printed {stdout:?}, not {expected:?}"))
 }
 
 fn copy_tree(from: &Path, to: &Path) {

@@ -1,5 +1,5 @@
-//! Documents in another's place, in another format, of another version or with a common mistake: the message says which,
-//! and what to do. And documents of Fractal's earlier years, which run.
+//! Documents in another's place, in another format, of another version or with a common mistake:
+//! the message says which, and what to do. And documents of Fractal's earlier years, which run.
 
 use serde_json::{Value, json};
 
@@ -16,9 +16,15 @@ fn with_package() -> Project {
             "default_args": { "echo": ["num_levels", "suffix"], "num_levels": 2, "suffix": "mip" },
         })
     };
-    let tasks = [entry("Create OME-Zarr structure"), entry("Maximum Intensity Projection")];
+    let tasks = [
+        entry("Create OME-Zarr structure"),
+        entry("Maximum Intensity Projection"),
+    ];
     let manifest = json!({ "manifest_version": "1", "task_list": tasks });
-    project.write("fractal-tasks-core/__FRACTAL_MANIFEST__.json", manifest.to_string());
+    project.write(
+        "fractal-tasks-core/__FRACTAL_MANIFEST__.json",
+        manifest.to_string(),
+    );
     project
 }
 
@@ -33,15 +39,25 @@ fn a_source_of_2023_names_a_package_and_the_name_its_task() {
         json!({ "order": 0, "meta": { "executor": "cpu-mid" }, "args": args, "task": task })
     };
     project.workflow(&[
-        entry(Some("Create OME-Zarr structure"), json!({ "num_levels": 5 })),
+        entry(
+            Some("Create OME-Zarr structure"),
+            json!({ "num_levels": 5 }),
+        ),
         entry(Some("Maximum Intensity Projection"), Value::Null),
     ]);
-    project.run(&["--tasks", "fractal-tasks-core"]).expect(0).says(&[
-        "the source 'pip:fractal-tasks-core==0.9.4' is taken for fractal-tasks-core:create_ome-zarr_structure",
-    ]);
+    project
+        .run(&["--tasks", "fractal-tasks-core"])
+        .expect(0)
+        .says(&["the source 'pip:fractal-tasks-core==0.9.4' is taken for \
+         fractal-tasks-core:create_ome-zarr_structure"]);
     let history = project.json("work/history.json");
-    let names: Vec<_> = (0..2).map(|i| history[i]["workflowtask"]["task"]["name"].clone()).collect();
-    assert_eq!(names, ["Create OME-Zarr structure", "Maximum Intensity Projection"]);
+    let names: Vec<_> = (0..2)
+        .map(|i| history[i]["workflowtask"]["task"]["name"].clone())
+        .collect();
+    assert_eq!(
+        names,
+        ["Create OME-Zarr structure", "Maximum Intensity Projection"]
+    );
 
     std::fs::remove_dir_all(project.path("work")).expect("removed");
     project.workflow(&[entry(Some("Illumination Correction"), json!({}))]);
@@ -49,41 +65,65 @@ fn a_source_of_2023_names_a_package_and_the_name_its_task() {
     check_project(
         &project,
         &arguments,
-        &["Found 0 tasks with source='pip:fractal-tasks-core==0.9.4' and name='Illumination Correction'."],
+        &[
+            "Found 0 tasks with source='pip:fractal-tasks-core==0.9.4' and name='Illumination \
+             Correction'.",
+        ],
     );
     project.workflow(&[entry(None, json!({}))]);
-    check_project(&project, &arguments, &["Found 0 tasks with source='pip:fractal-tasks-core==0.9.4'."]);
+    check_project(
+        &project,
+        &arguments,
+        &["Found 0 tasks with source='pip:fractal-tasks-core==0.9.4'."],
+    );
 }
 
-/// Fractal merged the args of a workflow task into the task's default args, before there were schemas.
+/// Fractal merged the args of a workflow task into the task's default args, before there were
+/// schemas.
 #[test]
 fn default_args_are_filled_in() {
     let project = with_package();
     let source = "fractal-tasks-core:create_ome-zarr_structure";
     let mut full = task(0, "full", &module("swiss.wasm"), json!({ "num_levels": 5 }));
-    full["task"]["default_args"] = json!({ "echo": ["num_levels", "suffix"], "num_levels": 2, "suffix": null });
+    full["task"]["default_args"] =
+        json!({ "echo": ["num_levels", "suffix"], "num_levels": 2, "suffix": null });
     // A default of the schema counts less.
-    full["task"]["args_schema"] = json!({ "properties": { "suffix": { "type": "string", "default": "x" } } });
+    full["task"]["args_schema"] =
+        json!({ "properties": { "suffix": { "type": "string", "default": "x" } } });
     let check = |entry: Value, expected: Value| {
         project.workflow(&[entry]);
         project.run(&["--tasks", "fractal-tasks-core"]).expect(0);
         assert_eq!(project.json("work/metadata.json")["echo"], expected);
         let args = project.json("work/history.json")[0]["workflowtask"]["args"].clone();
-        assert_eq!((&args["num_levels"], &args["suffix"]), (&expected["num_levels"], &expected["suffix"]));
+        assert_eq!(
+            (&args["num_levels"], &args["suffix"]),
+            (&expected["num_levels"], &expected["suffix"])
+        );
         std::fs::remove_dir_all(project.path("work")).expect("removed");
     };
     check(full.clone(), json!({ "num_levels": 5, "suffix": null }));
-    check(json!({ "task": { "source": source } }), json!({ "num_levels": 2, "suffix": "mip" }));
+    check(
+        json!({ "task": { "source": source } }),
+        json!({ "num_levels": 2, "suffix": "mip" }),
+    );
     check(
         json!({ "task": { "source": source }, "args": { "suffix": "b" } }),
         json!({ "num_levels": 2, "suffix": "b" }),
     );
     full["task"]["default_args"] = json!({ "suffix": 3 });
     project.workflow(&[full.clone()]);
-    check_project(&project, &[], &["workflow.json: /task_list/0/task/default_args/suffix: does not fit"]);
+    check_project(
+        &project,
+        &[],
+        &["workflow.json: /task_list/0/task/default_args/suffix: does not fit"],
+    );
     full["task"]["default_args"] = json!([]);
     project.workflow(&[full]);
-    check_project(&project, &[], &["/task_list/0/task/default_args: must be an object, not an array"]);
+    check_project(
+        &project,
+        &[],
+        &["/task_list/0/task/default_args: must be an object, not an array"],
+    );
 }
 
 #[test]
@@ -98,22 +138,40 @@ fn documents_of_fractal_v2_are_called_that() {
         project.workflow(&[entry]);
         let text = "workflow.json: is a workflow of Fractal v2, which is not supported yet";
         check_project(&project, &[], &[text, "1 problem"]);
-        project.mandelbox(&["check", "workflow.json"]).expect(2).says(&[text, "1 problem"]);
+        project
+            .mandelbox(&["check", "workflow.json"])
+            .expect(2)
+            .says(&[text, "1 problem"]);
     }
     let tasks = [json!({ "name": "X", "executable_parallel": "x.py", "type": "parallel" })];
-    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "2", "task_list": tasks }).to_string());
+    project.write(
+        "p/__FRACTAL_MANIFEST__.json",
+        json!({ "manifest_version": "2", "task_list": tasks }).to_string(),
+    );
     project.workflow(&[json!({ "task": { "source": "p:x" } })]);
     check_project(
         &project,
         &["--tasks", "p"],
-        &["Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet", "1 problem"],
+        &[
+            "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet",
+            "1 problem",
+        ],
     );
     let swiss = || project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     swiss();
-    project.write("dataset.json", json!({ "name": "d", "zarr_dir": "/z", "images": [] }).to_string());
+    project.write(
+        "dataset.json",
+        json!({ "name": "d", "zarr_dir": "/z", "images": [] }).to_string(),
+    );
     let text = "dataset.json: is a dataset of Fractal v2, which is not supported yet";
-    check_project(&project, &["--metadata", "dataset.json"], &[text, "1 problem"]);
-    let ended = project.mandelbox(&["run", "dataset.json", "--output", "out"]).expect(2);
+    check_project(
+        &project,
+        &["--metadata", "dataset.json"],
+        &[text, "1 problem"],
+    );
+    let ended = project
+        .mandelbox(&["run", "dataset.json", "--output", "out"])
+        .expect(2);
     ended.says(&["is a dataset of Fractal v2, which is not supported yet"]);
 }
 
@@ -121,22 +179,43 @@ fn documents_of_fractal_v2_are_called_that() {
 fn a_document_in_anothers_place_is_told_by_what_it_is() {
     let project = with_package();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
-    project.mandelbox(&["run", "workflow.json", "--output", "out", "--work-dir", "my run"]).expect(0);
+    project
+        .mandelbox(&[
+            "run",
+            "workflow.json",
+            "--output",
+            "out",
+            "--work-dir",
+            "my run",
+        ])
+        .expect(0);
     check_project(
         &project,
-        &["--metadata", "my run/result.json", "--history", "my run/metadata.json"],
         &[
-            "my run/result.json: is the result of a run, with metadata and history in one, not metadata; a run writes both \
+            "--metadata",
+            "my run/result.json",
+            "--history",
+            "my run/metadata.json",
+        ],
+        &[
+            "my run/result.json: is the result of a run, with metadata and history in one, not \
+             metadata; a run writes both \
              parts next to it: `--metadata 'my run/metadata.json' --history 'my run/history.json'`",
             "my run/metadata.json: must be an array, not an object",
         ],
     );
-    let metadata = |file: &str, text: &str| check_project(&project, &["--metadata", file], &[text, "1 problem"]);
+    let metadata = |file: &str, text: &str| {
+        check_project(&project, &["--metadata", file], &[text, "1 problem"])
+    };
     metadata(
         "my run/history.json",
-        "my run/history.json: must be an object, not an array: it is a history, not metadata; give it as `--history`",
+        "my run/history.json: must be an object, not an array: it is a history, not metadata; \
+         give it as `--history`",
     );
-    metadata("workflow.json", "workflow.json: is a workflow, not metadata; name it as the workflow of `mandelbox run`");
+    metadata(
+        "workflow.json",
+        "workflow.json: is a workflow, not metadata; name it as the workflow of `mandelbox run`",
+    );
     let manifest = "fractal-tasks-core/__FRACTAL_MANIFEST__.json";
     metadata(manifest, "is the manifest of a task package, not metadata");
     check_project(
@@ -144,47 +223,103 @@ fn a_document_in_anothers_place_is_told_by_what_it_is() {
         &["--history", "my run/result.json"],
         &["must be an array, not an object: it is the result of a run"],
     );
-    check_project(&project, &["--history", "workflow.json"], &["is a workflow, not a history"]);
+    check_project(
+        &project,
+        &["--history", "workflow.json"],
+        &["is a workflow, not a history"],
+    );
     let workflow = |path: &str, texts: &[&str]| {
-        project.mandelbox(&["run", path, "--output", "out"]).expect(2).says(texts).says(&["1 problem"]);
+        project
+            .mandelbox(&["run", path, "--output", "out"])
+            .expect(2)
+            .says(texts)
+            .says(&["1 problem"]);
     };
     workflow(
         manifest,
         &[
-            "is the manifest of a task package, not a workflow; give its folder to `mandelbox run` as `--tasks fractal-tasks-core`",
+            "is the manifest of a task package, not a workflow; give its folder to `mandelbox \
+             run` as `--tasks fractal-tasks-core`",
         ],
     );
-    workflow("fractal-tasks-core", &["is a task package, not a workflow", "`--tasks fractal-tasks-core`"]);
-    workflow("my run/result.json", &["is the result of a run, with metadata and history in one, not a workflow"]);
-    workflow("my run/history.json", &["must be an object, not an array: it is a history, not a workflow"]);
-    project.write("list.json", json!([task(0, "t", &module("swiss.wasm"), json!({}))]).to_string());
-    workflow("list.json", &["must be an object, not an array", "put the list under the key `task_list` of an object"]);
-    workflow(&module("swiss.wasm"), &["swiss.wasm:1:1: not valid JSON: it is a WebAssembly module"]);
+    workflow(
+        "fractal-tasks-core",
+        &[
+            "is a task package, not a workflow",
+            "`--tasks fractal-tasks-core`",
+        ],
+    );
+    workflow(
+        "my run/result.json",
+        &["is the result of a run, with metadata and history in one, not a workflow"],
+    );
+    workflow(
+        "my run/history.json",
+        &["must be an object, not an array: it is a history, not a workflow"],
+    );
+    project.write(
+        "list.json",
+        json!([task(0, "t", &module("swiss.wasm"), json!({}))]).to_string(),
+    );
+    workflow(
+        "list.json",
+        &[
+            "must be an object, not an array",
+            "put the list under the key `task_list` of an object",
+        ],
+    );
+    workflow(
+        &module("swiss.wasm"),
+        &["swiss.wasm:1:1: not valid JSON: it is a WebAssembly module"],
+    );
     project.write("a folder/workflow.json", "{}");
-    workflow("a folder", &["a folder: is a folder; name its workflow: 'a folder/workflow.json'"]);
+    workflow(
+        "a folder",
+        &["a folder: is a folder; name its workflow: 'a folder/workflow.json'"],
+    );
 }
 
 #[test]
 fn other_formats_and_common_mistakes_are_named() {
     let project = Project::new();
-    let text = json!({ "name": "w", "task_list": [task(0, "t", &module("swiss.wasm"), json!({}))] }).to_string();
+    let text =
+        json!({ "name": "w", "task_list": [task(0, "t", &module("swiss.wasm"), json!({}))] })
+            .to_string();
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let with_single_quotes = text.replace('"', "'");
     let cases: [(&[u8], &str); 9] = [
-        (&[b"\xff\xfe", &*utf16].concat(), "workflow.json:1:1: not valid JSON: it is UTF-16 text"),
-        (b"name: w\ntask_list: []\n", "it is YAML; convert it to JSON"),
+        (
+            &[b"\xff\xfe", &*utf16].concat(),
+            "workflow.json:1:1: not valid JSON: it is UTF-16 text",
+        ),
+        (
+            b"name: w\ntask_list: []\n",
+            "it is YAML; convert it to JSON",
+        ),
         (b"\x1f\x8b\x08", "it is packed; unpack it"),
         (b"<!doctype html>", "it is an HTML or XML page"),
-        (&[b"// my workflow\n", text.as_bytes()].concat(), "workflow.json:1:1: not valid JSON: JSON has no comments"),
-        (with_single_quotes.as_bytes(), "workflow.json:1:2: not valid JSON: a text is in double quotes in JSON"),
-        (&text.as_bytes()[..text.len() - 5], "the text ends too early"),
+        (
+            &[b"// my workflow\n", text.as_bytes()].concat(),
+            "workflow.json:1:1: not valid JSON: JSON has no comments",
+        ),
+        (
+            with_single_quotes.as_bytes(),
+            "workflow.json:1:2: not valid JSON: a text is in double quotes in JSON",
+        ),
+        (
+            &text.as_bytes()[..text.len() - 5],
+            "the text ends too early",
+        ),
         (b"", "workflow.json:1:0: not valid JSON: it is empty"),
         (&[0; 4096], "it begins with zero bytes"),
     ];
     for (bytes, expected) in cases {
         project.write("workflow.json", bytes);
         check_project(&project, &[], &[expected, "1 problem"]);
-        project.mandelbox(&["check", "workflow.json"]).expect(2).says(&[expected]);
+        project
+            .mandelbox(&["check", "workflow.json"])
+            .expect(2)
+            .says(&[expected]);
     }
     // Line ends of Windows are no mistake.
     project.write("workflow.json", text.replace(',', ",\r\n"));
@@ -194,16 +329,30 @@ fn other_formats_and_common_mistakes_are_named() {
 #[test]
 fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
     let project = Project::new();
-    project.write("my tasks/swiss.wasm", std::fs::read(module("swiss.wasm")).expect("read"));
-    let command = |command: &str| project.workflow(&[json!({ "task": { "name": "t", "command": command } })]);
+    project.write(
+        "my tasks/swiss.wasm",
+        std::fs::read(module("swiss.wasm")).expect("read"),
+    );
+    let command =
+        |command: &str| project.workflow(&[json!({ "task": { "name": "t", "command": command } })]);
     command("my tasks/swiss.wasm");
     check_project(
         &project,
         &[],
-        &["/task_list/0/task/command: there is no module at my", "write it in quotes (`'my tasks/swiss.wasm'`)"],
+        &[
+            "/task_list/0/task/command: there is no module at my",
+            "write it in quotes (`'my tasks/swiss.wasm'`)",
+        ],
     );
     command("my tasks\\swiss.wasm");
-    check_project(&project, &[], &["a backslash in a command quotes the next character", "(`my tasks/swiss.wasm`)"]);
+    check_project(
+        &project,
+        &[],
+        &[
+            "a backslash in a command quotes the next character",
+            "(`my tasks/swiss.wasm`)",
+        ],
+    );
     command("'my tasks/swiss.wasm'");
     project.run(&["--dry-run"]).expect(0);
     // What has nothing to do with it is not mentioned.
@@ -213,11 +362,21 @@ fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
     project.write("p/task.py", "print(\"a task in Python\")");
     command("p/task.py");
     check_project(&project, &[], &["Python scripts are not supported yet"]);
-    let task = json!({ "name": "t", "executable": "task.py", "input_type": "a", "output_type": "b" });
-    project.write("p/__FRACTAL_MANIFEST__.json", json!({ "manifest_version": "1", "task_list": [task] }).to_string());
-    project.mandelbox(&["check", "p"]).expect(2).says(&["Python scripts are not supported yet", "1 problem"]);
+    let task =
+        json!({ "name": "t", "executable": "task.py", "input_type": "a", "output_type": "b" });
+    project.write(
+        "p/__FRACTAL_MANIFEST__.json",
+        json!({ "manifest_version": "1", "task_list": [task] }).to_string(),
+    );
+    project
+        .mandelbox(&["check", "p"])
+        .expect(2)
+        .says(&["Python scripts are not supported yet", "1 problem"]);
     std::fs::remove_file(project.path("p/task.py")).expect("removed");
-    project.mandelbox(&["check", "p"]).expect(2).says(&["there is no module at p/task.py; Python scripts are not"]);
+    project
+        .mandelbox(&["check", "p"])
+        .expect(2)
+        .says(&["there is no module at p/task.py; Python scripts are not"]);
 }
 
 #[test]
@@ -225,24 +384,37 @@ fn a_refused_package_is_not_said_to_be_missing() {
     let project = Project::new();
     project.write("p/__FRACTAL_MANIFEST__.json", "{");
     project.workflow(&[json!({ "task": { "source": "p:x" } })]);
-    check_project(&project, &["--tasks", "p"], &["__FRACTAL_MANIFEST__.json:1:1: not valid JSON", "1 problem"]);
+    check_project(
+        &project,
+        &["--tasks", "p"],
+        &["__FRACTAL_MANIFEST__.json:1:1: not valid JSON", "1 problem"],
+    );
     project.workflow(&[json!({ "task": { "source": "q:x" } })]);
     check_project(
         &project,
         &["--tasks", "p"],
-        &["Found 0 tasks with source='q:x'. (the packages have no task; p could not be read)", "2 problems"],
+        &[
+            "Found 0 tasks with source='q:x'. (the packages have no task; p could not be read)",
+            "2 problems",
+        ],
     );
     project.write("t.wasm", "no module");
     project.workflow(&[json!({ "task": { "source": "t:x" } })]);
-    check_project(&project, &["--tasks", "t.wasm"], &["t.wasm: ", "is not a WebAssembly module", "1 problem"]);
+    check_project(
+        &project,
+        &["--tasks", "t.wasm"],
+        &["t.wasm: ", "is not a WebAssembly module", "1 problem"],
+    );
 }
 
 #[test]
 fn misspelt_names_get_the_nearest_one() {
     let project = Project::new();
     let mut entry = task(0, "t", &module("swiss.wasm"), json!({ "num_level": 3 }));
-    let properties = json!({ "num_levels": { "type": "integer" }, "overwrite": { "type": "boolean" } });
-    entry["task"]["args_schema"] = json!({ "properties": properties, "additionalProperties": false });
+    let properties =
+        json!({ "num_levels": { "type": "integer" }, "overwrite": { "type": "boolean" } });
+    entry["task"]["args_schema"] =
+        json!({ "properties": properties, "additionalProperties": false });
     entry["meta"] = json!({ "mandelbox": { "memroy": "1G" }, "parallelisation_level": "well" });
     project.workflow(&[entry.clone()]);
     project.write("config.json", "{\"parallel_task_per_job\": 3}");
@@ -251,9 +423,11 @@ fn misspelt_names_get_the_nearest_one() {
         &["--local-config", "config.json"],
         &[
             "('num_level' was unexpected); did you mean `num_levels`?",
-            "/task_list/0/meta/mandelbox/memroy: unknown key `memroy`; known are memory, timeout, sha256, metadata_keys, \
+            "/task_list/0/meta/mandelbox/memroy: unknown key `memroy`; known are memory, timeout, \
+             sha256, metadata_keys, \
              metadata_in_args, env, mounts; did you mean `memory`?",
-            "/parallel_task_per_job: unknown key; the one key of this file is `parallel_tasks_per_job`; did you mean",
+            "/parallel_task_per_job: unknown key; the one key of this file is \
+             `parallel_tasks_per_job`; did you mean",
             "3 problems",
         ],
     );
@@ -264,20 +438,24 @@ fn misspelt_names_get_the_nearest_one() {
     entry["meta"] = json!({ "parallelisation_level": "well", "executor": "cpu-low" });
     project.workflow(&[entry.clone()]);
     project.run(&["--dry-run"]).expect(0).says(&[
-        "/task_list/0/meta/parallelisation_level: this key is ignored, as its name is not known; did you mean `parallelization_level`?",
-        "/task_list/0/task/input_typ: this key is ignored, as its name is not known; did you mean `input_type`?",
+        "/task_list/0/meta/parallelisation_level: this key is ignored, as its name is not known; \
+         did you mean `parallelization_level`?",
+        "/task_list/0/task/input_typ: this key is ignored, as its name is not known; did you mean \
+         `input_type`?",
     ]);
     entry.as_object_mut().expect("an object").remove("args");
     project.workflow(&[entry]);
-    project
-        .run(&["--dry-run"])
-        .expect(0)
-        .says(&["/task_list/0/Args: this key is ignored, as its name is not known; did you mean `args`?"]);
+    project.run(&["--dry-run"]).expect(0).says(&[
+        "/task_list/0/Args: this key is ignored, as its name is not known; did you mean `args`?",
+    ]);
     project.write("workflow.json", "{\"name\": \"w\", \"Task_list\": []}");
     check_project(
         &project,
         &[],
-        &["the key `task_list` is missing; there is `name`, `Task_list`; write `task_list` in place of `Task_list`"],
+        &[
+            "the key `task_list` is missing; there is `name`, `Task_list`; write `task_list` in \
+             place of `Task_list`",
+        ],
     );
 }
 
@@ -297,14 +475,41 @@ fn advice_with_a_path_can_be_pasted() {
     let pasted = |ended: Ended, text: &str| ended.says(&[text]);
     let args = json!({ "input_paths": ["/my data/it's"], "output_path": "/out $HOME" });
     project.write("args.json", args.to_string());
-    let ended = project.mandelbox(&["exec", &module("swiss.wasm"), "--args", "args.json", "--output", "out"]);
+    let ended = project.mandelbox(&[
+        "exec",
+        &module("swiss.wasm"),
+        "--args",
+        "args.json",
+        "--output",
+        "out",
+    ]);
     pasted(ended, "add --input \"/my data/it's\"").says(&["add --output '/out $HOME'"]);
     project.workflow(&[
         json!({ "args": { "exit": 3 }, "task": { "name": "t", "command": quoted(&module("swiss.wasm")) } }),
     ]);
-    let ended = project.mandelbox(&["run", "workflow.json", "--output", "out", "--work-dir", "my work"]).expect(3);
-    pasted(ended, &format!("--work-dir '{}' --resume", project.path("my work").display()));
+    let ended = project
+        .mandelbox(&[
+            "run",
+            "workflow.json",
+            "--output",
+            "out",
+            "--work-dir",
+            "my work",
+        ])
+        .expect(3);
+    pasted(
+        ended,
+        &format!(
+            "--work-dir '{}' --resume",
+            project.path("my work").display()
+        ),
+    );
     std::fs::create_dir(project.path("my folder")).expect("made");
     let told = format!("  cd '{}'\n", project.path("my folder/my-task").display());
-    pasted(project.mandelbox(&["new", "my folder/my-task", "--lang", "rust"]).expect(0), &told);
+    pasted(
+        project
+            .mandelbox(&["new", "my folder/my-task", "--lang", "rust"])
+            .expect(0),
+        &told,
+    );
 }

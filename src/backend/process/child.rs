@@ -50,9 +50,13 @@ pub(super) enum Received {
 impl Child {
     /// Starts a child and waits until it is confined and ready.
     ///
-    /// * `stdin`: what its guests read. The child finds it where others have stderr, since its own stdin is the pipe.
+    /// * `stdin`: what its guests read. The child finds it where others have stderr, since its own
+    ///   stdin is the pipe.
     /// * `clock`: measures the time that the child has to get ready, and to read.
-    #[expect(clippy::disallowed_methods, reason = "the one place where a process is started: this program itself")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where a process is started: this program itself"
+    )]
     pub(super) fn start(
         command: &WorkerCommand,
         hello: Hello,
@@ -63,7 +67,12 @@ impl Child {
         let failed = |err: std::io::Error| format!("failed to start a worker process: {err}");
         let guest_input = match stdin {
             GuestInput::Empty => Stdio::null(),
-            GuestInput::Inherited => Stdio::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?),
+            GuestInput::Inherited => Stdio::from(
+                std::io::stdin()
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(failed)?,
+            ),
         };
         let mut process = Command::new(&command.program)
             .args(&command.arguments)
@@ -95,14 +104,19 @@ impl Child {
         while clock.now() - started < START_PATIENCE {
             match child.receive(Duration::from_millis(100))? {
                 Received::Nothing => {}
-                Received::Message(FromChild::Ready { version: theirs, confinement }) if theirs == version => {
+                Received::Message(FromChild::Ready {
+                    version: theirs,
+                    confinement,
+                }) if theirs == version => {
                     child.confinement = confinement;
                     return Ok(child);
                 }
                 Received::Message(FromChild::Unable { reason }) => {
                     return Err(format!("failed to start a worker process: {reason}"));
                 }
-                Received::Message(_) => return Err("the worker process is of another version".to_owned()),
+                Received::Message(_) => {
+                    return Err("the worker process is of another version".to_owned());
+                }
             }
         }
         Err("the worker process did not get ready".to_owned())
@@ -112,8 +126,16 @@ impl Child {
     ///
     /// # Errors
     /// A sentence for the user if the child is dead or does not read, or the run is cancelled.
-    pub(super) fn send(&mut self, message: ToChild<'_>, cancel: &CancelToken) -> Result<(), String> {
-        let sent = message.write(&mut Patient { pipe: &mut self.stdin, cancel, clock: &self.clock });
+    pub(super) fn send(
+        &mut self,
+        message: ToChild<'_>,
+        cancel: &CancelToken,
+    ) -> Result<(), String> {
+        let sent = message.write(&mut Patient {
+            pipe: &mut self.stdin,
+            cancel,
+            clock: &self.clock,
+        });
         sent.map_err(|err| self.death(&err.to_string()))
     }
 
@@ -147,15 +169,22 @@ impl Child {
     }
 
     fn take(&mut self) -> Result<Option<FromChild>, String> {
-        FromChild::take(&mut self.received).map_err(|err| format!("the worker process sent no valid message: {err}"))
+        FromChild::take(&mut self.received)
+            .map_err(|err| format!("the worker process sent no valid message: {err}"))
     }
 
     /// Whether the child is stopped, by SIGSTOP or the like: its guest does not run then.
     pub(super) fn is_stopped(&self) -> bool {
-        let Some(id) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) else { return false };
+        let Some(id) = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+        else {
+            return false;
+        };
         // The state stays for others to ask for, and only a stop that has not ended is one.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(id), options).is_ok_and(|status| status.is_some_and(|status| status.stopped()))
+        waitid(WaitId::Pid(id), options)
+            .is_ok_and(|status| status.is_some_and(|status| status.stopped()))
     }
 
     /// Ends the child and returns the reason why it cannot be used: its exit status if it died by
@@ -215,7 +244,10 @@ impl Write for Patient<'_> {
 }
 
 fn timespec(time: Duration) -> Timespec {
-    Timespec { tv_sec: 0, tv_nsec: i64::try_from(time.as_nanos()).unwrap_or(i64::MAX) }
+    Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::try_from(time.as_nanos()).unwrap_or(i64::MAX),
+    }
 }
 
 impl Drop for Child {

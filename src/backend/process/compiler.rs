@@ -1,12 +1,13 @@
 //! Compiling in a child process, whose memory is limited and which is killed when its time is over.
 //!
-//! A compiler cannot be interrupted, its threads go on after nobody waits for them any more, and how much memory it
-//! takes depends on the module: some hundred bytes a byte of it, and far more for one that is made for that. In a child
-//! all of this has an end. [`Compiler`] is the parent's side, [`compile_for_parent`] the child's.
+//! A compiler cannot be interrupted, its threads go on after nobody waits for them any more, and
+//! how much memory it takes depends on the module: some hundred bytes a byte of it, and far more
+//! for one that is made for that. In a child all of this has an end. [`Compiler`] is the parent's
+//! side, [`compile_for_parent`] the child's.
 //!
-//! The parent writes a head (its length in 4 bytes, then JSON) and the module to the child's stdin, and reads what comes
-//! until the child has ended: what it gives and then one byte that tells what it is. Of a child that has died there is
-//! what the runtime printed of why.
+//! The parent writes a head (its length in 4 bytes, then JSON) and the module to the child's stdin,
+//! and reads what comes until the child has ended: what it gives and then one byte that tells what
+//! it is. Of a child that has died there is what the runtime printed of why.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -63,7 +64,11 @@ impl Compiler {
     /// * `command`: starts a program that calls [`compile_for_parent`].
     /// * `memory_bytes`: memory that it may have.
     pub(in super::super) fn new(command: WorkerCommand, memory_bytes: u64) -> Self {
-        Self { command, memory_bytes, turn: Mutex::default() }
+        Self {
+            command,
+            memory_bytes,
+            turn: Mutex::default(),
+        }
     }
 
     /// Compiles a module for a sandbox; the error is a sentence for the user.
@@ -85,15 +90,24 @@ impl Compiler {
             },
             memory_bytes: self.memory_bytes,
         };
-        let failed = |err: io::Error| format!("cannot be compiled: failed to start a process for it: {err}");
+        let failed =
+            |err: io::Error| format!("cannot be compiled: failed to start a process for it: {err}");
         let head = serde_json::to_vec(&head).map_err(|err| failed(err.into()))?;
-        let (status, output) = self.run(head, &module.bytes, time, sandbox.clock()).map_err(failed)?;
-        let Some(status) = status else { return Err(takes_too_long(time)) };
+        let (status, output) = self
+            .run(head, &module.bytes, time, sandbox.clock())
+            .map_err(failed)?;
+        let Some(status) = status else {
+            return Err(takes_too_long(time));
+        };
         self.result(status, output)
     }
 
-    /// Runs a child to its end. Returns how it ended and what it gave; `None`: it was killed when its time was over.
-    #[expect(clippy::disallowed_methods, reason = "this program itself is started: see `child.rs`")]
+    /// Runs a child to its end. Returns how it ended and what it gave; `None`: it was killed when
+    /// its time was over.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this program itself is started: see `child.rs`"
+    )]
     fn run(
         &self,
         head: Vec<u8>,
@@ -103,8 +117,15 @@ impl Compiler {
     ) -> io::Result<(Option<ExitStatus>, Vec<u8>)> {
         let (output, of_child) = io::pipe()?;
         let mut command = Command::new(&self.command.program);
-        command.args(&self.command.arguments).env_clear().current_dir("/");
-        let mut child = command.stdin(Stdio::piped()).stdout(of_child.try_clone()?).stderr(of_child).spawn()?;
+        command
+            .args(&self.command.arguments)
+            .env_clear()
+            .current_dir("/");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(of_child.try_clone()?)
+            .stderr(of_child)
+            .spawn()?;
         // The parent's own ends of the pipe, without which its reader would never see the end.
         drop(command);
         let input = child.stdin.take();
@@ -114,7 +135,9 @@ impl Compiler {
             let Some(mut input) = input else { return };
             let length = u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes();
             // A child that has died says more by how it did.
-            let _ = [&length[..], &head[..], &module[..]].into_iter().try_for_each(|bytes| input.write_all(bytes));
+            let _ = [&length[..], &head[..], &module[..]]
+                .into_iter()
+                .try_for_each(|bytes| input.write_all(bytes));
         });
         let (send, received) = channel();
         let reader = std::thread::Builder::new().spawn(move || {
@@ -156,12 +179,14 @@ impl Compiler {
         let memory = bytes_text(self.memory_bytes);
         if String::from_utf8_lossy(&output).contains(OUT_OF_MEMORY) {
             return Err(format!(
-                "needs more memory to compile than the {memory} that it may have; `compile_memory` in the policy's \
+                "needs more memory to compile than the {memory} that it may have; \
+                 `compile_memory` in the policy's \
                  [host] sets that"
             ));
         }
         Err(format!(
-            "cannot be compiled: the compiler's process died ({status}), of the module or for want of memory ({memory}; \
+            "cannot be compiled: the compiler's process died ({status}), of the module or for \
+             want of memory ({memory}; \
              `compile_memory` in the policy's [host] sets that)"
         ))
     }
@@ -181,8 +206,17 @@ pub fn compile_for_parent(mut from_parent: impl Read, mut to_parent: impl Write)
     confine(&[], &Layer::ALL);
     let mut bytes = Vec::new();
     from_parent.read_to_end(&mut bytes)?;
-    let CompileOptions { deterministic, reservation, interruption } = head.options;
-    let options = SandboxOptions { deterministic, reservation, interruption, ..SandboxOptions::default() };
+    let CompileOptions {
+        deterministic,
+        reservation,
+        interruption,
+    } = head.options;
+    let options = SandboxOptions {
+        deterministic,
+        reservation,
+        interruption,
+        ..SandboxOptions::default()
+    };
     let module = ModuleFile::from_bytes("module".into(), bytes);
     match compile_alone(&options, &module) {
         Ok(compiled) => {
@@ -207,14 +241,25 @@ fn read_head(from_parent: &mut impl Read) -> io::Result<Head> {
     let mut head = vec![0; length];
     from_parent.read_exact(&mut head)?;
     let head: Head = serde_json::from_slice(&head)?;
-    if head.version == env!("CARGO_PKG_VERSION") { Ok(head) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if head.version == env!("CARGO_PKG_VERSION") {
+        Ok(head)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
-/// Limits the memory of this process: all that it writes to and that is no file's. Addresses alone are not counted.
+/// Limits the memory of this process: all that it writes to and that is no file's. Addresses alone
+/// are not counted.
 fn limit_memory(bytes: u64) -> io::Result<()> {
-    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    let limit = |bytes| Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
     // A process that dies for want of memory leaves no image of it.
     setrlimit(Resource::Core, limit(0))?;
     let hard = rustix::process::getrlimit(Resource::Data).maximum;
-    Ok(setrlimit(Resource::Data, limit(hard.map_or(bytes, |hard| hard.min(bytes))))?)
+    Ok(setrlimit(
+        Resource::Data,
+        limit(hard.map_or(bytes, |hard| hard.min(bytes))),
+    )?)
 }

@@ -16,8 +16,8 @@ pub enum Layer {
     Network,
     /// Landlock: no signal to another process, no connection to its abstract unix socket.
     Scopes,
-    /// seccomp: allows only the system calls that guests need. Sockets, processes and file modes are
-    /// not among them.
+    /// seccomp: allows only the system calls that guests need. Sockets, processes and file modes
+    /// are not among them.
     SystemCalls,
     /// No Linux capabilities, or only those for other users' files in the granted folders.
     Capabilities,
@@ -101,18 +101,32 @@ impl Confinement {
 
     /// True if every layer is in force.
     pub fn is_whole(&self) -> bool {
-        Layer::ALL.into_iter().all(|layer| self.state(layer) == LayerState::InForce)
+        Layer::ALL
+            .into_iter()
+            .all(|layer| self.state(layer) == LayerState::InForce)
     }
 
     pub(super) fn add(&mut self, layer: Layer, state: LayerState, detail: impl Into<String>) {
-        self.0.push(LayerReport { layer, state, detail: detail.into() });
+        self.0.push(LayerReport {
+            layer,
+            state,
+            detail: detail.into(),
+        });
     }
 }
 
 impl fmt::Display for Confinement {
     /// One line: `files: in force (Landlock 7); network: missing (...)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, LayerReport { layer, state, detail }) in self.0.iter().enumerate() {
+        for (
+            index,
+            LayerReport {
+                layer,
+                state,
+                detail,
+            },
+        ) in self.0.iter().enumerate()
+        {
             let separator = if index == 0 { "" } else { "; " };
             let words = state.name().replace('_', " ");
             write!(f, "{separator}{}: {words} ({detail})", layer.name())?;

@@ -1,8 +1,9 @@
 //! Calls in child processes that can be killed: what `--isolation process` adds to the sandbox.
 //!
-//! A [`ProcessWorker`] is the parent's side: it starts a child, speaks [`protocol`] with it, and kills it when a limit is
-//! over or the run is cancelled, whatever the child is waiting for. [`serve`] is the child's side. One child serves one
-//! thread of the pool, one call after the other, and is started again when it dies.
+//! A [`ProcessWorker`] is the parent's side: it starts a child, speaks [`protocol`] with it, and
+//! kills it when a limit is over or the run is cancelled, whatever the child is waiting for.
+//! [`serve`] is the child's side. One child serves one thread of the pool, one call after the
+//! other, and is started again when it dies.
 
 #[cfg(all(feature = "weakened-for-tests", target_os = "linux"))]
 mod attempts;
@@ -56,7 +57,8 @@ pub fn serve_with(
     serve::serve_with(layers, from_parent, to_parent)
 }
 
-/// The program that is started as a child; it must call [`serve`], or `compile_for_parent` where it is to compile.
+/// The program that is started as a child; it must call [`serve`], or `compile_for_parent` where it
+/// is to compile.
 #[derive(Clone, Debug)]
 pub struct WorkerCommand {
     /// The program.
@@ -75,13 +77,23 @@ pub(super) struct ProcessWorker<'a> {
 }
 
 impl<'a> ProcessWorker<'a> {
-    pub(super) fn new(sandbox: &'a Sandbox, command: &'a WorkerCommand, folders: Vec<Grant>) -> Self {
-        Self { sandbox, command, folders, child: None }
+    pub(super) fn new(
+        sandbox: &'a Sandbox,
+        command: &'a WorkerCommand,
+        folders: Vec<Grant>,
+    ) -> Self {
+        Self {
+            sandbox,
+            command,
+            folders,
+            child: None,
+        }
     }
 
     /// How children are confined, as a child of this kind says; starts one if none runs.
     pub(super) fn confinement(&mut self) -> Result<Confinement, String> {
-        self.child(GuestInput::Empty).map(|child| child.confinement.clone())
+        self.child(GuestInput::Empty)
+            .map(|child| child.confinement.clone())
     }
 
     /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
@@ -92,7 +104,8 @@ impl<'a> ProcessWorker<'a> {
         }
         let limit = invocation.limits.wall_time;
         let clock = self.sandbox.clock();
-        let mut deadline = limit.and_then(|limit| clock.now().checked_add(limit.saturating_add(GRACE)));
+        let mut deadline =
+            limit.and_then(|limit| clock.now().checked_add(limit.saturating_add(GRACE)));
         let mut looked = clock.now();
         let reports = match &invocation.entry {
             Entry::Run(TypedCall { reports, .. }) => Some(reports),
@@ -118,23 +131,37 @@ impl<'a> ProcessWorker<'a> {
                         reports.take(report);
                     }
                 }
-                Ok(Received::Message(FromChild::Warning(message))) => invocation.warnings.warn(&message),
+                Ok(Received::Message(FromChild::Warning(message))) => {
+                    invocation.warnings.warn(&message)
+                }
                 Ok(Received::Message(FromChild::Returned(bytes)))
-                    if (returned.len() + bytes.len()) as u64 <= invocation.limits.metadiff_bytes =>
+                    if (returned.len() + bytes.len()) as u64
+                        <= invocation.limits.metadiff_bytes =>
                 {
                     returned.extend(bytes);
                 }
-                Ok(Received::Message(FromChild::Ended { end, peak_memory_bytes })) => {
+                Ok(Received::Message(FromChild::Ended {
+                    end,
+                    peak_memory_bytes,
+                })) => {
                     let end = with_returned(bounded(end), returned);
                     return (end, peak_memory_bytes.min(invocation.limits.memory_bytes));
                 }
                 Ok(Received::Message(FromChild::Unable { reason })) => {
                     self.child = None;
-                    return (bounded(GuestEnd::Lost(format!("the worker process cannot serve: {reason}"))), 0);
+                    return (
+                        bounded(GuestEnd::Lost(format!(
+                            "the worker process cannot serve: {reason}"
+                        ))),
+                        0,
+                    );
                 }
                 Ok(Received::Message(FromChild::Ready { .. } | FromChild::Returned(_))) => {
                     self.child = None;
-                    return (GuestEnd::Lost("the worker process spoke out of turn".to_owned()), 0);
+                    return (
+                        GuestEnd::Lost("the worker process spoke out of turn".to_owned()),
+                        0,
+                    );
                 }
                 Ok(Received::Nothing) => {}
                 Err(text) => {
@@ -176,14 +203,26 @@ impl<'a> ProcessWorker<'a> {
         let child = self.child(invocation.stdin)?;
         let sha256 = invocation.module_sha256;
         if !child.modules.contains(sha256) {
-            let compiled = sandbox.compiled(sha256).ok_or("the module was not prepared")?;
-            let code =
-                compiled.bytes().map_err(|err| format!("the compiled code of the module cannot be read: {err}"))?;
-            child.send(ToChild::Module { sha256: sha256.to_owned(), code }, cancel)?;
+            let compiled = sandbox
+                .compiled(sha256)
+                .ok_or("the module was not prepared")?;
+            let code = compiled
+                .bytes()
+                .map_err(|err| format!("the compiled code of the module cannot be read: {err}"))?;
+            child.send(
+                ToChild::Module {
+                    sha256: sha256.to_owned(),
+                    code,
+                },
+                cancel,
+            )?;
             child.modules.insert(sha256.to_owned());
         }
         if let Entry::Run(TypedCall { metadata, .. }) = &invocation.entry
-            && !child.metadata.as_ref().is_some_and(|sent| sent.is(metadata))
+            && !child
+                .metadata
+                .as_ref()
+                .is_some_and(|sent| sent.is(metadata))
         {
             child.send(ToChild::Metadata((*metadata).clone()), cancel)?;
             child.metadata = Some((*metadata).clone());
@@ -201,24 +240,37 @@ impl<'a> ProcessWorker<'a> {
                 on_demand: self.sandbox.is_on_demand(),
                 folders: self.folders.clone(),
             };
-            self.child = Some(Child::start(self.command, hello, stdin, self.sandbox.clock())?);
+            self.child = Some(Child::start(
+                self.command,
+                hello,
+                stdin,
+                self.sandbox.clock(),
+            )?);
         }
-        self.child.as_mut().ok_or_else(|| "no worker process".to_owned())
+        self.child
+            .as_mut()
+            .ok_or_else(|| "no worker process".to_owned())
     }
 }
 
-/// How the guest of a child that has died ended. A signal to all processes of the run ends a child that has only just begun,
-/// and cancels the run a moment later.
+/// How the guest of a child that has died ended. A signal to all processes of the run ends a child
+/// that has only just begun, and cancels the run a moment later.
 fn lost(invocation: &Invocation<'_>, end: GuestEnd) -> GuestEnd {
     const MOMENT: Duration = Duration::from_millis(300);
-    if invocation.cancel.wait_for(MOMENT) { GuestEnd::Cancelled } else { end }
+    if invocation.cancel.wait_for(MOMENT) {
+        GuestEnd::Cancelled
+    } else {
+        end
+    }
 }
 
 /// Truncates the text in how a guest ended: it goes into the records, and a child that escaped code
 /// controls can send any text.
 fn bounded(mut end: GuestEnd) -> GuestEnd {
     use GuestEnd::{Failed, HostFailed, Lost, ReturnedTooMuch, Trapped};
-    if let Failed(text) | HostFailed(text) | Lost(text) | ReturnedTooMuch(text) | Trapped(text) = &mut end {
+    if let Failed(text) | HostFailed(text) | Lost(text) | ReturnedTooMuch(text) | Trapped(text) =
+        &mut end
+    {
         text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
     }
     end

@@ -1,7 +1,8 @@
 //! What parent and child say to each other, over pipes.
 //!
-//! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head, and raw bytes: code
-//! or output. Both sides are the same version of the same program; the first message says so.
+//! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head,
+//! and raw bytes: code or output. Both sides are the same version of the same program; the first
+//! message says so.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,12 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Confinement;
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata, TypedCall,
+    Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata,
+    TypedCall,
 };
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
-/// Bytes of a message from a child, which may be under a guest's control: a piece of output or an error text.
+/// Bytes of a message from a child, which may be under a guest's control: a piece of output or an
+/// error text.
 pub(super) const MAX_FROM_CHILD: usize = 1 << 20;
 
 /// The first message to a child.
@@ -99,15 +102,41 @@ struct WireLimits {
 impl WireLimits {
     fn of(limits: &Limits) -> Self {
         // The parent receives all output, counts it and truncates it.
-        let Limits { memory_bytes, wall_time, output_bytes: _, metadiff_bytes, open_files, module_bytes } = *limits;
+        let Limits {
+            memory_bytes,
+            wall_time,
+            output_bytes: _,
+            metadiff_bytes,
+            open_files,
+            module_bytes,
+        } = *limits;
         let wall_time_ns = wall_time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        Self { memory_bytes, wall_time_ns, metadiff_bytes, open_files, module_bytes }
+        Self {
+            memory_bytes,
+            wall_time_ns,
+            metadiff_bytes,
+            open_files,
+            module_bytes,
+        }
     }
 
     fn limits(&self) -> Limits {
-        let Self { memory_bytes, wall_time_ns, metadiff_bytes, open_files, module_bytes } = *self;
+        let Self {
+            memory_bytes,
+            wall_time_ns,
+            metadiff_bytes,
+            open_files,
+            module_bytes,
+        } = *self;
         let wall_time = wall_time_ns.map(Duration::from_nanos);
-        Limits { memory_bytes, wall_time, output_bytes: u64::MAX, metadiff_bytes, open_files, module_bytes }
+        Limits {
+            memory_bytes,
+            wall_time,
+            output_bytes: u64::MAX,
+            metadiff_bytes,
+            open_files,
+            module_bytes,
+        }
     }
 }
 
@@ -132,14 +161,26 @@ enum ToChildHead {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 enum FromChildHead {
-    Ready { version: String, confinement: Confinement },
-    Unable { reason: String },
+    Ready {
+        version: String,
+        confinement: Confinement,
+    },
+    Unable {
+        reason: String,
+    },
     Stdout,
     Stderr,
-    Report { report: GuestReport },
-    Warning { text: String },
+    Report {
+        report: GuestReport,
+    },
+    Warning {
+        text: String,
+    },
     Returned,
-    Ended { end: GuestEnd, peak_memory_bytes: u64 },
+    Ended {
+        end: GuestEnd,
+        peak_memory_bytes: u64,
+    },
 }
 
 impl WireInvocation {
@@ -172,10 +213,14 @@ impl ToChild<'_> {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
-            Self::Module { sha256, code } => write_message(writer, &ToChildHead::Module { sha256 }, &code),
-            Self::Metadata(metadata) => {
-                write_message(writer, &ToChildHead::Metadata, &serde_json::to_vec(&metadata.texts())?)
+            Self::Module { sha256, code } => {
+                write_message(writer, &ToChildHead::Module { sha256 }, &code)
             }
+            Self::Metadata(metadata) => write_message(
+                writer,
+                &ToChildHead::Metadata,
+                &serde_json::to_vec(&metadata.texts())?,
+            ),
             Self::Call(mut call) => {
                 let args = std::mem::take(&mut call.args);
                 write_message(writer, &ToChildHead::Call(call), &args)
@@ -195,12 +240,18 @@ impl ToChild<'_> {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => ToChild::Hello(hello),
-            ToChildHead::Module { sha256 } => ToChild::Module { sha256, code: Cow::Owned(bytes.to_vec()) },
+            ToChildHead::Module { sha256 } => ToChild::Module {
+                sha256,
+                code: Cow::Owned(bytes.to_vec()),
+            },
             ToChildHead::Metadata => {
                 let texts: HashMap<String, String> = serde_json::from_slice(bytes)?;
                 ToChild::Metadata(TaskMetadata::from_texts(texts))
             }
-            ToChildHead::Call(call) => ToChild::Call(WireInvocation { args: bytes.to_vec(), ..call }),
+            ToChildHead::Call(call) => ToChild::Call(WireInvocation {
+                args: bytes.to_vec(),
+                ..call
+            }),
         })
     }
 }
@@ -208,18 +259,48 @@ impl ToChild<'_> {
 impl FromChild {
     pub(super) fn write(&self, writer: &mut impl Write) -> io::Result<()> {
         match self {
-            Self::Ready { version, confinement } => {
-                let head = FromChildHead::Ready { version: version.clone(), confinement: confinement.clone() };
+            Self::Ready {
+                version,
+                confinement,
+            } => {
+                let head = FromChildHead::Ready {
+                    version: version.clone(),
+                    confinement: confinement.clone(),
+                };
                 write_message(writer, &head, &[])
             }
-            Self::Unable { reason } => write_message(writer, &FromChildHead::Unable { reason: reason.clone() }, &[]),
+            Self::Unable { reason } => write_message(
+                writer,
+                &FromChildHead::Unable {
+                    reason: reason.clone(),
+                },
+                &[],
+            ),
             Self::Stdout(bytes) => write_message(writer, &FromChildHead::Stdout, bytes),
             Self::Stderr(bytes) => write_message(writer, &FromChildHead::Stderr, bytes),
-            Self::Report(report) => write_message(writer, &FromChildHead::Report { report: report.clone() }, &[]),
-            Self::Warning(message) => write_message(writer, &FromChildHead::Warning { text: message.clone() }, &[]),
+            Self::Report(report) => write_message(
+                writer,
+                &FromChildHead::Report {
+                    report: report.clone(),
+                },
+                &[],
+            ),
+            Self::Warning(message) => write_message(
+                writer,
+                &FromChildHead::Warning {
+                    text: message.clone(),
+                },
+                &[],
+            ),
             Self::Returned(bytes) => write_message(writer, &FromChildHead::Returned, bytes),
-            Self::Ended { end, peak_memory_bytes } => {
-                let head = FromChildHead::Ended { end: end.clone(), peak_memory_bytes: *peak_memory_bytes };
+            Self::Ended {
+                end,
+                peak_memory_bytes,
+            } => {
+                let head = FromChildHead::Ended {
+                    end: end.clone(),
+                    peak_memory_bytes: *peak_memory_bytes,
+                };
                 write_message(writer, &head, &[])
             }
         }
@@ -227,30 +308,47 @@ impl FromChild {
 
     /// Takes the first message off `received`, if it is there whole.
     pub(super) fn take(received: &mut Vec<u8>) -> io::Result<Option<Self>> {
-        let Some(length) = received.first_chunk::<4>() else { return Ok(None) };
+        let Some(length) = received.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(*length) as usize;
         if length > MAX_FROM_CHILD {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let Some(message) = received.get(4..4 + length) else { return Ok(None) };
+        let Some(message) = received.get(4..4 + length) else {
+            return Ok(None);
+        };
         let (head, bytes) = split(message)?;
         let message = match serde_json::from_slice(head)? {
-            FromChildHead::Ready { version, confinement } => Self::Ready { version, confinement },
+            FromChildHead::Ready {
+                version,
+                confinement,
+            } => Self::Ready {
+                version,
+                confinement,
+            },
             FromChildHead::Unable { reason } => Self::Unable { reason },
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
             FromChildHead::Stderr => Self::Stderr(bytes.to_vec()),
             FromChildHead::Report { report } => Self::Report(report),
             FromChildHead::Warning { text } => Self::Warning(text),
             FromChildHead::Returned => Self::Returned(bytes.to_vec()),
-            FromChildHead::Ended { end, peak_memory_bytes } => Self::Ended { end, peak_memory_bytes },
+            FromChildHead::Ended {
+                end,
+                peak_memory_bytes,
+            } => Self::Ended {
+                end,
+                peak_memory_bytes,
+            },
         };
         received.drain(..4 + length);
         Ok(Some(message))
     }
 }
 
-/// Reads bytes of a child as its parent does when they come in pieces: each message, as it is written again, and whether
-/// one was wrong, after which a parent reads no more. For tests of that reading.
+/// Reads bytes of a child as its parent does when they come in pieces: each message, as it is
+/// written again, and whether one was wrong, after which a parent reads no more. For tests of that
+/// reading.
 ///
 /// * `piece_bytes`: bytes of a piece, at least 1.
 #[doc(hidden)]
@@ -293,7 +391,8 @@ fn write_message(writer: &mut impl Write, head: &impl Serialize, bytes: &[u8]) -
 fn split(message: &[u8]) -> io::Result<(&[u8], &[u8])> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let (length, rest) = message.split_first_chunk::<4>().ok_or_else(invalid)?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(invalid)
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+        .ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -306,12 +405,26 @@ mod tests {
     fn messages_survive_the_way() {
         let mut pipe = Vec::new();
         let sent = [
-            FromChild::Ready { version: "1".to_owned(), confinement: Confinement::default() },
-            FromChild::Unable { reason: "no thread".to_owned() },
+            FromChild::Ready {
+                version: "1".to_owned(),
+                confinement: Confinement::default(),
+            },
+            FromChild::Unable {
+                reason: "no thread".to_owned(),
+            },
             FromChild::Stdout(vec![0, 255, 10]),
-            FromChild::Report(GuestReport::Progress { permille: 7, message: "\0é".to_owned() }),
+            FromChild::Report(GuestReport::Progress {
+                permille: 7,
+                message: "\0é".to_owned(),
+            }),
             FromChild::Returned(b"{}".to_vec()),
-            FromChild::Ended { end: GuestEnd::MemoryExceeded { limit_bytes: 1, asked_bytes: 2 }, peak_memory_bytes: 3 },
+            FromChild::Ended {
+                end: GuestEnd::MemoryExceeded {
+                    limit_bytes: 1,
+                    asked_bytes: 2,
+                },
+                peak_memory_bytes: 3,
+            },
         ];
         for message in &sent {
             message.write(&mut pipe).expect("written");

@@ -1,5 +1,9 @@
-//! The child's side: confines itself, then runs one call after the other until its parent closes the pipe.
-#![expect(unsafe_code, reason = "the parent is this program, and vouches for the code it sends")]
+//! The child's side: confines itself, then runs one call after the other until its parent closes
+//! the pipe.
+#![expect(
+    unsafe_code,
+    reason = "the parent is this program, and vouches for the code it sends"
+)]
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +13,14 @@ use super::layers::Layer;
 use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
 use crate::cancel::CancelToken;
 use crate::sandbox::{
-    CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, GuestWarnings, Interruption, Invocation, Sandbox,
-    SandboxOptions, TaskMetadata, TypedCall, Worker,
+    CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, GuestWarnings, Interruption,
+    Invocation, Sandbox, SandboxOptions, TaskMetadata, TypedCall, Worker,
 };
 
 /// Serves a parent over two pipes and returns when it closes the first.
 ///
-/// Only a parent that is this same program may be served: it sends compiled code, which runs as it is.
+/// Only a parent that is this same program may be served: it sends compiled code, which runs as it
+/// is.
 ///
 /// # Errors
 /// The pipes', or [`io::ErrorKind::InvalidData`] for a parent of another version.
@@ -39,27 +44,51 @@ pub(super) fn serve_with(
     }
     let unable = |reason: String| {
         // A parent that has gone away is told nothing.
-        let _ = send(&to_parent, &FromChild::Unable { reason: reason.clone() });
+        let _ = send(
+            &to_parent,
+            &FromChild::Unable {
+                reason: reason.clone(),
+            },
+        );
         io::Error::other(reason)
     };
-    let Hello { deterministic, reservation, on_demand, folders, .. } = hello;
+    let Hello {
+        deterministic,
+        reservation,
+        on_demand,
+        folders,
+        ..
+    } = hello;
     let interruption = Interruption::Process;
-    let options =
-        SandboxOptions { cache_folder: None, deterministic, reservation, n_workers: 1, on_demand, interruption };
+    let options = SandboxOptions {
+        cache_folder: None,
+        deterministic,
+        reservation,
+        n_workers: 1,
+        on_demand,
+        interruption,
+    };
     // Before confinement: these ask the system what it supports. They start no thread, which would
     // not be confined.
     let sandbox = Sandbox::new(&options).map_err(|err| unable(err.chain()))?;
     let mut worker = sandbox.worker().map_err(|err| unable(err.chain()))?;
     // No guest code has been received yet.
     let confinement = confine(&folders, layers);
-    send(&to_parent, &FromChild::Ready { version, confinement })?;
+    send(
+        &to_parent,
+        &FromChild::Ready {
+            version,
+            confinement,
+        },
+    )?;
     let mut metadata = TaskMetadata::default();
     loop {
         match ToChild::read(&mut from_parent) {
             Ok(ToChild::Module { sha256, code }) => {
                 let compiled = CompiledModule::Memory(code.into());
-                // SAFETY: the parent is the same version of this program, as its hello said over a pipe that only it
-                // has, and sends what its own sandbox of the same settings compiled.
+                // SAFETY: the parent is the same version of this program, as its hello said over a
+                // pipe that only it has, and sends what its own sandbox of the same settings
+                // compiled.
                 let adopted = unsafe { sandbox.adopt(&sha256, compiled) };
                 adopted.map_err(unable)?;
             }
@@ -67,7 +96,13 @@ pub(super) fn serve_with(
             Ok(ToChild::Call(call)) => {
                 let (end, peak_memory_bytes) = run(&mut worker, &call, &metadata, &to_parent)?;
                 let end = send_returned(end, &to_parent)?;
-                send(&to_parent, &FromChild::Ended { end, peak_memory_bytes })?;
+                send(
+                    &to_parent,
+                    &FromChild::Ended {
+                        end,
+                        peak_memory_bytes,
+                    },
+                )?;
             }
             Ok(ToChild::Hello(_)) => return Err(io::ErrorKind::InvalidData.into()),
             Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -88,7 +123,9 @@ fn lock(to_parent: &Answers) -> MutexGuard<'_, Box<dyn Write + Send>> {
 
 /// Sends what a typed task returned in pieces, as messages are short; what is left is how it ended.
 fn send_returned(end: GuestEnd, to_parent: &Answers) -> io::Result<GuestEnd> {
-    let GuestEnd::Returned(Some(text)) = end else { return Ok(end) };
+    let GuestEnd::Returned(Some(text)) = end else {
+        return Ok(end);
+    };
     for piece in text.as_bytes().chunks(MAX_PIECE) {
         send(to_parent, &FromChild::Returned(piece.to_vec()))?;
     }
@@ -108,7 +145,10 @@ fn run(
     }
     let (limits, cancel) = (call.limits(), &CancelToken::new());
     let output = |message: fn(Vec<u8>) -> FromChild| {
-        let forward = Forward { to_parent: Arc::clone(to_parent), message };
+        let forward = Forward {
+            to_parent: Arc::clone(to_parent),
+            message,
+        };
         GuestOutput::new(Some(Box::new(forward)), limits.output_bytes)
     };
     let entry = match call.entry {
@@ -122,7 +162,11 @@ fn run(
                 let _ = send(&answers, &FromChild::Report(report));
             });
             let args = std::str::from_utf8(&call.args).map_err(|_| io::ErrorKind::InvalidData)?;
-            Entry::Run(TypedCall { args, metadata, reports })
+            Entry::Run(TypedCall {
+                args,
+                metadata,
+                reports,
+            })
         }
     };
     let answers = Arc::clone(to_parent);

@@ -1,4 +1,5 @@
-//! The answer for a person: lines with labels and tables, aligned. Texts of guests and documents are escaped here.
+//! The answer for a person: lines with labels and tables, aligned. Texts of guests and documents
+//! are escaped here.
 
 use std::fmt;
 
@@ -17,7 +18,11 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(verbose: bool) -> Self {
-        Self { lines: Vec::new(), depth: 1, verbose }
+        Self {
+            lines: Vec::new(),
+            depth: 1,
+            verbose,
+        }
     }
 
     /// A line of its own, such as a heading.
@@ -41,13 +46,23 @@ impl Lines {
     pub(super) fn table<const N: usize>(&mut self, rows: &[[String; N]]) {
         /// A column is not made wider than this for the sake of one long cell.
         const WIDEST: usize = 44;
-        let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| row.each_ref().map(|cell| escaped(cell)))
+            .collect();
         let width = |column: usize| {
-            rows.iter().map(|row| row[column].chars().count()).filter(|width| *width <= WIDEST).max().unwrap_or(0)
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .filter(|width| *width <= WIDEST)
+                .max()
+                .unwrap_or(0)
         };
         let widths: [usize; N] = std::array::from_fn(width);
         for row in &rows {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
+            let cells = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:width$}  "));
             let line: String = cells.collect();
             self.lines.push((self.depth, line.trim_end().to_owned()));
         }

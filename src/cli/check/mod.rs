@@ -45,13 +45,27 @@ struct Found {
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> Answer {
-    let sandbox = SandboxOptions { cache_folder: environment::cache_folder(), ..SandboxOptions::default() };
+    let sandbox = SandboxOptions {
+        cache_folder: environment::cache_folder(),
+        ..SandboxOptions::default()
+    };
     let mut problems = Problems::default();
-    let policy = arguments.policy.as_deref().and_then(|path| Policy::read(path, &mut problems)).unwrap_or_default();
-    let backend = Local::with_options(1, &sandbox, Isolation::Thread).and_then(Local::interrupting_only_limited);
+    let policy = arguments
+        .policy
+        .as_deref()
+        .and_then(|path| Policy::read(path, &mut problems))
+        .unwrap_or_default();
+    let backend = Local::with_options(1, &sandbox, Isolation::Thread)
+        .and_then(Local::interrupting_only_limited);
     let checker = match backend {
-        Ok(backend) => Checker { backend: within_memory(backend, &policy), policy, schemas: RefCell::default() },
-        Err(err) => return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
+        Ok(backend) => Checker {
+            backend: within_memory(backend, &policy),
+            policy,
+            schemas: RefCell::default(),
+        },
+        Err(err) => {
+            return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED);
+        }
     };
     let path = &arguments.path;
     let lines = Lines::new(arguments.verbose);
@@ -65,30 +79,47 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     if problems.is_empty() {
         checker.backend.keep_compiled();
     }
-    let exit_code = if problems.is_empty() { exit_code::SUCCESS } else { exit_code::WRONG_INPUT };
+    let exit_code = if problems.is_empty() {
+        exit_code::SUCCESS
+    } else {
+        exit_code::WRONG_INPUT
+    };
     match arguments.format {
         FormatArgument::Text => Answer::text(text(path, &found, &problems), exit_code),
-        FormatArgument::Json => {
-            Answer { stdout: json_answer(path, &found, &problems), stderr: String::new(), exit_code }
-        }
+        FormatArgument::Json => Answer {
+            stdout: json_answer(path, &found, &problems),
+            stderr: String::new(),
+            exit_code,
+        },
     }
 }
 
-/// JSON by its name or its first character; all else is taken for a module, and told what it is instead.
+/// JSON by its name or its first character; all else is taken for a module, and told what it is
+/// instead.
 fn is_document(path: &Path) -> bool {
     // YAML is none, and told to be that.
     const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
-    if path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))) {
+    if path.extension().is_some_and(|extension| {
+        EXTENSIONS
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    }) {
         return true;
     }
     let mut start = Vec::new();
-    let read =
-        path.is_file() && std::fs::File::open(path).is_ok_and(|file| file.take(64).read_to_end(&mut start).is_ok());
+    let read = path.is_file()
+        && std::fs::File::open(path)
+            .is_ok_and(|file| file.take(64).read_to_end(&mut start).is_ok());
     read && start.trim_ascii_start().starts_with(b"{")
 }
 
 fn text(path: &Path, found: &Found, problems: &Problems) -> String {
-    let mut text = format!("{} {}\n{}", found.what, escaped(&path.to_string_lossy()), found.lines);
+    let mut text = format!(
+        "{} {}\n{}",
+        found.what,
+        escaped(&path.to_string_lossy()),
+        found.lines
+    );
     // Writing to a string cannot fail.
     for warning in problems.warnings() {
         let _ = writeln!(text, "warning: {warning}");

@@ -18,18 +18,36 @@ const SHOWN: usize = 12;
 /// Interfaces that are told then, beside those that something is to be said of.
 const SHOWN_INTERFACES: usize = 24;
 
-pub(super) fn check(path: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+pub(super) fn check(
+    path: &Path,
+    checker: &Checker,
+    mut lines: Lines,
+    problems: &mut Problems,
+) -> Found {
     let facts = add_described(path, checker, &mut lines, problems);
-    Found { what: "module", lines, facts }
+    Found {
+        what: "module",
+        lines,
+        facts,
+    }
 }
 
 /// Tells what is in a module, and what it says of itself if it is a typed task.
-pub(super) fn add_described(path: &Path, checker: &Checker, lines: &mut Lines, problems: &mut Problems) -> Value {
+pub(super) fn add_described(
+    path: &Path,
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Value {
     let place = Place::File(path.to_owned());
-    let (kind, mut facts) = add_module(path, checker, lines, &mut |text| problems.add(place.clone(), text));
+    let (kind, mut facts) = add_module(path, checker, lines, &mut |text| {
+        problems.add(place.clone(), text)
+    });
     if kind == Some(ModuleKind::Typed) {
         let package = TaskPackage::read_module(path, &checker.policy, &checker.backend, problems);
-        if let Some(PackageTask { source, task }) = package.and_then(|package| package.task_list.into_iter().next()) {
+        if let Some(PackageTask { source, task }) =
+            package.and_then(|package| package.task_list.into_iter().next())
+        {
             let found = add_task(&source, &task, checker, lines, problems);
             facts["source"] = json!(source);
             facts["arguments"] = found["arguments"].clone();
@@ -44,7 +62,9 @@ pub(super) fn add_described(path: &Path, checker: &Checker, lines: &mut Lines, p
 /// * `problem`: gets why it is refused, all of it.
 pub(super) fn add_module(
     path: &Path,
-    Checker { backend, policy, .. }: &Checker,
+    Checker {
+        backend, policy, ..
+    }: &Checker,
     lines: &mut Lines,
     problem: &mut dyn FnMut(String),
 ) -> (Option<ModuleKind>, Value) {
@@ -56,16 +76,31 @@ pub(super) fn add_module(
         }
     };
     let inspection = backend.sandbox().inspect(&module).ok();
-    let refusal = inspection.as_ref().and_then(|inspection| inspection.refusal_at_once(&module));
-    let prepared = refusal.map_or_else(|| backend.prepare(&module, &policy.default, policy.compile_time), Err);
+    let refusal = inspection
+        .as_ref()
+        .and_then(|inspection| inspection.refusal_at_once(&module));
+    let prepared = refusal.map_or_else(
+        || backend.prepare(&module, &policy.default, policy.compile_time),
+        Err,
+    );
     if let Err(text) = &prepared {
         problem(text.clone());
-        let others = inspection.iter().flat_map(|inspection| &inspection.refusals);
-        others.filter(|other| !text.contains(*other)).for_each(|other| problem(other.clone()));
+        let others = inspection
+            .iter()
+            .flat_map(|inspection| &inspection.refusals);
+        others
+            .filter(|other| !text.contains(*other))
+            .for_each(|other| problem(other.clone()));
     }
     let kind = prepared.ok();
     let mut facts = json!({ "kind": kind, "bytes": module.bytes.len(), "sha256": module.sha256 });
-    lines.field("kind", &kind.map_or_else(|| refused_kind(inspection.as_ref()), |kind| kind.to_string()));
+    lines.field(
+        "kind",
+        &kind.map_or_else(
+            || refused_kind(inspection.as_ref()),
+            |kind| kind.to_string(),
+        ),
+    );
     lines.field("size", &bytes_text(module.bytes.len() as u64));
     lines.field("sha256", &module.sha256);
     if let Some(inspection) = inspection {
@@ -88,27 +123,50 @@ fn refused_kind(inspection: Option<&Inspection>) -> String {
 }
 
 fn add_inspection(inspection: &Inspection, lines: &mut Lines) {
-    let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    let or_none = |text: String| {
+        if text.is_empty() {
+            "none".to_owned()
+        } else {
+            text
+        }
+    };
     lines.field("WASI", &or_none(inspection.wasi.join(", ")));
     let list = |items: &mut dyn Iterator<Item = String>| {
         let items: Vec<_> = items.collect();
-        let n_shown = if lines.verbose { items.len() } else { items.len().min(SHOWN) };
+        let n_shown = if lines.verbose {
+            items.len()
+        } else {
+            items.len().min(SHOWN)
+        };
         let more = items.len() - n_shown;
         let shown = items[..n_shown].join(", ");
-        or_none(if more > 0 { format!("{shown} and {more} more") } else { shown })
+        or_none(if more > 0 {
+            format!("{shown} and {more} more")
+        } else {
+            shown
+        })
     };
     let memories = list(&mut inspection.memories.iter().map(memory_text));
     let tables = list(&mut inspection.tables.iter().map(table_text));
-    let exports = list(&mut inspection.exports.iter().map(|export| match &export.function_type {
-        Some(ty) if lines.verbose => format!("{} {ty}", export.name),
-        _ if export.name.is_empty() => "\"\"".to_owned(),
-        _ => export.name.clone(),
-    }));
+    let exports = list(
+        &mut inspection
+            .exports
+            .iter()
+            .map(|export| match &export.function_type {
+                Some(ty) if lines.verbose => format!("{} {ty}", export.name),
+                _ if export.name.is_empty() => "\"\"".to_owned(),
+                _ => export.name.clone(),
+            }),
+    );
     lines.field("memory", &memories);
     lines.field("tables", &tables);
     lines.field("exports", &exports);
     if !inspection.missing_features.is_empty() {
-        let names: Vec<_> = inspection.missing_features.iter().map(|feature| feature.name).collect();
+        let names: Vec<_> = inspection
+            .missing_features
+            .iter()
+            .map(|feature| feature.name)
+            .collect();
         lines.field("needs", &format!("{} (off)", names.join(", ")));
     }
     lines.field("imports", &counts(&inspection.imports));
@@ -127,30 +185,61 @@ fn counts(imports: &[ImportedInterface]) -> String {
 fn add_imports(imports: &[ImportedInterface], lines: &mut Lines) {
     if lines.verbose {
         for interface in imports {
-            lines.add(&format!("{}{}", interface.name, state_suffix(&interface.state)));
+            lines.add(&format!(
+                "{}{}",
+                interface.name,
+                state_suffix(&interface.state)
+            ));
             // The state of an interface as a whole is told already.
-            let state = |state: &ImportState| if *state == interface.state { String::new() } else { state_text(state) };
-            let rows: Vec<_> = interface.items.iter().map(|item| [item.name.clone(), state(&item.state)]).collect();
+            let state = |state: &ImportState| {
+                if *state == interface.state {
+                    String::new()
+                } else {
+                    state_text(state)
+                }
+            };
+            let rows: Vec<_> = interface
+                .items
+                .iter()
+                .map(|item| [item.name.clone(), state(&item.state)])
+                .collect();
             lines.indented(|lines| lines.table(&rows));
         }
         return;
     }
     let mut rows = Vec::new();
-    // Those that something is to be said of come first, so that none of them is among those left out.
-    let (linked, others): (Vec<_>, Vec<_>) =
-        imports.iter().partition(|interface| interface.state == ImportState::Linked);
+    // Those that something is to be said of come first, so that none of them is among those left
+    // out.
+    let (linked, others): (Vec<_>, Vec<_>) = imports
+        .iter()
+        .partition(|interface| interface.state == ImportState::Linked);
     let n_shown = imports.len().min(others.len() + SHOWN_INTERFACES);
     for interface in others.into_iter().chain(linked).take(n_shown) {
         let n = interface.items.len();
-        rows.push([interface.name.clone(), n.to_string(), state_text(&interface.state)]);
+        rows.push([
+            interface.name.clone(),
+            n.to_string(),
+            state_text(&interface.state),
+        ]);
         // Those of an interface whose other functions are linked.
-        let odd =
-            interface.items.iter().filter(|item| item.state != interface.state && item.state != ImportState::Linked);
-        rows.extend(odd.take(SHOWN).map(|item| [format!("  {}", item.name), String::new(), state_text(&item.state)]));
+        let odd = interface
+            .items
+            .iter()
+            .filter(|item| item.state != interface.state && item.state != ImportState::Linked);
+        rows.extend(odd.take(SHOWN).map(|item| {
+            [
+                format!("  {}", item.name),
+                String::new(),
+                state_text(&item.state),
+            ]
+        }));
     }
     lines.table(&rows);
     if imports.len() > n_shown {
-        lines.add(&format!("and {} more; --verbose names all", imports.len() - n_shown));
+        lines.add(&format!(
+            "and {} more; --verbose names all",
+            imports.len() - n_shown
+        ));
     }
 }
 
@@ -171,13 +260,20 @@ fn state_suffix(state: &ImportState) -> String {
 
 fn memory_text(memory: &Memory) -> String {
     let initial = bytes_text(memory.initial_bytes);
-    let maximum = memory.maximum_bytes.map(|bytes| format!(" to {}", bytes_text(bytes))).unwrap_or_default();
+    let maximum = memory
+        .maximum_bytes
+        .map(|bytes| format!(" to {}", bytes_text(bytes)))
+        .unwrap_or_default();
     let shared = if memory.shared { ", shared" } else { "" };
     let wide = if memory.memory64 { ", 64-bit" } else { "" };
     format!("{initial}{maximum}{shared}{wide}")
 }
 
 fn table_text(table: &Table) -> String {
-    let maximum = table.maximum.filter(|n| *n != table.initial).map(|n| format!(" to {n}")).unwrap_or_default();
+    let maximum = table
+        .maximum
+        .filter(|n| *n != table.initial)
+        .map(|n| format!(" to {n}"))
+        .unwrap_or_default();
     format!("{}{maximum} {}", table.initial, table.element)
 }

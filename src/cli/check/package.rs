@@ -14,10 +14,16 @@ use crate::workflow::package::modules_in;
 use crate::workflow::{Place, Problems, TaskPackage, args_schema};
 
 /// Why a folder is no package.
-pub(in crate::cli) const NO_PACKAGE: &str = "is no task package: it has neither a __FRACTAL_MANIFEST__.json nor a typed task \
+pub(in crate::cli) const NO_PACKAGE: &str = "is no task package: it has neither a \
+    __FRACTAL_MANIFEST__.json nor a typed task \
                                              (.wasm); build its module first, or name another folder";
 
-pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+pub(super) fn check(
+    folder: &Path,
+    checker: &Checker,
+    mut lines: Lines,
+    problems: &mut Problems,
+) -> Found {
     if !TaskPackage::is_in(folder) {
         let modules = modules_in(folder);
         if modules.is_empty() {
@@ -26,12 +32,22 @@ pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems
         return check_modules(&modules, checker, lines, problems);
     }
     let Some(package) = TaskPackage::read(folder, problems) else {
-        return Found { what: "package", lines, facts: Value::Null };
+        return Found {
+            what: "package",
+            lines,
+            facts: Value::Null,
+        };
     };
     let mut seen = HashSet::new();
     let (mut tasks, mut modules) = (Vec::new(), Vec::new());
     for entry in &package.task_list {
-        tasks.push(add_task(&entry.source, &entry.task, checker, &mut lines, problems));
+        tasks.push(add_task(
+            &entry.source,
+            &entry.task,
+            checker,
+            &mut lines,
+            problems,
+        ));
     }
     for entry in &package.task_list {
         let path = entry.task.module_path();
@@ -43,7 +59,11 @@ pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems
             let place = entry.task.place_of("executable");
             let name = path.display().to_string();
             let mut problem = |text: String| {
-                let text = if text.contains(&name) { text } else { format!("{name}: {text}") };
+                let text = if text.contains(&name) {
+                    text
+                } else {
+                    format!("{name}: {text}")
+                };
                 problems.add(place.clone(), text);
             };
             let (_, mut facts) = add_module(&path, checker, lines, &mut problem);
@@ -53,11 +73,20 @@ pub(super) fn check(folder: &Path, checker: &Checker, mut lines: Lines, problems
             }
         });
     }
-    Found { what: "package", lines, facts: json!({ "name": package.name, "tasks": tasks, "modules": modules }) }
+    Found {
+        what: "package",
+        lines,
+        facts: json!({ "name": package.name, "tasks": tasks, "modules": modules }),
+    }
 }
 
 /// A folder without a manifest: its modules, which describe themselves if they are typed tasks.
-fn check_modules(modules: &[PathBuf], checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+fn check_modules(
+    modules: &[PathBuf],
+    checker: &Checker,
+    mut lines: Lines,
+    problems: &mut Problems,
+) -> Found {
     let mut facts = Vec::new();
     for path in modules {
         lines.add(&format!("module {}", path.display()));
@@ -69,10 +98,15 @@ fn check_modules(modules: &[PathBuf], checker: &Checker, mut lines: Lines, probl
             facts.push(found);
         });
     }
-    Found { what: "package", lines, facts: json!({ "tasks": [], "modules": facts }) }
+    Found {
+        what: "package",
+        lines,
+        facts: json!({ "tasks": [], "modules": facts }),
+    }
 }
 
-/// Tells of a task what its manifest or it itself says; a problem where its schema is none or its defaults do not fit.
+/// Tells of a task what its manifest or it itself says; a problem where its schema is none or its
+/// defaults do not fit.
 pub(super) fn add_task(
     source: &str,
     task: &TaskDocument,
@@ -84,16 +118,25 @@ pub(super) fn add_task(
     lines.add(&format!("task \"{}\"", task.name));
     lines.indented(|lines| {
         lines.field("source", source);
-        lines.field("types", &format!("{} -> {}", task.input_type, task.output_type));
+        lines.field(
+            "types",
+            &format!("{} -> {}", task.input_type, task.output_type),
+        );
         if !task.meta.is_empty() {
-            lines.field("meta", &lines.shortened(&Value::Object(task.meta.clone()).to_string()));
+            lines.field(
+                "meta",
+                &lines.shortened(&Value::Object(task.meta.clone()).to_string()),
+            );
         }
         match &arguments {
             None => lines.field("arguments", "not described: there is no args_schema"),
             Some(arguments) if arguments.is_empty() => lines.field("arguments", "none"),
             Some(arguments) => {
                 lines.field("arguments", "");
-                let rows: Vec<_> = arguments.iter().map(|argument| argument_row(argument, lines)).collect();
+                let rows: Vec<_> = arguments
+                    .iter()
+                    .map(|argument| argument_row(argument, lines))
+                    .collect();
                 lines.indented(|lines| lines.table(&rows));
             }
         }
@@ -114,10 +157,21 @@ fn argument_row(argument: &Argument, lines: &Lines) -> [String; 4] {
     let given = match (&argument.default, argument.from_runner) {
         (_, true) => "filled in by mandelbox".to_owned(),
         // As in Fractal, a default that is null is none.
-        (Some(default), _) if !default.is_null() => format!("default {}", lines.shortened(&default.to_string())),
+        (Some(default), _) if !default.is_null() => {
+            format!("default {}", lines.shortened(&default.to_string()))
+        }
         _ if argument.required => "required".to_owned(),
         _ => "optional".to_owned(),
     };
-    let text = argument.description.as_ref().or(argument.title.as_ref()).map_or("", String::as_str);
-    [argument.name.clone(), lines.shortened(&argument.type_text), given, lines.shortened(text)]
+    let text = argument
+        .description
+        .as_ref()
+        .or(argument.title.as_ref())
+        .map_or("", String::as_str);
+    [
+        argument.name.clone(),
+        lines.shortened(&argument.type_text),
+        given,
+        lines.shortened(text),
+    ]
 }

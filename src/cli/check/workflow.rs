@@ -11,15 +11,28 @@ use super::{Checker, Found};
 use crate::workflow::package::modules_beside;
 use crate::workflow::{PlanRequest, Problems, WorkflowDocument, build_plan};
 
-pub(super) fn check(arguments: &CheckArguments, checker: &Checker, mut lines: Lines, problems: &mut Problems) -> Found {
+pub(super) fn check(
+    arguments: &CheckArguments,
+    checker: &Checker,
+    mut lines: Lines,
+    problems: &mut Problems,
+) -> Found {
     let workflow = WorkflowDocument::read(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
     let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
     let tasks = [arguments.tasks.as_slice(), &beside].concat();
     let packages = read_packages(&tasks, folder, &checker.policy, &checker.backend, problems);
-    let Some(workflow) = workflow else { return Found { what: "workflow", lines, facts: Value::Null } };
-    let plan =
-        build_plan(&PlanRequest::without_data(&workflow, &packages, &checker.policy, &checker.backend), problems);
+    let Some(workflow) = workflow else {
+        return Found {
+            what: "workflow",
+            lines,
+            facts: Value::Null,
+        };
+    };
+    let plan = build_plan(
+        &PlanRequest::without_data(&workflow, &packages, &checker.policy, &checker.backend),
+        problems,
+    );
     let mut facts = Vec::new();
     for task in &plan.tasks {
         lines.add(&format!("{} \"{}\"", task.order, task.name));
@@ -32,5 +45,9 @@ pub(super) fn check(arguments: &CheckArguments, checker: &Checker, mut lines: Li
             "args": task.args,
         }));
     }
-    Found { what: "workflow", lines, facts: facts.into() }
+    Found {
+        what: "workflow",
+        lines,
+        facts: facts.into(),
+    }
 }

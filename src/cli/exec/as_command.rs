@@ -1,4 +1,5 @@
-//! `exec` without `--args`: a command with any command line, whose output and exit code are its own.
+//! `exec` without `--args`: a command with any command line, whose output and exit code are its
+//! own.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -12,7 +13,9 @@ use crate::error::{HostError, exit_code};
 use crate::outcome::Outcome;
 use crate::reporter::escape::escaped;
 use crate::reporter::{Stream, raw_stream};
-use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, ModuleKind};
+use crate::sandbox::{
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, ModuleKind,
+};
 use crate::workflow::{Place, Problems};
 
 pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
@@ -25,17 +28,37 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     };
     let grants = mounts::read_mounts(&arguments.mounts, &mut problems);
     let env = read_env(&arguments.env, &mut problems);
-    let stdin = arguments.stdin.as_deref().and_then(|path| open_stdin(path, &mut problems));
-    let module = Prepared::new(&arguments.module, limits, &backend, arguments.quiet, &mut problems);
-    if module.as_ref().is_some_and(|module| module.kind == ModuleKind::Typed) {
-        let text = "is a typed task, which has no command line; call it with its args: exec MODULE --args ARGS.json";
+    let stdin = arguments
+        .stdin
+        .as_deref()
+        .and_then(|path| open_stdin(path, &mut problems));
+    let module = Prepared::new(
+        &arguments.module,
+        limits,
+        &backend,
+        arguments.quiet,
+        &mut problems,
+    );
+    if module
+        .as_ref()
+        .is_some_and(|module| module.kind == ModuleKind::Typed)
+    {
+        let text = "is a typed task, which has no command line; call it with its args: exec \
+            MODULE --args ARGS.json";
         problems.add(Place::File(arguments.module.clone()), text);
     }
-    let Some(module) = module.filter(|_| problems.is_empty()) else { return wrong_input(&problems) };
+    let Some(module) = module.filter(|_| problems.is_empty()) else {
+        return wrong_input(&problems);
+    };
     module.keep(&backend);
     let _running = signals.running_guest();
 
-    let mut argv = vec![arguments.argv0.clone().unwrap_or_else(|| file_name(&arguments.module))];
+    let mut argv = vec![
+        arguments
+            .argv0
+            .clone()
+            .unwrap_or_else(|| file_name(&arguments.module)),
+    ];
     argv.extend(arguments.arguments.iter().cloned());
     let ended = (|| -> Result<Answer, HostError> {
         if let Some(Stdin::File(file)) = &stdin {
@@ -43,7 +66,8 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             rustix::stdio::dup2_stdin(file).map_err(HostError::setup("make the file stdin"))?;
         }
         let output = |stream| {
-            let stream = raw_stream(stream).map_err(HostError::setup("hand on the module's output"))?;
+            let stream =
+                raw_stream(stream).map_err(HostError::setup("hand on the module's output"))?;
             Ok::<_, HostError>(GuestOutput::handed_on(stream))
         };
         let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
@@ -57,7 +81,11 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             argv: &argv,
             env: &env,
             grants: &grants,
-            stdin: if stdin.is_some() { GuestInput::Inherited } else { GuestInput::Empty },
+            stdin: if stdin.is_some() {
+                GuestInput::Inherited
+            } else {
+                GuestInput::Empty
+            },
             stdout: stdout.clone(),
             stderr: stderr.clone(),
             warnings,
@@ -72,13 +100,20 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             stdout.deliver();
             stderr.deliver();
         }
-        Ok(answer(&arguments.module, end, stdout.finish().or(stderr.finish())))
+        Ok(answer(
+            &arguments.module,
+            end,
+            stdout.finish().or(stderr.finish()),
+        ))
     })();
     ended.unwrap_or_else(Answer::from)
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// What the program says, and its exit code.
@@ -90,17 +125,22 @@ fn answer(module: &Path, end: GuestEnd, output_error: Option<std::io::Error>) ->
         (GuestEnd::OutputFailed, Some(err)) if err.kind() == ErrorKind::BrokenPipe => {
             Answer::text(String::new(), exit_code::OUTPUT_CLOSED)
         }
-        (GuestEnd::OutputFailed, Some(err)) => host_failed(&format!("failed to hand on the module's output: {err}")),
+        (GuestEnd::OutputFailed, Some(err)) => {
+            host_failed(&format!("failed to hand on the module's output: {err}"))
+        }
         (end, _) => {
             let outcome = Outcome::of_end(end);
             let code = match outcome {
-                Outcome::Trapped { .. } | Outcome::TimedOut { .. } | Outcome::MemoryExceeded { .. } => {
-                    exit_code::ENDED_BY_SANDBOX
-                }
+                Outcome::Trapped { .. }
+                | Outcome::TimedOut { .. }
+                | Outcome::MemoryExceeded { .. } => exit_code::ENDED_BY_SANDBOX,
                 _ => exit_code::HOST_FAILED,
             };
             let module = escaped(&module.to_string_lossy());
-            Answer::text(format!("error: {module} {}\n", escaped(&outcome.describe())), code)
+            Answer::text(
+                format!("error: {module} {}\n", escaped(&outcome.describe())),
+                code,
+            )
         }
     }
 }
@@ -128,7 +168,10 @@ fn open_stdin(path: &Path, problems: &mut Problems) -> Option<Stdin> {
         true => Err(ErrorKind::IsADirectory.into()),
         false => Ok(file),
     });
-    opened.map(Stdin::File).map_err(|err| problems.add(stdin_place(path), format!("cannot be opened: {err}"))).ok()
+    opened
+        .map(Stdin::File)
+        .map_err(|err| problems.add(stdin_place(path), format!("cannot be opened: {err}")))
+        .ok()
 }
 
 fn stdin_place(path: &Path) -> Place {
@@ -140,7 +183,10 @@ fn read_env(variables: &[String], problems: &mut Problems) -> Vec<(String, Strin
     for variable in variables {
         let place = Place::Parameter(format!("--env {variable}"));
         match variable.split_once('=') {
-            None | Some(("", _)) => problems.add(place, "must be NAME=VALUE: no variable of the host is handed on"),
+            None | Some(("", _)) => problems.add(
+                place,
+                "must be NAME=VALUE: no variable of the host is handed on",
+            ),
             Some((name, _)) if env.iter().any(|(other, _)| other == name) => {
                 problems.add(place, format!("a second value for {name}"));
             }
@@ -156,7 +202,15 @@ mod tests {
 
     #[test]
     fn a_failure_is_never_an_exit_code_of_0() {
-        for (code, expected) in [(0, 0), (1, 1), (126, 126), (255, 255), (256, 255), (257, 1), (-1, 255)] {
+        for (code, expected) in [
+            (0, 0),
+            (1, 1),
+            (126, 126),
+            (255, 255),
+            (256, 255),
+            (257, 1),
+            (-1, 255),
+        ] {
             assert_eq!(exit_code_of(code), expected, "{code}");
         }
     }

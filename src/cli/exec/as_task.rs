@@ -37,7 +37,11 @@ pub(super) fn exec(arguments: &ExecArguments, args_file: &Path, signals: &Signal
     run(arguments, args_file, signals).unwrap_or_else(Answer::from)
 }
 
-fn run(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Result<Answer, HostError> {
+fn run(
+    arguments: &ExecArguments,
+    args_file: &Path,
+    signals: &Signals,
+) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
     let policy = policy(&arguments.sandbox, &mut problems);
     let backend = match backend(arguments, &policy, false) {
@@ -45,19 +49,46 @@ fn run(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Result
         Err(text) => return Ok(host_failed(&text)),
     };
     let args = read_args(arguments, args_file, &mut problems);
-    let module = Prepared::new(&arguments.module, &policy.default, &backend, arguments.quiet, &mut problems);
+    let module = Prepared::new(
+        &arguments.module,
+        &policy.default,
+        &backend,
+        arguments.quiet,
+        &mut problems,
+    );
     let task = args
         .as_ref()
         .zip(module.as_ref())
-        .and_then(|(args, module)| plan(arguments, args_file, args, module.kind, &policy, &backend, &mut problems));
+        .and_then(|(args, module)| {
+            plan(
+                arguments,
+                args_file,
+                args,
+                module.kind,
+                &policy,
+                &backend,
+                &mut problems,
+            )
+        });
 
     let _saving = signals.saving();
     let temporary = TemporaryFolder::new("mandelbox-exec-")?;
-    let (work_dir, own_output) = (temporary.path().join("work"), temporary.path().join("output"));
+    let (work_dir, own_output) = (
+        temporary.path().join("work"),
+        temporary.path().join("output"),
+    );
     let parameters = parameters(arguments, args.as_ref(), own_output, &mut problems);
     let (inputs, output) = (&parameters.input_paths, &parameters.output_path);
-    let grants = check_folders(inputs, output, &work_dir, TEMPORARY_FOLDER_OPTION, &mut problems);
-    let Some((args, task)) = args.zip(task).filter(|_| problems.is_empty()) else { return Ok(wrong_input(&problems)) };
+    let grants = check_folders(
+        inputs,
+        output,
+        &work_dir,
+        TEMPORARY_FOLDER_OPTION,
+        &mut problems,
+    );
+    let Some((args, task)) = args.zip(task).filter(|_| problems.is_empty()) else {
+        return Ok(wrong_input(&problems));
+    };
     warn_of_paths(args_file, &args, &grants, &mut problems);
 
     if let Some(module) = module {
@@ -77,17 +108,25 @@ fn run(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Result
     };
     let mut observe = observer(arguments.quiet);
     for warning in problems.warnings() {
-        observe(EventKind::Warning { message: warning.to_string() });
+        observe(EventKind::Warning {
+            message: warning.to_string(),
+        });
     }
     if arguments.output.is_none() {
-        let message = "without --output, the task's output folder is a temporary one: it is removed after the call";
-        observe(EventKind::Warning { message: message.to_owned() });
+        let message = "without --output, the task's output folder is a temporary one: it is \
+            removed after the call";
+        observe(EventKind::Warning {
+            message: message.to_owned(),
+        });
     }
     Ok(match call.run(&backend, &mut observe) {
         Ok(metadiff) => {
             let mut stdout = build_json(&metadiff, 2);
             stdout.push(b'\n');
-            Answer { stdout, ..Answer::default() }
+            Answer {
+                stdout,
+                ..Answer::default()
+            }
         }
         Err(Error::Host(err)) => return Err(err),
         Err(err) => match (&err, signals.received()) {
@@ -101,22 +140,32 @@ fn run(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Result
 fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) -> Option<CallArgs> {
     let mut text = Vec::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().take(MAX_ARGS_BYTES + 1).read_to_end(&mut text)
+        std::io::stdin()
+            .take(MAX_ARGS_BYTES + 1)
+            .read_to_end(&mut text)
     } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_ARGS_BYTES + 1).read_to_end(&mut text))
+        std::fs::File::open(file)
+            .and_then(|file| file.take(MAX_ARGS_BYTES + 1).read_to_end(&mut text))
     };
     if let Err(err) = read {
         problems.add(Place::File(file.to_owned()), unreadable(&err));
         return None;
     }
     if text.len() as u64 > MAX_ARGS_BYTES {
-        problems.add(Place::File(file.to_owned()), format!("is larger than {MAX_ARGS_BYTES} bytes"));
+        problems.add(
+            Place::File(file.to_owned()),
+            format!("is larger than {MAX_ARGS_BYTES} bytes"),
+        );
         return None;
     }
     let mut args = CallArgs::parse(file, &text, problems)?;
     if let Some(component) = &arguments.component {
         let component = Value::from(component.as_str());
-        if args.component.as_ref().is_some_and(|held| *held != component) {
+        if args
+            .component
+            .as_ref()
+            .is_some_and(|held| *held != component)
+        {
             problems.warn(
                 Place::Parameter("--component".to_owned()),
                 "the args have another component, which counts; remove it from them",
@@ -138,8 +187,15 @@ fn plan(
 ) -> Option<PlannedTask> {
     let task = task_of_module(&arguments.module, kind, policy, backend, problems)?;
     let task = plan_call(task, args, args_file, policy, backend, problems)?;
-    if let Some(level) = task.parallelization_level.as_ref().filter(|_| args.component.is_none()) {
-        let text = format!("the task runs once for each entry of metadata[\"{level}\"]: give it one with --component");
+    if let Some(level) = task
+        .parallelization_level
+        .as_ref()
+        .filter(|_| args.component.is_none())
+    {
+        let text = format!(
+            "the task runs once for each entry of metadata[\"{level}\"]: give it one with \
+             --component"
+        );
         problems.warn(Place::File(arguments.module.clone()), text);
     }
     Some(task)
@@ -159,28 +215,53 @@ fn parameters(
         // A typed task of a recorded call fetches what it had then.
         None => args.and_then(|args| args.reserved.get("metadata")?.as_object().cloned()),
     };
-    let output = arguments.output.as_ref().map_or(own_output, |path| absolute(path));
+    let output = arguments
+        .output
+        .as_ref()
+        .map_or(own_output, |path| absolute(path));
     TaskParameters {
-        input_paths: arguments.inputs.iter().map(|path| normalized(&absolute(path))).collect(),
+        input_paths: arguments
+            .inputs
+            .iter()
+            .map(|path| normalized(&absolute(path)))
+            .collect(),
         output_path: normalized(&output),
         metadata: metadata.unwrap_or_default(),
         history: Vec::new(),
     }
 }
 
-/// Says which paths in the args the task will not find, since rights come from the command line alone.
+/// Says which paths in the args the task will not find, since rights come from the command line
+/// alone.
 fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut Problems) {
-    let inputs = args.reserved.get("input_paths").and_then(Value::as_array).into_iter().flatten();
-    let inputs = inputs.enumerate().map(|(index, path)| (format!("/input_paths/{index}"), path, "--input"));
-    let output = args.reserved.get("output_path").map(|path| ("/output_path".to_owned(), path, "--output"));
+    let inputs = args
+        .reserved
+        .get("input_paths")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let inputs = inputs
+        .enumerate()
+        .map(|(index, path)| (format!("/input_paths/{index}"), path, "--input"));
+    let output = args
+        .reserved
+        .get("output_path")
+        .map(|path| ("/output_path".to_owned(), path, "--output"));
     for (pointer, path, option) in inputs.chain(output) {
         let Some(path) = path.as_str() else { continue };
-        if !grants.iter().any(|grant| Path::new(path).starts_with(&grant.guest_path)) {
-            let place = Place::Pointer { file: file.to_owned(), pointer };
+        if !grants
+            .iter()
+            .any(|grant| Path::new(path).starts_with(&grant.guest_path))
+        {
+            let place = Place::Pointer {
+                file: file.to_owned(),
+                pointer,
+            };
             problems.warn(
                 place,
                 format!(
-                    "the task does not see {path}, as a path in args gives no right: add {option} {}",
+                    "the task does not see {path}, as a path in args gives no right: add {option} \
+                     {}",
                     shell_word(path)
                 ),
             );
@@ -197,7 +278,11 @@ fn observer(quiet: bool) -> impl FnMut(EventKind) {
             return;
         }
         // A terminal that takes no more lines is no reason to end the call.
-        let _ = progress.report(&Event { seq, time: Timestamp::now(), kind });
+        let _ = progress.report(&Event {
+            seq,
+            time: Timestamp::now(),
+            kind,
+        });
         seq += 1;
     }
 }

@@ -20,7 +20,8 @@ use crate::reporter::escape::escaped;
 use crate::sandbox::{Interruption, Limits, ModuleKind, SandboxOptions};
 use crate::workflow::{ModuleFile, Place, Problems};
 
-/// Bytes of a module whose caller named it and set no policy: interpreters with their libraries have 100 MiB and more.
+/// Bytes of a module whose caller named it and set no policy: interpreters with their libraries
+/// have 100 MiB and more.
 const MAX_MODULE_BYTES: u64 = 2 << 30;
 /// Whoever started the program sees that it compiles, and can end it.
 pub(super) const COMPILE_TIME: Duration = Duration::MAX;
@@ -35,7 +36,10 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
 }
 
 /// The policy for a module that the operator has named.
-pub(super) fn policy(arguments: &super::arguments::SandboxArguments, problems: &mut Problems) -> Policy {
+pub(super) fn policy(
+    arguments: &super::arguments::SandboxArguments,
+    problems: &mut Problems,
+) -> Policy {
     let open_files = open_files::of_a_call(open_files::raise_limit(), 1).unwrap_or_else(|text| {
         problems.add(Place::Parameter("ulimit -n".to_owned()), text);
         usize::MAX
@@ -51,18 +55,31 @@ pub(super) fn policy(arguments: &super::arguments::SandboxArguments, problems: &
 
 /// A backend for one call at a time.
 ///
-/// * `has_one_call`: whether the policy's own limits are those of all calls; if not, some calls may have a time limit and
-///   others none.
-fn backend(arguments: &ExecArguments, policy: &Policy, has_one_call: bool) -> Result<Local, String> {
+/// * `has_one_call`: whether the policy's own limits are those of all calls; if not, some calls may
+///   have a time limit and others none.
+fn backend(
+    arguments: &ExecArguments,
+    policy: &Policy,
+    has_one_call: bool,
+) -> Result<Local, String> {
     let interruption = match policy.default.wall_time {
         None if has_one_call => Interruption::Process,
         _ => Interruption::Epochs,
     };
-    let options =
-        SandboxOptions { on_demand: true, interruption, ..arguments.sandbox.options(arguments.deterministic) };
+    let options = SandboxOptions {
+        on_demand: true,
+        interruption,
+        ..arguments.sandbox.options(arguments.deterministic)
+    };
     let backend = Local::with_options(1, &options, arguments.sandbox.isolation()?);
-    let backend = if has_one_call { backend } else { backend.and_then(Local::interrupting_only_limited) };
-    let backend = backend.map_err(|err| err.chain())?.abandoning_cancelled(signals::PATIENCE);
+    let backend = if has_one_call {
+        backend
+    } else {
+        backend.and_then(Local::interrupting_only_limited)
+    };
+    let backend = backend
+        .map_err(|err| err.chain())?
+        .abandoning_cancelled(signals::PATIENCE);
     Ok(within_memory(backend, policy))
 }
 
@@ -76,19 +93,38 @@ struct Prepared {
 
 impl Prepared {
     /// Makes a module ready; says so if that takes long. Problems go to `problems`.
-    fn new(path: &Path, limits: &Limits, backend: &Local, quiet: bool, problems: &mut Problems) -> Option<Self> {
+    fn new(
+        path: &Path,
+        limits: &Limits,
+        backend: &Local,
+        quiet: bool,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         if let Some((sha256, kind)) = backend.prepare_unchanged(path, limits) {
-            return Some(Self { sha256, kind, file: None });
+            return Some(Self {
+                sha256,
+                kind,
+                file: None,
+            });
         }
         let prepared = ModuleFile::read(path, limits.module_bytes).and_then(|file| {
             let size = bytes_text(file.bytes.len() as u64);
-            let notice = format!("compiling {} ({size}) ...", escaped(&path.to_string_lossy()));
+            let notice = format!(
+                "compiling {} ({size}) ...",
+                escaped(&path.to_string_lossy())
+            );
             let notice = (!quiet).then(|| Notice::after(PATIENCE, notice));
             let kind = backend.prepare(&file, limits, COMPILE_TIME)?;
             drop(notice);
-            Ok(Self { sha256: file.sha256.clone(), kind, file: Some(file) })
+            Ok(Self {
+                sha256: file.sha256.clone(),
+                kind,
+                file: Some(file),
+            })
         });
-        prepared.map_err(|text| problems.add(Place::File(path.to_owned()), text)).ok()
+        prepared
+            .map_err(|text| problems.add(Place::File(path.to_owned()), text))
+            .ok()
     }
 
     /// Keeps in the cache what was found out: once all input was found good.
@@ -106,7 +142,10 @@ fn wrong_input(problems: &Problems) -> Answer {
 }
 
 fn host_failed(text: &str) -> Answer {
-    Answer::text(format!("error: {}\n", escaped(text)), exit_code::HOST_FAILED)
+    Answer::text(
+        format!("error: {}\n", escaped(text)),
+        exit_code::HOST_FAILED,
+    )
 }
 
 impl From<HostError> for Answer {

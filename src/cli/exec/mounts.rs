@@ -18,7 +18,11 @@ pub(super) fn read_mounts(mounts: &[String], problems: &mut Problems) -> Vec<Gra
         let place = || Place::Parameter(format!("--mount {mount}"));
         match read_mount(mount) {
             Err(text) => problems.add(place(), text),
-            Ok(grant) if grants.iter().any(|other| other.guest_path == grant.guest_path) => {
+            Ok(grant)
+                if grants
+                    .iter()
+                    .any(|other| other.guest_path == grant.guest_path) =>
+            {
                 let text = format!(
                     "a second folder at {}; give it a path of its own: --mount HOST{SEPARATOR}GUEST",
                     grant.guest_path
@@ -48,9 +52,16 @@ fn read_mount(mount: &str) -> Result<Grant, String> {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
             let folder = host_path.parent().unwrap_or(Path::new("/")).display();
-            return Err(format!("is a file, and folders alone can be mounted; mount {folder}"));
+            return Err(format!(
+                "is a file, and folders alone can be mounted; mount {folder}"
+            ));
         }
-        Err(err) => return Err(format!("the folder {} cannot be opened: {err}", host_path.display())),
+        Err(err) => {
+            return Err(format!(
+                "the folder {} cannot be opened: {err}",
+                host_path.display()
+            ));
+        }
     }
     let guest_path = match guest {
         Some(guest) => normalized(guest)?,
@@ -62,9 +73,14 @@ fn read_mount(mount: &str) -> Result<Grant, String> {
 /// The path as guests' libraries compare it: without doubled and trailing slashes and `.` parts.
 fn normalized(path: &str) -> Result<String, String> {
     if path.split('/').any(|part| part == "..") {
-        return Err(format!("the path {path} in the sandbox must not hold `..`: guests compare paths by their text"));
+        return Err(format!(
+            "the path {path} in the sandbox must not hold `..`: guests compare paths by their text"
+        ));
     }
-    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<_> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     match (path.starts_with('/'), parts.is_empty()) {
         (true, _) => Ok(format!("/{}", parts.join("/"))),
         (false, true) if path.is_empty() => Err("has no path in the sandbox after `::`".to_owned()),
@@ -82,9 +98,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let host = folder.path().to_str().expect("UTF-8");
         std::fs::write(folder.path().join("file"), "").expect("written");
-        let check = |mount: String, expected: Result<(&str, Rights), &str>| match (read_mount(&mount), expected) {
+        let check = |mount: String, expected: Result<(&str, Rights), &str>| match (
+            read_mount(&mount),
+            expected,
+        ) {
             (Ok(grant), Ok((guest_path, rights))) => {
-                assert_eq!((grant.guest_path.as_str(), grant.rights), (guest_path, rights), "{mount}");
+                assert_eq!(
+                    (grant.guest_path.as_str(), grant.rights),
+                    (guest_path, rights),
+                    "{mount}"
+                );
                 assert_eq!(grant.host_path, folder.path());
             }
             (Err(text), Err(expected)) => assert!(text.contains(expected), "{mount}: {text}"),
@@ -97,7 +120,10 @@ mod tests {
         check(format!("{host}::/:rw"), Ok(("/", write)));
         check(format!("{host}::.:rw"), Ok((".", write)));
         check(format!("{host}::./"), Ok((".", read)));
-        check(format!("{host}/::/usr//local/./lib/"), Ok(("/usr/local/lib", read)));
+        check(
+            format!("{host}/::/usr//local/./lib/"),
+            Ok(("/usr/local/lib", read)),
+        );
         check(format!("{host}::data/x"), Ok(("data/x", read)));
         check(format!("{host}::/a/../b"), Err("must not hold `..`"));
         check(format!("{host}::"), Err("no path in the sandbox"));
@@ -109,8 +135,18 @@ mod tests {
     #[test]
     fn two_folders_have_two_paths() {
         let mut problems = Problems::default();
-        let grants = read_mounts(&["/::/in".to_owned(), "/::/in/".to_owned(), "/::/in/x".to_owned()], &mut problems);
+        let grants = read_mounts(
+            &[
+                "/::/in".to_owned(),
+                "/::/in/".to_owned(),
+                "/::/in/x".to_owned(),
+            ],
+            &mut problems,
+        );
         assert_eq!(grants.len(), 2);
-        assert!(problems.to_string().contains("a second folder at /in;"), "{problems}");
+        assert!(
+            problems.to_string().contains("a second folder at /in;"),
+            "{problems}"
+        );
     }
 }

@@ -22,11 +22,18 @@ pub(super) fn new(arguments: &NewArguments) -> Answer {
         Ok(checked) => checked,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::WRONG_INPUT),
     };
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     match make(&folder, template.files(&name)) {
         Ok(()) => Answer::text(next_steps(&folder, &name, template), exit_code::SUCCESS),
         Err(err) => {
-            let text = format!("error: cannot make {}: {err}\n", escaped(&folder.to_string_lossy()));
+            let text = format!(
+                "error: cannot make {}: {err}\n",
+                escaped(&folder.to_string_lossy())
+            );
             Answer::text(text, exit_code::HOST_FAILED)
         }
     }
@@ -35,18 +42,27 @@ pub(super) fn new(arguments: &NewArguments) -> Answer {
 /// The package's folder, absolute, and its template.
 fn checked(arguments: &NewArguments) -> Result<(PathBuf, &'static Template), String> {
     let template = Template::find(arguments.lang, arguments.kind).ok_or(
-        "there is no template for that: typed tasks can be written in rust, python and js, commands in rust, c and go",
+        "there is no template for that: typed tasks can be written in rust, python and js, \
+         commands in rust, c and go",
     )?;
     let shown = escaped(&arguments.name.to_string_lossy());
-    let name = arguments.name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    check_name(name, template).map_err(|text| format!("{shown} cannot be the name of a package: {text}"))?;
-    let folder = std::path::absolute(&arguments.name).map_err(|err| format!("there is no place for {shown}: {err}"))?;
+    let name = arguments
+        .name
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    check_name(name, template)
+        .map_err(|text| format!("{shown} cannot be the name of a package: {text}"))?;
+    let folder = std::path::absolute(&arguments.name)
+        .map_err(|err| format!("there is no place for {shown}: {err}"))?;
     if !folder.parent().is_some_and(Path::is_dir) {
         return Err(format!("there is no folder in which {shown} could be made"));
     }
     match std::fs::read_dir(&folder) {
         Ok(mut entries) => match entries.next() {
-            Some(_) => Err(format!("{shown} exists and is not empty: take another name")),
+            Some(_) => Err(format!(
+                "{shown} exists and is not empty: take another name"
+            )),
             None => Ok((folder, template)),
         },
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok((folder, template)),
@@ -59,7 +75,10 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
     let parent = folder.parent().unwrap_or(Path::new("/"));
     // The user's umask counts, as for any folder that is made.
     let permissions = Permissions::from_mode(0o777);
-    let temporary = tempfile::Builder::new().prefix(".mandelbox-new-").permissions(permissions).tempdir_in(parent)?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".mandelbox-new-")
+        .permissions(permissions)
+        .tempdir_in(parent)?;
     for (path, contents) in files {
         let path = temporary.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
@@ -67,7 +86,8 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
         file.write_all(&contents)?;
         if contents.starts_with(b"#!") {
             let mode = file.metadata()?.permissions().mode();
-            // Who may read the script may run it. A file system without modes refuses, and lets everybody run it.
+            // Who may read the script may run it. A file system without modes refuses, and lets
+            // everybody run it.
             let _ = file.set_permissions(Permissions::from_mode(mode | (mode & 0o444) >> 2));
         }
     }
@@ -78,9 +98,14 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
 }
 
 fn next_steps(folder: &Path, name: &str, template: &Template) -> String {
-    let checked = if template.kind == Kind::Typed { format!("{name}.wasm") } else { ".".to_owned() };
+    let checked = if template.kind == Kind::Typed {
+        format!("{name}.wasm")
+    } else {
+        ".".to_owned()
+    };
     format!(
-        "made {}\nnext (README.md has more):\n  cd {}\n  ./build\n  mandelbox check {checked}\n  mandelbox test .\n  \
+        "made {}\nnext (README.md has more):\n  cd {}\n  ./build\n  mandelbox check {checked}\n  \
+         mandelbox test .\n  \
          mandelbox run workflow.json --input images --output results\n",
         escaped(&folder.to_string_lossy()),
         escaped(&shell_word(folder.display()))

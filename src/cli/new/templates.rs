@@ -34,8 +34,9 @@ pub(super) struct Template {
 
 type File = (&'static str, &'static [u8]);
 
-// `templates` has a link to each of these files: cargo leaves folders with a Cargo.toml of their own, as `task-examples` is
-// one, out of the packaged crate. What a link leads to is packaged under the link's name.
+// `templates` has a link to each of these files: cargo leaves folders with a Cargo.toml of their
+// own, as `task-examples` is one, out of the packaged crate. What a link leads to is packaged under
+// the link's name.
 macro_rules! example {
     ($folder:literal, $($path:literal),+) => {
         &[$(($path, include_bytes!(concat!("../../../templates/", $folder, "/", $path, ".template")))),+]
@@ -112,7 +113,14 @@ static TEMPLATES: [Template; 6] = [
         language: Language::Python,
         kind: Kind::Typed,
         name: "otsu-python",
-        files: example!("otsu-python", "README.md", "build", ".gitignore", "workflow.json", "task.py"),
+        files: example!(
+            "otsu-python",
+            "README.md",
+            "build",
+            ".gitignore",
+            "workflow.json",
+            "task.py"
+        ),
     },
     Template {
         language: Language::Js,
@@ -164,7 +172,9 @@ const MOVED: [(&str, &str); 2] = [("../modules/", ""), ("../../wit", "wit")];
 impl Template {
     /// The template of a language, and of a kind if one is asked for.
     pub(super) fn find(language: Language, kind: Option<Kind>) -> Option<&'static Self> {
-        TEMPLATES.iter().find(|template| template.language == language && kind.is_none_or(|kind| template.kind == kind))
+        TEMPLATES.iter().find(|template| {
+            template.language == language && kind.is_none_or(|kind| template.kind == kind)
+        })
     }
 
     /// The files of a package with this name: paths and contents.
@@ -177,27 +187,43 @@ impl Template {
     /// The names of the crates in its Cargo.lock.
     pub(super) fn locked_crates(&self) -> impl Iterator<Item = &'static str> {
         let lock = self.files.iter().find(|(path, _)| *path == "Cargo.lock");
-        let lines = lock.and_then(|(_, lock)| std::str::from_utf8(lock).ok()).unwrap_or_default().lines();
+        let lines = lock
+            .and_then(|(_, lock)| std::str::from_utf8(lock).ok())
+            .unwrap_or_default()
+            .lines();
         lines.filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
     }
 
     fn renamed(&self, path: &str, contents: &[u8], name: &str) -> Vec<u8> {
         // Images stay as they are.
-        let Ok(text) = std::str::from_utf8(contents) else { return contents.to_vec() };
-        let moved = MOVED.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        let Ok(text) = std::str::from_utf8(contents) else {
+            return contents.to_vec();
+        };
+        let moved = MOVED
+            .iter()
+            .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
         let renamed = moved.replace(self.name, name);
-        if path == "Cargo.lock" { sorted_lock(&renamed) } else { renamed }.into_bytes()
+        if path == "Cargo.lock" {
+            sorted_lock(&renamed)
+        } else {
+            renamed
+        }
+        .into_bytes()
     }
 }
 
-/// Cargo.lock in cargo's order, which a new name changes: with another one `--locked` refuses the file.
+/// Cargo.lock in cargo's order, which a new name changes: with another one `--locked` refuses the
+/// file.
 fn sorted_lock(lock: &str) -> String {
     const SEPARATOR: &str = "\n[[package]]\n";
     let mut parts = lock.trim_end().split(SEPARATOR);
     let head = parts.next().unwrap_or_default();
     let mut packages: Vec<_> = parts.map(str::trim_end).collect();
     packages.sort_unstable();
-    let packages: String = packages.iter().map(|package| format!("{SEPARATOR}{package}\n")).collect();
+    let packages: String = packages
+        .iter()
+        .map(|package| format!("{SEPARATOR}{package}\n"))
+        .collect();
     format!("{head}{packages}")
 }
 
@@ -207,8 +233,10 @@ mod tests {
 
     #[test]
     fn a_lock_is_sorted_by_name() {
-        let lock = "# head\nversion = 4\n\n[[package]]\nname = \"z\"\n\n[[package]]\nname = \"b\"\ndependencies = [\n \"a\",\n]\n";
-        let sorted = "# head\nversion = 4\n\n[[package]]\nname = \"b\"\ndependencies = [\n \"a\",\n]\n\n[[package]]\nname = \"z\"\n";
+        let lock = "# head\nversion = 4\n\n[[package]]\nname = \"z\"\n\n[[package]]\nname = \
+            \"b\"\ndependencies = [\n \"a\",\n]\n";
+        let sorted = "# head\nversion = 4\n\n[[package]]\nname = \"b\"\ndependencies = [\n \
+            \"a\",\n]\n\n[[package]]\nname = \"z\"\n";
         assert_eq!(sorted_lock(lock), sorted);
         assert_eq!(sorted_lock(sorted), sorted);
     }

@@ -78,7 +78,10 @@ pub(super) struct Given {
 impl Case {
     /// The case's folder, opened anew: a package may have more cases than a process open files.
     pub(super) fn folder(&self) -> Result<Folder, HostError> {
-        self.cases.folder.open_folder(&*self.folder_name).map_err(HostError::file("open", &self.path()))
+        self.cases
+            .folder
+            .open_folder(&*self.folder_name)
+            .map_err(HostError::file("open", &self.path()))
     }
 
     /// Where that is, for messages.
@@ -108,13 +111,19 @@ impl Case {
             None => Map::new(),
             Some(Value::Object(metadata)) => metadata,
             Some(other) => {
-                Cursor::at(&args_file, "/metadata".to_owned(), &other).wrong_type("an object", problems);
+                Cursor::at(&args_file, "/metadata".to_owned(), &other)
+                    .wrong_type("an object", problems);
                 return None;
             }
         };
         for name in args.reserved.keys() {
-            let place = Place::Pointer { file: args_file.clone(), pointer: format!("/{name}") };
-            let text = format!("`{name}` is filled in: a case's files are in its folders `input` and `output`");
+            let place = Place::Pointer {
+                file: args_file.clone(),
+                pointer: format!("/{name}"),
+            };
+            let text = format!(
+                "`{name}` is filled in: a case's files are in its folders `input` and `output`"
+            );
             problems.add(place, text);
         }
         let settings = settings?;
@@ -122,24 +131,48 @@ impl Case {
         let policy = settings.policy(policy);
         let task = plan_call(task.clone(), &args, &args_file, &policy, backend, problems)?;
         let expected = Expected::read(&folder, &path, problems)?;
-        let (name, folder_name) = (folder_name.to_string_lossy().into_owned(), folder_name.to_owned());
+        let (name, folder_name) = (
+            folder_name.to_string_lossy().into_owned(),
+            folder_name.to_owned(),
+        );
         let (cases, component) = (Arc::clone(cases), args.component);
-        Some(Self { name, cases, folder_name, task, component, metadata, expected })
+        Some(Self {
+            name,
+            cases,
+            folder_name,
+            task,
+            component,
+            metadata,
+            expected,
+        })
     }
 
     /// Makes the call, in a folder of its own.
     ///
     /// * `place`: that folder, which is made.
-    pub(super) fn run(&self, backend: &Local, place: &Path, cancel: &CancelToken) -> Result<Given, HostError> {
+    pub(super) fn run(
+        &self,
+        backend: &Local,
+        place: &Path,
+        cancel: &CancelToken,
+    ) -> Result<Given, HostError> {
         let folder = self.folder()?;
         let output_path = place.join(OUTPUT);
         std::fs::create_dir_all(&output_path).map_err(HostError::file("make", &output_path))?;
         let output = || Folder::open(&output_path).map_err(HostError::file("open", &output_path));
         tree_of(&folder, OUTPUT, &self.path())?.copy_to(&output()?)?;
-        let mut grants = vec![Grant::new(output_path.clone(), OUTPUT_PATH, Rights::ReadWrite)];
+        let mut grants = vec![Grant::new(
+            output_path.clone(),
+            OUTPUT_PATH,
+            Rights::ReadWrite,
+        )];
         grants.extend(self.input(&folder)?);
         let parameters = TaskParameters {
-            input_paths: if grants.len() > 1 { vec![INPUT_PATH.into()] } else { Vec::new() },
+            input_paths: if grants.len() > 1 {
+                vec![INPUT_PATH.into()]
+            } else {
+                Vec::new()
+            },
             output_path: OUTPUT_PATH.into(),
             metadata: self.metadata.clone(),
             history: Vec::new(),
@@ -163,23 +196,40 @@ impl Case {
             Err(Error::Host(err)) => return Err(err),
             Err(err) => Err(only_call(&err)),
         };
-        Ok(Given { result, output: Tree::read(Some(output()?), &output_path)?, time })
+        Ok(Given {
+            result,
+            output: Tree::read(Some(output()?), &output_path)?,
+            time,
+        })
     }
 
-    /// The case's input: the folder that is opened here, and no other that has its path by the time of the call.
+    /// The case's input: the folder that is opened here, and no other that has its path by the time
+    /// of the call.
     fn input(&self, folder: &Folder) -> Result<Option<Grant>, HostError> {
         let path = self.path().join(INPUT);
         let failed = || HostError::file("open", &path);
-        let Some(input) = optional(folder.open_folder(INPUT)).map_err(failed())? else { return Ok(None) };
+        let Some(input) = optional(folder.open_folder(INPUT)).map_err(failed())? else {
+            return Ok(None);
+        };
         let identity = input.identity().map_err(failed())?;
-        let real = self.cases.path.canonicalize().map_err(failed())?.join(&self.folder_name).join(INPUT);
-        Ok(Some(Grant { identity: Some(identity), ..Grant::new(real, INPUT_PATH, Rights::ReadOnly) }))
+        let real = self
+            .cases
+            .path
+            .canonicalize()
+            .map_err(failed())?
+            .join(&self.folder_name)
+            .join(INPUT);
+        Ok(Some(Grant {
+            identity: Some(identity),
+            ..Grant::new(real, INPUT_PATH, Rights::ReadOnly)
+        }))
     }
 
     /// How the files of an output differ from what they should be.
     pub(super) fn file_differences(&self, got: &Tree) -> Result<Vec<(PathBuf, String)>, HostError> {
         let path = self.path().join(EXPECTED);
-        let folder = optional(self.folder()?.open_folder(EXPECTED)).map_err(HostError::file("open", &path))?;
+        let folder = optional(self.folder()?.open_folder(EXPECTED))
+            .map_err(HostError::file("open", &path))?;
         let expected = match folder {
             None => Tree::read(None, &path)?,
             Some(folder) => tree_of(&folder, OUTPUT, &path)?,
@@ -191,27 +241,35 @@ impl Case {
     pub(super) fn differences(&self, given: &Given) -> Result<Vec<Difference>, HostError> {
         let whole = |text: String| vec![Difference::Case(text)];
         Ok(match (&self.expected, &given.result) {
-            (Expected::Unknown, Ok(_)) => {
-                whole("has no expected/: look at what it gives with --update, which writes it".to_owned())
-            }
+            (Expected::Unknown, Ok(_)) => whole(
+                "has no expected/: look at what it gives with --update, which writes it".to_owned(),
+            ),
             (Expected::Unknown | Expected::Success { .. }, Err(failure)) => {
-                let hint = "if it should fail, make a file expected/error.txt with a part of that message";
+                let hint =
+                    "if it should fail, make a file expected/error.txt with a part of that message";
                 whole(format!("the call failed; {hint}\n{failure}"))
             }
-            (Expected::Failure(text), Ok(_)) => {
-                whole(format!("the call should fail with a message that holds \"{}\", but ended well", escaped(text)))
+            (Expected::Failure(text), Ok(_)) => whole(format!(
+                "the call should fail with a message that holds \"{}\", but ended well",
+                escaped(text)
+            )),
+            (Expected::Failure(text), Err(failure)) if message_of(failure).contains(text) => {
+                Vec::new()
             }
-            (Expected::Failure(text), Err(failure)) if message_of(failure).contains(text) => Vec::new(),
-            (Expected::Failure(text), Err(failure)) => {
-                whole(format!("the call should fail with a message that holds \"{}\"\n{failure}", escaped(text)))
-            }
+            (Expected::Failure(text), Err(failure)) => whole(format!(
+                "the call should fail with a message that holds \"{}\"\n{failure}",
+                escaped(text)
+            )),
             (Expected::Success { metadiff }, Ok(got)) => {
                 let got = got.clone().map_or(Value::Null, Value::Object);
                 let mut differences = match metadiff {
-                    None => whole("expected/metadiff.json is missing: --update writes it".to_owned()),
-                    Some(expected) => {
-                        compare_json::differences(expected, &got).into_iter().map(Difference::Metadiff).collect()
+                    None => {
+                        whole("expected/metadiff.json is missing: --update writes it".to_owned())
                     }
+                    Some(expected) => compare_json::differences(expected, &got)
+                        .into_iter()
+                        .map(Difference::Metadiff)
+                        .collect(),
                 };
                 let files = self.file_differences(&given.output)?;
                 differences.extend(files.into_iter().map(|(path, text)| {
@@ -230,11 +288,18 @@ pub(super) fn message_of(failure: &CallFailure) -> String {
         Some(FailureKind::TaskExecution) => "TaskExecutionError",
         _ => "JobExecutionError",
     };
-    format!("{kind}: {}\n{}", failure.outcome.describe(), failure.stderr_tail)
+    format!(
+        "{kind}: {}\n{}",
+        failure.outcome.describe(),
+        failure.stderr_tail
+    )
 }
 
 fn only_call(err: &Error) -> CallFailure {
-    let call = err.task_failure().and_then(|failure| failure.calls.first()).cloned();
+    let call = err
+        .task_failure()
+        .and_then(|failure| failure.calls.first())
+        .cloned();
     call.expect("a single call that fails is in its error")
 }
 
@@ -248,11 +313,15 @@ struct Settings {
 impl Settings {
     fn read(folder: &Folder, file: &Path, problems: &mut Problems) -> Option<Self> {
         let mut settings = Self::default();
-        let Some(value) = read_document(folder, SETTINGS, file, problems)? else { return Some(settings) };
+        let Some(value) = read_document(folder, SETTINGS, file, problems)? else {
+            return Some(settings);
+        };
         let document = Cursor::new(file, &value);
         let n_before = problems.len();
         for key in document.object(problems)?.keys() {
-            let Some(value) = document.get(key) else { continue };
+            let Some(value) = document.get(key) else {
+                continue;
+            };
             match key.as_str() {
                 "task" => settings.task = value.text(problems).map(str::to_owned),
                 "timeout" => match value.text(problems).map(parse_time) {
@@ -260,13 +329,21 @@ impl Settings {
                     Some(Err(message)) => problems.add(value.place(), message),
                     None => {}
                 },
-                unknown => problems.add(value.place(), format!("unknown key `{unknown}`; known are task, timeout")),
+                unknown => problems.add(
+                    value.place(),
+                    format!("unknown key `{unknown}`; known are task, timeout"),
+                ),
             }
         }
         (problems.len() == n_before).then_some(settings)
     }
 
-    fn task<'t>(&self, file: &Path, tasks: &'t [TaskDocument], problems: &mut Problems) -> Option<&'t TaskDocument> {
+    fn task<'t>(
+        &self,
+        file: &Path,
+        tasks: &'t [TaskDocument],
+        problems: &mut Problems,
+    ) -> Option<&'t TaskDocument> {
         let named = |name: &String| tasks.iter().find(|task| task.name == *name);
         let found = match (&self.task, tasks) {
             (Some(name), _) => named(name),
@@ -278,9 +355,18 @@ impl Settings {
             let names = names.join(", ");
             let text = match &self.task {
                 Some(name) => format!("there is no task \"{name}\"; the package has: {names}"),
-                None => format!("must name the case's task, {{\"task\": NAME}}, as the package has several: {names}"),
+                None => format!(
+                    "must name the case's task, {{\"task\": NAME}}, as the package has several: \
+                     {names}"
+                ),
             };
-            problems.add(Place::Pointer { file: file.to_owned(), pointer: "/task".to_owned() }, text);
+            problems.add(
+                Place::Pointer {
+                    file: file.to_owned(),
+                    pointer: "/task".to_owned(),
+                },
+                text,
+            );
         }
         found
     }
@@ -306,7 +392,8 @@ impl Expected {
         if is_there(ERROR) {
             let error = path.join(ERROR);
             if is_there(METADIFF) || is_there(OUTPUT) {
-                let text = "stands beside metadiff.json or output/: a call either fails or gives something";
+                let text = "stands beside metadiff.json or output/: a call either fails or gives \
+                    something";
                 problems.add(Place::File(error), text);
                 return None;
             }
@@ -317,14 +404,22 @@ impl Expected {
         }
         let metadiff = read_document(&folder, METADIFF, &path.join(METADIFF), problems)?;
         let is_known = metadiff.is_some() || is_there(OUTPUT);
-        Some(if is_known { Self::Success { metadiff } } else { Self::Unknown })
+        Some(if is_known {
+            Self::Success { metadiff }
+        } else {
+            Self::Unknown
+        })
     }
 }
 
-/// Checks that the folders of a case are folders with plain files: a stranger's links lead nowhere. What is in its input is
-/// for the guest alone to open, in its sandbox.
+/// Checks that the folders of a case are folders with plain files: a stranger's links lead nowhere.
+/// What is in its input is for the guest alone to open, in its sandbox.
 fn check_folders(folder: &Folder, path: &Path, problems: &mut Problems) -> Option<()> {
-    opened(optional(folder.open_folder(INPUT)), &path.join(INPUT), problems)?;
+    opened(
+        optional(folder.open_folder(INPUT)),
+        &path.join(INPUT),
+        problems,
+    )?;
     check_tree(folder, OUTPUT, &path.join(OUTPUT), problems)?;
     let path = path.join(EXPECTED);
     match opened(optional(folder.open_folder(EXPECTED)), &path, problems)? {
@@ -360,21 +455,37 @@ fn tree_of(folder: &Folder, name: &str, path: &Path) -> Result<Tree, HostError> 
 
 /// What was opened, or a problem.
 fn opened<T>(opened: io::Result<T>, path: &Path, problems: &mut Problems) -> Option<T> {
-    opened.map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err))).ok()
+    opened
+        .map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err)))
+        .ok()
 }
 
 fn read_file(folder: &Folder, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    folder.open_file(name)?.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes)?;
+    folder
+        .open_file(name)?
+        .take(MAX_DOCUMENT_BYTES + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-        return Err(io::Error::other(format!("it is larger than {MAX_DOCUMENT_BYTES} bytes")));
+        return Err(io::Error::other(format!(
+            "it is larger than {MAX_DOCUMENT_BYTES} bytes"
+        )));
     }
     Ok(bytes)
 }
 
 /// A document; `Some(None)`: there is none.
-fn read_document(folder: &Folder, name: &str, path: &Path, problems: &mut Problems) -> Option<Option<Value>> {
-    let Some(file) = opened(optional(folder.open_file(name)), path, problems)? else { return Some(None) };
+fn read_document(
+    folder: &Folder,
+    name: &str,
+    path: &Path,
+    problems: &mut Problems,
+) -> Option<Option<Value>> {
+    let Some(file) = opened(optional(folder.open_file(name)), path, problems)? else {
+        return Some(None);
+    };
     let read = read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse);
-    read.map_err(|err| problems.add(Place::File(path.to_owned()), err.to_string())).ok().map(Some)
+    read.map_err(|err| problems.add(Place::File(path.to_owned()), err.to_string()))
+        .ok()
+        .map(Some)
 }

@@ -20,7 +20,10 @@ const MAX_LINE_ENDS_BYTES: u64 = 64 << 20;
 const SHOWN_LINES: usize = 40;
 
 /// What `got` has else than `expected`: the file, and how it differs.
-pub(super) fn differences(expected: &Tree, got: &Tree) -> Result<Vec<(PathBuf, String)>, HostError> {
+pub(super) fn differences(
+    expected: &Tree,
+    got: &Tree,
+) -> Result<Vec<(PathBuf, String)>, HostError> {
     let mut differences = Vec::new();
     for path in expected.files.union(&got.files) {
         let text = match (expected.files.contains(path), got.files.contains(path)) {
@@ -30,28 +33,46 @@ pub(super) fn differences(expected: &Tree, got: &Tree) -> Result<Vec<(PathBuf, S
             }
             (true, false) => Some("is missing".to_owned()),
             (false, _) => {
-                let size = got.open(path)?.metadata().map_err(HostError::file("look at", path))?.len();
+                let size = got
+                    .open(path)?
+                    .metadata()
+                    .map_err(HostError::file("look at", path))?
+                    .len();
                 Some(format!("is not expected ({})", bytes_text(size)))
             }
         };
         differences.extend(text.map(|text| (path.clone(), text)));
     }
     let others = got.others.iter();
-    differences.extend(others.map(|(path, what)| (path.clone(), format!("{what}; a case can hold plain files only"))));
+    differences.extend(others.map(|(path, what)| {
+        (
+            path.clone(),
+            format!("{what}; a case can hold plain files only"),
+        )
+    }));
     Ok(differences)
 }
 
 /// How a file differs from what it should be; `None`: not at all.
 fn compare(expected: &File, got: &File) -> std::io::Result<Option<String>> {
-    let Some(offset) = first_difference(expected, got)? else { return Ok(None) };
-    if let (Some(expected), Some(got)) =
-        (read_text(expected, MAX_LINE_ENDS_BYTES)?, read_text(got, MAX_LINE_ENDS_BYTES)?)
-        && let Some(text) = line_ends_difference(&expected, &got)
+    let Some(offset) = first_difference(expected, got)? else {
+        return Ok(None);
+    };
+    if let (Some(expected), Some(got)) = (
+        read_text(expected, MAX_LINE_ENDS_BYTES)?,
+        read_text(got, MAX_LINE_ENDS_BYTES)?,
+    ) && let Some(text) = line_ends_difference(&expected, &got)
     {
         return Ok(Some(text));
     }
-    if let (Some(expected), Some(got)) = (read_text(expected, MAX_TEXT_BYTES)?, read_text(got, MAX_TEXT_BYTES)?) {
-        return Ok(Some(format!("differs\n{}", text_difference(&expected, &got))));
+    if let (Some(expected), Some(got)) = (
+        read_text(expected, MAX_TEXT_BYTES)?,
+        read_text(got, MAX_TEXT_BYTES)?,
+    ) {
+        return Ok(Some(format!(
+            "differs\n{}",
+            text_difference(&expected, &got)
+        )));
     }
     let facts = |file: &File| -> std::io::Result<String> {
         let mut hasher = Sha256::new();
@@ -67,11 +88,17 @@ fn compare(expected: &File, got: &File) -> std::io::Result<Option<String>> {
             reader.consume(n);
             size += n;
         }
-        let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Ok(format!("{size} bytes, sha256 {digest}"))
     };
     let (expected, got) = (facts(expected)?, facts(got)?);
-    Ok(Some(format!("differs from byte {offset} on\n  expected {expected}\n  got      {got}")))
+    Ok(Some(format!(
+        "differs from byte {offset} on\n  expected {expected}\n  got      {got}"
+    )))
 }
 
 fn from_start(mut file: &File) -> std::io::Result<BufReader<&File>> {
@@ -101,19 +128,25 @@ fn first_difference(one: &File, other: &File) -> std::io::Result<Option<u64>> {
 /// The whole of a file that is text and not longer than `max_bytes`.
 fn read_text(file: &File, max_bytes: u64) -> std::io::Result<Option<String>> {
     let mut bytes = Vec::new();
-    from_start(file)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    from_start(file)?
+        .take(max_bytes + 1)
+        .read_to_end(&mut bytes)?;
     let is_text = bytes.len() as u64 <= max_bytes && !bytes.contains(&0);
     Ok(String::from_utf8(bytes).ok().filter(|_| is_text))
 }
 
-/// Says that two texts differ in the ends of their lines only, as after `core.autocrlf` of Git; `None`: in more.
+/// Says that two texts differ in the ends of their lines only, as after `core.autocrlf` of Git;
+/// `None`: in more.
 fn line_ends_difference(expected: &str, got: &str) -> Option<String> {
     if expected.replace("\r\n", "\n") != got.replace("\r\n", "\n") {
         return None;
     }
     let ends = |text: &str| {
         let (n_crlf, n_lines) = (text.matches("\r\n").count(), text.matches('\n').count());
-        format!("{n_crlf} lines end with \\r\\n (CRLF), {} with \\n (LF)", n_lines - n_crlf)
+        format!(
+            "{n_crlf} lines end with \\r\\n (CRLF), {} with \\n (LF)",
+            n_lines - n_crlf
+        )
     };
     Some(format!(
         "differs in line ends only; if Git has changed them, write `* -text` to .gitattributes\n  \
@@ -126,8 +159,16 @@ fn line_ends_difference(expected: &str, got: &str) -> Option<String> {
 /// The lines that differ with some around them, as `diff -u` shows them.
 fn text_difference(expected: &str, got: &str) -> String {
     let difference = TextDiff::from_lines(expected, got);
-    let unified = difference.unified_diff().context_radius(2).header("expected", "got").to_string();
-    let mut lines: Vec<_> = unified.lines().take(SHOWN_LINES).map(|line| format!("  {}", escaped(line))).collect();
+    let unified = difference
+        .unified_diff()
+        .context_radius(2)
+        .header("expected", "got")
+        .to_string();
+    let mut lines: Vec<_> = unified
+        .lines()
+        .take(SHOWN_LINES)
+        .map(|line| format!("  {}", escaped(line)))
+        .collect();
     let n_more = unified.lines().count().saturating_sub(SHOWN_LINES);
     if n_more > 0 {
         lines.push(format!("  ({n_more} more lines)"));
@@ -151,31 +192,58 @@ mod tests {
             match text {
                 [] => assert_eq!(found, None),
                 text => assert!(
-                    text.iter().all(|text| found.as_ref().is_some_and(|found| found.contains(text))),
+                    text.iter()
+                        .all(|text| found.as_ref().is_some_and(|found| found.contains(text))),
                     "{found:?}"
                 ),
             }
         };
         check(b"", b"", &[]);
         check(b"same\n", b"same\n", &[]);
-        check(b"one\ntwo\nthree\n", b"one\n2\nthree\n", &["differs\n  --- expected\n  +++ got\n", "\n  -two\n  +2\n"]);
+        check(
+            b"one\ntwo\nthree\n",
+            b"one\n2\nthree\n",
+            &["differs\n  --- expected\n  +++ got\n", "\n  -two\n  +2\n"],
+        );
         check(b"text\n", b"text", &["No newline at end of file"]);
         check(b"a\n", b"\x1b[2J\n", &["+\\u{1b}[2J"]);
         check(
             b"\0\x01\x02",
             b"\0\x01\x03",
-            &["from byte 2 on\n  expected 3 bytes, sha256 ", "\n  got      3 bytes, sha256 "],
+            &[
+                "from byte 2 on\n  expected 3 bytes, sha256 ",
+                "\n  got      3 bytes, sha256 ",
+            ],
         );
-        check(b"\0\x01", b"\0\x01\x03", &["from byte 2 on", "expected 2 bytes", "got      3 bytes"]);
+        check(
+            b"\0\x01",
+            b"\0\x01\x03",
+            &["from byte 2 on", "expected 2 bytes", "got      3 bytes"],
+        );
         check(
             b"a\r\nb\r\n",
             b"a\nb\n",
-            &["line ends only", "expected | 2 lines end with \\r\\n", "got      | 0 lines"],
+            &[
+                "line ends only",
+                "expected | 2 lines end with \\r\\n",
+                "got      | 0 lines",
+            ],
         );
-        check(b"a\nb\n", b"a\r\nb\n", &["line ends only", "got      | 1 lines end with \\r\\n (CRLF), 1 with"]);
+        check(
+            b"a\nb\n",
+            b"a\r\nb\n",
+            &[
+                "line ends only",
+                "got      | 1 lines end with \\r\\n (CRLF), 1 with",
+            ],
+        );
         check(b"a\r\nb\n", b"a\nc\n", &["differs\n  --- expected"]);
         let long = "line\r\n".repeat(100_000);
-        check(long.as_bytes(), long.replace('\r', "").as_bytes(), &["line ends only"]);
+        check(
+            long.as_bytes(),
+            long.replace('\r', "").as_bytes(),
+            &["line ends only"],
+        );
         let long = vec![b'x'; 300 << 10];
         check(&long, &long[1..], &["from byte 307199 on"]);
     }

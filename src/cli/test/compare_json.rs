@@ -8,8 +8,8 @@ const SHOWN: usize = 20;
 /// Characters of a value that are shown.
 const SHOWN_CHARS: usize = 100;
 
-/// One line for each place in which `got` is not what it should be; none if they are the same. Numbers are compared by
-/// value and objects whatever the order of their keys.
+/// One line for each place in which `got` is not what it should be; none if they are the same.
+/// Numbers are compared by value and objects whatever the order of their keys.
 pub(super) fn differences(expected: &Value, got: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     compare("", Some(expected), Some(got), &mut lines);
@@ -32,14 +32,28 @@ fn compare(pointer: &str, expected: Option<&Value>, got: Option<&Value>, lines: 
         }
         (Some(Value::Array(expected)), Some(Value::Array(got))) => {
             for index in 0..expected.len().max(got.len()) {
-                compare(&format!("{pointer}/{index}"), expected.get(index), got.get(index), lines);
+                compare(
+                    &format!("{pointer}/{index}"),
+                    expected.get(index),
+                    got.get(index),
+                    lines,
+                );
             }
         }
         (Some(Value::Number(expected)), Some(Value::Number(got))) if are_equal(expected, got) => {}
         (expected, got) if expected == got => {}
         (expected, got) => {
-            let pointer = if pointer.is_empty() { "the whole" } else { pointer };
-            lines.push(format!("{}: expected {}, got {}", escaped(pointer), shown(expected), shown(got)));
+            let pointer = if pointer.is_empty() {
+                "the whole"
+            } else {
+                pointer
+            };
+            lines.push(format!(
+                "{}: expected {}, got {}",
+                escaped(pointer),
+                shown(expected),
+                shown(got)
+            ));
         }
     }
 }
@@ -50,7 +64,11 @@ fn are_equal(one: &Number, other: &Number) -> bool {
     if one.to_string() == other.to_string() {
         return true;
     }
-    match (is_integer(one) && is_integer(other), one.as_f64(), other.as_f64()) {
+    match (
+        is_integer(one) && is_integer(other),
+        one.as_f64(),
+        other.as_f64(),
+    ) {
         // -0 and 0 are the only integers with two texts.
         (true, one, other) => one == Some(0.0) && other == Some(0.0),
         (false, Some(one), Some(other)) => one == other,
@@ -59,7 +77,9 @@ fn are_equal(one: &Number, other: &Number) -> bool {
 }
 
 fn shown(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "nothing".to_owned() };
+    let Some(value) = value else {
+        return "nothing".to_owned();
+    };
     let text = escaped(&value.to_string());
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -74,14 +94,22 @@ mod tests {
 
     fn check(expected: &str, got: &str, lines: &[&str]) {
         let parse = |text: &str| parse_json(text.as_bytes(), DuplicateKeys::Refuse).expect("JSON");
-        assert_eq!(differences(&parse(expected), &parse(got)), lines, "{expected} {got}");
+        assert_eq!(
+            differences(&parse(expected), &parse(got)),
+            lines,
+            "{expected} {got}"
+        );
     }
 
     #[test]
     fn values_are_compared_and_not_texts() {
         check(r#"{"a": 1, "b": [1.0, 2]}"#, r#"{"b":[1,2e0],"a":1}"#, &[]);
         check("[0.1, -0, 1e2]", "[0.10, 0, 100]", &[]);
-        check("[9007199254740993]", "[9007199254740992]", &["/0: expected 9007199254740993, got 9007199254740992"]);
+        check(
+            "[9007199254740993]",
+            "[9007199254740992]",
+            &["/0: expected 9007199254740993, got 9007199254740992"],
+        );
         check("1", "\"1\"", &["the whole: expected 1, got \"1\""]);
         check("null", "{}", &["the whole: expected null, got {}"]);
     }
@@ -99,8 +127,13 @@ mod tests {
             ],
         );
         let long = format!("[{}0]", "1,".repeat(99));
-        let differences =
-            differences(&Value::Array(Vec::new()), &parse_json(long.as_bytes(), DuplicateKeys::Refuse).expect("JSON"));
-        assert_eq!((differences.len(), differences[20].as_str()), (21, "and 80 more"));
+        let differences = differences(
+            &Value::Array(Vec::new()),
+            &parse_json(long.as_bytes(), DuplicateKeys::Refuse).expect("JSON"),
+        );
+        assert_eq!(
+            (differences.len(), differences[20].as_str()),
+            (21, "and 80 more")
+        );
     }
 }

@@ -53,32 +53,62 @@ pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backend = arguments.sandbox.isolation().and_then(|isolation| {
         let backend = Local::with_options(n_threads, &arguments.sandbox.options(true), isolation);
-        let backend = backend.and_then(Local::interrupting_only_limited).map_err(|err| err.chain());
-        backend.map(|backend| within_memory(backend.abandoning_cancelled(signals::PATIENCE), &policy))
+        let backend = backend
+            .and_then(Local::interrupting_only_limited)
+            .map_err(|err| err.chain());
+        backend
+            .map(|backend| within_memory(backend.abandoning_cancelled(signals::PATIENCE), &policy))
     });
     let backend = match backend {
         Ok(backend) => backend,
-        Err(text) => return Answer::text(format!("error: {}\n", escaped(&text)), exit_code::HOST_FAILED),
+        Err(text) => {
+            return Answer::text(
+                format!("error: {}\n", escaped(&text)),
+                exit_code::HOST_FAILED,
+            );
+        }
     };
     let run = || run(arguments, &policy, &backend, signals).unwrap_or_else(host_failed);
-    if arguments.watch { watch::repeat(&arguments.package, signals.cancel(), run) } else { run() }
+    if arguments.watch {
+        watch::repeat(&arguments.package, signals.cancel(), run)
+    } else {
+        run()
+    }
 }
 
 fn wrong_input(arguments: &TestArguments, problems: &Problems) -> Answer {
-    let mut answer = Answer { exit_code: exit_code::WRONG_INPUT, ..Answer::default() };
+    let mut answer = Answer {
+        exit_code: exit_code::WRONG_INPUT,
+        ..Answer::default()
+    };
     match arguments.format {
         FormatArgument::Text => answer.stderr = format!("error: {problems}\n"),
-        FormatArgument::Json => add_json(&mut answer, &arguments.package, &[], &[], problems, Duration::ZERO),
+        FormatArgument::Json => add_json(
+            &mut answer,
+            &arguments.package,
+            &[],
+            &[],
+            problems,
+            Duration::ZERO,
+        ),
     }
     answer
 }
 
 fn host_failed(err: HostError) -> Answer {
-    Answer::text(format!("error: {}\n", escaped(&err.chain())), exit_code::HOST_FAILED)
+    Answer::text(
+        format!("error: {}\n", escaped(&err.chain())),
+        exit_code::HOST_FAILED,
+    )
 }
 
 /// Runs the cases once. Each is told when it has ended and those before it are told.
-fn run(arguments: &TestArguments, policy: &Policy, backend: &Local, signals: &Signals) -> Result<Answer, HostError> {
+fn run(
+    arguments: &TestArguments,
+    policy: &Policy,
+    backend: &Local,
+    signals: &Signals,
+) -> Result<Answer, HostError> {
     let started = Instant::now();
     let mut problems = Problems::default();
     let notice = Notice::after(PATIENCE, "compiling the modules ...".to_owned());
@@ -97,43 +127,85 @@ fn run(arguments: &TestArguments, policy: &Policy, backend: &Local, signals: &Si
     let _saving = signals.saving();
     let temporary = TemporaryFolder::new("mandelbox-test-")?;
     let mut results: Vec<CaseResult> = Vec::new();
-    let runs = Runs { backend, temporary: temporary.path(), updates: arguments.update, cancel: signals.cancel() };
+    let runs = Runs {
+        backend,
+        temporary: temporary.path(),
+        updates: arguments.update,
+        cancel: signals.cancel(),
+    };
     runs.run_all(&cases, |result| {
         if is_text {
             say(&result.text());
         }
         results.push(result);
     })?;
-    let n_failed = results.iter().filter(|result| result.status == Status::Failed).count();
+    let n_failed = results
+        .iter()
+        .filter(|result| result.status == Status::Failed)
+        .count();
     let mut answer = Answer::default();
     // Writing to a string cannot fail.
     if let Some(signal) = signals.received().filter(|_| results.len() < cases.len()) {
         answer = signal.answer();
-        let _ = writeln!(answer.stderr, "{} of {} cases were run, {n_failed} failed", results.len(), cases.len());
+        let _ = writeln!(
+            answer.stderr,
+            "{} of {} cases were run, {n_failed} failed",
+            results.len(),
+            cases.len()
+        );
     } else {
-        answer.exit_code = if n_failed > 0 { exit_code::TASK_EXECUTION_ERROR } else { exit_code::SUCCESS };
+        answer.exit_code = if n_failed > 0 {
+            exit_code::TASK_EXECUTION_ERROR
+        } else {
+            exit_code::SUCCESS
+        };
         if is_text {
             let n_passed = cases.len() - n_failed;
             let seconds = started.elapsed().as_secs_f64();
-            let _ = writeln!(answer.stderr, "{n_passed} passed, {n_failed} failed in {seconds:.2} s");
+            let _ = writeln!(
+                answer.stderr,
+                "{n_passed} passed, {n_failed} failed in {seconds:.2} s"
+            );
         }
     }
     if !is_text {
         let was_run = |case: &Case| results.iter().any(|result| result.name == case.name);
-        let not_run: Vec<_> = cases.iter().filter(|case| !was_run(case)).map(|case| case.name.as_str()).collect();
-        add_json(&mut answer, &arguments.package, &results, &not_run, &problems, started.elapsed());
+        let not_run: Vec<_> = cases
+            .iter()
+            .filter(|case| !was_run(case))
+            .map(|case| case.name.as_str())
+            .collect();
+        add_json(
+            &mut answer,
+            &arguments.package,
+            &results,
+            &not_run,
+            &problems,
+            started.elapsed(),
+        );
     }
     Ok(answer)
 }
 
-fn read_cases(arguments: &TestArguments, policy: &Policy, backend: &Local, problems: &mut Problems) -> Vec<Case> {
-    let Some(Package { cases, tasks }) = Package::read(&arguments.package, policy, backend, problems) else {
+fn read_cases(
+    arguments: &TestArguments,
+    policy: &Policy,
+    backend: &Local,
+    problems: &mut Problems,
+) -> Vec<Case> {
+    let Some(Package { cases, tasks }) =
+        Package::read(&arguments.package, policy, backend, problems)
+    else {
         return Vec::new();
     };
-    let mut folders = cases.as_ref().map(|cases| case_folders(cases, problems)).unwrap_or_default();
+    let mut folders = cases
+        .as_ref()
+        .map(|cases| case_folders(cases, problems))
+        .unwrap_or_default();
     let name = |folder: &OsString| folder.to_string_lossy().into_owned();
     if folders.is_empty() && problems.is_empty() {
-        let text = "has no case; make NAME/args.json in it with the task's args, then run this command with --update";
+        let text = "has no case; make NAME/args.json in it with the task's args, then run this \
+            command with --update";
         problems.add(Place::File(cases_of(&arguments.package)), text);
     } else if !arguments.cases.is_empty() {
         for asked in &arguments.cases {
@@ -145,12 +217,17 @@ fn read_cases(arguments: &TestArguments, policy: &Policy, backend: &Local, probl
         }
         folders.retain(|folder| arguments.cases.contains(&name(folder)));
     }
-    let Some(cases) = cases.filter(|_| !tasks.is_empty()) else { return Vec::new() };
-    folders.iter().filter_map(|folder| Case::read(&cases, folder, &tasks, policy, backend, problems)).collect()
+    let Some(cases) = cases.filter(|_| !tasks.is_empty()) else {
+        return Vec::new();
+    };
+    folders
+        .iter()
+        .filter_map(|folder| Case::read(&cases, folder, &tasks, policy, backend, problems))
+        .collect()
 }
 
-/// Names of the folders that are cases, sorted. Of the others a warning says which may have been meant as one, and a link or
-/// a special file is a problem: it may stand for one.
+/// Names of the folders that are cases, sorted. Of the others a warning says which may have been
+/// meant as one, and a link or a special file is a problem: it may stand for one.
 fn case_folders(cases: &Cases, problems: &mut Problems) -> Vec<OsString> {
     let mut folders = Vec::new();
     let mut entries = cases.folder.entries().unwrap_or_default();
@@ -178,7 +255,11 @@ fn is_case(folder: &Folder) -> bool {
 /// Whether a folder that is no case may have been meant as one.
 fn looks_like_a_case(folder: &Folder) -> bool {
     let entries = folder.entries().unwrap_or_default();
-    let is_json = |name: &OsString| Path::new(name).extension().is_some_and(|extension| extension == "json");
+    let is_json = |name: &OsString| {
+        Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "json")
+    };
     entries.is_empty() || entries.iter().any(|(name, _)| is_json(name))
 }
 
@@ -195,18 +276,22 @@ struct Runs<'a> {
 impl Runs<'_> {
     /// Runs the cases side by side and tells of them in their order.
     fn run_all(&self, cases: &[Case], mut tell: impl FnMut(CaseResult)) -> Result<(), HostError> {
-        let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
+        let n_threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(cases.len());
         let next = AtomicUsize::new(0);
         let (send, receive) = channel();
         std::thread::scope(|scope| {
             for _ in 0..n_threads {
                 let (next, send) = (&next, send.clone());
                 scope.spawn(move || {
-                    while let Some((index, case)) =
-                        Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, cases.get(index)?)))
+                    while let Some((index, case)) = Some(next.fetch_add(1, Ordering::Relaxed))
+                        .and_then(|index| Some((index, cases.get(index)?)))
                         && !self.cancel.is_cancelled()
                     {
-                        let told = self.run_case(case, &self.temporary.join(index.to_string())).transpose();
+                        let told = self
+                            .run_case(case, &self.temporary.join(index.to_string()))
+                            .transpose();
                         // After an error nobody listens any more.
                         let _ = told.map(|told| send.send((index, told)));
                     }
@@ -231,11 +316,19 @@ impl Runs<'_> {
     /// Runs a case; `None`: it was cancelled.
     fn run_case(&self, case: &Case, place: &Path) -> Result<Option<CaseResult>, HostError> {
         let given = case.run(self.backend, place, self.cancel)?;
-        if given.result.as_ref().is_err_and(|failure| matches!(failure.outcome, Outcome::Cancelled)) {
+        if given
+            .result
+            .as_ref()
+            .is_err_and(|failure| matches!(failure.outcome, Outcome::Cancelled))
+        {
             return Ok(None);
         }
         let mut differences = case.differences(&given)?;
-        let updated = if self.updates { update::update(case, &given)? } else { None };
+        let updated = if self.updates {
+            update::update(case, &given)?
+        } else {
+            None
+        };
         let status = match &updated {
             Some(changes) if changes.is_empty() => Status::Passed,
             Some(_) => Status::Updated,
@@ -246,6 +339,12 @@ impl Runs<'_> {
             differences.clear();
         }
         let changes = updated.unwrap_or_default();
-        Ok(Some(CaseResult { name: case.name.clone(), status, time: given.time, differences, changes }))
+        Ok(Some(CaseResult {
+            name: case.name.clone(),
+            status,
+            time: given.time,
+            differences,
+            changes,
+        }))
     }
 }

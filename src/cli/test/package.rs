@@ -26,7 +26,8 @@ pub(super) struct Package {
     pub(super) tasks: Vec<TaskDocument>,
 }
 
-/// The folder of the cases of a package. It is opened once: whatever else gets its path later is not looked at.
+/// The folder of the cases of a package. It is opened once: whatever else gets its path later is
+/// not looked at.
 #[derive(Debug)]
 pub(super) struct Cases {
     /// For messages.
@@ -44,14 +45,23 @@ impl Cases {
 }
 
 impl Package {
-    /// Reads the manifest in a folder and lets the typed tasks in it describe themselves; or one typed task, if the path
-    /// is that of a module. Problems go to `problems`.
-    pub(super) fn read(path: &Path, policy: &Policy, backend: &Local, problems: &mut Problems) -> Option<Self> {
-        let described =
-            |path: &Path, problems: &mut Problems| TaskPackage::read_module(path, policy, backend, problems);
+    /// Reads the manifest in a folder and lets the typed tasks in it describe themselves; or one
+    /// typed task, if the path is that of a module. Problems go to `problems`.
+    pub(super) fn read(
+        path: &Path,
+        policy: &Policy,
+        backend: &Local,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let described = |path: &Path, problems: &mut Problems| {
+            TaskPackage::read_module(path, policy, backend, problems)
+        };
         if !path.is_dir() {
             let package = described(path, problems)?;
-            return Some(Self { cases: cases(path, problems), tasks: tasks_of(package) });
+            return Some(Self {
+                cases: cases(path, problems),
+                tasks: tasks_of(package),
+            });
         }
         let mut tasks = Vec::new();
         if TaskPackage::is_in(path) {
@@ -60,13 +70,20 @@ impl Package {
         for module in modules_in(path) {
             let is_named = tasks.iter().any(|task| task.module_path() == module);
             if !is_named && is_typed(&module, policy, backend) {
-                tasks.extend(described(&module, problems).map(tasks_of).unwrap_or_default());
+                tasks.extend(
+                    described(&module, problems)
+                        .map(tasks_of)
+                        .unwrap_or_default(),
+                );
             }
         }
         if tasks.is_empty() && problems.is_empty() {
             problems.add(Place::File(path.to_owned()), NO_PACKAGE);
         }
-        Some(Self { cases: cases(path, problems), tasks })
+        Some(Self {
+            cases: cases(path, problems),
+            tasks,
+        })
     }
 }
 
@@ -81,21 +98,33 @@ fn cases(package: &Path, problems: &mut Problems) -> Option<Arc<Cases>> {
 }
 
 fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// The folder of the cases of a package.
 pub(super) fn cases_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(CASES) } else { path.with_file_name(CASES) }
+    if path.is_dir() {
+        path.join(CASES)
+    } else {
+        path.with_file_name(CASES)
+    }
 }
 
 fn tasks_of(package: TaskPackage) -> Vec<TaskDocument> {
-    package.task_list.into_iter().map(|task| task.task).collect()
+    package
+        .task_list
+        .into_iter()
+        .map(|task| task.task)
+        .collect()
 }
 
 /// Whether a module is a typed task; others beside it need not even be modules that can run.
 fn is_typed(path: &Path, policy: &Policy, backend: &Local) -> bool {
     let limits = crate::backend::described_limits(&policy.default);
     let module = ModuleFile::read(path, limits.module_bytes);
-    module.is_ok_and(|module| backend.prepare(&module, &limits, policy.compile_time) == Ok(ModuleKind::Typed))
+    module.is_ok_and(|module| {
+        backend.prepare(&module, &limits, policy.compile_time) == Ok(ModuleKind::Typed)
+    })
 }

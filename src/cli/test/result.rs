@@ -104,7 +104,9 @@ pub(super) fn add_json(
     problems: &Problems,
     time: Duration,
 ) {
-    let not_run = not_run.iter().map(|name| json!({ "name": name, "status": "not_run" }));
+    let not_run = not_run
+        .iter()
+        .map(|name| json!({ "name": name, "status": "not_run" }));
     let facts = json!({
         "package": package.to_string_lossy(),
         "ok": answer.exit_code == 0,

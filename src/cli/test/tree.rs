@@ -1,4 +1,5 @@
-//! Folders of a case and what tasks leave in theirs, walked by descriptors: no link in them is followed.
+//! Folders of a case and what tasks leave in theirs, walked by descriptors: no link in them is
+//! followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -22,7 +23,8 @@ pub(super) struct Tree {
     path: PathBuf,
     /// Relative paths of regular files.
     pub(super) files: BTreeSet<PathBuf>,
-    /// Relative paths of what is neither file nor folder, and of folders that are too deep: with what they are.
+    /// Relative paths of what is neither file nor folder, and of folders that are too deep: with
+    /// what they are.
     pub(super) others: BTreeMap<PathBuf, &'static str>,
 }
 
@@ -37,9 +39,15 @@ impl Tree {
     pub(super) fn read(folder: Option<Folder>, path: &Path) -> Result<Self, HostError> {
         let (mut files, mut others) = (BTreeSet::new(), BTreeMap::new());
         if let Some(folder) = &folder {
-            list(folder, Path::new(""), 0, &mut files, &mut others).map_err(HostError::file("list", path))?;
+            list(folder, Path::new(""), 0, &mut files, &mut others)
+                .map_err(HostError::file("list", path))?;
         }
-        Ok(Self { folder, path: path.to_owned(), files, others })
+        Ok(Self {
+            folder,
+            path: path.to_owned(),
+            files,
+            others,
+        })
     }
 
     /// Opens a file of the tree.
@@ -48,7 +56,9 @@ impl Tree {
     /// [`HostError::File`], also if there is something else by now.
     pub(super) fn open(&self, file: &Path) -> Result<File, HostError> {
         let open = || {
-            let Some(root) = &self.folder else { return Err(io::ErrorKind::NotFound.into()) };
+            let Some(root) = &self.folder else {
+                return Err(io::ErrorKind::NotFound.into());
+            };
             in_folder_of(root, file, |folder, name| folder.open_file(name))
         };
         open().map_err(HostError::file("open", &self.path.join(file)))
@@ -81,7 +91,13 @@ fn list(
             _ if is_clutter(&name) => {}
             FileType::RegularFile => _ = files.insert(path),
             FileType::Directory if depth < MAX_DEPTH => {
-                list(&folder.open_folder(&*name)?, &path, depth + 1, files, others)?;
+                list(
+                    &folder.open_folder(&*name)?,
+                    &path,
+                    depth + 1,
+                    files,
+                    others,
+                )?;
             }
             FileType::Directory => _ = others.insert(path, "is nested too deep"),
             _ => _ = others.insert(path, "is a link or a special file"),
@@ -90,12 +106,14 @@ fn list(
     Ok(())
 }
 
-/// Files that file managers and editors leave in the folders that they show, and that no task makes.
+/// Files that file managers and editors leave in the folders that they show, and that no task
+/// makes.
 pub(super) fn is_clutter(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     [".DS_Store", ".directory", "Thumbs.db", "ehthumbs.db", "desktop.ini"].into_iter().any(is)
-        // What macOS keeps of a file on foreign file systems, and the lock of Emacs, which is a link.
+        // What macOS keeps of a file on foreign file systems, and the lock of Emacs, which is a
+        // link.
         || name.starts_with(b"._")
         || name.starts_with(b".#")
 }
@@ -109,7 +127,8 @@ pub(super) fn optional<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Writes a file so that there is the whole of it or what was there before; folders on its path are created.
+/// Writes a file so that there is the whole of it or what was there before; folders on its path are
+/// created.
 ///
 /// * `write`: writes the contents.
 ///
@@ -126,7 +145,9 @@ pub(super) fn write_whole(
         new.file.sync_all()?;
         new.persist(name).map(drop)
     };
-    match folder_of(root, file, |folder, name| folder.open_or_create_folder(name))? {
+    match folder_of(root, file, |folder, name| {
+        folder.open_or_create_folder(name)
+    })? {
         (None, name) => in_folder(root, name),
         (Some(folder), name) => in_folder(&folder, name),
     }
@@ -138,7 +159,11 @@ pub(super) fn write_whole(
 /// The operating system's, for the file.
 pub(super) fn remove(root: &Folder, file: &Path) -> io::Result<()> {
     in_folder_of(root, file, |folder, name| folder.remove_file(name))?;
-    for folder in file.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+    for folder in file
+        .ancestors()
+        .skip(1)
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         // One that is not empty is not removed, nor are those that it is in.
         if in_folder_of(root, folder, |parent, name| parent.remove_folder(name)).is_err() {
             break;
@@ -148,14 +173,19 @@ pub(super) fn remove(root: &Folder, file: &Path) -> io::Result<()> {
 }
 
 /// Does something with a name in the folder that a relative path says it is in.
-fn in_folder_of<T>(root: &Folder, path: &Path, act: impl FnOnce(&Folder, &OsStr) -> io::Result<T>) -> io::Result<T> {
+fn in_folder_of<T>(
+    root: &Folder,
+    path: &Path,
+    act: impl FnOnce(&Folder, &OsStr) -> io::Result<T>,
+) -> io::Result<T> {
     match folder_of(root, path, |folder, name| folder.open_folder(name))? {
         (None, name) => act(root, name),
         (Some(folder), name) => act(&folder, name),
     }
 }
 
-/// The folder that a relative path is in, opened one component at a time, and the path's last name; `None` is the root.
+/// The folder that a relative path is in, opened one component at a time, and the path's last name;
+/// `None` is the root.
 fn folder_of<'p>(
     root: &Folder,
     path: &'p Path,

@@ -1,7 +1,7 @@
 //! `--update`: what a case gave becomes what it should give.
 //!
-//! The folders of a case are a stranger's: all that is written or removed in them goes by descriptors, and no link is
-//! followed there, nor is one that is put there meanwhile.
+//! The folders of a case are a stranger's: all that is written or removed in them goes by
+//! descriptors, and no link is followed there, nor is one that is put there meanwhile.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use crate::folder::Folder;
 use crate::json::{Value, build_json};
 use crate::reporter::escape::escaped;
 
-/// Writes what is not as it was, each file whole or not at all. Returns what it has changed, a line each.
+/// Writes what is not as it was, each file whole or not at all. Returns what it has changed, a line
+/// each.
 ///
 /// `None`: what the case gave is not to be accepted unseen, such as a call that failed.
 pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, HostError> {
@@ -27,10 +28,16 @@ pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, 
         }
         (Expected::Failure(_), Err(failure)) => {
             let differs = !case.differences(given)?.is_empty();
-            let Expected::Failure(text) = &case.expected else { return Ok(None) };
+            let Expected::Failure(text) = &case.expected else {
+                return Ok(None);
+            };
             // A text that is empty holds for any failure, which nobody means for long.
             if differs || text.is_empty() {
-                write(case, Path::new(ERROR), format!("{}\n", failure.outcome.describe()).as_bytes())?;
+                write(
+                    case,
+                    Path::new(ERROR),
+                    format!("{}\n", failure.outcome.describe()).as_bytes(),
+                )?;
                 return Ok(Some(vec![ERROR.to_owned()]));
             }
             Ok(Some(Vec::new()))
@@ -40,7 +47,9 @@ pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, 
 }
 
 fn update_metadiff(case: &Case, got: &Value) -> Result<Vec<String>, HostError> {
-    if let Expected::Success { metadiff: Some(expected) } = &case.expected
+    if let Expected::Success {
+        metadiff: Some(expected),
+    } = &case.expected
         && compare_json::differences(expected, got).is_empty()
     {
         return Ok(Vec::new());
@@ -74,7 +83,9 @@ fn update_output(case: &Case, got: &Tree) -> Result<Vec<String>, HostError> {
 
 /// Writes a file of what a case should give.
 fn write(case: &Case, path: &Path, bytes: &[u8]) -> Result<(), HostError> {
-    in_folder(case, path, "write", |expected, path| write_whole(expected, path, |new| new.write_all(bytes)))
+    in_folder(case, path, "write", |expected, path| {
+        write_whole(expected, path, |new| new.write_all(bytes))
+    })
 }
 
 /// Does something with a file in the folder of what a case should give.
@@ -86,5 +97,7 @@ fn in_folder(
 ) -> Result<(), HostError> {
     let place: PathBuf = case.path().join(EXPECTED).join(path);
     let expected = case.folder()?.open_or_create_folder(EXPECTED);
-    expected.and_then(|expected| act(&expected, path)).map_err(HostError::file(action, &place))
+    expected
+        .and_then(|expected| act(&expected, path))
+        .map_err(HostError::file(action, &place))
 }

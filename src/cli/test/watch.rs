@@ -12,7 +12,8 @@ use crate::workflow::package::MANIFEST;
 use crate::workflow::package::modules_in;
 use crate::workflow::{FileIdentity, Problems, TaskPackage};
 
-/// Time between two looks. Looking works on every file system, network ones too, and the files are few.
+/// Time between two looks. Looking works on every file system, network ones too, and the files are
+/// few.
 const INTERVAL: Duration = Duration::from_millis(300);
 /// Files that are looked at.
 const MAX_FILES: usize = 20_000;
@@ -20,7 +21,11 @@ const MAX_FILES: usize = 20_000;
 /// Runs the cases, and again after each change, until the program is ended.
 ///
 /// * `cancel`: ends it.
-pub(super) fn repeat(package: &Path, cancel: &CancelToken, mut run: impl FnMut() -> Answer) -> Answer {
+pub(super) fn repeat(
+    package: &Path,
+    cancel: &CancelToken,
+    mut run: impl FnMut() -> Answer,
+) -> Answer {
     loop {
         let before = files(package);
         let answer = run();
@@ -64,11 +69,17 @@ fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
     };
     if package.is_dir() {
         add(package.join(MANIFEST));
-        modules_in(package).into_iter().for_each(|path| _ = add(path));
+        modules_in(package)
+            .into_iter()
+            .for_each(|path| _ = add(path));
         // What is wrong with it is told when the cases run.
         let manifest = TaskPackage::read(package, &mut Problems::default());
-        let tasks = manifest.map(|package| package.task_list).unwrap_or_default();
-        tasks.iter().for_each(|task| _ = add(task.task.module_path()));
+        let tasks = manifest
+            .map(|package| package.task_list)
+            .unwrap_or_default();
+        tasks
+            .iter()
+            .for_each(|task| _ = add(task.task.module_path()));
     } else {
         add(package.to_owned());
     }

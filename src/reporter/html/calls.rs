@@ -12,7 +12,8 @@ pub(super) struct CallRow {
     pub(super) task: u64,
     /// Its component as text, not escaped; empty for a single task.
     pub(super) name: String,
-    /// When it began and ended, in microseconds since 1970; an end is the last event where there is none.
+    /// When it began and ended, in microseconds since 1970; an end is the last event where there is
+    /// none.
     pub(super) start_us: i64,
     pub(super) end_us: i64,
     /// Calls that run at the same time have different lanes, from 0.
@@ -30,7 +31,8 @@ pub(super) enum CallState {
     Open,
 }
 
-/// All calls of a run, in the order of their beginning. If another task takes the place of one, the calls of that are gone.
+/// All calls of a run, in the order of their beginning. If another task takes the place of one, the
+/// calls of that are gone.
 #[derive(Default)]
 pub(super) struct CallTable {
     pub(super) rows: Vec<CallRow>,
@@ -40,7 +42,8 @@ pub(super) struct CallTable {
     names: HashMap<u64, String>,
     /// Components of calls that the next task keeps.
     listed: HashSet<String>,
-    /// Lanes without a call now. Events do not say which worker runs a call: the lowest free lane gets it.
+    /// Lanes without a call now. Events do not say which worker runs a call: the lowest free lane
+    /// gets it.
     free: BTreeSet<u32>,
     pub(super) n_lanes: u32,
 }
@@ -55,7 +58,9 @@ impl CallTable {
             EventKind::CallKept { call, .. } => {
                 self.listed.insert(component_text(call.component.as_ref()));
             }
-            EventKind::TaskStarted { task, name, kept, .. } => {
+            EventKind::TaskStarted {
+                task, name, kept, ..
+            } => {
                 self.close_all(now_us);
                 let listed = std::mem::take(&mut self.listed);
                 let before = self.names.insert(*task, name.clone());
@@ -63,20 +68,34 @@ impl CallTable {
                     self.rows.retain(|row| row.task != *task);
                 }
                 if *kept == Kept::Listed {
-                    self.rows.retain(|row| row.task != *task || listed.contains(&row.name));
+                    self.rows
+                        .retain(|row| row.task != *task || listed.contains(&row.name));
                 }
             }
             EventKind::CallStarted(call) => self.begin(call, now_us),
-            EventKind::CallFinished { call, outcome, figures, .. } => {
-                let index = self.open.remove(&(call.task, call.call_index)).unwrap_or_else(|| {
-                    let micros = i64::try_from(figures.wall_time.as_micros()).unwrap_or(i64::MAX);
-                    self.begin(call, now_us.saturating_sub(micros));
-                    self.open.remove(&(call.task, call.call_index));
-                    self.rows.len() - 1
-                });
+            EventKind::CallFinished {
+                call,
+                outcome,
+                figures,
+                ..
+            } => {
+                let index = self
+                    .open
+                    .remove(&(call.task, call.call_index))
+                    .unwrap_or_else(|| {
+                        let micros =
+                            i64::try_from(figures.wall_time.as_micros()).unwrap_or(i64::MAX);
+                        self.begin(call, now_us.saturating_sub(micros));
+                        self.open.remove(&(call.task, call.call_index));
+                        self.rows.len() - 1
+                    });
                 let row = &mut self.rows[index];
                 let failed = outcome.failure_kind().is_some();
-                row.state = if failed { CallState::Failed } else { CallState::Done };
+                row.state = if failed {
+                    CallState::Failed
+                } else {
+                    CallState::Done
+                };
                 // Never before its start, whatever the clock did.
                 row.end_us = now_us.max(row.start_us);
                 row.wall_time = figures.wall_time;
@@ -99,7 +118,8 @@ impl CallTable {
 
     /// Removes the calls of tasks that are not of the run any more, once all have ended.
     pub(super) fn retain_tasks(&mut self, tasks: &[TaskSummary]) {
-        self.rows.retain(|row| tasks.iter().any(|task| task.order == row.task));
+        self.rows
+            .retain(|row| tasks.iter().any(|task| task.order == row.task));
     }
 
     fn begin(&mut self, call: &CallRef, start_us: i64) {
@@ -107,7 +127,8 @@ impl CallTable {
             self.n_lanes += 1;
             self.n_lanes - 1
         });
-        self.open.insert((call.task, call.call_index), self.rows.len());
+        self.open
+            .insert((call.task, call.call_index), self.rows.len());
         self.rows.push(CallRow {
             task: call.task,
             name: component_text(call.component.as_ref()),

@@ -21,11 +21,17 @@ impl LogAxis {
     ///
     /// * `factor`: ticks stand at its powers, from `least` on.
     pub(super) fn new(values: impl Iterator<Item = f64>, least: f64, factor: f64) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, least), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = values.fold((f64::INFINITY, least), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
         let low = low.clamp(least, high);
         // As wide as a tick at least, so that equal values stand in the middle.
         let margin = (factor / (high / low)).max(1.0).sqrt() * 1.05;
-        Self { low: low / margin, high: high * margin, factor }
+        Self {
+            low: low / margin,
+            high: high * margin,
+            factor,
+        }
     }
 
     /// Where a value stands, 0 to 1.
@@ -39,10 +45,15 @@ impl LogAxis {
     /// * `label`: the text of a value; safe in HTML.
     pub(super) fn labels(&self, unit: f64, label: impl Fn(f64) -> String) -> String {
         let exponent = |value: f64| (value / unit).ln() / self.factor.ln();
-        let (first, last) = (exponent(self.low).ceil() as i32, exponent(self.high).floor() as i32);
+        let (first, last) = (
+            exponent(self.low).ceil() as i32,
+            exponent(self.high).floor() as i32,
+        );
         let n_ticks = usize::try_from(last - first + 1).unwrap_or(0);
         let step = n_ticks.div_ceil(MAX_TICKS).max(1);
-        let mut svg = format!(r#"<svg width="{WIDTH}" height="16" viewBox="0 0 {WIDTH} 16" aria-hidden="true">"#);
+        let mut svg = format!(
+            r#"<svg width="{WIDTH}" height="16" viewBox="0 0 {WIDTH} 16" aria-hidden="true">"#
+        );
         for power in (first..=last).step_by(step) {
             let value = unit * self.factor.powi(power);
             let x = self.position(value) * WIDTH;
@@ -54,7 +65,11 @@ impl LogAxis {
                 "middle"
             };
             // Writing to a string cannot fail.
-            let _ = write!(svg, r#"<text x="{x:.0}" y="10" text-anchor="{anchor}">{}</text>"#, label(value));
+            let _ = write!(
+                svg,
+                r#"<text x="{x:.0}" y="10" text-anchor="{anchor}">{}</text>"#,
+                label(value)
+            );
             let _ = write!(svg, r#"<path class="axis" d="M{x:.0} 13v3"/>"#);
         }
         svg + "</svg>"
@@ -64,7 +79,12 @@ impl LogAxis {
     ///
     /// * `class`: of the bars.
     /// * `title`: what it says, for those who do not see it; safe in HTML.
-    pub(super) fn histogram(&self, values: impl Iterator<Item = f64>, class: &str, title: &str) -> String {
+    pub(super) fn histogram(
+        &self,
+        values: impl Iterator<Item = f64>,
+        class: &str,
+        title: &str,
+    ) -> String {
         let mut bins = [0_u64; N_BINS];
         for value in values {
             bins[((self.position(value) * N_BINS as f64) as usize).min(N_BINS - 1)] += 1;
@@ -91,15 +111,28 @@ mod tests {
 
     #[test]
     fn axes_hold_their_values() {
-        for values in [vec![], vec![0.0], vec![5.0], vec![5.0, 5.0], vec![0.0, 1e12], vec![1.0, 9.0, 90.0]] {
+        for values in [
+            vec![],
+            vec![0.0],
+            vec![5.0],
+            vec![5.0, 5.0],
+            vec![0.0, 1e12],
+            vec![1.0, 9.0, 90.0],
+        ] {
             let axis = LogAxis::new(values.iter().copied(), 1.0, 10.0);
             for value in &values {
                 let position = axis.position(value.max(1.0));
-                assert!(position > 0.0 && position < 1.0, "{values:?} {value} {position}");
+                assert!(
+                    position > 0.0 && position < 1.0,
+                    "{values:?} {value} {position}"
+                );
             }
             let labels = axis.labels(1.0, |value| format!("{value}"));
             let n_labels = labels.matches("<text").count();
-            assert!((1..=MAX_TICKS + 1).contains(&n_labels), "{values:?} {labels}");
+            assert!(
+                (1..=MAX_TICKS + 1).contains(&n_labels),
+                "{values:?} {labels}"
+            );
             let svg = axis.histogram(values.iter().copied(), "c0", "t");
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }

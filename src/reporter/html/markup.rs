@@ -30,8 +30,11 @@ pub(super) fn html_start(text: &str, max_chars: usize) -> String {
 
 /// JSON for a `script` element: nothing in it ends the element or begins a comment.
 pub(super) fn script_json(value: &impl Serialize) -> String {
-    let text = serde_json::to_string(value).expect("keys are strings, and writing to memory cannot fail");
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    let text =
+        serde_json::to_string(value).expect("keys are strings, and writing to memory cannot fail");
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// A relative link to a file whose path has any characters.
@@ -44,11 +47,18 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0, |group, byte| group << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+        let group = chunk
+            .iter()
+            .fold(0, |group, byte| group << 8 | usize::from(*byte))
+            << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let is_padding = digit > chunk.len();
             let index = group >> (18 - 6 * digit) & 63;
-            text.push(if is_padding { '=' } else { char::from(DIGITS[index]) });
+            text.push(if is_padding {
+                '='
+            } else {
+                char::from(DIGITS[index])
+            });
         }
     }
     text
@@ -62,9 +72,15 @@ pub(super) fn fill(template: &str, parts: &[(&str, String)]) -> String {
     let mut pieces = template.split("{{");
     let mut page = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
-        let (name, rest) = piece.split_once("}}").expect("the template closes its braces");
+        let (name, rest) = piece
+            .split_once("}}")
+            .expect("the template closes its braces");
         let part = parts.iter().find(|(part, _)| *part == name);
-        page.push_str(&part.unwrap_or_else(|| panic!("the template names {name}")).1);
+        page.push_str(
+            &part
+                .unwrap_or_else(|| panic!("the template names {name}"))
+                .1,
+        );
         page.push_str(rest);
     }
     page
@@ -78,16 +94,31 @@ mod tests {
 
     #[test]
     fn no_text_breaks_out() {
-        assert_eq!(html("<b a='\"'>&\u{202e}"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;\\u{202e}");
+        assert_eq!(
+            html("<b a='\"'>&\u{202e}"),
+            "&lt;b a=&#39;&quot;&#39;&gt;&amp;\\u{202e}"
+        );
         assert_eq!(html_start("<<<", 2), "&lt;&lt; ...");
-        assert_eq!(script_json(&json!(["</script><!--"])), r#"["\u003c/script\u003e\u003c!--"]"#);
+        assert_eq!(
+            script_json(&json!(["</script><!--"])),
+            r#"["\u003c/script\u003e\u003c!--"]"#
+        );
         assert_eq!(href("0_a/x:y \"?.err"), "./0_a/x%3Ay%20%22%3F.err");
-        assert_eq!(fill("a{{x}}b{{y}}", &[("x", "{{y}}".into()), ("y", "2".into())]), "a{{y}}b2");
+        assert_eq!(
+            fill("a{{x}}b{{y}}", &[("x", "{{y}}".into()), ("y", "2".into())]),
+            "a{{y}}b2"
+        );
     }
 
     #[test]
     fn base64_is_padded() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }

@@ -1,7 +1,7 @@
 //! `report.html`: a run as one page to look at, made from its event log.
 //!
-//! The page holds all it needs, and its policy lets it load nothing. Tables and drawings are made here; only the
-//! timeline is drawn by a script, since it can have very many calls.
+//! The page holds all it needs, and its policy lets it load nothing. Tables and drawings are made
+//! here; only the timeline is drawn by a script, since it can have very many calls.
 
 mod calls;
 mod charts;
@@ -52,8 +52,8 @@ pub enum ReportError {
     Write(HostError),
 }
 
-/// Makes `report.html` in the work directory of a run from its event log, whether the run has ended or not, and returns
-/// its path. One that was there is replaced.
+/// Makes `report.html` in the work directory of a run from its event log, whether the run has ended
+/// or not, and returns its path. One that was there is replaced.
 ///
 /// # Errors
 /// [`ReportError`]: there is no event log, it is damaged, or the page cannot be written.
@@ -65,7 +65,10 @@ pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
         summary.add(&event);
         calls.add(&event);
     });
-    let end = read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    let end = read.map_err(|error| ReportError::Log {
+        path: log.clone(),
+        error,
+    })?;
     summary.note_damage(&end);
     if summary.run.is_none() {
         return Err(ReportError::Empty(log));
@@ -73,13 +76,16 @@ pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
     calls.close_all(summary.last_event.as_microsecond());
     calls.retain_tasks(&summary.tasks);
     let path = work_dir.join(REPORT_NAME);
-    write_rebuildable(&path, page(&summary, &calls, work_dir).as_bytes()).map_err(ReportError::Write)?;
+    write_rebuildable(&path, page(&summary, &calls, work_dir).as_bytes())
+        .map_err(ReportError::Write)?;
     Ok(path)
 }
 
-/// Makes `report.html` at the end of a run from the events as they come, and so without reading them again.
+/// Makes `report.html` at the end of a run from the events as they come, and so without reading
+/// them again.
 ///
-/// A run that has too many gets none by itself, and one that cannot be written is no failure: [`write_report`] makes it.
+/// A run that has too many gets none by itself, and one that cannot be written is no failure:
+/// [`write_report`] makes it.
 pub struct HtmlReport {
     work_dir: PathBuf,
     summary: RunSummary,
@@ -89,7 +95,11 @@ pub struct HtmlReport {
 impl HtmlReport {
     /// A report in a work directory.
     pub fn new(work_dir: &Path) -> Self {
-        Self { work_dir: work_dir.to_owned(), summary: RunSummary::default(), calls: CallTable::default() }
+        Self {
+            work_dir: work_dir.to_owned(),
+            summary: RunSummary::default(),
+            calls: CallTable::default(),
+        }
     }
 }
 
@@ -114,10 +124,12 @@ impl Reporter for HtmlReport {
         self.summary.add(event);
         self.calls.add(event);
         if matches!(event.kind, EventKind::RunFinished { .. }) {
-            self.calls.close_all(self.summary.last_event.as_microsecond());
+            self.calls
+                .close_all(self.summary.last_event.as_microsecond());
             self.calls.retain_tasks(&self.summary.tasks);
             let page = page(&self.summary, &self.calls, &self.work_dir);
-            // Who looks for it sees that it is not there; another error here would be the last event of the run.
+            // Who looks for it sees that it is not there; another error here would be the last
+            // event of the run.
             let _ = write_rebuildable(&self.work_dir.join(REPORT_NAME), page.as_bytes());
         }
         Ok(())
@@ -143,9 +155,15 @@ fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
         ("distributions", sections::distributions(summary, calls)),
         ("slowest", sections::slowest(summary, calls)),
         ("warnings", sections::warnings(summary)),
-        ("parameters", parameters::parameters(summary, &read_workflow_tasks(work_dir, summary))),
+        (
+            "parameters",
+            parameters::parameters(summary, &read_workflow_tasks(work_dir, summary)),
+        ),
         ("facts", sections::facts(summary)),
-        ("timeline_data", script_json(&timeline::timeline_data(summary, calls))),
+        (
+            "timeline_data",
+            script_json(&timeline::timeline_data(summary, calls)),
+        ),
         ("script", SCRIPT.to_owned()),
     ];
     fill(TEMPLATE, &parts)
@@ -161,8 +179,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let page = folder.path().join(REPORT_NAME);
         for (seq, is_made) in [(250_000, false), (249_999, true)] {
-            let kind = EventKind::RunFinished { status: Status::Done, error: None };
-            let event = Event { seq, time: jiff::Timestamp::UNIX_EPOCH, kind };
+            let kind = EventKind::RunFinished {
+                status: Status::Done,
+                error: None,
+            };
+            let event = Event {
+                seq,
+                time: jiff::Timestamp::UNIX_EPOCH,
+                kind,
+            };
             HtmlReport::new(folder.path()).report(&event).expect("told");
             assert_eq!(page.exists(), is_made);
         }

@@ -21,7 +21,8 @@ pub(super) fn color(task_index: usize) -> usize {
     task_index % N_COLORS
 }
 
-/// What the script gets: but for the first five, a value for each call. Times are in units of `unit_us` microseconds.
+/// What the script gets: but for the first five, a value for each call. Times are in units of
+/// `unit_us` microseconds.
 #[derive(Serialize)]
 pub(super) struct TimelineData {
     unit_us: i64,
@@ -44,7 +45,12 @@ pub(super) struct TimelineData {
 /// The calls of a run, for the script.
 pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> TimelineData {
     let origin = summary.started.as_microsecond();
-    let end = calls.rows.iter().map(|row| row.end_us).max().unwrap_or(origin);
+    let end = calls
+        .rows
+        .iter()
+        .map(|row| row.end_us)
+        .max()
+        .unwrap_or(origin);
     let unit = (end.saturating_sub(origin) / RESOLUTION).max(1);
     let units = |us: i64| us.saturating_sub(origin) / unit;
     let mut last = 0;
@@ -57,7 +63,13 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
             step
         })
         .collect();
-    let index_of = |order: u64| summary.tasks.iter().position(|task| task.order == order).unwrap_or(0);
+    let index_of = |order: u64| {
+        summary
+            .tasks
+            .iter()
+            .position(|task| task.order == order)
+            .unwrap_or(0)
+    };
     let state = |state| match state {
         CallState::Done => '0',
         CallState::Failed => '1',
@@ -69,14 +81,25 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
         unit_us: unit,
         span: units(end),
         n_lanes: calls.n_lanes,
-        tasks: summary.tasks.iter().map(|task| escaped(&task.name)).collect(),
+        tasks: summary
+            .tasks
+            .iter()
+            .map(|task| escaped(&task.name))
+            .collect(),
         color: (0..summary.tasks.len()).map(color).collect(),
         start,
-        length: rows.iter().map(|row| units(row.end_us) - units(row.start_us)).collect(),
+        length: rows
+            .iter()
+            .map(|row| units(row.end_us) - units(row.start_us))
+            .collect(),
         lane: rows.iter().map(|row| row.lane).collect(),
         task: rows.iter().map(|row| index_of(row.task)).collect(),
         state: rows.iter().map(|row| state(row.state)).collect(),
-        wall_us: named.map(|rows| rows.iter().map(|row| row.wall_time.as_micros() as u64).collect()),
+        wall_us: named.map(|rows| {
+            rows.iter()
+                .map(|row| row.wall_time.as_micros() as u64)
+                .collect()
+        }),
         memory_kib: named.map(|rows| rows.iter().map(|row| row.peak_memory_bytes >> 10).collect()),
         names: named.map(|rows| rows.iter().map(|row| short(&row.name)).collect()),
     }
@@ -85,8 +108,15 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
 /// The end of a long name, which is where components of one dataset differ.
 fn short(name: &str) -> String {
     let n_chars = name.chars().count();
-    let end: String = name.chars().skip(n_chars.saturating_sub(NAME_CHARS)).collect();
-    if n_chars > NAME_CHARS { format!("...{}", escaped(&end)) } else { escaped(&end) }
+    let end: String = name
+        .chars()
+        .skip(n_chars.saturating_sub(NAME_CHARS))
+        .collect();
+    if n_chars > NAME_CHARS {
+        format!("...{}", escaped(&end))
+    } else {
+        escaped(&end)
+    }
 }
 
 /// What stands above the timeline.
@@ -103,11 +133,23 @@ pub(super) fn timeline_text(calls: &CallTable) -> String {
 pub(super) fn legend(summary: &RunSummary, calls: &CallTable) -> String {
     let item = |style: &str, text: String| format!("<span><i {style}></i>{text}</span>\n");
     let tasks = summary.tasks.iter().enumerate();
-    let mut legend: String =
-        tasks.map(|(index, task)| item(&format!("class=\"c{}\"", color(index)), html_start(&task.name, 60))).collect();
-    for (state, name, text) in [(CallState::Failed, "bad", "failed"), (CallState::Open, "open", "without an end")] {
+    let mut legend: String = tasks
+        .map(|(index, task)| {
+            item(
+                &format!("class=\"c{}\"", color(index)),
+                html_start(&task.name, 60),
+            )
+        })
+        .collect();
+    for (state, name, text) in [
+        (CallState::Failed, "bad", "failed"),
+        (CallState::Open, "open", "without an end"),
+    ] {
         if calls.rows.iter().any(|row| row.state == state) {
-            legend.push_str(&item(&format!("style=\"background: var(--{name})\""), text.to_owned()));
+            legend.push_str(&item(
+                &format!("style=\"background: var(--{name})\""),
+                text.to_owned(),
+            ));
         }
     }
     legend

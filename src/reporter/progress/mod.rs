@@ -20,7 +20,8 @@ use texts::Task;
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressStyle {
-    /// Bars for the workflow, the running task and calls that say how far they are, drawn again in place.
+    /// Bars for the workflow, the running task and calls that say how far they are, drawn again in
+    /// place.
     Bar,
     /// A line at the start and the end of each task, and a few while it runs.
     Lines,
@@ -33,7 +34,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// Time between two drawings while calls end.
 const MIN_REDRAW: Duration = Duration::from_millis(50);
 
-/// Shows which task runs, how many of its calls have ended, how many failed, and what typed tasks say.
+/// Shows which task runs, how many of its calls have ended, how many failed, and what typed tasks
+/// say.
 pub struct Progress {
     shown: Arc<Mutex<Shown>>,
     ticks: bool,
@@ -45,15 +47,30 @@ impl Progress {
     /// * `says_calls`: a line for each call that ends.
     pub fn new(style: ProgressStyle, n_tasks: usize, says_calls: bool) -> Self {
         let now = Instant::now();
-        let shown =
-            Shown { style, says_calls, n_tasks, n_started: 0, started: now, task: None, next_line: now, drawn: now };
-        Self { shown: Arc::new(Mutex::new(shown)), ticks: style != ProgressStyle::WarningsOnly, ticker: None }
+        let shown = Shown {
+            style,
+            says_calls,
+            n_tasks,
+            n_started: 0,
+            started: now,
+            task: None,
+            next_line: now,
+            drawn: now,
+        };
+        Self {
+            shown: Arc::new(Mutex::new(shown)),
+            ticks: style != ProgressStyle::WarningsOnly,
+            ticker: None,
+        }
     }
 }
 
 impl Reporter for Progress {
     fn report(&mut self, event: &Event) -> io::Result<()> {
-        if self.ticker.is_none() && self.ticks && matches!(event.kind, EventKind::TaskStarted { .. }) {
+        if self.ticker.is_none()
+            && self.ticks
+            && matches!(event.kind, EventKind::TaskStarted { .. })
+        {
             // Without it, lines come when events do.
             self.ticker = start_ticker(&self.shown).ok();
         }
@@ -89,14 +106,37 @@ struct Shown {
 impl Shown {
     fn report(&mut self, kind: &EventKind) -> io::Result<()> {
         match kind {
-            EventKind::Warning { message } => say_important(&format!("warning: {}", escaped(message))),
-            EventKind::TaskStarted { name, n_calls, n_kept, .. } => self.start_task(name, *n_calls, *n_kept),
-            EventKind::CallLogged { call, level, message } => self.log(call, *level, message),
-            EventKind::CallProgress { call, permille, message } => self.progress(call, *permille, message),
-            EventKind::CallFinished { call, outcome, retry_in_s: Some(seconds), .. } => {
-                self.retry_call(call, outcome, *seconds)
+            EventKind::Warning { message } => {
+                say_important(&format!("warning: {}", escaped(message)))
             }
-            EventKind::CallFinished { call, outcome, figures, .. } => self.finish_call(call, outcome, figures),
+            EventKind::TaskStarted {
+                name,
+                n_calls,
+                n_kept,
+                ..
+            } => self.start_task(name, *n_calls, *n_kept),
+            EventKind::CallLogged {
+                call,
+                level,
+                message,
+            } => self.log(call, *level, message),
+            EventKind::CallProgress {
+                call,
+                permille,
+                message,
+            } => self.progress(call, *permille, message),
+            EventKind::CallFinished {
+                call,
+                outcome,
+                retry_in_s: Some(seconds),
+                ..
+            } => self.retry_call(call, outcome, *seconds),
+            EventKind::CallFinished {
+                call,
+                outcome,
+                figures,
+                ..
+            } => self.finish_call(call, outcome, figures),
             EventKind::TaskFinished { name, status, .. } => self.finish_task(name, *status),
             _ => Ok(()),
         }
@@ -108,10 +148,24 @@ impl Shown {
             self.started = now;
         }
         self.n_started += 1;
-        let task = Task::new((self.n_started, self.n_tasks), escaped(name), (n_calls, n_kept), now, self.started);
+        let task = Task::new(
+            (self.n_started, self.n_tasks),
+            escaped(name),
+            (n_calls, n_kept),
+            now,
+            self.started,
+        );
         if self.style == ProgressStyle::Lines {
-            let kept = if n_kept > 0 { format!(", {n_kept} of them kept") } else { String::new() };
-            say_important(&format!("{}: {n_calls} call{}{kept}", task.title(), if n_calls == 1 { "" } else { "s" }))?;
+            let kept = if n_kept > 0 {
+                format!(", {n_kept} of them kept")
+            } else {
+                String::new()
+            };
+            say_important(&format!(
+                "{}: {n_calls} call{}{kept}",
+                task.title(),
+                if n_calls == 1 { "" } else { "s" }
+            ))?;
         }
         self.next_line = now + line_interval(Duration::ZERO);
         self.task = Some(task);
@@ -120,7 +174,9 @@ impl Shown {
 
     /// Says what is due by now.
     fn tick(&mut self, now: Instant) -> io::Result<()> {
-        let Some(task) = &mut self.task else { return Ok(()) };
+        let Some(task) = &mut self.task else {
+            return Ok(());
+        };
         task.pace.note(now, task.done());
         if self.style == ProgressStyle::Lines && now >= self.next_line {
             self.next_line = now + line_interval(task.pace.elapsed(now));
@@ -176,15 +232,27 @@ impl Shown {
         if let Some(task) = &mut self.task {
             task.end_progress(call.call_index);
         }
-        say(&format!("  {}{}; tried again in {seconds} s", prefix(call), escaped(&outcome.describe())))
+        say(&format!(
+            "  {}{}; tried again in {seconds} s",
+            prefix(call),
+            escaped(&outcome.describe())
+        ))
     }
 
-    fn finish_call(&mut self, call: &CallRef, outcome: &Outcome, figures: &Figures) -> io::Result<()> {
+    fn finish_call(
+        &mut self,
+        call: &CallRef,
+        outcome: &Outcome,
+        figures: &Figures,
+    ) -> io::Result<()> {
         if self.says_calls {
             let seconds = figures.wall_time.as_secs_f64();
             let memory = bytes_text(figures.peak_memory_bytes);
             let outcome = escaped(&outcome.describe());
-            say(&format!("  {}{outcome} ({seconds:.3} s, {memory})", prefix(call)))?;
+            say(&format!(
+                "  {}{outcome} ({seconds:.3} s, {memory})",
+                prefix(call)
+            ))?;
         }
         if let Some(task) = &mut self.task {
             task.finish_call(call.call_index, outcome.failure_kind().is_some());
@@ -193,7 +261,9 @@ impl Shown {
     }
 
     fn finish_task(&mut self, name: &str, status: Status) -> io::Result<()> {
-        let Some(task) = self.task.take() else { return Ok(()) };
+        let Some(task) = self.task.take() else {
+            return Ok(());
+        };
         if self.style == ProgressStyle::WarningsOnly {
             return Ok(());
         }
@@ -206,7 +276,9 @@ impl Shown {
             Status::Done => say_important(&format!("{title}: done in {seconds:.2} s")),
             Status::Failed => {
                 let (n_failed, n_calls) = (task.n_failed, task.n_calls);
-                say_important(&format!("{title}: failed after {seconds:.2} s ({n_failed} of {n_calls} calls failed)"))
+                say_important(&format!(
+                    "{title}: failed after {seconds:.2} s ({n_failed} of {n_calls} calls failed)"
+                ))
             }
         }
     }
@@ -241,12 +313,19 @@ fn say_important(line: &str) -> io::Result<()> {
 
 /// The component's name before what is said of its call.
 fn prefix(call: &CallRef) -> String {
-    call.component.as_ref().map(|component| format!("{} ", escaped(&component.to_string()))).unwrap_or_default()
+    call.component
+        .as_ref()
+        .map(|component| format!("{} ", escaped(&component.to_string())))
+        .unwrap_or_default()
 }
 
 /// [`prefix`] where a string needs no quotes.
 fn name(call: &CallRef) -> String {
-    match call.component.as_ref().and_then(|component| component.as_str()) {
+    match call
+        .component
+        .as_ref()
+        .and_then(|component| component.as_str())
+    {
         Some(text) => format!("{} ", escaped(text)),
         None => prefix(call),
     }

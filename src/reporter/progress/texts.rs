@@ -53,13 +53,24 @@ impl Task {
     ) -> Self {
         let pace = Pace::starting_at(now, n_kept as f64);
         let calls = BTreeMap::new();
-        Self { place, name, n_calls, n_ended: n_kept, n_failed: 0, pace, workflow_started, calls, parts: 0 }
+        Self {
+            place,
+            name,
+            n_calls,
+            n_ended: n_kept,
+            n_failed: 0,
+            pace,
+            workflow_started,
+            calls,
+            parts: 0,
+        }
     }
 
     pub(super) fn progress(&mut self, call_index: usize, permille: u16, text: String) {
         self.end_progress(call_index);
         self.parts += u64::from(permille);
-        self.calls.insert(call_index, CallProgress { permille, text });
+        self.calls
+            .insert(call_index, CallProgress { permille, text });
     }
 
     pub(super) fn finish_call(&mut self, call_index: usize, failed: bool) {
@@ -70,7 +81,10 @@ impl Task {
 
     /// Forgets how far a call was, which has ended or begins again.
     pub(super) fn end_progress(&mut self, call_index: usize) {
-        let permille = self.calls.remove(&call_index).map_or(0, |call| call.permille);
+        let permille = self
+            .calls
+            .remove(&call_index)
+            .map_or(0, |call| call.permille);
         self.parts -= u64::from(permille);
     }
 
@@ -81,7 +95,11 @@ impl Task {
 
     fn fraction(&self) -> f64 {
         // A task without calls is done when it begins.
-        if self.n_calls == 0 { 1.0 } else { self.done() / self.n_calls as f64 }
+        if self.n_calls == 0 {
+            1.0
+        } else {
+            self.done() / self.n_calls as f64
+        }
     }
 
     /// `[2/3] name`.
@@ -91,13 +109,18 @@ impl Task {
 
     /// `12/60, 2 failed`, and how fast and how long where that is known.
     fn facts(&self, now: Instant) -> [Option<String>; 3] {
-        let failed = if self.n_failed > 0 { format!(", {} failed", self.n_failed) } else { String::new() };
+        let failed = if self.n_failed > 0 {
+            format!(", {} failed", self.n_failed)
+        } else {
+            String::new()
+        };
         let rate = self.pace.rate(now, self.done());
         let left = rate.and_then(|rate| left_text(self.n_calls as f64 - self.done(), rate));
         [
             Some(format!("{}/{}{failed}", self.n_ended, self.n_calls)),
             rate.map(|rate| format!(", {}", rate_text(rate))),
-            left.filter(|_| self.n_ended < self.n_calls).map(|left| format!(", {left} left")),
+            left.filter(|_| self.n_ended < self.n_calls)
+                .map(|left| format!(", {left} left")),
         ]
     }
 
@@ -124,24 +147,47 @@ impl Task {
         if n_tasks > 1 {
             let fraction = (place as f64 - 1.0 + self.fraction()) / n_tasks as f64;
             let elapsed = now.duration_since(self.workflow_started);
-            let elapsed =
-                if elapsed.as_secs() < 60 { format!("{} s", elapsed.as_secs()) } else { duration_text(elapsed) };
+            let elapsed = if elapsed.as_secs() < 60 {
+                format!("{} s", elapsed.as_secs())
+            } else {
+                duration_text(elapsed)
+            };
             let facts = format!("{} %, {elapsed}", (fraction * 100.0) as u64);
-            lines.push(line("workflow", name_width, fraction, bar_width, &facts, width));
+            lines.push(line(
+                "workflow", name_width, fraction, bar_width, &facts, width,
+            ));
         }
-        lines.push(line(&title, name_width, self.fraction(), bar_width, &facts, width));
+        lines.push(line(
+            &title,
+            name_width,
+            self.fraction(),
+            bar_width,
+            &facts,
+            width,
+        ));
         let shown = self.calls.values().take(MAX_CALL_LINES);
-        lines.extend(shown.map(|call| fit(&format!("  {:>3} % {}", call.permille / 10, call.text), width)));
+        lines.extend(shown.map(|call| {
+            fit(
+                &format!("  {:>3} % {}", call.permille / 10, call.text),
+                width,
+            )
+        }));
         if self.calls.len() > MAX_CALL_LINES {
-            lines.push(fit(&format!("        and {} more", self.calls.len() - MAX_CALL_LINES), width));
+            lines.push(fit(
+                &format!("        and {} more", self.calls.len() - MAX_CALL_LINES),
+                width,
+            ));
         }
         lines
     }
 }
 
-/// Columns for a bar, and the facts that there is room for: the rate goes first, then the bar, then the time that is left.
+/// Columns for a bar, and the facts that there is room for: the rate goes first, then the bar, then
+/// the time that is left.
 fn bar_and_facts(facts: &[Option<String>; 3], name_width: usize, width: usize) -> (usize, String) {
-    let [counts, rate, left] = facts.each_ref().map(|fact| fact.as_deref().unwrap_or_default());
+    let [counts, rate, left] = facts
+        .each_ref()
+        .map(|fact| fact.as_deref().unwrap_or_default());
     let (all, fewer) = (format!("{counts}{rate}{left}"), format!("{counts}{left}"));
     let room = |facts: &str| width.saturating_sub(name_width + 1 + facts.width());
     for facts in [&all, &fewer] {
@@ -155,13 +201,24 @@ fn bar_and_facts(facts: &[Option<String>; 3], name_width: usize, width: usize) -
 }
 
 /// A name, a bar and facts; what there is least room for is the name.
-fn line(name: &str, name_width: usize, fraction: f64, bar_width: usize, facts: &str, width: usize) -> String {
+fn line(
+    name: &str,
+    name_width: usize,
+    fraction: f64,
+    bar_width: usize,
+    facts: &str,
+    width: usize,
+) -> String {
     if name_width + 1 + facts.width() > width {
         return fit(facts, width);
     }
     let name = fit(name, name_width);
     let padding = " ".repeat(name_width - name.width() + 1);
-    let bar = if bar_width > 0 { bar(fraction, bar_width) + " " } else { String::new() };
+    let bar = if bar_width > 0 {
+        bar(fraction, bar_width) + " "
+    } else {
+        String::new()
+    };
     fit(&format!("{name}{padding}{bar}{facts}"), width)
 }
 
@@ -197,10 +254,19 @@ mod tests {
     /// A task of 60 calls, 12 of which have ended within 4 s, two of them badly; `seconds` later.
     fn task(name: &str, n_tasks: usize) -> (Task, Instant) {
         let started = Instant::now();
-        let mut task = Task::new((n_tasks, n_tasks), name.to_owned(), (60, 0), started, started);
+        let mut task = Task::new(
+            (n_tasks, n_tasks),
+            name.to_owned(),
+            (60, 0),
+            started,
+            started,
+        );
         for call in 0..12 {
             task.finish_call(call, call < 2);
-            task.pace.note(started + Duration::from_millis(333 * (call as u64 + 1)), task.done());
+            task.pace.note(
+                started + Duration::from_millis(333 * (call as u64 + 1)),
+                task.done(),
+            );
         }
         (task, started + Duration::from_secs(4))
     }
@@ -219,10 +285,16 @@ mod tests {
                 "   45 % B/04 writing",
             ]
         );
-        assert_eq!(task.line(now), "[3/3] measure: 12/60, 2 failed, 3.3/s, 15 s left");
+        assert_eq!(
+            task.line(now),
+            "[3/3] measure: 12/60, 2 failed, 3.3/s, 15 s left"
+        );
         task.finish_call(12, true);
         assert_eq!(task.frame(now, 80).len(), 3);
-        assert!(task.line(now).starts_with("[3/3] measure: 13/60, 3 failed, "));
+        assert!(
+            task.line(now)
+                .starts_with("[3/3] measure: 13/60, 3 failed, ")
+        );
     }
 
     #[test]
@@ -232,13 +304,25 @@ mod tests {
             task.progress(call, 500, format!("c{call}"));
         }
         let frame = task.frame(now, 80);
-        assert_eq!(frame[1..], ["   50 % c12", "   50 % c13", "   50 % c14", "        and 5 more"]);
+        assert_eq!(
+            frame[1..],
+            [
+                "   50 % c12",
+                "   50 % c13",
+                "   50 % c14",
+                "        and 5 more"
+            ]
+        );
     }
 
     #[test]
     fn lines_fit_any_terminal() {
-        for name in ["measure", "測定する作業の名前はとても長い", &"long ".repeat(40), "e\u{301}".repeat(50).as_str()]
-        {
+        for name in [
+            "measure",
+            "測定する作業の名前はとても長い",
+            &"long ".repeat(40),
+            "e\u{301}".repeat(50).as_str(),
+        ] {
             let (mut task, now) = task(name, 3);
             task.progress(12, 1000, "中".repeat(100));
             for columns in 1..200 {
@@ -248,9 +332,15 @@ mod tests {
             }
         }
         let (task, now) = task("measure", 1);
-        assert_eq!(task.frame(now, 41), ["[1/1] measure 12/60, 2 failed, 17 s left"]);
+        assert_eq!(
+            task.frame(now, 41),
+            ["[1/1] measure 12/60, 2 failed, 17 s left"]
+        );
         assert_eq!(task.frame(now, 25), ["[1/1] m… 12/60, 2 failed"]);
-        assert_eq!(task.frame(now, 60), ["[1/1] measure ██░░░░░░░░░ 12/60, 2 failed, 3.0/s, 17 s left"]);
+        assert_eq!(
+            task.frame(now, 60),
+            ["[1/1] measure ██░░░░░░░░░ 12/60, 2 failed, 3.0/s, 17 s left"]
+        );
     }
 
     #[test]
@@ -260,9 +350,15 @@ mod tests {
         let later = now + Duration::from_secs(20);
         assert_eq!(task.line(later), "[1/1] t: 0/1");
         task.progress(0, 250, "reading".to_owned());
-        assert_eq!(task.line(later), "[1/1] t: 0/1, 45/h, 1 min 00 s left, 25 %");
+        assert_eq!(
+            task.line(later),
+            "[1/1] t: 0/1, 45/h, 1 min 00 s left, 25 %"
+        );
         let none = Task::new((1, 1), "t".to_owned(), (0, 0), now, now);
-        assert_eq!(none.frame(later, 40), ["[1/1] t ███████████████████████████ 0/0"]);
+        assert_eq!(
+            none.frame(later, 40),
+            ["[1/1] t ███████████████████████████ 0/0"]
+        );
         // What was kept of an earlier run took no time now.
         let mut resumed = Task::new((1, 1), "t".to_owned(), (60, 40), now, now);
         (40..50).for_each(|call| resumed.finish_call(call, false));

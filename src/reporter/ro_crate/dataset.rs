@@ -1,4 +1,5 @@
-//! What a run read, wrote and left in its work directory, as entities; pure but for [`Records::look`].
+//! What a run read, wrote and left in its work directory, as entities; pure but for
+//! [`Records::look`].
 
 use std::path::Path;
 
@@ -10,13 +11,39 @@ use crate::event::EventLog;
 use crate::reporter::REPORT_NAME;
 use crate::reporter::escape::{escaped, percent_encoded};
 
-/// Records in the work directory: name, format, what it is, and whether the run gave it as its result.
+/// Records in the work directory: name, format, what it is, and whether the run gave it as its
+/// result.
 const RECORDS: [(&str, &str, &str, bool); 6] = [
-    ("metadata.json", "application/json", "The dataset's metadata after the last task that ended well", true),
-    ("history.json", "application/json", "The dataset's history after the last task that ended well", true),
-    ("result.json", "application/json", "Metadata and history at the end of the run", true),
-    (EventLog::NAME, "application/jsonl", "Every start and end of a call, one JSON object a line", false),
-    ("workflow.log", "text/plain", "Log lines of the run, as Fractal writes them", false),
+    (
+        "metadata.json",
+        "application/json",
+        "The dataset's metadata after the last task that ended well",
+        true,
+    ),
+    (
+        "history.json",
+        "application/json",
+        "The dataset's history after the last task that ended well",
+        true,
+    ),
+    (
+        "result.json",
+        "application/json",
+        "Metadata and history at the end of the run",
+        true,
+    ),
+    (
+        EventLog::NAME,
+        "application/jsonl",
+        "Every start and end of a call, one JSON object a line",
+        false,
+    ),
+    (
+        "workflow.log",
+        "text/plain",
+        "Log lines of the run, as Fractal writes them",
+        false,
+    ),
     (REPORT_NAME, "text/html", "The run to look at", false),
 ];
 
@@ -26,7 +53,16 @@ pub(super) fn add_parameter(graph: &mut Graph, id: &str, description: &str, valu
         return;
     }
     let name = id.trim_start_matches('#');
-    let mut types: Vec<_> = values.iter().map(|value| if value.ends_with('/') { "Dataset" } else { "File" }).collect();
+    let mut types: Vec<_> = values
+        .iter()
+        .map(|value| {
+            if value.ends_with('/') {
+                "Dataset"
+            } else {
+                "File"
+            }
+        })
+        .collect();
     types.sort_unstable();
     types.dedup();
     let properties = json!({
@@ -41,20 +77,43 @@ pub(super) fn add_parameter(graph: &mut Graph, id: &str, description: &str, valu
 }
 
 /// Adds an input or output path and returns its id, which ends with a slash unless it is a file.
-pub(super) fn add_place(graph: &mut Graph, records: &Records<'_>, path: &Path, parameter: &str) -> String {
+pub(super) fn add_place(
+    graph: &mut Graph,
+    records: &Records<'_>,
+    path: &Path,
+    parameter: &str,
+) -> String {
     let found = (records.look)(path);
-    let slash = if matches!(found, Some(Found::File { .. })) { "" } else { "/" };
+    let slash = if matches!(found, Some(Found::File { .. })) {
+        ""
+    } else {
+        "/"
+    };
     let id = match path.strip_prefix(&records.run.work_dir) {
-        Ok(inside) if found.is_some() => format!("{}{slash}", percent_encoded(&inside.to_string_lossy())),
+        Ok(inside) if found.is_some() => {
+            format!("{}{slash}", percent_encoded(&inside.to_string_lossy()))
+        }
         _ => format!("file://{}{slash}", percent_encoded(&path.to_string_lossy())),
     };
     let is_both = records.run.input_paths.contains(&records.run.output_path);
-    let parameters =
-        if is_both && *path == records.run.output_path { vec![INPUT_ID, OUTPUT_ID] } else { vec![parameter] };
-    let name = path.file_name().map_or("/".into(), |name| name.to_string_lossy());
-    let missing = if found.is_none() { "; it was not there when this crate was made" } else { "" };
-    let role =
-        if parameters.contains(&OUTPUT_ID) { "What the tasks of the run wrote to" } else { "What the first task read" };
+    let parameters = if is_both && *path == records.run.output_path {
+        vec![INPUT_ID, OUTPUT_ID]
+    } else {
+        vec![parameter]
+    };
+    let name = path
+        .file_name()
+        .map_or("/".into(), |name| name.to_string_lossy());
+    let missing = if found.is_none() {
+        "; it was not there when this crate was made"
+    } else {
+        ""
+    };
+    let role = if parameters.contains(&OUTPUT_ID) {
+        "What the tasks of the run wrote to"
+    } else {
+        "What the first task read"
+    };
     let n_bytes = match found {
         Some(Found::File { n_bytes }) => Some(n_bytes.to_string()),
         _ => None,
@@ -76,7 +135,9 @@ pub(super) fn add_place(graph: &mut Graph, records: &Records<'_>, path: &Path, p
 pub(super) fn add_records(graph: &mut Graph, records: &Records<'_>, run: &str) -> Vec<String> {
     let mut results = Vec::new();
     for (name, format, description, is_result) in RECORDS {
-        let Some(Found::File { n_bytes }) = (records.look)(Path::new(name)) else { continue };
+        let Some(Found::File { n_bytes }) = (records.look)(Path::new(name)) else {
+            continue;
+        };
         let about = (!is_result).then(|| reference(run));
         let properties = json!({
             "name": name,

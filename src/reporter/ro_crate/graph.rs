@@ -20,7 +20,8 @@ pub(super) struct Graph {
 impl Graph {
     /// Adds an entity, unless there is one with its id.
     ///
-    /// * `properties`: an object, of which null and empty arrays are left out, and arrays of one value are that value.
+    /// * `properties`: an object, of which null and empty arrays are left out, and arrays of one
+    ///   value are that value.
     pub(super) fn add(&mut self, id: &str, types: &[&str], properties: Value) {
         if self.ids.insert(id.to_owned()) {
             self.entities.push(entity(id, types, properties));
@@ -46,7 +47,10 @@ impl Graph {
 pub(super) fn entity(id: &str, types: &[&str], properties: Value) -> Value {
     let mut entity = Map::new();
     entity.insert("@id".to_owned(), id.into());
-    entity.insert("@type".to_owned(), single_or_array(types.iter().map(|name| Value::from(*name)).collect()));
+    entity.insert(
+        "@type".to_owned(),
+        single_or_array(types.iter().map(|name| Value::from(*name)).collect()),
+    );
     if let Value::Object(properties) = properties {
         for (key, value) in properties {
             let value = match value {
@@ -62,7 +66,11 @@ pub(super) fn entity(id: &str, types: &[&str], properties: Value) -> Value {
 }
 
 fn single_or_array(mut values: Vec<Value>) -> Value {
-    if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
+    if values.len() == 1 {
+        values.remove(0)
+    } else {
+        Value::Array(values)
+    }
 }
 
 /// A reference to an entity.

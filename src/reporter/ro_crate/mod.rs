@@ -1,7 +1,9 @@
-//! `ro-crate-metadata.json`: the provenance of a run as a Provenance Run Crate, made from its records.
+//! `ro-crate-metadata.json`: the provenance of a run as a Provenance Run Crate, made from its
+//! records.
 //!
-//! The crate is the work directory. It has an action for the run and one for each task of it; the calls of a task are not
-//! entities, since there can be a million of them: their action has their counts and figures, and the task's folder their files.
+//! The crate is the work directory. It has an action for the run and one for each task of it; the
+//! calls of a task are not entities, since there can be a million of them: their action has their
+//! counts and figures, and the task's folder their files.
 
 mod dataset;
 mod graph;
@@ -43,10 +45,11 @@ enum Found {
     Folder,
 }
 
-/// Makes the work directory of a run that has ended, or was killed, an RO-Crate: writes its metadata, whose path is
-/// returned, and beside it the workflow as far as the records have it.
+/// Makes the work directory of a run that has ended, or was killed, an RO-Crate: writes its
+/// metadata, whose path is returned, and beside it the workflow as far as the records have it.
 ///
-/// * `license`: of the dataset, a URL or a text; RO-Crate requires one, so that `None` becomes a text that none was given.
+/// * `license`: of the dataset, a URL or a text; RO-Crate requires one, so that `None` becomes a
+///   text that none was given.
 ///
 /// # Errors
 /// [`ReportError`]: the run goes on, there is no event log, it is damaged, or the files cannot be written.
@@ -57,9 +60,14 @@ pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf,
     let log = work_dir.join(EventLog::NAME);
     let mut summary = RunSummary::default();
     let read = visit_events(&log, |event| summary.add(&event));
-    let end = read.map_err(|error| ReportError::Log { path: log.clone(), error })?;
+    let end = read.map_err(|error| ReportError::Log {
+        path: log.clone(),
+        error,
+    })?;
     summary.note_damage(&end);
-    let Some(run) = summary.run.as_deref() else { return Err(ReportError::Empty(log)) };
+    let Some(run) = summary.run.as_deref() else {
+        return Err(ReportError::Empty(log));
+    };
     let workflow_tasks = read_workflow_tasks(work_dir, &summary);
     let workflow = build_json(&workflow::workflow(&summary, &workflow_tasks), 2);
     let workflow_path = work_dir.join(WORKFLOW_NAME);
@@ -67,10 +75,24 @@ pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf,
     let look = |path: &Path| {
         let metadata = work_dir.join(path).metadata().ok()?;
         let n_bytes = metadata.len();
-        if metadata.is_dir() { Some(Found::Folder) } else { metadata.is_file().then_some(Found::File { n_bytes }) }
+        if metadata.is_dir() {
+            Some(Found::Folder)
+        } else {
+            metadata.is_file().then_some(Found::File { n_bytes })
+        }
     };
-    let records = Records { summary: &summary, run, workflow_tasks: &workflow_tasks, license, look: &look };
+    let records = Records {
+        summary: &summary,
+        run,
+        workflow_tasks: &workflow_tasks,
+        license,
+        look: &look,
+    };
     let path = work_dir.join(RO_CRATE_NAME);
-    write_whole(&path, &build_json(&run::build_crate(&records, &workflow), 2)).map_err(ReportError::Write)?;
+    write_whole(
+        &path,
+        &build_json(&run::build_crate(&records, &workflow), 2),
+    )
+    .map_err(ReportError::Write)?;
     Ok(path)
 }

@@ -19,19 +19,36 @@ const ENGINE_ID: &str = "#mandelbox";
 const ENGINE_ACTION_ID: &str = "#run-of-mandelbox";
 const LANGUAGE_ID: &str = "https://fractal-analytics-platform.github.io";
 /// What stands for a license that nobody has given, since the profiles require one.
-const NO_LICENSE: &str = "No license was given when this crate was made: ask its author before you use it.";
+const NO_LICENSE: &str =
+    "No license was given when this crate was made: ask its author before you use it.";
 
 const CRATE_PROFILE: &str = "https://w3id.org/ro/crate/1.1";
-const WORKFLOW_PROFILE: (&str, &str, &str) =
-    ("https://w3id.org/workflowhub/workflow-ro-crate/1.0", "Workflow RO-Crate", "1.0");
+const WORKFLOW_PROFILE: (&str, &str, &str) = (
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0",
+    "Workflow RO-Crate",
+    "1.0",
+);
 /// Of a run.
 const RUN_PROFILES: [(&str, &str, &str); 3] = [
-    ("https://w3id.org/ro/wfrun/process/0.5", "Process Run Crate", "0.5"),
-    ("https://w3id.org/ro/wfrun/workflow/0.5", "Workflow Run Crate", "0.5"),
-    ("https://w3id.org/ro/wfrun/provenance/0.5", "Provenance Run Crate", "0.5"),
+    (
+        "https://w3id.org/ro/wfrun/process/0.5",
+        "Process Run Crate",
+        "0.5",
+    ),
+    (
+        "https://w3id.org/ro/wfrun/workflow/0.5",
+        "Workflow Run Crate",
+        "0.5",
+    ),
+    (
+        "https://w3id.org/ro/wfrun/provenance/0.5",
+        "Provenance Run Crate",
+        "0.5",
+    ),
 ];
 
-/// The terms that RO-Crate 1.1 has not; written out, so that readers have one context less to fetch.
+/// The terms that RO-Crate 1.1 has not; written out, so that readers have one context less to
+/// fetch.
 const TERMS: [&str; 2] = ["resourceUsage", "sha256"];
 
 /// The whole `ro-crate-metadata.json`.
@@ -41,26 +58,50 @@ pub(super) fn build_crate(records: &Records<'_>, workflow: &[u8]) -> Value {
     let (summary, run) = (records.summary, records.run);
     let mut graph = Graph::default();
     graph.actions.push(RUN_ID.to_owned());
-    let inputs: Vec<_> = run.input_paths.iter().map(|path| add_place(&mut graph, records, path, INPUT_ID)).collect();
+    let inputs: Vec<_> = run
+        .input_paths
+        .iter()
+        .map(|path| add_place(&mut graph, records, path, INPUT_ID))
+        .collect();
     let output = add_place(&mut graph, records, &run.output_path, OUTPUT_ID);
     let mut results = vec![output.clone()];
     results.extend(add_records(&mut graph, records, RUN_ID));
     let add = |index: usize| {
-        let inputs = if index == 0 { &inputs[..] } else { std::slice::from_ref(&output) };
+        let inputs = if index == 0 {
+            &inputs[..]
+        } else {
+            std::slice::from_ref(&output)
+        };
         add_task(&mut graph, records, index, inputs, &output)
     };
     let tasks: Vec<_> = (0..summary.tasks.len()).map(add).collect();
     add_workflow(&mut graph, records, workflow, &tasks);
-    add_parameter(&mut graph, INPUT_ID, "Folders and files that the first task reads", &inputs);
+    add_parameter(
+        &mut graph,
+        INPUT_ID,
+        "Folders and files that the first task reads",
+        &inputs,
+    );
     let description = "Folder that tasks write to, and that every task but the first reads";
     add_parameter(&mut graph, OUTPUT_ID, description, &[output]);
     add_run(&mut graph, records, &inputs, &results, &tasks);
     let root = root(&mut graph, records);
     let about = json!({ "about": reference("./"), "conformsTo": references(&[CRATE_PROFILE, WORKFLOW_PROFILE.0]) });
-    let first = vec![entity(RO_CRATE_NAME, &["CreativeWork"], about), entity("./", &["Dataset"], root)];
-    let term = |term: &&str| ((*term).to_owned(), format!("https://w3id.org/ro/terms/workflow-run#{term}").into());
+    let first = vec![
+        entity(RO_CRATE_NAME, &["CreativeWork"], about),
+        entity("./", &["Dataset"], root),
+    ];
+    let term = |term: &&str| {
+        (
+            (*term).to_owned(),
+            format!("https://w3id.org/ro/terms/workflow-run#{term}").into(),
+        )
+    };
     let terms: Map<_, _> = TERMS.iter().map(term).collect();
-    graph.into_crate(first, json!(["https://w3id.org/ro/crate/1.1/context", terms]))
+    graph.into_crate(
+        first,
+        json!(["https://w3id.org/ro/crate/1.1/context", terms]),
+    )
 }
 
 /// Adds the workflow, the main entity of the crate.
@@ -70,11 +111,15 @@ fn add_workflow(graph: &mut Graph, records: &Records<'_>, workflow: &[u8], tasks
     tools.dedup();
     let mut types = vec!["File", "SoftwareSourceCode", "ComputationalWorkflow"];
     types.extend((!tasks.is_empty()).then_some("HowTo"));
-    let digest: String = Sha256::digest(workflow).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(workflow)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let has_inputs = !records.run.input_paths.is_empty();
     let properties = json!({
         "name": escaped(&records.run.workflow),
-        "description": "The workflow as the records of the run have it: the tasks that began, with the args and the modules that counted",
+        "description": "The workflow as the records of the run have it: the tasks that began, \
+            with the args and the modules that counted",
         "version": format!("sha256:{digest}"),
         "encodingFormat": "application/json",
         "contentSize": workflow.len().to_string(),
@@ -94,11 +139,25 @@ fn add_workflow(graph: &mut Graph, records: &Records<'_>, workflow: &[u8], tasks
 }
 
 /// Adds the run, and the program that did it.
-fn add_run(graph: &mut Graph, records: &Records<'_>, inputs: &[String], results: &[String], tasks: &[TaskEntities]) {
+fn add_run(
+    graph: &mut Graph,
+    records: &Records<'_>,
+    inputs: &[String],
+    results: &[String],
+    tasks: &[TaskEntities],
+) {
     let summary = records.summary;
     let version = escaped(&records.run.mandelbox_version);
     let (status, error) = end_of_run(summary);
-    let times = |properties: Value| with_end(properties, summary.started, summary.last_event, status, error.as_deref());
+    let times = |properties: Value| {
+        with_end(
+            properties,
+            summary.started,
+            summary.last_event,
+            status,
+            error.as_deref(),
+        )
+    };
     let action = json!({
         "name": title(records),
         "description": description(records),
@@ -127,15 +186,28 @@ fn add_run(graph: &mut Graph, records: &Records<'_>, inputs: &[String], results:
 /// The properties of the dataset, which is the work directory.
 fn root(graph: &mut Graph, records: &Records<'_>) -> Value {
     // One without tasks is short of what the last profile requires.
-    let n_run_profiles = if records.summary.tasks.is_empty() { 2 } else { 3 };
+    let n_run_profiles = if records.summary.tasks.is_empty() {
+        2
+    } else {
+        3
+    };
     let profiles = [&RUN_PROFILES[..n_run_profiles], &[WORKFLOW_PROFILE]].concat();
     for (id, name, version) in &profiles {
-        graph.add(id, &["CreativeWork"], json!({ "name": name, "version": version }));
+        graph.add(
+            id,
+            &["CreativeWork"],
+            json!({ "name": name, "version": version }),
+        );
     }
     let license = match records.license {
         Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
-            let description = "The license of this dataset, as it was given when the crate was made";
-            graph.add(url, &["CreativeWork"], json!({ "name": url, "description": description }));
+            let description =
+                "The license of this dataset, as it was given when the crate was made";
+            graph.add(
+                url,
+                &["CreativeWork"],
+                json!({ "name": url, "description": description }),
+            );
             reference(url)
         }
         text => text.unwrap_or(NO_LICENSE).into(),
@@ -159,22 +231,37 @@ fn title(records: &Records<'_>) -> String {
 /// How the run ended, in a sentence.
 fn description(records: &Records<'_>) -> String {
     let (summary, run) = (records.summary, records.run);
-    let n_tasks = summary.n_tasks().map_or(String::new(), |n| format!(" of {n}"));
-    let n_done = summary.tasks.iter().filter(|task| matches!(task.end, Some((_, Status::Done)))).count();
+    let n_tasks = summary
+        .n_tasks()
+        .map_or(String::new(), |n| format!(" of {n}"));
+    let n_done = summary
+        .tasks
+        .iter()
+        .filter(|task| matches!(task.end, Some((_, Status::Done))))
+        .count();
     let end = match summary.end {
         Some(Status::Done) => "it ended well".to_owned(),
-        Some(Status::Failed) => format!("it failed: {}", escaped(summary.error.as_deref().unwrap_or("unknown error"))),
+        Some(Status::Failed) => format!(
+            "it failed: {}",
+            escaped(summary.error.as_deref().unwrap_or("unknown error"))
+        ),
         None => "it has no end, since it was killed".to_owned(),
     };
     let (begun, backend) = (summary.tasks.len(), escaped(&run.backend));
-    format!("{begun}{n_tasks} tasks of the workflow began and {n_done} ended well, on the backend {backend}; {end}.")
+    format!(
+        "{begun}{n_tasks} tasks of the workflow began and {n_done} ended well, on the backend \
+         {backend}; {end}."
+    )
 }
 
 /// The status of the run, and its error.
 fn end_of_run(summary: &RunSummary) -> (Status, Option<String>) {
     match summary.end {
         Some(Status::Done) => (Status::Done, None),
-        Some(Status::Failed) => (Status::Failed, Some(escaped(summary.error.as_deref().unwrap_or("unknown error")))),
+        Some(Status::Failed) => (
+            Status::Failed,
+            Some(escaped(summary.error.as_deref().unwrap_or("unknown error"))),
+        ),
         None => (Status::Failed, Some("the run was killed".to_owned())),
     }
 }

@@ -1,4 +1,5 @@
-//! A task of a run as entities: the tool, the step, its args, and the action that stands for all its calls; pure but for
+//! A task of a run as entities: the tool, the step, its args, and the action that stands for all
+//! its calls; pure but for
 //! [`Records::look`].
 
 use std::path::Path;
@@ -39,14 +40,23 @@ pub(super) fn add_task(
 ) -> TaskEntities {
     let tasks = &records.summary.tasks;
     let task = &tasks[index];
-    let is_same_tool = |other: &TaskSummary| (&other.name, &other.module_sha256) == (&task.name, &task.module_sha256);
-    let first = tasks.iter().find(|other| is_same_tool(other)).unwrap_or(task);
+    let is_same_tool = |other: &TaskSummary| {
+        (&other.name, &other.module_sha256) == (&task.name, &task.module_sha256)
+    };
+    let first = tasks
+        .iter()
+        .find(|other| is_same_tool(other))
+        .unwrap_or(task);
     let ids = TaskEntities {
         tool: format!("#tool-{}", first.order),
         step: format!("#step-{}", task.order),
         control: format!("#control-{}", task.order),
     };
-    let uses: Vec<_> = tasks.iter().zip(records.workflow_tasks).filter(|(other, _)| is_same_tool(other)).collect();
+    let uses: Vec<_> = tasks
+        .iter()
+        .zip(records.workflow_tasks)
+        .filter(|(other, _)| is_same_tool(other))
+        .collect();
     add_tool(graph, &ids.tool, task, &uses);
     let name = escaped(&task.name);
     let step = json!({ "name": name, "position": task.order.to_string(), "workExample": reference(&ids.tool) });
@@ -68,7 +78,9 @@ pub(super) fn add_task(
     let action = format!("#task-{}", task.order);
     let usage = add_usage(graph, task);
     let (status, error) = end(records, task);
-    let ended = task.end.map_or(records.summary.last_event, |(time, _)| time);
+    let ended = task
+        .end
+        .map_or(records.summary.last_event, |(time, _)| time);
     let properties = json!({
         "name": format!("Task {} of the run: {name}", task.order),
         "description": description(task),
@@ -77,21 +89,37 @@ pub(super) fn add_task(
         "result": references(&results),
         "resourceUsage": references(&usage),
     });
-    graph.add(&action, &["CreateAction"], with_end(properties, task.started, ended, status, error.as_deref()));
+    graph.add(
+        &action,
+        &["CreateAction"],
+        with_end(properties, task.started, ended, status, error.as_deref()),
+    );
     let control = json!({
         "name": format!("Step {}: {name}", task.order),
         "instrument": reference(&ids.step),
         "object": reference(&action),
     });
-    graph.add(&ids.control, &["ControlAction"], with_end(control, task.started, ended, status, error.as_deref()));
+    graph.add(
+        &ids.control,
+        &["ControlAction"],
+        with_end(control, task.started, ended, status, error.as_deref()),
+    );
     graph.actions.push(action);
     ids
 }
 
 /// Adds what a task runs, with the arguments that it was given anywhere in the run.
-fn add_tool(graph: &mut Graph, id: &str, task: &TaskSummary, uses: &[(&TaskSummary, &Option<Map<String, Value>>)]) {
+fn add_tool(
+    graph: &mut Graph,
+    id: &str,
+    task: &TaskSummary,
+    uses: &[(&TaskSummary, &Option<Map<String, Value>>)],
+) {
     let mut parameters: Map<String, Value> = Map::new();
-    for (name, value) in uses.iter().flat_map(|(_, workflow_task)| args(workflow_task.as_ref())) {
+    for (name, value) in uses
+        .iter()
+        .flat_map(|(_, workflow_task)| args(workflow_task.as_ref()))
+    {
         let types = parameters.entry(name.clone()).or_insert_with(|| json!([]));
         if let Value::Array(types) = types
             && !types.contains(&type_of(value).into())
@@ -99,12 +127,18 @@ fn add_tool(graph: &mut Graph, id: &str, task: &TaskSummary, uses: &[(&TaskSumma
             types.push(type_of(value).into());
         }
     }
-    let document = uses.iter().find_map(|(_, workflow_task)| workflow_task.as_ref()?.get("task"));
+    let document = uses
+        .iter()
+        .find_map(|(_, workflow_task)| workflow_task.as_ref()?.get("task"));
     let mut inputs = Vec::new();
     for (name, types) in parameters {
-        let schema = document.map_or(&Value::Null, |task| &task["args_schema"]["properties"][&name]);
+        let schema = document.map_or(&Value::Null, |task| {
+            &task["args_schema"]["properties"][&name]
+        });
         let is_json = types == json!(["PropertyValue"]);
-        let given = uses.iter().filter(|(_, known)| args(known.as_ref()).any(|(given, _)| *given == name));
+        let given = uses
+            .iter()
+            .filter(|(_, known)| args(known.as_ref()).any(|(given, _)| *given == name));
         let values: Vec<_> = given.map(|(task, _)| arg_id(task.order, &name)).collect();
         let parameter = parameter_id(id, &name);
         let properties = json!({
@@ -118,7 +152,9 @@ fn add_tool(graph: &mut Graph, id: &str, task: &TaskSummary, uses: &[(&TaskSumma
         inputs.push(parameter);
     }
     let command = document.and_then(|task| task["command"].as_str());
-    let command = command.map_or(String::new(), |command| format!(" It was called as {}", escaped(command)));
+    let command = command.map_or(String::new(), |command| {
+        format!(" It was called as {}", escaped(command))
+    });
     let properties = json!({
         "name": escaped(&task.name),
         "description": format!("A WebAssembly module, known by its SHA-256.{command}"),
@@ -131,7 +167,10 @@ fn add_tool(graph: &mut Graph, id: &str, task: &TaskSummary, uses: &[(&TaskSumma
 
 /// The args of a workflow task.
 fn args(workflow_task: Option<&Map<String, Value>>) -> impl Iterator<Item = (&String, &Value)> {
-    workflow_task.and_then(|task| task.get("args")?.as_object()).into_iter().flatten()
+    workflow_task
+        .and_then(|task| task.get("args")?.as_object())
+        .into_iter()
+        .flatten()
 }
 
 fn arg_id(order: u64, name: &str) -> String {
@@ -167,7 +206,8 @@ fn add_folder(graph: &mut Graph, records: &Records<'_>, task: &TaskSummary) -> O
     let id = format!("{}/", percent_encoded(&name));
     let properties = json!({
         "name": name,
-        "description": "What each call of the task got, gave to the metadata, and printed, as far as that was kept",
+        "description": "What each call of the task got, gave to the metadata, and printed, as far \
+            as that was kept",
     });
     graph.add_part(&id, &["Dataset"], properties);
     Some(id)
@@ -180,8 +220,16 @@ fn add_usage(graph: &mut Graph, task: &TaskSummary) -> Vec<String> {
         ("n_calls", json!(task.n_calls), "NUM"),
         ("n_done", json!(task.n_done()), "NUM"),
         ("n_failed", json!(task.failed.len()), "NUM"),
-        ("total_call_time_s", json!(task.total_time.as_secs_f64()), "SEC"),
-        ("longest_call_s", json!(task.longest_time.as_secs_f64()), "SEC"),
+        (
+            "total_call_time_s",
+            json!(task.total_time.as_secs_f64()),
+            "SEC",
+        ),
+        (
+            "longest_call_s",
+            json!(task.longest_time.as_secs_f64()),
+            "SEC",
+        ),
         ("peak_memory_bytes", json!(task.peak_memory_bytes), "BYTE"),
     ];
     let add = |(name, value, unit_name): (&str, Value, &str)| {
@@ -196,11 +244,19 @@ fn add_usage(graph: &mut Graph, task: &TaskSummary) -> Vec<String> {
 fn description(task: &TaskSummary) -> String {
     let kind = match &task.parallelization_level {
         None => "One call".to_owned(),
-        Some(level) => format!("{} calls, one for each component in {}", task.n_calls, escaped(level)),
+        Some(level) => format!(
+            "{} calls, one for each component in {}",
+            task.n_calls,
+            escaped(level)
+        ),
     };
     let (n_done, n_failed) = (task.n_done(), task.failed.len());
     let n_open = task.n_calls.saturating_sub(n_done + n_failed);
-    let rest = if n_open > 0 { format!(", {n_open} without an end") } else { String::new() };
+    let rest = if n_open > 0 {
+        format!(", {n_open} without an end")
+    } else {
+        String::new()
+    };
     format!("{kind}: {n_done} ended well, {n_failed} failed{rest}.")
 }
 
@@ -209,18 +265,37 @@ fn end(records: &Records<'_>, task: &TaskSummary) -> (Status, Option<String>) {
     match task.end {
         Some((_, Status::Done)) => (Status::Done, None),
         _ if !task.failed.is_empty() => (Status::Failed, Some(failures(task))),
-        None if records.summary.end.is_none() => (Status::Failed, Some("the run was killed in this task".to_owned())),
-        _ => (Status::Failed, Some("the task failed as a whole, not in a call".to_owned())),
+        None if records.summary.end.is_none() => (
+            Status::Failed,
+            Some("the run was killed in this task".to_owned()),
+        ),
+        _ => (
+            Status::Failed,
+            Some("the task failed as a whole, not in a call".to_owned()),
+        ),
     }
 }
 
 /// The first of the calls that failed, and how many there are.
 fn failures(task: &TaskSummary) -> String {
-    let told = task.failed.iter().take(MAX_TOLD).map(|(call_index, failed)| {
-        let FailedCall { component, outcome, .. } = failed.clone();
-        let (stderr_tail, stderr_path) = (String::new(), None);
-        CallFailure { call_index: *call_index, component, outcome, stderr_tail, stderr_path }.to_string()
-    });
+    let told = task
+        .failed
+        .iter()
+        .take(MAX_TOLD)
+        .map(|(call_index, failed)| {
+            let FailedCall {
+                component, outcome, ..
+            } = failed.clone();
+            let (stderr_tail, stderr_path) = (String::new(), None);
+            CallFailure {
+                call_index: *call_index,
+                component,
+                outcome,
+                stderr_tail,
+                stderr_path,
+            }
+            .to_string()
+        });
     let told = told.collect::<Vec<_>>().join("; ");
     let (n_failed, n_calls) = (task.failed.len(), task.n_calls);
     let more = if n_failed > MAX_TOLD { "; ..." } else { "" };

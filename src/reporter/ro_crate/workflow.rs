@@ -5,24 +5,34 @@ use serde_json::json;
 use crate::event::RunSummary;
 use crate::json::{Map, Value};
 
-/// The workflow of a run, as far as its records have it: the tasks that have begun, those of history as they stand there,
-/// each with the digest that its module must have.
-pub(super) fn workflow(summary: &RunSummary, workflow_tasks: &[Option<Map<String, Value>>]) -> Value {
-    let tasks = summary.tasks.iter().zip(workflow_tasks).map(|(task, known)| {
-        let Some(known) = known else {
-            let meta = task.parallelization_level.as_ref().map(|level| json!({ "parallelization_level": level }));
-            return json!({ "order": task.order, "task": { "name": task.name, "meta": meta } });
-        };
-        let mut known = Value::Object(known.clone());
-        let meta = &mut known["meta"];
-        if !meta["mandelbox"].is_object() {
-            if !meta.is_object() {
-                *meta = json!({});
+/// The workflow of a run, as far as its records have it: the tasks that have begun, those of
+/// history as they stand there, each with the digest that its module must have.
+pub(super) fn workflow(
+    summary: &RunSummary,
+    workflow_tasks: &[Option<Map<String, Value>>],
+) -> Value {
+    let tasks = summary
+        .tasks
+        .iter()
+        .zip(workflow_tasks)
+        .map(|(task, known)| {
+            let Some(known) = known else {
+                let meta = task
+                    .parallelization_level
+                    .as_ref()
+                    .map(|level| json!({ "parallelization_level": level }));
+                return json!({ "order": task.order, "task": { "name": task.name, "meta": meta } });
+            };
+            let mut known = Value::Object(known.clone());
+            let meta = &mut known["meta"];
+            if !meta["mandelbox"].is_object() {
+                if !meta.is_object() {
+                    *meta = json!({});
+                }
+                meta["mandelbox"] = json!({});
             }
-            meta["mandelbox"] = json!({});
-        }
-        meta["mandelbox"]["sha256"] = task.module_sha256.as_str().into();
-        known
-    });
+            meta["mandelbox"]["sha256"] = task.module_sha256.as_str().into();
+            known
+        });
     json!({ "name": summary.run.as_deref().map(|run| &run.workflow), "task_list": tasks.collect::<Vec<_>>() })
 }

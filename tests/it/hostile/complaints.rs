@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// Two calls with their memory, a copy of it in the host, and 256 MiB for the host.
 const MAX_HOST_BYTES: u64 = (2 * 2 * 64 + 256) << 20;
 
-/// Runs one module; gives all that is not as it must be. A module whose calls ended late, and nothing else, gets a
-/// second try: the machine may have been busy.
+/// Runs one module; gives all that is not as it must be. A module whose calls ended late, and
+/// nothing else, gets a second try: the machine may have been busy.
 pub(super) fn complaints(case: &Case, configuration: Configuration) -> Vec<String> {
     let (wrong, late) = complaints_and_late_calls(case, configuration);
     if !wrong.is_empty() || late.is_empty() {
@@ -29,7 +29,10 @@ pub(super) fn complaints(case: &Case, configuration: Configuration) -> Vec<Strin
     [wrong, late].concat()
 }
 
-fn complaints_and_late_calls(case: &Case, configuration: Configuration) -> (Vec<String>, Vec<String>) {
+fn complaints_and_late_calls(
+    case: &Case,
+    configuration: Configuration,
+) -> (Vec<String>, Vec<String>) {
     let project = fixture();
     let module_path = project.write("hostile.wasm", case.module(&project.path("")));
     let module_path = module_path.to_str().expect("UTF-8");
@@ -39,8 +42,13 @@ fn complaints_and_late_calls(case: &Case, configuration: Configuration) -> (Vec<
     }
     let before = untouchable(&project);
 
-    let arguments = "run workflow.json --input in --output out --work-dir work --metadata metadata.json";
-    let arguments: Vec<_> = arguments.split(' ').chain(LIMITS).chain(configuration.arguments.iter().copied()).collect();
+    let arguments =
+        "run workflow.json --input in --output out --work-dir work --metadata metadata.json";
+    let arguments: Vec<_> = arguments
+        .split(' ')
+        .chain(LIMITS)
+        .chain(configuration.arguments.iter().copied())
+        .collect();
     let ended = watch(&project, project.command(&arguments));
     let mut wrong = Vec::new();
     let mut must = |holds: bool, text: String| {
@@ -48,27 +56,44 @@ fn complaints_and_late_calls(case: &Case, configuration: Configuration) -> (Vec<
             wrong.push(text);
         }
     };
-    must(untouchable(&project) == before, "what it may not change has changed".to_owned());
-    must(ended.peak_bytes <= MAX_HOST_BYTES, format!("the program had {} MiB", ended.peak_bytes >> 20));
+    must(
+        untouchable(&project) == before,
+        "what it may not change has changed".to_owned(),
+    );
+    must(
+        ended.peak_bytes <= MAX_HOST_BYTES,
+        format!("the program had {} MiB", ended.peak_bytes >> 20),
+    );
     must(!ended.has_children, "left a process behind".to_owned());
     must(!ended.printed.contains("panicked"), "panicked".to_owned());
     let log = fs::read_to_string(project.path("work/workflow.log")).unwrap_or_default();
     for text in [&ended.printed, &log] {
         must(!text.contains(SECRET), "printed the secret".to_owned());
-        must(!text.chars().any(is_unprintable), "printed control characters".to_owned());
+        must(
+            !text.chars().any(is_unprintable),
+            "printed control characters".to_owned(),
+        );
     }
 
     let outcomes = outcomes(&project);
     let fits = |outcome: &String| case.outcomes.contains(outcome);
-    must(outcomes.iter().all(fits), format!("ended as {outcomes:?}, not {:?}", case.outcomes));
+    must(
+        outcomes.iter().all(fits),
+        format!("ended as {outcomes:?}, not {:?}", case.outcomes),
+    );
     let codes: Vec<_> = outcomes.iter().map(|outcome| exit_code(outcome)).collect();
     let worst = codes.iter().any(|code| *code != 0);
     must(
-        ended.code.is_some_and(|code| codes.contains(&code) && (code != 0 || !worst)),
+        ended
+            .code
+            .is_some_and(|code| codes.contains(&code) && (code != 0 || !worst)),
         format!("exit code {:?} with {outcomes:?}", ended.code),
     );
     if outcomes.contains("refused") {
-        must(!project.path("work").exists(), "refused, but something was written".to_owned());
+        must(
+            !project.path("work").exists(),
+            "refused, but something was written".to_owned(),
+        );
     } else {
         wrong.extend(wrong_records(&project));
     }
@@ -105,11 +130,15 @@ fn exit_code(outcome: &str) -> i32 {
 fn wrong_afterwards(project: &Project) -> Option<String> {
     let args = json!({ "echo": ["component"] });
     project.workflow(&[parallel_task(0, "good", &module("swiss.wasm"), "c", args)]);
-    let arguments = "run workflow.json --input in --output out --work-dir good --metadata metadata.json --jobs 2";
+    let arguments = "run workflow.json --input in --output out --work-dir good --metadata \
+        metadata.json --jobs 2";
     let ended = project.mandelbox(&arguments.split(' ').collect::<Vec<_>>());
     if ended.code != 0 {
         return Some(format!("a good module fails afterwards: {}", ended.stderr));
     }
     let echo = project.json("good/metadata.json")["echo"].to_string();
-    COMPONENTS.iter().any(|name| !echo.contains(name)).then(|| format!("a good module gives {echo} afterwards"))
+    COMPONENTS
+        .iter()
+        .any(|name| !echo.contains(name))
+        .then(|| format!("a good module gives {echo} afterwards"))
 }

@@ -1,8 +1,10 @@
-//! Code that runs free in a child process, as after an escape from the sandbox: each thing that it tries must be refused.
+//! Code that runs free in a child process, as after an escape from the sandbox: each thing that it
+//! tries must be refused.
 //!
-//! The worker of this build makes the attempts in place of a guest. With all layers, each is refused; with one layer less,
-//! the attempts that only this layer refuses get through, which shows that they are attempts and that their refusal is that
-//! layer's work. What a layer of this kernel does not have is left out, with a word on stderr.
+//! The worker of this build makes the attempts in place of a guest. With all layers, each is
+//! refused; with one layer less, the attempts that only this layer refuses get through, which shows
+//! that they are attempts and that their refusal is that layer's work. What a layer of this kernel
+//! does not have is left out, with a word on stderr.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,7 +20,8 @@ use std::time::Duration;
 use mandelbox::CancelToken;
 use mandelbox::backend::{Backend, Isolation, Layer, LayerState, Local, WorkerCommand};
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights, SandboxOptions,
+    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights,
+    SandboxOptions,
 };
 use mandelbox::workflow::ModuleFile;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -49,8 +52,14 @@ const OF_FILES: [(&str, &[Layer]); 12] = [
     ("memory_of_process", &[]),
 ];
 const OF_NETWORK: [&str; 2] = ["tcp_connect", "tcp_bind"];
-const OF_SCOPES: [&str; 6] =
-    ["abstract_socket", "signal_parent", "signal_process", "signal_thread", "signal_any_thread", "queue_signal"];
+const OF_SCOPES: [&str; 6] = [
+    "abstract_socket",
+    "signal_parent",
+    "signal_process",
+    "signal_thread",
+    "signal_any_thread",
+    "queue_signal",
+];
 /// What any user may do where neither the filter of system calls nor another layer refuses it.
 const OF_FILTER: [&str; 19] = [
     "unix_socket",
@@ -87,7 +96,12 @@ struct Targets {
 impl Targets {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        for name in ["elsewhere/file", "elsewhere/old", "elsewhere/times", "granted/file"] {
+        for name in [
+            "elsewhere/file",
+            "elsewhere/old",
+            "elsewhere/times",
+            "granted/file",
+        ] {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             std::fs::write(path, "x").expect("written");
@@ -97,11 +111,22 @@ impl Targets {
         let address = SocketAddr::from_abstract_name(&abstract_name).expect("a name");
         let abstract_listener = UnixListener::bind_addr(&address).expect("bound");
         let tcp = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let process = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("started");
+        let process = Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("started");
         let open_file = std::fs::File::open(folder.path().join("elsewhere/file")).expect("opened");
         fcntl_setfd(&open_file, FdFlags::empty()).expect("left open for programs that are started");
         let port = tcp.local_addr().expect("an address").port();
-        Self { folder, process, port, abstract_name, open_file, _listeners: (named, abstract_listener, tcp) }
+        Self {
+            folder,
+            process,
+            port,
+            abstract_name,
+            open_file,
+            _listeners: (named, abstract_listener, tcp),
+        }
     }
 
     fn env(&self) -> Vec<(String, String)> {
@@ -136,12 +161,19 @@ struct Tried {
 
 impl Tried {
     fn is_in_force(&self, layer: Layer) -> bool {
-        let confinement = self.backend.confinement(&[]).expect("in processes").expect("started");
+        let confinement = self
+            .backend
+            .confinement(&[])
+            .expect("in processes")
+            .expect("started");
         confinement.state(layer) == LayerState::InForce
     }
 
     fn is_refused(&self, name: &str) -> bool {
-        let errno = *self.errors.get(name).unwrap_or_else(|| panic!("{name} was not tried"));
+        let errno = *self
+            .errors
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} was not tried"));
         match name {
             "fork_3" => errno == ENOSYS,
             "inherited_file" => errno == EBADF,
@@ -158,7 +190,11 @@ impl Write for Report {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let (text, status) = &mut *self.0.lock().expect("not poisoned");
         text.push_str(&String::from_utf8_lossy(bytes));
-        if let Some(id) = text.lines().next().and_then(|line| line.strip_prefix("process ")) {
+        if let Some(id) = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("process "))
+        {
             *status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         }
         Ok(bytes.len())
@@ -173,15 +209,29 @@ impl Write for Report {
 fn try_without(layers: &[Layer]) -> Tried {
     let targets = Targets::new();
     let mut arguments = vec!["worker".to_owned()];
-    arguments.extend(layers.iter().flat_map(|layer| ["--without".to_owned(), layer.name().to_owned()]));
-    let command = WorkerCommand { program: env!("CARGO_BIN_EXE_mandelbox").into(), arguments };
-    let backend = Local::with_options(1, &SandboxOptions::default(), Isolation::Process(command)).expect("a backend");
+    arguments.extend(
+        layers
+            .iter()
+            .flat_map(|layer| ["--without".to_owned(), layer.name().to_owned()]),
+    );
+    let command = WorkerCommand {
+        program: env!("CARGO_BIN_EXE_mandelbox").into(),
+        arguments,
+    };
+    let backend = Local::with_options(1, &SandboxOptions::default(), Isolation::Process(command))
+        .expect("a backend");
     let wasm = wat::parse_str("(module (func (export \"_start\")))").expect("WAT");
     let module = ModuleFile::from_bytes("nothing.wasm".into(), wasm);
-    backend.prepare(&module, &Limits::default(), Duration::from_secs(60)).expect("prepared");
+    backend
+        .prepare(&module, &Limits::default(), Duration::from_secs(60))
+        .expect("prepared");
     let report = Report::default();
     let granted = targets.folder.path().join("granted");
-    let grant = Grant::new(granted.clone(), granted.display().to_string(), Rights::ReadWrite);
+    let grant = Grant::new(
+        granted.clone(),
+        granted.display().to_string(),
+        Rights::ReadWrite,
+    );
     let end = backend.run_guest(&Invocation {
         module_sha256: &module.sha256,
         entry: Entry::Command,
@@ -200,8 +250,14 @@ fn try_without(layers: &[Layer]) -> Tried {
     check_targets(targets.folder.path(), layers);
     let (text, status) = report.0.lock().expect("not poisoned").clone();
     let lines = text.lines().skip(1).filter_map(|line| line.split_once(' '));
-    let errors = lines.map(|(name, errno)| (name.to_owned(), errno.parse().expect("a number"))).collect();
-    Tried { errors, status, backend }
+    let errors = lines
+        .map(|(name, errno)| (name.to_owned(), errno.parse().expect("a number")))
+        .collect();
+    Tried {
+        errors,
+        status,
+        backend,
+    }
 }
 
 /// With all layers, nothing that was not granted is other than it was.
@@ -213,7 +269,10 @@ fn check_targets(folder: &Path, without: &[Layer]) {
             .collect();
         names.sort();
         assert_eq!(names, ["file", "old", "times"]);
-        assert_eq!(std::fs::read_to_string(folder.join("elsewhere/file")).expect("there"), "x");
+        assert_eq!(
+            std::fs::read_to_string(folder.join("elsewhere/file")).expect("there"),
+            "x"
+        );
     }
 }
 
@@ -221,7 +280,11 @@ fn check_targets(folder: &Path, without: &[Layer]) {
 fn has(tried: &Tried, layer: Layer) -> bool {
     let has = tried.is_in_force(layer);
     if !has {
-        let _ = writeln!(std::io::stderr(), "left out, since this machine does not have all of it: {}", layer.name());
+        let _ = writeln!(
+            std::io::stderr(),
+            "left out, since this machine does not have all of it: {}",
+            layer.name()
+        );
     }
     has
 }
@@ -235,16 +298,26 @@ fn free_code_is_refused_all_that_it_tries() {
         let of_files = OF_FILES.iter().any(|(of_files, _)| *of_files == name);
         !of_files || tried.is_in_force(Layer::Files)
     };
-    let through: Vec<_> = tried.errors.keys().filter(kept).filter(|name| !tried.is_refused(name)).collect();
+    let through: Vec<_> = tried
+        .errors
+        .keys()
+        .filter(kept)
+        .filter(|name| !tried.is_refused(name))
+        .collect();
     if has(&tried, Layer::SystemCalls) {
         assert!(through.is_empty(), "let through: {through:?}");
     }
     let line = |name: &str| {
-        let line = tried.status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}"));
+        let line = tried
+            .status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_else(|| panic!("{name}"));
         line.trim().to_owned()
     };
     for name in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-        // A user without capabilities cannot lower the bound on those that it could get, and can get none.
+        // A user without capabilities cannot lower the bound on those that it could get, and can
+        // get none.
         if name != "CapBnd:" || rustix::process::geteuid().is_root() {
             assert_eq!(line(name), "0000000000000000", "{name}");
         }
@@ -259,39 +332,89 @@ fn free_code_is_refused_all_that_it_tries() {
 #[test]
 fn free_code_reaches_no_scratch_folder_of_another_worker() {
     let project = Project::new();
-    std::fs::copy(module("swiss.wasm"), project.path("try-what-is-forbidden.wasm")).expect("copied");
-    project.write("metadata.json", json!({ "c": ["a", "b", "c", "d"] }).to_string());
-    project.workflow(&[parallel_task(0, "t", "try-what-is-forbidden.wasm", "c", json!({}))]);
-    let more = ["--isolation", "process", "--jobs", "2", "--metadata", "metadata.json"];
+    std::fs::copy(
+        module("swiss.wasm"),
+        project.path("try-what-is-forbidden.wasm"),
+    )
+    .expect("copied");
+    project.write(
+        "metadata.json",
+        json!({ "c": ["a", "b", "c", "d"] }).to_string(),
+    );
+    project.workflow(&[parallel_task(
+        0,
+        "t",
+        "try-what-is-forbidden.wasm",
+        "c",
+        json!({}),
+    )]);
+    let more = [
+        "--isolation",
+        "process",
+        "--jobs",
+        "2",
+        "--metadata",
+        "metadata.json",
+    ];
     project.run(&more).expect(0);
-    if !project.read("work/workflow.log").contains("files: in force") {
+    if !project
+        .read("work/workflow.log")
+        .contains("files: in force")
+    {
         return;
     }
-    let outputs = project.tree().into_iter().filter(|path| path.starts_with("work/0_t/") && path.ends_with(".out"));
+    let outputs = project
+        .tree()
+        .into_iter()
+        .filter(|path| path.starts_with("work/0_t/") && path.ends_with(".out"));
     let outputs: Vec<_> = outputs.map(|path| project.read(&path)).collect();
     assert_eq!(outputs.len(), 4);
     for output in outputs {
-        let created: Vec<_> = output.lines().filter_map(|line| line.strip_prefix("create_beside ")).collect();
+        let created: Vec<_> = output
+            .lines()
+            .filter_map(|line| line.strip_prefix("create_beside "))
+            .collect();
         // The output folder, and the scratch folder by each of its names.
-        assert!(created.len() >= 3 && created.iter().all(|errno| *errno == "13"), "{output}");
+        assert!(
+            created.len() >= 3 && created.iter().all(|errno| *errno == "13"),
+            "{output}"
+        );
     }
 }
 
 /// Each layer by itself: the others are turned off.
 #[test]
 fn each_layer_refuses_its_own() {
-    let all_but = |kept: Layer| -> Vec<_> { Layer::ALL.into_iter().filter(|layer| *layer != kept).collect() };
+    let all_but = |kept: Layer| -> Vec<_> {
+        Layer::ALL
+            .into_iter()
+            .filter(|layer| *layer != kept)
+            .collect()
+    };
     let check = |layer: Layer, names: &[&str]| {
         let tried = try_without(&all_but(layer));
         if has(&tried, layer) {
-            let through: Vec<_> = names.iter().filter(|name| !tried.is_refused(name)).collect();
-            assert!(through.is_empty(), "{}: let through: {through:?}", layer.name());
+            let through: Vec<_> = names
+                .iter()
+                .filter(|name| !tried.is_refused(name))
+                .collect();
+            assert!(
+                through.is_empty(),
+                "{}: let through: {through:?}",
+                layer.name()
+            );
         }
     };
     check(Layer::Files, &OF_FILES.map(|(name, _)| name));
     check(Layer::Network, &OF_NETWORK);
     check(Layer::Scopes, &OF_SCOPES);
-    let of_filter = [&OF_FILTER[..], &OF_NETWORK, &OF_SCOPES, &["truncate", "make_fifo"]].concat();
+    let of_filter = [
+        &OF_FILTER[..],
+        &OF_NETWORK,
+        &OF_SCOPES,
+        &["truncate", "make_fifo"],
+    ]
+    .concat();
     check(Layer::SystemCalls, &of_filter);
 }
 
@@ -301,12 +424,20 @@ fn a_missing_layer_is_noticed() {
     let check = |without: &[Layer], names: &[&str]| {
         let tried = try_without(without);
         let refused: Vec<_> = names.iter().filter(|name| tried.is_refused(name)).collect();
-        assert!(refused.is_empty(), "without {without:?}, refused all the same: {refused:?}");
+        assert!(
+            refused.is_empty(),
+            "without {without:?}, refused all the same: {refused:?}"
+        );
         assert!(without.iter().all(|layer| !tried.is_in_force(*layer)));
     };
-    let alone: Vec<_> =
-        OF_FILES.iter().filter(|(name, also)| also.is_empty() && *name != "memory_of_process").collect();
-    check(&[Layer::Files], &alone.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    let alone: Vec<_> = OF_FILES
+        .iter()
+        .filter(|(name, also)| also.is_empty() && *name != "memory_of_process")
+        .collect();
+    check(
+        &[Layer::Files],
+        &alone.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+    );
     check(&[Layer::SystemCalls], &OF_FILTER);
     check(&[Layer::SystemCalls, Layer::Network], &OF_NETWORK);
     check(&[Layer::SystemCalls, Layer::Scopes], &OF_SCOPES);

@@ -1,8 +1,9 @@
-//! Every module of `tests/hostile/`, run by the real program as four calls of a parallel task, in several configurations.
+//! Every module of `tests/hostile/`, run by the real program as four calls of a parallel task, in
+//! several configurations.
 //!
-//! The first line of a module says how each call must end and what it tries. Whatever it tries: the program ends in
-//! time, nothing outside the module's folders changes or is seen, the records are whole, and a run with a good module
-//! goes well afterwards.
+//! The first line of a module says how each call must end and what it tries. Whatever it tries: the
+//! program ends in time, nothing outside the module's folders changes or is seen, the records are
+//! whole, and a run with a good module goes well afterwards.
 #![cfg(target_os = "linux")]
 
 mod bombs;
@@ -31,18 +32,27 @@ struct Configuration {
     arguments: &'static [&'static str],
     /// Done on the thread that starts the program.
     prepare_thread: fn(),
-    /// Calls of [`fixture::COMPONENTS`] that run one after the other, of as many as there are workers.
+    /// Calls of [`fixture::COMPONENTS`] that run one after the other, of as many as there are
+    /// workers.
     n_rounds: u32,
     /// How much later than its limit a call may end.
     patience: Duration,
 }
 
-const THREADS: Configuration =
-    Configuration { arguments: &["--jobs", "2"], prepare_thread: || {}, n_rounds: 2, patience: Duration::from_secs(2) };
+const THREADS: Configuration = Configuration {
+    arguments: &["--jobs", "2"],
+    prepare_thread: || {},
+    n_rounds: 2,
+    patience: Duration::from_secs(2),
+};
 
 /// Every module where `MANDELBOX_TEST_WHOLE` is set, as in CI; else each fifth: this takes minutes.
 fn cases_for_more_configurations() -> Vec<Case> {
-    let step = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() { 1 } else { 5 };
+    let step = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() {
+        1
+    } else {
+        5
+    };
     cases().into_iter().step_by(step).collect()
 }
 
@@ -51,16 +61,24 @@ fn check_all(cases: Vec<Case>, configuration: Configuration) {
     // One corpus at a time: its deadlines are for a machine that does little else.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (sleeping, others): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.name.starts_with("sleep_"));
+    let (sleeping, others): (Vec<_>, Vec<_>) = cases
+        .into_iter()
+        .partition(|case| case.name.starts_with("sleep_"));
     let queues = [sleeping, others].map(|cases| Mutex::new(cases.into_iter()));
     let found = Mutex::new(Vec::new());
     let work = |queue: &Mutex<std::vec::IntoIter<Case>>| {
         (configuration.prepare_thread)();
         loop {
-            let Some(case) = queue.lock().expect("not poisoned").next() else { break };
+            let Some(case) = queue.lock().expect("not poisoned").next() else {
+                break;
+            };
             let wrong = complaints(&case, configuration);
             if !wrong.is_empty() {
-                found.lock().expect("not poisoned").push(format!("{}: {}", case.name, wrong.join("\n  ")));
+                found.lock().expect("not poisoned").push(format!(
+                    "{}: {}",
+                    case.name,
+                    wrong.join("\n  ")
+                ));
             }
         }
     };
@@ -70,7 +88,12 @@ fn check_all(cases: Vec<Case>, configuration: Configuration) {
         }
     });
     let found = found.into_inner().expect("not poisoned");
-    assert!(found.is_empty(), "{} modules got their way:\n{}", found.len(), found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "{} modules got their way:\n{}",
+        found.len(),
+        found.join("\n")
+    );
 }
 
 #[test]
@@ -82,7 +105,14 @@ fn no_hostile_module_gets_its_way() {
 
 #[test]
 fn no_hostile_module_gets_its_way_with_one_worker() {
-    check_all(cases_for_more_configurations(), Configuration { arguments: &["--jobs", "1"], n_rounds: 4, ..THREADS });
+    check_all(
+        cases_for_more_configurations(),
+        Configuration {
+            arguments: &["--jobs", "1"],
+            n_rounds: 4,
+            ..THREADS
+        },
+    );
 }
 
 #[test]
@@ -90,18 +120,35 @@ fn no_hostile_module_gets_its_way_in_processes() {
     let arguments = &["--jobs", "2", "--isolation", "process"];
     check_all(
         cases_for_more_configurations(),
-        Configuration { arguments, patience: Duration::from_secs(1), ..THREADS },
+        Configuration {
+            arguments,
+            patience: Duration::from_secs(1),
+            ..THREADS
+        },
     );
 }
 
-/// Where the kernel does not have `openat2`, or a container hides it, the sandbox resolves paths by hand.
+/// Where the kernel does not have `openat2`, or a container hides it, the sandbox resolves paths by
+/// hand.
 #[test]
 fn no_hostile_module_gets_its_way_without_openat2() {
     fn refuse() {
         use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
         no_openat2::refuse();
-        let opened = openat2(CWD, ".", OFlags::RDONLY, Mode::empty(), ResolveFlags::empty());
+        let opened = openat2(
+            CWD,
+            ".",
+            OFlags::RDONLY,
+            Mode::empty(),
+            ResolveFlags::empty(),
+        );
         assert_eq!(opened.err(), Some(rustix::io::Errno::NOSYS));
     }
-    check_all(cases_for_more_configurations(), Configuration { prepare_thread: refuse, ..THREADS });
+    check_all(
+        cases_for_more_configurations(),
+        Configuration {
+            prepare_thread: refuse,
+            ..THREADS
+        },
+    );
 }

@@ -31,18 +31,31 @@ fn alone(test: &str, body: impl FnOnce()) {
         return body();
     }
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", &format!("hostile::neighbours::{test}"), "--nocapture"]).env(ALONE, "1");
+    command
+        .args([
+            "--exact",
+            &format!("hostile::neighbours::{test}"),
+            "--nocapture",
+        ])
+        .env(ALONE, "1");
     let ended = crate::project::finish_within(command, PATIENCE).expect(0);
     assert!(ended.stdout.contains("1 passed"), "{}", ended.stdout);
 }
 
-/// Threads, open files and children of this process, without the memory images that a prepared module keeps.
+/// Threads, open files and children of this process, without the memory images that a prepared
+/// module keeps.
 fn held() -> [usize; 3] {
     let is_image = |path: &Path| {
-        fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:wasm-memory-image"))
+        fs::read_link(path).is_ok_and(|target| {
+            target
+                .to_string_lossy()
+                .starts_with("/memfd:wasm-memory-image")
+        })
     };
     let entries = |folder: &str| {
-        let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let entries = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path());
         entries.filter(|path| !is_image(path)).count()
     };
     let children: usize = fs::read_dir("/proc/self/task")
@@ -50,12 +63,21 @@ fn held() -> [usize; 3] {
         .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
         .map(|children| children.split_whitespace().count())
         .sum();
-    [entries("/proc/self/task"), entries("/proc/self/fd"), children]
+    [
+        entries("/proc/self/task"),
+        entries("/proc/self/fd"),
+        children,
+    ]
 }
 
 fn workflow(task: &Value) -> WorkflowDocument {
     let text = json!({ "name": "w", "task_list": [task] }).to_string();
-    let workflow = WorkflowDocument::parse("in memory", Path::new(""), text.as_bytes(), &mut Problems::default());
+    let workflow = WorkflowDocument::parse(
+        "in memory",
+        Path::new(""),
+        text.as_bytes(),
+        &mut Problems::default(),
+    );
     workflow.expect("a workflow")
 }
 
@@ -65,21 +87,32 @@ fn object(value: &Value) -> serde_json::Map<String, Value> {
 
 #[test]
 fn good_calls_beside_hostile_ones_end_well() {
-    alone("good_calls_beside_hostile_ones_end_well", || check_neighbours(Isolation::Thread));
+    alone("good_calls_beside_hostile_ones_end_well", || {
+        check_neighbours(Isolation::Thread)
+    });
 }
 
 #[test]
 fn good_calls_beside_hostile_ones_end_well_in_processes() {
-    let worker =
-        WorkerCommand { program: env!("CARGO_BIN_EXE_mandelbox").into(), arguments: vec!["worker".to_owned()] };
-    alone("good_calls_beside_hostile_ones_end_well_in_processes", || check_neighbours(Isolation::Process(worker)));
+    let worker = WorkerCommand {
+        program: env!("CARGO_BIN_EXE_mandelbox").into(),
+        arguments: vec!["worker".to_owned()],
+    };
+    alone(
+        "good_calls_beside_hostile_ones_end_well_in_processes",
+        || check_neighbours(Isolation::Process(worker)),
+    );
 }
 
-/// Each module beside a good task, on the same two workers; nothing is held at the end that was not at the start.
+/// Each module beside a good task, on the same two workers; nothing is held at the end that was not
+/// at the start.
 fn check_neighbours(isolation: Isolation) {
     let backend = Local::with_options(2, &SandboxOptions::default(), isolation).expect("a backend");
     let backend: Arc<dyn Backend> = Arc::new(backend);
-    let prelude = cases().into_iter().find(|case| case.name == "prelude").expect("a case");
+    let prelude = cases()
+        .into_iter()
+        .find(|case| case.name == "prelude")
+        .expect("a case");
     run_beside_good_calls(&backend, &prelude);
     let before = held();
     for case in &cases_for_more_configurations() {
@@ -94,7 +127,13 @@ fn run_beside_good_calls(backend: &Arc<dyn Backend>, case: &Case) {
     let path = project.write("hostile.wasm", case.module(&project.path("")));
     let mut hostile = parallel_task(0, "hostile", path.to_str().expect("UTF-8"), "c", json!({}));
     hostile["meta"] = json!({ "mandelbox": { "timeout": "300ms", "memory": "64M" } });
-    let good = parallel_task(0, "good", &module("swiss.wasm"), "c", json!({ "echo": ["component"] }));
+    let good = parallel_task(
+        0,
+        "good",
+        &module("swiss.wasm"),
+        "c",
+        json!({ "echo": ["component"] }),
+    );
     let run = |task: &Value, folder: &str, n: usize| {
         let arguments = {
             let path = |name: &str| project.path(&format!("{folder}{name}"));
@@ -103,18 +142,28 @@ fn run_beside_good_calls(backend: &Arc<dyn Backend>, case: &Case) {
             arguments.input_metadata = object(&json!({ "c": (0..n).collect::<Vec<_>>() }));
             arguments
         };
-        let options = RunOptions { keep_going: true, ..RunOptions::new(Arc::clone(backend)) };
+        let options = RunOptions {
+            keep_going: true,
+            ..RunOptions::new(Arc::clone(backend))
+        };
         process_workflow(&arguments, options, Vec::new())
     };
     std::thread::scope(|scope| {
         let hostile = scope.spawn(|| run(&hostile, "hostile_", 2));
-        let good = run(&good, "good_", 8).unwrap_or_else(|err| panic!("beside {}: {err}", case.name));
+        let good =
+            run(&good, "good_", 8).unwrap_or_else(|err| panic!("beside {}: {err}", case.name));
         let expected: Vec<_> = (0..8).collect();
-        let seen: Vec<_> =
-            good.metadata["echo"].as_array().expect("a list").iter().map(|echo| &echo["component"]).collect();
+        let seen: Vec<_> = good.metadata["echo"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|echo| &echo["component"])
+            .collect();
         assert_eq!(seen, expected, "beside {}", case.name);
         match hostile.join().expect("no panic") {
-            Err(failure) if matches!(failure.error, Error::Host(_)) => panic!("{}: {failure}", case.name),
+            Err(failure) if matches!(failure.error, Error::Host(_)) => {
+                panic!("{}: {failure}", case.name)
+            }
             _ => {}
         }
     });
@@ -122,10 +171,14 @@ fn run_beside_good_calls(backend: &Arc<dyn Backend>, case: &Case) {
 
 #[test]
 fn ended_guests_leave_no_thread_and_no_file() {
-    alone("ended_guests_leave_no_thread_and_no_file", hundreds_of_guests);
+    alone(
+        "ended_guests_leave_no_thread_and_no_file",
+        hundreds_of_guests,
+    );
 }
 
-/// Hundreds of guests that sleep and of those that loop, one after the other, each ended after 20 ms.
+/// Hundreds of guests that sleep and of those that loop, one after the other, each ended after 20
+/// ms.
 fn hundreds_of_guests() {
     let project = Project::new();
     let cases = cases();
@@ -138,13 +191,23 @@ fn hundreds_of_guests() {
         let work_dir = project.path(&format!("{name}{n}"));
         let mut arguments = ProcessWorkflow::new(workflow(&task), &project.path("out"), &work_dir);
         arguments.input_metadata = object(&json!({ "c": (0..n).collect::<Vec<_>>() }));
-        let options = RunOptions { keep_going: true, ..RunOptions::new(backend.clone()) };
+        let options = RunOptions {
+            keep_going: true,
+            ..RunOptions::new(backend.clone())
+        };
         let failure = process_workflow(&arguments, options, Vec::new()).expect_err("all are ended");
-        assert!(failure.to_string().contains("time limit of 0.02 s"), "{failure}");
+        assert!(
+            failure.to_string().contains("time limit of 0.02 s"),
+            "{failure}"
+        );
         held()
     };
     let first = (run("sleep_relative_hour", 5), run("loop_forever", 5));
-    let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() { 1000 } else { 300 };
+    let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() {
+        1000
+    } else {
+        300
+    };
     let last = (run("sleep_relative_hour", n), run("loop_forever", 300));
     assert_eq!(first, last, "threads, open files and children");
 }

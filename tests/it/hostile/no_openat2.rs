@@ -1,4 +1,5 @@
-//! A seccomp filter under which the kernel has no `openat2`, as in many containers, or lacks other system calls.
+//! A seccomp filter under which the kernel has no `openat2`, as in many containers, or lacks other
+//! system calls.
 #![expect(unsafe_code, reason = "no crate at hand sets a seccomp filter")]
 
 use std::ffi::{c_int, c_ulong};
@@ -22,7 +23,8 @@ pub(crate) fn refuse() {
     refuse_calls(&[OPENAT2], ENOSYS);
 }
 
-/// From now on these system calls are answered with an error for this thread and the programs that it starts.
+/// From now on these system calls are answered with an error for this thread and the programs that
+/// it starts.
 pub(crate) fn refuse_calls(numbers: &[u32], errno: u32) {
     // Load the system call's number; if it is one of them, answer the error, else allow.
     let mut instructions = vec![Instruction(0x20, 0, 0, 0)];
@@ -31,9 +33,18 @@ pub(crate) fn refuse_calls(numbers: &[u32], errno: u32) {
         instructions.push(Instruction(0x06, 0, 0, 0x0005_0000 | errno));
     }
     instructions.push(Instruction(0x06, 0, 0, 0x7fff_0000));
-    let program = Program(u16::try_from(instructions.len()).expect("few"), instructions.as_ptr());
+    let program = Program(
+        u16::try_from(instructions.len()).expect("few"),
+        instructions.as_ptr(),
+    );
     let (zero, one, filter): (c_ulong, c_ulong, c_ulong) = (0, 1, 2);
-    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers, PR_SET_SECCOMP a program that lives until it returns.
-    let set = unsafe { (prctl(38, one, zero, zero, zero), prctl(22, filter, &raw const program)) };
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers, PR_SET_SECCOMP a program that lives until it
+    // returns.
+    let set = unsafe {
+        (
+            prctl(38, one, zero, zero, zero),
+            prctl(22, filter, &raw const program),
+        )
+    };
     assert_eq!(set, (0, 0), "{}", std::io::Error::last_os_error());
 }

@@ -25,8 +25,12 @@ pub(super) fn watch(project: &Project, mut command: Command) -> Watched {
     let (stdout, stderr) = (project.path("stdout"), project.path("stderr"));
     let file = |path| File::create(path).expect("made");
     let started = Instant::now();
-    let mut child =
-        command.stdout(file(&stdout)).stderr(file(&stderr)).process_group(0).spawn().expect("the program starts");
+    let mut child = command
+        .stdout(file(&stdout))
+        .stderr(file(&stderr))
+        .process_group(0)
+        .spawn()
+        .expect("the program starts");
     let mut peak_bytes = 0;
     let code = loop {
         if let Some(status) = child.try_wait().expect("waited for") {
@@ -45,11 +49,23 @@ pub(super) fn watch(project: &Project, mut command: Command) -> Watched {
     let has_children = rustix::process::test_kill_process_group(group).is_ok();
     let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).expect("there")).into_owned();
     let printed = format!("{}{}", read(&stdout), read(&stderr));
-    Watched { code, printed, elapsed, peak_bytes, has_children }
+    Watched {
+        code,
+        printed,
+        elapsed,
+        peak_bytes,
+        has_children,
+    }
 }
 
 fn peak_memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
+    });
     kib.unwrap_or(0u64) << 10
 }

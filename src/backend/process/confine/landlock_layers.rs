@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use super::super::layers::{Confinement, Layer, LayerState};
@@ -13,19 +13,32 @@ use crate::sandbox::{Grant, Rights};
 /// Newest Landlock ABI requested; an older kernel enforces what it supports.
 const NEWEST: ABI = ABI::V10;
 /// Layers with the ABI that introduced them and the ABI from which they are complete.
-const LAYERS: [(Layer, ABI, ABI); 3] =
-    [(Layer::Files, ABI::V1, ABI::V5), (Layer::Network, ABI::V4, ABI::V4), (Layer::Scopes, ABI::V6, ABI::V6)];
+const LAYERS: [(Layer, ABI, ABI); 3] = [
+    (Layer::Files, ABI::V1, ABI::V5),
+    (Layer::Network, ABI::V4, ABI::V4),
+    (Layer::Scopes, ABI::V6, ABI::V6),
+];
 
 /// Enforces the requested layers and reports their state.
-pub(super) fn restrict(folders: &[Grant], has: &dyn Fn(Layer) -> bool, confinement: &mut Confinement) {
-    let asked: Vec<_> = LAYERS.into_iter().filter(|(layer, ..)| has(*layer)).collect();
+pub(super) fn restrict(
+    folders: &[Grant],
+    has: &dyn Fn(Layer) -> bool,
+    confinement: &mut Confinement,
+) {
+    let asked: Vec<_> = LAYERS
+        .into_iter()
+        .filter(|(layer, ..)| has(*layer))
+        .collect();
     if asked.is_empty() {
         return;
     }
     let enforced = enforce(folders, has);
     for (layer, first, whole) in asked {
         let (state, detail) = match &enforced {
-            Ok((RulesetStatus::NotEnforced, _)) => (LayerState::Missing, "this kernel has no Landlock".to_owned()),
+            Ok((RulesetStatus::NotEnforced, _)) => (
+                LayerState::Missing,
+                "this kernel has no Landlock".to_owned(),
+            ),
             Ok((_, abi)) => {
                 let state = match *abi {
                     abi if abi >= whole => LayerState::InForce,
@@ -34,13 +47,19 @@ pub(super) fn restrict(folders: &[Grant], has: &dyn Fn(Layer) -> bool, confineme
                 };
                 (state, format!("Landlock ABI {}", *abi as u32))
             }
-            Err(err) => (LayerState::Missing, format!("failed to set up Landlock: {err}")),
+            Err(err) => (
+                LayerState::Missing,
+                format!("failed to set up Landlock: {err}"),
+            ),
         };
         confinement.add(layer, state, detail);
     }
 }
 
-fn enforce(folders: &[Grant], has: &dyn Fn(Layer) -> bool) -> Result<(RulesetStatus, ABI), RulesetError> {
+fn enforce(
+    folders: &[Grant],
+    has: &dyn Fn(Layer) -> bool,
+) -> Result<(RulesetStatus, ABI), RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     // All rights except executing programs and creating or controlling special files.
     let write = read
@@ -53,8 +72,12 @@ fn enforce(folders: &[Grant], has: &dyn Fn(Layer) -> bool) -> Result<(RulesetSta
         | AccessFs::Refer
         | AccessFs::Truncate;
     let of = |rights: Rights| {
-        let granted = folders.iter().filter(move |grant| has(Layer::Files) && grant.rights == rights);
-        granted.map(|grant| grant.host_path.as_path()).filter(|path| Path::exists(path))
+        let granted = folders
+            .iter()
+            .filter(move |grant| has(Layer::Files) && grant.rights == rights);
+        granted
+            .map(|grant| grant.host_path.as_path())
+            .filter(|path| Path::exists(path))
     };
     let mut rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
     if has(Layer::Files) {

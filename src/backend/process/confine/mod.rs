@@ -56,7 +56,11 @@ pub(super) fn confine(folders: &[Grant], layers: &[Layer]) -> Confinement {
 pub(super) fn confine(_: &[Grant], _: &[Layer]) -> Confinement {
     let mut confinement = Confinement::default();
     for layer in Layer::ALL {
-        confinement.add(layer, super::layers::LayerState::Missing, "not available on this system");
+        confinement.add(
+            layer,
+            super::layers::LayerState::Missing,
+            "not available on this system",
+        );
     }
     confinement
 }
@@ -80,7 +84,10 @@ mod tests {
             std::fs::write(path(name).join("file"), name).expect("written");
         }
         let grant = |name: &str, rights| Grant::new(path(name), "", rights);
-        let grants = [grant("in", Rights::ReadOnly), grant("out", Rights::ReadWrite)];
+        let grants = [
+            grant("in", Rights::ReadOnly),
+            grant("out", Rights::ReadWrite),
+        ];
         // These two hold for the thread that asks for them.
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -89,9 +96,15 @@ mod tests {
                     return;
                 }
                 let read = |name: &str| std::fs::read(path(name).join("file")).is_ok();
-                assert_eq!([read("in"), read("out"), read("other")], [true, true, false]);
+                assert_eq!(
+                    [read("in"), read("out"), read("other")],
+                    [true, true, false]
+                );
                 let write = |name: &str| std::fs::write(path(name).join("new"), "x").is_ok();
-                assert_eq!([write("in"), write("out"), write("other")], [false, true, false]);
+                assert_eq!(
+                    [write("in"), write("out"), write("other")],
+                    [false, true, false]
+                );
                 let is_kept_off = std::net::TcpListener::bind("127.0.0.1:0").is_err();
                 assert!(is_kept_off || confinement.state(Layer::Network) == LayerState::Missing);
                 assert_eq!(confinement.0.len(), Layer::ALL.len());

@@ -2,15 +2,15 @@
 //! need. All others fail with EPERM; the process continues.
 //!
 //! The filter sees the arguments but not the memory that they point to, so it cannot distinguish
-//! paths: Landlock does that. Calls that Landlock does not restrict are omitted if they change files
-//! (modes, owners, extended attributes, times by path). Calls that only look at a path, such as
-//! `stat`, are allowed: names, sizes and times of other files are not secret to escaped code.
+//! paths: Landlock does that. Calls that Landlock does not restrict are omitted if they change
+//! files (modes, owners, extended attributes, times by path). Calls that only look at a path, such
+//! as `stat`, are allowed: names, sizes and times of other files are not secret to escaped code.
 
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
 use super::super::layers::{Confinement, Layer, LayerState};
@@ -123,7 +123,10 @@ const TCGETS: u64 = 0x5401;
 pub(super) fn restrict(confinement: &mut Confinement) {
     let (state, detail) = match apply() {
         Ok(()) => (LayerState::InForce, "seccomp".to_owned()),
-        Err(err) => (LayerState::Missing, format!("failed to set up seccomp: {err}")),
+        Err(err) => (
+            LayerState::Missing,
+            format!("failed to set up seccomp: {err}"),
+        ),
     };
     confinement.add(Layer::SystemCalls, state, detail);
 }
@@ -136,8 +139,8 @@ fn apply() -> Result<(), seccompiler::Error> {
 }
 
 /// Builds a filter that fails `clone3` with ENOSYS. Its flags are in memory, where no filter sees
-/// them; C libraries then fall back to `clone`. [`known`] allows the call, so that this error is the
-/// one returned.
+/// them; C libraries then fall back to `clone`. [`known`] allows the call, so that this error is
+/// the one returned.
 fn unknown() -> Result<BpfProgram, BackendError> {
     let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let refuse = SeccompAction::Errno(libc::ENOSYS as u32);
@@ -151,17 +154,30 @@ fn known() -> Result<BpfProgram, BackendError> {
     let own_process = u64::from(std::process::id());
     let sometimes = [
         (libc::SYS_clone, any_of(0, THREAD_FLAGS)?),
-        (libc::SYS_fcntl, any_of(1, FCNTL_COMMANDS.map(|command| command as u64))?),
+        (
+            libc::SYS_fcntl,
+            any_of(1, FCNTL_COMMANDS.map(|command| command as u64))?,
+        ),
         (libc::SYS_ioctl, any_of(1, [PAGEMAP_SCAN, TCGETS])?),
         (libc::SYS_prctl, any_of(0, [libc::PR_SET_NAME as u64])?),
         // A signal to itself, as sent by `abort`.
         (libc::SYS_tgkill, any_of(0, [own_process])?),
         // Times of an open file: the path is null.
-        (libc::SYS_utimensat, vec![SeccompRule::new(vec![equal(1, SeccompCmpArgLen::Qword, 0)?])?]),
+        (
+            libc::SYS_utimensat,
+            vec![SeccompRule::new(vec![equal(
+                1,
+                SeccompCmpArgLen::Qword,
+                0,
+            )?])?],
+        ),
         // Reading its own limits.
         (
             libc::SYS_prlimit64,
-            vec![SeccompRule::new(vec![equal(0, SeccompCmpArgLen::Dword, 0)?, equal(2, SeccompCmpArgLen::Qword, 0)?])?],
+            vec![SeccompRule::new(vec![
+                equal(0, SeccompCmpArgLen::Dword, 0)?,
+                equal(2, SeccompCmpArgLen::Qword, 0)?,
+            ])?],
         ),
     ];
     rules.extend(sometimes);
@@ -174,11 +190,18 @@ fn architecture() -> Result<TargetArch, BackendError> {
 }
 
 /// Builds rules that hold if the lower half of an argument is one of the values.
-fn any_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<SeccompRule>, BackendError> {
+fn any_of(
+    argument: u8,
+    values: impl IntoIterator<Item = u64>,
+) -> Result<Vec<SeccompRule>, BackendError> {
     let rule = |value| SeccompRule::new(vec![equal(argument, SeccompCmpArgLen::Dword, value)?]);
     values.into_iter().map(rule).collect()
 }
 
-fn equal(argument: u8, length: SeccompCmpArgLen, value: u64) -> Result<SeccompCondition, BackendError> {
+fn equal(
+    argument: u8,
+    length: SeccompCmpArgLen,
+    value: u64,
+) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value)
 }
