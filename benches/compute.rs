@@ -14,8 +14,9 @@ mod measure;
 
 use std::path::Path;
 
-use guests::{build_native_kernels, compile_time, module, run_guest, run_native};
 use mandelbox::sandbox::{Interruption, Sandbox, SandboxOptions};
+
+use guests::{build_native_kernels, compile_time, module, run_guest, run_native};
 use measure::{Work, compare, size};
 
 const ROUNDS: usize = 5;

@@ -16,8 +16,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use guests::{TaskRuns, metadata, spawn_true, workflow};
 use mandelbox::workdir::TaskFiles;
+
+use guests::{TaskRuns, metadata, spawn_true, workflow};
 use measure::{Work, compare, folders, settle, size};
 
 const TYPED: &str = "trivial_typed.wasm";

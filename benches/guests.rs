@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mandelbox::backend::{Backend, Local};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Rights};
+use mandelbox::plan::Policy;
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{ProcessWorkflow, RunOptions};
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights,
-    Worker,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Worker,
 };
 use mandelbox::workdir::TaskFiles;
-use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
-use mandelbox::{CancelToken, Policy, ProcessWorkflow, RunOptions, process_workflow};
 use serde_json::{Value, json};
 
 /// Most bytes of a module.

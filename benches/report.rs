@@ -12,12 +12,12 @@ mod measure;
 use std::fs::File;
 use std::io::{BufWriter, sink};
 
-use mandelbox::event::{CallLimits, CallRef, Event, EventKind, EventLog, Kept, Recorder};
-use mandelbox::outcome::{Figures, Outcome};
-use mandelbox::reporter::{JsonLines, LogFile, Progress, ProgressStyle, Reporter};
-use mandelbox::sandbox::LogLevel;
-use measure::{cost, median, say, size};
+use mandelbox::event::{CallLimits, Event, EventKind, EventLog, Kept, Recorder, Reporter};
+use mandelbox::model::{CallRef, Figures, LogLevel, Outcome};
+use mandelbox::report::{JsonLines, LogFile, Progress, ProgressStyle};
 use serde_json::json;
+
+use measure::{cost, median, say, size};
 
 fn main() {
     let n = size(100_000, 100);

@@ -15,8 +15,9 @@ mod measure;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use guests::{compile_time, metadata, module, run_guest, spawn_true, workflow};
 use mandelbox::sandbox::{Sandbox, SandboxOptions};
+
+use guests::{compile_time, metadata, module, run_guest, spawn_true, workflow};
 use measure::{Work, compare, cost, folders, median, say, size, time_text};
 
 fn main() {

@@ -19,10 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mandelbox::backend::Local;
-use mandelbox::event::{Event, EventKind};
-use mandelbox::reporter::Reporter;
-use mandelbox::workflow::{ModuleFile, Problems, TaskPackage, WorkflowDocument};
-use mandelbox::{CancelToken, ProcessWorkflow, RunOptions, process_workflow};
+use mandelbox::event::{Event, EventKind, Reporter};
+use mandelbox::fractal::package::TaskPackage;
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::model::{CancelToken, ModuleFile};
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{ProcessWorkflow, RunOptions};
 
 /// Longest time that a run may take; then it is cancelled.
 const PATIENCE: Duration = Duration::from_secs(600);

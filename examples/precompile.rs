@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use mandelbox::model::ModuleFile;
 use mandelbox::sandbox::{Sandbox, SandboxOptions};
-use mandelbox::workflow::ModuleFile;
 
 /// Most bytes of a module.
 const MAX_MODULE_BYTES: u64 = 64 << 20;
@@ -30,7 +30,7 @@ fn precompile(sandbox: &Sandbox, path: &Path, folder: &Path) -> Result<(), Box<d
     let failed = |text: String| format!("{}: {text}", path.display());
     let module = ModuleFile::read(path, MAX_MODULE_BYTES).map_err(failed)?;
     let code = sandbox
-        .precompile(&module, mandelbox::Policy::default().compile_time)
+        .precompile(&module, mandelbox::plan::Policy::default().compile_time)
         .map_err(failed)?;
     File::create(folder.join(&module.sha256))?.write_all(&code)?;
     Ok(())

@@ -1,37 +1,32 @@
 //! mandelbox runs Fractal workflows with every task in a WebAssembly sandbox of its own.
 //!
-//! The modules stand in the order in which data passes them: documents become a [`workflow::Plan`];
-//! the [`runner`] walks it and makes calls; a [`backend`] runs them, each in a [`sandbox`]; their
-//! [`outcome`]s become [`event`]s,
-//! [`history`] and files in the work directory ([`workdir`]), and [`reporter`]s tell of them.
+//! The layers, from the top: [`run`] walks a [`plan`] and records [`event`]s; a [`backend`] runs
+//! the calls, each in a [`sandbox`]; [`report`] shows the events; [`fractal`] knows what the
+//! documents mean; [`workdir`] knows the files of a run. Each layer depends on those below it only.
 //!
-//! [`process_workflow`] is the whole road in one function.
+//! [`process_workflow`] runs a workflow in one function call.
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, reason = "tests make their own files")
+    allow(clippy::disallowed_methods, reason = "tests create their own files")
 )]
 
 pub mod backend;
-pub mod cancel;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod error;
+mod clock;
 pub mod event;
 mod folder;
-pub mod history;
+pub mod fractal;
 pub mod json;
-pub mod outcome;
-pub mod policy;
-pub mod reporter;
-pub mod runner;
-mod running_clock;
+pub mod model;
+pub mod plan;
+pub mod problem;
+pub mod report;
+pub mod run;
 pub mod sandbox;
-mod ticker;
+pub mod text;
 mod trace;
-pub mod units;
-mod wording;
 pub mod workdir;
-pub mod workflow;
 
 #[cfg(all(feature = "weakened-for-tests", not(debug_assertions)))]
 compile_error!("`weakened-for-tests` turns defences off: it is for tests, and for no other build");
@@ -40,7 +35,10 @@ compile_error!("`weakened-for-tests` turns defences off: it is for tests, and fo
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
-pub use cancel::CancelToken;
-pub use error::{Cancelled, Error, HostError, TaskFailure};
-pub use policy::Policy;
-pub use runner::{ProcessWorkflow, Retries, RunOptions, process_workflow, process_workflow_async};
+pub use backend::Retries;
+pub use model::{CancelToken, HostError};
+pub use plan::Policy;
+pub use run::{
+    Cancelled, Error, ProcessWorkflow, RunOptions, TaskFailure, process_workflow,
+    process_workflow_async,
+};

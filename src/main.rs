@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use mandelbox::cli::{Answer, answer};
-use mandelbox::reporter::say_last;
+use mandelbox::report::say_last;
 
 fn main() -> ExitCode {
     let Answer {
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         // A reader that has gone away is no reason to fail: what counts is in the work directory.
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
             say_last(&format!("error: failed to write to stdout: {err}\n"));
-            ExitCode::from(mandelbox::error::exit_code::HOST_FAILED)
+            ExitCode::from(mandelbox::run::exit_code::HOST_FAILED)
         }
         _ => ExitCode::from(exit_code),
     }

@@ -6,19 +6,14 @@
 //! only where a subscriber wants its span.
 
 use std::fmt::{self, Write as _};
-use std::io;
 use std::path::Path;
 
 use tracing::field::{Empty, display};
 use tracing::{Span, error, info, info_span, warn};
 
-use crate::event::{CallRef, Event, EventKind, Status};
 use crate::json::Value;
-use crate::outcome::Ended;
-use crate::reporter::Reporter;
-use crate::reporter::escape::escaped;
-use crate::sandbox::{GuestReport, LogLevel};
-use crate::workflow::ModuleFile;
+use crate::model::{CallRef, Ended, GuestReport, LogLevel, ModuleFile};
+use crate::text::escaped;
 
 /// Bytes of a component or of a message in a field; what is longer is cut.
 const MAX_TEXT_BYTES: usize = 256;
@@ -159,49 +154,8 @@ pub(crate) fn guest_report(report: &GuestReport) {
     }
 }
 
-/// Tells of a run's warnings and notes, and how it and its tasks end, in the current spans, which
-/// are theirs.
-pub(crate) struct RunEvents;
-
-impl Reporter for RunEvents {
-    fn report(&mut self, event: &Event) -> io::Result<()> {
-        match &event.kind {
-            EventKind::Warning { message } => warn!("{}", Shown(message)),
-            EventKind::Note { message } => info!("{}", Shown(message)),
-            EventKind::TaskStarted { n_calls, .. } => {
-                Span::current().record("n_calls", n_calls);
-            }
-            EventKind::TaskFinished {
-                status, n_failed, ..
-            } => {
-                let span = Span::current();
-                span.record("n_failed", n_failed)
-                    .record("status", status_text(*status));
-                if *status == Status::Failed {
-                    error!("{n_failed} calls failed");
-                }
-            }
-            EventKind::RunFinished { status, error } => {
-                Span::current().record("status", status_text(*status));
-                if let Some(error) = error {
-                    error!("{error}");
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Done => "done",
-        Status::Failed => "failed",
-    }
-}
-
 /// A text of a guest or a document: short, and safe to show.
-struct Shown<'a>(&'a str);
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

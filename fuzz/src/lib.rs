@@ -13,23 +13,23 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
-use mandelbox::event::{CallRef, Event, EventKind, StoredEvents, parse_events, seal_lines};
+use mandelbox::event::{Event, EventKind, Reporter, StoredEvents, parse_events, seal_lines};
+use mandelbox::fractal::package::TaskPackage;
+use mandelbox::fractal::package::manifest::MANIFEST;
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::fractal::v1::document::{read_history, read_metadata};
+use mandelbox::fractal::v1::local_config::LocalConfig;
 use mandelbox::json::{
     DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json,
 };
-use mandelbox::outcome::{Figures, Outcome};
-use mandelbox::policy::Policy;
-use mandelbox::reporter::escape::is_misleading;
-use mandelbox::reporter::{LogFile, Reporter};
-use mandelbox::sandbox::{Grant, Limits, ModuleKind, Rights, Sandbox, SandboxOptions};
+use mandelbox::model::{CallRef, Figures, Grant, Limits, ModuleFile, ModuleKind, Outcome, Rights};
+use mandelbox::plan::{Plan, PlanRequest, Policy, build_plan};
+use mandelbox::problem::Problems;
+use mandelbox::report::LogFile;
+use mandelbox::sandbox::{Sandbox, SandboxOptions};
+use mandelbox::text::is_misleading;
 use mandelbox::workdir::TaskLayout;
 use mandelbox::workdir::layout::{task_folder_name, workflow_folder_name};
-use mandelbox::workflow::document::{read_history, read_metadata};
-use mandelbox::workflow::local_config::LocalConfig;
-use mandelbox::workflow::package::MANIFEST;
-use mandelbox::workflow::{
-    ModuleFile, Plan, PlanRequest, Problems, TaskPackage, WorkflowDocument, build_plan,
-};
 
 /// Documents that users and operators write. The first byte says which: `w`orkflow, `m`anifest, meta`d`ata, `h`istory,
 /// local `c`onfiguration, `p`olicy.

@@ -10,8 +10,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::memory::{Memory, machine_memory};
-use crate::outcome::bytes_text;
-use crate::workflow::PlannedTask;
+use crate::plan::PlannedTask;
+use crate::text::bytes_text;
 
 /// Time between two looks at the machine's memory.
 const LOOK: Duration = Duration::from_millis(100);

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::one_call::RunGuest;
-use crate::cancel::CancelToken;
-use crate::outcome::bytes_text;
-use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits};
+use crate::model::{CancelToken, Limits};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation};
+use crate::text::bytes_text;
 
 /// Time that a task has for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::CallEvent;
-use crate::cancel::CancelToken;
+use crate::backend::Attempt;
+use crate::clock::RunningClock;
 use crate::event::EventKind;
-use crate::runner::Attempt;
-use crate::running_clock::RunningClock;
+use crate::model::CancelToken;
 
 /// Time in which events gather: waking a thread for each would cost a short call more than the call
 /// itself.

@@ -13,20 +13,18 @@ use super::admission::Admission;
 use super::describe::ask;
 use super::inbox::Inbox;
 use super::one_call::{CallRunner, RunGuest};
-#[cfg(feature = "compiler")]
-use super::process::Compiler;
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::queue::Queue;
-use super::{Backend, CallEvent};
-use crate::error::HostError;
-use crate::outcome::{Ended, Outcome, whole_microseconds};
-use crate::runner::TaskCalls;
-use crate::sandbox::{
-    Grant, GuestEnd, Interruption, Invocation, Limits, ModuleKind, Sandbox, SandboxOptions,
-};
+use super::{Backend, CallEvent, TaskCalls};
+use crate::model::{Ended, Grant, HostError, Limits, ModuleFile, ModuleKind, Outcome};
+use crate::plan::PlannedTask;
+use crate::sandbox::{GuestEnd, Interruption, Invocation, Sandbox, SandboxOptions};
+use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::WorkerFolder;
-use crate::workflow::{ModuleFile, PlannedTask};
+
+#[cfg(feature = "compiler")]
+use super::process::Compiler;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;

@@ -2,11 +2,13 @@
 //! calls.
 
 mod admission;
+pub(crate) mod calls;
 mod describe;
 mod inbox;
 mod local;
 mod memory;
 mod one_call;
+pub(crate) mod output_budget;
 mod process;
 mod queue;
 mod scripted;
@@ -14,14 +16,14 @@ mod scripted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::HostError;
 use crate::event::{EventKind, Fact};
-use crate::runner::TaskCalls;
-use crate::sandbox::{Grant, Limits, ModuleKind};
-use crate::workflow::{ModuleFile, PlannedTask};
+use crate::model::{Grant, HostError, Limits, ModuleFile, ModuleKind};
+use crate::plan::PlannedTask;
 
+pub use calls::{Attempt, Call, OutputWriter, Retries, TaskCalls};
 pub use describe::described_limits;
 pub use local::{Isolation, Local};
+pub(crate) use one_call::outcome_of_end;
 #[cfg(feature = "cli")]
 pub(crate) use process::close_inherited_files;
 #[cfg(feature = "compiler")]

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use super::CallEvent;
 use super::process::ProcessWorker;
-use crate::error::HostError;
+use crate::backend::output_budget::NoRoom;
+use crate::backend::{Call, TaskCalls};
+use crate::clock::RunningClock;
 use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json, type_name};
-use crate::outcome::{Ended, Figures, Outcome, whole_microseconds};
-use crate::runner::metadiff_budget::NoRoom;
-use crate::runner::{Call, TaskCalls};
-use crate::running_clock::RunningClock;
+use crate::model::{Ended, Figures, Grant, HostError, Outcome, Rights, WEAKENED};
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation,
-    MAX_REPORT_BYTES, Rights, TypedCall, WEAKENED, Worker,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation,
+    MAX_REPORT_BYTES, TypedCall, Worker,
 };
+use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::{
     CallRecord, Metadiff, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
@@ -242,7 +242,7 @@ fn run(
             };
             let outcome = match end {
                 GuestEnd::Exited(0) => outcome_of_file(&taken, calls, call),
-                end => Outcome::of_end(end),
+                end => outcome_of_end(end),
             };
             let taken = taken.as_ref().ok().and_then(Option::as_ref);
             (
@@ -317,6 +317,35 @@ fn warnings(calls: &TaskCalls, events: &SyncSender<CallEvent>, has_files: bool) 
             })));
         }
     })
+}
+
+/// How a command's guest ended, but for its metadiff.
+pub(crate) fn outcome_of_end(end: GuestEnd) -> Outcome {
+    match end {
+        GuestEnd::Exited(code) => Outcome::Exited { code },
+        GuestEnd::Returned(_) => Outcome::HostFailed {
+            message: "a command returned a text".to_owned(),
+        },
+        GuestEnd::ReturnedTooMuch(message) => Outcome::BadOutput { message },
+        GuestEnd::Failed(message) => Outcome::Failed { message },
+        GuestEnd::Trapped(message) => Outcome::Trapped { message },
+        GuestEnd::TimedOut(limit) => Outcome::TimedOut {
+            limit_s: limit.as_secs_f64(),
+        },
+        GuestEnd::MemoryExceeded {
+            limit_bytes,
+            asked_bytes,
+        } => Outcome::MemoryExceeded {
+            limit_bytes,
+            asked_bytes,
+        },
+        GuestEnd::Cancelled => Outcome::Cancelled,
+        GuestEnd::OutputFailed => Outcome::HostFailed {
+            message: "its output could not be written".to_owned(),
+        },
+        GuestEnd::Lost(message) => Outcome::Lost { message },
+        GuestEnd::HostFailed(message) => Outcome::HostFailed { message },
+    }
 }
 
 /// The outcome of a command that ended well, by the file that it left.

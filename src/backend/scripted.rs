@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Backend, CallEvent};
-use crate::error::HostError;
-use crate::outcome::{Ended, Outcome};
-use crate::runner::{Call, TaskCalls};
-use crate::sandbox::{Limits, ModuleKind};
-use crate::workflow::ModuleFile;
+use crate::backend::{Call, TaskCalls};
+use crate::model::{Ended, HostError, Limits, ModuleFile, ModuleKind, Outcome};
 
 /// How a call ends: the call in, its outcome out.
 pub type Script = dyn Fn(&Call) -> Outcome + Send + Sync;

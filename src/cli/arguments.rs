@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::text::units::{parse_memory, parse_time};
+use crate::workdir::TaskFiles;
+
 pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, TestArguments,
 };
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
-use crate::units::{parse_memory, parse_time};
-use crate::workdir::TaskFiles;
 
 const EXAMPLE: &str = "\
 Example:

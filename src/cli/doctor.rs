@@ -5,19 +5,18 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
 use super::arguments::{DoctorArguments, FormatArgument};
-use super::{Answer, doctor_cache, environment, sandbox_options::worker_command};
+use super::sandbox_options::worker_command;
+use super::{Answer, doctor_cache, environment};
 use crate::backend::{Backend, Confinement, Isolation, LayerReport, LayerState, Local};
-use crate::cancel::CancelToken;
-use crate::error::exit_code;
 use crate::json::build_json;
-use crate::outcome::bytes_text;
-use crate::policy::Policy;
-use crate::reporter::escape::escaped;
+use crate::model::{CancelToken, Limits, ModuleFile};
+use crate::plan::Policy;
+use crate::run::exit_code;
 use crate::sandbox::{
-    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Reservation,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Reservation,
     SandboxOptions, scans_changed_pages,
 };
-use crate::workflow::ModuleFile;
+use crate::text::{bytes_text, escaped};
 
 /// The smallest command: `(module (func (export "_start")))`.
 const NOTHING: &[u8] =

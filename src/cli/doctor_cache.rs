@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use crate::outcome::bytes_text;
+use crate::text::bytes_text;
 
 /// Free bytes below which the cache counts as full: the code of a large module, such as an
 /// interpreter.

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::event::{EventLog, time_text, visit_events, visit_log};
+use crate::event::{EventLog, visit_events, visit_log};
+use crate::text::time_text;
 use crate::workdir::WorkDir;
 
 /// Bytes of the longest line that is an event.

@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use crate::runner::DEFAULT_TASKS_INCLUDE_IMAGE;
+use crate::fractal::v1::DEFAULT_TASKS_INCLUDE_IMAGE;
 
 /// `FRACTAL_LOCAL_CONFIG_FILE`: the local backend's configuration. An empty value counts as none.
 pub(super) fn local_config_file() -> Option<PathBuf> {

@@ -4,7 +4,7 @@ use clap::CommandFactory;
 
 use super::Answer;
 use super::arguments::{Cli, CompletionsArguments, ManArguments};
-use crate::error::exit_code;
+use crate::run::exit_code;
 
 pub(super) fn completions(arguments: &CompletionsArguments) -> Answer {
     let mut stdout = Vec::new();

@@ -30,7 +30,7 @@ use std::os::fd::AsFd;
 use clap::Parser;
 
 use crate::backend::{close_inherited_files, compile_for_parent};
-use crate::error::exit_code;
+use crate::run::exit_code;
 use crate::sandbox::capture_no_backtraces;
 use arguments::{Cli, Command, WorkerArguments};
 use signals::Signals;

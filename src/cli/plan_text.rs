@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::outcome::bytes_text;
-use crate::reporter::escape::escaped;
-use crate::runner::PreparedRun;
-use crate::sandbox::Rights;
-use crate::workflow::{PlannedTask, component_list};
+use crate::model::Rights;
+use crate::plan::{PlannedTask, component_list};
+use crate::run::PreparedRun;
+use crate::text::{bytes_text, escaped};
 
 pub(super) fn plan_text(run: &PreparedRun) -> String {
     let mut text = String::new();

@@ -6,9 +6,10 @@ use super::Answer;
 use super::arguments::ReportArguments;
 use super::run::absolute;
 use super::status::no_run;
-use crate::error::exit_code;
-use crate::reporter::escape::escaped;
-use crate::reporter::{ReportError, write_report, write_ro_crate};
+use crate::report::{ReportError, write_report, write_ro_crate};
+use crate::run::exit_code;
+use crate::text::escaped;
+use crate::workdir::{WorkDir, WorkDirError};
 
 pub(super) fn report(arguments: &ReportArguments) -> Answer {
     let work_dir = absolute(&arguments.work_dir);
@@ -19,6 +20,11 @@ pub(super) fn report(arguments: &ReportArguments) -> Answer {
     };
     if !arguments.ro_crate {
         return Answer::text(report, exit_code::SUCCESS);
+    }
+    // A crate describes a run that has ended.
+    if let Some(in_use @ WorkDirError::InUse { .. }) = WorkDir::obstacle(&work_dir) {
+        let text = format!("{report}error: {}\n", escaped(&in_use.to_string()));
+        return Answer::text(text, exit_code::WRONG_INPUT);
     }
     match write_ro_crate(&work_dir, arguments.license.as_deref()) {
         Ok(path) => Answer::text(
@@ -32,9 +38,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Answer {
 /// * `report`: what was done before.
 fn failure(work_dir: &Path, err: ReportError, report: String) -> Answer {
     let exit_code = match &err {
-        ReportError::Log { .. } | ReportError::Empty(_) | ReportError::GoesOn(_) => {
-            exit_code::WRONG_INPUT
-        }
+        ReportError::Log { .. } | ReportError::Empty(_) => exit_code::WRONG_INPUT,
         ReportError::Write(_) => exit_code::HOST_FAILED,
     };
     let text = match err {

@@ -12,12 +12,13 @@ use rustix::fs::{Access, access};
 use super::arguments::RunArguments;
 use super::earlier_events::{EarlierEvents, Found};
 use super::run::absolute;
-use crate::cancel::CancelToken;
-use crate::error::{HostError, unreadable};
-use crate::reporter::{JsonLines, PatientWriter, Reporter, Stream, raw_stream};
-use crate::runner::folders::{broken_link, real_path};
-use crate::workdir::write_whole;
-use crate::workflow::{Place, Problems};
+use crate::event::Reporter;
+use crate::folder::write_whole;
+use crate::model::{CancelToken, HostError};
+use crate::problem::{Place, Problems};
+use crate::report::{JsonLines, PatientWriter, Stream, raw_stream};
+use crate::run::folders::{broken_link, real_path};
+use crate::text::unreadable;
 
 /// Paths that mean stdout. Opened by their names, the last ones would write over the start of a
 /// file that it goes to.

@@ -16,21 +16,23 @@ use super::result_files::{InputFile, ResultFiles};
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, environment, open_files};
-use crate::backend::{Backend, Local};
-use crate::error::{Error, HostError, exit_code};
+use crate::backend::{Backend, Local, Retries};
+use crate::event::Reporter;
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::{MANIFEST, modules_beside};
+use crate::fractal::v1::local_config::LocalConfig;
+use crate::fractal::v1::{TaskParameters, WorkflowDocument, document};
 use crate::json::{Map, Value, build_json};
-use crate::policy::Policy;
-use crate::reporter::escape::escaped;
-use crate::reporter::{HtmlReport, Notice, Progress, ProgressStyle, REPORT_NAME, Reporter};
-use crate::runner::folders::real_path;
-use crate::runner::{
-    PreparedRun, ProcessWorkflow, Retries, RunFailure, RunOptions, TaskParameters, prepare,
-};
-use crate::wording::shell_word;
+use crate::model::HostError;
+use crate::plan::Policy;
+use crate::problem::{Place, Problems};
+use crate::report::{HtmlReport, Notice, Progress, ProgressStyle};
+use crate::run::folders::real_path;
+use crate::run::{Error, PreparedRun, ProcessWorkflow, RunFailure, RunOptions, exit_code, prepare};
+use crate::text::escaped;
+use crate::text::wording::shell_word;
+use crate::workdir::layout::REPORT_FILE;
 use crate::workdir::{WorkDir, layout};
-use crate::workflow::local_config::LocalConfig;
-use crate::workflow::package::{MANIFEST, modules_beside};
-use crate::workflow::{Place, Problems, TaskPackage, WorkflowDocument, document};
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let sandbox = arguments.sandbox.options(arguments.deterministic);
@@ -360,8 +362,8 @@ fn finish(
         }
     }
     let look = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
-    let report = if work_dir.join(REPORT_NAME).is_file() {
-        look(REPORT_NAME)
+    let report = if work_dir.join(REPORT_FILE).is_file() {
+        look(REPORT_FILE)
     } else {
         format!(
             "`mandelbox report {}` makes a page of it",

@@ -3,9 +3,9 @@
 use super::arguments::{IsolationArgument, SandboxArguments};
 use super::environment;
 use crate::backend::{Isolation, Local, WorkerCommand};
-use crate::policy::Policy;
+use crate::plan::Policy;
+use crate::problem::{Place, Problems};
 use crate::sandbox::SandboxOptions;
-use crate::workflow::{Place, Problems};
 
 impl SandboxArguments {
     /// How the sandbox is set up.

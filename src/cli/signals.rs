@@ -20,9 +20,9 @@ use signal_hook::consts::{
 use signal_hook::{flag, iterator, low_level};
 
 use super::Answer;
-use crate::cancel::CancelToken;
-use crate::error::{HostError, exit_code};
-use crate::reporter::{drain_stderr, say};
+use crate::model::{CancelToken, HostError};
+use crate::report::{drain_stderr, say};
+use crate::run::exit_code;
 
 /// Time that calls have to end, after which they are not waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

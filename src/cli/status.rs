@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 use super::Answer;
 use super::arguments::{FormatArgument, StatusArguments};
 use super::run::absolute;
-use crate::error::exit_code;
 use crate::event::{
-    EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, time_text,
-    visit_events,
+    EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, visit_events,
 };
 use crate::json::build_json;
-use crate::reporter::escape::escaped;
-use crate::reporter::status_text;
+use crate::report::status_text;
+use crate::run::exit_code;
+use crate::text::{escaped, time_text};
 use crate::workdir::layout::{find_err, task_folder_name};
 use crate::workdir::{LockHolder, WorkDir};
 
@@ -31,7 +30,12 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     let holder = WorkDir::holder(&work_dir);
     match arguments.format {
         FormatArgument::Text => Answer::text(
-            status_text(&summary, &work_dir, holder.as_ref(), Timestamp::now()),
+            status_text(
+                &summary,
+                &work_dir,
+                holder.as_ref().map(|holder| holder as _),
+                Timestamp::now(),
+            ),
             exit_code::SUCCESS,
         ),
         FormatArgument::Json => {

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use crate::backend::Backend;
+use crate::fractal::args::schema::RESERVED_ARGUMENTS;
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::PackageTask;
+use crate::fractal::v1::WorkflowDocument;
+use crate::fractal::v1::document::TaskDocument;
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
-use crate::policy::Policy;
-use crate::runner::folders::real_path;
-use crate::sandbox::ModuleKind;
-use crate::workflow::args_schema::RESERVED_ARGUMENTS;
-use crate::workflow::document::TaskDocument;
-use crate::workflow::package::PackageTask;
-use crate::workflow::{
-    Cursor, Place, PlanRequest, PlannedTask, Problems, TaskPackage, WorkflowDocument, build_plan,
-};
+use crate::model::ModuleKind;
+use crate::plan::{PlanRequest, PlannedTask, Policy, build_plan};
+use crate::problem::{Cursor, Place, Problems};
+use crate::run::folders::real_path;
 
 /// The args of one call, parted by who gives them in a run.
 #[derive(Clone, Debug, Default)]

@@ -31,7 +31,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::signals::Signals;
 use super::{Answer, environment};
-use crate::reporter::escape::escaped;
+use crate::text::escaped;
 use crate::trace;
 
 /// Time that the last spans have to get to the collector.

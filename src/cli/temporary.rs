@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::error::HostError;
 use crate::folder::Folder;
+use crate::model::HostError;
 
 /// Tries to remove it: a guest that was not waited for may still write there.
 const TRIES: u32 = 50;

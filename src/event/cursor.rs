@@ -12,7 +12,7 @@ use super::line::{Line, check_foreign_version, read_line};
 use super::seal::{Seal, has_checksum, verify};
 use super::{Event, EventKind};
 use crate::json::{MAX_DATASET_DEPTH, parse_entries};
-use crate::reporter::escape::escaped;
+use crate::text::escaped;
 
 /// Where a log goes on, and what of it is damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

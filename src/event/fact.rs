@@ -33,7 +33,7 @@ impl Fact {
     /// Appends the line of an event to `text`: [`super::Event`] as JSON, and what `seal` ends it
     /// with.
     ///
-    /// * `time`: as [`super::time_text`] gives it.
+    /// * `time`: as [`crate::text::time_text`] gives it.
     pub(super) fn write_line(&self, seq: u64, time: &str, seal: &mut Seal, text: &mut Vec<u8>) {
         let start = text.len();
         text.extend_from_slice(br#"{"seq":"#);
@@ -50,7 +50,8 @@ impl Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, seal_lines, time_text};
+    use crate::event::{Event, seal_lines};
+    use crate::text::time_text;
 
     #[test]
     fn a_line_is_its_event_as_json() {

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 
-use super::{CallRef, Event, EventKind, FORMAT_VERSION};
+use super::{Event, EventKind, FORMAT_VERSION};
 use crate::json::{Entries, Map, Value, type_name};
-use crate::outcome::Outcome;
+use crate::model::{CallRef, Outcome};
 
 /// What a line holds.
 pub(super) struct Line {
@@ -255,8 +255,8 @@ pub(super) mod tests {
     use super::*;
     use crate::event::{CallLimits, FolderId, Kept, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::outcome::Figures;
-    use crate::sandbox::LogLevel;
+    use crate::model::Figures;
+    use crate::model::LogLevel;
 
     /// The text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {

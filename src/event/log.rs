@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::seal::Seal;
 use super::{EndOfLog, Fact};
-use crate::error::HostError;
-use crate::folder::{FILE_FLAGS, open_plain_file};
-use crate::workdir::{Synced, sync_contents, sync_folder, unfinished_file};
+use crate::folder::{
+    FILE_FLAGS, Synced, open_plain_file, sync_contents, sync_folder, unfinished_file,
+};
+use crate::model::HostError;
 
 /// Bytes of lines that wait for a flush at most.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -91,7 +92,7 @@ impl EventLog {
     /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes, and returns its
     /// line.
     ///
-    /// * `time`: as [`super::time_text`] gives it.
+    /// * `time`: as [`crate::text::time_text`] gives it.
     pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) -> &[u8] {
         let start = self.unwritten.len();
         fact.write_line(seq, time, &mut self.seal, &mut self.unwritten);

@@ -6,6 +6,7 @@ mod line;
 mod log;
 mod read;
 mod recorder;
+mod reporter;
 mod seal;
 mod summary;
 
@@ -16,8 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
-use crate::outcome::{Figures, Outcome};
-use crate::sandbox::{GuestReport, Limits, LogLevel};
+use crate::model::{CallRef, Figures, GuestReport, Limits, LogLevel, Outcome};
 
 pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
@@ -26,9 +26,10 @@ pub use log::EventLog;
 pub(crate) use read::visit_log;
 pub use read::{ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
 pub use recorder::Recorder;
+pub use reporter::Reporter;
 pub use seal::seal_lines;
-#[cfg(feature = "cli")]
-pub(crate) use summary::span;
+
+pub use crate::folder::Synced;
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
 /// Version of the event log's format, in its first line.
@@ -187,20 +188,6 @@ impl EventKind {
     }
 }
 
-/// Which call an event is of.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CallRef {
-    /// Order of its task.
-    pub task: u64,
-    /// Position in the component list; 0 for a single task.
-    pub call_index: usize,
-    /// The component; `None` for a single task, whose line is then without this key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub component: Option<Value>,
-    /// Which try this is, from 1.
-    pub attempt: u32,
-}
-
 /// Facts about a run that are known at its start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStarted {
@@ -274,7 +261,7 @@ pub struct InputState {
     pub is_whole: bool,
 }
 
-/// What of [`crate::sandbox::Limits`] a result can depend on.
+/// What of [`crate::model::Limits`] a result can depend on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallLimits {
     /// Bytes of memory.
@@ -332,11 +319,6 @@ pub enum Status {
     Failed,
 }
 
-/// A time with microseconds, as every record of a run has it.
-pub fn time_text(time: Timestamp) -> String {
-    format!("{time:.6}")
-}
-
 mod rfc3339 {
     use jiff::Timestamp;
     use serde::Serializer;
@@ -345,6 +327,6 @@ mod rfc3339 {
         time: &Timestamp,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::time_text(*time))
+        serializer.serialize_str(&crate::text::time_text(*time))
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::Event;
 use super::cursor::{Cursor, EndOfLog, LineError, Lost};
-use crate::error::unreadable;
 use crate::folder::open_plain_file;
+use crate::text::unreadable;
 
 /// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as
 /// JSON may be longer.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Event, EventKind, EventLog, Fact, time_text};
-use crate::error::HostError;
-use crate::reporter::Reporter;
-use crate::workdir::Synced;
+use super::{Event, EventKind, EventLog, Fact};
+use crate::event::Reporter;
+use crate::folder::Synced;
+use crate::model::HostError;
+use crate::text::time_text;
 
 /// Time between two waits for the disk while events come. What one of them costs does not grow with
 /// the events that it is for, and nobody waits long to see one.

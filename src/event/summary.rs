@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CallRef, EndOfLog, Event, EventKind, EventLog, Kept, RunStarted, RunTask, Status};
+use super::{EndOfLog, Event, EventKind, EventLog, Kept, RunStarted, RunTask, Status};
 use crate::json::Value;
-use crate::outcome::{Figures, Outcome};
+use crate::model::{CallRef, Figures, Outcome};
+use crate::text::span;
 
 /// Failed calls of a task whose messages are kept whole. There can be a million others.
 const MAX_IN_FULL: usize = 1000;
@@ -311,11 +312,6 @@ impl TaskSummary {
     pub fn elapsed(&self, now: Timestamp) -> Duration {
         span(self.started, self.end.map_or(now, |(time, _)| time))
     }
-}
-
-/// Zero if a clock was set back between the two.
-pub(crate) fn span(from: Timestamp, to: Timestamp) -> Duration {
-    to.duration_since(from).try_into().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! `RESOLVE_NO_SYMLINKS`, but it also works where that call is missing or blocked.
 
 mod removal;
+mod sync;
+mod write;
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
@@ -24,6 +26,11 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
 
 use removal::remove_contents;
+
+pub use sync::Synced;
+pub(crate) use sync::{sync_contents, sync_folder};
+pub(crate) use write::{WriteContents, write_rebuildable, write_whole};
+pub(crate) use write::{remove_unfinished, unfinished_file, write_all_whole};
 
 /// Flags that open a folder and nothing else, not even a link to one.
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY

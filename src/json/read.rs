@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::{DuplicateKeys, JsonError, MAX_DOCUMENT_VALUES, Value, parse_within};
-use crate::error::unreadable;
+use crate::text::unreadable;
 
 /// Why [`read_json`] gave no value.
 #[derive(Debug, thiserror::Error)]

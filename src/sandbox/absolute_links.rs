@@ -14,7 +14,6 @@ use std::path::{Component, Path, PathBuf};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
-
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorStat, ErrorCode, HostDescriptor, MetadataHashValue, PathFlags,
 };

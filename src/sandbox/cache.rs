@@ -14,15 +14,16 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
-#[cfg(feature = "compiler")]
-use std::time::{Duration, UNIX_EPOCH};
 
 use wasmtime::Engine;
 
 use super::compile::{CacheFile, CompiledModule};
 use super::private_folder::open_private;
 use crate::folder::Folder;
-use crate::workflow::FileIdentity;
+use crate::model::FileIdentity;
+
+#[cfg(feature = "compiler")]
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Bytes of all entries together; the ones not used for longest go first.
 #[cfg(feature = "compiler")]

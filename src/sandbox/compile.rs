@@ -11,7 +11,7 @@ use std::sync::Arc;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, Precompiled};
 
-use crate::workflow::FileIdentity;
+use crate::model::FileIdentity;
 
 /// A module as native code of this program's engine. Clones share it.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ fn path_of(file: &File) -> PathBuf {
 #[cfg(feature = "compiler")]
 pub(super) fn compile(
     engine: &Engine,
-    module: &crate::workflow::ModuleFile,
+    module: &crate::model::ModuleFile,
     time: std::time::Duration,
 ) -> Result<CompiledModule, String> {
     use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -209,7 +209,7 @@ fn start_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
 #[cfg(not(feature = "compiler"))]
 pub(super) fn compile(
     _: &Engine,
-    module: &crate::workflow::ModuleFile,
+    module: &crate::model::ModuleFile,
     _: std::time::Duration,
 ) -> Result<CompiledModule, String> {
     super::module::ModuleFormat::of(&module.bytes)?;

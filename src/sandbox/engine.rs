@@ -9,17 +9,14 @@ use wasmtime::{Config, Engine, ModuleVersionStrategy};
 
 use super::cache::ModuleCache;
 use super::compile::{CompiledModule, compile};
-use super::features;
 use super::host::Linkers;
-use super::module::{ModuleKind, PreparedModule};
-use super::pool;
+use super::module::PreparedModule;
 use super::reservation::Reservation;
 use super::worker::Worker;
-use crate::error::HostError;
-use crate::running_clock::RunningClock;
-use crate::ticker::Ticker;
+use super::{features, pool};
+use crate::clock::{RunningClock, Ticker};
+use crate::model::{HostError, ModuleFile, ModuleKind};
 use crate::trace;
-use crate::workflow::ModuleFile;
 
 /// Time between two looks at a running guest's limits.
 const EPOCH: Duration = Duration::from_millis(10);

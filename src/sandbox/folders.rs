@@ -10,9 +10,9 @@ use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemVie
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::invocation::{Grant, Rights};
 use super::listing::real_path;
 use super::lookup::{GuestFolder, GuestFolders};
+use crate::model::{Grant, Rights};
 
 /// Folders that were opened, and the grants that they were opened for.
 #[derive(Default)]
@@ -47,7 +47,7 @@ fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
     builder.allow_blocking_current_thread(true);
     for grant in grants {
         let perms = match grant.rights {
-            Rights::ReadOnly if !super::WEAKENED => FsPerms::ReadOnly,
+            Rights::ReadOnly if !crate::model::WEAKENED => FsPerms::ReadOnly,
             Rights::ReadOnly | Rights::ReadWrite => FsPerms::ReadWrite,
         };
         builder

@@ -7,18 +7,14 @@ use wasmtime::{Caller, Engine, Extern, ExternType, Linker, Store};
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::absolute_links;
-use super::entry_stream;
-use super::errno;
-use super::file_writer;
 use super::imports::{Preview1, function_text};
-use super::limits::{Limits, MemoryBudget};
+use super::limits::MemoryBudget;
 use super::lookup::{self, GuestFolders};
 use super::read_directory::{self, Listings};
-use super::set_times;
-use super::special_files;
 use super::typed::{self, TypedHost};
 use super::warnings::GuestWarnings;
+use super::{absolute_links, entry_stream, errno, file_writer, set_times, special_files};
+use crate::model::Limits;
 
 /// The module that `wasm32-wasip1` imports.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";

@@ -17,7 +17,7 @@ use super::imports::{
     core_refusal, function_text,
 };
 use super::module::{ModuleFormat, core_entry};
-use crate::workflow::ModuleFile;
+use crate::model::ModuleFile;
 
 /// What is in a module.
 #[derive(Clone, Debug, Serialize)]

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::cache::{DIGEST_BYTES, ModuleCache, is_same};
 use super::engine::Sandbox;
-use super::module::ModuleKind;
-use crate::workflow::{FileIdentity, ModuleFile};
+use crate::model::{FileIdentity, ModuleFile, ModuleKind};
 
 /// What is known of the file of a module.
 const SUFFIX: &str = ".module";

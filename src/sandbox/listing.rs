@@ -241,7 +241,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::sandbox::limits::Limits;
+    use crate::model::Limits;
 
     fn folder_with(n_files: usize) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");

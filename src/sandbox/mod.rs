@@ -22,7 +22,7 @@ mod imports;
 mod inspect;
 mod invocation;
 mod known_files;
-pub mod limits;
+mod limits;
 mod listing;
 mod lookup;
 mod module;
@@ -41,8 +41,6 @@ mod warnings;
 mod worker;
 
 /// Whether this is the build with defences off, for the test that shows that others would notice.
-pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");
-
 pub(crate) use compile::CompiledModule;
 #[cfg(feature = "compiler")]
 pub(crate) use compile::takes_too_long;
@@ -53,11 +51,9 @@ pub use features::MissingFeature;
 pub use imports::ImportState;
 #[cfg(feature = "compiler")]
 pub use inspect::{Export, ImportedInterface, ImportedItem, Inspection, Memory, Table};
-pub use invocation::{Entry, Grant, GuestEnd, GuestInput, Invocation, Rights, TypedCall};
-pub use limits::Limits;
-pub use module::ModuleKind;
+pub use invocation::{Entry, GuestEnd, GuestInput, Invocation, TypedCall};
 pub use pool::scans_changed_pages;
-pub use reports::{GuestReport, GuestReports, LogLevel, MAX_REPORT_BYTES};
+pub use reports::{GuestReports, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
 pub use stdio::GuestOutput;
 pub use typed::TaskMetadata;

@@ -1,6 +1,5 @@
 //! Bytes → a module that is ready to be instantiated, or the reason why not.
 
-use serde::{Deserialize, Serialize};
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, Type};
 use wasmtime::{Engine, ExternType, InstancePre, Module};
@@ -11,6 +10,7 @@ use super::host::{Host, Linkers};
 use super::imports::{CoreImport, component_refusal, core_refusal, function_text};
 use super::not_wasm::why_not_wasm;
 use super::typed::{self, TypedEntry, TypedPre};
+use crate::model::ModuleKind;
 
 /// What a module's first bytes say that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,29 +37,6 @@ impl std::fmt::Display for ModuleFormat {
         f.write_str(match self {
             Self::Core => "core module",
             Self::Component => "WASM component",
-        })
-    }
-}
-
-/// What a module is, found from its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModuleKind {
-    /// A core module of WASI preview 1 with `_start`, or with `_initialize` and an export with the
-    /// empty name.
-    CommandP1,
-    /// A component of WASI 0.2 that exports `wasi:cli/run`.
-    CommandP2,
-    /// A component of the world in `wit/task.wit`.
-    Typed,
-}
-
-impl std::fmt::Display for ModuleKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::CommandP1 => "command (WASI preview 1 core module)",
-            Self::CommandP2 => "command (WASI 0.2 component)",
-            Self::Typed => "typed task (component of the world mandelbox:task)",
         })
     }
 }

@@ -12,8 +12,8 @@ use wasmtime::{Engine, Precompiled};
 
 use super::compile::CompiledModule;
 use super::engine::Sandbox;
-use super::module::{ModuleFormat, ModuleKind, PreparedModule};
-use crate::workflow::ModuleFile;
+use super::module::{ModuleFormat, PreparedModule};
+use crate::model::{ModuleFile, ModuleKind};
 
 impl Sandbox {
     /// Compiles a module for a program that does without the compiler; see

@@ -258,7 +258,8 @@ async fn fd_renumber(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::limits::{Limits, MemoryBudget};
+    use crate::model::Limits;
+    use crate::sandbox::limits::MemoryBudget;
 
     /// The listing of a new folder with these files, which a change before it is read has no part
     /// in.

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use crate::outcome::bytes_text;
+use crate::model::{GuestReport, LogLevel};
+use crate::text::bytes_text;
 
 /// Bytes of all log lines of a call together, with what it costs to record each; the rest is
 /// counted and dropped. All reports of progress together have as much.
@@ -19,61 +18,6 @@ const EVENT_BYTES: u64 = 200;
 /// Least time between two reports of progress; in a long call it is a hundredth of the time that
 /// the call has run.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How much a log line matters.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    wasmtime::component::ComponentType,
-    wasmtime::component::Lift,
-)]
-#[serde(rename_all = "snake_case")]
-#[component(enum)]
-#[repr(u8)]
-pub enum LogLevel {
-    /// Steps inside a function.
-    #[component(name = "trace")]
-    Trace,
-    /// What helps to find a mistake.
-    #[component(name = "debug")]
-    Debug,
-    /// What happens.
-    #[component(name = "info")]
-    Info,
-    /// Something is odd, and the task goes on.
-    #[component(name = "warn")]
-    Warn,
-    /// Something went wrong.
-    #[component(name = "error")]
-    Error,
-}
-
-/// One thing that a running task tells. The text is the guest's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "report", rename_all = "snake_case")]
-pub enum GuestReport {
-    /// A log line, at most 4 KiB.
-    Log {
-        /// How much it matters.
-        level: LogLevel,
-        /// The line.
-        message: String,
-    },
-    /// How far the call is.
-    Progress {
-        /// In thousandths of the whole, 0 to 1000.
-        permille: u16,
-        /// What is being done, at most 256 bytes; may be empty.
-        message: String,
-    },
-}
 
 /// Takes what a guest tells and hands on what fits within the bounds.
 ///

@@ -13,7 +13,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::handed_on::HandedOn;
-use crate::outcome::bytes_text;
+use crate::text::bytes_text;
 
 /// Bytes of the end of a stream that are kept for messages.
 const TAIL_BYTES: usize = 4096;
@@ -151,7 +151,7 @@ impl State {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        let room = if super::WEAKENED {
+        let room = if crate::model::WEAKENED {
             u64::MAX
         } else {
             self.limit_bytes.saturating_sub(self.seen_bytes)

@@ -10,11 +10,11 @@ use wasmtime::{Engine, Store, StoreContextMut};
 
 use super::host::Host;
 use super::invocation::{Entry, GuestEnd, TypedCall};
-use super::limits::Limits;
 use super::module::both;
-use super::reports::{GuestReports, LogLevel, cut};
+use super::reports::{GuestReports, cut};
 use crate::json::Value;
-use crate::outcome::bytes_text;
+use crate::model::{Limits, LogLevel};
+use crate::text::bytes_text;
 
 /// What the names of a component's imports begin with that are of the world's package.
 pub(super) const PACKAGE: &str = "mandelbox:task/";
@@ -90,14 +90,44 @@ impl TypedHost {
     }
 }
 
+/// [`LogLevel`] as the component model passes it.
+#[derive(Clone, Copy, wasmtime::component::ComponentType, wasmtime::component::Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "the runtime constructs them from their numbers")]
+enum WireLogLevel {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+impl From<WireLogLevel> for LogLevel {
+    fn from(level: WireLogLevel) -> Self {
+        match level {
+            WireLogLevel::Trace => Self::Trace,
+            WireLogLevel::Debug => Self::Debug,
+            WireLogLevel::Info => Self::Info,
+            WireLogLevel::Warn => Self::Warn,
+            WireLogLevel::Error => Self::Error,
+        }
+    }
+}
+
 /// Defines the interface `host`.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     let mut host = linker.instance(HOST_INTERFACE)?;
     host.func_wrap(
         "log",
-        |store: StoreContextMut<'_, Host>, (level, message): (LogLevel, WasmStr)| {
+        |store: StoreContextMut<'_, Host>, (level, message): (WireLogLevel, WasmStr)| {
             if let Some(typed) = &store.data().typed {
-                typed.reports.log(level, &message.to_str(&store)?);
+                typed.reports.log(level.into(), &message.to_str(&store)?);
             }
             Ok(())
         },

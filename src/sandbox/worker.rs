@@ -21,9 +21,8 @@ use super::module::{CoreEntry, PreparedModule};
 use super::read_directory::Listings;
 use super::stdio::OutputFailed;
 use super::typed::TypedHost;
-use crate::cancel::CancelToken;
-use crate::error::HostError;
-use crate::running_clock::RunningClock;
+use crate::clock::RunningClock;
+use crate::model::{CancelToken, HostError};
 
 /// Handles of WASM component resources that a call may hold.
 const MAX_COMPONENT_HANDLES: usize = 1000;

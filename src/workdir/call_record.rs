@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::layout::CallFiles;
 use super::scratch::{Scratch, TakenFile};
-use crate::error::HostError;
+use crate::model::HostError;
 
 /// Which calls leave their files in the work directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use crate::error::HostError;
-use crate::outcome::bytes_text;
+use crate::model::HostError;
+use crate::text::bytes_text;
 
 /// Looks whether the file system of a folder has at least `floor_bytes` free for this user.
 ///

@@ -11,8 +11,24 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::event::EventLog;
 use crate::json::Value;
-use crate::reporter::escape::is_misleading;
+use crate::text::is_misleading;
+
+/// The event log.
+pub const EVENT_LOG_FILE: &str = EventLog::NAME;
+/// The log of the run as text.
+pub const LOG_FILE: &str = "workflow.log";
+/// The report of a run.
+pub const REPORT_FILE: &str = "report.html";
+/// The description of a run as a Workflow Run RO-Crate.
+pub const RO_CRATE_FILE: &str = "ro-crate-metadata.json";
+/// The workflow that ran, for [`RO_CRATE_FILE`].
+pub const RO_CRATE_WORKFLOW_FILE: &str = "ro-crate-workflow.json";
+/// The result of a run, failed or not.
+pub const RESULT_FILE: &str = "result.json";
+/// Folder for the scratch folders of calls that run.
+pub(super) const SCRATCH_DIR: &str = ".scratch";
 
 /// Bytes of a name that stays as Fractal makes it; what is added to it keeps the whole below 255.
 const MAX_PLAIN_BYTES: usize = 190;

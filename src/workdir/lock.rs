@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::HostError;
-use crate::event::time_text;
 use crate::folder::{FILE_FLAGS, open_plain_file};
+use crate::model::HostError;
+use crate::text::time_text;
 
 /// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run
 /// leaves locks nothing.

@@ -7,35 +7,25 @@ mod free_space;
 pub mod layout;
 mod lock;
 mod scratch;
-mod sync;
 mod worker_folder;
-mod write;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
+
+use crate::event::EventLog;
+use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
+use crate::model::HostError;
+use layout::SCRATCH_DIR;
+use lock::{Lock, Locked};
 
 pub use call_record::{CallRecord, Metadiff, TaskFiles};
 pub use free_space::check_free_space;
 pub use layout::{CallFiles, TaskLayout};
 pub use lock::LockHolder;
-use lock::{Lock, Locked};
 pub use scratch::{Scratch, TakeError, TakenFile};
-pub use sync::{Synced, sync_contents, sync_folder};
 pub use worker_folder::WorkerFolder;
-pub(crate) use write::unfinished_file;
-use write::write_all_whole;
-pub use write::{WriteContents, write_rebuildable, write_whole};
-
-use crate::error::HostError;
-use crate::event::EventLog;
-use crate::folder::{Folder, check_folder, check_plain};
-use crate::reporter::LogFile;
-
-/// Folder for the scratch folders of calls that run.
-const SCRATCH: &str = ".scratch";
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -95,6 +85,19 @@ impl std::fmt::Debug for WorkDirError {
     }
 }
 
+impl From<WorkDirError> for HostError {
+    /// For folders that nobody else has.
+    fn from(err: WorkDirError) -> Self {
+        match err {
+            WorkDirError::Host(err) => err,
+            obstacle => HostError::Setup {
+                action: "make a work directory",
+                source: obstacle.into(),
+            },
+        }
+    }
+}
+
 fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
     let holder = holder.map_or_else(|| "another process".to_owned(), LockHolder::to_string);
     format!(
@@ -147,8 +150,9 @@ impl WorkDir {
         }
         let folder =
             Folder::open(path).map_err(HostError::file("open the work directory", path))?;
-        let scratch = folder.open_or_create_folder(SCRATCH);
-        let scratch = scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH)))?;
+        let scratch = folder.open_or_create_folder(SCRATCH_DIR);
+        let scratch =
+            scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH_DIR)))?;
         let (scratch, n_workers) = (Arc::new(scratch), AtomicU64::new(0));
         Ok(Self {
             path: path.to_owned(),
@@ -198,10 +202,10 @@ impl WorkDir {
     pub fn tidy(&self) -> Result<(), HostError> {
         let failed = HostError::file(
             "remove the files of killed calls in",
-            &self.path.join(SCRATCH),
+            &self.path.join(SCRATCH_DIR),
         );
         self.scratch.remove_contents().map_err(failed)?;
-        write::remove_unfinished(&self.path)
+        crate::folder::remove_unfinished(&self.path)
             .map_err(HostError::file("remove unfinished files in", &self.path))
     }
 
@@ -231,7 +235,7 @@ impl WorkDir {
             // scratch folders.
             Ok(mut entries) => entries.all(|entry| {
                 entry.is_ok_and(|entry| {
-                    [lock::NAME, SCRATCH]
+                    [lock::NAME, SCRATCH_DIR]
                         .iter()
                         .any(|name| entry.file_name() == **name)
                 })
@@ -296,7 +300,7 @@ impl WorkDir {
     /// The operating system's.
     pub fn create_worker_folder(&self) -> io::Result<WorkerFolder> {
         let n = self.n_workers.fetch_add(1, Ordering::Relaxed);
-        WorkerFolder::create(&self.scratch, &self.path.join(SCRATCH), n.to_string())
+        WorkerFolder::create(&self.scratch, &self.path.join(SCRATCH_DIR), n.to_string())
     }
 }
 
@@ -304,20 +308,23 @@ impl Drop for WorkDir {
     /// Removes what only running calls need; an error leaves an empty folder behind, which hurts
     /// nobody.
     fn drop(&mut self) {
-        let _ = self.folder.remove_folder(SCRATCH);
+        let _ = self.folder.remove_folder(SCRATCH_DIR);
     }
 }
 
 /// An entry of a work directory that a run would open and that is not what it should be, such as a
 /// link: a folder that somebody else has made, or could write to, leads nowhere else.
 fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
-    let is_file = |name: &str| [lock::NAME, EventLog::NAME, LogFile::NAME].contains(&name);
+    let is_file =
+        |name: &str| [lock::NAME, EventLog::NAME, crate::workdir::layout::LOG_FILE].contains(&name);
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let checked = match entry.file_type() {
             Ok(kind) if is_file(&name) => check_plain(kind),
-            Ok(kind) if name == SCRATCH || layout::is_task_folder_name(&name) => check_folder(kind),
+            Ok(kind) if name == SCRATCH_DIR || layout::is_task_folder_name(&name) => {
+                check_folder(kind)
+            }
             _ => Ok(()),
         };
         if let Err(err) = checked {

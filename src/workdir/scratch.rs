@@ -16,8 +16,8 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::folder::{FILE_FLAGS, Folder, identity, is_dots};
-use crate::outcome::bytes_text;
-use crate::sandbox::WEAKENED;
+use crate::model::WEAKENED;
+use crate::text::bytes_text;
 
 /// A folder for one call, or for one after the other; removed when it is dropped.
 #[derive(Debug)]

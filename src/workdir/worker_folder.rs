@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Scratch;
 use crate::folder::Folder;
-use crate::sandbox::{Grant, Rights};
+use crate::model::{Grant, Rights};
 
 /// A folder for the scratch folders of one worker; removed when it is dropped.
 #[derive(Debug)]

@@ -7,8 +7,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mandelbox::backend::Local;
-use mandelbox::workflow::{Problems, WorkflowDocument};
-use mandelbox::{ProcessWorkflow, RunOptions, process_workflow};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{ProcessWorkflow, RunOptions};
 use serde_json::json;
 
 use crate::project::{Project, finish, module, parallel_task};

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use mandelbox::fractal::args::schema::default_args;
+use mandelbox::fractal::package::TaskPackage;
+use mandelbox::fractal::package::manifest::{MANIFEST, slugify_task_name};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::plan::set_start_and_last_task_index;
+use mandelbox::problem::Problems;
 use mandelbox::workdir::layout::{TaskLayout, sanitize_string, task_folder_name};
-use mandelbox::workflow::args_schema::default_args;
-use mandelbox::workflow::package::{MANIFEST, slugify_task_name};
-use mandelbox::workflow::{Problems, TaskPackage, WorkflowDocument, set_start_and_last_task_index};
 use serde_json::Value;
 
 fn rows(table: &str) -> Vec<Value> {

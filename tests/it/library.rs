@@ -5,16 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mandelbox::backend::{Backend, Isolation, Local, Scripted, WorkerCommand};
-use mandelbox::event::{Event, EventKind};
-use mandelbox::outcome::Outcome;
-use mandelbox::reporter::Reporter;
-use mandelbox::runner::RunFailure;
+use mandelbox::event::{Event, EventKind, Reporter};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::model::{CancelToken, HostError, ModuleFile, Outcome};
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{Error, ProcessWorkflow, RunFailure, RunOptions, process_workflow_async};
 use mandelbox::sandbox::{Reservation, Sandbox, SandboxOptions};
-use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
-use mandelbox::{
-    CancelToken, Error, HostError, ProcessWorkflow, RunOptions, process_workflow,
-    process_workflow_async,
-};
 use serde_json::{Map, Value, json};
 
 use crate::project::{Project, module, parallel_task, task};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mandelbox::sandbox::Limits;
+use mandelbox::model::Limits;
 use serde_json::{Value, json};
 
 use crate::project::{Ended, ISOLATIONS, Project, module, task};

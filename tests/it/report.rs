@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use mandelbox::backend::Local;
 use mandelbox::event::seal_lines;
-use mandelbox::reporter::HtmlReport;
-use mandelbox::workflow::{Problems, WorkflowDocument};
-use mandelbox::{ProcessWorkflow, RunOptions, process_workflow};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::report::HtmlReport;
+use mandelbox::run::{ProcessWorkflow, RunOptions};
 use serde_json::{Value, json};
 
 use crate::project::{Project, finish_within, module, parallel_task, task};

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mandelbox::backend::Scripted;
-use mandelbox::outcome::Outcome;
-use mandelbox::runner::Call;
-use mandelbox::workflow::{Problems, WorkflowDocument};
-use mandelbox::{Error, ProcessWorkflow, Retries, RunOptions, process_workflow};
+use mandelbox::backend::{Call, Retries, Scripted};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::model::Outcome;
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{Error, ProcessWorkflow, RunOptions};
 use serde_json::{Value, json};
 
 use crate::project::{

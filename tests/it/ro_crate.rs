@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use mandelbox::reporter::escape::is_misleading;
+use mandelbox::text::is_misleading;
 use mandelbox::workdir::WorkDir;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mandelbox::event::{EventKind, Status, read_events};
-use mandelbox::outcome::Outcome;
+use mandelbox::model::Outcome;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process_group};

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mandelbox::event::{EventKind, read_events};
-use mandelbox::outcome::Outcome;
+use mandelbox::model::Outcome;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 

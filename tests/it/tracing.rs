@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mandelbox::backend::{Backend, Isolation, Local, Scripted};
-use mandelbox::outcome::Outcome;
-use mandelbox::sandbox::{Limits, SandboxOptions};
-use mandelbox::workflow::{ModuleFile, Problems, WorkflowDocument};
-use mandelbox::{ProcessWorkflow, RunOptions, process_workflow};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::model::{Limits, ModuleFile, Outcome};
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{ProcessWorkflow, RunOptions};
+use mandelbox::sandbox::SandboxOptions;
 use serde_json::{Value, json};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};

@@ -9,12 +9,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Rights};
+use mandelbox::plan::Policy;
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights,
-    Sandbox, SandboxOptions,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Sandbox, SandboxOptions,
 };
-use mandelbox::workflow::ModuleFile;
-use mandelbox::{CancelToken, Policy};
 use serde_json::Value;
 
 #[test]

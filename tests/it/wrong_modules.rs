@@ -1,9 +1,9 @@
 //! Files that are no task: each is refused in one paragraph that says what is wrong and what to do,
 //! the same from every command.
 
-use mandelbox::policy::Policy;
+use mandelbox::model::ModuleFile;
+use mandelbox::plan::Policy;
 use mandelbox::sandbox::{Sandbox, SandboxOptions};
-use mandelbox::workflow::ModuleFile;
 use serde_json::{Value, json};
 
 use crate::project::{Project, module, task};

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::protocol::WireInvocation;
-use crate::sandbox::Rights;
+use crate::model::Rights;
 
 /// Program name (`argv[0]`) of the call whose guest is replaced.
 const TRIGGER: &str = "try-what-is-forbidden.wasm";

@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use super::WorkerCommand;
 use super::layers::Confinement;
 use super::protocol::{FromChild, Hello, ToChild};
-use crate::cancel::CancelToken;
-use crate::running_clock::RunningClock;
+use crate::clock::RunningClock;
+use crate::model::CancelToken;
 use crate::sandbox::{GuestInput, TaskMetadata};
 
 /// Timeout for a child to become ready, and to read more of a message.

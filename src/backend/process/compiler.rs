@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::WorkerCommand;
 use super::confine::confine;
 use super::layers::Layer;
-use crate::outcome::bytes_text;
-use crate::running_clock::RunningClock;
+use crate::clock::RunningClock;
+use crate::model::ModuleFile;
 use crate::sandbox::{CompiledModule, Sandbox, SandboxOptions, compile_alone, takes_too_long};
-use crate::workflow::ModuleFile;
+use crate::text::bytes_text;
 
 /// Longest wait before it is looked whether the time is over.
 const POLL: Duration = Duration::from_millis(50);

@@ -18,8 +18,8 @@ mod serve;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sandbox::{Entry, Grant, GuestEnd, GuestInput, Invocation, Sandbox, TypedCall};
-
+use crate::model::Grant;
+use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, Sandbox, TypedCall};
 use child::{Child, Received};
 use protocol::{FromChild, Hello, ToChild, WireInvocation};
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::layers::Confinement;
+use crate::model::{Grant, GuestReport, Limits};
 use crate::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestReport, Invocation, Limits, Reservation, TaskMetadata,
-    TypedCall,
+    Entry, GuestEnd, GuestInput, Invocation, Reservation, TaskMetadata, TypedCall,
 };
 
 /// Bytes of a message to a child: the largest is compiled code.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::confine::confine;
 use super::layers::Layer;
 use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
-use crate::cancel::CancelToken;
+use crate::model::CancelToken;
 use crate::sandbox::{
     CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, GuestWarnings, Interruption,
     Invocation, Sandbox, SandboxOptions, TaskMetadata, TypedCall, Worker,

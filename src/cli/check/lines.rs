@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::reporter::escape::escaped;
+use crate::text::escaped;
 
 /// Characters of a label.
 const LABEL_WIDTH: usize = 10;

@@ -12,17 +12,20 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::arguments::{CheckArguments, FormatArgument};
+use super::arguments::FormatArgument;
 use super::sandbox_options::within_memory;
 use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
-use crate::error::exit_code;
+use crate::cli::author_arguments::CheckArguments;
+use crate::fractal::args::SchemaBudget;
 use crate::json::build_json;
-use crate::policy::Policy;
-use crate::reporter::escape::escaped;
+use crate::plan::Policy;
+use crate::problem::{Problem, Problems};
+use crate::run::exit_code;
 use crate::sandbox::SandboxOptions;
-use crate::workflow::{Problem, Problems, SchemaBudget};
+use crate::text::escaped;
 use lines::Lines;
+
 pub(super) use package::NO_PACKAGE;
 
 /// What things are checked with.

@@ -8,10 +8,12 @@ use super::lines::Lines;
 use super::package::add_task;
 use super::{Checker, Found};
 use crate::backend::Backend;
-use crate::outcome::bytes_text;
-use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, ModuleKind, Table};
-use crate::workflow::package::PackageTask;
-use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::PackageTask;
+use crate::model::{ModuleFile, ModuleKind};
+use crate::problem::{Place, Problems};
+use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, Table};
+use crate::text::bytes_text;
 
 /// Items of a line that are told where not everything is.
 const SHOWN: usize = 12;

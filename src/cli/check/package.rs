@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::lines::Lines;
 use super::module::{add_described, add_module};
 use super::{Checker, Found};
-use crate::workflow::argument::{Argument, list_arguments};
-use crate::workflow::document::TaskDocument;
-use crate::workflow::package::modules_in;
-use crate::workflow::{Place, Problems, TaskPackage, args_schema};
+use crate::fractal::args::argument::{Argument, list_arguments};
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::modules_in;
+use crate::fractal::v1::document::TaskDocument;
+use crate::problem::{Place, Problems};
 
 /// Why a folder is no package.
 pub(in crate::cli) const NO_PACKAGE: &str = "is no task package: it has neither a \
@@ -141,7 +142,7 @@ pub(super) fn add_task(
             }
         }
     });
-    args_schema::check_defaults(task, &mut checker.schemas.borrow_mut(), problems);
+    crate::fractal::args::schema::check_defaults(task, &mut checker.schemas.borrow_mut(), problems);
     json!({
         "source": source,
         "name": task.name,

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::arguments::CheckArguments;
 use super::super::run::read_packages;
 use super::lines::Lines;
 use super::{Checker, Found};
-use crate::workflow::package::modules_beside;
-use crate::workflow::{PlanRequest, Problems, WorkflowDocument, build_plan};
+use crate::cli::author_arguments::CheckArguments;
+use crate::fractal::package::manifest::modules_beside;
+use crate::fractal::v1::WorkflowDocument;
+use crate::plan::{PlanRequest, build_plan};
+use crate::problem::Problems;
 
 pub(super) fn check(
     arguments: &CheckArguments,

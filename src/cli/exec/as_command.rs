@@ -6,17 +6,16 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Prepared, backend, host_failed, mounts, policy, wrong_input};
+use crate::backend::outcome_of_end;
 use crate::cli::Answer;
-use crate::cli::arguments::ExecArguments;
+use crate::cli::author_arguments::ExecArguments;
 use crate::cli::signals::Signals;
-use crate::error::{HostError, exit_code};
-use crate::outcome::Outcome;
-use crate::reporter::escape::escaped;
-use crate::reporter::{Stream, raw_stream};
-use crate::sandbox::{
-    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, ModuleKind,
-};
-use crate::workflow::{Place, Problems};
+use crate::model::{HostError, ModuleKind, Outcome};
+use crate::problem::{Place, Problems};
+use crate::report::{Stream, raw_stream};
+use crate::run::exit_code;
+use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation};
+use crate::text::escaped;
 
 pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
@@ -129,7 +128,7 @@ fn answer(module: &Path, end: GuestEnd, output_error: Option<std::io::Error>) ->
             host_failed(&format!("failed to hand on the module's output: {err}"))
         }
         (end, _) => {
-            let outcome = Outcome::of_end(end);
+            let outcome = outcome_of_end(end);
             let code = match outcome {
                 Outcome::Trapped { .. }
                 | Outcome::TimedOut { .. }

@@ -8,25 +8,26 @@ use jiff::Timestamp;
 
 use super::{Prepared, backend, host_failed, policy, wrong_input};
 use crate::backend::Local;
-use crate::cli::arguments::ExecArguments;
+use crate::cli::author_arguments::ExecArguments;
 use crate::cli::run::absolute;
 use crate::cli::signals::Signals;
 use crate::cli::task_call::{CallArgs, plan_call, task_of_module};
 use crate::cli::temporary::TemporaryFolder;
 use crate::cli::{Answer, environment};
-use crate::error::{Error, HostError, unreadable};
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Reporter};
+use crate::fractal::v1::TaskParameters;
+use crate::fractal::v1::document::read_metadata;
 use crate::json::{Value, build_json};
-use crate::policy::Policy;
-use crate::reporter::{EscapedLines, Progress, ProgressStyle, Reporter};
-use crate::runner::folders::check_folders;
-use crate::runner::{SingleCall, TaskParameters};
-use crate::sandbox::{Grant, ModuleKind};
-use crate::wording::shell_word;
+use crate::model::{Grant, HostError, ModuleKind};
+use crate::plan::planned::normalized;
+use crate::plan::{PlannedTask, Policy};
+use crate::problem::{Place, Problems};
+use crate::report::{EscapedLines, Progress, ProgressStyle};
+use crate::run::folders::check_folders;
+use crate::run::{Error, SingleCall};
+use crate::text::unreadable;
+use crate::text::wording::shell_word;
 use crate::workdir::WorkDir;
-use crate::workflow::document::read_metadata;
-use crate::workflow::plan::normalized;
-use crate::workflow::{Place, PlannedTask, Problems};
 
 /// What moves the temporary folder.
 const TEMPORARY_FOLDER_OPTION: &str = "TMPDIR";

@@ -7,18 +7,18 @@ mod mounts;
 use std::path::Path;
 use std::time::Duration;
 
-use super::arguments::ExecArguments;
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, open_files};
 use crate::backend::{Backend, Local};
-use crate::error::{HostError, exit_code};
-use crate::outcome::bytes_text;
-use crate::policy::Policy;
-use crate::reporter::Notice;
-use crate::reporter::escape::escaped;
-use crate::sandbox::{Interruption, Limits, ModuleKind, SandboxOptions};
-use crate::workflow::{ModuleFile, Place, Problems};
+use crate::cli::author_arguments::ExecArguments;
+use crate::model::{HostError, Limits, ModuleFile, ModuleKind};
+use crate::plan::Policy;
+use crate::problem::{Place, Problems};
+use crate::report::Notice;
+use crate::run::exit_code;
+use crate::sandbox::{Interruption, SandboxOptions};
+use crate::text::{bytes_text, escaped};
 
 /// Bytes of a module whose caller named it and set no policy: interpreters with their libraries
 /// have 100 MiB and more.

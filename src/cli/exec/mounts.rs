@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::cli::run::absolute;
-use crate::sandbox::{Grant, Rights};
-use crate::workflow::{Place, Problems};
+use crate::model::{Grant, Rights};
+use crate::problem::{Place, Problems};
 
 /// Between the folder on the host and its path for the guest.
 const SEPARATOR: &str = "::";

@@ -9,12 +9,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Answer;
-use super::arguments::NewArguments;
-use crate::error::exit_code;
-use crate::reporter::escape::escaped;
-use crate::wording::shell_word;
+use crate::cli::author_arguments::NewArguments;
+use crate::run::exit_code;
+use crate::text::escaped;
+use crate::text::wording::shell_word;
 use name::check_name;
 use templates::Template;
+
 pub(super) use templates::{Kind, Language};
 
 pub(super) fn new(arguments: &NewArguments) -> Answer {

@@ -11,20 +11,18 @@ use super::result::Difference;
 use super::tree::{Tree, optional};
 use super::{compare_files, compare_json};
 use crate::backend::Local;
-use crate::cancel::CancelToken;
 use crate::cli::task_call::{CallArgs, plan_call};
-use crate::error::{Error, HostError, unreadable};
 use crate::folder::Folder;
+use crate::fractal::v1::TaskParameters;
+use crate::fractal::v1::document::TaskDocument;
 use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json_from};
-use crate::outcome::{CallFailure, FailureKind};
-use crate::policy::Policy;
-use crate::reporter::escape::escaped;
-use crate::runner::{SingleCall, TaskParameters};
-use crate::sandbox::{Grant, Rights};
-use crate::units::parse_time;
+use crate::model::{CallFailure, CancelToken, FailureKind, Grant, HostError, Rights};
+use crate::plan::{PlannedTask, Policy};
+use crate::problem::{Cursor, Place, Problems};
+use crate::run::{Error, SingleCall};
+use crate::text::units::parse_time;
+use crate::text::{escaped, unreadable};
 use crate::workdir::WorkDir;
-use crate::workflow::document::TaskDocument;
-use crate::workflow::{Cursor, Place, PlannedTask, Problems};
 
 /// Paths in the sandbox, the same on every machine, since metadiffs hold paths.
 const INPUT_PATH: &str = "/input";

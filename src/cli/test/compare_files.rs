@@ -8,9 +8,8 @@ use sha2::{Digest, Sha256};
 use similar::TextDiff;
 
 use super::tree::Tree;
-use crate::error::HostError;
-use crate::outcome::bytes_text;
-use crate::reporter::escape::escaped;
+use crate::model::HostError;
+use crate::text::{bytes_text, escaped};
 
 /// Bytes of a text file whose lines are compared.
 const MAX_TEXT_BYTES: u64 = 256 << 10;

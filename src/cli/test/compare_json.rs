@@ -1,7 +1,7 @@
 //! What two JSON values differ in, with the places of what differs.
 
 use crate::json::{Number, Value};
-use crate::reporter::escape::escaped;
+use crate::text::escaped;
 
 /// Differences that are told.
 const SHOWN: usize = 20;

@@ -16,25 +16,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FileType;
+
 use super::Answer;
-use super::arguments::{FormatArgument, TestArguments};
+use super::arguments::FormatArgument;
 use super::exec::{PATIENCE, policy};
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::temporary::TemporaryFolder;
 use crate::backend::Local;
-use crate::cancel::CancelToken;
-use crate::error::{HostError, exit_code, unreadable};
+use crate::cli::author_arguments::TestArguments;
 use crate::folder::Folder;
-use crate::outcome::Outcome;
-use crate::policy::Policy;
-use crate::reporter::escape::escaped;
-use crate::reporter::{Notice, say};
-use crate::workflow::{Place, Problems};
+use crate::model::{CancelToken, HostError, Outcome};
+use crate::plan::Policy;
+use crate::problem::{Place, Problems};
+use crate::report::{Notice, say};
+use crate::run::exit_code;
+use crate::text::{escaped, unreadable};
 use case::Case;
 use package::{Cases, Package, cases_of};
 use result::{CaseResult, Status, add_json};
-use rustix::fs::FileType;
 use tree::is_clutter;
 
 /// Documents one of which every case has, to tell a case from another folder.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use super::tree::optional;
 use crate::backend::{Backend, Local};
 use crate::cli::check::NO_PACKAGE;
-use crate::error::unreadable;
 use crate::folder::Folder;
-use crate::policy::Policy;
-use crate::sandbox::ModuleKind;
-use crate::workflow::document::TaskDocument;
-use crate::workflow::package::modules_in;
-use crate::workflow::{ModuleFile, Place, Problems, TaskPackage};
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::modules_in;
+use crate::fractal::v1::document::TaskDocument;
+use crate::model::{ModuleFile, ModuleKind};
+use crate::plan::Policy;
+use crate::problem::{Place, Problems};
+use crate::text::unreadable;
 
 /// The folder of a package's cases.
 const CASES: &str = "tests";

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::cli::Answer;
 use crate::cli::check::problem_facts;
 use crate::json::build_json;
-use crate::reporter::escape::escaped;
-use crate::workflow::Problems;
+use crate::problem::Problems;
+use crate::text::escaped;
 
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use crate::error::HostError;
 use crate::folder::Folder;
+use crate::model::HostError;
 
 /// Folders in folders at most, each of which is open while those in it are walked.
 const MAX_DEPTH: usize = 64;

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use super::case::{Case, ERROR, EXPECTED, Expected, Given, METADIFF, OUTPUT};
 use super::compare_json;
 use super::tree::{self, Tree, write_whole};
-use crate::error::HostError;
 use crate::folder::Folder;
 use crate::json::{Value, build_json};
-use crate::reporter::escape::escaped;
+use crate::model::HostError;
+use crate::text::escaped;
 
 /// Writes what is not as it was, each file whole or not at all. Returns what it has changed, a line
 /// each.

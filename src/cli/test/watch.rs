@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::package::cases_of;
-use crate::cancel::CancelToken;
 use crate::cli::Answer;
-use crate::reporter::say;
-use crate::workflow::package::MANIFEST;
-use crate::workflow::package::modules_in;
-use crate::workflow::{FileIdentity, Problems, TaskPackage};
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::{MANIFEST, modules_in};
+use crate::model::{CancelToken, FileIdentity};
+use crate::problem::Problems;
+use crate::report::say;
 
 /// Time between two looks. Looking works on every file system, network ones too, and the files are
 /// few.

@@ -17,13 +17,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mandelbox::CancelToken;
 use mandelbox::backend::{Backend, Isolation, Layer, LayerState, Local, WorkerCommand};
+use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Rights};
 use mandelbox::sandbox::{
-    Entry, Grant, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Limits, Rights,
-    SandboxOptions,
+    Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, SandboxOptions,
 };
-use mandelbox::workflow::ModuleFile;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mandelbox::backend::{Backend, Isolation, Local, WorkerCommand};
+use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::problem::Problems;
+use mandelbox::process_workflow;
+use mandelbox::run::{Error, ProcessWorkflow, RunOptions};
 use mandelbox::sandbox::SandboxOptions;
-use mandelbox::workflow::{Problems, WorkflowDocument};
-use mandelbox::{Error, ProcessWorkflow, RunOptions, process_workflow};
 use serde_json::{Value, json};
 
 use super::case::{Case, cases};

@@ -1,12 +1,12 @@
 //! A positive control: in a program without a defence, the corpus complains of the modules that it
 //! was for.
 
-use super::THREADS;
-use crate::project::{Project, module, parallel_task};
 use serde_json::json;
 
+use super::THREADS;
 use super::case::cases;
 use super::complaints::complaints;
+use crate::project::{Project, module, parallel_task};
 
 #[test]
 fn the_corpus_notices_a_missing_defence() {

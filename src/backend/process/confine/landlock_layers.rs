@@ -8,7 +8,7 @@ use landlock::{
 };
 
 use super::super::layers::{Confinement, Layer, LayerState};
-use crate::sandbox::{Grant, Rights};
+use crate::model::{Grant, Rights};
 
 /// Newest Landlock ABI requested; an older kernel enforces what it supports.
 const NEWEST: ABI = ABI::V10;

@@ -12,7 +12,7 @@ mod privileges;
 mod system_calls;
 
 use super::layers::{Confinement, Layer};
-use crate::sandbox::Grant;
+use crate::model::Grant;
 
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) use privileges::close_inherited_files;
@@ -73,7 +73,7 @@ pub(crate) fn close_inherited_files() {}
 mod tests {
     use super::super::layers::LayerState;
     use super::*;
-    use crate::sandbox::Rights;
+    use crate::model::Rights;
 
     #[test]
     fn what_is_not_granted_is_out_of_reach() {

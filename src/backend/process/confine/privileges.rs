@@ -11,7 +11,7 @@ use rustix::thread::{
 };
 
 use super::super::layers::{Confinement, Layer, LayerState};
-use crate::sandbox::Grant;
+use crate::model::Grant;
 
 /// Capabilities that let the superuser access files of other users, as it can in thread mode.
 /// Landlock restricts which files.

@@ -1,0 +1,147 @@
+//! A bound on all metadiffs of a run together, whichever of its tasks they are from: they stay in
+//! memory until the end.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::json::{Map, Value};
+
+/// Bytes that a value, and an object beside that, count at least: in memory they take much more
+/// than the two bytes that their text can be as short as.
+const VALUE_BYTES: u64 = 64;
+const OBJECT_BYTES: u64 = 512;
+
+/// What the metadiffs of a run may have together, and have.
+#[derive(Debug)]
+pub(crate) struct MetadiffBudget {
+    limit_bytes: u64,
+    bytes: AtomicU64,
+}
+
+/// A metadiff for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom {
+    pub(crate) limit_bytes: u64,
+    /// What all metadiffs would have together with this one.
+    pub(crate) asked_bytes: u64,
+}
+
+impl MetadiffBudget {
+    pub(crate) fn new(limit_bytes: u64) -> Self {
+        Self {
+            limit_bytes,
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn unlimited() -> Self {
+        Self::new(u64::MAX)
+    }
+
+    /// Counts a metadiff, if there is room for it.
+    ///
+    /// * `text_bytes`: bytes of its text.
+    pub(crate) fn take(
+        &self,
+        text_bytes: usize,
+        metadiff: &Map<String, Value>,
+    ) -> Result<(), NoRoom> {
+        let n_bytes = object_bytes(metadiff).max(text_bytes as u64);
+        let has_room = |sum: &u64| *sum <= self.limit_bytes;
+        let add = |sum: u64| Some(sum.saturating_add(n_bytes)).filter(has_room);
+        match self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+        {
+            Ok(_) => Ok(()),
+            Err(sum) => Err(NoRoom {
+                limit_bytes: self.limit_bytes,
+                asked_bytes: sum.saturating_add(n_bytes),
+            }),
+        }
+    }
+
+    /// Counts the metadiff of a call that is kept, whether there is room or not.
+    pub(crate) fn add(&self, metadiff: &Map<String, Value>) {
+        let mut text = Length(0);
+        // Nothing is written that could fail.
+        let _ = serde_json::to_writer(&mut text, metadiff);
+        self.bytes
+            .fetch_add(object_bytes(metadiff).max(text.0), Ordering::Relaxed);
+    }
+}
+
+fn object_bytes(map: &Map<String, Value>) -> u64 {
+    OBJECT_BYTES + map.values().map(value_bytes).sum::<u64>()
+}
+
+fn value_bytes(value: &Value) -> u64 {
+    VALUE_BYTES
+        + match value {
+            Value::Array(items) => items.iter().map(value_bytes).sum(),
+            Value::Object(map) => object_bytes(map),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+}
+
+/// The length of what is written.
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    #[test]
+    fn metadiffs_fit_up_to_the_limit() {
+        let budget = MetadiffBudget::new(2000);
+        let short = object(json!({ "a": [0] }));
+        assert_eq!(budget.take(1000, &short), Ok(()));
+        assert_eq!(
+            budget.take(1001, &short),
+            Err(NoRoom {
+                limit_bytes: 2000,
+                asked_bytes: 2001
+            })
+        );
+        // Its values count 64 bytes each, and the object 512.
+        assert_eq!(budget.take(9, &short), Ok(()));
+        assert_eq!(
+            budget.take(9, &short),
+            Err(NoRoom {
+                limit_bytes: 2000,
+                asked_bytes: 1000 + 2 * (512 + 2 * 64)
+            })
+        );
+    }
+
+    #[test]
+    fn kept_metadiffs_count_as_new_ones() {
+        for metadiff in [
+            json!({ "a": [0, 1, {}], "b": "x" }),
+            json!({ "a": "x".repeat(1000) }),
+        ] {
+            let (new, kept) = (MetadiffBudget::new(10_000), MetadiffBudget::new(10_000));
+            new.take(metadiff.to_string().len(), &object(metadiff.clone()))
+                .expect("room");
+            kept.add(&object(metadiff));
+            assert_eq!(new.bytes.into_inner(), kept.bytes.into_inner());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Fractal's documents and rules. Pure but for reading documents.
+
+pub mod args;
+pub mod package;
+pub mod v1;

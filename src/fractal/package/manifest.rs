@@ -1,0 +1,377 @@
+//! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, typed tasks that describe themselves,
+//! and finding the task that a source names.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::backend::{Backend, described_limits};
+use crate::fractal::v1::document::{
+    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_package_document,
+    split_command,
+};
+use crate::fractal::v1::document_kind::warn_of_misspelt;
+use crate::json::{Value, parse_guest_json};
+use crate::model::{ModuleFile, ModuleKind};
+use crate::plan::Policy;
+use crate::problem::{Cursor, Place, Problems};
+
+/// The manifest's name in a package's folder.
+pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
+
+/// What stands for a file's pointer where a problem is in what a task says of itself.
+const DESCRIPTION: &str = "describe()";
+
+/// A task package.
+#[derive(Clone, Debug)]
+pub struct TaskPackage {
+    /// Its folder; for a module that describes itself, the one that it is in.
+    pub folder: PathBuf,
+    /// The folder's own name, or the module's without `.wasm`: the sources of its tasks begin with
+    /// it.
+    pub name: String,
+    /// Its tasks.
+    pub task_list: Vec<PackageTask>,
+    /// True if the package could not be read: the problem was added, and its tasks are not known.
+    pub is_refused: bool,
+}
+
+/// A task of a package.
+#[derive(Clone, Debug)]
+pub struct PackageTask {
+    /// `PACKAGE:slug_of_the_name`.
+    pub source: String,
+    /// The task; its command is the module's path below the package's folder.
+    pub task: TaskDocument,
+}
+
+/// The part of a source that the task's name gives: lower case, blanks as `_`.
+///
+/// Source: fractal-server 2.9.2, `slugify_task_name_for_source_v1`.
+pub fn slugify_task_name(name: &str) -> String {
+    name.replace(' ', "_").to_lowercase()
+}
+
+impl TaskPackage {
+    /// Reads the manifest in `folder`. Problems go to `problems`; what can be read is returned
+    /// beside them.
+    pub fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
+        let file = folder.join(MANIFEST);
+        if file.symlink_metadata().is_err() {
+            let text = if folder.exists() {
+                format!(
+                    "is no task package: it has no {MANIFEST}; name the folder of one, or a typed \
+                     task (.wasm)"
+                )
+            } else {
+                "there is no such folder or file; correct the path".to_owned()
+            };
+            problems.add(Place::File(folder.to_owned()), text);
+            return None;
+        }
+        let value = read_package_document(&file, problems)?;
+        let manifest = Cursor::new(&file, &value);
+        manifest.object(problems)?;
+        if !check_version(&manifest, problems) {
+            return None;
+        }
+        let schemas_promised = match manifest.get_not_null("has_args_schemas") {
+            None => false,
+            Some(promise) => promise.value.as_bool().unwrap_or_else(|| {
+                promise.wrong_type("a boolean", problems);
+                false
+            }),
+        };
+        let name = folder_name(folder);
+        let entries = manifest
+            .require("task_list", problems)
+            .map(|list| list.items(problems))
+            .unwrap_or_default();
+        let mut sources = HashSet::new();
+        let mut task_list: Vec<PackageTask> = Vec::new();
+        for entry in &entries {
+            let Some(task) = read_task(folder, &name, entry, problems) else {
+                continue;
+            };
+            if schemas_promised && task.task.args_schema.is_none() {
+                let text = format!(
+                    "has_args_schemas=True but task \"{}\" has args_schema=None.",
+                    task.task.name
+                );
+                problems.add(entry.place(), text);
+            }
+            if !sources.insert(task.source.clone()) {
+                problems.add(
+                    entry.place_of("name"),
+                    format!("a second task with the source `{}`", task.source),
+                );
+            }
+            task_list.push(task);
+        }
+        Some(Self {
+            folder: folder.to_owned(),
+            name,
+            task_list,
+            is_refused: false,
+        })
+    }
+
+    /// Asks a typed task to describe itself: its file is a package of one task. Problems go to
+    /// `problems`.
+    ///
+    /// * `policy`: its limits of modules and calls hold for the answer too.
+    /// * `backend`: prepares the module, and lets it answer in its sandbox.
+    pub fn read_module(
+        path: &Path,
+        policy: &Policy,
+        backend: &dyn Backend,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let limits = described_limits(&policy.default);
+        let described = ModuleFile::read(path, limits.module_bytes).and_then(
+            |module| match backend.prepare(&module, &limits, policy.compile_time)? {
+                ModuleKind::Typed => backend.describe(&module, &limits),
+                kind => Err(format!(
+                    "this is a {kind}, which cannot describe itself; name the folder of its package"
+                )),
+            },
+        );
+        match described {
+            Ok(description) => Self::from_description(path, &description, problems),
+            Err(text) => {
+                problems.add(Place::File(path.to_owned()), text);
+                None
+            }
+        }
+    }
+
+    /// The package of a typed task from what it says of itself, which is checked like an entry of a
+    /// manifest.
+    fn from_description(path: &Path, description: &str, problems: &mut Problems) -> Option<Self> {
+        let mut value = match parse_guest_json(description.as_bytes()) {
+            Ok(value) => value,
+            Err(err) => {
+                let place = Place::Pointer {
+                    file: path.to_owned(),
+                    pointer: DESCRIPTION.to_owned(),
+                };
+                problems.add(
+                    place,
+                    format!("the task describes itself in no valid JSON: {err}"),
+                );
+                return None;
+            }
+        };
+        let file_name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if let Value::Object(entry) = &mut value {
+            entry.insert("executable".to_owned(), Value::String(file_name));
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let entry = Cursor::at(path, DESCRIPTION.to_owned(), &value);
+        let task = read_task(folder, &name, &entry, problems)?;
+        Some(Self {
+            folder: folder.to_owned(),
+            name,
+            task_list: vec![task],
+            is_refused: false,
+        })
+    }
+
+    /// Stands in for a package that could not be read, so that its tasks are not said to be missing
+    /// too.
+    ///
+    /// * `path`: its folder or module.
+    pub fn refused(path: &Path) -> Self {
+        let is_module = path
+            .extension()
+            .is_some_and(|extension| extension == "wasm");
+        let name = folder_name(&if is_module {
+            path.with_extension("")
+        } else {
+            path.to_owned()
+        });
+        Self {
+            folder: path.to_owned(),
+            name,
+            task_list: Vec::new(),
+            is_refused: true,
+        }
+    }
+
+    /// Whether a folder has a manifest, or something in its place.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(MANIFEST).symlink_metadata().is_ok()
+    }
+}
+
+/// The typed tasks that lie beside a workflow and that its sources name: the source
+/// `count:count_entries` is in `count.wasm`. None where a manifest says what tasks the folder has.
+pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
+    if TaskPackage::is_in(&workflow.folder) {
+        return Vec::new();
+    }
+    let beside = |task: &WorkflowTaskDocument| {
+        let TaskReference::Source { source, .. } = &task.task else {
+            return None;
+        };
+        let (name, _) = source.split_once(':')?;
+        // A name and no path: what else a workflow uses is named by the user.
+        let is_name = !name.is_empty() && !name.contains(std::path::is_separator);
+        Some(workflow.folder.join(format!("{name}.wasm"))).filter(|path| is_name && path.is_file())
+    };
+    workflow.task_list.iter().filter_map(beside).collect()
+}
+
+/// The modules that lie in a folder itself.
+pub fn modules_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let is_module = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension == "wasm")
+            && path.is_file()
+    };
+    let mut modules: Vec<_> = entries.filter(is_module).collect();
+    modules.sort();
+    modules
+}
+
+fn folder_name(folder: &Path) -> String {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    absolute
+        .components()
+        .next_back()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// Adds a problem if the manifest has another version than 1; false if its tasks are of another
+/// kind then.
+fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) -> bool {
+    let Some(version) = manifest.require("manifest_version", problems) else {
+        return true;
+    };
+    let text = match version.value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let is_v2 = text == "2";
+    if is_v2 {
+        let text = "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet; \
+            use a version of the package \
+                    whose manifest_version is 1";
+        problems.add(version.place(), text);
+    } else if text != "1" {
+        problems.add(
+            version.place(),
+            format!("Wrong manifest version (given {text}); the version must be 1"),
+        );
+    }
+    !is_v2
+}
+
+fn read_task(
+    folder: &Path,
+    package: &str,
+    entry: &Cursor<'_>,
+    problems: &mut Problems,
+) -> Option<PackageTask> {
+    entry.object(problems)?;
+    const KEYS: [&str; 7] = [
+        "name",
+        "executable",
+        "input_type",
+        "output_type",
+        "meta",
+        "default_args",
+        "args_schema",
+    ];
+    warn_of_misspelt(entry, &KEYS, problems);
+    for key in ["input_type", "output_type"] {
+        entry.require(key, problems);
+    }
+    if let Some(link) = entry.get_not_null("docs_link") {
+        let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+        if !link.text(problems).is_none_or(is_url) {
+            problems.add(link.place(), "must be an http or https URL");
+        }
+    }
+    let command = entry
+        .require("executable", problems)
+        .and_then(|executable| {
+            let text = executable.text(problems)?;
+            // Fractal's is one path, blanks and all; an interpreter has its script behind it.
+            let is_path = folder.join(text).exists() || !text.contains(char::is_whitespace);
+            if is_path {
+                Some(vec![text.to_owned()])
+            } else {
+                split_command(&executable, text, problems)
+            }
+        });
+    let has_command = command.is_some();
+    let mut task = TaskDocument::read(entry, command.unwrap_or_default(), folder, problems)?;
+    if !has_command {
+        return None;
+    }
+    let source = format!("{package}:{}", slugify_task_name(&task.name));
+    let optional = |key: &str| {
+        entry
+            .get(key)
+            .map_or(Value::Null, |cursor| cursor.value.clone())
+    };
+    let raw = json!({
+        "name": task.name,
+        "command": command_text(&task),
+        "source": source,
+        "input_type": task.input_type,
+        "output_type": task.output_type,
+        "meta": task.meta,
+        "args_schema": task.args_schema,
+        "docs_info": optional("docs_info"),
+        "docs_link": optional("docs_link"),
+    });
+    if let Value::Object(raw) = raw {
+        task.raw = raw;
+    }
+    Some(PackageTask { source, task })
+}
+
+/// The command of a task as a workflow has it; a path alone is as it is, as in Fractal.
+fn command_text(task: &TaskDocument) -> String {
+    let path = task.module_path().to_string_lossy().into_owned();
+    match task.command.get(1..) {
+        None | Some([]) => path,
+        Some(fixed) => {
+            let words = std::iter::once(&path).chain(fixed).map(String::as_str);
+            shlex::try_join(words).unwrap_or(path.clone())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_fractals() {
+        assert_eq!(
+            slugify_task_name("Cellpose Segmentation"),
+            "cellpose_segmentation"
+        );
+        assert_eq!(slugify_task_name("a/b C.d"), "a/b_c.d");
+        assert_eq!(slugify_task_name("É x"), "é_x");
+    }
+}

@@ -1,0 +1,6 @@
+//! Task packages: manifests, and finding the task that a workflow refers to.
+
+pub mod manifest;
+pub(crate) mod task_index;
+
+pub use manifest::TaskPackage;

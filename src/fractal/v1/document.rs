@@ -1,0 +1,546 @@
+//! workflow.json, `__FRACTAL_MANIFEST__.json`, metadata and history as they were written: shapes
+//! are checked, meaning is not. Unknown keys are kept, as Fractal's own readers let them pass.
+
+use std::path::{Path, PathBuf};
+
+use super::document_kind::{DocumentKind, refuse_another, refuse_folder, warn_of_misspelt};
+use crate::folder::open_plain_file;
+use crate::json::{
+    DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json,
+    read_json_from,
+};
+use crate::problem::{Cursor, Place, Problems};
+use crate::text::wording::shell_word;
+
+/// Bytes of a workflow or a manifest that are read at most.
+const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+/// Bytes of a metadata or history file that are read at most: a million long component names are
+/// far below.
+const MAX_DATASET_BYTES: u64 = 1 << 30;
+
+/// Keys of a task in a workflow, and in a manifest `executable` in place of the first.
+const TASK_KEYS: [&str; 8] = [
+    "command",
+    "name",
+    "source",
+    "input_type",
+    "output_type",
+    "meta",
+    "default_args",
+    "args_schema",
+];
+/// Keys of `meta` that have a meaning here.
+const META_KEYS: [&str; 4] = [
+    "parallelization_level",
+    "parallel_tasks_per_job",
+    "mem",
+    "mandelbox",
+];
+
+/// A workflow in either of Fractal's two forms.
+#[derive(Clone, Debug)]
+pub struct WorkflowDocument {
+    /// Where it came from; for a document made in memory, a name for messages.
+    pub file: PathBuf,
+    /// Folder that module paths in `command` are relative to.
+    pub folder: PathBuf,
+    /// The workflow's name; `workflow` where the document has none.
+    pub name: String,
+    /// The tasks, in the order of the run.
+    pub task_list: Vec<WorkflowTaskDocument>,
+}
+
+/// One entry of `task_list`.
+#[derive(Clone, Debug)]
+pub struct WorkflowTaskDocument {
+    /// Position in the document's `task_list`, from 0: for JSON pointers.
+    pub position: usize,
+    /// `order`, which begins the names of the task's files.
+    pub order: u64,
+    /// `args` as given; `None` if null or missing.
+    pub args: Option<Map<String, Value>>,
+    /// The file that the args stand in, if it is another than the workflow's: they are the whole of
+    /// it.
+    pub args_file: Option<PathBuf>,
+    /// `meta` as given; `None` if null or missing.
+    pub meta: Option<Map<String, Value>>,
+    /// The task, or the source it is found by.
+    pub task: TaskReference,
+    /// The entry as it was written, with unknown keys: what a history item shows.
+    pub raw: Map<String, Value>,
+}
+
+/// How a workflow task says which task it is.
+#[derive(Clone, Debug)]
+pub enum TaskReference {
+    /// Full form: the task is in the workflow.
+    Inline(Box<TaskDocument>),
+    /// Exported form: the task is in a task package.
+    Source {
+        /// The source that it has there.
+        source: String,
+        /// Its name, where the workflow gives it: exports of 2023 have one source for all tasks of
+        /// a package.
+        name: Option<String>,
+    },
+}
+
+/// A task, from a workflow of the full form or from a manifest.
+#[derive(Clone, Debug)]
+pub struct TaskDocument {
+    /// Name, stripped.
+    pub name: String,
+    /// Path of the module, then fixed arguments; never empty.
+    pub command: Vec<String>,
+    /// Folder that the module's path is relative to.
+    pub folder: PathBuf,
+    /// `Any` unless given.
+    pub input_type: String,
+    /// `Any` unless given.
+    pub output_type: String,
+    /// Empty if null or missing.
+    pub meta: Map<String, Value>,
+    /// Args for what neither the workflow nor a person gives; empty if null or missing. Manifests
+    /// had them before they had schemas (fractal-tasks-core up to 0.9).
+    pub default_args: Map<String, Value>,
+    /// JSON Schema of the args, if there is one.
+    pub args_schema: Option<Value>,
+    /// The task as a history item shows it; in the full form without `args_schema`, as the workflow
+    /// task has all of it.
+    pub raw: Map<String, Value>,
+    /// The file that it was read from and its JSON pointer there.
+    pub origin: (PathBuf, String),
+}
+
+impl WorkflowDocument {
+    /// Reads a workflow file that is to be run.
+    ///
+    /// # Errors
+    /// All problems of the file: a workflow is whole or it is none.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        match Self::read(path, &mut problems) {
+            Some(workflow) if problems.is_empty() => Ok(workflow),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads a workflow file to be checked further. Problems go to `problems`; what can be read is
+    /// returned beside them, which may lack tasks: it must not be run unless `problems` is empty.
+    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+        if path.is_dir() && refuse_folder(path, problems) {
+            return None;
+        }
+        let value = read_document(path, problems)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::from_value(path, &folder, &value, problems)
+    }
+
+    /// A workflow of one task, for a call of it alone.
+    ///
+    /// * `args`: its args, which are the contents of `args_file`.
+    pub fn of_task(task: TaskDocument, args: Map<String, Value>, args_file: PathBuf) -> Self {
+        let (file, name) = (args_file.clone(), task.name.clone());
+        let task_list = vec![WorkflowTaskDocument {
+            position: 0,
+            order: 0,
+            args: Some(args),
+            args_file: Some(args_file),
+            meta: None,
+            task: TaskReference::Inline(Box::new(task)),
+            raw: Map::new(),
+        }];
+        Self {
+            file,
+            folder: PathBuf::new(),
+            name,
+            task_list,
+        }
+    }
+
+    /// Parses a workflow from JSON text, for programs that hold it in memory. Module paths are
+    /// relative to `folder`.
+    pub fn parse(
+        name_for_messages: &str,
+        folder: &Path,
+        text: &[u8],
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let file = Path::new(name_for_messages);
+        match parse_json(text, DuplicateKeys::Refuse) {
+            Ok(value) => Self::from_value(file, folder, &value, problems),
+            Err(err) => {
+                add_read_problem(file, err.into(), problems);
+                None
+            }
+        }
+    }
+
+    fn from_value(
+        file: &Path,
+        folder: &Path,
+        value: &Value,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let document = Cursor::new(file, value);
+        if refuse_another(
+            &document,
+            (&[DocumentKind::Workflow], "a workflow"),
+            problems,
+        ) {
+            return None;
+        }
+        document.object(problems)?;
+        warn_of_misspelt(&document, &["name", "task_list"], problems);
+        let name = document.get("name").and_then(|name| name.text(problems));
+        let entries = document
+            .require("task_list", problems)
+            .map(|list| list.items(problems))
+            .unwrap_or_default();
+        let mut task_list: Vec<_> = entries
+            .iter()
+            .enumerate()
+            .filter_map(|(position, entry)| {
+                WorkflowTaskDocument::from_cursor(position, entry, folder, problems)
+            })
+            .collect();
+        let exported = task_list
+            .iter()
+            .all(|task| matches!(task.task, TaskReference::Source { .. }));
+        if exported {
+            // A full workflow is often written by hand, and its name is for people only.
+            document.require("name", problems);
+        }
+        task_list.sort_by_key(|task| task.order);
+        let name = name.unwrap_or("workflow").to_owned();
+        Some(Self {
+            file: file.to_owned(),
+            folder: folder.to_owned(),
+            name,
+            task_list,
+        })
+    }
+}
+
+impl WorkflowTaskDocument {
+    fn from_cursor(
+        position: usize,
+        entry: &Cursor<'_>,
+        folder: &Path,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let raw = entry.object(problems)?.clone();
+        let args = entry
+            .get_not_null("args")
+            .and_then(|args| args.object(problems))
+            .cloned();
+        let meta = entry
+            .get_not_null("meta")
+            .and_then(|meta| meta.object(problems))
+            .cloned();
+        let task = entry.require("task", problems)?;
+        task.object(problems)?;
+        warn_of_misspelt(entry, &["args", "meta", "order", "task"], problems);
+        if let Some(meta) = entry.get_not_null("meta") {
+            warn_of_misspelt(&meta, &META_KEYS, problems);
+        }
+        warn_of_misspelt(&task, &TASK_KEYS, problems);
+        let (order, task) = if task.get("command").is_some() {
+            let order = read_order(position, entry, problems);
+            (
+                order,
+                TaskReference::Inline(Box::new(TaskDocument::inline(&task, folder, problems)?)),
+            )
+        } else {
+            // In the exported form position counts, and `order` in the file is not read.
+            let Some(source) = task.get("source") else {
+                let text = "has neither `command` (the path of a module) nor `source` (a task of \
+                    a package)";
+                problems.add(task.place(), text);
+                return None;
+            };
+            let source = source.text(problems)?.to_owned();
+            let name = task
+                .get_not_null("name")
+                .and_then(|name| name.text(problems))
+                .map(str::to_owned);
+            (
+                Some(position as u64),
+                TaskReference::Source { source, name },
+            )
+        };
+        Some(Self {
+            position,
+            order: order?,
+            args,
+            args_file: None,
+            meta,
+            task,
+            raw,
+        })
+    }
+}
+
+fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
+    match entry.get("order") {
+        None => Some(position as u64),
+        Some(order) if order.value.is_null() => Some(0),
+        Some(order) => {
+            let number = order.value.as_u64();
+            if number.is_none() {
+                problems.add(
+                    order.place(),
+                    format!("must be an integer of 0 or more, not {}", order.value),
+                );
+            }
+            number
+        }
+    }
+}
+
+/// A module's path and fixed arguments, split as a shell splits words.
+pub(crate) fn split_command(
+    place: &Cursor<'_>,
+    text: &str,
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
+    let words = shlex::split(text).filter(|words| !words.is_empty());
+    if words.is_none() {
+        problems.add(
+            place.place(),
+            "must be a module's path and fixed arguments: a quote is not closed",
+        );
+    }
+    words
+}
+
+impl TaskDocument {
+    fn inline(task: &Cursor<'_>, folder: &Path, problems: &mut Problems) -> Option<Self> {
+        let command = task
+            .get("command")
+            .and_then(|command| split_command(&command, command.text(problems)?, problems));
+        Self::read(task, command.unwrap_or_default(), folder, problems)
+            .filter(|task| !task.command.is_empty())
+    }
+
+    /// Reads the keys that workflows and manifests share; `command` is made by the caller.
+    pub(crate) fn read(
+        task: &Cursor<'_>,
+        command: Vec<String>,
+        folder: &Path,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let name = task.require("name", problems)?.text(problems);
+        let text_or_any = |key, problems: &mut Problems| match task.get_not_null(key) {
+            Some(value) => value.text(problems).unwrap_or("Any").to_owned(),
+            None => "Any".to_owned(),
+        };
+        let input_type = text_or_any("input_type", problems);
+        let output_type = text_or_any("output_type", problems);
+        let map_or_empty = |key, problems: &mut Problems| {
+            task.get_not_null(key)
+                .and_then(|value| value.object(problems))
+                .cloned()
+                .unwrap_or_default()
+        };
+        let meta = map_or_empty("meta", problems);
+        if let Some(meta) = task.get_not_null("meta") {
+            warn_of_misspelt(&meta, &META_KEYS, problems);
+        }
+        let default_args = map_or_empty("default_args", problems);
+        let args_schema = task
+            .get_not_null("args_schema")
+            .map(|schema| schema.value.clone());
+        // The schema can be most of a document, and the workflow task has it too.
+        let raw = task
+            .object(problems)?
+            .iter()
+            .filter(|(key, _)| *key != "args_schema");
+        let raw = raw
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let (folder, origin) = (folder.to_owned(), task.origin());
+        let name = name?.to_owned();
+        Some(Self {
+            name,
+            command,
+            folder,
+            input_type,
+            output_type,
+            meta,
+            default_args,
+            args_schema,
+            raw,
+            origin,
+        })
+    }
+}
+
+impl TaskDocument {
+    /// Path of the module.
+    pub fn module_path(&self) -> PathBuf {
+        self.folder.join(&self.command[0])
+    }
+
+    /// The place of a key of this task.
+    pub fn place_of(&self, key: &str) -> Place {
+        let (file, pointer) = self.origin.clone();
+        Place::Pointer {
+            file,
+            pointer: format!("{pointer}/{key}"),
+        }
+    }
+
+    /// A cursor at a key of this task, for a value that stands there.
+    pub fn cursor<'a>(&'a self, key: &str, value: &'a Value) -> Cursor<'a> {
+        let (file, pointer) = &self.origin;
+        Cursor::at(file, format!("{pointer}/{key}"), value)
+    }
+}
+
+impl TaskDocument {
+    /// A command of which nothing is known but its module.
+    pub fn of_module(path: &Path) -> Self {
+        Self {
+            name: path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            command: vec![path.to_string_lossy().into_owned()],
+            folder: PathBuf::new(),
+            input_type: "Any".to_owned(),
+            output_type: "Any".to_owned(),
+            meta: Map::new(),
+            default_args: Map::new(),
+            args_schema: None,
+            raw: Map::new(),
+            origin: (path.to_owned(), String::new()),
+        }
+    }
+}
+
+impl TaskDocument {
+    /// What may be wrong with the command of a task whose module is not there: characters that mean
+    /// something to a shell.
+    pub(crate) fn command_advice(&self) -> String {
+        let Some(text) = self.raw.get("command").and_then(Value::as_str) else {
+            return String::new();
+        };
+        if self.module_path().exists() {
+            return String::new();
+        }
+        if text.contains('\\') {
+            let path = text.replace('\\', "/");
+            return format!(
+                "; a backslash in a command quotes the next character, as in a shell: write `/` \
+                 between folders (`{path}`)"
+            );
+        }
+        // The words up to the first that ends like a module are most likely one path.
+        let end = self
+            .command
+            .iter()
+            .position(|word| word.ends_with(".wasm"))
+            .unwrap_or(self.command.len() - 1);
+        let path = self.command[..=end].join(" ");
+        if end == 0 {
+            return String::new();
+        }
+        format!(
+            "; a blank in a command ends the path, as in a shell: if it belongs to the path, \
+             write it in quotes (`{}`)",
+            shell_word(path)
+        )
+    }
+}
+
+/// Reads a document that a person writes: duplicate keys are refused.
+pub(crate) fn read_document(path: &Path, problems: &mut Problems) -> Option<Value> {
+    read_or_add(
+        path,
+        MAX_DOCUMENT_BYTES,
+        MAX_DEPTH,
+        DuplicateKeys::Refuse,
+        problems,
+    )
+}
+
+/// [`read_document`] of a stranger's package: a plain file in its folder, and no link to another.
+pub(crate) fn read_package_document(path: &Path, problems: &mut Problems) -> Option<Value> {
+    let read = open_plain_file(path).map_err(ReadJsonError::from);
+    let read = read.and_then(|file| {
+        read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse)
+    });
+    read.map_err(|err| add_read_problem(path, err, problems))
+        .ok()
+}
+
+/// Reads the metadata of a dataset: an object.
+pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
+    let value = read_or_add(
+        path,
+        MAX_DATASET_BYTES,
+        MAX_DATASET_DEPTH,
+        DuplicateKeys::LastWins,
+        problems,
+    )?;
+    if refuse_another(&Cursor::new(path, &value), (&[], "metadata"), problems) {
+        return None;
+    }
+    match value {
+        Value::Object(metadata) => Some(metadata),
+        other => {
+            Cursor::new(path, &other).wrong_type("an object", problems);
+            None
+        }
+    }
+}
+
+/// Reads the history of a dataset: an array of objects.
+pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> {
+    let value = read_or_add(
+        path,
+        MAX_DATASET_BYTES,
+        MAX_DATASET_DEPTH,
+        DuplicateKeys::LastWins,
+        problems,
+    )?;
+    let items = Cursor::new(path, &value);
+    if refuse_another(&items, (&[DocumentKind::History], "a history"), problems) {
+        return None;
+    }
+    for item in items.items(problems) {
+        item.object(problems);
+    }
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+fn read_or_add(
+    path: &Path,
+    max_bytes: u64,
+    max_depth: usize,
+    duplicates: DuplicateKeys,
+    problems: &mut Problems,
+) -> Option<Value> {
+    read_json(path, max_bytes, max_depth, duplicates)
+        .map_err(|err| add_read_problem(path, err, problems))
+        .ok()
+}
+
+fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
+    match err {
+        ReadJsonError::Json(err) => {
+            let place = Place::Text {
+                file: path.to_owned(),
+                line: err.line,
+                column: err.column,
+            };
+            problems.add(place, format!("not valid JSON: {}", err.message));
+        }
+        other => problems.add(Place::File(path.to_owned()), other.to_string()),
+    }
+}

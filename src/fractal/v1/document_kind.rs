@@ -1,0 +1,249 @@
+//! Which of Fractal's documents a JSON value is: a file given in another's place is told by what it
+//! is.
+
+use std::path::Path;
+
+use crate::fractal::package::manifest::MANIFEST;
+use crate::json::{Map, Value};
+use crate::problem::{Cursor, Problems};
+use crate::text::wording::{did_you_mean, shell_word};
+
+/// A kind of document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DocumentKind {
+    Workflow,
+    WorkflowV2,
+    TaskList,
+    Manifest,
+    Result,
+    History,
+    Dataset,
+    DatasetV2,
+}
+
+impl DocumentKind {
+    /// The kind of a value, by the keys that no other kind has; `None` if it may be any, as
+    /// metadata are.
+    pub(crate) fn of(value: &Value) -> Option<Self> {
+        let items_are = |is: fn(&Map<String, Value>) -> bool| {
+            let items = value.as_array().map_or(&[][..], Vec::as_slice);
+            !items.is_empty() && items.iter().all(|item| item.as_object().is_some_and(is))
+        };
+        if items_are(|item| item.contains_key("workflowtask")) {
+            return Some(Self::History);
+        }
+        if items_are(|item| item.contains_key("task")) {
+            return Some(Self::TaskList);
+        }
+        let has = |keys: &[&str]| keys.iter().all(|key| value.get(key).is_some());
+        if has(&["manifest_version"]) {
+            Some(Self::Manifest)
+        } else if has(&["task_list"]) && value["task_list"].is_array() {
+            Some(if value_is_v2(value) {
+                Self::WorkflowV2
+            } else {
+                Self::Workflow
+            })
+        } else if has(&["metadata", "history"])
+            && value.as_object().is_some_and(|map| map.len() == 2)
+        {
+            Some(Self::Result)
+        } else if has(&["zarr_dir", "images"]) || has(&["name", "zarr_dir"]) {
+            Some(Self::DatasetV2)
+        } else if has(&["resource_list"]) {
+            Some(Self::Dataset)
+        } else {
+            None
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Workflow => "a workflow",
+            Self::WorkflowV2 => "a workflow of Fractal v2",
+            Self::TaskList => "a list of workflow tasks",
+            Self::Manifest => "the manifest of a task package",
+            Self::Result => "the result of a run, with metadata and history in one",
+            Self::History => "a history",
+            Self::Dataset => "a dataset of Fractal",
+            Self::DatasetV2 => "a dataset of Fractal v2",
+        }
+    }
+
+    /// Why a document of this kind is not what is expected, and what to do.
+    fn refusal(self, expected: &str, file: &Path) -> String {
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let beside = |name: &str| shell_word(file.with_file_name(name).display());
+        let advice = match self {
+            Self::WorkflowV2 | Self::DatasetV2 => {
+                return format!(
+                    "is {}, which is not supported yet; use documents of Fractal v1",
+                    self.name()
+                );
+            }
+            Self::Workflow => "name it as the workflow of `mandelbox run`".to_owned(),
+            Self::TaskList => "put the list under the key `task_list` of an object".to_owned(),
+            Self::Manifest => {
+                let folder = shell_word(folder.display());
+                format!(
+                    "give its folder to `mandelbox run` as `--tasks {folder}`, next to a \
+                    workflow"
+                )
+            }
+            Self::Result => format!(
+                "a run writes both parts next to it: `--metadata {} --history {}`",
+                beside("metadata.json"),
+                beside("history.json")
+            ),
+            Self::History => "give it as `--history`".to_owned(),
+            Self::Dataset => {
+                "give its paths as `--input` and `--output`, and its `meta` in a file as \
+                 `--metadata`"
+                    .to_owned()
+            }
+        };
+        format!("is {}, not {expected}; {advice}", self.name())
+    }
+}
+
+/// True if a workflow has keys that only those of Fractal v2 have.
+fn value_is_v2(workflow: &Value) -> bool {
+    const ENTRY_KEYS: [&str; 7] = [
+        "args_parallel",
+        "args_non_parallel",
+        "meta_parallel",
+        "meta_non_parallel",
+        "type_filters",
+        "input_filters",
+        "is_legacy_task",
+    ];
+    const TASK_KEYS: [&str; 3] = ["pkg_name", "command_parallel", "command_non_parallel"];
+    let has = |value: &Value, keys: &[&str]| keys.iter().any(|key| value.get(key).is_some());
+    let entries = workflow["task_list"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let is_v2 = |entry: &Value| {
+        has(entry, &ENTRY_KEYS) || entry.get("task").is_some_and(|task| has(task, &TASK_KEYS))
+    };
+    entries.iter().any(is_v2)
+}
+
+/// Adds a problem if a document is clearly of another kind than `expected`, and returns whether it
+/// is.
+///
+/// * `expected`: its kinds, with the name of what is expected; none for what has no keys of its
+///   own.
+pub(crate) fn refuse_another(
+    document: &Cursor<'_>,
+    expected: (&[DocumentKind], &str),
+    problems: &mut Problems,
+) -> bool {
+    let Some(kind) = DocumentKind::of(document.value).filter(|kind| !expected.0.contains(kind))
+    else {
+        return false;
+    };
+    let (file, _) = document.origin();
+    // A value of the wrong type is called that too.
+    let shape = match (kind, expected.1) {
+        (DocumentKind::History | DocumentKind::TaskList, "a workflow" | "metadata") => {
+            "must be an object, not an array: it "
+        }
+        (DocumentKind::TaskList, _) => "",
+        (_, "a history") => "must be an array, not an object: it ",
+        _ => "",
+    };
+    problems.add(
+        document.place(),
+        format!("{shape}{}", kind.refusal(expected.1, &file)),
+    );
+    true
+}
+
+/// Warns of keys that are ignored, and that are most likely meant to be one of `known` that is not
+/// there.
+pub(crate) fn warn_of_misspelt(object: &Cursor<'_>, known: &[&str], problems: &mut Problems) {
+    let Some(map) = object.value.as_object() else {
+        return;
+    };
+    for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+        let absent = known
+            .iter()
+            .copied()
+            .filter(|name| !map.contains_key(*name));
+        let meant = did_you_mean(key, absent);
+        if !meant.is_empty() {
+            problems.warn(
+                object.place_of(key),
+                format!("this key is ignored, as its name is not known{meant}"),
+            );
+        }
+    }
+}
+
+/// Adds a problem if a folder is given as a workflow and it can be told which file is meant, and
+/// returns whether it can.
+pub(crate) fn refuse_folder(path: &Path, problems: &mut Problems) -> bool {
+    let text = if path.join("workflow.json").is_file() {
+        format!(
+            "is a folder; name its workflow: {}",
+            shell_word(path.join("workflow.json").display())
+        )
+    } else if path.join(MANIFEST).is_file() {
+        format!(
+            "is a task package, not a workflow; name a workflow and give the package as `--tasks \
+             {}`",
+            shell_word(path.display())
+        )
+    } else {
+        return false;
+    };
+    problems.add(crate::problem::Place::File(path.to_owned()), text);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_known_by_their_keys() {
+        use DocumentKind as Kind;
+        for (value, expected) in [
+            (json!({ "task_list": [] }), Some(Kind::Workflow)),
+            (
+                json!({ "task_list": [{ "task": { "pkg_name": "p" } }] }),
+                Some(Kind::WorkflowV2),
+            ),
+            (
+                json!({ "task_list": [{ "args_parallel": null }] }),
+                Some(Kind::WorkflowV2),
+            ),
+            (
+                json!({ "manifest_version": "2", "task_list": [] }),
+                Some(Kind::Manifest),
+            ),
+            (json!({ "metadata": {}, "history": [] }), Some(Kind::Result)),
+            (json!({ "metadata": {}, "history": [], "x": 1 }), None),
+            (
+                json!([{ "workflowtask": {}, "status": "done" }]),
+                Some(Kind::History),
+            ),
+            (json!([{ "task": {} }]), Some(Kind::TaskList)),
+            (
+                json!({ "name": "d", "zarr_dir": "/z", "images": [] }),
+                Some(Kind::DatasetV2),
+            ),
+            (json!({ "resource_list": [] }), Some(Kind::Dataset)),
+            (json!({ "plate": ["p.zarr"] }), None),
+            (json!([]), None),
+            (json!(3), None),
+        ] {
+            assert_eq!(DocumentKind::of(&value), expected, "{value}");
+        }
+    }
+}

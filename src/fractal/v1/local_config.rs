@@ -1,0 +1,103 @@
+//! `parallel_tasks_per_job`: from a workflow task's meta, else from the local backend's
+//! configuration file.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use super::document::read_document;
+use crate::json::{Map, Value};
+use crate::problem::{Cursor, Problems};
+use crate::text::wording::did_you_mean;
+
+/// The key, in meta and in the configuration file.
+pub const KEY: &str = "parallel_tasks_per_job";
+
+/// What the configuration file says; without a file, the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalConfig {
+    /// Calls of one task that run at a time; `None`: as many as there are threads.
+    pub parallel_tasks_per_job: Option<NonZeroUsize>,
+}
+
+impl LocalConfig {
+    /// Reads the configuration file: a JSON object with no other key than [`KEY`].
+    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+        let value = read_document(path, problems)?;
+        let document = Cursor::new(path, &value);
+        for key in document.object(problems)?.keys().filter(|key| *key != KEY) {
+            problems.add(
+                document.place_of(key),
+                format!(
+                    "unknown key; the one key of this file is `{KEY}`{}",
+                    did_you_mean(key, [KEY])
+                ),
+            );
+        }
+        let parallel_tasks_per_job = document
+            .get(KEY)
+            .and_then(|value| read_count(&value, problems));
+        Some(Self {
+            parallel_tasks_per_job,
+        })
+    }
+
+    /// The value for one workflow task: its own meta's if the key is there, null included, else
+    /// this file's.
+    pub fn for_task(self, meta: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsize> {
+        match meta.get(KEY) {
+            Some(value) => read_count(&value, problems),
+            None => self.parallel_tasks_per_job,
+        }
+    }
+}
+
+/// An integer of 1 or more, also as the text of one; null is `None`.
+fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsize> {
+    let count = match cursor.value {
+        Value::Null => return None,
+        Value::Number(number) => number.as_u64().and_then(|n| usize::try_from(n).ok()),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let count = count.and_then(NonZeroUsize::new);
+    if count.is_none() {
+        let text = format!(
+            "must be an integer of 1 or more, or null for no limit, not {}",
+            cursor.value
+        );
+        problems.add(cursor.place(), text);
+    }
+    count
+}
+
+/// The task's level: the value of `parallelization_level` in the *task's* meta, if it counts as
+/// true in Python.
+///
+/// Source: fractal-server 2.9.2, `Task.is_parallel`.
+pub fn parallelization_level(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
+    let level = task_meta.get("parallelization_level")?;
+    match level.value {
+        Value::Null | Value::Bool(false) => None,
+        Value::String(text) if text.is_empty() => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.as_f64() == Some(0.0) => None,
+        Value::Array(items) if items.is_empty() => None,
+        Value::Object(map) if map.is_empty() => None,
+        _ => {
+            level.wrong_type("a string", problems);
+            None
+        }
+    }
+}
+
+/// Task meta updated with the workflow task's meta, shallowly: what Fractal stores at insertion.
+pub fn merged_meta(
+    task_meta: &Map<String, Value>,
+    given: Option<&Map<String, Value>>,
+) -> Map<String, Value> {
+    let mut merged = task_meta.clone();
+    for (key, value) in given.into_iter().flatten() {
+        merged.insert(key.clone(), value.clone());
+    }
+    merged
+}

@@ -1,0 +1,92 @@
+//! Limits of one call.
+
+use std::time::Duration;
+
+use crate::text::bytes_text;
+
+/// What one call may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes of all memories and tables of the call together; default 4 GiB.
+    pub memory_bytes: u64,
+    /// Wall time from the start of the guest; default none.
+    pub wall_time: Option<Duration>,
+    /// Bytes kept of stdout and of stderr, each; default 16 MiB. The guest goes on, the rest is
+    /// counted and dropped.
+    pub output_bytes: u64,
+    /// Bytes of a metadiff; default 16 MiB.
+    pub metadiff_bytes: u64,
+    /// Files, folders and streams open at a time; default 1,000.
+    pub open_files: usize,
+    /// Bytes of a module's file; default 64 MiB.
+    pub module_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 4 << 30,
+            wall_time: None,
+            output_bytes: 16 << 20,
+            metadiff_bytes: 16 << 20,
+            open_files: 1000,
+            module_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// These limits, with the memory and wall time that a document asks for, at most `maximum`'s.
+    /// The text says so if it asked for more.
+    pub fn as_asked(
+        &self,
+        memory_bytes: Option<u64>,
+        wall_time: Option<Duration>,
+        maximum: &Self,
+    ) -> (Self, Option<String>) {
+        let mut limits = self.clone();
+        limits.memory_bytes = memory_bytes.unwrap_or(limits.memory_bytes);
+        limits.wall_time = wall_time.or(limits.wall_time);
+        let mut kept = Vec::new();
+        for key in limits.above(maximum) {
+            match key {
+                "memory" => {
+                    limits.memory_bytes = maximum.memory_bytes;
+                    kept.push(format!("{} of memory", bytes_text(maximum.memory_bytes)));
+                }
+                "timeout" => {
+                    limits.wall_time = maximum.wall_time;
+                    let seconds = maximum.wall_time.unwrap_or_default().as_secs_f64();
+                    kept.push(format!("{seconds} s of time"));
+                }
+                _ => {}
+            }
+        }
+        let text = (!kept.is_empty()).then(|| {
+            format!(
+                "asks for more than a call may have; the limit stays at {}",
+                kept.join(" and ")
+            )
+        });
+        (limits, text)
+    }
+
+    /// Names of the limits that are above those of `maximum`, as the policy file has them.
+    pub(crate) fn above(&self, maximum: &Self) -> Vec<&'static str> {
+        // No time limit is more than any.
+        let time = |limits: &Self| limits.wall_time.unwrap_or(Duration::MAX);
+        let is_above = [
+            ("memory", self.memory_bytes > maximum.memory_bytes),
+            ("timeout", time(self) > time(maximum)),
+            ("output", self.output_bytes > maximum.output_bytes),
+            ("metadiff", self.metadiff_bytes > maximum.metadiff_bytes),
+            ("open_files", self.open_files > maximum.open_files),
+            ("module", self.module_bytes > maximum.module_bytes),
+        ];
+        is_above
+            .into_iter()
+            .filter(|(_, above)| *above)
+            .map(|(key, _)| key)
+            .collect()
+    }
+}

@@ -1,0 +1,508 @@
+//! Documents → [`Plan`], or every problem at once.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use super::requested::read_requested;
+use crate::backend::Backend;
+use crate::fractal::args::schema::{RESERVED_ARGUMENTS, SchemaBudget, check_args, default_args};
+use crate::fractal::package::manifest::TaskPackage;
+use crate::fractal::package::task_index::TaskIndex;
+use crate::fractal::v1::document::{
+    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument,
+};
+use crate::fractal::v1::local_config;
+use crate::fractal::v1::local_config::{LocalConfig, merged_meta, parallelization_level};
+use crate::json::{Map, Value, type_name};
+use crate::model::{Limits, ModuleFile, ModuleKind};
+use crate::plan::Policy;
+use crate::plan::planned::{Plan, PlannedTask};
+use crate::problem::{Cursor, Place, Problems, pointer_to};
+
+/// All that a plan is made of.
+pub struct PlanRequest<'a> {
+    /// The workflow.
+    pub workflow: &'a WorkflowDocument,
+    /// Packages that sources are looked up in.
+    pub packages: &'a [TaskPackage],
+    /// Metadata at the start; `None`: not known, as when a workflow is checked for itself.
+    pub metadata: Option<&'a Map<String, Value>>,
+    /// First task that runs, from 0; `None`: the first.
+    pub first_task_index: Option<i64>,
+    /// Last task that runs, from 0, inclusive; `None`: the last.
+    pub last_task_index: Option<i64>,
+    /// The dataset's type that the first executed task must take; `None`: not checked.
+    pub input_type: Option<&'a str>,
+    /// The dataset's type that the last executed task must give; `None`: not checked.
+    pub output_type: Option<&'a str>,
+    /// The local backend's configuration.
+    pub local_config: LocalConfig,
+    /// What the operator allows.
+    pub policy: &'a Policy,
+    /// Says whether a module can run, and makes it ready.
+    pub backend: &'a dyn Backend,
+}
+
+impl<'a> PlanRequest<'a> {
+    /// A plan of all tasks, for data that is not known.
+    pub fn without_data(
+        workflow: &'a WorkflowDocument,
+        packages: &'a [TaskPackage],
+        policy: &'a Policy,
+        backend: &'a dyn Backend,
+    ) -> Self {
+        Self {
+            workflow,
+            packages,
+            metadata: None,
+            first_task_index: None,
+            last_task_index: None,
+            input_type: None,
+            output_type: None,
+            local_config: LocalConfig::default(),
+            policy,
+            backend,
+        }
+    }
+}
+
+/// Makes the plan. Every problem found goes to `problems`; the plan counts only if there is none.
+pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
+    let n_tasks = request.workflow.task_list.len();
+    let task_range = if n_tasks == 0
+        && request.first_task_index.is_none()
+        && request.last_task_index.is_none()
+    {
+        let place = Place::Pointer {
+            file: request.workflow.file.clone(),
+            pointer: "/task_list".to_owned(),
+        };
+        problems.warn(place, "the workflow has no tasks: nothing will run");
+        None
+    } else {
+        match set_start_and_last_task_index(
+            n_tasks,
+            request.first_task_index,
+            request.last_task_index,
+        ) {
+            Ok(range) => Some(range),
+            Err(message) => {
+                problems.add(Place::Parameter("first and last task".to_owned()), message);
+                None
+            }
+        }
+    };
+    check_orders(request.workflow, problems);
+    let index = TaskIndex::new(request.packages);
+    let mut planner = Planner {
+        request,
+        index,
+        schemas: SchemaBudget::default(),
+        modules: HashMap::new(),
+    };
+    let mut tasks = Vec::new();
+    for (index, workflow_task) in request.workflow.task_list.iter().enumerate() {
+        let runs = task_range.is_some_and(|(first, last)| (first..=last).contains(&index));
+        let role = Role {
+            runs,
+            is_first: task_range.is_some_and(|(first, _)| first == index),
+            is_last: task_range.is_some_and(|(_, last)| last == index),
+        };
+        tasks.extend(planner.plan_task(workflow_task, role, problems));
+    }
+    Plan {
+        workflow_name: request.workflow.name.clone(),
+        task_range,
+        tasks,
+        warnings: problems.warnings().to_vec(),
+    }
+}
+
+/// Indices of the first and the last task that run, both inclusive.
+///
+/// # Errors
+/// Fractal's sentences, checked in Fractal's order.
+///
+/// Source: fractal-server 2.9.2, `set_start_and_last_task_index`.
+pub fn set_start_and_last_task_index(
+    n_tasks: usize,
+    first: Option<i64>,
+    last: Option<i64>,
+) -> Result<(usize, usize), String> {
+    let n_tasks = i64::try_from(n_tasks).map_err(|err| err.to_string())?;
+    let (first, last) = (first.unwrap_or(0), last.unwrap_or(n_tasks - 1));
+    if first < 0 {
+        return Err(format!("first_task_index={first} cannot be negative"));
+    }
+    if last < 0 {
+        return Err(format!("last_task_index={last} cannot be negative"));
+    }
+    if last > n_tasks - 1 {
+        return Err(format!(
+            "last_task_index={last} cannot be larger than (num_tasks-1)={}",
+            n_tasks - 1
+        ));
+    }
+    if first > last {
+        return Err(format!(
+            "first_task_index={first} cannot be larger than last_task_index={last}"
+        ));
+    }
+    let index = |value: i64| usize::try_from(value).map_err(|err| err.to_string());
+    Ok((index(first)?, index(last)?))
+}
+
+/// Two tasks of one order and name would share a folder.
+fn check_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
+    let mut seen = HashSet::new();
+    for task in &workflow.task_list {
+        if !seen.insert(task.order) {
+            let pointer = format!("/task_list/{}/order", task.position);
+            let place = Place::Pointer {
+                file: workflow.file.clone(),
+                pointer,
+            };
+            problems.add(
+                place,
+                format!(
+                    "a second workflow task with order {}; each needs its own",
+                    task.order
+                ),
+            );
+        }
+    }
+}
+
+/// What part of the run a task is.
+#[derive(Clone, Copy)]
+struct Role {
+    runs: bool,
+    is_first: bool,
+    is_last: bool,
+}
+
+struct Planner<'a> {
+    request: &'a PlanRequest<'a>,
+    index: TaskIndex<'a>,
+    /// What is left for checking args schemas.
+    schemas: SchemaBudget,
+    /// Modules read so far by path and whether their calls have a time limit, or why one cannot
+    /// run.
+    modules: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
+}
+
+impl Planner<'_> {
+    fn plan_task(
+        &mut self,
+        workflow_task: &WorkflowTaskDocument,
+        role: Role,
+        problems: &mut Problems,
+    ) -> Option<PlannedTask> {
+        let pointer = format!("/task_list/{}", workflow_task.position);
+        let entry_place = |key: &str| Place::Pointer {
+            file: self.request.workflow.file.clone(),
+            pointer: format!("{pointer}{key}"),
+        };
+        let args_place = |at: &str| match &workflow_task.args_file {
+            Some(file) => Place::Pointer {
+                file: file.clone(),
+                pointer: at.to_owned(),
+            },
+            None => entry_place(&format!("/args{at}")),
+        };
+        let exported = matches!(workflow_task.task, TaskReference::Source { .. });
+        // Then there is no entry of a workflow that could be named.
+        let is_alone = workflow_task.args_file.is_some();
+        let task = match &workflow_task.task {
+            TaskReference::Inline(task) => task.as_ref(),
+            TaskReference::Source { source, name } => self.index.find(
+                source,
+                name.as_deref(),
+                entry_place("/task/source"),
+                problems,
+            )?,
+        };
+        self.check_types(task, role, entry_place("/task"), problems);
+
+        let mut args = default_args(task.args_schema.as_ref());
+        args.extend(task.default_args.clone());
+        args.extend(workflow_task.args.clone().unwrap_or_default());
+        for name in RESERVED_ARGUMENTS
+            .iter()
+            .filter(|name| args.contains_key(**name))
+        {
+            let text = format!(
+                "`{name}` is a name that the runner fills in: this value reaches the task as in \
+                 Fractal's runner{}",
+                if *name == "component" {
+                    ", where the real component wins"
+                } else {
+                    ", but no other task"
+                }
+            );
+            problems.warn(args_place(&pointer_to("", name)), text);
+        }
+        let given = workflow_task.args.as_ref();
+        let place = |at: &str| {
+            let name = at
+                .trim_start_matches('/')
+                .split('/')
+                .next()
+                .unwrap_or_default();
+            match name {
+                "" => args_place(at),
+                name if given.is_some_and(|given| given.contains_key(name)) => args_place(at),
+                name if task.default_args.contains_key(name) => {
+                    task.place_of(&format!("default_args{at}"))
+                }
+                name => task.place_of(&format!("args_schema/properties/{name}/default")),
+            }
+        };
+        check_args(task, &args, place, &mut self.schemas, problems);
+
+        let meta = merged_meta(&task.meta, workflow_task.meta.as_ref());
+        let meta_value = Value::Object(meta.clone());
+        // Each key stands in the workflow, or in the task's own meta, which may be in a package.
+        let meta_of = |key: &str| {
+            let given = workflow_task
+                .meta
+                .as_ref()
+                .is_some_and(|meta| meta.contains_key(key));
+            if given {
+                Cursor::at(
+                    &self.request.workflow.file,
+                    format!("{pointer}/meta"),
+                    &meta_value,
+                )
+            } else {
+                task.cursor("meta", &meta_value)
+            }
+        };
+        let meta_place = || {
+            if is_alone {
+                task.place_of("meta")
+            } else {
+                entry_place("/meta")
+            }
+        };
+        let parallel_tasks_per_job = self
+            .request
+            .local_config
+            .for_task(&meta_of(local_config::KEY), problems);
+        let policy = self.request.policy;
+        let requested = read_requested(meta_of, &task.folder, policy, problems);
+        let (limits, lowered) =
+            policy
+                .default
+                .as_asked(requested.memory_bytes, requested.wall_time, &policy.maximum);
+        if let Some(text) = lowered {
+            problems.warn(meta_place(), text);
+        }
+        let task_meta = Value::Object(task.meta.clone());
+        let level = parallelization_level(&task.cursor("meta", &task_meta), problems);
+        // The first task's component list is known before the run.
+        let first_list = self
+            .request
+            .metadata
+            .filter(|_| role.is_first)
+            .zip(level.as_deref());
+        if let Some(Err(text)) = first_list.map(|(metadata, level)| component_list(metadata, level))
+        {
+            problems.add(task.place_of("meta"), text);
+        }
+        if !role.runs {
+            return None;
+        }
+        let module_place = if exported || is_alone {
+            task.place_of("executable")
+        } else {
+            entry_place("/task/command")
+        };
+        let (module, kind) = self.module(
+            task,
+            &limits,
+            requested.sha256.as_deref(),
+            module_place,
+            problems,
+        )?;
+        if kind != ModuleKind::Typed && requested.metadata_in_args == Some(false) {
+            let text = "`mandelbox.metadata_in_args` is false, but only a typed task can fetch \
+                metadata; this one is a command";
+            problems.add(meta_place(), text);
+        }
+        let workflowtask = shown_workflow_task(
+            &workflow_task.raw,
+            workflow_task.order,
+            &args,
+            &meta,
+            exported.then_some(task),
+        );
+        Some(PlannedTask {
+            order: workflow_task.order,
+            name: task.name.clone(),
+            module,
+            kind,
+            fixed_args: task.command[1..].to_vec(),
+            args,
+            parallelization_level: level,
+            parallel_tasks_per_job,
+            metadata_keys: requested.metadata_keys,
+            metadata_in_args: requested.metadata_in_args.unwrap_or(true),
+            limits,
+            reserves_memory: policy.reserves_memory || requested.memory_bytes.is_some(),
+            env: requested.env,
+            mounts: requested.mounts,
+            workflowtask,
+        })
+    }
+
+    fn check_types(&self, task: &TaskDocument, role: Role, place: Place, problems: &mut Problems) {
+        let workflow = &self.request.workflow.name;
+        let mut check = |task_type: &str, dataset_type: Option<&str>, direction: &str| {
+            if dataset_type
+                .is_some_and(|dataset_type| task_type != "Any" && task_type != dataset_type)
+            {
+                let dataset_type = dataset_type.unwrap_or_default();
+                let text = format!(
+                    "Incompatible types `{task_type}` of workflow `{workflow}` and \
+                     `{dataset_type}` of the {direction} dataset"
+                );
+                problems.add(place.clone(), text);
+            }
+        };
+        if role.is_first {
+            check(&task.input_type, self.request.input_type, "input");
+        }
+        if role.is_last {
+            check(&task.output_type, self.request.output_type, "output");
+        }
+    }
+
+    fn module(
+        &mut self,
+        task: &TaskDocument,
+        limits: &Limits,
+        sha256: Option<&str>,
+        place: Place,
+        problems: &mut Problems,
+    ) -> Option<(ModuleFile, ModuleKind)> {
+        let path = task.module_path();
+        let request = self.request;
+        let loaded = self
+            .modules
+            .entry((path.clone(), limits.wall_time.is_some()))
+            .or_insert_with(|| {
+                let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
+                let kind = request
+                    .backend
+                    .prepare(&module, limits, request.policy.compile_time)
+                    .map_err(|text| format!("{}: {text}", path.display()))?;
+                Ok((module, kind))
+            });
+        match loaded {
+            Err(text) => {
+                problems.add(place, format!("{text}{}", task.command_advice()));
+                None
+            }
+            Ok((module, kind)) => {
+                if let Some(expected) =
+                    sha256.filter(|expected| !expected.eq_ignore_ascii_case(&module.sha256))
+                {
+                    let text = format!(
+                        "{} has SHA-256 {}, but meta.mandelbox.sha256 says {expected}: it is not \
+                         the module that was meant",
+                        path.display(),
+                        module.sha256
+                    );
+                    problems.add(place, text);
+                }
+                Some((module.clone(), *kind))
+            }
+        }
+    }
+}
+
+/// The component list of a parallel task.
+///
+/// # Errors
+/// A sentence for the user: the level is no key of the metadata, or its value is no array.
+pub fn component_list<'a>(
+    metadata: &'a Map<String, Value>,
+    level: &str,
+) -> Result<&'a [Value], String> {
+    match metadata.get(level) {
+        Some(Value::Array(components)) => Ok(components),
+        Some(other) => Err(format!(
+            "the component list metadata[\"{level}\"] must be an array, not {}",
+            type_name(other)
+        )),
+        None => {
+            let keys: Vec<_> = metadata.keys().map(|key| format!("'{key}'")).collect();
+            Err(format!(
+                "WorkflowTask parallelization_level ('{level}') is missing in metadata keys ([{}]).",
+                keys.join(", ")
+            ))
+        }
+    }
+}
+
+/// The workflow task with the args and meta that count, as it stands in history.
+fn shown_workflow_task(
+    raw: &Map<String, Value>,
+    order: u64,
+    args: &Map<String, Value>,
+    meta: &Map<String, Value>,
+    from_package: Option<&TaskDocument>,
+) -> Map<String, Value> {
+    let mut shown = raw.clone();
+    if let Some(task) = from_package {
+        shown.insert("order".to_owned(), order.into());
+        shown.insert("task".to_owned(), Value::Object(task.raw.clone()));
+    }
+    for (key, value) in [("args", args), ("meta", meta)] {
+        // In the full form an empty value stays as it was written: null, an empty object or
+        // missing.
+        if !value.is_empty() {
+            shown.insert(key.to_owned(), Value::Object(value.clone()));
+        } else if from_package.is_some() {
+            shown.insert(key.to_owned(), Value::Null);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_errors_come_in_fractals_order() {
+        let check = |n, first, last, expected: &str| {
+            assert_eq!(
+                set_start_and_last_task_index(n, first, last).expect_err(expected),
+                expected
+            );
+        };
+        check(
+            3,
+            Some(-1),
+            Some(-1),
+            "first_task_index=-1 cannot be negative",
+        );
+        check(3, None, Some(-1), "last_task_index=-1 cannot be negative");
+        check(
+            3,
+            Some(9),
+            Some(3),
+            "last_task_index=3 cannot be larger than (num_tasks-1)=2",
+        );
+        check(
+            3,
+            Some(2),
+            Some(1),
+            "first_task_index=2 cannot be larger than last_task_index=1",
+        );
+        check(0, None, None, "last_task_index=-1 cannot be negative");
+        assert_eq!(set_start_and_last_task_index(3, None, Some(1)), Ok((0, 1)));
+    }
+}

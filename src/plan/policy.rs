@@ -1,0 +1,426 @@
+//! The operator's policy: defaults and upper bounds of limits, and what a task package may have
+//! beside them.
+//!
+//! A TOML file that only the operator names, on the command line. Unknown keys are errors: a limit
+//! that is misspelt would be no limit.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::model::Limits;
+use crate::problem::{Place, Problems};
+use crate::text::units::{parse_bytes, parse_memory, parse_time};
+use crate::text::unreadable;
+use crate::text::wording::did_you_mean;
+
+/// What the operator allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Limits of a call for which no document asks for others.
+    pub default: Limits,
+    /// Limits that no document can exceed.
+    pub maximum: Limits,
+    /// Names of environment variables that a package may set.
+    pub env: Vec<String>,
+    /// Folders, absolute and without links, that a package may mount read-only, or folders below
+    /// them.
+    pub mounts: Vec<PathBuf>,
+    /// Time that compiling a module may take; default 60 s.
+    pub compile_time: Duration,
+    /// Memory that compiling a module may take, where a process of its own compiles it; default 2
+    /// GiB.
+    pub compile_memory_bytes: u64,
+    /// Memory that all calls that run may have together, by their limits; default: that of the
+    /// machine, for limits that somebody asked for.
+    pub memory_bytes: Option<u64>,
+    /// Whether the default memory limit is the operator's own, so that calls start only while there
+    /// is as much for each.
+    pub reserves_memory: bool,
+    /// Bytes that must be free on the file systems of the work directory and of the output for a
+    /// call to start; default 0: not looked at.
+    pub free_space_bytes: u64,
+    /// Bytes that all metadiffs of a run may have together, each value counting as 64 at least and
+    /// each object as 512 more; default 1 GiB.
+    pub metadiffs_bytes: u64,
+    /// Whether guests without a time limit can be interrupted too, while they compute; default no.
+    pub interrupts_all: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::of_limits(Limits::default())
+    }
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PolicyFile {
+    default: LimitsFile,
+    maximum: LimitsFile,
+    packages: PackagesFile,
+    host: HostFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsFile {
+    #[serde(deserialize_with = "memory")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "time")]
+    timeout: Option<Duration>,
+    #[serde(deserialize_with = "size")]
+    output: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    metadiff: Option<u64>,
+    open_files: Option<usize>,
+    #[serde(deserialize_with = "size")]
+    module: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PackagesFile {
+    env: Vec<String>,
+    mounts: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HostFile {
+    #[serde(deserialize_with = "time")]
+    compile: Option<Duration>,
+    #[serde(deserialize_with = "size")]
+    compile_memory: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    free_space: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    metadiffs: Option<u64>,
+    interruption: InterruptionFile,
+}
+
+/// Which guests look, while they compute, whether they should end.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum InterruptionFile {
+    #[default]
+    Limited,
+    All,
+}
+
+impl Policy {
+    /// These limits for every call; documents can ask for less.
+    pub fn of_limits(limits: Limits) -> Self {
+        let reserves_memory = limits.memory_bytes != Limits::default().memory_bytes;
+        Self {
+            default: limits.clone(),
+            maximum: limits,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            compile_time: Duration::from_secs(60),
+            compile_memory_bytes: 2 << 30,
+            memory_bytes: None,
+            reserves_memory,
+            free_space_bytes: 0,
+            metadiffs_bytes: 1 << 30,
+            interrupts_all: false,
+        }
+    }
+
+    /// Reads a policy file. Problems go to `problems`, with line and column.
+    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+        let text = std::fs::read_to_string(path);
+        let text = text
+            .map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err)))
+            .ok()?;
+        match toml::from_str::<PolicyFile>(&text) {
+            Ok(file) => Self::checked(file, path, problems),
+            Err(err) => {
+                let (line, column) = err
+                    .span()
+                    .map_or((1, 1), |span| line_and_column(&text, span.start));
+                let place = Place::Text {
+                    file: path.to_owned(),
+                    line,
+                    column,
+                };
+                let message = err.message().replace('\n', "; ");
+                problems.add(
+                    place,
+                    format!("no valid policy: {message}{}", meant_field(&message)),
+                );
+                None
+            }
+        }
+    }
+
+    fn checked(file: PolicyFile, path: &Path, problems: &mut Problems) -> Option<Self> {
+        let n_before = problems.len();
+        // A default that is not named is the usual one, as far as the bounds let it.
+        let default = file.default.over(&file.maximum.at_most(Limits::default()));
+        // A bound that is not named is the default: then documents can ask for less only.
+        let maximum = file.maximum.over(&default);
+        let place = |key: &str| Place::Pointer {
+            file: path.to_owned(),
+            pointer: key.to_owned(),
+        };
+        for key in default.above(&maximum) {
+            problems.add(
+                place(&format!("default.{key}")),
+                format!("is above maximum.{key}"),
+            );
+        }
+        let mut mounts = Vec::new();
+        for mount in &file.packages.mounts {
+            match mount.canonicalize() {
+                Ok(real) if mount.is_absolute() && real.is_dir() => mounts.push(real),
+                _ => problems.add(
+                    place("packages.mounts"),
+                    format!(
+                        "{} must be the absolute path of a folder that is there",
+                        mount.display()
+                    ),
+                ),
+            }
+        }
+        let usual = Self::default();
+        let reserves_memory = file.default.memory.or(file.maximum.memory).is_some();
+        (problems.len() == n_before).then_some(Self {
+            default,
+            maximum,
+            env: file.packages.env,
+            mounts,
+            compile_time: file.host.compile.unwrap_or(usual.compile_time),
+            compile_memory_bytes: file
+                .host
+                .compile_memory
+                .unwrap_or(usual.compile_memory_bytes),
+            memory_bytes: file.host.memory,
+            reserves_memory,
+            free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
+            metadiffs_bytes: file.host.metadiffs.unwrap_or(usual.metadiffs_bytes),
+            interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
+        })
+    }
+}
+
+impl LimitsFile {
+    /// `limits`, lowered to what this file names.
+    fn at_most(&self, limits: Limits) -> Limits {
+        let bound = self.over(&limits);
+        Limits {
+            memory_bytes: bound.memory_bytes.min(limits.memory_bytes),
+            wall_time: bound.wall_time,
+            output_bytes: bound.output_bytes.min(limits.output_bytes),
+            metadiff_bytes: bound.metadiff_bytes.min(limits.metadiff_bytes),
+            open_files: bound.open_files.min(limits.open_files),
+            module_bytes: bound.module_bytes.min(limits.module_bytes),
+        }
+    }
+
+    /// These limits, with those of `others` where this file names none.
+    fn over(&self, others: &Limits) -> Limits {
+        Limits {
+            memory_bytes: self.memory.unwrap_or(others.memory_bytes),
+            wall_time: self.timeout.or(others.wall_time),
+            output_bytes: self.output.unwrap_or(others.output_bytes),
+            metadiff_bytes: self.metadiff.unwrap_or(others.metadiff_bytes),
+            open_files: self.open_files.unwrap_or(others.open_files),
+            module_bytes: self.module.unwrap_or(others.module_bytes),
+        }
+    }
+}
+
+/// The nearest of the fields that the parser's message lists after the unknown one.
+fn meant_field(message: &str) -> String {
+    if !message.starts_with("unknown ") {
+        return String::new();
+    }
+    let mut names = message.split('`').skip(1).step_by(2);
+    names
+        .next()
+        .map_or_else(String::new, |unknown| did_you_mean(unknown, names))
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    (
+        line,
+        before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1,
+    )
+}
+
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_str(Text {
+        parse: parse_memory,
+        expected: "a size with its unit, in quotes: \"512MiB\"",
+    })
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_str(Text {
+        parse: parse_bytes,
+        expected: "a size with its unit, in quotes: \"512MiB\"",
+    })
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    deserializer.deserialize_str(Text {
+        parse: parse_time,
+        expected: "a time with its unit, in quotes: \"30s\"",
+    })
+}
+
+/// A string that is parsed; `expected` is the form to use where the file has a value of another
+/// type, such as a number.
+struct Text<T> {
+    parse: fn(&str) -> Result<T, String>,
+    expected: &'static str,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        (self.parse)(text).map(Some).map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Option<Policy>, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("policy.toml");
+        std::fs::write(&path, text).expect("written");
+        let mut problems = Problems::default();
+        let policy = Policy::read(&path, &mut problems);
+        (
+            policy,
+            problems
+                .to_string()
+                .replace(&folder.path().display().to_string(), ""),
+        )
+    }
+
+    #[test]
+    fn the_documented_example_is_one() {
+        let example = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/docs/policy.example.toml"
+        ));
+        let (policy, problems) = read(&example.expect("an example"));
+        let policy = policy.expect(&problems);
+        assert_eq!(
+            (policy.default.memory_bytes, policy.maximum.memory_bytes),
+            (2 << 30, 8 << 30)
+        );
+        assert_eq!(policy.default.wall_time, Some(Duration::from_secs(3600)));
+        assert_eq!(policy.env, ["TZ", "LANG"]);
+        assert_eq!(
+            (policy.compile_time, policy.free_space_bytes),
+            (Duration::from_secs(60), 1 << 30)
+        );
+        assert_eq!(policy.metadiffs_bytes, 1 << 30);
+        assert!(!policy.interrupts_all);
+        assert_eq!(
+            (policy.compile_memory_bytes, policy.memory_bytes),
+            (2 << 30, None)
+        );
+    }
+
+    #[test]
+    fn an_empty_policy_is_the_default() {
+        assert_eq!(read("").0, Some(Policy::default()));
+    }
+
+    #[test]
+    fn a_memory_limit_that_the_operator_names_is_a_reservation() {
+        for (text, reserves, memory) in [
+            ("", false, None),
+            ("[default]\ntimeout = \"1h\"", false, None),
+            ("[default]\nmemory = \"4GiB\"", true, None),
+            ("[maximum]\nmemory = \"2GiB\"", true, None),
+            (
+                "[host]\nmemory = \"12GiB\"\ncompile_memory = \"1GiB\"",
+                false,
+                Some(12 << 30),
+            ),
+        ] {
+            let (policy, problems) = read(text);
+            let policy = policy.expect(&problems);
+            assert_eq!(
+                (policy.reserves_memory, policy.memory_bytes),
+                (reserves, memory),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_alone_lower_the_defaults() {
+        let (policy, problems) =
+            read("[maximum]\nmemory = \"2G\"\ntimeout = \"1h\"\noutput = \"1G\"\n");
+        let default = policy.expect(&problems).default;
+        assert_eq!(
+            (default.memory_bytes, default.wall_time),
+            (2 << 30, Some(Duration::from_secs(3600)))
+        );
+        assert_eq!(default.output_bytes, Limits::default().output_bytes);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        let check = |text: &str, expected: &str| {
+            let (policy, problems) = read(text);
+            assert!(
+                policy.is_none() && problems.contains(expected),
+                "{problems}"
+            );
+        };
+        check(
+            "[default]\nmemroy = \"1G\"",
+            "/policy.toml:2:1: no valid policy: unknown field `memroy`",
+        );
+        check(
+            "[default]\nmemory = 5",
+            "/policy.toml:2:10: no valid policy: invalid type: integer `5`, expected a size with \
+             its unit",
+        );
+        check("[maximum]\nmemory = \"500\"", "write \"500M\" for 500 MiB");
+        check("[maximum]\ntimeout = \"5M\"", "write \"5min\" for minutes");
+        check("[maximum]\ntimeout = \"0s\"", "must be longer than \"0s\"");
+        check(
+            "[host]\ncompile = 60",
+            "expected a time with its unit, in quotes",
+        );
+        check("[default]\nmemroy = \"1G\"", "; did you mean `memory`?");
+        check("[default]\nmemory = \"lots\"", "must be a size");
+        check("[maximum]\ntimeout = \"soon\"", "must be a time");
+        check(
+            "[default]\nmemory = \"2G\"\n[maximum]\nmemory = \"1G\"",
+            "default.memory: is above maximum.memory",
+        );
+        check(
+            "[maximum]\ntimeout = \"1h\"\n[default]\ntimeout = \"2h\"",
+            "default.timeout: is above maximum.timeout",
+        );
+        check(
+            "[packages]\nmounts = [\"relative\", \"/no/such/folder\"]",
+            "/no/such/folder must be the absolute path",
+        );
+        check("[host]\ninterruption = \"none\"", "unknown variant `none`");
+        check("[default", "/policy.toml:1:");
+    }
+}

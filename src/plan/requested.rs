@@ -1,0 +1,315 @@
+//! What documents ask for: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, never
+//! raise one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::json::Value;
+use crate::model::{Grant, Rights};
+use crate::plan::Policy;
+use crate::plan::planned::Requested;
+use crate::problem::{Cursor, Problems};
+use crate::text::units::{parse_memory, parse_time};
+use crate::text::wording::did_you_mean;
+
+/// Keys of `meta.mandelbox`.
+const KEYS: [&str; 7] = [
+    "memory",
+    "timeout",
+    "sha256",
+    "metadata_keys",
+    "metadata_in_args",
+    "env",
+    "mounts",
+];
+
+/// Reads the requests from the meta that counts for a workflow task.
+///
+/// * `meta_of`: the meta that counts, with the place of the given key.
+/// * `folder`: the package's or the workflow's, which mounted folders are relative to.
+pub(crate) fn read_requested<'a>(
+    meta_of: impl Fn(&str) -> Cursor<'a>,
+    folder: &Path,
+    policy: &Policy,
+    problems: &mut Problems,
+) -> Requested {
+    let mut requested = Requested::default();
+    if let Some(mem) = meta_of("mem").get_not_null("mem") {
+        requested.memory_bytes = read_fractal_mem(&mem, problems);
+    }
+    let Some(own) = meta_of("mandelbox").get_not_null("mandelbox") else {
+        return requested;
+    };
+    let Some(keys) = own.object(problems) else {
+        return requested;
+    };
+    for key in keys.keys() {
+        let value = own.get_not_null(key);
+        match (key.as_str(), value) {
+            (_, None) => {}
+            ("memory", Some(value)) => requested.memory_bytes = read_memory(&value, problems),
+            ("timeout", Some(value)) => requested.wall_time = read_timeout(&value, problems),
+            ("sha256", Some(value)) => requested.sha256 = value.text(problems).map(str::to_owned),
+            ("metadata_keys", Some(value)) => {
+                let keys = value.items(problems);
+                requested.metadata_keys = Some(
+                    keys.iter()
+                        .filter_map(|key| key.text(problems).map(str::to_owned))
+                        .collect(),
+                );
+            }
+            ("metadata_in_args", Some(value)) => match value.value.as_bool() {
+                Some(is_in_args) => requested.metadata_in_args = Some(is_in_args),
+                None => value.wrong_type("a boolean", problems),
+            },
+            ("env", Some(value)) => requested.env = read_env(&value, policy, problems),
+            ("mounts", Some(value)) => {
+                requested.mounts = read_mounts(&value, folder, policy, problems)
+            }
+            (unknown, Some(value)) => {
+                let meant = did_you_mean(unknown, KEYS);
+                let text = format!(
+                    "unknown key `{unknown}`; known are {}{meant}",
+                    KEYS.join(", ")
+                );
+                problems.add(value.place(), text);
+            }
+        }
+    }
+    requested
+}
+
+/// Variables of the call: an object of names and values. The policy says which names.
+fn read_env(env: &Cursor<'_>, policy: &Policy, problems: &mut Problems) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (name, value) in env.object(problems).into_iter().flatten() {
+        let place = env.place_of(name);
+        match value {
+            _ if !policy.env.contains(name) => {
+                problems.add(
+                    place,
+                    format!(
+                        "the policy does not let a package set the variable {name} (packages.env)"
+                    ),
+                );
+            }
+            Value::String(value) if !value.contains('\0') => {
+                variables.push((name.clone(), value.clone()))
+            }
+            _ => problems.add(place, "must be a string without NUL"),
+        }
+    }
+    variables
+}
+
+/// Folders of the call: an object of guest paths and folders on the host. The policy says below
+/// which folders.
+fn read_mounts(
+    mounts: &Cursor<'_>,
+    folder: &Path,
+    policy: &Policy,
+    problems: &mut Problems,
+) -> Vec<Grant> {
+    let mut grants = Vec::new();
+    for guest_path in mounts
+        .object(problems)
+        .into_iter()
+        .flatten()
+        .map(|(guest_path, _)| guest_path)
+    {
+        let Some(value) = mounts.get(guest_path) else {
+            continue;
+        };
+        let Some(host_path) = value.text(problems) else {
+            continue;
+        };
+        if !guest_path.starts_with('/') {
+            problems.add(value.place(), "the path in the sandbox must be absolute");
+            continue;
+        }
+        match folder.join(host_path).canonicalize() {
+            Err(err) => problems.add(
+                value.place(),
+                format!("the folder {host_path} cannot be mounted: {err}"),
+            ),
+            Ok(real)
+                if !policy
+                    .mounts
+                    .iter()
+                    .any(|allowed| real.starts_with(allowed)) =>
+            {
+                let text = format!(
+                    "the policy does not let a package mount {} (packages.mounts)",
+                    real.display()
+                );
+                problems.add(value.place(), text);
+            }
+            Ok(real) if !real.is_dir() => {
+                problems.add(value.place(), format!("{} is not a folder", real.display()))
+            }
+            Ok(real) => {
+                grants.push(Grant::new(real, guest_path.clone(), Rights::ReadOnly));
+            }
+        }
+    }
+    grants
+}
+
+/// Fractal's `mem`: a number of MB (of 2^20 bytes, as Slurm counts), or a text such as `10G`, in
+/// which a G has 1000 MB.
+///
+/// Source: fractal-server 2.9.2, `_parse_mem_value` of the v1 Slurm configuration.
+fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
+    let megabytes = match mem.value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => {
+            let text = text.trim();
+            let number = text.trim_end_matches(['M', 'G', 'T']);
+            let factor = match &text[number.len()..] {
+                "" | "M" => Some(1),
+                "G" => Some(1_000),
+                "T" => Some(1_000_000),
+                _ => None,
+            };
+            number
+                .parse::<u64>()
+                .ok()
+                .zip(factor)
+                .and_then(|(number, factor)| number.checked_mul(factor))
+        }
+        _ => None,
+    };
+    let bytes = megabytes
+        .and_then(|megabytes| megabytes.checked_mul(1 << 20))
+        .filter(|bytes| *bytes > 0);
+    if bytes.is_none() {
+        problems.add(
+            mem.place(),
+            format!(
+                "must be a whole number of MB or a text such as \"10G\" or \"1500M\", not {}",
+                mem.value
+            ),
+        );
+    }
+    bytes
+}
+
+fn read_memory(value: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
+    read_with_unit(value, "\"512MiB\"", parse_memory, problems)
+}
+
+fn read_timeout(value: &Cursor<'_>, problems: &mut Problems) -> Option<Duration> {
+    read_with_unit(value, "\"30s\"", parse_time, problems)
+}
+
+/// * `example`: the form to use in place of a number, whose unit is not known.
+fn read_with_unit<T>(
+    value: &Cursor<'_>,
+    example: &str,
+    parse: fn(&str) -> Result<T, String>,
+    problems: &mut Problems,
+) -> Option<T> {
+    if let Value::Number(number) = value.value {
+        problems.add(
+            value.place(),
+            format!("must be a text with its unit, such as {example}, not {number}"),
+        );
+        return None;
+    }
+    let text = value.text(problems)?;
+    parse(text)
+        .map_err(|message| problems.add(value.place(), message))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(meta: Value, expected: Result<Requested, &str>) {
+        let mut problems = Problems::default();
+        let policy = Policy {
+            env: vec!["TZ".to_owned()],
+            ..Policy::default()
+        };
+        let cursor = Cursor::new(Path::new("meta"), &meta);
+        let requested = read_requested(|_| cursor.clone(), Path::new("."), &policy, &mut problems);
+        match expected {
+            Ok(expected) => {
+                assert!(problems.is_empty(), "{problems}");
+                assert_eq!(requested, expected);
+            }
+            Err(text) => assert!(problems.to_string().contains(text), "{problems}"),
+        }
+    }
+
+    #[test]
+    fn requests_are_read() {
+        use serde_json::json;
+        let with_memory = |bytes| {
+            Ok(Requested {
+                memory_bytes: Some(bytes),
+                ..Requested::default()
+            })
+        };
+        check(json!({}), Ok(Requested::default()));
+        check(json!({"mem": 512}), with_memory(512 << 20));
+        check(json!({"mem": "2G"}), with_memory(2000 << 20));
+        check(
+            json!({"mem": "2G", "mandelbox": {"memory": "64 MiB"}}),
+            with_memory(64 << 20),
+        );
+        check(json!({"mem": "lots"}), Err("meta: /mem: must be"));
+        check(
+            json!({"mem": "1.5G"}),
+            Err("must be a whole number of MB or a text such as \"10G\" or \"1500M\""),
+        );
+        check(
+            json!({"mandelbox": {"timeout": "soon"}}),
+            Err("/mandelbox/timeout"),
+        );
+        check(
+            json!({"mandelbox": {"timeout": "5M"}}),
+            Err("/mandelbox/timeout: must be a time"),
+        );
+        check(
+            json!({"mandelbox": {"timeout": 30}}),
+            Err("must be a text with its unit, such as \"30s\", not 30"),
+        );
+        check(
+            json!({"mandelbox": {"memory": 500}}),
+            Err("must be a text with its unit, such as \"512MiB\", not 500"),
+        );
+        check(
+            json!({"mandelbox": {"memory": "500"}}),
+            Err("write \"500M\" for 500 MiB"),
+        );
+        check(
+            json!({"mandelbox": {"network": true}}),
+            Err("unknown key `network`"),
+        );
+        check(
+            json!({"mandelbox": {"env": {"TZ": "UTC"}}}),
+            Ok(Requested {
+                env: vec![("TZ".to_owned(), "UTC".to_owned())],
+                ..Requested::default()
+            }),
+        );
+        check(
+            json!({"mandelbox": {"env": {"A": "b"}}}),
+            Err("meta: /mandelbox/env/A: the policy does not"),
+        );
+        check(
+            json!({"mandelbox": {"mounts": {"/etc": "/etc"}}}),
+            Err("the policy does not let a package mount"),
+        );
+        check(
+            json!({"mandelbox": {"mounts": {"etc": "/etc"}}}),
+            Err("must be absolute"),
+        );
+        check(
+            json!({"mandelbox": []}),
+            Err("must be an object, not an array"),
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! The calls of a run as compact arrays, for the script that draws them.
+
+use serde::Serialize;
+
+use super::calls::{CallState, CallTable};
+use super::markup::html_start;
+use crate::event::RunSummary;
+use crate::text::escaped;
+
+/// Calls up to which each has its name and figures in the page, for the pointer to show.
+const MAX_NAMED: usize = 20_000;
+/// Characters of a component's name that the page keeps.
+const NAME_CHARS: usize = 60;
+/// Places in time that a drawing can tell apart, when it is looked at closely.
+const RESOLUTION: i64 = 10_000_000;
+/// Colours of tasks in the style sheet.
+const N_COLORS: usize = 8;
+
+/// The class of a task's colour.
+pub(super) fn color(task_index: usize) -> usize {
+    task_index % N_COLORS
+}
+
+/// What the script gets: but for the first five, a value for each call. Times are in units of
+/// `unit_us` microseconds.
+#[derive(Serialize)]
+pub(super) struct TimelineData {
+    unit_us: i64,
+    span: i64,
+    n_lanes: u32,
+    /// Names of the tasks, and their colours.
+    tasks: Vec<String>,
+    color: Vec<usize>,
+    /// Differences from call to call.
+    start: Vec<i64>,
+    length: Vec<i64>,
+    lane: Vec<u32>,
+    task: Vec<usize>,
+    state: String,
+    wall_us: Option<Vec<u64>>,
+    memory_kib: Option<Vec<u64>>,
+    names: Option<Vec<String>>,
+}
+
+/// The calls of a run, for the script.
+pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> TimelineData {
+    let origin = summary.started.as_microsecond();
+    let end = calls
+        .rows
+        .iter()
+        .map(|row| row.end_us)
+        .max()
+        .unwrap_or(origin);
+    let unit = (end.saturating_sub(origin) / RESOLUTION).max(1);
+    let units = |us: i64| us.saturating_sub(origin) / unit;
+    let mut last = 0;
+    let start: Vec<_> = calls
+        .rows
+        .iter()
+        .map(|row| {
+            let step = units(row.start_us) - last;
+            last = units(row.start_us);
+            step
+        })
+        .collect();
+    let index_of = |order: u64| {
+        summary
+            .tasks
+            .iter()
+            .position(|task| task.order == order)
+            .unwrap_or(0)
+    };
+    let state = |state| match state {
+        CallState::Done => '0',
+        CallState::Failed => '1',
+        CallState::Open => '2',
+    };
+    let rows = &calls.rows;
+    let named = (rows.len() <= MAX_NAMED).then_some(rows);
+    TimelineData {
+        unit_us: unit,
+        span: units(end),
+        n_lanes: calls.n_lanes,
+        tasks: summary
+            .tasks
+            .iter()
+            .map(|task| escaped(&task.name))
+            .collect(),
+        color: (0..summary.tasks.len()).map(color).collect(),
+        start,
+        length: rows
+            .iter()
+            .map(|row| units(row.end_us) - units(row.start_us))
+            .collect(),
+        lane: rows.iter().map(|row| row.lane).collect(),
+        task: rows.iter().map(|row| index_of(row.task)).collect(),
+        state: rows.iter().map(|row| state(row.state)).collect(),
+        wall_us: named.map(|rows| {
+            rows.iter()
+                .map(|row| row.wall_time.as_micros() as u64)
+                .collect()
+        }),
+        memory_kib: named.map(|rows| rows.iter().map(|row| row.peak_memory_bytes >> 10).collect()),
+        names: named.map(|rows| rows.iter().map(|row| short(&row.name)).collect()),
+    }
+}
+
+/// The end of a long name, which is where components of one dataset differ.
+fn short(name: &str) -> String {
+    let n_chars = name.chars().count();
+    let end: String = name
+        .chars()
+        .skip(n_chars.saturating_sub(NAME_CHARS))
+        .collect();
+    if n_chars > NAME_CHARS {
+        format!("...{}", escaped(&end))
+    } else {
+        escaped(&end)
+    }
+}
+
+/// What stands above the timeline.
+pub(super) fn timeline_text(calls: &CallTable) -> String {
+    let lanes = match calls.n_lanes {
+        1 => "one call at a time".to_owned(),
+        n => format!("up to {n} calls at a time, a row for each"),
+    };
+    let hint = r#"<span class="hint">Drag over it to look closer, double-click to see all.</span>"#;
+    format!("{} calls, {lanes}. {hint}", calls.rows.len())
+}
+
+/// Which colour is what.
+pub(super) fn legend(summary: &RunSummary, calls: &CallTable) -> String {
+    let item = |style: &str, text: String| format!("<span><i {style}></i>{text}</span>\n");
+    let tasks = summary.tasks.iter().enumerate();
+    let mut legend: String = tasks
+        .map(|(index, task)| {
+            item(
+                &format!("class=\"c{}\"", color(index)),
+                html_start(&task.name, 60),
+            )
+        })
+        .collect();
+    for (state, name, text) in [
+        (CallState::Failed, "bad", "failed"),
+        (CallState::Open, "open", "without an end"),
+    ] {
+        if calls.rows.iter().any(|row| row.state == state) {
+            legend.push_str(&item(
+                &format!("style=\"background: var(--{name})\""),
+                text.to_owned(),
+            ));
+        }
+    }
+    legend
+}

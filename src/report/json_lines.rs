@@ -1,0 +1,41 @@
+//! One event a line, for machines.
+
+use std::io::{self, Write};
+
+use crate::event::{Event, Reporter};
+
+/// Writes events as JSON lines to a writer, once they are on disk: the lines of the event log,
+/// where there is one.
+pub struct JsonLines<W> {
+    writer: W,
+    lines: Vec<u8>,
+}
+
+impl<W: Write + Send> JsonLines<W> {
+    /// A reporter for a file, a pipe or stdout.
+    pub fn new(writer: W) -> Self {
+        Self {
+            writer,
+            lines: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write + Send> Reporter for JsonLines<W> {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        serde_json::to_writer(&mut self.lines, event)?;
+        self.lines.push(b'\n');
+        Ok(())
+    }
+
+    fn report_line(&mut self, _: &Event, line: &[u8]) -> io::Result<()> {
+        self.lines.extend_from_slice(line);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.lines)?;
+        self.lines.clear();
+        self.writer.flush()
+    }
+}

@@ -1,0 +1,274 @@
+//! `workflow.log`, in Fractal's lines.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
+use crate::folder::FILE_FLAGS;
+use crate::model::{HostError, LogLevel};
+use crate::text::escaped;
+
+/// Writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, times in UTC.
+///
+/// Source: conformance rules 46, 47 and 93.
+pub struct LogFile {
+    file: File,
+    logger_name: String,
+    workflow: String,
+    path: String,
+    /// Lines that are not in the file yet.
+    text: String,
+}
+
+impl LogFile {
+    /// Name of the log in the work directory.
+    pub const NAME: &str = "workflow.log";
+
+    /// Makes the log of a new run.
+    ///
+    /// # Errors
+    /// [`HostError::File`], also if there is one already.
+    pub fn create(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
+        let path = work_dir.join(Self::NAME);
+        let file = File::create_new(&path).map_err(HostError::file("make", &path))?;
+        Ok(Self::new(file, logger_name, &path))
+    }
+
+    /// Opens the log of a run that is taken up again, or makes it where it is not there.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    pub fn reopen(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
+        let path = work_dir.join(Self::NAME);
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .append(true)
+            .create(true)
+            .custom_flags(FILE_FLAGS.bits() as i32);
+        let file = options.open(&path);
+        let file = file.and_then(|mut file| {
+            end_line(&mut file)?;
+            Ok(file)
+        });
+        Ok(Self::new(
+            file.map_err(HostError::file("open", &path))?,
+            logger_name,
+            &path,
+        ))
+    }
+
+    fn new(file: File, logger_name: &str, path: &Path) -> Self {
+        let path = escaped(&path.to_string_lossy());
+        Self {
+            file,
+            logger_name: escaped(logger_name),
+            workflow: String::new(),
+            path,
+            text: String::new(),
+        }
+    }
+
+    fn lines(&mut self, kind: &EventKind) -> Vec<(&'static str, String)> {
+        let debug = |text: String| vec![("DEBUG", text)];
+        let workflow = &self.workflow;
+        match kind {
+            EventKind::RunStarted(run) => {
+                self.workflow = escaped(&run.workflow);
+                self.start_lines(run)
+            }
+            EventKind::RunResumed(run) => {
+                self.workflow = escaped(&run.workflow);
+                let mut lines = self.start_lines(run);
+                lines[0].1 = format!(
+                    "Resume execution of workflow \"{}\"; more logs at {}",
+                    self.workflow, self.path
+                );
+                lines
+            }
+            EventKind::Warning { message } => vec![("WARNING", escaped(message))],
+            EventKind::Note { message } => vec![("INFO", escaped(message))],
+            EventKind::TaskStarted { task, name, .. } => debug(format!(
+                "SUBMIT {task}-th task (name=\"{}\")",
+                escaped(name)
+            )),
+            EventKind::TaskFinished {
+                task,
+                name,
+                status: Status::Done,
+                ..
+            } => debug(format!(
+                "END    {task}-th task (name=\"{}\")",
+                escaped(name)
+            )),
+            EventKind::CallFinished {
+                call,
+                outcome,
+                retry_in_s,
+                ..
+            } if outcome.failure_kind().is_some() => {
+                let component = call
+                    .component
+                    .as_ref()
+                    .map(|component| format!("component {component} "));
+                let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
+                match retry_in_s {
+                    None => vec![("ERROR", escaped(&text))],
+                    Some(seconds) => vec![(
+                        "WARNING",
+                        escaped(&format!("{text}; tried again in {seconds} s")),
+                    )],
+                }
+            }
+            EventKind::CallLogged {
+                call,
+                level,
+                message,
+            } => {
+                let component = call
+                    .component
+                    .as_ref()
+                    .map(|component| format!("component {component}: "));
+                let text = format!("{}{message}", component.unwrap_or_default());
+                vec![(level_name(*level), escaped(&text))]
+            }
+            EventKind::MetadataAggregated { keys, .. } => {
+                let keys: Vec<_> = keys
+                    .iter()
+                    .map(|key| format!("'{}'", escaped(key)))
+                    .collect();
+                let text = format!(
+                    "Aggregating parallel-taks updated metadata (with keys [{}]).",
+                    keys.join(", ")
+                );
+                vec![("WARNING", text)]
+            }
+            EventKind::MetadataUnchanged { .. } => {
+                let text =
+                    "Skip collection of updated metadata. Original error: the task wrote none";
+                vec![("WARNING", text.to_owned())]
+            }
+            EventKind::RunFinished {
+                status: Status::Done,
+                ..
+            } => vec![
+                (
+                    "INFO",
+                    format!(
+                        "End execution of workflow \"{workflow}\"; more logs at {}",
+                        self.path
+                    ),
+                ),
+                ("DEBUG", format!("END workflow \"{workflow}\"")),
+            ],
+            EventKind::RunFinished {
+                status: Status::Failed,
+                error,
+            } => {
+                let error = escaped(error.as_deref().unwrap_or("unknown error"));
+                vec![
+                    ("DEBUG", format!("FAILED workflow \"{workflow}\", {error}.")),
+                    ("INFO", format!("Workflow \"{workflow}\" failed ({error}).")),
+                ]
+            }
+            EventKind::TaskFinished { .. }
+            | EventKind::CallStarted(_)
+            | EventKind::CallKept { .. }
+            | EventKind::CallProgress { .. }
+            | EventKind::CallFinished { .. } => Vec::new(),
+        }
+    }
+
+    fn start_lines(&self, run: &RunStarted) -> Vec<(&'static str, String)> {
+        let quoted = |items: Vec<String>| {
+            let items: Vec<_> = items
+                .iter()
+                .map(|item| format!("'{}'", escaped(item)))
+                .collect();
+            format!("[{}]", items.join(", "))
+        };
+        let paths = run
+            .input_paths
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        let index =
+            |index: Option<usize>| index.map_or("None".to_owned(), |index| index.to_string());
+        let work_dir = escaped(&run.work_dir.to_string_lossy());
+        let start = format!(
+            "Start execution of workflow \"{}\"; more logs at {}",
+            self.workflow, self.path
+        );
+        let facts = [
+            format!("mandelbox.__VERSION__: {}", escaped(&run.mandelbox_version)),
+            format!("FRACTAL_RUNNER_BACKEND: {}", escaped(&run.backend)),
+            format!(
+                "input metadata keys: {}",
+                quoted(run.input_metadata_keys.clone())
+            ),
+            format!("input_paths: {}", quoted(paths)),
+            format!(
+                "output_path: {}",
+                escaped(&run.output_path.to_string_lossy())
+            ),
+            format!("job.working_dir: {work_dir}"),
+            format!("job.first_task_index: {}", index(run.first_task_index)),
+            format!("job.last_task_index: {}", index(run.last_task_index)),
+            format!("START workflow \"{}\"", self.workflow),
+        ];
+        let mut lines = vec![("INFO", start)];
+        lines.extend(facts.map(|fact| ("DEBUG", fact)));
+        lines
+    }
+}
+
+/// Ends a line that a killed run has left without its end.
+fn end_line(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" {
+        Ok(())
+    } else {
+        file.write_all(b"\n")
+    }
+}
+
+/// A level as Python's logging has it, which has no level below DEBUG.
+fn level_name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace | LogLevel::Debug => "DEBUG",
+        LogLevel::Info => "INFO",
+        LogLevel::Warn => "WARNING",
+        LogLevel::Error => "ERROR",
+    }
+}
+
+impl Reporter for LogFile {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        let lines = self.lines(&event.kind);
+        // Most events have none, and a time costs more than looking.
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let time = event.time.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
+        for (level, message) in lines {
+            self.text.push_str(&format!(
+                "{time} - {} - {level} - {message}\n",
+                self.logger_name
+            ));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(self.text.as_bytes())?;
+        self.text.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! Progress for a person, on stderr.
+
+mod pace;
+mod texts;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::stderr::Weight;
+use super::terminal::{columns, draw, print};
+use crate::clock::Ticker;
+use crate::event::{Event, EventKind, Reporter, Status};
+use crate::model::{CallRef, Figures, LogLevel, Outcome};
+use crate::text::{bytes_text, escaped};
+use texts::Task;
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressStyle {
+    /// Bars for the workflow, the running task and calls that say how far they are, drawn again in
+    /// place.
+    Bar,
+    /// A line at the start and the end of each task, and a few while it runs.
+    Lines,
+    /// Warnings, and nothing else.
+    WarningsOnly,
+}
+
+/// Time between two drawings, if anything happens or not.
+const TICK: Duration = Duration::from_millis(200);
+/// Time between two drawings while calls end.
+const MIN_REDRAW: Duration = Duration::from_millis(50);
+
+/// Shows which task runs, how many of its calls have ended, how many failed, and what typed tasks
+/// say.
+pub struct Progress {
+    shown: Arc<Mutex<Shown>>,
+    ticks: bool,
+    ticker: Option<Ticker>,
+}
+
+impl Progress {
+    /// * `n_tasks`: tasks that will run.
+    /// * `says_calls`: a line for each call that ends.
+    pub fn new(style: ProgressStyle, n_tasks: usize, says_calls: bool) -> Self {
+        let now = Instant::now();
+        let shown = Shown {
+            style,
+            says_calls,
+            n_tasks,
+            n_started: 0,
+            started: now,
+            task: None,
+            next_line: now,
+            drawn: now,
+        };
+        Self {
+            shown: Arc::new(Mutex::new(shown)),
+            ticks: style != ProgressStyle::WarningsOnly,
+            ticker: None,
+        }
+    }
+}
+
+impl Reporter for Progress {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        if self.ticker.is_none()
+            && self.ticks
+            && matches!(event.kind, EventKind::TaskStarted { .. })
+        {
+            // Without it, lines come when events do.
+            self.ticker = start_ticker(&self.shown).ok();
+        }
+        lock(&self.shown).report(&event.kind)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.ticker = None;
+        if lock(&self.shown).style == ProgressStyle::Bar {
+            // A terminal that takes nothing more has nothing to be cleared of.
+            let _ = draw(Vec::new());
+        }
+    }
+}
+
+/// What is shown, by the run's thread and by the ticker.
+struct Shown {
+    style: ProgressStyle,
+    says_calls: bool,
+    n_tasks: usize,
+    n_started: usize,
+    /// When the first task began.
+    started: Instant,
+    task: Option<Task>,
+    /// When the next line of the running task is due.
+    next_line: Instant,
+    /// When bars were drawn.
+    drawn: Instant,
+}
+
+impl Shown {
+    fn report(&mut self, kind: &EventKind) -> io::Result<()> {
+        match kind {
+            EventKind::Warning { message } => {
+                say_important(&format!("warning: {}", escaped(message)))
+            }
+            EventKind::TaskStarted {
+                name,
+                n_calls,
+                n_kept,
+                ..
+            } => self.start_task(name, *n_calls, *n_kept),
+            EventKind::CallLogged {
+                call,
+                level,
+                message,
+            } => self.log(call, *level, message),
+            EventKind::CallProgress {
+                call,
+                permille,
+                message,
+            } => self.progress(call, *permille, message),
+            EventKind::CallFinished {
+                call,
+                outcome,
+                retry_in_s: Some(seconds),
+                ..
+            } => self.retry_call(call, outcome, *seconds),
+            EventKind::CallFinished {
+                call,
+                outcome,
+                figures,
+                ..
+            } => self.finish_call(call, outcome, figures),
+            EventKind::TaskFinished { name, status, .. } => self.finish_task(name, *status),
+            _ => Ok(()),
+        }
+    }
+
+    fn start_task(&mut self, name: &str, n_calls: usize, n_kept: usize) -> io::Result<()> {
+        let now = Instant::now();
+        if self.n_started == 0 {
+            self.started = now;
+        }
+        self.n_started += 1;
+        let task = Task::new(
+            (self.n_started, self.n_tasks),
+            escaped(name),
+            (n_calls, n_kept),
+            now,
+            self.started,
+        );
+        if self.style == ProgressStyle::Lines {
+            let kept = if n_kept > 0 {
+                format!(", {n_kept} of them kept")
+            } else {
+                String::new()
+            };
+            say_important(&format!(
+                "{}: {n_calls} call{}{kept}",
+                task.title(),
+                if n_calls == 1 { "" } else { "s" }
+            ))?;
+        }
+        self.next_line = now + line_interval(Duration::ZERO);
+        self.task = Some(task);
+        self.draw(now)
+    }
+
+    /// Says what is due by now.
+    fn tick(&mut self, now: Instant) -> io::Result<()> {
+        let Some(task) = &mut self.task else {
+            return Ok(());
+        };
+        task.pace.note(now, task.done());
+        if self.style == ProgressStyle::Lines && now >= self.next_line {
+            self.next_line = now + line_interval(task.pace.elapsed(now));
+            return say(&task.line(now));
+        }
+        self.draw(now)
+    }
+
+    fn draw(&mut self, now: Instant) -> io::Result<()> {
+        self.drawn = now;
+        match (&self.task, self.style) {
+            (Some(task), ProgressStyle::Bar) => draw(task.frame(now, columns())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the bars up to date, unless they are nearly so.
+    fn redraw(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if self.style == ProgressStyle::Bar && now.duration_since(self.drawn) >= MIN_REDRAW {
+            return self.tick(now);
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, call: &CallRef, permille: u16, message: &str) -> io::Result<()> {
+        let message = escaped(message);
+        if let Some(task) = &mut self.task {
+            let text = format!("{}{message}", name(call));
+            task.progress(call.call_index, permille, text.trim_end().to_owned());
+        }
+        if self.says_calls {
+            say(format!("  {}{} % {message}", prefix(call), permille / 10).trim_end())?;
+        }
+        self.redraw()
+    }
+
+    fn log(&self, call: &CallRef, level: LogLevel, message: &str) -> io::Result<()> {
+        let name = match level {
+            LogLevel::Trace => "trace",
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warning",
+            LogLevel::Error => "error",
+        };
+        if self.says_calls || level >= LogLevel::Warn {
+            return say(&format!("  {}{name}: {}", prefix(call), escaped(message)));
+        }
+        Ok(())
+    }
+
+    fn retry_call(&mut self, call: &CallRef, outcome: &Outcome, seconds: f64) -> io::Result<()> {
+        if let Some(task) = &mut self.task {
+            task.end_progress(call.call_index);
+        }
+        say(&format!(
+            "  {}{}; tried again in {seconds} s",
+            prefix(call),
+            escaped(&outcome.describe())
+        ))
+    }
+
+    fn finish_call(
+        &mut self,
+        call: &CallRef,
+        outcome: &Outcome,
+        figures: &Figures,
+    ) -> io::Result<()> {
+        if self.says_calls {
+            let seconds = figures.wall_time.as_secs_f64();
+            let memory = bytes_text(figures.peak_memory_bytes);
+            let outcome = escaped(&outcome.describe());
+            say(&format!(
+                "  {}{outcome} ({seconds:.3} s, {memory})",
+                prefix(call)
+            ))?;
+        }
+        if let Some(task) = &mut self.task {
+            task.finish_call(call.call_index, outcome.failure_kind().is_some());
+        }
+        self.redraw()
+    }
+
+    fn finish_task(&mut self, name: &str, status: Status) -> io::Result<()> {
+        let Some(task) = self.task.take() else {
+            return Ok(());
+        };
+        if self.style == ProgressStyle::WarningsOnly {
+            return Ok(());
+        }
+        if self.style == ProgressStyle::Bar {
+            draw(Vec::new())?;
+        }
+        let seconds = task.pace.elapsed(Instant::now()).as_secs_f64();
+        let title = format!("[{}/{}] {}", self.n_started, self.n_tasks, escaped(name));
+        match status {
+            Status::Done => say_important(&format!("{title}: done in {seconds:.2} s")),
+            Status::Failed => {
+                let (n_failed, n_calls) = (task.n_failed, task.n_calls);
+                say_important(&format!(
+                    "{title}: failed after {seconds:.2} s ({n_failed} of {n_calls} calls failed)"
+                ))
+            }
+        }
+    }
+}
+
+/// Draws what changes with time alone: elapsed times, and the pace where no call ends.
+fn start_ticker(shown: &Arc<Mutex<Shown>>) -> io::Result<Ticker> {
+    let shown = Arc::clone(shown);
+    Ticker::start("mandelbox-progress", TICK, move || {
+        // Who reports events meets the same error.
+        let _ = lock(&shown).tick(Instant::now());
+    })
+}
+
+/// Time until the next line of a task that has run for so long: some 60 an hour, and fewer later.
+fn line_interval(elapsed: Duration) -> Duration {
+    Duration::from_secs(match elapsed.as_secs() {
+        0..50 => 10,
+        50..3600 => 60,
+        _ => 600,
+    })
+}
+
+/// Shows a line that is one of many.
+fn say(line: &str) -> io::Result<()> {
+    print(&format!("{line}\n"), Weight::Usual)
+}
+
+fn say_important(line: &str) -> io::Result<()> {
+    print(&format!("{line}\n"), Weight::Matters)
+}
+
+/// The component's name before what is said of its call.
+fn prefix(call: &CallRef) -> String {
+    call.component
+        .as_ref()
+        .map(|component| format!("{} ", escaped(&component.to_string())))
+        .unwrap_or_default()
+}
+
+/// [`prefix`] where a string needs no quotes.
+fn name(call: &CallRef) -> String {
+    match call
+        .component
+        .as_ref()
+        .and_then(|component| component.as_str())
+    {
+        Some(text) => format!("{} ", escaped(text)),
+        None => prefix(call),
+    }
+}
+
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_gets_few_lines_however_long_a_task_takes() {
+        let hours = |hours: u64| {
+            let (mut elapsed, mut n_lines) = (Duration::ZERO, 0);
+            while elapsed < Duration::from_secs(hours * 3600) {
+                elapsed += line_interval(elapsed);
+                n_lines += 1;
+            }
+            n_lines
+        };
+        assert_eq!((hours(1), hours(24)), (65, 65 + 23 * 6));
+    }
+}

@@ -1,0 +1,156 @@
+//! What a run read, wrote and left in its work directory, as entities; pure but for
+//! [`Records::look`].
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::graph::{Graph, reference, references};
+use super::{Found, INPUT_ID, OUTPUT_ID, Records};
+use crate::event::EventLog;
+use crate::text::escape::percent_encoded;
+use crate::text::escaped;
+use crate::workdir::layout::REPORT_FILE;
+
+/// Records in the work directory: name, format, what it is, and whether the run gave it as its
+/// result.
+const RECORDS: [(&str, &str, &str, bool); 6] = [
+    (
+        "metadata.json",
+        "application/json",
+        "The dataset's metadata after the last task that ended well",
+        true,
+    ),
+    (
+        "history.json",
+        "application/json",
+        "The dataset's history after the last task that ended well",
+        true,
+    ),
+    (
+        "result.json",
+        "application/json",
+        "Metadata and history at the end of the run",
+        true,
+    ),
+    (
+        EventLog::NAME,
+        "application/jsonl",
+        "Every start and end of a call, one JSON object a line",
+        false,
+    ),
+    (
+        "workflow.log",
+        "text/plain",
+        "Log lines of the run, as Fractal writes them",
+        false,
+    ),
+    (REPORT_FILE, "text/html", "The run to look at", false),
+];
+
+/// A formal parameter that these files and folders are given for.
+pub(super) fn add_parameter(graph: &mut Graph, id: &str, description: &str, values: &[String]) {
+    if values.is_empty() {
+        return;
+    }
+    let name = id.trim_start_matches('#');
+    let mut types: Vec<_> = values
+        .iter()
+        .map(|value| {
+            if value.ends_with('/') {
+                "Dataset"
+            } else {
+                "File"
+            }
+        })
+        .collect();
+    types.sort_unstable();
+    types.dedup();
+    let properties = json!({
+        "name": name,
+        "description": description,
+        "additionalType": types,
+        "multipleValues": id == INPUT_ID,
+        "valueRequired": id == OUTPUT_ID,
+        "workExample": references(values),
+    });
+    graph.add(id, &["FormalParameter"], properties);
+}
+
+/// Adds an input or output path and returns its id, which ends with a slash unless it is a file.
+pub(super) fn add_place(
+    graph: &mut Graph,
+    records: &Records<'_>,
+    path: &Path,
+    parameter: &str,
+) -> String {
+    let found = (records.look)(path);
+    let slash = if matches!(found, Some(Found::File { .. })) {
+        ""
+    } else {
+        "/"
+    };
+    let id = match path.strip_prefix(&records.run.work_dir) {
+        Ok(inside) if found.is_some() => {
+            format!("{}{slash}", percent_encoded(&inside.to_string_lossy()))
+        }
+        _ => format!("file://{}{slash}", percent_encoded(&path.to_string_lossy())),
+    };
+    let is_both = records.run.input_paths.contains(&records.run.output_path);
+    let parameters = if is_both && *path == records.run.output_path {
+        vec![INPUT_ID, OUTPUT_ID]
+    } else {
+        vec![parameter]
+    };
+    let name = path
+        .file_name()
+        .map_or("/".into(), |name| name.to_string_lossy());
+    let missing = if found.is_none() {
+        "; it was not there when this crate was made"
+    } else {
+        ""
+    };
+    let role = if parameters.contains(&OUTPUT_ID) {
+        "What the tasks of the run wrote to"
+    } else {
+        "What the first task read"
+    };
+    let n_bytes = match found {
+        Some(Found::File { n_bytes }) => Some(n_bytes.to_string()),
+        _ => None,
+    };
+    let kind = if slash.is_empty() { "File" } else { "Dataset" };
+    let properties = json!({
+        "name": escaped(&name),
+        "description": format!("{role}{missing}"),
+        "contentSize": n_bytes,
+        "exampleOfWork": references(&parameters),
+    });
+    graph.add_part(&id, &[kind], properties);
+    id
+}
+
+/// Adds the records that are there, and returns the ids of those that are results of the run.
+///
+/// * `run`: id of its action.
+pub(super) fn add_records(graph: &mut Graph, records: &Records<'_>, run: &str) -> Vec<String> {
+    let mut results = Vec::new();
+    for (name, format, description, is_result) in RECORDS {
+        let Some(Found::File { n_bytes }) = (records.look)(Path::new(name)) else {
+            continue;
+        };
+        let about = (!is_result).then(|| reference(run));
+        let properties = json!({
+            "name": name,
+            "description": description,
+            "encodingFormat": format,
+            "contentSize": n_bytes.to_string(),
+            "about": about,
+        });
+        graph.add_part(name, &["File"], properties);
+        if is_result {
+            results.push(name.to_owned());
+        }
+    }
+    results
+}

@@ -1,0 +1,92 @@
+//! `ro-crate-metadata.json`: the provenance of a run as a Provenance Run Crate, made from its
+//! records.
+//!
+//! The crate is the work directory. It has an action for the run and one for each task of it; the
+//! calls of a task are not entities, since there can be a million of them: their action has their
+//! counts and figures, and the task's folder their files.
+
+mod dataset;
+mod graph;
+mod run;
+mod task;
+mod workflow;
+
+use std::path::{Path, PathBuf};
+
+use super::html::ReportError;
+use super::workflow_tasks::read_workflow_tasks;
+use crate::event::{EventLog, RunStarted, RunSummary, visit_events};
+use crate::folder::write_whole;
+use crate::json::{Map, Value, build_json};
+use crate::workdir::layout::{RO_CRATE_FILE, RO_CRATE_WORKFLOW_FILE};
+
+/// Ids of the run's formal parameters, which have the names of Fractal's.
+const INPUT_ID: &str = "#input_paths";
+const OUTPUT_ID: &str = "#output_path";
+
+/// What a crate is made from.
+struct Records<'r> {
+    summary: &'r RunSummary,
+    run: &'r RunStarted,
+    /// The workflow task of each task of `summary`, as far as history has it.
+    workflow_tasks: &'r [Option<Map<String, Value>>],
+    license: Option<&'r str>,
+    /// What stands at a path, for paths of records.
+    look: &'r dyn Fn(&Path) -> Option<Found>,
+}
+
+/// What stands at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    File { n_bytes: u64 },
+    Folder,
+}
+
+/// Makes the work directory of a run that does not run any more an RO-Crate: writes its
+/// metadata, whose path is returned, and beside it the workflow as far as the records have it.
+///
+/// * `license`: of the dataset, a URL or a text; RO-Crate requires one, so that `None` becomes a
+///   text that none was given.
+///
+/// # Errors
+/// [`ReportError`]: there is no event log, it is damaged, or the files cannot be written.
+pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf, ReportError> {
+    let log = work_dir.join(EventLog::NAME);
+    let mut summary = RunSummary::default();
+    let read = visit_events(&log, |event| summary.add(&event));
+    let end = read.map_err(|error| ReportError::Log {
+        path: log.clone(),
+        error,
+    })?;
+    summary.note_damage(&end);
+    let Some(run) = summary.run.as_deref() else {
+        return Err(ReportError::Empty(log));
+    };
+    let workflow_tasks = read_workflow_tasks(work_dir, &summary);
+    let workflow = build_json(&workflow::workflow(&summary, &workflow_tasks), 2);
+    let workflow_path = work_dir.join(RO_CRATE_WORKFLOW_FILE);
+    write_whole(&workflow_path, &workflow).map_err(ReportError::Write)?;
+    let look = |path: &Path| {
+        let metadata = work_dir.join(path).metadata().ok()?;
+        let n_bytes = metadata.len();
+        if metadata.is_dir() {
+            Some(Found::Folder)
+        } else {
+            metadata.is_file().then_some(Found::File { n_bytes })
+        }
+    };
+    let records = Records {
+        summary: &summary,
+        run,
+        workflow_tasks: &workflow_tasks,
+        license,
+        look: &look,
+    };
+    let path = work_dir.join(RO_CRATE_FILE);
+    write_whole(
+        &path,
+        &build_json(&run::build_crate(&records, &workflow), 2),
+    )
+    .map_err(ReportError::Write)?;
+    Ok(path)
+}

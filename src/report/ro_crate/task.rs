@@ -1,0 +1,304 @@
+//! A task of a run as entities: the tool, the step, its args, and the action that stands for all
+//! its calls; pure but for
+//! [`Records::look`].
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::graph::{Graph, reference, references};
+use super::run::with_end;
+use super::{Found, Records};
+use crate::event::{FailedCall, Status, TaskSummary};
+use crate::json::{Map, Value};
+use crate::model::CallFailure;
+use crate::text::escape::percent_encoded;
+use crate::text::escaped;
+use crate::workdir::layout::task_folder_name;
+
+/// Failed calls that an action's error tells.
+const MAX_TOLD: usize = 3;
+
+/// Ids of a task's entities.
+pub(super) struct TaskEntities {
+    /// What ran, which several tasks may share.
+    pub(super) tool: String,
+    /// Its place in the workflow.
+    pub(super) step: String,
+    /// The action that is the host's work for it.
+    pub(super) control: String,
+}
+
+/// Adds a task of the run.
+///
+/// * `inputs`, `output`: ids of what its calls read and wrote.
+pub(super) fn add_task(
+    graph: &mut Graph,
+    records: &Records<'_>,
+    index: usize,
+    inputs: &[String],
+    output: &str,
+) -> TaskEntities {
+    let tasks = &records.summary.tasks;
+    let task = &tasks[index];
+    let is_same_tool = |other: &TaskSummary| {
+        (&other.name, &other.module_sha256) == (&task.name, &task.module_sha256)
+    };
+    let first = tasks
+        .iter()
+        .find(|other| is_same_tool(other))
+        .unwrap_or(task);
+    let ids = TaskEntities {
+        tool: format!("#tool-{}", first.order),
+        step: format!("#step-{}", task.order),
+        control: format!("#control-{}", task.order),
+    };
+    let uses: Vec<_> = tasks
+        .iter()
+        .zip(records.workflow_tasks)
+        .filter(|(other, _)| is_same_tool(other))
+        .collect();
+    add_tool(graph, &ids.tool, task, &uses);
+    let name = escaped(&task.name);
+    let step = json!({ "name": name, "position": task.order.to_string(), "workExample": reference(&ids.tool) });
+    graph.add(&ids.step, &["HowToStep"], step);
+
+    let mut objects = inputs.to_vec();
+    for (name, value) in args(records.workflow_tasks[index].as_ref()) {
+        let id = arg_id(task.order, name);
+        let properties = json!({
+            "name": escaped(name),
+            "value": value_text(value),
+            "exampleOfWork": reference(&parameter_id(&ids.tool, name)),
+        });
+        graph.add(&id, &["PropertyValue"], properties);
+        objects.push(id);
+    }
+    let mut results = vec![output.to_owned()];
+    results.extend(add_folder(graph, records, task));
+    let action = format!("#task-{}", task.order);
+    let usage = add_usage(graph, task);
+    let (status, error) = end(records, task);
+    let ended = task
+        .end
+        .map_or(records.summary.last_event, |(time, _)| time);
+    let properties = json!({
+        "name": format!("Task {} of the run: {name}", task.order),
+        "description": description(task),
+        "instrument": reference(&ids.tool),
+        "object": references(&objects),
+        "result": references(&results),
+        "resourceUsage": references(&usage),
+    });
+    graph.add(
+        &action,
+        &["CreateAction"],
+        with_end(properties, task.started, ended, status, error.as_deref()),
+    );
+    let control = json!({
+        "name": format!("Step {}: {name}", task.order),
+        "instrument": reference(&ids.step),
+        "object": reference(&action),
+    });
+    graph.add(
+        &ids.control,
+        &["ControlAction"],
+        with_end(control, task.started, ended, status, error.as_deref()),
+    );
+    graph.actions.push(action);
+    ids
+}
+
+/// Adds what a task runs, with the arguments that it was given anywhere in the run.
+fn add_tool(
+    graph: &mut Graph,
+    id: &str,
+    task: &TaskSummary,
+    uses: &[(&TaskSummary, &Option<Map<String, Value>>)],
+) {
+    let mut parameters: Map<String, Value> = Map::new();
+    for (name, value) in uses
+        .iter()
+        .flat_map(|(_, workflow_task)| args(workflow_task.as_ref()))
+    {
+        let types = parameters.entry(name.clone()).or_insert_with(|| json!([]));
+        if let Value::Array(types) = types
+            && !types.contains(&type_of(value).into())
+        {
+            types.push(type_of(value).into());
+        }
+    }
+    let document = uses
+        .iter()
+        .find_map(|(_, workflow_task)| workflow_task.as_ref()?.get("task"));
+    let mut inputs = Vec::new();
+    for (name, types) in parameters {
+        let schema = document.map_or(&Value::Null, |task| {
+            &task["args_schema"]["properties"][&name]
+        });
+        let is_json = types == json!(["PropertyValue"]);
+        let given = uses
+            .iter()
+            .filter(|(_, known)| args(known.as_ref()).any(|(given, _)| *given == name));
+        let values: Vec<_> = given.map(|(task, _)| arg_id(task.order, &name)).collect();
+        let parameter = parameter_id(id, &name);
+        let properties = json!({
+            "name": escaped(&name),
+            "description": schema["description"].as_str().map(escaped),
+            "additionalType": types,
+            "encodingFormat": is_json.then_some("application/json"),
+            "workExample": references(&values),
+        });
+        graph.add(&parameter, &["FormalParameter"], properties);
+        inputs.push(parameter);
+    }
+    let command = document.and_then(|task| task["command"].as_str());
+    let command = command.map_or(String::new(), |command| {
+        format!(" It was called as {}", escaped(command))
+    });
+    let properties = json!({
+        "name": escaped(&task.name),
+        "description": format!("A WebAssembly module, known by its SHA-256.{command}"),
+        "softwareVersion": format!("sha256:{}", task.module_sha256),
+        "sha256": task.module_sha256,
+        "input": references(&inputs),
+    });
+    graph.add(id, &["SoftwareApplication"], properties);
+}
+
+/// The args of a workflow task.
+fn args(workflow_task: Option<&Map<String, Value>>) -> impl Iterator<Item = (&String, &Value)> {
+    workflow_task
+        .and_then(|task| task.get("args")?.as_object())
+        .into_iter()
+        .flatten()
+}
+
+fn arg_id(order: u64, name: &str) -> String {
+    format!("#task-{order}/args/{}", percent_encoded(name))
+}
+
+fn parameter_id(tool: &str, name: &str) -> String {
+    format!("{tool}/args/{}", percent_encoded(name))
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "Boolean",
+        Value::Number(number) if number.to_string().contains(['.', 'e', 'E']) => "Float",
+        Value::Number(_) => "Integer",
+        Value::String(_) => "Text",
+        Value::Null | Value::Array(_) | Value::Object(_) => "PropertyValue",
+    }
+}
+
+/// A value as JSON-LD can hold it: what it would take apart (or leave out, as null) is JSON text.
+fn value_text(value: &Value) -> Value {
+    match value {
+        Value::Null | Value::Array(_) | Value::Object(_) => value.to_string().into(),
+        plain => plain.clone(),
+    }
+}
+
+/// Adds the folder with the files of the task's calls, if it is there.
+fn add_folder(graph: &mut Graph, records: &Records<'_>, task: &TaskSummary) -> Option<String> {
+    let name = task_folder_name(task.order, &task.name);
+    (records.look)(Path::new(&name)).filter(|found| *found == Found::Folder)?;
+    let id = format!("{}/", percent_encoded(&name));
+    let properties = json!({
+        "name": name,
+        "description": "What each call of the task got, gave to the metadata, and printed, as far \
+            as that was kept",
+    });
+    graph.add_part(&id, &["Dataset"], properties);
+    Some(id)
+}
+
+/// Adds what the calls of a task used and how many there were.
+fn add_usage(graph: &mut Graph, task: &TaskSummary) -> Vec<String> {
+    let unit = |name: &str| format!("https://qudt.org/vocab/unit/{name}");
+    let figures = [
+        ("n_calls", json!(task.n_calls), "NUM"),
+        ("n_done", json!(task.n_done()), "NUM"),
+        ("n_failed", json!(task.failed.len()), "NUM"),
+        (
+            "total_call_time_s",
+            json!(task.total_time.as_secs_f64()),
+            "SEC",
+        ),
+        (
+            "longest_call_s",
+            json!(task.longest_time.as_secs_f64()),
+            "SEC",
+        ),
+        ("peak_memory_bytes", json!(task.peak_memory_bytes), "BYTE"),
+    ];
+    let add = |(name, value, unit_name): (&str, Value, &str)| {
+        let id = format!("#task-{}/usage/{name}", task.order);
+        let properties = json!({ "name": name, "propertyID": name, "value": value, "unitCode": unit(unit_name) });
+        graph.add(&id, &["PropertyValue"], properties);
+        id
+    };
+    figures.into_iter().map(add).collect()
+}
+
+fn description(task: &TaskSummary) -> String {
+    let kind = match &task.parallelization_level {
+        None => "One call".to_owned(),
+        Some(level) => format!(
+            "{} calls, one for each component in {}",
+            task.n_calls,
+            escaped(level)
+        ),
+    };
+    let (n_done, n_failed) = (task.n_done(), task.failed.len());
+    let n_open = task.n_calls.saturating_sub(n_done + n_failed);
+    let rest = if n_open > 0 {
+        format!(", {n_open} without an end")
+    } else {
+        String::new()
+    };
+    format!("{kind}: {n_done} ended well, {n_failed} failed{rest}.")
+}
+
+/// How the task ended, and its error.
+fn end(records: &Records<'_>, task: &TaskSummary) -> (Status, Option<String>) {
+    match task.end {
+        Some((_, Status::Done)) => (Status::Done, None),
+        _ if !task.failed.is_empty() => (Status::Failed, Some(failures(task))),
+        None if records.summary.end.is_none() => (
+            Status::Failed,
+            Some("the run was killed in this task".to_owned()),
+        ),
+        _ => (
+            Status::Failed,
+            Some("the task failed as a whole, not in a call".to_owned()),
+        ),
+    }
+}
+
+/// The first of the calls that failed, and how many there are.
+fn failures(task: &TaskSummary) -> String {
+    let told = task
+        .failed
+        .iter()
+        .take(MAX_TOLD)
+        .map(|(call_index, failed)| {
+            let FailedCall {
+                component, outcome, ..
+            } = failed.clone();
+            let (stderr_tail, stderr_path) = (String::new(), None);
+            CallFailure {
+                call_index: *call_index,
+                component,
+                outcome,
+                stderr_tail,
+                stderr_path,
+            }
+            .to_string()
+        });
+    let told = told.collect::<Vec<_>>().join("; ");
+    let (n_failed, n_calls) = (task.failed.len(), task.n_calls);
+    let more = if n_failed > MAX_TOLD { "; ..." } else { "" };
+    format!("{n_failed} of {n_calls} calls failed: {told}{more}")
+}

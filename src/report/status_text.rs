@@ -1,0 +1,178 @@
+//! What `mandelbox status` shows of a run.
+
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::event::{FailedCall, RunSummary, Status, TaskSummary};
+use crate::model::CallFailure;
+use crate::text::{duration_text, escaped};
+use crate::workdir::layout::{find_err, task_folder_name};
+
+/// Failed calls that are told with their reason.
+const MAX_FAILED: usize = 20;
+
+/// The state of a run, for a person.
+///
+/// * `work_dir`: the folder of the run, wherever it is now.
+/// * `holder`: who runs it.
+/// * `now`: what the ages of events are counted to.
+pub fn status_text(
+    summary: &RunSummary,
+    work_dir: &Path,
+    holder: Option<&dyn Display>,
+    now: Timestamp,
+) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    if let Some(run) = summary.run.as_deref() {
+        let _ = writeln!(
+            text,
+            "workflow \"{}\", {}",
+            escaped(&run.workflow),
+            state(summary, holder, now)
+        );
+        let _ = writeln!(
+            text,
+            "  started {}, {} until the last event; mandelbox {}, backend {}",
+            summary.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            duration_text(summary.elapsed()),
+            escaped(&run.mandelbox_version),
+            escaped(&run.backend)
+        );
+        if let Some(last) = summary.resumed.last() {
+            let times = match summary.resumed.len() {
+                1 => "once,".to_owned(),
+                n => format!("{n} times, last"),
+            };
+            let last = last.strftime("%Y-%m-%d %H:%M:%S UTC");
+            let _ = writeln!(text, "  taken up again {times} on {last}");
+        }
+    }
+    if let Some(n_tasks) = summary.n_tasks() {
+        let _ = writeln!(text, "tasks: {} of {n_tasks} started", summary.tasks.len());
+    }
+    for task in &summary.tasks {
+        text.push_str(&task_lines(task, summary));
+    }
+    text.push_str(&failures(summary, work_dir));
+    for warning in summary.warnings.iter().take(MAX_FAILED) {
+        let _ = writeln!(text, "warning: {}", escaped(warning));
+    }
+    if summary.warnings.len() > MAX_FAILED {
+        let _ = writeln!(
+            text,
+            "and {} more warnings in the log",
+            summary.warnings.len() - MAX_FAILED
+        );
+    }
+    let _ = writeln!(
+        text,
+        "log: {}",
+        shown(&work_dir.join(crate::workdir::layout::LOG_FILE))
+    );
+    text
+}
+
+fn shown(path: &Path) -> String {
+    escaped(&path.to_string_lossy())
+}
+
+fn state(summary: &RunSummary, holder: Option<&dyn Display>, now: Timestamp) -> String {
+    match (summary.end, &summary.error) {
+        (Some(Status::Done), _) => "finished well".to_owned(),
+        (Some(Status::Failed), error) => format!(
+            "failed: {}",
+            escaped(error.as_deref().unwrap_or("unknown error"))
+        ),
+        (None, _) => {
+            let age = duration_text(crate::text::span(summary.last_event, now));
+            match holder {
+                Some(holder) => format!("running ({holder}); the last event was {age} ago"),
+                None => format!(
+                    "killed, or lost with its machine, {age} ago; `run` with --resume takes it up"
+                ),
+            }
+        }
+    }
+}
+
+fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
+    let mut counts = vec![format!("{} of {} done", task.n_done(), task.n_calls)];
+    counts.extend((task.n_kept > 0).then(|| format!("{} of them kept", task.n_kept)));
+    let running = if summary.end.is_some() || task.end.is_some() {
+        "without an end"
+    } else {
+        "running"
+    };
+    let others = [
+        (task.failed.len(), "failed"),
+        (task.n_running(), running),
+        (task.n_to_do(), "to do"),
+    ];
+    counts.extend(
+        others
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}")),
+    );
+    let state = match task.end {
+        Some((_, Status::Done)) => "done",
+        Some((_, Status::Failed)) => "failed",
+        None => "begun",
+    };
+    let mut text = format!(
+        "  {} \"{}\" {state} after {}: {}",
+        task.order,
+        escaped(&task.name),
+        duration_text(task.elapsed(summary.last_event)),
+        counts.join(", ")
+    );
+    if !task.longest_time.is_zero() {
+        let _ = write!(text, "; longest call {}", duration_text(task.longest_time));
+    }
+    if matches!(task.end, Some((_, Status::Failed))) && task.failed.is_empty() {
+        text.push_str("; it failed as a whole, not in a call");
+    }
+    text + "\n"
+}
+
+fn failures(summary: &RunSummary, work_dir: &Path) -> String {
+    let failed = summary.tasks.iter().flat_map(|task| {
+        task.failed
+            .iter()
+            .map(move |(index, call)| (task, *index, call))
+    });
+    let n_failed = failed.clone().count();
+    let mut text = String::new();
+    for (task, call_index, call) in failed.take(MAX_FAILED) {
+        let failure = failure_of(task, call_index, call, work_dir);
+        let _ = writeln!(text, "failed: task {} {failure}", task.order);
+    }
+    if n_failed > MAX_FAILED {
+        let _ = writeln!(
+            text,
+            "and {} more failed; --format json names all",
+            n_failed - MAX_FAILED
+        );
+    }
+    text
+}
+
+/// A failed call as errors of a run tell it, with the place of its stderr but not its text.
+fn failure_of(
+    task: &TaskSummary,
+    call_index: usize,
+    call: &FailedCall,
+    work_dir: &Path,
+) -> CallFailure {
+    let folder = work_dir.join(task_folder_name(task.order, &task.name));
+    CallFailure {
+        call_index,
+        component: call.component.clone(),
+        outcome: call.outcome.clone(),
+        stderr_tail: String::new(),
+        stderr_path: find_err(&folder, task.order, call.component.as_ref()),
+    }
+}

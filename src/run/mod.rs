@@ -1,0 +1,22 @@
+//! Walks the plan, one workflow task after another.
+//!
+//! [`prepare`] checks everything and writes nothing; [`PreparedRun::run`] runs. [`process_workflow`] is both, with
+//! the parameters of Fractal's function of that name.
+
+mod collected;
+mod data_state;
+mod error;
+mod execute;
+pub(crate) mod folders;
+mod prepare;
+mod process_workflow;
+mod resume;
+mod single_call;
+mod start;
+
+pub use error::{Cancelled, Error, TaskFailure, exit_code};
+pub use prepare::{PreparedRun, RunFailure, RunOptions, prepare};
+pub use process_workflow::{ProcessWorkflow, process_workflow, process_workflow_async};
+pub use single_call::{CallResult, SingleCall};
+
+pub use crate::workdir::TaskFiles;

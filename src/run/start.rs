@@ -1,0 +1,324 @@
+//! The start of a run: its work directory, the records that stay open, and what a resumed run
+//! finds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::data_state::{Change, compare, folder_id, is_empty, is_same_folder, settle, survey};
+use super::prepare::{PreparedRun, work_dir_place};
+use super::resume::EarlierRun;
+use crate::event::{
+    EndOfLog, EventKind, EventLog, FORMAT_VERSION, InputState, Recorder, Reporter, RunStarted,
+    RunTask,
+};
+use crate::model::HostError;
+use crate::problem::{Place, Problems};
+use crate::report::{LogFile, RunEvents};
+use crate::run::Error;
+use crate::text::escaped;
+use crate::workdir::{WorkDir, WorkDirError};
+
+/// What a run has when it has started.
+pub(super) struct Started {
+    pub(super) work_dir: Arc<WorkDir>,
+    pub(super) recorder: Recorder,
+    /// `None`: this run is not resumed.
+    pub(super) earlier: Option<EarlierRun>,
+    pub(super) inputs: Vec<InputState>,
+}
+
+impl PreparedRun {
+    /// Makes or takes up the work directory, and the records that stay open.
+    pub(super) fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<Started, Error> {
+        let output = &self.parameters.output_path;
+        let create_output = || {
+            std::fs::create_dir_all(output)
+                .map_err(HostError::file("make the output folder", output))
+        };
+        // If the output cannot be created, no new work directory stands in the way of the next try.
+        // A run that is resumed looks first whether its output is still there.
+        if !self.options.resume {
+            create_output()?;
+        }
+        let (work_dir, earlier, found) = self.open_work_dir()?;
+        create_output()?;
+        settle(output);
+        let work_dir = Arc::new(work_dir);
+        let is_resumed = earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.run.is_some());
+        // The event log before anything else: by it the folder is known to be a run's, whatever
+        // happens to the rest.
+        let (log, end) = match &earlier {
+            None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
+            Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end)?, end.clone()),
+        };
+        let log_file = match &earlier {
+            None => LogFile::create(&self.work_dir, &self.logger_name)?,
+            Some(_) => LogFile::reopen(&self.work_dir, &self.logger_name)?,
+        };
+        for task in &self.plan.tasks {
+            work_dir.create_task_folder(task.order, &task.name)?;
+        }
+        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file), Box::new(RunEvents)];
+        all.extend(reporters);
+        let mut recorder = Recorder::resuming(log, all, end.next_seq);
+        let start = if is_resumed {
+            EventKind::RunResumed
+        } else {
+            EventKind::RunStarted
+        };
+        let facts = self.facts();
+        let inputs = facts.inputs.clone();
+        recorder.record(start(Box::new(facts)))?;
+        for warning in &self.plan.warnings {
+            recorder.record(EventKind::Warning {
+                message: warning.to_string(),
+            })?;
+        }
+        found
+            .into_iter()
+            .try_for_each(|event| recorder.record(event))?;
+        for message in self.options.backend.start(&self.grants) {
+            recorder.record(EventKind::Note { message })?;
+        }
+        recorder.flush()?;
+        Ok(Started {
+            work_dir,
+            recorder,
+            earlier,
+            inputs,
+        })
+    }
+
+    fn facts(&self) -> RunStarted {
+        let (parameters, plan) = (&self.parameters, &self.plan);
+        let mut folders: Vec<&Path> = parameters.input_paths.iter().map(AsRef::as_ref).collect();
+        folders.extend(
+            plan.tasks
+                .iter()
+                .flat_map(|task| &task.mounts)
+                .map(|mount| mount.host_path.as_path()),
+        );
+        // What is changed in place says nothing of whether somebody else has changed it.
+        let output_id = parameters.output_path.canonicalize().ok();
+        folders.retain(|folder| output_id.is_none() || folder.canonicalize().ok() != output_id);
+        folders.sort_unstable();
+        folders.dedup();
+        RunStarted {
+            format_version: FORMAT_VERSION,
+            mandelbox_version: env!("CARGO_PKG_VERSION").into(),
+            backend: self.options.backend.name().into(),
+            workflow: plan.workflow_name.clone(),
+            logger_name: self.logger_name.clone(),
+            work_dir: self.work_dir.clone(),
+            input_paths: parameters.input_paths.clone(),
+            output_path: parameters.output_path.clone(),
+            input_metadata_keys: parameters.metadata.keys().cloned().collect(),
+            first_task_index: plan.task_range.map(|(first, _)| first),
+            last_task_index: plan.task_range.map(|(_, last)| last),
+            tasks: plan
+                .tasks
+                .iter()
+                .map(|task| RunTask {
+                    task: task.order,
+                    name: task.name.clone(),
+                })
+                .collect(),
+            output: folder_id(&parameters.output_path),
+            inputs: survey(&folders, &self.written_folders()),
+        }
+    }
+
+    /// Folders that the run itself writes to, which can be below an input.
+    fn written_folders(&self) -> [&Path; 2] {
+        [&self.parameters.output_path, &self.work_dir]
+    }
+
+    /// Opens or creates the work directory. With an earlier run in it come warnings and notes about
+    /// what was found.
+    fn open_work_dir(&self) -> Result<(WorkDir, Option<EarlierRun>, Vec<EventKind>), Error> {
+        let wrong = |text: String| wrong(work_dir_place(&self.work_dir), text);
+        let opened = if self.options.resume {
+            WorkDir::reopen(&self.work_dir)
+        } else {
+            WorkDir::create(&self.work_dir)
+        };
+        let work_dir = opened.map_err(|err| match err {
+            WorkDirError::Host(err) => Error::Host(err),
+            // What has changed since this run was prepared.
+            obstacle => wrong(obstacle.to_string()),
+        })?;
+        if !self.options.resume {
+            return Ok((work_dir, None, Vec::new()));
+        }
+        let mut earlier = EarlierRun::read(&self.work_dir).map_err(|err| {
+            let advice =
+                "use the version of mandelbox that wrote it, or run without --resume in another \
+                 work directory";
+            wrong(format!("{}: {err}; {advice}", EventLog::NAME))
+        })?;
+        if earlier.end.is_foreign
+            && !self
+                .work_dir
+                .join(crate::workdir::layout::LOG_FILE)
+                .is_file()
+        {
+            return Err(wrong(format!(
+                "{} is no event log of mandelbox; name the folder of the run to resume",
+                EventLog::NAME
+            )));
+        }
+        if let Some(run) = earlier
+            .run
+            .as_ref()
+            .filter(|run| run.workflow != self.plan.workflow_name)
+        {
+            let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
+            return Err(wrong(format!(
+                "holds a run of the workflow \"{other}\", not of \"{this}\"; choose that run's \
+                 folder, or run without \
+                 --resume in a new one"
+            )));
+        }
+        let mut found: Vec<_> = self.rerun(&mut earlier).into_iter().collect();
+        found.extend(self.check_output(&earlier)?);
+        found.extend(self.look_at_log(&earlier));
+        work_dir.tidy()?;
+        Ok((work_dir, Some(earlier), found))
+    }
+
+    /// Drops the results that the user does not want any more.
+    fn rerun(&self, earlier: &mut EarlierRun) -> Option<EventKind> {
+        let order = self.rerun_from?;
+        let n_dropped = earlier.forget_from(order);
+        let message = format!(
+            "--rerun-from: {n_dropped} calls of task {order} and later tasks had succeeded and \
+             run again"
+        );
+        Some(EventKind::Note { message })
+    }
+
+    /// Checks whether the output is the folder that the calls wrote to whose results are kept.
+    fn check_output(&self, earlier: &EarlierRun) -> Result<Option<EventKind>, Error> {
+        let path = &self.parameters.output_path;
+        let n_done = earlier.n_done(|order| self.plan.tasks.iter().any(|task| task.order == order));
+        // With another path all args are others, and no result counts.
+        let Some(run) = earlier
+            .run
+            .as_ref()
+            .filter(|run| run.output_path == *path && n_done > 0)
+        else {
+            return Ok(None);
+        };
+        let now = folder_id(path);
+        let is_same = match (&run.output, &now) {
+            (Some(before), Some(now)) => is_same_folder(before, now, path),
+            (_, now) => now.is_some(),
+        };
+        let is_emptied = earlier.had_output && is_empty(path) == Some(true);
+        let first = self.plan.tasks.first().map_or(0, |task| task.order);
+        let wrong = |text: &str| {
+            Err(wrong(
+                Place::Parameter(format!("output path {}", path.display())),
+                format!(
+                    "{text}, but calls that are recorded as succeeded ({n_done}) wrote there; \
+                     mount or restore that folder, or \
+                 run all tasks again with `--rerun-from {first}`"
+                ),
+            ))
+        };
+        match now {
+            None => wrong("does not exist any more"),
+            Some(_) if is_emptied => wrong("is empty now"),
+            Some(_) if is_same => Ok(None),
+            // Who names the task to rerun from has looked what is there.
+            Some(_) if self.rerun_from.is_some() => {
+                let message = format!(
+                    "output path {}: is another folder than before; the data of the tasks that \
+                     are kept must be in it",
+                    path.display()
+                );
+                Ok(Some(EventKind::Warning { message }))
+            }
+            Some(_) => wrong(
+                "is another folder than before (if it has the data of the first tasks, \
+                 `--rerun-from` with the next one \
+                 keeps these)",
+            ),
+        }
+    }
+
+    /// What a reader of the log should know about its state, and about where it is from.
+    fn look_at_log(&self, earlier: &EarlierRun) -> Vec<EventKind> {
+        let mut texts = Vec::new();
+        let kept = "it is kept as events.damaged-N.jsonl";
+        if let Some(damage) = earlier.end.damage() {
+            texts.push(format!(
+                "{} {damage}; calls whose records are lost run again, and {kept}",
+                EventLog::NAME
+            ));
+        }
+        if earlier.end.is_headless {
+            let text = "is damaged: without its first line no other counts";
+            texts.push(format!(
+                "{} {text}; all calls run again, and {kept}",
+                EventLog::NAME
+            ));
+        }
+        if let Some(run) = &earlier.run
+            && run.work_dir != self.work_dir
+            && run.work_dir.join(EventLog::NAME).is_file()
+            && run.work_dir.canonicalize().ok() != self.work_dir.canonicalize().ok()
+        {
+            texts.push(format!(
+                "the work directory is a copy of {}; calls that run in both write to the same \
+                 output",
+                run.work_dir.display()
+            ));
+        }
+        texts
+            .into_iter()
+            .map(|message| EventKind::Warning { message })
+            .collect()
+    }
+
+    /// An input that has changed, and if there is none, one that could not be compared.
+    ///
+    /// * `before`: what was in the inputs when the calls ran whose results are kept.
+    /// * `now`: what was in them when this run started.
+    pub(super) fn changed_input(
+        &self,
+        before: &[InputState],
+        now: &[InputState],
+    ) -> (Option<String>, Option<String>) {
+        let mut unknown = None;
+        for before in before {
+            let Some(now) = now.iter().find(|now| now.path == before.path) else {
+                continue;
+            };
+            if (&now.digest, now.n_entries, now.is_whole)
+                == (&before.digest, before.n_entries, before.is_whole)
+            {
+                continue;
+            }
+            let place = format!("input path {}", before.path.display());
+            match compare(before, &self.written_folders()) {
+                Change::None => {}
+                Change::Changed(text) => return (Some(format!("{place}: {text}")), None),
+                Change::Unknown => {
+                    unknown = Some(format!(
+                        "{place}: has too many entries to compare it with before"
+                    ))
+                }
+            }
+        }
+        (None, unknown)
+    }
+}
+
+fn wrong(place: Place, text: String) -> Error {
+    let mut problems = Problems::default();
+    problems.add(place, text);
+    Error::Documents(problems)
+}
