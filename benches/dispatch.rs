@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mandelbox::workdir::TaskFiles;
+use mandelbox::model::TaskFiles;
 
 use guests::{TaskRuns, metadata, spawn_true, workflow};
 use measure::{Work, compare, folders, settle, size};

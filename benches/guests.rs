@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mandelbox::backend::{Backend, Local};
 use mandelbox::fractal::v1::WorkflowDocument;
-use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Rights};
+use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Rights, TaskFiles};
 use mandelbox::plan::Policy;
 use mandelbox::problem::Problems;
 use mandelbox::process_workflow;
@@ -15,7 +15,6 @@ use mandelbox::run::{ProcessWorkflow, RunOptions};
 use mandelbox::sandbox::{
     Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Worker,
 };
-use mandelbox::workdir::TaskFiles;
 use serde_json::{Value, json};
 
 /// Most bytes of a module.
@@ -67,7 +66,7 @@ impl TaskRuns {
     pub fn new(n_threads: usize, folder: &Path) -> Self {
         // As the program has it.
         let backend = Local::new(n_threads)
-            .and_then(Local::interrupting_only_limited)
+            .and_then(Local::without_epochs_for_untimed_calls)
             .expect("a backend");
         let backend = Arc::new(backend);
         Self {

@@ -12,8 +12,8 @@ mod measure;
 use std::fs::File;
 use std::io::{BufWriter, sink};
 
-use mandelbox::event::{CallLimits, Event, EventKind, EventLog, Kept, Recorder, Reporter};
-use mandelbox::model::{CallRef, Figures, LogLevel, Outcome};
+use mandelbox::event::{CallLimits, Event, EventKind, EventLog, Recorder, Reporter, Reused};
+use mandelbox::model::{CallRef, LogLevel, Outcome, Usage};
 use mandelbox::report::{JsonLines, LogFile, Progress, ProgressStyle};
 use serde_json::json;
 
@@ -113,8 +113,9 @@ fn call(index: usize) -> CallRef {
     let component = Some(json!(format!("plate.zarr/B/{}/{index}", index % 24)));
     CallRef {
         task: 0,
+        batch: 0,
         call_index: index,
-        component,
+        item: component,
         attempt: 1,
     }
 }
@@ -123,14 +124,15 @@ fn task_started(n_calls: usize) -> EventKind {
     let (name, level) = ("t".to_owned(), Some("image".to_owned()));
     EventKind::TaskStarted {
         task: 0,
+        batch: 0,
         name,
         n_calls,
-        parallelization_level: level,
+        items: level,
         module_sha256: "0".repeat(64),
         args_digest: "0".repeat(64),
         limits: CallLimits::default(),
-        kept: Kept::None,
-        n_kept: 0,
+        reused: Reused::None,
+        n_reused: 0,
     }
 }
 
@@ -142,12 +144,13 @@ fn finished(index: usize) -> EventKind {
     let metadiff = json!({ "n_pixels": 4_194_304, "path": "plate.zarr/B/03/0" })
         .as_object()
         .cloned();
-    let (outcome, figures) = (Outcome::Succeeded { metadiff }, Figures::default());
+    let (outcome, usage) = (Outcome::Succeeded { output: metadiff }, Usage::default());
     EventKind::CallFinished {
         call: call(index),
         outcome,
-        figures,
+        usage,
         retry_in_s: None,
+        stderr: None,
     }
 }
 

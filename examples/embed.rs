@@ -28,7 +28,7 @@ use mandelbox::process_workflow;
 use mandelbox::run::{ProcessWorkflow, RunOptions};
 
 /// Longest time that a run may take; then it is cancelled.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// Most bytes of a module.
 const MAX_MODULE_BYTES: u64 = 64 << 20;
 /// The modules of the package `task-examples/ome-zarr`.
@@ -57,14 +57,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut process = ProcessWorkflow::new(workflow, &output, &output.with_extension("run"));
     process.input_paths = vec![examples.join("images")];
-    let options = RunOptions {
-        packages,
-        ..RunOptions::new(Arc::new(backend))
-    };
+    process.packages = packages;
+    let options = RunOptions::new(Arc::new(backend));
     cancel_later(options.cancel.clone());
-    let dataset = process_workflow(&process, options, vec![Box::new(Watcher)])?;
+    let result = process_workflow(&process, options, vec![Box::new(Watcher)])?;
 
-    let images = dataset.metadata.get("image").cloned().unwrap_or_default();
+    let images = &result["metadata"]["image"];
     writeln!(io::stdout(), "images in {}: {images}", output.display())?;
     Ok(())
 }
@@ -72,12 +70,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Cancels a run that takes too long; a program with a window would do so when a button is pressed.
 fn cancel_later(cancel: CancelToken) {
     std::thread::spawn(move || {
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(TIMEOUT);
         cancel.cancel();
     });
 }
 
-/// Says how each call ended.
+/// Prints the end of each call.
 struct Watcher;
 
 impl Reporter for Watcher {
@@ -85,16 +83,15 @@ impl Reporter for Watcher {
         if let EventKind::CallFinished {
             call,
             outcome,
-            figures,
+            usage,
             ..
         } = &event.kind
         {
-            let component = call
-                .component
-                .as_ref()
-                .map(|component| format!(" of {component}"))
-                .unwrap_or_default();
-            let (end, seconds) = (outcome.describe(), figures.wall_time.as_secs_f64());
+            let component = match &call.item {
+                None => String::new(),
+                Some(component) => format!(" of {component}"),
+            };
+            let (end, seconds) = (outcome.describe(), usage.wall_time.as_secs_f64());
             writeln!(
                 io::stdout(),
                 "event {}: the call{component} {end} after {seconds:.2} s",

@@ -35,8 +35,7 @@ compile_error!("`weakened-for-tests` turns defences off: it is for tests, and fo
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
-pub use backend::Retries;
-pub use model::{CancelToken, HostError};
+pub use model::{CancelToken, HostError, Retries};
 pub use plan::Policy;
 pub use run::{
     Cancelled, Error, ProcessWorkflow, RunOptions, TaskFailure, process_workflow,

@@ -1,4 +1,4 @@
-//! Problems of documents, each with its place, and a cursor that finds them while it walks a JSON
+//! Problems of documents, each with its location, and a cursor that finds them while it walks a JSON
 //! value.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::text::wording::nearest;
 
 /// Where in the user's input a problem is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A file as a whole, or a folder.
     File(PathBuf),
     /// A value in a JSON file.
@@ -20,7 +20,7 @@ pub enum Place {
         /// JSON pointer of the value (RFC 6901); empty for the whole document.
         pointer: String,
     },
-    /// A place in the text of a file.
+    /// A location in the text of a file.
     Text {
         /// The file.
         file: PathBuf,
@@ -33,7 +33,7 @@ pub enum Place {
     Parameter(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::File(file) => file.to_string_lossy().into_owned(),
@@ -54,14 +54,14 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where.
-    pub place: Place,
+    pub location: Location,
     /// What is wrong and what to do.
     pub message: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, escaped(&self.message))
+        write!(f, "{}: {}", self.location, escaped(&self.message))
     }
 }
 
@@ -78,18 +78,18 @@ impl Problems {
     const MAX_KEPT: usize = 1000;
 
     /// Adds a problem.
-    pub fn add(&mut self, place: Place, message: impl Into<String>) {
-        Self::keep(&mut self.problems, place, message.into());
+    pub fn add(&mut self, location: Location, message: impl Into<String>) {
+        Self::keep(&mut self.problems, location, message.into());
     }
 
     /// Adds something that deserves a word but stops nothing.
-    pub fn warn(&mut self, place: Place, message: impl Into<String>) {
-        Self::keep(&mut self.warnings, place, message.into());
+    pub fn warn(&mut self, location: Location, message: impl Into<String>) {
+        Self::keep(&mut self.warnings, location, message.into());
     }
 
-    fn keep(list: &mut Vec<Problem>, place: Place, message: String) {
+    fn keep(list: &mut Vec<Problem>, location: Location, message: String) {
         if list.len() < Self::MAX_KEPT {
-            list.push(Problem { place, message });
+            list.push(Problem { location, message });
         }
     }
 
@@ -150,7 +150,7 @@ impl fmt::Debug for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A JSON value of a document with its place. Methods that ask for a type add a problem if the
+/// A JSON value of a document with its location. Methods that ask for a type add a problem if the
 /// value has another.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
@@ -184,17 +184,17 @@ impl<'a> Cursor<'a> {
         (self.file.to_owned(), self.pointer.clone())
     }
 
-    /// The place of this value.
-    pub fn place(&self) -> Place {
-        Place::Pointer {
+    /// The location of this value.
+    pub fn location(&self) -> Location {
+        Location::Pointer {
             file: self.file.to_owned(),
             pointer: self.pointer.clone(),
         }
     }
 
-    /// The place of a key of this object, there or not.
-    pub fn place_of(&self, key: &str) -> Place {
-        Place::Pointer {
+    /// The location of a key of this object, there or not.
+    pub fn location_of(&self, key: &str) -> Location {
+        Location::Pointer {
             file: self.file.to_owned(),
             pointer: pointer_to(&self.pointer, key),
         }
@@ -236,10 +236,10 @@ impl<'a> Cursor<'a> {
             };
             let meant = nearest(key, map.keys().map(String::as_str));
             let meant = meant.map_or_else(String::new, |name| {
-                format!("; write `{key}` in place of `{name}`")
+                format!("; write `{key}` in location of `{name}`")
             });
             problems.add(
-                self.place(),
+                self.location(),
                 format!("the key `{key}` is missing; there is {there}{meant}"),
             );
         }
@@ -277,7 +277,7 @@ impl<'a> Cursor<'a> {
         };
         let text = text.trim();
         if text.is_empty() {
-            problems.add(self.place(), "must not be empty");
+            problems.add(self.location(), "must not be empty");
             return None;
         }
         Some(text)
@@ -286,7 +286,7 @@ impl<'a> Cursor<'a> {
     /// Says that another type was expected.
     pub fn wrong_type(&self, expected: &str, problems: &mut Problems) {
         problems.add(
-            self.place(),
+            self.location(),
             format!("must be {expected}, not {}", type_name(self.value)),
         );
     }

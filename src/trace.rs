@@ -15,7 +15,7 @@ use crate::json::Value;
 use crate::model::{CallRef, Ended, GuestReport, LogLevel, ModuleFile};
 use crate::text::escaped;
 
-/// Bytes of a component or of a message in a field; what is longer is cut.
+/// Bytes of a item or of a message in a field; what is longer is cut.
 const MAX_TEXT_BYTES: usize = 256;
 /// Target of what guests log.
 const GUEST: &str = "mandelbox::guest";
@@ -95,8 +95,9 @@ pub(crate) fn call(task: &Span, call: impl FnOnce() -> CallRef) -> Span {
     }
     let CallRef {
         task: order,
+        batch: _,
         call_index,
-        component,
+        item,
         attempt,
     } = call();
     info_span!(
@@ -104,7 +105,7 @@ pub(crate) fn call(task: &Span, call: impl FnOnce() -> CallRef) -> Span {
         "call",
         task = order,
         call_index,
-        component = component.as_ref().map(|component| display(Component(component))),
+        item = item.as_ref().map(|item| display(Item(item))),
         attempt,
         outcome = Empty,
         wall_time_s = Empty,
@@ -119,14 +120,12 @@ pub(crate) fn call_ended(call: &Span, ended: &Ended) {
     if call.is_disabled() {
         return;
     }
-    let Ended {
-        outcome, figures, ..
-    } = ended;
+    let Ended { outcome, usage, .. } = ended;
     call.record("outcome", outcome.name());
-    call.record("wall_time_s", figures.wall_time.as_secs_f64());
-    call.record("peak_memory_bytes", figures.peak_memory_bytes);
-    call.record("stdout_bytes", figures.stdout_bytes);
-    call.record("stderr_bytes", figures.stderr_bytes);
+    call.record("wall_time_s", usage.wall_time.as_secs_f64());
+    call.record("peak_memory_bytes", usage.peak_memory_bytes);
+    call.record("stdout_bytes", usage.stdout_bytes);
+    call.record("stderr_bytes", usage.stderr_bytes);
     if outcome.failure_kind().is_some() {
         error!(parent: call, "{}", Shown(&outcome.describe()));
     }
@@ -165,10 +164,10 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A component as [`Shown`]: a string without its quotes, anything else as JSON.
-struct Component<'a>(&'a Value);
+/// A item as [`Shown`]: a string without its quotes, anything else as JSON.
+struct Item<'a>(&'a Value);
 
-impl fmt::Display for Component<'_> {
+impl fmt::Display for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Value::String(text) = self.0 {
             return Shown(text).fmt(f);
@@ -201,19 +200,16 @@ mod tests {
 
     #[test]
     fn texts_in_fields_are_short_and_safe() {
+        assert_eq!(Item(&json!("B/03\u{1b}[2J")).to_string(), "B/03\\u{1b}[2J");
         assert_eq!(
-            Component(&json!("B/03\u{1b}[2J")).to_string(),
-            "B/03\\u{1b}[2J"
-        );
-        assert_eq!(
-            Component(&json!({ "well": "B03", "field": 1 })).to_string(),
+            Item(&json!({ "well": "B03", "field": 1 })).to_string(),
             r#"{"well":"B03","field":1}"#
         );
         assert_eq!(
-            Component(&json!("é".repeat(200))).to_string(),
+            Item(&json!("é".repeat(200))).to_string(),
             format!("{} [cut]", "é".repeat(128))
         );
-        let long = Component(&json!(vec![1; 1_000_000])).to_string();
+        let long = Item(&json!(vec![1; 1_000_000])).to_string();
         assert!(
             long.starts_with("[1,1,") && long.ends_with(" [cut]") && long.len() < 300,
             "{long}"

@@ -14,21 +14,21 @@ use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
 use mandelbox::event::{Event, EventKind, Reporter, StoredEvents, parse_events, seal_lines};
+use mandelbox::fractal::package::MANIFEST;
 use mandelbox::fractal::package::TaskPackage;
-use mandelbox::fractal::package::manifest::MANIFEST;
 use mandelbox::fractal::v1::WorkflowDocument;
 use mandelbox::fractal::v1::document::{read_history, read_metadata};
+use mandelbox::fractal::v1::file_names::FileNames;
 use mandelbox::fractal::v1::local_config::LocalConfig;
 use mandelbox::json::{
     DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json,
 };
-use mandelbox::model::{CallRef, Figures, Grant, Limits, ModuleFile, ModuleKind, Outcome, Rights};
+use mandelbox::model::{CallRef, Grant, Limits, ModuleFile, ModuleKind, Outcome, Rights, Usage};
 use mandelbox::plan::{Plan, PlanRequest, Policy, build_plan};
 use mandelbox::problem::Problems;
 use mandelbox::report::LogFile;
 use mandelbox::sandbox::{Sandbox, SandboxOptions};
 use mandelbox::text::is_misleading;
-use mandelbox::workdir::TaskLayout;
 use mandelbox::workdir::layout::{task_folder_name, workflow_folder_name};
 
 /// Documents that users and operators write. The first byte says which: `w`orkflow, `m`anifest, meta`d`ata, `h`istory,
@@ -130,10 +130,10 @@ fn plan(
         output_type: None,
         local_config: LocalConfig::default(),
         policy: &policy,
-        backend: &Scripted::new(|_| Outcome::Cancelled),
+        modules: &Scripted::new(|_| Outcome::Cancelled),
     };
     let plan: Plan = build_plan(&request, problems);
-    for task in &plan.tasks {
+    for task in plan.tasks.iter().map(|task| &task.spec) {
         check_within(&task.limits, &policy.maximum);
         assert!(
             task.env.iter().all(|(name, _)| name == "TZ"),
@@ -156,7 +156,7 @@ fn check_within(limits: &Limits, bounds: &Limits) {
         [
             limits.memory_bytes,
             limits.output_bytes,
-            limits.metadiff_bytes,
+            limits.call_output_bytes,
             limits.module_bytes,
         ]
     };
@@ -231,14 +231,16 @@ pub fn metadiff(bytes: &[u8]) {
             call: CallRef {
                 task: 0,
                 call_index: 0,
-                component: Some(Value::Object(metadiff.clone())),
+                batch: 0,
+                item: Some(Value::Object(metadiff.clone())),
                 attempt: 1,
             },
             outcome: Outcome::Succeeded {
-                metadiff: Some(metadiff),
+                output: Some(metadiff),
             },
-            figures: Figures::default(),
+            usage: Usage::default(),
             retry_in_s: None,
+            stderr: None,
         };
         events.push(Event {
             seq: 1,
@@ -357,13 +359,16 @@ pub fn component_names(bytes: &[u8]) {
             .unwrap_or_else(|_| line.to_owned().into())
     };
     let components: Vec<_> = text.split('\n').map(component).collect();
-    let layout = || TaskLayout::new(PathBuf::from("/task"), u64::MAX, Some(&components));
+    let layout = || FileNames::new(u64::MAX, Some(&components));
     let (first, second) = (layout(), layout());
     let mut names = HashSet::new();
     for (index, component) in components.iter().enumerate() {
-        let files = first.files(index, Some(component));
-        assert_eq!(second.files(index, Some(component)), files);
-        for path in [files.args(), files.metadiff(), files.out(), files.err()] {
+        let files = first.files(Path::new("/task"), index, Some(component));
+        assert_eq!(
+            second.files(Path::new("/task"), index, Some(component)),
+            files
+        );
+        for path in [files.args(), files.output(), files.out(), files.err()] {
             let name = path
                 .strip_prefix("/task")
                 .expect("in the folder")

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::memory::{Memory, machine_memory};
-use crate::plan::PlannedTask;
+use crate::model::TaskSpec;
 use crate::text::bytes_text;
 
 /// Time between two looks at the machine's memory.
@@ -65,7 +65,7 @@ impl Admission {
     }
 
     /// Calls of a task that fit into the memory together, at least 1; `None`: any number.
-    pub(super) fn n_fitting(&self, task: &PlannedTask) -> Option<usize> {
+    pub(super) fn n_fitting(&self, task: &TaskSpec) -> Option<usize> {
         let reserved = self.reserved_bytes(task)?;
         let n = self.budget_bytes()? / reserved.max(1);
         Some(usize::try_from(n).unwrap_or(usize::MAX).max(1))
@@ -74,7 +74,7 @@ impl Admission {
     /// Why no more than [`Self::n_fitting`] calls run at a time: a sentence for the user.
     ///
     /// * `n_calls`: how many would run otherwise.
-    pub(super) fn why_held_back(&self, task: &PlannedTask, n_calls: usize) -> Option<String> {
+    pub(super) fn why_held_back(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
         let (reserved, budget) = (self.reserved_bytes(task)?, self.budget_bytes()?);
         let (each, all) = (bytes_text(reserved), bytes_text(budget));
         let advice = "lower the memory limit of a call, or set `memory` in the policy's [host]";
@@ -140,7 +140,7 @@ impl Admission {
     }
 
     /// Bytes that a call of a task takes of the budget; `None`: what it uses.
-    pub(super) fn reserved_bytes(&self, task: &PlannedTask) -> Option<u64> {
+    pub(super) fn reserved_bytes(&self, task: &TaskSpec) -> Option<u64> {
         (task.reserves_memory || self.given_bytes.is_some()).then_some(task.limits.memory_bytes)
     }
 

@@ -1,37 +1,15 @@
 //! Asks a typed task what it is, before the run: a call of `describe`, with no folder and little of
 //! everything.
 
-use std::time::Duration;
-
-use super::one_call::RunGuest;
+use super::node::RunGuest;
 use crate::model::{CancelToken, Limits};
 use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation};
 use crate::text::bytes_text;
 
-/// Time that a task has for its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of the answer.
-const MAX_BYTES: u64 = 1 << 20;
-/// Memory that it may have for it, where a call may have more; interpreters need some.
-const MEMORY_BYTES: u64 = 512 << 20;
-
-/// The limits of a task that describes itself.
-///
-/// * `of_calls`: limits of the task's calls, which hold here too.
-pub fn described_limits(of_calls: &Limits) -> Limits {
-    Limits {
-        memory_bytes: of_calls.memory_bytes.min(MEMORY_BYTES),
-        wall_time: Some(of_calls.wall_time.unwrap_or(PATIENCE).min(PATIENCE)),
-        output_bytes: 0,
-        metadiff_bytes: of_calls.metadiff_bytes.min(MAX_BYTES),
-        ..of_calls.clone()
-    }
-}
-
 /// The task's answer, or a sentence for the user.
 ///
 /// * `sha256`: of a module that was prepared.
-/// * `limits`: [`described_limits`].
+/// * `limits`: [`Limits::for_description`].
 /// * `name`: the module's own name, as it sees it.
 pub(super) fn ask(
     worker: &mut dyn RunGuest,

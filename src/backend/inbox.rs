@@ -5,10 +5,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::CallEvent;
-use crate::backend::Attempt;
 use crate::clock::RunningClock;
 use crate::event::EventKind;
-use crate::model::CancelToken;
+use crate::model::{Attempt, CancelToken};
 
 /// Time in which events gather: waking a thread for each would cost a short call more than the call
 /// itself.

@@ -12,12 +12,13 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::admission::Admission;
 use super::describe::ask;
 use super::inbox::Inbox;
-use super::one_call::{CallRunner, RunGuest};
+use super::node::{CallRunner, RunGuest};
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::queue::Queue;
-use super::{Backend, CallEvent, TaskCalls};
-use crate::model::{Ended, Grant, HostError, Limits, ModuleFile, ModuleKind, Outcome};
-use crate::plan::PlannedTask;
+use super::{Backend, BatchCalls, CallEvent};
+use crate::model::{
+    Ended, Grant, HostError, Limits, ModuleFile, ModuleKind, Modules, Outcome, TaskSpec,
+};
 use crate::sandbox::{GuestEnd, Interruption, Invocation, Sandbox, SandboxOptions};
 use crate::text::whole_microseconds;
 use crate::trace;
@@ -50,14 +51,14 @@ pub enum Isolation {
 pub struct Local {
     /// Where guests can be interrupted, or all of them where that is not asked for.
     sandbox: Arc<Sandbox>,
-    /// For guests that nobody ends; see [`Self::interrupting_only_limited`].
+    /// For guests that nobody ends; see [`Self::without_epochs_for_untimed_calls`].
     unlimited: Option<Arc<Sandbox>>,
     isolation: Isolation,
     options: SandboxOptions,
     pool: ThreadPool,
     admission: Arc<Admission>,
-    /// See [`Self::abandoning_cancelled`].
-    patience: Option<Duration>,
+    /// See [`Self::cancel_grace_period`].
+    grace_period: Option<Duration>,
     /// See [`Self::compiling_in_processes`].
     #[cfg(feature = "compiler")]
     compiler: Option<Compiler>,
@@ -112,7 +113,7 @@ impl Local {
             options,
             pool,
             admission: Arc::new(Admission::new(None)),
-            patience: None,
+            grace_period: None,
             #[cfg(feature = "compiler")]
             compiler: None,
         })
@@ -124,7 +125,7 @@ impl Local {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn interrupting_only_limited(mut self) -> Result<Self, HostError> {
+    pub fn without_epochs_for_untimed_calls(mut self) -> Result<Self, HostError> {
         if self.options.interruption == Interruption::Epochs {
             let options = SandboxOptions {
                 interruption: Interruption::Process,
@@ -135,11 +136,11 @@ impl Local {
         Ok(self)
     }
 
-    /// For programs that end themselves when a run is to end: a call that has not ended `patience`
+    /// For programs that end themselves when a run is to end: a call that has not ended `grace_period`
     /// after the run was cancelled counts as cancelled and is not waited for, though its guest goes
     /// on until the program ends.
-    pub fn abandoning_cancelled(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    pub fn cancel_grace_period(mut self, grace_period: Duration) -> Self {
+        self.grace_period = Some(grace_period);
         self
     }
 
@@ -172,10 +173,10 @@ impl Local {
     }
 
     /// Writes what was compiled to the cache folder, if there is one.
-    pub fn keep_compiled(&self) {
-        self.sandbox.keep_compiled();
+    pub fn write_cache(&self) {
+        self.sandbox.write_cache();
         if let Some(unlimited) = &self.unlimited {
-            unlimited.keep_compiled();
+            unlimited.write_cache();
         }
     }
 
@@ -208,17 +209,13 @@ impl Local {
         Some(ProcessWorker::new(&self.sandbox, command, folders.to_vec()).confinement())
     }
 
-    /// The sandbox that calls run in, but for those of [`Self::interrupting_only_limited`].
+    /// The sandbox that calls run in, but for those of [`Self::without_epochs_for_untimed_calls`].
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
 }
 
-impl Backend for Local {
-    fn name(&self) -> &'static str {
-        "local"
-    }
-
+impl Modules for Local {
     fn prepare(
         &self,
         module: &ModuleFile,
@@ -244,11 +241,17 @@ impl Backend for Local {
             limits,
         )
     }
+}
 
-    fn holds_back(&self, task: &PlannedTask) -> Option<String> {
-        let window = match task.parallelization_level {
-            None => 1,
-            Some(_) => task.parallel_tasks_per_job.map_or(usize::MAX, usize::from),
+impl Backend for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn holds_back(&self, task: &TaskSpec) -> Option<String> {
+        let window = match task.is_single {
+            true => 1,
+            false => task.max_parallel.map_or(usize::MAX, usize::from),
         };
         self.admission
             .why_held_back(task, window.min(self.pool.current_num_threads()))
@@ -263,7 +266,7 @@ impl Backend for Local {
     }
 
     fn start(&self, folders: &[Grant]) -> Vec<String> {
-        self.keep_compiled();
+        self.write_cache();
         let Some(confinement) = self.confinement(folders) else {
             return Vec::new();
         };
@@ -273,21 +276,28 @@ impl Backend for Local {
 
     fn run_calls(
         &self,
-        calls: &Arc<TaskCalls>,
+        calls: &Arc<BatchCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError> {
         if calls.cancel().is_cancelled() {
             return Ok(());
         }
-        let window = calls.window().map_or(usize::MAX, usize::from);
-        let n_fitting = self.admission.n_fitting(calls.task()).unwrap_or(usize::MAX);
+        let window = calls
+            .batch()
+            .task
+            .max_parallel
+            .map_or(usize::MAX, usize::from);
+        let n_fitting = self
+            .admission
+            .n_fitting(&calls.batch().task)
+            .unwrap_or(usize::MAX);
         let n_loops = window
             .min(n_fitting)
             .min(self.pool.current_num_threads())
-            .min(calls.n_to_make());
+            .min(calls.n_pending());
         let (events, received) = sync_channel(MAX_QUEUED_EVENTS);
         let queue = Arc::new(Queue::starting_at(n_loops));
-        let guests = Arc::new(self.guests(&calls.task().limits));
+        let guests = Arc::new(self.guests(&calls.batch().task.limits));
         for first in 0..n_loops {
             let (events, queue, calls, guests) = (
                 events.clone(),
@@ -297,7 +307,7 @@ impl Backend for Local {
             );
             self.pool.spawn(move || {
                 let ended = catch_unwind(AssertUnwindSafe(|| {
-                    trace::within(calls.span(), || {
+                    trace::within(&calls.context().span, || {
                         guests.run_loop(first, &calls, &queue, &events)
                     });
                 }));
@@ -311,7 +321,7 @@ impl Backend for Local {
         let mut inbox = Inbox::new(
             received,
             calls.cancel(),
-            self.patience,
+            self.grace_period,
             self.sandbox.clock(),
         );
         let mut observed = Ok(());
@@ -328,7 +338,7 @@ impl Backend for Local {
         }
         for (attempt, wall_time) in inbox.abandoned() {
             let mut ended = Ended::without_guest(Outcome::Cancelled);
-            ended.figures.wall_time = whole_microseconds(wall_time);
+            ended.usage.wall_time = whole_microseconds(wall_time);
             observed = observed.and_then(|()| observe(calls.finished(attempt, ended, None)));
         }
         observed
@@ -368,19 +378,19 @@ impl Guests {
     /// Sets up one thread for the calls of a task.
     fn runner<'r>(
         &'r self,
-        calls: &'r TaskCalls,
+        calls: &'r BatchCalls,
         events: &SyncSender<CallEvent>,
     ) -> Result<CallRunner<'r>, HostError> {
-        let work_dir = calls.work_dir();
+        let work_dir = &calls.context().work_dir;
         let failed = HostError::file("make a scratch folder in", work_dir.path());
         // Guests without file functions get no folder.
-        let has_files = self.sandbox.has_files(&calls.task().module.sha256);
+        let has_files = self.sandbox.has_files(&calls.batch().task.module.sha256);
         let scratch = has_files
             .then(|| work_dir.create_worker_folder())
             .transpose()
             .map_err(failed)?;
-        let mut folders = calls.grants().to_vec();
-        folders.extend(calls.task().mounts.iter().cloned());
+        let mut folders = calls.batch().grants.to_vec();
+        folders.extend(calls.batch().task.mounts.iter().cloned());
         folders.extend(scratch.as_ref().map(WorkerFolder::grant));
         Ok(CallRunner::new(
             self.worker(folders)?,
@@ -395,7 +405,7 @@ impl Guests {
     fn run_loop(
         &self,
         first: usize,
-        calls: &TaskCalls,
+        calls: &BatchCalls,
         queue: &Queue,
         events: &SyncSender<CallEvent>,
     ) {
@@ -413,7 +423,7 @@ impl Guests {
                 })
             }
         };
-        let reserved = self.admission.reserved_bytes(calls.task());
+        let reserved = self.admission.reserved_bytes(&calls.batch().task);
         let mut position = first;
         while let Some(attempt) = calls
             .attempt(position)
@@ -424,9 +434,9 @@ impl Guests {
             let Some(_admitted) = self.admission.admit(reserved, gives_up, waits) else {
                 break;
             };
-            let made = calls.make(attempt, &mut run, |event| {
+            let made = calls.run_with_retries(attempt, &mut run, |event| {
                 // Before it is told, so that no call starts after a failure that somebody knows of.
-                if event.ends_badly() && !calls.keeps_going() {
+                if event.ends_badly() && !calls.batch().keep_going {
                     queue.stop();
                 }
                 // The receiver outlives all loops but those that it does not wait for, so nobody

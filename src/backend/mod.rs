@@ -2,28 +2,27 @@
 //! calls.
 
 mod admission;
-pub(crate) mod calls;
+mod calls;
 mod describe;
 mod inbox;
 mod local;
 mod memory;
-mod one_call;
-pub(crate) mod output_budget;
+mod node;
+mod output_budget;
 mod process;
 mod queue;
 mod scripted;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::event::{EventKind, Fact};
-use crate::model::{Grant, HostError, Limits, ModuleFile, ModuleKind};
-use crate::plan::PlannedTask;
+use crate::model::{Grant, HostError, Modules, TaskSpec};
 
-pub use calls::{Attempt, Call, OutputWriter, Retries, TaskCalls};
-pub use describe::described_limits;
+pub(crate) use calls::SeenWarnings;
+pub use calls::{BatchCalls, OutputWriter, Pending, RunContext};
 pub use local::{Isolation, Local};
-pub(crate) use one_call::outcome_of_end;
+pub(crate) use node::outcome_of_end;
+pub(crate) use output_budget::OutputBudget;
 #[cfg(feature = "cli")]
 pub(crate) use process::close_inherited_files;
 #[cfg(feature = "compiler")]
@@ -37,39 +36,9 @@ pub use process::{Confinement, Layer, LayerReport, LayerState, WorkerCommand, se
 pub use scripted::{Script, Scripted};
 
 /// Runs the calls of one task at a time.
-pub trait Backend: Send + Sync {
+pub trait Backend: Modules {
     /// Name of the backend, as records show it.
     fn name(&self) -> &'static str;
-
-    /// Makes a module ready to be called, before the run; writes nothing.
-    ///
-    /// * `limits`: those of the calls that it is made ready for.
-    /// * `time`: what compiling may take; past it the module is refused.
-    ///
-    /// # Errors
-    /// A sentence for the user that says why the module cannot be called.
-    fn prepare(
-        &self,
-        module: &ModuleFile,
-        limits: &Limits,
-        time: Duration,
-    ) -> Result<ModuleKind, String>;
-
-    /// What a typed task says of itself, which nobody has checked: its entry in a manifest, as JSON
-    /// text. Called after
-    /// [`Self::prepare`]; the guest gets no folder, 10 seconds and 1 MiB for its answer.
-    ///
-    /// * `limits`: [`described_limits`] of those of calls; the module was prepared for them.
-    ///
-    /// # Errors
-    /// A sentence for the user that says why there is no answer.
-    fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
-        let _ = (module, limits);
-        Err(format!(
-            "the backend {} asks no task what it is; name the folder of a package",
-            self.name()
-        ))
-    }
 
     /// Settings of this backend that results depend on, for a run that is taken up again: what was
     /// made with others is made again.
@@ -79,7 +48,7 @@ pub trait Backend: Send + Sync {
 
     /// Why fewer calls of a task run at a time than there are threads and its own bound lets: a
     /// sentence for the user.
-    fn holds_back(&self, task: &PlannedTask) -> Option<String> {
+    fn holds_back(&self, task: &TaskSpec) -> Option<String> {
         let _ = task;
         None
     }
@@ -96,7 +65,7 @@ pub trait Backend: Send + Sync {
     /// Runs the calls of a task and returns when none runs any more, or every one that does was
     /// told to be cancelled.
     ///
-    /// At most [`TaskCalls::window`] calls run at a time, and a call starts as soon as another
+    /// At most [`TaskSpec::max_parallel`](crate::model::TaskSpec::max_parallel) calls run at a time, and a call starts as soon as another
     /// ends. The first window always starts; after a failure or a cancellation no other call does,
     /// unless the task keeps going.
     ///
@@ -107,12 +76,12 @@ pub trait Backend: Send + Sync {
     /// What `observe` returned, or the host's own failure to run calls at all.
     fn run_calls(
         &self,
-        calls: &Arc<TaskCalls>,
+        calls: &Arc<BatchCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError>;
 }
 
-/// What a backend tells of calls. [`TaskCalls`] makes them.
+/// What a backend tells of calls. [`BatchCalls`] makes them.
 #[derive(Debug)]
 pub enum CallEvent {
     /// A call runs now, or tells something while it runs.

@@ -1,4 +1,4 @@
-//! A bound on all metadiffs of a run together, whichever of its tasks they are from: they stay in
+//! A bound on all outputs of a run together, whichever of its tasks they are from: they stay in
 //! memory until the end.
 
 use std::io::{self, Write};
@@ -11,22 +11,22 @@ use crate::json::{Map, Value};
 const VALUE_BYTES: u64 = 64;
 const OBJECT_BYTES: u64 = 512;
 
-/// What the metadiffs of a run may have together, and have.
+/// What the outputs of a run may have together, and have.
 #[derive(Debug)]
-pub(crate) struct MetadiffBudget {
+pub(crate) struct OutputBudget {
     limit_bytes: u64,
     bytes: AtomicU64,
 }
 
-/// A metadiff for which there is no room.
+/// A output for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom {
     pub(crate) limit_bytes: u64,
-    /// What all metadiffs would have together with this one.
+    /// What all outputs would have together with this one.
     pub(crate) asked_bytes: u64,
 }
 
-impl MetadiffBudget {
+impl OutputBudget {
     pub(crate) fn new(limit_bytes: u64) -> Self {
         Self {
             limit_bytes,
@@ -38,15 +38,15 @@ impl MetadiffBudget {
         Self::new(u64::MAX)
     }
 
-    /// Counts a metadiff, if there is room for it.
+    /// Counts a output, if there is room for it.
     ///
     /// * `text_bytes`: bytes of its text.
     pub(crate) fn take(
         &self,
         text_bytes: usize,
-        metadiff: &Map<String, Value>,
+        output: &Map<String, Value>,
     ) -> Result<(), NoRoom> {
-        let n_bytes = object_bytes(metadiff).max(text_bytes as u64);
+        let n_bytes = object_bytes(output).max(text_bytes as u64);
         let has_room = |sum: &u64| *sum <= self.limit_bytes;
         let add = |sum: u64| Some(sum.saturating_add(n_bytes)).filter(has_room);
         match self
@@ -61,13 +61,13 @@ impl MetadiffBudget {
         }
     }
 
-    /// Counts the metadiff of a call that is kept, whether there is room or not.
-    pub(crate) fn add(&self, metadiff: &Map<String, Value>) {
+    /// Counts the output of a call that is kept, whether there is room or not.
+    pub(crate) fn add(&self, output: &Map<String, Value>) {
         let mut text = Length(0);
         // Nothing is written that could fail.
-        let _ = serde_json::to_writer(&mut text, metadiff);
+        let _ = serde_json::to_writer(&mut text, output);
         self.bytes
-            .fetch_add(object_bytes(metadiff).max(text.0), Ordering::Relaxed);
+            .fetch_add(object_bytes(output).max(text.0), Ordering::Relaxed);
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn metadiffs_fit_up_to_the_limit() {
-        let budget = MetadiffBudget::new(2000);
+        let budget = OutputBudget::new(2000);
         let short = object(json!({ "a": [0] }));
         assert_eq!(budget.take(1000, &short), Ok(()));
         assert_eq!(
@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn kept_metadiffs_count_as_new_ones() {
-        for metadiff in [
+        for output in [
             json!({ "a": [0, 1, {}], "b": "x" }),
             json!({ "a": "x".repeat(1000) }),
         ] {
-            let (new, kept) = (MetadiffBudget::new(10_000), MetadiffBudget::new(10_000));
-            new.take(metadiff.to_string().len(), &object(metadiff.clone()))
+            let (new, kept) = (OutputBudget::new(10_000), OutputBudget::new(10_000));
+            new.take(output.to_string().len(), &object(output.clone()))
                 .expect("room");
-            kept.add(&object(metadiff));
+            kept.add(&object(output));
             assert_eq!(new.bytes.into_inner(), kept.bytes.into_inner());
         }
     }

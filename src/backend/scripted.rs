@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backend, CallEvent};
-use crate::backend::{Call, TaskCalls};
-use crate::model::{Ended, HostError, Limits, ModuleFile, ModuleKind, Outcome};
+use super::{Backend, BatchCalls, CallEvent};
+use crate::model::{CallSpec, Ended, HostError, Limits, ModuleFile, ModuleKind, Modules, Outcome};
 
 /// How a call ends: the call in, its outcome out.
-pub type Script = dyn Fn(&Call) -> Outcome + Send + Sync;
+pub type Script = dyn Fn(&CallSpec) -> Outcome + Send + Sync;
 
 /// Runs no guest; calls end as a function says, one after the other, on the calling thread.
 #[derive(Clone)]
@@ -18,10 +17,16 @@ pub struct Scripted {
 
 impl Scripted {
     /// A backend whose calls end as `script` says.
-    pub fn new(script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Self {
+    pub fn new(script: impl Fn(&CallSpec) -> Outcome + Send + Sync + 'static) -> Self {
         Self {
             script: Arc::new(script),
         }
+    }
+}
+
+impl Modules for Scripted {
+    fn prepare(&self, _: &ModuleFile, _: &Limits, _: Duration) -> Result<ModuleKind, String> {
+        Ok(ModuleKind::CommandP1)
     }
 }
 
@@ -30,22 +35,20 @@ impl Backend for Scripted {
         "scripted"
     }
 
-    fn prepare(&self, _: &ModuleFile, _: &Limits, _: Duration) -> Result<ModuleKind, String> {
-        Ok(ModuleKind::CommandP1)
-    }
-
     fn run_calls(
         &self,
-        calls: &Arc<TaskCalls>,
+        calls: &Arc<BatchCalls>,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<(), HostError> {
-        for attempt in (0..calls.n_to_make()).filter_map(|position| calls.attempt(position)) {
+        for attempt in (0..calls.n_pending()).filter_map(|position| calls.attempt(position)) {
             if calls.cancel().is_cancelled() {
                 break;
             }
             let run = |attempt| Ended::without_guest((self.script)(&calls.call(attempt)));
-            let failed = calls.make(attempt, run, &mut *observe)?.is_some();
-            if failed && !calls.keeps_going() {
+            let failed = calls
+                .run_with_retries(attempt, run, &mut *observe)?
+                .is_some();
+            if failed && !calls.batch().keep_going {
                 break;
             }
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::model::TaskFiles;
 use crate::text::units::{parse_memory, parse_time};
-use crate::workdir::TaskFiles;
 
 pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, TestArguments,

@@ -41,6 +41,9 @@ Exit codes with --args: 0 well; 1 the host failed; 2 wrong usage or documents; 3
 the module's own; 134 if the sandbox ended it (a trap, its time or memory was over); 141 \
 if the reader of its output has gone away; 2 if it was refused; 1 if the host failed.";
 
+/// The option for the item that a call is for.
+pub(super) const ITEM_OPTION: &str = "--component";
+
 #[derive(Debug, Args)]
 #[command(after_help = EXEC_EXAMPLES, override_usage = EXEC_USAGE)]
 pub(super) struct ExecArguments {
@@ -50,8 +53,13 @@ pub(super) struct ExecArguments {
     #[arg(long, value_name = "FILE|-", help_heading = "As a task")]
     pub(super) args: Option<PathBuf>,
     /// The component, a text: the call is one of a parallel task
-    #[arg(long, value_name = "C", requires = "args", help_heading = "As a task")]
-    pub(super) component: Option<String>,
+    #[arg(
+        long = "component",
+        value_name = "C",
+        requires = "args",
+        help_heading = "As a task"
+    )]
+    pub(super) item: Option<String>,
     /// Folder that the task reads, for input_paths; repeatable
     #[arg(
         long = "input",

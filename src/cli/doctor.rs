@@ -7,9 +7,9 @@ use serde_json::json;
 use super::arguments::{DoctorArguments, FormatArgument};
 use super::sandbox_options::worker_command;
 use super::{Answer, doctor_cache, environment};
-use crate::backend::{Backend, Confinement, Isolation, LayerReport, LayerState, Local};
+use crate::backend::{Confinement, Isolation, LayerReport, LayerState, Local};
 use crate::json::build_json;
-use crate::model::{CancelToken, Limits, ModuleFile};
+use crate::model::{CancelToken, Limits, ModuleFile, Modules};
 use crate::plan::Policy;
 use crate::run::exit_code;
 use crate::sandbox::{

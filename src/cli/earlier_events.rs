@@ -154,6 +154,7 @@ mod tests {
             work_dir: work_dir.to_owned(),
             input_paths: Vec::new(),
             output_path: "out".into(),
+            item_kind: "component".into(),
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,

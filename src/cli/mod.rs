@@ -5,6 +5,7 @@ mod author_arguments;
 mod check;
 mod doctor;
 mod doctor_cache;
+mod documents;
 mod earlier_events;
 mod environment;
 mod exec;

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const RESERVED: u64 = 32;
 /// Files that the host has open for a call: its output, and the pipes to its process.
 const RESERVED_A_CALL: u64 = 8;
-/// Fewest files that a call can do with: the folders that it sees, its parameters, its metadiff,
+/// Fewest files that a call can do with: the folders that it sees, its parameters, its output,
 /// and some for its data.
 const LEAST_OF_A_CALL: u64 = 16;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::model::Rights;
-use crate::plan::{PlannedTask, component_list};
+use crate::fractal::dialect::Preview;
+use crate::model::{Rights, TaskSpec};
 use crate::run::PreparedRun;
 use crate::text::{bytes_text, escaped};
 
@@ -25,12 +25,8 @@ pub(super) fn plan_text(run: &PreparedRun) -> String {
         };
         let _ = writeln!(text, "  {rights}      {}", path(&grant.host_path));
     }
-    for (index, task) in run.plan.tasks.iter().enumerate() {
-        let components = task.parallelization_level.as_deref().filter(|_| index == 0);
-        let n_calls = components
-            .and_then(|level| component_list(&run.parameters.metadata, level).ok())
-            .map(<[_]>::len);
-        text.push_str(&task_text(task, n_calls));
+    for task in &run.plan.tasks {
+        text.push_str(&task_text(task, run.preview(task)));
     }
     for warning in &run.plan.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -47,7 +43,7 @@ fn tasks(n: usize) -> String {
     }
 }
 
-fn task_text(task: &PlannedTask, n_calls: Option<usize>) -> String {
+fn task_text(task: &TaskSpec, preview: Preview) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} \"{}\"", task.order, escaped(&task.name));
     let module = escaped(&task.module.path.to_string_lossy());
@@ -56,22 +52,11 @@ fn task_text(task: &PlannedTask, n_calls: Option<usize>) -> String {
         "  module   {module} (sha256 {}...)",
         &task.module.sha256[..12]
     );
-    let calls = match (&task.parallelization_level, n_calls) {
-        (None, _) => "1".to_owned(),
-        (Some(level), Some(n)) => format!(
-            "{n}, one for each entry of metadata[\"{}\"]",
-            escaped(level)
-        ),
-        (Some(level), None) => format!(
-            "one for each entry of metadata[\"{}\"] at that time",
-            escaped(level)
-        ),
-    };
-    let window = match task.parallel_tasks_per_job {
+    let window = match task.max_parallel {
         Some(n) => format!(", at most {n} at a time"),
         None => String::new(),
     };
-    let _ = writeln!(text, "  calls    {calls}{window}");
+    let _ = writeln!(text, "  calls    {}{window}", escaped(&preview.calls));
     let time = task.limits.wall_time.map_or("none".to_owned(), |time| {
         humantime::format_duration(time).to_string()
     });
@@ -80,7 +65,7 @@ fn task_text(task: &PlannedTask, n_calls: Option<usize>) -> String {
     let _ = writeln!(
         text,
         "  args     {}",
-        escaped(&serde_json::Value::Object(task.args.clone()).to_string())
+        escaped(&serde_json::Value::Object(preview.args).to_string())
     );
     text
 }

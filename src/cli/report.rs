@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Answer;
 use super::arguments::ReportArguments;
-use super::run::absolute;
+use super::documents::absolute;
 use super::status::no_run;
 use crate::report::{ReportError, write_report, write_ro_crate};
 use crate::run::exit_code;

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use super::arguments::RunArguments;
+use super::documents::absolute;
 use super::earlier_events::{EarlierEvents, Found};
-use super::run::absolute;
 use crate::event::Reporter;
 use crate::folder::write_whole;
 use crate::model::{CancelToken, HostError};
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::report::{JsonLines, PatientWriter, Stream, raw_stream};
 use crate::run::folders::{broken_link, real_path};
 use crate::text::unreadable;
@@ -75,7 +75,7 @@ impl ResultFiles {
             (Some(Target::Stdout), Some(Target::Stdout))
         ) {
             let text = "only one of --result and --events can go to stdout";
-            problems.add(Place::Parameter("--events -".to_owned()), text);
+            problems.add(Location::Parameter("--events -".to_owned()), text);
         }
         for (option, target, is_replaced) in [
             ("--result", &files.result, true),
@@ -178,8 +178,8 @@ impl ResultFiles {
     }
 }
 
-fn place(option: &str, path: &Path) -> Place {
-    Place::Parameter(format!("{option} {}", path.display()))
+fn place(option: &str, path: &Path) -> Location {
+    Location::Parameter(format!("{option} {}", path.display()))
 }
 
 /// Checks that a file can be written and that nothing is lost by it.

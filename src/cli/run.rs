@@ -1,6 +1,5 @@
 //! `mandelbox run`.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -10,24 +9,19 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::arguments::{ProgressArgument, RunArguments};
-use super::exec::PATIENCE;
+use super::documents::{COMPILE_NOTICE_DELAY, Documents, absolute};
 use super::plan_text::plan_text;
 use super::result_files::{InputFile, ResultFiles};
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, environment, open_files};
-use crate::backend::{Backend, Local, Retries};
+use crate::backend::{Backend, Local};
 use crate::event::Reporter;
-use crate::fractal::package::TaskPackage;
-use crate::fractal::package::manifest::{MANIFEST, modules_beside};
-use crate::fractal::v1::local_config::LocalConfig;
-use crate::fractal::v1::{TaskParameters, WorkflowDocument, document};
+use crate::fractal::package::{MANIFEST, TaskPackage};
 use crate::json::{Map, Value, build_json};
-use crate::model::HostError;
-use crate::plan::Policy;
-use crate::problem::{Place, Problems};
+use crate::model::{HostError, Retries};
+use crate::problem::{Location, Problems};
 use crate::report::{HtmlReport, Notice, Progress, ProgressStyle};
-use crate::run::folders::real_path;
 use crate::run::{Error, PreparedRun, ProcessWorkflow, RunFailure, RunOptions, exit_code, prepare};
 use crate::text::escaped;
 use crate::text::wording::shell_word;
@@ -47,14 +41,14 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         .map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
     let mut problems = Problems::default();
     let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
-        problems.add(Place::Parameter("ulimit -n".to_owned()), text);
+        problems.add(Location::Parameter("ulimit -n".to_owned()), text);
         usize::MAX
     });
     if arguments.jobs.is_none() && n_threads < n_cpus {
         let text = format!(
             "only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it"
         );
-        problems.warn(Place::Parameter("ulimit -n".to_owned()), text);
+        problems.warn(Location::Parameter("ulimit -n".to_owned()), text);
     }
     let policy = arguments.sandbox.policy(open_files, &mut problems);
     let backend = Local::with_options(n_threads, &sandbox, isolation);
@@ -62,21 +56,22 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         if policy.interrupts_all {
             Ok(backend)
         } else {
-            backend.interrupting_only_limited()
+            backend.without_epochs_for_untimed_calls()
         }
     }) {
         Ok(backend) => {
-            Arc::new(within_memory(backend, &policy).abandoning_cancelled(signals::PATIENCE))
+            Arc::new(within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD))
         }
         Err(err) => {
             return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED);
         }
     };
     if let Some(warning) = backend.sandbox().warning() {
-        problems.warn(Place::Parameter("cache".to_owned()), warning);
+        problems.warn(Location::Parameter("cache".to_owned()), warning);
     }
     let shows = !arguments.quiet && arguments.progress != ProgressArgument::Never;
-    let notice = shows.then(|| Notice::after(PATIENCE, "compiling the modules ...".to_owned()));
+    let notice =
+        shows.then(|| Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned()));
     let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
     let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
 
@@ -87,13 +82,13 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     process.input_history = documents.history;
     process.first_task_index = arguments.first_task;
     process.last_task_index = arguments.last_task;
+    process.packages = documents.packages.clone();
+    process.local_config = documents.local_config;
+    process.input_type.clone_from(&arguments.input_type);
+    process.output_type.clone_from(&arguments.output_type);
+    process.tasks_include_image = environment::tasks_include_image();
     let options = RunOptions {
-        packages: documents.packages.clone(),
-        local_config: documents.local_config,
         policy,
-        input_type: arguments.input_type.clone(),
-        output_type: arguments.output_type.clone(),
-        tasks_include_image: environment::tasks_include_image(),
         keep_going: arguments.keep_going,
         task_files: arguments.task_files.into(),
         cancel: signals.cancel().clone(),
@@ -144,11 +139,13 @@ fn start_and_finish(
     let _saving = signals.saving();
     let started = Instant::now();
     let answer = reporters.map(|reporters| {
-        let ended = prepared.run(reporters);
+        let output_path = prepared.plan.output_path.clone();
+        let ended = prepared.execute(reporters);
         finish(
             arguments,
             files,
             &work_dir,
+            &output_path,
             ended,
             started.elapsed(),
             signals,
@@ -160,93 +157,6 @@ fn start_and_finish(
         let _ = std::fs::remove_dir(&work_dir);
     }
     answer
-}
-
-/// What the user wrote, as far as it can be read.
-struct Documents {
-    workflow: WorkflowDocument,
-    packages: Vec<TaskPackage>,
-    metadata: Map<String, Value>,
-    history: Vec<Value>,
-    local_config: LocalConfig,
-}
-
-impl Documents {
-    fn read(
-        arguments: &RunArguments,
-        policy: &Policy,
-        backend: &dyn Backend,
-        problems: &mut Problems,
-    ) -> Self {
-        let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
-            // The problem is noted; an empty workflow stands in, so that the other documents are
-            // checked too.
-            WorkflowDocument {
-                file: arguments.workflow.clone(),
-                folder: PathBuf::new(),
-                name: String::new(),
-                task_list: Vec::new(),
-            }
-        });
-        let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
-        let packages = read_packages(&tasks, &workflow.folder, policy, backend, problems);
-        let metadata = arguments
-            .metadata
-            .as_deref()
-            .and_then(|path| document::read_metadata(path, problems));
-        let history = arguments
-            .history
-            .as_deref()
-            .and_then(|path| document::read_history(path, problems));
-        let local_config = arguments
-            .local_config
-            .clone()
-            .or_else(environment::local_config_file);
-        let local_config = local_config.and_then(|path| LocalConfig::read(&path, problems));
-        Self {
-            workflow,
-            packages,
-            metadata: metadata.unwrap_or_default(),
-            history: history.unwrap_or_default(),
-            local_config: local_config.unwrap_or_default(),
-        }
-    }
-}
-
-/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it
-/// is one.
-///
-/// * `policy`: for typed tasks that describe themselves.
-/// * `backend`: lets them.
-pub(super) fn read_packages(
-    named: &[PathBuf],
-    workflow_folder: &Path,
-    policy: &Policy,
-    backend: &dyn Backend,
-    problems: &mut Problems,
-) -> Vec<TaskPackage> {
-    let workflow_folder = if workflow_folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        workflow_folder
-    };
-    let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
-    let mut seen = HashSet::new();
-    let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
-    let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
-    let read = |path: &PathBuf| {
-        let package = if path.is_file() {
-            TaskPackage::read_module(path, policy, backend, problems)
-        } else {
-            TaskPackage::read(path, problems)
-        };
-        package.unwrap_or_else(|| TaskPackage::refused(path))
-    };
-    paths.iter().map(read).collect()
-}
-
-pub(super) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn choose_work_dir(
@@ -264,7 +174,7 @@ fn choose_work_dir(
                 "Workflow dir {} already exists. Choose another: it must be new, or --resume",
                 path.display()
             );
-            problems.add(Place::Parameter("--work-dir".to_owned()), text);
+            problems.add(Location::Parameter("--work-dir".to_owned()), text);
         }
         return path;
     }
@@ -341,17 +251,18 @@ fn finish(
     arguments: &RunArguments,
     files: &ResultFiles,
     work_dir: &Path,
-    ended: Result<TaskParameters, Box<RunFailure>>,
+    output_path: &Path,
+    ended: Result<Map<String, Value>, Box<RunFailure>>,
     elapsed: Duration,
     signals: &Signals,
 ) -> Answer {
     let mut answer = Answer::default();
-    let dataset = match &ended {
-        Ok(dataset) => Some(dataset),
-        Err(failure) => failure.dataset.as_ref(),
+    let result = match &ended {
+        Ok(result) => Some(result),
+        Err(failure) => failure.result.as_ref(),
     };
-    if let Some(dataset) = dataset.filter(|_| files.has_result()) {
-        let mut text = build_json(&dataset.result(), 2);
+    if let Some(result) = result.filter(|_| files.has_result()) {
+        let mut text = build_json(result, 2);
         text.push(b'\n');
         match files.write_result(text) {
             Ok(stdout) => answer.stdout = stdout.unwrap_or_default(),
@@ -372,8 +283,8 @@ fn finish(
     };
     // Writing to a string cannot fail.
     match &ended {
-        Ok(dataset) if !arguments.quiet => {
-            let output = escaped(&dataset.output_path.to_string_lossy());
+        Ok(_) if !arguments.quiet => {
+            let output = escaped(&output_path.to_string_lossy());
             let _ = writeln!(answer.stderr, "done in {:.2} s", elapsed.as_secs_f64());
             let _ = writeln!(answer.stderr, "  what the tasks made:   {output}");
             let _ = writeln!(
@@ -395,7 +306,7 @@ fn finish(
                 }
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
-            if dataset.is_some() {
+            if result.is_some() {
                 let _ = writeln!(
                     answer.stderr,
                     "  what happened: {}, {report}",

@@ -4,7 +4,7 @@ use super::arguments::{IsolationArgument, SandboxArguments};
 use super::environment;
 use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::plan::Policy;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
 impl SandboxArguments {
@@ -47,7 +47,7 @@ impl SandboxArguments {
         asked.wall_time = self.timeout.or(asked.wall_time);
         if self.policy.is_some() {
             for key in asked.above(&policy.maximum) {
-                let place = Place::Parameter(format!("--{key}"));
+                let place = Location::Parameter(format!("--{key}"));
                 problems.add(place, format!("is more than the policy's maximum.{key}"));
             }
         }
@@ -56,7 +56,7 @@ impl SandboxArguments {
         policy.maximum.wall_time = self.timeout.or(policy.maximum.wall_time);
         policy.default = asked;
         if policy.default.open_files > open_files {
-            let place = Place::Parameter("ulimit -n".to_owned());
+            let place = Location::Parameter("ulimit -n".to_owned());
             let text = format!(
                 "a call can have {open_files} files open, not {}: raise it",
                 policy.default.open_files

@@ -25,7 +25,7 @@ use crate::report::{drain_stderr, say};
 use crate::run::exit_code;
 
 /// Time that calls have to end, after which they are not waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// Time within which a second signal is the first one again: what ends a program often tells its
 /// group too.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_millis(400);
 /// Time that saving has in all.
 const SAVING_TIME: Duration = Duration::from_millis(4500);
-/// Seconds of CPU time on each CPU that saving needs at most: guests may compute for [`PATIENCE`]
+/// Seconds of CPU time on each CPU that saving needs at most: guests may compute for [`GRACE_PERIOD`]
 /// more.
 const SAVING_CPU_SECONDS: u64 = 5;
 /// Stack of the thread that waits for signals.

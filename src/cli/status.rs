@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use super::arguments::{FormatArgument, StatusArguments};
-use super::run::absolute;
+use super::documents::absolute;
 use crate::event::{
     EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, visit_events,
 };
@@ -15,7 +15,6 @@ use crate::json::build_json;
 use crate::report::status_text;
 use crate::run::exit_code;
 use crate::text::{escaped, time_text};
-use crate::workdir::layout::{find_err, task_folder_name};
 use crate::workdir::{LockHolder, WorkDir};
 
 pub(super) fn status(arguments: &StatusArguments) -> Answer {
@@ -109,16 +108,15 @@ fn facts(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHolder>) -> 
 }
 
 fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
-    let folder = work_dir.join(task_folder_name(task.order, &task.name));
-    let failed = |(index, call): (&usize, &FailedCall)| {
+    let failed = |((_, index), call): (&(u32, usize), &FailedCall)| {
         json!({
             "call_index": index,
-            "component": call.component,
+            "item": call.item,
             "attempt": call.attempt,
             "outcome": call.outcome,
             "message": call.outcome.describe(),
-            "figures": call.figures,
-            "stderr": find_err(&folder, task.order, call.component.as_ref()),
+            "usage": call.usage,
+            "stderr": call.stderr.as_ref().map(|path| work_dir.join(path)),
         })
     };
     json!({
@@ -129,12 +127,12 @@ fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
             Some((_, Status::Failed)) => "failed",
             None => "no_end",
         },
-        "parallelization_level": task.parallelization_level,
+        "items": task.items,
         "module_sha256": task.module_sha256,
         "started": time_text(task.started),
         "ended": task.end.map(|(time, _)| time_text(time)),
         "n_calls": task.n_calls,
-        "n_kept": task.n_kept,
+        "n_reused": task.n_reused,
         "n_done": task.n_done(),
         "n_failed": task.failed.len(),
         "n_running": task.n_running(),

@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use crate::backend::Backend;
-use crate::fractal::args::schema::RESERVED_ARGUMENTS;
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::PackageTask;
 use crate::fractal::v1::WorkflowDocument;
 use crate::fractal::v1::document::TaskDocument;
+use crate::fractal::v1::{ITEM_ARGUMENT, RESERVED_ARGUMENTS};
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
-use crate::model::ModuleKind;
+use crate::model::{ModuleKind, Modules};
 use crate::plan::{PlanRequest, PlannedTask, Policy, build_plan};
-use crate::problem::{Cursor, Place, Problems};
+use crate::problem::{Cursor, Location, Problems};
 use crate::run::folders::real_path;
 
 /// The args of one call, parted by who gives them in a run.
@@ -19,10 +18,10 @@ use crate::run::folders::real_path;
 pub(super) struct CallArgs {
     /// The task's own.
     pub(super) own: Map<String, Value>,
-    /// Those that a runner fills in, but for the component.
+    /// Those that a runner fills in, except the item.
     pub(super) reserved: Map<String, Value>,
-    /// The component.
-    pub(super) component: Option<Value>,
+    /// The item that the call is for.
+    pub(super) item: Option<Value>,
 }
 
 impl CallArgs {
@@ -31,7 +30,7 @@ impl CallArgs {
         let value = match parse_json(text, DuplicateKeys::Refuse) {
             Ok(value) => value,
             Err(err) => {
-                let place = Place::Text {
+                let place = Location::Text {
                     file: file.to_owned(),
                     line: err.line,
                     column: err.column,
@@ -43,7 +42,7 @@ impl CallArgs {
         let mut args = Self::default();
         for (name, value) in Cursor::new(file, &value).object(problems)?.clone() {
             match name.as_str() {
-                "component" => args.component = Some(value),
+                ITEM_ARGUMENT => args.item = Some(value),
                 name if RESERVED_ARGUMENTS.contains(&name) => {
                     drop(args.reserved.insert(name.to_owned(), value))
                 }
@@ -62,11 +61,17 @@ pub(super) fn task_of_module(
     path: &Path,
     kind: ModuleKind,
     policy: &Policy,
-    backend: &dyn Backend,
+    modules: &dyn Modules,
     problems: &mut Problems,
 ) -> Option<TaskDocument> {
     if kind == ModuleKind::Typed {
-        let package = TaskPackage::read_module(path, policy, backend, problems)?;
+        let package = TaskPackage::read_module(
+            path,
+            &policy.default,
+            policy.compile_time,
+            modules,
+            problems,
+        )?;
         return package.task_list.into_iter().next().map(|task| task.task);
     }
     let module = real_path(path);
@@ -89,7 +94,7 @@ pub(super) fn task_of_module(
                      is filled in",
                     names.join(", ")
                 );
-                problems.warn(Place::File(path.to_owned()), text);
+                problems.warn(Location::File(path.to_owned()), text);
             }
             Some(TaskDocument::of_module(&module))
         }
@@ -104,13 +109,13 @@ pub(super) fn plan_call(
     args: &CallArgs,
     file: &Path,
     policy: &Policy,
-    backend: &dyn Backend,
+    modules: &dyn Modules,
     problems: &mut Problems,
 ) -> Option<PlannedTask> {
     let workflow = WorkflowDocument::of_task(task, args.own.clone(), file.to_owned());
-    let request = PlanRequest::without_data(&workflow, &[], policy, backend);
+    let request = PlanRequest::without_data(&workflow, &[], policy, modules);
     let mut task = build_plan(&request, problems).tasks.into_iter().next()?;
     // As in a run: what args hold already counts, whatever the host would give.
-    task.args.extend(args.reserved.clone());
+    task.details.args.extend(args.reserved.clone());
     Some(task)
 }

@@ -35,9 +35,9 @@ use crate::text::escaped;
 use crate::trace;
 
 /// Time that the last spans have to get to the collector.
-const PATIENCE: Duration = Duration::from_secs(2);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same after a signal, which the program should end soon after.
-const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(1);
+const EXPORT_TIMEOUT_AFTER_SIGNAL: Duration = Duration::from_secs(1);
 /// Spans that can wait, unless the environment says: 2048, as is usual, are those of 50 ms of short
 /// calls.
 const QUEUE_SIZE: usize = 32_768;
@@ -71,9 +71,9 @@ pub(super) fn traced(
             let answer = span.in_scope(command);
             drop(span);
             let patience = if signals.received().is_some() {
-                PATIENCE_AFTER_SIGNAL
+                EXPORT_TIMEOUT_AFTER_SIGNAL
             } else {
-                PATIENCE
+                EXPORT_TIMEOUT
             };
             (answer, export.finish(patience))
         }

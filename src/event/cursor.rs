@@ -212,7 +212,7 @@ pub(super) mod tests {
     use crate::event::seal_lines;
     use crate::event::visit_log;
 
-    pub(in crate::event) const FIRST: &str = r#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":2,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","input_metadata_keys":[],"first_task_index":null,"last_task_index":null,"tasks":[],"output":null,"inputs":[]}"#;
+    pub(in crate::event) const FIRST: &str = r#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":3,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","item_kind":"item","input_metadata_keys":[],"first_task_index":null,"last_task_index":null,"tasks":[],"output":null,"inputs":[]}"#;
 
     pub(in crate::event) fn note(seq: u64) -> String {
         format!(r#"{{"seq":{seq},"time":"2026-01-02T03:04:05Z","event":"note","message":"m"}}"#)

@@ -71,8 +71,9 @@ fn check_version(fields: &Fields<'_>) -> Result<(), String> {
 fn read_call(fields: &mut Fields<'_>) -> Result<CallRef, String> {
     Ok(CallRef {
         task: fields.take("task")?,
+        batch: fields.take_optional("batch")?.unwrap_or_default(),
         call_index: fields.take("call_index")?,
-        component: fields.remove("component"),
+        item: fields.remove("item"),
         attempt: fields.take("attempt")?,
     })
 }
@@ -89,18 +90,19 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
         },
         "task_started" => EventKind::TaskStarted {
             task: fields.take("task")?,
+            batch: fields.take_optional("batch")?.unwrap_or_default(),
             name: fields.take("name")?,
             n_calls: fields.take("n_calls")?,
-            parallelization_level: fields.take_optional("parallelization_level")?,
+            items: fields.take_optional("items")?,
             module_sha256: fields.take("module_sha256")?,
             args_digest: fields.take_optional("args_digest")?.unwrap_or_default(),
             limits: fields.take_optional("limits")?.unwrap_or_default(),
-            kept: fields.take_optional("kept")?.unwrap_or_default(),
-            n_kept: fields.take_optional("n_kept")?.unwrap_or_default(),
+            reused: fields.take_optional("reused")?.unwrap_or_default(),
+            n_reused: fields.take_optional("n_reused")?.unwrap_or_default(),
         },
-        "call_kept" => EventKind::CallKept {
+        "call_reused" => EventKind::CallReused {
             call: read_call(&mut fields)?,
-            metadiff: fields.take_object_or_null("metadiff")?,
+            output: fields.take_object_or_null("output")?,
         },
         "call_started" => EventKind::CallStarted(read_call(&mut fields)?),
         "call_logged" => EventKind::CallLogged {
@@ -117,14 +119,12 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             call: read_call(&mut fields)?,
             outcome: read_outcome(&mut fields)?,
             retry_in_s: fields.take_optional("retry_in_s")?,
-            figures: fields.into_all()?,
+            stderr: fields.take_optional("stderr")?,
+            usage: fields.into_all()?,
         },
-        "metadata_aggregated" => EventKind::MetadataAggregated {
+        "dataset_updated" => EventKind::DatasetUpdated {
             task: fields.take("task")?,
-            keys: fields.take("keys")?,
-        },
-        "metadata_unchanged" => EventKind::MetadataUnchanged {
-            task: fields.take("task")?,
+            message: fields.take("message")?,
         },
         "task_finished" => EventKind::TaskFinished {
             task: fields.take("task")?,
@@ -145,7 +145,7 @@ fn read_outcome(fields: &mut Fields<'_>) -> Result<Outcome, String> {
     let outcome: String = fields.take("outcome")?;
     Ok(match outcome.as_str() {
         "succeeded" => Outcome::Succeeded {
-            metadiff: fields.take_object_or_null("metadiff")?,
+            output: fields.take_object_or_null("output")?,
         },
         "exited" => Outcome::Exited {
             code: fields.take("code")?,
@@ -166,7 +166,7 @@ fn read_outcome(fields: &mut Fields<'_>) -> Result<Outcome, String> {
         "bad_output" => Outcome::BadOutput {
             message: fields.take("message")?,
         },
-        "metadiffs_exceeded" => Outcome::MetadiffsExceeded {
+        "outputs_exceeded" => Outcome::OutputsExceeded {
             limit_bytes: fields.take("limit_bytes")?,
             asked_bytes: fields.take("asked_bytes")?,
         },
@@ -253,10 +253,10 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{CallLimits, FolderId, Kept, RunStarted, RunTask, Status, seal_lines};
+    use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::Figures;
     use crate::model::LogLevel;
+    use crate::model::Usage;
 
     /// The text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
@@ -294,7 +294,7 @@ pub(super) mod tests {
         prop_oneof![".{0,4}", "12345678901234567890"].prop_map(Value::String)
     }
 
-    fn metadiff() -> impl Strategy<Value = Option<Map<String, Value>>> {
+    fn output() -> impl Strategy<Value = Option<Map<String, Value>>> {
         of(vec((".{0,2}", value()), 0..3).prop_map(|entries| entries.into_iter().collect()))
     }
 
@@ -306,7 +306,7 @@ pub(super) mod tests {
             | Outcome::Failed { .. }
             | Outcome::Trapped { .. } => {}
             Outcome::TimedOut { .. } => {}
-            Outcome::MemoryExceeded { .. } | Outcome::MetadiffsExceeded { .. } => {}
+            Outcome::MemoryExceeded { .. } | Outcome::OutputsExceeded { .. } => {}
             Outcome::BadOutput { .. } | Outcome::Refused { .. } => {}
             Outcome::Cancelled
             | Outcome::HostFailed { .. }
@@ -314,7 +314,7 @@ pub(super) mod tests {
             | Outcome::Panicked { .. } => {}
         };
         prop_oneof![
-            4 => metadiff().prop_map(|metadiff| Outcome::Succeeded { metadiff }),
+            4 => output().prop_map(|output| Outcome::Succeeded { output }),
             1 => any::<i32>().prop_map(|code| Outcome::Exited { code }),
             1 => ".{0,4}".prop_map(|message| Outcome::Failed { message }),
             1 => ".{0,4}".prop_map(|message| Outcome::Trapped { message }),
@@ -322,7 +322,7 @@ pub(super) mod tests {
             1 => any::<(u64, u64)>()
                 .prop_map(|(limit_bytes, asked_bytes)| Outcome::MemoryExceeded { limit_bytes, asked_bytes }),
             1 => any::<(u64, u64)>()
-                .prop_map(|(limit_bytes, asked_bytes)| Outcome::MetadiffsExceeded { limit_bytes, asked_bytes }),
+                .prop_map(|(limit_bytes, asked_bytes)| Outcome::OutputsExceeded { limit_bytes, asked_bytes }),
             1 => ".{0,4}".prop_map(|message| Outcome::BadOutput { message }),
             1 => ".{0,4}".prop_map(|message| Outcome::Refused { message }),
             1 => Just(Outcome::Cancelled),
@@ -345,6 +345,7 @@ pub(super) mod tests {
                 logger_name: workflow.clone(),
                 workflow,
                 work_dir: "/w".into(),
+                item_kind: "item".into(),
                 input_metadata_keys: paths.clone(),
                 input_paths: paths.into_iter().map(Into::into).collect(),
                 output_path: "/o".into(),
@@ -367,7 +368,7 @@ pub(super) mod tests {
     }
 
     fn task_started() -> impl Strategy<Value = EventKind> {
-        let kept = prop_oneof![Just(Kept::None), Just(Kept::All), Just(Kept::Listed)];
+        let reused = prop_oneof![Just(Reused::None), Just(Reused::All), Just(Reused::Listed)];
         let time = of((0_u32..1000).prop_map(f64::from));
         let limits = (any::<u64>(), time).prop_map(|(memory_bytes, wall_time_s)| CallLimits {
             memory_bytes,
@@ -380,40 +381,39 @@ pub(super) mod tests {
             any::<usize>(),
             of(".{0,2}"),
             limits,
-            kept,
+            reused,
         )
-            .prop_map(
-                |(task, name, n_calls, parallelization_level, limits, kept)| {
-                    EventKind::TaskStarted {
-                        task,
-                        n_calls,
-                        parallelization_level,
-                        module_sha256: name.clone(),
-                        args_digest: name.clone(),
-                        name,
-                        limits,
-                        kept,
-                        n_kept: if kept == Kept::None { 0 } else { n_calls },
-                    }
-                },
-            )
+            .prop_map(|(task, name, n_calls, items, limits, reused)| {
+                EventKind::TaskStarted {
+                    task,
+                    batch: u32::from(n_calls % 2 == 0),
+                    n_calls,
+                    items,
+                    module_sha256: name.clone(),
+                    args_digest: name.clone(),
+                    name,
+                    limits,
+                    reused,
+                    n_reused: if reused == Reused::None { 0 } else { n_calls },
+                }
+            })
     }
 
     fn kind() -> impl Strategy<Value = EventKind> {
         // A new kind has its place below and in the reader.
         let _ = |kind: EventKind| match kind {
             EventKind::RunStarted(_) | EventKind::RunResumed(_) => {}
-            EventKind::Warning { .. } | EventKind::Note { .. } | EventKind::CallKept { .. } => {}
+            EventKind::Warning { .. } | EventKind::Note { .. } | EventKind::CallReused { .. } => {}
             EventKind::TaskStarted { .. }
             | EventKind::CallStarted(_)
             | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
-            EventKind::MetadataAggregated { .. } | EventKind::MetadataUnchanged { .. } => {}
+            EventKind::DatasetUpdated { .. } => {}
             EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
         };
-        let figures =
+        let usage =
             (0..1_u64 << 50, any::<u64>(), any::<u64>()).prop_map(|(micros, memory, output)| {
-                Figures {
+                Usage {
                     wall_time: Duration::from_micros(micros),
                     peak_memory_bytes: memory,
                     stdout_bytes: output,
@@ -422,11 +422,18 @@ pub(super) mod tests {
             });
         let status = prop_oneof![Just(Status::Done), Just(Status::Failed)];
         let call = || {
-            let call = (any::<u64>(), any::<usize>(), of(value()), any::<u32>());
-            call.prop_map(|(task, call_index, component, attempt)| CallRef {
+            let call = (
+                any::<u64>(),
+                0_u32..2,
+                any::<usize>(),
+                of(value()),
+                any::<u32>(),
+            );
+            call.prop_map(|(task, batch, call_index, item, attempt)| CallRef {
                 task,
+                batch,
                 call_index,
-                component,
+                item,
                 attempt,
             })
         };
@@ -436,8 +443,7 @@ pub(super) mod tests {
             ".{0,4}".prop_map(|message| EventKind::Warning { message }),
             ".{0,4}".prop_map(|message| EventKind::Note { message }),
             task_started(),
-            (call(), metadiff())
-                .prop_map(|(call, metadiff)| EventKind::CallKept { call, metadiff }),
+            (call(), output()).prop_map(|(call, output)| EventKind::CallReused { call, output }),
             call().prop_map(EventKind::CallStarted),
             (call(), ".{0,4}").prop_map(|(call, message)| EventKind::CallLogged {
                 call,
@@ -452,20 +458,21 @@ pub(super) mod tests {
             (
                 call(),
                 outcome(),
-                figures,
-                of((0_u32..99).prop_map(f64::from))
+                usage,
+                of((0_u32..99).prop_map(f64::from)),
+                of(".{0,3}")
             )
-                .prop_map(|(call, outcome, figures, retry_in_s)| {
+                .prop_map(|(call, outcome, usage, retry_in_s, stderr)| {
                     EventKind::CallFinished {
                         call,
                         outcome,
-                        figures,
+                        usage,
                         retry_in_s,
+                        stderr,
                     }
                 }),
-            (any::<u64>(), vec(".{0,2}", 0..3))
-                .prop_map(|(task, keys)| EventKind::MetadataAggregated { task, keys }),
-            any::<u64>().prop_map(|task| EventKind::MetadataUnchanged { task }),
+            (any::<u64>(), ".{0,4}")
+                .prop_map(|(task, message)| EventKind::DatasetUpdated { task, message }),
             (
                 any::<u64>(),
                 ".{0,3}",

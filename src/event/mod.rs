@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
-use crate::model::{CallRef, Figures, GuestReport, Limits, LogLevel, Outcome};
+use crate::model::{CallRef, GuestReport, Limits, LogLevel, Outcome, Usage};
 
 pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
@@ -33,7 +33,7 @@ pub use crate::folder::Synced;
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
 /// Version of the event log's format, in its first line.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -66,16 +66,19 @@ pub enum EventKind {
         /// The text.
         message: String,
     },
-    /// A workflow task begins.
+    /// A workflow task begins, or the next batch of its calls.
     TaskStarted {
         /// Its order.
         task: u64,
+        /// Index of the batch, from 0.
+        #[serde(skip_serializing_if = "is_first_batch")]
+        batch: u32,
         /// Its name.
         name: String,
-        /// Calls that it has: 1 for a single task, one for each component for a parallel one.
+        /// Calls that it has: 1 for a single task, one for each item for a parallel one.
         n_calls: usize,
-        /// `None` for a single task.
-        parallelization_level: Option<String>,
+        /// Name of the list of items; `None` for a single call.
+        items: Option<String>,
         /// SHA-256 of its module.
         module_sha256: String,
         /// BLAKE3 of all else that its calls share: args, fixed arguments, environment, metadata to
@@ -84,20 +87,20 @@ pub enum EventKind {
         /// Limits of each call, as far as a result can depend on them.
         limits: CallLimits,
         /// Which of the results recorded before count.
-        #[serde(skip_serializing_if = "Kept::is_none")]
-        kept: Kept,
+        #[serde(skip_serializing_if = "Reused::is_none")]
+        reused: Reused,
         /// How many these are.
         #[serde(skip_serializing_if = "is_zero")]
-        n_kept: usize,
+        n_reused: usize,
     },
-    /// A call that ended well before is not made again, but has another place in the component list
+    /// A call that ended well before is not made again, but has another place in the item list
     /// now. Counts from the task's start on, which follows.
-    CallKept {
+    CallReused {
         /// Which one, where it stands now.
         #[serde(flatten)]
         call: CallRef,
         /// What it adds to the metadata.
-        metadiff: Option<Map<String, Value>>,
+        output: Option<Map<String, Value>>,
     },
     /// A call begins.
     CallStarted(CallRef),
@@ -131,22 +134,20 @@ pub enum EventKind {
         outcome: Outcome,
         /// What it used.
         #[serde(flatten)]
-        figures: Figures,
+        usage: Usage,
         /// Set if it failed and is tried again: after how many seconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_in_s: Option<f64>,
+        /// The file with its stderr, as a path in the work directory, if it failed and left one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stderr: Option<String>,
     },
-    /// Metadiffs of a parallel task were put together.
-    MetadataAggregated {
+    /// A task has changed the dataset.
+    DatasetUpdated {
         /// Order of the task.
         task: u64,
-        /// The keys.
-        keys: Vec<String>,
-    },
-    /// A single task gave no metadiff.
-    MetadataUnchanged {
-        /// Order of the task.
-        task: u64,
+        /// What a reader of the log should know.
+        message: String,
     },
     /// A workflow task ended.
     TaskFinished {
@@ -207,6 +208,9 @@ pub struct RunStarted {
     pub input_paths: Vec<PathBuf>,
     /// Output path of every task.
     pub output_path: PathBuf,
+    /// What users call an item of a task: a singular noun.
+    #[serde(default = "default_item_kind")]
+    pub item_kind: Cow<'static, str>,
     /// Keys of the metadata at the start.
     pub input_metadata_keys: Vec<String>,
     /// First task that runs, from 0.
@@ -270,8 +274,8 @@ pub struct CallLimits {
     pub wall_time_s: Option<f64>,
     /// Bytes kept of stdout and of stderr, each.
     pub output_bytes: u64,
-    /// Bytes of a metadiff.
-    pub metadiff_bytes: u64,
+    /// Bytes of a output.
+    pub call_output_bytes: u64,
 }
 
 impl From<&Limits> for CallLimits {
@@ -280,7 +284,7 @@ impl From<&Limits> for CallLimits {
             memory_bytes: limits.memory_bytes,
             wall_time_s: limits.wall_time.map(|time| time.as_secs_f64()),
             output_bytes: limits.output_bytes,
-            metadiff_bytes: limits.metadiff_bytes,
+            call_output_bytes: limits.call_output_bytes,
         }
     }
 }
@@ -288,22 +292,34 @@ impl From<&Limits> for CallLimits {
 /// Which results of a task, recorded before it starts, count when it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kept {
+pub enum Reused {
     /// None: the first start, or something that results depend on has changed.
     #[default]
     None,
     /// All of calls that ended well: they stand where they stood.
     All,
-    /// Those of [`EventKind::CallKept`] since the last start of a task: the component list has
+    /// Those of [`EventKind::CallReused`] since the last start of a task: the item list has
     /// changed.
     Listed,
+}
+
+fn default_item_kind() -> Cow<'static, str> {
+    "item".into()
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_first_batch(batch: &u32) -> bool {
+    *batch == 0
 }
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-impl Kept {
+impl Reused {
     fn is_none(&self) -> bool {
         *self == Self::None
     }

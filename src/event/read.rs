@@ -10,7 +10,7 @@ use super::cursor::{Cursor, EndOfLog, LineError, Lost};
 use crate::folder::open_plain_file;
 use crate::text::unreadable;
 
-/// Bytes of the longest line that [`visit_events`] takes: a metadiff has 16 MiB, and its text as
+/// Bytes of the longest line that [`visit_events`] takes: a output has 16 MiB, and its text as
 /// JSON may be longer.
 const MAX_LINE_BYTES: u64 = 256 << 20;
 
@@ -210,8 +210,8 @@ mod tests {
                 &format!("call_finished\",\"task\":0,\"call_index\":0,{more}"),
             )
         };
-        let figures = "\"peak_memory_bytes\":0,\"stdout_bytes\":0,\"stderr_bytes\":0";
-        let ended = |more: &str| call(&format!("\"attempt\":1,{more},{figures}"));
+        let usage = "\"peak_memory_bytes\":0,\"stdout_bytes\":0,\"stderr_bytes\":0";
+        let ended = |more: &str| call(&format!("\"attempt\":1,{more},{usage}"));
         check_wrong(
             &[FIRST, &ended("\"outcome\":\"vanished\",\"wall_time_s\":0")],
             "`vanished` is not known",
@@ -225,12 +225,12 @@ mod tests {
         );
         check_wrong(
             &[FIRST, &ended("\"outcome\":\"succeeded\",\"wall_time_s\":0")],
-            "the key `metadiff` is missing",
+            "the key `output` is missing",
         );
         check_wrong(
             &[
                 FIRST,
-                &ended("\"outcome\":\"succeeded\",\"metadiff\":[],\"wall_time_s\":0"),
+                &ended("\"outcome\":\"succeeded\",\"output\":[],\"wall_time_s\":0"),
             ],
             "not an array",
         );
@@ -238,20 +238,20 @@ mod tests {
 
     #[test]
     fn the_first_line_says_the_version() {
-        let later = FIRST.replace("version\":2", "version\":3");
+        let later = FIRST.replace("version\":3", "version\":4");
         check_wrong(
-            &[&later, "what version 3 has"],
-            "line 1: has format version 3",
+            &[&later, "what version 4 has"],
+            "line 1: has format version 4",
         );
         check_wrong(
-            &[&FIRST.replace("\"format_version\":2,", "")],
+            &[&FIRST.replace("\"format_version\":3,", "")],
             "line 1: missing key `format_version`",
         );
         check_wrong(
-            &[&note(0).replace("note", "x\",\"format_version\":2,\"y\":\"")],
+            &[&note(0).replace("note", "x\",\"format_version\":3,\"y\":\"")],
             "must be the event `run_started`",
         );
-        let without_checksums = FIRST.replace("version\":2", "version\":1") + "\n";
+        let without_checksums = FIRST.replace("version\":3", "version\":1") + "\n";
         let err = parse_events(without_checksums.as_bytes())
             .expect_err("version 1")
             .to_string();
@@ -307,14 +307,14 @@ mod tests {
 
     #[test]
     fn numbers_and_null_components_keep_what_they_are() {
-        let metadiff = r#"{"a":123456789012345678901234567890,"b":1.50,"c":1e+2,"d":{"$serde_json::private::Number":"1"}}"#;
+        let output = r#"{"a":123456789012345678901234567890,"b":1.50,"c":1e+2,"d":{"$serde_json::private::Number":"1"}}"#;
         let line = format!(
-            r#"{{"seq":1,"time":"2026-01-02T03:04:05.000000Z","event":"call_finished","task":0,"call_index":0,"component":null,"attempt":1,"outcome":"succeeded","metadiff":{metadiff},"wall_time_s":0.25,"peak_memory_bytes":0,"stdout_bytes":0,"stderr_bytes":0}}"#
+            r#"{{"seq":1,"time":"2026-01-02T03:04:05.000000Z","event":"call_finished","task":0,"call_index":0,"item":null,"attempt":1,"outcome":"succeeded","output":{output},"wall_time_s":0.25,"peak_memory_bytes":0,"stdout_bytes":0,"stderr_bytes":0}}"#
         );
         let text = sealed(&[FIRST, &line]);
         let stored = parse_events(&text).expect("valid");
         assert_eq!(write(&stored.events), text);
-        let call = |event: &Event| matches!(&event.kind, EventKind::CallFinished { call, .. } if call.component == Some(Value::Null));
+        let call = |event: &Event| matches!(&event.kind, EventKind::CallFinished { call, .. } if call.item == Some(Value::Null));
         assert!(call(&stored.events[1]));
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EndOfLog, Event, EventKind, EventLog, Kept, RunStarted, RunTask, Status};
+use super::{EndOfLog, Event, EventKind, EventLog, Reused, RunStarted, RunTask, Status};
 use crate::json::Value;
-use crate::model::{CallRef, Figures, Outcome};
+use crate::model::{Outcome, Usage};
 use crate::text::span;
 
 /// Failed calls of a task whose messages are kept whole. There can be a million others.
@@ -37,7 +37,7 @@ pub struct RunSummary {
     /// When it was taken up again, each time.
     pub resumed: Vec<Timestamp>,
     /// Positions of calls that the next task keeps.
-    kept: Vec<usize>,
+    reused: Vec<(u32, usize)>,
     /// Tasks that are not of the run any more, or have another name. They count again if they are
     /// kept.
     others: Vec<TaskSummary>,
@@ -54,9 +54,9 @@ pub struct TaskSummary {
     pub n_calls: usize,
     /// Calls of these that had ended well before it began for the last time, and were not made
     /// again.
-    pub n_kept: usize,
+    pub n_reused: usize,
     /// `None` for a single task.
-    pub parallelization_level: Option<String>,
+    pub items: Option<String>,
     /// SHA-256 of its module.
     pub module_sha256: String,
     /// When it began; if the run was taken up again, for the last time that a call of it was made.
@@ -69,10 +69,10 @@ pub struct TaskSummary {
     pub longest_time: Duration,
     /// Largest peak memory of a call, in bytes.
     pub peak_memory_bytes: u64,
-    /// Calls whose last attempt did not end well, by their position in the component list.
-    pub failed: BTreeMap<usize, FailedCall>,
+    /// Calls whose last attempt did not end well, by their position in the item list.
+    pub failed: BTreeMap<(u32, usize), FailedCall>,
     /// What became of calls that have begun: whether they have ended well, or run.
-    others: HashMap<usize, Progress>,
+    others: HashMap<(u32, usize), Progress>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +84,16 @@ enum Progress {
 /// A call that did not end well.
 #[derive(Clone, Debug)]
 pub struct FailedCall {
-    /// Its component; `None` for a single task.
-    pub component: Option<Value>,
+    /// Its item; `None` for a single call.
+    pub item: Option<Value>,
+    /// The file with its stderr, as a path in the work directory.
+    pub stderr: Option<String>,
     /// Which try this was, from 1.
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
     /// What it used.
-    pub figures: Figures,
+    pub usage: Usage,
 }
 
 impl RunSummary {
@@ -117,56 +119,65 @@ impl RunSummary {
             EventKind::Warning { message } if self.warnings.len() < MAX_WARNINGS => {
                 self.warnings.push(message.clone())
             }
-            EventKind::CallKept { call, .. } => self.kept.push(call.call_index),
+            EventKind::CallReused { call, .. } => self.reused.push(call.key()),
             EventKind::TaskStarted {
                 task,
+                batch,
                 name,
                 n_calls,
-                parallelization_level,
+                items,
                 module_sha256,
-                kept,
+                reused,
                 ..
             } => {
-                let listed = std::mem::take(&mut self.kept);
+                let listed = std::mem::take(&mut self.reused);
                 let known = self.begin(*task);
-                if *kept == Kept::None && known.name != *name {
+                if *batch > 0 {
+                    known.begin_batch(*batch, *n_calls, *reused, listed);
+                    return;
+                }
+                if *reused == Reused::None && known.name != *name {
                     *known = TaskSummary::new(*task);
                 }
-                if *kept != Kept::All {
-                    known.others = listed
-                        .into_iter()
-                        .map(|index| (index, Progress::Done))
-                        .collect();
-                    known.failed.clear();
-                }
-                known.n_kept = known.others.len();
+                known.n_calls = 0;
+                known.begin_batch(0, *n_calls, *reused, listed);
                 // One that has nothing left to do keeps its times, too.
-                if known.n_kept < *n_calls || !matches!(known.end, Some((_, Status::Done))) {
+                if known.n_reused < *n_calls || !matches!(known.end, Some((_, Status::Done))) {
                     (known.started, known.end) = (event.time, None);
                 }
-                (known.name, known.n_calls) = (name.clone(), *n_calls);
-                known
-                    .parallelization_level
-                    .clone_from(parallelization_level);
+                known.name.clone_from(name);
+                known.items.clone_from(items);
                 known.module_sha256.clone_from(module_sha256);
-                if known.n_kept < *n_calls {
+                if known.n_reused < *n_calls {
                     self.forget_after(*task);
                 }
             }
             EventKind::CallStarted(call) => {
                 if let Some(task) = self.task_mut(call.task) {
-                    task.failed.remove(&call.call_index);
-                    task.others.insert(call.call_index, Progress::Running);
+                    task.failed.remove(&call.key());
+                    task.others.insert(call.key(), Progress::Running);
                 }
             }
             EventKind::CallFinished {
                 call,
                 outcome,
-                figures,
+                usage,
+                stderr,
                 ..
             } => {
                 if let Some(task) = self.task_mut(call.task) {
-                    task.add_end(call, outcome, figures);
+                    if outcome.failure_kind().is_none() {
+                        task.add_success(call.key(), usage);
+                        return;
+                    }
+                    let failed = FailedCall {
+                        item: call.item.clone(),
+                        stderr: stderr.clone(),
+                        attempt: call.attempt,
+                        outcome: outcome.clone(),
+                        usage: usage.clone(),
+                    };
+                    task.add_failure(call.key(), failed);
                 }
             }
             EventKind::TaskFinished { task, status, .. } => {
@@ -181,8 +192,7 @@ impl RunSummary {
             | EventKind::Warning { .. }
             | EventKind::CallLogged { .. }
             | EventKind::CallProgress { .. }
-            | EventKind::MetadataAggregated { .. }
-            | EventKind::MetadataUnchanged { .. } => {}
+            | EventKind::DatasetUpdated { .. } => {}
         }
     }
 
@@ -247,8 +257,8 @@ impl TaskSummary {
             order,
             name: String::new(),
             n_calls: 0,
-            n_kept: 0,
-            parallelization_level: None,
+            n_reused: 0,
+            items: None,
             module_sha256: String::new(),
             started: Timestamp::UNIX_EPOCH,
             end: None,
@@ -265,28 +275,44 @@ impl TaskSummary {
         self.order == task.task && self.name == task.name
     }
 
-    fn add_end(&mut self, call: &CallRef, outcome: &Outcome, figures: &Figures) {
-        self.total_time = self.total_time.saturating_add(figures.wall_time);
-        self.longest_time = self.longest_time.max(figures.wall_time);
-        self.peak_memory_bytes = self.peak_memory_bytes.max(figures.peak_memory_bytes);
-        if outcome.failure_kind().is_none() {
-            self.failed.remove(&call.call_index);
-            self.others.insert(call.call_index, Progress::Done);
-            return;
+    /// Takes the calls of a batch, of which some results may be known.
+    fn begin_batch(
+        &mut self,
+        batch: u32,
+        n_calls: usize,
+        reused: Reused,
+        listed: Vec<(u32, usize)>,
+    ) {
+        self.n_calls = self.n_calls.saturating_add(n_calls);
+        if reused != Reused::All {
+            self.others.retain(|(of, _), _| *of < batch);
+            self.others
+                .extend(listed.into_iter().map(|key| (key, Progress::Done)));
+            self.failed.retain(|(of, _), _| *of < batch);
         }
-        self.others.remove(&call.call_index);
-        let mut outcome = outcome.clone();
+        let is_begun = |(of, _): &&(u32, usize)| *of <= batch;
+        self.n_reused = self.others.keys().filter(is_begun).count();
+    }
+
+    fn add_usage(&mut self, usage: &Usage) {
+        self.total_time = self.total_time.saturating_add(usage.wall_time);
+        self.longest_time = self.longest_time.max(usage.wall_time);
+        self.peak_memory_bytes = self.peak_memory_bytes.max(usage.peak_memory_bytes);
+    }
+
+    fn add_success(&mut self, key: (u32, usize), usage: &Usage) {
+        self.add_usage(usage);
+        self.failed.remove(&key);
+        self.others.insert(key, Progress::Done);
+    }
+
+    fn add_failure(&mut self, key: (u32, usize), mut failed: FailedCall) {
+        self.add_usage(&failed.usage);
+        self.others.remove(&key);
         if self.failed.len() >= MAX_IN_FULL {
-            outcome.shorten(MAX_MESSAGE_CHARS);
+            failed.outcome.shorten(MAX_MESSAGE_CHARS);
         }
-        let component = call.component.clone();
-        let failed = FailedCall {
-            component,
-            attempt: call.attempt,
-            outcome,
-            figures: figures.clone(),
-        };
-        self.failed.insert(call.call_index, failed);
+        self.failed.insert(key, failed);
     }
 
     /// Calls that ended well.
@@ -317,7 +343,8 @@ impl TaskSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::CallLimits;
+    use crate::event::{CallLimits, FORMAT_VERSION};
+    use crate::model::CallRef;
 
     fn summary(kinds: Vec<EventKind>) -> RunSummary {
         let mut summary = RunSummary::default();
@@ -332,23 +359,24 @@ mod tests {
         summary
     }
 
-    fn task_started(n_calls: usize, kept: Kept) -> EventKind {
+    fn task_started(n_calls: usize, kept: Reused) -> EventKind {
         EventKind::TaskStarted {
             args_digest: "11".into(),
             limits: CallLimits::default(),
-            kept,
-            n_kept: 0,
+            reused: kept,
+            n_reused: 0,
             task: 3,
+            batch: 0,
             name: "t".into(),
             n_calls,
-            parallelization_level: Some("well".into()),
+            items: Some("well".into()),
             module_sha256: "00".into(),
         }
     }
 
     fn run_started() -> Box<RunStarted> {
         Box::new(RunStarted {
-            format_version: 2,
+            format_version: FORMAT_VERSION,
             mandelbox_version: "0.1.0".into(),
             backend: "local".into(),
             workflow: "w".into(),
@@ -356,6 +384,7 @@ mod tests {
             work_dir: "/w".into(),
             input_paths: Vec::new(),
             output_path: "/o".into(),
+            item_kind: "component".into(),
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,
@@ -371,8 +400,9 @@ mod tests {
     fn call(call_index: usize, attempt: u32) -> CallRef {
         CallRef {
             task: 3,
+            batch: 0,
             call_index,
-            component: Some(call_index.into()),
+            item: Some(call_index.into()),
             attempt,
         }
     }
@@ -381,8 +411,9 @@ mod tests {
         EventKind::CallFinished {
             call,
             outcome,
-            figures: Figures::default(),
+            usage: Usage::default(),
             retry_in_s: None,
+            stderr: None,
         }
     }
 
@@ -397,15 +428,15 @@ mod tests {
 
     #[test]
     fn calls_are_counted_by_their_last_attempt() {
-        let mut kinds = vec![task_started(5, Kept::None)];
+        let mut kinds = vec![task_started(5, Reused::None)];
         kinds.extend((0..4).map(|index| EventKind::CallStarted(call(index, 1))));
-        kinds.push(ended(call(0, 1), Outcome::Succeeded { metadiff: None }));
+        kinds.push(ended(call(0, 1), Outcome::Succeeded { output: None }));
         kinds.push(ended(call(1, 1), Outcome::Exited { code: 1 }));
         kinds.push(ended(call(2, 1), Outcome::Cancelled));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 2, 1, 1));
         kinds.push(EventKind::CallStarted(call(1, 2)));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 1, 2, 1));
-        kinds.push(ended(call(1, 2), Outcome::Succeeded { metadiff: None }));
+        kinds.push(ended(call(1, 2), Outcome::Succeeded { output: None }));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (2, 1, 1, 1));
         // Taken up again: what ran when it was killed does not run any more.
         kinds.push(EventKind::RunFinished {
@@ -414,23 +445,23 @@ mod tests {
         });
         assert_eq!(summary(kinds.clone()).end, Some(Status::Failed));
         kinds.push(EventKind::RunResumed(run_started()));
-        kinds.push(task_started(5, Kept::All));
+        kinds.push(task_started(5, Reused::All));
         let again = summary(kinds.clone());
         assert_eq!(
             (counts(&again.tasks[0]), again.end, again.tasks.len()),
             ((2, 1, 0, 2), None, 1)
         );
-        assert_eq!((again.tasks[0].n_kept, again.resumed.len()), (2, 1));
-        // One of the list's components is gone; the call that is named stands elsewhere now.
-        kinds.push(EventKind::CallKept {
+        assert_eq!((again.tasks[0].n_reused, again.resumed.len()), (2, 1));
+        // One of the list's items is gone; the call that is named stands elsewhere now.
+        kinds.push(EventKind::CallReused {
             call: call(3, 1),
-            metadiff: None,
+            output: None,
         });
         let mut listed = kinds.clone();
-        listed.push(task_started(4, Kept::Listed));
+        listed.push(task_started(4, Reused::Listed));
         assert_eq!(counts(&summary(listed).tasks[0]), (1, 0, 0, 3));
         kinds.pop();
-        kinds.push(task_started(5, Kept::None));
+        kinds.push(task_started(5, Reused::None));
         assert_eq!(counts(&summary(kinds).tasks[0]), (0, 0, 0, 5));
     }
 }

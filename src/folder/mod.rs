@@ -2,7 +2,7 @@
 //!
 //! A path is looked up each time it is used, and whoever can write to one of its folders can put a
 //! symbolic link there between two uses. A descriptor stays at the folder that was opened. So a
-//! [`Folder`] is opened once, and names below it are opened one component at a time, none of which
+//! [`Folder`] is opened once, and names below it are opened one at a time, none of which
 //! may be a link: nothing outside the folder is reached, whatever is renamed meanwhile. For names
 //! without `..` that is what `openat2` of Linux does with `RESOLVE_BENEATH` and
 //! `RESOLVE_NO_SYMLINKS`, but it also works where that call is missing or blocked.

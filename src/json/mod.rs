@@ -1,6 +1,6 @@
 //! The one place where JSON text becomes values and values become text.
 //!
-//! Rules that hold for every document, metadiff and record: numbers keep their digits, so integers
+//! Rules that hold for every document, output and record: numbers keep their digits, so integers
 //! of any size stay exact; a number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are
 //! refused; at most [`MAX_DEPTH`] levels of nesting; no key of the JSON library has a meaning of
 //! its own.
@@ -24,7 +24,7 @@ pub(crate) use stream::{next_value_of, read_stream};
 
 /// Levels of nesting that are read; one more is an error.
 pub const MAX_DEPTH: usize = 256;
-/// The same for metadata and history, which hold what a metadiff of that depth became.
+/// The same for metadata and history, which hold what an output of that depth became.
 pub const MAX_DATASET_DEPTH: usize = 300;
 /// Values that a document which a person writes may hold. One of two bytes takes a hundred in
 /// memory, and some copies are made.
@@ -38,7 +38,7 @@ const NUMBER_KEY: &str = "$serde_json::private::Number";
 /// What to do with an object that has one key twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DuplicateKeys {
-    /// The last one wins, as in Python: for metadata, history and metadiffs.
+    /// The last one wins, as in Python: for metadata, history and outputs.
     LastWins,
     /// An error: for documents that a person writes.
     Refuse,

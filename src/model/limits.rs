@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::text::bytes_text;
 
 /// What one call may use.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of all memories and tables of the call together; default 4 GiB.
     pub memory_bytes: u64,
@@ -14,8 +16,8 @@ pub struct Limits {
     /// Bytes kept of stdout and of stderr, each; default 16 MiB. The guest goes on, the rest is
     /// counted and dropped.
     pub output_bytes: u64,
-    /// Bytes of a metadiff; default 16 MiB.
-    pub metadiff_bytes: u64,
+    /// Bytes of a output; default 16 MiB.
+    pub call_output_bytes: u64,
     /// Files, folders and streams open at a time; default 1,000.
     pub open_files: usize,
     /// Bytes of a module's file; default 64 MiB.
@@ -28,7 +30,7 @@ impl Default for Limits {
             memory_bytes: 4 << 30,
             wall_time: None,
             output_bytes: 16 << 20,
-            metadiff_bytes: 16 << 20,
+            call_output_bytes: 16 << 20,
             open_files: 1000,
             module_bytes: 64 << 20,
         }
@@ -36,9 +38,26 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Limits of a task that describes itself.
+    pub fn for_description(&self) -> Self {
+        /// Longest time for the answer.
+        const TIMEOUT: Duration = Duration::from_secs(10);
+        /// Bytes of the answer.
+        const MAX_BYTES: u64 = 1 << 20;
+        /// Memory, where a call may have more; interpreters need some.
+        const MEMORY_BYTES: u64 = 512 << 20;
+        Self {
+            memory_bytes: self.memory_bytes.min(MEMORY_BYTES),
+            wall_time: Some(self.wall_time.unwrap_or(TIMEOUT).min(TIMEOUT)),
+            output_bytes: 0,
+            call_output_bytes: self.call_output_bytes.min(MAX_BYTES),
+            ..self.clone()
+        }
+    }
+
     /// These limits, with the memory and wall time that a document asks for, at most `maximum`'s.
     /// The text says so if it asked for more.
-    pub fn as_asked(
+    pub fn clamp_to(
         &self,
         memory_bytes: Option<u64>,
         wall_time: Option<Duration>,
@@ -79,7 +98,7 @@ impl Limits {
             ("memory", self.memory_bytes > maximum.memory_bytes),
             ("timeout", time(self) > time(maximum)),
             ("output", self.output_bytes > maximum.output_bytes),
-            ("metadiff", self.metadiff_bytes > maximum.metadiff_bytes),
+            ("output", self.call_output_bytes > maximum.call_output_bytes),
             ("open_files", self.open_files > maximum.open_files),
             ("module", self.module_bytes > maximum.module_bytes),
         ];

@@ -1,5 +1,6 @@
 //! Words that all layers share: plain data without I/O.
 
+mod batch;
 mod call_ref;
 mod cancel;
 mod grant;
@@ -8,8 +9,12 @@ mod host_error;
 mod limits;
 mod module_file;
 mod module_kind;
+mod modules;
 mod outcome;
+mod task;
+mod task_metadata;
 
+pub use batch::{Attempt, Batch, CallFiles, CallList, CallSpec, FileSuffixes, Retries, TaskFiles};
 pub use call_ref::CallRef;
 pub use cancel::CancelToken;
 pub use grant::{Grant, Rights};
@@ -18,7 +23,10 @@ pub use host_error::HostError;
 pub use limits::Limits;
 pub use module_file::{FileIdentity, ModuleFile};
 pub use module_kind::ModuleKind;
-pub use outcome::{CallFailure, Ended, FailureKind, Figures, Outcome};
+pub use modules::Modules;
+pub use outcome::{CallFailure, Ended, FailureKind, Outcome, Usage};
+pub use task::{ModuleRef, TaskSpec};
+pub use task_metadata::TaskMetadata;
 
 /// True in builds with defences off, so that a test can show that the hostile modules notice.
 pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");

@@ -1,5 +1,6 @@
 //! All that can happen to a call, as one enum, and what a failed call tells its reader.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,10 @@ use crate::text::{bytes_text, escaped};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// Exit code 0 and a metadiff that is an object, or none.
+    /// Exit code 0 and a output that is an object, or none.
     Succeeded {
         /// What the call adds to the metadata; `None` if it gave none or `null`.
-        metadiff: Option<Map<String, Value>>,
+        output: Option<Map<String, Value>>,
     },
     /// The guest ended itself with an exit code other than 0.
     Exited {
@@ -43,14 +44,14 @@ pub enum Outcome {
         /// What the guest would have had, in bytes.
         asked_bytes: u64,
     },
-    /// Exit code 0, but the metadiff is not a JSON object or cannot be taken.
+    /// Exit code 0, but the output is not a JSON object or cannot be taken.
     BadOutput {
         /// What is wrong with it, and where.
         message: String,
     },
-    /// There is no room for its metadiff beside those of the calls before.
-    MetadiffsExceeded {
-        /// What all metadiffs of a run may have together, in bytes.
+    /// There is no room for its output beside those of the calls before.
+    OutputsExceeded {
+        /// What all outputs of a run may have together, in bytes.
         limit_bytes: u64,
         /// What they would have had, in bytes.
         asked_bytes: u64,
@@ -99,7 +100,7 @@ impl Outcome {
             Self::TimedOut { .. } => "timed_out",
             Self::MemoryExceeded { .. } => "memory_exceeded",
             Self::BadOutput { .. } => "bad_output",
-            Self::MetadiffsExceeded { .. } => "metadiffs_exceeded",
+            Self::OutputsExceeded { .. } => "outputs_exceeded",
             Self::Refused { .. } => "refused",
             Self::Cancelled => "cancelled",
             Self::HostFailed { .. } => "host_failed",
@@ -118,7 +119,7 @@ impl Outcome {
             Self::Trapped { .. }
             | Self::TimedOut { .. }
             | Self::MemoryExceeded { .. }
-            | Self::MetadiffsExceeded { .. }
+            | Self::OutputsExceeded { .. }
             | Self::Refused { .. }
             | Self::Cancelled
             | Self::HostFailed { .. }
@@ -145,12 +146,12 @@ impl Outcome {
             | Self::Exited { .. }
             | Self::TimedOut { .. }
             | Self::MemoryExceeded { .. }
-            | Self::MetadiffsExceeded { .. }
+            | Self::OutputsExceeded { .. }
             | Self::Cancelled => {}
         }
     }
 
-    /// What happened, in words that fit after a component's name.
+    /// What happened, in words that fit after a item's name.
     pub fn describe(&self) -> String {
         match self {
             Self::Succeeded { .. } => "succeeded".to_owned(),
@@ -167,14 +168,14 @@ impl Outcome {
                 bytes_text(*limit_bytes),
                 bytes_text(*asked_bytes)
             ),
-            Self::BadOutput { message } => format!("gave a bad metadiff: {message}"),
-            Self::MetadiffsExceeded {
+            Self::BadOutput { message } => format!("gave a bad output: {message}"),
+            Self::OutputsExceeded {
                 limit_bytes,
                 asked_bytes,
             } => format!(
-                "gave a metadiff for which there is no room: all metadiffs of the run would be \
+                "gave a output for which there is no room: all outputs of the run would be \
                  {}, and {} is the limit of \
-                 `host.metadiffs` in the policy; let tasks write their data to the output, or \
+                 `host.outputs` in the policy; let tasks write their data to the output, or \
                  raise the limit",
                 bytes_text(*asked_bytes),
                 bytes_text(*limit_bytes)
@@ -192,7 +193,7 @@ impl Outcome {
 
 /// What a call used, beside how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct Usage {
     /// From the call's start to its end, with the host's work for it but for removing what its
     /// guest has left.
     #[serde(rename = "wall_time_s", with = "seconds")]
@@ -211,7 +212,7 @@ pub struct Ended {
     /// How it ended.
     pub outcome: Outcome,
     /// What it used.
-    pub figures: Figures,
+    pub usage: Usage,
     /// The last bytes of stderr as text, at most 4 KiB, not escaped.
     pub stderr_tail: String,
 }
@@ -221,7 +222,7 @@ impl Ended {
     pub fn without_guest(outcome: Outcome) -> Self {
         Self {
             outcome,
-            figures: Figures::default(),
+            usage: Usage::default(),
             stderr_tail: String::new(),
         }
     }
@@ -230,10 +231,12 @@ impl Ended {
 /// A call that failed, for the error of its task.
 #[derive(Clone, Debug)]
 pub struct CallFailure {
-    /// Position in the component list, from 0; 0 for a single task.
+    /// Position in the item list, from 0; 0 for a single task.
     pub call_index: usize,
-    /// The component; `None` for a single task.
-    pub component: Option<Value>,
+    /// What users call an item: a singular noun.
+    pub item_kind: Cow<'static, str>,
+    /// The item; `None` for a single call.
+    pub item: Option<Value>,
     /// How it ended.
     pub outcome: Outcome,
     /// The last bytes of stderr as text, not escaped.
@@ -243,12 +246,12 @@ pub struct CallFailure {
 }
 
 impl CallFailure {
-    /// The component's name, escaped, or `call` for a single task.
+    /// The item's name, escaped, or `call` for a single task.
     pub fn name(&self) -> String {
-        match &self.component {
+        match &self.item {
             None => "call".to_owned(),
-            Some(Value::String(text)) => format!("component \"{}\"", escaped(text)),
-            Some(value) => format!("component {}", escaped(&value.to_string())),
+            Some(Value::String(text)) => format!("{} \"{}\"", self.item_kind, escaped(text)),
+            Some(value) => format!("{} {}", self.item_kind, escaped(&value.to_string())),
         }
     }
 }

@@ -1,10 +1,14 @@
-//! Documents, policy and modules → a [`Plan`], or every problem at once.
+//! Documents, policy and modules → a [`RunPlan`], or every problem at once.
 
-pub(crate) mod planned;
+mod planned;
 mod planner;
 mod policy;
+mod process_workflow;
 mod requested;
+mod run_plan;
 
 pub use planned::{Plan, PlannedTask, Requested};
-pub use planner::{PlanRequest, build_plan, component_list, set_start_and_last_task_index};
+pub use planner::{PlanRequest, build_plan, set_start_and_last_task_index};
 pub use policy::Policy;
+pub use process_workflow::ProcessWorkflow;
+pub use run_plan::{RunPlan, plan_run};

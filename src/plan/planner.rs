@@ -4,20 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::requested::read_requested;
-use crate::backend::Backend;
-use crate::fractal::args::schema::{RESERVED_ARGUMENTS, SchemaBudget, check_args, default_args};
+use crate::fractal::args::schema::{SchemaBudget, check_args, default_args};
 use crate::fractal::package::manifest::TaskPackage;
 use crate::fractal::package::task_index::TaskIndex;
 use crate::fractal::v1::document::{
     TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument,
 };
-use crate::fractal::v1::local_config;
-use crate::fractal::v1::local_config::{LocalConfig, merged_meta, parallelization_level};
-use crate::json::{Map, Value, type_name};
-use crate::model::{Limits, ModuleFile, ModuleKind};
+use crate::fractal::v1::local_config::{LocalConfig, list_key, merged_meta};
+use crate::fractal::v1::{
+    RESERVED_ARGUMENTS, TaskDetails, check_list, local_config, reserved_advice, shown_workflow_task,
+};
+use crate::json::{Map, Value};
+use crate::model::{Limits, ModuleFile, ModuleKind, ModuleRef, Modules, TaskSpec};
 use crate::plan::Policy;
 use crate::plan::planned::{Plan, PlannedTask};
-use crate::problem::{Cursor, Place, Problems, pointer_to};
+use crate::problem::{Cursor, Location, Problems, pointer_to};
 
 /// All that a plan is made of.
 pub struct PlanRequest<'a> {
@@ -39,8 +40,8 @@ pub struct PlanRequest<'a> {
     pub local_config: LocalConfig,
     /// What the operator allows.
     pub policy: &'a Policy,
-    /// Says whether a module can run, and makes it ready.
-    pub backend: &'a dyn Backend,
+    /// Gets modules ready.
+    pub modules: &'a dyn Modules,
 }
 
 impl<'a> PlanRequest<'a> {
@@ -49,7 +50,7 @@ impl<'a> PlanRequest<'a> {
         workflow: &'a WorkflowDocument,
         packages: &'a [TaskPackage],
         policy: &'a Policy,
-        backend: &'a dyn Backend,
+        modules: &'a dyn Modules,
     ) -> Self {
         Self {
             workflow,
@@ -61,7 +62,7 @@ impl<'a> PlanRequest<'a> {
             output_type: None,
             local_config: LocalConfig::default(),
             policy,
-            backend,
+            modules,
         }
     }
 }
@@ -73,7 +74,7 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
         && request.first_task_index.is_none()
         && request.last_task_index.is_none()
     {
-        let place = Place::Pointer {
+        let place = Location::Pointer {
             file: request.workflow.file.clone(),
             pointer: "/task_list".to_owned(),
         };
@@ -87,7 +88,10 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
         ) {
             Ok(range) => Some(range),
             Err(message) => {
-                problems.add(Place::Parameter("first and last task".to_owned()), message);
+                problems.add(
+                    Location::Parameter("first and last task".to_owned()),
+                    message,
+                );
                 None
             }
         }
@@ -158,7 +162,7 @@ fn check_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
     for task in &workflow.task_list {
         if !seen.insert(task.order) {
             let pointer = format!("/task_list/{}/order", task.position);
-            let place = Place::Pointer {
+            let place = Location::Pointer {
                 file: workflow.file.clone(),
                 pointer,
             };
@@ -199,12 +203,12 @@ impl Planner<'_> {
         problems: &mut Problems,
     ) -> Option<PlannedTask> {
         let pointer = format!("/task_list/{}", workflow_task.position);
-        let entry_place = |key: &str| Place::Pointer {
+        let entry_place = |key: &str| Location::Pointer {
             file: self.request.workflow.file.clone(),
             pointer: format!("{pointer}{key}"),
         };
         let args_place = |at: &str| match &workflow_task.args_file {
-            Some(file) => Place::Pointer {
+            Some(file) => Location::Pointer {
                 file: file.clone(),
                 pointer: at.to_owned(),
             },
@@ -234,11 +238,7 @@ impl Planner<'_> {
             let text = format!(
                 "`{name}` is a name that the runner fills in: this value reaches the task as in \
                  Fractal's runner{}",
-                if *name == "component" {
-                    ", where the real component wins"
-                } else {
-                    ", but no other task"
-                }
+                reserved_advice(name)
             );
             problems.warn(args_place(&pointer_to("", name)), text);
         }
@@ -253,9 +253,9 @@ impl Planner<'_> {
                 "" => args_place(at),
                 name if given.is_some_and(|given| given.contains_key(name)) => args_place(at),
                 name if task.default_args.contains_key(name) => {
-                    task.place_of(&format!("default_args{at}"))
+                    task.location_of(&format!("default_args{at}"))
                 }
-                name => task.place_of(&format!("args_schema/properties/{name}/default")),
+                name => task.location_of(&format!("args_schema/properties/{name}/default")),
             }
         };
         check_args(task, &args, place, &mut self.schemas, problems);
@@ -280,7 +280,7 @@ impl Planner<'_> {
         };
         let meta_place = || {
             if is_alone {
-                task.place_of("meta")
+                task.location_of("meta")
             } else {
                 entry_place("/meta")
             }
@@ -294,27 +294,26 @@ impl Planner<'_> {
         let (limits, lowered) =
             policy
                 .default
-                .as_asked(requested.memory_bytes, requested.wall_time, &policy.maximum);
+                .clamp_to(requested.memory_bytes, requested.wall_time, &policy.maximum);
         if let Some(text) = lowered {
             problems.warn(meta_place(), text);
         }
         let task_meta = Value::Object(task.meta.clone());
-        let level = parallelization_level(&task.cursor("meta", &task_meta), problems);
-        // The first task's component list is known before the run.
+        let level = list_key(&task.cursor("meta", &task_meta), problems);
+        // The list of the first task is known before the run.
         let first_list = self
             .request
             .metadata
             .filter(|_| role.is_first)
             .zip(level.as_deref());
-        if let Some(Err(text)) = first_list.map(|(metadata, level)| component_list(metadata, level))
-        {
-            problems.add(task.place_of("meta"), text);
+        if let Some(Err(text)) = first_list.map(|(metadata, level)| check_list(metadata, level)) {
+            problems.add(task.location_of("meta"), text);
         }
         if !role.runs {
             return None;
         }
         let module_place = if exported || is_alone {
-            task.place_of("executable")
+            task.location_of("executable")
         } else {
             entry_place("/task/command")
         };
@@ -337,26 +336,39 @@ impl Planner<'_> {
             &meta,
             exported.then_some(task),
         );
+        let id = workflowtask.get("id").filter(|id| !id.is_null()).cloned();
         Some(PlannedTask {
-            order: workflow_task.order,
-            name: task.name.clone(),
-            module,
-            kind,
-            fixed_args: task.command[1..].to_vec(),
-            args,
-            parallelization_level: level,
-            parallel_tasks_per_job,
-            metadata_keys: requested.metadata_keys,
-            metadata_in_args: requested.metadata_in_args.unwrap_or(true),
-            limits,
-            reserves_memory: policy.reserves_memory || requested.memory_bytes.is_some(),
-            env: requested.env,
-            mounts: requested.mounts,
-            workflowtask,
+            spec: TaskSpec {
+                order: workflow_task.order,
+                name: task.name.clone(),
+                id,
+                module: ModuleRef::from(&module),
+                kind,
+                fixed_args: task.command[1..].to_vec(),
+                is_single: level.is_none(),
+                max_parallel: parallel_tasks_per_job,
+                limits,
+                reserves_memory: policy.reserves_memory || requested.memory_bytes.is_some(),
+                env: requested.env,
+                mounts: requested.mounts,
+            },
+            details: TaskDetails {
+                args,
+                level,
+                metadata_keys: requested.metadata_keys,
+                metadata_in_args: requested.metadata_in_args.unwrap_or(true),
+                workflowtask,
+            },
         })
     }
 
-    fn check_types(&self, task: &TaskDocument, role: Role, place: Place, problems: &mut Problems) {
+    fn check_types(
+        &self,
+        task: &TaskDocument,
+        role: Role,
+        place: Location,
+        problems: &mut Problems,
+    ) {
         let workflow = &self.request.workflow.name;
         let mut check = |task_type: &str, dataset_type: Option<&str>, direction: &str| {
             if dataset_type
@@ -383,7 +395,7 @@ impl Planner<'_> {
         task: &TaskDocument,
         limits: &Limits,
         sha256: Option<&str>,
-        place: Place,
+        place: Location,
         problems: &mut Problems,
     ) -> Option<(ModuleFile, ModuleKind)> {
         let path = task.module_path();
@@ -394,7 +406,7 @@ impl Planner<'_> {
             .or_insert_with(|| {
                 let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
                 let kind = request
-                    .backend
+                    .modules
                     .prepare(&module, limits, request.policy.compile_time)
                     .map_err(|text| format!("{}: {text}", path.display()))?;
                 Ok((module, kind))
@@ -420,55 +432,6 @@ impl Planner<'_> {
             }
         }
     }
-}
-
-/// The component list of a parallel task.
-///
-/// # Errors
-/// A sentence for the user: the level is no key of the metadata, or its value is no array.
-pub fn component_list<'a>(
-    metadata: &'a Map<String, Value>,
-    level: &str,
-) -> Result<&'a [Value], String> {
-    match metadata.get(level) {
-        Some(Value::Array(components)) => Ok(components),
-        Some(other) => Err(format!(
-            "the component list metadata[\"{level}\"] must be an array, not {}",
-            type_name(other)
-        )),
-        None => {
-            let keys: Vec<_> = metadata.keys().map(|key| format!("'{key}'")).collect();
-            Err(format!(
-                "WorkflowTask parallelization_level ('{level}') is missing in metadata keys ([{}]).",
-                keys.join(", ")
-            ))
-        }
-    }
-}
-
-/// The workflow task with the args and meta that count, as it stands in history.
-fn shown_workflow_task(
-    raw: &Map<String, Value>,
-    order: u64,
-    args: &Map<String, Value>,
-    meta: &Map<String, Value>,
-    from_package: Option<&TaskDocument>,
-) -> Map<String, Value> {
-    let mut shown = raw.clone();
-    if let Some(task) = from_package {
-        shown.insert("order".to_owned(), order.into());
-        shown.insert("task".to_owned(), Value::Object(task.raw.clone()));
-    }
-    for (key, value) in [("args", args), ("meta", meta)] {
-        // In the full form an empty value stays as it was written: null, an empty object or
-        // missing.
-        if !value.is_empty() {
-            shown.insert(key.to_owned(), Value::Object(value.clone()));
-        } else if from_package.is_some() {
-            shown.insert(key.to_owned(), Value::Null);
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::model::Limits;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;
 use crate::text::wording::did_you_mean;
@@ -44,7 +44,7 @@ pub struct Policy {
     pub free_space_bytes: u64,
     /// Bytes that all metadiffs of a run may have together, each value counting as 64 at least and
     /// each object as 512 more; default 1 GiB.
-    pub metadiffs_bytes: u64,
+    pub outputs_bytes: u64,
     /// Whether guests without a time limit can be interrupted too, while they compute; default no.
     pub interrupts_all: bool,
 }
@@ -127,7 +127,7 @@ impl Policy {
             memory_bytes: None,
             reserves_memory,
             free_space_bytes: 0,
-            metadiffs_bytes: 1 << 30,
+            outputs_bytes: 1 << 30,
             interrupts_all: false,
         }
     }
@@ -136,7 +136,7 @@ impl Policy {
     pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
         let text = std::fs::read_to_string(path);
         let text = text
-            .map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err)))
+            .map_err(|err| problems.add(Location::File(path.to_owned()), unreadable(&err)))
             .ok()?;
         match toml::from_str::<PolicyFile>(&text) {
             Ok(file) => Self::checked(file, path, problems),
@@ -144,7 +144,7 @@ impl Policy {
                 let (line, column) = err
                     .span()
                     .map_or((1, 1), |span| line_and_column(&text, span.start));
-                let place = Place::Text {
+                let place = Location::Text {
                     file: path.to_owned(),
                     line,
                     column,
@@ -165,7 +165,7 @@ impl Policy {
         let default = file.default.over(&file.maximum.at_most(Limits::default()));
         // A bound that is not named is the default: then documents can ask for less only.
         let maximum = file.maximum.over(&default);
-        let place = |key: &str| Place::Pointer {
+        let place = |key: &str| Location::Pointer {
             file: path.to_owned(),
             pointer: key.to_owned(),
         };
@@ -203,7 +203,7 @@ impl Policy {
             memory_bytes: file.host.memory,
             reserves_memory,
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
-            metadiffs_bytes: file.host.metadiffs.unwrap_or(usual.metadiffs_bytes),
+            outputs_bytes: file.host.metadiffs.unwrap_or(usual.outputs_bytes),
             interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
         })
     }
@@ -217,7 +217,7 @@ impl LimitsFile {
             memory_bytes: bound.memory_bytes.min(limits.memory_bytes),
             wall_time: bound.wall_time,
             output_bytes: bound.output_bytes.min(limits.output_bytes),
-            metadiff_bytes: bound.metadiff_bytes.min(limits.metadiff_bytes),
+            call_output_bytes: bound.call_output_bytes.min(limits.call_output_bytes),
             open_files: bound.open_files.min(limits.open_files),
             module_bytes: bound.module_bytes.min(limits.module_bytes),
         }
@@ -229,7 +229,7 @@ impl LimitsFile {
             memory_bytes: self.memory.unwrap_or(others.memory_bytes),
             wall_time: self.timeout.or(others.wall_time),
             output_bytes: self.output.unwrap_or(others.output_bytes),
-            metadiff_bytes: self.metadiff.unwrap_or(others.metadiff_bytes),
+            call_output_bytes: self.metadiff.unwrap_or(others.call_output_bytes),
             open_files: self.open_files.unwrap_or(others.open_files),
             module_bytes: self.module.unwrap_or(others.module_bytes),
         }
@@ -332,7 +332,7 @@ mod tests {
             (policy.compile_time, policy.free_space_bytes),
             (Duration::from_secs(60), 1 << 30)
         );
-        assert_eq!(policy.metadiffs_bytes, 1 << 30);
+        assert_eq!(policy.outputs_bytes, 1 << 30);
         assert!(!policy.interrupts_all);
         assert_eq!(
             (policy.compile_memory_bytes, policy.memory_bytes),

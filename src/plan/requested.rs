@@ -72,7 +72,7 @@ pub(crate) fn read_requested<'a>(
                     "unknown key `{unknown}`; known are {}{meant}",
                     KEYS.join(", ")
                 );
-                problems.add(value.place(), text);
+                problems.add(value.location(), text);
             }
         }
     }
@@ -83,7 +83,7 @@ pub(crate) fn read_requested<'a>(
 fn read_env(env: &Cursor<'_>, policy: &Policy, problems: &mut Problems) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for (name, value) in env.object(problems).into_iter().flatten() {
-        let place = env.place_of(name);
+        let place = env.location_of(name);
         match value {
             _ if !policy.env.contains(name) => {
                 problems.add(
@@ -124,12 +124,12 @@ fn read_mounts(
             continue;
         };
         if !guest_path.starts_with('/') {
-            problems.add(value.place(), "the path in the sandbox must be absolute");
+            problems.add(value.location(), "the path in the sandbox must be absolute");
             continue;
         }
         match folder.join(host_path).canonicalize() {
             Err(err) => problems.add(
-                value.place(),
+                value.location(),
                 format!("the folder {host_path} cannot be mounted: {err}"),
             ),
             Ok(real)
@@ -142,11 +142,12 @@ fn read_mounts(
                     "the policy does not let a package mount {} (packages.mounts)",
                     real.display()
                 );
-                problems.add(value.place(), text);
+                problems.add(value.location(), text);
             }
-            Ok(real) if !real.is_dir() => {
-                problems.add(value.place(), format!("{} is not a folder", real.display()))
-            }
+            Ok(real) if !real.is_dir() => problems.add(
+                value.location(),
+                format!("{} is not a folder", real.display()),
+            ),
             Ok(real) => {
                 grants.push(Grant::new(real, guest_path.clone(), Rights::ReadOnly));
             }
@@ -184,7 +185,7 @@ fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
         .filter(|bytes| *bytes > 0);
     if bytes.is_none() {
         problems.add(
-            mem.place(),
+            mem.location(),
             format!(
                 "must be a whole number of MB or a text such as \"10G\" or \"1500M\", not {}",
                 mem.value
@@ -211,14 +212,14 @@ fn read_with_unit<T>(
 ) -> Option<T> {
     if let Value::Number(number) = value.value {
         problems.add(
-            value.place(),
+            value.location(),
             format!("must be a text with its unit, such as {example}, not {number}"),
         );
         return None;
     }
     let text = value.text(problems)?;
     parse(text)
-        .map_err(|message| problems.add(value.place(), message))
+        .map_err(|message| problems.add(value.location(), message))
         .ok()
 }
 

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
 use crate::folder::FILE_FLAGS;
-use crate::model::{HostError, LogLevel};
+use crate::model::{CallRef, HostError, LogLevel};
 use crate::text::escaped;
+use crate::workdir::layout::LOG_FILE;
 
 /// Writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, times in UTC.
 ///
@@ -17,6 +18,8 @@ pub struct LogFile {
     file: File,
     logger_name: String,
     workflow: String,
+    /// What users call an item of a task.
+    item_kind: String,
     path: String,
     /// Lines that are not in the file yet.
     text: String,
@@ -24,7 +27,7 @@ pub struct LogFile {
 
 impl LogFile {
     /// Name of the log in the work directory.
-    pub const NAME: &str = "workflow.log";
+    pub const NAME: &str = LOG_FILE;
 
     /// Makes the log of a new run.
     ///
@@ -66,6 +69,7 @@ impl LogFile {
             file,
             logger_name: escaped(logger_name),
             workflow: String::new(),
+            item_kind: String::new(),
             path,
             text: String::new(),
         }
@@ -77,10 +81,12 @@ impl LogFile {
         match kind {
             EventKind::RunStarted(run) => {
                 self.workflow = escaped(&run.workflow);
+                self.item_kind = run.item_kind.to_string();
                 self.start_lines(run)
             }
             EventKind::RunResumed(run) => {
                 self.workflow = escaped(&run.workflow);
+                self.item_kind = run.item_kind.to_string();
                 let mut lines = self.start_lines(run);
                 lines[0].1 = format!(
                     "Resume execution of workflow \"{}\"; more logs at {}",
@@ -109,16 +115,12 @@ impl LogFile {
                 retry_in_s,
                 ..
             } if outcome.failure_kind().is_some() => {
-                let component = call
-                    .component
-                    .as_ref()
-                    .map(|component| format!("component {component} "));
-                let text = format!("{}{}", component.unwrap_or_default(), outcome.describe());
+                let text = format!("{}{}", self.item(call, " "), outcome.describe());
                 match retry_in_s {
                     None => vec![("ERROR", escaped(&text))],
                     Some(seconds) => vec![(
                         "WARNING",
-                        escaped(&format!("{text}; tried again in {seconds} s")),
+                        escaped(&format!("{text}; retried in {seconds} s")),
                     )],
                 }
             }
@@ -127,29 +129,10 @@ impl LogFile {
                 level,
                 message,
             } => {
-                let component = call
-                    .component
-                    .as_ref()
-                    .map(|component| format!("component {component}: "));
-                let text = format!("{}{message}", component.unwrap_or_default());
+                let text = format!("{}{message}", self.item(call, ": "));
                 vec![(level_name(*level), escaped(&text))]
             }
-            EventKind::MetadataAggregated { keys, .. } => {
-                let keys: Vec<_> = keys
-                    .iter()
-                    .map(|key| format!("'{}'", escaped(key)))
-                    .collect();
-                let text = format!(
-                    "Aggregating parallel-taks updated metadata (with keys [{}]).",
-                    keys.join(", ")
-                );
-                vec![("WARNING", text)]
-            }
-            EventKind::MetadataUnchanged { .. } => {
-                let text =
-                    "Skip collection of updated metadata. Original error: the task wrote none";
-                vec![("WARNING", text.to_owned())]
-            }
+            EventKind::DatasetUpdated { message, .. } => vec![("WARNING", escaped(message))],
             EventKind::RunFinished {
                 status: Status::Done,
                 ..
@@ -175,9 +158,17 @@ impl LogFile {
             }
             EventKind::TaskFinished { .. }
             | EventKind::CallStarted(_)
-            | EventKind::CallKept { .. }
+            | EventKind::CallReused { .. }
             | EventKind::CallProgress { .. }
             | EventKind::CallFinished { .. } => Vec::new(),
+        }
+    }
+
+    /// The item of a call, before what is said of the call.
+    fn item(&self, call: &CallRef, separator: &str) -> String {
+        match &call.item {
+            None => String::new(),
+            Some(item) => format!("{} {item}{separator}", self.item_kind),
         }
     }
 

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::event::{FailedCall, RunSummary, Status, TaskSummary};
+use crate::event::{RunSummary, Status, TaskSummary};
 use crate::model::CallFailure;
 use crate::text::{duration_text, escaped};
-use crate::workdir::layout::{find_err, task_folder_name};
 
 /// Failed calls that are told with their reason.
 const MAX_FAILED: usize = 20;
@@ -100,7 +99,7 @@ fn state(summary: &RunSummary, holder: Option<&dyn Display>, now: Timestamp) -> 
 
 fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
     let mut counts = vec![format!("{} of {} done", task.n_done(), task.n_calls)];
-    counts.extend((task.n_kept > 0).then(|| format!("{} of them kept", task.n_kept)));
+    counts.extend((task.n_reused > 0).then(|| format!("{} of them kept", task.n_reused)));
     let running = if summary.end.is_some() || task.end.is_some() {
         "without an end"
     } else {
@@ -140,14 +139,25 @@ fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
 
 fn failures(summary: &RunSummary, work_dir: &Path) -> String {
     let failed = summary.tasks.iter().flat_map(|task| {
-        task.failed
-            .iter()
-            .map(move |(index, call)| (task, *index, call))
+        let calls = task.failed.values();
+        calls.map(move |call| (task, call))
     });
     let n_failed = failed.clone().count();
     let mut text = String::new();
-    for (task, call_index, call) in failed.take(MAX_FAILED) {
-        let failure = failure_of(task, call_index, call, work_dir);
+    let item_kind = match &summary.run {
+        Some(run) => run.item_kind.as_ref(),
+        None => "item",
+    };
+    for (task, call) in failed.take(MAX_FAILED) {
+        let failure = CallFailure {
+            call_index: 0,
+            item_kind: item_kind.to_owned().into(),
+            item: call.item.clone(),
+            outcome: call.outcome.clone(),
+            // The errors of a run show the end of stderr; here its path is enough.
+            stderr_tail: String::new(),
+            stderr_path: call.stderr.as_ref().map(|path| work_dir.join(path)),
+        };
         let _ = writeln!(text, "failed: task {} {failure}", task.order);
     }
     if n_failed > MAX_FAILED {
@@ -158,21 +168,4 @@ fn failures(summary: &RunSummary, work_dir: &Path) -> String {
         );
     }
     text
-}
-
-/// A failed call as errors of a run tell it, with the place of its stderr but not its text.
-fn failure_of(
-    task: &TaskSummary,
-    call_index: usize,
-    call: &FailedCall,
-    work_dir: &Path,
-) -> CallFailure {
-    let folder = work_dir.join(task_folder_name(task.order, &task.name));
-    CallFailure {
-        call_index,
-        component: call.component.clone(),
-        outcome: call.outcome.clone(),
-        stderr_tail: String::new(),
-        stderr_path: find_err(&folder, task.order, call.component.as_ref()),
-    }
 }

@@ -1,7 +1,7 @@
 //! The workflow tasks of a run as its history has them: with their args, which no event holds.
 //!
 //! Records are read in a stream, of which nothing is kept but that: beside the history they hold
-//! metadata, and the history component lists, either of which can be larger than all else in
+//! metadata, and the history item lists, either of which can be larger than all else in
 //! memory.
 
 use std::fmt;

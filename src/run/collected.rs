@@ -1,33 +1,31 @@
-//! What the calls of a task give, put together.
+//! Outcomes of the calls of a batch, collected.
 
 use std::sync::Arc;
 
 use super::prepare::PreparedRun;
-use crate::backend::CallEvent;
-use crate::backend::calls::TaskCalls;
+use crate::backend::{BatchCalls, CallEvent};
 use crate::event::{EventKind, Recorder};
-use crate::fractal::v1::metadata::Aggregation;
 use crate::json::{Map, Value};
-use crate::model::{CallFailure, CallRef, FailureKind, HostError, Outcome};
-use crate::plan::PlannedTask;
+use crate::model::{CallFailure, CallRef, FailureKind, HostError, Outcome, TaskSpec};
 use crate::run::{Cancelled, Error, TaskFailure};
-use crate::workdir::TaskFiles;
 
-/// What the calls of a task gave.
+/// Outcomes of the calls of a batch.
 #[derive(Default)]
 pub(super) struct Collected {
-    aggregation: Aggregation,
+    outputs: Vec<(usize, Map<String, Value>)>,
     failures: Failures,
     n_finished: usize,
+    /// What users call an item of a task.
+    item_kind: &'static str,
 }
 
 /// Failed calls that are kept with the end of their stderr and all of their message: those first in
-/// the component list. There can be a million others, of which less is kept.
+/// the list of items. There can be a million others, of which less is kept.
 const MAX_IN_FULL: usize = 100;
 /// Characters of the messages of the others.
 const MAX_MESSAGE_CHARS: usize = 200;
 
-/// The calls of a task that failed.
+/// The calls of a batch that failed.
 #[derive(Default)]
 struct Failures {
     calls: Vec<CallFailure>,
@@ -55,161 +53,122 @@ impl Failures {
 }
 
 impl Collected {
-    /// What is kept of an earlier run.
-    pub(super) fn of_kept(kept: Vec<(CallRef, Option<Map<String, Value>>)>) -> Self {
+    /// Results of an earlier run.
+    pub(super) fn of_reused(
+        reused: Vec<(CallRef, Option<Map<String, Value>>)>,
+        item_kind: &'static str,
+    ) -> Self {
         let mut collected = Self {
-            n_finished: kept.len(),
+            item_kind,
+            n_finished: reused.len(),
             ..Self::default()
         };
-        for (call, metadiff) in kept {
-            collected
-                .aggregation
-                .add(call.call_index, metadiff.unwrap_or_default());
+        for (call, output) in reused {
+            collected.add_output(call.call_index, output);
         }
         collected
     }
 
-    /// Makes the calls of a task that are to be made, and records each start and end.
+    /// Runs the calls that have no result yet, and records each start and end.
     pub(super) fn collect(
         &mut self,
         prepared: &PreparedRun,
-        calls: &Arc<TaskCalls>,
+        calls: &Arc<BatchCalls>,
         recorder: &mut Recorder,
     ) -> Result<(), HostError> {
-        prepared
-            .options
-            .backend
-            .run_calls(calls, &mut |event| match event {
-                CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
-                CallEvent::Idle => recorder.flush(),
-                CallEvent::Finished { fact, stderr_tail } => {
-                    let kind = recorder.record_fact(fact)?;
-                    if let EventKind::CallFinished {
-                        call,
-                        outcome,
-                        retry_in_s: None,
-                        ..
-                    } = kind
-                    {
-                        self.add(calls, call, outcome, stderr_tail);
-                    }
-                    Ok(())
-                }
-            })
+        let backend = &prepared.options.backend;
+        backend.run_calls(calls, &mut |event| match event {
+            CallEvent::Happened(fact) => recorder.record_fact(fact).map(|_| ()),
+            CallEvent::Idle => recorder.flush(),
+            CallEvent::Finished { fact, stderr_tail } => {
+                let kind = recorder.record_fact(fact)?;
+                self.add(calls, kind, stderr_tail);
+                Ok(())
+            }
+        })
     }
 
-    fn add(
-        &mut self,
-        calls: &TaskCalls,
-        CallRef {
-            call_index,
-            component,
+    /// Takes the end of a call, unless it is retried.
+    fn add(&mut self, calls: &BatchCalls, finished: EventKind, stderr_tail: String) {
+        let EventKind::CallFinished {
+            call,
+            outcome,
+            retry_in_s: None,
+            stderr,
             ..
-        }: CallRef,
-        outcome: Outcome,
-        stderr_tail: String,
-    ) {
+        } = finished
+        else {
+            return;
+        };
         self.n_finished += 1;
         match outcome {
-            Outcome::Succeeded { metadiff: None } => {}
-            Outcome::Succeeded {
-                metadiff: Some(metadiff),
-            } => self.aggregation.add(call_index, metadiff),
-            outcome => {
-                let keeps_stderr = calls.task_files() != TaskFiles::None && !stderr_tail.is_empty();
-                let stderr_path = keeps_stderr.then(|| calls.files(call_index).err());
-                self.failures.add(CallFailure {
-                    call_index,
-                    component,
-                    outcome,
-                    stderr_tail,
-                    stderr_path,
-                });
-            }
+            Outcome::Succeeded { output } => self.add_output(call.call_index, output),
+            outcome => self.failures.add(CallFailure {
+                call_index: call.call_index,
+                item_kind: self.item_kind.into(),
+                item: call.item,
+                outcome,
+                stderr_tail,
+                stderr_path: stderr.map(|path| calls.context().work_dir.path().join(path)),
+            }),
+        }
+    }
+
+    fn add_output(&mut self, call_index: usize, output: Option<Map<String, Value>>) {
+        if let Some(output) = output.filter(|output| !output.is_empty()) {
+            self.outputs.push((call_index, output));
         }
     }
 
     /// Returns an error that names every failed call, if there is one; its kind is that of the
-    /// first one in the component list.
-    pub(super) fn check(&mut self, calls: &TaskCalls, n_components: usize) -> Result<(), Error> {
+    /// first one in the list of items.
+    pub(super) fn check(&mut self, calls: &BatchCalls, n_items: usize) -> Result<(), Error> {
         let mut failures = std::mem::take(&mut self.failures.calls);
         failures.sort_by_key(|failure| failure.call_index);
-        let kind = failures
-            .first()
-            .and_then(|failure| failure.outcome.failure_kind());
-        let n_ended_well = self.n_finished - failures.len();
-        let is_cut_short = self.n_finished < calls.len()
-            || failures
-                .iter()
-                .any(|failure| matches!(failure.outcome, Outcome::Cancelled));
+        let first = failures.first();
+        let kind = first.and_then(|failure| failure.outcome.failure_kind());
+        let n_succeeded = self.n_finished - failures.len();
+        let is_cancelled = |failure: &CallFailure| matches!(failure.outcome, Outcome::Cancelled);
+        let is_cut_short = self.n_finished < calls.len() || failures.iter().any(is_cancelled);
+        let failure = |reason, failures| {
+            let task = &calls.batch().task;
+            task_failure(task, n_items, reason, failures)
+        };
+        if calls.cancel().is_cancelled() && is_cut_short {
+            return Err(Error::Cancelled(Box::new(Cancelled {
+                failure: *failure(None, failures),
+                n_calls: calls.len(),
+                n_succeeded,
+            })));
+        }
         match kind {
-            _ if calls.cancel().is_cancelled() && is_cut_short => {
-                let failure = task_failure(calls.task(), n_components, None, failures);
-                Err(Error::Cancelled(Box::new(Cancelled {
-                    failure: *failure,
-                    n_calls: calls.len(),
-                    n_ended_well,
-                })))
-            }
-            Some(FailureKind::TaskExecution) => Err(Error::TaskExecution(task_failure(
-                calls.task(),
-                n_components,
-                None,
-                failures,
-            ))),
-            Some(FailureKind::JobExecution) => Err(Error::JobExecution(task_failure(
-                calls.task(),
-                n_components,
-                None,
-                failures,
-            ))),
+            Some(FailureKind::TaskExecution) => Err(Error::TaskExecution(failure(None, failures))),
+            Some(FailureKind::JobExecution) => Err(Error::JobExecution(failure(None, failures))),
             None if self.n_finished < calls.len() => {
-                let reason = "the backend did not make all calls".to_owned();
-                Err(Error::JobExecution(task_failure(
-                    calls.task(),
-                    n_components,
-                    Some(reason),
-                    Vec::new(),
-                )))
+                let reason = "the backend did not run all calls".to_owned();
+                Err(Error::JobExecution(failure(Some(reason), Vec::new())))
             }
             None => Ok(()),
         }
     }
 
-    /// What the task adds to the metadata; says so where Fractal does.
-    pub(super) fn into_metadiff(
-        self,
-        task: &PlannedTask,
-        recorder: &mut Recorder,
-    ) -> Result<Map<String, Value>, HostError> {
-        let order = task.order;
-        if task.parallelization_level.is_none() {
-            let metadiff = self.aggregation.into_single();
-            if metadiff.is_none() {
-                recorder.record(EventKind::MetadataUnchanged { task: order })?;
-            }
-            return Ok(metadiff.unwrap_or_default());
-        }
-        let metadiff = self.aggregation.finish();
-        if !metadiff.is_empty() {
-            let keys = metadiff.keys().cloned().collect();
-            recorder.record(EventKind::MetadataAggregated { task: order, keys })?;
-        }
-        Ok(metadiff)
+    /// The outputs, each with the index of its call.
+    pub(super) fn into_outputs(self) -> Vec<(usize, Map<String, Value>)> {
+        self.outputs
     }
 }
 
 pub(super) fn task_failure(
-    task: &PlannedTask,
-    n_components: usize,
+    task: &TaskSpec,
+    n_items: usize,
     reason: Option<String>,
     calls: Vec<CallFailure>,
 ) -> Box<TaskFailure> {
     Box::new(TaskFailure {
         task_name: task.name.clone(),
         workflow_task_order: task.order,
-        workflow_task_id: task.workflow_task_id().cloned(),
-        n_components,
+        workflow_task_id: task.id.clone(),
+        n_items,
         reason,
         calls,
     })

@@ -11,7 +11,7 @@ pub mod exit_code {
     pub const HOST_FAILED: u8 = 1;
     /// Wrong usage or wrong documents; nothing was run and nothing written.
     pub const WRONG_INPUT: u8 = 2;
-    /// A task ended with an exit code above 0, an `err`, or gave a bad metadiff.
+    /// A task ended with an exit code above 0, an `err`, or gave a bad output.
     pub const TASK_EXECUTION_ERROR: u8 = 3;
     /// The sandbox ended a task, or the host could not run it.
     pub const JOB_EXECUTION_ERROR: u8 = 4;
@@ -90,11 +90,11 @@ pub struct TaskFailure {
     pub workflow_task_order: u64,
     /// The workflow task's `id`, where its document has one.
     pub workflow_task_id: Option<serde_json::Value>,
-    /// Length of the component list; 0 for a single task, or if there is no list.
-    pub n_components: usize,
+    /// Length of the item list; 0 for a single task, or if there is no list.
+    pub n_items: usize,
     /// Set where the task failed as a whole, before any call.
     pub reason: Option<String>,
-    /// The calls that failed, in the order of their components; the first decides the kind of the
+    /// The calls that failed, in the order of their items; the first decides the kind of the
     /// error.
     pub calls: Vec<CallFailure>,
 }
@@ -134,8 +134,8 @@ pub struct Cancelled {
     pub failure: TaskFailure,
     /// Calls that the task has.
     pub n_calls: usize,
-    /// Calls of it that had ended well.
-    pub n_ended_well: usize,
+    /// Calls of it that had succeeded.
+    pub n_succeeded: usize,
 }
 
 impl std::fmt::Display for Cancelled {
@@ -145,13 +145,13 @@ impl std::fmt::Display for Cancelled {
         let Self {
             failure,
             n_calls,
-            n_ended_well,
+            n_succeeded,
         } = self;
         let name = escaped(&failure.task_name);
         let plural = if *n_calls == 1 { "" } else { "s" };
         write!(
             f,
-            "{n_ended_well} of {n_calls} call{plural} of task \"{name}\" had ended well"
+            "{n_succeeded} of {n_calls} call{plural} of task \"{name}\" had succeeded"
         )?;
         let n_failed = failure
             .calls

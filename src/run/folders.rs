@@ -1,12 +1,12 @@
 //! The folders that calls see, and the rules between input, output and work directory.
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
 use crate::model::{Grant, Rights};
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::text::unreadable;
 
 /// Checks the paths of a run and makes the grants that all its calls share: inputs read-only, the
@@ -24,12 +24,12 @@ pub(crate) fn check_folders(
     work_dir_option: &str,
     problems: &mut Problems,
 ) -> Vec<Grant> {
-    let output_place = Place::Parameter(format!("output path {}", output_path.display()));
+    let output_place = Location::Parameter(format!("output path {}", output_path.display()));
     let real_output = real_path(output_path);
     let real_work_dir = real_path(work_dir);
     if work_dir.to_str().is_none() {
         problems.add(
-            Place::Parameter(format!("work directory {}", work_dir.display())),
+            Location::Parameter(format!("work directory {}", work_dir.display())),
             "must be UTF-8",
         );
     }
@@ -40,7 +40,7 @@ pub(crate) fn check_folders(
     {
         if path.to_str().is_none() {
             problems.add(
-                Place::Parameter(format!("{name} {}", path.display())),
+                Location::Parameter(format!("{name} {}", path.display())),
                 "must be UTF-8, as all of JSON is",
             );
         }
@@ -50,7 +50,7 @@ pub(crate) fn check_folders(
     }
     if let Err(text) = check_can_write(work_dir, work_dir_option) {
         problems.add(
-            Place::Parameter(format!("work directory {}", work_dir.display())),
+            Location::Parameter(format!("work directory {}", work_dir.display())),
             text,
         );
     }
@@ -66,7 +66,7 @@ pub(crate) fn check_folders(
     let guest_path = |path: &Path| path.to_string_lossy().into_owned();
     let mut grants = Vec::new();
     for path in input_paths {
-        let place = Place::Parameter(format!("input path {}", path.display()));
+        let place = Location::Parameter(format!("input path {}", path.display()));
         let real = real_path(path);
         if path == output_path || grants.iter().any(|grant: &Grant| grant.host_path == *path) {
             continue;
@@ -194,15 +194,13 @@ pub(crate) fn real_path(path: &Path) -> PathBuf {
     for ancestor in absolute.ancestors() {
         if let Ok(real) = ancestor.canonicalize() {
             let mut whole = real;
-            for part in absolute
-                .strip_prefix(ancestor)
-                .into_iter()
-                .flat_map(Path::components)
-            {
-                // What is not there yet will be made without links, so `..` leads back by name.
-                match part {
-                    Component::ParentDir => drop(whole.pop()),
-                    part => whole.push(part),
+            for name in absolute.strip_prefix(ancestor).into_iter().flatten() {
+                // What does not exist yet will be created without links, so `..` is the parent by
+                // name.
+                match name.to_str() {
+                    Some("..") => drop(whole.pop()),
+                    Some(".") => {}
+                    _ => whole.push(name),
                 }
             }
             return whole;

@@ -1,6 +1,6 @@
 //! Walks the plan, one workflow task after another.
 //!
-//! [`prepare`] checks everything and writes nothing; [`PreparedRun::run`] runs. [`process_workflow`] is both, with
+//! [`prepare`] checks everything and writes nothing; [`PreparedRun::execute`] runs. [`process_workflow`] is both, with
 //! the parameters of Fractal's function of that name.
 
 mod collected;
@@ -15,8 +15,9 @@ mod single_call;
 mod start;
 
 pub use error::{Cancelled, Error, TaskFailure, exit_code};
-pub use prepare::{PreparedRun, RunFailure, RunOptions, prepare};
-pub use process_workflow::{ProcessWorkflow, process_workflow, process_workflow_async};
-pub use single_call::{CallResult, SingleCall};
+pub(crate) use prepare::prepare;
+pub use prepare::{PreparedRun, RunFailure, RunOptions};
+pub use process_workflow::{process_workflow, process_workflow_async};
 
-pub use crate::workdir::TaskFiles;
+pub use crate::plan::ProcessWorkflow;
+pub(crate) use single_call::SingleCall;

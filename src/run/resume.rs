@@ -2,7 +2,7 @@
 //!
 //! A call that ended well is not made again if everything that its result can depend on is as it
 //! was: the version of mandelbox, the module, args and the like (as their digest), limits, and its
-//! component. And not if a call of an earlier task was made after it, since then the data that it
+//! item. And not if a call of an earlier task was made after it, since then the data that it
 //! worked on may be others.
 //!
 //! Events can be missing in a log that was damaged. What is known then must not be more than what
@@ -19,36 +19,67 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use crate::backend::calls::{TaskCalls, ToDo};
+use crate::backend::{BatchCalls, Pending};
 use crate::event::{
-    CallLimits, EndOfLog, Event, EventKind, EventLog, InputState, Kept, Lost, ReadEventsError,
+    CallLimits, EndOfLog, Event, EventKind, EventLog, InputState, Lost, ReadEventsError, Reused,
     RunStarted, visit_log,
 };
 use crate::json::{Map, Value, build_json};
-use crate::model::{CallRef, Outcome};
+use crate::model::{Batch, CallRef, Outcome};
 
-/// Everything that the results of a task depend on beside its components.
+/// A batch of a task; batches run in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct BatchId {
+    /// Order of the task.
+    pub(super) task: u64,
+    /// Index of the batch in it.
+    pub(super) batch: u32,
+}
+
+impl BatchId {
+    fn of(call: &CallRef) -> Self {
+        Self {
+            task: call.task,
+            batch: call.batch,
+        }
+    }
+
+    /// The first batch of a task.
+    fn first_of(task: u64) -> Self {
+        Self { task, batch: 0 }
+    }
+
+    /// The least batch that can come after this one.
+    fn next(self) -> Self {
+        match self.batch.checked_add(1) {
+            Some(batch) => Self { batch, ..self },
+            None => Self::first_of(self.task.saturating_add(1)),
+        }
+    }
+}
+
+/// Everything that the results of a batch depend on in addition to its items.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct TaskKey {
+pub(super) struct BatchKey {
     version: String,
     pub(super) module_sha256: String,
     pub(super) args_digest: String,
     pub(super) limits: CallLimits,
 }
 
-impl TaskKey {
+impl BatchKey {
     /// The key of a task that is about to run.
     ///
     /// * `settings`: those of the backend.
-    pub(super) fn of(calls: &TaskCalls, settings: &str) -> Self {
-        let task = calls.task();
+    pub(super) fn of(calls: &BatchCalls, settings: &str) -> Self {
+        let Batch { task, metadata, .. } = calls.batch();
         let mut digest = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| {
             digest.update(&(bytes.len() as u64).to_le_bytes());
             digest.update(bytes);
         };
         add(settings.as_bytes());
-        add(calls.shared_args());
+        add(calls.list().shared_args().as_bytes());
         let texts = task.fixed_args.iter().map(String::as_str);
         let env = task
             .env
@@ -66,7 +97,7 @@ impl TaskKey {
             add(guest_path.as_bytes());
             add(host_path.as_bytes());
         }
-        let mut metadata: Vec<_> = calls.metadata().texts().into_iter().collect();
+        let mut metadata: Vec<_> = metadata.texts().into_iter().collect();
         metadata.sort_unstable();
         for (key, text) in metadata {
             add(key.as_bytes());
@@ -110,11 +141,11 @@ pub(super) struct EarlierRun {
     pub(super) end: EndOfLog,
     /// True if the output folder held something when the last task ended.
     pub(super) had_output: bool,
-    tasks: BTreeMap<u64, EarlierTask>,
+    tasks: BTreeMap<BatchId, EarlierTask>,
     /// Calls that the next task is said to keep.
     listed: Vec<(CallRef, Option<Map<String, Value>>)>,
     /// The task that has begun last in this session.
-    current: Option<u64>,
+    current: Option<BatchId>,
     /// True if the start of the session is missing.
     is_unknown_session: bool,
     /// What was in the inputs when the session started.
@@ -124,7 +155,7 @@ pub(super) struct EarlierRun {
 /// What the log says of one task.
 #[derive(Debug, Default)]
 struct EarlierTask {
-    key: TaskKey,
+    key: BatchKey,
     started: Timestamp,
     ended: Timestamp,
     done: HashMap<usize, EarlierCall>,
@@ -137,39 +168,37 @@ struct EarlierTask {
 /// A call that ended well.
 #[derive(Debug)]
 struct EarlierCall {
-    component: ComponentDigest,
+    item: ItemDigest,
     attempt: u32,
-    metadiff: Option<Map<String, Value>>,
+    output: Option<Map<String, Value>>,
 }
 
-/// Digest of a component; there can be millions.
-type ComponentDigest = [u8; 16];
+/// Digest of a item; there can be millions.
+type ItemDigest = [u8; 16];
 
-fn digest_of(component: Option<&Value>) -> ComponentDigest {
-    let text = component
-        .map(|component| build_json(component, 0))
-        .unwrap_or_default();
+fn digest_of(item: Option<&Value>) -> ItemDigest {
+    let text = item.map(|item| build_json(item, 0)).unwrap_or_default();
     let mut digest = [0; 16];
     digest.copy_from_slice(&blake3::hash(&text).as_bytes()[..16]);
     digest
 }
 
-/// What a task keeps of an earlier run.
+/// Results of an earlier run that a batch reuses.
 #[derive(Debug, Default)]
-pub(super) struct KeptCalls {
-    /// Position and metadiff of each call that is not made again, in the order of their positions.
+pub(super) struct ReusedCalls {
+    /// Each call whose result is reused, with its output, in the order of their indices.
     pub(super) calls: Vec<(CallRef, Option<Map<String, Value>>)>,
-    /// How the log says so.
-    pub(super) kept: Kept,
-    /// When the task began, if a call is kept.
+    /// How the log records them.
+    pub(super) reused: Reused,
+    /// When the task began, if a result is reused.
     pub(super) started: Option<Timestamp>,
-    /// When it ended, if no call is left to make.
+    /// When it ended, if no call has to run.
     pub(super) ended: Option<Timestamp>,
-    /// What to make.
-    pub(super) to_do: ToDo,
-    /// Why calls that ended well are made again; `None`: none is.
+    /// The calls that have to run.
+    pub(super) pending: Pending,
+    /// Why calls that had succeeded are rerun; `None`: none is.
     pub(super) reason: Option<String>,
-    /// What was in the inputs before the first of the kept calls.
+    /// What was in the inputs before the first of the calls whose results are reused.
     pub(super) inputs: Rc<[InputState]>,
 }
 
@@ -195,7 +224,8 @@ impl EarlierRun {
         match lost {
             Lost::Nothing => {}
             Lost::Events => {
-                self.forget_from(self.current.map_or(0, |order| order.saturating_add(1)));
+                let next = self.current.map_or(BatchId::first_of(0), BatchId::next);
+                self.forget(next);
             }
             Lost::Sessions => {
                 self.tasks.clear();
@@ -210,70 +240,73 @@ impl EarlierRun {
                 (self.current, self.is_unknown_session) = (None, false);
             }
             _ if self.is_unknown_session => {}
-            EventKind::CallKept { call, metadiff } => self.listed.push((call, metadiff)),
+            EventKind::CallReused { call, output } => self.listed.push((call, output)),
             EventKind::TaskStarted {
                 task,
+                batch,
                 module_sha256,
                 args_digest,
                 limits,
-                kept,
+                reused,
                 n_calls,
-                n_kept,
+                n_reused,
                 ..
             } => {
-                self.current = Some(task);
+                let id = BatchId { task, batch };
+                self.current = Some(id);
                 // It makes calls now, whether or not the events of these have come to the disk.
-                if n_kept < n_calls {
-                    self.forget_from(task.saturating_add(1));
+                if n_reused < n_calls {
+                    self.forget(id.next());
                 }
                 let mut listed = std::mem::take(&mut self.listed);
-                listed.retain(|(call, _)| call.task == task);
+                listed.retain(|(call, _)| BatchId::of(call) == id);
                 let version = self
                     .run
                     .as_ref()
                     .map(|run| run.mandelbox_version.to_string())
                     .unwrap_or_default();
-                let known = self.tasks.entry(task).or_default();
-                known.key = TaskKey {
+                let known = self.tasks.entry(id).or_default();
+                known.key = BatchKey {
                     version,
                     module_sha256,
                     args_digest,
                     limits,
                 };
-                if listed.is_empty() && (kept != Kept::All || known.done.is_empty()) {
+                if listed.is_empty() && (reused != Reused::All || known.done.is_empty()) {
                     known.inputs = Rc::clone(&self.inputs);
                 }
-                if kept != Kept::All {
+                if reused != Reused::All {
                     (known.done, known.started) = (HashMap::new(), event.time);
                     known.attempts.clear();
                     known.done.extend(
                         listed
                             .into_iter()
-                            .map(|(call, metadiff)| EarlierCall::of(&call, metadiff)),
+                            .map(|(call, output)| EarlierCall::of(&call, output)),
                     );
                 }
                 known.ended = event.time;
             }
             EventKind::CallStarted(call) => {
+                let id = BatchId::of(&call);
                 if self
                     .tasks
                     .last_key_value()
-                    .is_some_and(|(order, _)| *order > call.task)
+                    .is_some_and(|(last, _)| *last > id)
                 {
-                    self.forget_from(call.task.saturating_add(1));
+                    self.forget(id.next());
                 }
-                if let Some(task) = self.tasks.get_mut(&call.task) {
+                if let Some(task) = self.tasks.get_mut(&id) {
                     task.attempts.insert(call.call_index, call.attempt);
                 }
             }
             EventKind::CallFinished {
                 call,
-                outcome: Outcome::Succeeded { metadiff },
+                outcome: Outcome::Succeeded { output },
                 ..
             } => {
-                if let Some(task) = self.tasks.get_mut(&call.task) {
+                if let Some(task) = self.tasks.get_mut(&BatchId::of(&call)) {
                     task.attempts.remove(&call.call_index);
-                    task.done.extend([EarlierCall::of(&call, metadiff)]);
+                    task.done.extend([EarlierCall::of(&call, output)]);
                     task.ended = event.time;
                 }
             }
@@ -289,130 +322,120 @@ impl EarlierRun {
     pub(super) fn n_done(&self, is_of_run: impl Fn(u64) -> bool) -> usize {
         self.tasks
             .iter()
-            .filter(|(order, _)| is_of_run(**order))
+            .filter(|(id, _)| is_of_run(id.task))
             .map(|(_, task)| task.done.len())
             .sum()
     }
 
     /// Drops the results of a task and of all that come after it. Returns how many there were.
     pub(super) fn forget_from(&mut self, order: u64) -> usize {
-        self.tasks
-            .split_off(&order)
-            .values()
-            .map(|task| task.done.len())
-            .sum()
+        self.forget(BatchId::first_of(order))
     }
 
-    /// Takes what a task keeps. Asked for each task once, in the order in which they run.
+    /// Drops the results of a batch and of all that come after it. Returns how many there were.
+    fn forget(&mut self, first: BatchId) -> usize {
+        let dropped = self.tasks.split_off(&first);
+        dropped.values().map(|task| task.done.len()).sum()
+    }
+
+    /// Drops the results of the batches that follow, since the data that they worked on changes.
+    /// Returns true if there were any.
+    pub(super) fn forget_after(&mut self, id: BatchId) -> bool {
+        self.forget(id.next()) > 0
+    }
+
+    /// Takes the results of a batch that still count. Asked for each batch once, in the order in
+    /// which they run.
     ///
-    /// * `key`: that of the task now.
-    /// * `calls`: all that it has, whichever are made.
-    pub(super) fn keep(&mut self, key: &TaskKey, calls: &TaskCalls) -> KeptCalls {
-        let none = |reason| KeptCalls {
-            to_do: ToDo::These((0..calls.len()).map(|call_index| (call_index, 1)).collect()),
+    /// * `key`: that of the batch now.
+    /// * `calls`: all that it has, whether they run or not.
+    pub(super) fn reuse(&mut self, id: BatchId, key: &BatchKey, calls: &BatchCalls) -> ReusedCalls {
+        let none = |reason| ReusedCalls {
+            pending: Pending::Only((0..calls.len()).map(|call_index| (call_index, 1)).collect()),
             reason,
-            ..KeptCalls::default()
+            ..ReusedCalls::default()
         };
-        let Some(task) = self.tasks.remove(&calls.task().order) else {
+        let Some(task) = self.tasks.remove(&id) else {
             return none(None);
         };
         let n_done = task.done.len();
         if *key != task.key {
-            let reason = format!(
-                "{n_done} calls had ended well but are made again: {}",
-                key.changes_since(&task.key)
-            );
+            let changes = key.changes_since(&task.key);
+            let reason = format!("{n_done} calls had succeeded but are rerun: {changes}");
             return none((n_done > 0).then_some(reason));
         }
-        let component_at = |index: usize| digest_of(calls.component(index));
+        let item_at = |index: usize| digest_of(calls.item(index));
         let is_same = |(index, call): (&usize, &EarlierCall)| {
-            *index < calls.len() && component_at(*index) == call.component
+            *index < calls.len() && item_at(*index) == call.item
         };
-        let (kept, mut done) = if task.done.iter().all(is_same) {
-            (Kept::All, task.done)
+        let (reused, mut done) = if task.done.iter().all(is_same) {
+            (Reused::All, task.done)
         } else {
-            (Kept::Listed, moved(task.done, calls.len(), component_at))
+            (Reused::Listed, moved(task.done, calls.len(), item_at))
         };
-        let attempts = if kept == Kept::All {
-            task.attempts
-        } else {
-            HashMap::new()
+        let attempts = match reused {
+            Reused::All => task.attempts,
+            _ => HashMap::new(),
         };
-        let to_do = (0..calls.len()).filter(|index| !done.contains_key(index));
-        let to_do: Vec<_> = to_do
+        let pending: Vec<_> = (0..calls.len())
+            .filter(|index| !done.contains_key(index))
             .map(|index| (index, attempts.get(&index).map_or(1, |number| number + 1)))
             .collect();
         let n_lost = n_done - done.len();
         let mut indices: Vec<_> = done.keys().copied().collect();
         indices.sort_unstable();
-        let kept_calls = indices.into_iter().filter_map(|call_index| {
+        let reused_calls = indices.into_iter().filter_map(|call_index| {
             let call = done.remove(&call_index)?;
-            let component = calls.component(call_index).cloned();
-            Some((
-                CallRef {
-                    task: calls.task().order,
-                    call_index,
-                    component,
-                    attempt: call.attempt,
-                },
-                call.metadiff,
-            ))
+            let call_ref = CallRef {
+                task: id.task,
+                batch: id.batch,
+                call_index,
+                item: calls.item(call_index).cloned(),
+                attempt: call.attempt,
+            };
+            Some((call_ref, call.output))
         });
-        KeptCalls {
-            calls: kept_calls.collect(),
-            kept,
+        let reason = (n_lost > 0)
+            .then(|| format!("{n_lost} calls had succeeded whose items do not exist any more"));
+        ReusedCalls {
+            calls: reused_calls.collect(),
+            reused,
             started: (n_done > n_lost).then_some(task.started),
-            ended: to_do.is_empty().then_some(task.ended),
+            ended: pending.is_empty().then_some(task.ended),
             inputs: task.inputs,
-            to_do: ToDo::These(to_do),
-            reason: (n_lost > 0).then(|| {
-                format!("{n_lost} calls had ended well whose components are not there any more")
-            }),
+            pending: Pending::Only(pending),
+            reason,
         }
-    }
-
-    /// Says that the data of the tasks that follow are made anew. Returns whether there is a result
-    /// that thereby does not count any more.
-    pub(super) fn forget_after(&mut self, order: u64) -> bool {
-        self.forget_from(order.saturating_add(1)) > 0
     }
 }
 
 impl EarlierCall {
-    fn of(call: &CallRef, metadiff: Option<Map<String, Value>>) -> (usize, Self) {
-        let component = digest_of(call.component.as_ref());
+    fn of(call: &CallRef, output: Option<Map<String, Value>>) -> (usize, Self) {
+        let item = digest_of(call.item.as_ref());
         (
             call.call_index,
             Self {
-                component,
+                item,
                 attempt: call.attempt,
-                metadiff,
+                output,
             },
         )
     }
 }
 
-/// Calls at the places that their components have now. Of equal components the first stays the
+/// Calls at the places that their items have now. Of equal items the first stays the
 /// first.
 fn moved(
     done: HashMap<usize, EarlierCall>,
     n_calls: usize,
-    component_at: impl Fn(usize) -> ComponentDigest,
+    item_at: impl Fn(usize) -> ItemDigest,
 ) -> HashMap<usize, EarlierCall> {
     let mut done: Vec<_> = done.into_iter().collect();
     done.sort_unstable_by_key(|(index, _)| *index);
-    let mut by_component: HashMap<ComponentDigest, VecDeque<EarlierCall>> = HashMap::new();
+    let mut by_item: HashMap<ItemDigest, VecDeque<EarlierCall>> = HashMap::new();
     for (_, call) in done {
-        by_component
-            .entry(call.component)
-            .or_default()
-            .push_back(call);
+        by_item.entry(call.item).or_default().push_back(call);
     }
-    let take = |index| {
-        Some((
-            index,
-            by_component.get_mut(&component_at(index))?.pop_front()?,
-        ))
-    };
+    let take = |index| Some((index, by_item.get_mut(&item_at(index))?.pop_front()?));
     (0..n_calls).filter_map(take).collect()
 }

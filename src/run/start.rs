@@ -12,7 +12,7 @@ use crate::event::{
     RunTask,
 };
 use crate::model::HostError;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::report::{LogFile, RunEvents};
 use crate::run::Error;
 use crate::text::escaped;
@@ -30,7 +30,7 @@ pub(super) struct Started {
 impl PreparedRun {
     /// Makes or takes up the work directory, and the records that stay open.
     pub(super) fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<Started, Error> {
-        let output = &self.parameters.output_path;
+        let output = &self.plan.output_path;
         let create_output = || {
             std::fs::create_dir_all(output)
                 .map_err(HostError::file("make the output folder", output))
@@ -92,8 +92,8 @@ impl PreparedRun {
     }
 
     fn facts(&self) -> RunStarted {
-        let (parameters, plan) = (&self.parameters, &self.plan);
-        let mut folders: Vec<&Path> = parameters.input_paths.iter().map(AsRef::as_ref).collect();
+        let plan = &self.plan;
+        let mut folders: Vec<&Path> = plan.input_paths.iter().map(AsRef::as_ref).collect();
         folders.extend(
             plan.tasks
                 .iter()
@@ -101,7 +101,7 @@ impl PreparedRun {
                 .map(|mount| mount.host_path.as_path()),
         );
         // What is changed in place says nothing of whether somebody else has changed it.
-        let output_id = parameters.output_path.canonicalize().ok();
+        let output_id = plan.output_path.canonicalize().ok();
         folders.retain(|folder| output_id.is_none() || folder.canonicalize().ok() != output_id);
         folders.sort_unstable();
         folders.dedup();
@@ -112,9 +112,10 @@ impl PreparedRun {
             workflow: plan.workflow_name.clone(),
             logger_name: self.logger_name.clone(),
             work_dir: self.work_dir.clone(),
-            input_paths: parameters.input_paths.clone(),
-            output_path: parameters.output_path.clone(),
-            input_metadata_keys: parameters.metadata.keys().cloned().collect(),
+            input_paths: plan.input_paths.clone(),
+            output_path: plan.output_path.clone(),
+            item_kind: self.item_kind.into(),
+            input_metadata_keys: plan.input_metadata_keys.clone(),
             first_task_index: plan.task_range.map(|(first, _)| first),
             last_task_index: plan.task_range.map(|(_, last)| last),
             tasks: plan
@@ -125,14 +126,14 @@ impl PreparedRun {
                     name: task.name.clone(),
                 })
                 .collect(),
-            output: folder_id(&parameters.output_path),
+            output: folder_id(&plan.output_path),
             inputs: survey(&folders, &self.written_folders()),
         }
     }
 
     /// Folders that the run itself writes to, which can be below an input.
     fn written_folders(&self) -> [&Path; 2] {
-        [&self.parameters.output_path, &self.work_dir]
+        [&self.plan.output_path, &self.work_dir]
     }
 
     /// Opens or creates the work directory. With an earlier run in it come warnings and notes about
@@ -201,7 +202,7 @@ impl PreparedRun {
 
     /// Checks whether the output is the folder that the calls wrote to whose results are kept.
     fn check_output(&self, earlier: &EarlierRun) -> Result<Option<EventKind>, Error> {
-        let path = &self.parameters.output_path;
+        let path = &self.plan.output_path;
         let n_done = earlier.n_done(|order| self.plan.tasks.iter().any(|task| task.order == order));
         // With another path all args are others, and no result counts.
         let Some(run) = earlier
@@ -220,7 +221,7 @@ impl PreparedRun {
         let first = self.plan.tasks.first().map_or(0, |task| task.order);
         let wrong = |text: &str| {
             Err(wrong(
-                Place::Parameter(format!("output path {}", path.display())),
+                Location::Parameter(format!("output path {}", path.display())),
                 format!(
                     "{text}, but calls that are recorded as succeeded ({n_done}) wrote there; \
                      mount or restore that folder, or \
@@ -317,7 +318,7 @@ impl PreparedRun {
     }
 }
 
-fn wrong(place: Place, text: String) -> Error {
+fn wrong(place: Location, text: String) -> Error {
     let mut problems = Problems::default();
     problems.add(place, text);
     Error::Documents(problems)

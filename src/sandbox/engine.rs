@@ -138,7 +138,7 @@ impl Sandbox {
 
     /// Compiles a module, or takes it from the cache, and checks its imports and exports. What is
     /// done for a digest once is kept in memory, and in the cache folder from
-    /// [`Self::keep_compiled`] on.
+    /// [`Self::write_cache`] on.
     ///
     /// * `time`: what compiling may take; past it the module is refused.
     ///
@@ -194,7 +194,7 @@ impl Sandbox {
 
     /// Writes what was compiled to the cache folder, if there is one: once all documents were found
     /// good.
-    pub fn keep_compiled(&self) {
+    pub fn write_cache(&self) {
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
         // Without the compiler there is none to write.
         #[cfg(feature = "compiler")]

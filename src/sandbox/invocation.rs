@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::reports::GuestReports;
 use super::stdio::GuestOutput;
-use super::typed::TaskMetadata;
 use super::warnings::GuestWarnings;
-use crate::model::{CancelToken, Grant, Limits};
+use crate::model::{CancelToken, Grant, Limits, TaskMetadata};
 
 /// What of a module is called.
 pub enum Entry<'a> {
@@ -73,9 +72,9 @@ pub struct Invocation<'a> {
 pub enum GuestEnd {
     /// It ended itself; `_start` that returns is exit code 0.
     Exited(i32),
-    /// A typed task returned a metadiff, or none; or its description.
+    /// A typed task returned an output, or none; or its description.
     Returned(Option<String>),
-    /// A typed task returned more than the limit on metadiffs lets through.
+    /// A typed task returned more than the limit on outputs lets through.
     ReturnedTooMuch(String),
     /// A typed task returned an error: the first 4 KiB of it.
     Failed(String),

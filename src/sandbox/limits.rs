@@ -234,12 +234,12 @@ mod tests {
             ..Limits::default()
         };
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        let (lower, said) = limits.as_asked(Some(50), seconds(1), &limits);
+        let (lower, said) = limits.clamp_to(Some(50), seconds(1), &limits);
         assert_eq!(
             (lower.memory_bytes, lower.wall_time, said),
             (50, seconds(1), None)
         );
-        let (same, said) = limits.as_asked(Some(101), seconds(6), &limits);
+        let (same, said) = limits.clamp_to(Some(101), seconds(6), &limits);
         assert_eq!(same, limits);
         assert!(said.is_some_and(|text| text.contains("100 bytes of memory and 5 s of time")));
         let maximum = Limits {
@@ -247,13 +247,13 @@ mod tests {
             wall_time: None,
             ..Limits::default()
         };
-        let (more, said) = limits.as_asked(Some(200), seconds(500), &maximum);
+        let (more, said) = limits.clamp_to(Some(200), seconds(500), &maximum);
         assert_eq!(
             (more.memory_bytes, more.wall_time, said),
             (200, seconds(500), None)
         );
         assert_eq!(
-            limits.as_asked(Some(201), None, &maximum).0.memory_bytes,
+            limits.clamp_to(Some(201), None, &maximum).0.memory_bytes,
             200
         );
     }

@@ -56,6 +56,5 @@ pub use pool::scans_changed_pages;
 pub use reports::{GuestReports, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
 pub use stdio::GuestOutput;
-pub use typed::TaskMetadata;
 pub use warnings::GuestWarnings;
 pub use worker::Worker;

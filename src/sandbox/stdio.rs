@@ -41,7 +41,7 @@ struct State {
 
 enum Writer {
     /// Takes bytes at once: a file of the host's, or its memory.
-    Kept(Box<dyn Write + Send>),
+    Reused(Box<dyn Write + Send>),
     HandedOn(HandedOn),
 }
 
@@ -54,7 +54,7 @@ impl GuestOutput {
     /// * `writer`: gets the first `limit_bytes` bytes, then one line that says so; `None`: nothing
     ///   is kept but the tail.
     pub fn new(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> Self {
-        Self::with(writer.map(Writer::Kept), limit_bytes)
+        Self::with(writer.map(Writer::Reused), limit_bytes)
     }
 
     /// All of the output, at once and as it is. A guest waits while the stream takes nothing, where
@@ -169,7 +169,7 @@ impl State {
                 self.note(written.map(|()| true));
                 return;
             }
-            Some(Writer::Kept(writer)) => writer,
+            Some(Writer::Reused(writer)) => writer,
         };
         let mut written = writer.write_all(&bytes[..kept]);
         if kept < bytes.len() {

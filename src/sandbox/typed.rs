@@ -1,9 +1,6 @@
 //! Typed tasks: WASM components of the world in `wit/task.wit`. Their exports are checked and
 //! called here, and the functions that they import are defined here.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, WasmStr};
 use wasmtime::{Engine, Store, StoreContextMut};
@@ -12,8 +9,7 @@ use super::host::Host;
 use super::invocation::{Entry, GuestEnd, TypedCall};
 use super::module::both;
 use super::reports::{GuestReports, cut};
-use crate::json::Value;
-use crate::model::{Limits, LogLevel};
+use crate::model::{Limits, LogLevel, TaskMetadata};
 use crate::text::bytes_text;
 
 /// What the names of a component's imports begin with that are of the world's package.
@@ -29,45 +25,6 @@ const RUN_TYPE: &str = "func(args: string) -> result<option<string>, string>";
 const DESCRIBE_TYPE: &str = "func() -> string";
 /// Bytes that are kept of the message of a failed call.
 const MAX_ERROR_BYTES: usize = 4 << 10;
-
-/// Metadata of a dataset as far as a task may see it: the JSON text of each key's value. Clones
-/// share it.
-#[derive(Clone, Debug, Default)]
-pub struct TaskMetadata(Arc<HashMap<String, Arc<str>>>);
-
-impl TaskMetadata {
-    /// The metadata with these keys and values.
-    pub fn new<'a>(entries: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Self {
-        Self::from_texts(
-            entries
-                .into_iter()
-                .map(|(key, value)| (key.clone(), value.to_string())),
-        )
-    }
-
-    /// The metadata with these keys and the JSON texts of their values.
-    pub(crate) fn from_texts(entries: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(Arc::new(
-            entries
-                .into_iter()
-                .map(|(key, text)| (key, text.into()))
-                .collect(),
-        ))
-    }
-
-    /// Keys and the JSON texts of their values.
-    pub(crate) fn texts(&self) -> HashMap<&str, &str> {
-        self.0
-            .iter()
-            .map(|(key, text)| (key.as_str(), text.as_ref()))
-            .collect()
-    }
-
-    /// Whether this is the same metadata, and not only equal to it.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
 
 /// What the functions of the world need in the store of a call; a `describe` has none of it.
 pub(super) struct TypedHost {
@@ -147,8 +104,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             let Some(typed) = &store.data().typed else {
                 return Ok((None,));
             };
-            let text = typed.metadata.0.get(&*key.to_str(&store)?);
-            Ok((text.map(Arc::clone),))
+            Ok((typed.metadata.get(&key.to_str(&store)?),))
         },
     )
 }
@@ -253,8 +209,8 @@ impl TypedPre {
             }
         };
         Ok(match returned {
-            Ok(Some(text)) if text.len() as u64 > limits.metadiff_bytes => {
-                let limit = bytes_text(limits.metadiff_bytes);
+            Ok(Some(text)) if text.len() as u64 > limits.call_output_bytes => {
+                let limit = bytes_text(limits.call_output_bytes);
                 GuestEnd::ReturnedTooMuch(format!("it returned a text larger than {limit}"))
             }
             Ok(text) => GuestEnd::Returned(text),

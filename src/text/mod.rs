@@ -2,6 +2,7 @@
 
 mod amounts;
 pub mod escape;
+pub mod file_name;
 pub mod units;
 pub(crate) mod wording;
 

@@ -5,26 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::layout::CallFiles;
 use super::scratch::{Scratch, TakenFile};
-use crate::model::HostError;
+use crate::model::{CallFiles, HostError, TaskFiles};
 
-/// Which calls leave their files in the work directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskFiles {
-    /// All calls, as in Fractal.
-    #[default]
-    All,
-    /// Those that fail.
-    Failed,
-    /// None.
-    None,
-}
-
-/// The metadiff of a call, as it came.
+/// The output of a call, as it came.
 #[derive(Clone, Copy, Debug)]
-pub enum Metadiff<'a> {
+pub enum CallOutput<'a> {
     /// In memory.
     Returned(&'a [u8]),
     /// As a file in the scratch folder, which is moved to the records.
@@ -53,7 +39,7 @@ impl<'a> CallRecord<'a> {
         replaces: bool,
     ) -> Result<Self, HostError> {
         if replaces {
-            for path in [files.args(), files.metadiff(), files.out(), files.err()] {
+            for path in [files.args(), files.output(), files.out(), files.err()] {
                 remove(&path)?;
             }
         }
@@ -91,28 +77,28 @@ impl<'a> CallRecord<'a> {
 
     /// Writes what is known after the guest has ended.
     ///
-    /// * `metadiff`: what the guest left, collected or not.
+    /// * `output`: what the guest left, collected or not.
     ///
     /// # Errors
     /// [`HostError::File`] if a file cannot be written.
-    pub fn finish(self, failed: bool, metadiff: Option<Metadiff<'_>>) -> Result<(), HostError> {
+    pub fn finish(self, failed: bool, output: Option<CallOutput<'_>>) -> Result<(), HostError> {
         if self.which == TaskFiles::Failed && failed {
             write_new(&self.files.args(), self.args)?;
             for (path, memory) in [self.files.out(), self.files.err()].iter().zip(&self.kept) {
                 write_new(path, &memory.lock())?;
             }
         }
-        match metadiff {
-            Some(metadiff)
+        match output {
+            Some(output)
                 if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) =>
             {
-                let path = self.files.metadiff();
-                let bytes = match metadiff {
-                    Metadiff::Returned(bytes) => bytes,
-                    Metadiff::Left(scratch, taken) => {
+                let path = self.files.output();
+                let bytes = match output {
+                    CallOutput::Returned(bytes) => bytes,
+                    CallOutput::Left(scratch, taken) => {
                         // Moving is cheaper than writing it again, and so is a file less to remove.
                         let moved = scratch.move_taken(taken, &path);
-                        if moved.map_err(HostError::file("move a metadiff to", &path))? {
+                        if moved.map_err(HostError::file("move a output to", &path))? {
                             return Ok(());
                         }
                         &taken.bytes

@@ -20,9 +20,8 @@ use crate::model::HostError;
 use layout::SCRATCH_DIR;
 use lock::{Lock, Locked};
 
-pub use call_record::{CallRecord, Metadiff, TaskFiles};
+pub use call_record::{CallOutput, CallRecord};
 pub use free_space::check_free_space;
-pub use layout::{CallFiles, TaskLayout};
 pub use lock::LockHolder;
 pub use scratch::{Scratch, TakeError, TakenFile};
 pub use worker_folder::WorkerFolder;

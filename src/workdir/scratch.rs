@@ -282,7 +282,7 @@ mod tests {
         };
         check(&|_| {}, true);
         check(
-            &|path| fs::write(path.join("metadiff.json"), "{}").expect("written"),
+            &|path| fs::write(path.join("output.json"), "{}").expect("written"),
             true,
         );
         check(

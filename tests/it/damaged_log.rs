@@ -123,13 +123,13 @@ fn check(
     // beginning. Lines of a later or of another log hide those that they took the place of.
     let has_others = what.contains("another");
     if let Some(again) = begun_again(project).filter(|_| !has_others) {
-        let (n_again, n_kept) = (
+        let (n_again, n_reused) = (
             again.iter().filter(|task| **task == 0).count(),
             n_recorded(log, damaged, 0),
         );
         assert!(
-            n_again <= N_COMPONENTS - n_kept,
-            "{what}: {n_again} run again though {n_kept} are recorded"
+            n_again <= N_COMPONENTS - n_reused,
+            "{what}: {n_again} run again though {n_reused} are recorded"
         );
     }
     // What was repaired is whole for every later run.

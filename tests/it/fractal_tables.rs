@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use mandelbox::fractal::args::schema::default_args;
-use mandelbox::fractal::package::TaskPackage;
-use mandelbox::fractal::package::manifest::{MANIFEST, slugify_task_name};
+use mandelbox::fractal::package::manifest::slugify_task_name;
+use mandelbox::fractal::package::{MANIFEST, TaskPackage};
 use mandelbox::fractal::v1::WorkflowDocument;
+use mandelbox::fractal::v1::file_names::FileNames;
 use mandelbox::plan::set_start_and_last_task_index;
 use mandelbox::problem::Problems;
-use mandelbox::workdir::layout::{TaskLayout, sanitize_string, task_folder_name};
+use mandelbox::text::file_name::sanitize_string;
+use mandelbox::workdir::layout::task_folder_name;
 use serde_json::Value;
 
 fn rows(table: &str) -> Vec<Value> {
@@ -139,11 +141,15 @@ fn names_of_files() {
             continue;
         }
         let components = Some(std::slice::from_ref(component)).filter(|_| !component.is_null());
-        let layout = TaskLayout::new("".into(), order, components);
-        let files = layout.files(0, components.map(|components| &components[0]));
+        let names = FileNames::new(order, components);
+        let files = names.files(
+            Path::new(""),
+            0,
+            components.map(|components| &components[0]),
+        );
         let paths = [
             ("args", files.args()),
-            ("metadiff", files.metadiff()),
+            ("metadiff", files.output()),
             ("out", files.out()),
             ("err", files.err()),
         ];

@@ -88,7 +88,7 @@ fn begun(project: &Project, task: u64, from_line: usize) -> Vec<String> {
         .map(|line| serde_json::from_str::<Value>(line).expect("an event"));
     let started = events.filter(|event| event["event"] == "call_started" && event["task"] == task);
     let mut components: Vec<String> = started
-        .map(|event| event["component"].as_str().expect("a component").to_owned())
+        .map(|event| event["item"].as_str().expect("a component").to_owned())
         .collect();
     components.sort();
     components

@@ -168,7 +168,7 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
         let failure_of = |component: &str| {
             let event = failures
                 .iter()
-                .find(|event| event["component"] == component)
+                .find(|event| event["item"] == component)
                 .expect("a failed call");
             let file = component.replace([' ', '.'], "_");
             // A typed task returns its error, a command prints it.

@@ -79,12 +79,14 @@ fn the_callers_metadata_and_history_stay() {
     arguments.input_history = vec![json!({ "old": "item" })];
     let dataset =
         process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new()).expect("runs");
-    assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1, "b": 2 }));
+    assert_eq!(dataset["metadata"], json!({ "a": 1, "b": 2 }));
     assert_eq!(
-        (dataset.history.len(), &dataset.history[0]),
-        (2, &json!({ "old": "item" }))
+        (
+            dataset["history"].as_array().map(Vec::len),
+            &dataset["history"][0]
+        ),
+        (Some(2), &json!({ "old": "item" }))
     );
-    assert_eq!(dataset.input_paths, [project.path("out")]);
     assert_eq!(Value::Object(arguments.input_metadata), json!({ "a": 1 }));
 }
 
@@ -107,13 +109,13 @@ fn a_scripted_backend_stands_in_for_guests() {
         parallel_task(1, "each", &module("swiss.wasm"), "c", json!({})),
     ]));
     let backend: Arc<dyn Backend> = Arc::new(Scripted::new(|call| {
-        let metadiff = match &call.component {
+        let metadiff = match &call.item {
             None => json!({ "c": [0, 1, 2, 3] }),
             Some(component) if component == 2 => return Outcome::Exited { code: 9 },
             Some(component) => json!({ "seen": component }),
         };
         Outcome::Succeeded {
-            metadiff: metadiff.as_object().cloned(),
+            output: metadiff.as_object().cloned(),
         }
     }));
     let watch = Watch::default();
@@ -131,7 +133,7 @@ fn a_scripted_backend_stands_in_for_guests() {
         (
             task.workflow_task_order,
             task.calls.len(),
-            &task.calls[0].component
+            &task.calls[0].item
         ),
         (1, 1, &Some(json!(2)))
     );
@@ -141,9 +143,10 @@ fn a_scripted_backend_stands_in_for_guests() {
         .filter(|event| matches!(event.kind, EventKind::CallFinished { .. }))
         .count();
     assert_eq!(n_finished, 5);
-    let dataset = failure.dataset.expect("the run had started");
-    assert_eq!(dataset.metadata.get("c"), Some(&json!([0, 1, 2, 3])));
-    assert_eq!(dataset.history.last().expect("an item")["status"], "failed");
+    let dataset = failure.result.as_ref().expect("the run had started");
+    assert_eq!(dataset["metadata"]["c"], json!([0, 1, 2, 3]));
+    let history = dataset["history"].as_array().expect("a list");
+    assert_eq!(history.last().expect("an item")["status"], "failed");
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn the_asynchronous_form_needs_no_runtime() {
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let future = process_workflow_async(arguments, RunOptions::new(local(1)), Vec::new());
     let dataset = block_on(future).expect("runs");
-    assert_eq!(Value::Object(dataset.metadata), json!({ "a": 1 }));
+    assert_eq!(dataset["metadata"], json!({ "a": 1 }));
 }
 
 /// The smallest executor there is: wakes its thread.
@@ -243,7 +246,10 @@ fn two_runs_share_one_backends_threads() {
         arguments.input_metadata = object(json!({ "c": ["a", "b", "c", "d"] }));
         let dataset = process_workflow(&arguments, RunOptions::new(backend.clone()), Vec::new())
             .expect("runs");
-        assert_eq!(dataset.metadata["echo"].as_array().map(Vec::len), Some(4));
+        assert_eq!(
+            dataset["metadata"]["echo"].as_array().map(Vec::len),
+            Some(4)
+        );
     };
     let started = std::time::Instant::now();
     std::thread::scope(|scope| {
@@ -311,7 +317,7 @@ fn precompiled_code_is_run_in_place_of_the_module() {
         let dataset = process_workflow(&arguments, RunOptions::new(Arc::new(backend)), Vec::new())
             .expect("runs");
         assert_eq!(
-            dataset.metadata["echo"],
+            dataset["metadata"]["echo"],
             json!([{ "component": "a" }, { "component": "b" }])
         );
     }
@@ -452,9 +458,7 @@ fn a_workflow_with_a_task_missing_is_not_loaded() {
 fn an_error_that_main_returns_names_its_cause() {
     let fails = || -> Result<(), Box<RunFailure>> {
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        Err(Box::new(
-            Error::from(HostError::file("write", Path::new("record"))(denied)).into(),
-        ))
+        Err(Error::from(HostError::file("write", Path::new("record"))(denied)).into())
     };
     let run = || -> Result<(), Box<dyn std::error::Error>> { Ok(fails()?) };
     // As `main` prints what it returns.

@@ -214,7 +214,7 @@ fn every_limit_holds_in_both_isolations() {
         memory_bytes,
         wall_time: _,
         output_bytes: _,
-        metadiff_bytes: _,
+        call_output_bytes: _,
         open_files: _,
         module_bytes: _,
     } = Limits::default();

@@ -72,7 +72,7 @@ fn all_metadiffs_of_a_run_together_have_a_limit() {
         let status: Value = serde_json::from_str(&status).expect("JSON");
         let failed = &status["tasks"][1]["failed"][0]["outcome"];
         let expected =
-            json!({ "outcome": "metadiffs_exceeded", "limit_bytes": 4071, "asked_bytes": 4072 });
+            json!({ "outcome": "outputs_exceeded", "limit_bytes": 4071, "asked_bytes": 4072 });
         assert_eq!(*failed, expected);
         // What is kept counts, and what was recorded is not made again.
         run(&project, &["--isolation", isolation, "--resume"])
@@ -105,7 +105,7 @@ fn many_short_values_count_for_what_they_take_in_memory() {
         .says(&["component \"a\" gave a metadiff for which"]);
     let log = project.read("work/events.jsonl");
     assert_eq!(
-        log.matches("metadiffs_exceeded").count(),
+        log.matches("outputs_exceeded").count(),
         1,
         "another attempt finds no more room"
     );

@@ -70,7 +70,7 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
     let project = project();
     project.run(&[]).expect(0);
     let log = project.read("work/events.jsonl");
-    let later = log.replacen("\"format_version\":2", "\"format_version\":3", 1);
+    let later = log.replacen("\"format_version\":3", "\"format_version\":4", 1);
     project.write("work/events.jsonl", resealed(&later));
     let place =
         "work/events.jsonl: line 1: has format version 3; this version of mandelbox reads 2";

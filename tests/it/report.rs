@@ -31,18 +31,18 @@ pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
     };
     add(
         0,
-        json!({ "event": "run_started", "format_version": 2, "mandelbox_version": "0.1.0", "backend": "local",
+        json!({ "event": "run_started", "format_version": 3, "mandelbox_version": "0.1.0", "backend": "local",
         "workflow": "synthetic", "logger_name": "synthetic", "work_dir": "/nowhere", "input_paths": ["/in"],
         "output_path": "/out", "input_metadata_keys": ["c"], "first_task_index": 0, "last_task_index": 1 }),
     );
     add(
         1,
         json!({ "event": "task_started", "task": 0, "name": "segment", "n_calls": n_calls,
-        "parallelization_level": "c", "module_sha256": "ab".repeat(32) }),
+        "items": "c", "module_sha256": "ab".repeat(32) }),
     );
     let call = |index: usize, event: &str| {
         json!({ "event": event, "task": 0, "call_index": index,
-        "component": format!("plate.zarr/B/{:02}/{index}", index % 12), "attempt": 1 })
+        "item": format!("plate.zarr/B/{:02}/{index}", index % 12), "attempt": 1 })
     };
     let took = |index: usize| 5_000 + (index as u64 * 7919) % 20_000;
     let mut running = std::collections::VecDeque::new();
@@ -52,11 +52,11 @@ pub fn synthetic_log(n_calls: usize) -> Vec<u8> {
         let mut event = call(index, "call_finished");
         let ended = match index % 100 {
             99 => json!({ "outcome": "exited", "code": 3 }),
-            _ => json!({ "outcome": "succeeded", "metadiff": null }),
+            _ => json!({ "outcome": "succeeded", "output": null }),
         };
-        let figures = json!({ "wall_time_s": took(index) as f64 / 1e6, "peak_memory_bytes": 65536 * (20 + index % 40),
+        let usage = json!({ "wall_time_s": took(index) as f64 / 1e6, "peak_memory_bytes": 65536 * (20 + index % 40),
             "stdout_bytes": 0, "stderr_bytes": 0 });
-        for fields in [ended, figures] {
+        for fields in [ended, usage] {
             event
                 .as_object_mut()
                 .expect("an object")

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mandelbox::backend::{Call, Retries, Scripted};
+use mandelbox::backend::Scripted;
 use mandelbox::fractal::v1::WorkflowDocument;
-use mandelbox::model::Outcome;
+use mandelbox::model::{CallSpec, Outcome, Retries};
 use mandelbox::problem::Problems;
 use mandelbox::process_workflow;
 use mandelbox::run::{Error, ProcessWorkflow, RunOptions};
@@ -39,7 +39,7 @@ fn begun(project: &Project, from_seq: usize) -> Vec<(u64, Value)> {
         .map(|event| {
             (
                 event["task"].as_u64().expect("an order"),
-                event["component"].clone(),
+                event["item"].clone(),
             )
         })
         .collect()
@@ -168,11 +168,11 @@ fn after_a_repair_only_the_failed_components_run() {
         }
         let counts = |key: &str| status_of_tasks(&project, key);
         assert_eq!(
-            (counts("n_kept"), counts("n_done")),
+            (counts("n_reused"), counts("n_done")),
             (vec![json!(3), json!(0)], vec![json!(4), json!(1)])
         );
 
-        // Kept whole, a task keeps its times.
+        // Reused whole, a task keeps its times.
         let before = status_of_tasks(&project, "started");
         run(&RESUME).expect(0);
         assert_eq!(status_of_tasks(&project, "started"), before);
@@ -444,7 +444,7 @@ fn results_after_a_task_that_was_made_again_do_not_count_in_a_later_run_either()
     // Killed when the first task had been made again, and no other had begun.
     let log = project.read("work/events.jsonl");
     let is_start = |line: &&str| line.contains("\"task_started\",\"task\":1");
-    let n_kept = n_first
+    let n_reused = n_first
         + log
             .lines()
             .skip(n_first)
@@ -453,13 +453,13 @@ fn results_after_a_task_that_was_made_again_do_not_count_in_a_later_run_either()
     project.write(
         "work/events.jsonl",
         log.lines()
-            .take(n_kept)
+            .take(n_reused)
             .map(|line| format!("{line}\n"))
             .collect::<String>(),
     );
     project.run(&["--resume", "--jobs", "1"]).expect(0);
     let expected = [of_task(1, &["x", "y", "x", "z"]), vec![(2, Value::Null)]].concat();
-    assert_eq!(begun(&project, n_kept), expected);
+    assert_eq!(begun(&project, n_reused), expected);
 }
 
 #[test]
@@ -481,7 +481,7 @@ fn a_task_that_does_not_see_the_list_runs_for_what_is_new_in_it() {
     list(json!(["new", "x", 1.50, "x", "x", "y"]));
     run(&["--resume", "--jobs", "1"]);
     assert_eq!(begun(&project, before), of_task(1, &["new", "x"]));
-    assert_eq!(events(&project, "call_kept").len(), 4);
+    assert_eq!(events(&project, "call_reused").len(), 4);
     let echoes = project.json("work/metadata.json")["echo"].clone();
     let component = |value: &str| json!({ "component": value });
     let expected = json!([component("new"), component("x"), { "component": 1.50 }, component("x"), component("x"), component("y")]);
@@ -521,7 +521,7 @@ fn only_a_work_directory_of_this_workflow_is_taken_up() {
         &project,
         &["holds a run of the workflow \"other\", not of \"test\""],
     );
-    let of_other_version = log.replacen("\"format_version\":2", "\"format_version\":3", 1);
+    let of_other_version = log.replacen("\"format_version\":3", "\"format_version\":4", 1);
     project.write("work/events.jsonl", resealed(&of_other_version));
     refused(
         &project,
@@ -626,7 +626,7 @@ fn calls_that_the_sandbox_ends_are_tried_again_and_those_that_fail_by_themselves
         .into_iter()
         .map(|event| {
             (
-                event["component"].clone(),
+                event["item"].clone(),
                 event["attempt"].clone(),
                 event["retry_in_s"].clone(),
             )
@@ -668,13 +668,13 @@ fn a_call_that_ends_well_at_its_second_try_has_ended_well() {
         .as_object()
         .cloned()
         .expect("an object");
-    let is_lost = |call: &Call| call.component == Some(json!("a")) && call.attempt.number < 3;
+    let is_lost = |call: &CallSpec| call.item == Some(json!("a")) && call.attempt.number < 3;
     let backend = Scripted::new(move |call| match is_lost(call) {
         true => Outcome::Lost {
             message: "the power".to_owned(),
         },
         false => Outcome::Succeeded {
-            metadiff: json!({ "at": call.attempt.number }).as_object().cloned(),
+            output: json!({ "at": call.attempt.number }).as_object().cloned(),
         },
     });
     let options = |n_retries, resume| RunOptions {
@@ -690,5 +690,5 @@ fn a_call_that_ends_well_at_its_second_try_has_ended_well() {
     assert!(matches!(failure.error, Error::JobExecution(_)), "{failure}");
     let dataset =
         process_workflow(&arguments, options(0, true), Vec::new()).expect("the third try");
-    assert_eq!(dataset.metadata["at"], json!([3, 1]));
+    assert_eq!(dataset["metadata"]["at"], json!([3, 1]));
 }

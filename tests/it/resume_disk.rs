@@ -66,7 +66,7 @@ fn begun(project: &Project) -> Vec<(u64, Value)> {
         .map(|event| {
             (
                 event["task"].as_u64().expect("an order"),
-                event["component"].clone(),
+                event["item"].clone(),
             )
         })
         .collect()

@@ -265,7 +265,7 @@ fn a_run_is_a_crate_with_an_action_for_each_task() {
     assert_eq!(references(&second["result"])[1], "1_seg__m%C3%A9nt___1/");
     assert_eq!(
         second["description"],
-        "2 calls, one for each component in c: 2 ended well, 0 failed."
+        "2 calls, one for each component in c: 2 succeeded, 0 failed."
     );
     let n_calls = it.entity("#task-1/usage/n_calls");
     assert_eq!(

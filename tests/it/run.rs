@@ -169,7 +169,7 @@ fn events_are_numbered_and_complete() {
         ])
         .expect(3);
     let events = events(&project);
-    assert_eq!(events[0]["format_version"], 2);
+    assert_eq!(events[0]["format_version"], 3);
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["seq"], index);
     }
@@ -186,7 +186,7 @@ fn events_are_numbered_and_complete() {
     let outcome = |component: &str| {
         let end = ends
             .iter()
-            .find(|event| event["component"] == component)
+            .find(|event| event["item"] == component)
             .expect("ended");
         (
             end["outcome"].as_str().expect("an outcome").to_owned(),
@@ -287,7 +287,7 @@ fn an_empty_component_list_runs_nothing() {
 }
 
 #[test]
-fn task_files_are_kept_as_asked() {
+fn task_files_are_kept_clamp_to() {
     let check = |which: &str, expected: &[&str]| {
         let project = Project::new();
         project.write("metadata.json", json!({ "c": ["A", "B"] }).to_string());

@@ -211,10 +211,9 @@ fn a_signal_ends_running_guests_and_saves_the_records() {
             .events
             .iter()
             .filter_map(|event| match &event.kind {
-                EventKind::CallFinished { call, outcome, .. } if call.task == 1 => Some((
-                    call.component.clone(),
-                    matches!(outcome, Outcome::Cancelled),
-                )),
+                EventKind::CallFinished { call, outcome, .. } if call.task == 1 => {
+                    Some((call.item.clone(), matches!(outcome, Outcome::Cancelled)))
+                }
                 _ => None,
             })
             .collect();

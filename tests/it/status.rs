@@ -73,7 +73,7 @@ fn a_failed_run_is_told_with_its_components() {
     assert_eq!(task["failed"].as_array().map(Vec::len), Some(23));
     let last = &task["failed"][22];
     assert_eq!(
-        (&last["component"], &last["message"]),
+        (&last["item"], &last["message"]),
         (&json!("c24"), &json!("exited with code 3"))
     );
     assert_eq!(

@@ -78,9 +78,9 @@ fn stopped_time_does_not_count() {
         let wall_time = stored.events.iter().find_map(|event| match &event.kind {
             EventKind::CallFinished {
                 outcome: Outcome::TimedOut { .. },
-                figures,
+                usage,
                 ..
-            } => Some(figures.wall_time),
+            } => Some(usage.wall_time),
             _ => None,
         });
         let wall_time = wall_time.expect("a call that timed out");

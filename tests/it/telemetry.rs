@@ -241,7 +241,7 @@ fn the_spans_of_a_run_arrive_as_one_tree() {
                     .is_some_and(|name| name.starts_with("mandelbox-")),
                 "{of_call}"
             );
-            let outcome = if of_call["component"] == "C" {
+            let outcome = if of_call["item"] == "C" {
                 "failed"
             } else {
                 "succeeded"
@@ -259,7 +259,7 @@ fn the_spans_of_a_run_arrive_as_one_tree() {
             let events = call["events"].as_array().map_or(0, Vec::len);
             assert_eq!(
                 events,
-                usize::from(of_call["component"] == "A" || of_call["component"] == "C"),
+                usize::from(of_call["item"] == "A" || of_call["item"] == "C"),
                 "{call}"
             );
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mandelbox::backend::{Backend, Isolation, Local, Scripted};
 use mandelbox::fractal::v1::WorkflowDocument;
-use mandelbox::model::{Limits, ModuleFile, Outcome};
+use mandelbox::model::{Limits, ModuleFile, Modules, Outcome};
 use mandelbox::problem::Problems;
 use mandelbox::process_workflow;
 use mandelbox::run::{ProcessWorkflow, RunOptions};
@@ -252,11 +252,11 @@ process_workflow workflow=w
       call attempt=1 call_index=0 outcome=succeeded peak_memory_bytes=N stderr_bytes=0 stdout_bytes=0 task=3 wall_time_s=S
     task n_calls=3 n_failed=1 name=measure order=4 status=failed
       - ERROR 1 calls failed
-      call attempt=1 call_index=0 component=A/1 outcome=succeeded peak_memory_bytes=N stderr_bytes=5 stdout_bytes=0 task=4 wall_time_s=S
+      call attempt=1 call_index=0 item=A/1 outcome=succeeded peak_memory_bytes=N stderr_bytes=5 stdout_bytes=0 task=4 wall_time_s=S
         - WARN (guest) one plane\\nis empty
-      call attempt=1 call_index=1 component=B\\u{1b}[2J outcome=failed peak_memory_bytes=N stderr_bytes=0 stdout_bytes=0 task=4 wall_time_s=S
+      call attempt=1 call_index=1 item=B\\u{1b}[2J outcome=failed peak_memory_bytes=N stderr_bytes=0 stdout_bytes=0 task=4 wall_time_s=S
         - ERROR failed: no image
-      call attempt=1 call_index=2 component={\"field\":3} outcome=succeeded peak_memory_bytes=N stderr_bytes=0 stdout_bytes=0 task=4 wall_time_s=S
+      call attempt=1 call_index=2 item={\"field\":3} outcome=succeeded peak_memory_bytes=N stderr_bytes=0 stdout_bytes=0 task=4 wall_time_s=S
 ";
     assert_eq!(spans, expected);
 }
@@ -293,7 +293,7 @@ fn spans_tell_whether_a_module_was_compiled_and_that_it_describes_itself() {
                     .prepare(&module, &limits, Duration::from_secs(60))
                     .is_ok()
                 {
-                    backend.keep_compiled();
+                    backend.write_cache();
                     backend.describe(&module, &limits).expect("its description");
                 }
             }

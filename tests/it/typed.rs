@@ -332,7 +332,7 @@ fn lines_of_a_component_name_it() {
         .run(&["--metadata", "metadata.json"])
         .expect(0)
         .says(&["  \"b\" error: odd"]);
-    assert_eq!(events(&project, "call_logged")[0]["component"], "b");
+    assert_eq!(events(&project, "call_logged")[0]["item"], "b");
     assert!(
         project
             .read("work/workflow.log")

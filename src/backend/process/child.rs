@@ -14,13 +14,13 @@ use super::WorkerCommand;
 use super::layers::Confinement;
 use super::protocol::{FromChild, Hello, ToChild};
 use crate::clock::RunningClock;
-use crate::model::CancelToken;
-use crate::sandbox::{GuestInput, TaskMetadata};
+use crate::model::{CancelToken, TaskMetadata};
+use crate::sandbox::GuestInput;
 
 /// Timeout for a child to become ready, and to read more of a message.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for a child to exit after it has closed its pipes.
-const DEATH_PATIENCE: Duration = Duration::from_millis(200);
+const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Interval of polling for that.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 /// Bytes that are read from a child at a time.
@@ -101,7 +101,7 @@ impl Child {
         };
         child.send(ToChild::Hello(hello), &CancelToken::new())?;
         let started = clock.now();
-        while clock.now() - started < START_PATIENCE {
+        while clock.now() - started < START_TIMEOUT {
             match child.receive(Duration::from_millis(100))? {
                 Received::Nothing => {}
                 Received::Message(FromChild::Ready {
@@ -199,7 +199,7 @@ impl Child {
                 }
                 Ok(Some(status)) => return format!("the worker process died ({status})"),
                 // The kernel closes its pipes shortly before the process has ended.
-                Ok(None) if started.elapsed() < DEATH_PATIENCE => std::thread::sleep(DEATH_POLL),
+                Ok(None) if started.elapsed() < EXIT_TIMEOUT => std::thread::sleep(DEATH_POLL),
                 _ => break,
             }
         }
@@ -227,7 +227,7 @@ impl Write for Patient<'_> {
             if self.cancel.is_cancelled() {
                 return Err(io::Error::other("the run was cancelled"));
             }
-            if self.clock.now() - started > START_PATIENCE {
+            if self.clock.now() - started > START_TIMEOUT {
                 return Err(io::Error::other("it does not read its messages"));
             }
             let mut fds = [PollFd::new(&*self.pipe, PollFlags::OUT)];

@@ -136,7 +136,7 @@ impl<'a> ProcessWorker<'a> {
                 }
                 Ok(Received::Message(FromChild::Returned(bytes)))
                     if (returned.len() + bytes.len()) as u64
-                        <= invocation.limits.metadiff_bytes =>
+                        <= invocation.limits.call_output_bytes =>
                 {
                     returned.extend(bytes);
                 }

@@ -12,10 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::layers::Confinement;
-use crate::model::{Grant, GuestReport, Limits};
-use crate::sandbox::{
-    Entry, GuestEnd, GuestInput, Invocation, Reservation, TaskMetadata, TypedCall,
-};
+use crate::model::{Grant, GuestReport, Limits, TaskMetadata};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, Reservation, TypedCall};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -94,7 +92,7 @@ pub(super) struct WireInvocation {
 struct WireLimits {
     memory_bytes: u64,
     wall_time_ns: Option<u64>,
-    metadiff_bytes: u64,
+    call_output_bytes: u64,
     open_files: usize,
     module_bytes: u64,
 }
@@ -106,7 +104,7 @@ impl WireLimits {
             memory_bytes,
             wall_time,
             output_bytes: _,
-            metadiff_bytes,
+            call_output_bytes,
             open_files,
             module_bytes,
         } = *limits;
@@ -114,7 +112,7 @@ impl WireLimits {
         Self {
             memory_bytes,
             wall_time_ns,
-            metadiff_bytes,
+            call_output_bytes,
             open_files,
             module_bytes,
         }
@@ -124,7 +122,7 @@ impl WireLimits {
         let Self {
             memory_bytes,
             wall_time_ns,
-            metadiff_bytes,
+            call_output_bytes,
             open_files,
             module_bytes,
         } = *self;
@@ -133,7 +131,7 @@ impl WireLimits {
             memory_bytes,
             wall_time,
             output_bytes: u64::MAX,
-            metadiff_bytes,
+            call_output_bytes,
             open_files,
             module_bytes,
         }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::confine::confine;
 use super::layers::Layer;
 use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
-use crate::model::CancelToken;
+use crate::model::{CancelToken, TaskMetadata};
 use crate::sandbox::{
     CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, GuestWarnings, Interruption,
-    Invocation, Sandbox, SandboxOptions, TaskMetadata, TypedCall, Worker,
+    Invocation, Sandbox, SandboxOptions, TypedCall, Worker,
 };
 
 /// Serves a parent over two pipes and returns when it closes the first.

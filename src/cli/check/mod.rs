@@ -59,7 +59,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
         .and_then(|path| Policy::read(path, &mut problems))
         .unwrap_or_default();
     let backend = Local::with_options(1, &sandbox, Isolation::Thread)
-        .and_then(Local::interrupting_only_limited);
+        .and_then(Local::without_epochs_for_untimed_calls);
     let checker = match backend {
         Ok(backend) => Checker {
             backend: within_memory(backend, &policy),
@@ -80,7 +80,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
         module::check(path, &checker, lines, &mut problems)
     };
     if problems.is_empty() {
-        checker.backend.keep_compiled();
+        checker.backend.write_cache();
     }
     let exit_code = if problems.is_empty() {
         exit_code::SUCCESS
@@ -154,6 +154,6 @@ fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
 
 /// Problems, or warnings, for a program.
 pub(super) fn problem_facts<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {
-    let facts = |problem: &Problem| json!({ "place": problem.place.to_string(), "message": problem.message });
+    let facts = |problem: &Problem| json!({ "place": problem.location.to_string(), "message": problem.message });
     problems.into_iter().map(facts).collect()
 }

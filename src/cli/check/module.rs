@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use super::lines::Lines;
 use super::package::add_task;
 use super::{Checker, Found};
-use crate::backend::Backend;
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::PackageTask;
-use crate::model::{ModuleFile, ModuleKind};
-use crate::problem::{Place, Problems};
+use crate::model::{ModuleFile, ModuleKind, Modules};
+use crate::problem::{Location, Problems};
 use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, Table};
 use crate::text::bytes_text;
 
@@ -41,12 +40,18 @@ pub(super) fn add_described(
     lines: &mut Lines,
     problems: &mut Problems,
 ) -> Value {
-    let place = Place::File(path.to_owned());
+    let place = Location::File(path.to_owned());
     let (kind, mut facts) = add_module(path, checker, lines, &mut |text| {
         problems.add(place.clone(), text)
     });
     if kind == Some(ModuleKind::Typed) {
-        let package = TaskPackage::read_module(path, &checker.policy, &checker.backend, problems);
+        let package = TaskPackage::read_module(
+            path,
+            &checker.policy.default,
+            checker.policy.compile_time,
+            &checker.backend,
+            problems,
+        );
         if let Some(PackageTask { source, task }) =
             package.and_then(|package| package.task_list.into_iter().next())
         {

@@ -12,7 +12,7 @@ use crate::fractal::args::argument::{Argument, list_arguments};
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_in;
 use crate::fractal::v1::document::TaskDocument;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 
 /// Why a folder is no package.
 pub(in crate::cli) const NO_PACKAGE: &str = "is no task package: it has neither a \
@@ -28,7 +28,7 @@ pub(super) fn check(
     if !TaskPackage::is_in(folder) {
         let modules = modules_in(folder);
         if modules.is_empty() {
-            problems.add(Place::File(folder.to_owned()), NO_PACKAGE);
+            problems.add(Location::File(folder.to_owned()), NO_PACKAGE);
         }
         return check_modules(&modules, checker, lines, problems);
     }
@@ -57,7 +57,7 @@ pub(super) fn check(
         }
         lines.add(&format!("module {}", entry.task.command[0]));
         lines.indented(|lines| {
-            let place = entry.task.place_of("executable");
+            let place = entry.task.location_of("executable");
             let name = path.display().to_string();
             let mut problem = |text: String| {
                 let text = if text.contains(&name) {

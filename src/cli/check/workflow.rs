@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::super::run::read_packages;
+use super::super::documents::read_packages;
 use super::lines::Lines;
 use super::{Checker, Found};
 use crate::cli::author_arguments::CheckArguments;
 use crate::fractal::package::manifest::modules_beside;
-use crate::fractal::v1::WorkflowDocument;
-use crate::plan::{PlanRequest, build_plan};
+use crate::fractal::v1::{WorkflowDocument, task_facts};
+use crate::plan::{PlanRequest, PlannedTask, build_plan};
 use crate::problem::Problems;
 
 pub(super) fn check(
@@ -37,15 +37,12 @@ pub(super) fn check(
     );
     let mut facts = Vec::new();
     for task in &plan.tasks {
+        let PlannedTask {
+            spec: task,
+            details,
+        } = task;
         lines.add(&format!("{} \"{}\"", task.order, task.name));
-        facts.push(json!({
-            "order": task.order,
-            "name": task.name,
-            "module": task.module.path.to_string_lossy(),
-            "module_sha256": task.module.sha256,
-            "parallelization_level": task.parallelization_level,
-            "args": task.args,
-        }));
+        facts.push(task_facts(task, details));
     }
     Found {
         what: "workflow",

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Prepared, backend, host_failed, mounts, policy, wrong_input};
+use super::{Prepared, backend, host_failed, mounts, wrong_input};
 use crate::backend::outcome_of_end;
 use crate::cli::Answer;
 use crate::cli::author_arguments::ExecArguments;
+use crate::cli::documents::author_policy;
 use crate::cli::signals::Signals;
 use crate::model::{HostError, ModuleKind, Outcome};
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::report::{Stream, raw_stream};
 use crate::run::exit_code;
 use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation};
@@ -19,7 +20,7 @@ use crate::text::escaped;
 
 pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
-    let policy = policy(&arguments.sandbox, &mut problems);
+    let policy = author_policy(&arguments.sandbox, &mut problems);
     let limits = &policy.default;
     let backend = match backend(arguments, &policy, true) {
         Ok(backend) => backend,
@@ -44,7 +45,7 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     {
         let text = "is a typed task, which has no command line; call it with its args: exec \
             MODULE --args ARGS.json";
-        problems.add(Place::File(arguments.module.clone()), text);
+        problems.add(Location::File(arguments.module.clone()), text);
     }
     let Some(module) = module.filter(|_| problems.is_empty()) else {
         return wrong_input(&problems);
@@ -173,14 +174,14 @@ fn open_stdin(path: &Path, problems: &mut Problems) -> Option<Stdin> {
         .ok()
 }
 
-fn stdin_place(path: &Path) -> Place {
-    Place::Parameter(format!("--stdin {}", path.display()))
+fn stdin_place(path: &Path) -> Location {
+    Location::Parameter(format!("--stdin {}", path.display()))
 }
 
 fn read_env(variables: &[String], problems: &mut Problems) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in variables {
-        let place = Place::Parameter(format!("--env {variable}"));
+        let place = Location::Parameter(format!("--env {variable}"));
         match variable.split_once('=') {
             None | Some(("", _)) => problems.add(
                 place,

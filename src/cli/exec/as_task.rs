@@ -6,22 +6,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Prepared, backend, host_failed, policy, wrong_input};
+use super::{Prepared, backend, host_failed, wrong_input};
 use crate::backend::Local;
-use crate::cli::author_arguments::ExecArguments;
-use crate::cli::run::absolute;
+use crate::cli::author_arguments::{ExecArguments, ITEM_OPTION};
+use crate::cli::documents::absolute;
+use crate::cli::documents::author_policy;
 use crate::cli::signals::Signals;
 use crate::cli::task_call::{CallArgs, plan_call, task_of_module};
 use crate::cli::temporary::TemporaryFolder;
 use crate::cli::{Answer, environment};
 use crate::event::{Event, EventKind, Reporter};
-use crate::fractal::v1::TaskParameters;
 use crate::fractal::v1::document::read_metadata;
+use crate::fractal::v1::{Dataset, normalized};
 use crate::json::{Value, build_json};
 use crate::model::{Grant, HostError, ModuleKind};
-use crate::plan::planned::normalized;
 use crate::plan::{PlannedTask, Policy};
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::report::{EscapedLines, Progress, ProgressStyle};
 use crate::run::folders::check_folders;
 use crate::run::{Error, SingleCall};
@@ -44,7 +44,7 @@ fn run(
     signals: &Signals,
 ) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
-    let policy = policy(&arguments.sandbox, &mut problems);
+    let policy = author_policy(&arguments.sandbox, &mut problems);
     let backend = match backend(arguments, &policy, false) {
         Ok(backend) => backend,
         Err(text) => return Ok(host_failed(&text)),
@@ -78,11 +78,11 @@ fn run(
         temporary.path().join("work"),
         temporary.path().join("output"),
     );
-    let parameters = parameters(arguments, args.as_ref(), own_output, &mut problems);
-    let (inputs, output) = (&parameters.input_paths, &parameters.output_path);
+    let mut dataset = dataset(arguments, args.as_ref(), own_output, &mut problems);
+    let output = dataset.output_path.clone();
     let grants = check_folders(
-        inputs,
-        output,
+        &dataset.input_paths,
+        &output,
         &work_dir,
         TEMPORARY_FOLDER_OPTION,
         &mut problems,
@@ -95,16 +95,15 @@ fn run(
     if let Some(module) = module {
         module.keep(&backend);
     }
-    std::fs::create_dir_all(output).map_err(HostError::file("make the output folder", output))?;
+    std::fs::create_dir_all(&output).map_err(HostError::file("make the output folder", &output))?;
+    dataset.set_only_call(task.spec.order, task.details, args.item);
     let call = SingleCall {
-        task: &task,
-        component: args.component.as_ref(),
-        parameters: &parameters,
-        tasks_include_image: &environment::tasks_include_image(),
+        task: &task.spec,
+        dialect: &mut dataset,
         grants: &grants,
         folder: work_dir.join("task"),
         work_dir: Arc::new(WorkDir::create(&work_dir)?),
-        output: Some(Arc::new(|| Box::new(EscapedLines::default()))),
+        writer: Some(Arc::new(|| Box::new(EscapedLines::default()))),
         cancel: signals.cancel(),
     };
     let mut observe = observer(arguments.quiet);
@@ -121,8 +120,8 @@ fn run(
         });
     }
     Ok(match call.run(&backend, &mut observe) {
-        Ok(metadiff) => {
-            let mut stdout = build_json(&metadiff, 2);
+        Ok(output) => {
+            let mut stdout = build_json(&output, 2);
             stdout.push(b'\n');
             Answer {
                 stdout,
@@ -137,7 +136,7 @@ fn run(
     })
 }
 
-/// Reads the args and adds the component of the command line.
+/// Reads the args and adds the item of the command line.
 fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) -> Option<CallArgs> {
     let mut text = Vec::new();
     let read = if file == Path::new("-") {
@@ -149,30 +148,26 @@ fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) ->
             .and_then(|file| file.take(MAX_ARGS_BYTES + 1).read_to_end(&mut text))
     };
     if let Err(err) = read {
-        problems.add(Place::File(file.to_owned()), unreadable(&err));
+        problems.add(Location::File(file.to_owned()), unreadable(&err));
         return None;
     }
     if text.len() as u64 > MAX_ARGS_BYTES {
         problems.add(
-            Place::File(file.to_owned()),
+            Location::File(file.to_owned()),
             format!("is larger than {MAX_ARGS_BYTES} bytes"),
         );
         return None;
     }
     let mut args = CallArgs::parse(file, &text, problems)?;
-    if let Some(component) = &arguments.component {
-        let component = Value::from(component.as_str());
-        if args
-            .component
-            .as_ref()
-            .is_some_and(|held| *held != component)
-        {
+    if let Some(item) = &arguments.item {
+        let item = Value::from(item.as_str());
+        if args.item.as_ref().is_some_and(|held| *held != item) {
             problems.warn(
-                Place::Parameter("--component".to_owned()),
-                "the args have another component, which counts; remove it from them",
+                Location::Parameter(ITEM_OPTION.to_owned()),
+                "the args have another value, which counts; remove it from them",
             );
         }
-        args.component.get_or_insert(component);
+        args.item.get_or_insert(item);
     }
     Some(args)
 }
@@ -188,29 +183,25 @@ fn plan(
 ) -> Option<PlannedTask> {
     let task = task_of_module(&arguments.module, kind, policy, backend, problems)?;
     let task = plan_call(task, args, args_file, policy, backend, problems)?;
-    if let Some(level) = task
-        .parallelization_level
-        .as_ref()
-        .filter(|_| args.component.is_none())
-    {
+    if let Some(level) = task.details.level.as_ref().filter(|_| args.item.is_none()) {
         let text = format!(
             "the task runs once for each entry of metadata[\"{level}\"]: give it one with \
-             --component"
+             {ITEM_OPTION}"
         );
-        problems.warn(Place::File(arguments.module.clone()), text);
+        problems.warn(Location::File(arguments.module.clone()), text);
     }
     Some(task)
 }
 
-/// What the task gets beside its args.
+/// The dataset that the task works on.
 ///
 /// * `own_output`: the output folder where none is named.
-fn parameters(
+fn dataset(
     arguments: &ExecArguments,
     args: Option<&CallArgs>,
     own_output: PathBuf,
     problems: &mut Problems,
-) -> TaskParameters {
+) -> Dataset {
     let metadata = match &arguments.metadata {
         Some(path) => read_metadata(path, problems),
         // A typed task of a recorded call fetches what it had then.
@@ -220,15 +211,16 @@ fn parameters(
         .output
         .as_ref()
         .map_or(own_output, |path| absolute(path));
-    TaskParameters {
+    Dataset {
         input_paths: arguments
             .inputs
             .iter()
             .map(|path| normalized(&absolute(path)))
             .collect(),
         output_path: normalized(&output),
-        metadata: metadata.unwrap_or_default(),
-        history: Vec::new(),
+        metadata: metadata.unwrap_or_default().into(),
+        tasks_include_image: environment::tasks_include_image(),
+        ..Dataset::default()
     }
 }
 
@@ -254,7 +246,7 @@ fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut 
             .iter()
             .any(|grant| Path::new(path).starts_with(&grant.guest_path))
         {
-            let place = Place::Pointer {
+            let place = Location::Pointer {
                 file: file.to_owned(),
                 pointer,
             };

@@ -5,52 +5,26 @@ mod as_task;
 mod mounts;
 
 use std::path::Path;
-use std::time::Duration;
 
+use super::Answer;
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
-use super::{Answer, open_files};
-use crate::backend::{Backend, Local};
+use crate::backend::Local;
 use crate::cli::author_arguments::ExecArguments;
-use crate::model::{HostError, Limits, ModuleFile, ModuleKind};
+use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME};
+use crate::model::{HostError, Limits, ModuleFile, ModuleKind, Modules};
 use crate::plan::Policy;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::report::Notice;
 use crate::run::exit_code;
 use crate::sandbox::{Interruption, SandboxOptions};
 use crate::text::{bytes_text, escaped};
-
-/// Bytes of a module whose caller named it and set no policy: interpreters with their libraries
-/// have 100 MiB and more.
-const MAX_MODULE_BYTES: u64 = 2 << 30;
-/// Whoever started the program sees that it compiles, and can end it.
-pub(super) const COMPILE_TIME: Duration = Duration::MAX;
-/// Time after which it is said what takes so long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     match &arguments.args {
         Some(args) => as_task::exec(arguments, args, signals),
         None => as_command::exec(arguments, signals),
     }
-}
-
-/// The policy for a module that the operator has named.
-pub(super) fn policy(
-    arguments: &super::arguments::SandboxArguments,
-    problems: &mut Problems,
-) -> Policy {
-    let open_files = open_files::of_a_call(open_files::raise_limit(), 1).unwrap_or_else(|text| {
-        problems.add(Place::Parameter("ulimit -n".to_owned()), text);
-        usize::MAX
-    });
-    let mut policy = arguments.policy(open_files, problems);
-    policy.compile_time = COMPILE_TIME;
-    if arguments.policy.is_none() {
-        policy.default.module_bytes = MAX_MODULE_BYTES;
-        policy.maximum.module_bytes = MAX_MODULE_BYTES;
-    }
-    policy
 }
 
 /// A backend for one call at a time.
@@ -75,11 +49,11 @@ fn backend(
     let backend = if has_one_call {
         backend
     } else {
-        backend.and_then(Local::interrupting_only_limited)
+        backend.and_then(Local::without_epochs_for_untimed_calls)
     };
     let backend = backend
         .map_err(|err| err.chain())?
-        .abandoning_cancelled(signals::PATIENCE);
+        .cancel_grace_period(signals::GRACE_PERIOD);
     Ok(within_memory(backend, policy))
 }
 
@@ -113,7 +87,7 @@ impl Prepared {
                 "compiling {} ({size}) ...",
                 escaped(&path.to_string_lossy())
             );
-            let notice = (!quiet).then(|| Notice::after(PATIENCE, notice));
+            let notice = (!quiet).then(|| Notice::after(COMPILE_NOTICE_DELAY, notice));
             let kind = backend.prepare(&file, limits, COMPILE_TIME)?;
             drop(notice);
             Ok(Self {
@@ -123,13 +97,13 @@ impl Prepared {
             })
         });
         prepared
-            .map_err(|text| problems.add(Place::File(path.to_owned()), text))
+            .map_err(|text| problems.add(Location::File(path.to_owned()), text))
             .ok()
     }
 
     /// Keeps in the cache what was found out: once all input was found good.
     fn keep(&self, backend: &Local) {
-        backend.keep_compiled();
+        backend.write_cache();
         if let Some(file) = &self.file {
             backend.sandbox().keep_file(file);
         }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::cli::run::absolute;
+use crate::cli::documents::absolute;
 use crate::model::{Grant, Rights};
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 
 /// Between the folder on the host and its path for the guest.
 const SEPARATOR: &str = "::";
@@ -15,7 +15,7 @@ const WRITABLE: &str = ":rw";
 pub(super) fn read_mounts(mounts: &[String], problems: &mut Problems) -> Vec<Grant> {
     let mut grants: Vec<Grant> = Vec::new();
     for mount in mounts {
-        let place = || Place::Parameter(format!("--mount {mount}"));
+        let place = || Location::Parameter(format!("--mount {mount}"));
         match read_mount(mount) {
             Err(text) => problems.add(place(), text),
             Ok(grant)

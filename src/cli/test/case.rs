@@ -13,18 +13,18 @@ use super::{compare_files, compare_json};
 use crate::backend::Local;
 use crate::cli::task_call::{CallArgs, plan_call};
 use crate::folder::Folder;
-use crate::fractal::v1::TaskParameters;
 use crate::fractal::v1::document::TaskDocument;
+use crate::fractal::v1::{CASE_OUTPUT_FILE, Dataset};
 use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json_from};
 use crate::model::{CallFailure, CancelToken, FailureKind, Grant, HostError, Rights};
 use crate::plan::{PlannedTask, Policy};
-use crate::problem::{Cursor, Place, Problems};
+use crate::problem::{Cursor, Location, Problems};
 use crate::run::{Error, SingleCall};
 use crate::text::units::parse_time;
 use crate::text::{escaped, unreadable};
 use crate::workdir::WorkDir;
 
-/// Paths in the sandbox, the same on every machine, since metadiffs hold paths.
+/// Paths in the sandbox, the same on every machine, since outputs hold paths.
 const INPUT_PATH: &str = "/input";
 const OUTPUT_PATH: &str = "/output";
 const TASK_FOLDER: &str = "/task";
@@ -35,7 +35,7 @@ const INPUT: &str = "input";
 pub(super) const OUTPUT: &str = "output";
 pub(super) const EXPECTED: &str = "expected";
 /// Those of what it should give, which may have an output too.
-pub(super) const METADIFF: &str = "metadiff.json";
+pub(super) const CALL_OUTPUT: &str = CASE_OUTPUT_FILE;
 pub(super) const ERROR: &str = "error.txt";
 /// Bytes of a case's documents.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
@@ -46,7 +46,7 @@ pub(super) struct Case {
     cases: Arc<Cases>,
     folder_name: OsString,
     task: PlannedTask,
-    component: Option<Value>,
+    item: Option<Value>,
     metadata: Map<String, Value>,
     pub(super) expected: Expected,
 }
@@ -58,7 +58,7 @@ pub(super) enum Expected {
     /// The call ends well.
     Success {
         /// `None`: the document is missing.
-        metadiff: Option<Value>,
+        call_output: Option<Value>,
     },
     /// The call fails, with a message that holds this.
     Failure(String),
@@ -66,7 +66,7 @@ pub(super) enum Expected {
 
 /// What a call gave.
 pub(super) struct Given {
-    /// The metadiff, or how the call failed.
+    /// The output, or how the call failed.
     pub(super) result: Result<Option<Map<String, Value>>, CallFailure>,
     /// What the output folder holds after it.
     pub(super) output: Tree,
@@ -115,7 +115,7 @@ impl Case {
             }
         };
         for name in args.reserved.keys() {
-            let place = Place::Pointer {
+            let place = Location::Pointer {
                 file: args_file.clone(),
                 pointer: format!("/{name}"),
             };
@@ -133,13 +133,13 @@ impl Case {
             folder_name.to_string_lossy().into_owned(),
             folder_name.to_owned(),
         );
-        let (cases, component) = (Arc::clone(cases), args.component);
+        let (cases, item) = (Arc::clone(cases), args.item);
         Some(Self {
             name,
             cases,
             folder_name,
             task,
-            component,
+            item,
             metadata,
             expected,
         })
@@ -165,32 +165,35 @@ impl Case {
             Rights::ReadWrite,
         )];
         grants.extend(self.input(&folder)?);
-        let parameters = TaskParameters {
+        let mut dataset = Dataset {
             input_paths: if grants.len() > 1 {
                 vec![INPUT_PATH.into()]
             } else {
                 Vec::new()
             },
             output_path: OUTPUT_PATH.into(),
-            metadata: self.metadata.clone(),
-            history: Vec::new(),
+            metadata: self.metadata.clone().into(),
+            ..Dataset::default()
         };
+        dataset.set_only_call(
+            self.task.spec.order,
+            self.task.details.clone(),
+            self.item.clone(),
+        );
         let call = SingleCall {
-            task: &self.task,
-            component: self.component.as_ref(),
-            parameters: &parameters,
-            tasks_include_image: &[],
+            task: &self.task.spec,
+            dialect: &mut dataset,
             grants: &grants,
             folder: TASK_FOLDER.into(),
             work_dir: Arc::new(WorkDir::create(&place.join("work"))?),
-            output: None,
+            writer: None,
             cancel,
         };
         let started = Instant::now();
         let ended = call.run(backend, &mut |_| {});
         let time = started.elapsed();
         let result = match ended {
-            Ok(metadiff) => Ok(metadiff),
+            Ok(call_output) => Ok(call_output),
             Err(Error::Host(err)) => return Err(err),
             Err(err) => Err(only_call(&err)),
         };
@@ -258,15 +261,15 @@ impl Case {
                 "the call should fail with a message that holds \"{}\"\n{failure}",
                 escaped(text)
             )),
-            (Expected::Success { metadiff }, Ok(got)) => {
+            (Expected::Success { call_output }, Ok(got)) => {
                 let got = got.clone().map_or(Value::Null, Value::Object);
-                let mut differences = match metadiff {
-                    None => {
-                        whole("expected/metadiff.json is missing: --update writes it".to_owned())
-                    }
+                let mut differences = match call_output {
+                    None => whole(format!(
+                        "expected/{CALL_OUTPUT} is missing: --update writes it"
+                    )),
                     Some(expected) => compare_json::differences(expected, &got)
                         .into_iter()
-                        .map(Difference::Metadiff)
+                        .map(Difference::CallOutput)
                         .collect(),
                 };
                 let files = self.file_differences(&given.output)?;
@@ -324,11 +327,11 @@ impl Settings {
                 "task" => settings.task = value.text(problems).map(str::to_owned),
                 "timeout" => match value.text(problems).map(parse_time) {
                     Some(Ok(timeout)) => settings.timeout = Some(timeout),
-                    Some(Err(message)) => problems.add(value.place(), message),
+                    Some(Err(message)) => problems.add(value.location(), message),
                     None => {}
                 },
                 unknown => problems.add(
-                    value.place(),
+                    value.location(),
                     format!("unknown key `{unknown}`; known are task, timeout"),
                 ),
             }
@@ -359,7 +362,7 @@ impl Settings {
                 ),
             };
             problems.add(
-                Place::Pointer {
+                Location::Pointer {
                     file: file.to_owned(),
                     pointer: "/task".to_owned(),
                 },
@@ -389,10 +392,11 @@ impl Expected {
         let is_there = |name: &str| folder.file_type(name).is_ok();
         if is_there(ERROR) {
             let error = path.join(ERROR);
-            if is_there(METADIFF) || is_there(OUTPUT) {
-                let text = "stands beside metadiff.json or output/: a call either fails or gives \
-                    something";
-                problems.add(Place::File(error), text);
+            if is_there(CALL_OUTPUT) || is_there(OUTPUT) {
+                let text = format!(
+                    "is next to {CALL_OUTPUT} or output/: a call either fails or has an output"
+                );
+                problems.add(Location::File(error), text);
                 return None;
             }
             let text = opened(read_file(&folder, ERROR), &error, problems)?;
@@ -400,10 +404,10 @@ impl Expected {
             let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
             return Some(Self::Failure(text.trim().to_owned()));
         }
-        let metadiff = read_document(&folder, METADIFF, &path.join(METADIFF), problems)?;
-        let is_known = metadiff.is_some() || is_there(OUTPUT);
+        let call_output = read_document(&folder, CALL_OUTPUT, &path.join(CALL_OUTPUT), problems)?;
+        let is_known = call_output.is_some() || is_there(OUTPUT);
         Some(if is_known {
-            Self::Success { metadiff }
+            Self::Success { call_output }
         } else {
             Self::Unknown
         })
@@ -431,13 +435,13 @@ fn check_tree(folder: &Folder, name: &str, path: &Path, problems: &mut Problems)
     let tree = match Tree::read(folder, path) {
         Ok(tree) => tree,
         Err(err) => {
-            problems.add(Place::File(path.to_owned()), err.chain());
+            problems.add(Location::File(path.to_owned()), err.chain());
             return None;
         }
     };
     for (other, what) in &tree.others {
         let text = format!("{what}; a case can hold plain files only: remove it");
-        problems.add(Place::File(path.join(other)), text);
+        problems.add(Location::File(path.join(other)), text);
     }
     tree.others.is_empty().then_some(())
 }
@@ -454,7 +458,7 @@ fn tree_of(folder: &Folder, name: &str, path: &Path) -> Result<Tree, HostError> 
 /// What was opened, or a problem.
 fn opened<T>(opened: io::Result<T>, path: &Path, problems: &mut Problems) -> Option<T> {
     opened
-        .map_err(|err| problems.add(Place::File(path.to_owned()), unreadable(&err)))
+        .map_err(|err| problems.add(Location::File(path.to_owned()), unreadable(&err)))
         .ok()
 }
 
@@ -483,7 +487,7 @@ fn read_document(
         return Some(None);
     };
     let read = read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse);
-    read.map_err(|err| problems.add(Place::File(path.to_owned()), err.to_string()))
+    read.map_err(|err| problems.add(Location::File(path.to_owned()), err.to_string()))
         .ok()
         .map(Some)
 }

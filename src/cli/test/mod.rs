@@ -20,7 +20,7 @@ use rustix::fs::FileType;
 
 use super::Answer;
 use super::arguments::FormatArgument;
-use super::exec::{PATIENCE, policy};
+use super::documents::{COMPILE_NOTICE_DELAY, author_policy};
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::temporary::TemporaryFolder;
@@ -29,7 +29,7 @@ use crate::cli::author_arguments::TestArguments;
 use crate::folder::Folder;
 use crate::model::{CancelToken, HostError, Outcome};
 use crate::plan::Policy;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::report::{Notice, say};
 use crate::run::exit_code;
 use crate::text::{escaped, unreadable};
@@ -43,10 +43,10 @@ const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expec
 
 pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
-    let policy = policy(&arguments.sandbox, &mut problems);
+    let policy = author_policy(&arguments.sandbox, &mut problems);
     if arguments.watch && arguments.format == FormatArgument::Json {
         let text = "is one object, of one run: leave out --watch".to_owned();
-        problems.add(Place::Parameter("--format json".to_owned()), text);
+        problems.add(Location::Parameter("--format json".to_owned()), text);
     }
     if !problems.is_empty() {
         return wrong_input(arguments, &problems);
@@ -55,10 +55,11 @@ pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let backend = arguments.sandbox.isolation().and_then(|isolation| {
         let backend = Local::with_options(n_threads, &arguments.sandbox.options(true), isolation);
         let backend = backend
-            .and_then(Local::interrupting_only_limited)
+            .and_then(Local::without_epochs_for_untimed_calls)
             .map_err(|err| err.chain());
-        backend
-            .map(|backend| within_memory(backend.abandoning_cancelled(signals::PATIENCE), &policy))
+        backend.map(|backend| {
+            within_memory(backend.cancel_grace_period(signals::GRACE_PERIOD), &policy)
+        })
     });
     let backend = match backend {
         Ok(backend) => backend,
@@ -112,7 +113,7 @@ fn run(
 ) -> Result<Answer, HostError> {
     let started = Instant::now();
     let mut problems = Problems::default();
-    let notice = Notice::after(PATIENCE, "compiling the modules ...".to_owned());
+    let notice = Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned());
     let cases = read_cases(arguments, policy, backend, &mut problems);
     drop(notice);
     // Each case of a task finds what is wrong with the task.
@@ -124,7 +125,7 @@ fn run(
     for warning in problems.warnings().iter().filter(|_| is_text) {
         say(&format!("warning: {warning}\n"));
     }
-    backend.keep_compiled();
+    backend.write_cache();
     let _saving = signals.saving();
     let temporary = TemporaryFolder::new("mandelbox-test-")?;
     let mut results: Vec<CaseResult> = Vec::new();
@@ -207,13 +208,13 @@ fn read_cases(
     if folders.is_empty() && problems.is_empty() {
         let text = "has no case; make NAME/args.json in it with the task's args, then run this \
             command with --update";
-        problems.add(Place::File(cases_of(&arguments.package)), text);
+        problems.add(Location::File(cases_of(&arguments.package)), text);
     } else if !arguments.cases.is_empty() {
         for asked in &arguments.cases {
             if !folders.iter().any(|folder| name(folder) == *asked) {
                 let names: Vec<_> = folders.iter().map(name).collect();
                 let text = format!("there is no such case; there is: {}", names.join(", "));
-                problems.add(Place::Parameter(format!("--case {asked}")), text);
+                problems.add(Location::Parameter(format!("--case {asked}")), text);
             }
         }
         folders.retain(|folder| arguments.cases.contains(&name(folder)));
@@ -237,10 +238,13 @@ fn case_folders(cases: &Cases, problems: &mut Problems) -> Vec<OsString> {
     for (name, _) in entries {
         let path = cases.path.join(&name);
         match cases.folder.open_folder(&*name) {
-            Err(err) => problems.add(Place::File(path), unreadable(&err)),
+            Err(err) => problems.add(Location::File(path), unreadable(&err)),
             Ok(folder) if is_case(&folder) => folders.push(name),
             Ok(folder) if looks_like_a_case(&folder) => {
-                problems.warn(Place::File(path), "is no case, since it has no args.json");
+                problems.warn(
+                    Location::File(path),
+                    "is no case, since it has no args.json",
+                );
             }
             Ok(_) => {}
         }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::tree::optional;
-use crate::backend::{Backend, Local};
+use crate::backend::Local;
 use crate::cli::check::NO_PACKAGE;
 use crate::folder::Folder;
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_in;
 use crate::fractal::v1::document::TaskDocument;
-use crate::model::{ModuleFile, ModuleKind};
+use crate::model::{ModuleFile, ModuleKind, Modules};
 use crate::plan::Policy;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::text::unreadable;
 
 /// The folder of a package's cases.
@@ -55,7 +55,13 @@ impl Package {
         problems: &mut Problems,
     ) -> Option<Self> {
         let described = |path: &Path, problems: &mut Problems| {
-            TaskPackage::read_module(path, policy, backend, problems)
+            TaskPackage::read_module(
+                path,
+                &policy.default,
+                policy.compile_time,
+                backend,
+                problems,
+            )
         };
         if !path.is_dir() {
             let package = described(path, problems)?;
@@ -79,7 +85,7 @@ impl Package {
             }
         }
         if tasks.is_empty() && problems.is_empty() {
-            problems.add(Place::File(path.to_owned()), NO_PACKAGE);
+            problems.add(Location::File(path.to_owned()), NO_PACKAGE);
         }
         Some(Self {
             cases: cases(path, problems),
@@ -92,7 +98,7 @@ fn cases(package: &Path, problems: &mut Problems) -> Option<Arc<Cases>> {
     match Cases::open(package) {
         Ok(cases) => cases,
         Err(err) => {
-            problems.add(Place::File(cases_of(package)), unreadable(&err));
+            problems.add(Location::File(cases_of(package)), unreadable(&err));
             None
         }
     }
@@ -123,7 +129,7 @@ fn tasks_of(package: TaskPackage) -> Vec<TaskDocument> {
 
 /// Whether a module is a typed task; others beside it need not even be modules that can run.
 fn is_typed(path: &Path, policy: &Policy, backend: &Local) -> bool {
-    let limits = crate::backend::described_limits(&policy.default);
+    let limits = policy.default.for_description();
     let module = ModuleFile::read(path, limits.module_bytes);
     module.is_ok_and(|module| {
         backend.prepare(&module, &limits, policy.compile_time) == Ok(ModuleKind::Typed)

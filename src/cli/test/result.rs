@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::case::CALL_OUTPUT;
 use crate::cli::Answer;
 use crate::cli::check::problem_facts;
 use crate::json::build_json;
@@ -25,8 +26,8 @@ pub(super) enum Status {
 pub(super) enum Difference {
     /// The case as a whole, such as a call that failed.
     Case(String),
-    /// One place of the metadiff.
-    Metadiff(String),
+    /// One location in the output of the call.
+    CallOutput(String),
     /// A file of the output folder.
     File { name: String, text: String },
 }
@@ -56,15 +57,15 @@ impl CaseResult {
         for change in &self.changes {
             let _ = writeln!(text, "      {change}");
         }
-        let mut in_metadiff = false;
+        let mut in_output = false;
         for difference in &self.differences {
             let paragraph = match difference {
                 Difference::Case(text) => text.clone(),
-                Difference::Metadiff(line) if in_metadiff => format!("  {line}"),
-                Difference::Metadiff(line) => format!("metadiff.json\n  {line}"),
+                Difference::CallOutput(line) if in_output => format!("  {line}"),
+                Difference::CallOutput(line) => format!("{CALL_OUTPUT}\n  {line}"),
                 Difference::File { name, text } => format!("{name} {text}"),
             };
-            in_metadiff = matches!(difference, Difference::Metadiff(_));
+            in_output = matches!(difference, Difference::CallOutput(_));
             for line in paragraph.lines() {
                 let _ = writeln!(text, "         {line}");
             }
@@ -75,7 +76,7 @@ impl CaseResult {
     fn facts(&self) -> Value {
         let difference = |difference: &Difference| match difference {
             Difference::Case(text) => json!({ "place": "case", "message": text }),
-            Difference::Metadiff(line) => json!({ "place": "metadiff.json", "message": line }),
+            Difference::CallOutput(line) => json!({ "place": CALL_OUTPUT, "message": line }),
             Difference::File { name, text } => json!({ "place": name, "message": text }),
         };
         json!({

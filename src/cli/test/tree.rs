@@ -184,7 +184,7 @@ fn in_folder_of<T>(
     }
 }
 
-/// The folder that a relative path is in, opened one component at a time, and the path's last name;
+/// The folder that a relative path is in, opened one name at a time, and the path's last name;
 /// `None` is the root.
 fn folder_of<'p>(
     root: &Folder,

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::case::{Case, ERROR, EXPECTED, Expected, Given, METADIFF, OUTPUT};
+use super::case::{CALL_OUTPUT, Case, ERROR, EXPECTED, Expected, Given, OUTPUT};
 use super::compare_json;
 use super::tree::{self, Tree, write_whole};
 use crate::folder::Folder;
@@ -20,9 +20,9 @@ use crate::text::escaped;
 /// `None`: what the case gave is not to be accepted unseen, such as a call that failed.
 pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, HostError> {
     match (&case.expected, &given.result) {
-        (Expected::Unknown | Expected::Success { .. }, Ok(metadiff)) => {
-            let metadiff = metadiff.clone().map_or(Value::Null, Value::Object);
-            let mut changes = update_metadiff(case, &metadiff)?;
+        (Expected::Unknown | Expected::Success { .. }, Ok(call_output)) => {
+            let call_output = call_output.clone().map_or(Value::Null, Value::Object);
+            let mut changes = update_call_output(case, &call_output)?;
             changes.extend(update_output(case, &given.output)?);
             Ok(Some(changes))
         }
@@ -46,9 +46,9 @@ pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, 
     }
 }
 
-fn update_metadiff(case: &Case, got: &Value) -> Result<Vec<String>, HostError> {
+fn update_call_output(case: &Case, got: &Value) -> Result<Vec<String>, HostError> {
     if let Expected::Success {
-        metadiff: Some(expected),
+        call_output: Some(expected),
     } = &case.expected
         && compare_json::differences(expected, got).is_empty()
     {
@@ -56,8 +56,8 @@ fn update_metadiff(case: &Case, got: &Value) -> Result<Vec<String>, HostError> {
     }
     let mut text = build_json(got, 2);
     text.push(b'\n');
-    write(case, Path::new(METADIFF), &text)?;
-    Ok(vec![METADIFF.to_owned()])
+    write(case, Path::new(CALL_OUTPUT), &text)?;
+    Ok(vec![CALL_OUTPUT.to_owned()])
 }
 
 fn update_output(case: &Case, got: &Tree) -> Result<Vec<String>, HostError> {

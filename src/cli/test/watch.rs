@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::package::cases_of;
 use crate::cli::Answer;
-use crate::fractal::package::TaskPackage;
-use crate::fractal::package::manifest::{MANIFEST, modules_in};
+use crate::fractal::package::manifest::modules_in;
+use crate::fractal::package::{MANIFEST, TaskPackage};
 use crate::model::{CancelToken, FileIdentity};
 use crate::problem::Problems;
 use crate::report::say;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::fractal::args::schema::RESERVED_ARGUMENTS;
+use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::json::Value;
 use crate::text::wording::shortened;
 

@@ -9,13 +9,11 @@ use jsonschema::{Draft, PatternOptions, Validator};
 
 use super::misfit::Misfit;
 use super::schema_bounds::{Work, bound_work};
+use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::fractal::v1::document::TaskDocument;
 use crate::json::{Map, Value};
-use crate::problem::{Place, Problems, pointer_to};
+use crate::problem::{Location, Problems, pointer_to};
 use crate::text::wording::shortened;
-
-/// Names that the runner fills in itself.
-pub const RESERVED_ARGUMENTS: [&str; 4] = ["input_paths", "output_path", "metadata", "component"];
 
 /// The defaults of the top-level properties; a null default counts as none.
 ///
@@ -67,7 +65,7 @@ impl Default for SchemaBudget {
 pub fn check_args(
     task: &TaskDocument,
     args: &Map<String, Value>,
-    args_place: impl Fn(&str) -> Place,
+    args_place: impl Fn(&str) -> Location,
     budget: &mut SchemaBudget,
     problems: &mut Problems,
 ) {
@@ -109,24 +107,24 @@ pub fn check_defaults(task: &TaskDocument, budget: &mut SchemaBudget, problems: 
     optional.shift_remove("required");
     let defaults = Value::Object(default_args(task.args_schema.as_ref()));
     let found = find_misfits(task, optional, defaults, budget, problems);
-    let place_of = |at: &str| match at
+    let location_of = |at: &str| match at
         .strip_prefix('/')
         .map(|at| at.split_once('/').unwrap_or((at, "")))
     {
-        None => task.place_of("args_schema"),
-        Some((name, "")) => task.place_of(&format!("args_schema/properties/{name}/default")),
+        None => task.location_of("args_schema"),
+        Some((name, "")) => task.location_of(&format!("args_schema/properties/{name}/default")),
         Some((name, rest)) => {
-            task.place_of(&format!("args_schema/properties/{name}/default/{rest}"))
+            task.location_of(&format!("args_schema/properties/{name}/default/{rest}"))
         }
     };
     for Misfit { pointer, text, .. } in found.misfits {
         problems.add(
-            place_of(&pointer),
+            location_of(&pointer),
             format!("the default does not fit its own schema: {text}"),
         );
     }
     if let Some(first) = found.nulls.first() {
-        problems.warn(place_of(first), null_text(&found.nulls));
+        problems.warn(location_of(first), null_text(&found.nulls));
     }
 }
 
@@ -148,7 +146,7 @@ fn schema_of<'t>(
 
 fn add_problem(task: &TaskDocument, text: &str, problems: &mut Problems) {
     problems.add(
-        task.place_of("args_schema"),
+        task.location_of("args_schema"),
         format!("{text} (task \"{}\")", task.name),
     );
 }

@@ -3,22 +3,18 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::backend::{Backend, described_limits};
 use crate::fractal::v1::document::{
     TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_package_document,
     split_command,
 };
-use crate::fractal::v1::document_kind::warn_of_misspelt;
+use crate::fractal::v1::document_kind::{MANIFEST, warn_of_misspelt};
 use crate::json::{Value, parse_guest_json};
-use crate::model::{ModuleFile, ModuleKind};
-use crate::plan::Policy;
-use crate::problem::{Cursor, Place, Problems};
-
-/// The manifest's name in a package's folder.
-pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
+use crate::model::{Limits, ModuleFile, ModuleKind, Modules};
+use crate::problem::{Cursor, Location, Problems};
 
 /// What stands for a file's pointer where a problem is in what a task says of itself.
 const DESCRIPTION: &str = "describe()";
@@ -67,7 +63,7 @@ impl TaskPackage {
             } else {
                 "there is no such folder or file; correct the path".to_owned()
             };
-            problems.add(Place::File(folder.to_owned()), text);
+            problems.add(Location::File(folder.to_owned()), text);
             return None;
         }
         let value = read_package_document(&file, problems)?;
@@ -99,11 +95,11 @@ impl TaskPackage {
                     "has_args_schemas=True but task \"{}\" has args_schema=None.",
                     task.task.name
                 );
-                problems.add(entry.place(), text);
+                problems.add(entry.location(), text);
             }
             if !sources.insert(task.source.clone()) {
                 problems.add(
-                    entry.place_of("name"),
+                    entry.location_of("name"),
                     format!("a second task with the source `{}`", task.source),
                 );
             }
@@ -120,18 +116,20 @@ impl TaskPackage {
     /// Asks a typed task to describe itself: its file is a package of one task. Problems go to
     /// `problems`.
     ///
-    /// * `policy`: its limits of modules and calls hold for the answer too.
-    /// * `backend`: prepares the module, and lets it answer in its sandbox.
+    /// * `limits`: limits of calls, which hold for the answer too.
+    /// * `compile_time`: longest time for compiling the module.
+    /// * `modules`: prepares the module, and runs it for its answer.
     pub fn read_module(
         path: &Path,
-        policy: &Policy,
-        backend: &dyn Backend,
+        limits: &Limits,
+        compile_time: Duration,
+        modules: &dyn Modules,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let limits = described_limits(&policy.default);
+        let limits = limits.for_description();
         let described = ModuleFile::read(path, limits.module_bytes).and_then(
-            |module| match backend.prepare(&module, &limits, policy.compile_time)? {
-                ModuleKind::Typed => backend.describe(&module, &limits),
+            |module| match modules.prepare(&module, &limits, compile_time)? {
+                ModuleKind::Typed => modules.describe(&module, &limits),
                 kind => Err(format!(
                     "this is a {kind}, which cannot describe itself; name the folder of its package"
                 )),
@@ -140,7 +138,7 @@ impl TaskPackage {
         match described {
             Ok(description) => Self::from_description(path, &description, problems),
             Err(text) => {
-                problems.add(Place::File(path.to_owned()), text);
+                problems.add(Location::File(path.to_owned()), text);
                 None
             }
         }
@@ -152,7 +150,7 @@ impl TaskPackage {
         let mut value = match parse_guest_json(description.as_bytes()) {
             Ok(value) => value,
             Err(err) => {
-                let place = Place::Pointer {
+                let place = Location::Pointer {
                     file: path.to_owned(),
                     pointer: DESCRIPTION.to_owned(),
                 };
@@ -252,9 +250,9 @@ pub fn modules_in(folder: &Path) -> Vec<PathBuf> {
 fn folder_name(folder: &Path) -> String {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     absolute
-        .components()
+        .iter()
         .next_back()
-        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 
@@ -273,10 +271,10 @@ fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) -> bool {
         let text = "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet; \
             use a version of the package \
                     whose manifest_version is 1";
-        problems.add(version.place(), text);
+        problems.add(version.location(), text);
     } else if text != "1" {
         problems.add(
-            version.place(),
+            version.location(),
             format!("Wrong manifest version (given {text}); the version must be 1"),
         );
     }
@@ -306,7 +304,7 @@ fn read_task(
     if let Some(link) = entry.get_not_null("docs_link") {
         let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
         if !link.text(problems).is_none_or(is_url) {
-            problems.add(link.place(), "must be an http or https URL");
+            problems.add(link.location(), "must be an http or https URL");
         }
     }
     let command = entry

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::fractal::package::manifest::{PackageTask, TaskPackage, slugify_task_name};
 use crate::fractal::v1::document::TaskDocument;
-use crate::problem::{Place, Problems};
+use crate::problem::{Location, Problems};
 use crate::text::wording::did_you_mean;
 
 /// Finds tasks by their source, in all packages that were given.
@@ -49,7 +49,7 @@ impl<'a> TaskIndex<'a> {
         &self,
         source: &str,
         name: Option<&str>,
-        place: Place,
+        place: Location,
         problems: &mut Problems,
     ) -> Option<&'a TaskDocument> {
         let slug = source.rsplit(':').next().unwrap_or(source);

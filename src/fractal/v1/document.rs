@@ -9,7 +9,7 @@ use crate::json::{
     DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json,
     read_json_from,
 };
-use crate::problem::{Cursor, Place, Problems};
+use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::shell_word;
 
 /// Bytes of a workflow or a manifest that are read at most.
@@ -256,7 +256,7 @@ impl WorkflowTaskDocument {
             let Some(source) = task.get("source") else {
                 let text = "has neither `command` (the path of a module) nor `source` (a task of \
                     a package)";
-                problems.add(task.place(), text);
+                problems.add(task.location(), text);
                 return None;
             };
             let source = source.text(problems)?.to_owned();
@@ -289,7 +289,7 @@ fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> O
             let number = order.value.as_u64();
             if number.is_none() {
                 problems.add(
-                    order.place(),
+                    order.location(),
                     format!("must be an integer of 0 or more, not {}", order.value),
                 );
             }
@@ -307,7 +307,7 @@ pub(crate) fn split_command(
     let words = shlex::split(text).filter(|words| !words.is_empty());
     if words.is_none() {
         problems.add(
-            place.place(),
+            place.location(),
             "must be a module's path and fixed arguments: a quote is not closed",
         );
     }
@@ -383,9 +383,9 @@ impl TaskDocument {
     }
 
     /// The place of a key of this task.
-    pub fn place_of(&self, key: &str) -> Place {
+    pub fn location_of(&self, key: &str) -> Location {
         let (file, pointer) = self.origin.clone();
-        Place::Pointer {
+        Location::Pointer {
             file,
             pointer: format!("{pointer}/{key}"),
         }
@@ -534,13 +534,13 @@ fn read_or_add(
 fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
     match err {
         ReadJsonError::Json(err) => {
-            let place = Place::Text {
+            let place = Location::Text {
                 file: path.to_owned(),
                 line: err.line,
                 column: err.column,
             };
             problems.add(place, format!("not valid JSON: {}", err.message));
         }
-        other => problems.add(Place::File(path.to_owned()), other.to_string()),
+        other => problems.add(Location::File(path.to_owned()), other.to_string()),
     }
 }

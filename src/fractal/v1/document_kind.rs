@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use crate::fractal::package::manifest::MANIFEST;
 use crate::json::{Map, Value};
 use crate::problem::{Cursor, Problems};
 use crate::text::wording::{did_you_mean, shell_word};
+
+/// The manifest's name in a package's folder.
+pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
 
 /// A kind of document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +158,7 @@ pub(crate) fn refuse_another(
         _ => "",
     };
     problems.add(
-        document.place(),
+        document.location(),
         format!("{shape}{}", kind.refusal(expected.1, &file)),
     );
     true
@@ -176,7 +178,7 @@ pub(crate) fn warn_of_misspelt(object: &Cursor<'_>, known: &[&str], problems: &m
         let meant = did_you_mean(key, absent);
         if !meant.is_empty() {
             problems.warn(
-                object.place_of(key),
+                object.location_of(key),
                 format!("this key is ignored, as its name is not known{meant}"),
             );
         }
@@ -200,7 +202,7 @@ pub(crate) fn refuse_folder(path: &Path, problems: &mut Problems) -> bool {
     } else {
         return false;
     };
-    problems.add(crate::problem::Place::File(path.to_owned()), text);
+    problems.add(crate::problem::Location::File(path.to_owned()), text);
     true
 }
 

@@ -1,58 +1,57 @@
 //! Outcomes → history items in Fractal's shape; pure.
 
-use jiff::Timestamp;
 use serde_json::json;
 
+use super::task::TaskDetails;
+use crate::fractal::dialect::TaskTimes;
 use crate::json::Value;
-use crate::plan::PlannedTask;
 use crate::text::time_text;
 
-/// When a task ran and with how many components.
-#[derive(Clone, Copy, Debug)]
-pub struct TaskRun {
-    /// Its start.
-    pub started: Timestamp,
-    /// Its end.
-    pub ended: Timestamp,
+/// A task that ran.
+#[derive(Clone, Copy)]
+pub(super) struct TaskRun<'t> {
+    pub(super) details: &'t TaskDetails,
+    pub(super) module_sha256: &'t str,
+    pub(super) times: TaskTimes,
     /// Length of the component list; 0 for a single task.
-    pub n_components: usize,
+    pub(super) n_components: usize,
 }
 
-/// The item of a task that ended well.
+/// The item of a task that succeeded.
 ///
 /// * `component_list`: as used; `None` for a single task.
 ///
 /// Source: conformance rule 67, from fractal-server's `execute_tasks`.
-pub fn done_item(task: &PlannedTask, component_list: Option<&[Value]>, run: TaskRun) -> Value {
+pub(super) fn done_item(run: TaskRun<'_>, component_list: Option<&[Value]>) -> Value {
     let parallelization = component_list.map(|components| {
-        let mut parallelization = level(task);
+        let mut parallelization = level(run.details);
         parallelization["component_list"] = Value::Array(components.to_vec());
         parallelization
     });
-    item(task, "done", parallelization, run)
+    item(run, "done", parallelization)
 }
 
 /// The item of a task that failed.
 ///
 /// Source: conformance rule 68, from fractal-server's `assemble_history_failed_job`.
-pub fn failed_item(task: &PlannedTask, run: TaskRun) -> Value {
-    item(task, "failed", Some(level(task)), run)
+pub(super) fn failed_item(run: TaskRun<'_>) -> Value {
+    item(run, "failed", Some(level(run.details)))
 }
 
-fn level(task: &PlannedTask) -> Value {
-    json!({ "parallelization_level": task.parallelization_level })
+fn level(task: &TaskDetails) -> Value {
+    json!({ "parallelization_level": task.level })
 }
 
-fn item(task: &PlannedTask, status: &str, parallelization: Option<Value>, run: TaskRun) -> Value {
+fn item(run: TaskRun<'_>, status: &str, parallelization: Option<Value>) -> Value {
     let mut item = json!({
-        "workflowtask": task.workflowtask,
+        "workflowtask": run.details.workflowtask,
         "status": status,
         "parallelization": null,
         "mandelbox": {
             "version": env!("CARGO_PKG_VERSION"),
-            "module_sha256": task.module.sha256,
-            "started": time_text(run.started),
-            "ended": time_text(run.ended),
+            "module_sha256": run.module_sha256,
+            "started": time_text(run.times.started),
+            "ended": time_text(run.times.ended),
             "n_components": run.n_components,
         },
     });

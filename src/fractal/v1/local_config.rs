@@ -26,7 +26,7 @@ impl LocalConfig {
         let document = Cursor::new(path, &value);
         for key in document.object(problems)?.keys().filter(|key| *key != KEY) {
             problems.add(
-                document.place_of(key),
+                document.location_of(key),
                 format!(
                     "unknown key; the one key of this file is `{KEY}`{}",
                     did_you_mean(key, [KEY])
@@ -65,7 +65,7 @@ fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsi
             "must be an integer of 1 or more, or null for no limit, not {}",
             cursor.value
         );
-        problems.add(cursor.place(), text);
+        problems.add(cursor.location(), text);
     }
     count
 }
@@ -74,7 +74,7 @@ fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsi
 /// true in Python.
 ///
 /// Source: fractal-server 2.9.2, `Task.is_parallel`.
-pub fn parallelization_level(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
+pub fn list_key(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
     let level = task_meta.get("parallelization_level")?;
     match level.value {
         Value::Null | Value::Bool(false) => None,

@@ -6,55 +6,28 @@ use crate::json::{Map, Value};
 /// ever removed.
 ///
 /// Source: conformance rule 49, from fractal-server's `call_single_task`.
-pub(crate) fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
+pub(super) fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
     metadata.extend(metadiff);
 }
 
-/// Metadiffs of a parallel task, put together as they come.
+/// Merges the metadiffs of a parallel task: for each key the list of its values in component order,
+/// whatever the order in which calls ended. A call without a metadiff adds nothing.
 ///
-/// For each key the list of its values in component order, whatever the order in which calls ended;
-/// a call without a metadiff adds nothing.
+/// * `metadiffs`: each with the index of its call.
 ///
 /// Source: conformance rule 57, from fractal-server's `call_parallel_task`.
-#[derive(Debug, Default)]
-pub(crate) struct Aggregation {
-    metadiffs: Vec<(usize, Map<String, Value>)>,
-}
-
-impl Aggregation {
-    /// Adds the metadiff of one call.
-    pub(crate) fn add(&mut self, call_index: usize, metadiff: Map<String, Value>) {
-        if !metadiff.is_empty() {
-            self.metadiffs.push((call_index, metadiff));
-        }
-    }
-
-    /// The metadiff of a single task's one call.
-    pub(crate) fn into_single(self) -> Option<Map<String, Value>> {
-        self.metadiffs
-            .into_iter()
-            .next()
-            .map(|(_, metadiff)| metadiff)
-    }
-
-    /// The metadiff of a whole parallel task.
-    pub(crate) fn finish(mut self) -> Map<String, Value> {
-        self.metadiffs.sort_by_key(|(call_index, _)| *call_index);
-        let mut lists: Map<String, Value> = Map::new();
-        for (key, value) in self
-            .metadiffs
-            .into_iter()
-            .flat_map(|(_, metadiff)| metadiff)
-        {
-            match lists.get_mut(&key) {
-                Some(Value::Array(list)) => list.push(value),
-                _ => {
-                    lists.insert(key, Value::Array(vec![value]));
-                }
+pub(super) fn aggregate(mut metadiffs: Vec<(usize, Map<String, Value>)>) -> Map<String, Value> {
+    metadiffs.sort_by_key(|(call_index, _)| *call_index);
+    let mut lists: Map<String, Value> = Map::new();
+    for (key, value) in metadiffs.into_iter().flat_map(|(_, metadiff)| metadiff) {
+        match lists.get_mut(&key) {
+            Some(Value::Array(list)) => list.push(value),
+            _ => {
+                lists.insert(key, Value::Array(vec![value]));
             }
         }
-        lists
     }
+    lists
 }
 
 #[cfg(test)]
@@ -70,12 +43,13 @@ mod tests {
 
     #[test]
     fn lists_are_in_component_order() {
-        let mut aggregation = Aggregation::default();
-        aggregation.add(2, object(json!({"v": 2, "w": null})));
-        aggregation.add(0, object(json!({"v": 0})));
-        aggregation.add(1, Map::new());
+        let metadiffs = vec![
+            (2, object(json!({"v": 2, "w": null}))),
+            (0, object(json!({"v": 0}))),
+            (1, Map::new()),
+        ];
         assert_eq!(
-            Value::Object(aggregation.finish()),
+            Value::Object(aggregate(metadiffs)),
             json!({"v": [0, 2], "w": [null]})
         );
     }
@@ -98,11 +72,8 @@ mod tests {
         fn order_of_completion_does_not_matter(values in proptest::collection::vec(0_u8..4, 0..20), seed in any::<u64>()) {
             let metadiff = |value: u8| object(json!({ format!("k{}", value % 3): value }));
             let together = |order: &[usize]| {
-                let mut aggregation = Aggregation::default();
-                for index in order {
-                    aggregation.add(*index, metadiff(values[*index]));
-                }
-                aggregation.finish()
+                let metadiffs = order.iter().map(|index| (*index, metadiff(values[*index])));
+                aggregate(metadiffs.collect())
             };
             let in_order: Vec<_> = (0..values.len()).collect();
             let mut shuffled = in_order.clone();

@@ -1,11 +1,24 @@
 //! Version 1 of Fractal: documents, component lists, metadiffs → metadata, history.
 
+mod args_text;
+mod calls;
+mod dataset;
 pub mod document;
 pub(crate) mod document_kind;
-pub mod history;
+pub mod file_names;
+mod history;
 pub mod local_config;
-pub(crate) mod metadata;
-pub(crate) mod parameters;
+mod metadata;
+mod path;
+mod task;
 
+pub use dataset::{DEFAULT_TASKS_INCLUDE_IMAGE, Dataset};
 pub use document::{WorkflowDocument, WorkflowTaskDocument};
-pub use parameters::{DEFAULT_TASKS_INCLUDE_IMAGE, TaskParameters};
+pub(crate) use path::normalized;
+pub(crate) use task::{
+    ITEM_ARGUMENT, check_list, reserved_advice, shown_workflow_task, task_facts,
+};
+pub use task::{RESERVED_ARGUMENTS, TaskDetails, component_list};
+
+/// Name of the file with the output of a call in a test case.
+pub(crate) const CASE_OUTPUT_FILE: &str = "metadiff.json";

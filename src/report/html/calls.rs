@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::event::{Event, EventKind, Kept, TaskSummary};
+use crate::event::{Event, EventKind, Reused, TaskSummary};
 use crate::json::Value;
 use crate::model::CallRef;
 
@@ -11,7 +11,7 @@ use crate::model::CallRef;
 pub(super) struct CallRow {
     /// Order of its task.
     pub(super) task: u64,
-    /// Its component as text, not escaped; empty for a single task.
+    /// Its item as text, not escaped; empty for a single task.
     pub(super) name: String,
     /// When it began and ended, in microseconds since 1970; an end is the last event where there is
     /// none.
@@ -38,10 +38,10 @@ pub(super) enum CallState {
 pub(super) struct CallTable {
     pub(super) rows: Vec<CallRow>,
     /// Position in `rows` by task and call.
-    open: HashMap<(u64, usize), usize>,
+    open: HashMap<(u64, (u32, usize)), usize>,
     /// Names of the tasks that have begun, by their order.
     names: HashMap<u64, String>,
-    /// Components of calls that the next task keeps.
+    /// Items of calls that the next task keeps.
     listed: HashSet<String>,
     /// Lanes without a call now. Events do not say which worker runs a call: the lowest free lane
     /// gets it.
@@ -56,19 +56,23 @@ impl CallTable {
         match &event.kind {
             // Calls that are open now were killed, and the run was resumed.
             EventKind::RunResumed(_) => self.close_all(now_us),
-            EventKind::CallKept { call, .. } => {
-                self.listed.insert(component_text(call.component.as_ref()));
+            EventKind::CallReused { call, .. } => {
+                self.listed.insert(item_text(call.item.as_ref()));
             }
             EventKind::TaskStarted {
-                task, name, kept, ..
+                task,
+                batch: 0,
+                name,
+                reused,
+                ..
             } => {
                 self.close_all(now_us);
                 let listed = std::mem::take(&mut self.listed);
                 let before = self.names.insert(*task, name.clone());
-                if *kept == Kept::None && before.is_some_and(|before| before != *name) {
+                if *reused == Reused::None && before.is_some_and(|before| before != *name) {
                     self.rows.retain(|row| row.task != *task);
                 }
-                if *kept == Kept::Listed {
+                if *reused == Reused::Listed {
                     self.rows
                         .retain(|row| row.task != *task || listed.contains(&row.name));
                 }
@@ -77,17 +81,16 @@ impl CallTable {
             EventKind::CallFinished {
                 call,
                 outcome,
-                figures,
+                usage,
                 ..
             } => {
                 let index = self
                     .open
-                    .remove(&(call.task, call.call_index))
+                    .remove(&(call.task, call.key()))
                     .unwrap_or_else(|| {
-                        let micros =
-                            i64::try_from(figures.wall_time.as_micros()).unwrap_or(i64::MAX);
+                        let micros = i64::try_from(usage.wall_time.as_micros()).unwrap_or(i64::MAX);
                         self.begin(call, now_us.saturating_sub(micros));
-                        self.open.remove(&(call.task, call.call_index));
+                        self.open.remove(&(call.task, call.key()));
                         self.rows.len() - 1
                     });
                 let row = &mut self.rows[index];
@@ -99,8 +102,8 @@ impl CallTable {
                 };
                 // Never before its start, whatever the clock did.
                 row.end_us = now_us.max(row.start_us);
-                row.wall_time = figures.wall_time;
-                row.peak_memory_bytes = figures.peak_memory_bytes;
+                row.wall_time = usage.wall_time;
+                row.peak_memory_bytes = usage.peak_memory_bytes;
                 self.free.insert(row.lane);
             }
             _ => {}
@@ -128,11 +131,10 @@ impl CallTable {
             self.n_lanes += 1;
             self.n_lanes - 1
         });
-        self.open
-            .insert((call.task, call.call_index), self.rows.len());
+        self.open.insert((call.task, call.key()), self.rows.len());
         self.rows.push(CallRow {
             task: call.task,
-            name: component_text(call.component.as_ref()),
+            name: item_text(call.item.as_ref()),
             start_us,
             end_us: start_us,
             lane,
@@ -143,9 +145,9 @@ impl CallTable {
     }
 }
 
-/// A component as people know it: a string itself, any other value as JSON.
-pub(super) fn component_text(component: Option<&Value>) -> String {
-    match component {
+/// An item as people know it: a string itself, any other value as JSON.
+pub(super) fn item_text(item: Option<&Value>) -> String {
+    match item {
         None => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),

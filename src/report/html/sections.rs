@@ -5,13 +5,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
-use super::calls::{CallRow, CallState, CallTable, component_text};
+use super::calls::{CallRow, CallState, CallTable, item_text};
 use super::charts::LogAxis;
 use super::markup::{href, html, html_start};
 use super::timeline::color;
 use crate::event::{RunSummary, Status, TaskSummary};
 use crate::text::{bytes_text, duration_text};
-use crate::workdir::layout::{find_err, task_folder_name};
 
 /// Failed calls that are seen at once.
 const MAX_UNFOLDED: usize = 5;
@@ -153,9 +152,9 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
         counts.push(format!("<span class=\"{class}\">{n} {word}</span>"));
     }
     if counts.is_empty() {
-        counts.push("no components".to_owned());
+        counts.push("no items".to_owned());
     }
-    let kind = match &task.parallelization_level {
+    let kind = match &task.items {
         None => "one call".to_owned(),
         Some(level) => format!("one call for each {}", html_start(level, NAME_CHARS)),
     };
@@ -194,9 +193,8 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
                 "<details><summary>{n_folded} more with their reasons</summary>"
             );
         }
-        let folder = task_folder_name(task.order, &task.name);
-        let err = find_err(&work_dir.join(&folder), task.order, call.component.as_ref());
-        let name = component_text(call.component.as_ref());
+        let stderr = call.stderr.as_ref();
+        let name = item_text(call.item.as_ref());
         let name = if name.is_empty() {
             "the call".to_owned()
         } else {
@@ -210,21 +208,17 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
             html_start(&task.name, NAME_CHARS),
             html_start(&call.outcome.describe(), TEXT_CHARS)
         );
-        if let Some(path) = err {
-            let tail = stderr_tail(&path);
+        if let Some(relative) = stderr {
+            let tail = stderr_tail(&work_dir.join(relative));
             if !tail.trim().is_empty() {
                 let lines: Vec<_> = tail.trim_end().lines().map(html).collect();
                 let _ = writeln!(text, "<pre>{}</pre>", lines.join("\n"));
             }
-            let relative = path
-                .strip_prefix(work_dir)
-                .unwrap_or(&path)
-                .to_string_lossy();
             let _ = writeln!(
                 text,
                 "<span class=\"quiet\">stderr: <a href=\"{}\">{}</a></span>",
-                href(&relative),
-                html(&relative)
+                href(relative),
+                html(relative)
             );
         }
         text.push_str("</div>\n");
@@ -232,7 +226,7 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
     if failed.len() > MAX_IN_FULL {
         let names = failed.iter().skip(MAX_IN_FULL).take(MAX_NAMED);
         let names: Vec<_> = names
-            .map(|(_, call)| html_start(&component_text(call.component.as_ref()), 60))
+            .map(|(_, call)| html_start(&item_text(call.item.as_ref()), 60))
             .collect();
         let n_more = failed.len().saturating_sub(MAX_IN_FULL + MAX_NAMED);
         let more = if n_more > 0 {
@@ -327,10 +321,15 @@ pub(super) fn slowest(summary: &RunSummary, calls: &CallTable) -> String {
     let mut rows: Vec<_> = calls.rows.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.wall_time));
     let origin = summary.started.as_microsecond();
-    let mut table = "<thead><tr><th class=\"n\">run time</th><th>component</th><th>task</th><th \
-        class=\"n\">begun after</th><th class=\"n\">peak \
-        memory</th><th>outcome</th></tr></thead>\n<tbody>"
-        .to_owned();
+    let item_kind = match &summary.run {
+        Some(run) => html(&run.item_kind),
+        None => "item".to_owned(),
+    };
+    let mut table = format!(
+        "<thead><tr><th class=\"n\">run time</th><th>{item_kind}</th><th>task</th>\
+         <th class=\"n\">begun after</th><th class=\"n\">peak memory</th>\
+         <th>outcome</th></tr></thead>\n<tbody>"
+    );
     for row in rows.into_iter().take(N_SLOWEST) {
         let (class, outcome) = match row.state {
             CallState::Done => ("good", "done"),

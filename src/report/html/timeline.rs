@@ -7,9 +7,9 @@ use super::markup::html_start;
 use crate::event::RunSummary;
 use crate::text::escaped;
 
-/// Calls up to which each has its name and figures in the page, for the pointer to show.
+/// Calls up to which each has its name and usage in the page, for the pointer to show.
 const MAX_NAMED: usize = 20_000;
-/// Characters of a component's name that the page keeps.
+/// Characters of a item's name that the page keeps.
 const NAME_CHARS: usize = 60;
 /// Places in time that a drawing can tell apart, when it is looked at closely.
 const RESOLUTION: i64 = 10_000_000;
@@ -105,7 +105,7 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
     }
 }
 
-/// The end of a long name, which is where components of one dataset differ.
+/// The end of a long name, which is where items of one dataset differ.
 fn short(name: &str) -> String {
     let n_chars = name.chars().count();
     let end: String = name

@@ -11,7 +11,7 @@ use super::stderr::Weight;
 use super::terminal::{columns, draw, print};
 use crate::clock::Ticker;
 use crate::event::{Event, EventKind, Reporter, Status};
-use crate::model::{CallRef, Figures, LogLevel, Outcome};
+use crate::model::{CallRef, LogLevel, Outcome, Usage};
 use crate::text::{bytes_text, escaped};
 use texts::Task;
 
@@ -110,9 +110,9 @@ impl Shown {
             EventKind::TaskStarted {
                 name,
                 n_calls,
-                n_kept,
+                n_reused,
                 ..
-            } => self.start_task(name, *n_calls, *n_kept),
+            } => self.start_task(name, *n_calls, *n_reused),
             EventKind::CallLogged {
                 call,
                 level,
@@ -132,15 +132,15 @@ impl Shown {
             EventKind::CallFinished {
                 call,
                 outcome,
-                figures,
+                usage,
                 ..
-            } => self.finish_call(call, outcome, figures),
+            } => self.finish_call(call, outcome, usage),
             EventKind::TaskFinished { name, status, .. } => self.finish_task(name, *status),
             _ => Ok(()),
         }
     }
 
-    fn start_task(&mut self, name: &str, n_calls: usize, n_kept: usize) -> io::Result<()> {
+    fn start_task(&mut self, name: &str, n_calls: usize, n_reused: usize) -> io::Result<()> {
         let now = Instant::now();
         if self.n_started == 0 {
             self.started = now;
@@ -149,13 +149,13 @@ impl Shown {
         let task = Task::new(
             (self.n_started, self.n_tasks),
             escaped(name),
-            (n_calls, n_kept),
+            (n_calls, n_reused),
             now,
             self.started,
         );
         if self.style == ProgressStyle::Lines {
-            let kept = if n_kept > 0 {
-                format!(", {n_kept} of them kept")
+            let kept = if n_reused > 0 {
+                format!(", {n_reused} of them kept")
             } else {
                 String::new()
             };
@@ -237,15 +237,10 @@ impl Shown {
         ))
     }
 
-    fn finish_call(
-        &mut self,
-        call: &CallRef,
-        outcome: &Outcome,
-        figures: &Figures,
-    ) -> io::Result<()> {
+    fn finish_call(&mut self, call: &CallRef, outcome: &Outcome, usage: &Usage) -> io::Result<()> {
         if self.says_calls {
-            let seconds = figures.wall_time.as_secs_f64();
-            let memory = bytes_text(figures.peak_memory_bytes);
+            let seconds = usage.wall_time.as_secs_f64();
+            let memory = bytes_text(usage.peak_memory_bytes);
             let outcome = escaped(&outcome.describe());
             say(&format!(
                 "  {}{outcome} ({seconds:.3} s, {memory})",
@@ -309,21 +304,17 @@ fn say_important(line: &str) -> io::Result<()> {
     print(&format!("{line}\n"), Weight::Matters)
 }
 
-/// The component's name before what is said of its call.
+/// The item's name before what is said of its call.
 fn prefix(call: &CallRef) -> String {
-    call.component
+    call.item
         .as_ref()
-        .map(|component| format!("{} ", escaped(&component.to_string())))
+        .map(|item| format!("{} ", escaped(&item.to_string())))
         .unwrap_or_default()
 }
 
 /// [`prefix`] where a string needs no quotes.
 fn name(call: &CallRef) -> String {
-    match call
-        .component
-        .as_ref()
-        .and_then(|component| component.as_str())
-    {
+    match call.item.as_ref().and_then(|item| item.as_str()) {
         Some(text) => format!("{} ", escaped(text)),
         None => prefix(call),
     }

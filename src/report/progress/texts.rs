@@ -20,8 +20,8 @@ const MIN_NAME: usize = 8;
 
 /// The running task.
 pub(super) struct Task {
-    /// Its place in the workflow, from 1, and tasks of the workflow.
-    pub(super) place: (usize, usize),
+    /// Its position in the workflow, from 1, and tasks of the workflow.
+    pub(super) position: (usize, usize),
     /// Escaped.
     pub(super) name: String,
     pub(super) n_calls: usize,
@@ -39,25 +39,25 @@ pub(super) struct Task {
 /// What a call has said last.
 struct CallProgress {
     permille: u16,
-    /// Escaped; with its component.
+    /// Escaped; with its item.
     text: String,
 }
 
 impl Task {
     pub(super) fn new(
-        place: (usize, usize),
+        position: (usize, usize),
         name: String,
-        (n_calls, n_kept): (usize, usize),
+        (n_calls, n_reused): (usize, usize),
         now: Instant,
         workflow_started: Instant,
     ) -> Self {
-        let pace = Pace::starting_at(now, n_kept as f64);
+        let pace = Pace::starting_at(now, n_reused as f64);
         let calls = BTreeMap::new();
         Self {
-            place,
+            position,
             name,
             n_calls,
-            n_ended: n_kept,
+            n_ended: n_reused,
             n_failed: 0,
             pace,
             workflow_started,
@@ -104,7 +104,7 @@ impl Task {
 
     /// `[2/3] name`.
     pub(super) fn title(&self) -> String {
-        format!("[{}/{}] {}", self.place.0, self.place.1, self.name)
+        format!("[{}/{}] {}", self.position.0, self.position.1, self.name)
     }
 
     /// `12/60, 2 failed`, and how fast and how long where that is known.
@@ -139,13 +139,13 @@ impl Task {
     pub(super) fn frame(&self, now: Instant, columns: usize) -> Vec<String> {
         // The last column stays free: a terminal may wrap after it.
         let width = columns.saturating_sub(1).max(1);
-        let (place, n_tasks) = self.place;
+        let (position, n_tasks) = self.position;
         let title = self.title();
         let mut lines = Vec::new();
         let name_width = (width / 3).max(MIN_NAME).min(title.width());
         let (bar_width, facts) = bar_and_facts(&self.facts(now), name_width, width);
         if n_tasks > 1 {
-            let fraction = (place as f64 - 1.0 + self.fraction()) / n_tasks as f64;
+            let fraction = (position as f64 - 1.0 + self.fraction()) / n_tasks as f64;
             let elapsed = now.duration_since(self.workflow_started);
             let elapsed = if elapsed.as_secs() < 60 {
                 format!("{} s", elapsed.as_secs())

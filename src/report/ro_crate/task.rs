@@ -9,7 +9,7 @@ use serde_json::json;
 use super::graph::{Graph, reference, references};
 use super::run::with_end;
 use super::{Found, Records};
-use crate::event::{FailedCall, Status, TaskSummary};
+use crate::event::{Status, TaskSummary};
 use crate::json::{Map, Value};
 use crate::model::CallFailure;
 use crate::text::escape::percent_encoded;
@@ -84,7 +84,7 @@ pub(super) fn add_task(
         .map_or(records.summary.last_event, |(time, _)| time);
     let properties = json!({
         "name": format!("Task {} of the run: {name}", task.order),
-        "description": description(task),
+        "description": description(task, &records.run.item_kind),
         "instrument": reference(&ids.tool),
         "object": references(&objects),
         "result": references(&results),
@@ -217,7 +217,7 @@ fn add_folder(graph: &mut Graph, records: &Records<'_>, task: &TaskSummary) -> O
 /// Adds what the calls of a task used and how many there were.
 fn add_usage(graph: &mut Graph, task: &TaskSummary) -> Vec<String> {
     let unit = |name: &str| format!("https://qudt.org/vocab/unit/{name}");
-    let figures = [
+    let usage = [
         ("n_calls", json!(task.n_calls), "NUM"),
         ("n_done", json!(task.n_done()), "NUM"),
         ("n_failed", json!(task.failed.len()), "NUM"),
@@ -239,14 +239,14 @@ fn add_usage(graph: &mut Graph, task: &TaskSummary) -> Vec<String> {
         graph.add(&id, &["PropertyValue"], properties);
         id
     };
-    figures.into_iter().map(add).collect()
+    usage.into_iter().map(add).collect()
 }
 
-fn description(task: &TaskSummary) -> String {
-    let kind = match &task.parallelization_level {
+fn description(task: &TaskSummary, item_kind: &str) -> String {
+    let kind = match &task.items {
         None => "One call".to_owned(),
         Some(level) => format!(
-            "{} calls, one for each component in {}",
+            "{} calls, one for each {item_kind} in {}",
             task.n_calls,
             escaped(level)
         ),
@@ -258,14 +258,16 @@ fn description(task: &TaskSummary) -> String {
     } else {
         String::new()
     };
-    format!("{kind}: {n_done} ended well, {n_failed} failed{rest}.")
+    format!("{kind}: {n_done} succeeded, {n_failed} failed{rest}.")
 }
 
 /// How the task ended, and its error.
 fn end(records: &Records<'_>, task: &TaskSummary) -> (Status, Option<String>) {
     match task.end {
         Some((_, Status::Done)) => (Status::Done, None),
-        _ if !task.failed.is_empty() => (Status::Failed, Some(failures(task))),
+        _ if !task.failed.is_empty() => {
+            (Status::Failed, Some(failures(task, &records.run.item_kind)))
+        }
         None if records.summary.end.is_none() => (
             Status::Failed,
             Some("the run was killed in this task".to_owned()),
@@ -278,25 +280,18 @@ fn end(records: &Records<'_>, task: &TaskSummary) -> (Status, Option<String>) {
 }
 
 /// The first of the calls that failed, and how many there are.
-fn failures(task: &TaskSummary) -> String {
-    let told = task
-        .failed
-        .iter()
-        .take(MAX_TOLD)
-        .map(|(call_index, failed)| {
-            let FailedCall {
-                component, outcome, ..
-            } = failed.clone();
-            let (stderr_tail, stderr_path) = (String::new(), None);
-            CallFailure {
-                call_index: *call_index,
-                component,
-                outcome,
-                stderr_tail,
-                stderr_path,
-            }
-            .to_string()
-        });
+fn failures(task: &TaskSummary, item_kind: &str) -> String {
+    let told = task.failed.values().take(MAX_TOLD).map(|failed| {
+        let failure = CallFailure {
+            call_index: 0,
+            item_kind: item_kind.to_owned().into(),
+            item: failed.item.clone(),
+            outcome: failed.outcome.clone(),
+            stderr_tail: String::new(),
+            stderr_path: None,
+        };
+        failure.to_string()
+    });
     let told = told.collect::<Vec<_>>().join("; ");
     let (n_failed, n_calls) = (task.failed.len(), task.n_calls);
     let more = if n_failed > MAX_TOLD { "; ..." } else { "" };

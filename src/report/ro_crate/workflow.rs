@@ -18,7 +18,7 @@ pub(super) fn workflow(
         .map(|(task, known)| {
             let Some(known) = known else {
                 let meta = task
-                    .parallelization_level
+                    .items
                     .as_ref()
                     .map(|level| json!({ "parallelization_level": level }));
                 return json!({ "order": task.order, "task": { "name": task.name, "meta": meta } });

@@ -155,7 +155,7 @@ fn run_beside_good_calls(backend: &Arc<dyn Backend>, case: &Case) {
         let good =
             run(&good, "good_", 8).unwrap_or_else(|err| panic!("beside {}: {err}", case.name));
         let expected: Vec<_> = (0..8).collect();
-        let seen: Vec<_> = good.metadata["echo"]
+        let seen: Vec<_> = good["metadata"]["echo"]
             .as_array()
             .expect("a list")
             .iter()

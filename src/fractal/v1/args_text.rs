@@ -1,53 +1,29 @@
-//! The state that goes from task to task, and what of it a call gets.
+//! The arguments of calls as text.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::json::{Map, Value, build_json};
-use crate::plan::PlannedTask;
-
-/// What a task gets and gives on.
-///
-/// Source: fractal-server 2.9.2, `TaskParameters`.
-#[derive(Clone, Debug)]
-pub struct TaskParameters {
-    /// Given for the first task; the output path for every later one.
-    pub input_paths: Vec<PathBuf>,
-    /// The same for every task.
-    pub output_path: PathBuf,
-    /// Changed by every task that ends well.
-    pub metadata: Map<String, Value>,
-    /// One item more for every task that ends well.
-    pub history: Vec<Value>,
-}
-
-/// Names of tasks whose component calls get the `image` list all the same.
-pub const DEFAULT_TASKS_INCLUDE_IMAGE: [&str; 2] = [
-    "Copy OME-Zarr structure",
-    "Convert Metadata Components from 2D to 3D",
-];
+use super::dataset::Dataset;
+use super::task::TaskDetails;
+use crate::json::{Value, build_json};
 
 /// The key that component calls do not get, since it is long and of no use to them.
 const IMAGE: &str = "image";
 /// Indentation of args.json, as Fractal's.
 const ARGS_INDENT: usize = 4;
 
-/// What a task may see of the metadata.
-pub(crate) fn visible_metadata<'a>(
-    task: &'a PlannedTask,
-    parameters: &'a TaskParameters,
+/// The metadata that a task may see.
+pub(super) fn visible_metadata<'a>(
+    task: &'a TaskDetails,
+    dataset: &'a Dataset,
 ) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    let is_visible = |key: &String| {
-        task.metadata_keys
-            .as_ref()
-            .is_none_or(|keys| keys.contains(key))
+    let is_visible = |key: &String| match &task.metadata_keys {
+        None => true,
+        Some(keys) => keys.contains(key),
     };
-    parameters
-        .metadata
-        .iter()
-        .filter(move |(key, _)| is_visible(key))
+    let entries = dataset.metadata.iter();
+    entries.filter(move |(key, _)| is_visible(key))
 }
 
 /// An object with few keys, whose values are not copied: metadata can be large.
@@ -86,29 +62,29 @@ impl Serialize for Borrowed<'_> {
 
 /// The parameters of one task's calls as text: what all calls share, made once.
 #[derive(Clone, Debug)]
-pub(crate) struct ArgsText {
-    shared: Vec<u8>,
+pub(super) struct ArgsText {
+    shared: String,
 }
 
 impl ArgsText {
-    /// * `include_image`: names of tasks whose component calls get `metadata["image"]`.
-    pub(crate) fn new(
-        task: &PlannedTask,
-        parameters: &TaskParameters,
-        include_image: &[String],
-    ) -> Self {
-        let is_parallel = task.parallelization_level.is_some();
-        let trims_image = is_parallel && !include_image.contains(&task.name);
+    /// * `task_name`: calls of some tasks get `metadata["image"]`.
+    pub(super) fn new(task_name: &str, task: &TaskDetails, dataset: &Dataset) -> Self {
+        let is_parallel = task.level.is_some();
+        let includes_image = dataset
+            .tasks_include_image
+            .iter()
+            .any(|name| name == task_name);
+        let trims_image = is_parallel && !includes_image;
         let is_in_args = |key: &String| match &task.metadata_keys {
             _ if !task.metadata_in_args => false,
             Some(_) => true,
             None => !(trims_image && key == IMAGE),
         };
-        let metadata: Borrowed<'_> = visible_metadata(task, parameters)
+        let metadata: Borrowed<'_> = visible_metadata(task, dataset)
             .filter(|(key, _)| is_in_args(key))
             .map(|(key, value)| (key.as_str(), Arg::Value(value)))
             .collect();
-        let paths = parameters
+        let paths = dataset
             .input_paths
             .iter()
             .map(|path| path.to_string_lossy())
@@ -117,7 +93,7 @@ impl ArgsText {
             ("input_paths", Arg::Paths(paths)),
             (
                 "output_path",
-                Arg::Path(parameters.output_path.to_string_lossy()),
+                Arg::Path(dataset.output_path.to_string_lossy()),
             ),
             ("metadata", Arg::Metadata(metadata)),
         ]
@@ -130,30 +106,27 @@ impl ArgsText {
             args.0.retain(|(key, _)| *key != "component");
         }
         Self {
-            shared: build_json(&args, ARGS_INDENT),
+            shared: json_text(&args),
         }
     }
 
     /// The args without a component.
-    pub(crate) fn shared(&self) -> &[u8] {
+    pub(super) fn shared(&self) -> &str {
         &self.shared
     }
 
     /// The whole of args.json for a component, or for a single task.
-    pub(crate) fn for_component(&self, component: Option<&Value>) -> Vec<u8> {
+    pub(super) fn for_component(&self, component: Option<&Value>) -> String {
         let Some(component) = component else {
             return self.shared.clone();
         };
-        let open = self
-            .shared
-            .strip_suffix(b"\n}")
-            .expect("the object has its three keys at least");
-        let value = build_json(component, ARGS_INDENT);
-        let mut text = Vec::with_capacity(open.len() + value.len() + 24);
-        text.extend_from_slice(open);
-        text.extend_from_slice(b",\n    \"component\": ");
-        text.extend_from_slice(&value);
-        text.extend_from_slice(b"\n}");
-        text
+        let open = self.shared.strip_suffix("\n}");
+        let open = open.expect("the object has its three keys at least");
+        let value = json_text(component);
+        [open, ",\n    \"component\": ", &value, "\n}"].concat()
     }
+}
+
+fn json_text(value: &impl Serialize) -> String {
+    String::from_utf8(build_json(value, ARGS_INDENT)).expect("JSON is UTF-8")
 }

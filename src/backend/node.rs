@@ -1,18 +1,20 @@
-//! One call from its parameters to its outcome, on this machine.
+//! One call from its [`CallSpec`] to its outcome, on this machine.
+//!
+//! Threads, worker processes and the jobs of a cluster run their calls here. They differ in what
+//! runs the guest: [`RunGuest`].
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use super::CallEvent;
+use super::output_budget::NoRoom;
 use super::process::ProcessWorker;
-use crate::backend::output_budget::NoRoom;
-use crate::backend::{Call, TaskCalls};
+use super::{BatchCalls, CallEvent};
 use crate::clock::RunningClock;
 use crate::event::{EventKind, Fact};
-use crate::json::{Value, parse_guest_json, type_name};
-use crate::model::{Ended, Figures, Grant, HostError, Outcome, Rights, WEAKENED};
+use crate::json::{Value, parse_guest_json};
+use crate::model::{CallSpec, Ended, Grant, HostError, Outcome, Rights, Usage, WEAKENED};
 use crate::sandbox::{
     Entry, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation,
     MAX_REPORT_BYTES, TypedCall, Worker,
@@ -20,10 +22,10 @@ use crate::sandbox::{
 use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::{
-    CallRecord, Metadiff, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
+    CallOutput, CallRecord, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
 };
 
-/// Component for which the host panics in the build with defences off, so that a test can see that
+/// Item for which the host panics in the build with defences off, so that a test can see that
 /// others go on.
 const PANICKING: &str = "make the host panic";
 
@@ -51,12 +53,12 @@ impl RunGuest for ProcessWorker<'_> {
 /// Runs calls of one task, one after the other, with what they use in turn.
 pub(super) struct CallRunner<'r> {
     worker: Box<dyn RunGuest + 'r>,
-    calls: &'r TaskCalls,
+    calls: &'r BatchCalls,
     /// Gets what guests report while they run.
     events: SyncSender<CallEvent>,
     /// Measures the wall time of calls.
     clock: &'r RunningClock,
-    place: Option<Place>,
+    folders: Option<GuestFolders>,
     /// Where scratch folders are created; `None` for guests without file functions. Declared last:
     /// a worker process is dead when its folder is removed.
     scratch: Option<WorkerFolder>,
@@ -64,7 +66,7 @@ pub(super) struct CallRunner<'r> {
 
 /// The scratch folder, clean, and the folders that the next guest sees.
 #[derive(Default)]
-struct Place {
+struct GuestFolders {
     scratch: Option<Scratch>,
     grants: Vec<Grant>,
 }
@@ -73,7 +75,7 @@ impl<'r> CallRunner<'r> {
     /// * `scratch`: where scratch folders are created; `None` for guests without file functions.
     pub(super) fn new(
         worker: Box<dyn RunGuest + 'r>,
-        calls: &'r TaskCalls,
+        calls: &'r BatchCalls,
         scratch: Option<WorkerFolder>,
         events: SyncSender<CallEvent>,
         clock: &'r RunningClock,
@@ -83,41 +85,48 @@ impl<'r> CallRunner<'r> {
             calls,
             events,
             clock,
-            place: None,
+            folders: None,
             scratch,
         }
     }
 
     /// Runs one call; whatever happens is an outcome.
-    pub(super) fn run(&mut self, call: &Call) -> Ended {
+    pub(super) fn run(&mut self, call: &CallSpec) -> Ended {
         let started = self.clock.now();
         let ended = self
-            .place()
-            .and_then(|place| self.run_in(place, call, started));
+            .folders()
+            .and_then(|folders| self.run_in(folders, call, started));
         ended.unwrap_or_else(|err| {
             let mut ended = Ended::without_guest(Outcome::HostFailed {
                 message: err.chain(),
             });
-            ended.figures.wall_time = whole_microseconds(self.clock.now() - started);
+            ended.usage.wall_time = whole_microseconds(self.clock.now() - started);
             ended
         })
     }
 
-    /// The place of the call before, or a new one.
-    fn place(&mut self) -> Result<Place, HostError> {
-        if let Some(place) = self.place.take() {
-            return Ok(place);
+    /// The folders of the call before, or new ones.
+    fn folders(&mut self) -> Result<GuestFolders, HostError> {
+        if let Some(folders) = self.folders.take() {
+            return Ok(folders);
         }
         let Some(folder) = &mut self.scratch else {
-            return Ok(Place::default());
+            return Ok(GuestFolders::default());
         };
-        let failed = HostError::file("make a scratch folder in", self.calls.work_dir().path());
+        let failed = HostError::file(
+            "make a scratch folder in",
+            self.calls.context().work_dir.path(),
+        );
         let scratch = folder.create_scratch().map_err(failed)?;
-        let own_path =
-            (!self.calls.is_typed()).then(|| self.calls.folder().to_string_lossy().into_owned());
-        let others = [self.calls.grants(), &self.calls.task().mounts].concat();
+        let own_path = (!self.calls.is_typed())
+            .then(|| self.calls.batch().folder.to_string_lossy().into_owned());
+        let others = [
+            &*self.calls.batch().grants,
+            &*self.calls.batch().task.mounts,
+        ]
+        .concat();
         let grants = with_scratch(scratch.path(), own_path, others);
-        Ok(Place {
+        Ok(GuestFolders {
             scratch: Some(scratch),
             grants,
         })
@@ -125,8 +134,8 @@ impl<'r> CallRunner<'r> {
 
     fn run_in(
         &mut self,
-        mut place: Place,
-        call: &Call,
+        mut folders: GuestFolders,
+        call: &CallSpec,
         started: Duration,
     ) -> Result<Ended, HostError> {
         let mut ended = run(
@@ -134,12 +143,12 @@ impl<'r> CallRunner<'r> {
             self.calls,
             call,
             &self.events,
-            &mut place,
+            &mut folders,
         )?;
-        ended.figures.wall_time = whole_microseconds(self.clock.now() - started);
+        ended.usage.wall_time = whole_microseconds(self.clock.now() - started);
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
-        if place.scratch.as_mut().is_none_or(Scratch::clean) {
-            self.place = Some(place);
+        if folders.scratch.as_mut().is_none_or(Scratch::clean) {
+            self.folders = Some(folders);
         }
         Ok(ended)
     }
@@ -164,14 +173,15 @@ fn with_scratch(scratch: &Path, own_path: Option<String>, others: Vec<Grant>) ->
 
 fn run(
     worker: &mut dyn RunGuest,
-    calls: &TaskCalls,
-    call: &Call,
+    calls: &BatchCalls,
+    call: &CallSpec,
     events: &SyncSender<CallEvent>,
-    Place { scratch, grants }: &mut Place,
+    GuestFolders { scratch, grants }: &mut GuestFolders,
 ) -> Result<Ended, HostError> {
-    let limits = &calls.task().limits;
+    let (batch, context) = (calls.batch(), calls.context());
+    let limits = &batch.task.limits;
     assert!(
-        !(WEAKENED && call.component == Some(Value::from(PANICKING))),
+        !(WEAKENED && call.item == Some(Value::from(PANICKING))),
         "asked for by a test"
     );
     check_free_space_for(calls)?;
@@ -179,17 +189,17 @@ fn run(
     let mut scratch = scratch.as_mut().filter(|_| !calls.is_typed());
     if let Some(scratch) = &mut scratch {
         scratch
-            .put(&call.files.args_name(), &call.args)
+            .put(&call.files.args_name(), call.args.as_bytes())
             .map_err(HostError::file("write", scratch.path()))?;
     }
     let record = CallRecord::begin(
         &call.files,
-        calls.task_files(),
-        &call.args,
-        calls.replaces_files(call.attempt),
+        batch.task_files,
+        call.args.as_bytes(),
+        call.replaces_files,
     )?;
-    let writers = match calls.output() {
-        Some(output) => [Some(output()), Some(output())],
+    let writers = match &context.writer {
+        Some(writer) => [Some(writer()), Some(writer())],
         None => record.writers()?,
     };
     let [stdout, stderr] = writers.map(|writer| GuestOutput::new(writer, limits.output_bytes));
@@ -198,23 +208,23 @@ fn run(
     let entry = match &reports {
         None => Entry::Command,
         Some(reports) => Entry::Run(TypedCall {
-            args: std::str::from_utf8(&call.args).expect("JSON is UTF-8"),
-            metadata: calls.metadata(),
+            args: &call.args,
+            metadata: &batch.metadata,
             reports: reports.clone(),
         }),
     };
     let (end, peak_memory_bytes) = worker.run(&Invocation {
-        module_sha256: &calls.task().module.sha256,
+        module_sha256: &batch.task.module.sha256,
         entry,
         argv: &call.argv,
-        env: &calls.task().env,
+        env: &batch.task.env,
         grants,
         stdin: GuestInput::Empty,
         stdout: stdout.clone(),
         stderr: stderr.clone(),
         warnings: warnings(calls, events, !grants.is_empty()),
         limits,
-        seed: call.seed(calls.task().order),
+        seed: call.seed(batch),
         cancel: calls.cancel(),
     });
     for (output, path) in [(&stdout, call.files.out()), (&stderr, call.files.err())] {
@@ -227,18 +237,18 @@ fn run(
         reports.finish();
     }
     let (returned, taken);
-    let (outcome, metadiff) = match end {
+    let (outcome, output) = match end {
         GuestEnd::Returned(text) => {
             returned = text.map(String::into_bytes);
-            let outcome = outcome_of_metadiff(returned.as_deref(), calls, || {
+            let outcome = outcome_of_output(returned.as_deref(), calls, || {
                 "what `run` returned".to_owned()
             });
-            (outcome, returned.as_deref().map(Metadiff::Returned))
+            (outcome, returned.as_deref().map(CallOutput::Returned))
         }
         end => {
             taken = match &scratch {
                 None => Ok(None),
-                Some(scratch) => scratch.take(&call.files.metadiff_name(), limits.metadiff_bytes),
+                Some(scratch) => scratch.take(&call.files.output_name(), limits.call_output_bytes),
             };
             let outcome = match end {
                 GuestEnd::Exited(0) => outcome_of_file(&taken, calls, call),
@@ -250,48 +260,46 @@ fn run(
                 scratch
                     .as_deref()
                     .zip(taken)
-                    .map(|(scratch, taken)| Metadiff::Left(scratch, taken)),
+                    .map(|(scratch, taken)| CallOutput::Left(scratch, taken)),
             )
         }
     };
-    record.finish(outcome.failure_kind().is_some(), metadiff)?;
-    let figures = Figures {
+    record.finish(outcome.failure_kind().is_some(), output)?;
+    let usage = Usage {
         peak_memory_bytes,
         stdout_bytes: stdout.seen_bytes(),
         stderr_bytes: stderr.seen_bytes(),
-        ..Figures::default()
+        ..Usage::default()
     };
     Ok(Ended {
         outcome,
-        figures,
+        usage,
         stderr_tail: stderr.tail(),
     })
 }
 
-fn check_free_space_for(calls: &TaskCalls) -> Result<(), HostError> {
-    let floor_bytes = calls.free_space_bytes();
+fn check_free_space_for(calls: &BatchCalls) -> Result<(), HostError> {
+    let floor_bytes = calls.batch().free_space_bytes;
     if floor_bytes == 0 {
         return Ok(());
     }
     let outputs = calls
-        .grants()
+        .batch()
+        .grants
         .iter()
         .filter(|grant| grant.rights == Rights::ReadWrite);
     let mut folders = outputs
         .map(|grant| grant.host_path.as_path())
-        .chain([calls.work_dir().path()]);
+        .chain([calls.context().work_dir.path()]);
     folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
 }
 
 /// Takes what the guest reports and sends it on, within bounds.
-fn reports(calls: &TaskCalls, call: &Call, events: &SyncSender<CallEvent>) -> GuestReports {
-    let (events, call_ref) = (events.clone(), calls.call_ref(call.attempt));
-    let component_bytes = call
-        .component
-        .as_ref()
-        .map_or(0, |component| component.to_string().len());
-    let limit_bytes = calls.task().limits.output_bytes.min(MAX_REPORT_BYTES);
-    GuestReports::new(limit_bytes, component_bytes as u64, move |report| {
+fn reports(calls: &BatchCalls, call: &CallSpec, events: &SyncSender<CallEvent>) -> GuestReports {
+    let (events, call_ref) = (events.clone(), call.call_ref(calls.batch()));
+    let item_bytes = call.item.as_ref().map_or(0, |item| item.to_string().len());
+    let limit_bytes = calls.batch().task.limits.output_bytes.min(MAX_REPORT_BYTES);
+    GuestReports::new(limit_bytes, item_bytes as u64, move |report| {
         trace::guest_report(&report);
         // The receiver outlives all calls but those that it does not wait for.
         let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(
@@ -304,11 +312,11 @@ fn reports(calls: &TaskCalls, call: &Call, events: &SyncSender<CallEvent>) -> Gu
 /// Takes what the user should know of what the sandbox kept from the guest, and sends it on.
 ///
 /// * `has_files`: a guest that sees no folder cannot give rise to any.
-fn warnings(calls: &TaskCalls, events: &SyncSender<CallEvent>, has_files: bool) -> GuestWarnings {
+fn warnings(calls: &BatchCalls, events: &SyncSender<CallEvent>, has_files: bool) -> GuestWarnings {
     if !has_files {
         return GuestWarnings::dropped();
     }
-    let (events, seen) = (events.clone(), Arc::clone(calls.seen_warnings()));
+    let (events, seen) = (events.clone(), Arc::clone(&calls.context().seen_warnings));
     GuestWarnings::new(move |message| {
         if let Some(message) = seen.first(message) {
             // The receiver outlives all calls but those that it does not wait for.
@@ -319,7 +327,7 @@ fn warnings(calls: &TaskCalls, events: &SyncSender<CallEvent>, has_files: bool) 
     })
 }
 
-/// How a command's guest ended, but for its metadiff.
+/// How a command's guest ended, but for its output.
 pub(crate) fn outcome_of_end(end: GuestEnd) -> Outcome {
     match end {
         GuestEnd::Exited(code) => Outcome::Exited { code },
@@ -348,15 +356,15 @@ pub(crate) fn outcome_of_end(end: GuestEnd) -> Outcome {
     }
 }
 
-/// The outcome of a command that ended well, by the file that it left.
+/// The outcome of a command that exited with code 0, by the file that it left.
 fn outcome_of_file(
     taken: &Result<Option<TakenFile>, TakeError>,
-    calls: &TaskCalls,
-    call: &Call,
+    calls: &BatchCalls,
+    call: &CallSpec,
 ) -> Outcome {
-    let path = call.files.metadiff();
+    let path = call.files.output();
     match taken {
-        Ok(taken) => outcome_of_metadiff(taken.as_ref().map(|taken| &*taken.bytes), calls, || {
+        Ok(taken) => outcome_of_output(taken.as_ref().map(|taken| &*taken.bytes), calls, || {
             path.display().to_string()
         }),
         Err(TakeError::Guest(text)) => Outcome::BadOutput {
@@ -368,40 +376,38 @@ fn outcome_of_file(
     }
 }
 
-/// A guest that ended well succeeded if its metadiff is an object for which there is room, null or
-/// not there.
+/// A guest that succeeded has an output that the dialect accepts and for which there is room, or
+/// none.
 ///
-/// * `place`: where the metadiff stands, for a message.
-fn outcome_of_metadiff(
-    metadiff: Option<&[u8]>,
-    calls: &TaskCalls,
-    place: impl Fn() -> String,
+/// * `location`: where the output is from, for a message.
+fn outcome_of_output(
+    output: Option<&[u8]>,
+    calls: &BatchCalls,
+    location: impl Fn() -> String,
 ) -> Outcome {
-    let bad = |message: String| Outcome::BadOutput {
-        message: format!("{}: {message}", place()),
+    let Some(text) = output else {
+        return Outcome::Succeeded { output: None };
     };
-    let Some(text) = metadiff else {
-        return Outcome::Succeeded { metadiff: None };
+    let value = parse_guest_json(text).map_err(|err| err.to_string());
+    let output = match value.and_then(|value| calls.list().check_output(value)) {
+        Ok(Some(output)) => output,
+        Ok(None) => return Outcome::Succeeded { output: None },
+        Err(message) => {
+            let message = format!("{}: {message}", location());
+            return Outcome::BadOutput { message };
+        }
     };
-    match parse_guest_json(text) {
-        Ok(Value::Null) => Outcome::Succeeded { metadiff: None },
-        Ok(Value::Object(metadiff)) => match calls.metadiffs().take(text.len(), &metadiff) {
-            Ok(()) => Outcome::Succeeded {
-                metadiff: Some(metadiff),
-            },
-            Err(NoRoom {
-                limit_bytes,
-                asked_bytes,
-            }) => Outcome::MetadiffsExceeded {
-                limit_bytes,
-                asked_bytes,
-            },
+    match calls.context().budget.take(text.len(), &output) {
+        Ok(()) => Outcome::Succeeded {
+            output: Some(output),
         },
-        Ok(other) => bad(format!(
-            "must be a JSON object or null, not {}",
-            type_name(&other)
-        )),
-        Err(err) => bad(err.to_string()),
+        Err(NoRoom {
+            limit_bytes,
+            asked_bytes,
+        }) => Outcome::OutputsExceeded {
+            limit_bytes,
+            asked_bytes,
+        },
     }
 }
 

@@ -1,0 +1,135 @@
+//! Documents that users name on the command line, and the policy for them.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::arguments::{RunArguments, SandboxArguments};
+use super::{environment, open_files};
+use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::modules_beside;
+use crate::fractal::v1::local_config::LocalConfig;
+use crate::fractal::v1::{WorkflowDocument, document};
+use crate::json::{Map, Value};
+use crate::model::Modules;
+use crate::plan::Policy;
+use crate::problem::{Location, Problems};
+use crate::run::folders::real_path;
+
+/// Bytes of a module whose caller named it and set no policy: interpreters with their libraries
+/// have 100 MiB and more.
+const MAX_MODULE_BYTES: u64 = 2 << 30;
+
+/// Whoever started the program sees that it compiles, and can end it.
+pub(super) const COMPILE_TIME: Duration = Duration::MAX;
+
+/// Time after which it is said what takes so long.
+pub(super) const COMPILE_NOTICE_DELAY: Duration = Duration::from_secs(1);
+
+/// The policy for a module that the operator has named.
+pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problems) -> Policy {
+    let open_files = open_files::of_a_call(open_files::raise_limit(), 1).unwrap_or_else(|text| {
+        problems.add(Location::Parameter("ulimit -n".to_owned()), text);
+        usize::MAX
+    });
+    let mut policy = arguments.policy(open_files, problems);
+    policy.compile_time = COMPILE_TIME;
+    if arguments.policy.is_none() {
+        policy.default.module_bytes = MAX_MODULE_BYTES;
+        policy.maximum.module_bytes = MAX_MODULE_BYTES;
+    }
+    policy
+}
+
+/// What the user wrote, as far as it can be read.
+pub(super) struct Documents {
+    pub(super) workflow: WorkflowDocument,
+    pub(super) packages: Vec<TaskPackage>,
+    pub(super) metadata: Map<String, Value>,
+    pub(super) history: Vec<Value>,
+    pub(super) local_config: LocalConfig,
+}
+
+impl Documents {
+    pub(super) fn read(
+        arguments: &RunArguments,
+        policy: &Policy,
+        modules: &dyn Modules,
+        problems: &mut Problems,
+    ) -> Self {
+        let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
+            // The problem is noted; an empty workflow stands in, so that the other documents are
+            // checked too.
+            WorkflowDocument {
+                file: arguments.workflow.clone(),
+                folder: PathBuf::new(),
+                name: String::new(),
+                task_list: Vec::new(),
+            }
+        });
+        let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
+        let packages = read_packages(&tasks, &workflow.folder, policy, modules, problems);
+        let metadata = arguments
+            .metadata
+            .as_deref()
+            .and_then(|path| document::read_metadata(path, problems));
+        let history = arguments
+            .history
+            .as_deref()
+            .and_then(|path| document::read_history(path, problems));
+        let local_config = arguments
+            .local_config
+            .clone()
+            .or_else(environment::local_config_file);
+        let local_config = local_config.and_then(|path| LocalConfig::read(&path, problems));
+        Self {
+            workflow,
+            packages,
+            metadata: metadata.unwrap_or_default(),
+            history: history.unwrap_or_default(),
+            local_config: local_config.unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it
+/// is one.
+///
+/// * `policy`: for typed tasks that describe themselves.
+/// * `modules`: runs them.
+pub(super) fn read_packages(
+    named: &[PathBuf],
+    workflow_folder: &Path,
+    policy: &Policy,
+    modules: &dyn Modules,
+    problems: &mut Problems,
+) -> Vec<TaskPackage> {
+    let workflow_folder = if workflow_folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        workflow_folder
+    };
+    let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
+    let mut seen = HashSet::new();
+    let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
+    let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
+    let read = |path: &PathBuf| {
+        let package = if path.is_file() {
+            TaskPackage::read_module(
+                path,
+                &policy.default,
+                policy.compile_time,
+                modules,
+                problems,
+            )
+        } else {
+            TaskPackage::read(path, problems)
+        };
+        package.unwrap_or_else(|| TaskPackage::refused(path))
+    };
+    paths.iter().map(read).collect()
+}
+
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

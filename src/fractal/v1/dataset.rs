@@ -1,0 +1,239 @@
+//! The dataset of a run: the state that goes from task to task.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args_text::{ArgsText, visible_metadata};
+use super::calls::{Components, TaskCalls};
+use super::file_names::FileNames;
+use super::history::{TaskRun, done_item, failed_item};
+use super::metadata::{aggregate, update};
+use super::task::{TaskDetails, component_list};
+use crate::fractal::dialect::{
+    BatchEnd, Calls, Dialect, Preview, RECORD_INDENT, Record, Step, TaskProblem, TaskTimes,
+};
+use crate::json::{Map, Value, write_json};
+use crate::model::{ModuleKind, TaskMetadata, TaskSpec};
+
+/// Names of tasks whose component calls get the `image` list all the same.
+pub const DEFAULT_TASKS_INCLUDE_IMAGE: [&str; 2] = [
+    "Copy OME-Zarr structure",
+    "Convert Metadata Components from 2D to 3D",
+];
+
+/// The state of a dataset, and the tasks that change it.
+///
+/// Source: fractal-server 2.9.2, `TaskParameters`.
+#[derive(Clone, Debug, Default)]
+pub struct Dataset {
+    /// Given for the first task; the output path for every later one.
+    pub input_paths: Vec<PathBuf>,
+    /// The same for every task.
+    pub output_path: PathBuf,
+    /// Changed by every task that succeeds. Shared with calls while they run.
+    pub metadata: Arc<Map<String, Value>>,
+    /// One item more for every task that ends.
+    pub history: Vec<Value>,
+    /// Names of tasks whose component calls get `metadata["image"]`.
+    pub tasks_include_image: Vec<String>,
+    /// Details of each task of the run, by its order.
+    pub tasks: BTreeMap<u64, TaskDetails>,
+    /// The only component of a task that is called alone.
+    pub(crate) only_component: Option<Value>,
+}
+
+impl Dataset {
+    /// Sets the only task, which is called once: for a component, or as a single task.
+    pub(crate) fn set_only_call(
+        &mut self,
+        order: u64,
+        mut details: TaskDetails,
+        component: Option<Value>,
+    ) {
+        /// Which list the component is from makes no difference to its call.
+        const LEVEL: &str = "component";
+        details.level = component.as_ref().map(|_| LEVEL.to_owned());
+        self.tasks.insert(order, details);
+        self.only_component = component;
+    }
+
+    /// The metadata that component lists are in.
+    fn lists(&self, level: &str) -> Arc<Map<String, Value>> {
+        match &self.only_component {
+            None => Arc::clone(&self.metadata),
+            Some(component) => {
+                let list = Value::Array(vec![component.clone()]);
+                Arc::new(Map::from_iter([(level.to_owned(), list)]))
+            }
+        }
+    }
+
+    fn start(&self, task: &TaskSpec, has_files: bool) -> Result<Step, TaskProblem> {
+        let details = self.details(task);
+        let level = details.level.clone();
+        let components = level.clone().map(|level| Components {
+            metadata: self.lists(&level),
+            level,
+        });
+        let list = match &components {
+            None => None,
+            Some(Components { metadata, level }) => {
+                Some(component_list(metadata, level).map_err(TaskProblem)?)
+            }
+        };
+        // Looking for names that two components share takes as long as many short calls do.
+        let names = FileNames::new(task.order, list.filter(|_| has_files));
+        let calls = TaskCalls {
+            components,
+            args: ArgsText::new(&task.name, details, self),
+            names,
+        };
+        let metadata = match task.kind {
+            ModuleKind::Typed => TaskMetadata::new(visible_metadata(details, self)),
+            _ => TaskMetadata::default(),
+        };
+        Ok(Step::Calls(Calls {
+            list: Arc::new(calls),
+            items: level,
+            metadata,
+        }))
+    }
+
+    fn finish(&mut self, task: &TaskSpec, ended: BatchEnd) -> Step {
+        let details = self.details(task);
+        let level = details.level.as_deref();
+        let list = level.and_then(|level| component_list(&self.metadata, level).ok());
+        let run = TaskRun {
+            details,
+            module_sha256: &task.module.sha256,
+            times: ended.times,
+            n_components: list.map_or(0, <[_]>::len),
+        };
+        let item = done_item(run, list);
+        let is_single = level.is_none();
+        let (metadiff, note) = if is_single {
+            let metadiff = ended
+                .outputs
+                .into_iter()
+                .next()
+                .map(|(_, metadiff)| metadiff);
+            let note = metadiff.is_none().then(|| {
+                "Skip collection of updated metadata. Original error: the task wrote none"
+                    .to_owned()
+            });
+            (metadiff.unwrap_or_default(), note)
+        } else {
+            let metadiff = aggregate(ended.outputs);
+            let keys: Vec<_> = metadiff.keys().map(|key| format!("'{key}'")).collect();
+            let note = (!keys.is_empty()).then(|| {
+                let keys = keys.join(", ");
+                format!("Aggregating parallel-taks updated metadata (with keys [{keys}]).")
+            });
+            (metadiff, note)
+        };
+        self.history.push(item);
+        update(Arc::make_mut(&mut self.metadata), metadiff);
+        self.input_paths = vec![self.output_path.clone()];
+        Step::Done { note }
+    }
+
+    fn details(&self, task: &TaskSpec) -> &TaskDetails {
+        self.tasks
+            .get(&task.order)
+            .expect("each task of the run has details")
+    }
+}
+
+impl Dialect for Dataset {
+    fn item_kind(&self) -> &'static str {
+        "component"
+    }
+
+    fn preview(&self, task: &TaskSpec) -> Preview {
+        let details = self.details(task);
+        let is_first = self.tasks.keys().next() == Some(&task.order);
+        let level = details.level.as_deref();
+        let list = level
+            .filter(|_| is_first)
+            .map(|level| component_list(&self.metadata, level));
+        let calls = match (level, list) {
+            (None, _) => "1".to_owned(),
+            (Some(level), Some(Ok(list))) => {
+                format!(
+                    "{}, one for each entry of metadata[\"{level}\"]",
+                    list.len()
+                )
+            }
+            (Some(level), _) => {
+                format!("one for each entry of metadata[\"{level}\"] at that time")
+            }
+        };
+        Preview {
+            calls,
+            args: details.args.clone(),
+        }
+    }
+
+    fn next(
+        &mut self,
+        task: &TaskSpec,
+        ended: Option<BatchEnd>,
+        has_files: bool,
+    ) -> Result<Step, TaskProblem> {
+        match ended {
+            None => self.start(task, has_files),
+            Some(ended) => Ok(self.finish(task, ended)),
+        }
+    }
+
+    fn fail(&mut self, task: &TaskSpec, times: TaskTimes, n_items: usize) {
+        let item = failed_item(TaskRun {
+            details: self.details(task),
+            module_sha256: &task.module.sha256,
+            times,
+            n_components: n_items,
+        });
+        self.history.push(item);
+    }
+
+    fn records(&self) -> Vec<Record<'_>> {
+        vec![
+            Record {
+                name: "metadata.json",
+                write: Box::new(|file| write_json(file, &*self.metadata, RECORD_INDENT)),
+            },
+            Record {
+                name: "history.json",
+                write: Box::new(|file| write_json(file, &self.history, RECORD_INDENT)),
+            },
+        ]
+    }
+
+    fn result(&self) -> Record<'_> {
+        #[derive(serde::Serialize)]
+        struct RunResult<'a> {
+            metadata: &'a Map<String, Value>,
+            history: &'a [Value],
+        }
+        Record {
+            name: "result.json",
+            write: Box::new(|file| {
+                let result = RunResult {
+                    metadata: &self.metadata,
+                    history: &self.history,
+                };
+                write_json(file, &result, RECORD_INDENT)
+            }),
+        }
+    }
+
+    fn into_result(self: Box<Self>) -> Map<String, Value> {
+        let metadata = Arc::unwrap_or_clone(self.metadata);
+        let entries = [
+            ("metadata".to_owned(), Value::Object(metadata)),
+            ("history".to_owned(), Value::Array(self.history)),
+        ];
+        entries.into_iter().collect()
+    }
+}

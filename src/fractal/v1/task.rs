@@ -1,0 +1,106 @@
+//! What only version 1 knows of a planned task.
+
+use serde_json::json;
+
+use super::document::TaskDocument;
+use crate::json::{Map, Value, type_name};
+use crate::model::TaskSpec;
+
+/// Names of arguments that the runner fills in.
+pub const RESERVED_ARGUMENTS: [&str; 4] = ["input_paths", "output_path", "metadata", ITEM_ARGUMENT];
+
+/// Name of the argument with the component of a call.
+pub(crate) const ITEM_ARGUMENT: &str = "component";
+
+/// What happens to a reserved argument that the documents give, as the end of a sentence.
+pub(crate) fn reserved_advice(name: &str) -> &'static str {
+    match name {
+        ITEM_ARGUMENT => ", where the real component wins",
+        _ => ", but no other task",
+    }
+}
+
+/// Arguments of a task, and what its calls are made for.
+#[derive(Clone, Debug, Default)]
+pub struct TaskDetails {
+    /// Defaults of the schema and the args given, together.
+    pub args: Map<String, Value>,
+    /// Key of the metadata that holds the component list; `None`: a single task.
+    pub level: Option<String>,
+    /// The only metadata keys that the task gets; `None`: all.
+    pub metadata_keys: Option<Vec<String>>,
+    /// True if args hold the metadata that the task gets; if not, a typed task fetches what it
+    /// needs.
+    pub metadata_in_args: bool,
+    /// The workflow task as history items show it, with args and meta as they count.
+    pub workflowtask: Map<String, Value>,
+}
+
+/// What a JSON list of tasks shows of a task.
+pub(crate) fn task_facts(task: &TaskSpec, details: &TaskDetails) -> Value {
+    json!({
+        "order": task.order,
+        "name": task.name,
+        "module": task.module.path.to_string_lossy(),
+        "module_sha256": task.module.sha256,
+        "parallelization_level": details.level,
+        "args": details.args,
+    })
+}
+
+/// The component list of a parallel task.
+///
+/// # Errors
+/// A sentence for the user: the level is no key of the metadata, or its value is no array.
+pub fn component_list<'a>(
+    metadata: &'a Map<String, Value>,
+    level: &str,
+) -> Result<&'a [Value], String> {
+    match metadata.get(level) {
+        Some(Value::Array(components)) => Ok(components),
+        Some(other) => Err(format!(
+            "the component list metadata[\"{level}\"] must be an array, not {}",
+            type_name(other)
+        )),
+        None => {
+            let keys: Vec<_> = metadata.keys().map(|key| format!("'{key}'")).collect();
+            Err(format!(
+                "WorkflowTask parallelization_level ('{level}') is missing in metadata keys ([{}]).",
+                keys.join(", ")
+            ))
+        }
+    }
+}
+
+/// Checks the list of a task before the run.
+///
+/// # Errors
+/// As [`component_list`].
+pub(crate) fn check_list(metadata: &Map<String, Value>, level: &str) -> Result<(), String> {
+    component_list(metadata, level).map(|_| ())
+}
+
+/// The workflow task with the args and meta that count, as it stands in history.
+pub(crate) fn shown_workflow_task(
+    raw: &Map<String, Value>,
+    order: u64,
+    args: &Map<String, Value>,
+    meta: &Map<String, Value>,
+    from_package: Option<&TaskDocument>,
+) -> Map<String, Value> {
+    let mut shown = raw.clone();
+    if let Some(task) = from_package {
+        shown.insert("order".to_owned(), order.into());
+        shown.insert("task".to_owned(), Value::Object(task.raw.clone()));
+    }
+    for (key, value) in [("args", args), ("meta", meta)] {
+        // In the full form an empty value stays as it was written: null, an empty object or
+        // missing.
+        if !value.is_empty() {
+            shown.insert(key.to_owned(), Value::Object(value.clone()));
+        } else if from_package.is_some() {
+            shown.insert(key.to_owned(), Value::Null);
+        }
+    }
+    shown
+}

@@ -1,0 +1,102 @@
+//! The parameters of Fractal's main function, and what mandelbox adds to its documents.
+
+use std::path::{Path, PathBuf};
+
+use crate::fractal::package::TaskPackage;
+use crate::fractal::v1::local_config::LocalConfig;
+use crate::fractal::v1::{DEFAULT_TASKS_INCLUDE_IMAGE, WorkflowDocument};
+use crate::json::{Map, Value};
+use crate::model::HostError;
+
+/// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning, and documents
+/// that a workflow can refer to.
+///
+/// Source: fractal-server 2.9.2, `fractal_server.app.runner.v1._local.process_workflow`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProcessWorkflow {
+    /// The workflow, of which only the tasks and the name are used.
+    pub workflow: WorkflowDocument,
+    /// Input paths of the first task that runs.
+    pub input_paths: Vec<PathBuf>,
+    /// Output path of all tasks, and input of all but the first.
+    pub output_path: PathBuf,
+    /// Metadata at the start; not modified.
+    pub input_metadata: Map<String, Value>,
+    /// History at the start; new items are added at its end.
+    pub input_history: Vec<Value>,
+    /// Name of the run in the lines of `workflow.log`.
+    pub logger_name: String,
+    /// The work directory. It is created if it does not exist, and must not hold the records of
+    /// another run.
+    pub workflow_dir_local: PathBuf,
+    /// Nothing, or the same as `workflow_dir_local`.
+    pub workflow_dir_remote: Option<PathBuf>,
+    /// Ignored by the local backend.
+    pub slurm_user: Option<String>,
+    /// Ignored by the local backend.
+    pub slurm_account: Option<String>,
+    /// Ignored by the local backend.
+    pub user_cache_dir: Option<String>,
+    /// Ignored by the local backend.
+    pub worker_init: Option<String>,
+    /// First task that runs, from 0; `None`: the first.
+    pub first_task_index: Option<i64>,
+    /// Last task that runs, from 0, inclusive; `None`: the last.
+    pub last_task_index: Option<i64>,
+    /// Packages in which the workflow's sources are looked up.
+    pub packages: Vec<TaskPackage>,
+    /// Configuration of Fractal's local backend.
+    pub local_config: LocalConfig,
+    /// Type of the input dataset; `None`: not checked.
+    pub input_type: Option<String>,
+    /// Type of the output dataset; `None`: not checked.
+    pub output_type: Option<String>,
+    /// Names of parallel tasks whose calls get `metadata["image"]`.
+    pub tasks_include_image: Vec<String>,
+}
+
+impl ProcessWorkflow {
+    /// The required parameters; the others have their defaults.
+    pub fn new(workflow: WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {
+        Self {
+            input_paths: Vec::new(),
+            output_path: output_path.to_owned(),
+            input_metadata: Map::new(),
+            input_history: Vec::new(),
+            logger_name: workflow.name.clone(),
+            workflow,
+            workflow_dir_local: workflow_dir_local.to_owned(),
+            workflow_dir_remote: None,
+            slurm_user: None,
+            slurm_account: None,
+            user_cache_dir: None,
+            worker_init: None,
+            first_task_index: None,
+            last_task_index: None,
+            packages: Vec::new(),
+            local_config: LocalConfig::default(),
+            input_type: None,
+            output_type: None,
+            tasks_include_image: DEFAULT_TASKS_INCLUDE_IMAGE.map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// Refuses what the local backend cannot do, before anything else.
+    ///
+    /// # Errors
+    /// [`HostError::NotImplemented`] in Fractal's words.
+    pub(crate) fn check_directories(&self) -> Result<(), HostError> {
+        match &self.workflow_dir_remote {
+            Some(remote) if *remote != self.workflow_dir_local => {
+                Err(HostError::NotImplemented(format!(
+                    "Local backend does not support different directories workflow_dir_local={} \
+                     and workflow_dir_remote={}",
+                    self.workflow_dir_local.display(),
+                    remote.display()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
