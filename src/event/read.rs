@@ -257,7 +257,7 @@ mod tests {
             .to_string();
         assert_eq!(
             err,
-            "line 1: has format version 1; this version of mandelbox reads 2"
+            "line 1: has format version 1; this version of mandelbox reads 3"
         );
         assert_eq!(parse_events(b""), Ok(StoredEvents::default()));
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{CallRef, FailureKind, Grant, Outcome, TaskMetadata, TaskSpec};
 use crate::json::{Map, Value};
@@ -62,7 +62,12 @@ pub struct Attempt {
 pub struct CallSpec {
     /// Which call, and which attempt of it.
     pub attempt: Attempt,
-    /// The item that it is for; `None` for a single call.
+    /// The item that it is for; `None` for a single call. An item can be null.
+    #[serde(
+        default,
+        deserialize_with = "some",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub item: Option<Value>,
     /// The arguments, as JSON text.
     pub args: String,
@@ -72,6 +77,11 @@ pub struct CallSpec {
     pub files: CallFiles,
     /// True if files of an earlier attempt may exist, which are replaced.
     pub replaces_files: bool,
+}
+
+/// Reads an item that exists, null too.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl CallSpec {
@@ -236,7 +246,191 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
+    use proptest::collection::vec;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::json::{DuplicateKeys, parse_json};
+    use crate::model::{Limits, ModuleKind, ModuleRef, Rights};
+
+    /// JSON values, with numbers that no machine number holds.
+    fn value() -> impl Strategy<Value = Value> {
+        let number = prop_oneof!["-?(0|[1-9][0-9]{0,40})", "-?[0-9]\\.[0-9]{1,20}"];
+        let parse =
+            |text: String| parse_json(text.as_bytes(), DuplicateKeys::Refuse).expect("a number");
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            number.prop_map(parse),
+            ".{0,4}".prop_map(Value::String)
+        ];
+        leaf.prop_recursive(2, 6, 3, |inner| {
+            let object = vec((".{0,2}", inner.clone()), 0..3);
+            let object = object.prop_map(|entries| Value::Object(entries.into_iter().collect()));
+            prop_oneof![vec(inner, 0..3).prop_map(Value::Array), object]
+        })
+    }
+
+    fn kind() -> impl Strategy<Value = ModuleKind> {
+        // A new kind has its place below.
+        let _ = |kind: ModuleKind| match kind {
+            ModuleKind::CommandP1 | ModuleKind::CommandP2 | ModuleKind::Typed => {}
+        };
+        prop_oneof![
+            Just(ModuleKind::CommandP1),
+            Just(ModuleKind::CommandP2),
+            Just(ModuleKind::Typed)
+        ]
+    }
+
+    fn grant() -> impl Strategy<Value = Grant> {
+        let rights = prop_oneof![Just(Rights::ReadOnly), Just(Rights::ReadWrite)];
+        (
+            "(/.{0,3}){1,2}",
+            ".{0,4}",
+            rights,
+            any::<Option<(u64, u64)>>(),
+        )
+            .prop_map(|(host_path, guest_path, rights, identity)| Grant {
+                identity,
+                ..Grant::new(host_path.into(), guest_path, rights)
+            })
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        let time = of((any::<u64>(), 0..1_000_000_000_u32));
+        let time = time.prop_map(|time| time.map(|(s, ns)| Duration::new(s, ns)));
+        (any::<[u64; 4]>(), time, any::<usize>()).prop_map(|(bytes, wall_time, open_files)| {
+            Limits {
+                memory_bytes: bytes[0],
+                wall_time,
+                output_bytes: bytes[1],
+                call_output_bytes: bytes[2],
+                open_files,
+                module_bytes: bytes[3],
+            }
+        })
+    }
+
+    fn task() -> impl Strategy<Value = TaskSpec> {
+        let module = (".{0,4}", "[0-9a-f]{64}");
+        let module = module.prop_map(|(path, sha256)| ModuleRef {
+            path: path.into(),
+            sha256,
+        });
+        (
+            (any::<u64>(), ".{0,4}", of(value()), module, kind()),
+            (vec(".{0,3}", 0..3), any::<bool>(), any::<usize>(), limits()),
+            (
+                any::<bool>(),
+                vec((".{0,3}", ".{0,3}"), 0..3),
+                vec(grant(), 0..2),
+            ),
+        )
+            .prop_map(
+                |(
+                    (order, name, id, module, kind),
+                    (fixed_args, is_single, max_parallel, limits),
+                    (reserves_memory, env, mounts),
+                )| TaskSpec {
+                    order,
+                    name,
+                    // Null is no id.
+                    id: id.filter(|id| !id.is_null()),
+                    module,
+                    kind,
+                    fixed_args,
+                    is_single,
+                    max_parallel: NonZeroUsize::new(max_parallel),
+                    limits,
+                    reserves_memory,
+                    env,
+                    mounts,
+                },
+            )
+    }
+
+    fn batch() -> impl Strategy<Value = Batch> {
+        let task_files = prop_oneof![
+            Just(TaskFiles::All),
+            Just(TaskFiles::Failed),
+            Just(TaskFiles::None)
+        ];
+        let metadata = vec((".{0,3}", ".{0,3}"), 0..3).prop_map(TaskMetadata::from_texts);
+        (
+            (task(), any::<u32>(), vec(grant(), 0..3), ".{0,4}"),
+            (task_files, metadata, any::<u64>(), any::<bool>()),
+            (any::<u32>(), any::<u32>()),
+        )
+            .prop_map(
+                |(
+                    (task, index, grants, folder),
+                    (task_files, metadata, free_space_bytes, keep_going),
+                    (n_retries, first_wait),
+                )| Batch {
+                    task,
+                    index,
+                    grants,
+                    folder: folder.into(),
+                    task_files,
+                    metadata,
+                    free_space_bytes,
+                    keep_going,
+                    retries: Retries {
+                        n_retries,
+                        first_wait: Duration::from_millis(first_wait.into()),
+                    },
+                },
+            )
+    }
+
+    fn call() -> impl Strategy<Value = CallSpec> {
+        let suffixes = (".{0,3}", ".{0,3}", ".{0,3}", ".{0,3}");
+        let suffixes = suffixes.prop_map(|(args, output, out, err)| FileSuffixes {
+            args: args.into(),
+            output: output.into(),
+            out: out.into(),
+            err: err.into(),
+        });
+        (
+            (any::<usize>(), any::<u32>(), of(value())),
+            (value(), vec(".{0,4}", 0..4), any::<bool>()),
+            (".{0,4}", ".{0,4}", suffixes),
+        )
+            .prop_map(
+                |(
+                    (call_index, number, item),
+                    (args, argv, replaces_files),
+                    (folder, stem, suffixes),
+                )| CallSpec {
+                    attempt: Attempt { call_index, number },
+                    item,
+                    args: args.to_string(),
+                    argv,
+                    files: CallFiles {
+                        folder: folder.into(),
+                        stem,
+                        suffixes,
+                    },
+                    replaces_files,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn batches_and_calls_survive_json(batch in batch(), call in call()) {
+            let text = serde_json::to_string(&batch).expect("JSON");
+            prop_assert_eq!(&serde_json::from_str::<Batch>(&text).expect("a batch"), &batch);
+            let text = serde_json::to_string(&call).expect("JSON");
+            let read: CallSpec = serde_json::from_str(&text).expect("a call");
+            prop_assert_eq!(&read, &call);
+            prop_assert_eq!(read.seed(&batch), call.seed(&batch));
+        }
+    }
 
     #[test]
     fn only_what_another_try_may_mend_is_tried_again() {

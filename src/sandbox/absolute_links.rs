@@ -131,7 +131,7 @@ async fn metadata_hash_at(
     (folder, flags, path): LookAt,
 ) -> wasmtime::Result<(Result<MetadataHashValue, ErrorCode>,)> {
     let host = store.data_mut();
-    host.number_wclamp_to(folder.rep(), &path);
+    host.number_was_asked(folder.rep(), &path);
     let answer = look_at!(host, metadata_hash_at, folder, flags, path.clone());
     let Some((folder, path)) = host.resolve_again(&answer, &folder, flags, &path)? else {
         return Ok((answer,));

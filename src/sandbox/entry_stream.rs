@@ -47,7 +47,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 impl Host {
     /// Takes note that a guest of WASI 0.2 has asked for the number of a file, which shows an
     /// adapter.
-    pub(super) fn number_wclamp_to(&mut self, folder: u32, path: &str) {
+    pub(super) fn number_was_asked(&mut self, folder: u32, path: &str) {
         let Some((_, stream)) = self.listings.last_read.filter(|(last, _)| *last == folder) else {
             return;
         };

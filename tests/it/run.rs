@@ -287,7 +287,7 @@ fn an_empty_component_list_runs_nothing() {
 }
 
 #[test]
-fn task_files_are_kept_clamp_to() {
+fn task_files_are_kept_as_asked() {
     let check = |which: &str, expected: &[&str]| {
         let project = Project::new();
         project.write("metadata.json", json!({ "c": ["A", "B"] }).to_string());

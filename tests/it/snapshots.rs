@@ -32,7 +32,7 @@ const REDACTIONS: [(&str, &str); 17] = [
         r"(?s)\nSlowest calls\n.*\nParameters\n",
         "\nSlowest calls\n[CALLS]\nParameters\n",
     ),
-    // The marks of an axis are as many as fit its usage.
+    // The marks of an axis are as many as fit its figures.
     (r"(\[TIME\]\n)+", "[TIME]\n"),
     (r"(\[SIZE\]\n)+", "[SIZE]\n"),
     (r" +\n", "\n"),

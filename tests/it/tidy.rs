@@ -193,3 +193,127 @@ fn folders_of_the_security_policy_have_tests() {
         }
     }
 }
+
+/// The modules of the library from the top, each with those that it may name. Every module above
+/// `trace` may also name [`SHARED`].
+const ARROWS: [(&str, &[&str]); 16] = [
+    (
+        "cli",
+        &[
+            "run", "report", "backend", "plan", "fractal", "sandbox", "workdir", "event",
+        ],
+    ),
+    (
+        "run",
+        &["report", "backend", "plan", "fractal", "workdir", "event"],
+    ),
+    ("report", &["workdir", "event"]),
+    ("backend", &["sandbox", "workdir", "event"]),
+    ("plan", &["fractal"]),
+    ("fractal", &[]),
+    ("sandbox", &[]),
+    ("workdir", &["event"]),
+    ("event", &[]),
+    ("trace", &["model", "json", "text"]),
+    ("folder", &["model", "text"]),
+    ("clock", &[]),
+    ("problem", &["json", "text"]),
+    ("model", &["json", "text"]),
+    ("json", &["text"]),
+    ("text", &[]),
+];
+const SHARED: [&str; 7] = [
+    "trace", "folder", "clock", "problem", "model", "json", "text",
+];
+/// Modules of which another may name one part only.
+const PARTS: [(&str, &str, &str); 2] = [
+    ("run", "fractal", "fractal::dialect"),
+    ("report", "workdir", "workdir::layout"),
+];
+
+/// Paths of other modules that a source file names and must not.
+///
+/// * `module`: the top-level module that the file is in.
+fn forbidden_paths(module: &str, text: &str) -> Vec<String> {
+    let position = ARROWS.iter().position(|(name, _)| *name == module);
+    let position = position.unwrap_or_else(|| panic!("{module} is not in the table"));
+    let is_above_shared = !SHARED.contains(&module);
+    // Tests may name what they like.
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let code: String = code
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let paths = code.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| c != ':' && c != '_' && !c.is_ascii_alphanumeric());
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    let is_forbidden = |path: &&str| {
+        let target = path.split("::").next().unwrap_or_default();
+        let is_allowed = target == module
+            || ARROWS[position].1.contains(&target)
+            || is_above_shared && SHARED.contains(&target);
+        let mut parts = PARTS.iter();
+        let is_outside_part = parts
+            .any(|(from, to, part)| (*from, *to) == (module, target) && !path.starts_with(part));
+        !is_allowed || is_outside_part
+    };
+    paths.filter(is_forbidden).map(str::to_owned).collect()
+}
+
+#[test]
+fn modules_name_only_those_below_them() {
+    for path in files() {
+        let name = relative(&path);
+        let Some(below) = name
+            .strip_prefix("src/")
+            .filter(|name| name.ends_with(".rs"))
+        else {
+            continue;
+        };
+        if ["lib.rs", "main.rs"].contains(&below) {
+            continue;
+        }
+        let module = below.split('/').next().unwrap_or_default();
+        let text = std::fs::read_to_string(&path).expect("text");
+        let wrong = forbidden_paths(module.trim_end_matches(".rs"), &text);
+        assert!(wrong.is_empty(), "{name} must not name {wrong:?}");
+    }
+}
+
+#[test]
+fn a_module_that_names_another_above_it_is_noticed() {
+    for (module, text, expected) in [
+        (
+            "event",
+            "use crate::workdir::WorkDir;\n",
+            "workdir::WorkDir",
+        ),
+        (
+            "fractal",
+            "fn f(_: &crate::sandbox::Sandbox) {}\n",
+            "sandbox::Sandbox",
+        ),
+        ("sandbox", "use crate::fractal::{a, b};\n", "fractal::"),
+        ("text", "use crate::json::Value;\n", "json::Value"),
+        (
+            "run",
+            "use crate::fractal::v1::Dataset;\n",
+            "fractal::v1::Dataset",
+        ),
+        (
+            "report",
+            "use crate::workdir::WorkDir;\n",
+            "workdir::WorkDir",
+        ),
+    ] {
+        assert_eq!(forbidden_paths(module, text), [expected], "{module}");
+    }
+    let allowed =
+        "use crate::fractal::dialect::Step;\n// crate::cli::x\nuse crate::model::Batch;\n";
+    assert_eq!(forbidden_paths("run", allowed), [""; 0]);
+    let test_only = "#[cfg(test)]\nmod tests {\n    use crate::run::Error;\n}\n";
+    assert_eq!(forbidden_paths("text", test_only), [""; 0]);
+}
