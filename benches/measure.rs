@@ -1,6 +1,6 @@
 //! Measures two kinds of work in turns, so that what else the machine does falls on both, and
 //! prints a line for each question. With `MANDELBOX_BENCH_TINY` set the work is so little that the
-//! usage say nothing: it shows that the benches still run.
+//! figures mean nothing: it shows that the benches still run.
 //!
 //! CPU time is what Linux counts for this process and its children that have ended, in steps of 10
 //! ms: work has to be much longer than that.
@@ -24,7 +24,7 @@ pub struct Cost {
 pub struct Work<'w> {
     /// What it is, for the reader.
     pub name: &'w str,
-    /// Pieces that one run does: usage are for one of them.
+    /// Pieces that one run does: figures are for one of them.
     pub n: usize,
     pub run: Box<dyn FnMut() + 'w>,
 }

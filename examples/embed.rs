@@ -1,11 +1,11 @@
-//! A program that runs a workflow with the library: its own watcher, its own way to give up, no
-//! command line.
+//! A program that runs a workflow with the library: it prints events and cancels a run that takes
+//! too long.
 //!
-//! `cargo run --example embed -- OUTPUT` makes OME-Zarr images of `task-examples/images` in the
+//! `cargo run --example embed -- OUTPUT` converts `task-examples/images` to OME-Zarr images in the
 //! folder OUTPUT.
 //!
-//! With a second argument it takes its tasks' native code from that folder, where `precompile` has
-//! put it. Then it needs no compiler:
+//! With a second argument it loads the native code of its tasks from that folder, where `precompile`
+//! has written it. Then it needs no compiler:
 //!
 //! ```sh
 //! cargo run --example precompile -- code task-examples/modules/{list_images,convert_to_ome_zarr}.wasm
@@ -18,14 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mandelbox::backend::Local;
-use mandelbox::event::{Event, EventKind, Reporter};
-use mandelbox::fractal::package::TaskPackage;
-use mandelbox::fractal::v1::WorkflowDocument;
-use mandelbox::model::{CancelToken, ModuleFile};
-use mandelbox::problem::Problems;
-use mandelbox::process_workflow;
-use mandelbox::run::{ProcessWorkflow, RunOptions};
+use mandelbox::{
+    CancelToken, Event, EventKind, Local, ModuleFile, Run, TaskPackage, WorkflowDocument,
+};
 
 /// Longest time that a run may take; then it is cancelled.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -47,20 +42,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         adopt(&backend, &examples.join("modules"), &code)?;
     }
 
-    let mut problems = Problems::default();
     let package = examples.join("ome-zarr");
-    let packages = Vec::from_iter(TaskPackage::read(&package, &mut problems));
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
-    let workflow = WorkflowDocument::load(&package.join("workflow.json"))?;
-
-    let mut process = ProcessWorkflow::new(workflow, &output, &output.with_extension("run"));
-    process.input_paths = vec![examples.join("images")];
-    process.packages = packages;
-    let options = RunOptions::new(Arc::new(backend));
-    cancel_later(options.cancel.clone());
-    let result = process_workflow(&process, options, vec![Box::new(Watcher)])?;
+    let workflow = WorkflowDocument::read(&package.join("workflow.json"))?;
+    let cancel = CancelToken::new();
+    let run = Run::builder(workflow)
+        .package(TaskPackage::read(&package)?)
+        .input(examples.join("images"))
+        .output(&output)
+        .work_dir(output.with_extension("run"))
+        .backend(Arc::new(backend))
+        .cancel_token(cancel.clone())
+        .on_event(print_end)
+        .build()?;
+    cancel_later(cancel);
+    let result = run.execute()?;
 
     let images = &result["metadata"]["image"];
     writeln!(io::stdout(), "images in {}: {images}", output.display())?;
@@ -76,30 +71,27 @@ fn cancel_later(cancel: CancelToken) {
 }
 
 /// Prints the end of each call.
-struct Watcher;
-
-impl Reporter for Watcher {
-    fn report(&mut self, event: &Event) -> io::Result<()> {
-        if let EventKind::CallFinished {
-            call,
-            outcome,
-            usage,
-            ..
-        } = &event.kind
-        {
-            let component = match &call.item {
-                None => String::new(),
-                Some(component) => format!(" of {component}"),
-            };
-            let (end, seconds) = (outcome.describe(), usage.wall_time.as_secs_f64());
-            writeln!(
-                io::stdout(),
-                "event {}: the call{component} {end} after {seconds:.2} s",
-                event.seq
-            )?;
-        }
-        Ok(())
-    }
+fn print_end(event: &Event) {
+    let EventKind::CallFinished {
+        call,
+        outcome,
+        usage,
+        ..
+    } = &event.kind
+    else {
+        return;
+    };
+    let component = match &call.item {
+        None => String::new(),
+        Some(component) => format!(" of {component}"),
+    };
+    let (end, seconds) = (outcome.describe(), usage.wall_time.as_secs_f64());
+    let line = format!(
+        "event {}: the call{component} {end} after {seconds:.2} s",
+        event.seq
+    );
+    // A reader of stdout that has gone away is no reason to end the run.
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Gives the backend the native code of its modules.

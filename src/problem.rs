@@ -10,6 +10,7 @@ use crate::text::wording::nearest;
 
 /// Where in the user's input a problem is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Location {
     /// A file as a whole, or a folder.
     File(PathBuf),
@@ -52,6 +53,7 @@ impl fmt::Display for Location {
 
 /// One thing that is wrong in the user's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where.
     pub location: Location,
@@ -76,6 +78,15 @@ pub struct Problems {
 impl Problems {
     /// Problems that are kept; a document can be made to hold millions.
     const MAX_KEPT: usize = 1000;
+
+    /// Runs a reader of a document. Returns what it read, unless it found a problem.
+    pub(crate) fn or_value<T>(read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Self> {
+        let mut problems = Self::default();
+        match read(&mut problems) {
+            Some(value) if problems.is_empty() => Ok(value),
+            _ => Err(problems),
+        }
+    }
 
     /// Adds a problem.
     pub fn add(&mut self, location: Location, message: impl Into<String>) {

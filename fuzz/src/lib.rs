@@ -54,7 +54,7 @@ pub fn documents(bytes: &[u8]) {
             }
         }
         b'm' => {
-            if let Some(package) = TaskPackage::read(folder.path(), &mut problems) {
+            if let Some(package) = TaskPackage::read_into(folder.path(), &mut problems) {
                 let entry = |source: &String| serde_json::json!({ "task": { "source": source } });
                 let task_list: Vec<_> = package
                     .task_list
@@ -90,10 +90,10 @@ pub fn documents(bytes: &[u8]) {
             }
         }
         b'c' => {
-            LocalConfig::read(&file, &mut problems);
+            LocalConfig::read_into(&file, &mut problems);
         }
         b'p' => {
-            if let Some(policy) = Policy::read(&file, &mut problems) {
+            if let Some(policy) = Policy::read_into(&file, &mut problems) {
                 check_within(&policy.default, &policy.maximum);
             }
         }

@@ -57,16 +57,17 @@ impl Documents {
         modules: &dyn Modules,
         problems: &mut Problems,
     ) -> Self {
-        let workflow = WorkflowDocument::read(&arguments.workflow, problems).unwrap_or_else(|| {
-            // The problem is noted; an empty workflow stands in, so that the other documents are
-            // checked too.
-            WorkflowDocument {
-                file: arguments.workflow.clone(),
-                folder: PathBuf::new(),
-                name: String::new(),
-                task_list: Vec::new(),
-            }
-        });
+        let workflow =
+            WorkflowDocument::read_into(&arguments.workflow, problems).unwrap_or_else(|| {
+                // The problem is noted; an empty workflow stands in, so that the other documents are
+                // checked too.
+                WorkflowDocument {
+                    file: arguments.workflow.clone(),
+                    folder: PathBuf::new(),
+                    name: String::new(),
+                    task_list: Vec::new(),
+                }
+            });
         let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
         let packages = read_packages(&tasks, &workflow.folder, policy, modules, problems);
         let metadata = arguments
@@ -81,7 +82,7 @@ impl Documents {
             .local_config
             .clone()
             .or_else(environment::local_config_file);
-        let local_config = local_config.and_then(|path| LocalConfig::read(&path, problems));
+        let local_config = local_config.and_then(|path| LocalConfig::read_into(&path, problems));
         Self {
             workflow,
             packages,
@@ -123,7 +124,7 @@ pub(super) fn read_packages(
                 problems,
             )
         } else {
-            TaskPackage::read(path, problems)
+            TaskPackage::read_into(path, problems)
         };
         package.unwrap_or_else(|| TaskPackage::refused(path))
     };

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use super::arguments::{ProgressArgument, RunArguments};
 use super::documents::{COMPILE_NOTICE_DELAY, Documents, absolute};
 use super::plan_text::plan_text;
@@ -22,11 +20,14 @@ use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
 use crate::problem::{Location, Problems};
 use crate::report::{HtmlReport, Notice, Progress, ProgressStyle};
-use crate::run::{Error, PreparedRun, ProcessWorkflow, RunFailure, RunOptions, exit_code, prepare};
+use crate::run::{
+    Error, PreparedRun, ProcessWorkflow, RunFailure, RunOptions, default_work_dir, exit_code,
+    prepare,
+};
 use crate::text::escaped;
 use crate::text::wording::shell_word;
+use crate::workdir::WorkDir;
 use crate::workdir::layout::REPORT_FILE;
-use crate::workdir::{WorkDir, layout};
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let sandbox = arguments.sandbox.options(arguments.deterministic);
@@ -125,9 +126,7 @@ fn start_and_finish(
     signals: &Signals,
 ) -> Result<Answer, HostError> {
     let is_new = arguments.work_dir.is_none();
-    if is_new {
-        prepared.work_dir = WorkDir::make_new(&prepared.work_dir)?;
-    }
+    prepared.create_work_dir()?;
     let work_dir = prepared.work_dir.clone();
     let reporters = reporters(
         arguments,
@@ -178,10 +177,7 @@ fn choose_work_dir(
         }
         return path;
     }
-    let name = layout::workflow_folder_name(&documents.workflow.name);
-    let time = Timestamp::now().strftime("%Y%m%d_%H%M%S");
-    // Of runs that start within the same second each gets another, when it is made.
-    absolute(Path::new("mandelbox-runs")).join(format!("{name}_{time}"))
+    default_work_dir(&documents.workflow.name)
 }
 
 /// The files that the run reads, which `--result` and `--events` must not overwrite.

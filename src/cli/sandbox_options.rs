@@ -40,7 +40,7 @@ impl SandboxArguments {
         let read = self
             .policy
             .as_deref()
-            .and_then(|path| Policy::read(path, problems));
+            .and_then(|path| Policy::read_into(path, problems));
         let mut policy = read.unwrap_or_default();
         let mut asked = policy.default.clone();
         asked.memory_bytes = self.memory.unwrap_or(asked.memory_bytes);

@@ -82,7 +82,7 @@ pub(super) fn task_of_module(
     else {
         return Some(TaskDocument::of_module(&module));
     };
-    let mut tasks = TaskPackage::read(folder, problems)?.task_list;
+    let mut tasks = TaskPackage::read_into(folder, problems)?.task_list;
     tasks.retain(|task| real_path(&task.task.module_path()) == module);
     match <[PackageTask; 1]>::try_from(tasks) {
         Ok([task]) => Some(task.task),

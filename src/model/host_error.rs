@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// An operation of the host that failed. Its text names the operation, its sources and its `Debug`
 /// form the causes too.
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum HostError {
     /// A file or folder operation.
     #[error("failed to {action} {}", path.display())]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a module is, found from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ModuleKind {
     /// A core module of WASI preview 1 with `_start`, or with `_initialize` and an export with the
     /// empty name.

@@ -11,6 +11,7 @@ use crate::text::{bytes_text, escaped};
 /// How one call ended. The cause is recorded where it is known, never guessed afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// Exit code 0 and a output that is an object, or none.
     Succeeded {
@@ -82,6 +83,7 @@ pub enum Outcome {
 
 /// Which of Fractal's two errors a failed call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FailureKind {
     /// The task failed by itself.
     TaskExecution,
@@ -230,6 +232,7 @@ impl Ended {
 
 /// A call that failed, for the error of its task.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CallFailure {
     /// Position in the item list, from 0; 0 for a single task.
     pub call_index: usize,

@@ -10,5 +10,5 @@ mod run_plan;
 pub use planned::{Plan, PlannedTask, Requested};
 pub use planner::{PlanRequest, build_plan, set_start_and_last_task_index};
 pub use policy::Policy;
-pub use process_workflow::ProcessWorkflow;
+pub use process_workflow::{Package, ProcessWorkflow};
 pub use run_plan::{RunPlan, plan_run};

@@ -132,8 +132,16 @@ impl Policy {
         }
     }
 
+    /// Reads a policy file.
+    ///
+    /// # Errors
+    /// Every problem of the file, each with its location.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        Problems::or_value(|problems| Self::read_into(path, problems))
+    }
+
     /// Reads a policy file. Problems go to `problems`, with line and column.
-    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+    pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
         let text = std::fs::read_to_string(path);
         let text = text
             .map_err(|err| problems.add(Location::File(path.to_owned()), unreadable(&err)))
@@ -305,7 +313,7 @@ mod tests {
         let path = folder.path().join("policy.toml");
         std::fs::write(&path, text).expect("written");
         let mut problems = Problems::default();
-        let policy = Policy::read(&path, &mut problems);
+        let policy = Policy::read_into(&path, &mut problems);
         (
             policy,
             problems

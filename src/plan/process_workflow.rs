@@ -56,6 +56,16 @@ pub struct ProcessWorkflow {
     pub tasks_include_image: Vec<String>,
 }
 
+impl From<WorkflowDocument> for ProcessWorkflow {
+    /// Without an output folder, which is required, and without a work directory.
+    fn from(workflow: WorkflowDocument) -> Self {
+        Self::new(workflow, Path::new(""), Path::new(""))
+    }
+}
+
+/// A task package.
+pub type Package = TaskPackage;
+
 impl ProcessWorkflow {
     /// The required parameters; the others have their defaults.
     pub fn new(workflow: WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {

@@ -32,6 +32,7 @@ pub mod exit_code {
 /// Why a run did not end well. As a program prints it that returns it from `main`, it has its
 /// causes.
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The documents are wrong; nothing was run and nothing written.
     #[error("{0}")]
@@ -83,6 +84,7 @@ impl Error {
 
 /// A workflow task that failed, with every call of it that did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskFailure {
     /// Name of the task.
     pub task_name: String,
@@ -129,6 +131,7 @@ impl std::fmt::Display for TaskFailure {
 
 /// A workflow task that was cancelled.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Cancelled {
     /// The task, with the calls that had failed or were ended.
     pub failure: TaskFailure,

@@ -43,7 +43,7 @@ impl PreparedRun {
             inputs,
         } = self.start(reporters)?;
         let dialect = self.dialect.take().expect("a run is executed once");
-        let mut run = Run {
+        let mut run = Execution {
             prepared: &self,
             work_dir,
             recorder: &mut recorder,
@@ -71,7 +71,7 @@ impl PreparedRun {
 }
 
 /// A run that has started.
-struct Run<'r> {
+struct Execution<'r> {
     prepared: &'r PreparedRun,
     work_dir: Arc<WorkDir>,
     recorder: &'r mut Recorder,
@@ -88,7 +88,7 @@ struct Run<'r> {
     seen_warnings: Arc<SeenWarnings>,
 }
 
-impl Run<'_> {
+impl Execution<'_> {
     fn run_tasks(&mut self) -> Result<(), Error> {
         let prepared = self.prepared;
         for task in &prepared.plan.tasks {

@@ -3,6 +3,7 @@
 //! [`prepare`] checks everything and writes nothing; [`PreparedRun::execute`] runs. [`process_workflow`] is both, with
 //! the parameters of Fractal's function of that name.
 
+mod builder;
 mod collected;
 mod data_state;
 mod error;
@@ -14,6 +15,8 @@ mod resume;
 mod single_call;
 mod start;
 
+pub(crate) use builder::default_work_dir;
+pub use builder::{Run, RunBuilder};
 pub use error::{Cancelled, Error, TaskFailure, exit_code};
 pub(crate) use prepare::prepare;
 pub use prepare::{PreparedRun, RunFailure, RunOptions};

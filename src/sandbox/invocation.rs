@@ -69,6 +69,7 @@ pub struct Invocation<'a> {
 /// How a guest ended. Its stdout and stderr were given to the invocation's outputs.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GuestEnd {
     /// It ended itself; `_start` that returns is exit code 0.
     Exited(i32),

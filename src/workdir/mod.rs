@@ -40,6 +40,7 @@ pub struct WorkDir {
 
 /// Why a work directory cannot be had.
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkDirError {
     /// A run is going on in it.
     #[error("{}", in_use(.path, .holder.as_ref()))]

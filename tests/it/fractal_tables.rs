@@ -73,7 +73,7 @@ fn manifests() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join(MANIFEST), row["manifest"].to_string()).expect("written");
         let mut problems = Problems::default();
-        let package = TaskPackage::read(folder.path(), &mut problems);
+        let package = TaskPackage::read_into(folder.path(), &mut problems);
         assert_eq!(
             problems.is_empty(),
             row.get("ok").is_some(),

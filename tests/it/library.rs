@@ -439,14 +439,14 @@ fn a_workflow_with_a_task_missing_is_not_loaded() {
     let mut entry = task(1, "second", &module("swiss.wasm"), json!({}));
     entry["task"]["command"] = json!(7);
     let path = project.workflow(&[task(0, "first", &module("swiss.wasm"), json!({})), entry]);
-    let problems = WorkflowDocument::load(&path).expect_err("one task cannot be read");
+    let problems = WorkflowDocument::read(&path).expect_err("one task cannot be read");
     assert!(
         problems.to_string().contains("/task_list/1/task/command"),
         "{problems}"
     );
     project.workflow(&[task(0, "first", &module("swiss.wasm"), json!({}))]);
     assert_eq!(
-        WorkflowDocument::load(&path)
+        WorkflowDocument::read(&path)
             .expect("whole")
             .task_list
             .len(),

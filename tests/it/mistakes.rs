@@ -73,7 +73,7 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
     let later = log.replacen("\"format_version\":3", "\"format_version\":4", 1);
     project.write("work/events.jsonl", resealed(&later));
     let place =
-        "work/events.jsonl: line 1: has format version 3; this version of mandelbox reads 2";
+        "work/events.jsonl: line 1: has format version 4; this version of mandelbox reads 3";
     let restore = "; use the version of mandelbox that wrote it\n";
     for arguments in [
         &["status", "work"][..],

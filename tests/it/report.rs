@@ -252,8 +252,8 @@ fn a_report_that_cannot_be_written_fails_no_run() {
     project.workflow(&[task(0, "list", &module("swiss.wasm"), json!({}))]);
     std::fs::create_dir_all(project.path("work/report.html/x")).expect("made");
     let mut problems = Problems::default();
-    let workflow =
-        WorkflowDocument::read(&project.path("workflow.json"), &mut problems).expect("a workflow");
+    let workflow = WorkflowDocument::read_into(&project.path("workflow.json"), &mut problems)
+        .expect("a workflow");
     let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     let options = RunOptions::new(Arc::new(Local::new(1).expect("a backend")));
     let reporter = HtmlReport::new(&project.path("work"));

@@ -525,7 +525,7 @@ fn only_a_work_directory_of_this_workflow_is_taken_up() {
     project.write("work/events.jsonl", resealed(&of_other_version));
     refused(
         &project,
-        &["events.jsonl: line 1: has format version 3; this version of mandelbox reads 2"],
+        &["events.jsonl: line 1: has format version 4; this version of mandelbox reads 3"],
     );
 
     let project = Project::new();
@@ -662,7 +662,8 @@ fn a_call_that_ends_well_at_its_second_try_has_ended_well() {
         "list",
         json!({}),
     )]);
-    let workflow = WorkflowDocument::read(&path, &mut Problems::default()).expect("a workflow");
+    let workflow =
+        WorkflowDocument::read_into(&path, &mut Problems::default()).expect("a workflow");
     let mut arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
     arguments.input_metadata = json!({ "list": ["a", "b"] })
         .as_object()

@@ -56,7 +56,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     let policy = arguments
         .policy
         .as_deref()
-        .and_then(|path| Policy::read(path, &mut problems))
+        .and_then(|path| Policy::read_into(path, &mut problems))
         .unwrap_or_default();
     let backend = Local::with_options(1, &sandbox, Isolation::Thread)
         .and_then(Local::without_epochs_for_untimed_calls);

@@ -32,7 +32,7 @@ pub(super) fn check(
         }
         return check_modules(&modules, checker, lines, problems);
     }
-    let Some(package) = TaskPackage::read(folder, problems) else {
+    let Some(package) = TaskPackage::read_into(folder, problems) else {
         return Found {
             what: "package",
             lines,

@@ -19,7 +19,7 @@ pub(super) fn check(
     mut lines: Lines,
     problems: &mut Problems,
 ) -> Found {
-    let workflow = WorkflowDocument::read(&arguments.path, problems);
+    let workflow = WorkflowDocument::read_into(&arguments.path, problems);
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
     let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
     let tasks = [arguments.tasks.as_slice(), &beside].concat();

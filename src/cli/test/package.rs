@@ -72,7 +72,7 @@ impl Package {
         }
         let mut tasks = Vec::new();
         if TaskPackage::is_in(path) {
-            tasks.extend(tasks_of(TaskPackage::read(path, problems)?));
+            tasks.extend(tasks_of(TaskPackage::read_into(path, problems)?));
         }
         for module in modules_in(path) {
             let is_named = tasks.iter().any(|task| task.module_path() == module);

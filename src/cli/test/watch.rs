@@ -73,7 +73,7 @@ fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
             .into_iter()
             .for_each(|path| _ = add(path));
         // What is wrong with it is told when the cases run.
-        let manifest = TaskPackage::read(package, &mut Problems::default());
+        let manifest = TaskPackage::read_into(package, &mut Problems::default());
         let tasks = manifest
             .map(|package| package.task_list)
             .unwrap_or_default();

@@ -50,9 +50,17 @@ pub fn slugify_task_name(name: &str) -> String {
 }
 
 impl TaskPackage {
+    /// Reads the manifest of a package.
+    ///
+    /// # Errors
+    /// Every problem of the file, each with its location.
+    pub fn read(folder: &Path) -> Result<Self, Problems> {
+        Problems::or_value(|problems| Self::read_into(folder, problems))
+    }
+
     /// Reads the manifest in `folder`. Problems go to `problems`; what can be read is returned
     /// beside them.
-    pub fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
+    pub fn read_into(folder: &Path, problems: &mut Problems) -> Option<Self> {
         let file = folder.join(MANIFEST);
         if file.symlink_metadata().is_err() {
             let text = if folder.exists() {

@@ -113,21 +113,17 @@ pub struct TaskDocument {
 }
 
 impl WorkflowDocument {
-    /// Reads a workflow file that is to be run.
+    /// Reads a workflow file, and the files of args that it names.
     ///
     /// # Errors
-    /// All problems of the file: a workflow is whole or it is none.
-    pub fn load(path: &Path) -> Result<Self, Problems> {
-        let mut problems = Problems::default();
-        match Self::read(path, &mut problems) {
-            Some(workflow) if problems.is_empty() => Ok(workflow),
-            _ => Err(problems),
-        }
+    /// Every problem of the file, each with its location.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        Problems::or_value(|problems| Self::read_into(path, problems))
     }
 
-    /// Reads a workflow file to be checked further. Problems go to `problems`; what can be read is
-    /// returned beside them, which may lack tasks: it must not be run unless `problems` is empty.
-    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+    /// Reads a workflow file to be checked further. Problems go to `problems`; the document that is
+    /// returned with them may lack tasks, and must not run.
+    pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
         if path.is_dir() && refuse_folder(path, problems) {
             return None;
         }

@@ -20,8 +20,16 @@ pub struct LocalConfig {
 }
 
 impl LocalConfig {
+    /// Reads the configuration of Fractal's local backend.
+    ///
+    /// # Errors
+    /// Every problem of the file, each with its location.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        Problems::or_value(|problems| Self::read_into(path, problems))
+    }
+
     /// Reads the configuration file: a JSON object with no other key than [`KEY`].
-    pub fn read(path: &Path, problems: &mut Problems) -> Option<Self> {
+    pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
         let value = read_document(path, problems)?;
         let document = Cursor::new(path, &value);
         for key in document.object(problems)?.keys().filter(|key| *key != KEY) {

@@ -7,7 +7,7 @@ use super::markup::html_start;
 use crate::event::RunSummary;
 use crate::text::escaped;
 
-/// Calls up to which each has its name and usage in the page, for the pointer to show.
+/// Calls up to which each has its name and figures in the page, for the pointer to show.
 const MAX_NAMED: usize = 20_000;
 /// Characters of a item's name that the page keeps.
 const NAME_CHARS: usize = 60;

@@ -3,7 +3,7 @@
 //!
 //! The crate is the work directory. It has an action for the run and one for each task of it; the
 //! calls of a task are not entities, since there can be a million of them: their action has their
-//! counts and usage, and the task's folder their files.
+//! counts and figures, and the task's folder their files.
 
 mod dataset;
 mod graph;

@@ -1,0 +1,242 @@
+//! The builder of a run: the library's main entry.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::prepare::{PreparedRun, RunFailure, RunOptions, prepare};
+use crate::backend::{Backend, Local};
+use crate::event::{Event, Reporter};
+use crate::json::{Map, Value};
+use crate::model::{CancelToken, HostError, Retries, TaskFiles};
+use crate::plan::{Package, Policy, ProcessWorkflow};
+use crate::problem::{Location, Problems};
+use crate::run::Error;
+use crate::workdir::layout;
+
+/// A run that can start: everything was checked, and nothing was written.
+///
+/// ```no_run
+/// use mandelbox::{Run, WorkflowDocument};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let workflow = WorkflowDocument::read("workflow.json".as_ref())?;
+/// let result = Run::builder(workflow)
+///     .input("images")
+///     .output("results")
+///     .build()?
+///     .execute()?;
+/// println!("{}", result["metadata"]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Run {
+    prepared: PreparedRun,
+    reporters: Vec<Box<dyn Reporter>>,
+}
+
+impl Run {
+    /// Builder of a run of a workflow, or of [`ProcessWorkflow`] with more documents.
+    pub fn builder(workflow: impl Into<ProcessWorkflow>) -> RunBuilder {
+        RunBuilder {
+            arguments: workflow.into(),
+            reporters: Vec::new(),
+            backend: None,
+            max_parallel: 0,
+            configure: Vec::new(),
+        }
+    }
+
+    /// The work directory, which [`Self::execute`] creates.
+    pub fn work_dir(&self) -> &Path {
+        &self.prepared.work_dir
+    }
+
+    /// Runs the workflow to its end, on the calling thread and those of the backend.
+    ///
+    /// Returns the result, as `result.json` has it: for version 1 of Fractal an object with
+    /// `metadata` and `history`.
+    ///
+    /// # Errors
+    /// [`RunFailure`] with the error, and the result as far as it came.
+    pub fn execute(mut self) -> Result<Map<String, Value>, Box<RunFailure>> {
+        self.prepared.create_work_dir().map_err(Error::from)?;
+        self.prepared.execute(self.reporters)
+    }
+}
+
+/// Settings of a [`Run`].
+#[must_use]
+pub struct RunBuilder {
+    arguments: ProcessWorkflow,
+    reporters: Vec<Box<dyn Reporter>>,
+    backend: Option<Arc<dyn Backend>>,
+    max_parallel: usize,
+    configure: Vec<Box<dyn FnOnce(&mut RunOptions)>>,
+}
+
+impl RunBuilder {
+    /// Adds a folder that the first task reads.
+    pub fn input(mut self, path: impl Into<PathBuf>) -> Self {
+        self.arguments.input_paths.push(path.into());
+        self
+    }
+
+    /// Sets the folder that all tasks write to; it is created if it does not exist. Required.
+    pub fn output(mut self, path: impl Into<PathBuf>) -> Self {
+        self.arguments.output_path = path.into();
+        self
+    }
+
+    /// Sets the folder for the records of the run. Default: a new folder below `mandelbox-runs`.
+    pub fn work_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.arguments.workflow_dir_local = path.into();
+        self
+    }
+
+    /// Sets the metadata at the start. Default: none.
+    pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
+        self.arguments.input_metadata = metadata;
+        self
+    }
+
+    /// Adds a package in which the workflow's sources are looked up.
+    pub fn package(mut self, package: Package) -> Self {
+        self.arguments.packages.push(package);
+        self
+    }
+
+    /// Sets where calls run. Default: threads of this process, see [`Self::max_parallel`].
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Sets how many calls run at a time, where no backend is set. Default: one for each CPU.
+    pub fn max_parallel(mut self, n_calls: NonZeroUsize) -> Self {
+        self.max_parallel = n_calls.get();
+        self
+    }
+
+    /// Sets the limits of calls, and what packages may ask for. Default: [`Policy::default`].
+    pub fn policy(self, policy: Policy) -> Self {
+        self.options(|options| options.policy = policy)
+    }
+
+    /// Sets the token that cancels the run from another thread.
+    pub fn cancel_token(self, cancel: CancelToken) -> Self {
+        self.options(|options| options.cancel = cancel)
+    }
+
+    /// Resumes the run in the work directory, reusing the results of calls that succeeded. Default:
+    /// false, the work directory must be new.
+    pub fn resume(self, resume: bool) -> Self {
+        self.options(move |options| options.resume = resume)
+    }
+
+    /// Runs all calls of a task although one has failed. Default: false.
+    pub fn keep_going(self, keep_going: bool) -> Self {
+        self.options(move |options| options.keep_going = keep_going)
+    }
+
+    /// Sets which calls leave their files in the work directory. Default: all.
+    pub fn task_files(self, task_files: TaskFiles) -> Self {
+        self.options(move |options| options.task_files = task_files)
+    }
+
+    /// Sets how often calls that end with a JobExecutionError are retried. Default: never.
+    pub fn retries(self, retries: Retries) -> Self {
+        self.options(move |options| options.retries = retries)
+    }
+
+    /// Adds a reader of events.
+    pub fn reporter(mut self, reporter: impl Reporter + 'static) -> Self {
+        self.reporters.push(Box::new(reporter));
+        self
+    }
+
+    /// Calls a function with each event, in order.
+    pub fn on_event(self, function: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.reporter(Function(function))
+    }
+
+    /// Checks the documents, the folders and the modules. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Documents`] with every problem; [`Error::Host`] if the backend cannot start.
+    pub fn build(self) -> Result<Run, Error> {
+        let Self {
+            mut arguments,
+            reporters,
+            backend,
+            max_parallel,
+            configure,
+        } = self;
+        let backend: Arc<dyn Backend> = match backend {
+            Some(backend) => backend,
+            None => Arc::new(Local::new(max_parallel)?),
+        };
+        let mut options = RunOptions::new(backend);
+        for configure in configure {
+            configure(&mut options);
+        }
+        let mut problems = Problems::default();
+        if arguments.output_path.as_os_str().is_empty() {
+            let location = Location::Parameter("output".to_owned());
+            problems.add(
+                location,
+                "no output folder is set; call `RunBuilder::output`",
+            );
+        }
+        if arguments.workflow_dir_local.as_os_str().is_empty() {
+            arguments.workflow_dir_local = default_work_dir(&arguments.workflow.name);
+            options.numbers_work_dir = true;
+        }
+        arguments.check_directories()?;
+        let prepared = prepare(&arguments, options, &mut problems);
+        if !problems.is_empty() {
+            return Err(Error::Documents(problems));
+        }
+        Ok(Run {
+            prepared,
+            reporters,
+        })
+    }
+
+    fn options(mut self, configure: impl FnOnce(&mut RunOptions) + 'static) -> Self {
+        self.configure.push(Box::new(configure));
+        self
+    }
+}
+
+/// A function that gets each event.
+struct Function<F>(F);
+
+impl<F: FnMut(&Event) + Send> Reporter for Function<F> {
+    fn report(&mut self, event: &Event) -> io::Result<()> {
+        (self.0)(event);
+        Ok(())
+    }
+}
+
+/// The work directory of a run for which none is chosen. Of runs that start within the same second
+/// each gets another one when the folder is created.
+pub(crate) fn default_work_dir(workflow_name: &str) -> PathBuf {
+    let name = layout::workflow_folder_name(workflow_name);
+    let time = Timestamp::now().strftime("%Y%m%d_%H%M%S");
+    let path = Path::new("mandelbox-runs").join(format!("{name}_{time}"));
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+impl PreparedRun {
+    /// Creates the work directory now if its name has to be a new one.
+    pub(crate) fn create_work_dir(&mut self) -> Result<(), HostError> {
+        if self.options.numbers_work_dir {
+            self.work_dir = crate::workdir::WorkDir::make_new(&self.work_dir)?;
+        }
+        Ok(())
+    }
+}
