@@ -1,5 +1,5 @@
-//! Typed tasks: their parameters, what they return and tell. The guest is `task-examples/typed`,
-//! which does the steps in its parameters.
+//! Typed tasks: their parameters, what they return and tell. The guest is
+//! `task-examples/test-guests/typed`, which does the steps in its parameters.
 
 use serde_json::{Value, json};
 

@@ -53,7 +53,7 @@ mod tests {
     fn the_committed_images_are_those_of_the_seed() {
         let made = std::env::temp_dir().join(format!("synthetic-images-{}", std::process::id()));
         write_plate(&made).unwrap();
-        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images");
         let mut n_images = 0;
         for entry in std::fs::read_dir(&made).unwrap() {
             let name = entry.unwrap().file_name();

@@ -152,7 +152,7 @@ mod tests {
         let wells = Wells::parse("B03,B04,C03,C04").unwrap();
         let plate = Plate { wells, n_fields: 2, n_planes: 3, size: 192, kind: Kind::Easy, seed: 1 };
         let made = write("committed", &plate);
-        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../imaging");
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../imaging");
         let mut there = read_files(&committed.join("images"));
         there.insert("truth.json".to_owned(), std::fs::read(committed.join("truth.json")).unwrap());
         assert_eq!(made.len(), 49);

@@ -8,7 +8,7 @@ use alloc::string::String;
 
 #[expect(unsafe_code, reason = "generated")]
 mod bindings {
-    wit_bindgen::generate!({ world: "task", path: "../../wit", std_feature });
+    wit_bindgen::generate!({ world: "task", path: "../../../wit", std_feature });
     export!(Task with_types_in self);
     use super::Task;
 }

@@ -29,7 +29,7 @@ use bindings::mandelbox::task::host::{self, Level};
 
 #[expect(unsafe_code, reason = "generated")]
 mod bindings {
-    wit_bindgen::generate!({ world: "task", path: "../../wit" });
+    wit_bindgen::generate!({ world: "task", path: "../../../wit" });
     export!(Task with_types_in self);
     use super::Task;
 }
