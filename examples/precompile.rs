@@ -10,8 +10,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use mandelbox::model::ModuleFile;
-use mandelbox::sandbox::{Sandbox, SandboxOptions};
+use mandelbox::{ModuleFile, Sandbox, SandboxOptions};
 
 /// Most bytes of a module.
 const MAX_MODULE_BYTES: u64 = 64 << 20;
