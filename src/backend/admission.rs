@@ -35,7 +35,7 @@ pub(super) struct Admission {
 struct State {
     n_running: usize,
     reserved_bytes: u64,
-    /// When it was looked at, and whether memory was short then.
+    /// Time of the last check, and true if memory was short then.
     looked: Option<(Instant, bool)>,
 }
 
@@ -100,7 +100,7 @@ impl Admission {
     /// Waits until a call may start; `None`: it gave up.
     ///
     /// * `reserved`: as [`Self::reserved_bytes`] gives it for the task.
-    /// * `gives_up`: whether to wait no more; asked again and again.
+    /// * `gives_up`: true to stop waiting; called repeatedly.
     /// * `waits`: called once if the call has to wait because memory is short, with a sentence for
     ///   the user.
     pub(super) fn admit(

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::trace;
 use crate::workdir::WorkDir;
 
-/// What the calls of a batch need and cannot be written down.
+/// Context of the calls of a batch: all that cannot be written down.
 pub struct RunContext {
     /// Where the calls' files go.
     pub work_dir: Arc<WorkDir>,
@@ -26,15 +26,15 @@ pub struct RunContext {
     pub cancel: CancelToken,
     /// The span of the task, in which those of calls are.
     pub span: Span,
-    /// Takes stdout and stderr of the calls, in place of their files.
+    /// Writer of the calls' stdout and stderr, in place of their files.
     pub writer: Option<Arc<OutputWriter>>,
-    /// What the outputs of the run may have together.
+    /// Bound on all outputs of the run together.
     pub(crate) budget: Arc<OutputBudget>,
-    /// Warnings of calls that were shown already.
+    /// Warnings that were shown already.
     pub(crate) seen_warnings: Arc<SeenWarnings>,
 }
 
-/// Creates what takes the stdout or the stderr of a guest.
+/// Creates a writer for the stdout or the stderr of a guest.
 pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Send + Sync;
 
 impl RunContext {
@@ -51,7 +51,7 @@ impl RunContext {
     }
 }
 
-/// Which calls of a batch have to run.
+/// Selection of the calls that have to run.
 #[derive(Clone, Debug, Default)]
 pub enum Pending {
     /// All of them, for the first time.
@@ -62,8 +62,8 @@ pub enum Pending {
     Only(Vec<(usize, u32)>),
 }
 
-/// The calls of a batch. All of it is their own: a thread whose guest cannot be ended may outlive
-/// the run.
+/// The calls of a batch. The struct owns all its parts: a thread whose guest cannot be ended may
+/// outlive the run.
 pub struct BatchCalls {
     batch: Batch,
     list: Arc<dyn CallList>,
@@ -87,12 +87,12 @@ impl BatchCalls {
         self.pending = pending;
     }
 
-    /// What the calls share.
+    /// Data that the calls share.
     pub fn batch(&self) -> &Batch {
         &self.batch
     }
 
-    /// What they need on this machine.
+    /// Context of the calls on this machine.
     pub fn context(&self) -> &RunContext {
         &self.context
     }
@@ -246,7 +246,7 @@ impl BatchCalls {
     }
 }
 
-/// Warnings that calls gave rise to: those of a folder that a thousand calls list are one.
+/// Warnings of calls, each only once: a thousand calls can list the same folder.
 #[derive(Default)]
 pub(crate) struct SeenWarnings(Mutex<BTreeSet<String>>);
 

@@ -15,7 +15,7 @@ const GATHER: Duration = Duration::from_millis(1);
 /// Events come fast if the last ones are not older: well over the time above, which has passed
 /// then.
 const FAST: Duration = Duration::from_millis(5);
-/// Longest wait before the token is looked at again, and what was told can be written down.
+/// Interval between two checks of the token, after which waiting events can be written to disk.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now,
@@ -71,7 +71,7 @@ impl<'a> Inbox<'a> {
         now >= *self.deadline.get_or_insert(now + patience)
     }
 
-    /// Waits for the next event, or says that there is none yet; `None`: there is none any more.
+    /// Waits for the next event; returns [`CallEvent::Idle`] if none has come, and `None` at the end.
     fn wait(&mut self) -> Option<CallEvent> {
         match self.received.recv_timeout(POLL) {
             Ok(event) => Some(event),

@@ -34,10 +34,10 @@ const THREAD_STACK_BYTES: usize = 4 << 20;
 /// disk takes it.
 const MAX_QUEUED_EVENTS: usize = 4096;
 
-/// What is between guests beside the sandbox.
+/// Separation of guests, in addition to the sandbox.
 #[derive(Clone, Debug, Default)]
 pub enum Isolation {
-    /// Nothing: guests run in threads of this process.
+    /// None: guests run in threads of this process.
     #[default]
     Thread,
     /// Child processes that can be killed, each confined further where the kernel can, one for each
@@ -68,12 +68,12 @@ impl Local {
     /// * `n_threads`: calls that run at a time at most; 0: as many as there are CPUs.
     ///
     /// # Errors
-    /// [`HostError::Setup`] if the runtime or the threads cannot be made.
+    /// [`HostError::Setup`] if the runtime or the threads cannot be created.
     pub fn new(n_threads: usize) -> Result<Self, HostError> {
         Self::with_options(n_threads, &SandboxOptions::default(), Isolation::Thread)
     }
 
-    /// [`Self::new`] with a sandbox of one's own setting.
+    /// [`Self::new`] with options of the sandbox.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -119,9 +119,9 @@ impl Local {
         })
     }
 
-    /// For programs that end themselves when a run is to end: tasks without a time limit run
-    /// without looking whether they should end, which makes tight loops faster by a third and more.
-    /// A token that is cancelled ends such a guest only where it waits.
+    /// Runs tasks without a time limit in code that has no checks for interruption, which makes
+    /// tight loops faster by a third and more. For programs that exit to end a run: a cancelled
+    /// token ends such a guest only where it waits.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -136,25 +136,24 @@ impl Local {
         Ok(self)
     }
 
-    /// For programs that end themselves when a run is to end: a call that has not ended `grace_period`
-    /// after the run was cancelled counts as cancelled and is not waited for, though its guest goes
-    /// on until the program ends.
+    /// Sets how long a cancelled call may take to end. After that it counts as cancelled and is not
+    /// waited for, though its guest runs until the program exits. Default: no limit. For programs
+    /// that exit to end a run.
     pub fn cancel_grace_period(mut self, grace_period: Duration) -> Self {
         self.grace_period = Some(grace_period);
         self
     }
 
-    /// Lets calls start only while the memory limits of all that run fit into `bytes` together.
-    /// Without this, only limits that somebody asked for count, against the memory of the machine.
+    /// Lets calls start only while the memory limits of all running calls fit into `bytes` together.
+    /// Default: only limits that somebody asked for count, against the memory of the machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
         self.admission = Arc::new(Admission::new(Some(bytes)));
         self
     }
 
-    /// Compiles each module in a child process, one at a time, which is killed when its time is
-    /// over and cannot have more memory than it may. Without this, threads of this process compile:
-    /// those of a module that is refused since its time is over go on, and nothing limits their
-    /// memory.
+    /// Compiles each module in a child process, one at a time. The child is killed at its timeout,
+    /// and its memory is limited. Default: threads of this process compile; the threads of a module
+    /// that is refused at its timeout go on, and nothing limits their memory.
     ///
     /// * `command`: starts a program that calls `compile_for_parent`.
     /// * `memory_bytes`: memory of the child, where the kernel limits it (Linux does).
@@ -363,7 +362,7 @@ struct Guests {
 }
 
 impl Guests {
-    /// What runs the guests of one thread.
+    /// A worker for the guests of one thread.
     ///
     /// * `folders`: all that any of the guests may see.
     fn worker(&self, folders: Vec<Grant>) -> Result<Box<dyn RunGuest + '_>, HostError> {
@@ -435,7 +434,7 @@ impl Guests {
                 break;
             };
             let made = calls.run_with_retries(attempt, &mut run, |event| {
-                // Before it is told, so that no call starts after a failure that somebody knows of.
+                // Stop before the failure is reported, so that no call starts after a reported failure.
                 if event.ends_badly() && !calls.batch().keep_going {
                     queue.stop();
                 }

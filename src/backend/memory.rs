@@ -12,12 +12,12 @@ pub(super) struct Memory {
 }
 
 /// The memory of this machine, or of the control group that this process is in, whichever is less;
-/// `None` where the system does not tell.
+/// `None` where the system does not report it.
 pub(super) fn machine_memory() -> Option<Memory> {
     memory_below(Path::new("/"))
 }
 
-/// [`machine_memory`] as the files below another folder than `/` tell it.
+/// [`machine_memory`] from the files below another folder than `/`.
 fn memory_below(root: &Path) -> Option<Memory> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
     let meminfo = read("proc/meminfo")?;
@@ -66,7 +66,7 @@ fn groups_of(root: &Path, line: &str) -> Vec<Memory> {
     };
     let top = root.join(mounted);
     let group = top.join(path.trim_start_matches('/'));
-    // In a container the path may be that of the host, of which only the end is there.
+    // In a container the path may be that of the host, of which only the end exists.
     group
         .ancestors()
         .take_while(|folder| folder.starts_with(&top))
@@ -77,7 +77,7 @@ fn groups_of(root: &Path, line: &str) -> Vec<Memory> {
 fn of_group(folder: &Path, [limit, usage, cache]: [&str; 3]) -> Option<Memory> {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    // A group without a limit says `max`.
+    // `max` stands for no limit.
     let total_bytes = number(limit)?;
     let cached = read("memory.stat").and_then(|stat| {
         stat.lines()

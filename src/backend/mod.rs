@@ -40,40 +40,40 @@ pub trait Backend: Modules {
     /// Name of the backend, as records show it.
     fn name(&self) -> &'static str;
 
-    /// Settings of this backend that results depend on, for a run that is taken up again: what was
-    /// made with others is made again.
+    /// Settings of this backend that results depend on. A resumed run reruns calls that ran with
+    /// other settings.
     fn settings(&self) -> String {
         String::new()
     }
 
-    /// Why fewer calls of a task run at a time than there are threads and its own bound lets: a
+    /// Reason why fewer calls of a task run at a time than threads and the task's own bound allow: a
     /// sentence for the user.
     fn holds_back(&self, task: &TaskSpec) -> Option<String> {
         let _ = task;
         None
     }
 
-    /// Called once all documents were found good, before the first task. Returns what a reader of
-    /// the run's log should know about how calls run here.
+    /// Called once before the first task, after all documents were checked. Returns notes for the
+    /// log about how calls run here.
     ///
-    /// * `folders`: what all calls of the run see.
+    /// * `folders`: folders that all calls of the run see.
     fn start(&self, folders: &[Grant]) -> Vec<String> {
         let _ = folders;
         Vec::new()
     }
 
-    /// Runs the calls of a task and returns when none runs any more, or every one that does was
-    /// told to be cancelled.
+    /// Runs the pending calls of a batch. Returns when none runs any more, or when those that still
+    /// run have been reported as cancelled.
     ///
-    /// At most [`TaskSpec::max_parallel`](crate::model::TaskSpec::max_parallel) calls run at a time, and a call starts as soon as another
-    /// ends. The first window always starts; after a failure or a cancellation no other call does,
-    /// unless the task keeps going.
+    /// At most `max_parallel` calls of the task run at a time, and a call starts as soon as another
+    /// one ends. The first of these always start. After a failure or a cancellation no other call
+    /// starts, unless the batch keeps going.
     ///
-    /// * `observe`: gets, on the calling thread, every call's start, what it reports, and its end,
-    ///   in the order in which they happened; an error from it ends the task as a failure does.
+    /// * `observe`: gets, on the calling thread, the start of each call, what it reports, and its
+    ///   end, in the order in which they happened. An error from it ends the batch as a failure does.
     ///
     /// # Errors
-    /// What `observe` returned, or the host's own failure to run calls at all.
+    /// The error of `observe`, or the host's own failure to run calls at all.
     fn run_calls(
         &self,
         calls: &Arc<BatchCalls>,
@@ -81,10 +81,10 @@ pub trait Backend: Modules {
     ) -> Result<(), HostError>;
 }
 
-/// What a backend tells of calls. [`BatchCalls`] makes them.
+/// An event of a call. [`BatchCalls`] creates them.
 #[derive(Debug)]
 pub enum CallEvent {
-    /// A call runs now, or tells something while it runs.
+    /// A call has started, or has reported something.
     Happened(Fact),
     /// A call ended.
     Finished {
@@ -93,12 +93,12 @@ pub enum CallEvent {
         /// Last bytes of its stderr.
         stderr_tail: String,
     },
-    /// Nothing more has happened by now: what was told can be written down.
+    /// No further event is waiting: those before can be written to disk.
     Idle,
 }
 
 impl CallEvent {
-    /// Whether a call has failed and is not tried again.
+    /// True if a call has failed and is not retried.
     pub(crate) fn ends_badly(&self) -> bool {
         let Self::Finished { fact, .. } = self else {
             return false;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::json::{Map, Value};
 
-/// Bytes that a value, and an object beside that, count at least: in memory they take much more
-/// than the two bytes that their text can be as short as.
+/// Least bytes that a value counts, and that an object counts in addition: in memory both take much
+/// more than the two bytes of their shortest text.
 const VALUE_BYTES: u64 = 64;
 const OBJECT_BYTES: u64 = 512;
 
-/// What the outputs of a run may have together, and have.
+/// Bytes of all outputs of a run together, with their limit.
 #[derive(Debug)]
 pub(crate) struct OutputBudget {
     limit_bytes: u64,
@@ -22,7 +22,7 @@ pub(crate) struct OutputBudget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom {
     pub(crate) limit_bytes: u64,
-    /// What all outputs would have together with this one.
+    /// Bytes of all outputs together with this one.
     pub(crate) asked_bytes: u64,
 }
 
@@ -61,7 +61,7 @@ impl OutputBudget {
         }
     }
 
-    /// Counts the output of a call that is kept, whether there is room or not.
+    /// Counts the output of a reused result, even if there is no room for it.
     pub(crate) fn add(&self, output: &Map<String, Value>) {
         let mut text = Length(0);
         // Nothing is written that could fail.

@@ -1,4 +1,4 @@
-//! What the loops of one task share: which call is next, and whether they stop.
+//! State that the threads of one batch share: the next call, and whether they stop.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! A backend without guests: a function says how each call ends. For tests of everything around it.
+//! A backend without guests: a function returns the outcome of each call. For tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,18 @@ use std::time::Duration;
 use super::{Backend, BatchCalls, CallEvent};
 use crate::model::{CallSpec, Ended, HostError, Limits, ModuleFile, ModuleKind, Modules, Outcome};
 
-/// How a call ends: the call in, its outcome out.
+/// Function from a call to its outcome.
 pub type Script = dyn Fn(&CallSpec) -> Outcome + Send + Sync;
 
-/// Runs no guest; calls end as a function says, one after the other, on the calling thread.
+/// Backend that runs no guest: a function returns the outcome of each call, one after the other,
+/// on the calling thread.
 #[derive(Clone)]
 pub struct Scripted {
     script: Arc<Script>,
 }
 
 impl Scripted {
-    /// A backend whose calls end as `script` says.
+    /// A backend whose calls have the outcomes that `script` returns.
     pub fn new(script: impl Fn(&CallSpec) -> Outcome + Send + Sync + 'static) -> Self {
         Self {
             script: Arc::new(script),

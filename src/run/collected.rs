@@ -15,7 +15,7 @@ pub(super) struct Collected {
     outputs: Vec<(usize, Map<String, Value>)>,
     failures: Failures,
     n_finished: usize,
-    /// What users call an item of a task.
+    /// Word of the users for an item of a task.
     item_kind: &'static str,
 }
 

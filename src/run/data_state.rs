@@ -113,7 +113,7 @@ pub(super) fn survey(folders: &[&Path], not_below: &[&Path]) -> Vec<InputState> 
     states
 }
 
-/// What has become of an input.
+/// Result of comparing an input with its earlier state.
 pub(super) enum Change {
     None,
     /// A text that names one entry.
@@ -153,7 +153,7 @@ fn compare_until(before: &InputState, not_below: &[&Path], deadline: Instant) ->
     Change::Changed(walk.name_change(before))
 }
 
-/// What a walk has seen.
+/// State of a folder, as far as a walk has seen it.
 struct Walk {
     digest: blake3::Hasher,
     n_entries: u64,

@@ -1,11 +1,11 @@
-//! The host's own failures, how a run can end badly, and the exit codes.
+//! Errors of a run, and the exit codes of the program.
 
 use crate::model::{CallFailure, HostError};
 use crate::problem::Problems;
 
 /// Exit codes of the program, as users' scripts see them.
 pub mod exit_code {
-    /// The run, or the check, went well.
+    /// The run, or the check, succeeded.
     pub const SUCCESS: u8 = 0;
     /// The host failed: a disk is full, a file cannot be written.
     pub const HOST_FAILED: u8 = 1;
@@ -29,8 +29,7 @@ pub mod exit_code {
     pub const OUTPUT_CLOSED: u8 = 141;
 }
 
-/// Why a run did not end well. As a program prints it that returns it from `main`, it has its
-/// causes.
+/// Error of a run. A program that returns it from `main` prints its causes too.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,7 +42,7 @@ pub enum Error {
     /// The sandbox or the host ended a task.
     #[error("JobExecutionError: {0}")]
     JobExecution(Box<TaskFailure>),
-    /// The run was cancelled before all calls of a task had ended well.
+    /// The run was cancelled before all calls of a task had succeeded.
     #[error("the run was cancelled; {0}")]
     Cancelled(Box<Cancelled>),
     /// The host could not do its own part.
@@ -103,7 +102,7 @@ pub struct TaskFailure {
 
 impl std::fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        /// Failed calls that are told in full; the others by name.
+        /// Failed calls that are shown in full; the others are listed by name.
         const IN_FULL: usize = 3;
         use crate::text::escaped;
         let order = self.workflow_task_order;

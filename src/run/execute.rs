@@ -77,11 +77,11 @@ struct Execution<'r> {
     recorder: &'r mut Recorder,
     /// The dataset.
     dialect: Box<dyn Dialect>,
-    /// What the log of the earlier run says; `None` if this run is not resumed.
+    /// State of the earlier run; `None` if this run is not resumed.
     earlier: Option<EarlierRun>,
-    /// What was in the inputs when the run started; `None` once they were compared.
+    /// State of the inputs when the run started; `None` once they were compared.
     inputs: Option<Vec<InputState>>,
-    /// What outputs of the run may have together.
+    /// Bound on all outputs of the run together.
     budget: Arc<OutputBudget>,
     /// True if a task has ended since the state of the dataset was written.
     has_unwritten_state: bool,

@@ -129,7 +129,7 @@ pub(crate) fn check_folders(
 /// # Errors
 /// A sentence for the user.
 fn check_can_write(folder: &Path, option: &str) -> Result<(), String> {
-    // The folder, or what is there of the way to it.
+    // The folder, or the part of its path that exists.
     for path in folder
         .ancestors()
         .filter(|path| !path.as_os_str().is_empty())

@@ -1,4 +1,4 @@
-//! From documents and paths to a run that can start, with every problem told first.
+//! Documents and paths → a run that can start, or every problem at once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,29 +15,28 @@ use crate::run::Error;
 use crate::trace;
 use crate::workdir::WorkDir;
 
-/// What mandelbox has beside the parameters of Fractal's function.
+/// Settings of a run in addition to the parameters of Fractal's function.
 pub struct RunOptions {
     /// Where calls run.
     pub backend: Arc<dyn Backend>,
-    /// What the operator allows: limits of each call, and what packages may have beside them.
+    /// Limits of each call, and what packages may ask for.
     pub policy: Policy,
-    /// Whether all items of a task run although one has failed.
+    /// True if all calls of a task run although one has failed. Default: false.
     pub keep_going: bool,
     /// Which calls leave their files in the work directory.
     pub task_files: TaskFiles,
-    /// Ends the run from another thread.
+    /// Token that cancels the run from another thread.
     pub cancel: CancelToken,
-    /// Whether the work directory may hold an earlier run of the workflow, whose calls that ended
-    /// well are not made again unless something has changed that they depend on. One that holds
-    /// nothing is begun; any other is refused.
+    /// True to resume the run in the work directory: calls that succeeded are not rerun unless
+    /// something that they depend on has changed. An empty work directory starts a new run. Default:
+    /// false, the work directory must be new.
     pub resume: bool,
-    /// Whether the work directory gets a number behind its name where there is one already:
-    /// [`WorkDir::make_new`] makes it before the run, and [`PreparedRun::work_dir`] is set to it.
+    /// True to append a number to the name of the work directory if it exists. Default: false.
     pub numbers_work_dir: bool,
-    /// Order or name of the task from which on no result of the earlier run is kept; `None`: all
-    /// that count are.
+    /// Order or name of the first task of which a resumed run reuses no result. Default: `None`, all
+    /// results that count are reused.
     pub rerun_from: Option<String>,
-    /// Whether calls that end with a JobExecutionError are tried again.
+    /// How often calls that end with a JobExecutionError are retried.
     pub retries: Retries,
 }
 
@@ -60,11 +59,11 @@ impl RunOptions {
 
 /// A run that can start: all was checked, nothing was written.
 pub struct PreparedRun {
-    /// What will run.
+    /// Tasks and folders of the run.
     pub plan: RunPlan,
     /// The dataset at the start; taken when the run is executed.
     pub(super) dialect: Option<Box<dyn Dialect>>,
-    /// What users call an item of a task.
+    /// Word of the users for an item of a task.
     pub(super) item_kind: &'static str,
     /// Folders that every call sees.
     pub grants: Vec<Grant>,
@@ -157,7 +156,7 @@ pub(crate) fn prepare(
 }
 
 impl PreparedRun {
-    /// What a dry run shows of a task.
+    /// Returns what a dry run shows of a task.
     pub(crate) fn preview(&self, task: &TaskSpec) -> Preview {
         let dialect = self.dialect.as_ref().expect("a run is executed once");
         dialect.preview(task)
@@ -168,7 +167,7 @@ impl PreparedRun {
 ///
 /// * `named`: its order, or its name.
 fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64> {
-    // Without a plan there are other problems to tell.
+    // Without a plan there are other problems, which matter more.
     if plan.tasks.is_empty() {
         return None;
     }
@@ -200,7 +199,7 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     None
 }
 
-/// Says of which tasks fewer calls run at a time, for the memory that each may have.
+/// Warns about tasks of which fewer calls run at a time, because of the memory that each may have.
 fn warn_of_memory(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
     let mut orders_by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for task in &plan.tasks {
@@ -221,7 +220,7 @@ fn warn_of_memory(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems
     }
 }
 
-/// Where problems of the work directory stand.
+/// Location of problems of the work directory.
 pub(super) fn work_dir_place(work_dir: &Path) -> Location {
     Location::Parameter(format!("work directory {}", work_dir.display()))
 }

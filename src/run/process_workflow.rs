@@ -51,7 +51,7 @@ pub async fn process_workflow_async(
     let thread = std::thread::Builder::new()
         .name("mandelbox-run".to_owned())
         .spawn(move || {
-            // Nobody is left to be told if the future was dropped.
+            // Nobody waits for the result if the future was dropped.
             let _ = send.send(process_workflow(&arguments, options, reporters));
         });
     thread

@@ -1,17 +1,25 @@
-//! The event log → the calls still to make.
+//! The event log → the calls that still have to run.
 //!
-//! A call that ended well is not made again if everything that its result can depend on is as it
-//! was: the version of mandelbox, the module, args and the like (as their digest), limits, and its
-//! item. And not if a call of an earlier task was made after it, since then the data that it
-//! worked on may be others.
+//! A call that succeeded is not rerun if all that its result can depend on is unchanged: the version
+//! of mandelbox, the module, the args and the like (as a digest), the limits, and its item. It is
+//! rerun if a call of an earlier batch ran after it, since that call can have changed its data.
 //!
-//! Events can be missing in a log that was damaged. What is known then must not be more than what
-//! is true, so that a call may run again that need not, but none is kept that must not. Tasks of a
-//! session begin in their order, each with an event. So between two events of one session no task
-//! but the last one and later ones can have begun: results of later tasks, which are from earlier
-//! sessions, are forgotten. Where the start of a session is missing, any task can have begun, with
-//! any args: all results are forgotten, and what follows does not count before the next start.
-//! Results of a task count if the event of its start is there, which says what they depend on.
+//! # Damaged logs
+//!
+//! Events can be missing in a damaged log. The rule is that a call may run again without need, but
+//! no result is reused that does not count:
+//!
+//! - Batches of a session start in their order, each with an event. Between two events of one
+//!   session, only the last batch that started and later ones can have run. Results of later
+//!   batches are from earlier sessions, and are dropped.
+//! - Where the start of a session is missing, any batch can have run, with any args. All results are
+//!   dropped, and the events that follow do not count before the next start.
+//! - Results of a batch count if the event of its start exists, which records what they depend on.
+//!
+//! # Order of writing
+//!
+//! The reverse side is in `execute.rs`: before a call changes data, the log on disk has to show that
+//! a batch has started, so that results of later batches do not count any more.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -111,7 +119,7 @@ impl BatchKey {
         }
     }
 
-    /// What is not as it was, for a reader of the run's log.
+    /// Describes the differences, for a reader of the run's log.
     fn changes_since(&self, before: &Self) -> String {
         let mut changes = Vec::new();
         if self.version != before.version {
@@ -133,7 +141,7 @@ impl BatchKey {
     }
 }
 
-/// What the log of an earlier run says.
+/// State of an earlier run, from its log.
 #[derive(Debug, Default)]
 pub(super) struct EarlierRun {
     /// Facts of its last start; `None` if there is no event.
@@ -142,30 +150,30 @@ pub(super) struct EarlierRun {
     /// True if the output folder held something when the last task ended.
     pub(super) had_output: bool,
     tasks: BTreeMap<BatchId, EarlierTask>,
-    /// Calls that the next task is said to keep.
+    /// Calls whose results the next batch reuses, listed before its start.
     listed: Vec<(CallRef, Option<Map<String, Value>>)>,
-    /// The task that has begun last in this session.
+    /// The batch that started last in this session.
     current: Option<BatchId>,
     /// True if the start of the session is missing.
     is_unknown_session: bool,
-    /// What was in the inputs when the session started.
+    /// State of the inputs when the session started.
     inputs: Rc<[InputState]>,
 }
 
-/// What the log says of one task.
+/// State of a batch, from the log.
 #[derive(Debug, Default)]
 struct EarlierTask {
     key: BatchKey,
     started: Timestamp,
     ended: Timestamp,
     done: HashMap<usize, EarlierCall>,
-    /// What was in the inputs before the first of them.
+    /// State of the inputs before the first of them.
     inputs: Rc<[InputState]>,
-    /// Attempts of calls that have not ended well.
+    /// Number of the last attempt of each call that has not succeeded.
     attempts: HashMap<usize, u32>,
 }
 
-/// A call that ended well.
+/// A call that succeeded.
 #[derive(Debug)]
 struct EarlierCall {
     item: ItemDigest,
@@ -198,7 +206,7 @@ pub(super) struct ReusedCalls {
     pub(super) pending: Pending,
     /// Why calls that had succeeded are rerun; `None`: none is.
     pub(super) reason: Option<String>,
-    /// What was in the inputs before the first of the calls whose results are reused.
+    /// State of the inputs before the first of the calls whose results are reused.
     pub(super) inputs: Rc<[InputState]>,
 }
 
@@ -254,7 +262,7 @@ impl EarlierRun {
             } => {
                 let id = BatchId { task, batch };
                 self.current = Some(id);
-                // It makes calls now, whether or not the events of these have come to the disk.
+                // Its calls run from now on, even if their events never reach the disk.
                 if n_reused < n_calls {
                     self.forget(id.next());
                 }
@@ -318,7 +326,7 @@ impl EarlierRun {
         }
     }
 
-    /// Number of calls whose results count, as far as the log says, of tasks with these orders.
+    /// Number of calls whose results count, according to the log, of tasks with these orders.
     pub(super) fn n_done(&self, is_of_run: impl Fn(u64) -> bool) -> usize {
         self.tasks
             .iter()

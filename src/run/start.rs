@@ -18,7 +18,7 @@ use crate::run::Error;
 use crate::text::escaped;
 use crate::workdir::{WorkDir, WorkDirError};
 
-/// What a run has when it has started.
+/// A run that has started.
 pub(super) struct Started {
     pub(super) work_dir: Arc<WorkDir>,
     pub(super) recorder: Recorder,
@@ -28,15 +28,15 @@ pub(super) struct Started {
 }
 
 impl PreparedRun {
-    /// Makes or takes up the work directory, and the records that stay open.
+    /// Creates or reopens the work directory, and the records that stay open.
     pub(super) fn start(&self, reporters: Vec<Box<dyn Reporter>>) -> Result<Started, Error> {
         let output = &self.plan.output_path;
         let create_output = || {
             std::fs::create_dir_all(output)
                 .map_err(HostError::file("make the output folder", output))
         };
-        // If the output cannot be created, no new work directory stands in the way of the next try.
-        // A run that is resumed looks first whether its output is still there.
+        // The output comes first: if it cannot be created, no new work directory prevents the next
+        // attempt. A resumed run first checks that its output still exists.
         if !self.options.resume {
             create_output()?;
         }
@@ -100,7 +100,7 @@ impl PreparedRun {
                 .flat_map(|task| &task.mounts)
                 .map(|mount| mount.host_path.as_path()),
         );
-        // What is changed in place says nothing of whether somebody else has changed it.
+        // Tasks that change their inputs in place are no sign that somebody else has changed them.
         let output_id = plan.output_path.canonicalize().ok();
         folders.retain(|folder| output_id.is_none() || folder.canonicalize().ok() != output_id);
         folders.sort_unstable();
@@ -200,7 +200,7 @@ impl PreparedRun {
         Some(EventKind::Note { message })
     }
 
-    /// Checks whether the output is the folder that the calls wrote to whose results are kept.
+    /// Checks that the output is the folder that the calls wrote to whose results are reused.
     fn check_output(&self, earlier: &EarlierRun) -> Result<Option<EventKind>, Error> {
         let path = &self.plan.output_path;
         let n_done = earlier.n_done(|order| self.plan.tasks.iter().any(|task| task.order == order));
@@ -233,7 +233,7 @@ impl PreparedRun {
             None => wrong("does not exist any more"),
             Some(_) if is_emptied => wrong("is empty now"),
             Some(_) if is_same => Ok(None),
-            // Who names the task to rerun from has looked what is there.
+            // Users who name the task to rerun from know the state of the output.
             Some(_) if self.rerun_from.is_some() => {
                 let message = format!(
                     "output path {}: is another folder than before; the data of the tasks that \
@@ -250,7 +250,7 @@ impl PreparedRun {
         }
     }
 
-    /// What a reader of the log should know about its state, and about where it is from.
+    /// Warnings about the state of the log, and about where it is from.
     fn look_at_log(&self, earlier: &EarlierRun) -> Vec<EventKind> {
         let mut texts = Vec::new();
         let kept = "it is kept as events.damaged-N.jsonl";

@@ -1,4 +1,4 @@
-//! Attempts of escaped code in a worker, made in place of a guest. Only in the build with
+//! Attempts of escaped code in a worker, which run in place of a guest. Only in the build with
 //! `weakened-for-tests`: a test asserts that each attempt is refused.
 //!
 //! An attempt either succeeds for any user unless a layer refuses it, or is a system call with

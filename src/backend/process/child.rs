@@ -41,7 +41,7 @@ pub(super) struct Child {
     clock: RunningClock,
 }
 
-/// What came within the time that was waited.
+/// Result of waiting for a message.
 pub(super) enum Received {
     Message(FromChild),
     Nothing,
@@ -146,13 +146,13 @@ impl Child {
         self.received.is_empty() && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
     }
 
-    /// Waits for a message, at most `patience`.
-    pub(super) fn receive(&mut self, patience: Duration) -> Result<Received, String> {
+    /// Waits for a message, at most `timeout`.
+    pub(super) fn receive(&mut self, timeout: Duration) -> Result<Received, String> {
         if let Some(message) = self.take()? {
             return Ok(Received::Message(message));
         }
         let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
-        match poll(&mut fds, Some(&timespec(patience))) {
+        match poll(&mut fds, Some(&timespec(timeout))) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Received::Nothing),
             Ok(_) => {}
             Err(err) => return Err(format!("failed to wait for the worker process: {err}")),
@@ -173,7 +173,7 @@ impl Child {
             .map_err(|err| format!("the worker process sent no valid message: {err}"))
     }
 
-    /// Whether the child is stopped, by SIGSTOP or the like: its guest does not run then.
+    /// True if the child is stopped, for instance by SIGSTOP: its guest does not run then.
     pub(super) fn is_stopped(&self) -> bool {
         let Some(id) = i32::try_from(self.process.id())
             .ok()

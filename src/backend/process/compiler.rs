@@ -26,14 +26,14 @@ use crate::model::ModuleFile;
 use crate::sandbox::{CompiledModule, Sandbox, SandboxOptions, compile_alone, takes_too_long};
 use crate::text::bytes_text;
 
-/// Longest wait before it is looked whether the time is over.
+/// Interval between two checks of the timeout.
 const POLL: Duration = Duration::from_millis(50);
 /// Bytes of the head.
 const MAX_HEAD: usize = 64 << 10;
-/// The last byte of what a child gives: code, or a sentence that says why there is none.
+/// Last byte of the child's output: it marks code, or a sentence with the reason why there is none.
 const CODE: u8 = b'C';
 const REFUSAL: u8 = b'R';
-/// What the runtime prints when it gets no memory.
+/// Message that the runtime prints when memory runs out.
 const OUT_OF_MEMORY: &str = "memory allocation of";
 
 /// Compiles modules in child processes, one at a time.
@@ -44,7 +44,7 @@ pub(in super::super) struct Compiler {
     turn: Mutex<()>,
 }
 
-/// What a child must know.
+/// Parameters of a child.
 #[derive(Serialize, Deserialize)]
 struct Head {
     version: String,
@@ -52,7 +52,7 @@ struct Head {
     memory_bytes: u64,
 }
 
-/// What compiled code depends on, of a sandbox's options.
+/// Options of a sandbox that compiled code depends on.
 #[derive(Serialize, Deserialize)]
 struct CompileOptions {
     deterministic: bool,
@@ -134,7 +134,7 @@ impl Compiler {
         let writer = std::thread::Builder::new().spawn(move || {
             let Some(mut input) = input else { return };
             let length = u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes();
-            // A child that has died says more by how it did.
+            // The exit status of a child that has died is more precise.
             let _ = [&length[..], &head[..], &module[..]]
                 .into_iter()
                 .try_for_each(|bytes| input.write_all(bytes));
@@ -192,7 +192,7 @@ impl Compiler {
     }
 }
 
-/// Compiles the module that a parent hands over, and ends.
+/// Compiles the module that a parent sends, and returns.
 ///
 /// Only a parent that is this same program may be served, since it runs what it gets back.
 ///

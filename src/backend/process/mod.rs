@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_millis(300);
 const MAX_TEXT_BYTES: usize = 8 << 10;
 /// Longest wait before limits are looked at again.
 const POLL: Duration = Duration::from_millis(20);
-/// Time between two looks whether the reader of a guest's output goes on.
+/// Interval between two checks of the reader of a guest's output.
 const OUTPUT_POLL: Duration = Duration::from_millis(5);
 
 /// [`serve`] with a subset of the layers.
@@ -90,7 +90,7 @@ impl<'a> ProcessWorker<'a> {
         }
     }
 
-    /// How children are confined, as a child of this kind says; starts one if none runs.
+    /// Confinement of the children, as one of them reports it; starts a child if none runs.
     pub(super) fn confinement(&mut self) -> Result<Confinement, String> {
         self.child(GuestInput::Empty)
             .map(|child| child.confinement.clone())

@@ -1,8 +1,8 @@
-//! What parent and child say to each other, over pipes.
+//! Messages between parent and child, over pipes.
 //!
 //! A message is a length (4 bytes, little endian), the length of a JSON head (likewise), the head,
 //! and raw bytes: code or output. Both sides are the same version of the same program; the first
-//! message says so.
+//! message has the version.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub(super) enum ToChild<'a> {
         /// Its native code.
         code: Cow<'a, [u8]>,
     },
-    /// What the typed calls that follow may fetch.
+    /// Metadata that the typed calls that follow may fetch.
     Metadata(TaskMetadata),
     Call(WireInvocation),
 }
@@ -52,13 +52,13 @@ pub(super) enum FromChild {
         version: String,
         confinement: Confinement,
     },
-    /// It cannot serve; says why not.
+    /// The child cannot serve.
     Unable {
         reason: String,
     },
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
-    /// What a typed task tells while it runs.
+    /// A report of a running typed task.
     Report(GuestReport),
     /// A warning for the user.
     Warning(String),
@@ -75,7 +75,7 @@ pub(super) enum FromChild {
 pub(super) struct WireInvocation {
     pub(super) module_sha256: String,
     pub(super) entry: WireEntry,
-    /// The parameters of a typed call, which go beside the head.
+    /// The parameters of a typed call, which follow the head.
     #[serde(skip)]
     pub(super) args: Vec<u8>,
     pub(super) argv: Vec<String>,
@@ -304,7 +304,7 @@ impl FromChild {
         }
     }
 
-    /// Takes the first message off `received`, if it is there whole.
+    /// Takes the first message off `received`, if it is complete.
     pub(super) fn take(received: &mut Vec<u8>) -> io::Result<Option<Self>> {
         let Some(length) = received.first_chunk::<4>() else {
             return Ok(None);

@@ -43,7 +43,7 @@ pub(super) fn serve_with(
         return Err(io::ErrorKind::InvalidData.into());
     }
     let unable = |reason: String| {
-        // A parent that has gone away is told nothing.
+        // A parent that has gone away needs no answer.
         let _ = send(
             &to_parent,
             &FromChild::Unable {
@@ -198,7 +198,7 @@ fn run(
 /// Bytes of a guest's output in one message.
 const MAX_PIECE: usize = 256 << 10;
 
-/// Hands a guest's output to the parent, which counts and cuts it.
+/// Forwards a guest's output to the parent, which counts and truncates it.
 struct Forward {
     to_parent: Answers,
     message: fn(Vec<u8>) -> FromChild,
