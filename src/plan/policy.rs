@@ -100,7 +100,7 @@ struct HostFile {
     #[serde(deserialize_with = "size")]
     free_space: Option<u64>,
     #[serde(deserialize_with = "size")]
-    metadiffs: Option<u64>,
+    outputs: Option<u64>,
     interruption: InterruptionFile,
 }
 
@@ -211,7 +211,7 @@ impl Policy {
             memory_bytes: file.host.memory,
             reserves_memory,
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
-            outputs_bytes: file.host.metadiffs.unwrap_or(usual.outputs_bytes),
+            outputs_bytes: file.host.outputs.unwrap_or(usual.outputs_bytes),
             interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
         })
     }

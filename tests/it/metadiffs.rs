@@ -11,7 +11,7 @@ fn metadiff(n_bytes: usize) -> Value {
 
 fn project(limit: &str, per_component: &Value) -> Project {
     let project = Project::new();
-    project.write("policy.toml", format!("[host]\nmetadiffs = \"{limit}\"\n"));
+    project.write("policy.toml", format!("[host]\noutputs = \"{limit}\"\n"));
     project.write("metadata.json", r#"{"list": ["a", "b", "c", "d"]}"#);
     let each = parallel_task(
         0,
@@ -78,7 +78,7 @@ fn all_metadiffs_of_a_run_together_have_a_limit() {
         run(&project, &["--isolation", isolation, "--resume"])
             .expect(4)
             .says(&says);
-        project.write("policy.toml", "[host]\nmetadiffs = \"4072\"\n");
+        project.write("policy.toml", "[host]\noutputs = \"4072\"\n");
         run(&project, &["--isolation", isolation, "--resume"]).expect(0);
         let log = project.read("work/events.jsonl");
         assert_eq!(
@@ -109,6 +109,6 @@ fn many_short_values_count_for_what_they_take_in_memory() {
         1,
         "another attempt finds no more room"
     );
-    project.write("policy.toml", "[host]\nmetadiffs = \"65512\"\n");
+    project.write("policy.toml", "[host]\noutputs = \"65512\"\n");
     run(&project, &["--resume"]).expect(0);
 }

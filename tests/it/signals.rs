@@ -456,7 +456,7 @@ fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
             let ends = log
                 .lines()
                 .filter(is_end)
-                .filter(|line| line.contains(&format!("\"component\":\"{component}\"")));
+                .filter(|line| line.contains(&format!("\"item\":\"{component}\"")));
             ends.count()
         };
         let n_to_do = 1 + 4 - n_events(&project, "\"succeeded\"");

@@ -237,7 +237,11 @@ fn forbidden_paths(module: &str, text: &str) -> Vec<String> {
         .filter(|line| !line.starts_with("//"))
         .collect::<Vec<_>>()
         .join("\n");
-    let paths = code.split("crate::").skip(1).map(|rest| {
+    let is_part_of_name =
+        |at: usize| code[..at].ends_with(|c: char| c == '_' || c.is_alphanumeric());
+    let starts = code.match_indices("crate::").map(|(at, _)| at);
+    let paths = starts.filter(|at| !is_part_of_name(*at)).map(|at| {
+        let rest = &code[at + "crate::".len()..];
         let end = rest.find(|c: char| c != ':' && c != '_' && !c.is_ascii_alphanumeric());
         &rest[..end.unwrap_or(rest.len())]
     });
