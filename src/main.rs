@@ -1,4 +1,4 @@
-//! The program: hands the command line to the library and ends with its exit code.
+//! The program: passes the command line to the library and exits with the code that it returns.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         .and_then(|()| io::stdout().flush());
     say_last(&stderr);
     match written {
-        // A reader that has gone away is no reason to fail: what counts is in the work directory.
+        // A reader that closed the pipe is no failure: the results are in the work directory.
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
             say_last(&format!("error: failed to write to stdout: {err}\n"));
             ExitCode::from(mandelbox::run::exit_code::HOST_FAILED)

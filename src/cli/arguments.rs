@@ -1,4 +1,4 @@
-//! The command line as clap reads it.
+//! Command line as clap parses it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const EXAMPLE: &str = "\
 Example:
   mandelbox run workflow.json --input images --output results";
 
-/// Runs Fractal workflows with every task in a WebAssembly sandbox of its own.
+/// Run Fractal workflows, with every task in its own WebAssembly sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "mandelbox", version, max_term_width = 100, after_help = EXAMPLE)]
 pub(super) struct Cli {
@@ -30,43 +30,47 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a workflow
     Run(Box<RunArguments>),
-    /// Say what this machine gives the sandbox, what is missing, and what to do
+    /// Check whether this machine can run sandboxed tasks
     Doctor(DoctorArguments),
-    /// Run calls for a parent process; mandelbox starts this itself
+    /// Run calls for a parent process; started by mandelbox itself
     #[command(hide = true)]
     Worker(WorkerArguments),
-    /// Compile a module for a parent process; mandelbox starts this itself
+    /// Compile a module for a parent process; started by mandelbox itself
     #[command(hide = true)]
     Compiler,
-    /// Check a workflow, a module or a task package, and say every problem
+    /// Check a workflow, a module or a task package, and report every problem
     Check(CheckArguments),
-    /// Call a module once: as a task with args, or as any command with mounts
+    /// Call a module once, as a task with args or as a command with mounts
     Exec(Box<ExecArguments>),
-    /// Run the cases of a task package and compare what they give with what they should
+    /// Run the test cases of a task package
     Test(TestArguments),
-    /// Say how far a run is or how it ended, and which components failed and why
+    /// Show the progress or outcome of a run, and which components failed and why
     Status(StatusArguments),
-    /// Make the report of a run again: one page, report.html in its work directory; --ro-crate: its
-    /// provenance for archives
+    /// Recreate the report of a run; with --ro-crate, also create its provenance for archives
     Report(ReportArguments),
-    /// Write completions for a shell to stdout
+    /// Print shell completions
     Completions(CompletionsArguments),
-    /// Write the manual page to stdout, or that of a subcommand
+    /// Print the manual page of mandelbox or of a subcommand
     Man(ManArguments),
-    /// Make a task package that builds and runs as it is
+    /// Create a task package that builds and runs as it is
     New(NewArguments),
 }
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   mandelbox run workflow.json --input images --output results
-  mandelbox run workflow.json --tasks my-tasks --input images --output results --jobs 4 --memory 1G --timeout 10m
-  mandelbox run workflow.json --input images --output results --dry-run
+  mandelbox run workflow.json --tasks my-tasks --input images --output results --dry-run
+  mandelbox run workflow.json --input images --output results --jobs 4 --memory 1G --timeout 10m
   mandelbox run workflow.json --input images --output results --work-dir work --resume
 
-Exit codes: 0 well; 1 the host failed; 2 wrong usage or documents, nothing was run; 3 TaskExecutionError;
-4 JobExecutionError; 129, 130 and 143 stopped by SIGHUP, SIGINT (Ctrl-C) and SIGTERM, after the records were saved; a second
-signal ends it at once.";
+Exit codes:
+  0: success
+  1: mandelbox failed (disk, permissions)
+  2: invalid command line or documents; nothing was run
+  3: TaskExecutionError
+  4: JobExecutionError
+  129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; the records were saved
+A second signal stops at once.";
 
 #[derive(Debug, Args)]
 pub(super) struct WorkerArguments {
@@ -90,109 +94,108 @@ impl WorkerArguments {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(super) struct RunArguments {
-    /// The workflow: a JSON document of Fractal, full or exported
+    /// Fractal workflow (JSON), full or exported
     pub(super) workflow: PathBuf,
-    /// Folder that tasks write to, and that every task but the first reads; made if it is not there
+    /// Folder that tasks write to, and that all tasks but the first read; created if missing
     #[arg(long, value_name = "DIR")]
     pub(super) output: PathBuf,
     /// Folder that tasks read; repeatable
     #[arg(long = "input", value_name = "PATH")]
     pub(super) inputs: Vec<PathBuf>,
-    /// JSON object: the dataset's metadata at the start
+    /// Initial metadata of the dataset: a JSON object
     #[arg(long, value_name = "FILE")]
     pub(super) metadata: Option<PathBuf>,
-    /// JSON array: the dataset's history at the start
+    /// Initial history of the dataset: a JSON array
     #[arg(long, value_name = "FILE")]
     pub(super) history: Option<PathBuf>,
-    /// Folder of a task package, or a typed task (.wasm), which describes itself; repeatable
+    /// Task package: a folder, or a typed task (.wasm); repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
-    /// Folder for the records of this run, which must be new but for --resume [default:
+    /// Folder for the records of the run; must be new, except with --resume [default:
     /// ./mandelbox-runs/WORKFLOW_TIME]
     #[arg(long, value_name = "DIR")]
     pub(super) work_dir: Option<PathBuf>,
-    /// First task that runs, from 0
+    /// First task to run, counted from 0
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) first_task: Option<i64>,
-    /// Last task that runs, from 0, inclusive
+    /// Last task to run, counted from 0, inclusive
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) last_task: Option<i64>,
-    /// Calls that run at a time at most [default: the number of CPUs]
+    /// Maximum number of calls that run at a time [default: the number of CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,
-    /// The local backend's configuration: a JSON object with `parallel_tasks_per_job` [default: the
-    /// file that FRACTAL_LOCAL_CONFIG_FILE names]
+    /// Configuration of the local backend: a JSON object with `parallel_tasks_per_job` [default:
+    /// the file named by FRACTAL_LOCAL_CONFIG_FILE]
     #[arg(long, value_name = "FILE")]
     pub(super) local_config: Option<PathBuf>,
-    /// Type that the input dataset has, for the first task's `input_type` [default: not checked]
+    /// Type of the input dataset, compared with the first task's `input_type` [default: not
+    /// checked]
     #[arg(long, value_name = "TYPE")]
     pub(super) input_type: Option<String>,
-    /// Type that the output dataset has, for the last task's `output_type` [default: not checked]
+    /// Type of the output dataset, compared with the last task's `output_type` [default: not
+    /// checked]
     #[arg(long, value_name = "TYPE")]
     pub(super) output_type: Option<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
-    /// Give tasks fixed clocks and random numbers, so that two runs give the same bytes
+    /// Give tasks fixed clocks and random numbers, so that two runs produce the same bytes
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Run all components of a task although one has failed
+    /// Run all components of a task, even if one fails
     #[arg(long)]
     pub(super) keep_going: bool,
-    /// Take up the run in --work-dir: calls that ended well are not made again, unless their
-    /// module, arguments or limits have changed; give everything else as before
+    /// Resume the run in --work-dir, reusing the results of calls that succeeded, unless their
+    /// module, args or limits have changed; repeat all other options
     #[arg(long, requires = "work_dir")]
     pub(super) resume: bool,
-    /// With --resume, run TASK and all tasks after it again, whatever their results; its order or
-    /// its name
+    /// With --resume, rerun TASK (its order or its name) and all tasks after it
     #[arg(long, value_name = "TASK", requires = "resume")]
     pub(super) rerun_from: Option<String>,
-    /// Tries that a call gets beside its first if it ends with a JobExecutionError, after 1 s, 2 s,
-    /// 4 s ... (at most 60 s)
+    /// Retry a call up to N times if it fails with a JobExecutionError, after 1 s, 2 s, 4 s, ...
+    /// (at most 60 s)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
-    /// Which calls leave their args.json, metadiff.json, out and err in the work directory
+    /// Keep args.json, metadiff.json, out and err of these calls in the work directory
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(super) task_files: TaskFilesArgument,
-    /// Where to write metadata and history after the run, beside the work directory; - is stdout
+    /// Write the metadata and history of the result to this file, in addition to the work
+    /// directory; - is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(super) result: Option<PathBuf>,
-    /// Where to write events as JSON lines while the run goes on; - is stdout
+    /// Write events to this file during the run, as JSON lines; - is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(super) events: Option<PathBuf>,
-    /// Whether to show progress on stderr: a bar on a terminal, else lines
+    /// Show progress on stderr: a bar on a terminal, else lines
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) progress: ProgressArgument,
-    /// Check everything and show what would run; write nothing
+    /// Check everything and print the plan; run and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Say nothing but errors
+    /// Print nothing but errors
     #[arg(long, conflicts_with = "verbose")]
     pub(super) quiet: bool,
-    /// Say how each call ended
+    /// Print the outcome of each call
     #[arg(long)]
     pub(super) verbose: bool,
 }
 
-/// What calls may have, and what is between them and the host: the same for all commands that run
-/// some.
+/// Options of all commands that run calls: limits, policy, isolation and cache.
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
-    /// Memory that a call may have, such as 512M or 1.5G (K, M, G and T are powers of 1024); calls
-    /// start only while there is as much for each [default: the policy's, else 4GiB, which is not
-    /// waited for]
+    /// Memory limit of a call, such as 512M or 1.5G (K, M, G and T are powers of 1024); reserved
+    /// before a call starts [default: the policy's, else 4GiB, not reserved]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(super) memory: Option<u64>,
-    /// Time that a call may take, such as 30s, 10min or 2h [default: the policy's, else no limit]
+    /// Time limit of a call, such as 30s, 10min or 2h [default: the policy's, else none]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(super) timeout: Option<Duration>,
-    /// What calls and packages may have: a TOML file, see docs/policy.example.toml
+    /// Limits of calls and rights of packages: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
-    /// Whether calls run in threads, or in child processes that can be killed and are confined
-    /// further
+    /// Run calls in threads, or in child processes that can be killed and are confined further
     #[arg(long, value_name = "MODE", default_value = "thread")]
     pub(super) isolation: IsolationArgument,
-    /// Compile modules anew instead of keeping compiled ones in the user's cache folder
+    /// Compile modules from scratch, without the user's cache of compiled modules
     #[arg(long)]
     pub(super) no_cache: bool,
 }
@@ -232,14 +235,16 @@ Examples:
   mandelbox status mandelbox-runs/nuclei_20270101_120000
   mandelbox status work --format json
 
-Exit codes: 0 the folder holds a run, whatever became of it; 2 it holds none, or its events.jsonl is damaged.";
+Exit codes:
+  0: the folder contains a run, in any state
+  2: the folder contains no run, or its events.jsonl is damaged";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(super) struct StatusArguments {
-    /// The work directory of a run: one that runs, has ended or was killed
+    /// Work directory of a run that is running, has ended or was killed
     pub(super) work_dir: PathBuf,
-    /// How: text on stderr, JSON on stdout
+    /// Output format: text on stderr, or one JSON object on stdout
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) format: FormatArgument,
 }
@@ -249,19 +254,21 @@ Examples:
   mandelbox report mandelbox-runs/nuclei_20270101_120000
   mandelbox report work --ro-crate --license https://creativecommons.org/licenses/by/4.0/
 
-Exit codes: 0 it is written; 1 it cannot be; 2 the folder holds no run, its events.jsonl is damaged, or a crate is asked \
-for and the run goes on.";
+Exit codes:
+  0: success
+  1: mandelbox failed (disk, permissions)
+  2: no run in the folder, damaged events.jsonl, or --ro-crate for a run that is still running";
 
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES)]
 pub(super) struct ReportArguments {
-    /// The work directory of a run: one that runs, has ended or was killed
+    /// Work directory of a run that is running, has ended or was killed
     pub(super) work_dir: PathBuf,
-    /// Also make the work directory a Workflow Run RO-Crate: writes ro-crate-metadata.json, and the
-    /// workflow as the run's records have it; of a run that has ended or was killed
+    /// Also turn the work directory into a Workflow Run RO-Crate: write ro-crate-metadata.json, and
+    /// the workflow as it was recorded; the run must have ended
     #[arg(long)]
     pub(super) ro_crate: bool,
-    /// License of what the crate holds: a URL, or a text [default: the crate says that none was
+    /// License of the crate's contents: a URL or a text [default: the crate states that none was
     /// given]
     #[arg(long, value_name = "URL|TEXT", requires = "ro_crate")]
     pub(super) license: Option<String>,
@@ -272,12 +279,14 @@ Examples:
   mandelbox doctor
   mandelbox doctor --format json
 
-Exit codes: 0 calls can run; 1 they cannot.";
+Exit codes:
+  0: calls can run
+  1: no call can run";
 
 #[derive(Debug, Args)]
 #[command(after_help = DOCTOR_EXAMPLES)]
 pub(super) struct DoctorArguments {
-    /// How to answer: text on stderr, or one JSON object on stdout
+    /// Output format: text on stderr, or one JSON object on stdout
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,
 }
@@ -290,7 +299,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = COMPLETIONS_EXAMPLES)]
 pub(super) struct CompletionsArguments {
-    /// The shell that reads them
+    /// Shell that reads the completions
     pub(super) shell: clap_complete::Shell,
 }
 
@@ -302,7 +311,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = MAN_EXAMPLES)]
 pub(super) struct ManArguments {
-    /// The subcommand [default: the program]
+    /// Subcommand [default: the program itself]
     pub(super) subcommand: Option<String>,
 }
 

@@ -18,28 +18,28 @@ use crate::sandbox::{
 };
 use crate::text::{bytes_text, escaped};
 
-/// The smallest command: `(module (func (export "_start")))`.
-const NOTHING: &[u8] =
+/// Smallest possible command: `(module (func (export "_start")))`.
+const EMPTY_COMMAND: &[u8] =
     b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
-/// Open files that a thread of the pool may need at a time, beside the run's own.
+/// Files that a thread of the pool may have open at a time, in addition to those of the run itself.
 const FILES_A_CALL: u64 = 32;
 
-/// One thing that was looked at.
+/// Result of one check of this machine.
 struct Finding {
     name: &'static str,
     state: State,
     value: String,
-    /// What it means and what to do.
+    /// Consequences, and what to do; empty in the state [`State::Good`].
     advice: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// There, and used where it helps.
+    /// Available.
     Good,
-    /// Missing or low; mandelbox works without.
+    /// Missing or too low, but mandelbox works.
     Missing,
-    /// mandelbox cannot work so.
+    /// mandelbox cannot work.
     Broken,
 }
 
@@ -97,7 +97,7 @@ fn cpus() -> Finding {
         "CPUs",
         true,
         format!(
-            "{n}, {}; --jobs is {n} unless given",
+            "{n}, {}; the default of `--jobs` is {n}",
             std::env::consts::ARCH
         ),
         "",
@@ -113,7 +113,7 @@ fn open_files() -> Finding {
         "open files (ulimit -n)",
         good,
         value,
-        "tasks that open many files fail; raise it, or use fewer --jobs",
+        "tasks that open many files fail; raise the limit, or lower `--jobs`",
     )
 }
 
@@ -122,8 +122,8 @@ fn address_space() -> Finding {
     let limit = limit.map_or("no limit".to_owned(), bytes_text);
     let reservation = Reservation::Fitting.resolve();
     let value = format!("{limit}; {reservation}");
-    let advice =
-        "guests check each access and are slower; lift the limit, and limit calls with --memory";
+    let advice = "memory accesses of guests are checked one by one, which is slower; remove the \
+        limit, and limit calls with `--memory`";
     finding(
         "address space (ulimit -v)",
         reservation == Reservation::Whole,
@@ -140,13 +140,14 @@ fn resolving() -> Finding {
         Mode::empty(),
         ResolveFlags::BENEATH,
     );
-    // The path leads out, which only a kernel that knows the call says.
+    // An absolute path is not beneath the current folder. Only a kernel that implements openat2
+    // reports this, as EXDEV.
     let value = match opened {
-        Err(rustix::io::Errno::XDEV) | Ok(_) => Ok("there".to_owned()),
+        Err(rustix::io::Errno::XDEV) | Ok(_) => Ok("available".to_owned()),
         Err(err) => Err(err.to_string()),
     };
-    let advice = "paths of guests are resolved step by step, which is slower; nothing to do, or \
-        let the outer sandbox allow it";
+    let advice = "paths of guests are resolved step by step, which is slower; if an outer sandbox \
+        refuses the system call, allow it there";
     finding(
         "openat2",
         value.is_ok(),
@@ -162,7 +163,7 @@ fn swap() -> Finding {
         .find_map(|line| line.strip_prefix("SwapTotal:"));
     let value = match line.map(|line| line.trim().trim_end_matches(" kB").parse::<u64>()) {
         Some(Ok(kibibytes)) => bytes_text(kibibytes * 1024),
-        _ => "not known: /proc is not there".to_owned(),
+        _ => "unknown: /proc is missing".to_owned(),
     };
     finding("swap", true, value, "")
 }
@@ -170,16 +171,16 @@ fn swap() -> Finding {
 fn pagemap() -> Finding {
     let used = scans_changed_pages();
     let value = if used {
-        "used: only what a guest changed is cleared for the next one"
+        "used: only memory that a guest changed is cleared for the next guest"
     } else {
         "not used"
     };
-    let advice = "calls start slower: it needs Linux 6.7, and a machine without swap";
+    let advice = "calls start slower; it needs Linux 6.7 and a machine without swap";
     finding("pagemap scan", used, value.to_owned(), advice)
 }
 
-/// Runs a guest that does nothing, in a thread and in a process, with the cache that a run would
-/// use. Returns the confinement of the process; empty if it cannot be started.
+/// Runs an empty guest in a thread and in a process, with the cache that a run would use. Returns
+/// the confinement of the process, which is empty if the process cannot be started.
 fn trials(findings: &mut Vec<Finding>) -> Confinement {
     let cache_folder = environment::cache_folder();
     let options = SandboxOptions {
@@ -190,7 +191,7 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
         name,
         state: State::Broken,
         value,
-        advice: "no call can run here",
+        advice: "no call can run on this machine",
     };
     let backend = match Local::with_options(1, &options, Isolation::Thread) {
         Ok(backend) => backend,
@@ -199,7 +200,7 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
             return Confinement::default();
         }
     };
-    let advice = "modules are compiled anew for each run; set XDG_CACHE_HOME to a folder that you \
+    let advice = "modules are compiled again for each run; set XDG_CACHE_HOME to a folder that you \
         can write to";
     findings.push(match (backend.sandbox().warning(), cache_folder) {
         (Some(warning), _) => finding(
@@ -224,8 +225,8 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
             advice,
         ),
     });
-    let value = "tasks with a time limit look at it while they compute; others need not, nor \
-        those in processes";
+    let value = "a time limit adds a check to every loop iteration; `--isolation process` avoids \
+        it";
     findings.push(finding("interruption", true, value.to_owned(), ""));
     findings.push(match trial(&backend) {
         Ok(()) => finding("a guest in a thread", true, "runs".to_owned(), ""),
@@ -247,8 +248,8 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
             } else {
                 "runs, but a layer of confinement is missing"
             };
-            let advice = "see the layers below; Linux 6.12 and later has all of them, unless an \
-                outer sandbox refuses one";
+            let advice = "see the layers below; Linux 6.12 and later provides all of them, unless \
+                an outer sandbox refuses one";
             findings.push(finding(
                 name,
                 confinement.is_whole(),
@@ -262,7 +263,7 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
                 name,
                 false,
                 text,
-                "--isolation process cannot be used",
+                "`--isolation process` cannot be used",
             ));
             Confinement::default()
         }
@@ -270,12 +271,12 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
 }
 
 fn trial(backend: &Local) -> Result<(), String> {
-    let module = ModuleFile::from_bytes("nothing.wasm".into(), NOTHING.to_vec());
+    let module = ModuleFile::from_bytes("empty.wasm".into(), EMPTY_COMMAND.to_vec());
     backend.prepare(&module, &Limits::default(), Policy::default().compile_time)?;
     let end = backend.run_guest(&Invocation {
         module_sha256: &module.sha256,
         entry: Entry::Command,
-        argv: &["nothing".to_owned()],
+        argv: &["empty".to_owned()],
         env: &[],
         grants: &[],
         stdin: GuestInput::Empty,
@@ -326,13 +327,24 @@ fn json_answer(findings: &[Finding], confinement: &Confinement, ok: bool) -> Vec
         .iter()
         .map(|finding| {
             let advice = Some(finding.advice).filter(|advice| !advice.is_empty());
-            json!({ "name": finding.name, "state": finding.state.word(), "value": finding.value, "advice": advice })
+            json!({
+                "name": finding.name,
+                "state": finding.state.word(),
+                "value": finding.value,
+                "advice": advice,
+            })
         })
         .collect();
     let layers: Vec<_> = confinement
         .0
         .iter()
-        .map(|report| json!({ "layer": report.layer.name(), "state": report.state.name(), "detail": report.detail }))
+        .map(|report| {
+            json!({
+                "layer": report.layer.name(),
+                "state": report.state.name(),
+                "detail": report.detail,
+            })
+        })
         .collect();
     let version = env!("CARGO_PKG_VERSION");
     let answer =

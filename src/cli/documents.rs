@@ -1,4 +1,4 @@
-//! Documents that users name on the command line, and the policy for them.
+//! Documents named on the command line, and the policy for them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::run::folders::real_path;
 
-/// Bytes of a module whose caller named it and set no policy: interpreters with their libraries
+/// Size limit of a module that the user names without a policy: interpreters with their libraries
 /// have 100 MiB and more.
 const MAX_MODULE_BYTES: u64 = 2 << 30;
 
-/// Whoever started the program sees that it compiles, and can end it.
+/// Time limit of compilation while a user waits: none, because the user can press Ctrl-C.
 pub(super) const COMPILE_TIME: Duration = Duration::MAX;
 
-/// Time after which it is said what takes so long.
+/// Time after which a notice explains what takes so long.
 pub(super) const COMPILE_NOTICE_DELAY: Duration = Duration::from_secs(1);
 
-/// The policy for a module that the operator has named.
+/// Returns the policy for a module that the user named. Problems go to `problems`.
 pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problems) -> Policy {
     let open_files = open_files::of_a_call(open_files::raise_limit(), 1).unwrap_or_else(|text| {
         problems.add(Location::Parameter("ulimit -n".to_owned()), text);
@@ -41,7 +41,7 @@ pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problem
     policy
 }
 
-/// What the user wrote, as far as it can be read.
+/// Documents of a run, with defaults in place of those that could not be read.
 pub(super) struct Documents {
     pub(super) workflow: WorkflowDocument,
     pub(super) packages: Vec<TaskPackage>,
@@ -59,8 +59,8 @@ impl Documents {
     ) -> Self {
         let workflow =
             WorkflowDocument::read_into(&arguments.workflow, problems).unwrap_or_else(|| {
-                // The problem is noted; an empty workflow stands in, so that the other documents are
-                // checked too.
+                // The problem was reported. Continue with an empty workflow, so that the other
+                // documents are checked too.
                 WorkflowDocument {
                     file: arguments.workflow.clone(),
                     folder: PathBuf::new(),
@@ -93,11 +93,11 @@ impl Documents {
     }
 }
 
-/// Reads the packages that were named, folders or typed tasks, and the workflow's own folder if it
-/// is one.
+/// Reads the named packages, which are folders or typed tasks, and the workflow's own folder if it
+/// is a package. Problems go to `problems`.
 ///
-/// * `policy`: for typed tasks that describe themselves.
-/// * `modules`: runs them.
+/// * `policy`: limits of typed tasks while they describe themselves.
+/// * `modules`: runs the descriptions.
 pub(super) fn read_packages(
     named: &[PathBuf],
     workflow_folder: &Path,

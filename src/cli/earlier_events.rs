@@ -1,5 +1,5 @@
-//! What the file of `--events` holds when a run is resumed: its reader finds all events of the run
-//! there, each once.
+//! File of `--events` when a run is resumed: it is continued so that it contains every event of the
+//! run exactly once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -11,22 +11,22 @@ use crate::event::{EventLog, visit_events, visit_log};
 use crate::text::time_text;
 use crate::workdir::WorkDir;
 
-/// Bytes of the longest line that is an event.
+/// Maximum length in bytes of the line of an event.
 const MAX_LINE_BYTES: u64 = 256 << 20;
 
-/// Events of a run that stand in a file.
+/// Events of the run that a file already contains.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EarlierEvents {
     last_seq: u64,
-    /// Bytes of the whole lines: a killed run may have left a part of one behind them.
+    /// Length in bytes of the complete lines; a killed run may have left part of a line after them.
     whole_bytes: u64,
 }
 
-/// What a file holds.
+/// Contents of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing that a resumed run would lose: there is no file or it is empty, or no run has begun
-    /// yet.
+    /// Nothing that a resumed run would have to keep: the file is missing or empty, or no run has
+    /// begun yet.
     Nothing,
     /// Events of the run.
     Events(EarlierEvents),
@@ -34,7 +34,7 @@ pub(super) enum Found {
     Other,
 }
 
-/// What tells two events apart, of different runs too.
+/// Identity of an event, also among events of different runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Stamp {
     seq: u64,
@@ -42,12 +42,12 @@ struct Stamp {
 }
 
 impl EarlierEvents {
-    /// Looks at a file.
+    /// Determines the contents of a file.
     ///
-    /// * `work_dir`: of the run that is resumed.
+    /// * `work_dir`: work directory of the resumed run.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Those of the operating system.
     pub(super) fn find(path: &Path, work_dir: &Path) -> io::Result<Found> {
         match path.metadata() {
             Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {}
@@ -78,7 +78,7 @@ impl EarlierEvents {
             return Ok(Found::Other);
         };
         let mut n_found = 0;
-        // A log that is damaged is a problem of its own, which the run reports.
+        // Ignore a damaged log: the run reports it separately.
         let _ = visit_events(&work_dir.join(EventLog::NAME), |event| {
             for stamp in [&first, &last] {
                 n_found +=
@@ -96,13 +96,13 @@ impl EarlierEvents {
         })
     }
 
-    /// Opens the file behind its events, and adds those that the log has after them: a killed run
-    /// did not come to show them.
+    /// Opens the file at the end of its events, and appends the later events of the log, which a
+    /// killed run may not have written here.
     ///
-    /// * `work_dir`: of the run that is resumed.
+    /// * `work_dir`: work directory of the resumed run.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Those of the operating system.
     pub(super) fn open(&self, path: &Path, work_dir: &Path) -> io::Result<File> {
         let file = OpenOptions::new().append(true).open(path)?;
         file.set_len(self.whole_bytes)?;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::event::{EventKind, FORMAT_VERSION, Recorder, RunStarted};
 
-    /// A work directory whose log has three events, and its lines.
+    /// Creates a work directory whose log has three events. Returns it with the lines of the log.
     fn work_dir() -> (tempfile::TempDir, Vec<String>) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut recorder =

@@ -1,6 +1,6 @@
-//! The environment variables that count: two of Fractal's, where the cache goes, what the terminal
-//! is, and with the feature `otel` those that say whether spans are exported; how is said by those
-//! that OpenTelemetry's own crates read.
+//! Environment variables that mandelbox reads: two of Fractal's, the location of the cache and the
+//! type of the terminal; with the feature `otel` also those that enable the export of spans.
+//! OpenTelemetry's crates read further variables themselves.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"
@@ -10,14 +10,15 @@ use std::path::PathBuf;
 
 use crate::fractal::v1::DEFAULT_TASKS_INCLUDE_IMAGE;
 
-/// `FRACTAL_LOCAL_CONFIG_FILE`: the local backend's configuration. An empty value counts as none.
+/// Returns `FRACTAL_LOCAL_CONFIG_FILE`, the local backend's configuration, unless it is empty.
 pub(super) fn local_config_file() -> Option<PathBuf> {
     std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE")
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
 }
 
-/// Where compiled modules are kept: `XDG_CACHE_HOME`, else `.cache` in `HOME`; none without either.
+/// Returns the folder of compiled modules, below `XDG_CACHE_HOME` or else below `.cache` in `HOME`;
+/// `None` if neither is an absolute path.
 pub(super) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
@@ -28,13 +29,13 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("mandelbox").join("modules"))
 }
 
-/// Whether the terminal cannot move its cursor, as `TERM` says.
+/// Returns true if `TERM` is `dumb`: the terminal cannot move its cursor.
 pub(super) fn terminal_is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// `FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE`: names of tasks, with `;` between them; case and blanks
-/// count.
+/// Returns the task names in `FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE`, which are separated by `;`. Case
+/// and blanks are significant.
 pub(super) fn tasks_include_image() -> Vec<String> {
     match std::env::var("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE") {
         Ok(names) => names.split(';').map(str::to_owned).collect(),
@@ -42,9 +43,9 @@ pub(super) fn tasks_include_image() -> Vec<String> {
     }
 }
 
-/// Whether spans are exported: where an endpoint is named (`OTEL_EXPORTER_OTLP_ENDPOINT`,
-/// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) or `OTEL_TRACES_EXPORTER` is `otlp`, unless that or
-/// `OTEL_SDK_DISABLED` says not.
+/// Returns true if spans are exported: `OTEL_TRACES_EXPORTER` contains `otlp`, or is not set while
+/// an endpoint is (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`).
+/// `OTEL_SDK_DISABLED` overrides both.
 #[cfg(feature = "otel")]
 pub(super) fn exports_traces() -> bool {
     let text = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -64,8 +65,8 @@ pub(super) fn exports_traces() -> bool {
     is_chosen && !is_disabled
 }
 
-/// `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT`: milliseconds that a request
-/// may take, else 10 s.
+/// Returns the timeout of a request: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT` or
+/// `OTEL_EXPORTER_OTLP_TIMEOUT` in milliseconds, by default 10 s.
 #[cfg(feature = "otel")]
 pub(super) fn otlp_timeout() -> std::time::Duration {
     let variable = |name: &str| std::env::var(name).ok()?.parse().ok();
@@ -74,8 +75,8 @@ pub(super) fn otlp_timeout() -> std::time::Duration {
     std::time::Duration::from_millis(milliseconds.unwrap_or(10_000))
 }
 
-/// Whether `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` or `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/json`;
-/// all else is `http/protobuf`.
+/// Returns true if `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, or else `OTEL_EXPORTER_OTLP_PROTOCOL`, is
+/// `http/json`. All other values mean `http/protobuf`.
 #[cfg(feature = "otel")]
 pub(super) fn otlp_is_json() -> bool {
     let names = [
@@ -88,8 +89,7 @@ pub(super) fn otlp_is_json() -> bool {
         .is_some_and(|name| name == "http/json")
 }
 
-/// Whether the environment says how many spans wait for their export, or how many are sent at a
-/// time.
+/// Returns true if the environment sets the length of the span queue or the size of its batches.
 #[cfg(feature = "otel")]
 pub(super) fn sets_trace_queue() -> bool {
     ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"]
@@ -97,8 +97,8 @@ pub(super) fn sets_trace_queue() -> bool {
         .any(|name| std::env::var_os(name).is_some())
 }
 
-/// `TRACEPARENT` and `TRACESTATE`: the span that this program was started in, by the names that
-/// HTTP headers have.
+/// Returns `TRACEPARENT` and `TRACESTATE`, the span in which this program was started, under the
+/// names of the corresponding HTTP headers.
 #[cfg(feature = "otel")]
 pub(super) fn trace_context() -> std::collections::HashMap<String, String> {
     let variable = |name: &str| Some((name.to_ascii_lowercase(), std::env::var(name).ok()?));

@@ -1,4 +1,5 @@
-//! `mandelbox completions` and `mandelbox man`: made from the command line as clap reads it.
+//! `mandelbox completions` and `mandelbox man`, generated from clap's definition of the command
+//! line.
 
 use clap::CommandFactory;
 
@@ -22,7 +23,7 @@ pub(super) fn completions(arguments: &CompletionsArguments) -> Answer {
 
 pub(super) fn man(arguments: &ManArguments) -> Answer {
     let mut program = Cli::command();
-    // Only then have subcommands the names and options that they inherit.
+    // Subcommands receive their full names and inherited options only now.
     program.build();
     let shown = match &arguments.subcommand {
         None => Some(&program),
@@ -36,7 +37,7 @@ pub(super) fn man(arguments: &ManArguments) -> Answer {
             .filter(|command| !command.is_hide_set())
             .map(|command| command.get_name());
         let text = format!(
-            "error: there is no such subcommand; there are {}\n",
+            "error: no such subcommand; choose one of {}\n",
             names.collect::<Vec<_>>().join(", ")
         );
         return Answer::text(text, exit_code::WRONG_INPUT);

@@ -1,4 +1,5 @@
-//! The command line: arguments and environment → checked options; one file a subcommand.
+//! Command line: turns arguments and environment into checked options. Each subcommand has a module
+//! of its own.
 
 mod arguments;
 mod author_arguments;
@@ -36,19 +37,19 @@ use crate::sandbox::capture_no_backtraces;
 use arguments::{Cli, Command, WorkerArguments};
 use signals::Signals;
 
-/// What the program prints at its end, and its exit code.
+/// Last output of the program, and its exit code.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Data, for other programs.
+    /// Data for other programs.
     pub stdout: Vec<u8>,
-    /// Text, for people.
+    /// Text for people.
     pub stderr: String,
-    /// See [`exit_code`].
+    /// One of [`exit_code`], or the exit code of a guest.
     pub exit_code: u8,
 }
 
 impl Answer {
-    /// A text for people, and an exit code.
+    /// Returns an answer without data.
     fn text(stderr: String, exit_code: u8) -> Self {
         Self {
             stdout: Vec::new(),
@@ -58,17 +59,17 @@ impl Answer {
     }
 }
 
-/// Does what a command line says.
+/// Runs a command line.
 pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
     capture_no_backtraces();
-    // Where it cannot be ignored, it ends the program as it does others.
+    // If this fails, a file above `ulimit -f` ends the program, as the signal does by default.
     let _ = signals::ignore_file_size_signal();
     let cli = match Cli::try_parse_from(command_line) {
         Ok(cli) => cli,
         Err(err) if err.use_stderr() => {
             return Answer::text(err.render().to_string(), exit_code::WRONG_INPUT);
         }
-        // Help and version were asked for: they are what the command gives.
+        // Help and version are the requested output, although clap returns them as errors.
         Err(err) => {
             return Answer {
                 stdout: err.render().to_string().into_bytes(),
@@ -98,7 +99,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
     }
 }
 
-/// Does what signals can stop and traces show.
+/// Runs a command that signals can stop, in a span of its own if traces are exported.
 fn stoppable(name: &'static str, quiet: bool, command: impl FnOnce(&Signals) -> Answer) -> Answer {
     #[cfg(not(feature = "otel"))]
     let _ = (name, quiet);
@@ -118,19 +119,19 @@ fn answer_parent(served: std::io::Result<()>) -> Answer {
     }
 }
 
-/// Compiles for the process that has started this one.
+/// Compiles modules for the parent process.
 fn compile() -> std::io::Result<()> {
     close_inherited_files();
     signals::ignore()?;
     compile_for_parent(std::io::stdin().lock(), std::io::stdout().lock())
 }
 
-/// Serves the process that has started this one.
+/// Runs calls for the parent process.
 fn serve_parent(arguments: &WorkerArguments) -> std::io::Result<()> {
     close_inherited_files();
     signals::ignore()?;
-    // Guests that may read stdin have their own there; the parent has put it where other processes
-    // have stderr.
+    // The messages of the parent arrive on stdin, and the stdin that guests may read arrives on
+    // stderr. Move each to where it is used: guests that inherit stdin read descriptor 0.
     let from_parent = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(std::io::stderr())?;
     serve_as(arguments, from_parent)

@@ -1,20 +1,20 @@
-//! How many files the process may have open, and how many of them each call gets.
+//! Limit of open files: raises that of the process and divides it among the calls.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files of the process itself: records, documents, and what the runtime has open.
+/// Files reserved for the process itself: records, documents, and those of the runtime.
 const RESERVED: u64 = 32;
-/// Files that the host has open for a call: its output, and the pipes to its process.
+/// Files that the host opens for a call: its output, and the pipes to its process.
 const RESERVED_A_CALL: u64 = 8;
-/// Fewest files that a call can do with: the folders that it sees, its parameters, its output,
+/// Minimum number of files of a call: the folders that it can access, its parameters, its output,
 /// and some for its data.
 const LEAST_OF_A_CALL: u64 = 16;
 
-/// Raises the soft limit of this process to its hard one and returns what is in force; `None`: no
-/// limit.
+/// Raises the soft limit of this process to its hard limit. Returns the limit in force; `None` for
+/// no limit.
 pub(super) fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, the limit that is there counts.
+    // If the limit cannot be raised, the old one applies.
     let raised = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -29,7 +29,7 @@ pub(super) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// Calls that can run at a time within `limit`, at least 1.
+/// Returns the number of calls that can run at a time within `limit`, at least 1.
 pub(super) fn most_calls(limit: Option<u64>) -> usize {
     let Some(limit) = limit else {
         return usize::MAX;
@@ -38,11 +38,11 @@ pub(super) fn most_calls(limit: Option<u64>) -> usize {
     usize::try_from(calls).unwrap_or(usize::MAX).max(1)
 }
 
-/// Files that each of `n_calls` calls can have open, so that none takes those of another or of the
-/// records.
+/// Returns the number of files that each of `n_calls` calls can open without taking any from
+/// another call or from the records.
 ///
 /// # Errors
-/// A sentence for the user if that is too few to run anything.
+/// A message for the user if that is too few for a call.
 pub(super) fn of_a_call(limit: Option<u64>, n_calls: usize) -> Result<usize, String> {
     let Some(limit) = limit else {
         return Ok(usize::MAX);
@@ -51,9 +51,14 @@ pub(super) fn of_a_call(limit: Option<u64>, n_calls: usize) -> Result<usize, Str
     let each = (limit.saturating_sub(RESERVED) / n_calls).saturating_sub(RESERVED_A_CALL);
     if each < LEAST_OF_A_CALL {
         let needed = RESERVED + n_calls * (RESERVED_A_CALL + LEAST_OF_A_CALL);
-        let fewer = if n_calls > 1 { ", or lower --jobs" } else { "" };
+        let fewer = if n_calls > 1 {
+            ", or lower `--jobs`"
+        } else {
+            ""
+        };
         return Err(format!(
-            "{limit} open files are too few for --jobs {n_calls}: raise it to {needed}{fewer}"
+            "{limit} open files are too few for `--jobs {n_calls}`; raise the limit to \
+             {needed}{fewer}"
         ));
     }
     Ok(usize::try_from(each).unwrap_or(usize::MAX))
@@ -72,7 +77,10 @@ mod tests {
             assert_eq!(of_a_call(Some(needed), n_calls), Ok(16));
             assert_eq!(most_calls(Some(needed)), n_calls);
             let text = of_a_call(Some(needed - 1), n_calls).expect_err("one too few");
-            assert!(text.contains(&format!("raise it to {needed}")), "{text}");
+            assert!(
+                text.contains(&format!("raise the limit to {needed}")),
+                "{text}"
+            );
         }
         assert_eq!(most_calls(Some(3)), 1);
     }

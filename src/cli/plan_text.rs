@@ -1,4 +1,4 @@
-//! What `--dry-run` shows.
+//! Output of `--dry-run`.
 
 use std::fmt::Write as _;
 

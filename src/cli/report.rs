@@ -13,7 +13,7 @@ use crate::workdir::{WorkDir, WorkDirError};
 
 pub(super) fn report(arguments: &ReportArguments) -> Answer {
     let work_dir = absolute(&arguments.work_dir);
-    // The page is a part of the crate.
+    // The crate contains the page, so write it first.
     let report = match write_report(&work_dir) {
         Ok(path) => format!("report: {}\n", escaped(&path.to_string_lossy())),
         Err(err) => return failure(&work_dir, err, String::new()),
@@ -21,7 +21,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Answer {
     if !arguments.ro_crate {
         return Answer::text(report, exit_code::SUCCESS);
     }
-    // A crate describes a run that has ended.
+    // A crate describes a run that has ended, so refuse one that holds the lock.
     if let Some(in_use @ WorkDirError::InUse { .. }) = WorkDir::obstacle(&work_dir) {
         let text = format!("{report}error: {}\n", escaped(&in_use.to_string()));
         return Answer::text(text, exit_code::WRONG_INPUT);
@@ -35,7 +35,9 @@ pub(super) fn report(arguments: &ReportArguments) -> Answer {
     }
 }
 
-/// * `report`: what was done before.
+/// Returns the answer for a report that could not be written.
+///
+/// * `report`: text about the files that were written before.
 fn failure(work_dir: &Path, err: ReportError, report: String) -> Answer {
     let exit_code = match &err {
         ReportError::Log { .. } | ReportError::Empty(_) => exit_code::WRONG_INPUT,

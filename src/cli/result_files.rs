@@ -1,6 +1,5 @@
-//! The files that `--result` and `--events` name. They are checked before the run: after hours of
-//! work it would be too late to find out that a file cannot be written, or that it was the
-//! workflow.
+//! Files of `--result` and `--events`. They are checked before the run: an error after hours of
+//! work, or a workflow that was overwritten, would be found too late.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -20,16 +19,16 @@ use crate::report::{JsonLines, PatientWriter, Stream, raw_stream};
 use crate::run::folders::{broken_link, real_path};
 use crate::text::unreadable;
 
-/// Paths that mean stdout. Opened by their names, the last ones would write over the start of a
-/// file that it goes to.
+/// Paths that mean stdout. If stdout is a file, opening one of the last three would create a second
+/// file position, and overwrite the start of the file.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
-/// Most links that are followed, as on Linux.
+/// Maximum number of links that are followed, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// Where a result or events go.
+/// Destination of a result or of events.
 enum Target {
     Stdout,
-    /// A path whose last part is no link.
+    /// A path whose last part is not a link.
     Path(PathBuf),
 }
 
@@ -42,22 +41,22 @@ impl Target {
     }
 }
 
-/// The targets of a run.
+/// Destinations of the result and of the events of a run.
 pub(super) struct ResultFiles {
     result: Option<Target>,
     events: Option<Target>,
-    /// What `--events` holds of the run that is resumed.
+    /// Events of the resumed run that the file of `--events` already contains.
     earlier: Option<EarlierEvents>,
 }
 
-/// A file that the run reads, and what it is to the user.
+/// File that the run reads, with its role as a phrase for messages.
 pub(super) type InputFile = (&'static str, PathBuf);
 
 impl ResultFiles {
-    /// Finds and checks the targets. Problems go to `problems`.
+    /// Determines and checks the destinations. Problems go to `problems`.
     ///
-    /// * `work_dir`: of the run, which may not exist yet.
-    /// * `inputs`: what must not be overwritten.
+    /// * `work_dir`: work directory of the run; may not exist yet.
+    /// * `inputs`: files that must not be overwritten.
     pub(super) fn check(
         arguments: &RunArguments,
         work_dir: &Path,
@@ -74,7 +73,7 @@ impl ResultFiles {
             (&files.result, &files.events),
             (Some(Target::Stdout), Some(Target::Stdout))
         ) {
-            let text = "only one of --result and --events can go to stdout";
+            let text = "only one of `--result` and `--events` can go to stdout";
             problems.add(Location::Parameter("--events -".to_owned()), text);
         }
         for (option, target, is_replaced) in [
@@ -85,7 +84,7 @@ impl ResultFiles {
                 continue;
             };
             if let Err(text) = check_path(path, is_replaced, &arguments.output, work_dir, inputs) {
-                problems.add(place(option, path), text);
+                problems.add(location(option, path), text);
             }
         }
         if let (Some(Target::Path(result)), Some(Target::Path(events))) =
@@ -93,8 +92,8 @@ impl ResultFiles {
             && is_same_file(result, events)
         {
             problems.add(
-                place("--events", events),
-                "is the file of --result too; choose another",
+                location("--events", events),
+                "is also the file of `--result`; choose another file",
             );
         }
         if let Some(Target::Path(events)) = &files.events
@@ -104,21 +103,20 @@ impl ResultFiles {
                 Ok(Found::Nothing) => {}
                 Ok(Found::Events(earlier)) => files.earlier = Some(earlier),
                 Ok(Found::Other) => {
-                    let text = "holds something else than events of the run to resume; choose \
+                    let text = "contains other data than events of the run to resume; choose \
                         another file";
-                    problems.add(place("--events", events), text);
+                    problems.add(location("--events", events), text);
                 }
-                Err(err) => problems.add(place("--events", events), unreadable(&err)),
+                Err(err) => problems.add(location("--events", events), unreadable(&err)),
             }
         }
         files
     }
 
-    /// Opens the file of `--events`: one that holds events of the run to resume goes on behind
-    /// them.
+    /// Opens the file of `--events`. New events are appended to those of the run to resume.
     ///
-    /// * `work_dir`: of the run to resume.
-    /// * `cancel`: ends the wait for a reader who is slow.
+    /// * `work_dir`: work directory of the run to resume.
+    /// * `cancel`: ends the wait for a slow reader.
     pub(super) fn events_reporter(
         &self,
         work_dir: &Path,
@@ -145,14 +143,14 @@ impl ResultFiles {
         match &self.earlier {
             Some(earlier) => earlier.open(path, work_dir),
             None if is_regular_or_missing(path) => File::create(path),
-            // A terminal, a pipe, or a file that another process has opened: what is in it is not
-            // ours to cut off.
+            // A terminal, a pipe, or a file that another process has opened. Append to it: its
+            // contents are not ours to truncate.
             None => OpenOptions::new().append(true).open(path),
         }
     }
 
-    /// Writes the result: whole or not at all, but for what is no plain file. Returns the bytes
-    /// that go to stdout.
+    /// Writes the result. A regular file is replaced atomically. Returns the bytes for stdout, if
+    /// that is the destination.
     pub(super) fn write_result(&self, text: Vec<u8>) -> Result<Option<Vec<u8>>, HostError> {
         match &self.result {
             None => Ok(None),
@@ -172,22 +170,22 @@ impl ResultFiles {
         }
     }
 
-    /// True if there is a `--result`.
+    /// Returns true if `--result` was given.
     pub(super) fn has_result(&self) -> bool {
         self.result.is_some()
     }
 }
 
-fn place(option: &str, path: &Path) -> Location {
+fn location(option: &str, path: &Path) -> Location {
     Location::Parameter(format!("{option} {}", path.display()))
 }
 
-/// Checks that a file can be written and that nothing is lost by it.
+/// Checks that a file can be written without overwriting an input or a file of the run.
 ///
-/// * `is_replaced`: whether a new file takes its place, for which its folder is written to.
+/// * `is_replaced`: true if a new file replaces it, which needs write access to its folder.
 ///
 /// # Errors
-/// A sentence for the user.
+/// A message for the user.
 fn check_path(
     path: &Path,
     is_replaced: bool,
@@ -198,23 +196,23 @@ fn check_path(
     let real = real_path(path);
     if real.starts_with(real_path(output)) {
         return Err(
-            "lies inside the output path, where a task can put a link in its place; choose another"
+            "is inside the output path, where a task could replace it with a link; choose another \
+             file"
                 .to_owned(),
         );
     }
     if real.starts_with(real_path(work_dir)) {
         return Err(
-            "lies in the work directory, whose files are the run's own; choose another".to_owned(),
+            "is inside the work directory, whose files belong to the run; choose another file"
+                .to_owned(),
         );
     }
     if let Some((what, _)) = inputs.iter().find(|(_, input)| is_same_file(path, input)) {
-        return Err(format!(
-            "is {what}, which it would overwrite; choose another"
-        ));
+        return Err(format!("would overwrite {what}; choose another file"));
     }
     let cannot_write = |what: &str, err: &dyn std::fmt::Display| {
         Err(format!(
-            "{what} cannot be written to: {err}; choose another, or let this user write there"
+            "{what} cannot be written to: {err}; choose another file, or let this user write there"
         ))
     };
     let exists = match path.metadata() {
@@ -232,7 +230,7 @@ fn check_path(
                     "its folder `{}` {text}; mount or create that folder",
                     folder.display()
                 ),
-                None => "the folder of this file does not exist; create it first".to_owned(),
+                None => "its folder does not exist; create it first".to_owned(),
             },
         );
     };
@@ -246,7 +244,8 @@ fn check_path(
     Ok(())
 }
 
-/// True for two names of one plain file, and for one name of a file that does not exist yet.
+/// Returns true for two names of one regular file, and for equal paths of a file that does not
+/// exist yet.
 fn is_same_file(a: &Path, b: &Path) -> bool {
     match (a.metadata(), b.metadata()) {
         (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -255,14 +254,14 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// False for pipes, devices and folders, and for files by way of a descriptor that is open already:
-/// replacing one of those by its name would take the file away from whoever has opened it.
+/// Returns false for pipes, devices and folders, and for a descriptor that is already open, such as
+/// `/dev/fd/3`: a process that holds it would keep the old file if its name were replaced.
 fn is_regular_or_missing(path: &Path) -> bool {
     !is_descriptor(path) && path.metadata().map_or(true, |metadata| metadata.is_file())
 }
 
-/// Follows a link to what it names, which need not exist. Links to descriptors stay: they are no
-/// paths.
+/// Follows a link to its target, which need not exist. Links to descriptors are not followed: their
+/// targets are not always paths.
 fn follow_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -276,7 +275,7 @@ fn follow_links(path: &Path) -> PathBuf {
     path
 }
 
-/// True for the names of files that this process has open.
+/// Returns true for a path that names a descriptor of this process.
 fn is_descriptor(path: &Path) -> bool {
     [
         "/proc",
@@ -316,7 +315,7 @@ mod tests {
         let null = Path::new("/dev/null");
         assert!(
             !is_same_file(null, null),
-            "what is written there is lost in any case"
+            "data written there is lost in any case"
         );
     }
 }

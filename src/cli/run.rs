@@ -47,7 +47,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     });
     if arguments.jobs.is_none() && n_threads < n_cpus {
         let text = format!(
-            "only {n_threads} calls run at a time, not one for each of the {n_cpus} CPUs: raise it"
+            "limits the run to {n_threads} calls at a time on {n_cpus} CPUs; raise the limit"
         );
         problems.warn(Location::Parameter("ulimit -n".to_owned()), text);
     }
@@ -118,7 +118,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     }
 }
 
-/// Runs what was prepared.
+/// Runs a prepared run, and returns its answer.
 fn start_and_finish(
     arguments: &RunArguments,
     mut prepared: PreparedRun,
@@ -151,8 +151,8 @@ fn start_and_finish(
         )
     });
     if is_new {
-        // Nobody has chosen this folder, so none stays of a run that did not begin. With any file
-        // in it, it stays.
+        // The user did not choose this folder, so remove it if the run did not begin. A folder with
+        // files is not removed.
         let _ = std::fs::remove_dir(&work_dir);
     }
     answer
@@ -170,7 +170,7 @@ fn choose_work_dir(
             && WorkDir::obstacle(&path).is_none()
         {
             let text = format!(
-                "Workflow dir {} already exists. Choose another: it must be new, or --resume",
+                "Workflow dir {} already exists. Choose a new folder, or add `--resume`",
                 path.display()
             );
             problems.add(Location::Parameter("--work-dir".to_owned()), text);
@@ -192,8 +192,8 @@ fn input_files(
         .or_else(environment::local_config_file);
     let options = [
         ("the workflow", Some(arguments.workflow.clone())),
-        ("the file of --metadata", arguments.metadata.clone()),
-        ("the file of --history", arguments.history.clone()),
+        ("the file of `--metadata`", arguments.metadata.clone()),
+        ("the file of `--history`", arguments.history.clone()),
         ("the policy", arguments.sandbox.policy.clone()),
         ("the local backend's configuration", local_config),
     ];
@@ -242,7 +242,8 @@ fn reporters(
     Ok(reporters)
 }
 
-/// Writes the result where it was asked for, and says how the run ended and where to look.
+/// Writes the file of `--result`, and returns an answer with the outcome of the run and the
+/// locations of its files.
 fn finish(
     arguments: &RunArguments,
     files: &ResultFiles,
@@ -268,12 +269,12 @@ fn finish(
             }
         }
     }
-    let look = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
+    let path_of = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
     let report = if work_dir.join(REPORT_FILE).is_file() {
-        look(REPORT_FILE)
+        path_of(REPORT_FILE)
     } else {
         format!(
-            "`mandelbox report {}` makes a page of it",
+            "create it with `mandelbox report {}`",
             escaped(&shell_word(work_dir.display()))
         )
     };
@@ -281,14 +282,11 @@ fn finish(
     match &ended {
         Ok(_) if !arguments.quiet => {
             let output = escaped(&output_path.to_string_lossy());
-            let _ = writeln!(answer.stderr, "done in {:.2} s", elapsed.as_secs_f64());
-            let _ = writeln!(answer.stderr, "  what the tasks made:   {output}");
-            let _ = writeln!(
-                answer.stderr,
-                "  metadata and history:  {}",
-                look("result.json")
-            );
-            let _ = writeln!(answer.stderr, "  what happened:         {report}");
+            let result = path_of("result.json");
+            let _ = writeln!(answer.stderr, "finished in {:.2} s", elapsed.as_secs_f64());
+            let _ = writeln!(answer.stderr, "  output: {output}");
+            let _ = writeln!(answer.stderr, "  result: {result}");
+            let _ = writeln!(answer.stderr, "  report: {report}");
         }
         Ok(_) => {}
         Err(failure) => {
@@ -303,15 +301,12 @@ fn finish(
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if result.is_some() {
-                let _ = writeln!(
-                    answer.stderr,
-                    "  what happened: {}, {report}",
-                    look("workflow.log")
-                );
                 let folder = escaped(&shell_word(work_dir.display()));
+                let _ = writeln!(answer.stderr, "  log:    {}", path_of("workflow.log"));
+                let _ = writeln!(answer.stderr, "  report: {report}");
                 let _ = writeln!(
                     answer.stderr,
-                    "  to go on:      the same command with --work-dir {folder} --resume"
+                    "  resume: the same command with `--work-dir {folder} --resume`"
                 );
             }
             answer.exit_code = stopped.map_or_else(

@@ -1,4 +1,4 @@
-//! What all commands that run guests let them have: limits, policy, isolation, cache.
+//! Sandbox options shared by all commands that run guests: limits, policy, isolation, cache.
 
 use super::arguments::{IsolationArgument, SandboxArguments};
 use super::environment;
@@ -8,9 +8,9 @@ use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
 impl SandboxArguments {
-    /// How the sandbox is set up.
+    /// Builds the options of the sandbox.
     ///
-    /// * `deterministic`: whether clocks and random numbers are fixed.
+    /// * `deterministic`: true for fixed clocks and random numbers.
     pub(super) fn options(&self, deterministic: bool) -> SandboxOptions {
         let cache_folder = if self.no_cache {
             None
@@ -24,7 +24,10 @@ impl SandboxArguments {
         }
     }
 
-    /// What is between guests; the error is a sentence for the user.
+    /// Returns the isolation of calls.
+    ///
+    /// # Errors
+    /// A message for the user if the path of this program cannot be found.
     pub(super) fn isolation(&self) -> Result<Isolation, String> {
         match self.isolation {
             IsolationArgument::Thread => Ok(Isolation::Thread),
@@ -32,50 +35,52 @@ impl SandboxArguments {
         }
     }
 
-    /// The policy, with the limits of the command line in place of its own: for documents too they
-    /// are the most.
+    /// Reads the policy. Limits of the command line replace its defaults and its upper bounds, so
+    /// that no document can ask for more. Problems go to `problems`.
     ///
-    /// * `open_files`: what each call can have open on this machine.
+    /// * `open_files`: number of files that each call can open on this machine.
     pub(super) fn policy(&self, open_files: usize, problems: &mut Problems) -> Policy {
         let read = self
             .policy
             .as_deref()
             .and_then(|path| Policy::read_into(path, problems));
         let mut policy = read.unwrap_or_default();
-        let mut asked = policy.default.clone();
-        asked.memory_bytes = self.memory.unwrap_or(asked.memory_bytes);
-        asked.wall_time = self.timeout.or(asked.wall_time);
+        let mut default = policy.default.clone();
+        default.memory_bytes = self.memory.unwrap_or(default.memory_bytes);
+        default.wall_time = self.timeout.or(default.wall_time);
         if self.policy.is_some() {
-            for key in asked.above(&policy.maximum) {
-                let place = Location::Parameter(format!("--{key}"));
-                problems.add(place, format!("is more than the policy's maximum.{key}"));
+            for key in default.above(&policy.maximum) {
+                let location = Location::Parameter(format!("--{key}"));
+                let text = format!("exceeds `maximum.{key}` of the policy; choose a lower value");
+                problems.add(location, text);
             }
         }
         policy.reserves_memory |= self.memory.is_some();
         policy.maximum.memory_bytes = self.memory.unwrap_or(policy.maximum.memory_bytes);
         policy.maximum.wall_time = self.timeout.or(policy.maximum.wall_time);
-        policy.default = asked;
+        policy.default = default;
         if policy.default.open_files > open_files {
-            let place = Location::Parameter("ulimit -n".to_owned());
+            let location = Location::Parameter("ulimit -n".to_owned());
             let text = format!(
-                "a call can have {open_files} files open, not {}: raise it",
+                "each call can open {open_files} files instead of {}; raise the limit",
                 policy.default.open_files
             );
-            problems.warn(place, text);
+            problems.warn(location, text);
             policy.default.open_files = open_files;
         }
         policy
     }
 }
 
-/// This program as a worker process.
+/// Returns the command that starts this program as a worker process.
 pub(super) fn worker_command() -> Result<WorkerCommand, String> {
     this_program("worker")
 }
 
-/// A backend that compiles in processes of this program, within the memory that the policy gives
-/// them, and whose calls share the memory that it gives. Where this program cannot be found, as
-/// without /proc, its own threads compile.
+/// Applies the memory limits of the policy to a backend: `host.compile_memory` to compilation,
+/// which moves to processes of this program, and `host.memory` to all running calls together. If
+/// the path of this program cannot be found, as without /proc, the backend compiles in its own
+/// threads.
 pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
     let backend = match this_program("compiler") {
         Ok(command) => backend.compiling_in_processes(command, policy.compile_memory_bytes),

@@ -1,11 +1,29 @@
-//! Signals: the first ends the work and lets it be saved, the second ends the program.
+//! Signals: the first one stops the work and lets it be saved, the second one ends the program.
 //!
-//! Taken are all signals that end a program and that somebody sends on purpose: a user, a terminal
-//! that is closed, a batch system that gives a warning, the kernel when the limit on CPU time is
-//! near. SIGKILL cannot be taken; SIGTSTP and SIGCONT do what they always do, and time for which
-//! the program is stopped is not counted (`running_clock.rs`). SIGPIPE is ignored by Rust's
-//! runtime, and SIGXFSZ by [`ignore_file_size_signal`]: the write that is too large fails, for a
-//! guest or for the host, and only that one.
+//! [`Signals::install`] registers the handlers and starts one thread, `mandelbox-signals`. Handlers
+//! run on any thread and at any point of the code, even while that thread holds a lock. They
+//! therefore call only what is async-signal-safe: they set atomic flags, write a byte to the pipe
+//! that wakes the signal thread, or call `_exit`. Everything else happens on the signal thread,
+//! which may lock, allocate and print.
+//!
+//! The first signal wakes the signal thread, which runs [`stop`]. If no work is going on, the
+//! program ends at once. Otherwise the thread cancels the [`CancelToken`]. The main thread and the
+//! threads of the backend notice this: guests end, the records are written, and the main thread
+//! exits with the code of the signal. Meanwhile the signal thread only watches the time. It prints
+//! a notice if the program still runs after [`NOTICE_DELAY`], and ends the program if saving takes
+//! longer than [`SAVING_TIME`].
+//!
+//! The second signal never reaches the signal thread, which reads one signal only. Its handler
+//! calls `_exit`, so it works whatever the other threads do. This is enabled [`DUPLICATE_WINDOW`]
+//! after the first signal, and only for signals that a person repeats
+//! ([`Signal::exits_on_repeat`]).
+//!
+//! The handled signals are those that end a program and are sent on purpose: by a user, by a
+//! terminal that closes, by a batch system as a warning, and by the kernel near the limit on CPU
+//! time. SIGKILL cannot be handled. SIGTSTP and SIGCONT keep their default actions, and time for
+//! which the program is stopped does not count toward time limits. SIGPIPE is ignored by Rust's
+//! runtime, and SIGXFSZ by [`ignore_file_size_signal`], so that only the write fails that is too
+//! large. Worker processes ignore all but SIGXCPU ([`ignore`]), because their parent ends them.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,32 +42,32 @@ use crate::model::{CancelToken, HostError};
 use crate::report::{drain_stderr, say};
 use crate::run::exit_code;
 
-/// Time that calls have to end, after which they are not waited for.
+/// Grace period of running calls after a cancellation. Calls that still run are then abandoned.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(2);
-/// Time within which a second signal is the first one again: what ends a program often tells its
-/// group too.
-const SAME_SIGNAL: Duration = Duration::from_millis(100);
-/// Time after which a person is told that the program has heard.
-const SILENCE: Duration = Duration::from_millis(400);
-/// Time that saving has in all.
+/// Time after the first signal in which a further one is a duplicate: programs such as `timeout`
+/// send a signal to a process and also to its group.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+/// Time after the first signal at which a notice confirms it, if the program has not ended by then.
+const NOTICE_DELAY: Duration = Duration::from_millis(400);
+/// Time after the first signal at which the program ends, even if not everything is saved.
 const SAVING_TIME: Duration = Duration::from_millis(4500);
-/// Seconds of CPU time on each CPU that saving needs at most: guests may compute for [`GRACE_PERIOD`]
-/// more.
+/// Seconds of CPU time per CPU reserved for saving. Guests may compute for [`GRACE_PERIOD`] of
+/// them.
 const SAVING_CPU_SECONDS: u64 = 5;
-/// Stack of the thread that waits for signals.
+/// Stack size of the signal thread.
 const STACK_BYTES: usize = 128 << 10;
 
-/// A signal that ends the program.
+/// Handled signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The terminal was closed.
+    /// The terminal closed.
     HangUp,
     Interrupt,
     Quit,
     Terminate,
     /// The soft limit on CPU time is reached.
     CpuTime,
-    /// Warnings of batch systems before they end a job.
+    /// Warning of a batch system before it ends a job, as [`Self::User2`] and [`Self::Alarm`].
     User1,
     User2,
     Alarm,
@@ -93,7 +111,8 @@ impl Signal {
         }
     }
 
-    /// As of a program that the signal ends by itself.
+    /// Returns the exit code that a shell reports for a program ended by the signal: 128 + its
+    /// number.
     pub(super) fn exit_code(self) -> u8 {
         match self {
             Self::HangUp => exit_code::STOPPED_BY_SIGHUP,
@@ -103,42 +122,43 @@ impl Signal {
         }
     }
 
-    /// Whether a second one means that somebody insists. The kernel sends SIGXCPU every second, and
-    /// a batch system may repeat its warnings.
-    fn insists(self) -> bool {
+    /// Returns true if a second signal ends the program at once. The others are repeated without
+    /// such an intention: the kernel sends SIGXCPU every second, and a batch system may repeat a
+    /// warning.
+    fn exits_on_repeat(self) -> bool {
         matches!(
             self,
             Self::HangUp | Self::Interrupt | Self::Quit | Self::Terminate
         )
     }
 
-    /// The signals that this program takes: all, but SIGHUP where `nohup` lets the program outlive
-    /// its terminal.
-    fn taken() -> impl Iterator<Item = Self> {
+    /// Returns the signals to handle: all of them, except SIGHUP if it is ignored. `nohup` ignores
+    /// it, so that a program outlives its terminal.
+    fn handled() -> impl Iterator<Item = Self> {
         Self::ALL
             .into_iter()
             .filter(|signal| *signal != Self::HangUp || !is_ignored(SIGHUP))
     }
 
-    /// The answer of a command that the signal has ended.
+    /// Returns the answer of a command that the signal stopped.
     pub(super) fn answer(self) -> Answer {
         Answer::text(format!("stopped by {}\n", self.name()), self.exit_code())
     }
 }
 
-/// What is being done when a signal comes.
+/// Current work of the program, which determines the effect of the first signal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// Nothing that has to be saved: the program ends.
+    /// No work that has to be saved. The program ends at once.
     Nothing,
-    /// A guest of its own runs, which may go on when it is told to end: the program ends a moment
-    /// later.
+    /// A guest of `exec` runs. Its cancellation may have no effect, so the program ends after
+    /// [`NOTICE_DELAY`].
     Guest,
-    /// Something that has to be saved: the program ends by itself, within [`SAVING_TIME`].
+    /// Work that has to be saved. The program ends when it is saved, at most [`SAVING_TIME`] later.
     Saving,
 }
 
-/// What comes of signals.
+/// Installed signal handlers, shared by the main thread and the signal thread.
 pub(super) struct Signals {
     cancel: CancelToken,
     state: Arc<Mutex<State>>,
@@ -150,7 +170,7 @@ struct State {
 }
 
 impl Signals {
-    /// Takes the signals from now on.
+    /// Installs the handlers and starts the signal thread.
     pub(super) fn install() -> Result<Self, HostError> {
         let signals = Self {
             cancel: CancelToken::new(),
@@ -161,35 +181,35 @@ impl Signals {
         };
         let (cancel, state) = (signals.cancel.clone(), Arc::clone(&signals.state));
         signal_before_cpu_limit();
-        install(move |signal, next_ends| stop(signal, &cancel, &state, next_ends))
-            .map_err(HostError::setup("take signals"))?;
+        install(move |signal, exit_on_next| stop(signal, &cancel, &state, exit_on_next))
+            .map_err(HostError::setup("install signal handlers"))?;
         Ok(signals)
     }
 
-    /// The token that the first signal cancels.
+    /// Returns the token that the first signal cancels.
     pub(super) fn cancel(&self) -> &CancelToken {
         &self.cancel
     }
 
-    /// While this is held, a signal lets the work be saved.
+    /// Declares work that has to be saved, until the returned guard is dropped.
     pub(super) fn saving(&self) -> Working<'_> {
         lock(&self.state).work = Work::Saving;
         Working(self)
     }
 
-    /// While this is held, a signal ends the running guest or, a moment later, the program.
+    /// Declares a guest that can be ended without saving, until the returned guard is dropped.
     pub(super) fn running_guest(&self) -> Working<'_> {
         lock(&self.state).work = Work::Guest;
         Working(self)
     }
 
-    /// The signal that was received.
+    /// Returns the signal that stopped the work, if any.
     pub(super) fn received(&self) -> Option<Signal> {
         lock(&self.state).received
     }
 }
 
-/// See [`Signals::saving`].
+/// Guard of [`Signals::saving`] and [`Signals::running_guest`].
 pub(super) struct Working<'a>(&'a Signals);
 
 impl Drop for Working<'_> {
@@ -198,34 +218,37 @@ impl Drop for Working<'_> {
     }
 }
 
-/// Keeps the signals that a terminal or a service manager sends to all processes of a run from this
-/// one, which its parent ends. But for SIGXCPU: the limit on CPU time is one of each process.
+/// Ignores the signals that a terminal or a service manager sends to all processes of a run: this
+/// is a child process, which its parent ends. SIGXCPU keeps its default action, because each
+/// process has its own limit on CPU time.
 pub(super) fn ignore() -> io::Result<()> {
-    for signal in Signal::taken().filter(|signal| *signal != Signal::CpuTime) {
+    for signal in Signal::handled().filter(|signal| *signal != Signal::CpuTime) {
+        // The handler sets a flag that is never read.
         flag::register(signal.number(), Arc::default())?;
     }
     Ok(())
 }
 
-/// Lets a write above the limit on file sizes (`ulimit -f`) fail, in place of ending the program: a
-/// guest chooses the size of its files.
+/// Ignores SIGXFSZ, so that a write above `ulimit -f` fails instead of ending the program: guests
+/// choose the sizes of their files.
 pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     flag::register(SIGXFSZ, Arc::default()).map(|_| ())
 }
 
-/// Lowers the soft limit on CPU time below the hard one, at which the kernel kills the program:
-/// saving needs some. Worker processes inherit it.
+/// Lowers the soft limit on CPU time, at which the kernel sends SIGXCPU, below the hard limit, at
+/// which it kills the program. The difference is the time for saving. Worker processes inherit the
+/// limit.
 fn signal_before_cpu_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Cpu);
     let Some(hard) = maximum else { return };
     let n_cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    // A limit of some seconds is not all for saving.
+    // Leave at least half of a small limit to the run itself.
     let reserve = (SAVING_CPU_SECONDS * n_cpus).min(hard / 2).max(1);
     let soft = current
         .unwrap_or(hard)
         .min(hard.saturating_sub(reserve))
         .max(1);
-    // Where it cannot be lowered, the limit that is there counts.
+    // If the limit cannot be lowered, the old one applies.
     let _ = setrlimit(
         Resource::Cpu,
         Rlimit {
@@ -235,82 +258,93 @@ fn signal_before_cpu_limit() {
     );
 }
 
-/// Whether whoever started this program lets it ignore a signal.
+/// Returns true if the parent process made this program ignore a signal.
 #[expect(
     unsafe_code,
-    reason = "the system call that looks at the disposition of a signal"
+    reason = "the system call that reads the action of a signal"
 )]
 fn is_ignored(signal: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: without a new action, the call changes nothing and writes the present one to where it
-    // is told.
-    let looked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: the bytes are an action, whether or not the call has written them: all of them 0 is
-    // one too.
+    // SAFETY: with a null pointer for the new action, the call changes nothing. It writes the
+    // current action to the other pointer, which is valid.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the bytes are initialized even if the call failed, because they were zeroed, and
+    // all-zero bytes are a valid `sigaction`.
     let action = unsafe { action.assume_init() };
-    looked == 0 && action.sa_sigaction == libc::SIG_IGN
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// * `stop`: called with the first signal, on a thread of its own, and with what makes the next one
-///   end the program.
+/// Registers the handlers and starts the signal thread.
+///
+/// * `stop`: called on the signal thread, with the first signal and a flag. While the flag is true,
+///   a further signal ends the program.
 fn install(stop: impl FnOnce(Signal, &AtomicBool) + Send + 'static) -> io::Result<()> {
-    let next_ends = Arc::new(AtomicBool::new(false));
-    let taken: Vec<_> = Signal::taken().collect();
-    for signal in taken.iter().filter(|signal| signal.insists()) {
+    let exit_on_next = Arc::new(AtomicBool::new(false));
+    let handled: Vec<_> = Signal::handled().collect();
+    for signal in handled.iter().filter(|signal| signal.exits_on_repeat()) {
         let exit_code = i32::from(signal.exit_code());
-        flag::register_conditional_shutdown(signal.number(), exit_code, Arc::clone(&next_ends))?;
+        // The handler itself reads the flag and calls `_exit`.
+        flag::register_conditional_shutdown(signal.number(), exit_code, Arc::clone(&exit_on_next))?;
     }
-    let mut signals = iterator::Signals::new(taken.into_iter().map(Signal::number))?;
+    // One more handler for each signal: it notes the signal, and wakes the iterator through a pipe.
+    let mut signals = iterator::Signals::new(handled.into_iter().map(Signal::number))?;
     let thread = std::thread::Builder::new()
         .name("mandelbox-signals".to_owned())
         .stack_size(STACK_BYTES);
     thread.spawn(move || {
+        // Only the first signal is read. Further ones have no effect but that of the flag.
         let first = signals.forever().next();
         if let Some(signal) = Signal::ALL
             .into_iter()
             .find(|signal| Some(signal.number()) == first)
         {
-            stop(signal, &next_ends);
+            stop(signal, &exit_on_next);
         }
     })?;
     Ok(())
 }
 
-/// Cancels the work, and ends the program if that takes too long.
-fn stop(signal: Signal, cancel: &CancelToken, state: &Mutex<State>, next_ends: &AtomicBool) {
+/// Cancels the work, and ends the program if saving takes too long. Runs on the signal thread; the
+/// main thread usually ends the program earlier, during one of the waits.
+fn stop(signal: Signal, cancel: &CancelToken, state: &Mutex<State>, exit_on_next: &AtomicBool) {
     let work = {
         let mut state = lock(state);
         if state.work == Work::Nothing {
+            // The lock is held until the process has ended, so no work can begin in the meantime.
             end(signal);
         }
+        // Set before the token is cancelled: a cancelled command reads its exit code from here.
         state.received = Some(signal);
         state.work
     };
     cancel.cancel();
-    std::thread::sleep(SAME_SIGNAL);
-    next_ends.store(true, Ordering::SeqCst);
-    std::thread::sleep(SILENCE - SAME_SIGNAL);
+    std::thread::sleep(DUPLICATE_WINDOW);
+    exit_on_next.store(true, Ordering::SeqCst);
+    std::thread::sleep(NOTICE_DELAY - DUPLICATE_WINDOW);
     let name = signal.name();
     if work == Work::Guest {
+        // The guest did not end when it was cancelled, and nothing has to be saved.
         say(&format!("stopped by {name}\n"));
         end(signal);
     }
     say(&format!(
-        "{name}: stopping; once more ends the program at once\n"
+        "{name}: stopping; a second signal ends the program at once\n"
     ));
-    std::thread::sleep(SAVING_TIME - SILENCE);
+    std::thread::sleep(SAVING_TIME - NOTICE_DELAY);
     say(&format!(
-        "error: stopped by {name}, but not all could be saved in {SAVING_TIME:?}\n"
+        "error: stopped by {name}; not everything could be saved within {SAVING_TIME:?}\n"
     ));
     end(signal);
 }
 
-/// Ends the program on the spot: what guests still do is not waited for.
+/// Ends the program at once, without destructors and without waiting for guests.
 fn end(signal: Signal) -> ! {
+    // stderr is written by a thread, which `_exit` would end before the last lines are out.
     drain_stderr();
     low_level::exit(i32::from(signal.exit_code()))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A thread that panicked cannot leave the state inconsistent: its fields are independent.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

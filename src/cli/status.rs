@@ -1,4 +1,4 @@
-//! `mandelbox status`: a run as its event log tells it.
+//! `mandelbox status`: the state of a run, read from its event log.
 
 use std::path::Path;
 
@@ -48,16 +48,15 @@ pub(super) fn status(arguments: &StatusArguments) -> Answer {
     }
 }
 
-/// Why the log of a work directory cannot be used.
+/// Returns the message for a work directory whose event log cannot be read.
 pub(super) fn no_run(work_dir: &Path, err: &ReadEventsError) -> String {
     let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
     match err {
         ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotFound => {
             let folder = escaped(&work_dir.to_string_lossy());
             format!(
-                "error: {folder} is no work directory of a run: it holds no {}; name the folder \
-                 that --work-dir named, or one \
-                 in mandelbox-runs\n",
+                "error: {folder}: not the work directory of a run, because it contains no `{}`; \
+                 name the folder of `--work-dir`, or one in `mandelbox-runs`\n",
                 EventLog::NAME
             )
         }
@@ -74,12 +73,13 @@ fn check_begun(work_dir: &Path, summary: &RunSummary, end: &EndOfLog) -> Result<
     }
     let path = escaped(&work_dir.join(EventLog::NAME).to_string_lossy());
     if end.is_headless {
-        let advice = "its first line is damaged, without which no other counts; `run` with \
-            --resume starts from scratch";
-        return Err(format!("error: {path}: {advice}\n"));
+        let text = "its first line is damaged, so no other line can be used; `run --resume` starts \
+            from scratch";
+        return Err(format!("error: {path}: {text}\n"));
     }
     Err(format!(
-        "error: {path} holds no event yet: the run has only just begun, or was killed as it did\n"
+        "error: {path}: contains no event yet, because the run has just started or was killed at \
+         its start\n"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! A call of one task from a file of args: what `exec --args` and `test` share.
+//! Single call of a task with args from a file, shared by `exec --args` and `test`.
 
 use std::path::Path;
 
@@ -13,29 +13,29 @@ use crate::plan::{PlanRequest, PlannedTask, Policy, build_plan};
 use crate::problem::{Cursor, Location, Problems};
 use crate::run::folders::real_path;
 
-/// The args of one call, parted by who gives them in a run.
+/// Args of one call, separated by where they come from in a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallArgs {
-    /// The task's own.
+    /// Args of the task itself.
     pub(super) own: Map<String, Value>,
-    /// Those that a runner fills in, except the item.
+    /// Args that a runner fills in, except the item.
     pub(super) reserved: Map<String, Value>,
-    /// The item that the call is for.
+    /// Item of the call.
     pub(super) item: Option<Value>,
 }
 
 impl CallArgs {
-    /// Reads args from JSON text. Problems go to `problems`, with `file` as their place.
+    /// Parses args from JSON text. Problems go to `problems`, with `file` as their location.
     pub(super) fn parse(file: &Path, text: &[u8], problems: &mut Problems) -> Option<Self> {
         let value = match parse_json(text, DuplicateKeys::Refuse) {
             Ok(value) => value,
             Err(err) => {
-                let place = Location::Text {
+                let location = Location::Text {
                     file: file.to_owned(),
                     line: err.line,
                     column: err.column,
                 };
-                problems.add(place, format!("not valid JSON: {}", err.message));
+                problems.add(location, format!("not valid JSON: {}", err.message));
                 return None;
             }
         };
@@ -53,10 +53,10 @@ impl CallArgs {
     }
 }
 
-/// The task of a module: what it says of itself, what a manifest above it says of it, or nothing
-/// but its name. Problems go to `problems`.
+/// Returns the task of a module: from its own description if it is a typed task, else from the
+/// manifest of the package that contains it, else only with its name. Problems go to `problems`.
 ///
-/// * `kind`: what the module is; it was prepared.
+/// * `kind`: kind of the module, which is prepared.
 pub(super) fn task_of_module(
     path: &Path,
     kind: ModuleKind,
@@ -90,8 +90,8 @@ pub(super) fn task_of_module(
             if !tasks.is_empty() {
                 let names: Vec<_> = tasks.iter().map(|task| task.task.name.as_str()).collect();
                 let text = format!(
-                    "is the module of several tasks ({}), so no args_schema counts and no default \
-                     is filled in",
+                    "is the module of several tasks ({}), so no args_schema is applied and no \
+                     default is filled in",
                     names.join(", ")
                 );
                 problems.warn(Location::File(path.to_owned()), text);
@@ -101,9 +101,9 @@ pub(super) fn task_of_module(
     }
 }
 
-/// Fills the args up and validates them, as for a run. Problems go to `problems`.
+/// Fills in missing args and validates all of them, as for a run. Problems go to `problems`.
 ///
-/// * `file`: where the args stand.
+/// * `file`: file of the args.
 pub(super) fn plan_call(
     task: TaskDocument,
     args: &CallArgs,
@@ -115,7 +115,7 @@ pub(super) fn plan_call(
     let workflow = WorkflowDocument::of_task(task, args.own.clone(), file.to_owned());
     let request = PlanRequest::without_data(&workflow, &[], policy, modules);
     let mut task = build_plan(&request, problems).tasks.into_iter().next()?;
-    // As in a run: what args hold already counts, whatever the host would give.
+    // As in a run, values in the args take precedence over those of the host.
     task.details.args.extend(args.reserved.clone());
     Some(task)
 }

@@ -1,8 +1,9 @@
-//! Spans to an OpenTelemetry collector, where the program is built with the feature `otel` and its
-//! environment names one.
+//! Export of spans to an OpenTelemetry collector, if the program is built with the feature `otel`
+//! and its environment names a collector.
 //!
-//! Spans wait in a bounded queue for a thread of their own, so a collector never holds up a call:
-//! what it cannot take is lost, and one warning at the end says how much and why.
+//! Spans wait in a bounded queue for a separate thread, so a collector never delays a call. Spans
+//! that the queue or the collector cannot accept are lost. One warning at the end reports their
+//! number and the reason.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,23 +35,23 @@ use super::{Answer, environment};
 use crate::text::escaped;
 use crate::trace;
 
-/// Time that the last spans have to get to the collector.
+/// Timeout for the remaining spans at the end of the program.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same after a signal, which the program should end soon after.
+/// Timeout for the remaining spans after a signal, when the program should end soon.
 const EXPORT_TIMEOUT_AFTER_SIGNAL: Duration = Duration::from_secs(1);
-/// Spans that can wait, unless the environment says: 2048, as is usual, are those of 50 ms of short
-/// calls.
+/// Length of the queue, unless the environment sets it. The usual 2048 spans are those of 50 ms of
+/// short calls.
 const QUEUE_SIZE: usize = 32_768;
-/// Spans in one request, unless the environment says.
+/// Spans in one request, unless the environment sets their number.
 const BATCH_SIZE: usize = 2048;
-/// Tries of a request beside the first; the wait between them is 0.1 s and 0.2 s.
+/// Retries of a request, after 0.1 s and 0.2 s.
 const RETRIES: usize = 2;
-/// Bytes of an answer that are read.
+/// Maximum number of bytes read from a response.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
-/// Runs a command with its spans exported, if the environment asks for that.
+/// Runs a command, and exports its spans if the environment enables this.
 ///
-/// * `quiet`: no warning.
+/// * `quiet`: true for no warning.
 pub(super) fn traced(
     name: &'static str,
     quiet: bool,
@@ -64,20 +65,19 @@ pub(super) fn traced(
         Ok(export) => {
             let span = trace::command(name);
             if let Some(parent) = parent() {
-                // It cannot fail: the span is new, and its subscriber is the one that was made a
-                // line before.
+                // This cannot fail: the span is new, and its subscriber is that of `Export::start`.
                 let _ = span.set_parent(parent);
             }
             let answer = span.in_scope(command);
             drop(span);
-            let patience = if signals.received().is_some() {
+            let timeout = if signals.received().is_some() {
                 EXPORT_TIMEOUT_AFTER_SIGNAL
             } else {
                 EXPORT_TIMEOUT
             };
-            (answer, export.finish(patience))
+            (answer, export.finish(timeout))
         }
-        Err(text) => (command(), Some(format!("no span is exported: {text}"))),
+        Err(text) => (command(), Some(format!("spans are not exported: {text}"))),
     };
     if let Some(text) = warning.filter(|_| !quiet) {
         answer
@@ -87,27 +87,27 @@ pub(super) fn traced(
     answer
 }
 
-/// The span that this program was started in, as its parent process says.
+/// Returns the span in which the parent process started this program.
 fn parent() -> Option<Context> {
     let variables = environment::trace_context();
     (!variables.is_empty()).then(|| TraceContextPropagator::new().extract(&variables))
 }
 
-/// An export that has begun.
+/// A running export.
 struct Export {
     provider: SdkTracerProvider,
-    fate: Arc<Fate>,
+    delivery: Arc<Delivery>,
 }
 
-/// What became of spans.
+/// Counts of ended and exported spans, and the last error.
 #[derive(Debug, Default)]
-struct Fate {
+struct Delivery {
     n_ended: AtomicUsize,
     n_exported: AtomicUsize,
     last_error: Mutex<Option<String>>,
 }
 
-impl Fate {
+impl Delivery {
     fn set_error(&self, text: Option<String>) {
         *self
             .last_error
@@ -117,10 +117,12 @@ impl Fate {
 }
 
 impl Export {
-    /// Starts the thread that exports, and makes the program's spans go there. The error is a
-    /// sentence for the user.
+    /// Starts the exporting thread, and installs a subscriber that sends it the program's spans.
+    ///
+    /// # Errors
+    /// A message for the user.
     fn start() -> Result<Self, String> {
-        let fate = Arc::new(Fate::default());
+        let delivery = Arc::new(Delivery::default());
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(if environment::otlp_is_json() {
@@ -128,7 +130,7 @@ impl Export {
             } else {
                 Protocol::HttpBinary
             })
-            .with_http_client(Client::new(Arc::clone(&fate)))
+            .with_http_client(Client::new(Arc::clone(&delivery)))
             .with_retry_policy(RetryPolicy::recommended().with_max_retries(RETRIES))
             .build()
             .map_err(|err| err.to_string())?;
@@ -140,7 +142,7 @@ impl Export {
         }
         let exporter = CountingExporter {
             exporter,
-            fate: Arc::clone(&fate),
+            delivery: Arc::clone(&delivery),
         };
         let processor = BatchSpanProcessor::builder(exporter)
             .with_batch_config(config.build())
@@ -149,7 +151,7 @@ impl Export {
             .with_resource(resource())
             .with_span_processor(CountingProcessor {
                 processor,
-                fate: Arc::clone(&fate),
+                delivery: Arc::clone(&delivery),
             })
             .build();
         let layer = tracing_opentelemetry::layer()
@@ -166,38 +168,41 @@ impl Export {
             .with(is_ours.with_max_level_hint(LevelFilter::INFO))
             .with(layer);
         tracing::subscriber::set_global_default(subscriber).map_err(|err| err.to_string())?;
-        Ok(Self { provider, fate })
+        Ok(Self { provider, delivery })
     }
 
-    /// Sends what is left. Returns what there is to warn of.
-    fn finish(self, patience: Duration) -> Option<String> {
+    /// Sends the remaining spans. Returns a warning if any were lost.
+    fn finish(self, timeout: Duration) -> Option<String> {
         let started = Instant::now();
-        // What comes of it is told by the counts.
-        let _ = self.provider.shutdown_with_timeout(patience);
-        let is_over = started.elapsed() >= patience;
-        let n_ended = self.fate.n_ended.load(Ordering::SeqCst);
-        let n_lost = n_ended.saturating_sub(self.fate.n_exported.load(Ordering::SeqCst));
+        // The counts below show the outcome, so the result is not needed.
+        let _ = self.provider.shutdown_with_timeout(timeout);
+        let is_over = started.elapsed() >= timeout;
+        let n_ended = self.delivery.n_ended.load(Ordering::SeqCst);
+        let n_lost = n_ended.saturating_sub(self.delivery.n_exported.load(Ordering::SeqCst));
         let error = self
-            .fate
+            .delivery
             .last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         (n_lost > 0).then(|| {
             let why = error.unwrap_or_else(|| match is_over {
-                true => format!("it did not take them all within {} s", patience.as_secs()),
+                true => format!(
+                    "it did not accept all of them within {} s",
+                    timeout.as_secs()
+                ),
                 false => {
-                    "they came faster than it took them; OTEL_BSP_MAX_QUEUE_SIZE sets how many \
-                     can wait"
+                    "they ended faster than it accepted them; OTEL_BSP_MAX_QUEUE_SIZE sets the \
+                     length of the queue"
                         .to_owned()
                 }
             });
-            format!("{n_lost} of {n_ended} spans did not get to the OpenTelemetry collector: {why}")
+            format!("{n_lost} of {n_ended} spans did not reach the OpenTelemetry collector: {why}")
         })
     }
 }
 
-/// What spans say of the program; the environment comes first.
+/// Returns the attributes of the program. Those in the environment take precedence.
 fn resource() -> Resource {
     let of_environment = Resource::builder().build();
     let name = of_environment.get(&Key::from_static_str("service.name"));
@@ -211,11 +216,11 @@ fn resource() -> Resource {
     }
 }
 
-/// Counts the spans that should be exported.
+/// Span processor that counts the spans to export.
 #[derive(Debug)]
 struct CountingProcessor {
     processor: BatchSpanProcessor,
-    fate: Arc<Fate>,
+    delivery: Arc<Delivery>,
 }
 
 impl SpanProcessor for CountingProcessor {
@@ -224,7 +229,7 @@ impl SpanProcessor for CountingProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        self.fate.n_ended.fetch_add(1, Ordering::SeqCst);
+        self.delivery.n_ended.fetch_add(1, Ordering::SeqCst);
         self.processor.on_end(span);
     }
 
@@ -241,18 +246,20 @@ impl SpanProcessor for CountingProcessor {
     }
 }
 
-/// Counts the spans that are exported.
+/// Span exporter that counts the exported spans.
 #[derive(Debug)]
 struct CountingExporter {
     exporter: opentelemetry_otlp::SpanExporter,
-    fate: Arc<Fate>,
+    delivery: Arc<Delivery>,
 }
 
 impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let n_spans = batch.len();
         self.exporter.export(batch).await?;
-        self.fate.n_exported.fetch_add(n_spans, Ordering::SeqCst);
+        self.delivery
+            .n_exported
+            .fetch_add(n_spans, Ordering::SeqCst);
         Ok(())
     }
 
@@ -265,16 +272,16 @@ impl SpanExporter for CountingExporter {
     }
 }
 
-/// The HTTP client of the thread that exports, which may wait in it.
+/// HTTP client of the exporting thread. It blocks, which only delays that thread.
 #[derive(Debug)]
 struct Client {
     agent: Agent,
-    fate: Arc<Fate>,
+    delivery: Arc<Delivery>,
 }
 
 impl Client {
-    fn new(fate: Arc<Fate>) -> Self {
-        // Certificates of the machine, for collectors within an institution.
+    fn new(delivery: Arc<Delivery>) -> Self {
+        // Use the certificates of the machine, for collectors inside an institution.
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)
             .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
@@ -286,7 +293,7 @@ impl Client {
             .build();
         Self {
             agent: config.into(),
-            fate,
+            delivery,
         }
     }
 
@@ -302,17 +309,17 @@ impl Client {
 #[async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // Without what else an address can hold, such as a password.
+        // Show host and port only, since the rest of an address can contain a password.
         let (host, port) = (
             request.uri().host().unwrap_or_default().to_owned(),
             request.uri().port(),
         );
-        let place = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        let address = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let result = self.send(request);
-        self.fate.set_error(match &result {
-            Err(err) => Some(format!("{place}: {err}")),
+        self.delivery.set_error(match &result {
+            Err(err) => Some(format!("{address}: {err}")),
             Ok(response) if !response.status().is_success() => {
-                Some(format!("{place} answers {}", response.status()))
+                Some(format!("{address} returned {}", response.status()))
             }
             Ok(_) => None,
         });

@@ -1,4 +1,4 @@
-//! A temporary folder, gone at the end.
+//! Temporary folder that is removed at the end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,29 +8,31 @@ use tempfile::TempDir;
 use crate::folder::Folder;
 use crate::model::HostError;
 
-/// Tries to remove it: a guest that was not waited for may still write there.
+/// Attempts to remove the folder: an abandoned guest may still write to it.
 const TRIES: u32 = 50;
-/// Time between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A folder that is removed with all in it when it is dropped.
+/// Folder that is removed with its contents when dropped.
 pub(super) struct TemporaryFolder(TempDir);
 
 impl TemporaryFolder {
-    /// * `prefix`: begins its name.
+    /// Creates the folder.
+    ///
+    /// * `prefix`: start of its name.
     pub(super) fn new(prefix: &str) -> Result<Self, HostError> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir();
         folder
             .map(Self)
-            .map_err(HostError::setup("make a temporary folder"))
+            .map_err(HostError::setup("create a temporary folder"))
     }
 
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Guests leave trees of any depth in it, which the standard library's function does not
-    /// remove.
+    /// Removes the folder. `std::fs::remove_dir_all` would fail on the deepest trees that guests
+    /// can create.
     fn remove(&self) -> std::io::Result<()> {
         let parent = self.path().parent().unwrap_or(Path::new("."));
         Folder::open(parent)?.remove_tree(self.path().file_name().unwrap_or_default())

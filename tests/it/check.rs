@@ -81,7 +81,7 @@ fn packages_are_checked() {
     project
         .mandelbox(&["check", "in"])
         .expect(2)
-        .says(&["in: is no task package: it has neither"]);
+        .says(&["in: is not a task package: it contains neither"]);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn each_module_of_a_package_is_told_once() {
         "size       integer          required                In pixels",
         "mode       \"fast\" | \"good\"  default \"good\"",
         "component  string           filled in by mandelbox",
-        "arguments not described: there is no args_schema",
+        "arguments not described (no args_schema)",
         "module ../m.wasm\n    kind      command",
     ]);
     // A module that is none is one problem, whatever number of tasks it has.

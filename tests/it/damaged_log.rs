@@ -235,7 +235,10 @@ fn status_and_report_of_a_damaged_log_go_as_far_as_it_goes() {
         "work/events.jsonl",
         [b"\0\n".as_slice(), &log[PAGE..]].concat(),
     );
-    let says = ["its first line is damaged", "--resume starts from scratch"];
+    let says = [
+        "its first line is damaged",
+        "`run --resume` starts from scratch",
+    ];
     project.mandelbox(&["status", "work"]).expect(2).says(&says);
     run(&project, &["--resume"]).expect(0);
     assert!(

@@ -301,7 +301,7 @@ fn a_policy_sets_defaults_bounds_and_what_packages_may_have() {
     check_project(
         &project,
         &["--policy", "policy.toml", "--memory", "1G"],
-        &["--memory: is more than the policy's"],
+        &["--memory: exceeds `maximum.memory` of the policy"],
     );
     project.write("policy.toml", "[defaults]\n");
     check_project(
@@ -462,12 +462,12 @@ fn files_that_a_task_could_replace_are_not_written_to() {
     check_project(
         &project,
         &["--result", "out/result.json"],
-        &["--result", "lies inside the output path"],
+        &["--result", "is inside the output path"],
     );
     check_project(
         &project,
         &["--events", "out/deep/../events.jsonl"],
-        &["--events", "lies inside the output path"],
+        &["--events", "is inside the output path"],
     );
 }
 

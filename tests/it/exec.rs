@@ -59,7 +59,7 @@ fn a_component_makes_the_call_one_of_a_parallel_task() {
         (&echo["component"], &echo["metadata"]),
         (&json!("B/03"), &json!({ "well": ["B/03"] }))
     );
-    ended.says(&["without --output, the task's output folder is a temporary one"]);
+    ended.says(&["without `--output`, the task writes to a temporary folder"]);
 }
 
 #[test]
@@ -288,12 +288,12 @@ fn a_recorded_call_is_replayed_from_its_args() {
         let (input, output) = (project.path("in"), project.path("out"));
         ended.says(&[
             &format!(
-                "/input_paths/0: the task does not see {0}, as a path in args gives no right: add \
-                 --input {0}",
+                "/input_paths/0: the task cannot access `{0}`: a path in args grants no access; \
+                 add `--input {0}`",
                 input.display()
             ),
-            &format!("add --output {}", output.display()),
-            "--component: the args have another component, which counts",
+            &format!("add `--output {}`", output.display()),
+            "--component: ignored, because the args have another value",
         ]);
     }
 }

@@ -141,11 +141,11 @@ fn wrong_mounts_and_variables_are_told_together() {
     ]);
     ended.expect(2).says(&[
         "--mount none: the folder",
-        "--mount file: is a file, and folders alone can be mounted; mount ",
-        "--mount out::/x/: a second folder at /x;",
-        "--mount in::/a/../b: the path /a/../b in the sandbox must not hold `..`",
+        "--mount file: is a file, but only folders can be mounted; mount ",
+        "--mount out::/x/: a second folder at `/x`;",
+        "--mount in::/a/../b: the path `/a/../b` in the sandbox must not contain `..`",
         "--env HOME: must be NAME=VALUE",
-        "--env A=2: a second value for A",
+        "--env A=2: duplicate variable `A`",
         "--stdin in: cannot be opened",
     ]);
 }
@@ -218,9 +218,9 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
     );
     let project = Project::new();
     let ended = project.mandelbox(&["exec", &module("typed.wasm"), "--", "x"]);
-    ended.expect(2).says(&[
-        "is a typed task, which has no command line; call it with its args: exec MODULE --args",
-    ]);
+    ended
+        .expect(2)
+        .says(&["is a typed task, which has no command line; call it with `exec MODULE --args"]);
 }
 
 /// The cache knows a module by its file, without reading it, and never takes another for it.

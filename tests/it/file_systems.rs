@@ -364,7 +364,7 @@ fn folders_that_this_user_may_not_use_are_told_before_the_run() {
     );
     check(
         &with(&["--events", "workflow.json"]),
-        &["--events ", "is the workflow"],
+        &["--events ", "would overwrite the workflow"],
     );
     set_mode(&project.path("closed"), 0o700);
     set_mode(&project.path(""), 0o755);

@@ -69,7 +69,7 @@ fn own_ending(case: &str, expected: &Value) -> Ending {
         "a19-command-not-found" => {
             Fails(2, &["/task_list/0/task/command", "there is no module at"])
         }
-        "a20-command-forbidden-char" => Warns(&["done in"]),
+        "a20-command-forbidden-char" => Warns(&["finished in"]),
         "a21-command-empty" => Fails(2, &["/task_list/0/task/command", "must not be empty"]),
         "d06-parallel-list-metadiff" => Fails(
             3,
@@ -94,8 +94,8 @@ fn own_ending(case: &str, expected: &Value) -> Ending {
             metadata["v"] = json!(["from a/b"]);
             Metadata(metadata)
         }
-        "e10-component-too-long" => Warns(&["done in"]),
-        "e12-component-list-empty" => Warns(&["done in"]),
+        "e10-component-too-long" => Warns(&["finished in"]),
+        "e12-component-list-empty" => Warns(&["finished in"]),
         "e14-component-list-string" => Fails(2, &["must be an array, not a string"]),
         "e15-component-list-object" => Fails(2, &["must be an array, not an object"]),
         "e16-component-list-number" => Fails(2, &["must be an array, not a number"]),

@@ -90,10 +90,10 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
         "; use the version of mandelbox that wrote it, or run without --resume in another work \
          directory\n",
     ]);
-    project
-        .mandelbox(&["status", "in"])
-        .expect(2)
-        .says(&["in is no work directory of a run", "; name the folder that"]);
+    project.mandelbox(&["status", "in"]).expect(2).says(&[
+        "in: not the work directory of a run",
+        "; name the folder of",
+    ]);
 }
 
 #[test]

@@ -142,13 +142,13 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
         let ended = project
             .mandelbox(&["new", "--lang", "c", "--", name])
             .expect(2);
-        ended.says(&["cannot be the name of a package"]);
+        ended.says(&["not a valid package name"]);
     }
     for name in ["serde_json", "otsu-rust", "std", "fn", "test", "deps"] {
         project
             .mandelbox(&["new", name, "--lang", "rust"])
             .expect(2)
-            .says(&["has that name for something else"]);
+            .says(&["it is reserved in the language of the package"]);
     }
     project
         .mandelbox(&["new", "wit-bindgen", "--lang", "rust", "--kind", "typed"])
@@ -156,7 +156,7 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
     project
         .mandelbox(&["new", "std", "--lang", "go"])
         .expect(2)
-        .says(&["has that name for something else"]);
+        .says(&["it is reserved in the language of the package"]);
     assert_eq!(project.tree(), before);
     for (name, language) in [
         ("serde_json", "c"),
@@ -182,15 +182,15 @@ fn what_is_there_stays_and_nothing_half_made_is_left() {
     project
         .mandelbox(&["new", "full", "--lang", "c"])
         .expect(2)
-        .says(&["full exists and is not empty"]);
+        .says(&["full: exists and is not empty"]);
     project
         .mandelbox(&["new", "file", "--lang", "c"])
         .expect(2)
-        .says(&["file cannot be made"]);
+        .says(&["file: cannot be created"]);
     project
         .mandelbox(&["new", "none/a", "--lang", "c"])
         .expect(2)
-        .says(&["no folder in which none/a could be made"]);
+        .says(&["none/a: its parent folder does not exist"]);
     for (language, kind) in [
         ("c", "typed"),
         ("go", "typed"),
@@ -200,7 +200,7 @@ fn what_is_there_stays_and_nothing_half_made_is_left() {
         let ended = project
             .mandelbox(&["new", "a", "--lang", language, "--kind", kind])
             .expect(2);
-        ended.says(&["there is no template for that"]);
+        ended.says(&["no template for this language and kind"]);
     }
     project
         .mandelbox(&["new", "a", "--lang", "cobol"])

@@ -130,11 +130,11 @@ fn differences_are_told_with_their_place() {
         "metadiff.json\n           /counts/nuclei: expected 3, got 4\n           /a: expected 1, \
          got nothing\n",
         "/b: expected nothing, got \"\\u001b[31m\"",
-        "the call failed; if it should fail, make a file expected/error.txt",
+        "the call failed; if it should fail, create `expected/error.txt`",
         "call exited with code 3\n             | why\n",
-        "should fail with a message that holds \"code 3\"\n         call exited with code 4",
-        "should fail with a message that holds \"code 3\", but ended well",
-        "has no expected/: look at what it gives with --update",
+        "should fail with a message that contains \"code 3\"\n         call exited with code 4",
+        "should fail with a message that contains \"code 3\", but it succeeded",
+        "has no `expected/`; write it with `--update`",
         "0 passed, 5 failed in ",
     ]);
     assert_eq!(
@@ -182,8 +182,8 @@ fn a_program_gets_the_results_as_one_object() {
     let total = json!({ "package": "package", "ok": false, "problems": [], "warnings": [], "n_passed": 1, "n_failed": 2,
         "wall_time_s": null, "cases": null });
     assert_eq!(answer, total);
-    let hint = "the call failed; if it should fail, make a file expected/error.txt with a part of \
-        that message";
+    let hint = "the call failed; if it should fail, create `expected/error.txt` with a part of its \
+        message";
     let expected = json!([
         { "name": "files", "status": "failed", "wall_time_s": null, "changes": [], "differences": [
             { "place": "metadiff.json", "message": "/typed: expected 1, got [null]" },
@@ -343,7 +343,7 @@ fn what_is_given_becomes_what_is_expected() {
         "FAILED   new (",
         "trapped",
         "FAILED   failing (",
-        "but ended well",
+        "but it succeeded",
     ]);
     assert_eq!(case_files(&project), files);
 }
@@ -365,9 +365,9 @@ fn links_in_the_output_are_not_followed() {
             "link/expected/output/secret"
         ]
     );
-    test(&project, &[])
-        .expect(3)
-        .says(&["output/link is a link or a special file; a case can hold plain files only"]);
+    test(&project, &[]).expect(3).says(&[
+        "output/link is a link or a special file, but a case can contain only regular files",
+    ]);
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn a_case_names_its_task_where_there_are_several() {
     case_json(r#"{"task": "none"}"#);
     test(&project, &[])
         .expect(2)
-        .says(&["there is no task \"none\"; the package has: swiss, "]);
+        .says(&["no task \"none\"; the package has: swiss, "]);
     case_json(r#"{"task": "swiss", "timeout": "200ms"}"#);
     case(&project, "one", &json!({ "sleep_ms": 60_000 }));
     test(&project, &[])
@@ -448,8 +448,8 @@ fn a_folder_that_may_have_been_meant_as_a_case_is_named() {
     assert_eq!(
         warnings,
         [
-            "empty: is no case, since it has no args.json",
-            "two: is no case, since it has no args.json"
+            "empty: is not a case, because it has no `args.json`",
+            "two: is not a case, because it has no `args.json`"
         ]
     );
 }
@@ -471,7 +471,7 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
     let project = package(&["swiss.wasm"]);
     test(&project, &[])
         .expect(2)
-        .says(&["package/tests: has no case; make NAME/args.json"]);
+        .says(&["package/tests: contains no case; create `NAME/args.json`"]);
     project.write("package/tests/a/args.json", "{");
     case(&project, "b", &json!({ "n": "x", "input_paths": ["/x"] }));
     case(&project, "c", &json!({}));
@@ -491,18 +491,18 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
         "b/args.json: /input_paths: `input_paths` is filled in",
         "c/case.json: /tsak: unknown key `tsak`; known are task, timeout",
         "c/case.json: /timeout: must be a time",
-        "d/expected/error.txt: stands beside metadiff.json or output/",
+        "d/expected/error.txt: is next to `metadiff.json` or `output/`",
         "e/args.json: cannot be read",
         "f/args.json: /metadata: must be an object, not an array",
     ]);
     assert_eq!(project.tree(), before);
     test(&project, &["--case", "x"])
         .expect(2)
-        .says(&["--case x: there is no such case; there is: a, b, c, d, e, f"]);
+        .says(&["--case x: no such case; the package has: a, b, c, d, e, f"]);
     project
         .mandelbox(&["test", "in"])
         .expect(2)
-        .says(&["in: is no task package"]);
+        .says(&["in: is not a task package"]);
     project
         .mandelbox(&["test", "none"])
         .expect(2)

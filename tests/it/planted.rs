@@ -169,7 +169,7 @@ fn nothing_of_a_package_under_test_is_followed() {
                 let ended = project
                     .mandelbox(&["test", "package", "--update"])
                     .expect(2);
-                ended.says(&[path, "a case can hold plain files only: remove it"]);
+                ended.says(&[path, "a case can contain only regular files; remove it"]);
                 assert_eq!(contents(outside.path()), before, "{path}, {plant:?}");
             }
             Plant::remove(&place, &moved);

@@ -238,7 +238,7 @@ fn the_page_is_made_again_from_the_log() {
     project
         .mandelbox(&["report", "in"])
         .expect(2)
-        .says(&["in is no work directory of a run"]);
+        .says(&["in: not the work directory of a run"]);
     project.write("work/events.jsonl", "");
     project
         .mandelbox(&["report", "work"])

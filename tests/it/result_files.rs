@@ -43,25 +43,28 @@ fn documents_and_records_are_not_overwritten() {
     };
     for option in ["--result", "--events"] {
         for (file, what) in [
-            ("workflow.json", "is the workflow, which it would overwrite"),
-            ("hard", "is the workflow"),
-            ("soft", "is the workflow"),
-            ("./in/../workflow.json", "is the workflow"),
-            ("metadata.json", "is the file of --metadata"),
-            ("history.json", "is the file of --history"),
-            ("policy.toml", "is the policy"),
-            ("local.json", "is the local backend's configuration"),
-            ("m.wasm", "is the module of a task"),
-            ("package/other.wasm", "is the module of a task"),
+            ("workflow.json", "would overwrite the workflow; choose"),
+            ("hard", "would overwrite the workflow"),
+            ("soft", "would overwrite the workflow"),
+            ("./in/../workflow.json", "would overwrite the workflow"),
+            ("metadata.json", "would overwrite the file of `--metadata`"),
+            ("history.json", "would overwrite the file of `--history`"),
+            ("policy.toml", "would overwrite the policy"),
+            (
+                "local.json",
+                "would overwrite the local backend's configuration",
+            ),
+            ("m.wasm", "would overwrite the module of a task"),
+            ("package/other.wasm", "would overwrite the module of a task"),
             (
                 "package/__FRACTAL_MANIFEST__.json",
-                "is the manifest of a package",
+                "would overwrite the manifest of a package",
             ),
-            ("work/events.jsonl", "lies in the work directory"),
-            ("work/0_t/0.args.json", "lies in the work directory"),
-            ("into-output", "lies inside the output path"),
+            ("work/events.jsonl", "is inside the work directory"),
+            ("work/0_t/0.args.json", "is inside the work directory"),
+            ("into-output", "is inside the output path"),
             ("in", "is a folder; name a file"),
-            ("none/x", "the folder of this file does not exist"),
+            ("none/x", "its folder does not exist; create it first"),
         ] {
             run(option, file).expect(2).says(&[option, what]);
         }
@@ -71,13 +74,13 @@ fn documents_and_records_are_not_overwritten() {
     project
         .run(&["--result", "same", "--events", "same"])
         .expect(2)
-        .says(&["is the file of --result too"]);
+        .says(&["is also the file of `--result`"]);
     project.write("there", "kept");
     symlink("there", project.path("link")).expect("made");
     project
         .run(&["--result", "there", "--events", "link"])
         .expect(2)
-        .says(&["is the file of --result too"]);
+        .says(&["is also the file of `--result`"]);
     project
         .run(&["--result", "-", "--events", "/dev/stdout"])
         .expect(2)
@@ -91,7 +94,7 @@ fn documents_and_records_are_not_overwritten() {
     project
         .run(&["--resume", "--result", "work/metadata.json"])
         .expect(2)
-        .says(&["lies in the work directory"]);
+        .says(&["is inside the work directory"]);
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn events_of_a_resumed_run_go_on_in_their_file() {
     project
         .run(&["--events", "other", "--resume"])
         .expect(2)
-        .says(&["--events", "holds something else than events"]);
+        .says(&["--events", "contains other data than events of the run"]);
     assert_eq!(
         (project.read("other").as_str(), n_logged()),
         ("something else\n", n_before)

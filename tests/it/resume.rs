@@ -109,8 +109,8 @@ fn after_a_repair_only_the_failed_components_run() {
         let run = |more_yet: &[&str]| project.run(&[&more[..], more_yet].concat());
         run(&["--keep-going"]).expect(3).says(&[
             "b.pgm",
-            "to go on:      the same command with --work-dir ",
-            "/work --resume",
+            "resume: the same command with `--work-dir ",
+            "/work --resume`",
         ]);
         let stderr_file = project.path("work/0_otsu/0_par_b_pgm.err");
         let said = std::fs::read_to_string(&stderr_file).expect("there");

@@ -533,7 +533,7 @@ fn a_crate_is_of_a_whole_run() {
     project
         .mandelbox(&["report", "in", "--ro-crate"])
         .expect(2)
-        .says(&["in is no work directory of a run"]);
+        .says(&["in: not the work directory of a run"]);
     project
         .mandelbox(&["report", "in", "--license", "x"])
         .expect(2)

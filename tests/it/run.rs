@@ -619,7 +619,7 @@ fn calls_do_not_take_each_others_files() {
     let code = status.expect("a shell").status.code();
     let log = project.read("work/workflow.log");
     assert!(
-        log.contains("ulimit -n: a call can have 104 files open, not 1000"),
+        log.contains("ulimit -n: each call can open 104 files instead of 1000"),
         "{log}"
     );
     let events = project.read("work/events.jsonl");

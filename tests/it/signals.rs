@@ -274,7 +274,7 @@ fn a_second_signal_ends_the_program_at_once() {
     assert_eq!(code, 143, "{stderr}");
     assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
     assert!(
-        stderr.contains("SIGINT: stopping; once more ends the program at once"),
+        stderr.contains("SIGINT: stopping; a second signal ends the program at once"),
         "{stderr}"
     );
     // What a killed run leaves is whole lines.

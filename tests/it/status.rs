@@ -129,12 +129,12 @@ fn what_is_no_run_is_told() {
     project
         .mandelbox(&["status", "in"])
         .expect(2)
-        .says(&["in is no work directory of a run", "no events.jsonl"]);
+        .says(&["in: not the work directory of a run", "no `events.jsonl`"]);
     project.write("in/events.jsonl", "{\"torn");
     project
         .mandelbox(&["status", "in"])
         .expect(2)
-        .says(&["holds no event yet"]);
+        .says(&["contains no event yet"]);
     project.write("in/events.jsonl", "{}\n{}\n");
     project
         .mandelbox(&["status", "in"])

@@ -346,7 +346,7 @@ fn a_collector_that_takes_nothing_costs_a_warning_and_little_time() {
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         let text = &warnings[0];
         assert!(
-            text.contains(" spans did not get to the OpenTelemetry collector: ")
+            text.contains(" spans did not reach the OpenTelemetry collector: ")
                 && text.contains(why),
             "{text}"
         );
@@ -362,11 +362,11 @@ fn a_collector_that_takes_nothing_costs_a_warning_and_little_time() {
     warning(&Collector::start(None).address, "within 2 s");
     warning(
         &Collector::start(Some("401 Unauthorized")).address,
-        " answers 401 Unauthorized",
+        " returned 401 Unauthorized",
     );
     let (_, warnings) = without_collector("no address", &[]);
     assert!(
-        warnings.len() == 1 && warnings[0].contains("no span is exported: "),
+        warnings.len() == 1 && warnings[0].contains("spans are not exported: "),
         "{warnings:?}"
     );
     let (ended, warnings) = without_collector(&format!("http://{closed}"), &["--quiet"]);

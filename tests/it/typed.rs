@@ -207,8 +207,12 @@ fn what_a_typed_task_returns_is_checked() {
         3,
         "gave a bad metadiff: what `run` returned:",
     );
-    check(json!([{ "do": "return", "text": "null" }]), 0, "done in");
-    check(json!([{ "do": "none" }]), 0, "done in");
+    check(
+        json!([{ "do": "return", "text": "null" }]),
+        0,
+        "finished in",
+    );
+    check(json!([{ "do": "none" }]), 0, "finished in");
     // The largest text, which is no JSON, and one past it, which is not even looked at.
     check(
         json!([{ "do": "return_letters", "n": 16 << 20 }]),
@@ -245,7 +249,7 @@ fn limits_hold_for_typed_tasks() {
         json!([{ "do": "allocate_mib", "n": 40 }]),
         &["--memory", "64M"],
         0,
-        "done in",
+        "finished in",
     );
     check(
         json!([{ "do": "allocate_mib", "n": 70 }]),
@@ -271,7 +275,7 @@ fn limits_hold_for_typed_tasks() {
         3,
         "exited with code 1",
     );
-    check(json!([{ "do": "exit", "code": 0 }]), &[], 0, "done in");
+    check(json!([{ "do": "exit", "code": 0 }]), &[], 0, "finished in");
 }
 
 #[test]

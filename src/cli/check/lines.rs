@@ -1,18 +1,18 @@
-//! The answer for a person: lines with labels and tables, aligned. Texts of guests and documents
-//! are escaped here.
+//! Text output of `check`: aligned lines with labels, and tables. Texts of guests and documents are
+//! escaped here.
 
 use std::fmt;
 
 use crate::text::escaped;
 
-/// Characters of a label.
+/// Width of a label in characters.
 const LABEL_WIDTH: usize = 10;
 
-/// Lines, each indented as deep as what it belongs to.
+/// Lines with their indentation.
 pub(super) struct Lines {
     lines: Vec<(usize, String)>,
     depth: usize,
-    /// Whether everything is told, however long.
+    /// True if nothing is shortened.
     pub(super) verbose: bool,
 }
 
@@ -25,26 +25,27 @@ impl Lines {
         }
     }
 
-    /// A line of its own, such as a heading.
+    /// Adds a line, such as a heading.
     pub(super) fn add(&mut self, text: &str) {
         self.lines.push((self.depth, escaped(text.trim_end())));
     }
 
-    /// A label and its text.
+    /// Adds a line with a label and a text.
     pub(super) fn field(&mut self, label: &str, text: &str) {
         self.add(&format!("{label:LABEL_WIDTH$}{text}"));
     }
 
-    /// What `add` adds is one level deeper.
+    /// Calls `add`, and indents its lines by one more level.
     pub(super) fn indented(&mut self, add: impl FnOnce(&mut Self)) {
         self.depth += 1;
         add(self);
         self.depth -= 1;
     }
 
-    /// Rows whose columns begin below each other, but for the last one's end.
+    /// Adds rows with aligned columns.
     pub(super) fn table<const N: usize>(&mut self, rows: &[[String; N]]) {
-        /// A column is not made wider than this for the sake of one long cell.
+        /// Maximum width of a column in characters. A wider cell breaks the alignment of its row
+        /// only.
         const WIDEST: usize = 44;
         let rows: Vec<_> = rows
             .iter()
@@ -68,9 +69,9 @@ impl Lines {
         }
     }
 
-    /// The start of a text that may be long, unless everything is told.
+    /// Returns the start of a long text, or all of it with `verbose`.
     pub(super) fn shortened(&self, text: &str) -> String {
-        /// Characters that fit beside the rest of a line.
+        /// Characters that fit into a line next to its other parts.
         const MAX_CHARS: usize = 80;
         match text.char_indices().nth(MAX_CHARS) {
             Some((end, _)) if !self.verbose => format!("{}...", &text[..end]),

@@ -1,4 +1,4 @@
-//! `mandelbox check`: every problem of a workflow, a module or a task package, and what is in it.
+//! `mandelbox check`: the contents and all problems of a workflow, a module or a task package.
 
 mod lines;
 mod module;
@@ -28,22 +28,22 @@ use lines::Lines;
 
 pub(super) use package::NO_PACKAGE;
 
-/// What things are checked with.
+/// Tools and limits of a check.
 struct Checker {
     backend: Local,
-    /// The operator's, for limits of modules.
+    /// Policy of the operator, for the limits of modules.
     policy: Policy,
-    /// What is left for checking the args schemas of all tasks.
+    /// Remaining budget for checking the args schemas of all tasks.
     schemas: RefCell<SchemaBudget>,
 }
 
-/// What was found out about the thing that was checked.
+/// Findings of a check.
 struct Found {
     /// `workflow`, `module` or `package`.
     what: &'static str,
-    /// For a person.
+    /// Findings for people.
     lines: Lines,
-    /// The same for a program.
+    /// The same findings for programs.
     facts: Value,
 }
 
@@ -97,10 +97,10 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     }
 }
 
-/// JSON by its name or its first character; all else is taken for a module, and told what it is
-/// instead.
+/// Returns true for a JSON document, by its name or its first character. Everything else is checked
+/// as a module, whose check recognizes other common file types.
 fn is_document(path: &Path) -> bool {
-    // YAML is none, and told to be that.
+    // YAML is not JSON, but the check of a document reports this better than that of a module.
     const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
     if path.extension().is_some_and(|extension| {
         EXTENSIONS
@@ -152,8 +152,11 @@ fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
     text
 }
 
-/// Problems, or warnings, for a program.
+/// Returns problems or warnings as JSON for programs.
 pub(super) fn problem_facts<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {
-    let facts = |problem: &Problem| json!({ "place": problem.location.to_string(), "message": problem.message });
+    let facts = |problem: &Problem| {
+        let location = problem.location.to_string();
+        json!({ "place": location, "message": problem.message })
+    };
     problems.into_iter().map(facts).collect()
 }

@@ -1,4 +1,4 @@
-//! A module: what it is, what it wants of its host, and what a typed task says of itself.
+//! Check of a module: its kind, its imports, and the description of a typed task.
 
 use std::path::Path;
 
@@ -14,9 +14,9 @@ use crate::problem::{Location, Problems};
 use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, Table};
 use crate::text::bytes_text;
 
-/// Items of a line that are told where not everything is.
+/// Maximum number of items in a line without `--verbose`.
 const SHOWN: usize = 12;
-/// Interfaces that are told then, beside those that something is to be said of.
+/// Maximum number of linked interfaces without `--verbose`, in addition to those with remarks.
 const SHOWN_INTERFACES: usize = 24;
 
 pub(super) fn check(
@@ -33,16 +33,17 @@ pub(super) fn check(
     }
 }
 
-/// Tells what is in a module, and what it says of itself if it is a typed task.
+/// Adds the contents of a module, and its description if it is a typed task. Problems go to
+/// `problems`.
 pub(super) fn add_described(
     path: &Path,
     checker: &Checker,
     lines: &mut Lines,
     problems: &mut Problems,
 ) -> Value {
-    let place = Location::File(path.to_owned());
+    let location = Location::File(path.to_owned());
     let (kind, mut facts) = add_module(path, checker, lines, &mut |text| {
-        problems.add(place.clone(), text)
+        problems.add(location.clone(), text)
     });
     if kind == Some(ModuleKind::Typed) {
         let package = TaskPackage::read_module(
@@ -64,9 +65,11 @@ pub(super) fn add_described(
     facts
 }
 
-/// Tells what is in a module: as far as it can be found out, of one that is refused too.
+/// Adds the contents of a module, as far as they can be determined if it is refused.
 ///
-/// * `problem`: gets why it is refused, all of it.
+/// * `problem`: receives each reason for a refusal.
+///
+/// Returns the kind of the module, unless it is refused, and its facts for programs.
 pub(super) fn add_module(
     path: &Path,
     Checker {
@@ -122,7 +125,7 @@ pub(super) fn add_module(
 
 fn refused_kind(inspection: Option<&Inspection>) -> String {
     let what = match inspection {
-        None => "no WebAssembly module",
+        None => "not a WebAssembly module",
         Some(inspection) if inspection.is_component => "WASM component",
         Some(_) => "core module",
     };
@@ -197,7 +200,7 @@ fn add_imports(imports: &[ImportedInterface], lines: &mut Lines) {
                 interface.name,
                 state_suffix(&interface.state)
             ));
-            // The state of an interface as a whole is told already.
+            // Omit the state if it is that of the interface, which was printed above.
             let state = |state: &ImportState| {
                 if *state == interface.state {
                     String::new()
@@ -215,8 +218,7 @@ fn add_imports(imports: &[ImportedInterface], lines: &mut Lines) {
         return;
     }
     let mut rows = Vec::new();
-    // Those that something is to be said of come first, so that none of them is among those left
-    // out.
+    // Interfaces with remarks come first, so that none of them is left out.
     let (linked, others): (Vec<_>, Vec<_>) = imports
         .iter()
         .partition(|interface| interface.state == ImportState::Linked);
@@ -228,12 +230,12 @@ fn add_imports(imports: &[ImportedInterface], lines: &mut Lines) {
             n.to_string(),
             state_text(&interface.state),
         ]);
-        // Those of an interface whose other functions are linked.
-        let odd = interface
+        // Functions with a remark in an interface that is otherwise linked.
+        let remarkable = interface
             .items
             .iter()
             .filter(|item| item.state != interface.state && item.state != ImportState::Linked);
-        rows.extend(odd.take(SHOWN).map(|item| {
+        rows.extend(remarkable.take(SHOWN).map(|item| {
             [
                 format!("  {}", item.name),
                 String::new(),
@@ -244,7 +246,7 @@ fn add_imports(imports: &[ImportedInterface], lines: &mut Lines) {
     lines.table(&rows);
     if imports.len() > n_shown {
         lines.add(&format!(
-            "and {} more; --verbose names all",
+            "and {} more; `--verbose` lists all",
             imports.len() - n_shown
         ));
     }

@@ -1,4 +1,4 @@
-//! A task package: each of its tasks, and each of its modules once.
+//! Check of a task package: each task, and each module once.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::fractal::package::manifest::modules_in;
 use crate::fractal::v1::document::TaskDocument;
 use crate::problem::{Location, Problems};
 
-/// Why a folder is no package.
-pub(in crate::cli) const NO_PACKAGE: &str = "is no task package: it has neither a \
-    __FRACTAL_MANIFEST__.json nor a typed task \
-                                             (.wasm); build its module first, or name another folder";
+/// Message for a folder that is not a package.
+pub(in crate::cli) const NO_PACKAGE: &str = "is not a task package: it contains neither \
+    `__FRACTAL_MANIFEST__.json` nor a typed task (.wasm); build its module first, or name another \
+    folder";
 
 pub(super) fn check(
     folder: &Path,
@@ -57,7 +57,7 @@ pub(super) fn check(
         }
         lines.add(&format!("module {}", entry.task.command[0]));
         lines.indented(|lines| {
-            let place = entry.task.location_of("executable");
+            let location = entry.task.location_of("executable");
             let name = path.display().to_string();
             let mut problem = |text: String| {
                 let text = if text.contains(&name) {
@@ -65,7 +65,7 @@ pub(super) fn check(
                 } else {
                     format!("{name}: {text}")
                 };
-                problems.add(place.clone(), text);
+                problems.add(location.clone(), text);
             };
             let (_, mut facts) = add_module(&path, checker, lines, &mut problem);
             if let Value::Object(facts) = &mut facts {
@@ -81,7 +81,7 @@ pub(super) fn check(
     }
 }
 
-/// A folder without a manifest: its modules, which describe themselves if they are typed tasks.
+/// Checks the modules of a folder without a manifest. Typed tasks among them describe themselves.
 fn check_modules(
     modules: &[PathBuf],
     checker: &Checker,
@@ -106,8 +106,8 @@ fn check_modules(
     }
 }
 
-/// Tells of a task what its manifest or it itself says; a problem where its schema is none or its
-/// defaults do not fit.
+/// Adds the contents of a task's manifest entry or description. An invalid schema and defaults that
+/// do not fit it are problems, which go to `problems`.
 pub(super) fn add_task(
     source: &str,
     task: &TaskDocument,
@@ -130,7 +130,7 @@ pub(super) fn add_task(
             );
         }
         match &arguments {
-            None => lines.field("arguments", "not described: there is no args_schema"),
+            None => lines.field("arguments", "not described (no args_schema)"),
             Some(arguments) if arguments.is_empty() => lines.field("arguments", "none"),
             Some(arguments) => {
                 lines.field("arguments", "");
@@ -157,7 +157,7 @@ pub(super) fn add_task(
 fn argument_row(argument: &Argument, lines: &Lines) -> [String; 4] {
     let given = match (&argument.default, argument.from_runner) {
         (_, true) => "filled in by mandelbox".to_owned(),
-        // As in Fractal, a default that is null is none.
+        // As in Fractal, null means that there is no default.
         (Some(default), _) if !default.is_null() => {
             format!("default {}", lines.shortened(&default.to_string()))
         }

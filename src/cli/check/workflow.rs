@@ -1,4 +1,4 @@
-//! A workflow: its plan, without its data.
+//! Check of a workflow: its plan, without data.
 
 use std::path::Path;
 

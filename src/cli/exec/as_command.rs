@@ -1,5 +1,5 @@
-//! `exec` without `--args`: a command with any command line, whose output and exit code are its
-//! own.
+//! `exec` without `--args`: a command with any command line. Its output and exit code are passed
+//! through.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -43,14 +43,14 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         .as_ref()
         .is_some_and(|module| module.kind == ModuleKind::Typed)
     {
-        let text = "is a typed task, which has no command line; call it with its args: exec \
-            MODULE --args ARGS.json";
+        let text = "is a typed task, which has no command line; call it with `exec MODULE --args \
+            ARGS.json`";
         problems.add(Location::File(arguments.module.clone()), text);
     }
     let Some(module) = module.filter(|_| problems.is_empty()) else {
         return wrong_input(&problems);
     };
-    module.keep(&backend);
+    module.write_cache(&backend);
     let _running = signals.running_guest();
 
     let mut argv = vec![
@@ -62,12 +62,12 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     argv.extend(arguments.arguments.iter().cloned());
     let ended = (|| -> Result<Answer, HostError> {
         if let Some(Stdin::File(file)) = &stdin {
-            // A guest's stdin is this process's own, in whatever process the guest runs.
-            rustix::stdio::dup2_stdin(file).map_err(HostError::setup("make the file stdin"))?;
+            // A guest inherits the stdin of this process, also if it runs in a child process.
+            rustix::stdio::dup2_stdin(file).map_err(HostError::setup("use the file as stdin"))?;
         }
         let output = |stream| {
             let stream =
-                raw_stream(stream).map_err(HostError::setup("hand on the module's output"))?;
+                raw_stream(stream).map_err(HostError::setup("forward the module's output"))?;
             Ok::<_, HostError>(GuestOutput::handed_on(stream))
         };
         let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
@@ -116,9 +116,9 @@ fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
-/// What the program says, and its exit code.
+/// Returns the answer for a guest that ended.
 ///
-/// * `output_error`: why the guest's output could not be handed on, if so.
+/// * `output_error`: error of forwarding the guest's output, if any.
 fn answer(module: &Path, end: GuestEnd, output_error: Option<std::io::Error>) -> Answer {
     match (end, output_error) {
         (GuestEnd::Exited(code), _) => Answer::text(String::new(), exit_code_of(code)),
@@ -126,7 +126,7 @@ fn answer(module: &Path, end: GuestEnd, output_error: Option<std::io::Error>) ->
             Answer::text(String::new(), exit_code::OUTPUT_CLOSED)
         }
         (GuestEnd::OutputFailed, Some(err)) => {
-            host_failed(&format!("failed to hand on the module's output: {err}"))
+            host_failed(&format!("failed to forward the module's output: {err}"))
         }
         (end, _) => {
             let outcome = outcome_of_end(end);
@@ -145,7 +145,8 @@ fn answer(module: &Path, end: GuestEnd, output_error: Option<std::io::Error>) ->
     }
 }
 
-/// The guest's exit code as a process can have it: its low 8 bits, but never 0 for one that is not.
+/// Converts a guest's exit code to that of a process: the low 8 bits, or 255 if they would turn a
+/// failure into 0.
 fn exit_code_of(code: i32) -> u8 {
     match code.to_le_bytes()[0] {
         0 if code != 0 => u8::MAX,
@@ -153,9 +154,9 @@ fn exit_code_of(code: i32) -> u8 {
     }
 }
 
-/// What a command reads, where it reads anything.
+/// Source of a command's stdin.
 enum Stdin {
-    /// The stdin of this process.
+    /// Stdin of this process.
     Inherited,
     File(File),
 }
@@ -170,25 +171,25 @@ fn open_stdin(path: &Path, problems: &mut Problems) -> Option<Stdin> {
     });
     opened
         .map(Stdin::File)
-        .map_err(|err| problems.add(stdin_place(path), format!("cannot be opened: {err}")))
+        .map_err(|err| problems.add(stdin_location(path), format!("cannot be opened: {err}")))
         .ok()
 }
 
-fn stdin_place(path: &Path) -> Location {
+fn stdin_location(path: &Path) -> Location {
     Location::Parameter(format!("--stdin {}", path.display()))
 }
 
 fn read_env(variables: &[String], problems: &mut Problems) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in variables {
-        let place = Location::Parameter(format!("--env {variable}"));
+        let location = Location::Parameter(format!("--env {variable}"));
         match variable.split_once('=') {
             None | Some(("", _)) => problems.add(
-                place,
-                "must be NAME=VALUE: no variable of the host is handed on",
+                location,
+                "must be NAME=VALUE; variables of the host are not inherited",
             ),
             Some((name, _)) if env.iter().any(|(other, _)| other == name) => {
-                problems.add(place, format!("a second value for {name}"));
+                problems.add(location, format!("duplicate variable `{name}`"));
             }
             Some((name, value)) => env.push((name.to_owned(), value.to_owned())),
         }

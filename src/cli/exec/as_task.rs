@@ -1,4 +1,4 @@
-//! `exec --args`: a module called as a task, as `run` calls it, with its args from a file.
+//! `exec --args`: a module called as a task, as `run` calls it, with args from a file.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,9 +29,9 @@ use crate::text::unreadable;
 use crate::text::wording::shell_word;
 use crate::workdir::WorkDir;
 
-/// What moves the temporary folder.
+/// Environment variable that sets the location of the temporary folder.
 const TEMPORARY_FOLDER_OPTION: &str = "TMPDIR";
-/// Bytes of args that are read at most.
+/// Maximum size of the args in bytes.
 const MAX_ARGS_BYTES: u64 = 64 << 20;
 
 pub(super) fn exec(arguments: &ExecArguments, args_file: &Path, signals: &Signals) -> Answer {
@@ -93,9 +93,10 @@ fn run(
     warn_of_paths(args_file, &args, &grants, &mut problems);
 
     if let Some(module) = module {
-        module.keep(&backend);
+        module.write_cache(&backend);
     }
-    std::fs::create_dir_all(&output).map_err(HostError::file("make the output folder", &output))?;
+    std::fs::create_dir_all(&output)
+        .map_err(HostError::file("create the output folder", &output))?;
     dataset.set_only_call(task.spec.order, task.details, args.item);
     let call = SingleCall {
         task: &task.spec,
@@ -113,8 +114,8 @@ fn run(
         });
     }
     if arguments.output.is_none() {
-        let message = "without --output, the task's output folder is a temporary one: it is \
-            removed after the call";
+        let message = "without `--output`, the task writes to a temporary folder, which is removed \
+            after the call";
         observe(EventKind::Warning {
             message: message.to_owned(),
         });
@@ -136,7 +137,7 @@ fn run(
     })
 }
 
-/// Reads the args and adds the item of the command line.
+/// Reads the args, and adds the item given on the command line. Problems go to `problems`.
 fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) -> Option<CallArgs> {
     let mut text = Vec::new();
     let read = if file == Path::new("-") {
@@ -164,7 +165,7 @@ fn read_args(arguments: &ExecArguments, file: &Path, problems: &mut Problems) ->
         if args.item.as_ref().is_some_and(|held| *held != item) {
             problems.warn(
                 Location::Parameter(ITEM_OPTION.to_owned()),
-                "the args have another value, which counts; remove it from them",
+                "ignored, because the args have another value; remove it from the args",
             );
         }
         args.item.get_or_insert(item);
@@ -185,17 +186,17 @@ fn plan(
     let task = plan_call(task, args, args_file, policy, backend, problems)?;
     if let Some(level) = task.details.level.as_ref().filter(|_| args.item.is_none()) {
         let text = format!(
-            "the task runs once for each entry of metadata[\"{level}\"]: give it one with \
-             {ITEM_OPTION}"
+            "the task runs once for each entry of metadata[\"{level}\"]; name one with \
+             `{ITEM_OPTION}`"
         );
         problems.warn(Location::File(arguments.module.clone()), text);
     }
     Some(task)
 }
 
-/// The dataset that the task works on.
+/// Returns the dataset of the call.
 ///
-/// * `own_output`: the output folder where none is named.
+/// * `own_output`: output folder without `--output`.
 fn dataset(
     arguments: &ExecArguments,
     args: Option<&CallArgs>,
@@ -204,7 +205,7 @@ fn dataset(
 ) -> Dataset {
     let metadata = match &arguments.metadata {
         Some(path) => read_metadata(path, problems),
-        // A typed task of a recorded call fetches what it had then.
+        // A typed task fetches metadata from the host. Take that of the recorded call.
         None => args.and_then(|args| args.reserved.get("metadata")?.as_object().cloned()),
     };
     let output = arguments
@@ -224,8 +225,8 @@ fn dataset(
     }
 }
 
-/// Says which paths in the args the task will not find, since rights come from the command line
-/// alone.
+/// Warns of paths in the args that the task cannot access: access is granted only by the command
+/// line.
 fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut Problems) {
     let inputs = args
         .reserved
@@ -246,15 +247,15 @@ fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut 
             .iter()
             .any(|grant| Path::new(path).starts_with(&grant.guest_path))
         {
-            let place = Location::Pointer {
+            let location = Location::Pointer {
                 file: file.to_owned(),
                 pointer,
             };
             problems.warn(
-                place,
+                location,
                 format!(
-                    "the task does not see {path}, as a path in args gives no right: add {option} \
-                     {}",
+                    "the task cannot access `{path}`: a path in args grants no access; add \
+                     `{option} {}`",
                     shell_word(path)
                 ),
             );
@@ -262,7 +263,7 @@ fn warn_of_paths(file: &Path, args: &CallArgs, grants: &[Grant], problems: &mut 
     }
 }
 
-/// Shows on stderr what the task tells.
+/// Returns a callback that prints the events of the call to stderr.
 fn observer(quiet: bool) -> impl FnMut(EventKind) {
     let mut progress = Progress::new(ProgressStyle::Lines, 1, true);
     let mut seq = 0;
@@ -270,7 +271,7 @@ fn observer(quiet: bool) -> impl FnMut(EventKind) {
         if quiet {
             return;
         }
-        // A terminal that takes no more lines is no reason to end the call.
+        // A terminal that cannot be written to must not end the call.
         let _ = progress.report(&Event {
             seq,
             time: Timestamp::now(),

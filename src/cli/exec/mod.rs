@@ -1,4 +1,4 @@
-//! `mandelbox exec`: one call of one module, as a task or as a command with any command line.
+//! `mandelbox exec`: one call of a module, as a task or as a command with any command line.
 
 mod as_command;
 mod as_task;
@@ -27,10 +27,10 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     }
 }
 
-/// A backend for one call at a time.
+/// Creates a backend for one call at a time.
 ///
-/// * `has_one_call`: whether the policy's own limits are those of all calls; if not, some calls may
-///   have a time limit and others none.
+/// * `has_one_call`: true if all calls have the default limits of the policy. If false, some calls
+///   may have a time limit and others none.
 fn backend(
     arguments: &ExecArguments,
     policy: &Policy,
@@ -57,16 +57,16 @@ fn backend(
     Ok(within_memory(backend, policy))
 }
 
-/// A module that is ready to be called.
+/// Module that is ready to be called.
 struct Prepared {
     sha256: String,
     kind: ModuleKind,
-    /// The module, if it had to be read.
+    /// Contents of the module, unless the cache made reading it unnecessary.
     file: Option<ModuleFile>,
 }
 
 impl Prepared {
-    /// Makes a module ready; says so if that takes long. Problems go to `problems`.
+    /// Prepares a module, with a notice if compiling it takes long. Problems go to `problems`.
     fn new(
         path: &Path,
         limits: &Limits,
@@ -101,8 +101,8 @@ impl Prepared {
             .ok()
     }
 
-    /// Keeps in the cache what was found out: once all input was found good.
-    fn keep(&self, backend: &Local) {
+    /// Adds the module to the cache. Called after all input was found to be valid.
+    fn write_cache(&self, backend: &Local) {
         backend.write_cache();
         if let Some(file) = &self.file {
             backend.sandbox().keep_file(file);
@@ -110,7 +110,7 @@ impl Prepared {
     }
 }
 
-/// The answer for input that is wrong.
+/// Returns the answer for invalid input.
 fn wrong_input(problems: &Problems) -> Answer {
     Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
 }

@@ -1,4 +1,4 @@
-//! `--mount HOST[::GUEST][:rw]` → grants.
+//! Grants of `--mount HOST[::GUEST][:rw]`.
 
 use std::path::Path;
 
@@ -6,28 +6,29 @@ use crate::cli::documents::absolute;
 use crate::model::{Grant, Rights};
 use crate::problem::{Location, Problems};
 
-/// Between the folder on the host and its path for the guest.
+/// Separator between the folder on the host and its path in the sandbox.
 const SEPARATOR: &str = "::";
-/// What makes a mount writable.
+/// Suffix of a writable mount.
 const WRITABLE: &str = ":rw";
 
-/// The folders that a command sees. Problems go to `problems`, all of them.
+/// Returns the folders that a command can access. All problems go to `problems`.
 pub(super) fn read_mounts(mounts: &[String], problems: &mut Problems) -> Vec<Grant> {
     let mut grants: Vec<Grant> = Vec::new();
     for mount in mounts {
-        let place = || Location::Parameter(format!("--mount {mount}"));
+        let location = || Location::Parameter(format!("--mount {mount}"));
         match read_mount(mount) {
-            Err(text) => problems.add(place(), text),
+            Err(text) => problems.add(location(), text),
             Ok(grant)
                 if grants
                     .iter()
                     .any(|other| other.guest_path == grant.guest_path) =>
             {
                 let text = format!(
-                    "a second folder at {}; give it a path of its own: --mount HOST{SEPARATOR}GUEST",
+                    "a second folder at `{}`; choose another path with `--mount \
+                     HOST{SEPARATOR}GUEST`",
                     grant.guest_path
                 );
-                problems.add(place(), text);
+                problems.add(location(), text);
             }
             Ok(grant) => grants.push(grant),
         }
@@ -45,7 +46,9 @@ fn read_mount(mount: &str) -> Result<Grant, String> {
         None => (rest, None),
     };
     if host.is_empty() {
-        return Err(format!("has no folder; write --mount HOST{SEPARATOR}GUEST"));
+        return Err(format!(
+            "names no folder; write `--mount HOST{SEPARATOR}GUEST`"
+        ));
     }
     let host_path = absolute(Path::new(host));
     match host_path.metadata() {
@@ -53,12 +56,12 @@ fn read_mount(mount: &str) -> Result<Grant, String> {
         Ok(_) => {
             let folder = host_path.parent().unwrap_or(Path::new("/")).display();
             return Err(format!(
-                "is a file, and folders alone can be mounted; mount {folder}"
+                "is a file, but only folders can be mounted; mount `{folder}`"
             ));
         }
         Err(err) => {
             return Err(format!(
-                "the folder {} cannot be opened: {err}",
+                "the folder `{}` cannot be opened: {err}",
                 host_path.display()
             ));
         }
@@ -70,11 +73,12 @@ fn read_mount(mount: &str) -> Result<Grant, String> {
     Ok(Grant::new(host_path, guest_path, rights))
 }
 
-/// The path as guests' libraries compare it: without doubled and trailing slashes and `.` parts.
+/// Returns the path as guests' libraries compare it: without repeated slashes, trailing slashes and
+/// `.` parts.
 fn normalized(path: &str) -> Result<String, String> {
     if path.split('/').any(|part| part == "..") {
         return Err(format!(
-            "the path {path} in the sandbox must not hold `..`: guests compare paths by their text"
+            "the path `{path}` in the sandbox must not contain `..`: guests compare paths as text"
         ));
     }
     let parts: Vec<_> = path
@@ -83,7 +87,9 @@ fn normalized(path: &str) -> Result<String, String> {
         .collect();
     match (path.starts_with('/'), parts.is_empty()) {
         (true, _) => Ok(format!("/{}", parts.join("/"))),
-        (false, true) if path.is_empty() => Err("has no path in the sandbox after `::`".to_owned()),
+        (false, true) if path.is_empty() => {
+            Err("names no path in the sandbox after `::`".to_owned())
+        }
         (false, true) => Ok(".".to_owned()),
         (false, false) => Ok(parts.join("/")),
     }
@@ -125,11 +131,11 @@ mod tests {
             Ok(("/usr/local/lib", read)),
         );
         check(format!("{host}::data/x"), Ok(("data/x", read)));
-        check(format!("{host}::/a/../b"), Err("must not hold `..`"));
-        check(format!("{host}::"), Err("no path in the sandbox"));
-        check("::/in".to_owned(), Err("has no folder"));
+        check(format!("{host}::/a/../b"), Err("must not contain `..`"));
+        check(format!("{host}::"), Err("names no path in the sandbox"));
+        check("::/in".to_owned(), Err("names no folder"));
         check(format!("{host}/none"), Err("cannot be opened"));
-        check(format!("{host}/file::/in"), Err(&format!("mount {host}")));
+        check(format!("{host}/file::/in"), Err(&format!("mount `{host}`")));
     }
 
     #[test]
@@ -145,7 +151,7 @@ mod tests {
         );
         assert_eq!(grants.len(), 2);
         assert!(
-            problems.to_string().contains("a second folder at /in;"),
+            problems.to_string().contains("a second folder at `/in`;"),
             "{problems}"
         );
     }

@@ -28,11 +28,11 @@ pub(super) fn new(arguments: &NewArguments) -> Answer {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    match make(&folder, template.files(&name)) {
+    match create(&folder, template.files(&name)) {
         Ok(()) => Answer::text(next_steps(&folder, &name, template), exit_code::SUCCESS),
         Err(err) => {
             let text = format!(
-                "error: cannot make {}: {err}\n",
+                "error: failed to create {}: {err}\n",
                 escaped(&folder.to_string_lossy())
             );
             Answer::text(text, exit_code::HOST_FAILED)
@@ -40,11 +40,14 @@ pub(super) fn new(arguments: &NewArguments) -> Answer {
     }
 }
 
-/// The package's folder, absolute, and its template.
+/// Checks the arguments. Returns the absolute path of the package's folder, and its template.
+///
+/// # Errors
+/// A message for the user.
 fn checked(arguments: &NewArguments) -> Result<(PathBuf, &'static Template), String> {
     let template = Template::find(arguments.lang, arguments.kind).ok_or(
-        "there is no template for that: typed tasks can be written in rust, python and js, \
-         commands in rust, c and go",
+        "no template for this language and kind; write typed tasks in rust, python or js, and \
+         commands in rust, c or go",
     )?;
     let shown = escaped(&arguments.name.to_string_lossy());
     let name = arguments
@@ -53,28 +56,31 @@ fn checked(arguments: &NewArguments) -> Result<(PathBuf, &'static Template), Str
         .and_then(|name| name.to_str())
         .unwrap_or_default();
     check_name(name, template)
-        .map_err(|text| format!("{shown} cannot be the name of a package: {text}"))?;
+        .map_err(|text| format!("{shown}: not a valid package name: {text}"))?;
     let folder = std::path::absolute(&arguments.name)
-        .map_err(|err| format!("there is no place for {shown}: {err}"))?;
+        .map_err(|err| format!("{shown}: has no absolute path: {err}"))?;
     if !folder.parent().is_some_and(Path::is_dir) {
-        return Err(format!("there is no folder in which {shown} could be made"));
+        return Err(format!(
+            "{shown}: its parent folder does not exist; create it first"
+        ));
     }
     match std::fs::read_dir(&folder) {
         Ok(mut entries) => match entries.next() {
             Some(_) => Err(format!(
-                "{shown} exists and is not empty: take another name"
+                "{shown}: exists and is not empty; choose another name"
             )),
             None => Ok((folder, template)),
         },
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok((folder, template)),
-        Err(err) => Err(format!("{shown} cannot be made: {err}")),
+        Err(err) => Err(format!("{shown}: cannot be created: {err}")),
     }
 }
 
-/// Makes the folder whole or not at all.
-fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> io::Result<()> {
+/// Creates the folder with all files, or not at all.
+fn create(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> io::Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
-    // The user's umask counts, as for any folder that is made.
+    // `tempfile` would create a private folder. Apply the user's umask instead, as for other
+    // folders.
     let permissions = Permissions::from_mode(0o777);
     let temporary = tempfile::Builder::new()
         .prefix(".mandelbox-new-")
@@ -87,13 +93,13 @@ fn make(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -> 
         file.write_all(&contents)?;
         if contents.starts_with(b"#!") {
             let mode = file.metadata()?.permissions().mode();
-            // Who may read the script may run it. A file system without modes refuses, and lets
-            // everybody run it.
+            // Whoever may read the script may run it. Ignore errors: a file system without modes
+            // refuses the change, and lets everyone run the file.
             let _ = file.set_permissions(Permissions::from_mode(mode | (mode & 0o444) >> 2));
         }
     }
     std::fs::rename(temporary.path(), folder)?;
-    // It is not there any more under its first name.
+    // Renamed, so there is nothing left to remove under its old name.
     let _ = temporary.keep();
     Ok(())
 }
@@ -105,8 +111,8 @@ fn next_steps(folder: &Path, name: &str, template: &Template) -> String {
         ".".to_owned()
     };
     format!(
-        "made {}\nnext (README.md has more):\n  cd {}\n  ./build\n  mandelbox check {checked}\n  \
-         mandelbox test .\n  \
+        "created {}\nnext steps (`README.md` has more):\n  cd {}\n  ./build\n  \
+         mandelbox check {checked}\n  mandelbox test .\n  \
          mandelbox run workflow.json --input images --output results\n",
         escaped(&folder.to_string_lossy()),
         escaped(&shell_word(folder.display()))

@@ -1,11 +1,11 @@
-//! Names that a package may have: of a folder, a module file, and a crate or module of its
-//! language.
+//! Valid names of a package: the name is used for a folder, for a module file, and for a crate or
+//! module of its language.
 
 use super::templates::{Language, Template};
 
 const MAX_BYTES: usize = 64;
 
-/// Names that rustc or cargo keep for themselves, beside the keywords.
+/// Names reserved by rustc or cargo, in addition to the keywords.
 const RUST_RESERVED: [&str; 10] = [
     "alloc",
     "build",
@@ -25,26 +25,26 @@ const RUST_KEYWORDS: [&str; 52] = [
     "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
     "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
-/// Module paths of Go's own.
+/// Module paths reserved by Go.
 const GO_RESERVED: [&str; 3] = ["cmd", "go", "std"];
 
-/// Whether a package of this template can have that name.
+/// Checks that a package of this template can have a name.
 ///
 /// # Errors
-/// Why not.
+/// The reason, as a message for the user.
 pub(super) fn check_name(name: &str, template: &Template) -> Result<(), String> {
     let is_letter = |c: char| c.is_ascii_alphabetic();
     if name.is_empty() || !name.starts_with(is_letter) || name.len() > MAX_BYTES {
         return Err(format!(
-            "it must begin with a letter (a-z, A-Z) and have {MAX_BYTES} characters at most"
+            "it must begin with a letter (a-z, A-Z) and have at most {MAX_BYTES} characters"
         ));
     }
-    if let Some(odd) = name
+    if let Some(invalid) = name
         .chars()
         .find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_'))
     {
         return Err(format!(
-            "it has {odd:?}; letters (a-z, A-Z), digits, - and _ are possible"
+            "it contains {invalid:?}; use letters (a-z, A-Z), digits, `-` and `_`"
         ));
     }
     let reserved = match template.language {
@@ -57,7 +57,7 @@ pub(super) fn check_name(name: &str, template: &Template) -> Result<(), String> 
         Language::C | Language::Python | Language::Js => false,
     };
     if reserved {
-        Err("its language has that name for something else".to_owned())
+        Err("it is reserved in the language of the package; choose another name".to_owned())
     } else {
         Ok(())
     }

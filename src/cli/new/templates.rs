@@ -1,8 +1,8 @@
-//! What a new package begins as: the packages of `task-examples`, with another name.
+//! Templates of new packages: the packages of `task-examples`, with another name.
 
 use clap::ValueEnum;
 
-/// The language that a package is written in.
+/// Language of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Language {
     Rust,
@@ -13,37 +13,38 @@ pub(in crate::cli) enum Language {
     Js,
 }
 
-/// How a task is called.
+/// Kind of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Kind {
-    /// A program that finds its args in a file
+    /// A program that reads its args from a file
     Command,
-    /// A WASM component that gets its args in memory and describes itself
+    /// A WASM component that receives its args in memory and describes itself
     Typed,
 }
 
-/// A package of `task-examples`.
+/// Package of `task-examples` that serves as a template.
 pub(super) struct Template {
     pub(super) language: Language,
     pub(super) kind: Kind,
-    /// Its name, which stands for that of a new package wherever it occurs.
+    /// Name of the package, which is replaced by that of the new package wherever it occurs.
     name: &'static str,
-    /// Paths in the package, and the contents.
+    /// Files of the package, except those of all packages.
     files: &'static [File],
 }
 
+/// Path in a package, and contents.
 type File = (&'static str, &'static [u8]);
 
-// `templates` has a link to each of these files: cargo leaves folders with a Cargo.toml of their
-// own, as `task-examples` is one, out of the packaged crate. What a link leads to is packaged under
-// the link's name.
+// The files are included through links in `templates`. Cargo leaves a folder with its own
+// Cargo.toml out of the packaged crate, and `task-examples` is such a folder. It packages the
+// target of a link under the name of the link.
 macro_rules! example {
     ($folder:literal, $($path:literal),+) => {
         &[$(($path, include_bytes!(concat!("../../../templates/", $folder, "/", $path, ".template")))),+]
     };
 }
 
-/// The first template of a language is the one that is taken where no kind is given.
+/// All templates. The first one of a language is used if no kind is given.
 static TEMPLATES: [Template; 6] = [
     Template {
         language: Language::Rust,
@@ -140,7 +141,7 @@ static TEMPLATES: [Template; 6] = [
     },
 ];
 
-/// What all packages share.
+/// Files of all packages.
 static SHARED: &[File] = example!(
     "otsu",
     "images/cells.pgm",
@@ -163,28 +164,28 @@ static SHARED: &[File] = example!(
     "tests/sixteen_bits/expected/output/nuclei_mask.pgm"
 );
 
-/// The world of typed tasks.
+/// World of typed tasks.
 const WORLD: File = ("wit/task.wit", include_bytes!("../../../wit/task.wit"));
 
-/// What stands in the examples for a place that a package of its own has elsewhere, and for what.
+/// Paths in the examples, and their replacements in a separate package.
 const MOVED: [(&str, &str); 2] = [("../modules/", ""), ("../../wit", "wit")];
 
 impl Template {
-    /// The template of a language, and of a kind if one is asked for.
+    /// Returns the template of a language, of the given kind or else the first one.
     pub(super) fn find(language: Language, kind: Option<Kind>) -> Option<&'static Self> {
         TEMPLATES.iter().find(|template| {
             template.language == language && kind.is_none_or(|kind| template.kind == kind)
         })
     }
 
-    /// The files of a package with this name: paths and contents.
+    /// Returns the files of a package with this name: paths and contents.
     pub(super) fn files(&self, name: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         let world = (self.kind == Kind::Typed).then_some(&WORLD);
         let files = self.files.iter().chain(SHARED).chain(world);
         files.map(move |(path, contents)| (*path, self.renamed(path, contents, name)))
     }
 
-    /// The names of the crates in its Cargo.lock.
+    /// Returns the names of the crates in the template's Cargo.lock.
     pub(super) fn locked_crates(&self) -> impl Iterator<Item = &'static str> {
         let lock = self.files.iter().find(|(path, _)| *path == "Cargo.lock");
         let lines = lock
@@ -195,7 +196,7 @@ impl Template {
     }
 
     fn renamed(&self, path: &str, contents: &[u8], name: &str) -> Vec<u8> {
-        // Images stay as they are.
+        // An image is not text and contains no name.
         let Ok(text) = std::str::from_utf8(contents) else {
             return contents.to_vec();
         };
@@ -212,8 +213,8 @@ impl Template {
     }
 }
 
-/// Cargo.lock in cargo's order, which a new name changes: with another one `--locked` refuses the
-/// file.
+/// Sorts the packages of a Cargo.lock by name, as cargo does: a new name can change the order, and
+/// `--locked` refuses a file in another order.
 fn sorted_lock(lock: &str) -> String {
     const SEPARATOR: &str = "\n[[package]]\n";
     let mut parts = lock.trim_end().split(SEPARATOR);

@@ -1,4 +1,4 @@
-//! One case of a package: its documents, its call, and whether that gave what it should.
+//! Test case of a package: its documents, its call, and the comparison of its results.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -24,23 +24,23 @@ use crate::text::units::parse_time;
 use crate::text::{escaped, unreadable};
 use crate::workdir::WorkDir;
 
-/// Paths in the sandbox, the same on every machine, since outputs hold paths.
+/// Paths in the sandbox. They are the same on every machine, because outputs contain paths.
 const INPUT_PATH: &str = "/input";
 const OUTPUT_PATH: &str = "/output";
 const TASK_FOLDER: &str = "/task";
-/// The files and folders of a case.
+/// Files and folders of a case.
 const ARGS: &str = "args.json";
 const SETTINGS: &str = "case.json";
 const INPUT: &str = "input";
 pub(super) const OUTPUT: &str = "output";
 pub(super) const EXPECTED: &str = "expected";
-/// Those of what it should give, which may have an output too.
+/// Files of the expected results, which can have a folder `output` too.
 pub(super) const CALL_OUTPUT: &str = CASE_OUTPUT_FILE;
 pub(super) const ERROR: &str = "error.txt";
-/// Bytes of a case's documents.
+/// Maximum size in bytes of a document of a case.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
-/// A case that can run.
+/// Case that can run.
 pub(super) struct Case {
     pub(super) name: String,
     cases: Arc<Cases>,
@@ -51,30 +51,31 @@ pub(super) struct Case {
     pub(super) expected: Expected,
 }
 
-/// What a case should give.
+/// Expected results of a case.
 pub(super) enum Expected {
-    /// Nobody has said it yet.
+    /// Not written yet.
     Unknown,
-    /// The call ends well.
+    /// The call succeeds.
     Success {
-        /// `None`: the document is missing.
+        /// Output of the call; `None` if the document is missing.
         call_output: Option<Value>,
     },
-    /// The call fails, with a message that holds this.
+    /// The call fails with a message that contains this text.
     Failure(String),
 }
 
-/// What a call gave.
-pub(super) struct Given {
-    /// The output, or how the call failed.
+/// Actual results of a call.
+pub(super) struct Actual {
+    /// Output of the call, or its failure.
     pub(super) result: Result<Option<Map<String, Value>>, CallFailure>,
-    /// What the output folder holds after it.
+    /// Contents of the output folder after the call.
     pub(super) output: Tree,
     pub(super) time: Duration,
 }
 
 impl Case {
-    /// The case's folder, opened anew: a package may have more cases than a process open files.
+    /// Opens the case's folder. It is not kept open, because a package can have more cases than the
+    /// process can have open files.
     pub(super) fn folder(&self) -> Result<Folder, HostError> {
         self.cases
             .folder
@@ -82,14 +83,14 @@ impl Case {
             .map_err(HostError::file("open", &self.path()))
     }
 
-    /// Where that is, for messages.
+    /// Returns the path of the case's folder, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.cases.path.join(&self.folder_name)
     }
 
     /// Reads the documents of a case. Problems go to `problems`.
     ///
-    /// * `folder_name`: of its folder in that of the cases.
+    /// * `folder_name`: name of its folder in the folder of the cases.
     pub(super) fn read(
         cases: &Arc<Cases>,
         folder_name: &OsStr,
@@ -115,14 +116,15 @@ impl Case {
             }
         };
         for name in args.reserved.keys() {
-            let place = Location::Pointer {
+            let location = Location::Pointer {
                 file: args_file.clone(),
                 pointer: format!("/{name}"),
             };
             let text = format!(
-                "`{name}` is filled in: a case's files are in its folders `input` and `output`"
+                "`{name}` is filled in by mandelbox; remove it, and put files into the folders \
+                 `input` and `output` of the case"
             );
-            problems.add(place, text);
+            problems.add(location, text);
         }
         let settings = settings?;
         let task = settings.task(&path.join(SETTINGS), tasks, problems)?;
@@ -145,18 +147,18 @@ impl Case {
         })
     }
 
-    /// Makes the call, in a folder of its own.
+    /// Runs the call of the case.
     ///
-    /// * `place`: that folder, which is made.
+    /// * `call_folder`: folder for the files of the call, which is created.
     pub(super) fn run(
         &self,
         backend: &Local,
-        place: &Path,
+        call_folder: &Path,
         cancel: &CancelToken,
-    ) -> Result<Given, HostError> {
+    ) -> Result<Actual, HostError> {
         let folder = self.folder()?;
-        let output_path = place.join(OUTPUT);
-        std::fs::create_dir_all(&output_path).map_err(HostError::file("make", &output_path))?;
+        let output_path = call_folder.join(OUTPUT);
+        std::fs::create_dir_all(&output_path).map_err(HostError::file("create", &output_path))?;
         let output = || Folder::open(&output_path).map_err(HostError::file("open", &output_path));
         tree_of(&folder, OUTPUT, &self.path())?.copy_to(&output()?)?;
         let mut grants = vec![Grant::new(
@@ -185,7 +187,7 @@ impl Case {
             dialect: &mut dataset,
             grants: &grants,
             folder: TASK_FOLDER.into(),
-            work_dir: Arc::new(WorkDir::create(&place.join("work"))?),
+            work_dir: Arc::new(WorkDir::create(&call_folder.join("work"))?),
             writer: None,
             cancel,
         };
@@ -197,15 +199,16 @@ impl Case {
             Err(Error::Host(err)) => return Err(err),
             Err(err) => Err(only_call(&err)),
         };
-        Ok(Given {
+        Ok(Actual {
             result,
             output: Tree::read(Some(output()?), &output_path)?,
             time,
         })
     }
 
-    /// The case's input: the folder that is opened here, and no other that has its path by the time
-    /// of the call.
+    /// Grants read access to the input folder of the case, if it has one. The grant has the
+    /// identity of the folder that is opened here, so the call fails if another folder has its path
+    /// by then.
     fn input(&self, folder: &Folder) -> Result<Option<Grant>, HostError> {
         let path = self.path().join(INPUT);
         let failed = || HostError::file("open", &path);
@@ -226,8 +229,11 @@ impl Case {
         }))
     }
 
-    /// How the files of an output differ from what they should be.
-    pub(super) fn file_differences(&self, got: &Tree) -> Result<Vec<(PathBuf, String)>, HostError> {
+    /// Compares the files of an output folder with the expected ones.
+    pub(super) fn file_differences(
+        &self,
+        actual: &Tree,
+    ) -> Result<Vec<(PathBuf, String)>, HostError> {
         let path = self.path().join(EXPECTED);
         let folder = optional(self.folder()?.open_folder(EXPECTED))
             .map_err(HostError::file("open", &path))?;
@@ -235,44 +241,45 @@ impl Case {
             None => Tree::read(None, &path)?,
             Some(folder) => tree_of(&folder, OUTPUT, &path)?,
         };
-        compare_files::differences(&expected, got)
+        compare_files::differences(&expected, actual)
     }
 
-    /// What is not as it should be; nothing: the case passes.
-    pub(super) fn differences(&self, given: &Given) -> Result<Vec<Difference>, HostError> {
+    /// Compares the actual results with the expected ones. The case passes if there is no
+    /// difference.
+    pub(super) fn differences(&self, actual: &Actual) -> Result<Vec<Difference>, HostError> {
         let whole = |text: String| vec![Difference::Case(text)];
-        Ok(match (&self.expected, &given.result) {
-            (Expected::Unknown, Ok(_)) => whole(
-                "has no expected/: look at what it gives with --update, which writes it".to_owned(),
-            ),
+        Ok(match (&self.expected, &actual.result) {
+            (Expected::Unknown, Ok(_)) => {
+                whole("has no `expected/`; write it with `--update`, then review it".to_owned())
+            }
             (Expected::Unknown | Expected::Success { .. }, Err(failure)) => {
                 let hint =
-                    "if it should fail, make a file expected/error.txt with a part of that message";
+                    "if it should fail, create `expected/error.txt` with a part of its message";
                 whole(format!("the call failed; {hint}\n{failure}"))
             }
             (Expected::Failure(text), Ok(_)) => whole(format!(
-                "the call should fail with a message that holds \"{}\", but ended well",
+                "the call should fail with a message that contains \"{}\", but it succeeded",
                 escaped(text)
             )),
             (Expected::Failure(text), Err(failure)) if message_of(failure).contains(text) => {
                 Vec::new()
             }
             (Expected::Failure(text), Err(failure)) => whole(format!(
-                "the call should fail with a message that holds \"{}\"\n{failure}",
+                "the call should fail with a message that contains \"{}\"\n{failure}",
                 escaped(text)
             )),
-            (Expected::Success { call_output }, Ok(got)) => {
-                let got = got.clone().map_or(Value::Null, Value::Object);
+            (Expected::Success { call_output }, Ok(output)) => {
+                let output = output.clone().map_or(Value::Null, Value::Object);
                 let mut differences = match call_output {
                     None => whole(format!(
-                        "expected/{CALL_OUTPUT} is missing: --update writes it"
+                        "`expected/{CALL_OUTPUT}` is missing; write it with `--update`"
                     )),
-                    Some(expected) => compare_json::differences(expected, &got)
+                    Some(expected) => compare_json::differences(expected, &output)
                         .into_iter()
                         .map(Difference::CallOutput)
                         .collect(),
                 };
-                let files = self.file_differences(&given.output)?;
+                let files = self.file_differences(&actual.output)?;
                 differences.extend(files.into_iter().map(|(path, text)| {
                     let name = format!("output/{}", escaped(&path.to_string_lossy()));
                     Difference::File { name, text }
@@ -283,7 +290,7 @@ impl Case {
     }
 }
 
-/// All that a failed call says: what happened, and the end of its stderr.
+/// Returns the message of a failed call: its error, and the end of its stderr.
 pub(super) fn message_of(failure: &CallFailure) -> String {
     let kind = match failure.outcome.failure_kind() {
         Some(FailureKind::TaskExecution) => "TaskExecutionError",
@@ -355,10 +362,10 @@ impl Settings {
             let names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
             let names = names.join(", ");
             let text = match &self.task {
-                Some(name) => format!("there is no task \"{name}\"; the package has: {names}"),
+                Some(name) => format!("no task \"{name}\"; the package has: {names}"),
                 None => format!(
-                    "must name the case's task, {{\"task\": NAME}}, as the package has several: \
-                     {names}"
+                    "must name the case's task ({{\"task\": NAME}}), because the package has \
+                     several: {names}"
                 ),
             };
             problems.add(
@@ -372,7 +379,7 @@ impl Settings {
         found
     }
 
-    /// The policy, with less time for each call if the case asks for less.
+    /// Returns the policy, with the time limit of the case if that is lower.
     fn policy(&self, policy: &Policy) -> Policy {
         let mut policy = policy.clone();
         for limits in [&mut policy.default, &mut policy.maximum] {
@@ -383,29 +390,32 @@ impl Settings {
 }
 
 impl Expected {
-    /// * `path`: of the case, for messages.
+    /// Reads the folder `expected` of a case. Problems go to `problems`.
+    ///
+    /// * `path`: path of the case, for messages.
     fn read(case: &Folder, path: &Path, problems: &mut Problems) -> Option<Self> {
         let path = path.join(EXPECTED);
         let Some(folder) = opened(optional(case.open_folder(EXPECTED)), &path, problems)? else {
             return Some(Self::Unknown);
         };
-        let is_there = |name: &str| folder.file_type(name).is_ok();
-        if is_there(ERROR) {
+        let exists = |name: &str| folder.file_type(name).is_ok();
+        if exists(ERROR) {
             let error = path.join(ERROR);
-            if is_there(CALL_OUTPUT) || is_there(OUTPUT) {
+            if exists(CALL_OUTPUT) || exists(OUTPUT) {
                 let text = format!(
-                    "is next to {CALL_OUTPUT} or output/: a call either fails or has an output"
+                    "is next to `{CALL_OUTPUT}` or `output/`, but a call either fails or has an \
+                     output; remove one of them"
                 );
                 problems.add(Location::File(error), text);
                 return None;
             }
             let text = opened(read_file(&folder, ERROR), &error, problems)?;
-            // As Git may have changed it, whose messages have no such ends of lines.
+            // Git may have converted the line ends, but messages never contain \r\n.
             let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
             return Some(Self::Failure(text.trim().to_owned()));
         }
         let call_output = read_document(&folder, CALL_OUTPUT, &path.join(CALL_OUTPUT), problems)?;
-        let is_known = call_output.is_some() || is_there(OUTPUT);
+        let is_known = call_output.is_some() || exists(OUTPUT);
         Some(if is_known {
             Self::Success { call_output }
         } else {
@@ -414,8 +424,9 @@ impl Expected {
     }
 }
 
-/// Checks that the folders of a case are folders with plain files: a stranger's links lead nowhere.
-/// What is in its input is for the guest alone to open, in its sandbox.
+/// Checks that the folders of a case contain only regular files. A package is untrusted, so no link
+/// in it is followed. The contents of `input` are not checked: only the guest opens them, in its
+/// sandbox.
 fn check_folders(folder: &Folder, path: &Path, problems: &mut Problems) -> Option<()> {
     opened(
         optional(folder.open_folder(INPUT)),
@@ -440,22 +451,25 @@ fn check_tree(folder: &Folder, name: &str, path: &Path, problems: &mut Problems)
         }
     };
     for (other, what) in &tree.others {
-        let text = format!("{what}; a case can hold plain files only: remove it");
+        let text = format!("{what}, but a case can contain only regular files; remove it");
         problems.add(Location::File(path.join(other)), text);
     }
     tree.others.is_empty().then_some(())
 }
 
-/// A tree in a folder of a case; what is no folder is an error.
+/// Reads a tree in a folder of a case.
 ///
-/// * `path`: of that folder, for messages.
+/// * `path`: path of that folder, for messages.
+///
+/// # Errors
+/// [`HostError::File`] also if it is not a folder.
 fn tree_of(folder: &Folder, name: &str, path: &Path) -> Result<Tree, HostError> {
     let path = path.join(name);
     let tree = optional(folder.open_folder(name)).map_err(HostError::file("open", &path))?;
     Tree::read(tree, &path)
 }
 
-/// What was opened, or a problem.
+/// Returns the opened file or folder, or adds a problem.
 fn opened<T>(opened: io::Result<T>, path: &Path, problems: &mut Problems) -> Option<T> {
     opened
         .map_err(|err| problems.add(Location::File(path.to_owned()), unreadable(&err)))
@@ -476,7 +490,7 @@ fn read_file(folder: &Folder, name: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A document; `Some(None)`: there is none.
+/// Reads a document. Returns `Some(None)` if it does not exist, and `None` after adding a problem.
 fn read_document(
     folder: &Folder,
     name: &str,

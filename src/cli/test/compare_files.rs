@@ -1,4 +1,4 @@
-//! What two folders of files differ in.
+//! Comparison of two folders of files.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -11,66 +11,66 @@ use super::tree::Tree;
 use crate::model::HostError;
 use crate::text::{bytes_text, escaped};
 
-/// Bytes of a text file whose lines are compared.
+/// Maximum size in bytes of a text file that is compared line by line.
 const MAX_TEXT_BYTES: u64 = 256 << 10;
-/// Bytes of a text file that is looked at for other ends of lines.
+/// Maximum size in bytes of a text file that is checked for other line ends.
 const MAX_LINE_ENDS_BYTES: u64 = 64 << 20;
-/// Lines of a text's differences that are shown.
+/// Maximum number of lines printed for the differences of a text.
 const SHOWN_LINES: usize = 40;
 
-/// What `got` has else than `expected`: the file, and how it differs.
+/// Returns the differing files, each with a text about its difference.
 pub(super) fn differences(
     expected: &Tree,
-    got: &Tree,
+    actual: &Tree,
 ) -> Result<Vec<(PathBuf, String)>, HostError> {
     let mut differences = Vec::new();
-    for path in expected.files.union(&got.files) {
-        let text = match (expected.files.contains(path), got.files.contains(path)) {
+    for path in expected.files.union(&actual.files) {
+        let text = match (expected.files.contains(path), actual.files.contains(path)) {
             (true, true) => {
-                let (expected, got) = (expected.open(path)?, got.open(path)?);
-                compare(&expected, &got).map_err(HostError::file("read", path))?
+                let (expected, actual) = (expected.open(path)?, actual.open(path)?);
+                compare(&expected, &actual).map_err(HostError::file("read", path))?
             }
             (true, false) => Some("is missing".to_owned()),
             (false, _) => {
-                let size = got
+                let size = actual
                     .open(path)?
                     .metadata()
-                    .map_err(HostError::file("look at", path))?
+                    .map_err(HostError::file("get the size of", path))?
                     .len();
                 Some(format!("is not expected ({})", bytes_text(size)))
             }
         };
         differences.extend(text.map(|text| (path.clone(), text)));
     }
-    let others = got.others.iter();
+    let others = actual.others.iter();
     differences.extend(others.map(|(path, what)| {
         (
             path.clone(),
-            format!("{what}; a case can hold plain files only"),
+            format!("{what}, but a case can contain only regular files"),
         )
     }));
     Ok(differences)
 }
 
-/// How a file differs from what it should be; `None`: not at all.
-fn compare(expected: &File, got: &File) -> std::io::Result<Option<String>> {
-    let Some(offset) = first_difference(expected, got)? else {
+/// Returns a text about the difference of two files; `None` if they are equal.
+fn compare(expected: &File, actual: &File) -> std::io::Result<Option<String>> {
+    let Some(offset) = first_difference(expected, actual)? else {
         return Ok(None);
     };
-    if let (Some(expected), Some(got)) = (
+    if let (Some(expected), Some(actual)) = (
         read_text(expected, MAX_LINE_ENDS_BYTES)?,
-        read_text(got, MAX_LINE_ENDS_BYTES)?,
-    ) && let Some(text) = line_ends_difference(&expected, &got)
+        read_text(actual, MAX_LINE_ENDS_BYTES)?,
+    ) && let Some(text) = line_ends_difference(&expected, &actual)
     {
         return Ok(Some(text));
     }
-    if let (Some(expected), Some(got)) = (
+    if let (Some(expected), Some(actual)) = (
         read_text(expected, MAX_TEXT_BYTES)?,
-        read_text(got, MAX_TEXT_BYTES)?,
+        read_text(actual, MAX_TEXT_BYTES)?,
     ) {
         return Ok(Some(format!(
             "differs\n{}",
-            text_difference(&expected, &got)
+            text_difference(&expected, &actual)
         )));
     }
     let facts = |file: &File| -> std::io::Result<String> {
@@ -94,9 +94,9 @@ fn compare(expected: &File, got: &File) -> std::io::Result<Option<String>> {
             .collect();
         Ok(format!("{size} bytes, sha256 {digest}"))
     };
-    let (expected, got) = (facts(expected)?, facts(got)?);
+    let (expected, actual) = (facts(expected)?, facts(actual)?);
     Ok(Some(format!(
-        "differs from byte {offset} on\n  expected {expected}\n  got      {got}"
+        "differs from byte {offset} on\n  expected {expected}\n  got      {actual}"
     )))
 }
 
@@ -105,7 +105,8 @@ fn from_start(mut file: &File) -> std::io::Result<BufReader<&File>> {
     Ok(BufReader::with_capacity(64 << 10, file))
 }
 
-/// The offset of the first byte in which two files differ, or of the end of the shorter one.
+/// Returns the offset of the first byte in which two files differ, or the length of the shorter one
+/// if it is the start of the other.
 fn first_difference(one: &File, other: &File) -> std::io::Result<Option<u64>> {
     let (mut one_reader, mut other_reader) = (from_start(one)?, from_start(other)?);
     let mut offset = 0;
@@ -124,7 +125,7 @@ fn first_difference(one: &File, other: &File) -> std::io::Result<Option<u64>> {
     }
 }
 
-/// The whole of a file that is text and not longer than `max_bytes`.
+/// Reads a file. Returns `None` if it is not text, or larger than `max_bytes`.
 fn read_text(file: &File, max_bytes: u64) -> std::io::Result<Option<String>> {
     let mut bytes = Vec::new();
     from_start(file)?
@@ -134,10 +135,9 @@ fn read_text(file: &File, max_bytes: u64) -> std::io::Result<Option<String>> {
     Ok(String::from_utf8(bytes).ok().filter(|_| is_text))
 }
 
-/// Says that two texts differ in the ends of their lines only, as after `core.autocrlf` of Git;
-/// `None`: in more.
-fn line_ends_difference(expected: &str, got: &str) -> Option<String> {
-    if expected.replace("\r\n", "\n") != got.replace("\r\n", "\n") {
+/// Returns a text if two texts differ only in their line ends, as caused by `core.autocrlf` of Git.
+fn line_ends_difference(expected: &str, actual: &str) -> Option<String> {
+    if expected.replace("\r\n", "\n") != actual.replace("\r\n", "\n") {
         return None;
     }
     let ends = |text: &str| {
@@ -148,16 +148,16 @@ fn line_ends_difference(expected: &str, got: &str) -> Option<String> {
         )
     };
     Some(format!(
-        "differs in line ends only; if Git has changed them, write `* -text` to .gitattributes\n  \
+        "differs only in line ends; if Git changed them, add `* -text` to `.gitattributes`\n  \
          expected | {}\n  got      | {}",
         ends(expected),
-        ends(got)
+        ends(actual)
     ))
 }
 
-/// The lines that differ with some around them, as `diff -u` shows them.
-fn text_difference(expected: &str, got: &str) -> String {
-    let difference = TextDiff::from_lines(expected, got);
+/// Returns the differing lines with some context, in the format of `diff -u`.
+fn text_difference(expected: &str, actual: &str) -> String {
+    let difference = TextDiff::from_lines(expected, actual);
     let unified = difference
         .unified_diff()
         .context_radius(2)
@@ -223,7 +223,7 @@ mod tests {
             b"a\r\nb\r\n",
             b"a\nb\n",
             &[
-                "line ends only",
+                "only in line ends",
                 "expected | 2 lines end with \\r\\n",
                 "got      | 0 lines",
             ],
@@ -232,7 +232,7 @@ mod tests {
             b"a\nb\n",
             b"a\r\nb\n",
             &[
-                "line ends only",
+                "only in line ends",
                 "got      | 1 lines end with \\r\\n (CRLF), 1 with",
             ],
         );
@@ -241,7 +241,7 @@ mod tests {
         check(
             long.as_bytes(),
             long.replace('\r', "").as_bytes(),
-            &["line ends only"],
+            &["only in line ends"],
         );
         let long = vec![b'x'; 300 << 10];
         check(&long, &long[1..], &["from byte 307199 on"]);

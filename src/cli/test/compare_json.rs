@@ -1,18 +1,18 @@
-//! What two JSON values differ in, with the places of what differs.
+//! Comparison of two JSON values, with the location of each difference.
 
 use crate::json::{Number, Value};
 use crate::text::escaped;
 
-/// Differences that are told.
+/// Maximum number of printed differences.
 const SHOWN: usize = 20;
-/// Characters of a value that are shown.
+/// Maximum number of printed characters of a value.
 const SHOWN_CHARS: usize = 100;
 
-/// One line for each place in which `got` is not what it should be; none if they are the same.
-/// Numbers are compared by value and objects whatever the order of their keys.
-pub(super) fn differences(expected: &Value, got: &Value) -> Vec<String> {
+/// Returns one line for each location in which the values differ. Numbers are compared by value,
+/// and objects without regard to the order of their keys.
+pub(super) fn differences(expected: &Value, actual: &Value) -> Vec<String> {
     let mut lines = Vec::new();
-    compare("", Some(expected), Some(got), &mut lines);
+    compare("", Some(expected), Some(actual), &mut lines);
     if lines.len() > SHOWN {
         let more = lines.len() - SHOWN;
         lines.truncate(SHOWN);
@@ -21,30 +21,36 @@ pub(super) fn differences(expected: &Value, got: &Value) -> Vec<String> {
     lines
 }
 
-fn compare(pointer: &str, expected: Option<&Value>, got: Option<&Value>, lines: &mut Vec<String>) {
-    match (expected, got) {
-        (Some(Value::Object(expected)), Some(Value::Object(got))) => {
-            let added = got.keys().filter(|key| !expected.contains_key(*key));
+fn compare(
+    pointer: &str,
+    expected: Option<&Value>,
+    actual: Option<&Value>,
+    lines: &mut Vec<String>,
+) {
+    match (expected, actual) {
+        (Some(Value::Object(expected)), Some(Value::Object(actual))) => {
+            let added = actual.keys().filter(|key| !expected.contains_key(*key));
             for key in expected.keys().chain(added) {
                 let pointer = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-                compare(&pointer, expected.get(key), got.get(key), lines);
+                compare(&pointer, expected.get(key), actual.get(key), lines);
             }
         }
-        (Some(Value::Array(expected)), Some(Value::Array(got))) => {
-            for index in 0..expected.len().max(got.len()) {
+        (Some(Value::Array(expected)), Some(Value::Array(actual))) => {
+            for index in 0..expected.len().max(actual.len()) {
                 compare(
                     &format!("{pointer}/{index}"),
                     expected.get(index),
-                    got.get(index),
+                    actual.get(index),
                     lines,
                 );
             }
         }
-        (Some(Value::Number(expected)), Some(Value::Number(got))) if are_equal(expected, got) => {}
-        (expected, got) if expected == got => {}
-        (expected, got) => {
+        (Some(Value::Number(expected)), Some(Value::Number(actual)))
+            if are_equal(expected, actual) => {}
+        (expected, actual) if expected == actual => {}
+        (expected, actual) => {
             let pointer = if pointer.is_empty() {
-                "the whole"
+                "the whole value"
             } else {
                 pointer
             };
@@ -52,13 +58,13 @@ fn compare(pointer: &str, expected: Option<&Value>, got: Option<&Value>, lines: 
                 "{}: expected {}, got {}",
                 escaped(pointer),
                 shown(expected),
-                shown(got)
+                shown(actual)
             ));
         }
     }
 }
 
-/// Whether two numbers have the same value; integers are compared as such, whatever their size.
+/// Returns true if two numbers have the same value. Integers of any size are compared exactly.
 fn are_equal(one: &Number, other: &Number) -> bool {
     let is_integer = |number: &Number| !number.to_string().contains(['.', 'e', 'E']);
     if one.to_string() == other.to_string() {
@@ -110,8 +116,8 @@ mod tests {
             "[9007199254740992]",
             &["/0: expected 9007199254740993, got 9007199254740992"],
         );
-        check("1", "\"1\"", &["the whole: expected 1, got \"1\""]);
-        check("null", "{}", &["the whole: expected null, got {}"]);
+        check("1", "\"1\"", &["the whole value: expected 1, got \"1\""]);
+        check("null", "{}", &["the whole value: expected null, got {}"]);
     }
 
     #[test]

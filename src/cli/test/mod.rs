@@ -1,4 +1,4 @@
-//! `mandelbox test`: the cases of a package, and whether they give what they should.
+//! `mandelbox test`: runs the cases of a package and compares their results with the expected ones.
 
 mod case;
 mod compare_files;
@@ -38,14 +38,14 @@ use package::{Cases, Package, cases_of};
 use result::{CaseResult, Status, add_json};
 use tree::is_clutter;
 
-/// Documents one of which every case has, to tell a case from another folder.
-const OF_CASES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
+/// Names of which a case contains at least one. Other folders are not cases.
+const CASE_ENTRIES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
 
 pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
     let policy = author_policy(&arguments.sandbox, &mut problems);
     if arguments.watch && arguments.format == FormatArgument::Json {
-        let text = "is one object, of one run: leave out --watch".to_owned();
+        let text = "cannot be combined with `--watch`, because it is one object".to_owned();
         problems.add(Location::Parameter("--format json".to_owned()), text);
     }
     if !problems.is_empty() {
@@ -104,7 +104,7 @@ fn host_failed(err: HostError) -> Answer {
     )
 }
 
-/// Runs the cases once. Each is told when it has ended and those before it are told.
+/// Runs the cases once. The result of a case is printed after those of all cases before it.
 fn run(
     arguments: &TestArguments,
     policy: &Policy,
@@ -116,7 +116,7 @@ fn run(
     let notice = Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned());
     let cases = read_cases(arguments, policy, backend, &mut problems);
     drop(notice);
-    // Each case of a task finds what is wrong with the task.
+    // Each case of a task reports the problems of the task.
     problems.remove_repeated();
     if !problems.is_empty() {
         return Ok(wrong_input(arguments, &problems));
@@ -206,14 +206,14 @@ fn read_cases(
         .unwrap_or_default();
     let name = |folder: &OsString| folder.to_string_lossy().into_owned();
     if folders.is_empty() && problems.is_empty() {
-        let text = "has no case; make NAME/args.json in it with the task's args, then run this \
-            command with --update";
+        let text = "contains no case; create `NAME/args.json` in it with the task's args, then run \
+            this command with `--update`";
         problems.add(Location::File(cases_of(&arguments.package)), text);
     } else if !arguments.cases.is_empty() {
         for asked in &arguments.cases {
             if !folders.iter().any(|folder| name(folder) == *asked) {
                 let names: Vec<_> = folders.iter().map(name).collect();
-                let text = format!("there is no such case; there is: {}", names.join(", "));
+                let text = format!("no such case; the package has: {}", names.join(", "));
                 problems.add(Location::Parameter(format!("--case {asked}")), text);
             }
         }
@@ -228,8 +228,9 @@ fn read_cases(
         .collect()
 }
 
-/// Names of the folders that are cases, sorted. Of the others a warning says which may have been
-/// meant as one, and a link or a special file is a problem: it may stand for one.
+/// Returns the names of the folders that are cases, sorted. A folder that may have been meant as a
+/// case causes a warning. A link or a special file is a problem, because it may have been meant as
+/// one too.
 fn case_folders(cases: &Cases, problems: &mut Problems) -> Vec<OsString> {
     let mut folders = Vec::new();
     let mut entries = cases.folder.entries().unwrap_or_default();
@@ -243,7 +244,7 @@ fn case_folders(cases: &Cases, problems: &mut Problems) -> Vec<OsString> {
             Ok(folder) if looks_like_a_case(&folder) => {
                 problems.warn(
                     Location::File(path),
-                    "is no case, since it has no args.json",
+                    "is not a case, because it has no `args.json`",
                 );
             }
             Ok(_) => {}
@@ -252,12 +253,14 @@ fn case_folders(cases: &Cases, problems: &mut Problems) -> Vec<OsString> {
     folders
 }
 
-/// Folders of other things are no cases.
+/// Returns true if a folder is a case.
 fn is_case(folder: &Folder) -> bool {
-    OF_CASES.iter().any(|name| folder.file_type(*name).is_ok())
+    CASE_ENTRIES
+        .iter()
+        .any(|name| folder.file_type(*name).is_ok())
 }
 
-/// Whether a folder that is no case may have been meant as one.
+/// Returns true if a folder that is not a case may have been meant as one.
 fn looks_like_a_case(folder: &Folder) -> bool {
     let entries = folder.entries().unwrap_or_default();
     let is_json = |name: &OsString| {
@@ -268,19 +271,19 @@ fn looks_like_a_case(folder: &Folder) -> bool {
     entries.is_empty() || entries.iter().any(|(name, _)| is_json(name))
 }
 
-/// How cases are run.
+/// Settings for running cases.
 struct Runs<'a> {
     backend: &'a Local,
-    /// Folder for the folders of cases.
+    /// Folder for the folders of the calls.
     temporary: &'a Path,
     updates: bool,
-    /// Ends the cases that run; no other is run then.
+    /// Ends the running cases, and prevents further ones.
     cancel: &'a CancelToken,
 }
 
 impl Runs<'_> {
-    /// Runs the cases side by side and tells of them in their order.
-    fn run_all(&self, cases: &[Case], mut tell: impl FnMut(CaseResult)) -> Result<(), HostError> {
+    /// Runs the cases in parallel, and calls `report` with their results in the order of the cases.
+    fn run_all(&self, cases: &[Case], mut report: impl FnMut(CaseResult)) -> Result<(), HostError> {
         let n_threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(cases.len());
@@ -294,43 +297,43 @@ impl Runs<'_> {
                         .and_then(|index| Some((index, cases.get(index)?)))
                         && !self.cancel.is_cancelled()
                     {
-                        let told = self
+                        let result = self
                             .run_case(case, &self.temporary.join(index.to_string()))
                             .transpose();
-                        // After an error nobody listens any more.
-                        let _ = told.map(|told| send.send((index, told)));
+                        // Sending fails after an error, when results are no longer received.
+                        let _ = result.map(|result| send.send((index, result)));
                     }
                 });
             }
             drop(send);
             let mut ended: Vec<Option<CaseResult>> = cases.iter().map(|_| None).collect();
-            let mut n_told = 0;
-            for (index, told) in receive {
-                ended[index] = Some(told?);
-                while let Some(told) = ended.get_mut(n_told).and_then(Option::take) {
-                    tell(told);
-                    n_told += 1;
+            let mut n_reported = 0;
+            for (index, result) in receive {
+                ended[index] = Some(result?);
+                while let Some(result) = ended.get_mut(n_reported).and_then(Option::take) {
+                    report(result);
+                    n_reported += 1;
                 }
             }
-            // Where one before them was cancelled.
-            ended.into_iter().flatten().for_each(tell);
+            // Results remain if a case before them was cancelled.
+            ended.into_iter().flatten().for_each(report);
             Ok(())
         })
     }
 
-    /// Runs a case; `None`: it was cancelled.
-    fn run_case(&self, case: &Case, place: &Path) -> Result<Option<CaseResult>, HostError> {
-        let given = case.run(self.backend, place, self.cancel)?;
-        if given
+    /// Runs a case; `None` if it was cancelled.
+    fn run_case(&self, case: &Case, call_folder: &Path) -> Result<Option<CaseResult>, HostError> {
+        let actual = case.run(self.backend, call_folder, self.cancel)?;
+        if actual
             .result
             .as_ref()
             .is_err_and(|failure| matches!(failure.outcome, Outcome::Cancelled))
         {
             return Ok(None);
         }
-        let mut differences = case.differences(&given)?;
+        let mut differences = case.differences(&actual)?;
         let updated = if self.updates {
-            update::update(case, &given)?
+            update::update(case, &actual)?
         } else {
             None
         };
@@ -347,7 +350,7 @@ impl Runs<'_> {
         Ok(Some(CaseResult {
             name: case.name.clone(),
             status,
-            time: given.time,
+            time: actual.time,
             differences,
             changes,
         }))

@@ -1,4 +1,4 @@
-//! The package under test: its tasks, and where its cases are.
+//! Package under test: its tasks, and the folder of its cases.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::text::unreadable;
 
-/// The folder of a package's cases.
+/// Name of the folder of cases.
 const CASES: &str = "tests";
 
-/// A package that may have cases.
+/// Package that may have cases.
 pub(super) struct Package {
-    /// Its cases; `None`: it has no folder of them.
+    /// Folder of its cases; `None` if it has none.
     pub(super) cases: Option<Arc<Cases>>,
     /// Its tasks.
     pub(super) tasks: Vec<TaskDocument>,
 }
 
-/// The folder of the cases of a package. It is opened once: whatever else gets its path later is
-/// not looked at.
+/// Folder of the cases of a package. It is opened once, so a folder that later replaces it at its
+/// path is never used.
 #[derive(Debug)]
 pub(super) struct Cases {
     /// For messages.
@@ -37,7 +37,7 @@ pub(super) struct Cases {
 }
 
 impl Cases {
-    /// Opens the folder of the cases of a package, which is no link to another.
+    /// Opens the folder of the cases of a package, unless it is a link.
     fn open(package: &Path) -> io::Result<Option<Arc<Self>>> {
         let path = cases_of(package);
         let folder = Folder::open(parent_of(&path))?.open_folder(CASES);
@@ -46,8 +46,8 @@ impl Cases {
 }
 
 impl Package {
-    /// Reads the manifest in a folder and lets the typed tasks in it describe themselves; or one
-    /// typed task, if the path is that of a module. Problems go to `problems`.
+    /// Reads a package: the manifest in a folder and the descriptions of the typed tasks in it, or
+    /// a single typed task if the path is that of a module. Problems go to `problems`.
     pub(super) fn read(
         path: &Path,
         policy: &Policy,
@@ -110,7 +110,7 @@ fn parent_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// The folder of the cases of a package.
+/// Returns the path of the folder of a package's cases.
 pub(super) fn cases_of(path: &Path) -> PathBuf {
     if path.is_dir() {
         path.join(CASES)
@@ -127,7 +127,7 @@ fn tasks_of(package: TaskPackage) -> Vec<TaskDocument> {
         .collect()
 }
 
-/// Whether a module is a typed task; others beside it need not even be modules that can run.
+/// Returns true if a module is a typed task. Other files in a package need not be valid modules.
 fn is_typed(path: &Path, policy: &Policy, backend: &Local) -> bool {
     let limits = policy.default.for_description();
     let module = ModuleFile::read(path, limits.module_bytes);

@@ -1,4 +1,4 @@
-//! What is told of a case that was run: text for a person, JSON for a program.
+//! Result of a case, as text for people and as JSON for programs.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,34 +13,34 @@ use crate::json::build_json;
 use crate::problem::Problems;
 use crate::text::escaped;
 
-/// How a case ended.
+/// Status of a case that was run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Passed,
     Failed,
-    /// What it gave is what it should give from now on.
+    /// Its actual results became its expected ones.
     Updated,
 }
 
-/// In what a case did not give what it should.
+/// Difference between the actual and the expected results of a case.
 pub(super) enum Difference {
     /// The case as a whole, such as a call that failed.
     Case(String),
-    /// One location in the output of the call.
+    /// A location in the output of the call.
     CallOutput(String),
     /// A file of the output folder.
     File { name: String, text: String },
 }
 
-/// A case that was run.
+/// Result of a case that was run.
 pub(super) struct CaseResult {
     pub(super) name: String,
     pub(super) status: Status,
-    /// Of its call.
+    /// Duration of its call.
     pub(super) time: Duration,
-    /// Of a failed case.
+    /// Differences of a failed case.
     pub(super) differences: Vec<Difference>,
-    /// What was written of an updated case, a line each.
+    /// Changes of an updated case, one line each.
     pub(super) changes: Vec<String>,
 }
 
@@ -93,10 +93,10 @@ impl CaseResult {
     }
 }
 
-/// Puts what was run into an answer, as one JSON object.
+/// Adds the results to an answer, as one JSON object.
 ///
-/// * `not_run`: names of the cases that a signal came before.
-/// * `time`: of all cases together.
+/// * `not_run`: names of the cases that were not run because of a signal.
+/// * `time`: duration of all cases together.
 pub(super) fn add_json(
     answer: &mut Answer,
     package: &Path,

@@ -1,5 +1,5 @@
-//! Folders of a case and what tasks leave in theirs, walked by descriptors: no link in them is
-//! followed.
+//! Trees of files, in the folders of cases and in output folders. They are walked by descriptors,
+//! and no link in them is followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -12,27 +12,27 @@ use rustix::fs::FileType;
 use crate::folder::Folder;
 use crate::model::HostError;
 
-/// Folders in folders at most, each of which is open while those in it are walked.
+/// Maximum depth of folders. Each folder stays open while its subfolders are walked.
 const MAX_DEPTH: usize = 64;
 
-/// A tree of files; folders count only by what is in them.
+/// Tree of files. Empty folders are ignored.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// `None`: there is none.
+    /// Root of the tree; `None` if it does not exist.
     folder: Option<Folder>,
     path: PathBuf,
     /// Relative paths of regular files.
     pub(super) files: BTreeSet<PathBuf>,
-    /// Relative paths of what is neither file nor folder, and of folders that are too deep: with
-    /// what they are.
+    /// Relative paths of entries that are neither file nor folder, and of folders that are too
+    /// deep. The value is a phrase for messages.
     pub(super) others: BTreeMap<PathBuf, &'static str>,
 }
 
 impl Tree {
-    /// Lists a folder, without what systems leave in any folder that a person looks at.
+    /// Lists a folder, without the files that file managers and editors leave in folders.
     ///
-    /// * `folder`: `None` is an empty one.
-    /// * `path`: where it is, for messages.
+    /// * `folder`: `None` for an empty tree.
+    /// * `path`: path of the folder, for messages.
     ///
     /// # Errors
     /// [`HostError::File`] for a folder that cannot be read.
@@ -53,7 +53,7 @@ impl Tree {
     /// Opens a file of the tree.
     ///
     /// # Errors
-    /// [`HostError::File`], also if there is something else by now.
+    /// [`HostError::File`], also if something else has replaced the file.
     pub(super) fn open(&self, file: &Path) -> Result<File, HostError> {
         let open = || {
             let Some(root) = &self.folder else {
@@ -64,7 +64,7 @@ impl Tree {
         open().map_err(HostError::file("open", &self.path.join(file)))
     }
 
-    /// Copies its files to another folder, where none of them is.
+    /// Copies its files to another folder, which contains none of them.
     ///
     /// # Errors
     /// [`HostError::File`].
@@ -106,19 +106,19 @@ fn list(
     Ok(())
 }
 
-/// Files that file managers and editors leave in the folders that they show, and that no task
-/// makes.
+/// Returns true for files that file managers and editors leave in folders, and that no task
+/// creates.
 pub(super) fn is_clutter(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     [".DS_Store", ".directory", "Thumbs.db", "ehthumbs.db", "desktop.ini"].into_iter().any(is)
-        // What macOS keeps of a file on foreign file systems, and the lock of Emacs, which is a
-        // link.
+        // macOS keeps attributes of a file on foreign file systems in `._NAME`. The lock of Emacs
+        // is a link.
         || name.starts_with(b"._")
         || name.starts_with(b".#")
 }
 
-/// What need not be there.
+/// Turns a missing file or folder into `None`.
 pub(super) fn optional<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     match opened {
         Ok(opened) => Ok(Some(opened)),
@@ -127,13 +127,12 @@ pub(super) fn optional<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Writes a file so that there is the whole of it or what was there before; folders on its path are
-/// created.
+/// Replaces a file atomically, or creates it together with its parent folders.
 ///
 /// * `write`: writes the contents.
 ///
 /// # Errors
-/// The operating system's.
+/// Those of the operating system.
 pub(super) fn write_whole(
     root: &Folder,
     file: &Path,
@@ -153,10 +152,10 @@ pub(super) fn write_whole(
     }
 }
 
-/// Removes a file, and the folders above it that are empty then, down from `root`.
+/// Removes a file, and its parent folders below `root` that are then empty.
 ///
 /// # Errors
-/// The operating system's, for the file.
+/// Those of the operating system for the file.
 pub(super) fn remove(root: &Folder, file: &Path) -> io::Result<()> {
     in_folder_of(root, file, |folder, name| folder.remove_file(name))?;
     for folder in file
@@ -164,7 +163,7 @@ pub(super) fn remove(root: &Folder, file: &Path) -> io::Result<()> {
         .skip(1)
         .filter(|folder| !folder.as_os_str().is_empty())
     {
-        // One that is not empty is not removed, nor are those that it is in.
+        // A folder that is not empty is not removed, so neither are its parents.
         if in_folder_of(root, folder, |parent, name| parent.remove_folder(name)).is_err() {
             break;
         }
@@ -172,7 +171,7 @@ pub(super) fn remove(root: &Folder, file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Does something with a name in the folder that a relative path says it is in.
+/// Calls `act` with the parent folder and the last name of a relative path.
 fn in_folder_of<T>(
     root: &Folder,
     path: &Path,
@@ -184,8 +183,8 @@ fn in_folder_of<T>(
     }
 }
 
-/// The folder that a relative path is in, opened one name at a time, and the path's last name;
-/// `None` is the root.
+/// Returns the parent folder of a relative path, opened name by name, and the last name of the
+/// path. The folder is `None` for the root.
 fn folder_of<'p>(
     root: &Folder,
     path: &'p Path,

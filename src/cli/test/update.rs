@@ -1,12 +1,12 @@
-//! `--update`: what a case gave becomes what it should give.
+//! `--update`: the actual results of a case become its expected results.
 //!
-//! The folders of a case are a stranger's: all that is written or removed in them goes by
-//! descriptors, and no link is followed there, nor is one that is put there meanwhile.
+//! A package is untrusted. Files in the folders of a case are written and removed by descriptors,
+//! so no link is followed, not even one that is created at the same time.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::case::{CALL_OUTPUT, Case, ERROR, EXPECTED, Expected, Given, OUTPUT};
+use super::case::{Actual, CALL_OUTPUT, Case, ERROR, EXPECTED, Expected, OUTPUT};
 use super::compare_json;
 use super::tree::{self, Tree, write_whole};
 use crate::folder::Folder;
@@ -14,24 +14,25 @@ use crate::json::{Value, build_json};
 use crate::model::HostError;
 use crate::text::escaped;
 
-/// Writes what is not as it was, each file whole or not at all. Returns what it has changed, a line
+/// Writes the expected results that differ, each file atomically. Returns the changes, one line
 /// each.
 ///
-/// `None`: what the case gave is not to be accepted unseen, such as a call that failed.
-pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, HostError> {
-    match (&case.expected, &given.result) {
+/// Returns `None` if the actual results must not be accepted without review, such as those of a
+/// call that failed.
+pub(super) fn update(case: &Case, actual: &Actual) -> Result<Option<Vec<String>>, HostError> {
+    match (&case.expected, &actual.result) {
         (Expected::Unknown | Expected::Success { .. }, Ok(call_output)) => {
             let call_output = call_output.clone().map_or(Value::Null, Value::Object);
             let mut changes = update_call_output(case, &call_output)?;
-            changes.extend(update_output(case, &given.output)?);
+            changes.extend(update_output(case, &actual.output)?);
             Ok(Some(changes))
         }
         (Expected::Failure(_), Err(failure)) => {
-            let differs = !case.differences(given)?.is_empty();
+            let differs = !case.differences(actual)?.is_empty();
             let Expected::Failure(text) = &case.expected else {
                 return Ok(None);
             };
-            // A text that is empty holds for any failure, which nobody means for long.
+            // An empty text matches any failure. It is a placeholder, so replace it too.
             if differs || text.is_empty() {
                 write(
                     case,
@@ -46,29 +47,29 @@ pub(super) fn update(case: &Case, given: &Given) -> Result<Option<Vec<String>>, 
     }
 }
 
-fn update_call_output(case: &Case, got: &Value) -> Result<Vec<String>, HostError> {
+fn update_call_output(case: &Case, actual: &Value) -> Result<Vec<String>, HostError> {
     if let Expected::Success {
         call_output: Some(expected),
     } = &case.expected
-        && compare_json::differences(expected, got).is_empty()
+        && compare_json::differences(expected, actual).is_empty()
     {
         return Ok(Vec::new());
     }
-    let mut text = build_json(got, 2);
+    let mut text = build_json(actual, 2);
     text.push(b'\n');
     write(case, Path::new(CALL_OUTPUT), &text)?;
     Ok(vec![CALL_OUTPUT.to_owned()])
 }
 
-fn update_output(case: &Case, got: &Tree) -> Result<Vec<String>, HostError> {
+fn update_output(case: &Case, actual: &Tree) -> Result<Vec<String>, HostError> {
     let mut changes = Vec::new();
-    for (path, _) in case.file_differences(got)? {
+    for (path, _) in case.file_differences(actual)? {
         let name = format!("{OUTPUT}/{}", escaped(&path.to_string_lossy()));
         let in_expected = Path::new(OUTPUT).join(&path);
-        if let Some(what) = got.others.get(&path) {
+        if let Some(what) = actual.others.get(&path) {
             changes.push(format!("{name} {what} and was left out"));
-        } else if got.files.contains(&path) {
-            let mut from = got.open(&path)?;
+        } else if actual.files.contains(&path) {
+            let mut from = actual.open(&path)?;
             in_folder(case, &in_expected, "write", |expected, path| {
                 write_whole(expected, path, |new| io::copy(&mut from, new).map(drop))
             })?;
@@ -81,23 +82,23 @@ fn update_output(case: &Case, got: &Tree) -> Result<Vec<String>, HostError> {
     Ok(changes)
 }
 
-/// Writes a file of what a case should give.
+/// Writes a file of the expected results.
 fn write(case: &Case, path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     in_folder(case, path, "write", |expected, path| {
         write_whole(expected, path, |new| new.write_all(bytes))
     })
 }
 
-/// Does something with a file in the folder of what a case should give.
+/// Calls `act` with the folder of the expected results, which is created if missing.
 fn in_folder(
     case: &Case,
     path: &Path,
     action: &'static str,
     act: impl FnOnce(&Folder, &Path) -> io::Result<()>,
 ) -> Result<(), HostError> {
-    let place: PathBuf = case.path().join(EXPECTED).join(path);
+    let full_path: PathBuf = case.path().join(EXPECTED).join(path);
     let expected = case.folder()?.open_or_create_folder(EXPECTED);
     expected
         .and_then(|expected| act(&expected, path))
-        .map_err(HostError::file(action, &place))
+        .map_err(HostError::file(action, &full_path))
 }

@@ -1,4 +1,4 @@
-//! `--watch`: the cases again whenever something of the package changes.
+//! `--watch`: reruns the cases whenever a file of the package changes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,14 @@ use crate::model::{CancelToken, FileIdentity};
 use crate::problem::Problems;
 use crate::report::say;
 
-/// Time between two looks. Looking works on every file system, network ones too, and the files are
-/// few.
+/// Time between two polls. Polling works on every file system, including network ones, and the
+/// files are few.
 const INTERVAL: Duration = Duration::from_millis(300);
-/// Files that are looked at.
+/// Maximum number of watched files.
 const MAX_FILES: usize = 20_000;
 
-/// Runs the cases, and again after each change, until the program is ended.
-///
-/// * `cancel`: ends it.
+/// Runs the cases, and reruns them after each change until a run is cancelled. Returns the answer
+/// of that run.
 pub(super) fn repeat(
     package: &Path,
     cancel: &CancelToken,
@@ -34,7 +33,7 @@ pub(super) fn repeat(
         }
         let Answer { stderr, .. } = answer;
         say(&format!("{stderr}waiting for a change ...\n"));
-        // What was written while the cases ran may not have been seen by them.
+        // Compare with the files before the run: the cases may have missed changes during it.
         let mut seen = before;
         loop {
             std::thread::sleep(INTERVAL);
@@ -45,7 +44,7 @@ pub(super) fn repeat(
                 break;
             }
         }
-        // A build writes its files one after the other: not before they stay the same.
+        // A build writes its files one after the other. Wait until they no longer change.
         loop {
             std::thread::sleep(INTERVAL);
             let now = files(package);
@@ -58,7 +57,7 @@ pub(super) fn repeat(
     }
 }
 
-/// All that the cases depend on.
+/// Returns the identities of all files on which the cases depend.
 fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
     let mut files = BTreeMap::new();
     let mut add = |path: PathBuf| {
@@ -72,7 +71,7 @@ fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
         modules_in(package)
             .into_iter()
             .for_each(|path| _ = add(path));
-        // What is wrong with it is told when the cases run.
+        // Ignore problems of the manifest: running the cases reports them.
         let manifest = TaskPackage::read_into(package, &mut Problems::default());
         let tasks = manifest
             .map(|package| package.task_list)
