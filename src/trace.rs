@@ -1,9 +1,9 @@
-//! Spans and events of the crate `tracing`, for whoever has a subscriber: the library installs
-//! none.
+//! Spans and events of the crate `tracing`. The library installs no subscriber of its own.
 //!
-//! A run is a tree: `process_workflow` or `command` (the program's), in it `compile`, `describe`,
-//! `prepare` and `run`, in that `task`, in that `call`. A field that costs anything to make is made
-//! only where a subscriber wants its span.
+//! A run is a tree of spans. The outermost one is `process_workflow`, or `command` in the program.
+//! It contains `compile`, `describe`, `prepare` and `run`. A `run` contains `task`, and a `task`
+//! contains `call`. A field that is expensive to compute is only computed if a subscriber wants its
+//! span.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -15,28 +15,29 @@ use crate::json::Value;
 use crate::model::{CallRef, Ended, GuestReport, LogLevel, ModuleFile};
 use crate::text::escaped;
 
-/// Bytes of a item or of a message in a field; what is longer is cut.
+/// Maximum size in bytes of an item or a message in a field; the rest is cut.
 const MAX_TEXT_BYTES: usize = 256;
-/// Target of what guests log.
+/// Target of the log lines of guests.
 const GUEST: &str = "mandelbox::guest";
 
-/// The whole of the library's main function.
+/// Creates the span of the library's main function.
 pub(crate) fn process_workflow(workflow: &str) -> Span {
     info_span!("process_workflow", workflow = display(Shown(workflow)))
 }
 
-/// The whole of a command of the program.
+/// Creates the span of a command of the program.
 #[cfg(feature = "otel")]
 pub(crate) fn command(name: &'static str) -> Span {
     info_span!("command", name, version = env!("CARGO_PKG_VERSION"))
 }
 
-/// Checking all that can be checked before a run.
+/// Creates the span of all checks before a run.
 pub(crate) fn prepare(workflow: &str) -> Span {
     info_span!("prepare", workflow = display(Shown(workflow)))
 }
 
-/// Making a module ready that no run of this sandbox has asked for before; [`compiled`] says how.
+/// Creates the span of preparing a module that this sandbox has not prepared yet. [`compiled`]
+/// records how it was prepared.
 pub(crate) fn compile(module: &ModuleFile) -> Span {
     let path = || display(module.path.display());
     info_span!(
@@ -47,7 +48,7 @@ pub(crate) fn compile(module: &ModuleFile) -> Span {
     )
 }
 
-/// Says how the module of the current span was made ready.
+/// Records how the module of the current span was prepared.
 pub(crate) fn compiled<T>(from_cache: bool, result: &Result<T, String>) {
     Span::current().record("from_cache", from_cache);
     if let Err(text) = result {
@@ -55,7 +56,7 @@ pub(crate) fn compiled<T>(from_cache: bool, result: &Result<T, String>) {
     }
 }
 
-/// Asking a typed task what it is.
+/// Creates the span of asking a typed task for its description.
 pub(crate) fn describe(module: &ModuleFile) -> Span {
     info_span!(
         "describe",
@@ -64,7 +65,7 @@ pub(crate) fn describe(module: &ModuleFile) -> Span {
     )
 }
 
-/// A run. Its end, and those of its tasks, are told by [`RunEvents`].
+/// Creates the span of a run. `RunEvents` records its end, and the end of its tasks.
 pub(crate) fn run(workflow: &str, work_dir: &Path) -> Span {
     info_span!(
         "run",
@@ -74,7 +75,7 @@ pub(crate) fn run(workflow: &str, work_dir: &Path) -> Span {
     )
 }
 
-/// A workflow task.
+/// Creates the span of a workflow task.
 pub(crate) fn task(order: u64, name: &str) -> Span {
     info_span!(
         "task",
@@ -86,9 +87,9 @@ pub(crate) fn task(order: u64, name: &str) -> Span {
     )
 }
 
-/// A call, from its start to its end on this thread.
+/// Creates the span of a call, from its start to its end on this thread.
 ///
-/// * `task`: the span of its task.
+/// * `task`: span of its task.
 pub(crate) fn call(task: &Span, call: impl FnOnce() -> CallRef) -> Span {
     if task.is_disabled() {
         return Span::none();
@@ -115,7 +116,7 @@ pub(crate) fn call(task: &Span, call: impl FnOnce() -> CallRef) -> Span {
     )
 }
 
-/// Says how a call ended.
+/// Records how a call ended.
 pub(crate) fn call_ended(call: &Span, ended: &Ended) {
     if call.is_disabled() {
         return;
@@ -131,7 +132,7 @@ pub(crate) fn call_ended(call: &Span, ended: &Ended) {
     }
 }
 
-/// Runs a part of a task on another thread, with the subscriber and the span that the task has.
+/// Runs a part of a task on another thread, with the subscriber and the span of the task.
 pub(crate) fn within<T>(task: &Span, part: impl FnOnce() -> T) -> T {
     match task.with_subscriber(|(_, subscriber)| subscriber.clone()) {
         None => part(),
@@ -139,7 +140,8 @@ pub(crate) fn within<T>(task: &Span, part: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What a guest logs, in the current span, which is its call's. Progress is no event.
+/// Emits a log line of a guest in the current span, which is that of its call. Progress is not an
+/// event.
 pub(crate) fn guest_report(report: &GuestReport) {
     let GuestReport::Log { level, message } = report else {
         return;
@@ -153,7 +155,7 @@ pub(crate) fn guest_report(report: &GuestReport) {
     }
 }
 
-/// A text of a guest or a document: short, and safe to show.
+/// Untrusted text from a guest or a document, shortened and escaped.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -164,7 +166,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A item as [`Shown`]: a string without its quotes, anything else as JSON.
+/// Item displayed like [`Shown`]: a string without its quotes, anything else as JSON.
 struct Item<'a>(&'a Value);
 
 impl fmt::Display for Item<'_> {
@@ -173,13 +175,13 @@ impl fmt::Display for Item<'_> {
             return Shown(text).fmt(f);
         }
         let mut start = Start(String::new());
-        // Fails when there is enough of it.
+        // This fails once the text is long enough.
         let _ = write!(start, "{}", self.0);
         Shown(&start.0).fmt(f)
     }
 }
 
-/// Takes a text until there is more than a field has.
+/// Writer that accepts text until it is longer than a field may be.
 struct Start(String);
 
 impl fmt::Write for Start {

@@ -1,4 +1,4 @@
-//! Clocks: one that stops while the program is stopped, and a thread that acts at intervals.
+//! Clocks: one that stops while the process is stopped, and a thread that acts at intervals.
 
 mod running;
 mod ticker;

@@ -1,14 +1,15 @@
-//! A clock that stands still while the process is stopped: by Ctrl-Z, by SIGSTOP of a scheduler, by
-//! a debugger.
+//! Clock that stops while the process is stopped: by Ctrl-Z, by SIGSTOP from a scheduler, or by a
+//! debugger.
 //!
-//! The clocks of the operating system go on meanwhile, and nothing tells a process how long it was
-//! stopped. So a thread ticks at short intervals, and a tick that comes much later than it should
-//! was held back by a stop: of the time since the tick before, only [`LONGEST_GAP`] counts. Reading
-//! the clock applies the same rule to the gap that is open, so it does not matter whether the
-//! ticking thread or another one is the first to go on. The clock never goes back.
+//! The clocks of the operating system continue meanwhile, and a process cannot ask how long it was
+//! stopped. So a thread ticks at short intervals. A tick that comes much later than it should was
+//! delayed by a stop, and only [`LONGEST_GAP`] of the time since the previous tick counts. Reading
+//! the clock applies the same rule to the time since the last tick. So it does not matter whether
+//! the ticking thread or another one continues first. The clock never goes back.
 //!
-//! A machine so busy that the thread is held back looks like a stop, and its guests were held back
-//! as well. A stop shorter than [`LONGEST_GAP`] counts, and of a longer one that much.
+//! A stop shorter than [`LONGEST_GAP`] counts in full, and a longer one counts as [`LONGEST_GAP`].
+//! If the machine is so busy that the thread is delayed, this looks like a stop. The guests were
+//! delayed as well in that case.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,28 +17,28 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Ticker;
 
-/// Longest time between two ticks that counts as running time: far more than a busy machine holds a
-/// thread back, and less than a user notices in a limit.
+/// Longest time between two ticks that counts as running time. This is much longer than a busy
+/// machine delays a thread, and shorter than a user notices in a time limit.
 const LONGEST_GAP: Duration = Duration::from_millis(500);
 
-/// The clock. Clones are the same clock.
+/// Clock of running time. Clones share it.
 #[derive(Clone)]
 pub(crate) struct RunningClock {
     started: Instant,
-    /// `None`: nothing ticks.
+    /// Last tick; `None` if nothing ticks.
     last: Option<Arc<Mutex<Tick>>>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Tick {
-    /// When it was, since the clock was started.
+    /// Time of the tick, since the clock was started.
     at: Duration,
-    /// The running time then.
+    /// Running time at the tick.
     running: Duration,
 }
 
 impl Tick {
-    /// Running time at a moment after this tick.
+    /// Returns the running time at a moment after this tick.
     fn running_at(self, at: Duration) -> Duration {
         self.running + at.saturating_sub(self.at).min(LONGEST_GAP)
     }
@@ -51,13 +52,13 @@ impl Tick {
 }
 
 impl RunningClock {
-    /// A clock and the thread that makes it go.
+    /// Starts a clock and the thread that drives it.
     ///
-    /// * `interval`: between two ticks, well below [`LONGEST_GAP`].
-    /// * `tick`: called at each of them.
+    /// * `interval`: interval between two ticks, well below [`LONGEST_GAP`].
+    /// * `tick`: called at each tick.
     ///
     /// # Errors
-    /// The operating system's, if there can be no other thread.
+    /// The operating system's error, if no thread can be started.
     pub(crate) fn start(
         name: &str,
         interval: Duration,
@@ -69,7 +70,7 @@ impl RunningClock {
             last: Some(Arc::clone(&last)),
         };
         let ticker = Ticker::start(name, interval, move || {
-            // Before the lock, where it would be late.
+            // Read the time before waiting for the lock.
             let at = started.elapsed();
             lock(&last).tick(at);
             tick();
@@ -77,7 +78,8 @@ impl RunningClock {
         Ok((clock, ticker))
     }
 
-    /// A clock that goes on while the process is stopped, where there can be no thread for another.
+    /// Creates a clock that continues while the process is stopped, for a process that cannot start
+    /// a thread.
     pub(crate) fn without_ticks() -> Self {
         Self {
             started: Instant::now(),
@@ -85,13 +87,13 @@ impl RunningClock {
         }
     }
 
-    /// Time for which the process has run since the clock was started.
+    /// Returns the time for which the process has run since the clock was started.
     pub(crate) fn now(&self) -> Duration {
         let Some(last) = &self.last else {
             return self.started.elapsed();
         };
         let last = *lock(last);
-        // The time is read last: a tick that comes meanwhile must not be later than it.
+        // Read the time last, so that it is not earlier than the tick.
         last.running_at(self.started.elapsed())
     }
 }
@@ -113,7 +115,8 @@ mod tests {
             last.tick(seconds(at));
         }
         assert!((running(last, 0.4) - 0.4).abs() < 1e-9);
-        // Stopped from 0.4 s to 100 s; another thread reads the clock before it ticks, and after.
+        // Stopped from 0.4 s to 100 s. Another thread reads the clock before the next tick, and
+        // after it.
         assert!((running(last, 100.0) - 0.8).abs() < 1e-9);
         last.tick(seconds(100.0));
         assert!((running(last, 100.1) - 0.9).abs() < 1e-9);

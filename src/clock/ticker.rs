@@ -1,22 +1,24 @@
-//! A thread that does something at intervals.
+//! A thread that calls a function at intervals.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Runs a function again and again on a thread of its own, which has ended when this is dropped.
+/// Thread that calls a function repeatedly. It has ended when this value is dropped.
 pub(crate) struct Ticker {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// * `name`: the thread's.
-    /// * `interval`: between two ticks, and before the first.
+    /// Starts the thread.
+    ///
+    /// * `name`: name of the thread.
+    /// * `interval`: interval between two calls, and before the first one.
     ///
     /// # Errors
-    /// The operating system's, if there can be no other thread.
+    /// The operating system's error, if no thread can be started.
     pub(crate) fn start(
         name: &str,
         interval: Duration,
@@ -41,7 +43,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The thread has no panic of its own to report.
+            // The thread itself has no panic to report.
             let _ = thread.join();
         }
     }

@@ -1,11 +1,12 @@
-//! A folder as an open descriptor, for places where others can write.
+//! Folders as open descriptors, for locations where others can write.
 //!
-//! A path is looked up each time it is used, and whoever can write to one of its folders can put a
-//! symbolic link there between two uses. A descriptor stays at the folder that was opened. So a
-//! [`Folder`] is opened once, and names below it are opened one at a time, none of which
-//! may be a link: nothing outside the folder is reached, whatever is renamed meanwhile. For names
-//! without `..` that is what `openat2` of Linux does with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`, but it also works where that call is missing or blocked.
+//! A path is resolved each time it is used. Whoever can write to a folder on the path can put a
+//! symbolic link there between two uses. A descriptor keeps referring to the folder that was
+//! opened. So a [`Folder`] is opened once, and the names below it are opened one at a time. No name
+//! may be a link, so nothing outside the folder can be reached, whatever is renamed meanwhile.
+//!
+//! For names without `..`, this has the effect of Linux's `openat2` with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`. But it also works where this system call is missing or blocked.
 
 mod removal;
 mod sync;
@@ -32,18 +33,19 @@ pub(crate) use sync::{sync_contents, sync_folder};
 pub(crate) use write::{WriteContents, write_rebuildable, write_whole};
 pub(crate) use write::{remove_unfinished, unfinished_file, write_all_whole};
 
-/// Flags that open a folder and nothing else, not even a link to one.
+/// Flags that open only a folder, and not a link to one.
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// Flags that open a file without following a link and without waiting for the other end of a FIFO.
+/// Flags that open a file without following a link, and without waiting for the other end of a
+/// FIFO.
 pub(crate) const FILE_FLAGS: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// An open folder.
+/// Open folder.
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
@@ -66,10 +68,10 @@ impl AsFd for Folder {
 }
 
 impl Folder {
-    /// Opens a folder that the operator named: links in its path are followed.
+    /// Opens a folder that the operator named. Links in its path are followed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
         Ok(Self(retry_on_intr(|| {
@@ -80,7 +82,7 @@ impl Folder {
     /// Opens a folder in this one.
     ///
     /// # Errors
-    /// The operating system's; for a link or a file, one that says what it is.
+    /// The operating system's error. For a link or a file, the error names its type.
     pub(crate) fn open_folder(&self, name: impl Arg + Copy) -> io::Result<Self> {
         match retry_on_intr(|| openat(&self.0, name, FOLDER_FLAGS, Mode::empty())) {
             Ok(folder) => Ok(Self(folder)),
@@ -88,10 +90,10 @@ impl Folder {
         }
     }
 
-    /// [`Self::open_folder`] for a folder that is created if nothing has its name.
+    /// Opens a folder in this one, which is created if nothing has its name.
     ///
     /// # Errors
-    /// As [`Self::open_folder`].
+    /// As for [`Self::open_folder`].
     pub(crate) fn open_or_create_folder(&self, name: impl Arg + Copy) -> io::Result<Self> {
         match mkdirat(&self.0, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => self.open_folder(name),
@@ -99,11 +101,11 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file for reading. A device or a FIFO is not opened to find out that it is
-    /// one.
+    /// Opens a regular file for reading. The type is checked before opening, since opening a device
+    /// or a FIFO has effects.
     ///
     /// # Errors
-    /// The operating system's; for anything but a regular file, one that says what it is.
+    /// The operating system's error. If it is not a regular file, the error names its type.
     pub(crate) fn open_file(&self, name: impl Arg + Copy) -> io::Result<File> {
         let found =
             FileType::from_raw_mode(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
@@ -120,24 +122,24 @@ impl Folder {
         }
     }
 
-    /// Device and inode.
+    /// Returns the device and the inode.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     #[cfg(feature = "cli")]
     pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
         Ok(identity(&rustix::fs::fstat(&self.0)?))
     }
 
-    /// Creates a file that gets its name when it is whole.
+    /// Creates a file that gets its name when it is complete.
     ///
-    /// * `prefix`: begins its name until then.
-    /// * `mode`: what the umask leaves of it.
+    /// * `prefix`: prefix of its name until then.
+    /// * `mode`: mode of the file, before the umask is applied.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(crate) fn create_file(&self, prefix: &str, mode: u32) -> io::Result<NewFile<'_>> {
-        // A number that nobody else who writes here can have known.
+        // Nobody else who can write to this folder can guess the number.
         let name = format!(
             "{prefix}{:016x}",
             getrandom::u64().map_err(io::Error::other)?
@@ -151,18 +153,18 @@ impl Folder {
         })
     }
 
-    /// Removes a file, or a link itself.
+    /// Removes a file. If it is a link, the link itself is removed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(crate) fn remove_file(&self, name: impl Arg) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
-    /// What is in the folder, in no order.
+    /// Returns the names and types of the entries, in no particular order.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(crate) fn entries(&self) -> io::Result<Vec<(OsString, FileType)>> {
         let mut entries = Vec::new();
         for entry in Dir::read_from(&self.0)? {
@@ -182,10 +184,10 @@ impl Folder {
         Ok(entries)
     }
 
-    /// What has a name; a link is not followed.
+    /// Returns the type of an entry. A link is not followed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(crate) fn file_type(&self, name: impl Arg) -> io::Result<FileType> {
         Ok(FileType::from_raw_mode(
             statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode,
@@ -195,15 +197,15 @@ impl Folder {
     /// Removes an empty folder.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(crate) fn remove_folder(&self, name: impl Arg) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Removes what has a name: a folder with all that is in it, at any depth. No link is followed.
+    /// Removes an entry. A folder is removed with its contents, at any depth. No link is followed.
     ///
     /// # Errors
-    /// The operating system's; what could be removed before is gone then.
+    /// The operating system's error. A part of the contents may be removed by then.
     pub(crate) fn remove_tree(&self, name: impl Arg + Copy) -> io::Result<()> {
         match retry_on_intr(|| openat(&self.0, name, FOLDER_FLAGS, Mode::empty())) {
             Ok(folder) => {
@@ -215,16 +217,16 @@ impl Folder {
         }
     }
 
-    /// Removes all that is in this folder; as [`Self::remove_tree`].
+    /// Removes the contents of this folder, like [`Self::remove_tree`].
     ///
     /// # Errors
-    /// As [`Self::remove_tree`].
+    /// As for [`Self::remove_tree`].
     pub(crate) fn remove_contents(&self) -> io::Result<()> {
         remove_contents(self.0.try_clone()?)
     }
 
-    /// The error of opening something that should have been `wanted`, in words if it is something
-    /// else.
+    /// Converts the error of opening an entry that should have had the type `wanted`. If it has
+    /// another type, the error names that type.
     fn describe(&self, name: impl Arg + Copy, err: Errno, wanted: FileType) -> io::Error {
         let found = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
@@ -234,19 +236,19 @@ impl Folder {
     }
 }
 
-/// A file that is being written; removed again unless it gets its name.
+/// File that is being written. It is removed unless it gets its final name.
 pub(crate) struct NewFile<'f> {
     folder: &'f Folder,
-    /// Until it gets its own.
+    /// Temporary name, until the file gets its final name.
     name: Option<String>,
     pub(crate) file: File,
 }
 
 impl NewFile<'_> {
-    /// Gives the file its name, whatever has it now.
+    /// Gives the file its final name, and replaces any file with this name.
     ///
     /// # Errors
-    /// The operating system's; the file is then gone.
+    /// The operating system's error. The file is then removed.
     pub(crate) fn persist(mut self, name: impl Arg) -> io::Result<File> {
         if let Some(old) = &self.name {
             renameat(self.folder, old, self.folder, name)?;
@@ -255,16 +257,18 @@ impl NewFile<'_> {
         self.file.try_clone()
     }
 
-    /// Gives the file its name if nothing has it.
+    /// Gives the file its final name if nothing has this name.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] and others of the operating system; the file is then gone.
+    /// [`io::ErrorKind::AlreadyExists`], or another error of the operating system. The file is then
+    /// removed.
     pub(crate) fn persist_new(self, name: impl Arg + Copy) -> io::Result<()> {
         let Some(old) = &self.name else { return Ok(()) };
         match linkat(self.folder, old, self.folder, name, AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
-            // A file system without second names.
+            // The file system has no hard links. Rename the file, although this would replace
+            // another one.
             Err(_) => self.persist(name).map(drop),
         }
     }
@@ -273,13 +277,13 @@ impl NewFile<'_> {
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // One that stays has a name that says what it is.
+            // The name of a file that stays shows what it is.
             let _ = self.folder.remove_file(name);
         }
     }
 }
 
-/// Device and inode, whose types differ between systems.
+/// Returns the device and the inode, whose types differ between systems.
 #[allow(
     clippy::unnecessary_cast,
     reason = "they are of other types on other systems"
@@ -288,13 +292,13 @@ pub(crate) fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
-/// Opens a regular file for reading: whatever else has the path's last name is refused, and a FIFO
-/// is not waited for. Links in the folders above it are followed.
+/// Opens a regular file for reading. Everything else with the last name of the path is refused, and
+/// a FIFO is not waited for. Links in the folders above it are followed.
 ///
 /// # Errors
-/// The operating system's; for a link or a special file, one that says what it is.
+/// The operating system's error. For a link or a special file, the error names its type.
 pub(crate) fn open_plain_file(path: &Path) -> io::Result<File> {
-    // A device is not opened to find out that it is one: opening can do anything.
+    // Check the type before opening: opening a device can have any effect.
     check_plain(std::fs::symlink_metadata(path)?.file_type())?;
     let file = File::from(retry_on_intr(|| {
         openat(CWD, path, FILE_FLAGS, Mode::empty())
@@ -306,7 +310,7 @@ pub(crate) fn open_plain_file(path: &Path) -> io::Result<File> {
 /// Fails unless the type is that of a regular file.
 ///
 /// # Errors
-/// One that says what it is.
+/// An error that names the type.
 pub(crate) fn check_plain(found: std::fs::FileType) -> io::Result<()> {
     check_type(found, FileType::RegularFile)
 }
@@ -314,7 +318,7 @@ pub(crate) fn check_plain(found: std::fs::FileType) -> io::Result<()> {
 /// Fails unless the type is that of a folder.
 ///
 /// # Errors
-/// One that says what it is.
+/// An error that names the type.
 pub(crate) fn check_folder(found: std::fs::FileType) -> io::Result<()> {
     check_type(found, FileType::Directory)
 }
@@ -354,13 +358,13 @@ fn not_the_type(found: FileType, wanted: FileType) -> io::Error {
     )
 }
 
-/// Whether opening a folder failed because something else has its name.
+/// Returns true if a folder could not be opened because something else has its name.
 fn is_no_folder(err: Errno) -> bool {
-    // Systems other than Linux answer with MLINK for a link.
+    // Some systems other than Linux return MLINK for a link.
     matches!(err, Errno::NOTDIR | Errno::LOOP | Errno::MLINK)
 }
 
-/// Whether a name is one of the two that every folder has.
+/// Returns true for `.` and `..`, which every folder contains.
 pub(crate) fn is_dots(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }

@@ -1,4 +1,12 @@
-//! Removing trees of any depth, by descriptors.
+//! Removal of trees of any depth through descriptors.
+//!
+//! A guest can create a tree that is so deep that a recursive removal would exceed the stack, the
+//! number of open files or the length of a path. So subfolders are not visited in place. Each one
+//! is moved into one folder at the top, the pile, before it is emptied itself. No more than three
+//! folders are open at a time, none has to be remembered, and no path gets long.
+//!
+//! Others may change the tree meanwhile. All operations go through descriptors and follow no link,
+//! so a change can make the removal fail, but cannot redirect it.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,13 +17,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::{FOLDER_FLAGS, is_dots, is_no_folder};
 
-/// Removes what is in a folder.
-///
-/// For trees of any depth, each folder that is found is moved into one folder at the top, the pile,
-/// before it is emptied itself. So no more than three are open at a time, none has to be
-/// remembered, and no path gets long.
+/// Removes the contents of a folder. Its subfolders are moved into the pile, and so are theirs.
 pub(super) fn remove_contents(folder: OwnedFd) -> io::Result<()> {
-    // A name that nobody who writes there can have known.
+    // Nobody who can write to the folder can guess this name.
     let pile_name = format!(
         ".removed-{:016x}",
         getrandom::u64().map_err(io::Error::other)?
@@ -34,6 +38,7 @@ pub(super) fn remove_contents(folder: OwnedFd) -> io::Result<()> {
     }
     let Some(mut pile) = pile else { return Ok(()) };
     let mut n_removed = 0;
+    // The pile grows while its folders are removed.
     while n_removed < pile.n_moved {
         n_removed += 1;
         pile.remove(&n_removed.to_string())?;
@@ -41,7 +46,7 @@ pub(super) fn remove_contents(folder: OwnedFd) -> io::Result<()> {
     Ok(unlinkat(root.fd()?, &pile_name, AtFlags::REMOVEDIR)?)
 }
 
-/// Folders that are still to be emptied, in a folder of their own, named by numbers from 1.
+/// Folder that contains the folders to be emptied, named by numbers from 1.
 struct Pile {
     folder: OwnedFd,
     n_moved: u64,
@@ -56,7 +61,7 @@ impl Pile {
         })
     }
 
-    /// Moves a folder here.
+    /// Moves a folder into the pile.
     fn take(&mut self, from: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
         self.n_moved += 1;
         Ok(renameat(
@@ -67,7 +72,7 @@ impl Pile {
         )?)
     }
 
-    /// Removes a folder that was moved here; those in it are moved here.
+    /// Removes a folder of the pile. Its subfolders are moved into the pile.
     fn remove(&mut self, name: &str) -> io::Result<()> {
         match retry_on_intr(|| openat(&self.folder, name, FOLDER_FLAGS, Mode::empty())) {
             Ok(folder) => {
@@ -79,19 +84,19 @@ impl Pile {
                 }
                 Ok(unlinkat(&self.folder, name, AtFlags::REMOVEDIR)?)
             }
-            // Put there in place of the folder that was moved.
+            // Something else was put in place of the folder that was moved.
             Err(err) if is_no_folder(err) => Ok(unlinkat(&self.folder, name, AtFlags::empty())?),
             Err(err) => Err(err.into()),
         }
     }
 }
 
-/// Lists of a folder's entries at most: each may leave out half of them, and a guest that is not
-/// waited for may still create more.
+/// Maximum number of passes over the entries of a folder. Each pass may leave out half of them, and
+/// a guest that is still running may create more.
 const MAX_LISTS: u32 = 20;
 
-/// The entries of a folder whose entries are removed meanwhile: some file systems leave some out
-/// then, so the list is read again until it is empty.
+/// Entries of a folder from which entries are being removed. Some file systems then leave out some
+/// of them, so the folder is read again until it is empty.
 struct Remaining {
     list: Dir,
     n_lists: u32,
@@ -101,7 +106,7 @@ struct Remaining {
 impl Remaining {
     fn of(folder: OwnedFd) -> io::Result<Self> {
         let mut list = Dir::new(folder)?;
-        // A descriptor that was duplicated may stand anywhere.
+        // A duplicate of a descriptor shares its position, which can be anywhere.
         list.rewind();
         Ok(Self {
             list,
@@ -114,7 +119,7 @@ impl Remaining {
         self.list.fd()
     }
 
-    /// The next entry but for `.`, `..` and the one that stays.
+    /// Returns the next entry except `.`, `..` and the name that stays.
     fn next(&mut self, stays: Option<&str>) -> io::Result<Option<CString>> {
         loop {
             match self.list.read().transpose()? {
@@ -138,11 +143,11 @@ impl Remaining {
     }
 }
 
-/// Removes what is no folder; returns whether there is none of that name any more.
+/// Removes an entry that is not a folder. Returns true if nothing has its name any more.
 fn unlink(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
-        // The latter is the answer for a folder on systems other than Linux.
+        // Systems other than Linux return PERM for a folder.
         Err(Errno::ISDIR | Errno::PERM) => Ok(false),
         Err(err) => Err(err.into()),
     }
@@ -156,8 +161,8 @@ mod tests {
 
     use crate::folder::Folder;
 
-    /// A tree as deep as no path can name, made from the inside out, with a file and a link at each
-    /// level.
+    /// Creates a tree that is too deep for any path, from the inside out. Each level contains a
+    /// file and a link.
     fn deep_tree(at: &Path, depth: usize, outside: &Path) {
         let outer = at.with_extension("outer");
         fs::create_dir(at).expect("made");
@@ -189,7 +194,7 @@ mod tests {
         deep_tree(&folder.path().join("deep"), 5000, &outside);
         opened.remove_tree("deep").expect("removed");
         assert_eq!(names(folder.path()), ["outside"]);
-        // Wide ones too, and links and files by themselves.
+        // Also remove wide trees, and links and files by themselves.
         let wide = folder.path().join("wide");
         for n in 0..300 {
             fs::create_dir_all(wide.join(format!("{n}/a/b"))).expect("made");

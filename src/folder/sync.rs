@@ -1,8 +1,8 @@
-//! Waiting until files are on disk, where the file system can do that.
+//! Waiting until files are on disk, if the file system supports this.
 //!
-//! SMB, DrvFs and some FUSE file systems refuse to sync folders, or anything at all. What was
-//! written there survives the process, and only a power failure can lose it: a run goes on, and its
-//! log has a warning.
+//! SMB, DrvFs and some FUSE file systems cannot sync folders, or cannot sync at all. Data that was
+//! written there survives the process, and only a power failure can lose it. So a run continues,
+//! with a warning in its log.
 
 use std::fs::File;
 use std::io;
@@ -10,28 +10,29 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// Result of asking for a sync.
+/// Result of requesting a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Synced {
-    /// It is on disk.
+    /// The data is on disk.
     Done,
-    /// The file system has no such operation.
+    /// The file system does not support the operation.
     Unsupported,
 }
 
 /// Waits until a file is on disk.
 ///
 /// # Errors
-/// The operating system's, but for those of a file system that cannot sync.
+/// The operating system's error, except those of a file system that cannot sync.
 pub(crate) fn sync_file(file: &File) -> io::Result<Synced> {
     supported(file.sync_all())
 }
 
-/// Waits until the contents and the size of a file are on disk, but not its times, which is faster.
+/// Waits until the contents and the size of a file are on disk. Its times are not waited for, which
+/// is faster.
 ///
 /// # Errors
-/// The operating system's, but for those of a file system that cannot sync.
+/// The operating system's error, except those of a file system that cannot sync.
 pub(crate) fn sync_contents(file: &File) -> io::Result<Synced> {
     supported(file.sync_data())
 }
@@ -39,11 +40,11 @@ pub(crate) fn sync_contents(file: &File) -> io::Result<Synced> {
 /// Waits until the names in a folder are on disk.
 ///
 /// # Errors
-/// The operating system's, but for those of a file system that cannot sync.
+/// The operating system's error, except those of a file system that cannot sync.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<Synced> {
     match File::open(folder) {
         Ok(folder) => supported(folder.sync_all()),
-        // A folder that may be written to and not read cannot be opened for that.
+        // A folder that may be written but not read cannot be opened for syncing.
         Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Ok(Synced::Unsupported),
         Err(err) => Err(err),
     }
@@ -57,8 +58,8 @@ fn supported(synced: io::Result<()>) -> io::Result<Synced> {
     }
 }
 
-/// True for the errors of a file system that lacks an operation, false for those of one that fails
-/// at it.
+/// Returns true for the errors of a file system that lacks an operation, and false for the errors
+/// of an operation that failed.
 fn is_unsupported(err: &io::Error) -> bool {
     const UNSUPPORTED: [Errno; 5] = [
         Errno::INVAL,
@@ -67,7 +68,7 @@ fn is_unsupported(err: &io::Error) -> bool {
         Errno::PERM,
         Errno::BADF,
     ];
-    // ENOTSUP is EOPNOTSUPP on Linux, and a number of its own elsewhere.
+    // ENOTSUP is the same as EOPNOTSUPP on Linux, and has its own number elsewhere.
     let is_listed = Errno::from_io_error(err)
         .is_some_and(|errno| UNSUPPORTED.contains(&errno) || errno == Errno::NOTSUP);
     is_listed || err.kind() == io::ErrorKind::Unsupported

@@ -1,4 +1,9 @@
-//! Writing a file whole or not at all.
+//! Atomic writing of files.
+//!
+//! The contents go to a new file in the same folder, which is synced and renamed over the old file.
+//! Then the folder is synced. Readers see the old or the new file, never a part, and so does a run
+//! that is resumed after a power failure. New files have names by which a resumed run recognizes
+//! and removes those that a killed run has left behind.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -11,11 +16,11 @@ use tempfile::NamedTempFile;
 use super::sync::{sync_file, sync_folder};
 use crate::model::HostError;
 
-/// Replaces a file: a new one is written beside it, synced, renamed over it, and its folder is
-/// synced. The mode stays as it was, and the owner where this user may set it.
+/// Replaces a file: a new one is written next to it, synced and renamed over it, and the folder is
+/// synced. The mode is kept, and so is the owner if this user may set it.
 ///
 /// # Errors
-/// [`HostError::File`]; the old file is then untouched and the new one is gone.
+/// [`HostError::File`]. The old file is then unchanged, and the new one is removed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     let folder = path
         .parent()
@@ -25,15 +30,16 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     write_all_whole(folder, &[(name.as_ref(), &|file| file.write_all(bytes))])
 }
 
-/// Writes the contents of a file to it.
+/// Function that writes the contents of a file.
 pub(crate) type WriteContents<'c> = dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'c;
 
-/// [`write_whole`] for files of one folder, which costs little more than one of them.
+/// Replaces several files of one folder like [`write_whole`]. This costs little more than one of
+/// them.
 ///
-/// * `files`: names, and what writes their contents.
+/// * `files`: names, and functions that write the contents.
 ///
 /// # Errors
-/// As [`write_whole`], for each file: those before the one that cannot be replaced are new.
+/// As for [`write_whole`], for each file. The files before the one that cannot be replaced are new.
 pub(crate) fn write_all_whole(
     folder: &Path,
     files: &[(&Path, &WriteContents<'_>)],
@@ -41,7 +47,7 @@ pub(crate) fn write_all_whole(
     let failed = |name: &Path| HostError::file("write", &folder.join(name));
     let mut written = Vec::new();
     for (name, write) in files {
-        let file = write_beside(&folder.join(name), write).map_err(failed(name))?;
+        let file = write_unfinished(&folder.join(name), write).map_err(failed(name))?;
         written.push((*name, file));
     }
     sync_all(&written).map_err(|(name, err)| failed(name)(err))?;
@@ -49,27 +55,28 @@ pub(crate) fn write_all_whole(
         file.persist(folder.join(name))
             .map_err(|err| failed(name)(err.error))?;
     }
-    // Where syncing is not supported the log of the run says so.
+    // The log of the run contains a warning if syncing is not supported.
     sync_folder(folder)
         .map(drop)
         .map_err(HostError::file("sync", folder))
 }
 
-/// [`write_whole`] for what can be made again: after a power failure it may be missing or a part.
+/// Replaces a file that can be rebuilt, without syncing it. After a power failure, the file may be
+/// missing or incomplete.
 ///
 /// # Errors
-/// As [`write_whole`].
+/// As for [`write_whole`].
 pub(crate) fn write_rebuildable(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
-    let written = write_beside(path, &|file| file.write_all(bytes))
+    let written = write_unfinished(path, &|file| file.write_all(bytes))
         .and_then(|file| file.persist(path).map_err(|err| err.error));
     written.map(drop).map_err(HostError::file("write", path))
 }
 
-/// How names of files begin and end that are being written.
+/// Prefix and suffix of the names of files that are being written.
 const UNFINISHED: &str = ".mandelbox-";
 const UNFINISHED_END: &str = ".unfinished";
 
-/// Removes files of a folder whose writing was interrupted.
+/// Removes the files of a folder whose writing was interrupted.
 pub(crate) fn remove_unfinished(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -85,7 +92,7 @@ pub(crate) fn remove_unfinished(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a new file next to `path`, which it will replace.
-fn write_beside(path: &Path, write: &WriteContents<'_>) -> io::Result<NamedTempFile> {
+fn write_unfinished(path: &Path, write: &WriteContents<'_>) -> io::Result<NamedTempFile> {
     let mut file = unfinished_file(path)?;
     let mut buffer = BufWriter::with_capacity(64 << 10, file.as_file_mut());
     write(&mut buffer)?;
@@ -94,8 +101,8 @@ fn write_beside(path: &Path, write: &WriteContents<'_>) -> io::Result<NamedTempF
     Ok(file)
 }
 
-/// Creates the file that is to take the place of the one at `path`. One that is left behind by a
-/// killed run is removed when that run is resumed.
+/// Creates the file that will replace the one at `path`. If a killed run leaves it behind, it is
+/// removed when that run is resumed.
 pub(crate) fn unfinished_file(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path
         .parent()
@@ -106,8 +113,8 @@ pub(crate) fn unfinished_file(path: &Path) -> io::Result<NamedTempFile> {
         .as_ref()
         .map_or(0o666, |replaced| replaced.mode() & 0o777);
     let mut builder = tempfile::Builder::new();
-    // What the umask leaves of it, as for any file that a program makes; the default is for
-    // secrets.
+    // Let the umask decide, as for any file that a program creates. The default of `tempfile` is
+    // for secrets.
     builder
         .prefix(UNFINISHED)
         .suffix(UNFINISHED_END)
@@ -119,9 +126,9 @@ pub(crate) fn unfinished_file(path: &Path) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Gives a file, before anything is in it, the owner, group and mode of the one that it replaces,
-/// as far as this user may and the file system can. It never lets more people in: without the group
-/// it has no rights for a group.
+/// Gives an empty file the owner, group and mode of the one that it replaces, as far as this user
+/// and the file system allow. This never extends access: without the group, the file has no rights
+/// for a group.
 fn keep_access(file: &File, replaced: &Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     let mut mode = replaced.mode() & 0o777;
@@ -130,7 +137,7 @@ fn keep_access(file: &File, replaced: &Metadata) -> io::Result<()> {
         mode &= !0o070;
     }
     if new.uid() != replaced.uid() {
-        // Only root may, and to the others the file is theirs now.
+        // Only root may do this. For other users, the new file belongs to them.
         let _ = fchown(file, Some(Uid::from_raw(replaced.uid())), None);
     }
     if new.mode() & 0o777 != mode {
@@ -139,8 +146,8 @@ fn keep_access(file: &File, replaced: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until all files are on disk. Side by side, since a file system writes down together what
-/// is asked for at a time.
+/// Waits until all files are on disk. They are synced concurrently, since a file system writes
+/// concurrent requests together.
 fn sync_all<'n>(files: &[(&'n Path, NamedTempFile)]) -> Result<(), (&'n Path, io::Error)> {
     let sync = |(name, file): &(&'n Path, NamedTempFile)| match sync_file(file.as_file()) {
         Ok(_) => Ok(()),
@@ -155,7 +162,7 @@ fn sync_all<'n>(files: &[(&'n Path, NamedTempFile)]) -> Result<(), (&'n Path, io
             .map(
                 |file| match std::thread::Builder::new().spawn_scoped(scope, move || sync(file)) {
                     Ok(thread) => Ok(thread),
-                    // Where no thread can be had, one after the other.
+                    // No thread can be started: sync the file on this one.
                     Err(_) => Err(sync(file)),
                 },
             )
@@ -165,7 +172,7 @@ fn sync_all<'n>(files: &[(&'n Path, NamedTempFile)]) -> Result<(), (&'n Path, io
             Ok(thread) => thread.join().expect("syncing does not panic"),
             Err(synced) => synced,
         });
-        // All of them are waited for, whichever failed.
+        // Wait for all of them, even if one has failed.
         others.fold(first, Result::and)
     })
 }
@@ -181,7 +188,7 @@ mod tests {
         write_whole(&path, b"old").expect("written");
         write_whole(&path, b"new").expect("replaced");
         assert_eq!(std::fs::read(&path).expect("there"), b"new");
-        // A folder in its place cannot be replaced, whoever asks.
+        // Not even root can replace a folder with a file.
         let folder_in_place = folder.path().join("folder");
         std::fs::create_dir(&folder_in_place).expect("made");
         assert!(write_whole(&folder_in_place, b"x").is_err());
@@ -207,7 +214,7 @@ mod tests {
             write_rebuildable(&path, b"newer").expect("replaced");
             assert_eq!(mode(), closed, "{closed:o}");
         }
-        // Only root can give a file to others, and with it the group that they are in.
+        // Only root can give a file to another user and group.
         if std::os::unix::fs::chown(&path, Some(65_534), Some(65_533)).is_ok() {
             std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("changed");
             write_whole(&path, b"new").expect("replaced");

@@ -1,5 +1,5 @@
-//! An object's entries without a table of its keys: for objects with few, of which there are very
-//! many.
+//! Entries of an object without a table of its keys, for objects with few keys of which there are
+//! very many.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -9,17 +9,18 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 use super::{DuplicateKeys, JsonError, NUMBER_KEY, NumberOrValue, Value, ValueSeed, parse_seed};
 
-/// Entries that an object may have. Each key is compared with those before it.
+/// Maximum number of entries of an object. Each key is compared with those before it.
 const MAX_ENTRIES: usize = 64;
 
 /// Keys and values in the order of the text, each key once.
 pub(crate) type Entries<'t> = Vec<(Cow<'t, str>, Value)>;
 
-/// The entries of the object that is the whole of `bytes`, or the value that it is in place of one
-/// (`Ok(Err(_))`), with the rules of [`super::parse_json`] and duplicate keys refused.
+/// Parses the entries of the object that `bytes` consists of. If it is another value, returns this
+/// value (`Ok(Err(_))`). The rules are those of [`super::parse_json`], and duplicate keys are
+/// refused.
 ///
 /// # Errors
-/// As [`super::parse_json`], and for more than 64 entries.
+/// As for [`super::parse_json`], and for more than 64 entries.
 pub(crate) fn parse_entries(
     bytes: &[u8],
     max_depth: usize,
@@ -78,7 +79,7 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries: Entries<'de> = Vec::with_capacity(16);
         while let Some(key) = map.next_key_seed(KeySeed)? {
-            // A number with its text arrives as an object too: see `ValueSeed`.
+            // A number with its text also arrives as an object, see `ValueSeed`.
             if entries.is_empty() && key == NUMBER_KEY {
                 match map.next_value_seed(NumberOrValue(self.0))? {
                     Ok(number) => return Ok(Err(Value::Number(number))),
@@ -88,9 +89,7 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
             }
             let inner = self.0.deeper()?;
             if entries.iter().any(|(known, _)| *known == key) {
-                return Err(A::Error::custom(format_args!(
-                    "the key {key:?} stands here a second time"
-                )));
+                return Err(A::Error::custom(format_args!("duplicate key {key:?}")));
             }
             if entries.len() == MAX_ENTRIES {
                 return Err(A::Error::custom(format_args!(
@@ -105,7 +104,7 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
     }
 }
 
-/// A key, which is a part of the text unless it has an escape.
+/// Key, which is borrowed from the text unless it contains an escape.
 struct KeySeed;
 
 impl<'de> DeserializeSeed<'de> for KeySeed {
@@ -139,7 +138,7 @@ mod tests {
     use super::*;
     use crate::json::parse_within;
 
-    /// Both ways to read a text agree.
+    /// Checks that both parsers agree.
     fn check(text: &[u8], max_depth: usize) {
         let value = parse_within(text, max_depth, usize::MAX, DuplicateKeys::Refuse);
         let object = parse_entries(text, max_depth).map(|parsed| match parsed {

@@ -1,9 +1,8 @@
-//! What is behind a text that is no JSON: another format, or a mistake that people make, with what
-//! to do.
+//! Explanations for text that is not JSON: another format, or a common mistake, with advice.
 
 use std::borrow::Cow;
 
-/// What a text is that is no JSON, from all of it; `None` if it may well be meant as JSON.
+/// Recognizes another format from the whole text. `None` if the text may be meant as JSON.
 pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     const UTF_16: &str =
         "it is UTF-16 text, as `>` of Windows PowerShell writes it; save it as UTF-8";
@@ -47,7 +46,7 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
                 "it begins with zero bytes, as after a power failure; restore it from a copy",
             );
         }
-        // Text of which the first character is one byte long in UTF-8.
+        // UTF-16 text whose first character is ASCII.
         [0, 1..=127, ..] | [1..=127, 0, ..] => return Some(UTF_16),
         _ => {}
     }
@@ -58,7 +57,7 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     let Some(first) = lines.next() else {
         return Some("it is empty; restore it from a copy or write it again");
     };
-    // YAML and TOML have such comments too.
+    // YAML and TOML have comments that start with `#` as well.
     let line = std::iter::once(first)
         .chain(lines)
         .find(|line| !line.starts_with(b"#") || line.starts_with(b"#!"));
@@ -91,10 +90,10 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What is wrong at a place of a text that is meant as JSON.
+/// Explains an error in text that is meant as JSON.
 ///
-/// * `message`: what the parser says.
-/// * `before`, `rest`: the text on both sides of the place that it names.
+/// * `message`: message of the parser.
+/// * `before`, `rest`: text before and after the location of the error.
 pub(super) fn explained<'m>(message: &'m str, before: &[u8], rest: &[u8]) -> Cow<'m, str> {
     let rest = String::from_utf8_lossy(&rest[..rest.len().min(40)]);
     let rest = rest.trim_start();
@@ -106,12 +105,12 @@ pub(super) fn explained<'m>(message: &'m str, before: &[u8], rest: &[u8]) -> Cow
     let last = before.trim_ascii_end().last();
     let text = if is_number.starts_with("NaN") || is_number.starts_with('I') {
         "NaN and Infinity are not JSON; write null or a string instead"
-    } else if message.contains("duplicate") || message.contains("second time") {
+    } else if message.contains("duplicate") {
         return Cow::Borrowed(message);
     } else if rest.starts_with("//") || rest.starts_with("/*") || rest.starts_with('#') {
         "JSON has no comments; remove this comment"
     } else if rest.starts_with('\'') {
-        "a text is in double quotes in JSON, not in single ones; in Python, write it with \
+        "a JSON string is in double quotes, not in single quotes; in Python, write the file with \
          `json.dump`"
     } else if rest.starts_with(['\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}', '\u{bb}']) {
         "typographic quotes are not JSON; write plain double quotes"
@@ -120,8 +119,8 @@ pub(super) fn explained<'m>(message: &'m str, before: &[u8], rest: &[u8]) -> Cow
     {
         "a zero byte, as after a power failure; restore the file from a copy"
     } else if message.contains("control character") {
-        "a line break or another control character in a text; write `\\n` or `\\t`, or close the \
-         text with a double quote"
+        "a line break or another control character in a string; write `\\n` or `\\t`, or close \
+         the string with a double quote"
     } else if message.contains("trailing comma")
         || matches!(last, Some(b',')) && rest.starts_with(['}', ']'])
     {
@@ -153,12 +152,12 @@ pub(super) fn explained<'m>(message: &'m str, before: &[u8], rest: &[u8]) -> Cow
         ));
     } else if message.contains("expected `,` or") {
         return Cow::Owned(format!(
-            "{message}: a comma is missing before this, or a double quote ends a text too early"
+            "{message}: a comma is missing before this, or a double quote ends a string too early"
         ));
     } else if message == "expected value"
         && matches!(&*word, "undefined" | "nil" | "null" | "nan" | "inf")
     {
-        return Cow::Owned(format!("`{word}` is no JSON value; write null"));
+        return Cow::Owned(format!("`{word}` is not a JSON value; write null"));
     } else {
         return Cow::Borrowed(message);
     };
@@ -231,6 +230,6 @@ mod tests {
         check("{\"a\": \"x", "ends too early");
         check("{} {}", "more text after the end");
         check(b"{\"a\": \"\xe4\"}", "save it as UTF-8");
-        check("{\"a\": 1, \"a\": 2}", "second time");
+        check("{\"a\": 1, \"a\": 2}", "duplicate key");
     }
 }

@@ -1,9 +1,11 @@
-//! The one place where JSON text becomes values and values become text.
+//! Conversion between JSON text and values. All other modules use this one.
 //!
-//! Rules that hold for every document, output and record: numbers keep their digits, so integers
-//! of any size stay exact; a number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are
-//! refused; at most [`MAX_DEPTH`] levels of nesting; no key of the JSON library has a meaning of
-//! its own.
+//! These rules hold for every document, output and record:
+//!
+//! * Numbers keep their digits, so integers of any size stay exact.
+//! * A number that no `f64` can hold (`1e400`), `NaN` and `Infinity` are refused.
+//! * There are at most [`MAX_DEPTH`] levels of nesting.
+//! * No key has a special meaning, although the JSON library uses some internally.
 
 mod entries;
 mod mistakes;
@@ -22,59 +24,60 @@ pub use serde_json::{Map, Number, Value};
 pub use stream::{build_json, write_json};
 pub(crate) use stream::{next_value_of, read_stream};
 
-/// Levels of nesting that are read; one more is an error.
+/// Maximum number of nesting levels in text that is read.
 pub const MAX_DEPTH: usize = 256;
-/// The same for metadata and history, which hold what an output of that depth became.
+/// Maximum number of nesting levels in metadata and history, which embed outputs of [`MAX_DEPTH`].
 pub const MAX_DATASET_DEPTH: usize = 300;
-/// Values that a document which a person writes may hold. One of two bytes takes a hundred in
-/// memory, and some copies are made.
+/// Maximum number of values in a document that a person writes. A value of two bytes takes a
+/// hundred bytes in memory, and some copies are made.
 pub const MAX_DOCUMENT_VALUES: usize = 500_000;
-/// Values that a text from a guest may hold.
+/// Maximum number of values in text from a guest.
 pub const MAX_GUEST_VALUES: usize = 1_000_000;
 
-/// The key under which the JSON library hands a number with its text to a visitor.
+/// Key under which the JSON library passes a number with its text to a visitor.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
 
-/// What to do with an object that has one key twice.
+/// Handling of an object with duplicate keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DuplicateKeys {
-    /// The last one wins, as in Python: for metadata, history and outputs.
+    /// The last value wins, as in Python: for metadata, history and outputs.
     LastWins,
     /// An error: for documents that a person writes.
     Refuse,
 }
 
-/// Why a text is not JSON that mandelbox takes, and where.
+/// Reason why a text is not JSON that mandelbox accepts, and its location.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct JsonError {
-    /// Line of the first character that is wrong, from 1.
+    /// Line of the first invalid character, from 1.
     pub line: usize,
     /// Column in that line, in bytes, from 1.
     pub column: usize,
-    /// What is wrong there.
+    /// Description of the problem.
     pub message: String,
 }
 
-/// Reads one JSON value from the whole of `bytes`.
+/// Parses one JSON value from all of `bytes`.
 ///
 /// # Errors
-/// [`JsonError`] with line and column: no UTF-8, no JSON, more than one value, nested deeper than [`MAX_DEPTH`], a
-/// number beyond `f64`, or a duplicate key where those are refused.
+/// [`JsonError`] with line and column if the text is not UTF-8 or not JSON, if it contains more
+/// than one value, more than [`MAX_DEPTH`] levels of nesting or a number beyond `f64`, or if it
+/// contains a duplicate key and those are refused.
 pub fn parse_json(bytes: &[u8], duplicates: DuplicateKeys) -> Result<Value, JsonError> {
     parse_within(bytes, MAX_DEPTH, usize::MAX, duplicates).map_err(|err| err.explained(bytes))
 }
 
-/// [`parse_json`] for text from a guest: the last of duplicate keys wins, and there are at most [`MAX_GUEST_VALUES`]
-/// values, since a short text can hold many.
+/// Parses text from a guest like [`parse_json`]. The last of duplicate keys wins. At most
+/// [`MAX_GUEST_VALUES`] values are accepted, since a short text can contain many.
 ///
 /// # Errors
-/// As [`parse_json`], and for too many values.
+/// As for [`parse_json`], and for too many values.
 pub fn parse_guest_json(bytes: &[u8]) -> Result<Value, JsonError> {
     parse_within(bytes, MAX_DEPTH, MAX_GUEST_VALUES, DuplicateKeys::LastWins)
 }
 
-/// [`parse_json`] with bounds of the caller's.
+/// Parses like [`parse_json`], with limits of the caller.
 pub(crate) fn parse_within(
     bytes: &[u8],
     max_depth: usize,
@@ -102,7 +105,7 @@ fn parse_seed<'t, S: DeserializeSeed<'t>>(bytes: &'t [u8], seed: S) -> Result<S:
     value.map_err(|err| describe(&err, bytes))
 }
 
-/// The name of a value's type, for messages: `an object`, `a number`, ...
+/// Returns the name of a value's type for messages: `an object`, `a number`, ...
 pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -117,7 +120,7 @@ pub fn type_name(value: &Value) -> &'static str {
 fn describe(err: &serde_json::Error, bytes: &[u8]) -> JsonError {
     let (line, column) = (err.line(), err.column());
     let text = err.to_string();
-    // The library ends its messages with the place, which is told apart here.
+    // The library appends the location to its messages. It is returned separately here.
     let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
     let (_, rest) = split_at(bytes, line, column);
     let rest = rest.strip_prefix(b"-").unwrap_or(rest);
@@ -135,7 +138,7 @@ fn describe(err: &serde_json::Error, bytes: &[u8]) -> JsonError {
     }
 }
 
-/// The bytes before and after a line and a column of them, both from 1.
+/// Returns the bytes before and after a line and a column, both from 1.
 fn split_at(bytes: &[u8], line: usize, column: usize) -> (&[u8], &[u8]) {
     let lines = bytes
         .split_inclusive(|byte| *byte == b'\n')
@@ -145,8 +148,8 @@ fn split_at(bytes: &[u8], line: usize, column: usize) -> (&[u8], &[u8]) {
 }
 
 impl JsonError {
-    /// This error of a text that a person has written or named, with the mistake behind it and what
-    /// to do.
+    /// Explains this error in text that a person has written or named: adds the likely mistake and
+    /// advice.
     fn explained(mut self, bytes: &[u8]) -> Self {
         let (before, rest) = split_at(bytes, self.line, self.column);
         self.message = match mistakes::other_format(bytes) {
@@ -157,7 +160,7 @@ impl JsonError {
     }
 }
 
-/// Reads one value at a given depth.
+/// Seed that parses one value at a given depth.
 #[derive(Clone, Copy)]
 struct ValueSeed<'s> {
     depth: usize,
@@ -167,7 +170,7 @@ struct ValueSeed<'s> {
 }
 
 impl ValueSeed<'_> {
-    /// The seed for what an array or an object at this depth holds.
+    /// Returns the seed for the contents of an array or an object at this depth.
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         let depth = self.depth + 1;
         if depth > self.max_depth {
@@ -186,7 +189,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match self.n_left.get().checked_sub(1) {
             Some(n_left) => self.n_left.set(n_left),
-            None => return Err(D::Error::custom("more values than such a text may hold")),
+            None => return Err(D::Error::custom("too many values")),
         }
         deserializer.deserialize_any(self)
     }
@@ -231,9 +234,9 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            // A number beyond 64 bits, or with a fraction, arrives as an object with this key; a
-            // text that holds such an object arrives the same way but for its value, which only a
-            // number gives as an owned string.
+            // The library passes a number beyond 64 bits, or with a fraction, as an object with
+            // this key. A document may contain such an object as well. The two differ in the value:
+            // only that of a number is an owned string.
             if map.is_empty() && key == NUMBER_KEY {
                 match entries.next_value_seed(NumberOrValue(self))? {
                     Ok(number) => return Ok(Value::Number(number)),
@@ -243,9 +246,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             }
             let inner = self.deeper()?;
             if self.duplicates == DuplicateKeys::Refuse && map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!(
-                    "the key {key:?} stands here a second time"
-                )));
+                return Err(A::Error::custom(format_args!("duplicate key {key:?}")));
             }
             let value = entries.next_value_seed(inner)?;
             map.insert(key, value);
@@ -255,8 +256,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 }
 
-/// The value behind [`NUMBER_KEY`]: a number's text from the library (`Ok`), or any value of the
-/// document (`Err`). Made of the seed of the object that the key is in.
+/// Seed for the value of [`NUMBER_KEY`]: the text of a number from the library (`Ok`), or any value
+/// of the document (`Err`). It contains the seed of the object that has the key.
 struct NumberOrValue<'s>(ValueSeed<'s>);
 
 impl<'de> DeserializeSeed<'de> for NumberOrValue<'_> {
@@ -339,9 +340,9 @@ mod tests {
         check_round_trip(r#"{"a":{"$serde_json::private::RawValue":"[1]"}}"#);
         let escaped = lenient(r#"{"\u0024serde_json::private::Number":"1"}"#).expect("valid");
         assert!(escaped.is_object());
-        let odd =
+        let duplicated =
             lenient(r#"{"$serde_json::private::Number":"x\ty","$serde_json::private::Number":{}}"#);
-        assert!(odd.expect("valid").is_object());
+        assert!(duplicated.expect("valid").is_object());
     }
 
     #[test]
@@ -404,7 +405,7 @@ mod tests {
         assert!(parse_guest_json(array(MAX_GUEST_VALUES).as_bytes()).is_ok());
         let err =
             parse_guest_json(array(MAX_GUEST_VALUES + 1).as_bytes()).expect_err("one too many");
-        assert!(err.message.contains("more values"), "{err}");
+        assert!(err.message.contains("too many values"), "{err}");
         assert!(lenient(&array(MAX_GUEST_VALUES + 1)).is_ok());
     }
 

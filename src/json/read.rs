@@ -1,4 +1,4 @@
-//! JSON from files that the user names.
+//! Reading of JSON files that the user names.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,13 +7,13 @@ use std::path::Path;
 use super::{DuplicateKeys, JsonError, MAX_DOCUMENT_VALUES, Value, parse_within};
 use crate::text::unreadable;
 
-/// Why [`read_json`] gave no value.
+/// Error of [`read_json`].
 #[derive(Debug, thiserror::Error)]
 pub enum ReadJsonError {
     /// The file cannot be opened or read.
     #[error("{}", unreadable(.0))]
     Io(#[from] io::Error),
-    /// The file has more bytes than are read; the limit, in bytes.
+    /// The file is larger than this limit in bytes.
     #[error("is larger than {0} bytes")]
     TooLarge(u64),
     /// The text is not JSON.
@@ -21,11 +21,12 @@ pub enum ReadJsonError {
     Json(#[from] JsonError),
 }
 
-/// Reads a whole file of at most `max_bytes` and parses it. A document that a person writes, for
-/// which duplicate keys are refused, has at most [`MAX_DOCUMENT_VALUES`].
+/// Reads a whole file of at most `max_bytes` and parses it. If duplicate keys are refused, a person
+/// has written the document, and it may have at most [`MAX_DOCUMENT_VALUES`].
 ///
 /// # Errors
-/// [`ReadJsonError`]: the file cannot be read, is larger, or is not JSON. The error says what is in its place, and what to do.
+/// [`ReadJsonError`] if the file cannot be read, is too large or is not JSON. The message explains
+/// the mistake and gives advice.
 pub fn read_json(
     path: &Path,
     max_bytes: u64,
@@ -35,10 +36,10 @@ pub fn read_json(
     read_json_from(File::open(path)?, max_bytes, max_depth, duplicates)
 }
 
-/// [`read_json`] from a file that is open.
+/// Reads an open file like [`read_json`].
 ///
 /// # Errors
-/// As [`read_json`].
+/// As for [`read_json`].
 pub(crate) fn read_json_from(
     file: impl Read,
     max_bytes: u64,

@@ -1,4 +1,4 @@
-//! JSON text to and from streams, which need not be in memory as a whole.
+//! JSON text to and from streams, without the whole text in memory.
 
 use std::cell::Cell;
 use std::io;
@@ -8,11 +8,11 @@ use serde_json::ser::PrettyFormatter;
 
 use super::{DuplicateKeys, MAX_DATASET_DEPTH, Value, ValueSeed};
 
-/// Reads one JSON value from a stream with a seed of the caller's, who passes over what is not to
-/// be in memory.
+/// Parses one JSON value from a stream with a seed of the caller, which can skip what should not be
+/// in memory.
 ///
 /// # Errors
-/// As [`super::parse_json`], and those of the stream; without a place.
+/// As for [`super::parse_json`], and the errors of the stream. They have no location.
 pub(crate) fn read_stream<S: for<'t> DeserializeSeed<'t, Value = T>, T>(
     source: impl io::Read,
     seed: S,
@@ -23,7 +23,7 @@ pub(crate) fn read_stream<S: for<'t> DeserializeSeed<'t, Value = T>, T>(
         .and_then(|value| deserializer.end().map(|()| value))
 }
 
-/// The next value of an object, with the rules of a dataset's records.
+/// Parses the next value of an object, with the rules for the records of a dataset.
 pub(crate) fn next_value_of<'de, A: MapAccess<'de>>(entries: &mut A) -> Result<Value, A::Error> {
     let n_left = Cell::new(usize::MAX);
     let duplicates = DuplicateKeys::LastWins;
@@ -35,17 +35,18 @@ pub(crate) fn next_value_of<'de, A: MapAccess<'de>>(entries: &mut A) -> Result<V
     })
 }
 
-/// Writes `value` with `indent` blanks a level, as Python's `json.dump(indent=...)` lays it out.
+/// Returns `value` as text with `indent` spaces per level, in the layout of Python's
+/// `json.dump(indent=...)`.
 pub fn build_json(value: &impl serde::Serialize, indent: usize) -> Vec<u8> {
     let mut text = Vec::new();
     write_json(&mut text, value, indent).expect("memory takes every write");
     text
 }
 
-/// [`build_json`] into a writer, for values whose text is not to be in memory.
+/// Writes text like [`build_json`] to a writer, for values whose text should not be in memory.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write_json(
     writer: impl io::Write,
     value: &impl serde::Serialize,

@@ -1,12 +1,14 @@
-//! Symbolic links with absolute paths that stay inside the folders of a call.
+//! Resolution of symbolic links with absolute paths that stay inside the folders of a call.
 //!
-//! The runtime resolves paths beneath one folder, where an absolute link leads out of it by
-//! definition. But a link in `/data/in` to `/data/in/real` leads nowhere else. When the runtime has
-//! refused a path, it is walked here, part by part, and each link in it is read: an absolute one
-//! goes on in the folder of the call that its text begins with. What comes out is a path without
-//! links below a folder of the call, which the runtime then resolves beneath that folder, with its
-//! rights. So whoever changes the links meanwhile can make this walk fail, or make it end at
-//! another file of the call's, and no more.
+//! The runtime resolves a path beneath one folder, so it refuses every absolute link, even a link
+//! in `/data/in` to `/data/in/real`. When the runtime has refused a path, this module walks the
+//! path component by component and reads each link. An absolute link continues in the folder of the
+//! call with whose path its target starts. The result is a path without links below a folder of the
+//! call. The runtime then resolves this path beneath that folder and applies the rights of the
+//! folder.
+//!
+//! The walk is not a security boundary, because the runtime checks its result. Somebody who changes
+//! links during the walk can only make it fail, or make it end at another file of the same call.
 
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
@@ -22,34 +24,34 @@ use super::errno::{self, forget_last};
 use super::host::Host;
 use super::lookup::GuestFolders;
 
-/// WASI's `errno` for "operation not permitted", which the runtime has for a path that leads out of
-/// a folder.
+/// WASI's `errno` for "operation not permitted", the runtime's answer to a path that leaves its
+/// folder.
 pub(super) const ERRNO_PERM: i32 = 63;
 
-/// Links that are followed, as many as Linux does.
+/// Maximum number of links to follow, the same as on Linux.
 const MAX_LINKS: usize = 40;
-/// Parts of the path, and of the links' texts, that are looked at.
+/// Maximum number of components to walk, of the path and of the targets of its links.
 const MAX_PARTS: usize = 256;
 
-/// A path below a folder of the call.
+/// Path below a folder of the call.
 #[derive(Debug, PartialEq)]
 pub(super) struct Resolved {
-    /// Which folder, in the order in which the guest got them.
+    /// Index of the folder, in the order in which the guest got the folders.
     pub(super) folder: usize,
-    /// The path below it, relative and without links.
+    /// Relative path below the folder, without links.
     pub(super) path: String,
 }
 
-/// Why a path was not resolved.
+/// Reason why a path was not resolved.
 #[derive(Debug, PartialEq)]
 pub(super) enum NotResolved {
-    /// No absolute link is in it; the runtime has answered already.
+    /// No absolute link was resolved, so the answer of the runtime is final.
     NoAbsoluteLink,
-    /// A link in it leads out of the folders of the call.
+    /// A link leads out of the folders of the call.
     LeadsOut {
-        /// The link, on the host.
+        /// Path of the link on the host.
         link: PathBuf,
-        /// What it says.
+        /// Target of the link.
         target: PathBuf,
     },
 }
@@ -57,8 +59,8 @@ pub(super) enum NotResolved {
 impl GuestFolders {
     /// Resolves the links of a path.
     ///
-    /// * `folder`: which folder the path is below.
-    /// * `follow`: whether a link at the path's end is followed.
+    /// * `folder`: index of the folder that the path is relative to.
+    /// * `follow`: true to follow a link at the end of the path.
     pub(super) fn resolve(
         &self,
         folder: usize,
@@ -68,16 +70,16 @@ impl GuestFolders {
         let mut walk = Walk {
             folders: self,
             folder,
-            done: PathBuf::new(),
-            to_do: Vec::new(),
-            met_absolute: false,
+            resolved: PathBuf::new(),
+            remaining: Vec::new(),
+            has_absolute_link: false,
         };
         walk.add(Path::new(path));
         walk.run(follow || path.ends_with('/'))?;
         let path = walk
-            .done
+            .resolved
             .to_str()
-            .filter(|_| walk.met_absolute)
+            .filter(|_| walk.has_absolute_link)
             .ok_or(NotResolved::NoAbsoluteLink)?;
         let path = if path.is_empty() { "." } else { path };
         Ok(Resolved {
@@ -98,7 +100,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     })
 }
 
-/// Calls a method of the runtime that looks at a path, and returns its answer for the guest.
+/// Calls a method of the runtime that looks up a path, and converts its answer for the guest.
 macro_rules! look_at {
     ($host:ident, $method:ident, $folder:ident, $flags:ident, $path:expr) => {{
         forget_last();
@@ -131,7 +133,7 @@ async fn metadata_hash_at(
     (folder, flags, path): LookAt,
 ) -> wasmtime::Result<(Result<MetadataHashValue, ErrorCode>,)> {
     let host = store.data_mut();
-    host.number_was_asked(folder.rep(), &path);
+    host.note_number_lookup(folder.rep(), &path);
     let answer = look_at!(host, metadata_hash_at, folder, flags, path.clone());
     let Some((folder, path)) = host.resolve_again(&answer, &folder, flags, &path)? else {
         return Ok((answer,));
@@ -142,7 +144,8 @@ async fn metadata_hash_at(
 }
 
 impl Host {
-    /// Where a path leads that the runtime has refused, as preview 1 has it.
+    /// Resolves a path of preview 1 that the runtime has refused. Returns the number of a folder
+    /// and the path below it.
     pub(super) fn resolve_refused(
         &mut self,
         number: i32,
@@ -158,8 +161,8 @@ impl Host {
         Some((number, resolved.path))
     }
 
-    /// Where a path leads that the runtime has refused, as WASI 0.2 has it. The folder is a new
-    /// resource, to be deleted.
+    /// Resolves a path of WASI 0.2 that the runtime has refused. The folder that it returns is a
+    /// new resource, which the caller must delete.
     pub(super) fn resolve_refused_at(
         &mut self,
         folder: &Resource<Descriptor>,
@@ -189,7 +192,7 @@ impl Host {
         )))
     }
 
-    /// [`Self::resolve_refused_at`], if the runtime has refused the path.
+    /// Calls [`Self::resolve_refused_at`] if the runtime has refused the path.
     fn resolve_again<T>(
         &mut self,
         answer: &Result<T, ErrorCode>,
@@ -203,16 +206,16 @@ impl Host {
         self.resolve_refused_at(folder, path, flags.contains(PathFlags::SYMLINK_FOLLOW))
     }
 
-    /// Resolves the links of a path, and warns of one that leads out of the folders of the call.
+    /// Resolves the links of a path, and warns about a link that leads out of the folders of the
+    /// call.
     fn resolve(&mut self, folder: usize, path: &str, follow: bool) -> Option<Resolved> {
         match self.folders.resolve(folder, path, follow) {
             Ok(resolved) => Some(resolved),
             Err(NotResolved::NoAbsoluteLink) => None,
             Err(NotResolved::LeadsOut { link, target }) => {
                 self.warnings.warn(&format!(
-                    "{}: the symbolic link leads to {}, which tasks may not see; grant that \
-                     folder as well, or put the \
-                     files in place of the link",
+                    "{}: the symbolic link leads to {}, which tasks cannot access; grant that \
+                     folder as well, or replace the link by the files",
                     link.display(),
                     target.display()
                 ));
@@ -225,32 +228,32 @@ impl Host {
 struct Walk<'a> {
     folders: &'a GuestFolders,
     folder: usize,
-    /// The path so far, without links.
-    done: PathBuf,
-    /// Parts that follow, the next one last.
-    to_do: Vec<PathBuf>,
-    met_absolute: bool,
+    /// Path so far, without links.
+    resolved: PathBuf,
+    /// Components that remain to be walked, the next one last.
+    remaining: Vec<PathBuf>,
+    has_absolute_link: bool,
 }
 
 impl Walk<'_> {
     fn run(&mut self, follow: bool) -> Result<(), NotResolved> {
         let (mut n_links, mut n_parts) = (0, 0);
-        while let Some(part) = self.to_do.pop() {
+        while let Some(part) = self.remaining.pop() {
             n_parts += 1;
             if n_parts > MAX_PARTS {
                 return Err(NotResolved::NoAbsoluteLink);
             }
             if part == Path::new("..") {
-                if !self.done.pop() {
+                if !self.resolved.pop() {
                     return Err(NotResolved::NoAbsoluteLink);
                 }
                 continue;
             }
-            let path = self.done.join(part);
-            let is_followed = follow || !self.to_do.is_empty();
+            let path = self.resolved.join(part);
+            let is_followed = follow || !self.remaining.is_empty();
             let folder = self.folders.of_index(self.folder).filter(|_| is_followed);
             match folder.and_then(|folder| read_link(&folder.dir.dir, &path)) {
-                None => self.done = path,
+                None => self.resolved = path,
                 Some(target) => {
                     n_links += 1;
                     if n_links > MAX_LINKS {
@@ -274,9 +277,9 @@ impl Walk<'_> {
                 folder.map_or_else(|| link.clone(), |folder| folder.host_paths[0].join(&link));
             return Err(NotResolved::LeadsOut { link, target });
         };
-        self.met_absolute = true;
+        self.has_absolute_link = true;
         self.folder = folder;
-        self.done = PathBuf::new();
+        self.resolved = PathBuf::new();
         self.add(&rest);
         Ok(())
     }
@@ -286,12 +289,13 @@ impl Walk<'_> {
             .components()
             .rev()
             .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-        self.to_do
+        self.remaining
             .extend(parts.map(|part| PathBuf::from(part.as_os_str())));
     }
 }
 
-/// The text of the link at a path, if there is one and no other link leads to it.
+/// Returns the target of the link at a path. `None` if the file is not a link, or if the path
+/// passes through another link.
 #[cfg(target_os = "linux")]
 fn read_link(folder: &File, path: &Path) -> Option<PathBuf> {
     use std::ffi::OsString;
@@ -302,12 +306,12 @@ fn read_link(folder: &File, path: &Path) -> Option<PathBuf> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let link = openat2(folder, path, flags, Mode::empty(), resolve).ok()?;
-    // The system has an error for what is no link.
+    // This fails if the file is not a link.
     let text = readlinkat(&link, "", Vec::new()).ok()?;
     Some(OsString::from_vec(text.into_bytes()).into())
 }
 
-/// Without a way to open a path beneath a folder, no link is read.
+/// Returns `None`, since this system cannot open a path beneath a folder.
 #[cfg(not(target_os = "linux"))]
 fn read_link(_: &File, _: &Path) -> Option<PathBuf> {
     None
@@ -323,8 +327,8 @@ mod tests {
     use super::*;
     use crate::sandbox::lookup::GuestFolder;
 
-    /// Two folders of a call, `a` and `b`, with links in the first, and what a path below it comes
-    /// to.
+    /// Resolves a path in folder `a` of the two folders `a` and `b` of a call. The links are
+    /// created in `a`, with `@` in a target replaced by the folder that contains both.
     #[track_caller]
     fn check(
         links: &[(&str, &str)],

@@ -1,14 +1,20 @@
-//! Compiled modules on disk.
+//! Cache of compiled modules on disk.
 //!
-//! What is read back is native code that runs outside the sandbox. So the folder must be the user's
-//! own and closed to others, as must be those above it to be replaced; it is opened once, and all
-//! that is read and written goes by its descriptor. Beside every entry is its seal: a keyed digest
-//! of its name and its contents. An entry that was changed, moved or cut short is no entry, and the
-//! module is compiled again. Nothing that a workflow names ever gets here.
+//! An entry of the cache is native code that runs outside the sandbox. Whoever can write an entry
+//! can therefore run any code as this user, and the cache accepts only its own entries:
 //!
-//! Large entries are not read, which would take longer than to start what is in them: their seal
-//! has a second digest, of the file's identity, and while that is the same the contents are those
-//! that were sealed.
+//! * The folder belongs to this user and is closed to others, and nobody else can replace the
+//!   folder or one above it. It is opened once. All reads and writes go through its descriptor.
+//! * Next to every entry is its seal, a keyed digest of the entry's name and contents. The key is
+//!   random and stored in the same folder. An entry that was modified, renamed or truncated does
+//!   not match its seal. It counts as missing, and the module is compiled again.
+//! * Only code that this program has compiled is written. A workflow cannot name a file that ends
+//!   up in the cache.
+//!
+//! Reading and hashing a large entry would take longer than starting its code. The seal therefore
+//! contains a second digest, of the identity of the file: device, inode, size and times. While the
+//! identity is unchanged, the contents are those that were sealed, and the file is mapped into
+//! memory instead of being read.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -25,55 +31,55 @@ use crate::model::FileIdentity;
 #[cfg(feature = "compiler")]
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Bytes of all entries together; the ones not used for longest go first.
+/// Maximum size of all entries together. The least recently used entries are removed first.
 #[cfg(feature = "compiler")]
 const MAX_BYTES: u64 = 4 << 30;
 const KEY_BYTES: usize = blake3::KEY_LEN;
 pub(super) const DIGEST_BYTES: usize = blake3::OUT_LEN;
-/// Name of the file with the key.
+/// Name of the file that contains the key.
 const KEY_FILE: &str = "key";
 const ENTRY_SUFFIX: &str = ".compiled";
-/// A seal, in place of its entry's suffix.
+/// Suffix of a seal, in place of the suffix of its entry.
 const SEAL_SUFFIX: &str = "seal";
-/// Bytes of an entry from which on reading it takes longer than looking at its identity.
+/// Size from which on an entry is verified by its identity, since reading it would take longer.
 const LARGE_BYTES: u64 = 1 << 20;
-/// How names of files begin that are being written, and their mode.
+/// Prefix of the name of a file that is being written, and mode of the file.
 const NEW_PREFIX: &str = ".new-";
 const NEW_MODE: u32 = 0o600;
-/// Age from which on such a file is left of a process that was killed.
+/// Age from which on such a file was left behind by a killed process.
 #[cfg(feature = "compiler")]
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A folder of compiled modules for one engine.
+/// Folder of compiled modules for one engine.
 #[derive(Debug)]
 pub(super) struct ModuleCache {
     folder: Folder,
     key: [u8; KEY_BYTES],
-    /// What an entry depends on beside its module, as far as the compiler knows it.
+    /// Hash of what an entry depends on in addition to its module, as far as the compiler knows it.
     #[cfg(feature = "compiler")]
     engine: String,
 }
 
 impl ModuleCache {
-    /// Opens the cache in `folder`, which is made if it is not there.
+    /// Opens the cache in `folder`, which is created if it does not exist.
     ///
     /// # Errors
-    /// The operating system's; also if the folder belongs to somebody else or others can write to
-    /// it, or to one above it.
+    /// The operating system's error. Also an error if the folder belongs to another user, or if
+    /// others can write to it or to a folder above it.
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
         let folder = open_private(folder)?;
         #[cfg(not(feature = "compiler"))]
         let _ = engine;
         Ok(Self {
-            key: read_or_make_key(&folder)?,
+            key: read_or_create_key(&folder)?,
             folder,
             #[cfg(feature = "compiler")]
             engine: engine_text(engine),
         })
     }
 
-    /// The compiled forms of a module that are as they were written; loading one tells whether it
-    /// is for this engine and machine.
+    /// Returns the compiled forms of a module that match their seals. Loading one checks that it is
+    /// for this engine and machine.
     pub(super) fn read_all(&self, sha256: &str) -> Vec<CompiledModule> {
         #[cfg(feature = "compiler")]
         let names = [self.name(sha256)];
@@ -115,18 +121,21 @@ impl ModuleCache {
             if !is_same(of_contents, self.digest(name, &code)) {
                 return None;
             }
-            // It was copied here, say, and is as good as new.
+            // The contents are intact but the file is another one, for example because it was
+            // copied. Seal its new identity, so that it need not be read again.
             if large.is_some() {
                 let _ = self.write_seal(name, &code, identity.as_ref());
             }
             CompiledModule::Memory(code.into())
         };
-        // Only for choosing what goes when the cache is full.
+        // The time of the seal is the time of the last use, by which entries are removed when the
+        // cache is full.
         let _ = seal_file.set_modified(SystemTime::now());
         Some(code)
     }
 
-    /// Keeps the compiled form of a module; a cache that cannot be written is one that is slow.
+    /// Stores the compiled form of a module. Errors are ignored, since a cache that cannot be
+    /// written only makes the program slower.
     #[cfg(feature = "compiler")]
     pub(super) fn write(&self, sha256: &str, code: &[u8]) {
         let written = (|| {
@@ -134,10 +143,11 @@ impl ModuleCache {
             let mut new = self.folder.create_file(NEW_PREFIX, NEW_MODE)?;
             new.file.write_all(code)?;
             if code.len() as u64 >= LARGE_BYTES {
-                // Its identity stays when its contents are lost with the machine's power.
+                // A power failure could lose the contents of the file and keep its identity.
                 new.file.sync_all()?;
             }
             let file = new.persist(&*name)?;
+            // Write the seal last: without one, the entry counts as missing.
             self.write_seal(&name, code, FileIdentity::of(&file.metadata()?).as_ref())?;
             self.remove_oldest(MAX_BYTES)
         })();
@@ -159,7 +169,7 @@ impl ModuleCache {
         self.write_file(&seal_name(name), &seal)
     }
 
-    /// Reads a small file, or what it begins with.
+    /// Reads at most `max_bytes` bytes of a file.
     pub(super) fn read_file(&self, name: &str, max_bytes: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.folder
@@ -183,13 +193,13 @@ impl ModuleCache {
         self.digest(name, format!("{identity:?}").as_bytes())
     }
 
-    /// Name of the entry of a module.
+    /// Returns the name of the entry of a module.
     #[cfg(feature = "compiler")]
     fn name(&self, sha256: &str) -> String {
         format!("{}{}{ENTRY_SUFFIX}", prefix(sha256), self.engine)
     }
 
-    /// The keyed digest of what a file of the cache holds, or should hold.
+    /// Returns the keyed digest of a file of the cache with these contents.
     pub(super) fn digest(&self, name: &str, contents: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(blake3::hash(name.as_bytes()).as_bytes());
@@ -197,7 +207,8 @@ impl ModuleCache {
         hasher.finalize()
     }
 
-    /// Makes room for what is new, and removes what processes that were killed have left.
+    /// Removes the least recently used entries until the others fit, and files that killed
+    /// processes have left behind.
     #[cfg(feature = "compiler")]
     fn remove_oldest(&self, max_bytes: u64) -> io::Result<()> {
         let mut entries = Vec::new();
@@ -227,14 +238,14 @@ impl ModuleCache {
                 break;
             }
             self.folder.remove_file(&name)?;
-            // Without its entry it is of no use, and of no harm.
+            // A seal without its entry is useless, but it does no harm.
             let _ = self.folder.remove_file(&*seal_name(&name));
             total -= bytes;
         }
         Ok(())
     }
 
-    /// When a file was last written, and its size.
+    /// Returns the time at which a file was last written, and its size.
     #[cfg(feature = "compiler")]
     fn time_and_bytes(&self, name: &str) -> io::Result<(SystemTime, u64)> {
         let stat = rustix::fs::statat(&self.folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
@@ -246,7 +257,7 @@ impl ModuleCache {
     }
 }
 
-/// Name of the seal of an entry.
+/// Returns the name of the seal of an entry.
 fn seal_name(entry: &str) -> String {
     format!(
         "{}.{SEAL_SUFFIX}",
@@ -254,30 +265,32 @@ fn seal_name(entry: &str) -> String {
     )
 }
 
-/// Compares in the same time whatever differs.
+/// Compares digests in constant time.
 pub(super) fn is_same(digest: &[u8], expected: blake3::Hash) -> bool {
     digest
         .try_into()
         .is_ok_and(|digest: [u8; DIGEST_BYTES]| blake3::Hash::from_bytes(digest) == expected)
 }
 
-/// How the names of a module's entries begin.
+/// Returns the prefix of the names of a module's entries.
 fn prefix(sha256: &str) -> String {
     format!("{}-", blake3::hash(sha256.as_bytes()).to_hex())
 }
 
-/// Version and settings of the engine and the processor, as far as compiled code depends on them.
+/// Returns a hash of the version and settings of the engine and of the processor, as far as
+/// compiled code depends on them.
 #[cfg(feature = "compiler")]
 fn engine_text(engine: &Engine) -> String {
     use std::hash::{Hash, Hasher};
-    // The same program gives the same value; another one may not, which is a miss.
+    // The same program computes the same hash. Another program may compute another one, which only
+    // causes a cache miss.
     let mut hasher = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
-/// The key of this cache; a new one makes all older entries worthless.
-fn read_or_make_key(folder: &Folder) -> io::Result<[u8; KEY_BYTES]> {
+/// Reads the key of the cache, or creates one. A new key invalidates all older entries.
+fn read_or_create_key(folder: &Folder) -> io::Result<[u8; KEY_BYTES]> {
     let read = || -> io::Result<[u8; KEY_BYTES]> {
         let mut key = [0; KEY_BYTES];
         folder.open_file(KEY_FILE)?.read_exact(&mut key)?;
@@ -292,10 +305,10 @@ fn read_or_make_key(folder: &Folder) -> io::Result<[u8; KEY_BYTES]> {
     new.file.write_all(&key)?;
     match new.persist_new(KEY_FILE) {
         Ok(()) => Ok(key),
-        // Another process was first, or the file that is there holds no key.
+        // Another process was first, or the existing file does not contain a key.
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => read().or_else(|_| {
             folder.remove_file(KEY_FILE)?;
-            read_or_make_key(folder)
+            read_or_create_key(folder)
         }),
         Err(err) => Err(err),
     }
@@ -366,7 +379,7 @@ mod tests {
         cache(&path).write("a", &code);
         let is_mapped = || matches!(cache(&path).read_all("a")[..], [CompiledModule::File(_)]);
         assert!(is_mapped() && is_mapped());
-        // The same bytes in another file are read, and then known again.
+        // The same bytes in another file are read once, and then known by their new identity.
         let entry = path.join(cache(&path).name("a"));
         fs::copy(&entry, folder.path().join("copy")).expect("copied");
         fs::rename(folder.path().join("copy"), &entry).expect("moved");
@@ -375,7 +388,7 @@ mod tests {
             [CompiledModule::Memory(_)]
         ));
         assert!(is_mapped());
-        // Other bytes are no entry, whatever times the file is given.
+        // An entry with other bytes is refused, even if the file gets its old time back.
         let times = fs::metadata(&entry)
             .expect("there")
             .modified()
@@ -440,7 +453,8 @@ mod tests {
         );
     }
 
-    /// What was opened stays what it is, whatever is put in place of the folder.
+    /// Checks that a cache keeps using the folder that it has opened, even if another folder takes
+    /// its path.
     #[test]
     fn all_goes_by_the_folder_that_was_opened() {
         let folder = tempfile::tempdir().expect("a folder");

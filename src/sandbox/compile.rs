@@ -1,4 +1,4 @@
-//! WebAssembly → native code.
+//! Compilation of WebAssembly to native code, and loading of this code.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -13,19 +13,19 @@ use wasmtime::{Engine, Module, Precompiled};
 
 use crate::model::FileIdentity;
 
-/// A module as native code of this program's engine. Clones share it.
+/// Module as native code for the engine of this program. Clones share the code.
 #[derive(Clone, Debug)]
 pub(crate) enum CompiledModule {
     Memory(Arc<[u8]>),
-    /// A file of the cache, which is mapped into memory and not read.
+    /// File of the cache, which is mapped into memory instead of being read.
     File(CacheFile),
 }
 
-/// An open file of the cache. Its code stays readable when the cache is emptied or the entry
+/// Open file of the cache. Its code stays readable when the cache is emptied or the entry is
 /// replaced during a run.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheFile {
-    /// Its name in the cache.
+    /// Name of the file in the cache.
     pub(super) name: Arc<str>,
     pub(super) file: Arc<File>,
     /// Identity of the file when its contents were verified.
@@ -47,17 +47,17 @@ impl CacheFile {
     }
 }
 
-/// Compiled code that was loaded.
+/// Compiled code that is loaded into an engine.
 pub(super) enum CompiledCode {
     Core(Module),
     Component(Component),
 }
 
 impl CompiledModule {
-    /// The code.
+    /// Returns the code.
     ///
     /// # Errors
-    /// The operating system's, for code in a file.
+    /// The operating system's error, for code in a file.
     pub(crate) fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
         match self {
             Self::Memory(code) => Ok(Cow::Borrowed(code)),
@@ -65,33 +65,34 @@ impl CompiledModule {
         }
     }
 
-    /// Loads the code into an engine; fails if it is for another version, other settings or another
-    /// machine.
+    /// Loads the code into an engine. Fails if the code is for another version, other settings or
+    /// another machine.
     ///
     /// # Safety
-    /// The code must be what an engine gave that compiled a module.
+    /// The code must be the unmodified output of an engine that compiled a module.
     #[expect(unsafe_code, reason = "the caller vouches for the code")]
     pub(super) unsafe fn load(&self, engine: &Engine) -> wasmtime::Result<CompiledCode> {
         match self {
-            // SAFETY: the same as this function's.
+            // SAFETY: the caller vouches for the code.
             Self::Memory(code) => unsafe { load_bytes(engine, code) },
             Self::File(file) => {
                 let path = path_of(&file.file);
                 let mapped = match Engine::detect_precompiled_file(&path) {
-                    // SAFETY: the same as this function's.
+                    // SAFETY: the caller vouches for the code.
                     Ok(Some(Precompiled::Module)) => {
                         unsafe { Module::deserialize_file(engine, path) }.map(CompiledCode::Core)
                     }
-                    // SAFETY: the same as this function's.
+                    // SAFETY: the caller vouches for the code.
                     Ok(Some(Precompiled::Component)) => {
                         unsafe { Component::deserialize_file(engine, path) }
                             .map(CompiledCode::Component)
                     }
-                    Ok(None) => wasmtime::bail!("it is no compiled code"),
+                    Ok(None) => wasmtime::bail!("it is not compiled code"),
                     Err(err) => Err(err),
                 };
-                // Without `/proc` the file has no such path, and where it is mounted noexec, it
-                // cannot be mapped. SAFETY: the same as this function's.
+                // Without `/proc`, the path does not exist. On a file system that is mounted
+                // `noexec`, the file cannot be mapped. Read the file instead.
+                // SAFETY: the caller vouches for the code.
                 mapped.or_else(|_| unsafe { load_bytes(engine, &self.bytes()?) })
             }
         }
@@ -101,23 +102,23 @@ impl CompiledModule {
 /// Loads code that is in memory.
 ///
 /// # Safety
-/// As [`CompiledModule::load`].
+/// As for [`CompiledModule::load`].
 #[expect(unsafe_code, reason = "the caller vouches for the code")]
 unsafe fn load_bytes(engine: &Engine, code: &[u8]) -> wasmtime::Result<CompiledCode> {
-    // SAFETY: the same as this function's.
+    // SAFETY: the caller vouches for the code.
     Ok(unsafe {
         match Engine::detect_precompiled(code) {
             Some(Precompiled::Module) => CompiledCode::Core(Module::deserialize(engine, code)?),
             Some(Precompiled::Component) => {
                 CompiledCode::Component(Component::deserialize(engine, code)?)
             }
-            None => wasmtime::bail!("it is no compiled code"),
+            None => wasmtime::bail!("it is not compiled code"),
         }
     })
 }
 
-/// A path that leads to an open file whatever has its name by now. Where there is none, as without
-/// `/proc`, it is read.
+/// Returns a path that leads to an open file, even if the file has lost its name. On systems
+/// without `/proc` the path may not exist, and the file is read instead.
 fn path_of(file: &File) -> PathBuf {
     let folder = if cfg!(target_os = "linux") {
         "/proc/self/fd"
@@ -127,10 +128,10 @@ fn path_of(file: &File) -> PathBuf {
     Path::new(folder).join(file.as_raw_fd().to_string())
 }
 
-/// Compiles a module; the error is a sentence for the user.
+/// Compiles a module. The error is a sentence for the user.
 ///
-/// * `time`: what compiling may take; a compiler cannot be interrupted, so its threads are left to
-///   themselves after that.
+/// * `time`: time limit. A compiler cannot be interrupted, so its threads keep running after a
+///   timeout.
 #[cfg(feature = "compiler")]
 pub(super) fn compile(
     engine: &Engine,
@@ -151,7 +152,7 @@ pub(super) fn compile(
             ModuleFormat::Core => engine.precompile_module(&bytes),
             ModuleFormat::Component => engine.precompile_component(&bytes),
         };
-        // Nobody waits any more if the time is over.
+        // After a timeout, nobody receives the code.
         let _ = send.send(code);
     });
     match receive.recv_timeout(time) {
@@ -164,39 +165,39 @@ pub(super) fn compile(
     }
 }
 
-/// Why a module is refused whose time is over: a sentence for the user.
+/// Returns a sentence for the user about a module that exceeds the time limit of the compiler.
 #[cfg(feature = "compiler")]
 pub(crate) fn takes_too_long(time: std::time::Duration) -> String {
     let seconds = time.as_secs_f64();
     format!(
-        "takes longer to compile than the {seconds} s that it may; `compile` in the policy's \
-         [host] sets that"
+        "takes longer to compile than the limit of {seconds} s; raise `compile` in the policy's \
+         [host]"
     )
 }
 
-/// Why a module does not compile: a sentence for the user.
+/// Returns a sentence for the user about a module that does not compile.
 #[cfg(feature = "compiler")]
 pub(super) fn why_invalid(bytes: &[u8], cause: &dyn std::error::Error) -> String {
     use super::{features, not_wasm};
     let why = if not_wasm::is_cut_off(bytes) {
-        "it is cut off; build or download it again".to_owned()
+        "it is truncated; build or download it again".to_owned()
     } else if let Some(text) = features::refusal(&features::missing(bytes)) {
         return text;
     } else {
-        format!("{cause}; build or download it again, and look at it with `wasm-tools validate`")
+        format!("{cause}; build or download it again, and check it with `wasm-tools validate`")
     };
-    format!("is no valid WebAssembly module: {why}")
+    format!("is not a valid WebAssembly module: {why}")
 }
 
-/// Threads for the compiler, as many as there are CPUs, or one if that is all there is.
+/// Starts threads for the compiler: one per CPU, or a single one if more cannot be started.
 ///
-/// Without them it would start those of the whole process, which stay, and panic where they cannot
-/// be had.
+/// Without this pool, the compiler would start the global pool of the process. Its threads never
+/// end, and it panics if they cannot be started.
 #[cfg(feature = "compiler")]
 fn start_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
     let start = |n| {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(n);
-        // Whoever waits for the code is told by its absence.
+        // A panic closes the channel of the result, which the waiting thread reports.
         threads
             .thread_name(|index| format!("mandelbox-compile-{index}"))
             .panic_handler(|_| {})
@@ -205,7 +206,8 @@ fn start_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
     start(std::thread::available_parallelism().map_or(1, usize::from)).or_else(|_| start(1))
 }
 
-/// Says that there is no compiler, for a module that is neither in the cache nor was adopted.
+/// Returns the error of a build without the compiler, for a module that is neither in the cache nor
+/// was adopted.
 #[cfg(not(feature = "compiler"))]
 pub(super) fn compile(
     _: &Engine,
@@ -214,9 +216,8 @@ pub(super) fn compile(
 ) -> Result<CompiledModule, String> {
     super::module::ModuleFormat::of(&module.bytes)?;
     Err(
-        "was not compiled: this program is built without the compiler, so a module must be in the \
-        cache of compiled \
-         modules, or its precompiled code be given to the sandbox first"
+        "is not compiled: this program is built without the compiler, so a module must be in the \
+         cache of compiled modules, or its precompiled code must be adopted first"
             .to_owned(),
     )
 }

@@ -7,13 +7,13 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
-/// Time that the wall clock starts at: 2000-01-01, as seconds since 1970.
+/// Time at which the wall clock starts: 2000-01-01, in seconds since 1970.
 const START_S: u64 = 946_684_800;
-/// Time that passes between two looks at a clock, in nanoseconds: a guest that waits for a time to
-/// come still ends.
+/// Nanoseconds by which a clock advances at each reading. A guest that waits for a point in time
+/// therefore ends.
 const TICK_NS: u64 = 1_000;
 
-/// Gives a call clocks that count looks at them, and numbers from a seed.
+/// Gives a call clocks that advance at each reading, and random numbers from a seed.
 ///
 /// * `seed`: the same seed gives the same numbers.
 pub(super) fn make_deterministic(builder: &mut WasiCtxBuilder, seed: u64) {

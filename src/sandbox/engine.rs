@@ -1,4 +1,14 @@
 //! The engine, its epoch ticker, and the modules compiled so far.
+//!
+//! All workers share one [`Sandbox`]. It looks for a module in three places: in memory under its
+//! digest, in the cache folder, and finally by compiling it. New code is written to the cache
+//! folder only by [`Sandbox::write_cache`], once all documents have passed their checks.
+//!
+//! With [`Interruption::Epochs`], a ticker thread increments the epoch of the engine every 10 ms.
+//! Compiled code compares the epoch in every loop iteration and yields to its worker, which checks
+//! the limits of the call. The same thread drives the clock that measures the wall time of calls.
+//! With [`Interruption::Process`], compiled code has no such checks, and the thread is started when
+//! the clock is first used.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,48 +28,52 @@ use crate::clock::{RunningClock, Ticker};
 use crate::model::{HostError, ModuleFile, ModuleKind};
 use crate::trace;
 
-/// Time between two looks at a running guest's limits.
+/// Interval between two checks of a running guest's limits.
 const EPOCH: Duration = Duration::from_millis(10);
-/// Time between two ticks of the clock where guests do not look at their limits.
+/// Interval between two ticks of the clock if guests do not check their limits.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
-/// Stack of a guest; C code that walks nested data needs more than wasmtime's 512 KiB.
+/// Stack size of a guest. C code that walks nested data needs more than wasmtime's default of 512
+/// KiB.
 const GUEST_STACK_BYTES: usize = 8 << 20;
-/// Stack of the host's functions that a guest calls, on the same fiber.
+/// Stack size of host functions that a guest calls, which run on the same fiber.
 const HOST_STACK_BYTES: usize = 2 << 20;
 
-/// How a sandbox is set up.
+/// Settings of a sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxOptions {
-    /// Folder for compiled modules, which must be the user's own; `None`: each is compiled anew.
+    /// Folder for compiled modules, which must belong to the user and be closed to others. `None`:
+    /// each module is compiled from scratch.
     pub cache_folder: Option<PathBuf>,
-    /// Gives guests fixed clocks and random numbers, and one bit pattern for NaN; default off.
+    /// True to give guests fixed clocks and random numbers, and a single bit pattern for NaN;
+    /// default false.
     pub deterministic: bool,
-    /// Addresses that each memory of a guest gets; default [`Reservation::Fitting`].
+    /// Address space that each memory of a guest reserves; default [`Reservation::Fitting`].
     pub reservation: Reservation,
-    /// Calls that run at a time at most, for which places in memory are made beforehand; default 0:
-    /// each call makes its own, which takes longer. There are none either where addresses are few.
+    /// Maximum number of concurrent calls, for which a pool reserves memory in advance; default 0.
+    /// Without a pool, each call allocates its own memory, which takes longer. There is no pool if
+    /// the address space of the process is limited.
     pub n_workers: usize,
-    /// No such places at all, which have a size: calls that are made one at a time can then have
-    /// all that their limits let through, such as tables of millions of entries; default off.
+    /// True to use no pool, whose parts have a fixed size; default false. Each call can then use
+    /// everything that its limits allow, such as tables with millions of entries.
     pub on_demand: bool,
-    /// What ends a guest that computes; default [`Interruption::Epochs`].
+    /// Way to end a guest that computes; default [`Interruption::Epochs`].
     pub interruption: Interruption,
 }
 
-/// What ends a guest that computes when its time is over or its run is cancelled. One that waits is
-/// ended in any case.
+/// Way to end a guest that computes when its time limit expires or its run is cancelled. A guest
+/// that waits in the host can always be ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interruption {
-    /// Its code looks at a counter at every turn of a loop and every call of a function, which
-    /// tight loops are slower for.
+    /// The code of the guest checks a counter in every loop iteration and every function call. This
+    /// slows tight loops.
     #[default]
     Epochs,
-    /// Nothing but the end of its process.
+    /// Only the end of its process ends the guest.
     Process,
 }
 
-/// What calls share: one engine, its linkers and the compiled modules.
+/// State that calls share: one engine, its linkers and the compiled modules.
 pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) deterministic: bool,
@@ -67,37 +81,39 @@ pub struct Sandbox {
     on_demand: bool,
     pub(super) linkers: Linkers,
     cache: Result<Option<ModuleCache>, String>,
-    /// By digest.
+    /// Modules by digest.
     modules: Mutex<HashMap<String, KnownModule>>,
-    /// Digests of modules that the cache does not have yet.
+    /// Digests of modules that are not in the cache yet.
     unsaved: Mutex<Vec<String>>,
     pub(super) interruption: Interruption,
     clock: OnceLock<Clock>,
 }
 
-/// The clock of calls, and what makes it go: also the engine's epoch, where guests look at it.
+/// Clock of calls, and the thread that drives it. If guests check epochs, the thread also
+/// increments the epoch of the engine.
 type Clock = (RunningClock, Option<Ticker>);
 
-/// A module that was compiled, and its code for others.
+/// Compiled module that is ready to be instantiated, and its code for other processes.
 struct KnownModule {
     prepared: Arc<PreparedModule>,
     compiled: CompiledModule,
 }
 
-/// Keeps the runtime of this process from capturing a backtrace of the host with each of its
-/// errors, as it does where `RUST_BACKTRACE` is set: most are answers to guests, such as a file
-/// that is not there, and no user sees a backtrace.
+/// Stops the runtime of this process from capturing a host backtrace with each of its errors, as it
+/// does if `RUST_BACKTRACE` is set. Most of these errors are answers to guests, such as a missing
+/// file, and no user sees the backtrace.
 pub fn capture_no_backtraces() {
     wasmtime::error::disable_backtrace();
 }
 
 impl Sandbox {
-    /// Sets up the engine and starts the thread that looks at running guests' limits.
+    /// Creates the engine and starts the thread that makes running guests check their limits.
     ///
-    /// A cache folder that cannot be used is no error: see [`Self::warning`].
+    /// A cache folder that cannot be used is not an error: see [`Self::warning`].
     ///
     /// # Errors
-    /// [`HostError::Setup`] if the machine has no memory, no thread or no known processor for it.
+    /// [`HostError::Setup`] if the machine has too little memory, cannot start the thread or has an
+    /// unknown processor.
     pub fn new(options: &SandboxOptions) -> Result<Self, HostError> {
         let engine =
             new_engine(options).map_err(HostError::setup("set up the WebAssembly engine"))?;
@@ -111,7 +127,8 @@ impl Sandbox {
         let open = |folder: &PathBuf| {
             ModuleCache::open(folder, &engine).map_err(|err| {
                 format!(
-                    "modules are compiled anew each time: the cache {} cannot be used: {err}",
+                    "modules are compiled from scratch each time: the cache {} cannot be used: \
+                     {err}",
                     folder.display()
                 )
             })
@@ -131,27 +148,27 @@ impl Sandbox {
         })
     }
 
-    /// What does not work as it was asked for, in one line.
+    /// Returns a warning in one line if the cache folder cannot be used.
     pub fn warning(&self) -> Option<&str> {
         self.cache.as_ref().err().map(String::as_str)
     }
 
-    /// Compiles a module, or takes it from the cache, and checks its imports and exports. What is
-    /// done for a digest once is kept in memory, and in the cache folder from
-    /// [`Self::write_cache`] on.
+    /// Compiles a module, or loads it from the cache, and checks its imports and exports. The
+    /// result for a digest is kept in memory. [`Self::write_cache`] also writes it to the cache
+    /// folder.
     ///
-    /// * `time`: what compiling may take; past it the module is refused.
+    /// * `time`: time limit for compiling. A module that takes longer is refused.
     ///
     /// # Errors
-    /// A sentence for the user that says why the module cannot be called.
+    /// A sentence for the user with the reason why the module cannot be called.
     pub fn prepare(&self, module: &ModuleFile, time: Duration) -> Result<ModuleKind, String> {
         self.prepare_with(module, || compile(&self.engine, module, time))
     }
 
-    /// [`Self::prepare`] with another way to compile.
+    /// Prepares a module like [`Self::prepare`], with another way to compile it.
     ///
-    /// * `compile`: gives what this version of the program compiled with the settings of this
-    ///   sandbox.
+    /// * `compile`: returns code that this version of the program has compiled with the settings of
+    ///   this sandbox.
     pub(crate) fn prepare_with(
         &self,
         module: &ModuleFile,
@@ -163,12 +180,15 @@ impl Sandbox {
         let _span = trace::compile(module).entered();
         let cached = self.adopt_cached(&module.sha256);
         let from_cache = cached.is_some();
-        let kind = cached.map_or_else(|| self.compile(module, compile), Ok);
+        let kind = match cached {
+            Some(kind) => Ok(kind),
+            None => self.compile(module, compile),
+        };
         trace::compiled(from_cache, &kind);
         kind
     }
 
-    /// [`Self::prepare`] for a module that is neither known nor in the cache.
+    /// Prepares a module that is neither in memory nor in the cache.
     fn compile(
         &self,
         module: &ModuleFile,
@@ -176,27 +196,23 @@ impl Sandbox {
     ) -> Result<ModuleKind, String> {
         #[cfg(feature = "compiler")]
         self.refuse_at_once(module)?;
-        // Not under the lock: large modules take seconds, and others can be compiled meanwhile.
+        // Do not hold the lock here: a large module takes seconds, and others can be compiled at
+        // the same time.
         let compiled = compile()?;
         #[expect(unsafe_code, reason = "the code was compiled a line before")]
-        // SAFETY: this program has just compiled it, here or in a child process; loading checks
-        // that the settings fit.
-        let kind = unsafe {
-            self.load(
-                &module.sha256,
-                compiled,
-                "asks for more than a call may have",
-            )?
-        };
+        // SAFETY: this program has just compiled the code, here or in a child process. Loading
+        // checks that the settings match.
+        let kind =
+            unsafe { self.load(&module.sha256, compiled, "needs more than a call may have")? };
         lock(&self.unsaved).push(module.sha256.clone());
         Ok(kind)
     }
 
-    /// Writes what was compiled to the cache folder, if there is one: once all documents were found
-    /// good.
+    /// Writes newly compiled code to the cache folder, if there is one. Call it once all documents
+    /// have passed their checks.
     pub fn write_cache(&self) {
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
-        // Without the compiler there is none to write.
+        // A build without the compiler has no new code.
         #[cfg(feature = "compiler")]
         for sha256 in &unsaved {
             if let (Some(cache), Some(CompiledModule::Memory(code))) =
@@ -208,7 +224,7 @@ impl Sandbox {
         drop(unsaved);
     }
 
-    /// Makes a module known under its digest.
+    /// Stores a module under its digest.
     pub(super) fn keep(
         &self,
         sha256: &str,
@@ -224,21 +240,23 @@ impl Sandbox {
         kind
     }
 
-    /// The native code of a module that was prepared, for another process of this program.
+    /// Returns the native code of a prepared module, for another process of this program.
     pub(crate) fn compiled(&self, sha256: &str) -> Option<CompiledModule> {
         lock(&self.modules)
             .get(sha256)
             .map(|known| known.compiled.clone())
     }
 
-    /// The cache of compiled modules, if it can be used.
+    /// Returns the cache of compiled modules, if it can be used.
     pub(super) fn cache(&self) -> Option<&ModuleCache> {
         self.cache.as_ref().ok().and_then(Option::as_ref)
     }
 
-    /// The clock that measures the wall time of calls: it stands still while this process is
-    /// stopped. Its thread is started when it is first used, if there is none yet: a worker process
-    /// is confined before it has threads.
+    /// Returns the clock that measures the wall time of calls. It stops while this process is
+    /// stopped.
+    ///
+    /// If no thread drives the clock yet, the first use starts one. It must not be started earlier,
+    /// because a worker process is confined before it has threads.
     pub(crate) fn clock(&self) -> &RunningClock {
         let (clock, _) = self.clock.get_or_init(|| {
             match RunningClock::start("mandelbox-clock", CLOCK_TICK, || {}) {
@@ -249,42 +267,44 @@ impl Sandbox {
         clock
     }
 
-    /// Whether guests get fixed clocks and random numbers.
+    /// Returns true if guests get fixed clocks and random numbers.
     pub(crate) fn is_deterministic(&self) -> bool {
         self.deterministic
     }
 
-    /// What ends a guest that computes.
+    /// Returns the way to end a guest that computes.
     #[cfg(feature = "compiler")]
     pub(crate) fn interruption(&self) -> Interruption {
         self.interruption
     }
 
-    /// Whether each call makes its own place in memory.
+    /// Returns true if each call allocates its own memory instead of using the pool.
     pub(crate) fn is_on_demand(&self) -> bool {
         self.on_demand
     }
 
-    /// Addresses that each memory of a guest gets, and that precompiled code must be made for.
+    /// Returns the address space that each memory of a guest reserves. Precompiled code must be
+    /// compiled for the same reservation.
     pub fn reservation(&self) -> Reservation {
         self.reservation
     }
 
-    /// Whether a module's guests can do anything with files, as all can that were not prepared.
+    /// Returns true if the guests of a module can access files. A module that was not prepared
+    /// counts as one that can.
     pub(crate) fn has_files(&self, sha256: &str) -> bool {
         self.prepared(sha256)
             .is_none_or(|prepared| prepared.has_files())
     }
 
-    /// A worker for the calling thread.
+    /// Creates a worker for the calling thread.
     ///
     /// # Errors
-    /// [`HostError::Setup`] if its runtime cannot be made.
+    /// [`HostError::Setup`] if its runtime cannot be created.
     pub fn worker(&self) -> Result<Worker<'_>, HostError> {
         Worker::new(self)
     }
 
-    /// The compiled module of a digest, if [`Self::prepare`] was called for it.
+    /// Returns the prepared module with a digest, if [`Self::prepare`] was called for it.
     pub(super) fn prepared(&self, sha256: &str) -> Option<Arc<PreparedModule>> {
         lock(&self.modules)
             .get(sha256)
@@ -296,9 +316,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Compiles a module without a sandbox that could run it, for as long as it takes.
+/// Compiles a module without a sandbox to run it in, and without a time limit.
 ///
-/// * `options`: those of the sandbox that will run it, as far as code depends on them.
+/// * `options`: options of the sandbox that will run the code. Only those that the code depends on
+///   are used.
 #[cfg(feature = "compiler")]
 pub(crate) fn compile_alone(
     options: &SandboxOptions,
@@ -310,8 +331,7 @@ pub(crate) fn compile_alone(
     compile(&engine, module, Duration::MAX)
 }
 
-/// An engine with places for its calls, or one without where there are not enough addresses for
-/// them.
+/// Creates an engine with a pool for its calls, or without one if the address space is too small.
 fn new_engine(options: &SandboxOptions) -> wasmtime::Result<Engine> {
     let config = engine_config(options)?;
     if options.n_workers > 0
@@ -320,6 +340,7 @@ fn new_engine(options: &SandboxOptions) -> wasmtime::Result<Engine> {
     {
         let mut config = config.clone();
         pool::configure(&mut config, options.n_workers);
+        // This fails if the address space of the pool cannot be reserved.
         if let Ok(engine) = Engine::new(&config) {
             return Ok(engine);
         }
@@ -338,7 +359,7 @@ fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     config.wasm_exceptions(true);
     features::configure(&mut config);
     if options.deterministic {
-        // Code that is loaded has it already.
+        // Code that is loaded was compiled with this setting.
         #[cfg(feature = "compiler")]
         config.cranelift_nan_canonicalization(true);
         config.relaxed_simd_deterministic(true);
@@ -346,8 +367,8 @@ fn engine_config(options: &SandboxOptions) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// What compiled code says of itself, and must say to be loaded: beside this, loading checks the
-/// processor and all settings but for NaN.
+/// Returns the version that compiled code carries and must carry to be loaded. Loading also checks
+/// the processor and all settings except the one for NaN, so the version covers that setting.
 fn code_version(options: &SandboxOptions) -> String {
     use std::hash::{Hash, Hasher};
     let mut runtime = std::hash::DefaultHasher::new();
@@ -364,8 +385,8 @@ fn code_version(options: &SandboxOptions) -> String {
     )
 }
 
-/// Starts the clock of calls, which also moves the engine's epoch on, so that guests in a loop look
-/// at their limits.
+/// Starts the clock of calls. Its thread also increments the epoch of the engine, so that guests in
+/// a loop check their limits.
 fn start_epochs(engine: &Engine) -> std::io::Result<Clock> {
     let engine = engine.weak();
     let (clock, ticker) = RunningClock::start("mandelbox-epoch", EPOCH, move || {

@@ -1,11 +1,14 @@
-//! Listing a folder, for WASI 0.2: each open listing is one [`Listing`].
+//! Folder listings for WASI 0.2. Each open stream reads one [`Listing`].
 //!
-//! In WASI 0.2 a listing is a resource that is read from its start to its end. But most guests of
-//! WASI 0.2 are made for preview 1 and have an adapter, which keeps one listing only: when a guest
-//! goes on with another, it begins that one anew and passes over as many names as the guest has
-//! read already. So a listing that an adapter has not read to its end is kept with the folder, and
-//! the folder's next listing is the same one from its start. The adapter is known by asking for the
-//! number of each file that it has read the name of.
+//! In WASI 0.2, a listing is a resource that is read once from start to end. But most guests of
+//! WASI 0.2 are compiled for preview 1 and contain an adapter, which keeps only one listing open.
+//! When such a guest continues another listing, the adapter starts that listing from scratch and
+//! skips as many names as the guest has already read. If the folder has changed in between, the
+//! guest would miss names or see them twice.
+//!
+//! A listing that an adapter has not read to its end is therefore stored with its folder, and the
+//! next stream of the folder reads the same listing from its start. An adapter is recognized by its
+//! requests: after each name it asks for the number of that file.
 
 use std::fs::File;
 use std::sync::{Arc, Weak};
@@ -45,9 +48,10 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 impl Host {
-    /// Takes note that a guest of WASI 0.2 has asked for the number of a file, which shows an
-    /// adapter.
-    pub(super) fn number_was_asked(&mut self, folder: u32, path: &str) {
+    /// Records that a guest of WASI 0.2 has asked for the number of a file. If the guest has just
+    /// read the name of this file, it contains an adapter, and its listing is stored for the next
+    /// stream.
+    pub(super) fn note_number_lookup(&mut self, folder: u32, path: &str) {
         let Some((_, stream)) = self.listings.last_read.filter(|(last, _)| *last == folder) else {
             return;
         };
@@ -59,7 +63,7 @@ impl Host {
         else {
             return;
         };
-        if stream.is_adapters
+        if stream.is_from_adapter
             || stream
                 .listing
                 .get(stream.next - 1)
@@ -67,7 +71,7 @@ impl Host {
         {
             return;
         }
-        stream.is_adapters = true;
+        stream.is_from_adapter = true;
         let unfinished = (Weak::clone(&stream.opened), Arc::clone(&stream.listing));
         if let Some((_, other)) = self.listings.unfinished.insert(folder, unfinished) {
             release(other, &mut self.budget);
@@ -81,16 +85,16 @@ impl Host {
     }
 }
 
-/// A listing, and how far a guest of WASI 0.2 has read it.
+/// Listing, and the position up to which a guest of WASI 0.2 has read it.
 struct EntryStream {
     listing: Arc<Listing>,
     folder: u32,
     opened: Weak<File>,
     next: usize,
-    is_adapters: bool,
+    is_from_adapter: bool,
 }
 
-/// Gives back what a listing counts, if this is the last handle of it.
+/// Releases the memory that a listing counts, if this is its last handle.
 fn release(listing: Arc<Listing>, budget: &mut MemoryBudget) {
     if let Some(listing) = Arc::into_inner(listing) {
         listing.release(budget);
@@ -114,10 +118,10 @@ async fn read_directory(
         .unfinished
         .get(&index)
         .filter(|(other, _)| Weak::ptr_eq(other, &opened));
-    let (listing, is_adapters) = match unfinished {
+    let (listing, is_from_adapter) = match unfinished {
         Some((_, listing)) => (Arc::clone(listing), true),
         None => {
-            // Not a copy of the descriptor, which would share its position.
+            // Open the folder again: a copy of the descriptor would share its position.
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let listing = match openat(&*folder, ".", flags, Mode::empty()) {
                 Ok(folder) => host.list(folder.into()).await,
@@ -134,7 +138,7 @@ async fn read_directory(
         folder: index,
         opened,
         next: 0,
-        is_adapters,
+        is_from_adapter,
     };
     Ok((Ok(host.wasi.ctx().table.push(stream)?),))
 }
@@ -155,7 +159,7 @@ fn read_directory_entry(
     if entry.is_some() {
         stream.next += 1;
         host.listings.last_read = Some((folder, resource.rep()));
-    } else if stream.is_adapters {
+    } else if stream.is_from_adapter {
         host.finish_listing(folder);
     }
     Ok((Ok(entry),))

@@ -1,11 +1,13 @@
-//! The operating system's errors as guests see them.
+//! Errors of the operating system as guests see them.
 //!
-//! The runtime has no number for a used-up quota, a read-only file system, a rename across file
-//! systems, a full table of open files and others, and answers "I/O error", as for a broken disk.
-//! It drops the system's own error when it does. But a failed system call leaves its error in the
-//! thread too, and the runtime works on the thread that asks: so the thread's last error is set to
-//! 0 before an operation and is looked at when the answer is "I/O error". On Linux that needs
-//! rustix's feature `use-libc`: its own system calls leave no error in the thread.
+//! The runtime has no number for an exceeded quota, a read-only file system, a rename across file
+//! systems, too many open files and some other errors. It answers "I/O error" instead, as for a
+//! broken disk, and drops the original error. But a failed system call also leaves its error in the
+//! `errno` of the thread, and the runtime makes its system calls on the thread of the guest. So
+//! this module sets `errno` to 0 before an operation, and reads it if the answer is "I/O error".
+//!
+//! On Linux this needs rustix's feature `use-libc`, since rustix's own system calls do not set
+//! `errno`.
 
 use rustix::io::Errno;
 use wasmtime::component::{Linker as ComponentLinker, Resource};
@@ -22,8 +24,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use super::host::{Host, PREVIEW1};
 use super::warnings::GuestWarnings;
 
-/// The numbers of errors that the runtime has none for: preview 1's, and WASI 0.2's where it has
-/// one.
+/// Returns the numbers of an error that the runtime has no number for: the number in preview 1, and
+/// the code in WASI 0.2 if it has one.
 fn own_numbers(err: Errno) -> Option<(types::Errno, Option<ErrorCode>)> {
     Some(match err {
         Errno::AGAIN => (types::Errno::Again, Some(ErrorCode::WouldBlock)),
@@ -47,7 +49,7 @@ fn own_numbers(err: Errno) -> Option<(types::Errno, Option<ErrorCode>)> {
     })
 }
 
-/// Preview 1's `errno` for an error.
+/// Returns preview 1's `errno` for an error.
 pub(super) fn preview1_errno(err: Errno) -> i32 {
     let errno = match own_numbers(err) {
         Some((errno, _)) => errno,
@@ -56,15 +58,16 @@ pub(super) fn preview1_errno(err: Errno) -> i32 {
     i32::from(errno as u16)
 }
 
-/// WASI 0.2's code for an error. One that it has none for is an I/O error for the guest, and a
-/// warning for the user.
+/// Returns WASI 0.2's code for an error. If WASI 0.2 has none, the guest gets an I/O error and the
+/// user gets a warning.
 pub(super) fn error_code(err: Errno, warnings: &GuestWarnings) -> ErrorCode {
     match own_numbers(err) {
         Some((_, Some(code))) => code,
         Some((_, None)) => {
             let err = std::io::Error::from(err);
             warnings.warn(&format!(
-                "a file operation failed: {err}; WASI 0.2 has no such error, so tasks see an I/O error"
+                "a file operation failed: {err}; WASI 0.2 has no such error, so tasks see an I/O \
+                 error"
             ));
             ErrorCode::Io
         }
@@ -72,21 +75,21 @@ pub(super) fn error_code(err: Errno, warnings: &GuestWarnings) -> ErrorCode {
     }
 }
 
-/// Forgets the thread's last error, before an operation of the runtime.
+/// Clears the `errno` of the thread, before an operation of the runtime.
 pub(super) fn forget_last() {
     errno::set_errno(errno::Errno(0));
 }
 
-/// The thread's last error, if the runtime has no number for it.
+/// Returns the last error of the thread, if the runtime has no number for it.
 fn last_unknown() -> Option<Errno> {
     let number = errno::errno().0;
     let err = (number != 0).then(|| Errno::from_raw_os_error(number))?;
     own_numbers(err).map(|_| err)
 }
 
-/// The answer for a guest of preview 1.
+/// Returns the answer for a guest of preview 1.
 ///
-/// * `answer`: the runtime's, to an operation since [`forget_last`].
+/// * `answer`: answer of the runtime to an operation that was preceded by [`forget_last`].
 pub(super) fn preview1_answer(answer: i32) -> i32 {
     if answer != types::Errno::Io as i32 {
         return answer;
@@ -94,9 +97,9 @@ pub(super) fn preview1_answer(answer: i32) -> i32 {
     last_unknown().map_or(answer, preview1_errno)
 }
 
-/// The answer for a guest of WASI 0.2, or a trap.
+/// Returns the answer for a guest of WASI 0.2, or a trap.
 ///
-/// * `answer`: the runtime's, to an operation since [`forget_last`].
+/// * `answer`: answer of the runtime to an operation that was preceded by [`forget_last`].
 pub(super) fn answer<T>(
     answer: FsResult<T>,
     warnings: &GuestWarnings,
@@ -111,7 +114,7 @@ pub(super) fn answer<T>(
     }
 }
 
-/// Functions of preview 1 that are the runtime's but for their errors.
+/// Replaces functions of preview 1 with the runtime's own functions and more precise errors.
 macro_rules! preview1_functions {
     ($linker:ident, $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
         $linker.func_wrap_async(PREVIEW1, stringify!($name), |mut caller: Caller<'_, Host>, params: ($($ty,)*)| {
@@ -132,8 +135,8 @@ macro_rules! preview1_functions {
     )*};
 }
 
-/// Replaces the functions of preview 1 that can fail for want of the file system and are not
-/// replaced elsewhere.
+/// Replaces the functions of preview 1 that can fail because of the file system and that no other
+/// module replaces.
 pub(super) fn link_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     preview1_functions! { linker,
         fd_datasync(fd: i32);
@@ -158,7 +161,8 @@ pub(super) fn link_core(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Methods of WASI 0.2's `descriptor` that are the runtime's but for their errors.
+/// Replaces methods of WASI 0.2's `descriptor` with the runtime's own methods and more precise
+/// errors.
 macro_rules! descriptor_methods {
     ($types:ident, $($name:literal $method:ident($($arg:ident: $ty:ty),*) -> $answer:ty;)*) => {$(
         $types.func_wrap_async(
@@ -176,8 +180,8 @@ macro_rules! descriptor_methods {
     )*};
 }
 
-/// Replaces the functions of WASI 0.2 that can fail for want of the file system and are not
-/// replaced elsewhere.
+/// Replaces the functions of WASI 0.2 that can fail because of the file system and that no other
+/// module replaces.
 pub(super) fn link_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     descriptor_methods! { types,
@@ -201,8 +205,8 @@ pub(super) fn link_component(linker: &mut ComponentLinker<Host>) -> wasmtime::Re
     types.func_wrap("filesystem-error-code", filesystem_error_code)
 }
 
-/// What an error of a stream says, if it is a file's. The streams of files keep the system's own
-/// error.
+/// Returns the error code of a stream's error, if it is the error of a file. The streams of files
+/// keep the operating system's error.
 fn filesystem_error_code(
     mut store: StoreContextMut<'_, Host>,
     (err,): (Resource<wasmtime::Error>,),
@@ -213,6 +217,7 @@ fn filesystem_error_code(
         .table
         .get(&err)?
         .downcast_ref::<std::io::Error>();
+    // Take the numbers out first: the error borrows the table, and so the host.
     let code = err.map(|err| match Errno::from_io_error(err) {
         Some(err) => (Some(err), ErrorCode::Io),
         None => (None, ErrorCode::from(err)),

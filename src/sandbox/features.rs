@@ -1,17 +1,17 @@
-//! The WebAssembly features that are off, and what an author changes whose module needs one.
+//! WebAssembly features that are disabled, with advice for authors whose modules need one.
 
 use wasmtime::{Config, WasmFeatures};
 
-/// A proposal that guests cannot use.
+/// WebAssembly proposal that guests cannot use.
 #[cfg_attr(
     not(feature = "compiler"),
     expect(dead_code, reason = "only the compiler meets modules that need one")
 )]
 pub(super) struct OffFeature {
     flag: WasmFeatures,
-    /// Its name, as tools write it.
+    /// Name of the proposal, as tools write it.
     name: &'static str,
-    /// What to change in the build.
+    /// Advice on how to build without it.
     advice: &'static str,
 }
 
@@ -21,16 +21,15 @@ const NOT_ASYNC: &str = "build for WASI 0.2 (`wasm32-wasip2`) and not for WASI 0
     lower no function as async";
 const PLAIN_TYPES: &str = "use only types of WIT that WASI 0.2 has";
 
-/// SIMD, exceptions, tail calls and all older features are on: C++ and Python guests need them. No
-/// guest that a task author builds needs these.
+/// Disabled features. No guest that a task author builds needs one of them. SIMD, exceptions, tail
+/// calls and all older features are enabled: C++ and Python guests need them.
 const OFF: &[OffFeature] = &[
     off(
         WasmFeatures::THREADS,
         "threads",
         "shared memory and atomics: build without `-pthread`, `-matomics` and `-C \
-         target-feature=+atomics`, for \
-         `wasm32-wasip1` and not `wasm32-wasip1-threads`; calls of a parallel task are what runs \
-         side by side",
+         target-feature=+atomics`, for `wasm32-wasip1` and not `wasm32-wasip1-threads`; only the \
+         calls of a parallel task run in parallel",
     ),
     off(
         WasmFeatures::SHARED_EVERYTHING_THREADS,
@@ -63,8 +62,8 @@ const OFF: &[OffFeature] = &[
         WasmFeatures::LEGACY_EXCEPTIONS,
         "legacy-exceptions",
         "C++ exceptions of the old form: build with `-fwasm-exceptions -mllvm \
-         -wasm-use-legacy-eh=false`, or translate \
-         the module with `wasm-opt --translate-to-exnref`",
+         -wasm-use-legacy-eh=false`, or translate the module with `wasm-opt \
+         --translate-to-exnref`",
     ),
     off(
         WasmFeatures::STACK_SWITCHING,
@@ -135,33 +134,33 @@ const fn off(flag: WasmFeatures, name: &'static str, advice: &'static str) -> Of
     OffFeature { flag, name, advice }
 }
 
-/// Turns the features off.
+/// Disables the features of [`OFF`].
 pub(super) fn configure(config: &mut Config) {
     for feature in OFF {
         config.wasm_features(feature.flag, false);
     }
 }
 
-/// A feature that a module needs and that is off.
+/// Disabled feature that a module needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MissingFeature {
-    /// Its name, such as `threads`.
+    /// Name of the feature, such as `threads`.
     pub name: &'static str,
-    /// What to change in the build.
+    /// Advice on how to build without the feature.
     pub advice: &'static str,
 }
 
-/// A valid module: the types of what is in it, and the features that it needs and that are off.
+/// Valid module: its types, and the disabled features that it needs.
 #[cfg(feature = "compiler")]
 pub(super) struct Validated {
     pub(super) types: wasmparser::types::Types,
     pub(super) missing: Vec<MissingFeature>,
 }
 
-/// Validates a module as if every feature of [`OFF`] was on.
+/// Validates a module as if every feature of [`OFF`] were enabled.
 ///
-/// Each function is looked at once; only the first one that needs a feature is looked at again, to
-/// find out which. So large modules cost what one validation costs.
+/// Each function is validated once. Only the first function that needs a feature is validated again
+/// to find out which feature this is. Large modules therefore cost no more than one validation.
 #[cfg(feature = "compiler")]
 pub(super) fn validate(bytes: &[u8]) -> wasmparser::Result<Validated> {
     use wasmparser::{FuncToValidate, FuncValidatorAllocations, FunctionBody, ValidatorResources};
@@ -217,8 +216,8 @@ fn all_of(features: &[OffFeature]) -> WasmFeatures {
         .fold(WasmFeatures::empty(), |all, feature| all | feature.flag)
 }
 
-/// Of a part of a module, the features that it needs beside those that are on: no one of them could
-/// be left out. Fails if the part is invalid with every feature.
+/// Returns the features that a part of a module needs in addition to the enabled ones. None of them
+/// can be left out. Fails if the part is invalid with every feature.
 #[cfg(feature = "compiler")]
 fn needed(
     on: WasmFeatures,
@@ -226,7 +225,8 @@ fn needed(
 ) -> wasmparser::Result<WasmFeatures> {
     let mut features = on | all_of(OFF);
     check(features)?;
-    // From the end: where one of two would do, the better known one stands first.
+    // Start at the end: if one of two features is sufficient, the better known one comes first and
+    // is kept.
     for feature in OFF
         .iter()
         .rev()
@@ -239,14 +239,14 @@ fn needed(
     Ok(features)
 }
 
-/// The functions of a module, with what each needs to be validated.
+/// Functions of a module, each with the data that its validation needs.
 #[cfg(feature = "compiler")]
 type Functions<'a> = Vec<(
     wasmparser::FuncToValidate<wasmparser::ValidatorResources>,
     wasmparser::FunctionBody<'a>,
 )>;
 
-/// Validates all of a module but the bodies of its functions.
+/// Validates a module except for the bodies of its functions.
 #[cfg(feature = "compiler")]
 fn validate_sections(
     bytes: &[u8],
@@ -260,7 +260,7 @@ fn validate_sections(
     for payload in parser.parse_all(bytes) {
         match validator.payload(&payload?)? {
             ValidPayload::Func(function, body) => functions.push((function, body)),
-            // The last one is that of the whole, after those inside it.
+            // The last types are those of the whole module, after those of nested modules.
             ValidPayload::End(of_ended) => types = Some(of_ended),
             ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
@@ -271,7 +271,8 @@ fn validate_sections(
     ))
 }
 
-/// The features that a module needs and that are off. Empty too if it is invalid in any case.
+/// Returns the disabled features that a module needs. Also returns none if the module is invalid
+/// with every feature.
 #[cfg(feature = "compiler")]
 pub(super) fn missing(bytes: &[u8]) -> Vec<MissingFeature> {
     validate(bytes)
@@ -279,24 +280,25 @@ pub(super) fn missing(bytes: &[u8]) -> Vec<MissingFeature> {
         .unwrap_or_default()
 }
 
-/// Why a module that needs features that are off is refused: a sentence for the user, or `None` if
-/// it needs none.
+/// Returns a sentence for the user about a module that needs disabled features, or `None` if it
+/// needs none.
 #[cfg(feature = "compiler")]
 pub(super) fn refusal(missing: &[MissingFeature]) -> Option<String> {
+    if missing.is_empty() {
+        return None;
+    }
     let names: Vec<_> = missing
         .iter()
         .map(|feature| format!("`{}`", feature.name))
         .collect();
-    // Features that one change of the build does without.
+    // Several features can be avoided by the same change to the build.
     let mut advice: Vec<_> = missing.iter().map(|feature| feature.advice).collect();
     advice.dedup();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "needs WebAssembly features that are off here, {}: {}",
-            names.join(", "),
-            advice.join("; ")
-        )
-    })
+    Some(format!(
+        "needs WebAssembly features that are disabled here, {}: {}",
+        names.join(", "),
+        advice.join("; ")
+    ))
 }
 
 #[cfg(all(test, feature = "compiler"))]
@@ -383,18 +385,18 @@ mod tests {
         }
     }
 
-    /// Whatever a byte is changed to: with the features that are told the module is valid, and with
-    /// none told it is valid without any or invalid with all.
+    /// Checks every change of one byte. The module must be valid with the features that are
+    /// reported. If none are reported, it must be valid without any or invalid with all of them.
     #[test]
     fn what_is_told_of_a_changed_module_is_true_of_it() {
         let bytes = module(
-            "(type $t (func (param i32) (result i32))) (memory 1 1) (table 1 funcref) (global \
-             (mut i64) (i64.const 0)) \
-             (func (type $t) (block (result i32) (i32.load (local.get 0)) (call_indirect (type \
-             $t) (i32.const 0)))) \
-             (func (param i64) (drop (i64.add (local.get 0) (global.get 0))) (memory.fill \
-             (i32.const 0) (i32.const 0) \
-             (i32.const 1)) loop nop end) (export \"f\" (func 0)) (data (i32.const 0) \"x\")",
+            "(type $t (func (param i32) (result i32))) (memory 1 1) (table 1 funcref) \
+             (global (mut i64) (i64.const 0)) \
+             (func (type $t) (block (result i32) (i32.load (local.get 0)) \
+             (call_indirect (type $t) (i32.const 0)))) \
+             (func (param i64) (drop (i64.add (local.get 0) (global.get 0))) \
+             (memory.fill (i32.const 0) (i32.const 0) (i32.const 1)) loop nop end) \
+             (export \"f\" (func 0)) (data (i32.const 0) \"x\")",
         );
         let mut n_missing = 0;
         for index in 8..bytes.len() {
@@ -429,8 +431,8 @@ mod tests {
         missing.iter().map(|feature| feature.name).collect()
     }
 
-    /// The features that a module misses, with which it is valid and without any one of which it is
-    /// not.
+    /// Returns the disabled features that a module needs. Checks that it is valid with them and
+    /// invalid without any one of them.
     fn missing_of(text: &str) -> Vec<&'static str> {
         let bytes = module(text);
         let names = names(&missing(&bytes));

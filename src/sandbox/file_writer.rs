@@ -1,6 +1,6 @@
-//! Writing to files for WASI 0.2, on the guest's own thread.
+//! Streams of WASI 0.2 that write to files on the guest's own thread.
 //!
-//! The runtime's own stream hands each piece of a file to another thread and waits for it.
+//! The runtime's own stream sends each piece of a file to another thread and waits for it.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     types.func_wrap("[method]descriptor.write-via-stream", write_via_stream)
 }
 
-/// Bytes of one write: as many as stay in a core's cache between the guest's memory and the file's.
+/// Maximum size of one write. A piece of this size stays in the cache of a core while it is copied
+/// from the memory of the guest to the file.
 const PIECE_BYTES: usize = 128 << 10;
 
 type Stream = Result<Resource<DynOutputStream>, ErrorCode>;
@@ -45,7 +46,7 @@ fn write_via_stream(
     Ok((Ok(table.push(writer)?),))
 }
 
-/// Writes to a file from a place on; no byte waits here.
+/// Stream that writes to a file from an offset on, without a buffer.
 struct FileWriter {
     file: Arc<File>,
     offset: u64,

@@ -1,6 +1,7 @@
-//! The folders that a guest sees, opened once for all calls of a worker that have the same ones.
+//! Folders that a guest sees, opened once for all calls of a worker that have the same grants.
 //!
-//! This is the one step from a path to a right: what is opened here is all that a guest can reach.
+//! This is the only step from a path to a right: a guest can reach exactly the folders that are
+//! opened here.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +15,7 @@ use super::listing::real_path;
 use super::lookup::{GuestFolder, GuestFolders};
 use crate::model::{Grant, Rights};
 
-/// Folders that were opened, and the grants that they were opened for.
+/// Opened folders, and the grants that they were opened for.
 #[derive(Default)]
 pub(super) struct OpenFolders {
     grants: Vec<Grant>,
@@ -23,10 +24,10 @@ pub(super) struct OpenFolders {
 }
 
 impl OpenFolders {
-    /// The folders of these grants; those that are open already are not opened again.
+    /// Returns the folders of these grants. Folders that are already open are not opened again.
     ///
     /// # Errors
-    /// A sentence for the user if one cannot be opened.
+    /// A sentence for the user if a folder cannot be opened.
     pub(super) fn of(
         &mut self,
         grants: &[Grant],
@@ -42,8 +43,9 @@ impl OpenFolders {
 
 fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
     let mut builder = WasiCtxBuilder::new();
-    // Before the folders, which copy this setting: file access on the own thread is several times
-    // faster. The one call that would sleep on the thread is replaced in `host`.
+    // Set this before the folders are opened, since they copy the setting. File access on the own
+    // thread is several times faster. The one function that would block the thread is replaced in
+    // `host`.
     builder.allow_blocking_current_thread(true);
     for grant in grants {
         let perms = match grant.rights {
@@ -84,8 +86,8 @@ fn open(grants: &[Grant]) -> Result<(WasiFilesystemCtx, GuestFolders), String> {
     Ok((wasi.filesystem().ctx.clone(), by_name))
 }
 
-/// Fails for a folder that is not the one that was granted. What is looked at here is what the
-/// guest gets.
+/// Fails if a folder is not the one that was granted. This checks the opened folders themselves, so
+/// the guest gets what was checked.
 fn check_identities(grants: &[Grant], opened: Option<&[GuestFolder]>) -> Result<(), String> {
     for (index, grant) in grants.iter().enumerate() {
         let Some(identity) = grant.identity else {
@@ -94,7 +96,7 @@ fn check_identities(grants: &[Grant], opened: Option<&[GuestFolder]>) -> Result<
         let found = opened.and_then(|opened| fstat(&opened.get(index)?.dir.dir).ok());
         if found.map(|stat| crate::folder::identity(&stat)) != Some(identity) {
             return Err(format!(
-                "{} was replaced while the call was prepared; make it again",
+                "{} was replaced while the call was being prepared; run the call again",
                 grant.host_path.display()
             ));
         }
@@ -102,7 +104,7 @@ fn check_identities(grants: &[Grant], opened: Option<&[GuestFolder]>) -> Result<
     Ok(())
 }
 
-/// What the opened folders are taken from.
+/// WASI state from which the opened folders are taken.
 struct Wasi {
     ctx: WasiCtx,
     table: ResourceTable,

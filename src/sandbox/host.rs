@@ -1,4 +1,4 @@
-//! What the host gives guests to import, and the data of a store.
+//! Functions of the host that guests can import, and the data of a store.
 
 use std::time::Duration;
 
@@ -16,11 +16,10 @@ use super::warnings::GuestWarnings;
 use super::{absolute_links, entry_stream, errno, file_writer, set_times, special_files};
 use crate::model::Limits;
 
-/// The module that `wasm32-wasip1` imports.
+/// Name of the module that `wasm32-wasip1` imports from.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// The data of a store: the WASI state of one call, its memory budget, and what typed tasks have
-/// beside.
+/// Data of a store: the WASI state of one call, its memory budget, and the state of a typed task.
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) budget: MemoryBudget,
@@ -36,7 +35,8 @@ impl WasiView for Host {
     }
 }
 
-/// Links the two kinds of module with WASI; sockets are there and refuse every address.
+/// Linkers that provide WASI to the two kinds of modules. Sockets are linked, but they refuse every
+/// address.
 pub(super) struct Linkers {
     pub(super) core: Linker<Host>,
     pub(super) component: ComponentLinker<Host>,
@@ -47,7 +47,7 @@ impl Linkers {
         let mut core = Linker::new(engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
         core.allow_shadowing(true);
-        // The original traps for codes from 126 on, and the number is lost.
+        // The original function traps for exit codes from 126 on, and the code is lost.
         core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
             Err(I32Exit(code).into())
         })?;
@@ -75,7 +75,7 @@ impl Linkers {
         Ok(Self { core, component })
     }
 
-    /// The functions of preview 1 that core modules can import.
+    /// Returns the functions of preview 1 that core modules can import.
     pub(super) fn preview1(&self) -> Preview1 {
         let host = Host {
             wasi: WasiCtxBuilder::new().build_p1(),
@@ -99,8 +99,8 @@ impl Linkers {
     }
 }
 
-/// `poll_oneoff`, whose original blocks the thread when it only sleeps, where no limit could end
-/// it.
+/// Replaces `poll_oneoff`. The original function blocks the thread if the guest only sleeps, and no
+/// limit could then end the guest.
 async fn poll_oneoff(
     mut caller: Caller<'_, Host>,
     (subscriptions, events, n, n_ready): (i32, i32, i32, i32),
@@ -137,7 +137,7 @@ const EVENT_BYTES: usize = 32;
 /// Size of WASI's `subscription`.
 const SUBSCRIPTION_BYTES: usize = 48;
 
-/// The time to sleep, if the one subscription is to a clock and relative.
+/// Returns the time to sleep, if the only subscription is to a clock and relative.
 fn only_sleeps(memory: &[u8], subscriptions: i32, n: i32) -> Option<Duration> {
     if n != 1 {
         return None;
@@ -159,7 +159,7 @@ fn slice_at(memory: &[u8], pointer: i32, length: usize) -> wasmtime::Result<&[u8
         .ok_or_else(|| wasmtime::format_err!("a pointer outside the module's memory"))
 }
 
-/// A guest's pointer as the index it means.
+/// Converts a guest's pointer to an index.
 fn address(pointer: i32) -> usize {
     pointer.cast_unsigned() as usize
 }

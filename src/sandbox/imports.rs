@@ -1,40 +1,39 @@
-//! What an import comes to in the sandbox, and what a module was built for whose imports no sandbox
-//! here gives.
+//! Imports that the sandbox provides or refuses, and advice on what a refused module was built for.
 
 use std::collections::HashMap;
 
 use super::host::PREVIEW1;
 use super::typed;
 
-/// What a guest gets for an import.
+/// State of an import in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "state", content = "why", rename_all = "snake_case")]
 pub enum ImportState {
-    /// What it asks for.
+    /// The sandbox provides the import.
     Linked,
-    /// Functions that can be called and always fail; why.
+    /// The sandbox provides functions that always fail; the reason.
     Inert(&'static str),
-    /// Nothing: the module is refused; why.
+    /// The sandbox does not provide the import, so the module is refused; the reason.
     Refused(String),
 }
 
-/// The packages of WASI 0.2 that `wasi:cli/imports` is made of.
+/// Packages of WASI 0.2 that `wasi:cli/imports` consists of.
 const WASI_PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
-const NO_SOCKETS: &str = "linked, but every address and every look-up of a name is refused";
+const NO_SOCKETS: &str = "linked, but every address and every name lookup is refused";
 const NO_SOCKETS_P1: &str = "linked, but a guest has no socket to use them on";
 
-/// An import of a core module.
+/// Import of a core module.
 pub(super) struct CoreImport<'a> {
     pub(super) module: &'a str,
     pub(super) name: &'a str,
-    /// [`function_text`] of a function.
+    /// Type of the function, from [`function_text`]; `None` if the import is not a function.
     pub(super) function: Option<String>,
 }
 
-/// The functions of preview 1 and their types as texts.
+/// Functions of preview 1, and their types as text.
 pub(super) type Preview1 = HashMap<String, String>;
 
-/// A function's type.
+/// Returns the type of a function as text.
 pub(super) fn function_text<T: std::fmt::Display>(
     params: impl Iterator<Item = T>,
     results: impl Iterator<Item = T>,
@@ -47,13 +46,13 @@ pub(super) fn function_text<T: std::fmt::Display>(
     )
 }
 
-/// What a core module's import comes to.
+/// Returns the state of a core module's import.
 pub(super) fn core_import(import: &CoreImport<'_>, preview1: &Preview1) -> ImportState {
     if import.module == "wasi_unstable" {
-        return ImportState::Refused("of WASI preview 0, which is not here".to_owned());
+        return ImportState::Refused("part of WASI preview 0, which is not supported".to_owned());
     }
     if import.module != PREVIEW1 {
-        return ImportState::Refused(format!("not of WASI preview 1 (`{PREVIEW1}`)"));
+        return ImportState::Refused(format!("not part of WASI preview 1 (`{PREVIEW1}`)"));
     }
     match (&import.function, preview1.get(import.name)) {
         (_, None) => ImportState::Refused("preview 1 has no such function".to_owned()),
@@ -66,27 +65,29 @@ pub(super) fn core_import(import: &CoreImport<'_>, preview1: &Preview1) -> Impor
     }
 }
 
-/// What a WASM component's import comes to, as far as its name tells.
+/// Returns the state of a WASM component's import, as far as it follows from the name.
 pub(super) fn component_import(name: &str) -> ImportState {
     let refused = |text: &str| ImportState::Refused(text.to_owned());
     if name.starts_with(typed::PACKAGE) {
         return match typed::is_compatible(name) {
             true => ImportState::Linked,
-            false => ImportState::Refused(format!("this program has `{}`", typed::HOST_INTERFACE)),
+            false => {
+                ImportState::Refused(format!("this program provides `{}`", typed::HOST_INTERFACE))
+            }
         };
     }
     let Some((package, rest)) = name
         .strip_prefix("wasi:")
         .and_then(|name| name.split_once('/'))
     else {
-        return refused("neither of WASI 0.2 nor of mandelbox:task");
+        return refused("part of neither WASI 0.2 nor mandelbox:task");
     };
     let version = rest.split_once('@').map_or("", |(_, version)| version);
     if package == "http" {
         return refused("a sandbox has no network");
     }
     if !WASI_PACKAGES.contains(&package) {
-        return refused("no part of `wasi:cli/imports`, which is all of WASI that is here");
+        return refused("not part of `wasi:cli/imports`, the only part of WASI that is supported");
     }
     if !version.starts_with("0.2.") || version.contains('-') {
         let shown = if version.is_empty() {
@@ -95,7 +96,7 @@ pub(super) fn component_import(name: &str) -> ImportState {
             version
         };
         return ImportState::Refused(format!(
-            "WASI {shown} is not here, only releases of WASI 0.2"
+            "WASI {shown} is not supported, only releases of WASI 0.2"
         ));
     }
     if package == "sockets" {
@@ -105,7 +106,8 @@ pub(super) fn component_import(name: &str) -> ImportState {
     }
 }
 
-/// The imports of a core module that no sandbox gives: a sentence for the user.
+/// Returns a sentence for the user about the imports of a core module that the sandbox does not
+/// provide.
 pub(super) fn core_refusal(imports: &[CoreImport<'_>], preview1: &Preview1) -> Option<String> {
     let mut names = Vec::new();
     let mut foreign = Vec::new();
@@ -124,7 +126,7 @@ pub(super) fn core_refusal(imports: &[CoreImport<'_>], preview1: &Preview1) -> O
     refusal(&names, core_origin(&foreign))
 }
 
-/// [`core_refusal`] for a WASM component's imports.
+/// Returns a sentence for the user about the imports of a WASM component, like [`core_refusal`].
 pub(super) fn component_refusal(imports: &[&str]) -> Option<String> {
     let is_refused = |name: &&&str| matches!(component_import(name), ImportState::Refused(_));
     let foreign: Vec<_> = imports
@@ -137,7 +139,7 @@ pub(super) fn component_refusal(imports: &[&str]) -> Option<String> {
 }
 
 fn refusal(names: &[String], origin: &str) -> Option<String> {
-    /// Imports that a message names.
+    /// Number of imports that a message lists.
     const SHOWN: usize = 10;
     if names.is_empty() {
         return None;
@@ -149,11 +151,11 @@ fn refusal(names: &[String], origin: &str) -> Option<String> {
         .map(|more| format!(" and {more} more"));
     let shown = names[..names.len().min(SHOWN)].join(", ") + &more.unwrap_or_default();
     Some(format!(
-        "the module imports what no sandbox here gives: {shown}; {origin}"
+        "the module has imports that the sandbox does not provide: {shown}; {origin}"
     ))
 }
 
-/// What a core module with such imports was built for, and what to do.
+/// Returns what a core module with such imports was built for, with advice.
 fn core_origin(foreign: &[(&str, &str)]) -> &'static str {
     let any =
         |is: &dyn Fn(&str, &str) -> bool| foreign.iter().any(|(module, name)| is(module, name));
@@ -164,12 +166,11 @@ fn core_origin(foreign: &[(&str, &str)]) -> &'static str {
             .map(|(_, name)| *name)
     };
     if any(&|module, _| module == "wasi_unstable") {
-        "that is WASI preview 0, of before 2020: build it with a toolchain of today, for preview \
+        "that is WASI preview 0, from before 2020: build it with a current toolchain, for preview \
          1 (`wasm32-wasip1`)"
     } else if any(&|module, _| module.starts_with(typed::PACKAGE) || module.starts_with("wasi:")) {
-        "it is the core module that a typed task or another WASM component is made of: build for \
-         `wasm32-wasip2`, or make \
-         the component with `wasm-tools component new`"
+        "it is the core module of a typed task or of another WASM component: build it for \
+         `wasm32-wasip2`, or create the component with `wasm-tools component new`"
     } else if any(&|_, name| name == "thread-spawn") {
         "it was built with threads: build for `wasm32-wasip1` and not `wasm32-wasip1-threads`, \
          without `-pthread`"
@@ -178,18 +179,17 @@ fn core_origin(foreign: &[(&str, &str)]) -> &'static str {
          `-target=wasip1`"
     } else if any(&is_wasm_bindgen) {
         "it was built for JavaScript with wasm-bindgen: build a program with a `main` for \
-         `wasm32-wasip1`, without \
-         wasm-bindgen and wasm-pack, and without the `js` features of crates that it uses"
+         `wasm32-wasip1`, without wasm-bindgen and wasm-pack, and without the `js` features of \
+         crates that it uses"
     } else if any(&|module, _| module.starts_with("wasix_")) {
         "it was built for WASIX: build it for plain WASI (`wasm32-wasip1`)"
     } else if any(&|module, _| module.starts_with("wasi_") && module != PREVIEW1) {
-        "that is a proposal for WASI which is not here: build without it"
+        "that is a proposal for WASI that is not supported: build without it"
     } else if any(&|_, name| name.starts_with("napi_")) {
         "it is an add-on for Node.js: build a program with a `main` for `wasm32-wasip1`"
     } else if any(&|module, _| module.starts_with("extism:")) {
         "it is a plug-in for Extism: make it a command, which reads its parameters from a file, \
-         or a typed task, whose `run` \
-         gets them as text"
+         or a typed task, whose `run` gets them as text"
     } else if any(&|module, name| module == "env" && name == "__linear_memory") {
         "it is an object file: link it (call the compiler without `-c`)"
     } else if any(&|module, name| module.starts_with("GOT.") || name == "__memory_base") {
@@ -197,24 +197,22 @@ fn core_origin(foreign: &[(&str, &str)]) -> &'static str {
          `-sSIDE_MODULE`"
     } else if any(&is_emscripten) {
         "it was built by Emscripten for JavaScript: build it with a toolchain for WASI (wasi-sdk \
-         or `zig cc -target \
-         wasm32-wasi`)"
+         or `zig cc -target wasm32-wasi`)"
     } else if env().any(|name| name == "abort")
         && env().all(|name| ["abort", "seed", "trace"].contains(&name) || name.contains('.'))
     {
         "it was built by AssemblyScript for JavaScript: add the package @assemblyscript/wasi-shim \
-         and extend its \
-         asconfig.json"
+         and extend its asconfig.json"
     } else if env().next().is_some() {
-        "what is in `env` is of a host that has it, or was found nowhere by the linker: link the \
-         library that has it, and \
-         link without `--allow-undefined`, which hides what is missing"
+        "imports from `env` belong to another host, or the linker did not find them: link the \
+         library that defines them, and link without `--allow-undefined`, which hides what is \
+         missing"
     } else if any(&|module, _| module == PREVIEW1) {
         "build it with a toolchain for WASI preview 1 (`wasm32-wasip1`), whose libc has the right \
          functions"
     } else {
         "it was built for a host that has them: build it for WASI preview 1 (`wasm32-wasip1`), \
-         without what needs them"
+         without the code that needs them"
     }
 }
 
@@ -237,12 +235,13 @@ fn is_emscripten(module: &str, name: &str) -> bool {
         "_mmap_js",
         "_tzset_js",
     ];
-    // Its optimiser gives all imports the module `a` and names of a letter or two.
+    // Emscripten's optimizer renames the module of all imports to `a`, and shortens their names to
+    // one or two letters.
     (module == "env" && STARTS.iter().any(|start| name.starts_with(start)))
         || (module == "a" && name.len() <= 2)
 }
 
-/// What a WASM component with such imports was built for, and what to do.
+/// Returns what a WASM component with such imports was built for, with advice.
 fn component_origin(foreign: &[String]) -> String {
     let any = |start: &str| foreign.iter().any(|name| name.starts_with(start));
     let any_wasi = |version: &str| {
@@ -252,24 +251,22 @@ fn component_origin(foreign: &[String]) -> String {
     };
     let origin = if any(typed::PACKAGE) {
         return format!(
-            "it was built for another version of mandelbox's world, and this program has `{}`: \
-             build it again from the \
-             wit/task.wit of this version",
+            "it was built for another version of mandelbox's world, and this program provides \
+             `{}`: build it again from the wit/task.wit of this version",
             typed::HOST_INTERFACE
         );
     } else if any_wasi("@0.3.") {
         "it was built for WASI 0.3: build it for WASI 0.2 (`wasm32-wasip2`)"
     } else if any_wasi("@0.2.0-rc") {
-        "it was built for a draft of WASI 0.2: build it with a toolchain of today"
+        "it was built for a draft of WASI 0.2: build it with a current toolchain"
     } else if any("fermyon:") || any("spin:") {
         "it was built for Spin: make it a command (`wasi:cli/run`) or a typed task (wit/task.wit)"
     } else if any("wasi:http/") {
         "there is no network: read from the input folders, and turn HTTP off in the build (for \
-         componentize-js with \
-         `--disable http --disable fetch-event`)"
+         componentize-js with `--disable http --disable fetch-event`)"
     } else {
-        "build it without what needs these interfaces, or compose it with a WASM component that \
-         has them (`wac plug`)"
+        "build it without the code that needs these interfaces, or compose it with a WASM \
+         component that provides them (`wac plug`)"
     };
     origin.to_owned()
 }
@@ -317,14 +314,14 @@ mod tests {
     #[test]
     fn interfaces_of_components_are_told_apart() {
         for (name, expected) in [
-            ("wasi:cli/run@0.3.0", "WASI 0.3.0 is not here"),
+            ("wasi:cli/run@0.3.0", "WASI 0.3.0 is not supported"),
             ("wasi:io/streams@0.2.0-rc-2023-11-10", "only releases"),
-            ("wasi:keyvalue/store@0.2.0", "no part of"),
-            ("wasi:logging/logging", "no part of"),
+            ("wasi:keyvalue/store@0.2.0", "not part of"),
+            ("wasi:logging/logging", "not part of"),
             ("wasi:cli/stdout", "without a version"),
             ("wasi:http/types@0.2.3", "no network"),
-            ("mandelbox:task/host@0.9.0", "this program has"),
-            ("a:b/c", "neither of WASI 0.2"),
+            ("mandelbox:task/host@0.9.0", "this program provides"),
+            ("a:b/c", "neither WASI 0.2"),
         ] {
             let ImportState::Refused(text) = component_import(name) else {
                 panic!("{name} is refused")

@@ -1,4 +1,4 @@
-//! What is in a module, for whoever builds one: all of it at once, also of a module that the
+//! Inspection of a module for its author. It reports everything at once, also for a module that the
 //! sandbox refuses.
 
 use std::collections::HashMap;
@@ -19,108 +19,108 @@ use super::imports::{
 use super::module::{ModuleFormat, core_entry};
 use crate::model::ModuleFile;
 
-/// What is in a module.
+/// Contents of a module.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// Whether it is a WASM component, and not a core module.
+    /// True for a WASM component, false for a core module.
     pub is_component: bool,
-    /// Versions of WASI that it imports from or exports for: `preview1`, or such as `0.2.6`;
-    /// sorted.
+    /// Versions of WASI in the imports and exports, such as `preview1` or `0.2.6`; sorted.
     pub wasi: Vec<String>,
-    /// Memories, of a WASM component those of its core modules.
+    /// Memories. For a WASM component, those of its core modules.
     pub memories: Vec<Memory>,
-    /// Tables, of a WASM component those of its core modules.
+    /// Tables. For a WASM component, those of its core modules.
     pub tables: Vec<Table>,
-    /// Imports by the module or interface that they are of.
+    /// Imports, grouped by module or interface.
     pub imports: Vec<ImportedInterface>,
     /// Exports.
     pub exports: Vec<Export>,
-    /// Features that it needs and that are off.
+    /// Disabled features that the module needs.
     pub missing_features: Vec<MissingFeature>,
-    /// Why it is refused, as far as features, imports and a core module's entry tell: sentences for
-    /// the user.
+    /// Reasons for refusing the module, as sentences for the user. They cover features, imports and
+    /// the entry of a core module.
     #[serde(skip)]
     pub refusals: Vec<String>,
 }
 
-/// A linear memory.
+/// Linear memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Bytes at the start.
+    /// Initial size in bytes.
     pub initial_bytes: u64,
-    /// Bytes that it can grow to; `None`: as far as its addresses reach.
+    /// Maximum size in bytes; `None`: limited only by the size of an address.
     pub maximum_bytes: Option<u64>,
-    /// Whether threads can share it.
+    /// True if threads can share the memory.
     pub shared: bool,
-    /// Whether it has 64-bit addresses.
+    /// True if the memory has 64-bit addresses.
     pub memory64: bool,
 }
 
-/// A table of references.
+/// Table of references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Table {
-    /// Elements at the start.
+    /// Initial number of elements.
     pub initial: u64,
-    /// Elements that it can grow to.
+    /// Maximum number of elements, if the module limits it.
     pub maximum: Option<u64>,
     /// Type of the elements, such as `funcref`.
     pub element: String,
 }
 
-/// What is imported of one module or interface.
+/// Imports from one module or interface.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImportedInterface {
-    /// A core module's name, or an interface such as `wasi:cli/stdout@0.2.6`.
+    /// Name of a module, or of an interface such as `wasi:cli/stdout@0.2.6`.
     pub name: String,
-    /// What the guest gets for it: the worst of its items.
+    /// State of the interface: the worst state of its items.
     #[serde(flatten)]
     pub state: ImportState,
-    /// What is imported of it.
+    /// Imported items.
     pub items: Vec<ImportedItem>,
 }
 
-/// An import.
+/// Imported item.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImportedItem {
-    /// Its name in its interface.
+    /// Name of the item in its module or interface.
     pub name: String,
-    /// What the guest gets for it.
+    /// State of the item.
     #[serde(flatten)]
     pub state: ImportState,
 }
 
-/// An export.
+/// Exported item.
 #[derive(Clone, Debug, Serialize)]
 pub struct Export {
-    /// Its name.
+    /// Name of the item.
     pub name: String,
-    /// `function`, `memory`, `interface`, `type` and so on.
+    /// Kind of the item: `function`, `memory`, `interface`, `type` and so on.
     pub kind: &'static str,
-    /// The type of a core module's function, such as `(i32) -> ()`.
+    /// Type of a core module's function, such as `(i32) -> ()`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub function_type: Option<String>,
 }
 
 impl Sandbox {
-    /// Looks into a module, without running or compiling it.
+    /// Inspects a module without running or compiling it.
     ///
     /// # Errors
-    /// A sentence for the user: the file is no valid module, whatever features were on.
+    /// A sentence for the user if the file is not a valid module, whatever features are enabled.
     pub fn inspect(&self, module: &ModuleFile) -> Result<Inspection, String> {
         inspect(&module.bytes, &self.linkers.preview1())
     }
 }
 
 impl Sandbox {
-    /// Refuses a large module that could not be called if it was compiled: compiling takes a
-    /// hundred times longer than looking.
+    /// Refuses a large module that could not be called after compilation, since compiling takes a
+    /// hundred times longer than inspecting.
     pub(super) fn refuse_at_once(&self, module: &ModuleFile) -> Result<(), String> {
         if is_small(module) {
             return Ok(());
         }
-        self.inspect(module)?
-            .refusal_at_once(module)
-            .map_or(Ok(()), Err)
+        match self.inspect(module)?.refusal_at_once(module) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 }
 
@@ -153,18 +153,20 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
     Ok(found)
 }
 
-/// Whether a module is compiled in a moment.
+/// Returns true if a module compiles so quickly that inspecting it first saves nothing.
 fn is_small(module: &ModuleFile) -> bool {
     const SMALL_MODULE_BYTES: usize = 1 << 20;
     module.bytes.len() <= SMALL_MODULE_BYTES
 }
 
 impl Inspection {
-    /// Why the module is refused, if it is a large one: what [`Sandbox::prepare`] would say without
-    /// compiling it.
+    /// Returns the reason for refusing a large module, which [`Sandbox::prepare`] would return
+    /// without compiling it.
     pub(crate) fn refusal_at_once(&self, module: &ModuleFile) -> Option<String> {
-        (!is_small(module) && !self.refusals.is_empty())
-            .then(|| self.refusals.join(". Beside that, "))
+        if is_small(module) || self.refusals.is_empty() {
+            return None;
+        }
+        Some(self.refusals.join(". In addition, "))
     }
 
     fn add_core(&mut self, types: TypesRef<'_>, preview1: &Preview1) {
@@ -301,7 +303,7 @@ impl Inspection {
 
 impl Memory {
     fn new(ty: MemoryType) -> Self {
-        /// Logarithm of the size of a page that has no size of its own.
+        /// Logarithm of the default page size.
         const PAGE: u32 = 16;
         let bytes = |n_pages: u64| n_pages.saturating_mul(1 << ty.page_size_log2.unwrap_or(PAGE));
         Self {
@@ -323,7 +325,7 @@ impl Table {
     }
 }
 
-/// The sections of a component itself, without those of what is inside it.
+/// Returns the payloads of a component itself, without those of nested modules and components.
 fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
     let mut depth = 0_usize;
     Parser::new(0).parse_all(bytes).filter(move |payload| {
@@ -347,12 +349,12 @@ fn kind(ty: ComponentEntityType) -> &'static str {
     }
 }
 
-/// The state of an interface whose items have these.
+/// Returns the state of an interface with items of these states.
 fn worse(a: ImportState, b: ImportState) -> ImportState {
     match (&a, &b) {
         (ImportState::Refused(_), _) => a,
         (_, ImportState::Refused(_)) => b,
-        // Of preview 1 a part only is inert.
+        // Preview 1 is inert only in part.
         (ImportState::Inert(_), ImportState::Inert(_)) => a,
         _ => ImportState::Linked,
     }

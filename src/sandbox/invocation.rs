@@ -1,4 +1,4 @@
-//! What one call gets, and how it ended.
+//! Input of one call, and its result.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use super::stdio::GuestOutput;
 use super::warnings::GuestWarnings;
 use crate::model::{CancelToken, Grant, Limits, TaskMetadata};
 
-/// What of a module is called.
+/// Entry point of a call.
 pub enum Entry<'a> {
-    /// The entry of a command.
+    /// Entry of a command.
     Command,
     /// `run` of a typed task.
     Run(TypedCall<'a>),
-    /// `describe` of a typed task, which no function of the host answers.
+    /// `describe` of a typed task, in which the functions of the host have no effect.
     Describe,
 }
 
-/// What a call of a typed task has beside files and limits.
+/// Input of a call of a typed task, in addition to files and limits.
 pub struct TypedCall<'a> {
-    /// The parameters, as JSON text.
+    /// Parameters as JSON text.
     pub args: &'a str,
-    /// What the task may fetch.
+    /// Metadata that the task can request.
     pub metadata: &'a TaskMetadata,
-    /// Takes its log lines and its progress.
+    /// Receiver of the task's log lines and progress.
     pub reports: GuestReports,
 }
 
-/// What a guest reads as its stdin.
+/// Source of a guest's stdin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuestInput {
-    /// Nothing: its end.
+    /// No input: reading returns the end of the file.
     #[default]
     Empty,
-    /// The stdin of this process, or what it hands on to the child process that the guest runs in.
+    /// Stdin of this process, which is forwarded if the guest runs in a child process.
     Inherited,
 }
 
@@ -42,60 +42,61 @@ pub enum GuestInput {
 pub struct Invocation<'a> {
     /// SHA-256 of a module that the sandbox has prepared.
     pub module_sha256: &'a str,
-    /// What of it is called.
+    /// Entry point of the module.
     pub entry: Entry<'a>,
-    /// The command line, the module's own name first.
+    /// Command line, which starts with the name of the module.
     pub argv: &'a [String],
-    /// Environment variables, name and value.
+    /// Environment variables: names and values.
     pub env: &'a [(String, String)],
-    /// Folders that the guest sees; with the longest guest path that fits, a path finds its folder.
+    /// Folders that the guest sees. A path belongs to the folder with the longest guest path that
+    /// matches.
     pub grants: &'a [Grant],
-    /// What is read from stdin.
+    /// Source of stdin.
     pub stdin: GuestInput,
-    /// Where stdout goes.
+    /// Destination of stdout.
     pub stdout: GuestOutput,
-    /// Where stderr goes.
+    /// Destination of stderr.
     pub stderr: GuestOutput,
-    /// Takes warnings for the user.
+    /// Receiver of warnings for the user.
     pub warnings: GuestWarnings,
-    /// What the call may use.
+    /// Limits of the call.
     pub limits: &'a Limits,
-    /// What a deterministic sandbox makes random numbers from.
+    /// Seed of the random numbers in a deterministic sandbox.
     pub seed: u64,
-    /// Ends the guest when it is cancelled.
+    /// Token that ends the guest when it is cancelled.
     pub cancel: &'a CancelToken,
 }
 
-/// How a guest ended. Its stdout and stderr were given to the invocation's outputs.
+/// Result of running a guest. Its stdout and stderr went to the outputs of the invocation.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GuestEnd {
-    /// It ended itself; `_start` that returns is exit code 0.
+    /// The guest exited with this code. A `_start` that returns counts as exit code 0.
     Exited(i32),
-    /// A typed task returned an output, or none; or its description.
+    /// A typed task returned an output, no output, or its description.
     Returned(Option<String>),
-    /// A typed task returned more than the limit on outputs lets through.
+    /// A typed task returned more than its output limit allows.
     ReturnedTooMuch(String),
-    /// A typed task returned an error: the first 4 KiB of it.
+    /// A typed task returned an error, of which the first 4 KiB are kept.
     Failed(String),
-    /// It trapped; what the runtime says.
+    /// The guest trapped; the message of the runtime.
     Trapped(String),
-    /// Its wall time was over.
+    /// The wall-time limit expired.
     TimedOut(Duration),
-    /// It asked for more memory than its budget.
+    /// The guest requested more memory than its budget.
     MemoryExceeded {
-        /// The budget, in bytes.
+        /// Budget in bytes.
         limit_bytes: u64,
-        /// What it would have had, in bytes.
+        /// Memory that the guest would have had, in bytes.
         asked_bytes: u64,
     },
     /// The run was cancelled.
     Cancelled,
-    /// Its output could not be handed on, see [`GuestOutput::handed_on`].
+    /// The output of the guest could not be passed through, see [`GuestOutput::handed_on`].
     OutputFailed,
-    /// The host could not start it.
+    /// The host could not start the guest.
     HostFailed(String),
-    /// The process that it ran in is gone; what is known of why.
+    /// The process that the guest ran in is gone; the reason, as far as it is known.
     Lost(String),
 }

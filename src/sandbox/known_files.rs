@@ -1,4 +1,5 @@
-//! Which module is in which file, so that a large one need not be read to be found in the cache.
+//! Digests of known module files, with which a large module is found in the cache without reading
+//! its file.
 
 use std::path::Path;
 
@@ -6,16 +7,16 @@ use super::cache::{DIGEST_BYTES, ModuleCache, is_same};
 use super::engine::Sandbox;
 use crate::model::{FileIdentity, ModuleFile, ModuleKind};
 
-/// What is known of the file of a module.
+/// Suffix of a file that stores the digest of a module file.
 const SUFFIX: &str = ".module";
-/// Characters of a module's digest.
+/// Number of characters of a module's digest.
 const SHA256_CHARS: usize = 64;
 
 impl Sandbox {
-    /// Makes a module ready without reading its file, if the cache knows the file and has the code.
-    /// Returns the module's digest too.
+    /// Prepares a module without reading its file, if the cache knows the file and contains the
+    /// code. Also returns the digest of the module.
     ///
-    /// * `max_bytes`: of the file.
+    /// * `max_bytes`: maximum size of the file.
     pub fn prepare_unchanged(&self, path: &Path, max_bytes: u64) -> Option<(String, ModuleKind)> {
         let identity =
             FileIdentity::of_file(path).filter(|identity| identity.bytes <= max_bytes)?;
@@ -24,7 +25,7 @@ impl Sandbox {
         Some((sha256, kind))
     }
 
-    /// Keeps for [`Self::prepare_unchanged`] which module is in a file.
+    /// Stores which module a file contains, for [`Self::prepare_unchanged`].
     pub fn keep_file(&self, module: &ModuleFile) {
         if let (Some(cache), Some(identity)) = (self.cache(), &module.identity) {
             cache.keep_digest(&module.path, identity, &module.sha256);
@@ -33,7 +34,8 @@ impl Sandbox {
 }
 
 impl ModuleCache {
-    /// The digest of the module in a file, if it was kept for the file that is there now.
+    /// Returns the digest of the module in a file, if it was stored for the file with this
+    /// identity.
     fn digest_of(&self, path: &Path, identity: &FileIdentity) -> Option<String> {
         let known = module_name(path)?;
         let text = self.read_file(&known, 1024).ok()?;
@@ -44,13 +46,13 @@ impl ModuleCache {
         is_same(seal, self.module_digest(&known, identity, sha256)).then(|| sha256.to_owned())
     }
 
-    /// Keeps the digest of the module in a file.
+    /// Stores the digest of the module in a file.
     fn keep_digest(&self, path: &Path, identity: &FileIdentity, sha256: &str) {
         let Some(known) = module_name(path) else {
             return;
         };
         let seal = self.module_digest(&known, identity, sha256);
-        // What is not kept is found out again.
+        // Ignore errors: a digest that is not stored is computed again.
         let _ = self.write_file(
             &known,
             &[seal.as_bytes().as_slice(), sha256.as_bytes()].concat(),
@@ -66,7 +68,7 @@ impl ModuleCache {
     }
 }
 
-/// Name of the file with what is known of a module's file.
+/// Returns the name of the file that stores the digest of a module file.
 fn module_name(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     Some(format!(

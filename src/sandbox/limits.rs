@@ -1,22 +1,22 @@
-//! Limits of one call, and the accountant that keeps a store inside its memory budget.
+//! Limits of one call, and the memory budget of a store.
 
 use wasmtime::ResourceLimiter;
 
 use crate::model::Limits;
 
-/// One budget over all memories and tables of a store.
+/// Budget for all memories and tables of a store together.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
     limit_bytes: u64,
     used_bytes: u64,
     peak_bytes: u64,
-    /// Bytes of open listings of folders, which the host holds for the guest.
+    /// Bytes of open folder listings, which the host holds for the guest.
     listing_bytes: u64,
-    /// Most instances, memories and tables that one call has.
-    counts: usize,
+    /// Maximum number of instances, of memories and of tables in a call.
+    max_objects: usize,
 }
 
-/// The guest asked for more than its budget; ends the guest.
+/// Error of a guest that requested more memory than its budget; it ends the guest.
 #[derive(Debug, thiserror::Error)]
 #[error("more memory than the call may have")]
 pub(super) struct BudgetExceeded {
@@ -24,25 +24,27 @@ pub(super) struct BudgetExceeded {
     pub(super) asked_bytes: u64,
 }
 
-/// The guest may have more memory, and the machine gives none; ends the guest.
+/// Error of a machine that has no more memory, although the budget allows more; it ends the guest.
 #[derive(Debug, thiserror::Error)]
-#[error("the machine has no more memory for it: {0}")]
+#[error("the machine is out of memory: {0}")]
 pub(super) struct MachineIsFull(String);
 
-/// True if an error comes from the machine, which lacks memory or addresses; all else is the
-/// guest's doing.
-pub(super) fn is_machines(err: &wasmtime::Error) -> bool {
-    machine_error(err).is_some()
+/// Returns true if an error comes from the machine, which lacks memory or address space. The guest
+/// causes all other errors.
+pub(super) fn is_machine_error(err: &wasmtime::Error) -> bool {
+    machine_errno(err).is_some()
 }
 
-/// The machine's part in the failed start of a guest: [`MachineIsFull`] if its memory ran out.
+/// Returns [`MachineIsFull`] if a guest could not be started because the machine ran out of memory.
 pub(super) fn machine_is_full(err: &wasmtime::Error) -> Option<MachineIsFull> {
-    let is_memory = machine_error(err)? == rustix::io::Errno::NOMEM.raw_os_error();
-    is_memory.then(|| MachineIsFull(format!("{err:#}")))
+    if machine_errno(err)? != rustix::io::Errno::NOMEM.raw_os_error() {
+        return None;
+    }
+    Some(MachineIsFull(format!("{err:#}")))
 }
 
-/// The error number of the system call that failed, 0 if the error has none.
-fn machine_error(err: &wasmtime::Error) -> Option<i32> {
+/// Returns the error number of the system call that failed, or 0 if the error has no number.
+fn machine_errno(err: &wasmtime::Error) -> Option<i32> {
     err.chain().find_map(|cause| {
         let io = cause
             .downcast_ref::<std::io::Error>()
@@ -55,11 +57,11 @@ fn machine_error(err: &wasmtime::Error) -> Option<i32> {
     })
 }
 
-/// Bytes of open listings that do not count: a guest that has used its memory up can still list a
-/// usual folder.
+/// Bytes of open listings that do not count. A guest that has used up its memory can still list an
+/// ordinary folder.
 const FREE_LISTING_BYTES: u64 = 1 << 20;
 
-/// Bytes that a table's entry counts: a pointer on the host.
+/// Bytes that an entry of a table max_objects: a pointer on the host.
 const TABLE_ENTRY_BYTES: u64 = 8;
 
 impl MemoryBudget {
@@ -69,7 +71,7 @@ impl MemoryBudget {
             used_bytes: 0,
             peak_bytes: 0,
             listing_bytes: 0,
-            counts: 100,
+            max_objects: 100,
         }
     }
 
@@ -77,8 +79,8 @@ impl MemoryBudget {
         self.peak_bytes
     }
 
-    /// Takes a growth into account. Growth past the object's own maximum fails in the guest without
-    /// our saying so.
+    /// Adds a growth to the budget. Growth past the object's own maximum fails in the guest without
+    /// an error of the host.
     fn grow(
         &mut self,
         from: usize,
@@ -106,9 +108,9 @@ impl MemoryBudget {
         Ok(true)
     }
 
-    /// Takes bytes that the host holds for listings of folders into account. Returns whether they
-    /// fit; a guest can go on without the listing, so what does not fit is an error for it and not
-    /// its end.
+    /// Adds bytes that the host holds for folder listings. Returns false if they do not fit. A
+    /// guest can continue without the listing, so this is an error for the guest and does not end
+    /// it.
     pub(super) fn hold(&mut self, bytes: u64) -> bool {
         let held = self.listing_bytes;
         self.listing_bytes = held.saturating_add(bytes);
@@ -121,7 +123,7 @@ impl MemoryBudget {
         true
     }
 
-    /// Gives back bytes that [`Self::hold`] has taken.
+    /// Releases bytes that [`Self::hold`] has added.
     pub(super) fn release(&mut self, bytes: u64) {
         self.listing_bytes = self.listing_bytes.saturating_sub(bytes);
     }
@@ -142,8 +144,9 @@ impl ResourceLimiter for MemoryBudget {
     }
 
     fn memory_grow_failed(&mut self, err: wasmtime::Error) -> wasmtime::Result<()> {
-        // A guest that hears of it as a failed growth would end as if it had a fault.
-        if is_machines(&err) {
+        // If this were reported to the guest as a failed growth, the guest would end as if it had a
+        // fault.
+        if is_machine_error(&err) {
             Err(MachineIsFull(format!("{err:#}")).into())
         } else {
             Ok(())
@@ -160,15 +163,15 @@ impl ResourceLimiter for MemoryBudget {
     }
 
     fn instances(&self) -> usize {
-        self.counts
+        self.max_objects
     }
 
     fn tables(&self) -> usize {
-        self.counts
+        self.max_objects
     }
 
     fn memories(&self) -> usize {
-        self.counts
+        self.max_objects
     }
 }
 
@@ -234,22 +237,22 @@ mod tests {
             ..Limits::default()
         };
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        let (lower, said) = limits.clamp_to(Some(50), seconds(1), &limits);
+        let (lower, warning) = limits.clamp_to(Some(50), seconds(1), &limits);
         assert_eq!(
-            (lower.memory_bytes, lower.wall_time, said),
+            (lower.memory_bytes, lower.wall_time, warning),
             (50, seconds(1), None)
         );
-        let (same, said) = limits.clamp_to(Some(101), seconds(6), &limits);
+        let (same, warning) = limits.clamp_to(Some(101), seconds(6), &limits);
         assert_eq!(same, limits);
-        assert!(said.is_some_and(|text| text.contains("100 bytes of memory and 5 s of time")));
+        assert!(warning.is_some_and(|text| text.contains("100 bytes of memory and 5 s of time")));
         let maximum = Limits {
             memory_bytes: 200,
             wall_time: None,
             ..Limits::default()
         };
-        let (more, said) = limits.clamp_to(Some(200), seconds(500), &maximum);
+        let (more, warning) = limits.clamp_to(Some(200), seconds(500), &maximum);
         assert_eq!(
-            (more.memory_bytes, more.wall_time, said),
+            (more.memory_bytes, more.wall_time, warning),
             (200, seconds(500), None)
         );
         assert_eq!(

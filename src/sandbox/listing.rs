@@ -1,11 +1,13 @@
-//! The names in a folder, read once: a snapshot that a guest goes through at its own pace.
+//! Snapshot of the names in a folder, which a guest reads at its own pace.
 //!
-//! The folder is read to its end before the guest gets the first name. So what the guest, or
-//! someone else, creates and removes meanwhile can make no name appear twice or disappear. Reading
-//! gives way to the limits of the call every
-//! [`NAMES_A_TURN`] names, and the bytes of a snapshot count against the call's memory. What a name stands for comes
-//! with the name; only file systems that do not keep it there are asked for each file, and a file
-//! that is gone by then is left out.
+//! The folder is read to its end before the guest gets the first name. Files that the guest, or
+//! somebody else, creates or removes during the listing therefore cannot make a name appear twice
+//! or disappear.
+//!
+//! A folder can contain millions of names. So reading yields to the limits of the call every
+//! [`NAMES_A_TURN`] names, and the bytes of the snapshot count against the memory of the call. The
+//! type of a file comes with its name. Only on file systems that do not store it there, each file
+//! is looked up, and a file that no longer exists is left out.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,12 +22,12 @@ use rustix::io::Errno;
 
 use super::limits::MemoryBudget;
 
-/// Names that are read, or sorted, before the limits of the call are looked at again.
+/// Number of names that are read before the limits of the call are checked again.
 const NAMES_A_TURN: usize = 1 << 10;
-/// Names that are sorted at a time.
+/// Number of names that are sorted at a time.
 const NAMES_A_RUN: usize = 1 << 16;
 
-/// The names in a folder as they were when it was opened for listing, without `.` and `..`.
+/// Names in a folder at the time when it was opened for listing, without `.` and `..`.
 pub(super) struct Listing {
     /// All names, one after the other.
     names: String,
@@ -44,31 +46,31 @@ struct Entry {
     file_type: FileType,
 }
 
-/// A name with what is known of it.
+/// Name of a file, with its number and type.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
-    /// The number that tells files apart, as [`file_number`] gives it.
+    /// Number that identifies the file, from [`file_number`].
     pub(super) number: u64,
     pub(super) file_type: FileType,
 }
 
-/// Names that are not UTF-8, which a guest cannot be given.
+/// Names that are not UTF-8, which a guest cannot get.
 #[derive(Default)]
 struct LeftOut {
     n_names: usize,
     first: Vec<u8>,
-    /// Where the folder is on the host.
+    /// Path of the folder on the host.
     folder: String,
 }
 
 impl Listing {
     /// Reads a folder to its end.
     ///
-    /// * `folder`: opened for this alone, as its position moves.
-    /// * `sorted`: by the bytes of the names; otherwise in the order of the file system.
+    /// * `folder`: descriptor that is used for this listing only, since its position moves.
+    /// * `sorted`: true to sort names by their bytes, false for the order of the file system.
     ///
     /// # Errors
-    /// The operating system's; `NOMEM` if the budget has no room for the names.
+    /// The operating system's error, or `NOMEM` if the budget has no room for the names.
     pub(super) async fn read(
         folder: File,
         sorted: bool,
@@ -137,7 +139,7 @@ impl Listing {
             FileType::Unknown => match statat(folder.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
                 Err(Errno::NOENT) => return Ok(()),
-                // A folder whose files may not be looked at still has names.
+                // A folder whose files may not be looked up still has names.
                 Err(_) => FileType::Unknown,
             },
             known => known,
@@ -152,8 +154,9 @@ impl Listing {
         Ok(())
     }
 
-    /// Sorts runs first and then merges them, so that no turn takes long: the standard library's
-    /// stable sort finds the two sorted halves of what it is given, and merges them.
+    /// Sorts runs of names and then merges them, so that the limits of the call are checked often.
+    /// The standard library's stable sort recognizes that its input consists of two sorted halves,
+    /// and merges them.
     async fn sort(&mut self) {
         let names = &self.names;
         let name = |entry: &Entry| &names[entry.start..][..entry.length.into()];
@@ -169,7 +172,7 @@ impl Listing {
         }
     }
 
-    /// Counts the bytes held against the budget.
+    /// Counts the bytes of the listing against the budget.
     fn count(&mut self, budget: &mut MemoryBudget) -> Result<(), Errno> {
         let bytes = (self.names.capacity() + self.entries.capacity() * size_of::<Entry>()) as u64;
         budget.release(self.held_bytes);
@@ -181,12 +184,12 @@ impl Listing {
         Ok(())
     }
 
-    /// Gives back what was counted.
+    /// Releases the bytes that were counted.
     pub(super) fn release(self, budget: &mut MemoryBudget) {
         budget.release(self.held_bytes);
     }
 
-    /// The name at a position; `None` past the last.
+    /// Returns the name at an index; `None` past the last one.
     pub(super) fn get(&self, index: usize) -> Option<Named<'_>> {
         let entry = self.entries.get(index)?;
         Some(Named {
@@ -196,12 +199,12 @@ impl Listing {
         })
     }
 
-    /// The number of the folder itself.
+    /// Returns the number of the folder itself.
     pub(super) fn folder_number(&self) -> u64 {
         file_number(self.device, self.folder_inode)
     }
 
-    /// A warning about names that were left out, if there are any.
+    /// Returns a warning about names that were left out, if there are any.
     pub(super) fn warning(&self) -> Option<String> {
         let folder = &self.left_out.folder;
         let first = OsStr::from_bytes(&self.left_out.first);
@@ -213,22 +216,22 @@ impl Listing {
             )),
             n => Some(format!(
                 "{folder}: {n} file names are not UTF-8, so tasks cannot see the files (the first \
-                 is {first:?}); \
-                 rename them"
+                 is {first:?}); rename them"
             )),
         }
     }
 }
 
-/// The path of an open folder on the host, without links. With system calls that worker processes
-/// may make.
+/// Returns the path of an open folder on the host, without links. This uses only system calls that
+/// worker processes may make.
 pub(super) fn real_path(folder: BorrowedFd<'_>) -> Option<PathBuf> {
     let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
     let path = readlinkat(CWD, link, Vec::new()).ok()?;
     Some(OsString::from_vec(path.into_bytes()).into())
 }
 
-/// The number that tells files apart in place of the inode's, as the runtime makes it.
+/// Returns the number that identifies a file for guests, computed from device and inode as the
+/// runtime does.
 pub(super) fn file_number(device: u64, inode: u64) -> u64 {
     let mut number = DefaultHasher::new();
     (device, inode).hash(&mut number);
@@ -299,7 +302,7 @@ mod tests {
         };
         let first = read().expect("fits");
         let held = first.held_bytes;
-        // While a folder is read its names take up to twice the room.
+        // While a folder is read, its names occupy up to twice their final space.
         let others: Vec<_> = std::iter::from_fn(|| read().ok()).take(100).collect();
         let n = others.len() as u64 + 1;
         assert!(

@@ -1,8 +1,14 @@
-//! Looking at a file below a guest's folder with one walk of its path, where the runtime walks it
-//! twice or more.
+//! Lookup of a file below a guest's folder with one walk of its path, where the runtime walks it at
+//! least twice.
 //!
-//! Whatever is not plain here is left to the runtime, which also makes every error but "there is no
-//! such file".
+//! Each file is looked up before a guest opens it, so this is worth the effort. On Linux, `openat2`
+//! keeps the path beneath the folder (`RESOLVE_BENEATH`), and one `fstat` returns the metadata. A
+//! plain name needs only one `fstatat`.
+//!
+//! This is an optimization and not a second implementation. The runtime handles everything that is
+//! not plain: a path that is not UTF-8, a folder that the guest has opened itself, a special file,
+//! and every error except "no such file". Where the runtime refuses a path, its absolute links are
+//! resolved and the lookup is repeated, see `absolute_links`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -28,35 +34,38 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Number of the first folder of a guest in preview 1, behind the three streams.
+/// Number of a guest's first folder in preview 1, after the three standard streams.
 const FIRST_FOLDER: i32 = 3;
 /// WASI's `errno` for "no such file or directory".
 const ERRNO_NOENT: i32 = 44;
-/// WASI's `lookupflags` for following a link at the path's end.
+/// WASI's `lookupflags` for following a link at the end of the path.
 pub(super) const SYMLINK_FOLLOW: i32 = 1;
 /// Size of WASI's `filestat`, and its alignment.
 pub(super) const FILESTAT_BYTES: usize = 64;
 const FILESTAT_ALIGNMENT: usize = 8;
 
-/// A folder that a guest was given.
+/// Folder that a guest was given.
 pub(super) struct GuestFolder {
-    /// Its path for the guest.
+    /// Path of the folder for the guest.
     pub(super) name: String,
-    /// Its path on the host, as it was granted and without links.
+    /// Paths of the folder on the host: as granted, and without links.
     pub(super) host_paths: [PathBuf; 2],
     pub(super) dir: Dir,
 }
 
-/// The folders that a guest was given, by its names for them.
+/// Folders that a guest was given.
 #[derive(Clone, Default)]
 pub(super) struct GuestFolders(Arc<[GuestFolder]>);
 
 impl GuestFolders {
+    /// Collects the folders of a guest.
+    ///
     /// * `folders`: in the order of their numbers.
     pub(super) fn new(folders: Vec<GuestFolder>) -> Self {
         let mut names: Vec<_> = folders.iter().map(|folder| &folder.name).collect();
         names.sort_unstable();
-        // A name that is there twice does not say which folder is meant.
+        // Folders are recognized by their names, so a duplicate name is ambiguous. The runtime then
+        // handles all paths.
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             Self::default()
         } else {
@@ -64,8 +73,8 @@ impl GuestFolders {
         }
     }
 
-    /// Which of the folders that the guest was given a number of preview 1 stands for, if it is one
-    /// of them: a guest can give a number to something else.
+    /// Returns the index of the given folder that a number of preview 1 refers to. `None` if it
+    /// refers to something else, since a guest can assign a number to another file.
     pub(super) fn index_of_number(&self, wasi: &mut WasiP1Ctx, number: i32) -> Option<usize> {
         let index = usize::try_from(number.checked_sub(FIRST_FOLDER)?).ok()?;
         let name = &self.0.get(index)?.name;
@@ -78,13 +87,13 @@ impl GuestFolders {
         (errno == 0 && memory == name.as_bytes()).then_some(index)
     }
 
-    /// The number that preview 1 gives to a folder, if it still stands for it.
+    /// Returns the number of a given folder in preview 1, if it still refers to this folder.
     pub(super) fn number_of_index(&self, wasi: &mut WasiP1Ctx, index: usize) -> Option<i32> {
         let number = FIRST_FOLDER.checked_add(i32::try_from(index).ok()?)?;
         self.index_of_number(wasi, number).map(|_| number)
     }
 
-    /// Which of the folders that the guest was given an open folder is.
+    /// Returns the index of the given folder that is this open folder.
     pub(super) fn index_of_dir(&self, dir: &Dir) -> Option<usize> {
         self.0
             .iter()
@@ -95,7 +104,8 @@ impl GuestFolders {
         self.0.get(index)
     }
 
-    /// The innermost folder that holds an absolute path of the host, and the path below it.
+    /// Returns the innermost given folder that contains an absolute path of the host, and the path
+    /// below it.
     pub(super) fn holding(&self, path: &Path) -> Option<(usize, PathBuf)> {
         let below = self.0.iter().enumerate().flat_map(|(index, folder)| {
             let depth_and_rest = |folder: &PathBuf| {
@@ -112,9 +122,9 @@ impl GuestFolders {
             .map(|(_, index, rest)| (index, rest.to_owned()))
     }
 
-    /// What is at a path; `None` if only the runtime can say.
+    /// Looks up a path; `None` if only the runtime can answer.
     ///
-    /// * `number`, `lookup`, `path`: as preview 1 has them.
+    /// * `number`, `lookup`, `path`: parameters of the function of preview 1.
     pub(super) fn look(
         &self,
         wasi: &mut WasiP1Ctx,
@@ -130,17 +140,17 @@ impl GuestFolders {
     }
 }
 
-/// What was found at a path.
+/// Result of looking up a path.
 pub(super) enum Look {
-    /// Nothing.
+    /// The path does not exist.
     Missing,
-    /// A file, a folder, a link or something else.
+    /// The path leads to a file, a folder, a link or something else.
     Found(Found),
 }
 
 #[cfg(target_os = "linux")]
 type Found = rustix::fs::Stat;
-/// Nothing is found without a way to look.
+/// Type without a value: a system without a fast lookup finds nothing.
 #[cfg(not(target_os = "linux"))]
 type Found = std::convert::Infallible;
 
@@ -153,18 +163,18 @@ fn look_beneath(_: &File, _: &str, _: bool) -> Option<Look> {
 fn look_beneath(folder: &File, path: &str, follow: bool) -> Option<Look> {
     use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
 
-    // A plain name cannot lead anywhere else.
+    // A plain name cannot lead out of the folder.
     if !follow && !path.contains('/') && path != "." && path != ".." {
-        return seen(statat(folder, path, AtFlags::SYMLINK_NOFOLLOW));
+        return look_from(statat(folder, path, AtFlags::SYMLINK_NOFOLLOW));
     }
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !follow);
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    seen(openat2(folder, path, flags, Mode::empty(), resolve).and_then(fstat))
+    look_from(openat2(folder, path, flags, Mode::empty(), resolve).and_then(fstat))
 }
 
 #[cfg(target_os = "linux")]
-fn seen(found: rustix::io::Result<Found>) -> Option<Look> {
+fn look_from(found: rustix::io::Result<Found>) -> Option<Look> {
     match found {
         Ok(found) => Some(Look::Found(found)),
         Err(rustix::io::Errno::NOENT) => Some(Look::Missing),
@@ -173,7 +183,7 @@ fn seen(found: rustix::io::Result<Found>) -> Option<Look> {
 }
 
 impl Look {
-    /// Whether opening it would open a FIFO, a socket or a device.
+    /// Returns true for a FIFO, a socket or a device.
     pub(super) fn is_special(&self) -> bool {
         match self {
             Self::Missing => false,
@@ -181,7 +191,7 @@ impl Look {
         }
     }
 
-    /// True for a symbolic link.
+    /// Returns true for a symbolic link.
     pub(super) fn is_link(&self) -> bool {
         match self {
             Self::Missing => false,
@@ -193,7 +203,7 @@ impl Look {
 /// WASI's file type of a symbolic link.
 const FILE_TYPE_LINK: u8 = 7;
 
-/// WASI's file type of a folder, a regular file or a link; `None` for all else.
+/// Returns WASI's file type of a folder, a regular file or a link; `None` for other files.
 #[cfg(target_os = "linux")]
 fn file_type(found: &Found) -> Option<u8> {
     use rustix::fs::FileType;
@@ -248,7 +258,7 @@ async fn path_filestat_get(
     Ok(errno)
 }
 
-/// `path_filestat_get`, for what the runtime can resolve.
+/// Runs `path_filestat_get` for a path that the runtime can resolve.
 async fn look_plain(
     host: &mut Host,
     bytes: &mut [u8],
@@ -260,13 +270,13 @@ async fn look_plain(
             Some(Look::Missing) => return Ok(ERRNO_NOENT),
             Some(Look::Found(found)) => {
                 let start = answer.cast_unsigned() as usize;
-                let place = bytes
+                let target = bytes
                     .get_mut(start..)
                     .and_then(|rest| rest.get_mut(..FILESTAT_BYTES));
-                if let (Some(place), Some(filestat)) = (place, filestat(&found))
+                if let (Some(target), Some(filestat)) = (target, filestat(&found))
                     && start.is_multiple_of(FILESTAT_ALIGNMENT)
                 {
-                    place.copy_from_slice(&filestat);
+                    target.copy_from_slice(&filestat);
                     return Ok(0);
                 }
             }
@@ -288,13 +298,12 @@ async fn look_plain(
     Ok(preview1_answer(errno))
 }
 
-/// A memory of the host's for a function of preview 1: a path, and the place for the answer behind
-/// it.
+/// Memory of the host for a function of preview 1: a path, followed by space for the answer.
 pub(super) struct OwnMemory {
     pub(super) bytes: Vec<u8>,
-    /// Length of the path, which is at 0.
+    /// Length of the path, which starts at 0.
     pub(super) path_len: i32,
-    /// Where the answer goes.
+    /// Offset of the answer.
     pub(super) answer: i32,
 }
 
@@ -315,14 +324,14 @@ impl OwnMemory {
     }
 }
 
-/// A part of a guest's memory.
+/// Returns a part of a guest's memory.
 pub(super) fn slice(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
     let start = pointer.cast_unsigned() as usize;
     memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
 }
 
-/// WASI's `filestat`, as the runtime makes it: one device, and a number that tells files apart in
-/// place of the inode's.
+/// Builds WASI's `filestat` as the runtime does: with the same device for all files, and with a
+/// number that identifies the file instead of its inode.
 #[cfg(target_os = "linux")]
 fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
     const NANOSECONDS: u64 = 1_000_000_000;

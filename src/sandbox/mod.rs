@@ -1,9 +1,9 @@
-//! One call in one store: the only place that knows wasmtime.
+//! Execution of calls, each in its own WebAssembly store. Only this module uses wasmtime.
 //!
-//! [`Sandbox`] holds what calls share (the engine, compiled modules); a [`Worker`] runs one call at a time on the
-//! thread that asks, each in a fresh instance that sees what its [`Invocation`] grants and nothing
-//! else. Guests run asynchronously on a runtime of the thread itself, so that a limit also ends a
-//! guest that sleeps in the host.
+//! [`Sandbox`] holds the state that calls share, such as the engine and the compiled modules. A
+//! [`Worker`] runs one call at a time on the calling thread. Each call gets a fresh instance that
+//! sees only what its [`Invocation`] grants. Guests run asynchronously on a runtime of that thread,
+//! so that a limit also ends a guest that sleeps in the host.
 
 mod absolute_links;
 mod cache;
@@ -15,7 +15,6 @@ mod errno;
 mod features;
 mod file_writer;
 mod folders;
-mod handed_on;
 mod host;
 mod imports;
 #[cfg(feature = "compiler")]
@@ -27,6 +26,7 @@ mod listing;
 mod lookup;
 mod module;
 mod not_wasm;
+mod passthrough;
 mod pool;
 mod precompiled;
 mod private_folder;
@@ -40,7 +40,6 @@ mod typed;
 mod warnings;
 mod worker;
 
-/// Whether this is the build with defences off, for the test that shows that others would notice.
 pub(crate) use compile::CompiledModule;
 #[cfg(feature = "compiler")]
 pub(crate) use compile::takes_too_long;

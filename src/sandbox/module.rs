@@ -1,4 +1,5 @@
-//! Bytes → a module that is ready to be instantiated, or the reason why not.
+//! Linking of compiled code to a module that is ready to be instantiated, or the reason why it
+//! cannot be.
 
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, Type};
@@ -12,17 +13,17 @@ use super::not_wasm::why_not_wasm;
 use super::typed::{self, TypedEntry, TypedPre};
 use crate::model::ModuleKind;
 
-/// What a module's first bytes say that it is.
+/// Format of a module, from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ModuleFormat {
-    /// A core module.
+    /// Core module.
     Core,
-    /// A WASM component.
+    /// WASM component.
     Component,
 }
 
 impl ModuleFormat {
-    /// The error is a sentence for the user.
+    /// Detects the format of a module. The error is a sentence for the user.
     pub(super) fn of(bytes: &[u8]) -> Result<Self, String> {
         match bytes {
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::Core),
@@ -41,7 +42,7 @@ impl std::fmt::Display for ModuleFormat {
     }
 }
 
-/// A compiled module with its imports resolved.
+/// Compiled module with its imports resolved.
 pub(super) enum PreparedModule {
     Core {
         pre: InstancePre<Host>,
@@ -51,12 +52,12 @@ pub(super) enum PreparedModule {
     Typed(TypedPre),
 }
 
-/// How a core module is started.
+/// Way to start a core module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CoreEntry {
     /// The export `_start`.
     Start,
-    /// `_initialize`, if it is there, then the export with the empty name.
+    /// `_initialize`, if it exists, and then the export with the empty name.
     Default,
 }
 
@@ -69,7 +70,7 @@ impl PreparedModule {
         }
     }
 
-    /// Whether a guest can do anything with files.
+    /// Returns true if a guest can access files.
     pub(super) fn has_files(&self) -> bool {
         match self {
             Self::Core { .. } | Self::Component(_) => true,
@@ -77,7 +78,7 @@ impl PreparedModule {
         }
     }
 
-    /// Links compiled code; the error is a sentence for the user.
+    /// Links compiled code. The error is a sentence for the user.
     pub(super) fn new(
         engine: &Engine,
         linkers: &Linkers,
@@ -114,7 +115,10 @@ impl PreparedModule {
             .imports(engine)
             .map(|(name, _)| name)
             .collect();
-        let imports = component_refusal(&imports).map_or(Ok(()), Err);
+        let imports = match component_refusal(&imports) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        };
         if typed::is_typed(engine, &component_type) {
             let (_, entry) = both(imports, TypedEntry::find(component))?;
             return TypedPre::new(engine, &linkers.component, component, entry, unlinked)
@@ -131,13 +135,12 @@ impl PreparedModule {
     }
 }
 
-/// Both results, or both reasons why not: whoever builds a module again should not meet the second
-/// only then.
+/// Returns both results or both errors, so that an author who builds a module again knows of both.
 pub(super) fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
         (Err(text), Ok(_)) | (Ok(_), Err(text)) => Err(text),
-        (Err(a), Err(b)) => Err(format!("{a}. Beside that, {b}")),
+        (Err(a), Err(b)) => Err(format!("{a}. In addition, {b}")),
     }
 }
 
@@ -153,9 +156,9 @@ fn core_import(import: wasmtime::ImportType<'_>) -> CoreImport<'_> {
     }
 }
 
-/// Whether a component can be called as a command.
+/// Checks that a component can be called as a command.
 fn command_entry(engine: &Engine, component: &types::Component) -> Result<(), String> {
-    /// Exports that a message names.
+    /// Number of exports that a message lists.
     const SHOWN: usize = 10;
     let exports: Vec<_> = component.exports(engine).map(|(name, _)| name).collect();
     if exports
@@ -167,8 +170,7 @@ fn command_entry(engine: &Engine, component: &types::Component) -> Result<(), St
         } else {
             Err(
                 "the WASM component's `wasi:cli/run` must have a function `run` without \
-                parameters that gives a `result`; \
-                 build it as a command"
+                 parameters that returns a `result`; build it as a command"
                     .to_owned(),
             )
         };
@@ -190,12 +192,11 @@ fn command_entry(engine: &Engine, component: &types::Component) -> Result<(), St
     };
     Err(format!(
         "the WASM component exports neither `wasi:cli/run@0.2` (a command) nor `run` and \
-         `describe` (a typed task), so \
-         there is nothing to run; it exports {shown}{more}; {advice}"
+         `describe` (a typed task), so there is nothing to run; it exports {shown}{more}; {advice}"
     ))
 }
 
-/// Whether `wasi:cli/run` is what WASI says: `run: func() -> result`.
+/// Returns true if `wasi:cli/run` has the type that WASI specifies: `run: func() -> result`.
 fn has_plain_run(engine: &Engine, component: &types::Component) -> bool {
     let interface = component
         .exports(engine)
@@ -216,10 +217,10 @@ fn has_plain_run(engine: &Engine, component: &types::Component) -> bool {
     run.params().len() == 0 && run.results().len() == 1 && run.results().all(is_plain)
 }
 
-/// Finds how a core module is started; a function with parameters or results is no entry.
+/// Finds the entry of a core module. A function with parameters or results is not an entry.
 ///
-/// * `is_plain`: whether an export of a name is a function without either; `None` if it is no
-///   function.
+/// * `is_plain`: returns true if an export is a function without parameters and results; `None` if
+///   it is not a function.
 pub(super) fn core_entry(is_plain: impl Fn(&str) -> Option<bool>) -> Result<CoreEntry, String> {
     let initialize = is_plain("_initialize");
     match (is_plain("_start"), is_plain("")) {
@@ -227,33 +228,30 @@ pub(super) fn core_entry(is_plain: impl Fn(&str) -> Option<bool>) -> Result<Core
         (None, Some(true)) if initialize != Some(false) => Ok(CoreEntry::Default),
         (None, None) => {
             let advice = if is_plain("run").is_some() && is_plain("describe").is_some() {
-                "It seems to be the core module of a typed task: build for `wasm32-wasip2`, or \
-                 make a WASM component of it \
-                 with `wasm-tools component new`"
+                "It seems to be the core module of a typed task: build it for `wasm32-wasip2`, \
+                 or convert it to a WASM component with `wasm-tools component new`"
             } else if initialize.is_some() {
                 "It is a library (reactor): build it as a command, without \
-                 `-mexec-model=reactor`, `--no-entry`, \
-                 `-buildmode=c-shared` or a crate type `cdylib`"
+                 `-mexec-model=reactor`, `--no-entry`, `-buildmode=c-shared` or a crate type \
+                 `cdylib`"
             } else {
                 "It is a library, or it was built without a main function or not for WASI; build \
-                 it as a command: with a \
-                 `main`, for `wasm32-wasip1`"
+                 it as a command: with a `main`, for `wasm32-wasip1`"
             };
             Err(format!(
-                "the module has no entry: neither `_start` nor an export with the empty \
-                name. {advice}"
+                "the module has no entry: neither `_start` nor an export with the empty name. \
+                 {advice}"
             ))
         }
         _ => Err(
             "the module's entry (`_start`, or `_initialize` and the export with the empty name) \
-             must be a function \
-                  without parameters and results; build it as a command, whose `_start` the \
-                  toolchain makes"
+             must be a function without parameters and results; build it as a command, whose \
+             `_start` the toolchain generates"
                 .to_owned(),
         ),
     }
 }
 
 fn unlinked(err: &wasmtime::Error) -> String {
-    format!("the module asks for an import that WASI does not have: {err:#}")
+    format!("the module has an import that WASI does not provide: {err:#}")
 }

@@ -1,15 +1,14 @@
-//! What a file is that is no WebAssembly module, as far as its bytes tell, and what to do.
+//! Recognition of files that are not WebAssembly modules, with advice.
 
 use wasmtime::{Engine, Precompiled};
 
 const NATIVE: &str = "it is a native program; a task is a WebAssembly module: build the program \
     for WASI (`wasm32-wasip1`)";
 const SCRIPT: &str = "it is a script; a task is a WebAssembly module, and a script needs an \
-    interpreter built for WASI as \
-                      its package's executable";
+    interpreter built for WASI as its package's executable";
 const PACKED: &str = "it is packed; unpack it and name the .wasm file in it";
 
-/// Says what a file is that does not begin as a module does: a sentence for the user.
+/// Returns a sentence for the user about a file that does not start like a module.
 pub(super) fn why_not_wasm(bytes: &[u8]) -> String {
     let precompiled = matches!(
         Engine::detect_precompiled(bytes),
@@ -19,7 +18,7 @@ pub(super) fn why_not_wasm(bytes: &[u8]) -> String {
         "it is empty; build or download it again"
     } else if precompiled {
         "it is precompiled native code, which a sandbox cannot contain; name the .wasm file that \
-         it was made from"
+         it was compiled from"
     } else {
         BINARY
             .iter()
@@ -55,7 +54,7 @@ const BINARY: [(&[u8], &str); 14] = [
     ),
     (
         b"\0asm",
-        "its version of the binary format is not known, or it is cut off; build or download it \
+        "its version of the binary format is unknown, or it is truncated; build or download it \
          again, for version 1",
     ),
 ];
@@ -75,14 +74,14 @@ fn text(bytes: &[u8]) -> &'static str {
     } else if begins(b"import ") || begins(b"from ") || begins(b"def ") || begins(b"\"\"\"") {
         SCRIPT
     } else {
-        "its first bytes are not those of one; name a .wasm file"
+        "its first bytes are not those of a module; name a .wasm file"
     }
 }
 
-/// Whether a module ends in the middle of a section.
+/// Returns true if a module ends in the middle of a section.
 #[cfg(feature = "compiler")]
 pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
-    /// The magic number and the version.
+    /// Size of the magic number and the version.
     const HEADER: usize = 8;
     let mut position = HEADER;
     while position < bytes.len() {
@@ -94,7 +93,8 @@ pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
     position > bytes.len()
 }
 
-/// An unsigned number of 32 bits, and the bytes that it has; `None` if it does not end.
+/// Parses an unsigned 32-bit number. Returns the number and its length in bytes, or `None` if it
+/// does not end.
 #[cfg(feature = "compiler")]
 fn parse_leb128(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0;
@@ -120,7 +120,7 @@ mod tests {
         let whole: Vec<_> = (8..=bytes.len())
             .filter(|end| !is_cut_off(&bytes[..*end]))
             .collect();
-        // Where a section ends, nothing tells that another would follow.
+        // A module that ends after a whole section may be complete.
         assert!(
             whole.contains(&bytes.len()) && whole.len() <= 8,
             "{whole:?}"

@@ -1,27 +1,34 @@
-//! Places for guests that are made once and used again: a call then starts without asking the
-//! system for memory.
+//! Settings of wasmtime's pooling allocator.
+//!
+//! The pool reserves address space for the memories, tables and stacks of all concurrent calls in
+//! advance. A call then starts without requesting memory from the system. In exchange, the sizes
+//! and counts here are limits of a call in addition to its own limits.
+//!
+//! Between two calls, the memory of a guest is reset. Pages that stay resident must be overwritten,
+//! and all others are returned to the system and must be faulted in again. Where the kernel reports
+//! which pages were changed, only those are overwritten, so many pages can stay resident. Elsewhere
+//! all resident pages are overwritten, so only a few stay.
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Instances of core modules that one call may have: a component made of linked libraries has some
+/// Maximum number of core module instances in a call. A component of linked libraries has some
 /// dozens.
 const CORE_INSTANCES: u32 = 200;
-/// Memories that one call may have.
+/// Maximum number of memories in a call.
 const MEMORIES: u32 = 4;
-/// Tables that one call may have.
+/// Maximum number of tables in a call.
 const TABLES: u32 = 20;
-/// Entries that a table may have.
+/// Maximum number of entries in a table.
 const TABLE_ENTRIES: usize = 1 << 20;
-/// Bytes of the host's own data for one instance: large modules have tens of thousands of
+/// Maximum size of the host's own data for an instance. Large modules have tens of thousands of
 /// functions.
 const INSTANCE_BYTES: usize = 16 << 20;
-/// Bytes of a memory that stay with the process between two calls, where the kernel tells which of
-/// them were changed.
+/// Bytes of a memory that stay resident between two calls if the kernel reports changed pages.
 const SCANNED_RESIDENT_BYTES: usize = 16 << 20;
-/// The same where it does not, and all of them are written over.
+/// Bytes that stay resident if it does not, so that all of them are overwritten.
 const WRITTEN_RESIDENT_BYTES: usize = 64 << 10;
 
-/// Makes places for `n_workers` calls at a time.
+/// Configures a pool for `n_workers` concurrent calls.
 pub(super) fn configure(config: &mut Config, n_workers: usize) {
     let n_workers = u32::try_from(n_workers).unwrap_or(u32::MAX);
     let total = |each: u32| n_workers.saturating_mul(each);
@@ -49,16 +56,17 @@ pub(super) fn configure(config: &mut Config, n_workers: usize) {
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
 }
 
-/// Whether the kernel tells which pages of a guest were changed, and is believed.
+/// Returns true if the kernel reports which pages of a guest were changed, and this report is
+/// reliable.
 ///
-/// It does not tell of pages that were swapped out, which would leave a guest's data to the next
-/// one: so there must be no swap.
+/// The report omits pages that were swapped out, which would leave the data of a guest to the next
+/// one. So the machine must have no swap.
 pub fn scans_changed_pages() -> bool {
     PoolingAllocationConfig::is_pagemap_scan_available() && has_no_swap()
 }
 
-/// Whether the machine is known to have no swap.
+/// Returns true if the machine is known to have no swap.
 fn has_no_swap() -> bool {
-    // A line of headings, then one for each place.
+    // The file has one header line, and one line for each swap area.
     std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() == 1)
 }

@@ -1,5 +1,5 @@
-//! Native code that comes from elsewhere: from another process of this program, from the cache of
-//! compiled modules, or from an embedder who vouches for it.
+//! Native code from elsewhere: from another process of this program, from the cache of compiled
+//! modules, or from an embedder who vouches for it.
 #![expect(
     unsafe_code,
     reason = "loading native code, for which each caller vouches"
@@ -16,17 +16,17 @@ use super::module::{ModuleFormat, PreparedModule};
 use crate::model::{ModuleFile, ModuleKind};
 
 impl Sandbox {
-    /// Compiles a module for a program that does without the compiler; see
+    /// Compiles a module for a program that is built without the compiler; see
     /// [`Self::adopt_precompiled`].
     ///
-    /// * `time`: what compiling may take.
+    /// * `time`: time limit for compiling.
     ///
-    /// Returns native code of this machine's architecture and processor, for sandboxes with these
-    /// settings and this
-    /// [`Self::reservation`]. It is no secret, but whoever can change it can do what the program that adopts it can.
+    /// Returns native code for this machine's architecture and processor, and for sandboxes with
+    /// the same settings and the same [`Self::reservation`]. The code is not secret. But whoever
+    /// can change it controls the program that adopts it.
     ///
     /// # Errors
-    /// A sentence for the user that says why the module cannot be called.
+    /// A sentence for the user with the reason why the module cannot be called.
     pub fn precompile(&self, module: &ModuleFile, time: Duration) -> Result<Vec<u8>, String> {
         self.prepare(module, time)?;
         let compiled = self
@@ -38,21 +38,20 @@ impl Sandbox {
             .map_err(|err| format!("its compiled code cannot be read: {err}"))
     }
 
-    /// Takes the code of a module from [`Self::precompile`] in place of compiling it. After that,
+    /// Adopts the code of a module from [`Self::precompile`] instead of compiling it. After that,
     /// the module is prepared.
     ///
-    /// * `module`: the module as workflows name it; only its digest and its format count.
-    /// * `code`: its code.
+    /// * `module`: the module as workflows name it. Only its digest and its format are used.
+    /// * `code`: code of the module.
     ///
     /// # Errors
-    /// A sentence for the user if the code is none, is of another format than the module, or says
-    /// that it is for another version of mandelbox, another machine or other settings; or why the
-    /// module cannot be called.
+    /// A sentence for the user if `code` is not compiled code, has another format than the module,
+    /// or is for another version of mandelbox, another machine or other settings. Also an error if
+    /// the module cannot be called.
     ///
     /// # Safety
     /// `code` runs outside the sandbox, with all rights of this program. It must be, byte for byte,
-    /// what
-    /// [`Self::precompile`] returned for this very module. What is checked here finds mistakes, not malice.
+    /// the result of [`Self::precompile`] for this module. The checks find mistakes, not attacks.
     pub unsafe fn adopt_precompiled(
         &self,
         module: &ModuleFile,
@@ -62,39 +61,39 @@ impl Sandbox {
         let of_code = match Engine::detect_precompiled(code) {
             Some(Precompiled::Module) => ModuleFormat::Core,
             Some(Precompiled::Component) => ModuleFormat::Component,
-            None => return Err("what should be its precompiled code is none".to_owned()),
+            None => return Err("the given precompiled code is not compiled code".to_owned()),
         };
         if format != of_code {
             return Err(format!(
                 "is a {format}, and its precompiled code is that of a {of_code}"
             ));
         }
-        // SAFETY: the same as this function's.
+        // SAFETY: the caller vouches for the code.
         unsafe { self.adopt(&module.sha256, CompiledModule::Memory(code.into())) }
     }
 
-    /// Takes a module's code from the cache, if it is there and fits.
+    /// Adopts the code of a module from the cache, if the cache contains it and it fits.
     pub(super) fn adopt_cached(&self, sha256: &str) -> Option<ModuleKind> {
         let codes = self.cache()?.read_all(sha256);
         // SAFETY: the cache returns only what was written to it under the user's key and for this
-        // digest, and only compiled modules are written to it; loading checks that they are for
-        // this version and these settings.
+        // digest, and only compiled modules are written to it. Loading checks the version and the
+        // settings.
         codes
             .into_iter()
             .find_map(|code| unsafe { self.adopt(sha256, code) }.ok())
     }
 
-    /// Takes a module that another sandbox has compiled.
+    /// Adopts a module that another sandbox has compiled.
     ///
     /// # Safety
-    /// `compiled` must be what [`Self::compiled`] gave in a sandbox of this version with the same
-    /// settings.
+    /// `compiled` must be the result of [`Self::compiled`] in a sandbox of this version with the
+    /// same settings.
     pub(crate) unsafe fn adopt(
         &self,
         sha256: &str,
         compiled: CompiledModule,
     ) -> Result<ModuleKind, String> {
-        // SAFETY: the same as this function's.
+        // SAFETY: the caller vouches for the code.
         unsafe {
             self.load(
                 sha256,
@@ -104,19 +103,19 @@ impl Sandbox {
         }
     }
 
-    /// Loads compiled code and makes it known under its digest.
+    /// Loads compiled code and stores the module under its digest.
     ///
-    /// * `unfit`: what it means if the code does not load.
+    /// * `unfit`: start of the message if the code cannot be loaded.
     ///
     /// # Safety
-    /// As [`Self::adopt`].
+    /// As for [`Self::adopt`].
     pub(super) unsafe fn load(
         &self,
         sha256: &str,
         compiled: CompiledModule,
         unfit: &str,
     ) -> Result<ModuleKind, String> {
-        // SAFETY: the same as this function's.
+        // SAFETY: the caller vouches for the code.
         let code =
             unsafe { compiled.load(&self.engine) }.map_err(|err| format!("{unfit}: {err:#}"))?;
         let prepared = PreparedModule::new(&self.engine, &self.linkers, &code)?;

@@ -1,12 +1,13 @@
-//! Opening a folder into which nobody but this user and root can have put anything.
+//! Opening of a folder that only this user and root can have written to.
 //!
-//! What is in the cache of compiled modules runs as native code. That the folder is the user's own
-//! is not enough: whoever can write to one of the folders above it can put another in its place,
-//! between two uses or before the first. So the path is walked from the root, each folder opened
-//! from the one before, and each must be as `StrictModes` of OpenSSH has it: owned by the user or
-//! by root, and writable by nobody else. A sticky folder such as `/tmp` may be written to by all,
-//! since nobody can replace there what is another's. A link is followed if it lies in such a folder
-//! and belongs to the user or to root.
+//! The cache of compiled modules contains native code that this user runs. It is not sufficient
+//! that the folder belongs to the user: whoever can write to a folder above it can replace it,
+//! between two uses or before the first one. So the path is walked from the root, and each folder
+//! is opened from the previous one. Each folder must meet the rules of OpenSSH's `StrictModes`: it
+//! belongs to the user or to root, and nobody else can write to it.
+//!
+//! A sticky folder such as `/tmp` may be writable for all, since nobody can replace the files of
+//! others there. A link is followed if it is in such a folder and belongs to the user or to root.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,9 +22,9 @@ use rustix::process::geteuid;
 
 use crate::folder::Folder;
 
-/// Links on a path that are followed at most, as by Linux.
+/// Maximum number of links to follow on a path, the same as on Linux.
 const MAX_LINKS: u32 = 40;
-/// Flags that open a folder to look up what is in it, which needs no right to list it.
+/// Flags that open a folder to look up its entries. This needs no permission to list the folder.
 #[cfg(target_os = "linux")]
 const WALK_FLAGS: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
@@ -34,7 +35,7 @@ const WALK_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// The mode of what is created.
+/// Mode of a folder that is created.
 const PRIVATE: Mode = Mode::RWXU;
 /// Bits of a mode.
 const WRITABLE_BY_GROUP: u32 = 0o020;
@@ -42,18 +43,18 @@ const WRITABLE_BY_OTHERS: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 const ANYTHING_FOR_OTHERS: u32 = 0o077;
 
-/// Opens a folder of this user's alone, which is created if it is not there, with the folders above
-/// it.
+/// Opens a folder that is private to this user. The folder and those above it are created if they
+/// do not exist.
 ///
 /// # Errors
-/// [`io::ErrorKind::PermissionDenied`] with a sentence for the user if another user could have put something there; else the
-/// operating system's.
+/// [`io::ErrorKind::PermissionDenied`] with a sentence for the user if another user could have
+/// written to the folder. Otherwise the operating system's error.
 pub(super) fn open_private(path: &Path) -> io::Result<Folder> {
     let path = std::path::absolute(path)?;
     let mut at = Folder::from(openat(CWD, "/", WALK_FLAGS, Mode::empty())?);
     let mut reached = PathBuf::from("/");
     check_above(&fstat(&at)?, &reached)?;
-    // What is still to be walked, the next last.
+    // Components that remain to be walked, the next one last.
     let mut pending = parts(&path);
     let mut n_links = 0;
     while let Some(name) = pending.pop() {
@@ -104,10 +105,11 @@ pub(super) fn open_private(path: &Path) -> io::Result<Folder> {
         }
     }
     check_private(&fstat(&at)?, &reached)?;
+    // The walk has opened the folder for lookups only.
     at.open_folder(".")
 }
 
-/// The components of a path, the last first, without what only says where it begins.
+/// Returns the components of a path, the last one first, without the root.
 fn parts(path: &Path) -> Vec<OsString> {
     let is_walked =
         |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
@@ -118,7 +120,7 @@ fn parts(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-/// The folder itself: the user's, and closed to all others.
+/// Checks the folder itself, which must belong to the user and be closed to all others.
 fn check_private(stat: &Stat, path: &Path) -> io::Result<()> {
     let path = path.display();
     if stat.st_uid != geteuid().as_raw() {
@@ -126,13 +128,13 @@ fn check_private(stat: &Stat, path: &Path) -> io::Result<()> {
     }
     if mode(stat) & ANYTHING_FOR_OTHERS != 0 {
         return refuse(format!(
-            "other users can get into {path}; make its mode 0700"
+            "other users can access {path}; set its mode to 0700"
         ));
     }
     Ok(())
 }
 
-/// A folder above it: only the user and root can put something else in place of what is in it.
+/// Checks a folder above it, whose entries only the user and root may be able to replace.
 fn check_above(stat: &Stat, path: &Path) -> io::Result<()> {
     let path = path.display();
     let mode = mode(stat);
@@ -147,15 +149,14 @@ fn check_above(stat: &Stat, path: &Path) -> io::Result<()> {
         || (mode & WRITABLE_BY_GROUP != 0 && !is_own_group(stat.st_gid));
     if is_open && mode & STICKY == 0 {
         return refuse(format!(
-            "other users can write to {path}, and so put other code there; take that right away \
-             (chmod go-w), or name \
-             another folder with XDG_CACHE_HOME"
+            "other users can write to {path} and could put other code there; remove their write \
+             permission (chmod go-w), or name another folder with XDG_CACHE_HOME"
         ));
     }
     Ok(())
 }
 
-/// The mode, whose type differs between systems.
+/// Returns the mode, whose type differs between systems.
 #[allow(
     clippy::useless_conversion,
     reason = "it is of another type on other systems"
@@ -168,13 +169,14 @@ fn refuse<T>(text: String) -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// Whether a user could change what this one runs anyway.
+/// Returns true for a user who can change what this user runs in any case.
 fn is_trusted(uid: u32) -> bool {
     uid == geteuid().as_raw() || uid == 0 || is_unmapped_root(uid)
 }
 
-/// Whether a group has no member but this user, as many systems create one for each user. Only what
-/// the files of this machine say counts: a group from elsewhere may have any members.
+/// Returns true if this user is the only member of a group. Many systems create such a group for
+/// each user. Only groups in the files of this machine count: a group from elsewhere may have any
+/// members.
 fn is_own_group(gid: u32) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let uid = geteuid().as_raw();
@@ -213,9 +215,9 @@ fn is_own_group(gid: u32) -> bool {
         && group.is_some_and(|group| !has_others(group.get(3).unwrap_or(&"")))
 }
 
-/// Whether a number is what stands for root's where this process runs in a user namespace that has
-/// no root, as containers of ordinary users do. It stands for all others that the namespace does
-/// not have too, which cannot be told apart.
+/// Returns true if a user ID represents root in a user namespace that does not map root, as in
+/// containers of ordinary users. The same ID represents all other users that the namespace does not
+/// map, and they cannot be distinguished from root.
 #[cfg(target_os = "linux")]
 fn is_unmapped_root(uid: u32) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();

@@ -1,8 +1,12 @@
-//! Listing a folder, for preview 1: each open listing is one [`Listing`].
+//! Folder listings for preview 1. Each open listing is one [`Listing`].
 //!
-//! A listing belongs to the number of a folder. Cookie 0 begins a new one, as opening and rewinding
-//! do; any other cookie goes on with it from that position. It ends when the number is closed or
-//! given to another file.
+//! Preview 1 has no handle for a listing: a guest passes the number of a folder, and a cookie for
+//! the position. So a listing belongs to a number. Cookie 0 starts a new listing, as opening and
+//! rewinding a folder do. Any other cookie continues the open listing from that position. A listing
+//! ends when the guest closes its number or assigns it to another file, so those functions are
+//! replaced as well.
+//!
+//! The runtime does not expose the folder behind a number. [`open_folder`] explains how to get it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +24,7 @@ use super::errno::{forget_last, preview1_answer, preview1_errno};
 use super::host::{Host, PREVIEW1};
 use super::listing::Listing;
 
-/// Replaces `fd_readdir` of preview 1, and sees which numbers are closed.
+/// Replaces `fd_readdir` of preview 1, and the functions that end a listing.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap_async(PREVIEW1, "fd_readdir", |caller, params| {
         Box::new(fd_readdir(caller, params))
@@ -34,17 +38,18 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The open listings of a guest.
+/// Open listings of a guest.
 #[derive(Default)]
 pub(super) struct Listings {
-    /// Those of preview 1, by the numbers of their folders.
+    /// Listings of preview 1, by the numbers of their folders.
     by_number: BTreeMap<i32, Listing>,
-    /// Those of WASI 0.2 that an adapter has not read to their end, by their folders. A number can
-    /// stand for another folder by now, so the folder itself is compared too.
+    /// Listings of WASI 0.2 that an adapter has not read to their end, by the indices of their
+    /// folders. An index can refer to another folder by now, so the folder itself is compared as
+    /// well.
     pub(super) unfinished: BTreeMap<u32, (Weak<File>, Arc<Listing>)>,
-    /// Folder and stream of WASI 0.2 that a name was read from last.
+    /// Indices of the folder and of the stream in WASI 0.2 from which a name was read last.
     pub(super) last_read: Option<(u32, u32)>,
-    /// Whether names are sorted, so that two runs see them in the same order.
+    /// True to sort names, so that two runs see them in the same order.
     sorted: bool,
 }
 
@@ -58,7 +63,8 @@ impl Listings {
 }
 
 impl Host {
-    /// Reads a folder that was opened for it, and warns of names that the guest cannot be given.
+    /// Reads a folder that was opened for this listing, and warns about names that the guest cannot
+    /// get.
     pub(super) async fn list(&mut self, folder: File) -> Result<Listing, Errno> {
         let listing = Listing::read(folder, self.listings.sorted, &mut self.budget).await?;
         if let Some(warning) = listing.warning() {
@@ -74,9 +80,9 @@ impl Host {
     }
 }
 
-/// WASI's `dirent` without the name behind it.
+/// Size of WASI's `dirent`, without the name that follows it.
 const DIRENT_BYTES: usize = 24;
-/// Cookies of `.` and `..`, which preview 1 has first in each listing.
+/// Number of cookies for `.` and `..`, which preview 1 lists first.
 const N_DOTS: usize = 2;
 
 type FdReaddir = (i32, i32, i32, i64, i32);
@@ -87,6 +93,7 @@ async fn fd_readdir(mut caller: Caller<'_, Host>, params: FdReaddir) -> wasmtime
         wasmtime::bail!("the module does not export its memory, which WASI needs");
     };
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
+    // A guest may also start with another cookie, which is then a position in a new listing.
     if cookie == 0 || !host.listings.by_number.contains_key(&number) {
         host.close_listing(number);
         let folder = match open_folder(host, number).await? {
@@ -121,8 +128,8 @@ async fn fd_readdir(mut caller: Caller<'_, Host>, params: FdReaddir) -> wasmtime
     Ok(0)
 }
 
-/// Writes entries from a position on until the buffer is full; the last may be cut. Returns the
-/// number of bytes written.
+/// Writes entries from a position on until the buffer is full. The last entry may be truncated.
+/// Returns the number of bytes written.
 fn write_dirents(listing: &Listing, first: usize, buffer: &mut [u8]) -> usize {
     let mut n_used = 0;
     let mut write = |bytes: &[u8]| {
@@ -131,7 +138,7 @@ fn write_dirents(listing: &Listing, first: usize, buffer: &mut [u8]) -> usize {
         n_used += n;
         n == bytes.len()
     };
-    // A guest may ask for any position.
+    // A guest may pass any position.
     let mut position = first;
     loop {
         let (name, number, file_type) = match position.checked_sub(N_DOTS) {
@@ -158,7 +165,7 @@ fn write_dirents(listing: &Listing, first: usize, buffer: &mut [u8]) -> usize {
     n_used
 }
 
-/// WASI's `filetype`, which has none for FIFOs and two for sockets.
+/// Returns WASI's `filetype`, which has no value for FIFOs and two values for sockets.
 fn preview1_type(file_type: FileType) -> u8 {
     match file_type {
         FileType::BlockDevice => 1,
@@ -170,21 +177,22 @@ fn preview1_type(file_type: FileType) -> u8 {
     }
 }
 
-/// Opens the folder of a number once more, or returns WASI's `errno`.
+/// Opens the folder of a number again, or returns WASI's `errno`.
 ///
-/// The runtime keeps what a number stands for to itself. So the folder is opened as a guest would
-/// open it, with a number of its own, and taken from the table of resources, where the runtime puts
-/// it at the next free index.
+/// The runtime does not expose what a number refers to. So the folder is opened as a guest would
+/// open it, which gives it a new number. The runtime stores an opened folder at the next free index
+/// of the resource table, and the folder is taken from there.
 async fn open_folder(host: &mut Host, number: i32) -> wasmtime::Result<Result<File, i32>> {
-    /// `oflags`: it must be a folder.
+    /// `oflags`: the path must lead to a folder.
     const DIRECTORY: i32 = 2;
-    /// `rights`: to read.
+    /// `rights`: reading.
     const READ: i64 = 2;
     const PATH: &[u8] = b".";
-    /// Where the number stands, aligned as WASI has it.
+    /// Offset of the new number, aligned as WASI requires.
     const ANSWER: usize = 4;
 
-    // The first function of a call fills the table.
+    // The first function that a guest calls fills the table. Call one here, so that opening the
+    // folder takes the next free index.
     let mut memory = wiggle::GuestMemory::Unshared(&mut []);
     wasi_snapshot_preview1::fd_prestat_dir_name(&mut host.wasi, &mut memory, number, 0, 0)?;
     host.wasi.set_hostcall_fuel(PATH.len());
@@ -228,7 +236,7 @@ async fn open_folder(host: &mut Host, number: i32) -> wasmtime::Result<Result<Fi
     wasi_snapshot_preview1::fd_close(&mut host.wasi, &mut memory, opened_number).await?;
     let opened = opened.and_then(Arc::into_inner);
     opened.map(Ok).ok_or_else(|| {
-        wasmtime::format_err!("the runtime has put an opened folder where none was looked for")
+        wasmtime::format_err!("the runtime stored an opened folder at an unexpected index")
     })
 }
 
@@ -261,8 +269,7 @@ mod tests {
     use crate::model::Limits;
     use crate::sandbox::limits::MemoryBudget;
 
-    /// The listing of a new folder with these files, which a change before it is read has no part
-    /// in.
+    /// Lists a new folder that contains these files and a subfolder.
     fn listing(names: &[&str]) -> Listing {
         let folder = tempfile::tempdir().expect("a folder");
         for name in names {
@@ -279,7 +286,7 @@ mod tests {
             .expect("read")
     }
 
-    /// The entries in a buffer that are whole: cookie, type and name.
+    /// Returns the complete entries in a buffer: cookie, type and name.
     fn entries(mut bytes: &[u8]) -> Vec<(u64, u8, String)> {
         let mut entries = Vec::new();
         while bytes.len() >= DIRENT_BYTES {

@@ -1,4 +1,4 @@
-//! What a running typed task tells: log lines, bounded, and its progress, at most so often.
+//! Log lines and progress of a running typed task, bounded in size and frequency.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use crate::model::{GuestReport, LogLevel};
 use crate::text::bytes_text;
 
-/// Bytes of all log lines of a call together, with what it costs to record each; the rest is
-/// counted and dropped. All reports of progress together have as much.
+/// Maximum size in bytes of all log lines of a call, including the cost of recording each. Further
+/// lines are counted and dropped. All progress reports together have the same limit.
 pub const MAX_REPORT_BYTES: u64 = 1 << 20;
-/// Bytes that are kept of a log line.
+/// Maximum size in bytes of a log line.
 const MAX_LINE_BYTES: usize = 4 << 10;
-/// Bytes that are kept of what is said of progress.
+/// Maximum size in bytes of a progress message.
 const MAX_PROGRESS_TEXT_BYTES: usize = 256;
-/// Bytes that an event has beside its text and its component.
+/// Size in bytes of an event without its text and its item.
 const EVENT_BYTES: u64 = 200;
-/// Least time between two reports of progress; in a long call it is a hundredth of the time that
-/// the call has run.
+/// Minimum interval between two progress reports. In a long call, the interval is a hundredth of
+/// the elapsed time.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Takes what a guest tells and hands on what fits within the bounds.
+/// Receiver of log lines and progress, which forwards those within the bounds.
 ///
-/// Clones are handles of the same call.
+/// Clones belong to the same call.
 #[derive(Clone)]
 pub struct GuestReports(Arc<Mutex<State>>);
 
@@ -38,20 +38,22 @@ struct State {
 }
 
 impl GuestReports {
-    /// * `limit_bytes`: what all log lines may cost, and what all reports of progress may.
-    /// * `component_bytes`: what each event costs beside its text: the length of the component that
-    ///   it names.
-    /// * `send`: gets what is within the bounds, on the guest's thread.
+    /// Creates the receiver of one call.
+    ///
+    /// * `limit_bytes`: maximum cost of all log lines, and of all progress reports.
+    /// * `item_bytes`: cost of each event in addition to its text, which is the length of the item
+    ///   that it names.
+    /// * `send`: called on the thread of the guest with each report within the bounds.
     pub fn new(
         limit_bytes: u64,
-        component_bytes: u64,
+        item_bytes: u64,
         send: impl FnMut(GuestReport) + Send + 'static,
     ) -> Self {
         let started = Instant::now();
         Self(Arc::new(Mutex::new(State {
             send: Box::new(send),
             limit_bytes,
-            event_bytes: EVENT_BYTES + component_bytes,
+            event_bytes: EVENT_BYTES + item_bytes,
             log_bytes_left: limit_bytes,
             n_lines_dropped: 0,
             progress_bytes_left: limit_bytes,
@@ -61,7 +63,7 @@ impl GuestReports {
         })))
     }
 
-    /// Takes a log line.
+    /// Receives a log line.
     pub fn log(&self, level: LogLevel, message: &str) {
         let mut state = self.lock();
         let message = cut(message, MAX_LINE_BYTES);
@@ -74,14 +76,14 @@ impl GuestReports {
         }
     }
 
-    /// Takes a report of progress; `fraction` may be any number.
+    /// Receives a progress report; `fraction` may be any number.
     pub fn progress(&self, fraction: f32, message: &str) {
-        // NaN becomes 0, as a cast makes it.
+        // The cast converts NaN to 0.
         let permille = (fraction.clamp(0.0, 1.0) * 1000.0) as u16;
         self.lock().progress(permille, message, Instant::now());
     }
 
-    /// Takes a report that has come from another process.
+    /// Receives a report that comes from another process.
     pub(crate) fn take(&self, report: GuestReport) {
         match report {
             GuestReport::Log { level, message } => self.log(level, &message),
@@ -92,7 +94,7 @@ impl GuestReports {
         }
     }
 
-    /// Hands on the latest report of progress if it came too soon and its time has come.
+    /// Forwards the latest progress report, if it came too early and its time has come.
     pub(crate) fn send_due_progress(&self) {
         let mut state = self.lock();
         if state.latest_progress.is_some() {
@@ -100,7 +102,7 @@ impl GuestReports {
         }
     }
 
-    /// Hands on the latest report of progress, and says how many log lines were dropped. Called
+    /// Forwards the latest progress report, and reports how many log lines were dropped. Call it
     /// when the guest has ended.
     pub(crate) fn finish(&self) {
         let mut state = self.lock();
@@ -127,7 +129,7 @@ impl GuestReports {
 }
 
 impl State {
-    /// Bytes that the event with this text has at most, as JSON.
+    /// Returns the maximum size in bytes of an event with this text, as JSON.
     fn cost(&self, message: &str) -> u64 {
         let escaped = message
             .bytes()
@@ -138,7 +140,7 @@ impl State {
 
     fn progress(&mut self, permille: u16, message: &str, now: Instant) {
         match &mut self.latest_progress {
-            // The text is not copied again for a guest that says the same all the time.
+            // Do not copy the text again for a guest that repeats it.
             Some((latest, text)) if text == message => *latest = permille,
             latest => *latest = Some((permille, cut(message, MAX_PROGRESS_TEXT_BYTES))),
         }
@@ -161,7 +163,7 @@ impl State {
     }
 }
 
-/// The text, or its start and a note, together at most `max_bytes`.
+/// Returns the text, or its start followed by a note, of at most `max_bytes` together.
 pub(crate) fn cut(text: &str, max_bytes: usize) -> String {
     const NOTE: &str = " [cut]";
     if text.len() <= max_bytes {
@@ -177,10 +179,10 @@ mod tests {
 
     type Sent = Arc<Mutex<Vec<GuestReport>>>;
 
-    fn reports(limit_bytes: u64, component_bytes: u64) -> (GuestReports, Sent) {
+    fn reports(limit_bytes: u64, item_bytes: u64) -> (GuestReports, Sent) {
         let sent = Sent::default();
         let received = Arc::clone(&sent);
-        let reports = GuestReports::new(limit_bytes, component_bytes, move |report| {
+        let reports = GuestReports::new(limit_bytes, item_bytes, move |report| {
             received.lock().expect("not poisoned").push(report);
         });
         (reports, sent)
@@ -233,8 +235,8 @@ mod tests {
 
     #[test]
     fn odd_fractions_are_taken_for_the_nearest() {
-        let odd = [f32::NAN, f32::INFINITY, -f32::INFINITY, -0.5, 1.5, 0.1234];
-        for (fraction, expected) in odd
+        let fractions = [f32::NAN, f32::INFINITY, -f32::INFINITY, -0.5, 1.5, 0.1234];
+        for (fraction, expected) in fractions
             .into_iter()
             .zip(["0 ", "1000 ", "0 ", "0 ", "1000 ", "123 "])
         {
@@ -249,7 +251,7 @@ mod tests {
         let (reports, sent) = reports(u64::MAX, 0);
         let mut state = reports.lock();
         let started = state.started;
-        // A report each millisecond for 300 ms.
+        // One report per millisecond for 300 ms.
         for ms in 0..300 {
             state.progress(ms, "x", started + Duration::from_millis(u64::from(ms)));
         }
@@ -263,7 +265,7 @@ mod tests {
         reports.finish();
         assert_eq!(messages(&sent)[4..], ["301 end"]);
         let mut state = reports.lock();
-        // After an hour a report each second for another hour.
+        // After an hour, one report per second for another hour.
         for second in 3600..7200 {
             state.progress(0, "", started + Duration::from_secs(second));
         }

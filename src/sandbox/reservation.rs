@@ -1,30 +1,33 @@
-//! Addresses for guests' memories: many and fast, or few where a process may not have many.
+//! Address space of guest memories: large and fast, or small for a process with limited address
+//! space.
 
 use serde::{Deserialize, Serialize};
 use wasmtime::Config;
 
-/// Addresses that each memory of a guest gets, which is not memory that it uses.
+/// Address space that each memory of a guest reserves. This is not the memory that it uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reservation {
-    /// [`Self::Whole`], unless this process may only have so many addresses (`ulimit -v`): then [`Self::Small`].
+    /// [`Self::Small`] if the address space of this process is limited (`ulimit -v`), otherwise
+    /// [`Self::Whole`].
     #[default]
     Fitting,
-    /// 4 GiB and guards of 32 MiB on both sides: all that a guest can address, so that its code
-    /// checks no bounds.
+    /// 4 GiB, with guards of 32 MiB on both sides. This covers all addresses of a guest, so its
+    /// code needs no bounds checks.
     Whole,
-    /// 64 MiB, or what the memory begins with; one that grows past it is moved. Code checks bounds,
-    /// which costs time.
+    /// 64 MiB, or the initial size of the memory. A memory that grows past its reservation is
+    /// moved. The code checks bounds, which takes time.
     Small,
 }
 
-/// Bytes that a small reservation has at first, and past its size after each move.
+/// Initial size of a small reservation, and the space added after each move.
 const SMALL_BYTES: u64 = 64 << 20;
-/// Bytes without access around a small one: offsets below this need no check of their own.
+/// Size of the inaccessible guard around a small reservation. Offsets below it need no bounds check
+/// of their own.
 const SMALL_GUARD_BYTES: u64 = 64 << 10;
 
 impl Reservation {
-    /// [`Self::Whole`] or [`Self::Small`].
+    /// Returns [`Self::Whole`] or [`Self::Small`].
     pub fn resolve(self) -> Self {
         match self {
             Self::Fitting if addresses_are_limited() => Self::Small,
@@ -45,8 +48,8 @@ impl Reservation {
 impl std::fmt::Display for Reservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.resolve() {
-            Self::Small => "64 MiB of addresses at first for each memory, and checks of bounds",
-            _ => "4 GiB of addresses for each memory, and no checks of bounds",
+            Self::Small => "64 MiB of address space at first for each memory, with bounds checks",
+            _ => "4 GiB of address space for each memory, without bounds checks",
         })
     }
 }

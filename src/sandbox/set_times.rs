@@ -1,9 +1,9 @@
 //! Setting the times of a file by its path.
 //!
-//! If the guest asks for links not to be followed, the runtime passes the path to the system call,
-//! which a worker process may not do (`backend/process/confine`). So the times of a file that is
-//! not a link are set with its link followed, which comes to the same: the runtime then opens the
-//! file, and passes the open file.
+//! If a guest asks not to follow links, the runtime passes the path to the system call, which a
+//! worker process may not do (`backend/process/confine`). If links are followed, the runtime opens
+//! the file and passes the descriptor. For a file that is not a link, both have the same effect. So
+//! the times of such a file are set as if the guest had asked to follow links.
 
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, StoreContextMut};

@@ -1,8 +1,9 @@
-//! FIFOs, sockets and devices in a folder that a guest sees are never opened.
+//! Refusal to open FIFOs, sockets and devices in the folders of a guest.
 //!
-//! Opening a FIFO waits for its other end, where no limit reaches the guest, and opening a device
-//! can do anything. So the type of a file is looked at when a guest opens it: at a cost for each
-//! open, and none for the size of the input. A guest cannot make such files itself.
+//! Opening a FIFO waits for its other end, and no limit can end the guest meanwhile. Opening a
+//! device can have any effect. So the type of a file is checked whenever a guest opens it. The
+//! check has a cost per open, which does not depend on the size of the file. A guest cannot create
+//! such files itself.
 
 use wasmtime::component::{Linker as ComponentLinker, Resource};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, StoreContextMut};
@@ -40,7 +41,7 @@ const ERRNO_ACCES: i32 = 2;
 const ERRNO_EXIST: i32 = 20;
 /// WASI's `errno` for "name too long".
 const ERRNO_NAMETOOLONG: i32 = 37;
-/// Bytes of a path that a system takes; a longer one is not even copied.
+/// Maximum size in bytes of a path on most systems. A longer path is not even copied.
 const MAX_PATH_BYTES: usize = 4096;
 /// Bits of WASI's `oflags`.
 mod oflags {
@@ -48,10 +49,10 @@ mod oflags {
     pub(super) const DIRECTORY: i32 = 2;
     pub(super) const EXCLUSIVE: i32 = 4;
 }
-/// Where the file type stands in WASI's `filestat`.
+/// Offset of the file type in WASI's `filestat`.
 const FILETYPE_OFFSET: usize = 16;
-/// WASI's file types that can be opened: a folder, a regular file, a symbolic link (which open then
-/// refuses).
+/// WASI's file types that may be opened: folder, regular file and symbolic link. Opening then
+/// refuses a link.
 const OPENABLE: [u8; 3] = [3, 4, 7];
 
 type PathOpen = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
@@ -98,7 +99,7 @@ async fn path_open(mut caller: Caller<'_, Host>, params: PathOpen) -> wasmtime::
     Ok(errno)
 }
 
-/// `path_open`, for what the runtime can resolve.
+/// Runs `path_open` for a path that the runtime can resolve.
 async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasmtime::Result<i32> {
     let (folder, lookup, path, path_len, flags, rights, inherited, fdflags, opened) = params;
     let open = async |wasi: &mut WasiP1Ctx, bytes: &mut [u8], flags| {
@@ -113,7 +114,7 @@ async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasm
     };
     if flags & oflags::DIRECTORY == 0 {
         if flags & oflags::CREATE != 0 {
-            // What is made new is a regular file, so there is nothing to look at.
+            // Try to create the file first: a new file is a regular one and needs no check.
             let errno = open(&mut host.wasi, bytes, flags | oflags::EXCLUSIVE).await?;
             if errno != ERRNO_EXIST || flags & oflags::EXCLUSIVE != 0 {
                 return Ok(errno);
@@ -133,7 +134,7 @@ async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasm
     open(&mut host.wasi, bytes, flags).await
 }
 
-/// Asks WASI's own `path_filestat_get`.
+/// Returns true if WASI's own `path_filestat_get` reports a special file.
 async fn is_special(
     wasi: &mut WasiP1Ctx,
     folder: i32,
@@ -152,7 +153,7 @@ async fn is_special(
         own.answer,
     )
     .await?;
-    // A file that is not there, or not within reach, is for `path_open` to answer.
+    // `path_open` reports the error for a file that does not exist or cannot be reached.
     Ok(errno == 0 && !OPENABLE.contains(&own.answer()[FILETYPE_OFFSET]))
 }
 
@@ -187,7 +188,7 @@ async fn open_at(
     Ok((answer?,))
 }
 
-/// `descriptor.open-at`, for what the runtime can resolve.
+/// Runs `descriptor.open-at` for a path that the runtime can resolve.
 async fn open_at_plain(
     host: &mut Host,
     folder: &Resource<Descriptor>,

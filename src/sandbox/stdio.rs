@@ -12,20 +12,20 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::handed_on::HandedOn;
+use super::passthrough::Passthrough;
 use crate::text::bytes_text;
 
-/// Bytes of the end of a stream that are kept for messages.
+/// Number of bytes at the end of a stream that are kept for messages.
 const TAIL_BYTES: usize = 4096;
-/// Bytes that a guest may hand over in one write of a WASI 0.2 stream.
+/// Maximum number of bytes in one write to a stream of WASI 0.2.
 const WRITE_PERMIT: usize = 64 << 10;
-/// Time between two tries to write to a stream that takes nothing.
+/// Interval between two attempts to write to a stream that accepts nothing.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Takes what a guest writes to one stream: the first bytes go to a writer, all are counted, the
-/// last are kept.
+/// Destination of one output stream of a guest. The first bytes go to a writer, all bytes are
+/// counted, and the last ones are kept.
 ///
-/// Clones are handles of one stream.
+/// Clones are handles of the same stream.
 #[derive(Clone)]
 pub struct GuestOutput(Arc<Mutex<State>>);
 
@@ -35,40 +35,46 @@ struct State {
     seen_bytes: u64,
     tail: VecDeque<u8>,
     error: Option<io::Error>,
-    /// Whether a guest whose output cannot be written has no reason to go on.
+    /// True if an error of the writer ends the guest.
     ends_guest: bool,
 }
 
 enum Writer {
-    /// Takes bytes at once: a file of the host's, or its memory.
-    Reused(Box<dyn Write + Send>),
-    HandedOn(HandedOn),
+    /// File or memory of the host, which accepts all bytes at once.
+    Capture(Box<dyn Write + Send>),
+    /// Stream of this process, which may accept bytes later.
+    Passthrough(Passthrough),
 }
 
-/// What a guest writes goes nowhere any more; ends the guest.
+/// Error of a guest whose output can no longer be written; it ends the guest.
 #[derive(Debug, thiserror::Error)]
 #[error("its output cannot be written any more")]
 pub(super) struct OutputFailed;
 
 impl GuestOutput {
-    /// * `writer`: gets the first `limit_bytes` bytes, then one line that says so; `None`: nothing
-    ///   is kept but the tail.
+    /// Creates a stream whose output is bounded.
+    ///
+    /// * `writer`: receives the first `limit_bytes` bytes, followed by a line about the cut;
+    ///   `None`: only the last bytes are kept.
     pub fn new(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> Self {
-        Self::with(writer.map(Writer::Reused), limit_bytes)
+        Self::with(writer.map(Writer::Capture), limit_bytes)
     }
 
-    /// All of the output, at once and as it is. A guest waits while the stream takes nothing, where
-    /// its limits end it; it ends when the stream fails, as a program does whose reader has gone
-    /// away.
+    /// Creates a stream that passes all output through, immediately and unchanged. While the
+    /// destination accepts nothing, the guest waits, and its limits can end it. The guest ends when
+    /// the destination fails, as a program ends whose reader is gone.
     pub fn handed_on(stream: File) -> Self {
-        Self::with(Some(Writer::HandedOn(HandedOn::new(stream))), u64::MAX)
+        Self::with(
+            Some(Writer::Passthrough(Passthrough::new(stream))),
+            u64::MAX,
+        )
     }
 
     fn with(writer: Option<Writer>, limit_bytes: u64) -> Self {
         let (tail, error, ends_guest) = (
             VecDeque::new(),
             None,
-            matches!(writer, Some(Writer::HandedOn(_))),
+            matches!(writer, Some(Writer::Passthrough(_))),
         );
         Self(Arc::new(Mutex::new(State {
             writer,
@@ -80,37 +86,37 @@ impl GuestOutput {
         })))
     }
 
-    /// Whether the stream has taken all, so that the guest can write more.
+    /// Returns true if the destination has accepted everything, so that the guest can write more.
     pub(crate) fn is_ready(&self) -> bool {
         self.lock().is_ready()
     }
 
-    /// Waits for the reader to take what the guest wrote before it ended.
+    /// Waits until the reader has accepted what the guest wrote before it ended.
     pub fn deliver(&self) {
         let mut state = self.lock();
-        if let Some(Writer::HandedOn(stream)) = &mut state.writer {
+        if let Some(Writer::Passthrough(stream)) = &mut state.writer {
             let written = stream.write_all();
             state.note(written.map(|()| true));
         }
     }
 
-    /// Whether the guest has no reason to go on: see [`Self::handed_on`].
+    /// Returns true if the output has failed and the guest must end, see [`Self::handed_on`].
     pub(crate) fn has_failed(&self) -> bool {
         self.lock().has_failed()
     }
 
-    /// Bytes that the guest wrote, those cut off included.
+    /// Returns the number of bytes that the guest wrote, including those that were cut.
     pub fn seen_bytes(&self) -> u64 {
         self.lock().seen_bytes
     }
 
-    /// The last bytes, at most 4 KiB, as text.
+    /// Returns the last bytes as text, at most 4 KiB.
     pub fn tail(&self) -> String {
         let mut state = self.lock();
         String::from_utf8_lossy(state.tail.make_contiguous()).into_owned()
     }
 
-    /// Drops the writer; the first error that it gave, if it gave one.
+    /// Drops the writer, and returns its first error if it had one.
     pub fn finish(&self) -> Option<io::Error> {
         let mut state = self.lock();
         state.writer = None;
@@ -121,7 +127,7 @@ impl GuestOutput {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a piece of the stream.
+    /// Receives a piece of the stream.
     pub(crate) fn take(&self, bytes: &[u8]) {
         self.lock().take(bytes);
     }
@@ -133,15 +139,15 @@ impl State {
     }
 
     fn is_ready(&mut self) -> bool {
-        let Some(Writer::HandedOn(stream)) = &mut self.writer else {
+        let Some(Writer::Passthrough(stream)) = &mut self.writer else {
             return true;
         };
         let written = stream.write_some();
         self.note(written)
     }
 
-    /// Keeps an error, after which nothing is written any more. Returns whether all is written, as
-    /// far as it can be.
+    /// Stores an error, after which nothing more is written. Returns true if nothing is left to
+    /// write.
     fn note(&mut self, written: io::Result<bool>) -> bool {
         written.unwrap_or_else(|err| {
             self.error = Some(err);
@@ -164,12 +170,12 @@ impl State {
         self.tail.extend(last);
         let writer = match &mut self.writer {
             None => return,
-            Some(Writer::HandedOn(stream)) => {
+            Some(Writer::Passthrough(stream)) => {
                 let written = stream.take(bytes);
                 self.note(written.map(|()| true));
                 return;
             }
-            Some(Writer::Reused(writer)) => writer,
+            Some(Writer::Capture(writer)) => writer,
         };
         let mut written = writer.write_all(&bytes[..kept]);
         if kept < bytes.len() {

@@ -1,5 +1,5 @@
-//! Typed tasks: WASM components of the world in `wit/task.wit`. Their exports are checked and
-//! called here, and the functions that they import are defined here.
+//! Typed tasks: WASM components of the world in `wit/task.wit`. This module checks and calls their
+//! exports, and defines the functions that they import.
 
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, WasmStr};
@@ -12,21 +12,20 @@ use super::reports::{GuestReports, cut};
 use crate::model::{Limits, LogLevel, TaskMetadata};
 use crate::text::bytes_text;
 
-/// What the names of a component's imports begin with that are of the world's package.
+/// Prefix of the names of imports from the package of the world.
 pub(super) const PACKAGE: &str = "mandelbox:task/";
-/// The interface that the host has.
+/// Interface that the host provides.
 pub(super) const HOST_INTERFACE: &str = "mandelbox:task/host@0.1.0";
-/// What the name of a component's import begins with, if this host has it: a patch release adds
-/// nothing.
+/// Prefix of the names of imports that this host provides. A patch release adds no functions.
 const COMPATIBLE_HOST: &str = "mandelbox:task/host@0.1.";
-/// The world as messages name it.
+/// Name of the world in messages.
 const WORLD: &str = "the world `task` of mandelbox:task@0.1.0 (wit/task.wit)";
 const RUN_TYPE: &str = "func(args: string) -> result<option<string>, string>";
 const DESCRIBE_TYPE: &str = "func() -> string";
-/// Bytes that are kept of the message of a failed call.
+/// Maximum size in bytes of the message of a failed call.
 const MAX_ERROR_BYTES: usize = 4 << 10;
 
-/// What the functions of the world need in the store of a call; a `describe` has none of it.
+/// Data that the functions of the world need in the store of a call. A call of `describe` has none.
 pub(super) struct TypedHost {
     metadata: TaskMetadata,
     pub(super) reports: GuestReports,
@@ -109,14 +108,14 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )
 }
 
-/// The functions that a typed task exports.
+/// Functions that a typed task exports.
 pub(super) struct TypedEntry {
     run: ComponentExportIndex,
     describe: ComponentExportIndex,
 }
 
 impl TypedEntry {
-    /// Finds them in a component; the error is a sentence for the user.
+    /// Finds the functions in a component. The error is a sentence for the user.
     pub(super) fn find(component: &Component) -> Result<Self, String> {
         let run = find_export(component, "run", RUN_TYPE, is_run);
         let (run, describe) = both(
@@ -127,21 +126,21 @@ impl TypedEntry {
     }
 }
 
-/// A typed task that can be instantiated.
+/// Typed task that is ready to be instantiated.
 pub(super) struct TypedPre {
     pub(super) pre: InstancePre<Host>,
     entry: TypedEntry,
-    /// Whether it can do anything with files.
+    /// True if the task can access files.
     pub(super) has_files: bool,
 }
 
-/// Whether this host has an interface of the world's package.
+/// Returns true if this host provides an interface of the world's package.
 pub(super) fn is_compatible(import: &str) -> bool {
     import.starts_with(COMPATIBLE_HOST)
 }
 
-/// Whether a component means to be a typed task: it exports a function of the world or imports from
-/// its package.
+/// Returns true if a component is meant as a typed task: it exports a function of the world, or
+/// imports from its package.
 pub(super) fn is_typed(engine: &Engine, component: &types::Component) -> bool {
     let is_own = |item: ComponentItem| matches!(item, ComponentItem::ComponentFunc(_));
     let mut exports = component.exports(engine);
@@ -152,7 +151,7 @@ pub(super) fn is_typed(engine: &Engine, component: &types::Component) -> bool {
 }
 
 impl TypedPre {
-    /// Links a component of the world; the error is a sentence for the user.
+    /// Links a component of the world. The error is a sentence for the user.
     pub(super) fn new(
         engine: &Engine,
         linker: &Linker<Host>,
@@ -165,8 +164,7 @@ impl TypedPre {
             if format!("{err:#}").contains(PACKAGE) {
                 format!(
                     "the WASM component's import of `{HOST_INTERFACE}` has other functions or \
-                     types than {WORLD}; build \
-                     it again from that file: {err:#}"
+                     types than {WORLD}; build it again from that file: {err:#}"
                 )
             } else {
                 unlinked(&err)
@@ -229,14 +227,12 @@ fn find_export(
         Some((ComponentItem::ComponentFunc(function), index)) if fits(&function) => Ok(index),
         Some((ComponentItem::ComponentFunc(function), _)) => Err(format!(
             "the WASM component's export `{name}` is `{}`, but in {WORLD} it is `{expected}`; \
-             build it again from that \
-             file",
+             build it again from that file",
             function_text(&function)
         )),
         _ => Err(format!(
             "the WASM component has no function `{name}: {expected}`, which {WORLD} exports; a \
-             typed task needs `run` \
-             and `describe`, a command `wasi:cli/run`"
+             typed task needs `run` and `describe`, a command `wasi:cli/run`"
         )),
     }
 }
@@ -259,7 +255,7 @@ fn results_are(function: &types::ComponentFunc, fits: impl Fn(Type) -> bool) -> 
     function.results().len() == 1 && function.results().all(fits)
 }
 
-/// A function's type as WIT writes it.
+/// Returns the type of a function as WIT writes it.
 fn function_text(function: &types::ComponentFunc) -> String {
     let params: Vec<_> = function
         .params()

@@ -1,19 +1,19 @@
-//! Warnings for the user about one call: what the sandbox kept from a guest that the guest cannot
-//! know of.
+//! Warnings for the user about one call: restrictions of the sandbox that the guest itself cannot
+//! notice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::reports::cut;
 
-/// Warnings of one call; further ones are dropped.
+/// Maximum number of warnings for a call; further ones are dropped.
 const MAX_WARNINGS: usize = 20;
-/// Bytes of one warning.
+/// Maximum size in bytes of a warning.
 const MAX_WARNING_BYTES: usize = 4 << 10;
 
-/// Takes warnings and forwards those within the bounds.
+/// Receiver of warnings, which forwards those within the bounds.
 ///
-/// Clones are handles of the same call.
+/// Clones belong to the same call.
 #[derive(Clone)]
 pub struct GuestWarnings(Option<Arc<State>>);
 
@@ -23,8 +23,10 @@ struct State {
 }
 
 impl GuestWarnings {
-    /// * `send`: gets each warning, on the guest's thread. File names in it are the guest's or a
-    ///   stranger's.
+    /// Creates the receiver of one call.
+    ///
+    /// * `send`: called on the thread of the guest with each warning. The file names in it are
+    ///   untrusted text.
     pub fn new(send: impl FnMut(String) + Send + 'static) -> Self {
         Self(Some(Arc::new(State {
             n_taken: AtomicUsize::new(0),
@@ -32,12 +34,12 @@ impl GuestWarnings {
         })))
     }
 
-    /// Drops all warnings.
+    /// Creates a receiver that drops all warnings.
     pub fn dropped() -> Self {
         Self(None)
     }
 
-    /// Takes a warning; one from a child process may be of any length.
+    /// Receives a warning; one from a child process may have any length.
     pub(crate) fn warn(&self, message: &str) {
         let Some(state) = &self.0 else { return };
         if state.n_taken.fetch_add(1, Ordering::Relaxed) < MAX_WARNINGS {

@@ -1,4 +1,16 @@
-//! Runs calls one after the other on the thread that owns it.
+//! Execution of calls, one after the other, on the thread that owns the worker.
+//!
+//! A guest runs on a fiber, as a future on a runtime of the thread. A guest in a loop yields at
+//! each epoch, and a guest that calls an asynchronous function of the host yields while it waits.
+//! Whenever the guest yields, [`until_interrupted`] checks its time limit and the cancel token. A
+//! timer and the token also wake the thread while a guest waits. Dropping the future ends the
+//! guest.
+//!
+//! A guest in a loop does not yield with [`Interruption::Process`]. Only the end of its process
+//! ends it.
+//!
+//! Each call gets a new store, so no state of a guest survives it. Only the opened folders are kept
+//! for the next call.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,7 +28,9 @@ use super::engine::{Interruption, Sandbox};
 use super::folders::OpenFolders;
 use super::host::Host;
 use super::invocation::{GuestEnd, GuestInput, Invocation};
-use super::limits::{BudgetExceeded, MachineIsFull, MemoryBudget, is_machines, machine_is_full};
+use super::limits::{
+    BudgetExceeded, MachineIsFull, MemoryBudget, is_machine_error, machine_is_full,
+};
 use super::module::{CoreEntry, PreparedModule};
 use super::read_directory::Listings;
 use super::stdio::OutputFailed;
@@ -24,20 +38,20 @@ use super::typed::TypedHost;
 use crate::clock::RunningClock;
 use crate::model::{CancelToken, HostError};
 
-/// Handles of WASM component resources that a call may hold.
+/// Maximum number of handles of WASM component resources in a call.
 const MAX_COMPONENT_HANDLES: usize = 1000;
-/// Bytes of random data that a call gets at a time.
+/// Maximum number of random bytes that a call gets at a time.
 const MAX_RANDOM_BYTES: u64 = 64 << 20;
 
-/// Runs calls of a sandbox, one at a time, on the calling thread.
+/// Runner of a sandbox's calls, one at a time, on the calling thread.
 pub struct Worker<'a> {
     sandbox: &'a Sandbox,
     runtime: Runtime,
-    /// The folders of the call before, opened: calls of a task have the same ones.
+    /// Opened folders of the previous call. The calls of a task have the same folders.
     folders: OpenFolders,
 }
 
-/// Why a guest was ended from outside.
+/// Reason for ending a guest from outside.
 enum Interrupted {
     TimedOut(Duration),
     Cancelled,
@@ -56,7 +70,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
+    /// Runs one call to its end. Returns the result and the peak memory in bytes.
     pub fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
         let Some(module) = self.sandbox.prepared(invocation.module_sha256) else {
             return (
@@ -121,7 +135,7 @@ impl<'a> Worker<'a> {
                 Ok(UpdateDeadline::Yield(1))
             });
         }
-        // One write of an imaging task can hold all of its memory; wasmtime's default stops at 128
+        // An imaging task may write all of its memory at once, and wasmtime's default limit is 128
         // MiB.
         store.set_hostcall_fuel(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX));
         store.set_max_component_handles(MAX_COMPONENT_HANDLES);
@@ -171,10 +185,10 @@ async fn run_guest(
     Ok(GuestEnd::Exited(0))
 }
 
-/// Polls the guest until it ends, its time is over or the run is cancelled. A guest in a loop gives
-/// way with every epoch; one that sleeps or waits has given way already.
+/// Polls the guest until it ends, its time limit expires or the run is cancelled. A guest in a loop
+/// yields at each epoch; one that sleeps or waits has already yielded.
 ///
-/// * `limit`: the guest's time, and what measures it.
+/// * `limit`: time limit of the guest, and the clock that measures it.
 async fn until_interrupted<T>(
     guest: impl Future<Output = T>,
     limit: Option<(Duration, &RunningClock)>,
@@ -186,7 +200,7 @@ async fn until_interrupted<T>(
         let Some((_, deadline, clock)) = deadline else {
             return std::future::pending().await;
         };
-        // The timer goes on while the process is stopped, and the clock does not.
+        // The timer continues while the process is stopped, but the clock does not.
         while let Some(left) = deadline
             .checked_sub(clock.now())
             .filter(|left| !left.is_zero())
@@ -198,6 +212,8 @@ async fn until_interrupted<T>(
         (pin!(guest), pin!(alarm), pin!(cancel.cancelled()));
     poll_fn(|cx| {
         let end = guest.as_mut().poll(cx);
+        // Read the clock after the guest has run: a guest that ends too late has timed out, and so
+        // has one that has used up its time before the timer fires.
         let over = deadline.filter(|(_, deadline, clock)| clock.now() >= *deadline);
         if let (Poll::Ready(end), None) = (end, over) {
             return Poll::Ready(Ok(end));
@@ -238,7 +254,7 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
     if let Some(full) = machine_is_full(err) {
         return GuestEnd::HostFailed(full.to_string());
     }
-    if is_machines(err) {
+    if is_machine_error(err) {
         return GuestEnd::HostFailed(format!("the module could not be started: {err:#}"));
     }
     let frames = err.downcast_ref::<WasmBacktrace>();
@@ -249,7 +265,7 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
     ))
 }
 
-/// The innermost functions of a backtrace, as far as they have names.
+/// Returns the innermost functions of a backtrace, as far as they have names.
 fn in_functions(backtrace: &WasmBacktrace) -> String {
     const SHOWN: usize = 4;
     const MAX_NAME_CHARS: usize = 200;
@@ -258,7 +274,7 @@ fn in_functions(backtrace: &WasmBacktrace) -> String {
         .iter()
         .filter_map(|frame| frame.func_name())
         .take(SHOWN);
-    // A module says what its functions are called, at any length.
+    // The module chooses the names of its functions, of any length.
     let names: Vec<String> = names
         .map(|name| name.chars().take(MAX_NAME_CHARS).collect())
         .collect();

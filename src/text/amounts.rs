@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// A number of bytes as people write it: `256 MiB`, `4 GiB`, `17 bytes`.
+/// Formats a number of bytes: `256 MiB`, `4 GiB`, `17 bytes`.
 pub fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -21,7 +21,7 @@ pub fn bytes_text(bytes: u64) -> String {
     }
 }
 
-/// A time span as people write it: `850 us`, `12 ms`, `1.25 s`, `3 min 05 s`, `2 h 05 min`.
+/// Formats a duration: `850 us`, `12 ms`, `1.25 s`, `3 min 05 s`, `2 h 05 min`.
 pub fn duration_text(time: Duration) -> String {
     let seconds = time.as_secs();
     match time.as_micros() {
@@ -34,23 +34,23 @@ pub fn duration_text(time: Duration) -> String {
     }
 }
 
-/// A time as records have it: who is told of a call while it runs gets the same as readers of its
-/// record.
+/// Truncates a duration to microseconds, as records store it. Events during a run and the records
+/// read later then agree.
 pub(crate) fn whole_microseconds(time: Duration) -> Duration {
     Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A time with microseconds, as every record of a run has it.
+/// Formats a time with microseconds, as all records of a run do.
 pub(crate) fn time_text(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-/// Zero if a clock was set back between the two.
+/// Returns the time between two timestamps, or zero if the clock was set back in between.
 pub(crate) fn span(from: Timestamp, to: Timestamp) -> Duration {
     to.duration_since(from).try_into().unwrap_or_default()
 }
 
-/// Why a file that the user named cannot be read, and what to do.
+/// Returns why a file that the user named cannot be read, with advice.
 pub(crate) fn unreadable(err: &io::Error) -> String {
     let advice = match err.kind() {
         io::ErrorKind::NotFound => "; correct the path",

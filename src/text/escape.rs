@@ -1,10 +1,10 @@
-//! Text from guests and documents, made safe for a terminal, a log or a message.
+//! Untrusted text from guests and documents, made safe for a terminal, a log or a message.
 
 use std::fmt::Write as _;
 
-/// `text` with every character that a terminal or a reader could be misled by written as an escape:
-/// control characters (C0, DEL, C1), line and paragraph separators, and the marks that turn or hide
-/// text.
+/// Returns `text` with escapes for all characters that could mislead a terminal or a reader:
+/// control characters (C0, DEL, C1), line and paragraph separators, and characters that change the
+/// direction of text or hide it.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -22,7 +22,7 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// A path as a part of a URI, with its slashes.
+/// Encodes a path as a part of a URI. Slashes are kept.
 pub fn percent_encoded(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -36,7 +36,7 @@ pub fn percent_encoded(path: &str) -> String {
     encoded
 }
 
-/// Whether a character has no place in a line that people read or in a file's name.
+/// Returns true for a character that must not occur in a line for people or in a file name.
 pub fn is_misleading(c: char) -> bool {
     c.is_control()
         || matches!(

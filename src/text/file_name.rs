@@ -1,15 +1,17 @@
-//! Names of files from texts of documents.
+//! File names from text in documents.
 
 use sha2::{Digest, Sha256};
 
 use super::is_misleading;
 
-/// Bytes of a name that stays as Fractal makes it; what is added to it keeps the whole below 255.
+/// Maximum size in bytes of a name that Fractal's rules leave unchanged. Additions keep the whole
+/// name below 255 bytes.
 const MAX_PLAIN_BYTES: usize = 190;
-/// Bytes of the readable part of a name that gets a suffix.
+/// Maximum size in bytes of the readable part of a name with a suffix.
 const MAX_PREFIX_BYTES: usize = 100;
 
-/// Fractal's sanitizer: lower case, then each ASCII punctuation and white-space character as `_`.
+/// Sanitizes text like Fractal: converts it to lower case, then replaces each ASCII punctuation and
+/// white-space character by `_`.
 ///
 /// Source: fractal-server 2.9.2, `sanitize_string`.
 pub fn sanitize_string(text: &str) -> String {
@@ -21,17 +23,17 @@ pub fn sanitize_string(text: &str) -> String {
             .map(|byte| replace(byte.to_ascii_lowercase().into()))
             .collect();
     }
-    // Python lower-cases the whole string, as `to_lowercase` does (final sigma, dotted capital I).
+    // Python converts the whole string, as `to_lowercase` does (final sigma, dotted capital I).
     text.to_lowercase().chars().map(replace).collect()
 }
 
-/// True if a sanitized name needs no suffix.
+/// Returns true if a sanitized name needs no suffix.
 pub(crate) fn is_safe(name: &str) -> bool {
     name.len() <= MAX_PLAIN_BYTES && !name.chars().any(is_misleading)
 }
 
-/// A readable prefix, `-`, 32 digits of the identity's SHA-256, and `-n` for the n-th repetition.
-/// No name without a suffix has a `-`: the sanitizer replaces it.
+/// Returns a readable prefix, `-`, 32 digits of the identity's SHA-256, and `-n` for the n-th
+/// repetition. A name without a suffix contains no `-`, since the sanitizer replaces it.
 pub(crate) fn suffixed(sanitized: &str, identity: &str, repeats: u32) -> String {
     let mut prefix: String = sanitized
         .chars()

@@ -1,4 +1,4 @@
-//! Text for people: escaping, numbers with units, wording. Pure.
+//! Text for people: escaping, numbers with units, wording. All functions are pure.
 
 mod amounts;
 pub mod escape;

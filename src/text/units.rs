@@ -1,18 +1,18 @@
-//! Sizes and times as users write them: on the command line, in a policy, in documents and in test
-//! cases. Pure.
+//! Sizes and durations as users write them: on the command line, in a policy, in documents and in
+//! test cases. All functions are pure.
 
 use std::time::Duration;
 
-/// Bytes of a page of WebAssembly memory, the least that a guest with a memory can have.
+/// Size of a page of WebAssembly memory, the minimum for a guest with a memory.
 const PAGE_BYTES: u64 = 64 << 10;
 
 /// Parses a number of bytes: `268435456`, `256M`, `256MiB`, `1.5 GiB`, `2Gi`.
 ///
-/// K, M, G and T are powers of 1024, with or without an `i` or a `B` after them, in either case:
-/// `1kB` is 1024 bytes.
+/// K, M, G and T are powers of 1024, with or without an `i` or a `B` after them, in upper or lower
+/// case: `1kB` is 1024 bytes.
 ///
 /// # Errors
-/// A sentence for the user if the text is no size, is 0 or does not fit 64 bits.
+/// A sentence for the user if the text is not a size, is 0 or does not fit into 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("must be a size such as \"256MiB\", \"4G\" or \"1.5G\", not {text:?}");
     let number = text
@@ -38,7 +38,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
             .parse::<u64>()
             .ok()
             .and_then(|number| number.checked_mul(1 << shift)),
-        // A part of a byte is none.
+        // A size cannot contain a fraction of a byte.
         Some(_) if shift == 0 => None,
         Some(_) => number
             .parse::<f64>()
@@ -48,11 +48,11 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
-/// Parses the memory that a call may have: a size, of at least one page of WebAssembly memory.
+/// Parses the memory limit of a call: a size of at least one page of WebAssembly memory.
 ///
 /// # Errors
-/// A sentence for the user: as [`parse_bytes`], or for less. A number without a unit is bytes, and
-/// one below a page was most likely meant as MiB.
+/// A sentence for the user, as for [`parse_bytes`], or for a smaller size. A number without a unit
+/// is in bytes, and one below a page was probably meant as MiB.
 pub fn parse_memory(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text)?;
     if bytes >= PAGE_BYTES {
@@ -68,11 +68,11 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
     ))
 }
 
-/// Parses a length of time above 0: `30s`, `10min`, `1h 30m`, `1.5h`, `200ms`.
+/// Parses a duration above 0: `30s`, `10min`, `1h 30m`, `1.5h`, `200ms`.
 ///
 /// # Errors
-/// A sentence for the user if the text is no time, is 0, has no unit, or has the unit `M`: it is a
-/// month to some programs and a minute to others.
+/// A sentence for the user if the text is not a duration, is 0, has no unit, or has the unit `M`.
+/// Some programs read it as a month, others as a minute.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let wrong = |advice: String| {
@@ -113,20 +113,20 @@ fn zero_time(text: &str) -> String {
     format!("must be longer than {text:?}; leave it out to have no time limit of its own")
 }
 
-/// The words of a time that are no numbers.
+/// Returns the units in a duration.
 fn units(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphabetic())
         .filter(|unit| !unit.is_empty())
 }
 
-/// True for digits and points. Rust's own parsers take signs, exponents and `inf` as well.
+/// Returns true for digits and points. Rust's own parsers also accept signs, exponents and `inf`.
 fn is_plain_number(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
-/// A number of bytes without its fraction; `None` if it does not fit.
+/// Returns a number of bytes without its fraction; `None` if it does not fit.
 fn whole_bytes(bytes: f64) -> Option<u64> {
-    // The first number that does not fit; the largest that does has no exact `f64`.
+    // The smallest number that does not fit. The largest one that fits has no exact `f64`.
     const TOO_MANY: f64 = 18_446_744_073_709_551_616.0;
     (bytes < TOO_MANY).then_some(bytes as u64)
 }

@@ -1,16 +1,16 @@
-//! Parts of messages: the nearest name to a misspelt one, shortened values, and what can be pasted
-//! into a shell.
+//! Parts of messages: the nearest name to a misspelt one, shortened values, and text that can be
+//! pasted into a shell.
 
 use std::fmt::{self, Display, Write};
 
-/// The one of `names` that `word` is most likely meant to be; `None` if none is near.
+/// Returns the one of `names` that `word` most likely means; `None` if no name is near.
 ///
-/// Case and the choice between `-`, `_` and blanks do not count; otherwise about one character in
-/// three may be wrong.
+/// Case and the choice between `-`, `_` and spaces are ignored. Apart from that, about one
+/// character in three may be wrong.
 pub(crate) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    /// Longer words are not compared: each comparison takes the product of both lengths.
+    /// Longer words are not compared: the cost of a comparison is the product of both lengths.
     const MAX_BYTES: usize = 100;
-    /// Names that are compared; a document can be made to hold millions.
+    /// Maximum number of names that are compared. A malicious document can contain millions.
     const MAX_NAMES: usize = 10_000;
     if word.len() > MAX_BYTES {
         return None;
@@ -29,13 +29,14 @@ pub(crate) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
     (distance <= allowed && distance < meant.chars().count()).then_some(name)
 }
 
-/// A question with the nearest name, such as ``; did you mean `args`?``; empty if none is near.
+/// Returns a question with the nearest name, such as ``; did you mean `args`?``, or an empty text
+/// if no name is near.
 pub(crate) fn did_you_mean<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     nearest(word, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The first `max_chars` characters of a text, and `...` if it has more. No more than that is ever
-/// in memory.
+/// Returns the first `max_chars` characters of a text, and `...` if it has more. The rest is never
+/// held in memory.
 pub(crate) fn shortened(text: impl Display, max_chars: usize) -> String {
     let mut start = Start {
         text: String::new(),
@@ -47,7 +48,7 @@ pub(crate) fn shortened(text: impl Display, max_chars: usize) -> String {
     }
 }
 
-/// Takes so many characters of a text and refuses the next one.
+/// Writer that accepts a limited number of characters and fails at the next one.
 struct Start {
     text: String,
     n_left: usize,
@@ -63,10 +64,11 @@ impl Write for Start {
     }
 }
 
-/// A path or another text as one word of a POSIX shell, for commands that a message suggests.
+/// Quotes a path or another text as one word of a POSIX shell, for commands that a message
+/// suggests.
 pub(crate) fn shell_word(text: impl Display) -> String {
     let text = text.to_string();
-    // A text with NUL can be no argument at all.
+    // A text with NUL cannot be an argument at all.
     shlex::try_quote(&text).map_or_else(|_| text.clone(), |quoted| quoted.into_owned())
 }
 

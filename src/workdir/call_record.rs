@@ -1,4 +1,4 @@
-//! The four files of one call, out of its guest's reach.
+//! The four files of one call, out of reach of its guest.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::scratch::{Scratch, TakenFile};
 use crate::model::{CallFiles, HostError, TaskFiles};
 
-/// The output of a call, as it came.
+/// Output of a call.
 #[derive(Clone, Copy, Debug)]
 pub enum CallOutput<'a> {
-    /// In memory.
+    /// Output in memory.
     Returned(&'a [u8]),
-    /// As a file in the scratch folder, which is moved to the records.
+    /// File in the scratch folder, which is moved to the records.
     Left(&'a Scratch, &'a TakenFile),
 }
 
-/// A call's files while it runs.
+/// Files of a call while it runs.
 pub struct CallRecord<'a> {
     files: &'a CallFiles,
     which: TaskFiles,
@@ -26,12 +26,12 @@ pub struct CallRecord<'a> {
 }
 
 impl<'a> CallRecord<'a> {
-    /// Writes what is known before the guest runs.
+    /// Writes the files that are known before the guest runs.
     ///
-    /// * `replaces`: whether files of an earlier attempt may be there, which are removed.
+    /// * `replaces`: true if files of an earlier attempt may exist, which are then removed.
     ///
     /// # Errors
-    /// [`HostError::File`], also if a file is there that is not replaced.
+    /// [`HostError::File`], also if a file exists that is not replaced.
     pub fn begin(
         files: &'a CallFiles,
         which: TaskFiles,
@@ -54,16 +54,16 @@ impl<'a> CallRecord<'a> {
         })
     }
 
-    /// Where the guest's stdout and stderr go; `None`: nowhere.
+    /// Returns the writers for the stdout and stderr of the guest; `None`: the output is dropped.
     ///
     /// # Errors
-    /// [`HostError::File`] if a file cannot be made.
+    /// [`HostError::File`] if a file cannot be created.
     pub fn writers(&self) -> Result<[Option<Box<dyn Write + Send>>; 2], HostError> {
         let writer =
             |path: PathBuf, memory: &Memory| -> Result<Option<Box<dyn Write + Send>>, HostError> {
                 Ok(match self.which {
                     TaskFiles::All => Some(Box::new(
-                        File::create_new(&path).map_err(HostError::file("make", &path))?,
+                        File::create_new(&path).map_err(HostError::file("create", &path))?,
                     )),
                     TaskFiles::Failed => Some(Box::new(memory.clone())),
                     TaskFiles::None => None,
@@ -75,9 +75,9 @@ impl<'a> CallRecord<'a> {
         ])
     }
 
-    /// Writes what is known after the guest has ended.
+    /// Writes the files that are known after the guest has ended.
     ///
-    /// * `output`: what the guest left, collected or not.
+    /// * `output`: output of the guest, whether or not it is used.
     ///
     /// # Errors
     /// [`HostError::File`] if a file cannot be written.
@@ -96,9 +96,10 @@ impl<'a> CallRecord<'a> {
                 let bytes = match output {
                     CallOutput::Returned(bytes) => bytes,
                     CallOutput::Left(scratch, taken) => {
-                        // Moving is cheaper than writing it again, and so is a file less to remove.
+                        // Moving the file is cheaper than writing it again, and leaves one file
+                        // less to remove.
                         let moved = scratch.move_taken(taken, &path);
-                        if moved.map_err(HostError::file("move a output to", &path))? {
+                        if moved.map_err(HostError::file("move the output to", &path))? {
                             return Ok(());
                         }
                         &taken.bytes
@@ -120,13 +121,13 @@ fn remove(path: &Path) -> Result<(), HostError> {
     }
 }
 
-/// Writes a file that must not be there yet.
+/// Writes a file that must not exist yet.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     let written = File::create_new(path).and_then(|mut file| file.write_all(bytes));
     written.map_err(HostError::file("write", path))
 }
 
-/// A writer into memory that its clones share.
+/// Writer into memory that its clones share.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! Whether a disk has room for a call.
+//! Check that a disk has room for a call.
 
 use std::io;
 use std::path::Path;
@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::model::HostError;
 use crate::text::bytes_text;
 
-/// Looks whether the file system of a folder has at least `floor_bytes` free for this user.
+/// Checks that the file system of a folder has at least `floor_bytes` free for this user.
 ///
 /// # Errors
-/// [`HostError::File`] with [`io::ErrorKind::StorageFull`] if it has less; the operating system's if it cannot be asked.
+/// [`HostError::File`] with [`io::ErrorKind::StorageFull`] if it has less, or with the operating
+/// system's error if the free space is unknown.
 pub fn check_free_space(folder: &Path, floor_bytes: u64) -> Result<(), HostError> {
     let failed = HostError::file("find enough free space for a call in", folder);
     let free_bytes = match rustix::fs::statvfs(folder) {

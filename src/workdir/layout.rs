@@ -1,24 +1,24 @@
-//! Names of files and folders in a work directory; pure.
+//! Names of files and folders in a work directory. All functions are pure.
 
 use crate::event::EventLog;
 use crate::text::file_name::{is_safe, sanitize_string, suffixed};
 
-/// The event log.
+/// Event log.
 pub const EVENT_LOG_FILE: &str = EventLog::NAME;
-/// The log of the run as text.
+/// Log of the run as text.
 pub const LOG_FILE: &str = "workflow.log";
-/// The report of a run.
+/// Report of a run.
 pub const REPORT_FILE: &str = "report.html";
-/// The description of a run as a Workflow Run RO-Crate.
+/// Description of a run as a Workflow Run RO-Crate.
 pub const RO_CRATE_FILE: &str = "ro-crate-metadata.json";
-/// The workflow that ran, for [`RO_CRATE_FILE`].
+/// Workflow of the run, for [`RO_CRATE_FILE`].
 pub const RO_CRATE_WORKFLOW_FILE: &str = "ro-crate-workflow.json";
-/// The result of a run, failed or not.
+/// Result of a run, successful or failed.
 pub const RESULT_FILE: &str = "result.json";
-/// Folder for the scratch folders of calls that run.
+/// Folder for the scratch folders of running calls.
 pub(super) const SCRATCH_DIR: &str = ".scratch";
 
-/// Name of a task's subfolder: `{order}_{sanitized name}`.
+/// Returns the name of a task's subfolder: `{order}_{sanitized name}`.
 pub fn task_folder_name(order: u64, task_name: &str) -> String {
     let name = sanitize_string(task_name);
     if is_safe(&name) {
@@ -28,13 +28,13 @@ pub fn task_folder_name(order: u64, task_name: &str) -> String {
     }
 }
 
-/// Whether a name may be that of a task's subfolder.
+/// Returns true if a name can be that of a task's subfolder.
 pub fn is_task_folder_name(name: &str) -> bool {
     name.split_once('_')
         .is_some_and(|(order, _)| order.parse::<u64>().is_ok())
 }
 
-/// Name for a workflow in the name of a folder.
+/// Converts the name of a workflow for use in the name of a folder.
 pub fn workflow_folder_name(workflow_name: &str) -> String {
     let name = sanitize_string(workflow_name);
     if is_safe(&name) {

@@ -1,4 +1,12 @@
-//! One run at a time in a work directory: a lock that ends with its process, whatever ends that.
+//! Exclusive use of a work directory by one run.
+//!
+//! The lock is a lock of the operating system on a file in the work directory. The system releases
+//! it when the process ends, whatever ends the process, so a killed run leaves no lock behind. The
+//! contents of the file only name the holder for messages.
+//!
+//! The holder removes the file before it releases the lock. A process that has opened the file
+//! shortly before then locks a file without a name, which protects nothing. So [`Lock::take`]
+//! checks after locking that the file still has its name, and tries again otherwise.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -13,20 +21,20 @@ use crate::folder::{FILE_FLAGS, open_plain_file};
 use crate::model::HostError;
 use crate::text::time_text;
 
-/// Name of the lock's file. It is no record: it is removed with the lock, and one that a killed run
-/// leaves locks nothing.
+/// Name of the lock file. It is not a record: it is removed with the lock, and a file that a killed
+/// run leaves behind locks nothing.
 pub(super) const NAME: &str = ".mandelbox-lock";
-/// Bytes that are read of it.
+/// Maximum number of bytes that are read of the file.
 const MAX_BYTES: u64 = 4096;
 
-/// Who holds a lock.
+/// Holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockHolder {
-    /// Its process.
+    /// ID of the process.
     pub pid: u32,
-    /// Name of its machine.
+    /// Name of the machine.
     pub host: String,
-    /// When it took the lock, UTC.
+    /// Time at which the holder took the lock, UTC.
     pub since: String,
 }
 
@@ -54,27 +62,28 @@ impl std::fmt::Display for LockHolder {
     }
 }
 
-/// A lock that is held until this is dropped.
+/// Lock that is held until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
     _file: File,
 }
 
-/// What came of trying.
-pub(super) enum Locked {
-    /// The lock is held.
-    Here(Lock),
-    /// Another process, or another run of this one, holds it: as far as its file tells, this one.
-    Elsewhere(Option<LockHolder>),
+/// Result of trying to lock a work directory.
+pub(super) enum LockAttempt {
+    /// This run holds the lock.
+    Acquired(Lock),
+    /// Another process, or another run of this process, holds the lock. The holder comes from the
+    /// file, if it is readable.
+    HeldBy(Option<LockHolder>),
 }
 
 impl Lock {
-    /// Takes the lock of a work directory, which is there.
+    /// Locks an existing work directory.
     ///
     /// # Errors
-    /// [`HostError::File`] if the file cannot be made, or not be locked on this file system.
-    pub(super) fn take(work_dir: &Path) -> Result<Locked, HostError> {
+    /// [`HostError::File`] if the file cannot be created, or cannot be locked on this file system.
+    pub(super) fn take(work_dir: &Path) -> Result<LockAttempt, HostError> {
         let path = work_dir.join(NAME);
         loop {
             let mut options = OpenOptions::new();
@@ -86,16 +95,18 @@ impl Lock {
                 .custom_flags(FILE_FLAGS.bits() as i32);
             let mut file = options
                 .open(&path)
-                .map_err(HostError::file("make", &path))?;
+                .map_err(HostError::file("create", &path))?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere(read_holder(&path))),
+                Err(TryLockError::WouldBlock) => {
+                    return Ok(LockAttempt::HeldBy(read_holder(&path)));
+                }
                 Err(TryLockError::Error(err)) => {
                     return Err(HostError::file("lock", &path)(with_advice(err)));
                 }
             }
-            // The holder before may have removed this file after it was opened here: then it locks
-            // nothing.
+            // The previous holder may have removed the file after it was opened here. A lock on a
+            // removed file protects nothing, so try again.
             if is_at(&file, &path) {
                 let written = file.set_len(0).and_then(|()| {
                     let holder = serde_json::to_vec(&LockHolder::this_process())
@@ -103,14 +114,14 @@ impl Lock {
                     file.write_all(&holder)
                 });
                 written.map_err(HostError::file("write to", &path))?;
-                return Ok(Locked::Here(Self { path, _file: file }));
+                return Ok(LockAttempt::Acquired(Self { path, _file: file }));
             }
         }
     }
 }
 
-/// The error, with what to do where a file system has no locks, as NFS without its lock service.
-/// Without a lock two runs could spoil each other's records, so none starts.
+/// Adds advice to the error of a file system without locks, such as NFS without its lock service.
+/// Without a lock, two runs could damage each other's records, so none starts.
 fn with_advice(err: io::Error) -> io::Error {
     const NO_LOCKS: [Errno; 5] = [
         Errno::NOLCK,
@@ -122,24 +133,25 @@ fn with_advice(err: io::Error) -> io::Error {
     if !Errno::from_io_error(&err).is_some_and(|errno| NO_LOCKS.contains(&errno)) {
         return err;
     }
-    let advice = "this file system cannot lock files, so two runs there could not be kept apart; \
-        choose a --work-dir on a \
-                  local disk, or enable locks there (NFS: start the lock service, or mount with \
-                  `local_lock=flock`)";
+    let advice = "this file system cannot lock files, so two runs could use the same work \
+        directory; choose a --work-dir on a local disk, or enable locks there (NFS: start the lock \
+        service, or mount with `local_lock=flock`)";
     io::Error::new(err.kind(), format!("{err}: {advice}"))
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before the file is closed, which gives the lock up. One that stays locks nothing.
+        // Remove the file first: closing it releases the lock, and another run could then lock the
+        // old inode. A file that cannot be removed locks nothing.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Who holds the lock of a work directory; `None`: nobody, or it cannot be told.
+/// Returns the holder of the lock of a work directory; `None` if nobody holds it or the holder is
+/// unknown.
 ///
-/// A file whose lock is free is left by a killed run: it is not taken here, but for the moment of
-/// looking.
+/// A file whose lock is free was left behind by a killed run. This function locks the file only for
+/// the moment of the check.
 pub(super) fn holder(work_dir: &Path) -> Option<LockHolder> {
     let path = work_dir.join(NAME);
     let holder = read_holder(&path)?;
@@ -159,7 +171,7 @@ fn read_holder(path: &Path) -> Option<LockHolder> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Whether an open file is the one at a path.
+/// Returns true if a path leads to an open file.
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     match (file.metadata(), fs::symlink_metadata(path)) {
@@ -182,7 +194,9 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while n_taken.load(Ordering::SeqCst) < 200 {
-                        let Locked::Here(lock) = Lock::take(folder.path()).expect("a lock") else {
+                        let LockAttempt::Acquired(lock) =
+                            Lock::take(folder.path()).expect("a lock")
+                        else {
                             continue;
                         };
                         assert_eq!(

@@ -1,6 +1,7 @@
-//! Files on disk: the work directory of one run, and nothing outside it.
+//! Files on disk: the work directory of one run.
 //!
-//! Records are whole or not there. What a guest can write to is never read through a link.
+//! Records are written atomically, so each one is complete or missing. What a guest can write to is
+//! never read through a link.
 
 mod call_record;
 mod free_space;
@@ -18,7 +19,7 @@ use crate::event::EventLog;
 use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
 use crate::model::HostError;
 use layout::SCRATCH_DIR;
-use lock::{Lock, Locked};
+use lock::{Lock, LockAttempt};
 
 pub use call_record::{CallOutput, CallRecord};
 pub use free_space::check_free_space;
@@ -26,52 +27,52 @@ pub use lock::LockHolder;
 pub use scratch::{Scratch, TakeError, TakenFile};
 pub use worker_folder::WorkerFolder;
 
-/// The folder of one run.
+/// Work directory of one run.
 #[derive(Debug)]
 pub struct WorkDir {
     path: PathBuf,
     folder: Folder,
-    /// The folder of scratch folders.
+    /// Folder that contains the scratch folders.
     scratch: Arc<Folder>,
     n_workers: AtomicU64,
-    /// Removed last.
+    /// The last field, so that the lock is released last.
     _lock: Lock,
 }
 
-/// Why a work directory cannot be had.
+/// Reason why a work directory cannot be used.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkDirError {
-    /// A run is going on in it.
+    /// A run is in progress in the folder.
     #[error("{}", in_use(.path, .holder.as_ref()))]
     InUse {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Whose run, if that is known.
+        /// Holder of the lock, if it is known.
         holder: Option<LockHolder>,
     },
-    /// A run was in it.
+    /// The folder contains the records of a run.
     #[error("Workflow dir {} already exists. It holds the records of a run: choose another, or \
-        take it up with --resume", .0.display())]
+        resume the run with --resume", .0.display())]
     HoldsARun(PathBuf),
-    /// What is in it is no run that could be taken up.
+    /// The folder contains no run that could be resumed.
     #[error(
         "Workflow dir {} holds files but no run of mandelbox (there is no events.jsonl); name the \
          folder of the run to resume",
         .0.display()
     )]
     Unknown(PathBuf),
-    /// A file or folder of the run, which would be opened, is something else there.
+    /// A file or folder that the run would open has the wrong type.
     #[error("Workflow dir {} cannot be used: {what}: {problem}", .path.display(), what = .entry.display())]
     Unsafe {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// What is in it.
+        /// Name of the entry.
         entry: PathBuf,
-        /// What it is, and what to do.
+        /// Type of the entry, with advice.
         problem: String,
     },
-    /// It cannot be made.
+    /// The folder cannot be created or opened.
     #[error(transparent)]
     Host(#[from] HostError),
 }
@@ -86,12 +87,12 @@ impl std::fmt::Debug for WorkDirError {
 }
 
 impl From<WorkDirError> for HostError {
-    /// For folders that nobody else has.
+    /// Converts errors for folders that nobody else uses.
     fn from(err: WorkDirError) -> Self {
         match err {
             WorkDirError::Host(err) => err,
             obstacle => HostError::Setup {
-                action: "make a work directory",
+                action: "create a work directory",
                 source: obstacle.into(),
             },
         }
@@ -107,33 +108,34 @@ fn in_use(path: &Path, holder: Option<&LockHolder>) -> String {
 }
 
 impl WorkDir {
-    /// Makes the folder, its parents too, and locks it; it may exist but must not hold the records
-    /// of a run.
+    /// Creates the folder and its parents, and locks it. The folder may exist, but it must not
+    /// contain the records of a run.
     ///
     /// # Errors
-    /// [`WorkDirError`]; nothing was changed if a run is or was there.
+    /// [`WorkDirError`]. Nothing was changed if the folder contains a run.
     pub fn create(path: &Path) -> Result<Self, WorkDirError> {
-        let lock = make_and_lock(path)?;
+        let lock = create_and_lock(path)?;
         if Self::holds_a_run(path) {
             return Err(WorkDirError::HoldsARun(path.to_owned()));
         }
         Self::locked(path, lock)
     }
 
-    /// Makes a folder that was not there before: `path`, or `path` with `_2`, `_3` and so on behind
-    /// its name. Of runs that start at the same moment each gets another. Its parents are made too.
+    /// Creates a folder that did not exist before: `path`, or `path` with `_2`, `_3` and so on
+    /// after its name. Runs that start at the same time get different folders. The parents are
+    /// created as well.
     ///
     /// # Errors
     /// [`HostError::File`].
     pub fn make_new(path: &Path) -> Result<PathBuf, HostError> {
-        let failed = |path: &Path| HostError::file("make the work directory", path);
+        let failed = |path: &Path| HostError::file("create the work directory", path);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed(path))?;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut numbered = path.to_owned();
         for n in 2_u64.. {
-            match make_folder(&numbered) {
+            match create_folder(&numbered) {
                 Ok(()) => break,
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
                     numbered.set_file_name(format!("{name}_{n}"));
@@ -151,8 +153,10 @@ impl WorkDir {
         let folder =
             Folder::open(path).map_err(HostError::file("open the work directory", path))?;
         let scratch = folder.open_or_create_folder(SCRATCH_DIR);
-        let scratch =
-            scratch.map_err(HostError::file("make the folder", &path.join(SCRATCH_DIR)))?;
+        let scratch = scratch.map_err(HostError::file(
+            "create the folder",
+            &path.join(SCRATCH_DIR),
+        ))?;
         let (scratch, n_workers) = (Arc::new(scratch), AtomicU64::new(0));
         Ok(Self {
             path: path.to_owned(),
@@ -163,13 +167,14 @@ impl WorkDir {
         })
     }
 
-    /// Whose run is going on in a folder; `None`: nobody's, or it cannot be told.
+    /// Returns the holder of the run in progress in a folder; `None` if there is no run or the
+    /// holder is unknown.
     pub fn holder(path: &Path) -> Option<LockHolder> {
         lock::holder(path)
     }
 
-    /// Why a run cannot have a folder that is there: a run is or was in it. Changes nothing, so
-    /// that it may be otherwise by the time of [`Self::create`].
+    /// Returns the reason why a new run cannot use an existing folder. This changes nothing, so the
+    /// answer may be outdated when [`Self::create`] is called.
     pub fn obstacle(path: &Path) -> Option<WorkDirError> {
         match lock::holder(path) {
             Some(holder) => Some(WorkDirError::InUse {
@@ -181,20 +186,20 @@ impl WorkDir {
         }
     }
 
-    /// Takes up the folder of a run that has ended or was killed, and locks it. A folder in which
-    /// no run has begun yet is made, as by [`Self::create`].
+    /// Opens the folder of a run that has ended or was killed, to resume the run, and locks it. A
+    /// folder in which no run has begun yet is created, as by [`Self::create`].
     ///
     /// # Errors
-    /// [`WorkDirError`]; nothing was changed but for the lock.
+    /// [`WorkDirError`]. Nothing was changed except for the lock.
     pub fn reopen(path: &Path) -> Result<Self, WorkDirError> {
-        let lock = make_and_lock(path)?;
+        let lock = create_and_lock(path)?;
         if !Self::is_known(path) {
             return Err(WorkDirError::Unknown(path.to_owned()));
         }
         Self::locked(path, lock)
     }
 
-    /// Removes what a killed run has left that is no record: scratch folders, and files that were
+    /// Removes files of a killed run that are not records: scratch folders, and files that were
     /// being written.
     ///
     /// # Errors
@@ -209,7 +214,7 @@ impl WorkDir {
             .map_err(HostError::file("remove unfinished files in", &self.path))
     }
 
-    /// Why a run cannot be taken up in a folder; as [`Self::obstacle`].
+    /// Returns the reason why a run in a folder cannot be resumed, like [`Self::obstacle`].
     pub fn obstacle_to_resume(path: &Path) -> Option<WorkDirError> {
         match lock::holder(path) {
             Some(holder) => Some(WorkDirError::InUse {
@@ -221,7 +226,7 @@ impl WorkDir {
         }
     }
 
-    /// Whether a folder holds a run of ours, or nothing.
+    /// Returns true if a folder contains a run of mandelbox, or nothing.
     fn is_known(path: &Path) -> bool {
         if path
             .join(EventLog::NAME)
@@ -231,8 +236,8 @@ impl WorkDir {
             return true;
         }
         match fs::read_dir(path) {
-            // Runs begin with their log: what stands before it is the lock and the folder of
-            // scratch folders.
+            // A run starts with its log. Before that, only the lock and the folder of scratch
+            // folders exist.
             Ok(mut entries) => entries.all(|entry| {
                 entry.is_ok_and(|entry| {
                     [lock::NAME, SCRATCH_DIR]
@@ -244,7 +249,7 @@ impl WorkDir {
         }
     }
 
-    /// Whether a folder holds the records of a run.
+    /// Returns true if a folder contains the records of a run.
     pub fn holds_a_run(path: &Path) -> bool {
         [
             EventLog::NAME,
@@ -256,36 +261,36 @@ impl WorkDir {
         .any(|record| path.join(record).symlink_metadata().is_ok())
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes the subfolder of a task and returns its path.
+    /// Creates the subfolder of a task and returns its path.
     ///
     /// # Errors
-    /// [`HostError::File`] if it cannot be made.
+    /// [`HostError::File`] if it cannot be created.
     pub fn create_task_folder(&self, order: u64, task_name: &str) -> Result<PathBuf, HostError> {
         let folder = self.task_folder(order, task_name);
         let name = layout::task_folder_name(order, task_name);
-        let made = make_folder_if_missing(&folder);
-        // Opened, too: a link in its place is no folder of this run.
-        let opened = made.and_then(|()| self.folder.open_or_create_folder(&*name));
-        opened.map_err(HostError::file("make the folder", &folder))?;
+        let created = create_folder_if_missing(&folder);
+        // Also open the folder, which fails for a link in its place.
+        let opened = created.and_then(|()| self.folder.open_or_create_folder(&*name));
+        opened.map_err(HostError::file("create the folder", &folder))?;
         Ok(folder)
     }
 
-    /// The subfolder of a task.
+    /// Returns the path of a task's subfolder.
     pub fn task_folder(&self, order: u64, task_name: &str) -> PathBuf {
         self.path.join(layout::task_folder_name(order, task_name))
     }
 
-    /// Writes metadata, history or the result: readers see the old or the new file, never a part.
+    /// Writes metadata, history or the result. Readers see the old or the new file, never a part.
     ///
-    /// * `records`: names, and what writes their contents.
+    /// * `records`: names, and functions that write the contents.
     ///
     /// # Errors
-    /// [`HostError::File`]; the file that it names is then untouched.
+    /// [`HostError::File`]. The file that it names is then unchanged.
     pub fn write_records(&self, records: &[(&str, &WriteContents<'_>)]) -> Result<(), HostError> {
         let files: Vec<_> = records
             .iter()
@@ -297,7 +302,7 @@ impl WorkDir {
     /// Creates a folder for the scratch folders of one worker.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub fn create_worker_folder(&self) -> io::Result<WorkerFolder> {
         let n = self.n_workers.fetch_add(1, Ordering::Relaxed);
         WorkerFolder::create(&self.scratch, &self.path.join(SCRATCH_DIR), n.to_string())
@@ -305,15 +310,16 @@ impl WorkDir {
 }
 
 impl Drop for WorkDir {
-    /// Removes what only running calls need; an error leaves an empty folder behind, which hurts
-    /// nobody.
+    /// Removes what only running calls need. An error leaves an empty folder behind, which does no
+    /// harm.
     fn drop(&mut self) {
         let _ = self.folder.remove_folder(SCRATCH_DIR);
     }
 }
 
-/// An entry of a work directory that a run would open and that is not what it should be, such as a
-/// link: a folder that somebody else has made, or could write to, leads nowhere else.
+/// Returns the error for an entry that a run would open and that has the wrong type, such as a
+/// link. A folder that somebody else has created, or can write to, therefore cannot redirect the
+/// files of a run.
 fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
     let is_file =
         |name: &str| [lock::NAME, EventLog::NAME, crate::workdir::layout::LOG_FILE].contains(&name);
@@ -339,39 +345,40 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
     None
 }
 
-fn make_and_lock(path: &Path) -> Result<Lock, WorkDirError> {
+fn create_and_lock(path: &Path) -> Result<Lock, WorkDirError> {
     let parents = path.parent().map_or(Ok(()), fs::create_dir_all);
     parents
-        .and_then(|()| make_folder_if_missing(path))
-        .map_err(HostError::file("make the work directory", path))?;
+        .and_then(|()| create_folder_if_missing(path))
+        .map_err(HostError::file("create the work directory", path))?;
     match Lock::take(path)? {
-        Locked::Here(lock) => Ok(lock),
-        Locked::Elsewhere(holder) => Err(WorkDirError::InUse {
+        LockAttempt::Acquired(lock) => Ok(lock),
+        LockAttempt::HeldBy(holder) => Err(WorkDirError::InUse {
             path: path.to_owned(),
             holder,
         }),
     }
 }
 
-/// Makes a folder that others may read whatever the umask, as in Fractal: people look into each
-/// other's runs. What the umask and the parent folder give beyond that stays: write access for the
-/// group, the set-group-ID bit.
-fn make_folder(folder: &Path) -> io::Result<()> {
+/// Creates a folder that others may read whatever the umask is, as in Fractal: people look at each
+/// other's runs. Further rights from the umask and the parent folder are kept, such as write access
+/// for the group and the set-group-ID bit.
+fn create_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     const READABLE: u32 = 0o755;
     fs::create_dir(folder)?;
     let mode = fs::metadata(folder)?.permissions().mode();
     if mode & READABLE != READABLE {
-        // SMB, DrvFs and some FUSE file systems refuse; the folder is of use all the same.
+        // SMB, DrvFs and some FUSE file systems refuse this, but the folder is still usable.
         let _ = fs::set_permissions(folder, fs::Permissions::from_mode(mode | READABLE));
     }
     Ok(())
 }
 
-/// [`make_folder`]; a folder that is there keeps its mode: it may be closed to others on purpose.
-fn make_folder_if_missing(folder: &Path) -> io::Result<()> {
-    match make_folder(folder) {
+/// Creates a folder like [`create_folder`] if it does not exist. An existing folder keeps its mode,
+/// since it may be closed to others on purpose.
+fn create_folder_if_missing(folder: &Path) -> io::Result<()> {
+    match create_folder(folder) {
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        made => made,
+        created => created,
     }
 }

@@ -1,8 +1,14 @@
 //! The scratch folder of one call: the only folder of the work directory that a guest sees.
 //!
-//! What a guest leaves, and in process mode whatever has taken over its process, may be anything,
-//! and may change while the host looks. So all that the host does here goes by the descriptors of
-//! the folder and of the one that it is in, and no link is followed.
+//! A guest may leave anything in the folder, and in process mode so may code that has taken over
+//! the process of the guest. The contents may also change while the host reads them. So the host
+//! never resolves a path through the folder. It uses the descriptors of the folder and of its
+//! parent, and follows no link. The type of a file is checked after it is opened, and its identity
+//! is checked again after it is moved to the records.
+//!
+//! Creating and removing files is expensive on many file systems, compared with a short call. So a
+//! scratch folder is used for several calls: [`Scratch::clean`] empties it after a call, and
+//! [`Scratch::put`] overwrites the file of the previous call.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,37 +25,39 @@ use crate::folder::{FILE_FLAGS, Folder, identity, is_dots};
 use crate::model::WEAKENED;
 use crate::text::bytes_text;
 
-/// A folder for one call, or for one after the other; removed when it is dropped.
+/// Folder for one call, or for several calls one after the other. It is removed when this value is
+/// dropped.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Where it is, for the guest's grants and for messages.
+    /// Path of the folder, for the grants of the guest and for messages.
     path: PathBuf,
-    /// The folder that it is in, and its name there.
+    /// Parent folder, and name of the folder in it.
     parent: Arc<Folder>,
     name: String,
     folder: Dir,
-    /// Name of the file that was put there and is the host's to write again.
+    /// Name of the file from [`Self::put`], which the next call overwrites.
     kept: Option<String>,
 }
 
-/// Entries that [`Scratch::clean`] removes; a folder with more is cheaper to make anew.
+/// Maximum number of entries that [`Scratch::clean`] removes. For a folder with more, creating a
+/// new one is cheaper.
 const MAX_CLEANED: usize = 16;
 
-/// Why the file that a guest left cannot be taken.
+/// Reason why the file that a guest left cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
-    /// What the guest left is not a plain file, or too large; a sentence for the user.
+    /// The guest left a file that is not plain or is too large; a sentence for the user.
     #[error("{0}")]
     Guest(String),
-    /// The host could not read it.
+    /// The host could not read the file.
     #[error("failed to read it: {0}")]
     Host(#[from] io::Error),
 }
 
-/// A file that a guest left.
+/// File that a guest left.
 #[derive(Debug)]
 pub struct TakenFile {
-    /// Its contents.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
     name: String,
     /// Device and inode.
@@ -57,9 +65,9 @@ pub struct TakenFile {
 }
 
 impl Scratch {
-    /// Creates a folder in the folder of scratch folders.
+    /// Creates a scratch folder in `parent`.
     ///
-    /// * `parent_path`: where that is.
+    /// * `parent_path`: path of `parent`.
     pub(super) fn create(
         parent: &Arc<Folder>,
         parent_path: &Path,
@@ -76,17 +84,17 @@ impl Scratch {
         })
     }
 
-    /// The folder on the host.
+    /// Returns the path of the folder on the host.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts a file there before the guest runs. The one of the call before is written over: making
-    /// a file costs a file system more than all else here, the more so where others were just
-    /// removed.
+    /// Writes a file into the folder before the guest runs. The file of the previous call is
+    /// overwritten: creating a file is the most expensive operation here, especially after others
+    /// were removed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let folder = self.folder.fd()?;
         let how = match self.kept.take() {
@@ -103,8 +111,8 @@ impl Scratch {
         Ok(())
     }
 
-    /// Removes all that the guest has left, once it has ended. Returns whether the folder is as
-    /// good as new; else it must not be used again.
+    /// Removes everything that the guest has left, after it has ended. Returns true if the folder
+    /// can be used again.
     pub fn clean(&mut self) -> bool {
         self.try_clean().unwrap_or(false)
     }
@@ -133,30 +141,31 @@ impl Scratch {
             {
                 self.kept.clone_from(&kept);
             } else {
-                // A folder is not removed so, and makes this one be given up.
+                // This fails for a folder, and the scratch folder is then not used again.
                 unlinkat(folder, entry.file_name(), AtFlags::empty())?;
             }
         }
         Ok(true)
     }
 
-    /// Reads a file that the guest left, at most `max_bytes` of it; `None` if there is none.
+    /// Reads a file that the guest left, at most `max_bytes` of it; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`TakeError::Guest`] for a link, a folder, a file with a second name, or too many bytes.
+    /// [`TakeError::Guest`] for a link, a folder, a file with a second name, or a file that is too
+    /// large.
     pub fn take(&self, name: &str, max_bytes: u64) -> Result<Option<TakenFile>, TakeError> {
         let mut flags = FILE_FLAGS;
         flags.set(OFlags::NOFOLLOW, !WEAKENED);
         let file = match retry_on_intr(|| openat(self.folder.fd()?, name, flags, Mode::empty())) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
-            // Systems other than Linux answer with the latter.
+            // Some systems other than Linux return MLINK.
             Err(Errno::LOOP | Errno::MLINK) => {
                 return Err(TakeError::Guest(
                     "the file is a symbolic link; write a plain file".to_owned(),
                 ));
             }
-            // A socket.
+            // The file is a socket.
             Err(Errno::NXIO) => return Err(not_plain()),
             Err(err) => return Err(io::Error::from(err).into()),
         };
@@ -166,7 +175,7 @@ impl Scratch {
         }
         if stat.st_nlink > 1 {
             return Err(TakeError::Guest(
-                "the file has a second name (a hard link); write a file of its own".to_owned(),
+                "the file has a second name (a hard link); write a separate file".to_owned(),
             ));
         }
         let too_large =
@@ -175,6 +184,7 @@ impl Scratch {
         if n_bytes > max_bytes {
             return Err(too_large());
         }
+        // The file may still grow, so the limit also applies to reading.
         let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
         File::from(file)
             .take(max_bytes.saturating_add(1))
@@ -189,16 +199,18 @@ impl Scratch {
         }))
     }
 
-    /// Moves a file that was taken to a path outside, which is in the host's own folders. Returns
-    /// whether what is there now is that file: nothing is, if another had its name by then.
+    /// Moves a file that was taken to a path in the host's own folders. Returns true if the file
+    /// there is the one that was taken. Returns false if another file had its name by then; this
+    /// file is removed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub fn move_taken(&self, taken: &TakenFile, to: &Path) -> io::Result<bool> {
         match renameat(self.folder.fd()?, &taken.name, CWD, to) {
             Err(Errno::NOENT) => return Ok(false),
             moved => moved?,
         }
+        // `to` is in a folder of the host, where the guest cannot replace the file any more.
         let stat = statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW)?;
         if is_plain(&stat) && identity(&stat) == taken.identity {
             return Ok(true);
@@ -211,7 +223,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A folder that cannot be removed stays in the work directory, where a person can see it.
+        // A folder that cannot be removed stays in the work directory, where a user can see it.
         let _ = self.parent.remove_tree(&self.name);
     }
 }
@@ -220,7 +232,7 @@ fn not_plain() -> TakeError {
     TakeError::Guest("it is not a plain file".to_owned())
 }
 
-/// A regular file that has no other name.
+/// Returns true for a regular file that has no other name.
 fn is_plain(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1
 }
@@ -232,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    /// A scratch folder in a folder.
+    /// Creates a scratch folder in a folder.
     fn scratch_in(folder: &Path) -> Scratch {
         let parent = Arc::new(Folder::open(folder).expect("opened"));
         Scratch::create(&parent, folder, "scratch".to_owned()).expect("made")
@@ -360,7 +372,7 @@ mod tests {
         check(socket, Err("not a plain file"));
     }
 
-    /// What only a process that has left its sandbox could do: put a link in place of its scratch
+    /// Simulates a process that has escaped its sandbox and puts a link in place of its scratch
     /// folder.
     #[test]
     fn a_link_in_place_of_the_folder_leads_nowhere() {

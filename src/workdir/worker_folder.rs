@@ -1,8 +1,8 @@
-//! The folder with the scratch folders of one worker.
+//! The folder that contains the scratch folders of one worker.
 //!
-//! A worker runs one call after the other. In process mode this folder, and not that of all scratch
-//! folders, is what its process may access: escaped code in one process cannot change the files of
-//! calls in another.
+//! A worker runs one call after the other. In process mode, its process may access this folder, and
+//! not the folder of all scratch folders. Escaped code in one process therefore cannot change the
+//! files of calls in another.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use super::Scratch;
 use crate::folder::Folder;
 use crate::model::{Grant, Rights};
 
-/// A folder for the scratch folders of one worker; removed when it is dropped.
+/// Folder for the scratch folders of one worker. It is removed when this value is dropped.
 #[derive(Debug)]
 pub struct WorkerFolder {
     path: PathBuf,
     folder: Arc<Folder>,
-    /// The folder that it is in, and its name there.
+    /// Parent folder, and name of the folder in it.
     parent: Arc<Folder>,
     name: String,
     n_scratch: u64,
 }
 
 impl WorkerFolder {
-    /// Creates a folder.
+    /// Creates the folder.
     ///
     /// * `parent_path`: path of `parent`.
     pub(super) fn create(
@@ -42,10 +42,10 @@ impl WorkerFolder {
         })
     }
 
-    /// Creates a scratch folder that no other call has.
+    /// Creates a scratch folder that no other call uses.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub fn create_scratch(&mut self) -> io::Result<Scratch> {
         let name = self.n_scratch.to_string();
         self.n_scratch += 1;
@@ -64,7 +64,7 @@ impl WorkerFolder {
 
 impl Drop for WorkerFolder {
     fn drop(&mut self) {
-        // A folder that cannot be removed stays in the work directory, where a person can see it.
+        // A folder that cannot be removed stays in the work directory, where a user can see it.
         let _ = self.parent.remove_tree(&*self.name);
     }
 }

@@ -19,12 +19,12 @@ fn the_doctor_says_how_memory_is_reserved() {
         (
             "unlimited",
             "good",
-            "no limit; 4 GiB of addresses for each memory, and no checks of bounds",
+            "no limit; 4 GiB of address space for each memory, without bounds checks",
         ),
         (
             "4194304",
             "missing",
-            "4 GiB; 64 MiB of addresses at first for each memory, and checks of bounds",
+            "4 GiB; 64 MiB of address space at first for each memory, with bounds checks",
         ),
     ];
     for (limit, state, value) in cases {
@@ -97,6 +97,6 @@ fn a_guest_that_the_machine_has_no_memory_for_is_told_apart_from_one_that_traps(
     let ended = run(&project, "ulimit -v 573440; exec \"$@\"", &["--jobs", "1"]);
     ended
         .expect(4)
-        .says(&["could not be run: the machine has no more memory for it"]);
+        .says(&["could not be run: the machine is out of memory"]);
     check_whole(&project.path("work"));
 }

@@ -53,9 +53,10 @@ fn a_cache_below_a_folder_of_others_is_not_used() {
         );
         match refused {
             None => assert!(!ended.stderr.contains("the cache"), "{}", ended.stderr),
-            Some(text) => {
-                drop(ended.says(&["modules are compiled anew each time: the cache ", text]))
-            }
+            Some(text) => drop(ended.says(&[
+                "modules are compiled from scratch each time: the cache ",
+                text,
+            ])),
         }
     };
     check(&folder("mine", 0o755).join("cache"), None);

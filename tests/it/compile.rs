@@ -33,10 +33,7 @@ fn a_module_that_takes_too_long_to_compile_is_refused() {
         "{:?}",
         ended.elapsed
     );
-    ended.says(&[
-        "takes longer to compile than the 0.5 s that it may",
-        "[host]",
-    ]);
+    ended.says(&["takes longer to compile than the limit of 0.5 s", "[host]"]);
     assert_eq!(project.tree(), before);
 }
 
@@ -146,7 +143,7 @@ fn compiled_modules_are_kept_and_never_trusted_blindly() {
     let folder = project.path("cache/mandelbox/modules");
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("changed");
     run("w4", &[]).says(&[
-        "warning: cache: modules are compiled anew each time",
-        "make its mode 0700",
+        "warning: cache: modules are compiled from scratch each time",
+        "set its mode to 0700",
     ]);
 }

@@ -256,7 +256,10 @@ fn a_user_that_nobody_knows() {
         let project = given_to(NOBODY, project(3));
         let ended = run(&project, &shell, &["--isolation", isolation]).expect(0);
         // The cache belongs to who runs the tests.
-        ended.says(&["modules are compiled anew each time", "Permission denied"]);
+        ended.says(&[
+            "modules are compiled from scratch each time",
+            "Permission denied",
+        ]);
         check_echo(&project, "work", 3);
     }
 }
@@ -307,7 +310,7 @@ fn no_home() {
         let shell = "unset XDG_CACHE_HOME; HOME=$PWD/workflow.json exec \"$@\"";
         let ended = run(&project, shell, &["--isolation", isolation]).expect(0);
         ended.says(&[
-            "modules are compiled anew each time",
+            "modules are compiled from scratch each time",
             "workflow.json/.cache",
         ]);
         check_echo(&project, "work", 3);

@@ -43,7 +43,7 @@ fn what_is_not_json() {
     );
     check_refused(
         "{\"name\": \"w\", \"name\": \"v\", \"task_list\": []}",
-        &["workflow.json:1:20", "second time"],
+        &["workflow.json:1:20", "duplicate key"],
     );
     check_refused(
         "{\"name\": \"w\", \"task_list\": [], \"x\": 1e999}",

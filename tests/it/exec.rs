@@ -177,7 +177,7 @@ fn wrong_input_is_told_with_its_place_and_nothing_runs() {
         &[],
         "args.json: must be an object, not an array",
     );
-    check(r#"{"a": 1, "a": 2}"#, &swiss, &[], "a second time");
+    check(r#"{"a": 1, "a": 2}"#, &swiss, &[], "duplicate key");
     check(
         "{}",
         "page.wasm",

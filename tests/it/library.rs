@@ -302,7 +302,7 @@ fn precompiled_code_is_run_in_place_of_the_module() {
         assert!(
             failure
                 .to_string()
-                .contains("is no valid WebAssembly module"),
+                .contains("is not a valid WebAssembly module"),
             "{failure}"
         );
 
@@ -338,8 +338,8 @@ fn code_that_is_not_the_modules_is_refused() {
         // SAFETY: it is refused before anything of it runs; else the test fails.
         unsafe { sandbox.sandbox().adopt_precompiled(module, code) }.expect_err("refused")
     };
-    assert!(refusal(&core, b"").contains("is none"));
-    assert!(refusal(&core, &core.bytes).contains("is none"));
+    assert!(refusal(&core, b"").contains("is not compiled code"));
+    assert!(refusal(&core, &core.bytes).contains("is not compiled code"));
     assert!(refusal(&component, &code).contains("is that of a core module"));
     assert!(
         refusal(&ModuleFile::from_bytes("m".into(), code.clone()), &code)

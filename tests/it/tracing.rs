@@ -310,7 +310,7 @@ fn spans_tell_whether_a_module_was_compiled_and_that_it_describes_itself() {
     let spans = prepare(broken.to_str().expect("UTF-8"));
     assert!(
         spans.contains(
-            "from_cache=false module=broken.wasm\n  - ERROR is no valid WebAssembly module"
+            "from_cache=false module=broken.wasm\n  - ERROR is not a valid WebAssembly module"
         ),
         "{spans}"
     );

@@ -304,7 +304,7 @@ fn other_formats_and_common_mistakes_are_named() {
         ),
         (
             with_single_quotes.as_bytes(),
-            "workflow.json:1:2: not valid JSON: a text is in double quotes in JSON",
+            "workflow.json:1:2: not valid JSON: a JSON string is in double quotes",
         ),
         (
             &text.as_bytes()[..text.len() - 5],

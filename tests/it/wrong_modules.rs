@@ -114,33 +114,36 @@ fn files_of_other_kinds() {
     check(b"!<arch>\n", &["library of object files", "link it"]);
     check(
         b"some text",
-        &["its first bytes are not those of one", "name a .wasm file"],
+        &[
+            "its first bytes are not those of a module",
+            "name a .wasm file",
+        ],
     );
 }
 
 #[test]
 fn modules_that_are_broken() {
     let whole = std::fs::read(module("swiss.wasm")).expect("a module");
-    check(b"\0asm\x01", &["cut off", "download it again"]);
+    check(b"\0asm\x01", &["truncated", "download it again"]);
     check(
         &whole[..5000],
         &[
-            "no valid WebAssembly module: it is cut off",
+            "not a valid WebAssembly module: it is truncated",
             "download it again",
         ],
     );
     check(
         &std::fs::read(module("typed.wasm")).expect("a module")[..5000],
-        &["it is cut off"],
+        &["it is truncated"],
     );
     check(
         b"\0asm\x09\0\0\0",
-        &["its version of the binary format is not known"],
+        &["its version of the binary format is unknown"],
     );
     check(
         b"\0asm\x01\0\0\0\xff\x01\0",
         &[
-            "no valid WebAssembly module",
+            "not a valid WebAssembly module",
             "at offset",
             "wasm-tools validate",
         ],
@@ -159,7 +162,7 @@ fn precompiled_code() {
         &code,
         &[
             "precompiled native code",
-            "name the .wasm file that it was made from",
+            "name the .wasm file that it was compiled from",
         ],
     );
 }
@@ -179,7 +182,7 @@ fn features_that_are_off() {
     let start = r#"(func (export "_start"))"#;
     check_wat(
         &format!("(module (memory 1 1 shared) {start})"),
-        &["off here, `threads`", "-matomics", "-pthread"],
+        &["disabled here, `threads`", "-matomics", "-pthread"],
     );
     check_wat(
         &format!("(module (memory i64 1) {start})"),
@@ -207,11 +210,11 @@ fn features_that_are_off() {
 fn core_modules_for_other_hosts() {
     check_imports(
         &[("host", "call")],
-        &["no sandbox here gives: host::call", "wasm32-wasip1"],
+        &["the sandbox does not provide: host::call", "wasm32-wasip1"],
     );
     check_imports(
         &[("wasi_unstable", "fd_write")],
-        &["wasi_unstable::fd_write", "preview 0", "toolchain of today"],
+        &["wasi_unstable::fd_write", "preview 0", "current toolchain"],
     );
     check_imports(
         &[("env", "emscripten_resize_heap"), ("env", "exit")],
@@ -284,7 +287,7 @@ fn core_modules_without_a_right_entry() {
             "env::abort",
             "AssemblyScript",
             "wasi-shim",
-            "Beside that, the module has no entry",
+            "In addition, the module has no entry",
         ],
     );
 }
@@ -306,13 +309,13 @@ fn wasm_components_of_other_worlds() {
     check_component(
         "",
         &[("wasi:cli/run@0.2.0", "")],
-        &["a function `run` without parameters that gives a `result`"],
+        &["a function `run` without parameters that returns a `result`"],
     );
     let run = [("wasi:cli/run@0.2.0", "(result (result))")];
     check_component(
         r#"(import "a:b/c@1.0.0" (instance))"#,
         &run,
-        &["no sandbox here gives: a:b/c@1.0.0", "wac plug"],
+        &["the sandbox does not provide: a:b/c@1.0.0", "wac plug"],
     );
     check_component(
         r#"(import "wasi:http/types@0.2.3" (instance))"#,
@@ -342,7 +345,7 @@ fn typed_tasks_of_another_world() {
     let expected = [
         "mandelbox:task/host@0.9.0",
         "another version of mandelbox's world",
-        "this program has `mandelbox:task/host@0.1.0`",
+        "this program provides `mandelbox:task/host@0.1.0`",
         "wit/task.wit of this version",
     ];
     check_component(other, &[], &expected);
@@ -350,7 +353,7 @@ fn typed_tasks_of_another_world() {
     check_component(
         other,
         &[("run", "")],
-        &[&expected[..], &["Beside that", "export `run` is `func()`"]].concat(),
+        &[&expected[..], &["In addition", "export `run` is `func()`"]].concat(),
     );
     check_component(
         "",
@@ -358,7 +361,7 @@ fn typed_tasks_of_another_world() {
         &[
             "export `run` is `func()`",
             "func(args: string)",
-            "Beside that",
+            "In addition",
             "export `describe` is `func()`",
         ],
     );
@@ -434,7 +437,7 @@ fn everything_is_said_at_once() {
         "memory    128 KiB to 1 MiB, shared",
         "needs     threads (off)",
         "imports   4 in 3 interfaces",
-        "REFUSED: not of WASI preview 1",
+        "REFUSED: not part of WASI preview 1",
         "sock_accept",
         "a guest has no socket",
         "3 problems found",

@@ -1,9 +1,10 @@
-//! A guest's output that goes to a stream of this process as it is, without blocking the guest's
-//! thread.
+//! Guest output that is passed through to a stream of this process, without blocking the thread of
+//! the guest.
 //!
-//! A write to a pipe that nobody reads blocks, and then no limit could end the guest. So bytes that
-//! the stream does not take wait here, and the guest gets no permit to write more: it waits
-//! asynchronously, where limits and the cancel token end it as they end a guest that sleeps.
+//! A write to a pipe that nobody reads blocks, and no limit could then end the guest. So bytes that
+//! the stream does not accept are buffered here, and the guest may not write more until the buffer
+//! is empty. The guest waits for this asynchronously. Limits and the cancel token can end it then,
+//! as they can end a guest that sleeps.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -12,45 +13,41 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// Bytes that a pipe takes without blocking where it can be written to at all (`PIPE_BUF` of
-/// Linux).
+/// Bytes that a pipe accepts without blocking if it is writable at all (`PIPE_BUF` of Linux).
 const PIPE_BYTES: usize = 4096;
 
-/// The stream, and what it has not taken yet.
-pub(super) struct HandedOn {
+/// Destination stream, and the bytes that it has not accepted yet.
+pub(super) struct Passthrough {
     file: File,
-    /// Whether a write returns at once, in any case.
+    /// True if no write to the stream can block.
     never_blocks: bool,
-    waiting: Vec<u8>,
+    pending: Vec<u8>,
 }
 
-impl HandedOn {
+impl Passthrough {
     pub(super) fn new(file: File) -> Self {
-        match opened_again(&file) {
-            Some(file) => Self {
-                file,
-                never_blocks: true,
-                waiting: Vec::new(),
-            },
-            None => Self {
-                file,
-                never_blocks: false,
-                waiting: Vec::new(),
-            },
+        let (file, never_blocks) = match reopen_nonblocking(&file) {
+            Some(reopened) => (reopened, true),
+            None => (file, false),
+        };
+        Self {
+            file,
+            never_blocks,
+            pending: Vec::new(),
         }
     }
 
-    /// Takes bytes, whether or not the stream does.
+    /// Takes bytes, whether or not the stream accepts them.
     pub(super) fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.waiting.extend_from_slice(bytes);
+        self.pending.extend_from_slice(bytes);
         self.write_some().map(|_| ())
     }
 
-    /// Writes what the stream takes. Returns whether that is all.
+    /// Writes as much as the stream accepts. Returns true if nothing is left.
     pub(super) fn write_some(&mut self) -> io::Result<bool> {
         let mut written = 0;
         let result = loop {
-            let rest = &self.waiting[written..];
+            let rest = &self.pending[written..];
             if rest.is_empty() {
                 break Ok(true);
             }
@@ -75,11 +72,11 @@ impl HandedOn {
                 Err(err) => break Err(err),
             }
         };
-        self.waiting.drain(..written);
+        self.pending.drain(..written);
         result
     }
 
-    /// Waits until all is written.
+    /// Blocks until everything is written.
     pub(super) fn write_all(&mut self) -> io::Result<()> {
         while !self.write_some()? {
             can_write(&self.file, None);
@@ -88,16 +85,20 @@ impl HandedOn {
     }
 }
 
-/// Whether a write would take some bytes or fail, after a wait at most as long as `timeout`.
+/// Returns true if a write would accept some bytes or fail. Waits for this at most as long as
+/// `timeout`, or without a limit for `None`.
 fn can_write(file: &File, timeout: Option<&Timespec>) -> bool {
-    // A descriptor that cannot be asked gets its write, whose error says more.
-    poll(&mut [PollFd::new(file, PollFlags::OUT)], timeout).map_or(true, |n_ready| n_ready > 0)
+    match poll(&mut [PollFd::new(file, PollFlags::OUT)], timeout) {
+        Ok(n_ready) => n_ready > 0,
+        // The caller then writes to the descriptor and gets a more precise error.
+        Err(_) => true,
+    }
 }
 
-/// The same pipe or terminal, opened again so that writes do not block. Setting that on the
-/// descriptor itself would also change it for the other processes that have it. `None`: a file of
-/// another type, or one that may not be opened.
-fn opened_again(file: &File) -> Option<File> {
+/// Opens the same pipe or terminal again, so that writes do not block. Changing the mode of the
+/// descriptor itself would also change it for the other processes that share it. Returns `None` for
+/// a file of another type, or one that may not be opened.
+fn reopen_nonblocking(file: &File) -> Option<File> {
     use std::os::fd::AsRawFd;
     let status = rustix::fs::fstat(file.as_fd()).ok()?;
     if !matches!(
@@ -124,10 +125,10 @@ mod tests {
     fn what_nobody_reads_waits_and_comes_whole() {
         for never_blocks in [true, false] {
             let (mut reader, writer) = io::pipe().expect("a pipe");
-            let mut output = HandedOn::new(File::from(OwnedFd::from(writer)));
+            let mut output = Passthrough::new(File::from(OwnedFd::from(writer)));
             output.never_blocks &= never_blocks;
             if !never_blocks {
-                // As if it could not have been opened again.
+                // Simulate a stream that could not be opened again.
                 let flags = rustix::fs::fcntl_getfl(&output.file).expect("flags");
                 rustix::fs::fcntl_setfl(&output.file, flags - OFlags::NONBLOCK).expect("set");
             }
