@@ -92,20 +92,6 @@ impl OutputStream for FileWriter {
     }
 }
 
-#[cfg(unix)]
 fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let n_written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
-        if n_written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[n_written..];
-        offset += n_written as u64;
-    }
-    Ok(())
 }

@@ -54,14 +54,8 @@ impl std::fmt::Display for Reservation {
     }
 }
 
-#[cfg(unix)]
 fn addresses_are_limited() -> bool {
     rustix::process::getrlimit(rustix::process::Resource::As)
         .current
         .is_some()
-}
-
-#[cfg(not(unix))]
-fn addresses_are_limited() -> bool {
-    false
 }

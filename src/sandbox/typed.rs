@@ -108,6 +108,16 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )
 }
 
+/// True if a component that cannot be linked imports other functions or types from the interface
+/// `host` than this host has: the component links if this interface is replaced.
+fn is_host_interface_wrong(engine: &Engine, component: &Component) -> bool {
+    let mut linker = Linker::<Host>::new(engine);
+    let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+        .and_then(|()| linker.define_unknown_imports_as_traps(component))
+        .and_then(|()| linker.instantiate_pre(component));
+    linked.is_ok()
+}
+
 /// Functions that a typed task exports.
 pub(super) struct TypedEntry {
     run: ComponentExportIndex,
@@ -161,7 +171,7 @@ impl TypedPre {
     ) -> Result<Self, String> {
         let component_type = component.component_type();
         let pre = linker.instantiate_pre(component).map_err(|err| {
-            if format!("{err:#}").contains(PACKAGE) {
+            if is_host_interface_wrong(engine, component) {
                 format!(
                     "the WASM component's import of `{HOST_INTERFACE}` has other functions or \
                      types than {WORLD}; build it again from that file: {err:#}"
