@@ -1,5 +1,5 @@
-//! Problems of documents, each with its location, and a cursor that finds them while it walks a JSON
-//! value.
+//! Problems found in documents, each with its location, and a cursor that reports them while it
+//! walks a JSON value.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::json::{Map, Value, type_name};
 use crate::text::escaped;
 use crate::text::wording::nearest;
 
-/// Where in the user's input a problem is.
+/// Location of a problem in the user's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -51,13 +51,13 @@ impl fmt::Display for Location {
     }
 }
 
-/// One thing that is wrong in the user's input.
+/// A problem in the user's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// Where.
+    /// Location of the problem.
     pub location: Location,
-    /// What is wrong and what to do.
+    /// Description of the problem, and the action to take.
     pub message: String,
 }
 
@@ -67,8 +67,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems found so far, in the order of finding, and warnings beside them. As an error it
-/// prints the problems.
+/// Problems found so far, in the order in which they were found, and warnings. Printed as an error,
+/// it lists the problems, but not the warnings.
 #[derive(Clone, Default)]
 pub struct Problems {
     problems: Vec<Problem>,
@@ -76,7 +76,8 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Problems that are kept; a document can be made to hold millions.
+    /// Maximum number of problems kept, and of warnings. A document can be crafted to cause
+    /// millions.
     const MAX_KEPT: usize = 1000;
 
     /// Runs a reader of a document. Returns what it read, unless it found a problem.
@@ -93,7 +94,7 @@ impl Problems {
         Self::keep(&mut self.problems, location, message.into());
     }
 
-    /// Adds something that deserves a word but stops nothing.
+    /// Adds a warning, which does not stop the run.
     pub fn warn(&mut self, location: Location, message: impl Into<String>) {
         Self::keep(&mut self.warnings, location, message.into());
     }
@@ -104,17 +105,17 @@ impl Problems {
         }
     }
 
-    /// No problem so far; warnings do not count.
+    /// True if there is no problem so far; warnings do not count.
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Number of problems so far.
+    /// Returns the number of problems so far.
     pub fn len(&self) -> usize {
         self.problems.len()
     }
 
-    /// Leaves of problems and warnings that were found several times only the first.
+    /// Removes repeated problems and warnings, keeping the first of each.
     pub fn remove_repeated(&mut self) {
         for list in [&mut self.problems, &mut self.warnings] {
             let mut kept: Vec<Problem> = Vec::new();
@@ -127,12 +128,12 @@ impl Problems {
         }
     }
 
-    /// The problems.
+    /// Iterates over the problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
     }
 
-    /// The warnings.
+    /// Returns the warnings.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
@@ -161,8 +162,8 @@ impl fmt::Debug for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A JSON value of a document with its location. Methods that ask for a type add a problem if the
-/// value has another.
+/// A JSON value of a document with its location. Methods that expect a type add a problem if the
+/// value has another type.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     /// The value.
@@ -172,7 +173,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The whole document of a file.
+    /// Creates a cursor at the root of a file's document.
     pub fn new(file: &'a Path, value: &'a Value) -> Self {
         Self {
             value,
@@ -181,7 +182,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A value that stands, or is thought to stand, at a pointer of a file.
+    /// Creates a cursor for a value at a pointer of a file. The value itself need not come from the
+    /// file.
     pub fn at(file: &'a Path, pointer: String, value: &'a Value) -> Self {
         Self {
             value,
@@ -190,12 +192,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The file and the pointer of this value.
+    /// Returns the file and the pointer of this value.
     pub fn origin(&self) -> (PathBuf, String) {
         (self.file.to_owned(), self.pointer.clone())
     }
 
-    /// The location of this value.
+    /// Returns the location of this value.
     pub fn location(&self) -> Location {
         Location::Pointer {
             file: self.file.to_owned(),
@@ -203,7 +205,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The location of a key of this object, there or not.
+    /// Returns the location of a key of this object, whether or not the key exists.
     pub fn location_of(&self, key: &str) -> Location {
         Location::Pointer {
             file: self.file.to_owned(),
@@ -211,7 +213,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The value under a key of this object; `None` without it or if this is no object.
+    /// Returns the value of a key; `None` if the key is missing or this is not an object.
     pub fn get(&self, key: &str) -> Option<Self> {
         let value = self.value.as_object()?.get(key)?;
         Some(Self {
@@ -221,43 +223,43 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Like [`Self::get`], with null like a missing key.
+    /// Returns the value of a key as [`Self::get`] does, with null treated as missing.
     pub fn get_not_null(&self, key: &str) -> Option<Self> {
         self.get(key).filter(|cursor| !cursor.value.is_null())
     }
 
-    /// The value under a key that must be there.
+    /// Returns the value of a required key. Adds a problem if this is an object without the key.
     pub fn require(&self, key: &str, problems: &mut Problems) -> Option<Self> {
         let found = self.get(key);
         if found.is_none()
             && let Value::Object(map) = self.value
         {
-            // One of those that are there may be misspelt.
+            // One of the existing keys may be a misspelling.
             const SHOWN: usize = 6;
-            let there: Vec<_> = map
+            let keys: Vec<_> = map
                 .keys()
                 .take(SHOWN)
                 .map(|key| format!("`{key}`"))
                 .collect();
             let more = if map.len() > SHOWN { ", ..." } else { "" };
-            let there = if there.is_empty() {
-                "nothing".to_owned()
+            let present = if keys.is_empty() {
+                "the object is empty".to_owned()
             } else {
-                there.join(", ") + more
+                format!("the object has {}{more}", keys.join(", "))
             };
             let meant = nearest(key, map.keys().map(String::as_str));
             let meant = meant.map_or_else(String::new, |name| {
-                format!("; write `{key}` in location of `{name}`")
+                format!("; write `{key}` instead of `{name}`")
             });
             problems.add(
                 self.location(),
-                format!("the key `{key}` is missing; there is {there}{meant}"),
+                format!("missing key `{key}` ({present}){meant}"),
             );
         }
         found
     }
 
-    /// The items of an array.
+    /// Returns the items of an array. Adds a problem and returns none if this is not an array.
     pub fn items(&self, problems: &mut Problems) -> Vec<Self> {
         let Value::Array(items) = self.value else {
             self.wrong_type("an array", problems);
@@ -271,7 +273,7 @@ impl<'a> Cursor<'a> {
         items.iter().enumerate().map(item).collect()
     }
 
-    /// An object.
+    /// Returns the members of an object. Adds a problem if this is not an object.
     pub fn object(&self, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
         let object = self.value.as_object();
         if object.is_none() {
@@ -280,7 +282,8 @@ impl<'a> Cursor<'a> {
         object
     }
 
-    /// A string, stripped of white space at both ends, that is not empty then.
+    /// Returns a string without white space at both ends. Adds a problem if this is not a string,
+    /// or is empty then.
     pub fn text(&self, problems: &mut Problems) -> Option<&'a str> {
         let Value::String(text) = self.value else {
             self.wrong_type("a string", problems);
@@ -294,7 +297,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// Says that another type was expected.
+    /// Adds a problem: another type was expected.
     pub fn wrong_type(&self, expected: &str, problems: &mut Problems) {
         problems.add(
             self.location(),
@@ -303,7 +306,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The JSON pointer of `key` below `pointer`.
+/// Returns the JSON pointer of `key` below `pointer`.
 pub(crate) fn pointer_to(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }

@@ -15,7 +15,7 @@ use crate::event::Reporter;
 use crate::folder::write_whole;
 use crate::model::{CancelToken, HostError};
 use crate::problem::{Location, Problems};
-use crate::report::{JsonLines, PatientWriter, Stream, raw_stream};
+use crate::report::{InterruptibleWriter, JsonLines, Stream, raw_stream};
 use crate::run::folders::{broken_link, real_path};
 use crate::text::unreadable;
 
@@ -131,7 +131,7 @@ impl ResultFiles {
             if file.metadata()?.is_file() {
                 return Ok(Box::new(JsonLines::new(file)));
             }
-            Ok(Box::new(JsonLines::new(PatientWriter::start(
+            Ok(Box::new(JsonLines::new(InterruptibleWriter::start(
                 file,
                 cancel.clone(),
             )?)))

@@ -1,10 +1,11 @@
-//! The lines of `events.jsonl`, one after the other, whatever has happened to them.
+//! Reader of the lines of `events.jsonl`, which copes with damaged lines.
 //!
-//! A line whose checksum is wrong was damaged: by a power failure before it was on disk, by a disk,
-//! by a hand. It is passed over, and so is one that is there a second time. What stands behind it
-//! is read, since each line proves by itself that it is whole and of this log. The numbers of the
-//! events show that some are missing, and their sessions whether a start of the run is among these:
-//! [`Lost`]. Before its first event a log cannot be verified, so without that nothing of it counts.
+//! A line with a wrong checksum was damaged: by a power failure before the line was on disk, by a
+//! faulty disk, or by an editor. The cursor skips such lines, and also lines that appear a second
+//! time. It still reads the lines after them, since each checksum proves that its line is complete
+//! and belongs to this log. The sequence numbers show that events are missing, and the session
+//! numbers show whether a start of the run is among the missing events: see [`Lost`]. All checksums
+//! depend on the first line, so a log without its first line cannot be verified and has no events.
 
 use std::ops::Range;
 
@@ -14,28 +15,28 @@ use super::{Event, EventKind};
 use crate::json::{MAX_DATASET_DEPTH, parse_entries};
 use crate::text::escaped;
 
-/// Where a log goes on, and what of it is damaged.
+/// End of a log, and the damage before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndOfLog {
-    /// Number of the event that would come next.
+    /// Sequence number of the next event.
     pub next_seq: u64,
-    /// Bytes up to the end of the last whole line; what follows them was never written whole.
+    /// Bytes up to the end of the last complete line; the rest was never written completely.
     pub whole_bytes: u64,
-    /// Bytes before that which are no whole line.
+    /// Bytes before `whole_bytes` that are not part of a complete line.
     pub n_damaged_bytes: u64,
-    /// Events that are missing between others since the last start of the run.
+    /// Number of events that are missing between others since the last start of the run.
     pub n_lost_events: u64,
-    /// True if the first line is damaged, without which no other line counts.
+    /// True if the first line is damaged; then no other line counts.
     pub is_headless: bool,
-    /// True if no line is or was one of mandelbox, as far as that can be seen.
+    /// True if no line appears to come from mandelbox.
     pub is_foreign: bool,
-    /// Where the whole lines are, each range as long as can be.
+    /// Ranges of complete lines, each as long as possible.
     pub(super) whole_lines: Vec<Range<u64>>,
     seal: Seal,
 }
 
 impl EndOfLog {
-    /// What the lines of the next session end with.
+    /// Returns the seal of the next session's lines.
     pub(super) fn next_seal(&self) -> Seal {
         let session = self.seal.session + u32::from(self.next_seq > 0);
         Seal {
@@ -44,7 +45,8 @@ impl EndOfLog {
         }
     }
 
-    /// What is damaged, for a warning; `None` if nothing is but for a torn end.
+    /// Describes the damage for a warning; `None` if there is none. An incomplete last line is no
+    /// damage.
     pub fn damage(&self) -> Option<String> {
         let Self {
             n_damaged_bytes,
@@ -53,49 +55,49 @@ impl EndOfLog {
         } = self;
         (*n_damaged_bytes > 0 || *n_lost_events > 0).then(|| {
             format!(
-                "is damaged: {n_damaged_bytes} bytes of it cannot be read, and \
-                {n_lost_events} events are missing"
+                "is damaged: {n_damaged_bytes} bytes cannot be read, and {n_lost_events} events are \
+                 missing"
             )
         })
     }
 }
 
-/// What is missing before an event.
+/// Events that are missing before an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lost {
     #[default]
     Nothing,
-    /// Events of the session that the event before is of, and no start of the run.
+    /// Events of the same session as the previous event, but no start of the run.
     Events,
-    /// A start of the run at least, and what came after it.
+    /// At least one start of the run, and the events after it.
     Sessions,
 }
 
-/// A line that is no event, or not the one that belongs there.
+/// A line that is not an event, or not the event that is expected there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct LineError {
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it, escaped.
+    /// Description of the problem, escaped.
     pub message: String,
 }
 
-/// How far a log has been read.
+/// Position in a log that is being read.
 #[derive(Default)]
 pub(super) struct Cursor {
     pub(super) end: EndOfLog,
     n_lines: usize,
     n_bytes: u64,
-    /// What is missing before the next event.
+    /// Events that are missing before the next event.
     lost: Lost,
-    /// True if a line that cannot be verified looks like one of mandelbox.
+    /// True if a line that cannot be verified looks like a line of mandelbox.
     was_ours: bool,
 }
 
 impl Cursor {
-    /// The event of a line, with what is missing before it; `None` for one that is damaged, there
-    /// already, or of a kind that this version does not know.
+    /// Reads a line. Returns its event, with the loss before it; `None` for a line that is damaged,
+    /// repeated, or of a kind that this version does not know.
     ///
     /// * `line`: with its line feed, if it has one.
     pub(super) fn read_line(&mut self, line: &[u8]) -> Result<Option<(Event, Lost)>, LineError> {
@@ -127,7 +129,7 @@ impl Cursor {
         self.take(line, start)
     }
 
-    /// Takes a whole line that begins at a byte, unless it stands at another place too.
+    /// Accepts a complete line that begins at byte `start`, unless it is a repetition.
     fn take(&mut self, line: Line, start: u64) -> Result<Option<(Event, Lost)>, LineError> {
         let Line {
             seq,
@@ -153,9 +155,9 @@ impl Cursor {
         let next_seq = seq.checked_add(1);
         end.next_seq = next_seq.ok_or_else(|| LineError {
             line: self.n_lines,
-            message: format!("`seq` is {seq}"),
+            message: format!("`seq` is too large: {seq}"),
         })?;
-        // A start of the run has taken account of all that is missing before it.
+        // A start of the run has already accounted for all events that are missing before it.
         end.n_lost_events = if is_resumption {
             n_lost
         } else {
@@ -175,7 +177,8 @@ impl Cursor {
         Ok(event.map(|event| (event, std::mem::take(&mut self.lost))))
     }
 
-    /// Looks whether a line is of a log of mandelbox, of which no line is verified yet.
+    /// Checks whether a line looks like a line of mandelbox, while no line of the log is verified
+    /// yet.
     fn look_at_unverified(&mut self, line: &[u8]) {
         let is_ours = has_checksum(line.trim_ascii_end()) || line.starts_with(b"{\"seq\":");
         let is_blank = line
@@ -185,7 +188,8 @@ impl Cursor {
         self.end.is_foreign = !self.was_ours && (self.end.is_foreign || !is_blank);
     }
 
-    /// Takes a whole line that is not the first one of a log, and has none before it.
+    /// Handles a complete line that is not the first line of a log, although no verified line
+    /// precedes it.
     fn note_headless(&mut self, text: &[u8]) -> Result<(), LineError> {
         self.end.is_headless = true;
         if self.n_lines == 1
@@ -197,7 +201,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// An error of the line that is read.
+    /// Creates an error for the current line.
     fn wrong(&self, message: String) -> LineError {
         LineError {
             line: self.n_lines,

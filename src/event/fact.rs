@@ -1,10 +1,10 @@
-//! A fact with its text, which the thread that knows it makes: little is left for the one that
-//! numbers facts.
+//! A fact with its text. The thread that reports a fact also formats its text, which leaves little
+//! work for the thread that numbers the facts.
 
 use super::EventKind;
 use super::seal::Seal;
 
-/// What happened, and how it stands in the event log.
+/// A fact and its text in the event log.
 #[derive(Clone, Debug)]
 pub struct Fact {
     pub(super) kind: EventKind,
@@ -13,27 +13,26 @@ pub struct Fact {
 }
 
 impl Fact {
-    /// A fact and its text.
+    /// Creates a fact and formats its text.
     pub fn new(kind: EventKind) -> Self {
         let text =
             serde_json::to_vec(&kind).expect("keys are strings, and writing to memory cannot fail");
         Self { kind, text }
     }
 
-    /// What happened.
+    /// Returns the fact as an event kind.
     pub fn kind(&self) -> &EventKind {
         &self.kind
     }
 
-    /// [`Self::kind`], without the text.
+    /// Returns the fact as an event kind, without the text.
     pub fn into_kind(self) -> EventKind {
         self.kind
     }
 
-    /// Appends the line of an event to `text`: [`super::Event`] as JSON, and what `seal` ends it
-    /// with.
+    /// Appends the line of an event to `text`: [`super::Event`] as JSON, closed by `seal`.
     ///
-    /// * `time`: as [`crate::text::time_text`] gives it.
+    /// * `time`: in the format of [`crate::text::time_text`].
     pub(super) fn write_line(&self, seq: u64, time: &str, seal: &mut Seal, text: &mut Vec<u8>) {
         let start = text.len();
         text.extend_from_slice(br#"{"seq":"#);
@@ -41,7 +40,7 @@ impl Fact {
         text.extend_from_slice(br#","time":""#);
         text.extend_from_slice(time.as_bytes());
         text.extend_from_slice(br#"","#);
-        // Without its braces.
+        // The text of the object, without its braces.
         text.extend_from_slice(&self.text[1..self.text.len() - 1]);
         seal.close(text, start);
     }

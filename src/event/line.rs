@@ -1,7 +1,7 @@
-//! One line of `events.jsonl` → an event.
+//! Parser of one line of `events.jsonl`.
 //!
-//! Fields are taken out of the parsed value one by one: on serde's own way through tagged enums and
-//! flattened fields, numbers would lose their text.
+//! Fields are taken from the parsed value one by one: serde's own handling of tagged enums and
+//! flattened fields would lose the text of numbers.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -11,18 +11,18 @@ use super::{Event, EventKind, FORMAT_VERSION};
 use crate::json::{Entries, Map, Value, type_name};
 use crate::model::{CallRef, Outcome};
 
-/// What a line holds.
+/// Contents of a line.
 pub(super) struct Line {
     pub(super) seq: u64,
-    /// The start of the run that wrote it.
+    /// Session number: the start of the run that wrote the line.
     pub(super) session: u32,
-    /// `None` if it is of a kind that this version does not know.
+    /// The event; `None` if it is of a kind that this version does not know.
     pub(super) event: Option<Event>,
 }
 
-/// Reads a line whose checksum is right.
+/// Parses a line whose checksum is correct.
 ///
-/// * `line`: what it holds if it is an object, or what it is.
+/// * `line`: its entries if it is an object, otherwise its value.
 /// * `is_first`: true for the first line of a log.
 pub(super) fn read_line(line: Result<Entries<'_>, Value>, is_first: bool) -> Result<Line, String> {
     let mut fields =
@@ -45,8 +45,8 @@ pub(super) fn read_line(line: Result<Entries<'_>, Value>, is_first: bool) -> Res
     })
 }
 
-/// Finds out whether a first line without a right checksum is of a version that has none, or has
-/// another.
+/// Checks the format version of a first line without a correct checksum: other versions have no
+/// checksum, or another one.
 pub(super) fn check_foreign_version(line: Result<Entries<'_>, Value>) -> Result<(), String> {
     match line {
         Ok(entries) if entries.iter().any(|(key, _)| key == FORMAT_VERSION_KEY) => {
@@ -185,14 +185,14 @@ fn read_outcome(fields: &mut Fields<'_>) -> Result<Outcome, String> {
         },
         unknown => {
             return Err(format!(
-                "`outcome`: `{unknown}` is not known to this version of mandelbox"
+                "`outcome`: this version of mandelbox does not know `{unknown}`"
             ));
         }
     })
 }
 
-/// The keys of an event that were not taken yet: so few that looking at all of them is faster than
-/// a table.
+/// The keys of an event that were not taken yet. There are so few that a linear search is faster
+/// than a table.
 struct Fields<'l>(Entries<'l>);
 
 impl Fields<'_> {
@@ -208,16 +208,16 @@ impl Fields<'_> {
         Some(self.0.swap_remove(index).1)
     }
 
-    /// A value that must be there. Not for values of the user's: their numbers would not keep their
+    /// Takes a required value. Not for values from the user: their numbers would not keep their
     /// text.
     fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
         let value = self
             .remove(key)
-            .ok_or_else(|| format!("the key `{key}` is missing"))?;
+            .ok_or_else(|| format!("missing key `{key}`"))?;
         serde_json::from_value(value).map_err(|err| format!("`{key}`: {err}"))
     }
 
-    /// A value, or nothing for null or a missing key.
+    /// Takes an optional value; null counts as a missing key.
     fn take_optional<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, String> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -233,11 +233,11 @@ impl Fields<'_> {
                 "`{key}`: must be an object or null, not {}",
                 type_name(&other)
             )),
-            None => Err(format!("the key `{key}` is missing")),
+            None => Err(format!("missing key `{key}`")),
         }
     }
 
-    /// A structure whose fields stand beside the others.
+    /// Reads a structure whose fields are flattened into the event.
     fn into_all<T: DeserializeOwned>(self) -> Result<T, String> {
         let fields = MapDeserializer::<_, serde_json::Error>::new(self.0.into_iter());
         T::deserialize(fields).map_err(|err| err.to_string())
@@ -258,7 +258,7 @@ pub(super) mod tests {
     use crate::model::LogLevel;
     use crate::model::Usage;
 
-    /// The text of a log with these events.
+    /// Returns the text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
         let line = |event| [serde_json::to_vec(event).expect("JSON"), b"\n".to_vec()].concat();
         seal_lines(&events.iter().flat_map(line).collect::<Vec<_>>())
@@ -299,7 +299,7 @@ pub(super) mod tests {
     }
 
     fn outcome() -> impl Strategy<Value = Outcome> {
-        // A new outcome has its place below and in the reader.
+        // A new outcome must be added below and in the reader.
         let _ = |outcome: Outcome| match outcome {
             Outcome::Succeeded { .. }
             | Outcome::Exited { .. }
@@ -400,7 +400,7 @@ pub(super) mod tests {
     }
 
     fn kind() -> impl Strategy<Value = EventKind> {
-        // A new kind has its place below and in the reader.
+        // A new kind must be added below and in the reader.
         let _ = |kind: EventKind| match kind {
             EventKind::RunStarted(_) | EventKind::RunResumed(_) => {}
             EventKind::Warning { .. } | EventKind::Note { .. } | EventKind::CallReused { .. } => {}
@@ -494,7 +494,7 @@ pub(super) mod tests {
         ]
     }
 
-    /// Logs of 1 to `n` events.
+    /// Generates logs of 1 to `n` events.
     pub(in crate::event) fn events(n: usize) -> impl Strategy<Value = Vec<Event>> {
         let time = -377_000_000_000_000_000..253_000_000_000_000_000_i64;
         (run_started(), vec(kind(), 0..n), time).prop_map(|(first, rest, time)| {

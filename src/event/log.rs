@@ -1,4 +1,4 @@
-//! `events.jsonl`: the run's own record, one JSON object a line, only ever appended to.
+//! `events.jsonl`: the record of the run, one JSON object per line, append-only.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,15 +12,15 @@ use crate::folder::{
 };
 use crate::model::HostError;
 
-/// Bytes of lines that wait for a flush at most.
+/// Maximum size of the lines that wait for a flush, in bytes.
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// Appends events to `events.jsonl`.
+/// Writer that appends events to `events.jsonl`.
 #[derive(Debug)]
 pub struct EventLog {
     path: PathBuf,
     file: File,
-    /// Bytes of the file, which are whole lines.
+    /// Size of the file, which consists of complete lines.
     written_bytes: u64,
     /// Lines that are not in the file yet.
     unwritten: Vec<u8>,
@@ -31,14 +31,14 @@ impl EventLog {
     /// Name of the log in the work directory.
     pub const NAME: &str = "events.jsonl";
 
-    /// Makes the log of a new run.
+    /// Creates the log of a new run.
     ///
     /// # Errors
-    /// [`HostError::File`], also if there is one already.
+    /// [`HostError::File`], also if the log already exists.
     pub fn create(work_dir: &Path) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
-        let file = file.map_err(HostError::file("make", &path))?;
+        let file = file.map_err(HostError::file("create", &path))?;
         sync_name(work_dir)?;
         Ok(Self {
             path,
@@ -49,11 +49,12 @@ impl EventLog {
         })
     }
 
-    /// Opens the log of a run that is resumed, or creates it if that run had not come so far. A
-    /// torn end is cut off. If lines before the end are damaged, a log without them takes the place
-    /// of this one, which is kept as `events.damaged-1.jsonl` (or the next number that is free).
+    /// Opens the log of a run that is resumed, or creates it if that run was interrupted before it
+    /// had a log. Removes an incomplete last line. If earlier lines are damaged, replaces the log
+    /// by one without them, and keeps the damaged log as `events.damaged-1.jsonl` (or the next free
+    /// number).
     ///
-    /// * `end`: what reading the log gave.
+    /// * `end`: result of reading the log.
     ///
     /// # Errors
     /// [`HostError::File`].
@@ -73,7 +74,7 @@ impl EventLog {
             .map_err(HostError::file("open", &path))?;
         let written_bytes = end.whole_bytes - end.n_damaged_bytes;
         file.set_len(written_bytes)
-            .map_err(HostError::file("cut off the torn end of", &path))?;
+            .map_err(HostError::file("remove the incomplete last line of", &path))?;
         sync_name(work_dir)?;
         Ok(Self {
             path,
@@ -84,30 +85,30 @@ impl EventLog {
         })
     }
 
-    /// Whether so many lines wait that they should be written down.
+    /// True if so many lines wait that they should be written.
     pub(super) fn is_full(&self) -> bool {
         self.unwritten.len() >= BUFFER_BYTES
     }
 
-    /// Appends one event to what the next [`Self::flush`] or [`Self::sync`] writes, and returns its
-    /// line.
+    /// Appends one event to the lines that the next [`Self::flush`] or [`Self::sync`] writes.
+    /// Returns the event's line.
     ///
-    /// * `time`: as [`crate::text::time_text`] gives it.
+    /// * `time`: in the format of [`crate::text::time_text`].
     pub(super) fn append(&mut self, seq: u64, time: &str, fact: &Fact) -> &[u8] {
         let start = self.unwritten.len();
         fact.write_line(seq, time, &mut self.seal, &mut self.unwritten);
         &self.unwritten[start..]
     }
 
-    /// Hands everything to the operating system. If it does not take all, as on a full disk, the
-    /// file keeps its whole lines, and the others wait for the next try.
+    /// Passes all lines to the operating system. If it does not accept all of them, as on a full
+    /// disk, the file keeps its complete lines, and the others wait for the next attempt.
     ///
     /// # Errors
     /// [`HostError::File`] if the write fails.
     pub fn flush(&mut self) -> Result<(), HostError> {
         if let Err(err) = self.file.write_all(&self.unwritten) {
-            // A line in part stays there if this fails too; readers of the log know that of runs
-            // that were killed.
+            // If this fails too, part of a line stays in the file. Readers of the log expect that,
+            // since a run that is killed can leave one as well.
             let _ = self.file.set_len(self.written_bytes);
             return Err(HostError::file("write to", &self.path)(err));
         }
@@ -116,17 +117,17 @@ impl EventLog {
         Ok(())
     }
 
-    /// Waits until everything is on disk, if the file system can do that.
+    /// Waits until everything is on disk, if the file system supports that.
     ///
     /// # Errors
-    /// [`HostError::File`] if it cannot be written or synced.
+    /// [`HostError::File`] if the log cannot be written or synced.
     pub fn sync(&mut self) -> Result<Synced, HostError> {
         self.flush()?;
         sync_contents(&self.file).map_err(HostError::file("sync", &self.path))
     }
 }
 
-/// Replaces a log by its whole lines. At every moment there is the old or the new one.
+/// Replaces a log by its complete lines. Either the old log or the new one exists at any time.
 fn remove_damage(work_dir: &Path, path: &Path, end: &EndOfLog) -> io::Result<()> {
     let mut old = open_plain_file(path)?;
     let mut new = unfinished_file(path)?;
@@ -143,7 +144,7 @@ fn remove_damage(work_dir: &Path, path: &Path, end: &EndOfLog) -> io::Result<()>
     Ok(())
 }
 
-/// Gives a damaged log a second name, for whoever wants to look what was in it. On a file system
+/// Keeps a damaged log under a second name, so that the user can inspect it. On a file system
 /// without hard links it is not kept.
 fn keep_damaged(work_dir: &Path, path: &Path) -> io::Result<()> {
     for number in 1_u32.. {
@@ -159,7 +160,7 @@ fn keep_damaged(work_dir: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the log's name is on disk, without which its contents do not count.
+/// Waits until the log's name is on disk: without the name, its contents would be lost.
 fn sync_name(work_dir: &Path) -> Result<(), HostError> {
     sync_folder(work_dir)
         .map(drop)

@@ -1,4 +1,4 @@
-//! What happened in a run, in order: facts only, no wording and no setting of a reader.
+//! Events of a run, in order: facts only, without wording and without settings of a reader.
 
 mod cursor;
 mod fact;
@@ -32,148 +32,150 @@ pub use seal::seal_lines;
 pub use crate::folder::Synced;
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
-/// Version of the event log's format, in its first line.
+/// Format version of the event log, stored in its first line.
 pub const FORMAT_VERSION: u32 = 3;
 
-/// One fact.
+/// A recorded fact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
     /// Position in the run, from 0, without gaps.
     pub seq: u64,
-    /// When it was recorded, UTC.
+    /// Time of recording, UTC.
     #[serde(with = "rfc3339")]
     pub time: Timestamp,
-    /// What happened.
+    /// The fact.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What happened.
+/// Kind and data of an event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
     /// The first event of a run.
     RunStarted(Box<RunStarted>),
-    /// The run is taken up again, however it ended; what was running does not run any more.
+    /// The run is resumed, however it ended; calls that were running do not run any more.
     RunResumed(Box<RunStarted>),
-    /// Something deserves a word but stops nothing.
+    /// A problem that does not stop the run.
     Warning {
         /// The text.
         message: String,
     },
-    /// How calls run, where that is worth a line.
+    /// Information on how calls run.
     Note {
         /// The text.
         message: String,
     },
-    /// A workflow task begins, or the next batch of its calls.
+    /// A workflow task starts, or the next batch of its calls.
     TaskStarted {
-        /// Its order.
+        /// Order of the task.
         task: u64,
         /// Index of the batch, from 0.
         #[serde(skip_serializing_if = "is_first_batch")]
         batch: u32,
-        /// Its name.
+        /// Name of the task.
         name: String,
-        /// Calls that it has: 1 for a single task, one for each item for a parallel one.
+        /// Number of calls: 1 for a single task, one for each item for a parallel task.
         n_calls: usize,
         /// Name of the list of items; `None` for a single call.
         items: Option<String>,
-        /// SHA-256 of its module.
+        /// SHA-256 of the module.
         module_sha256: String,
-        /// BLAKE3 of all else that its calls share: args, fixed arguments, environment, metadata to
-        /// fetch.
+        /// BLAKE3 digest of everything else that the calls share: args, fixed arguments,
+        /// environment, metadata to fetch.
         args_digest: String,
         /// Limits of each call, as far as a result can depend on them.
         limits: CallLimits,
-        /// Which of the results recorded before count.
+        /// Selection of the earlier results that are reused.
         #[serde(skip_serializing_if = "Reused::is_none")]
         reused: Reused,
-        /// How many these are.
+        /// Number of results that are reused.
         #[serde(skip_serializing_if = "is_zero")]
         n_reused: usize,
     },
-    /// A call that ended well before is not made again, but has another place in the item list
-    /// now. Counts from the task's start on, which follows.
+    /// A call that succeeded earlier is not rerun, but has another index in the list of items now.
+    /// Takes effect with the task's start, which follows.
     CallReused {
-        /// Which one, where it stands now.
+        /// The call, with its new index.
         #[serde(flatten)]
         call: CallRef,
-        /// What it adds to the metadata.
+        /// Output of the call.
         output: Option<Map<String, Value>>,
     },
-    /// A call begins.
+    /// A call starts.
     CallStarted(CallRef),
     /// A call of a typed task logs a line.
     CallLogged {
-        /// Which one.
+        /// The call.
         #[serde(flatten)]
         call: CallRef,
-        /// How much the line matters.
+        /// Severity of the line.
         level: LogLevel,
         /// The line, at most 4 KiB.
         message: String,
     },
-    /// A call of a typed task says how far it is.
+    /// A call of a typed task reports its progress.
     CallProgress {
-        /// Which one.
+        /// The call.
         #[serde(flatten)]
         call: CallRef,
-        /// In thousandths of the whole, 0 to 1000.
+        /// Progress in thousandths, 0 to 1000.
         permille: u16,
-        /// What is being done, at most 256 bytes; may be empty.
+        /// Current step, at most 256 bytes; may be empty.
         message: String,
     },
     /// A call ended.
     CallFinished {
-        /// Which one.
+        /// The call.
         #[serde(flatten)]
         call: CallRef,
-        /// How it ended.
+        /// Outcome of the call.
         #[serde(flatten)]
         outcome: Outcome,
-        /// What it used.
+        /// Resource usage of the call.
         #[serde(flatten)]
         usage: Usage,
-        /// Set if it failed and is tried again: after how many seconds.
+        /// Seconds until the call is retried; `None` if it is not retried.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_in_s: Option<f64>,
-        /// The file with its stderr, as a path in the work directory, if it failed and left one.
+        /// Path of the file with its stderr, relative to the work directory, if the call failed and
+        /// left one.
         #[serde(skip_serializing_if = "Option::is_none")]
         stderr: Option<String>,
     },
-    /// A task has changed the dataset.
+    /// A task changed the dataset.
     DatasetUpdated {
         /// Order of the task.
         task: u64,
-        /// What a reader of the log should know.
+        /// Text for readers of the log.
         message: String,
     },
     /// A workflow task ended.
     TaskFinished {
-        /// Its order.
+        /// Order of the task.
         task: u64,
-        /// Its name.
+        /// Name of the task.
         name: String,
-        /// How.
+        /// Status of the task.
         status: Status,
-        /// Calls that did not end well.
+        /// Number of calls that did not succeed.
         n_failed: usize,
-        /// True if the output folder was empty then; `None` if that is not known.
+        /// True if the output folder was empty at that time; `None` if that is not known.
         output_is_empty: Option<bool>,
     },
     /// The last event of a run that was not killed.
     RunFinished {
-        /// How.
+        /// Status of the run.
         status: Status,
-        /// `TaskExecutionError`, `JobExecutionError`, `cancelled` or `unknown error`, if it failed.
+        /// Name of the error, if the run failed: `TaskExecutionError`, `JobExecutionError`,
+        /// `cancelled` or `unknown error`.
         error: Option<Cow<'static, str>>,
     },
 }
 
 impl EventKind {
-    /// What a running call tells.
+    /// Converts a report of a running call to an event.
     pub fn of_report(call: CallRef, report: GuestReport) -> Self {
         match report {
             GuestReport::Log { level, message } => Self::CallLogged {
@@ -209,22 +211,22 @@ pub struct RunStarted {
     pub input_paths: Vec<PathBuf>,
     /// Output path of every task.
     pub output_path: PathBuf,
-    /// What users call an item of a task: a singular noun.
+    /// Name of an item for users: a singular noun.
     #[serde(default = "default_item_kind")]
     pub item_kind: Cow<'static, str>,
     /// Keys of the metadata at the start.
     pub input_metadata_keys: Vec<String>,
-    /// First task that runs, from 0.
+    /// Index of the first task that runs, from 0.
     pub first_task_index: Option<usize>,
-    /// Last task that runs, from 0, inclusive.
+    /// Index of the last task that runs, from 0, inclusive.
     pub last_task_index: Option<usize>,
     /// The tasks that run, in order.
     #[serde(default)]
     pub tasks: Vec<RunTask>,
-    /// Which folder the output path names; `None` if that is not known.
+    /// Identity of the output folder; `None` if it is not known.
     #[serde(default)]
     pub output: Option<FolderId>,
-    /// What was in the input folders and the mounts.
+    /// State of the input folders and the mounts.
     #[serde(default)]
     pub inputs: Vec<InputState>,
 }
@@ -232,50 +234,50 @@ pub struct RunStarted {
 /// A task of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunTask {
-    /// Its order.
+    /// Order of the task.
     pub task: u64,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
 }
 
 /// Identity of a folder. Another folder can have the same path later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderId {
-    /// Number of its device, which can be another one after the file system is mounted again.
+    /// Device number, which can change when the file system is mounted again.
     pub device: u64,
-    /// Number of its inode, which can be given to another folder once this one is removed.
+    /// Inode number, which can be given to another folder once this one is removed.
     pub inode: u64,
-    /// When it was created, RFC 3339; `None` if the file system does not say.
+    /// Time of creation, RFC 3339; `None` if the file system does not record it.
     pub created: Option<String>,
 }
 
-/// What was in a folder when a run started, as far as it was looked at.
+/// Contents of a folder when a run started, as far as they were scanned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputState {
-    /// The folder.
+    /// Path of the folder.
     pub path: PathBuf,
-    /// When it was looked at, RFC 3339.
+    /// Time of the scan, RFC 3339.
     pub looked: String,
-    /// Entries that were looked at, folders included; `None`: it could not be read.
+    /// Number of scanned entries, including folders; `None`: the folder could not be read.
     pub n_entries: Option<u64>,
-    /// Latest time of modification of a file, RFC 3339; `None` if there is none.
+    /// Latest time of modification of a file, RFC 3339; `None` if the folder has no file.
     pub newest: Option<String>,
-    /// BLAKE3 of the paths, kinds, sizes and times of modification of these entries.
+    /// BLAKE3 digest of the paths, kinds, sizes and times of modification of these entries.
     pub digest: String,
-    /// False if there are more entries than are looked at.
+    /// False if the folder has more entries than are scanned.
     pub is_whole: bool,
 }
 
-/// What of [`crate::model::Limits`] a result can depend on.
+/// The part of [`crate::model::Limits`] that a result can depend on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallLimits {
     /// Bytes of memory.
     pub memory_bytes: u64,
-    /// Wall time in seconds; `None`: any.
+    /// Wall time in seconds; `None`: unlimited.
     pub wall_time_s: Option<f64>,
     /// Bytes kept of stdout and of stderr, each.
     pub output_bytes: u64,
-    /// Bytes of a output.
+    /// Bytes of an output.
     pub call_output_bytes: u64,
 }
 
@@ -290,17 +292,17 @@ impl From<&Limits> for CallLimits {
     }
 }
 
-/// Which results of a task, recorded before it starts, count when it does.
+/// Selection of the results of a task, recorded before it starts, that are reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reused {
-    /// None: the first start, or something that results depend on has changed.
+    /// None: this is the first start, or something that results depend on has changed.
     #[default]
     None,
-    /// All of calls that ended well: they stand where they stood.
+    /// All results of calls that succeeded; the calls have kept their indices.
     All,
-    /// Those of [`EventKind::CallReused`] since the last start of a task: the item list has
-    /// changed.
+    /// The results in the [`EventKind::CallReused`] events since the last start of a task: the list
+    /// of items has changed.
     Listed,
 }
 
@@ -326,13 +328,13 @@ impl Reused {
     }
 }
 
-/// How a task or a run ended, in Fractal's words.
+/// Status of a task or a run, in Fractal's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Well.
+    /// It succeeded.
     Done,
-    /// Not well.
+    /// It failed.
     Failed,
 }
 

@@ -1,6 +1,6 @@
-//! `events.jsonl` → events: what the status of a run and its resumption are computed from.
+//! Parser of `events.jsonl`. The status of a run and its resumption are computed from the events.
 //!
-//! Lines are parsed by [`crate::json`], so its rules for depth and numbers hold here too.
+//! Lines are parsed by [`crate::json`], so its rules for depth and numbers apply here too.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,45 +10,45 @@ use super::cursor::{Cursor, EndOfLog, LineError, Lost};
 use crate::folder::open_plain_file;
 use crate::text::unreadable;
 
-/// Bytes of the longest line that [`visit_events`] takes: a output has 16 MiB, and its text as
-/// JSON may be longer.
+/// Length of the longest line that [`visit_events`] reads, in bytes. An output has up to 16 MiB,
+/// and its JSON text may be longer.
 const MAX_LINE_BYTES: u64 = 256 << 20;
 
-/// What a log holds.
+/// Contents of a log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredEvents {
     /// The events of the kinds that this version knows, in order.
     pub events: Vec<Event>,
-    /// Number of the event that would come next; kinds that are not known are counted too.
+    /// Sequence number of the next event; events of unknown kinds are counted too.
     pub next_seq: u64,
-    /// Bytes up to the end of the last whole line; what follows them was cut off.
+    /// Bytes up to the end of the last complete line; the rest was never written completely.
     pub whole_bytes: usize,
-    /// Bytes before that which are no whole line.
+    /// Bytes before `whole_bytes` that are not part of a complete line.
     pub n_damaged_bytes: usize,
-    /// Whether something was cut off: a last line whose writing was interrupted, or lines that are
-    /// damaged.
+    /// True if the log ends in a line that is incomplete or damaged.
     pub is_torn: bool,
 }
 
-/// Why [`read_events`] gave no events.
+/// Reason why [`read_events`] returned no events.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadEventsError {
     /// The file cannot be opened or read.
     #[error("{}", unreadable(.0))]
     Io(#[from] io::Error),
-    /// The file has more bytes than are read; the limit, in bytes.
+    /// The file exceeds the limit, in bytes.
     #[error("is larger than {0} bytes")]
     TooLarge(u64),
-    /// The file is an event log of another version.
+    /// A line is invalid, or the file is an event log of another version.
     #[error(transparent)]
     Line(#[from] LineError),
 }
 
-/// Reads a log file of at most `max_bytes` and parses it. A log that is written to meanwhile gives
-/// what it has so far.
+/// Reads a log file of at most `max_bytes` and parses it. A log that is still being written yields
+/// its events so far.
 ///
 /// # Errors
-/// [`ReadEventsError`]: the file cannot be read, is larger, or is not what [`parse_events`] takes.
+/// [`ReadEventsError`]: the file cannot be read, is too large, or is not a log that
+/// [`parse_events`] accepts.
 pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEventsError> {
     let mut bytes = Vec::new();
     open_plain_file(path)?
@@ -62,18 +62,18 @@ pub fn read_events(path: &Path, max_bytes: u64) -> Result<StoredEvents, ReadEven
 
 /// Parses the text of a log.
 ///
-/// A line without its line feed, or with a wrong checksum, counts as never written. So a log can be
-/// cut at any byte and gives the events before, and one that was damaged anywhere gives those whose
-/// lines are whole, in their order. No byte at all is a log without events, and so is one whose
-/// first line is damaged.
+/// A line without its line feed, or with a wrong checksum, counts as never written. So a log that
+/// was cut off at any byte yields the events before that byte, and a damaged log yields the events
+/// of its complete lines, in order. An empty log yields no events, and neither does one with a
+/// damaged first line.
 ///
-/// Later versions of mandelbox with the same `format_version` can add keys and kinds of event,
-/// which are passed over here: what they add must not change what the others mean. A new outcome
-/// would, so an unknown one is an error.
+/// Later versions of mandelbox with the same `format_version` can add keys and kinds of events,
+/// which are ignored here: the additions must not change the meaning of the rest. A new outcome
+/// would change it, so an unknown outcome is an error.
 ///
 /// # Errors
-/// [`LineError`] for the first line that is whole and wrong: no object, a key that is missing or of another type, or a first
-/// line that is no `run_started` of this format version.
+/// [`LineError`] for the first complete line that is invalid: it is not an object, a key is missing
+/// or has another type, or it is the first line and not a `run_started` of this format version.
 pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
     let mut stored = StoredEvents::default();
     let mut cursor = Cursor::default();
@@ -88,7 +88,7 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
         n_damaged_bytes,
         ..
     } = cursor.end;
-    // None of these is larger than the text.
+    // None of these exceeds the length of the text.
     let in_memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     (stored.next_seq, stored.whole_bytes) = (next_seq, in_memory(whole_bytes));
     stored.n_damaged_bytes = in_memory(n_damaged_bytes);
@@ -96,18 +96,19 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
     Ok(stored)
 }
 
-/// [`parse_events`] for a log file of any size, of which one line is in memory at a time.
+/// Parses a log file of any size as [`parse_events`] does, with one line in memory at a time.
 ///
-/// * `take`: gets the events in their order; some, too, if the file turns out to be wrong behind
-///   them.
+/// * `take`: receives the events in order, including those before a line that turns out to be
+///   invalid.
 ///
 /// # Errors
-/// [`ReadEventsError`]: the file cannot be read, or is not what [`parse_events`] takes.
+/// [`ReadEventsError`]: the file cannot be read, or is not a log that [`parse_events`] accepts.
 pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog, ReadEventsError> {
     visit_log(path, |event, _, _| take(event))
 }
 
-/// [`visit_events`], with what is missing before each event, and with its line.
+/// Parses a log file as [`visit_events`] does. `take` also receives the loss before each event, and
+/// its line.
 pub(crate) fn visit_log(
     path: &Path,
     mut take: impl FnMut(Event, Lost, &[u8]),
@@ -123,7 +124,7 @@ pub(crate) fn visit_log(
         if line.is_empty() {
             return Ok(cursor.end);
         }
-        // A line that is longer comes in parts, none of which is whole.
+        // A longer line is read in parts, none of which is a complete line.
         if let Some((event, lost)) = cursor.read_line(&line)? {
             take(event, lost, &line);
         }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_line_that_is_wrong_is_told_with_its_number() {
+    fn an_invalid_line_is_reported_with_its_number() {
         let one = note(1);
         check_wrong(
             &[
@@ -190,7 +191,7 @@ mod tests {
         check_wrong(&[FIRST, &one.replace("2026", "20x6")], "line 2: `time`");
         check_wrong(
             &[FIRST, &one.replace("message", "massage")],
-            "line 2: the key `message` is missing",
+            "line 2: missing key `message`",
         );
         check_wrong(
             &[FIRST, &one.replace("\"m\"", "1")],
@@ -214,7 +215,7 @@ mod tests {
         let ended = |more: &str| call(&format!("\"attempt\":1,{more},{usage}"));
         check_wrong(
             &[FIRST, &ended("\"outcome\":\"vanished\",\"wall_time_s\":0")],
-            "`vanished` is not known",
+            "does not know `vanished`",
         );
         check_wrong(
             &[
@@ -225,7 +226,7 @@ mod tests {
         );
         check_wrong(
             &[FIRST, &ended("\"outcome\":\"succeeded\",\"wall_time_s\":0")],
-            "the key `output` is missing",
+            "missing key `output`",
         );
         check_wrong(
             &[
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_says_the_version() {
+    fn the_first_line_has_the_version() {
         let later = FIRST.replace("version\":3", "version\":4");
         check_wrong(
             &[&later, "what version 4 has"],
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_adds_is_passed_over() {
+    fn additions_of_later_versions_are_ignored() {
         let later =
             r#"{"seq":1,"time":"2026-01-02T03:04:05Z","event":"call_measured","joules":1e99}"#;
         let more = note(2).replace(
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_null_components_keep_what_they_are() {
+    fn numbers_and_null_items_are_preserved() {
         let output = r#"{"a":123456789012345678901234567890,"b":1.50,"c":1e+2,"d":{"$serde_json::private::Number":"1"}}"#;
         let line = format!(
             r#"{{"seq":1,"time":"2026-01-02T03:04:05.000000Z","event":"call_finished","task":0,"call_index":0,"item":null,"attempt":1,"outcome":"succeeded","output":{output},"wall_time_s":0.25,"peak_memory_bytes":0,"stdout_bytes":0,"stderr_bytes":0}}"#

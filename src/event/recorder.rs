@@ -1,5 +1,5 @@
-//! Many sources → one order: numbers and dates events, writes them to the log, then tells the
-//! readers.
+//! Recorder of events: puts the events of many sources in one order, writes them to the log, and
+//! then passes them to the reporters.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::folder::Synced;
 use crate::model::HostError;
 use crate::text::time_text;
 
-/// Time between two waits for the disk while events come. What one of them costs does not grow with
-/// the events that it is for, and nobody waits long to see one.
+/// Time between two syncs while events arrive. The cost of a sync does not grow with the number of
+/// its events, and no reader waits long for an event.
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The one place where events get their number and their time.
+/// Recorder of events, the only place that gives them their number and their time.
 pub struct Recorder {
     log: EventLog,
     reporters: Vec<Box<dyn Reporter>>,
@@ -23,20 +23,24 @@ pub struct Recorder {
     clock: Clock,
     synced: Instant,
     is_all_synced: bool,
-    /// Whether the file system turned out not to sync files, which gets one warning.
+    /// True if the file system turned out not to support syncing files, which is reported by one
+    /// warning.
     cannot_sync: bool,
 }
 
 impl Recorder {
-    /// * `log`: must take every event, or the run ends.
-    /// * `reporters`: told after the log; one that fails is told no more, and the run goes on.
+    /// Creates a recorder for a new log.
+    ///
+    /// * `log`: must accept every event, or the run ends.
+    /// * `reporters`: receive each event after the log. A reporter that fails is removed, and the
+    ///   run continues.
     pub fn new(log: EventLog, reporters: Vec<Box<dyn Reporter>>) -> Self {
         Self::resuming(log, reporters, 0)
     }
 
-    /// [`Self::new`] for a log with events in it.
+    /// Creates a recorder for a log that already has events.
     ///
-    /// * `next_seq`: number of the next event.
+    /// * `next_seq`: sequence number of the next event.
     pub fn resuming(log: EventLog, reporters: Vec<Box<dyn Reporter>>, next_seq: u64) -> Self {
         let (clock, synced, is_all_synced) = (Clock::default(), Instant::now(), true);
         Self {
@@ -58,10 +62,10 @@ impl Recorder {
         self.record_fact(Fact::new(kind)).map(|_| ())
     }
 
-    /// [`Self::record`] for a fact whose text is there; gives back what happened.
+    /// Records a fact whose text exists already. Returns the fact as an event kind.
     ///
     /// # Errors
-    /// As [`Self::record`].
+    /// As for [`Self::record`].
     pub fn record_fact(&mut self, fact: Fact) -> Result<EventKind, HostError> {
         let (seq, time) = (self.next_seq, now());
         self.next_seq += 1;
@@ -72,7 +76,7 @@ impl Recorder {
             time,
             kind: fact.kind,
         };
-        let lost = tell_each(&mut self.reporters, |reporter| {
+        let lost = notify_each(&mut self.reporters, |reporter| {
             reporter.report_line(&event, line)
         });
         self.record_lost(lost)?;
@@ -83,13 +87,13 @@ impl Recorder {
     }
 
     fn record_lost(&mut self, lost: Vec<String>) -> Result<(), HostError> {
-        // Each of these has removed a reporter, so this ends.
+        // Each of these warnings has removed a reporter, so the recursion ends.
         lost.into_iter()
             .try_for_each(|message| self.record(EventKind::Warning { message }))
     }
 
-    /// Hands what was recorded to the operating system, for those who follow the log, and from time
-    /// to time to the disk.
+    /// Passes the recorded events to the operating system, for readers that follow the log, and at
+    /// intervals to the disk.
     ///
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
@@ -104,8 +108,8 @@ impl Recorder {
         }
     }
 
-    /// Waits until what was recorded is on disk: only then does it count, and only then do
-    /// reporters show it.
+    /// Waits until the recorded events are on disk. Only then do they count, and only then do
+    /// reporters show them.
     ///
     /// # Errors
     /// [`HostError::File`] if the log cannot be written.
@@ -117,44 +121,46 @@ impl Recorder {
         (self.synced, self.is_all_synced) = (Instant::now(), true);
         if synced == Synced::Unsupported && !std::mem::replace(&mut self.cannot_sync, true) {
             let message = "the file system of the work directory cannot sync files: a power \
-                failure can lose results that \
-                           were recorded; choose a --work-dir on a local disk where that matters";
+                           failure can lose recorded results; choose a `--work-dir` on a local \
+                           disk if that matters";
             self.record(EventKind::Warning {
                 message: message.to_owned(),
             })?;
         }
-        let lost = tell_each(&mut self.reporters, |reporter| reporter.flush());
+        let lost = notify_each(&mut self.reporters, |reporter| reporter.flush());
         self.record_lost(lost)?;
-        // A reporter that is lost is an event of its own.
+        // The warning about a lost reporter is an event too, which must be synced.
         self.sync()
     }
 }
 
-/// Does without reporters that fail from now on. Returns a text for each that fails.
-fn tell_each(
+/// Calls `notify` for each reporter, and removes those that fail. Returns a message for each of
+/// them.
+fn notify_each(
     reporters: &mut Vec<Box<dyn Reporter>>,
-    mut tell: impl FnMut(&mut dyn Reporter) -> std::io::Result<()>,
+    mut notify: impl FnMut(&mut dyn Reporter) -> std::io::Result<()>,
 ) -> Vec<String> {
     let mut lost = Vec::new();
-    reporters.retain_mut(|reporter| match tell(reporter.as_mut()) {
+    reporters.retain_mut(|reporter| match notify(reporter.as_mut()) {
         Ok(()) => true,
         Err(err) => {
-            // A reader that has gone away wanted no more.
+            // A reader that has closed its pipe wants no further events.
             let gone = err.kind() == std::io::ErrorKind::BrokenPipe;
-            lost.extend((!gone).then(|| format!("a report of this run is not complete: {err}")));
+            lost.extend((!gone).then(|| format!("a report of this run is incomplete: {err}")));
             false
         }
     });
     lost
 }
 
-/// The time as the log has it: readers of a running run see what readers of its log see.
+/// Returns the time in the precision of the log, so that readers of a running run see the same
+/// times as readers of its log.
 fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// Makes the texts of times, most of which share their second with the one before.
+/// Formatter of times, most of which share their second with the previous time.
 #[derive(Default)]
 struct Clock {
     second: i64,
@@ -162,7 +168,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// As [`time_text`].
+    /// Formats a time as [`time_text`] does.
     fn text(&mut self, time: Timestamp) -> &str {
         const MICROSECONDS: std::ops::Range<usize> = 20..26;
         if self.text.is_empty() || time.as_second() != self.second || time.as_second() < 0 {

@@ -4,30 +4,31 @@ use std::io;
 
 use super::Event;
 
-/// Told of every event, in order.
+/// Receiver of all events, in order.
 pub trait Reporter: Send {
-    /// Takes one event.
+    /// Processes one event.
     ///
     /// # Errors
-    /// Any; the reporter is told no more, and the run goes on.
+    /// Any error. The reporter then receives no further events, and the run continues.
     fn report(&mut self, event: &Event) -> io::Result<()>;
 
-    /// [`Self::report`], for reporters that want the event as the log has it.
+    /// Processes one event together with its line in the log. Reporters override it if they need
+    /// the line.
     ///
-    /// * `line`: its line in `events.jsonl`, with its line feed.
+    /// * `line`: the event's line in `events.jsonl`, with its line feed.
     ///
     /// # Errors
-    /// As [`Self::report`].
+    /// As for [`Self::report`].
     fn report_line(&mut self, event: &Event, line: &[u8]) -> io::Result<()> {
         let _ = line;
         self.report(event)
     }
 
-    /// Called when all events that it was told of are on disk. Who acts on an event, or shows it to
-    /// those who do, waits for this: an event before may be lost with the machine.
+    /// Handles the notice that all events passed to the reporter are on disk. A reporter that acts
+    /// on an event, or shows it to a user, must wait for this call: events that are not on disk can
+    /// be lost with the machine.
     ///
-    /// # Errors
-    /// As [`Self::report`].
+    /// As for [`Self::report`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,33 +1,33 @@
 //! The end of each line of `events.jsonl`: the session that wrote it, and a checksum.
 //!
 //! A line is `{"seq":0, ... ,"session":0,"crc":"89abcdef"}`. The checksum is the CRC-32 of the
-//! line's bytes before `,"crc"`. That of the first line starts from zero, and those of all others
-//! from the checksum of the first line. So a line of another log does not pass, and neither does
-//! one that lost a byte, whatever a disk gives back in its place.
+//! line's bytes before `,"crc"`. The checksum of the first line starts from zero, and the checksums
+//! of all others start from that of the first line. So a line of another log is not accepted, and
+//! neither is a line with lost or replaced bytes.
 
 use crc32fast::Hasher;
 
-/// What stands before the digits of a checksum, and behind them.
+/// Text before the digits of a checksum, and after them.
 const BEFORE: &[u8] = br#","crc":""#;
 const BEHIND: &[u8] = br#""}"#;
-/// Hexadecimal digits of a checksum.
+/// Number of hexadecimal digits of a checksum.
 const N_DIGITS: usize = 8;
 
-/// What the lines of a log end with.
+/// End of the lines of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seal {
-    /// Number of the run's start: 0 for the first, and one more for each time that the run is
+    /// Session number: 0 for the first start of the run, plus 1 for each time that the run is
     /// resumed.
     pub(super) session: u32,
-    /// Checksum of the first line; `None` as long as there is none.
+    /// Checksum of the first line; `None` while there is no line.
     pub(super) first: Option<u32>,
 }
 
 impl Seal {
-    /// Ends a line.
+    /// Closes a line.
     ///
-    /// * `text`: ends with the line, which is an object without its closing brace.
-    /// * `start`: where the line begins in `text`.
+    /// * `text`: ends with the line, an object without its closing brace.
+    /// * `start`: start of the line in `text`.
     pub(super) fn close(&mut self, text: &mut Vec<u8>, start: usize) {
         text.extend_from_slice(br#","session":"#);
         text.extend_from_slice(self.session.to_string().as_bytes());
@@ -40,17 +40,17 @@ impl Seal {
     }
 }
 
-/// The checksum of a line, if it is the right one.
+/// Returns the checksum of a line, if it is correct.
 ///
 /// * `line`: without its line feed.
-/// * `first`: checksum of the log's first line; `None`: this is the first.
+/// * `first`: checksum of the log's first line; `None`: this is the first line.
 pub(super) fn verify(line: &[u8], first: Option<u32>) -> Option<u32> {
     let (text, stored) = split(line)?;
     let checksum = checksum(first, text);
     (stored == digits(checksum)).then_some(checksum)
 }
 
-/// True if a line ends as one of ours does, whatever its checksum.
+/// True if a line ends like a line of mandelbox, whatever its checksum.
 pub(super) fn has_checksum(line: &[u8]) -> bool {
     split(line).is_some()
 }
@@ -77,9 +77,9 @@ fn digits(checksum: u32) -> [u8; N_DIGITS] {
     digits
 }
 
-/// Ends each line of a log: for tests and tools that write one as text.
+/// Closes each line of a log, for tests and tools that write a log as text.
 ///
-/// * `lines`: an object a line, each with its `seq`, its `time` and its `event`, and without
+/// * `lines`: one object per line, each with its `seq`, its `time` and its `event`, but without
 ///   `session` and `crc`.
 pub fn seal_lines(lines: &[u8]) -> Vec<u8> {
     let mut seal = Seal::default();

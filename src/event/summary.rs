@@ -1,4 +1,5 @@
-//! Events → how far a run is, and what failed. What status and report show.
+//! Summary of a run, computed from its events: its progress and its failures, for the status and
+//! the report.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,68 +11,67 @@ use crate::json::Value;
 use crate::model::{Outcome, Usage};
 use crate::text::span;
 
-/// Failed calls of a task whose messages are kept whole. There can be a million others.
+/// Number of failed calls of a task whose messages are kept in full. There can be a million others.
 const MAX_IN_FULL: usize = 1000;
-/// Characters of the messages of the others.
+/// Characters kept of the messages of the others.
 const MAX_MESSAGE_CHARS: usize = 200;
-/// Warnings that are kept.
+/// Maximum number of warnings that are kept.
 const MAX_WARNINGS: usize = 10_000;
 
-/// A run as its events tell it, whether it has ended or not.
+/// Summary of a run, finished or not, computed from its events.
 #[derive(Clone, Debug, Default)]
 pub struct RunSummary {
-    /// Facts of its start; `None` before the first event.
+    /// Facts known at its start; `None` before the first event.
     pub run: Option<Box<RunStarted>>,
     /// Time of the first event.
     pub started: Timestamp,
     /// Time of the last event.
     pub last_event: Timestamp,
-    /// How the run ended; `None` if it runs, or was killed.
+    /// Status of the run; `None` if it is running, or was killed.
     pub end: Option<Status>,
-    /// Name of the error that ended it.
+    /// Name of the error that ended the run.
     pub error: Option<String>,
-    /// The tasks of the run that have begun, by their order.
+    /// The tasks of the run that have started, in their order.
     pub tasks: Vec<TaskSummary>,
     /// Warnings so far, not escaped.
     pub warnings: Vec<String>,
-    /// When it was taken up again, each time.
+    /// Times at which the run was resumed.
     pub resumed: Vec<Timestamp>,
-    /// Positions of calls that the next task keeps.
+    /// Keys of the calls whose results the next task reuses.
     reused: Vec<(u32, usize)>,
-    /// Tasks that are not of the run any more, or have another name. They count again if they are
-    /// kept.
+    /// Tasks that are not part of the run any more, or have another name. They count again if their
+    /// results are reused.
     others: Vec<TaskSummary>,
 }
 
-/// A task that has begun.
+/// A task that has started.
 #[derive(Clone, Debug)]
 pub struct TaskSummary {
-    /// Its order.
+    /// Order of the task.
     pub order: u64,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
-    /// Calls that it has in all.
+    /// Number of calls.
     pub n_calls: usize,
-    /// Calls of these that had ended well before it began for the last time, and were not made
-    /// again.
+    /// Number of calls that had succeeded before the task's last start, and were not rerun.
     pub n_reused: usize,
-    /// `None` for a single task.
+    /// Name of the list of items; `None` for a single task.
     pub items: Option<String>,
-    /// SHA-256 of its module.
+    /// SHA-256 of the module.
     pub module_sha256: String,
-    /// When it began; if the run was taken up again, for the last time that a call of it was made.
+    /// Time of the start. After a resumption, this is the last start that had calls to run.
     pub started: Timestamp,
-    /// When and how it ended.
+    /// Time of the end, and the status.
     pub end: Option<(Timestamp, Status)>,
-    /// Sum of the run times of its calls.
+    /// Total run time of the calls.
     pub total_time: Duration,
     /// Longest run time of a call.
     pub longest_time: Duration,
     /// Largest peak memory of a call, in bytes.
     pub peak_memory_bytes: u64,
-    /// Calls whose last attempt did not end well, by their position in the item list.
+    /// Calls whose last attempt failed, by their keys.
     pub failed: BTreeMap<(u32, usize), FailedCall>,
-    /// What became of calls that have begun: whether they have ended well, or run.
+    /// State of the other calls that have started.
     others: HashMap<(u32, usize), Progress>,
 }
 
@@ -81,23 +81,23 @@ enum Progress {
     Done,
 }
 
-/// A call that did not end well.
+/// A call that failed.
 #[derive(Clone, Debug)]
 pub struct FailedCall {
-    /// Its item; `None` for a single call.
+    /// Item of the call; `None` for a single call.
     pub item: Option<Value>,
-    /// The file with its stderr, as a path in the work directory.
+    /// Path of the file with its stderr, relative to the work directory.
     pub stderr: Option<String>,
-    /// Which try this was, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// How it ended.
+    /// Outcome of the call.
     pub outcome: Outcome,
-    /// What it used.
+    /// Resource usage of the call.
     pub usage: Usage,
 }
 
 impl RunSummary {
-    /// Takes the next event of the log.
+    /// Adds the next event of the log.
     pub fn add(&mut self, event: &Event) {
         self.last_event = event.time;
         match &event.kind {
@@ -141,7 +141,7 @@ impl RunSummary {
                 }
                 known.n_calls = 0;
                 known.begin_batch(0, *n_calls, *reused, listed);
-                // One that has nothing left to do keeps its times, too.
+                // A task without calls to run keeps its times, too.
                 if known.n_reused < *n_calls || !matches!(known.end, Some((_, Status::Done))) {
                     (known.started, known.end) = (event.time, None);
                 }
@@ -196,18 +196,18 @@ impl RunSummary {
         }
     }
 
-    /// Adds a warning if the log that the events are from is damaged.
+    /// Adds a warning if the log of the events is damaged.
     pub fn note_damage(&mut self, end: &EndOfLog) {
         let text = |damage| {
             format!(
-                "{} {damage}; `run` with --resume runs the calls again that are lost",
+                "{} {damage}; `run --resume` reruns the calls that were lost",
                 EventLog::NAME
             )
         };
         self.warnings.extend(end.damage().map(text));
     }
 
-    /// Tasks that the run has in all; `None` if the log does not say.
+    /// Returns the number of tasks of the run; `None` if the log does not contain it.
     pub fn n_tasks(&self) -> Option<usize> {
         let run = self.run.as_deref()?;
         Some(
@@ -217,12 +217,12 @@ impl RunSummary {
         )
     }
 
-    /// From the first to the last event.
+    /// Returns the time from the first event to the last.
     pub fn elapsed(&self) -> Duration {
         span(self.started, self.last_event)
     }
 
-    /// The task of an order, which begins now.
+    /// Returns the task with an order, which starts now.
     fn begin(&mut self, order: u64) -> &mut TaskSummary {
         let index = match self.tasks.binary_search_by_key(&order, |task| task.order) {
             Ok(index) => index,
@@ -239,14 +239,14 @@ impl RunSummary {
         &mut self.tasks[index]
     }
 
-    /// Removes what later tasks did with data that a task makes again.
+    /// Removes the later tasks, whose data a task is about to replace.
     fn forget_after(&mut self, order: u64) {
         self.tasks.retain(|task| task.order <= order);
         self.others.retain(|task| task.order <= order);
     }
 
     fn task_mut(&mut self, order: u64) -> Option<&mut TaskSummary> {
-        // The task that runs is the last one, but for those of which all results may be kept.
+        // The running task is the last one, except for tasks whose results may all be reused.
         self.tasks.iter_mut().rev().find(|task| task.order == order)
     }
 }
@@ -270,12 +270,12 @@ impl TaskSummary {
         }
     }
 
-    /// True if this is a task of a run.
+    /// True if this is the given task of a run.
     fn is(&self, task: &RunTask) -> bool {
         self.order == task.task && self.name == task.name
     }
 
-    /// Takes the calls of a batch, of which some results may be known.
+    /// Adds the calls of a batch, of which some results may be known.
     fn begin_batch(
         &mut self,
         batch: u32,
@@ -315,12 +315,13 @@ impl TaskSummary {
         self.failed.insert(key, failed);
     }
 
-    /// Calls that ended well.
+    /// Returns the number of calls that succeeded.
     pub fn n_done(&self) -> usize {
         self.others.len() - self.n_running()
     }
 
-    /// Calls that have begun and not ended; of a run that was killed, those that it was killed in.
+    /// Returns the number of calls that have started but not ended. In a run that was killed, these
+    /// are the calls that were interrupted.
     pub fn n_running(&self) -> usize {
         self.others
             .values()
@@ -328,13 +329,13 @@ impl TaskSummary {
             .count()
     }
 
-    /// Calls that have not begun.
+    /// Returns the number of calls that have not started.
     pub fn n_to_do(&self) -> usize {
         self.n_calls
             .saturating_sub(self.others.len() + self.failed.len())
     }
 
-    /// From its beginning to its end, or to `now` if it has none.
+    /// Returns the time from the start of the task to its end, or to `now` if it has not ended.
     pub fn elapsed(&self, now: Timestamp) -> Duration {
         span(self.started, self.end.map_or(now, |(time, _)| time))
     }
@@ -384,7 +385,7 @@ mod tests {
             work_dir: "/w".into(),
             input_paths: Vec::new(),
             output_path: "/o".into(),
-            item_kind: "component".into(),
+            item_kind: "item".into(),
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,
@@ -438,7 +439,7 @@ mod tests {
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 1, 2, 1));
         kinds.push(ended(call(1, 2), Outcome::Succeeded { output: None }));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (2, 1, 1, 1));
-        // Taken up again: what ran when it was killed does not run any more.
+        // After the resumption, the call that was running when the run was killed is not running.
         kinds.push(EventKind::RunFinished {
             status: Status::Failed,
             error: Some("e".into()),
@@ -452,7 +453,7 @@ mod tests {
             ((2, 1, 0, 2), None, 1)
         );
         assert_eq!((again.tasks[0].n_reused, again.resumed.len()), (2, 1));
-        // One of the list's items is gone; the call that is named stands elsewhere now.
+        // One item was removed from the list, so the call that is named has another index now.
         kinds.push(EventKind::CallReused {
             call: call(3, 1),
             output: None,

@@ -1,4 +1,5 @@
-//! What a version of Fractal decides: which calls a task has, and what becomes of their outputs.
+//! The interface to a version of Fractal. It decides which calls a task has, and how their outputs
+//! change the dataset.
 //!
 //! A task is a sequence of batches of calls. The dialect owns the state of the dataset; the engine
 //! only knows items, outputs and calls.
@@ -11,24 +12,24 @@ use jiff::Timestamp;
 use crate::json::{Map, Value};
 use crate::model::{CallList, TaskMetadata, TaskSpec};
 
-/// Indentation of records, as Fractal's.
+/// Indentation of records, as in Fractal.
 pub(crate) const RECORD_INDENT: usize = 2;
 
 /// A version of Fractal, with the dataset of one run.
 pub trait Dialect: Send {
-    /// What users of this version call an item of a task: a singular noun.
+    /// Returns the name of an item of a task for users of this version: a singular noun.
     fn item_kind(&self) -> &'static str;
 
-    /// What a dry run shows of a task, before the first task has run.
+    /// Returns the facts about a task for a dry run, before the first task has run.
     fn preview(&self, task: &TaskSpec) -> Preview;
 
-    /// The next calls of a task, or what the task has left behind.
+    /// Returns the next calls of a task, or its end.
     ///
-    /// * `ended`: the batch before, all of whose calls succeeded; `None` before the first.
-    /// * `has_files`: true if calls may leave files; making their names takes time.
+    /// * `ended`: the previous batch, whose calls all succeeded; `None` before the first.
+    /// * `has_files`: true if calls may leave files; computing their names takes time.
     ///
     /// # Errors
-    /// [`TaskProblem`] if the task cannot go on. The engine then calls [`Self::fail`].
+    /// [`TaskProblem`] if the task cannot continue. The engine then calls [`Self::fail`].
     fn next(
         &mut self,
         task: &TaskSpec,
@@ -38,28 +39,28 @@ pub trait Dialect: Send {
 
     /// Records that a task failed.
     ///
-    /// * `n_items`: length of its list of items, 0 without one.
+    /// * `n_items`: length of its list of items, 0 if it has none.
     fn fail(&mut self, task: &TaskSpec, times: TaskTimes, n_items: usize);
 
-    /// The files that hold the state of the dataset.
+    /// Returns the files that hold the state of the dataset.
     fn records(&self) -> Vec<Record<'_>>;
 
-    /// The file with the result of the run, failed or not.
+    /// Returns the file with the result of the run, whether it succeeded or failed.
     fn result(&self) -> Record<'_>;
 
-    /// The contents of [`Self::result`].
+    /// Returns the contents of [`Self::result`].
     fn into_result(self: Box<Self>) -> Map<String, Value>;
 }
 
-/// What a dry run shows of a task.
+/// Facts about a task for a dry run.
 pub struct Preview {
-    /// How often it is called: a text for the user, not escaped.
+    /// Number of calls: a text for the user, not escaped.
     pub calls: String,
-    /// Its arguments.
+    /// Arguments of the task.
     pub args: Map<String, Value>,
 }
 
-/// What a dialect wants of the engine.
+/// Next step of a task.
 pub enum Step {
     /// Calls to run.
     Calls(Calls),
@@ -82,30 +83,30 @@ pub struct Calls {
 
 /// A batch whose calls have all succeeded.
 pub struct BatchEnd {
-    /// The outputs, each with the index of its call; calls without one are missing.
+    /// Outputs of the calls, each with the index of its call. Calls without an output are omitted.
     pub outputs: Vec<(usize, Map<String, Value>)>,
-    /// When the task ran.
+    /// Start and end of the task.
     pub times: TaskTimes,
 }
 
-/// When a task ran.
+/// Start and end of a task.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskTimes {
-    /// Its start.
+    /// Start of the task.
     pub started: Timestamp,
-    /// Its end.
+    /// End of the task.
     pub ended: Timestamp,
 }
 
-/// Why a task cannot go on: a sentence for the user.
+/// Reason why a task cannot continue: a sentence for the user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TaskProblem(pub String);
 
-/// A file with a part of the state of the dataset.
+/// A file that holds part of the state of the dataset.
 pub struct Record<'d> {
-    /// Its name in the work directory.
+    /// Name of the file in the work directory.
     pub name: &'static str,
-    /// Writes its contents. They can be so large that one more copy matters.
+    /// Function that writes the contents. They can be so large that one more copy matters.
     pub write: Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'd>,
 }

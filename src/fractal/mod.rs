@@ -1,4 +1,4 @@
-//! Fractal's documents and rules. Pure but for reading documents.
+//! Fractal's documents and rules. Pure, except for reading documents.
 
 pub mod args;
 pub mod dialect;

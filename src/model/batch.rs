@@ -1,7 +1,8 @@
-//! Calls as plain data: what the calls of a batch share, and what each call has of its own.
+//! Calls as plain data: the data that all calls of a batch share, and the data of each call.
 //!
-//! Both can be written down, so that another process or another machine can run a call. What cannot
-//! be written down (cancel token, open folders, where events go) is in the backend's `RunContext`.
+//! Both can be serialized, so that another process or another machine can run a call. The parts
+//! that cannot be serialized (cancel token, open folders, receiver of events) are in the backend's
+//! `RunContext`.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -12,39 +13,40 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{CallRef, FailureKind, Grant, Outcome, TaskMetadata, TaskSpec};
 use crate::json::{Map, Value};
 
-/// Which calls leave their files in the work directory.
+/// Selection of the calls that leave their files in the work directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskFiles {
     /// All calls, as in Fractal.
     #[default]
     All,
-    /// Those that fail.
+    /// Calls that failed.
     Failed,
-    /// None.
+    /// No calls.
     None,
 }
 
-/// What the calls of a batch share.
+/// Data that all calls of a batch share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     /// The task.
     pub task: TaskSpec,
     /// Index of the batch in its task, from 0.
     pub index: u32,
-    /// Folders that every call sees, in addition to its scratch folder and the task's mounts.
+    /// Folders that every call can access, in addition to its scratch folder and the task's mounts.
     pub grants: Vec<Grant>,
     /// The task's subfolder of the work directory.
     pub folder: PathBuf,
-    /// Which calls leave their files there.
+    /// Selection of the calls that leave their files in `folder`.
     pub task_files: TaskFiles,
     /// The metadata that a typed task may fetch.
     pub metadata: TaskMetadata,
-    /// Bytes that must be free in the work directory and in the output for a call to start; 0: any.
+    /// Minimum free space, in bytes, in the work directory and in the output for a call to start;
+    /// 0: not checked.
     pub free_space_bytes: u64,
     /// True if calls still start after one has failed.
     pub keep_going: bool,
-    /// How often a call is retried.
+    /// Policy for retrying calls.
     pub retries: Retries,
 }
 
@@ -60,9 +62,9 @@ pub struct Attempt {
 /// One call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallSpec {
-    /// Which call, and which attempt of it.
+    /// Index of the call and number of the attempt.
     pub attempt: Attempt,
-    /// The item that it is for; `None` for a single call. An item can be null.
+    /// Item that the call processes, which can be null; `None` for a single call.
     #[serde(
         default,
         deserialize_with = "some",
@@ -71,21 +73,22 @@ pub struct CallSpec {
     pub item: Option<Value>,
     /// The arguments, as JSON text.
     pub args: String,
-    /// The command line that the guest sees, the module's own name first.
+    /// Command line of the guest, starting with the module's name.
     pub argv: Vec<String>,
-    /// Its files in the work directory.
+    /// Files of the call in the work directory.
     pub files: CallFiles,
-    /// True if files of an earlier attempt may exist, which are replaced.
+    /// True if files of an earlier attempt may exist, which the call replaces.
     pub replaces_files: bool,
 }
 
-/// Reads an item that exists, null too.
+/// Reads an item that exists, even if it is null.
 fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 impl CallSpec {
-    /// A number that only this call of the workflow has, the same in every run of the same items.
+    /// Returns a seed that is unique among the calls of the workflow, and the same in every run
+    /// with the same items.
     pub fn seed(&self, batch: &Batch) -> u64 {
         let item = self.item.as_ref().map(Value::to_string).unwrap_or_default();
         let mut text = format!("{} {} {item}", batch.task.order, self.attempt.call_index);
@@ -97,7 +100,7 @@ impl CallSpec {
         bytes.fold(0, |seed, byte| seed << 8 | u64::from(*byte))
     }
 
-    /// How events name this attempt.
+    /// Returns the identity of this attempt for events.
     pub fn call_ref(&self, batch: &Batch) -> CallRef {
         CallRef {
             task: batch.task.order,
@@ -112,13 +115,13 @@ impl CallSpec {
 /// Suffixes of the names of a call's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSuffixes {
-    /// Of the arguments.
+    /// Suffix of the arguments file.
     pub args: Cow<'static, str>,
-    /// Of the output.
+    /// Suffix of the output file.
     pub output: Cow<'static, str>,
-    /// Of stdout.
+    /// Suffix of the stdout file.
     pub out: Cow<'static, str>,
-    /// Of stderr.
+    /// Suffix of the stderr file.
     pub err: Cow<'static, str>,
 }
 
@@ -127,39 +130,39 @@ pub struct FileSuffixes {
 pub struct CallFiles {
     /// The task's subfolder.
     pub folder: PathBuf,
-    /// What all names begin with.
+    /// Common start of the file names.
     pub stem: String,
-    /// What each name ends with.
+    /// Suffixes of the file names.
     pub suffixes: FileSuffixes,
 }
 
 impl CallFiles {
-    /// The arguments, as the call gets them.
+    /// Returns the path of the arguments file.
     pub fn args(&self) -> PathBuf {
         self.folder.join(self.args_name())
     }
 
-    /// The output of the call.
+    /// Returns the path of the output file.
     pub fn output(&self) -> PathBuf {
         self.folder.join(self.output_name())
     }
 
-    /// Its stdout.
+    /// Returns the path of the stdout file.
     pub fn out(&self) -> PathBuf {
         self.folder.join(self.name(&self.suffixes.out))
     }
 
-    /// Its stderr.
+    /// Returns the path of the stderr file.
     pub fn err(&self) -> PathBuf {
         self.folder.join(self.name(&self.suffixes.err))
     }
 
-    /// File name of [`Self::args`].
+    /// Returns the file name of [`Self::args`].
     pub fn args_name(&self) -> String {
         self.name(&self.suffixes.args)
     }
 
-    /// File name of [`Self::output`].
+    /// Returns the file name of [`Self::output`].
     pub fn output_name(&self) -> String {
         self.name(&self.suffixes.output)
     }
@@ -169,46 +172,47 @@ impl CallFiles {
     }
 }
 
-/// The calls of a batch, each made when it is asked for: a list can have millions of items.
+/// The calls of a batch. Each is created on demand, since a list can have millions of items.
 pub trait CallList: Send + Sync {
-    /// Number of calls: 1 for a single call, else the length of the list of items.
+    /// Returns the number of calls: 1 for a single call, otherwise the length of the list of items.
     fn len(&self) -> usize;
 
-    /// True if there is no call to make.
+    /// True if there are no calls.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The item of a call; `None` for a single call.
+    /// Returns the item of a call; `None` for a single call.
     fn item(&self, call_index: usize) -> Option<&Value>;
 
-    /// The files of a call.
+    /// Returns the files of a call.
     ///
     /// * `call_index`: below [`Self::len`].
     fn files(&self, batch: &Batch, call_index: usize) -> CallFiles;
 
-    /// One call.
+    /// Creates a call.
     ///
-    /// * `attempt`: its index is below [`Self::len`].
+    /// * `attempt`: its call index is below [`Self::len`].
     fn call(&self, batch: &Batch, attempt: Attempt, replaces_files: bool) -> CallSpec;
 
-    /// What the args of all calls have in common, as JSON text.
+    /// Returns the args that all calls have in common, as JSON text.
     fn shared_args(&self) -> &str;
 
-    /// Checks the output of a call where the call ran, so that a bad one is an outcome of its call
-    /// and of no other. Returns `None` if the call gave no output.
+    /// Checks the output of a call in the process that ran the call, so that an invalid output
+    /// fails only this call. Returns `None` if the call gave no output.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
+    /// A sentence that describes what is wrong with the output.
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String>;
 }
 
-/// How often calls that end with a JobExecutionError are retried.
+/// Policy for retrying calls that fail with a JobExecutionError.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retries {
-    /// Most retries of a call; default 0.
+    /// Maximum number of retries of a call; default 0.
     pub n_retries: u32,
-    /// Wait before the first of them, which doubles with each one more, up to a minute; default 1 s.
+    /// Wait before the first retry; default 1 s. It doubles with each further retry, up to one
+    /// minute.
     pub first_wait: Duration,
 }
 
@@ -222,13 +226,13 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// The wait before a call is retried; `None`: it is not.
+    /// Returns the wait before a call is retried; `None` if it is not retried.
     ///
-    /// * `n_failed`: attempts that have failed in this run.
+    /// * `n_failed`: number of failed attempts in this run.
     pub(crate) fn wait(&self, n_failed: u32, outcome: &Outcome) -> Option<Duration> {
         const LONGEST_WAIT: Duration = Duration::from_secs(60);
-        // A module that cannot be started will not be one the next time, nor is there more room for
-        // outputs; who cancels wants no other attempt.
+        // A retry cannot help if the module was refused or the outputs have no room, and it is not
+        // wanted if the user cancelled the run.
         let is_final = matches!(
             outcome,
             Outcome::Refused { .. } | Outcome::OutputsExceeded { .. } | Outcome::Cancelled
@@ -256,7 +260,7 @@ mod tests {
     use crate::json::{DuplicateKeys, parse_json};
     use crate::model::{Limits, ModuleKind, ModuleRef, Rights};
 
-    /// JSON values, with numbers that no machine number holds.
+    /// Generates JSON values, including numbers that no machine type can hold.
     fn value() -> impl Strategy<Value = Value> {
         let number = prop_oneof!["-?(0|[1-9][0-9]{0,40})", "-?[0-9]\\.[0-9]{1,20}"];
         let parse =
@@ -275,7 +279,7 @@ mod tests {
     }
 
     fn kind() -> impl Strategy<Value = ModuleKind> {
-        // A new kind has its place below.
+        // A new kind must be added below.
         let _ = |kind: ModuleKind| match kind {
             ModuleKind::CommandP1 | ModuleKind::CommandP2 | ModuleKind::Typed => {}
         };
@@ -338,7 +342,7 @@ mod tests {
                 )| TaskSpec {
                     order,
                     name,
-                    // Null is no id.
+                    // A null id counts as missing.
                     id: id.filter(|id| !id.is_null()),
                     module,
                     kind,
@@ -433,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_another_try_may_mend_is_tried_again() {
+    fn only_failures_that_a_retry_can_cure_are_retried() {
         let message = String::new;
         let retries = Retries {
             n_retries: 8,

@@ -4,25 +4,26 @@ use serde::Serialize;
 
 use crate::json::Value;
 
-/// Which call an event is of.
+/// Identity of one attempt of a call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CallRef {
-    /// Order of its task.
+    /// Order of the task.
     pub task: u64,
-    /// Index of its batch in the task, from 0. A task of one batch has no such key.
+    /// Index of the batch in its task, from 0. Omitted from JSON if it is 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub batch: u32,
-    /// Index of its item in the list; 0 for a single call.
+    /// Index of the item in its list; 0 for a single call.
     pub call_index: usize,
-    /// The item; `None` for a single task, whose line is then without this key.
+    /// The item; `None` for a single task, whose JSON omits this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub item: Option<Value>,
-    /// Which try this is, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
 }
 
 impl CallRef {
-    /// What no two calls of a task share: the index of the batch, and that of the call in it.
+    /// Returns the key that identifies the call in its task: the index of the batch, and the index
+    /// of the call in the batch.
     pub fn key(&self) -> (u32, usize) {
         (self.batch, self.call_index)
     }

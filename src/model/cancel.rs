@@ -1,4 +1,4 @@
-//! A token that ends a run from another thread.
+//! A token that cancels a run from another thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Cancels a run: no call starts any more, and running guests end within a moment. Clones are the
-/// same token.
+/// Token that cancels a run: no further call starts, and running guests end within a moment. Clones
+/// share the same state.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<Inner>);
 
@@ -18,23 +18,24 @@ struct Inner {
 }
 
 impl CancelToken {
-    /// A token that is not cancelled.
+    /// Creates a token that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancels; a second time changes nothing.
+    /// Cancels the run. Calling it again has no effect.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         self.0.changed.notify_waiters();
     }
 
-    /// Whether [`Self::cancel`] was called.
+    /// True if [`Self::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Waits on this thread, until the token is cancelled at most. Returns whether it is.
+    /// Blocks this thread for `time`, or until the token is cancelled. Returns true if the token is
+    /// cancelled.
     pub(crate) fn wait_for(&self, time: Duration) -> bool {
         const POLL: Duration = Duration::from_millis(20);
         let started = Instant::now();
@@ -51,7 +52,8 @@ impl CancelToken {
     pub async fn cancelled(&self) {
         let changed = self.0.changed.notified();
         let mut changed = std::pin::pin!(changed);
-        // From here on a notification is not missed, so the flag cannot change unseen.
+        // From here on no notification is missed, so a cancellation after the check below wakes
+        // this task.
         changed.as_mut().enable();
         if !self.is_cancelled() {
             changed.await;

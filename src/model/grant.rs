@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What a guest may do below a folder.
+/// Access rights of a guest below a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rights {
@@ -12,23 +12,23 @@ pub enum Rights {
     ReadWrite,
 }
 
-/// A folder that a guest sees.
+/// A folder that a guest can access.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Grant {
     /// The folder on the host.
     pub host_path: PathBuf,
-    /// Its path for the guest.
+    /// Path of the folder in the guest.
     pub guest_path: String,
-    /// What the guest may do there.
+    /// Access rights of the guest.
     pub rights: Rights,
-    /// Device and inode of the folder: another one that has its path by the time of a call is not
-    /// opened. `None`: not looked at, as for a folder that nobody else can replace.
+    /// Device and inode of the folder. If another folder has the path by the time of a call, that
+    /// folder is not opened. `None`: not checked, for a folder that nobody else can replace.
     #[serde(default)]
     pub identity: Option<(u64, u64)>,
 }
 
 impl Grant {
-    /// A grant of whatever folder is at a path.
+    /// Creates a grant for whichever folder is at the path at the time of a call.
     pub fn new(host_path: PathBuf, guest_path: impl Into<String>, rights: Rights) -> Self {
         Self {
             host_path,

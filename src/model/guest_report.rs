@@ -2,38 +2,38 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much a log line matters.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Steps inside a function.
+    /// Single steps inside a function.
     Trace,
-    /// What helps to find a mistake.
+    /// Details that help to find a bug.
     Debug,
-    /// What happens.
+    /// Normal events.
     Info,
-    /// Something is odd, and the task goes on.
+    /// An unexpected condition that does not stop the task.
     Warn,
-    /// Something went wrong.
+    /// A failure.
     Error,
 }
 
-/// One thing that a running task tells. The text is the guest's.
+/// A report of a running task. Its text is untrusted, since it comes from the guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum GuestReport {
     /// A log line, at most 4 KiB.
     Log {
-        /// How much it matters.
+        /// Severity of the line.
         level: LogLevel,
         /// The line.
         message: String,
     },
-    /// How far the call is.
+    /// Progress of the call.
     Progress {
-        /// In thousandths of the whole, 0 to 1000.
+        /// Progress in thousandths, 0 to 1000.
         permille: u16,
-        /// What is being done, at most 256 bytes; may be empty.
+        /// Current step, at most 256 bytes; may be empty.
         message: String,
     },
 }

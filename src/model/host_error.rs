@@ -3,30 +3,30 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An operation of the host that failed. Its text names the operation, its sources and its `Debug`
-/// form the causes too.
+/// A failed operation of the host. `Display` names only the operation; `Debug` and [`Self::chain`]
+/// add the causes.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
     /// A file or folder operation.
     #[error("failed to {action} {}", path.display())]
     File {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The WebAssembly runtime or its threads could not be set up.
     #[error("failed to {action}")]
     Setup {
-        /// What was tried, as a verb with its object.
+        /// The operation, as a verb with its object.
         action: &'static str,
-        /// Why not.
+        /// Cause of the failure.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What this backend cannot do, in Fractal's words.
+    /// An operation that this backend does not support, in Fractal's words.
     #[error("{0}")]
     NotImplemented(String),
 }
@@ -38,7 +38,7 @@ impl std::fmt::Debug for HostError {
 }
 
 impl HostError {
-    /// For `map_err` on an operation with a file or folder.
+    /// Returns a function for `map_err` on an operation with a file or folder.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File {
@@ -48,7 +48,7 @@ impl HostError {
         }
     }
 
-    /// For `map_err` on setting up the runtime or its threads.
+    /// Returns a function for `map_err` on setting up the runtime or its threads.
     pub fn setup<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         action: &'static str,
     ) -> impl FnOnce(E) -> Self {
@@ -58,7 +58,7 @@ impl HostError {
         }
     }
 
-    /// The error, its causes and what to do, in one line.
+    /// Returns the error, its causes and the action to take, in one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -70,10 +70,10 @@ impl HostError {
         if let Self::File { source, .. } = self {
             text.push_str(match source.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "; give this user the right to it, or choose another place"
+                    "; give this user permission to access it, or choose another location"
                 }
-                io::ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written",
-                io::ErrorKind::StorageFull => "; make room there",
+                io::ErrorKind::ReadOnlyFilesystem => "; choose a writable location",
+                io::ErrorKind::StorageFull => "; free some space there",
                 io::ErrorKind::FileTooLarge => "; raise the limit on file sizes (`ulimit -f`)",
                 _ => "",
             });

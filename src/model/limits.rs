@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::bytes_text;
 
-/// What one call may use.
+/// Limits on the resources of one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of all memories and tables of the call together; default 4 GiB.
     pub memory_bytes: u64,
-    /// Wall time from the start of the guest; default none.
+    /// Wall time, counted from the start of the guest; default none.
     pub wall_time: Option<Duration>,
-    /// Bytes kept of stdout and of stderr, each; default 16 MiB. The guest goes on, the rest is
-    /// counted and dropped.
+    /// Bytes kept of stdout and of stderr, each; default 16 MiB. Further bytes are counted and
+    /// dropped, and the guest continues.
     pub output_bytes: u64,
-    /// Bytes of a output; default 16 MiB.
+    /// Bytes of an output; default 16 MiB.
     pub call_output_bytes: u64,
-    /// Files, folders and streams open at a time; default 1,000.
+    /// Files, folders and streams that are open at the same time; default 1,000.
     pub open_files: usize,
     /// Bytes of a module's file; default 64 MiB.
     pub module_bytes: u64,
@@ -38,13 +38,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Limits of a task that describes itself.
+    /// Returns the limits for a call in which a task describes itself.
     pub fn for_description(&self) -> Self {
-        /// Longest time for the answer.
+        /// Maximum time for the description.
         const TIMEOUT: Duration = Duration::from_secs(10);
-        /// Bytes of the answer.
+        /// Maximum size of the description, in bytes.
         const MAX_BYTES: u64 = 1 << 20;
-        /// Memory, where a call may have more; interpreters need some.
+        /// Memory of that call: enough for interpreters, even if other calls may have more.
         const MEMORY_BYTES: u64 = 512 << 20;
         Self {
             memory_bytes: self.memory_bytes.min(MEMORY_BYTES),
@@ -55,8 +55,8 @@ impl Limits {
         }
     }
 
-    /// These limits, with the memory and wall time that a document asks for, at most `maximum`'s.
-    /// The text says so if it asked for more.
+    /// Returns these limits with the memory and wall time that a document requests, at most those
+    /// of `maximum`. The text is a warning if the document requested more.
     pub fn clamp_to(
         &self,
         memory_bytes: Option<u64>,
@@ -83,16 +83,16 @@ impl Limits {
         }
         let text = (!kept.is_empty()).then(|| {
             format!(
-                "asks for more than a call may have; the limit stays at {}",
+                "requests more than the policy allows; the limit stays at {}",
                 kept.join(" and ")
             )
         });
         (limits, text)
     }
 
-    /// Names of the limits that are above those of `maximum`, as the policy file has them.
+    /// Returns the names of the limits that exceed those of `maximum`, as in the policy file.
     pub(crate) fn above(&self, maximum: &Self) -> Vec<&'static str> {
-        // No time limit is more than any.
+        // No time limit exceeds any time limit.
         let time = |limits: &Self| limits.wall_time.unwrap_or(Duration::MAX);
         let is_above = [
             ("memory", self.memory_bytes > maximum.memory_bytes),

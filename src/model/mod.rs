@@ -1,4 +1,4 @@
-//! Words that all layers share: plain data without I/O.
+//! Types that all layers share: plain data without I/O.
 
 mod batch;
 mod call_ref;
@@ -28,5 +28,6 @@ pub use outcome::{CallFailure, Ended, FailureKind, Outcome, Usage};
 pub use task::{ModuleRef, TaskSpec};
 pub use task_metadata::TaskMetadata;
 
-/// True in builds with defences off, so that a test can show that the hostile modules notice.
+/// True in builds without defences, which show that the tests with hostile modules fail without
+/// them.
 pub(crate) const WEAKENED: bool = cfg!(feature = "weakened-for-tests");

@@ -1,4 +1,5 @@
-//! A module's file: read once, bounded, hashed. What is inside is for `sandbox` to say.
+//! The file of a module: read once, limited in size, hashed. Its contents are inspected in
+//! `sandbox`.
 
 use std::fmt::Write as _;
 use std::fs::{File, Metadata, OpenOptions};
@@ -11,39 +12,39 @@ use sha2::{Digest, Sha256};
 
 use crate::text::bytes_text;
 
-/// A module that was read from a file.
+/// A module read from a file.
 #[derive(Clone, Debug)]
 pub struct ModuleFile {
-    /// Where it was read.
+    /// Path of the file.
     pub path: PathBuf,
     /// SHA-256 of its bytes, as 64 lower-case hexadecimal digits.
     pub sha256: String,
-    /// Its bytes.
+    /// Bytes of the file.
     pub bytes: Arc<[u8]>,
-    /// The file, if it stayed the same while it was read and some time before.
+    /// Identity of the file; `None` if the file changed while it was read, or shortly before.
     pub identity: Option<FileIdentity>,
 }
 
-/// What tells whether a file is still the one that was read.
+/// Identity of a file, for checking that it is still the file that was read.
 ///
-/// Its times are those that the system keeps: the last one changes with each change of contents,
-/// and no program sets it.
+/// The operating system maintains the times: `changed_ns` changes with each change of the contents,
+/// and no program can set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
-    /// Number of the device.
+    /// Device number.
     pub device: u64,
-    /// Number of the file on it.
+    /// Inode number.
     pub inode: u64,
-    /// Its size.
+    /// Size of the file, in bytes.
     pub bytes: u64,
-    /// Nanoseconds since 1970 at which its contents were last written.
+    /// Time of the last change of the contents, in nanoseconds since 1970.
     pub modified_ns: i128,
-    /// The same for anything of it.
+    /// Time of the last change of the contents or the metadata, in nanoseconds since 1970.
     pub changed_ns: i128,
 }
 
 impl FileIdentity {
-    /// The identity of an open file; `None` where the system has none.
+    /// Returns the identity of an open file; `None` where the system has none.
     #[cfg(unix)]
     pub fn of(metadata: &Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
@@ -57,19 +58,19 @@ impl FileIdentity {
         })
     }
 
-    /// The identity of an open file; `None` where the system has none.
+    /// Returns the identity of an open file; `None` where the system has none.
     #[cfg(not(unix))]
     pub fn of(_: &Metadata) -> Option<Self> {
         None
     }
 
-    /// [`Self::of`] for a regular file that is not open.
+    /// Returns the identity of a file that is not open; `None` if it is not a regular file.
     pub fn of_file(path: &Path) -> Option<Self> {
         let metadata = path.metadata().ok().filter(Metadata::is_file)?;
         Self::of(&metadata)
     }
 
-    /// Whether the last change is long enough ago that the next one has another time.
+    /// True if the last change is long enough ago that the next change gets another time.
     pub(crate) fn is_settled(&self) -> bool {
         const CLOCK_STEP: Duration = Duration::from_secs(2);
         let now = SystemTime::now()
@@ -85,8 +86,8 @@ impl ModuleFile {
     /// Reads a module of at most `max_bytes`.
     ///
     /// # Errors
-    /// A sentence for the user: no such file, not a regular file, too large (found before it is
-    /// read), unreadable.
+    /// A sentence for the user: the file does not exist, is not a regular file, is too large
+    /// (checked before it is read), or cannot be read.
     pub fn read(path: &Path, max_bytes: u64) -> Result<Self, String> {
         let mut file = open_regular(path)?;
         let metadata = file
@@ -96,9 +97,8 @@ impl ModuleFile {
         if size > max_bytes {
             let (size, max) = (bytes_text(size), bytes_text(max_bytes));
             return Err(format!(
-                "the module has {size}, more than the {max} that a module may have; `module` in \
-                 [default] and [maximum] of a policy \
-                 sets that"
+                "the module has {size}, more than the limit of {max}; raise `module` in `[default]` \
+                 and `[maximum]` of the policy"
             ));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
@@ -114,7 +114,7 @@ impl ModuleFile {
         }
         if is_python(path) && !bytes.starts_with(b"\0asm") {
             return Err(format!(
-                "{} is no WebAssembly module: {PYTHON}",
+                "`{}` is not a WebAssembly module: {PYTHON}",
                 path.display()
             ));
         }
@@ -130,7 +130,7 @@ impl ModuleFile {
         })
     }
 
-    /// The file's name without its folder, which the guest sees as its own name.
+    /// Returns the file's name without its folder, which the guest sees as its own name.
     pub fn file_name(&self) -> String {
         self.path
             .file_name()
@@ -138,7 +138,7 @@ impl ModuleFile {
             .unwrap_or_default()
     }
 
-    /// A module that is in memory already.
+    /// Creates a module from bytes in memory.
     pub fn from_bytes(path: PathBuf, bytes: Vec<u8>) -> Self {
         let sha256 = Sha256::digest(&bytes)
             .iter()
@@ -156,33 +156,32 @@ impl ModuleFile {
     }
 }
 
-/// What to do with a task of Fractal's own.
-const PYTHON: &str = "Python scripts are not supported yet: name a WebAssembly module, or make \
-    the script an argument of a \
-                      Python interpreter that is built for WASI";
+/// Advice for a task that is a Python script, as Fractal's own tasks are.
+const PYTHON: &str = "Python scripts are not supported yet; name a WebAssembly module, or pass \
+                      the script as an argument to a Python interpreter built for WASI";
 
 fn is_python(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("py"))
 }
 
-/// Opens a regular file; anything else is refused without waiting on it.
+/// Opens a regular file. Refuses anything else without blocking.
 fn open_regular(path: &Path) -> Result<File, String> {
     let refused = |metadata: &Metadata| {
         if metadata.is_dir() {
             return Some(format!(
-                "{} is a folder; name the .wasm file of the module",
+                "`{}` is a folder; name the .wasm file of the module",
                 path.display()
             ));
         }
         (!metadata.is_file()).then(|| {
             format!(
-                "{} is not a regular file; name a .wasm file",
+                "`{}` is not a regular file; name a .wasm file",
                 path.display()
             )
         })
     };
-    // A device is not opened to find out that it is one: opening can do anything.
+    // Check the kind of the file first: opening a device can have side effects.
     if let Some(text) = path.metadata().ok().as_ref().and_then(refused) {
         return Err(text);
     }
@@ -191,7 +190,7 @@ fn open_regular(path: &Path) -> Result<File, String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Opening a FIFO for reading would wait for a writer.
+        // Opening a FIFO for reading would block until a writer opens it.
         options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
     }
     let file = options.open(path).map_err(|err| match err.kind() {
@@ -204,11 +203,11 @@ fn open_regular(path: &Path) -> Result<File, String> {
             } else if is_python(path) {
                 PYTHON
             } else {
-                "a task is the path of a WebAssembly module"
+                "name a task by the path of its WebAssembly module"
             };
-            format!("there is no module at {}; {advice}", path.display())
+            format!("no module at `{}`; {advice}", path.display())
         }
-        _ => format!("the module {} cannot be opened: {err}", path.display()),
+        _ => format!("the module `{}` cannot be opened: {err}", path.display()),
     })?;
     let metadata = file
         .metadata()

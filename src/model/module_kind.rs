@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a module is, found from its bytes.
+/// Kind of a module, determined from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -1,18 +1,18 @@
-//! What the planner asks of whoever runs modules.
+//! The interface that the planner uses to prepare modules.
 
 use std::time::Duration;
 
 use super::{Limits, ModuleFile, ModuleKind};
 
-/// Gets modules ready to be called.
+/// Preparation of modules for calls.
 pub trait Modules: Send + Sync {
-    /// Gets a module ready to be called, before the run; writes nothing.
+    /// Prepares a module for calls, before the run; writes nothing.
     ///
-    /// * `limits`: those of the calls that it is prepared for.
-    /// * `time`: longest time for compiling; past it the module is refused.
+    /// * `limits`: limits of the calls.
+    /// * `time`: longest time for compiling; a module that takes longer is refused.
     ///
     /// # Errors
-    /// A sentence for the user that says why the module cannot be called.
+    /// A sentence for the user with the reason why the module cannot be called.
     fn prepare(
         &self,
         module: &ModuleFile,
@@ -20,13 +20,14 @@ pub trait Modules: Send + Sync {
         time: Duration,
     ) -> Result<ModuleKind, String>;
 
-    /// The description that a typed task gives of itself, unchecked: its entry in a manifest, as
-    /// JSON text. Called after [`Self::prepare`]; the guest gets no folder.
+    /// Returns the description that a typed task gives of itself, unchecked: its entry in a
+    /// manifest, as JSON text. Called after [`Self::prepare`]; the guest can access no folder.
     ///
-    /// * `limits`: [`Limits::for_description`] of those of calls; the module was prepared for them.
+    /// * `limits`: [`Limits::for_description`] of the limits of calls; the module was prepared for
+    ///   them.
     ///
     /// # Errors
-    /// A sentence for the user that says why there is no answer.
+    /// A sentence for the user with the reason why there is no description.
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
         let _ = (module, limits);
         Err(

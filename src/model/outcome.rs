@@ -1,4 +1,4 @@
-//! All that can happen to a call, as one enum, and what a failed call tells its reader.
+//! Outcomes of calls, and the text that reports a failed call.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,91 +8,91 @@ use serde::{Deserialize, Serialize};
 use crate::json::{Map, Value};
 use crate::text::{bytes_text, escaped};
 
-/// How one call ended. The cause is recorded where it is known, never guessed afterwards.
+/// Outcome of one call. The cause is recorded where it is known, never guessed afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Exit code 0 and a output that is an object, or none.
+    /// The guest exited with code 0, and its output is an object or missing.
     Succeeded {
-        /// What the call adds to the metadata; `None` if it gave none or `null`.
+        /// Output of the call; `None` if it is missing or `null`.
         output: Option<Map<String, Value>>,
     },
-    /// The guest ended itself with an exit code other than 0.
+    /// The guest exited with a code other than 0.
     Exited {
-        /// The code, as the guest gave it.
+        /// Exit code of the guest.
         code: i32,
     },
     /// A typed task returned an error.
     Failed {
-        /// What the task says, at most 4 KiB.
+        /// Error message of the task, at most 4 KiB.
         message: String,
     },
-    /// The guest hit a trap: `unreachable`, a bad memory access, a stack overflow.
+    /// The guest trapped: `unreachable`, a bad memory access, a stack overflow.
     Trapped {
-        /// What the runtime says, with the guest's function names where known.
+        /// Message of the runtime, with the guest's function names where known.
         message: String,
     },
-    /// The wall-time limit ended the guest.
+    /// The guest exceeded its time limit.
     TimedOut {
         /// The limit, in seconds.
         limit_s: f64,
     },
-    /// The memory budget ended the guest.
+    /// The guest exceeded its memory budget.
     MemoryExceeded {
-        /// The budget over all memories and tables, in bytes.
+        /// Budget for all memories and tables together, in bytes.
         limit_bytes: u64,
-        /// What the guest would have had, in bytes.
+        /// Memory that the guest requested in total, in bytes.
         asked_bytes: u64,
     },
-    /// Exit code 0, but the output is not a JSON object or cannot be taken.
+    /// The guest exited with code 0, but its output is not a JSON object or cannot be read.
     BadOutput {
-        /// What is wrong with it, and where.
+        /// Description of the problem, with its location.
         message: String,
     },
-    /// There is no room for its output beside those of the calls before.
+    /// The output exceeds the limit on all outputs of the run.
     OutputsExceeded {
-        /// What all outputs of a run may have together, in bytes.
+        /// Limit on the size of all outputs together, in bytes.
         limit_bytes: u64,
-        /// What they would have had, in bytes.
+        /// Size of all outputs including this one, in bytes.
         asked_bytes: u64,
     },
-    /// The call was not started: its module cannot be run.
+    /// The call was not started because its module cannot be run.
     Refused {
-        /// Why.
+        /// The reason.
         message: String,
     },
     /// The run was cancelled while the guest ran.
     Cancelled,
-    /// The host could not do its part for this call: a full disk, no file descriptor left.
+    /// The host failed to do its part for this call: a full disk, no file descriptor left.
     HostFailed {
-        /// What failed.
+        /// Description of the failure.
         message: String,
     },
-    /// The process that the call ran in died.
+    /// The process that ran the call died.
     Lost {
-        /// What is known of why.
+        /// The cause, as far as it is known.
         message: String,
     },
-    /// The host has a bug; the panic was caught and other calls go on.
+    /// A bug in the host. The panic was caught, and other calls continue.
     Panicked {
-        /// The panic's message.
+        /// Message of the panic.
         message: String,
     },
 }
 
-/// Which of Fractal's two errors a failed call is.
+/// Class of a failed call: one of Fractal's two errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The task failed by itself.
+    /// The task itself failed.
     TaskExecution,
-    /// The sandbox ended it, or the host failed.
+    /// The sandbox ended the call, or the host failed.
     JobExecution,
 }
 
 impl Outcome {
-    /// Its name in records.
+    /// Returns the name of the outcome in records.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Succeeded { .. } => "succeeded",
@@ -111,7 +111,7 @@ impl Outcome {
         }
     }
 
-    /// The kind of failure; `None` for a call that succeeded.
+    /// Returns the kind of failure; `None` for a call that succeeded.
     pub fn failure_kind(&self) -> Option<FailureKind> {
         match self {
             Self::Succeeded { .. } => None,
@@ -130,7 +130,7 @@ impl Outcome {
         }
     }
 
-    /// Cuts its message, if it has one.
+    /// Shortens the message, if there is one.
     pub(crate) fn shorten(&mut self, max_chars: usize) {
         match self {
             Self::Failed { message }
@@ -153,32 +153,31 @@ impl Outcome {
         }
     }
 
-    /// What happened, in words that fit after a item's name.
+    /// Describes the outcome in words that fit after an item's name.
     pub fn describe(&self) -> String {
         match self {
             Self::Succeeded { .. } => "succeeded".to_owned(),
             Self::Exited { code } => format!("exited with code {code}"),
             Self::Failed { message } => format!("failed: {message}"),
             Self::Trapped { message } => format!("trapped: {message}"),
-            Self::TimedOut { limit_s } => format!("was ended after its time limit of {limit_s} s"),
+            Self::TimedOut { limit_s } => format!("exceeded its time limit of {limit_s} s"),
             Self::MemoryExceeded {
                 limit_bytes,
                 asked_bytes,
             } => format!(
-                "was ended at its memory limit of {} (it asked for {} in all); --memory, the \
-                 policy or the task's meta sets it",
+                "exceeded its memory limit of {} (it requested {} in total); raise `--memory`, or \
+                 the limit in the policy or the task's meta",
                 bytes_text(*limit_bytes),
                 bytes_text(*asked_bytes)
             ),
-            Self::BadOutput { message } => format!("gave a bad output: {message}"),
+            Self::BadOutput { message } => format!("returned an invalid output: {message}"),
             Self::OutputsExceeded {
                 limit_bytes,
                 asked_bytes,
             } => format!(
-                "gave a output for which there is no room: all outputs of the run would be \
-                 {}, and {} is the limit of \
-                 `host.outputs` in the policy; let tasks write their data to the output, or \
-                 raise the limit",
+                "returned an output that exceeds the limit on all outputs of the run ({} in \
+                 total, the limit is {}); write data to files in the output folder, or raise \
+                 `host.outputs` in the policy",
                 bytes_text(*asked_bytes),
                 bytes_text(*limit_bytes)
             ),
@@ -187,40 +186,40 @@ impl Outcome {
             Self::HostFailed { message } => format!("could not be run: {message}"),
             Self::Lost { message } => format!("was lost: {message}"),
             Self::Panicked { message } => {
-                format!("met a bug of mandelbox, please report it: {message}")
+                format!("failed because of a bug in mandelbox; please report it: {message}")
             }
         }
     }
 }
 
-/// What a call used, beside how it ended.
+/// Resource usage of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
-    /// From the call's start to its end, with the host's work for it but for removing what its
-    /// guest has left.
+    /// Time from the start of the call to its end. It includes the host's work for the call, except
+    /// for removing the files that the guest has left.
     #[serde(rename = "wall_time_s", with = "seconds")]
     pub wall_time: Duration,
-    /// Most bytes that the guest's memories and tables had together.
+    /// Peak size of the guest's memories and tables together, in bytes.
     pub peak_memory_bytes: u64,
-    /// Bytes that the guest wrote to stdout, those cut off included.
+    /// Bytes that the guest wrote to stdout, including those that were dropped.
     pub stdout_bytes: u64,
-    /// Bytes that the guest wrote to stderr, those cut off included.
+    /// Bytes that the guest wrote to stderr, including those that were dropped.
     pub stderr_bytes: u64,
 }
 
-/// How a call ended and what it used.
+/// End of a call: its outcome and its usage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
-    /// How it ended.
+    /// Outcome of the call.
     pub outcome: Outcome,
-    /// What it used.
+    /// Resource usage of the call.
     pub usage: Usage,
     /// The last bytes of stderr as text, at most 4 KiB, not escaped.
     pub stderr_tail: String,
 }
 
 impl Ended {
-    /// A call that ended before its guest ran.
+    /// Creates the end of a call whose guest did not run.
     pub fn without_guest(outcome: Outcome) -> Self {
         Self {
             outcome,
@@ -230,26 +229,26 @@ impl Ended {
     }
 }
 
-/// A call that failed, for the error of its task.
+/// A failed call, for the error of its task.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CallFailure {
-    /// Position in the item list, from 0; 0 for a single task.
+    /// Index in the list of items, from 0; 0 for a single task.
     pub call_index: usize,
-    /// What users call an item: a singular noun.
+    /// Name of an item for users: a singular noun.
     pub item_kind: Cow<'static, str>,
     /// The item; `None` for a single call.
     pub item: Option<Value>,
-    /// How it ended.
+    /// Outcome of the call.
     pub outcome: Outcome,
     /// The last bytes of stderr as text, not escaped.
     pub stderr_tail: String,
-    /// Where the whole of stderr is, if it was kept.
+    /// Path of the complete stderr, if it was kept.
     pub stderr_path: Option<std::path::PathBuf>,
 }
 
 impl CallFailure {
-    /// The item's name, escaped, or `call` for a single task.
+    /// Returns the item's name, escaped, or `call` for a single task.
     pub fn name(&self) -> String {
         match &self.item {
             None => "call".to_owned(),
@@ -292,7 +291,7 @@ mod seconds {
     ) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         let time = Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
-        // As precise as it is written; what is finer is the rounding of a large number.
+        // Times are stored in microseconds; finer digits are rounding errors of large numbers.
         let micros = (u64::from(time.subsec_nanos()) + 500) / 1000;
         Ok(Duration::from_secs(time.as_secs()).saturating_add(Duration::from_micros(micros)))
     }

@@ -1,4 +1,4 @@
-//! Metadata of a dataset that a typed task may fetch.
+//! Metadata of a dataset that a typed task can fetch.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::json::Value;
 
-/// Metadata of a dataset as far as a task may see it: the JSON text of each key's value. Clones
-/// share it.
+/// The part of a dataset's metadata that a task may see: the JSON text of each key's value. Clones
+/// share the data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskMetadata(Arc<HashMap<String, Arc<str>>>);
 
 impl TaskMetadata {
-    /// The metadata with these keys and values.
+    /// Creates the metadata with these keys and values.
     pub fn new<'a>(entries: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Self {
         let entries = entries.into_iter();
         Self::from_texts(entries.map(|(key, value)| (key.clone(), value.to_string())))
     }
 
-    /// The metadata with these keys and the JSON texts of their values.
+    /// Creates the metadata with these keys and the JSON texts of their values.
     pub(crate) fn from_texts(entries: impl IntoIterator<Item = (String, String)>) -> Self {
         let entries = entries.into_iter();
         Self(Arc::new(
@@ -27,12 +27,12 @@ impl TaskMetadata {
         ))
     }
 
-    /// The JSON text of a value.
+    /// Returns the JSON text of a value.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<str>> {
         self.0.get(key).map(Arc::clone)
     }
 
-    /// Keys and the JSON texts of their values.
+    /// Returns the keys and the JSON texts of their values.
     pub(crate) fn texts(&self) -> HashMap<&str, &str> {
         let entries = self.0.iter();
         entries
@@ -40,7 +40,7 @@ impl TaskMetadata {
             .collect()
     }
 
-    /// True if this is the same metadata, and not only equal to it.
+    /// True if both share the same data, and are not only equal.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -1,4 +1,5 @@
-//! Documents, policy and modules → a [`RunPlan`], or every problem at once.
+//! Planning: converts documents, policy and modules to a [`RunPlan`], or reports all problems at
+//! once.
 
 mod planned;
 mod planner;

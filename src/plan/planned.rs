@@ -1,4 +1,4 @@
-//! A workflow that can run: every question that the documents can answer is answered.
+//! A workflow that is ready to run: all questions that the documents can answer are answered.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use crate::fractal::v1::TaskDetails;
 use crate::model::{Grant, TaskSpec};
 use crate::problem::Problem;
 
-/// What will run, in order.
+/// The tasks that will run, in order.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The workflow's name.
     pub workflow_name: String,
-    /// First and last task of the workflow that run, from 0, both inclusive; `None` if the workflow
-    /// has no task.
+    /// Indices of the first and the last task of the workflow that run, from 0, both inclusive;
+    /// `None` if the workflow has no tasks.
     pub task_range: Option<(usize, usize)>,
     /// The tasks that run.
     pub tasks: Vec<PlannedTask>,
-    /// What deserves a word before the run.
+    /// Warnings to show before the run.
     pub warnings: Vec<Problem>,
 }
 
 /// One workflow task, ready to be called.
 #[derive(Clone, Debug)]
 pub struct PlannedTask {
-    /// What every version of Fractal has.
+    /// The part that every version of Fractal has.
     pub spec: TaskSpec,
-    /// What version 1 has in addition.
+    /// The part that only version 1 has.
     pub details: TaskDetails,
 }
 
-/// What a package or a workflow asks for in `meta.mandelbox` (and Fractal's `mem`).
+/// Requests of a package or a workflow in `meta.mandelbox` (and Fractal's `mem`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requested {
     /// Memory budget of a call, in bytes.

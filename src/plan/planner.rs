@@ -1,4 +1,4 @@
-//! Documents → [`Plan`], or every problem at once.
+//! Converts documents to a [`Plan`], or reports all problems at once.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -20,32 +20,32 @@ use crate::plan::Policy;
 use crate::plan::planned::{Plan, PlannedTask};
 use crate::problem::{Cursor, Location, Problems, pointer_to};
 
-/// All that a plan is made of.
+/// Input of a plan.
 pub struct PlanRequest<'a> {
     /// The workflow.
     pub workflow: &'a WorkflowDocument,
-    /// Packages that sources are looked up in.
+    /// Packages in which sources are looked up.
     pub packages: &'a [TaskPackage],
-    /// Metadata at the start; `None`: not known, as when a workflow is checked for itself.
+    /// Metadata at the start; `None`: not known, for example when only a workflow is checked.
     pub metadata: Option<&'a Map<String, Value>>,
-    /// First task that runs, from 0; `None`: the first.
+    /// Index of the first task that runs, from 0; `None`: the first.
     pub first_task_index: Option<i64>,
-    /// Last task that runs, from 0, inclusive; `None`: the last.
+    /// Index of the last task that runs, from 0, inclusive; `None`: the last.
     pub last_task_index: Option<i64>,
-    /// The dataset's type that the first executed task must take; `None`: not checked.
+    /// Type of dataset that the first executed task must accept; `None`: not checked.
     pub input_type: Option<&'a str>,
-    /// The dataset's type that the last executed task must give; `None`: not checked.
+    /// Type of dataset that the last executed task must produce; `None`: not checked.
     pub output_type: Option<&'a str>,
-    /// The local backend's configuration.
+    /// Configuration of the local backend.
     pub local_config: LocalConfig,
-    /// What the operator allows.
+    /// Policy of the operator.
     pub policy: &'a Policy,
-    /// Gets modules ready.
+    /// Preparation of modules.
     pub modules: &'a dyn Modules,
 }
 
 impl<'a> PlanRequest<'a> {
-    /// A plan of all tasks, for data that is not known.
+    /// Creates a request for a plan of all tasks, for unknown data.
     pub fn without_data(
         workflow: &'a WorkflowDocument,
         packages: &'a [TaskPackage],
@@ -67,18 +67,18 @@ impl<'a> PlanRequest<'a> {
     }
 }
 
-/// Makes the plan. Every problem found goes to `problems`; the plan counts only if there is none.
+/// Builds the plan. Adds all problems to `problems`; the plan is valid only if there are none.
 pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
     let n_tasks = request.workflow.task_list.len();
     let task_range = if n_tasks == 0
         && request.first_task_index.is_none()
         && request.last_task_index.is_none()
     {
-        let place = Location::Pointer {
+        let location = Location::Pointer {
             file: request.workflow.file.clone(),
             pointer: "/task_list".to_owned(),
         };
-        problems.warn(place, "the workflow has no tasks: nothing will run");
+        problems.warn(location, "the workflow has no tasks: nothing will run");
         None
     } else {
         match set_start_and_last_task_index(
@@ -122,10 +122,10 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
     }
 }
 
-/// Indices of the first and the last task that run, both inclusive.
+/// Returns the indices of the first and the last task that run, both inclusive.
 ///
 /// # Errors
-/// Fractal's sentences, checked in Fractal's order.
+/// Fractal's error messages, checked in Fractal's order.
 ///
 /// Source: fractal-server 2.9.2, `set_start_and_last_task_index`.
 pub fn set_start_and_last_task_index(
@@ -156,20 +156,20 @@ pub fn set_start_and_last_task_index(
     Ok((index(first)?, index(last)?))
 }
 
-/// Two tasks of one order and name would share a folder.
+/// Checks that all orders differ: two tasks of one order and name would share a folder.
 fn check_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
     let mut seen = HashSet::new();
     for task in &workflow.task_list {
         if !seen.insert(task.order) {
             let pointer = format!("/task_list/{}/order", task.position);
-            let place = Location::Pointer {
+            let location = Location::Pointer {
                 file: workflow.file.clone(),
                 pointer,
             };
             problems.add(
-                place,
+                location,
                 format!(
-                    "a second workflow task with order {}; each needs its own",
+                    "duplicate order {}; give each workflow task its own",
                     task.order
                 ),
             );
@@ -177,7 +177,7 @@ fn check_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
     }
 }
 
-/// What part of the run a task is.
+/// Role of a task in the run.
 #[derive(Clone, Copy)]
 struct Role {
     runs: bool,
@@ -188,10 +188,10 @@ struct Role {
 struct Planner<'a> {
     request: &'a PlanRequest<'a>,
     index: TaskIndex<'a>,
-    /// What is left for checking args schemas.
+    /// Remaining budget for checking args schemas.
     schemas: SchemaBudget,
-    /// Modules read so far by path and whether their calls have a time limit, or why one cannot
-    /// run.
+    /// Modules read so far, or the reasons why they cannot run, by path and by whether calls have a
+    /// time limit.
     modules: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
 }
 
@@ -203,30 +203,30 @@ impl Planner<'_> {
         problems: &mut Problems,
     ) -> Option<PlannedTask> {
         let pointer = format!("/task_list/{}", workflow_task.position);
-        let entry_place = |key: &str| Location::Pointer {
+        let entry_location = |key: &str| Location::Pointer {
             file: self.request.workflow.file.clone(),
             pointer: format!("{pointer}{key}"),
         };
-        let args_place = |at: &str| match &workflow_task.args_file {
+        let args_location = |at: &str| match &workflow_task.args_file {
             Some(file) => Location::Pointer {
                 file: file.clone(),
                 pointer: at.to_owned(),
             },
-            None => entry_place(&format!("/args{at}")),
+            None => entry_location(&format!("/args{at}")),
         };
         let exported = matches!(workflow_task.task, TaskReference::Source { .. });
-        // Then there is no entry of a workflow that could be named.
+        // A task that is called alone has no workflow entry that could be named.
         let is_alone = workflow_task.args_file.is_some();
         let task = match &workflow_task.task {
             TaskReference::Inline(task) => task.as_ref(),
             TaskReference::Source { source, name } => self.index.find(
                 source,
                 name.as_deref(),
-                entry_place("/task/source"),
+                entry_location("/task/source"),
                 problems,
             )?,
         };
-        self.check_types(task, role, entry_place("/task"), problems);
+        self.check_types(task, role, entry_location("/task"), problems);
 
         let mut args = default_args(task.args_schema.as_ref());
         args.extend(task.default_args.clone());
@@ -236,33 +236,33 @@ impl Planner<'_> {
             .filter(|name| args.contains_key(**name))
         {
             let text = format!(
-                "`{name}` is a name that the runner fills in: this value reaches the task as in \
-                 Fractal's runner{}",
+                "the runner fills in `{name}`: this value is passed to the task as in Fractal's \
+                 runner{}",
                 reserved_advice(name)
             );
-            problems.warn(args_place(&pointer_to("", name)), text);
+            problems.warn(args_location(&pointer_to("", name)), text);
         }
         let given = workflow_task.args.as_ref();
-        let place = |at: &str| {
+        let location = |at: &str| {
             let name = at
                 .trim_start_matches('/')
                 .split('/')
                 .next()
                 .unwrap_or_default();
             match name {
-                "" => args_place(at),
-                name if given.is_some_and(|given| given.contains_key(name)) => args_place(at),
+                "" => args_location(at),
+                name if given.is_some_and(|given| given.contains_key(name)) => args_location(at),
                 name if task.default_args.contains_key(name) => {
                     task.location_of(&format!("default_args{at}"))
                 }
                 name => task.location_of(&format!("args_schema/properties/{name}/default")),
             }
         };
-        check_args(task, &args, place, &mut self.schemas, problems);
+        check_args(task, &args, location, &mut self.schemas, problems);
 
         let meta = merged_meta(&task.meta, workflow_task.meta.as_ref());
         let meta_value = Value::Object(meta.clone());
-        // Each key stands in the workflow, or in the task's own meta, which may be in a package.
+        // Each key is in the workflow, or in the task's own meta, which may be in a package.
         let meta_of = |key: &str| {
             let given = workflow_task
                 .meta
@@ -278,11 +278,11 @@ impl Planner<'_> {
                 task.cursor("meta", &meta_value)
             }
         };
-        let meta_place = || {
+        let meta_location = || {
             if is_alone {
                 task.location_of("meta")
             } else {
-                entry_place("/meta")
+                entry_location("/meta")
             }
         };
         let parallel_tasks_per_job = self
@@ -296,7 +296,7 @@ impl Planner<'_> {
                 .default
                 .clamp_to(requested.memory_bytes, requested.wall_time, &policy.maximum);
         if let Some(text) = lowered {
-            problems.warn(meta_place(), text);
+            problems.warn(meta_location(), text);
         }
         let task_meta = Value::Object(task.meta.clone());
         let level = list_key(&task.cursor("meta", &task_meta), problems);
@@ -312,22 +312,22 @@ impl Planner<'_> {
         if !role.runs {
             return None;
         }
-        let module_place = if exported || is_alone {
+        let module_location = if exported || is_alone {
             task.location_of("executable")
         } else {
-            entry_place("/task/command")
+            entry_location("/task/command")
         };
         let (module, kind) = self.module(
             task,
             &limits,
             requested.sha256.as_deref(),
-            module_place,
+            module_location,
             problems,
         )?;
         if kind != ModuleKind::Typed && requested.metadata_in_args == Some(false) {
-            let text = "`mandelbox.metadata_in_args` is false, but only a typed task can fetch \
-                metadata; this one is a command";
-            problems.add(meta_place(), text);
+            let text = "`mandelbox.metadata_in_args` is false, but this task is a command, and only \
+                        a typed task can fetch metadata; remove the key";
+            problems.add(meta_location(), text);
         }
         let workflowtask = shown_workflow_task(
             &workflow_task.raw,
@@ -366,7 +366,7 @@ impl Planner<'_> {
         &self,
         task: &TaskDocument,
         role: Role,
-        place: Location,
+        location: Location,
         problems: &mut Problems,
     ) {
         let workflow = &self.request.workflow.name;
@@ -379,7 +379,7 @@ impl Planner<'_> {
                     "Incompatible types `{task_type}` of workflow `{workflow}` and \
                      `{dataset_type}` of the {direction} dataset"
                 );
-                problems.add(place.clone(), text);
+                problems.add(location.clone(), text);
             }
         };
         if role.is_first {
@@ -395,7 +395,7 @@ impl Planner<'_> {
         task: &TaskDocument,
         limits: &Limits,
         sha256: Option<&str>,
-        place: Location,
+        location: Location,
         problems: &mut Problems,
     ) -> Option<(ModuleFile, ModuleKind)> {
         let path = task.module_path();
@@ -413,7 +413,7 @@ impl Planner<'_> {
             });
         match loaded {
             Err(text) => {
-                problems.add(place, format!("{text}{}", task.command_advice()));
+                problems.add(location, format!("{text}{}", task.command_advice()));
                 None
             }
             Ok((module, kind)) => {
@@ -421,12 +421,12 @@ impl Planner<'_> {
                     sha256.filter(|expected| !expected.eq_ignore_ascii_case(&module.sha256))
                 {
                     let text = format!(
-                        "{} has SHA-256 {}, but meta.mandelbox.sha256 says {expected}: it is not \
-                         the module that was meant",
+                        "`{}` has SHA-256 {}, but `meta.mandelbox.sha256` is {expected}; use the \
+                         module with that digest, or correct the key",
                         path.display(),
                         module.sha256
                     );
-                    problems.add(place, text);
+                    problems.add(location, text);
                 }
                 Some((module.clone(), *kind))
             }

@@ -1,8 +1,8 @@
-//! The operator's policy: defaults and upper bounds of limits, and what a task package may have
-//! beside them.
+//! The operator's policy: defaults and upper bounds of limits, and additional permissions of task
+//! packages.
 //!
-//! A TOML file that only the operator names, on the command line. Unknown keys are errors: a limit
-//! that is misspelt would be no limit.
+//! The policy is a TOML file that only the operator names, on the command line. Unknown keys are
+//! errors, since a misspelt limit would have no effect.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,36 +16,36 @@ use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;
 use crate::text::wording::did_you_mean;
 
-/// What the operator allows.
+/// Policy of the operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Limits of a call for which no document asks for others.
+    /// Limits of a call, unless a document requests others.
     pub default: Limits,
     /// Limits that no document can exceed.
     pub maximum: Limits,
     /// Names of environment variables that a package may set.
     pub env: Vec<String>,
-    /// Folders, absolute and without links, that a package may mount read-only, or folders below
-    /// them.
+    /// Folders, absolute and without links. A package may mount these folders, and folders below
+    /// them, read-only.
     pub mounts: Vec<PathBuf>,
-    /// Time that compiling a module may take; default 60 s.
+    /// Maximum time for compiling a module; default 60 s.
     pub compile_time: Duration,
-    /// Memory that compiling a module may take, where a process of its own compiles it; default 2
-    /// GiB.
+    /// Maximum memory for compiling a module, if a separate process compiles it; default 2 GiB.
     pub compile_memory_bytes: u64,
-    /// Memory that all calls that run may have together, by their limits; default: that of the
-    /// machine, for limits that somebody asked for.
+    /// Maximum memory of all running calls together, by their limits; default: the memory of the
+    /// machine, for limits that were set explicitly.
     pub memory_bytes: Option<u64>,
-    /// Whether the default memory limit is the operator's own, so that calls start only while there
-    /// is as much for each.
+    /// True if the operator set the default memory limit. Calls then start only while that much
+    /// memory is available for each of them.
     pub reserves_memory: bool,
-    /// Bytes that must be free on the file systems of the work directory and of the output for a
-    /// call to start; default 0: not looked at.
+    /// Minimum free space, in bytes, on the file systems of the work directory and of the output
+    /// for a call to start; default 0: not checked.
     pub free_space_bytes: u64,
-    /// Bytes that all metadiffs of a run may have together, each value counting as 64 at least and
-    /// each object as 512 more; default 1 GiB.
+    /// Maximum size of all outputs of a run together, in bytes; default 1 GiB. Each value counts as
+    /// at least 64 bytes, and each object as 512 more.
     pub outputs_bytes: u64,
-    /// Whether guests without a time limit can be interrupted too, while they compute; default no.
+    /// True if guests without a time limit can be interrupted too, while they compute; default
+    /// false.
     pub interrupts_all: bool,
 }
 
@@ -55,7 +55,7 @@ impl Default for Policy {
     }
 }
 
-/// The file as it is written.
+/// The file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct PolicyFile {
@@ -104,7 +104,7 @@ struct HostFile {
     interruption: InterruptionFile,
 }
 
-/// Which guests look, while they compute, whether they should end.
+/// Guests that check, while they compute, whether they should end.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum InterruptionFile {
@@ -114,7 +114,7 @@ enum InterruptionFile {
 }
 
 impl Policy {
-    /// These limits for every call; documents can ask for less.
+    /// Creates a policy with these limits for every call; documents can request less.
     pub fn of_limits(limits: Limits) -> Self {
         let reserves_memory = limits.memory_bytes != Limits::default().memory_bytes;
         Self {
@@ -135,12 +135,12 @@ impl Policy {
     /// Reads a policy file.
     ///
     /// # Errors
-    /// Every problem of the file, each with its location.
+    /// All problems of the file, each with its location.
     pub fn read(path: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| Self::read_into(path, problems))
     }
 
-    /// Reads a policy file. Problems go to `problems`, with line and column.
+    /// Reads a policy file. Adds problems to `problems`, with line and column.
     pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
         let text = std::fs::read_to_string(path);
         let text = text
@@ -152,15 +152,15 @@ impl Policy {
                 let (line, column) = err
                     .span()
                     .map_or((1, 1), |span| line_and_column(&text, span.start));
-                let place = Location::Text {
+                let location = Location::Text {
                     file: path.to_owned(),
                     line,
                     column,
                 };
                 let message = err.message().replace('\n', "; ");
                 problems.add(
-                    place,
-                    format!("no valid policy: {message}{}", meant_field(&message)),
+                    location,
+                    format!("invalid policy: {message}{}", meant_field(&message)),
                 );
                 None
             }
@@ -169,18 +169,18 @@ impl Policy {
 
     fn checked(file: PolicyFile, path: &Path, problems: &mut Problems) -> Option<Self> {
         let n_before = problems.len();
-        // A default that is not named is the usual one, as far as the bounds let it.
+        // A default that is not given is the built-in one, lowered to the bounds.
         let default = file.default.over(&file.maximum.at_most(Limits::default()));
-        // A bound that is not named is the default: then documents can ask for less only.
+        // A bound that is not given equals the default, so documents can only request less.
         let maximum = file.maximum.over(&default);
-        let place = |key: &str| Location::Pointer {
+        let location = |key: &str| Location::Pointer {
             file: path.to_owned(),
             pointer: key.to_owned(),
         };
         for key in default.above(&maximum) {
             problems.add(
-                place(&format!("default.{key}")),
-                format!("is above maximum.{key}"),
+                location(&format!("default.{key}")),
+                format!("is above `maximum.{key}`; lower it, or raise the maximum"),
             );
         }
         let mut mounts = Vec::new();
@@ -188,9 +188,9 @@ impl Policy {
             match mount.canonicalize() {
                 Ok(real) if mount.is_absolute() && real.is_dir() => mounts.push(real),
                 _ => problems.add(
-                    place("packages.mounts"),
+                    location("packages.mounts"),
                     format!(
-                        "{} must be the absolute path of a folder that is there",
+                        "`{}` must be the absolute path of an existing folder",
                         mount.display()
                     ),
                 ),
@@ -218,7 +218,7 @@ impl Policy {
 }
 
 impl LimitsFile {
-    /// `limits`, lowered to what this file names.
+    /// Returns `limits`, lowered to those that this file gives.
     fn at_most(&self, limits: Limits) -> Limits {
         let bound = self.over(&limits);
         Limits {
@@ -231,7 +231,7 @@ impl LimitsFile {
         }
     }
 
-    /// These limits, with those of `others` where this file names none.
+    /// Returns these limits, with those of `others` where this file gives none.
     fn over(&self, others: &Limits) -> Limits {
         Limits {
             memory_bytes: self.memory.unwrap_or(others.memory_bytes),
@@ -244,7 +244,7 @@ impl LimitsFile {
     }
 }
 
-/// The nearest of the fields that the parser's message lists after the unknown one.
+/// Suggests the most similar of the fields that the parser's message lists after the unknown one.
 fn meant_field(message: &str) -> String {
     if !message.starts_with("unknown ") {
         return String::new();
@@ -285,8 +285,8 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, 
     })
 }
 
-/// A string that is parsed; `expected` is the form to use where the file has a value of another
-/// type, such as a number.
+/// A string that is parsed. `expected` is the form to use if the file has a value of another type,
+/// such as a number.
 struct Text<T> {
     parse: fn(&str) -> Result<T, String>,
     expected: &'static str,
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn mistakes_are_reported_with_their_location() {
         let check = |text: &str, expected: &str| {
             let (policy, problems) = read(text);
             assert!(
@@ -399,11 +399,11 @@ mod tests {
         };
         check(
             "[default]\nmemroy = \"1G\"",
-            "/policy.toml:2:1: no valid policy: unknown field `memroy`",
+            "/policy.toml:2:1: invalid policy: unknown field `memroy`",
         );
         check(
             "[default]\nmemory = 5",
-            "/policy.toml:2:10: no valid policy: invalid type: integer `5`, expected a size with \
+            "/policy.toml:2:10: invalid policy: invalid type: integer `5`, expected a size with \
              its unit",
         );
         check("[maximum]\nmemory = \"500\"", "write \"500M\" for 500 MiB");
@@ -418,15 +418,15 @@ mod tests {
         check("[maximum]\ntimeout = \"soon\"", "must be a time");
         check(
             "[default]\nmemory = \"2G\"\n[maximum]\nmemory = \"1G\"",
-            "default.memory: is above maximum.memory",
+            "default.memory: is above `maximum.memory`",
         );
         check(
             "[maximum]\ntimeout = \"1h\"\n[default]\ntimeout = \"2h\"",
-            "default.timeout: is above maximum.timeout",
+            "default.timeout: is above `maximum.timeout`",
         );
         check(
             "[packages]\nmounts = [\"relative\", \"/no/such/folder\"]",
-            "/no/such/folder must be the absolute path",
+            "`/no/such/folder` must be the absolute path",
         );
         check("[host]\ninterruption = \"none\"", "unknown variant `none`");
         check("[default", "/policy.toml:1:");

@@ -1,4 +1,4 @@
-//! The parameters of Fractal's main function, and what mandelbox adds to its documents.
+//! The parameters of Fractal's main function, with the additions of mandelbox.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use crate::fractal::v1::{DEFAULT_TASKS_INCLUDE_IMAGE, WorkflowDocument};
 use crate::json::{Map, Value};
 use crate::model::HostError;
 
-/// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning, and documents
-/// that a workflow can refer to.
+/// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning, and the
+/// documents that a workflow can refer to.
 ///
 /// Source: fractal-server 2.9.2, `fractal_server.app.runner.v1._local.process_workflow`.
 #[derive(Clone, Debug)]
@@ -19,18 +19,18 @@ pub struct ProcessWorkflow {
     pub workflow: WorkflowDocument,
     /// Input paths of the first task that runs.
     pub input_paths: Vec<PathBuf>,
-    /// Output path of all tasks, and input of all but the first.
+    /// Output path of all tasks, and input path of all but the first.
     pub output_path: PathBuf,
     /// Metadata at the start; not modified.
     pub input_metadata: Map<String, Value>,
-    /// History at the start; new items are added at its end.
+    /// History at the start; new items are appended.
     pub input_history: Vec<Value>,
     /// Name of the run in the lines of `workflow.log`.
     pub logger_name: String,
-    /// The work directory. It is created if it does not exist, and must not hold the records of
+    /// The work directory. It is created if it does not exist. It must not contain the records of
     /// another run.
     pub workflow_dir_local: PathBuf,
-    /// Nothing, or the same as `workflow_dir_local`.
+    /// `None`, or the same path as `workflow_dir_local`.
     pub workflow_dir_remote: Option<PathBuf>,
     /// Ignored by the local backend.
     pub slurm_user: Option<String>,
@@ -40,9 +40,9 @@ pub struct ProcessWorkflow {
     pub user_cache_dir: Option<String>,
     /// Ignored by the local backend.
     pub worker_init: Option<String>,
-    /// First task that runs, from 0; `None`: the first.
+    /// Index of the first task that runs, from 0; `None`: the first.
     pub first_task_index: Option<i64>,
-    /// Last task that runs, from 0, inclusive; `None`: the last.
+    /// Index of the last task that runs, from 0, inclusive; `None`: the last.
     pub last_task_index: Option<i64>,
     /// Packages in which the workflow's sources are looked up.
     pub packages: Vec<TaskPackage>,
@@ -57,7 +57,8 @@ pub struct ProcessWorkflow {
 }
 
 impl From<WorkflowDocument> for ProcessWorkflow {
-    /// Without an output folder, which is required, and without a work directory.
+    /// Creates parameters without an output folder, which is required, and without a work
+    /// directory.
     fn from(workflow: WorkflowDocument) -> Self {
         Self::new(workflow, Path::new(""), Path::new(""))
     }
@@ -67,7 +68,7 @@ impl From<WorkflowDocument> for ProcessWorkflow {
 pub type Package = TaskPackage;
 
 impl ProcessWorkflow {
-    /// The required parameters; the others have their defaults.
+    /// Creates the parameters from the required ones; the others have their defaults.
     pub fn new(workflow: WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {
         Self {
             input_paths: Vec::new(),
@@ -92,7 +93,7 @@ impl ProcessWorkflow {
         }
     }
 
-    /// Refuses what the local backend cannot do, before anything else.
+    /// Refuses parameters that the local backend does not support, before any other check.
     ///
     /// # Errors
     /// [`HostError::NotImplemented`] in Fractal's words.

@@ -1,5 +1,5 @@
-//! What documents ask for: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, never
-//! raise one.
+//! Requests of documents: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, but never
+//! raise it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,10 +23,10 @@ const KEYS: [&str; 7] = [
     "mounts",
 ];
 
-/// Reads the requests from the meta that counts for a workflow task.
+/// Reads the requests from the meta of a workflow task.
 ///
-/// * `meta_of`: the meta that counts, with the place of the given key.
-/// * `folder`: the package's or the workflow's, which mounted folders are relative to.
+/// * `meta_of`: returns the meta that applies, with the location of the given key.
+/// * `folder`: folder of the package or the workflow; mounted folders are relative to it.
 pub(crate) fn read_requested<'a>(
     meta_of: impl Fn(&str) -> Cursor<'a>,
     folder: &Path,
@@ -69,7 +69,7 @@ pub(crate) fn read_requested<'a>(
             (unknown, Some(value)) => {
                 let meant = did_you_mean(unknown, KEYS);
                 let text = format!(
-                    "unknown key `{unknown}`; known are {}{meant}",
+                    "unknown key `{unknown}`; the known keys are {}{meant}",
                     KEYS.join(", ")
                 );
                 problems.add(value.location(), text);
@@ -79,31 +79,33 @@ pub(crate) fn read_requested<'a>(
     requested
 }
 
-/// Variables of the call: an object of names and values. The policy says which names.
+/// Reads the variables of the call: an object of names and values. The policy decides which names
+/// are allowed.
 fn read_env(env: &Cursor<'_>, policy: &Policy, problems: &mut Problems) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for (name, value) in env.object(problems).into_iter().flatten() {
-        let place = env.location_of(name);
+        let location = env.location_of(name);
         match value {
             _ if !policy.env.contains(name) => {
                 problems.add(
-                    place,
+                    location,
                     format!(
-                        "the policy does not let a package set the variable {name} (packages.env)"
+                        "the policy does not allow a package to set the variable `{name}`; add it \
+                         to `packages.env`"
                     ),
                 );
             }
             Value::String(value) if !value.contains('\0') => {
                 variables.push((name.clone(), value.clone()))
             }
-            _ => problems.add(place, "must be a string without NUL"),
+            _ => problems.add(location, "must be a string without NUL"),
         }
     }
     variables
 }
 
-/// Folders of the call: an object of guest paths and folders on the host. The policy says below
-/// which folders.
+/// Reads the folders of the call: an object of guest paths and folders on the host. The policy
+/// decides which folders are allowed.
 fn read_mounts(
     mounts: &Cursor<'_>,
     folder: &Path,
@@ -130,7 +132,7 @@ fn read_mounts(
         match folder.join(host_path).canonicalize() {
             Err(err) => problems.add(
                 value.location(),
-                format!("the folder {host_path} cannot be mounted: {err}"),
+                format!("the folder `{host_path}` cannot be mounted: {err}"),
             ),
             Ok(real)
                 if !policy
@@ -139,14 +141,15 @@ fn read_mounts(
                     .any(|allowed| real.starts_with(allowed)) =>
             {
                 let text = format!(
-                    "the policy does not let a package mount {} (packages.mounts)",
+                    "the policy does not allow a package to mount `{}`; add the folder to \
+                     `packages.mounts`",
                     real.display()
                 );
                 problems.add(value.location(), text);
             }
             Ok(real) if !real.is_dir() => problems.add(
                 value.location(),
-                format!("{} is not a folder", real.display()),
+                format!("`{}` is not a folder; name a folder", real.display()),
             ),
             Ok(real) => {
                 grants.push(Grant::new(real, guest_path.clone(), Rights::ReadOnly));
@@ -156,7 +159,7 @@ fn read_mounts(
     grants
 }
 
-/// Fractal's `mem`: a number of MB (of 2^20 bytes, as Slurm counts), or a text such as `10G`, in
+/// Reads Fractal's `mem`: a number of MB (of 2^20 bytes, as in Slurm), or a text such as `10G`, in
 /// which a G has 1000 MB.
 ///
 /// Source: fractal-server 2.9.2, `_parse_mem_value` of the v1 Slurm configuration.
@@ -187,7 +190,7 @@ fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
         problems.add(
             mem.location(),
             format!(
-                "must be a whole number of MB or a text such as \"10G\" or \"1500M\", not {}",
+                "must be a whole number of MB or a string such as \"10G\" or \"1500M\", not {}",
                 mem.value
             ),
         );
@@ -203,6 +206,8 @@ fn read_timeout(value: &Cursor<'_>, problems: &mut Problems) -> Option<Duration>
     read_with_unit(value, "\"30s\"", parse_time, problems)
 }
 
+/// Parses a text with a unit.
+///
 /// * `example`: the form to use in place of a number, whose unit is not known.
 fn read_with_unit<T>(
     value: &Cursor<'_>,
@@ -213,7 +218,7 @@ fn read_with_unit<T>(
     if let Value::Number(number) = value.value {
         problems.add(
             value.location(),
-            format!("must be a text with its unit, such as {example}, not {number}"),
+            format!("must be a string with a unit, such as {example}, not {number}"),
         );
         return None;
     }
@@ -263,7 +268,7 @@ mod tests {
         check(json!({"mem": "lots"}), Err("meta: /mem: must be"));
         check(
             json!({"mem": "1.5G"}),
-            Err("must be a whole number of MB or a text such as \"10G\" or \"1500M\""),
+            Err("must be a whole number of MB or a string such as \"10G\" or \"1500M\""),
         );
         check(
             json!({"mandelbox": {"timeout": "soon"}}),
@@ -275,11 +280,11 @@ mod tests {
         );
         check(
             json!({"mandelbox": {"timeout": 30}}),
-            Err("must be a text with its unit, such as \"30s\", not 30"),
+            Err("must be a string with a unit, such as \"30s\", not 30"),
         );
         check(
             json!({"mandelbox": {"memory": 500}}),
-            Err("must be a text with its unit, such as \"512MiB\", not 500"),
+            Err("must be a string with a unit, such as \"512MiB\", not 500"),
         );
         check(
             json!({"mandelbox": {"memory": "500"}}),
@@ -302,7 +307,7 @@ mod tests {
         );
         check(
             json!({"mandelbox": {"mounts": {"/etc": "/etc"}}}),
-            Err("the policy does not let a package mount"),
+            Err("the policy does not allow a package to mount"),
         );
         check(
             json!({"mandelbox": {"mounts": {"etc": "/etc"}}}),

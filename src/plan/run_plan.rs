@@ -1,4 +1,4 @@
-//! A plan with the dataset that it runs on.
+//! A plan, together with the dataset that it runs on.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use crate::fractal::v1::{Dataset, normalized};
 use crate::model::{Modules, TaskSpec};
 use crate::problem::{Problem, Problems};
 
-/// What will run, and on which data.
+/// The tasks that will run, and their data.
 pub struct RunPlan {
     /// The workflow's name.
     pub workflow_name: String,
-    /// First and last task of the workflow that run, from 0, both inclusive; `None` if the workflow
-    /// has no task.
+    /// Indices of the first and the last task of the workflow that run, from 0, both inclusive;
+    /// `None` if the workflow has no tasks.
     pub task_range: Option<(usize, usize)>,
     /// The tasks that run, in order.
     pub tasks: Vec<TaskSpec>,
@@ -28,8 +28,8 @@ pub struct RunPlan {
     pub input_metadata_keys: Vec<String>,
 }
 
-/// Plans a run of a workflow of version 1. Problems are added to those in `problems`; the plan
-/// counts only if there is none.
+/// Plans a run of a workflow of version 1. Adds problems to `problems`; the plan is valid only if
+/// there are none.
 ///
 /// Returns the plan, and the dataset at its start.
 pub fn plan_run(

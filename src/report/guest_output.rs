@@ -1,4 +1,4 @@
-//! What a guest prints, handed on to a person or a program.
+//! Output of a guest, forwarded to a person or a program.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,16 +11,16 @@ use crate::text::escaped;
 /// A standard stream of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// For programs.
+    /// Data for programs.
     Stdout,
-    /// For people.
+    /// Text for people.
     Stderr,
 }
 
-/// A stream that takes bytes as they are and at once.
+/// Opens a standard stream for writing without a buffer.
 ///
 /// # Errors
-/// The operating system's.
+/// Errors of the operating system.
 pub fn raw_stream(stream: Stream) -> io::Result<File> {
     let descriptor = match stream {
         Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
@@ -29,10 +29,11 @@ pub fn raw_stream(stream: Stream) -> io::Result<File> {
     descriptor.map(File::from)
 }
 
-/// Bytes of a line after which it is shown although it goes on.
+/// Length at which a line is shown before it ends, in bytes.
 const MAX_LINE_BYTES: usize = 8 << 10;
 
-/// Shows a guest's text on stderr, line by line, with what could mislead a terminal escaped.
+/// Writer that shows a guest's text on stderr, line by line. Escapes anything that could mislead a
+/// terminal.
 #[derive(Default)]
 pub struct EscapedLines {
     line: Vec<u8>,
@@ -41,7 +42,7 @@ pub struct EscapedLines {
 impl EscapedLines {
     fn show(&mut self) -> io::Result<()> {
         let text = String::from_utf8_lossy(&self.line);
-        // Tables are told by their tabs, which mislead nobody.
+        // Tabs are kept: tables need them, and they cannot mislead a terminal.
         let line = format!(
             "{}\n",
             text.split('\t').map(escaped).collect::<Vec<_>>().join("\t")
@@ -76,7 +77,7 @@ impl Write for EscapedLines {
 impl Drop for EscapedLines {
     fn drop(&mut self) {
         if !self.line.is_empty() {
-            // There is nobody left to tell.
+            // The error cannot be reported any more.
             let _ = self.show();
         }
     }

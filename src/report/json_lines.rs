@@ -1,18 +1,18 @@
-//! One event a line, for machines.
+//! Events as JSON lines, for machines.
 
 use std::io::{self, Write};
 
 use crate::event::{Event, Reporter};
 
-/// Writes events as JSON lines to a writer, once they are on disk: the lines of the event log,
-/// where there is one.
+/// Reporter that writes events as JSON lines, once they are on disk. The lines are those of the
+/// event log, if there is one.
 pub struct JsonLines<W> {
     writer: W,
     lines: Vec<u8>,
 }
 
 impl<W: Write + Send> JsonLines<W> {
-    /// A reporter for a file, a pipe or stdout.
+    /// Creates a reporter for a file, a pipe or stdout.
     pub fn new(writer: W) -> Self {
         Self {
             writer,

@@ -1,4 +1,4 @@
-//! `workflow.log`, in Fractal's lines.
+//! `workflow.log`, in Fractal's format.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,14 +11,15 @@ use crate::model::{CallRef, HostError, LogLevel};
 use crate::text::escaped;
 use crate::workdir::layout::LOG_FILE;
 
-/// Writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, times in UTC.
+/// Reporter that writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, with
+/// times in UTC.
 ///
 /// Source: conformance rules 46, 47 and 93.
 pub struct LogFile {
     file: File,
     logger_name: String,
     workflow: String,
-    /// What users call an item of a task.
+    /// Name of an item of a task for users.
     item_kind: String,
     path: String,
     /// Lines that are not in the file yet.
@@ -29,17 +30,17 @@ impl LogFile {
     /// Name of the log in the work directory.
     pub const NAME: &str = LOG_FILE;
 
-    /// Makes the log of a new run.
+    /// Creates the log of a new run.
     ///
     /// # Errors
-    /// [`HostError::File`], also if there is one already.
+    /// [`HostError::File`], also if the log already exists.
     pub fn create(work_dir: &Path, logger_name: &str) -> Result<Self, HostError> {
         let path = work_dir.join(Self::NAME);
-        let file = File::create_new(&path).map_err(HostError::file("make", &path))?;
+        let file = File::create_new(&path).map_err(HostError::file("create", &path))?;
         Ok(Self::new(file, logger_name, &path))
     }
 
-    /// Opens the log of a run that is taken up again, or makes it where it is not there.
+    /// Opens the log of a run that is resumed, or creates it if it does not exist.
     ///
     /// # Errors
     /// [`HostError::File`].
@@ -118,10 +119,9 @@ impl LogFile {
                 let text = format!("{}{}", self.item(call, " "), outcome.describe());
                 match retry_in_s {
                     None => vec![("ERROR", escaped(&text))],
-                    Some(seconds) => vec![(
-                        "WARNING",
-                        escaped(&format!("{text}; retried in {seconds} s")),
-                    )],
+                    Some(seconds) => {
+                        vec![("WARNING", escaped(&format!("{text}; retry in {seconds} s")))]
+                    }
                 }
             }
             EventKind::CallLogged {
@@ -164,7 +164,7 @@ impl LogFile {
         }
     }
 
-    /// The item of a call, before what is said of the call.
+    /// Returns the item of a call, as the start of a line about the call.
     fn item(&self, call: &CallRef, separator: &str) -> String {
         match &call.item {
             None => String::new(),
@@ -215,7 +215,7 @@ impl LogFile {
     }
 }
 
-/// Ends a line that a killed run has left without its end.
+/// Completes a line that a killed run has left incomplete.
 fn end_line(file: &mut File) -> io::Result<()> {
     if file.metadata()?.len() == 0 {
         return Ok(());
@@ -230,7 +230,7 @@ fn end_line(file: &mut File) -> io::Result<()> {
     }
 }
 
-/// A level as Python's logging has it, which has no level below DEBUG.
+/// Returns the name of a level in Python's logging, which has no level below DEBUG.
 fn level_name(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Trace | LogLevel::Debug => "DEBUG",
@@ -243,7 +243,7 @@ fn level_name(level: LogLevel) -> &'static str {
 impl Reporter for LogFile {
     fn report(&mut self, event: &Event) -> io::Result<()> {
         let lines = self.lines(&event.kind);
-        // Most events have none, and a time costs more than looking.
+        // Most events have no line, and formatting a time costs more than this check.
         if lines.is_empty() {
             return Ok(());
         }

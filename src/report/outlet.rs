@@ -1,41 +1,43 @@
 //! A thread that writes to a stream whose reader may stop reading: a pager, a hung terminal, a
 //! stopped `tee`.
 //!
-//! A write to a full pipe blocks for as long as its reader likes, and nothing but a signal handler
-//! ends it. So the write happens on a thread of its own, which is left behind if need be, and
-//! others hand it bytes through a bounded buffer. They wait for room only while they want to: each
-//! gives a function that is asked again and again whether to give up, and is told for how long the
-//! stream has taken nothing. A slow reader is thereby told from one that has stopped.
+//! A write to a full pipe blocks until the reader reads, and only a signal handler can interrupt
+//! it. So the write happens on a thread of its own, which can be abandoned. Other threads pass it
+//! bytes through a bounded buffer. They decide how long they wait for room: each gives a function
+//! that is called at intervals, with the time for which the stream has accepted nothing. The
+//! function returns true to give up, so it can distinguish a slow reader from one that has stopped.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longest wait before it is asked again whether to give up.
+/// Longest interval between two calls of a `gives_up` function.
 const POLL: Duration = Duration::from_millis(20);
-/// Bytes of one write: little enough to see that a reader goes on.
+/// Bytes of one write: few enough to notice that a slow reader is still reading.
 const WRITE_BYTES: usize = 16 << 10;
-/// Stack of the thread.
+/// Stack size of the thread.
 const STACK_BYTES: usize = 128 << 10;
 
-/// The buffer in front of a stream, and its thread, which ends some time after this is dropped.
+/// The buffer in front of a stream, and its thread. The thread ends some time after this is
+/// dropped.
 pub(super) struct Outlet(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// That there is something to write, that something was written, or that this is the end.
+    /// Signals that there is something to write, that something was written, or that the outlet is
+    /// closed.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Bytes for the thread to take.
+    /// Bytes that the thread has not taken yet.
     waiting: Vec<u8>,
-    /// Bytes that were handed over and are not written.
+    /// Number of bytes that were passed in and are not written yet.
     unwritten: usize,
-    /// Bytes that were written.
+    /// Number of bytes that were written.
     written: u64,
-    /// Why nothing can be written any more.
+    /// Error after which nothing can be written.
     error: Option<io::ErrorKind>,
     is_closed: bool,
 }
@@ -44,7 +46,7 @@ impl Outlet {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The operating system's, if there can be no other thread.
+    /// The operating system's error if it cannot start a thread.
     pub(super) fn start(name: &str, writer: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -58,13 +60,14 @@ impl Outlet {
         Ok(Self(shared))
     }
 
-    /// Hands over bytes once fewer than `room` are unwritten with them, or none but them. Returns
-    /// false if they were not taken.
+    /// Passes bytes to the thread once at most `room` bytes are unwritten including them, or once
+    /// no other bytes are unwritten. Returns false if it gave up.
     ///
-    /// * `gives_up`: whether to wait no more, when the stream has taken nothing for so long.
+    /// * `gives_up`: receives the time for which the stream has accepted nothing; true to stop
+    ///   waiting.
     ///
     /// # Errors
-    /// What the stream gave; the bytes are lost.
+    /// Error of the stream; the bytes are lost.
     pub(super) fn push(
         &self,
         bytes: &[u8],
@@ -81,19 +84,19 @@ impl Outlet {
         Ok(true)
     }
 
-    /// Waits until all is written. Returns false if it is not.
+    /// Waits until everything is written. Returns false if it gave up.
     ///
-    /// * `gives_up`: as that of [`Self::push`].
+    /// * `gives_up`: as for [`Self::push`].
     ///
     /// # Errors
-    /// What the stream gave.
+    /// Error of the stream.
     pub(super) fn drain(&self, gives_up: impl FnMut(Duration) -> bool) -> io::Result<bool> {
         Ok(self
             .wait_until(|state| state.unwritten == 0, gives_up)?
             .is_some())
     }
 
-    /// Bytes that were written so far, and those that are not.
+    /// Returns the numbers of bytes that were written so far, and that are not written yet.
     pub(super) fn progress(&self) -> (u64, usize) {
         let state = self.0.lock();
         (state.written, state.unwritten)
@@ -137,7 +140,7 @@ impl Drop for Outlet {
 }
 
 impl Shared {
-    /// What the thread does: writes what comes until this is closed and nothing is left.
+    /// Writes bytes until the outlet is closed and nothing is left. Runs on the thread.
     fn write_all(&self, mut writer: impl Write) {
         loop {
             let mut state = self.lock();
@@ -177,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that no pipe holds.
+    /// More bytes than a pipe holds.
     const MORE_THAN_A_PIPE: usize = 4 << 20;
 
     #[test]

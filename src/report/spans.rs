@@ -1,4 +1,4 @@
-//! Ends of tasks and runs in the spans of the program that embeds the library.
+//! Events of a run in the spans of the program that embeds the library.
 
 use std::io;
 
@@ -7,8 +7,8 @@ use tracing::{Span, error, info, warn};
 use crate::event::{Event, EventKind, Reporter, Status};
 use crate::trace::Shown;
 
-/// Tells of a run's warnings and notes, and how it and its tasks end, in the current spans, which
-/// are theirs.
+/// Reporter that records the warnings and notes of a run, and the ends of the run and its tasks, in
+/// the current spans. These are spans of the embedding program.
 pub(crate) struct RunEvents;
 
 impl Reporter for RunEvents {

@@ -1,4 +1,4 @@
-//! What `mandelbox status` shows of a run.
+//! The text that `mandelbox status` prints.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
@@ -9,14 +9,14 @@ use crate::event::{RunSummary, Status, TaskSummary};
 use crate::model::CallFailure;
 use crate::text::{duration_text, escaped};
 
-/// Failed calls that are told with their reason.
+/// Maximum number of failed calls, and of warnings, that are listed.
 const MAX_FAILED: usize = 20;
 
-/// The state of a run, for a person.
+/// Formats the state of a run for a person.
 ///
-/// * `work_dir`: the folder of the run, wherever it is now.
-/// * `holder`: who runs it.
-/// * `now`: what the ages of events are counted to.
+/// * `work_dir`: folder of the run, wherever it is now.
+/// * `holder`: the process that runs it, if any.
+/// * `now`: time to which the ages of events are computed.
 pub fn status_text(
     summary: &RunSummary,
     work_dir: &Path,
@@ -46,7 +46,7 @@ pub fn status_text(
                 n => format!("{n} times, last"),
             };
             let last = last.strftime("%Y-%m-%d %H:%M:%S UTC");
-            let _ = writeln!(text, "  taken up again {times} on {last}");
+            let _ = writeln!(text, "  resumed {times} on {last}");
         }
     }
     if let Some(n_tasks) = summary.n_tasks() {
@@ -80,7 +80,7 @@ fn shown(path: &Path) -> String {
 
 fn state(summary: &RunSummary, holder: Option<&dyn Display>, now: Timestamp) -> String {
     match (summary.end, &summary.error) {
-        (Some(Status::Done), _) => "finished well".to_owned(),
+        (Some(Status::Done), _) => "succeeded".to_owned(),
         (Some(Status::Failed), error) => format!(
             "failed: {}",
             escaped(error.as_deref().unwrap_or("unknown error"))
@@ -90,7 +90,8 @@ fn state(summary: &RunSummary, holder: Option<&dyn Display>, now: Timestamp) -> 
             match holder {
                 Some(holder) => format!("running ({holder}); the last event was {age} ago"),
                 None => format!(
-                    "killed, or lost with its machine, {age} ago; `run` with --resume takes it up"
+                    "interrupted {age} ago (killed, or the machine was lost); continue it with \
+                     `run --resume`"
                 ),
             }
         }
@@ -99,27 +100,27 @@ fn state(summary: &RunSummary, holder: Option<&dyn Display>, now: Timestamp) -> 
 
 fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
     let mut counts = vec![format!("{} of {} done", task.n_done(), task.n_calls)];
-    counts.extend((task.n_reused > 0).then(|| format!("{} of them kept", task.n_reused)));
+    counts.extend((task.n_reused > 0).then(|| format!("{} reused", task.n_reused)));
     let running = if summary.end.is_some() || task.end.is_some() {
-        "without an end"
+        "unfinished"
     } else {
         "running"
     };
     let others = [
         (task.failed.len(), "failed"),
         (task.n_running(), running),
-        (task.n_to_do(), "to do"),
+        (task.n_to_do(), "pending"),
     ];
     counts.extend(
         others
             .iter()
             .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| format!("{n} {what}")),
+            .map(|(n, state)| format!("{n} {state}")),
     );
     let state = match task.end {
         Some((_, Status::Done)) => "done",
         Some((_, Status::Failed)) => "failed",
-        None => "begun",
+        None => "unfinished",
     };
     let mut text = format!(
         "  {} \"{}\" {state} after {}: {}",
@@ -132,7 +133,7 @@ fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
         let _ = write!(text, "; longest call {}", duration_text(task.longest_time));
     }
     if matches!(task.end, Some((_, Status::Failed))) && task.failed.is_empty() {
-        text.push_str("; it failed as a whole, not in a call");
+        text.push_str("; it failed outside its calls");
     }
     text + "\n"
 }
@@ -154,7 +155,7 @@ fn failures(summary: &RunSummary, work_dir: &Path) -> String {
             item_kind: item_kind.to_owned().into(),
             item: call.item.clone(),
             outcome: call.outcome.clone(),
-            // The errors of a run show the end of stderr; here its path is enough.
+            // The error of a run shows the end of stderr; here its path is enough.
             stderr_tail: String::new(),
             stderr_path: call.stderr.as_ref().map(|path| work_dir.join(path)),
         };
@@ -163,7 +164,7 @@ fn failures(summary: &RunSummary, work_dir: &Path) -> String {
     if n_failed > MAX_FAILED {
         let _ = writeln!(
             text,
-            "and {} more failed; --format json names all",
+            "and {} more failed; `--format json` lists all",
             n_failed - MAX_FAILED
         );
     }

@@ -1,9 +1,9 @@
 //! stderr of the program, whose reader may stop reading while the program has work to do.
 //!
-//! Lines wait in a bounded buffer. When it is full, a reader that reads is waited for; one that has
-//! taken nothing for
-//! [`STALL`] is not waited for again until it reads on: lines are left out then, and their number is shown in their place.
-//! Lines that matter have twice the room of others, so those that are many do not displace them.
+//! Lines wait in a bounded buffer. When it is full, the program waits for a reader that is slow,
+//! but not for a reader that has accepted nothing for [`STALL`]. Until such a reader continues,
+//! lines are dropped, and their number is shown in their place. Important lines have twice the room
+//! of others, so that frequent lines do not displace them.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,28 +11,28 @@ use std::time::Duration;
 
 use super::outlet::Outlet;
 
-/// Time without any progress after which a reader has stopped reading.
+/// Time without progress after which a reader counts as stopped.
 const STALL: Duration = Duration::from_millis(200);
-/// The same at the end of the program, where nothing else has to be done.
+/// The same time at the end of the program, which has nothing else to do.
 const LAST_STALL: Duration = Duration::from_secs(1);
 /// Bytes of lines that can wait.
 const ROOM: usize = 256 << 10;
-/// The same where lines matter.
-const ROOM_FOR_WHAT_MATTERS: usize = 2 * ROOM;
-/// Bytes of lines that are handed over at a time. A reporter may have many megabytes of lines after
-/// a flush, and an empty buffer takes any piece whole.
+/// Bytes of lines that can wait, if they are important.
+const ROOM_IF_IMPORTANT: usize = 2 * ROOM;
+/// Bytes of lines that are passed on at a time. A reporter may have many megabytes of lines after a
+/// flush, and an empty buffer accepts a piece of any size.
 const PIECE: usize = ROOM / 4;
 
-/// How much it harms if lines are left out.
+/// Importance of lines, which decides when they are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// A file or a later line has it too: progress, output of guests.
+    /// Progress and output of guests: a file or a later line has it too.
     Usual,
-    /// Errors, warnings, how tasks end.
-    Matters,
+    /// Errors, warnings, and the ends of tasks.
+    Important,
 }
 
-/// The program has one stderr.
+/// The stderr of the program, shared by all its parts.
 static STDERR: Mutex<Stderr> = Mutex::new(Stderr {
     outlet: None,
     stopped_at: None,
@@ -40,16 +40,16 @@ static STDERR: Mutex<Stderr> = Mutex::new(Stderr {
 });
 
 struct Stderr {
-    /// Started by the first line.
+    /// Started with the first line.
     outlet: Option<Outlet>,
-    /// Bytes that had been written when the reader was found to have stopped.
+    /// Number of bytes that had been written when the reader was found to have stopped.
     stopped_at: Option<u64>,
-    /// Lines that were left out since the last one that was not.
+    /// Number of lines that were dropped since the last line that was not.
     n_missing: usize,
 }
 
 impl Stderr {
-    /// `None`: there can be no other thread.
+    /// Returns the outlet; `None` if its thread cannot be started.
     fn outlet(&mut self) -> Option<&Outlet> {
         if self.outlet.is_none() {
             self.outlet = Outlet::start("mandelbox-stderr", io::stderr()).ok();
@@ -57,6 +57,8 @@ impl Stderr {
         self.outlet.as_ref()
     }
 
+    /// Writes lines piece by piece.
+    ///
     /// * `room`: bytes that may wait.
     fn write(&mut self, lines: &str, room: usize, draw: impl Fn(&str) -> String) -> io::Result<()> {
         pieces(lines).try_for_each(|piece| self.write_piece(piece, room, &draw))
@@ -88,7 +90,7 @@ impl Stderr {
         if is_taken {
             (self.n_missing, self.stopped_at) = (0, None);
         } else {
-            // One of the lines says how many are missing already.
+            // One of these lines is the note on the lines that were dropped before.
             self.n_missing += n_missing - usize::from(self.n_missing > 0);
             self.stopped_at = Some(written);
         }
@@ -103,8 +105,8 @@ impl Stderr {
     }
 }
 
-/// Splits lines into pieces of at most [`PIECE`] bytes, or of one line that is longer; an empty
-/// text is one piece.
+/// Splits lines into pieces of at most [`PIECE`] bytes, or of one longer line. An empty text is one
+/// piece.
 fn pieces(lines: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(lines);
     std::iter::from_fn(move || {
@@ -127,34 +129,34 @@ fn missing_text(n_lines: usize) -> String {
     } else {
         format!("{n_lines} lines are")
     };
-    format!("[mandelbox: {lines} missing here, since stderr was not read]\n")
+    format!("[mandelbox: {lines} missing here because stderr was not read]\n")
 }
 
-/// Writes lines, or leaves them out if the reader has stopped.
+/// Writes lines, or drops them if the reader has stopped.
 ///
-/// * `draw`: what is written to show the lines.
+/// * `draw`: returns the text to write in order to show the lines.
 pub(super) fn write(lines: &str, weight: Weight, draw: impl Fn(&str) -> String) -> io::Result<()> {
     let room = match weight {
         Weight::Usual => ROOM,
-        Weight::Matters => ROOM_FOR_WHAT_MATTERS,
+        Weight::Important => ROOM_IF_IMPORTANT,
     };
     lock().write(lines, room, draw)
 }
 
-/// Writes what changes a drawing in place.
+/// Writes text that changes a drawing in place.
 pub(super) fn draw(drawn: &str) -> io::Result<()> {
     let mut stderr = lock();
     let Some(outlet) = stderr.outlet() else {
         return io::stderr().write_all(drawn.as_bytes());
     };
     outlet
-        .push(drawn.as_bytes(), ROOM_FOR_WHAT_MATTERS, |stalled| {
+        .push(drawn.as_bytes(), ROOM_IF_IMPORTANT, |stalled| {
             stalled >= STALL
         })
         .map(|_| ())
 }
 
-/// Whether everything is written, so that a drawing would be seen at once.
+/// True if everything is written, so that a drawing would be visible at once.
 pub(super) fn is_idle() -> bool {
     lock()
         .outlet
@@ -162,7 +164,7 @@ pub(super) fn is_idle() -> bool {
         .is_none_or(|outlet| outlet.progress().1 == 0)
 }
 
-/// Writes the last lines of the program, and waits for a reader that reads.
+/// Writes the last lines of the program, and waits for the reader unless it has stopped.
 pub(super) fn write_last(lines: &str) -> io::Result<()> {
     let mut stderr = lock();
     if !lines.is_empty() || stderr.n_missing > 0 {
@@ -171,7 +173,7 @@ pub(super) fn write_last(lines: &str) -> io::Result<()> {
     stderr.drain(LAST_STALL)
 }
 
-/// Waits for a reader that reads, when the program must end soon.
+/// Waits for the reader unless it has stopped, when the program must end soon.
 pub(super) fn drain() -> io::Result<()> {
     lock().drain(STALL)
 }

@@ -1,4 +1,4 @@
-//! stderr as people see it: lines that stay, and below them a few that are drawn again in place.
+//! stderr as people see it: lines that stay, and below them a few lines that are redrawn in place.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,18 +7,19 @@ use unicode_width::UnicodeWidthStr;
 
 use super::stderr::{self, Weight};
 
-/// Columns where a terminal does not say how many it has.
+/// Number of columns if a terminal does not report it.
 const USUAL_COLUMNS: usize = 80;
 
-/// What is drawn on stderr now: there is one for the program, since all of it writes there.
+/// The drawing on stderr. There is one for the whole program, since all parts write to the same
+/// stderr.
 static SCREEN: Mutex<Screen> = Mutex::new(Screen { frame: Vec::new() });
 
-/// Writes lines that stay, above those that are drawn in place.
+/// Prints lines that stay, above the lines that are drawn in place.
 ///
 /// * `text`: safe to show, with its line ends.
 pub(super) fn print(text: &str, weight: Weight) -> io::Result<()> {
     let screen = lock();
-    // Most programs draw nothing, and then a terminal need not be asked.
+    // Most programs draw nothing; then the terminal need not be queried.
     stderr::write(text, weight, |lines| {
         if screen.frame.is_empty() {
             lines.to_owned()
@@ -28,12 +29,12 @@ pub(super) fn print(text: &str, weight: Weight) -> io::Result<()> {
     })
 }
 
-/// Draws lines in place of those that were drawn before; none: those are gone.
+/// Draws lines in place of the lines that were drawn before. Without lines, removes the latter.
 ///
-/// * `frame`: safe to show, each narrower than the terminal.
+/// * `frame`: safe to show, each line narrower than the terminal.
 pub(super) fn draw(frame: Vec<String>) -> io::Result<()> {
     let mut screen = lock();
-    // A terminal that is behind gets the next frame, but what is drawn goes at the end in any case.
+    // A terminal that is behind skips this frame, but the last drawing is removed in any case.
     if screen.frame == frame || !(frame.is_empty() || stderr::is_idle()) {
         return Ok(());
     }
@@ -41,7 +42,7 @@ pub(super) fn draw(frame: Vec<String>) -> io::Result<()> {
     stderr::draw(&drawn)
 }
 
-/// Columns of the terminal, as it is now.
+/// Returns the current number of columns of the terminal.
 pub(super) fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stderr());
     size.map(|size| usize::from(size.ws_col))
@@ -54,14 +55,15 @@ fn lock() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lines that are drawn. The cursor is below them, so that whatever else is written there
-/// stands on its own line.
+/// The lines that are drawn. The cursor is below them, so that anything else that is written there
+/// has its own line.
 struct Screen {
     frame: Vec<String>,
 }
 
 impl Screen {
-    /// Rows of the frame. A terminal that has become narrower has wrapped its lines.
+    /// Returns the number of rows of the frame. A terminal that has become narrower has wrapped its
+    /// lines.
     fn n_rows(&self, columns: usize) -> usize {
         self.frame
             .iter()
@@ -69,7 +71,7 @@ impl Screen {
             .sum()
     }
 
-    /// Draws a frame, or none, in place of the one that is there.
+    /// Returns the text that draws a frame, or none, in place of the present one.
     fn draw(&mut self, frame: Vec<String>, columns: usize) -> String {
         let n_rows = self.n_rows(columns);
         let mut text = up(n_rows);
@@ -79,7 +81,7 @@ impl Screen {
         text + &"\x1b[2K\n".repeat(n_more) + &up(n_more)
     }
 
-    /// Writes lines, and the frame again below them.
+    /// Returns the text that prints lines, and redraws the frame below them.
     fn print(&self, lines: &str, columns: usize) -> String {
         let n_rows = self.n_rows(columns);
         let mut text = up(n_rows) + &"\x1b[2K\n".repeat(n_rows) + &up(n_rows) + lines;
@@ -87,9 +89,9 @@ impl Screen {
         text
     }
 
-    /// The frame, each line of which clears its whole row first, so that the terminal forgets that
-    /// it had wrapped it. Clearing the whole screen would put what was there among the lines that
-    /// some terminals keep.
+    /// Returns the text of the frame. Each line first clears its whole row, so that the terminal
+    /// forgets that the line was wrapped. Clearing the whole screen instead would move the frame to
+    /// the scrollback of some terminals.
     fn lines(&self) -> impl Iterator<Item = &str> {
         self.frame
             .iter()
@@ -97,7 +99,7 @@ impl Screen {
     }
 }
 
-/// Takes the cursor to the start of a row above.
+/// Returns the text that moves the cursor to the start of a row above.
 fn up(n_rows: usize) -> String {
     if n_rows == 0 {
         String::new()
@@ -110,7 +112,7 @@ fn up(n_rows: usize) -> String {
 mod tests {
     use super::*;
 
-    /// A terminal that knows what [`Screen`] writes.
+    /// A terminal that understands the output of [`Screen`].
     struct Terminal {
         columns: usize,
         rows: Vec<String>,
@@ -155,7 +157,7 @@ mod tests {
             }
         }
 
-        /// The rows down to the last one that has anything; the cursor is right below.
+        /// Returns the rows down to the last row with text; the cursor is right below.
         fn shown(&self) -> Vec<&str> {
             assert!(
                 self.rows[self.row..].iter().all(String::is_empty),
@@ -165,7 +167,7 @@ mod tests {
             self.rows[..self.row].iter().map(String::as_str).collect()
         }
 
-        /// As terminals do it that keep lines together.
+        /// Changes the width, as terminals do that rewrap lines.
         fn resize(&mut self, columns: usize) {
             let wrap = |row: &String| -> Vec<String> {
                 let chars: Vec<_> = row.chars().collect();
@@ -185,7 +187,7 @@ mod tests {
         }
     }
 
-    /// The rest of a control sequence.
+    /// Returns the rest of a control sequence.
     fn until_letter(chars: impl Iterator<Item = char>) -> String {
         let mut text = String::new();
         for c in chars {

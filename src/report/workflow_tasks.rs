@@ -1,8 +1,7 @@
-//! The workflow tasks of a run as its history has them: with their args, which no event holds.
+//! The workflow tasks of a run from its history: with their args, which no event has.
 //!
-//! Records are read in a stream, of which nothing is kept but that: beside the history they hold
-//! metadata, and the history item lists, either of which can be larger than all else in
-//! memory.
+//! Records are read as a stream, and only the workflow tasks are kept. The records also hold the
+//! metadata and the lists of items, either of which can be larger than everything else in memory.
 
 use std::fmt;
 use std::io::BufReader;
@@ -17,8 +16,8 @@ use crate::event::{RunSummary, TaskSummary};
 use crate::folder::open_plain_file;
 use crate::json::{Map, Value, next_value_of, read_stream};
 
-/// The workflow task of each task of `summary`, in its order, as the run's last records have it;
-/// `None` for a task that has no history item, as the one that a killed run ended in.
+/// Reads the workflow task of each task of `summary`, in order, from the last records of the run.
+/// It is `None` for a task without a history item, such as the task in which a run was killed.
 pub(super) fn read_workflow_tasks(
     work_dir: &Path,
     summary: &RunSummary,
@@ -28,7 +27,7 @@ pub(super) fn read_workflow_tasks(
             .map(BufReader::new)
             .ok()
     };
-    // A failed task is in the result only; a killed run has none.
+    // Only the result has a failed task; a killed run has no result.
     let of_result = match summary.end {
         Some(_) => open("result.json").and_then(|file| read_stream(file, Key("history")).ok()),
         None => None,
@@ -49,17 +48,17 @@ pub(super) fn read_workflow_tasks(
     summary.tasks.iter().map(take).collect()
 }
 
-/// What is read of a history item.
+/// The keys of a history item that are used.
 #[derive(Default)]
 struct Item {
     workflow_task: Option<Value>,
-    /// What mandelbox adds to Fractal's keys.
+    /// The object that mandelbox adds to Fractal's keys.
     mandelbox: Value,
 }
 
 impl Item {
-    /// True if the item is that of a task in a run that began then: items of earlier runs may stand
-    /// before.
+    /// True if the item is of this task, in a run that started at `run_started`. Items of earlier
+    /// runs may precede it.
     fn is_of(&self, task: &TaskSummary, run_started: Timestamp) -> bool {
         let started = self.mandelbox["started"]
             .as_str()
@@ -74,7 +73,7 @@ impl Item {
     }
 }
 
-/// The history under a key of an object; all other keys are passed over.
+/// The history under a key of an object; all other keys are skipped.
 struct Key(&'static str);
 
 /// A history.

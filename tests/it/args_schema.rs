@@ -36,12 +36,12 @@ fn args_must_fit_the_schema() {
         &project,
         &[],
         &[
-            "/task_list/0/args/size: does not fit",
-            "/task_list/0/args/mode: does not fit",
+            "/task_list/0/args/size: does not match",
+            "/task_list/0/args/mode: does not match",
             "\"missing\" is a required property",
             "'extra' was unexpected",
-            "/task_list/1/task/args_schema: is no valid JSON Schema",
-            "/task_list/2/task/args_schema: is no valid JSON Schema",
+            "/task_list/1/task/args_schema: is not a valid JSON Schema",
+            "/task_list/2/task/args_schema: is not a valid JSON Schema",
         ],
     );
 }
@@ -65,7 +65,7 @@ fn schemas_of_both_pydantics_are_read() {
     check_project(
         &project,
         &[],
-        &["/task_list/1/args/range/0: does not fit", "1 problem"],
+        &["/task_list/1/args/range/0: does not match", "1 problem"],
     );
 }
 
@@ -95,7 +95,7 @@ fn null_stands_for_an_optional_argument() {
         &project,
         &[],
         &[
-            "/task_list/0/args/must: does not fit the task's args_schema: null is not of type",
+            "/task_list/0/args/must: does not match the task's `args_schema`: null is not of type",
             "1 problem",
         ],
     );
@@ -104,7 +104,7 @@ fn null_stands_for_an_optional_argument() {
     let ended = project.run(&[]).expect(0);
     ended.says(&[
         "warning: ",
-        "/task_list/0/args/names: the args_schema does not allow null for `names`, `start`, \
+        "/task_list/0/args/names: the `args_schema` does not allow null for `names`, `start`, \
          `window/end`",
     ]);
     let echoed = project.json("work/metadata.json")["echo"].clone();
@@ -119,7 +119,7 @@ fn null_stands_for_an_optional_argument() {
     check_project(
         &project,
         &[],
-        &["/task_list/0/args/names/1: does not fit", "1 problem"],
+        &["/task_list/0/args/names/1: does not match", "1 problem"],
     );
 }
 
@@ -142,7 +142,7 @@ fn null_inside_a_default_of_the_package_is_no_problem() {
         "p/__FRACTAL_MANIFEST__.json",
         json!({ "manifest_version": "1", "task_list": [task] }).to_string(),
     );
-    let told = "args_schema/properties/normalize/default/lower: the args_schema does not allow \
+    let told = "args_schema/properties/normalize/default/lower: the `args_schema` does not allow \
         null for `normalize/lower`";
     project
         .mandelbox(&["check", "p"])
@@ -184,10 +184,10 @@ fn the_draft_is_known_by_its_keywords() {
         entry(5, json!({ "properties": { "prefixItems": { "items": integers } } })),
     ]);
     let places: Vec<_> = (0..4)
-        .map(|i| format!("/task_list/{i}/args/range/1: does not fit"))
+        .map(|i| format!("/task_list/{i}/args/range/1: does not match"))
         .collect();
     let mut texts: Vec<_> = places.iter().map(String::as_str).collect();
-    texts.extend(["/task_list/4/args/range: does not fit", "5 problems"]);
+    texts.extend(["/task_list/4/args/range: does not match", "5 problems"]);
     check_project(&project, &[], &texts);
 }
 
@@ -254,7 +254,7 @@ fn a_schema_that_asks_for_too_much_is_refused() {
         (
             json!({ "properties": { "x": { "items": { "type": "string", "enum": ["a".repeat(300)] } } } }),
             strings(300_000),
-            "/args/x/0: does not fit",
+            "/args/x/0: does not match",
         ),
         (
             json!({ "properties": { "x": { "items": { "not": { "anyOf": big } } } } }),
@@ -264,7 +264,7 @@ fn a_schema_that_asks_for_too_much_is_refused() {
         (
             json!({ "properties": { "x": { "items": { "anyOf": [{ "type": "string" }, { "type": "null" }] } } } }),
             strings(150_000),
-            "to tell where",
+            "to locate the mismatch",
         ),
         (
             json!({ "properties": { "x": { "multipleOf": 1e-300 } } }),

@@ -38,7 +38,7 @@ fn modules_are_checked() {
     project
         .mandelbox(&["check", "none.wasm"])
         .expect(2)
-        .says(&["there is no module at none.wasm"]);
+        .says(&["no module at `none.wasm`"]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn defaults_must_fit_their_own_schema() {
     );
     let ended = project.mandelbox(&["check", "p"]).expect(2);
     ended.says(&[
-        "/task_list/0/args_schema/properties/size/default: the default does not fit its own schema",
+        "/task_list/0/args_schema/properties/size/default: the default does not match its own schema",
         "/task_list/0/args_schema/properties/mode/default: ",
         "/task_list/0/args_schema/properties/list/default/1: ",
         "3 problems found",

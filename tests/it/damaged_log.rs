@@ -219,7 +219,7 @@ fn status_and_report_of_a_damaged_log_go_as_far_as_it_goes() {
     project.mandelbox(&["status", "work"]).expect(0).says(&[
         "2 \"last\" done",
         warning,
-        "--resume runs the calls again",
+        "`run --resume` reruns the calls",
     ]);
     project
         .mandelbox(&["report", "work", "--ro-crate"])

@@ -52,7 +52,7 @@ fn a_file_is_a_whole_package() {
         .mandelbox(&["check", "workflow.json", "--tasks", &file])
         .expect(2);
     ended.says(&[
-        "/task_list/0/args/steps: does not fit the task's args_schema",
+        "/task_list/0/args/steps: does not match the task's `args_schema`",
         "other",
         "2 problems found",
     ]);
@@ -159,7 +159,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
             .says(&[expected]);
     };
     let good = r#"{"name": "t", "input_type": "Any", "output_type": "Any"}"#;
-    check("", "{}", &["t.wasm: describe(): the key `name` is missing"]);
+    check("", "{}", &["t.wasm: describe(): missing key `name`"]);
     check(
         "",
         "[]",
@@ -168,7 +168,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     check(
         "",
         "hello",
-        &["t.wasm: describe(): the task describes itself in no valid JSON"],
+        &["t.wasm: describe(): the task's description of itself is not valid JSON"],
     );
     check(
         "",
@@ -189,7 +189,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     let with_schema = good.replace("\"t\"", &format!("\"t\", \"args_schema\": {schema}"));
     project_check(
         &with_schema,
-        "describe()/args_schema/properties/n/default: the default does not fit",
+        "describe()/args_schema/properties/n/default: the default does not match",
     );
     check(
         "(unreachable)",
@@ -204,7 +204,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     check(
         "(i32.store (i32.const 20) (i32.const 1048576))",
         good,
-        &["in no valid JSON"],
+        &["is not valid JSON"],
     );
     check(
         "(i32.store (i32.const 16) (i32.const -4))",
@@ -229,8 +229,8 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     exported(&project, "t:t", &json!({}));
     let ended = project.run(&["--tasks", "t.wasm"]).expect(2);
     ended.says(&[
-        "policy does not let a package mount /etc",
-        "policy does not let a package set the variable HOME",
+        "policy does not allow a package to mount `/etc`",
+        "policy does not allow a package to set the variable `HOME`",
     ]);
     // Another executable than the file itself.
     project.write(

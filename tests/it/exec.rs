@@ -127,7 +127,7 @@ fn failures_have_the_exit_codes_and_words_of_a_run() {
         json!({ "metadiff_raw": "[1]" }),
         &[],
         3,
-        &["bad metadiff", "must be a JSON object or null"],
+        &["invalid output", "must be a JSON object or null"],
     );
     check(
         "swiss.wasm",
@@ -184,12 +184,12 @@ fn wrong_input_is_told_with_its_place_and_nothing_runs() {
         &[],
         "page.wasm: is not a WebAssembly module: it is an HTML page",
     );
-    check("{}", "none.wasm", &[], "there is no module at none.wasm");
+    check("{}", "none.wasm", &[], "no module at `none.wasm`");
     check(
         r#"{"steps": 7}"#,
         &typed,
         &[],
-        "args.json: /steps: does not fit the task's args_schema",
+        "args.json: /steps: does not match the task's `args_schema`",
     );
     check("{}", &swiss, &["--mount", "in"], "cannot be used with");
     check(
@@ -232,7 +232,7 @@ fn a_manifest_above_a_module_gives_its_schema() {
     assert_eq!(stdout_json(&exec(&json!({})).expect(0))["echo"]["n"], 5);
     exec(&json!({ "n": "x" }))
         .expect(2)
-        .says(&["args.json: /n: does not fit the task's args_schema"]);
+        .says(&["args.json: /n: does not match the task's `args_schema`"]);
     manifest(&[task("One", "bin/swiss.wasm"), task("Two", "bin/swiss.wasm")]);
     assert_eq!(
         exec(&json!({ "n": "x" }))

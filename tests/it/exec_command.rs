@@ -187,14 +187,14 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
         endless,
         &["--timeout", "200ms"],
         134,
-        "was ended after its time limit of 0.2 s",
+        "exceeded its time limit of 0.2 s",
     );
     let large = r#"(memory 2000) (func (export "_start"))"#;
     check(
         large,
         &["--memory", "64M"],
         134,
-        "was ended at its memory limit of 64 MiB",
+        "exceeded its memory limit of 64 MiB",
     );
     check(large, &["--memory", "128M"], 0, "");
     // More entries than a place of the pool has.

@@ -266,7 +266,7 @@ fn every_limit_holds_in_both_isolations() {
                 "module",
                 format!("\"{}\"", size - 1),
                 json!({ "do": "env" }),
-                "that a module may have",
+                "more than the limit of",
             ),
             "\"1MiB\"",
         ),

@@ -51,10 +51,9 @@ fn all_metadiffs_of_a_run_together_have_a_limit() {
         // Those of all tasks count: the last one is 1 byte too many, or just not.
         let project = project("4071", &per_component);
         let says = [
-            "JobExecutionError: task \"last\" (order 1) failed\n  call gave a metadiff for which \
-             there is no room: all \
-             metadiffs of the run would be 4.0 KiB, and 4.0 KiB is the limit of `host.metadiffs` \
-             in the policy; ",
+            "JobExecutionError: task \"last\" (order 1) failed\n  call returned an output that \
+             exceeds the limit on all outputs of the run (4.0 KiB in total, the limit is 4.0 KiB); \
+             write data to files in the output folder, or raise `host.outputs` in the policy",
         ];
         run(&project, &["--isolation", isolation])
             .expect(4)
@@ -102,7 +101,7 @@ fn many_short_values_count_for_what_they_take_in_memory() {
     let project = project("64511", &zeros);
     run(&project, &["--keep-going", "--retries", "3"])
         .expect(4)
-        .says(&["component \"a\" gave a metadiff for which"]);
+        .says(&["component \"a\" returned an output that exceeds the limit"]);
     let log = project.read("work/events.jsonl");
     assert_eq!(
         log.matches("outputs_exceeded").count(),

@@ -43,15 +43,15 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
     );
     run(
         &["--policy", "policy.toml"],
-        "policy.toml:2:1: no valid policy: unknown field `memry`, expected one of `memory`",
+        "policy.toml:2:1: invalid policy: unknown field `memry`, expected one of `memory`",
     );
     run(
         &["--tasks", "none"],
-        "none: there is no such folder or file; correct the path\n",
+        "none: no such folder or file; correct the path\n",
     );
     run(
         &["--tasks", "empty"],
-        "empty: is no task package: it has no __FRACTAL_MANIFEST__.json; name the folder of one",
+        "empty: is not a task package: it has no __FRACTAL_MANIFEST__.json; name the folder of a package",
     );
     run(&["--jobs", "0"], "0 is not in 1..=1024");
     run(&["--resume"], "--work-dir <DIR>");

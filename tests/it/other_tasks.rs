@@ -242,7 +242,7 @@ fn calls_of_components_that_are_gone_are_not_counted() {
     run(&project, &[task], 0, &[]);
     let shown = shown(&project);
     assert!(
-        shown.text.contains("2 of 2 done, 2 of them kept"),
+        shown.text.contains("2 of 2 done, 2 reused"),
         "{}",
         shown.text
     );

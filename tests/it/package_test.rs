@@ -414,7 +414,7 @@ fn a_case_names_its_task_where_there_are_several() {
     case(&project, "one", &json!({ "sleep_ms": 60_000 }));
     test(&project, &[])
         .expect(3)
-        .says(&["was ended after its time limit of 0.2 s"]);
+        .says(&["exceeded its time limit of 0.2 s"]);
     test(&project, &["--timeout", "100ms"])
         .expect(3)
         .says(&["time limit of 0.1 s"]);
@@ -462,7 +462,7 @@ fn what_is_wrong_with_the_task_of_many_cases_is_told_once() {
     std::fs::remove_file(project.path("package/swiss.wasm")).expect("removed");
     test(&project, &[]).expect(2).says(&[
         "error: 1 problem in",
-        "no module at package/swiss.wasm; build it first",
+        "no module at `package/swiss.wasm`; build it first",
     ]);
 }
 
@@ -487,7 +487,7 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
     let before = project.tree();
     test(&project, &["--update"]).expect(2).says(&[
         "a/args.json:1:1: not valid JSON",
-        "b/args.json: /n: does not fit the task's args_schema",
+        "b/args.json: /n: does not match the task's `args_schema`",
         "b/args.json: /input_paths: `input_paths` is filled in",
         "c/case.json: /tsak: unknown key `tsak`; known are task, timeout",
         "c/case.json: /timeout: must be a time",

@@ -234,7 +234,11 @@ fn the_page_is_made_again_from_the_log() {
         &log[..log.rfind("task_finished").expect("there")],
     );
     project.mandelbox(&["report", "work"]).expect(0);
-    assert!(project.read("work/report.html").contains("has no end"));
+    assert!(
+        project
+            .read("work/report.html")
+            .contains("unfinished: still running, or killed")
+    );
     project
         .mandelbox(&["report", "in"])
         .expect(2)
@@ -243,7 +247,7 @@ fn the_page_is_made_again_from_the_log() {
     project
         .mandelbox(&["report", "work"])
         .expect(2)
-        .says(&["holds no event yet"]);
+        .says(&["contains no event yet"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn after_a_repair_only_the_failed_components_run() {
         let before = n_events(&project);
         run(&RESUME)
             .expect(0)
-            .says(&["[1/2] otsu: 4 calls, 3 of them kept\n"]);
+            .says(&["[1/2] otsu: 4 calls, 3 reused\n"]);
         assert_eq!(
             begun(&project, before),
             [of_task(0, &["b.pgm"]), vec![(1, Value::Null)]].concat()
@@ -614,7 +614,7 @@ fn calls_that_the_sandbox_ends_are_tried_again_and_those_that_fail_by_themselves
     let ended = ended.expect(4).says(&[
         "component \"a\" trapped",
         "component \"b\" exited with code 3",
-        "tried again in 1 s",
+        "retry in 1 s",
     ]);
     assert_eq!(
         ended.stderr.matches("component \"a\" trapped").count(),
@@ -645,11 +645,7 @@ fn calls_that_the_sandbox_ends_are_tried_again_and_those_that_fail_by_themselves
     );
     assert_eq!(events(&project, "task_finished")[0]["n_failed"], 2);
     assert_eq!(project.read("work/0_t/0_par_a.err"), "tried");
-    assert!(
-        project
-            .read("work/workflow.log")
-            .contains("tried again in 1 s")
-    );
+    assert!(project.read("work/workflow.log").contains("retry in 1 s"));
 }
 
 #[test]

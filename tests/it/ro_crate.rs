@@ -361,7 +361,7 @@ fn the_workflow_of_a_crate_makes_the_run_again() {
     project
         .mandelbox(&arguments)
         .expect(2)
-        .says(&["it is not the module that was meant"]);
+        .says(&["use the module with that digest"]);
 }
 
 const HOSTILE: &str = "\"}]\u{1b}[31m<b>&\u{202e}\n../x";
@@ -397,7 +397,7 @@ fn a_failed_run_tells_its_error() {
         run["description"]
             .as_str()
             .expect("a text")
-            .starts_with("2 of 3 tasks of the workflow began and 1 ended well")
+            .starts_with("2 of 3 tasks of the workflow started and 1 succeeded")
     );
     assert_eq!(it.entity("#task-0")["actionStatus"], COMPLETED);
     let failed = it.entity("#task-1");
@@ -459,7 +459,7 @@ fn a_killed_run_is_a_crate_too() {
     assert_eq!(it.entity("#task-1")["actionStatus"], COMPLETED);
     assert_eq!(
         it.entity("#task-2")["error"],
-        "the run was killed in this task"
+        "the run was killed during this task"
     );
     assert_eq!(
         references(&it.entity("#task-2")["object"]).len(),
@@ -505,7 +505,7 @@ fn items_of_earlier_runs_are_not_this_ones() {
     assert_eq!(args, ["#task-0/args/metadiff", "#tool-0/args/metadiff"]);
     assert_eq!(
         it.entity("#task-1")["error"],
-        "the task failed as a whole, not in a call"
+        "the task failed outside its calls"
     );
     assert_eq!(
         it.entity("#run").get("object"),

@@ -478,7 +478,7 @@ fn a_metadiff_with_the_librarys_own_key_ends_its_call_only() {
         .run(&["--metadata", "metadata.json", "--keep-going"])
         .expect(3);
     ended.says(&[
-        "component \"bad\" gave a bad metadiff",
+        "component \"bad\" returned an invalid output",
         "nested deeper than 256 levels",
     ]);
     assert!(project.read("work/events.jsonl").contains("run_finished"));
@@ -537,7 +537,7 @@ fn output_that_cannot_be_written_is_told() {
     assert!(
         project
             .read("w2/workflow.log")
-            .contains("a report of this run is not complete")
+            .contains("a report of this run is incomplete")
     );
 }
 

@@ -90,7 +90,7 @@ fn a_run_that_ended_well_says_so() {
     project
         .mandelbox(&["status", "work"])
         .expect(0)
-        .says(&["workflow \"test\", finished well", "1 of 1 done"]);
+        .says(&["workflow \"test\", succeeded", "1 of 1 done"]);
     assert_eq!(facts(&project)["state"], "done");
 }
 
@@ -116,8 +116,8 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     let end = last_start + log[last_start..].find('\n').expect("a line") + 5;
     project.write("work/events.jsonl", &log[..end]);
     let says = [
-        "killed, or lost with its machine, ",
-        "--resume takes it up",
+        "interrupted ",
+        " ago (killed, or the machine was lost); continue it with `run --resume`",
         " running",
     ];
     project.mandelbox(&["status", "work"]).expect(0).says(&says);

@@ -224,7 +224,7 @@ fn a_reader_that_goes_on_sees_what_is_missing() {
         (100..3000).contains(&shown) && shown + missing >= components.len(),
         "{shown} shown, {missing} missing"
     );
-    assert!(stderr.contains("[2/2] last: done in"), "{stderr}");
+    assert!(stderr.contains("[2/2] last: finished in"), "{stderr}");
 }
 
 #[test]

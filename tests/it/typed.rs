@@ -205,7 +205,7 @@ fn what_a_typed_task_returns_is_checked() {
     check(
         json!([{ "do": "return", "text": "{\"a\": NaN}" }]),
         3,
-        "gave a bad metadiff: what `run` returned:",
+        "returned an invalid output: what `run` returned:",
     );
     check(
         json!([{ "do": "return", "text": "null" }]),
@@ -217,12 +217,12 @@ fn what_a_typed_task_returns_is_checked() {
     check(
         json!([{ "do": "return_letters", "n": 16 << 20 }]),
         3,
-        "bad metadiff: what `run` returned:",
+        "invalid output: what `run` returned:",
     );
     check(
         json!([{ "do": "return_letters", "n": (16 << 20) + 1 }]),
         3,
-        "bad metadiff: it returned a text larger than 16 MiB",
+        "invalid output: it returned a text larger than 16 MiB",
     );
 }
 
@@ -237,13 +237,13 @@ fn limits_hold_for_typed_tasks() {
         json!([{ "do": "spin" }]),
         &["--timeout", "300ms"],
         4,
-        "after its time limit of 0.3 s",
+        "exceeded its time limit of 0.3 s",
     );
     check(
         json!([{ "do": "sleep_ms", "ms": 60_000 }]),
         &["--timeout", "300ms"],
         4,
-        "after its time limit of 0.3 s",
+        "exceeded its time limit of 0.3 s",
     );
     check(
         json!([{ "do": "allocate_mib", "n": 40 }]),

@@ -48,8 +48,10 @@ fn a_source_of_2023_names_a_package_and_the_name_its_task() {
     project
         .run(&["--tasks", "fractal-tasks-core"])
         .expect(0)
-        .says(&["the source 'pip:fractal-tasks-core==0.9.4' is taken for \
-         fractal-tasks-core:create_ome-zarr_structure"]);
+        .says(
+            &["the source 'pip:fractal-tasks-core==0.9.4' is resolved to \
+         `fractal-tasks-core:create_ome-zarr_structure`"],
+        );
     let history = project.json("work/history.json");
     let names: Vec<_> = (0..2)
         .map(|i| history[i]["workflowtask"]["task"]["name"].clone())
@@ -115,7 +117,7 @@ fn default_args_are_filled_in() {
     check_project(
         &project,
         &[],
-        &["workflow.json: /task_list/0/task/default_args/suffix: does not fit"],
+        &["workflow.json: /task_list/0/task/default_args/suffix: does not match"],
     );
     full["task"]["default_args"] = json!([]);
     project.workflow(&[full]);
@@ -340,7 +342,7 @@ fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
         &project,
         &[],
         &[
-            "/task_list/0/task/command: there is no module at my",
+            "/task_list/0/task/command: no module at `my`",
             "write it in quotes (`'my tasks/swiss.wasm'`)",
         ],
     );
@@ -376,7 +378,7 @@ fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
     project
         .mandelbox(&["check", "p"])
         .expect(2)
-        .says(&["there is no module at p/task.py; Python scripts are not"]);
+        .says(&["no module at `p/task.py`; Python scripts are not"]);
 }
 
 #[test]
@@ -423,10 +425,10 @@ fn misspelt_names_get_the_nearest_one() {
         &["--local-config", "config.json"],
         &[
             "('num_level' was unexpected); did you mean `num_levels`?",
-            "/task_list/0/meta/mandelbox/memroy: unknown key `memroy`; known are memory, timeout, \
+            "/task_list/0/meta/mandelbox/memroy: unknown key `memroy`; the known keys are memory, timeout, \
              sha256, metadata_keys, \
              metadata_in_args, env, mounts; did you mean `memory`?",
-            "/parallel_task_per_job: unknown key; the one key of this file is \
+            "/parallel_task_per_job: unknown key; the only key of this file is \
              `parallel_tasks_per_job`; did you mean",
             "3 problems",
         ],
@@ -438,23 +440,23 @@ fn misspelt_names_get_the_nearest_one() {
     entry["meta"] = json!({ "parallelisation_level": "well", "executor": "cpu-low" });
     project.workflow(&[entry.clone()]);
     project.run(&["--dry-run"]).expect(0).says(&[
-        "/task_list/0/meta/parallelisation_level: this key is ignored, as its name is not known; \
-         did you mean `parallelization_level`?",
-        "/task_list/0/task/input_typ: this key is ignored, as its name is not known; did you mean \
+        "/task_list/0/meta/parallelisation_level: unknown key, which is ignored; did you mean `parallelization_level`?",
+        "/task_list/0/task/input_typ: unknown key, which is ignored; did you mean \
          `input_type`?",
     ]);
     entry.as_object_mut().expect("an object").remove("args");
     project.workflow(&[entry]);
-    project.run(&["--dry-run"]).expect(0).says(&[
-        "/task_list/0/Args: this key is ignored, as its name is not known; did you mean `args`?",
-    ]);
+    project
+        .run(&["--dry-run"])
+        .expect(0)
+        .says(&["/task_list/0/Args: unknown key, which is ignored; did you mean `args`?"]);
     project.write("workflow.json", "{\"name\": \"w\", \"Task_list\": []}");
     check_project(
         &project,
         &[],
         &[
-            "the key `task_list` is missing; there is `name`, `Task_list`; write `task_list` in \
-             place of `Task_list`",
+            "missing key `task_list` (the object has `name`, `Task_list`); write `task_list` \
+             instead of `Task_list`",
         ],
     );
 }

@@ -174,7 +174,7 @@ fn a_folder_in_the_place_of_a_module() {
     project
         .run(&[])
         .expect(2)
-        .says(&["in is a folder; name the .wasm file of the module"]);
+        .says(&["in` is a folder; name the .wasm file of the module"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The arguments that an `args_schema` names, for people and programs that list them.
+//! The arguments that an `args_schema` defines, for people and programs that list them.
 
 use std::collections::HashMap;
 
@@ -8,30 +8,31 @@ use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::json::Value;
 use crate::text::wording::shortened;
 
-/// Characters of a type. A schema can refer to one long type from thousands of properties.
+/// Maximum length of a type, in characters. A schema can refer to one long type from thousands of
+/// properties.
 const MAX_TYPE_CHARS: usize = 200;
 
 /// An argument of a task: a top-level property of its schema.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Argument {
-    /// Its name.
+    /// Name of the argument.
     pub name: String,
-    /// Its type in a few words, such as `array of integer`, `string | null` or `"a" | "b"`.
+    /// Type in short form, such as `array of integer`, `string | null` or `"a" | "b"`.
     #[serde(rename = "type")]
     pub type_text: String,
-    /// What it is if it is not given.
+    /// Default value.
     pub default: Option<Value>,
-    /// Whether it must be given.
+    /// True if it must be given.
     pub required: bool,
-    /// Whether the runner fills it in.
+    /// True if the runner fills it in.
     pub from_runner: bool,
-    /// The schema's title of it.
+    /// Title in the schema.
     pub title: Option<String>,
-    /// The schema's description of it.
+    /// Description in the schema.
     pub description: Option<String>,
 }
 
-/// The arguments in the order of the schema; none if it is no schema of an object.
+/// Returns the arguments in the order of the schema; none if it is not the schema of an object.
 pub fn list_arguments(schema: &Value) -> Vec<Argument> {
     let required: Vec<_> = array(schema, "required")
         .iter()
@@ -56,12 +57,12 @@ pub fn list_arguments(schema: &Value) -> Vec<Argument> {
     properties.into_iter().flatten().map(argument).collect()
 }
 
-/// The types that a schema describes, in a few words.
+/// The types that a schema describes, in short form.
 struct Types<'s> {
-    /// The schema that references are looked up in.
+    /// Schema in which references are looked up.
     root: &'s Value,
-    /// The types at references, by the depth that they were met at. Many properties can refer to
-    /// one long type.
+    /// Types of references, by the depth at which they occur. Many properties can refer to one long
+    /// type.
     known: HashMap<(&'s str, usize), String>,
 }
 
@@ -74,7 +75,7 @@ impl<'s> Types<'s> {
     }
 
     fn text(&mut self, schema: &'s Value, depth: usize) -> String {
-        /// A schema can refer to itself.
+        /// Maximum depth, since a schema can refer to itself.
         const MAX_DEPTH: usize = 4;
         if depth > MAX_DEPTH {
             return "...".to_owned();
@@ -135,9 +136,9 @@ impl<'s> Types<'s> {
     }
 }
 
-/// Texts with a separator, up to a length: alternatives of alternatives grow by a factor a level.
+/// Joins texts with a separator, up to a length: nested alternatives grow exponentially.
 fn join(texts: &mut dyn Iterator<Item = String>, separator: &str) -> String {
-    /// Values and alternatives that are told.
+    /// Maximum number of values and alternatives that are shown.
     const SHOWN: usize = 6;
     let mut joined = String::new();
     for (index, text) in texts.enumerate() {
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_told_in_a_few_words() {
+    fn types_have_a_short_form() {
         let root = json!({
             "$defs": { "Mode": { "enum": ["a", "b"] }, "Tree": { "type": "array", "items": { "$ref": "#/$defs/Tree" } } },
         });

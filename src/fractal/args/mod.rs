@@ -1,7 +1,7 @@
 //! Arguments of tasks: schemas, defaults, reserved names.
 
 pub mod argument;
-mod misfit;
+mod mismatch;
 mod pattern_size;
 pub mod schema;
 mod schema_bounds;

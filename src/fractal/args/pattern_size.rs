@@ -1,14 +1,13 @@
-//! What a regular expression costs, from its text alone: a few characters can ask for gigabytes and
-//! years.
+//! The cost of a regular expression, estimated from its text: a few characters can require
+//! gigabytes and years.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The states that a pattern is compiled to, roughly: its length, with what is repeated by counts
-/// multiplied.
+/// Estimates the number of states of the compiled pattern: its length, with repeated parts
+/// multiplied by their counts.
 pub(crate) fn pattern_size(pattern: &str) -> u64 {
-    // One sum for each group that is open, and the size of the last atom, which a repetition
-    // multiplies.
+    // One sum for each open group, and the size of the last atom, which a repetition multiplies.
     let mut sums = vec![0_u64];
     let mut atom = 0_u64;
     let mut rest = pattern.chars().peekable();
@@ -23,8 +22,8 @@ pub(crate) fn pattern_size(pattern: &str) -> u64 {
                     std::iter::from_fn(|| rest.next_if(|c| c.is_ascii_digit() || *c == ','))
                         .collect();
                 rest.next_if_eq(&'}');
-                // An empty bound is none, and one that does not fit into 64 bits is more than
-                // enough.
+                // An empty bound counts as 1, and a bound that does not fit into 64 bits as more
+                // than enough.
                 let bound = |text: &str| {
                     if text.is_empty() {
                         1
@@ -56,15 +55,16 @@ pub(crate) fn pattern_size(pattern: &str) -> u64 {
     sums.into_iter().fold(0, u64::saturating_add)
 }
 
-/// States of `.` and of `[`, which end at any byte of a character.
+/// States of `.` and of `[`, which cover the bytes of multi-byte characters.
 const ANY: u64 = 10;
 
-/// States of what follows a backslash: classes such as `\w` are hundreds of ranges of Unicode.
+/// Returns the states of the sequence after a backslash: classes such as `\w` are hundreds of
+/// ranges of Unicode.
 fn escape_size(rest: &mut Peekable<Chars<'_>>) -> u64 {
     const CLASS: u64 = 200;
     match rest.next() {
         Some('p' | 'P') => {
-            // The name of a class in braces is no repetition.
+            // The name of a class in braces is not a repetition.
             if rest.next_if_eq(&'{').is_some() {
                 while rest.next().is_some_and(|c| c != '}') {}
             }
@@ -75,7 +75,7 @@ fn escape_size(rest: &mut Peekable<Chars<'_>>) -> u64 {
     }
 }
 
-/// States of a class in brackets, read up to its end.
+/// Returns the states of a class in brackets, and reads up to its end.
 fn bracket_size(rest: &mut Peekable<Chars<'_>>) -> u64 {
     let mut size = ANY;
     let mut is_first = true;
@@ -86,7 +86,7 @@ fn bracket_size(rest: &mut Peekable<Chars<'_>>) -> u64 {
     size
 }
 
-/// Steps of matching a text.
+/// Estimates the steps of matching a text.
 ///
 /// * `backtracks`: [`backtracks`] of the pattern.
 pub(crate) fn matching_steps(pattern: &str, text: &str, backtracks: bool) -> u64 {
@@ -98,8 +98,8 @@ pub(crate) fn matching_steps(pattern: &str, text: &str, backtracks: bool) -> u64
         .saturating_add(pattern.len() as u64 / 4)
 }
 
-/// True if a pattern may need an engine that backtracks: it looks around, refers back, or is
-/// possessive.
+/// True if a pattern may need an engine that backtracks: it has lookaround, back references or
+/// possessive repetitions.
 pub(crate) fn backtracks(pattern: &str) -> bool {
     const PARTS: [&str; 8] = ["(?=", "(?!", "(?<", "(?>", "\\k", "*+", "++", "?+"];
     let refers_back = |pair: &[u8]| pair[0] == b'\\' && pair[1].is_ascii_digit();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_backtracks_costs_more() {
+    fn backtracking_costs_more() {
         for (pattern, expected) in [
             ("^(a|aa)+\\1$", true),
             ("^(?=a)b", true),

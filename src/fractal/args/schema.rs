@@ -1,4 +1,4 @@
-//! `args_schema` of a task: its defaults, and whether args fit it.
+//! The `args_schema` of a task: its defaults, and the validation of args.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
 
-use super::misfit::Misfit;
+use super::mismatch::Mismatch;
 use super::schema_bounds::{Work, bound_work};
 use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::fractal::v1::document::TaskDocument;
@@ -15,7 +15,7 @@ use crate::json::{Map, Value};
 use crate::problem::{Location, Problems, pointer_to};
 use crate::text::wording::shortened;
 
-/// The defaults of the top-level properties; a null default counts as none.
+/// Returns the defaults of the top-level properties; a null default counts as none.
 ///
 /// Source: fractal-server 2.9.2, `Task.default_args_from_args_schema`.
 pub fn default_args(schema: Option<&Value>) -> Map<String, Value> {
@@ -34,8 +34,8 @@ pub fn default_args(schema: Option<&Value>) -> Map<String, Value> {
     defaults.collect()
 }
 
-/// What all the schemas of a workflow or a package may take together. A short schema can ask for
-/// years and gigabytes, and a document can hold it many times.
+/// Budget for all schemas of a workflow or a package together. A short schema can require years and
+/// gigabytes, and a document can contain it many times.
 #[derive(Clone, Debug)]
 pub struct SchemaBudget {
     steps_left: u64,
@@ -43,8 +43,8 @@ pub struct SchemaBudget {
 }
 
 impl Default for SchemaBudget {
-    /// About a second of work. The time is for what the steps do not foresee, on a machine that is
-    /// busy.
+    /// Returns a budget of about one second of work. The time limit is a second safeguard, for
+    /// costs that the steps do not predict; it is longer for the sake of busy machines.
     fn default() -> Self {
         Self {
             steps_left: 20_000_000,
@@ -53,19 +53,19 @@ impl Default for SchemaBudget {
     }
 }
 
-/// Validates args against their task's schema. Names that the runner fills in are neither asked for
+/// Validates args against their task's schema. Names that the runner fills in are neither required
 /// nor refused.
 ///
-/// A null that does not fit is a warning where the schema does not require its member: pydantic v1
+/// A null that does not match is a warning if the schema does not require its member: pydantic v1
 /// writes `Optional[int]` as `{"type": "integer"}`, so the schema of such an argument cannot allow
-/// its null.
+/// null.
 ///
 /// * `args`: defaults and given args together.
-/// * `args_place`: the place of a named argument, or of all args.
+/// * `args_location`: returns the location of a named argument, or of all args.
 pub fn check_args(
     task: &TaskDocument,
     args: &Map<String, Value>,
-    args_place: impl Fn(&str) -> Location,
+    args_location: impl Fn(&str) -> Location,
     budget: &mut SchemaBudget,
     problems: &mut Problems,
 ) {
@@ -77,7 +77,7 @@ pub fn check_args(
         .filter(|(name, _)| !is_reserved(Some(name)))
         .map(clone_entry)
         .collect();
-    let found = find_misfits(
+    let found = find_mismatches(
         task,
         schema.clone(),
         Value::Object(checked),
@@ -85,28 +85,28 @@ pub fn check_args(
         problems,
     );
     let mut seen = HashSet::new();
-    for Misfit { pointer, text, .. } in found.misfits {
-        let place = args_place(&pointer);
-        let text = format!("does not fit the task's args_schema: {text}");
-        if seen.insert((place.to_string(), text.clone())) {
-            problems.add(place, text);
+    for Mismatch { pointer, text, .. } in found.mismatches {
+        let location = args_location(&pointer);
+        let text = format!("does not match the task's `args_schema`: {text}");
+        if seen.insert((location.to_string(), text.clone())) {
+            problems.add(location, text);
         }
     }
     if let Some(first) = found.nulls.first() {
-        problems.warn(args_place(first), null_text(&found.nulls));
+        problems.warn(args_location(first), null_text(&found.nulls));
     }
 }
 
-/// Checks that the schema of a task is one, and that its own defaults fit it.
+/// Checks that the schema of a task is valid, and that its own defaults match it.
 pub fn check_defaults(task: &TaskDocument, budget: &mut SchemaBudget, problems: &mut Problems) {
     let Some(schema) = schema_of(task, budget, problems) else {
         return;
     };
     let mut optional = schema.clone();
-    // What has no default is for the user to give.
+    // The user must give the arguments without a default.
     optional.shift_remove("required");
     let defaults = Value::Object(default_args(task.args_schema.as_ref()));
-    let found = find_misfits(task, optional, defaults, budget, problems);
+    let found = find_mismatches(task, optional, defaults, budget, problems);
     let location_of = |at: &str| match at
         .strip_prefix('/')
         .map(|at| at.split_once('/').unwrap_or((at, "")))
@@ -117,10 +117,10 @@ pub fn check_defaults(task: &TaskDocument, budget: &mut SchemaBudget, problems: 
             task.location_of(&format!("args_schema/properties/{name}/default/{rest}"))
         }
     };
-    for Misfit { pointer, text, .. } in found.misfits {
+    for Mismatch { pointer, text, .. } in found.mismatches {
         problems.add(
             location_of(&pointer),
-            format!("the default does not fit its own schema: {text}"),
+            format!("the default does not match its own schema: {text}"),
         );
     }
     if let Some(first) = found.nulls.first() {
@@ -128,7 +128,7 @@ pub fn check_defaults(task: &TaskDocument, budget: &mut SchemaBudget, problems: 
     }
 }
 
-/// The schema of a task, if it has one that is not too large to be copied and compiled.
+/// Returns the schema of a task, if it has one that is not too large to be copied and compiled.
 fn schema_of<'t>(
     task: &'t TaskDocument,
     budget: &mut SchemaBudget,
@@ -152,7 +152,7 @@ fn add_problem(task: &TaskDocument, text: &str, problems: &mut Problems) {
 }
 
 fn null_text(nulls: &[String]) -> String {
-    /// Names in the text.
+    /// Maximum number of names in the text.
     const SHOWN: usize = 8;
     let mut names: Vec<_> = nulls
         .iter()
@@ -163,37 +163,38 @@ fn null_text(nulls: &[String]) -> String {
         names.push("...".to_owned());
     }
     format!(
-        "the args_schema does not allow null for {}; null is passed to the task, as for an \
+        "the `args_schema` does not allow null for {}; null is passed to the task, as for an \
          optional argument",
         names.join(", ")
     )
 }
 
-/// What of a value does not fit a schema.
+/// Mismatches between a value and a schema.
 #[derive(Debug, Default)]
 struct Found {
-    misfits: Vec<Misfit>,
-    /// JSON pointers of nulls that only fit as missing members.
+    mismatches: Vec<Mismatch>,
+    /// JSON pointers of nulls that only match as missing members.
     nulls: Vec<String>,
 }
 
-/// What the thread of a validator answers.
+/// Answer of a validator's thread.
 struct Answer {
-    /// Steps that the schema was worth.
+    /// Steps that the schema cost.
     steps: u64,
-    /// What was found, or why the schema is no good.
+    /// The mismatches, or the reason why the schema is invalid.
     found: Result<Found, String>,
 }
 
-/// What of a value does not fit a task's schema. Problems of the schema itself go to `problems`.
-fn find_misfits(
+/// Finds the mismatches between a value and a task's schema. Adds problems of the schema itself to
+/// `problems`.
+fn find_mismatches(
     task: &TaskDocument,
     schema: Map<String, Value>,
     value: Value,
     budget: &mut SchemaBudget,
     problems: &mut Problems,
 ) -> Found {
-    /// The deepest walk that is allowed takes a tenth.
+    /// Stack size of the thread. The deepest walk that is allowed takes a tenth of it.
     const STACK_BYTES: usize = 64 << 20;
     let max_steps = budget.steps_left;
     let (send, receive) = channel();
@@ -201,9 +202,9 @@ fn find_misfits(
     let builder = std::thread::Builder::new()
         .name("mandelbox-schema".to_owned())
         .stack_size(STACK_BYTES);
-    // Nothing ends a validator: past its time its thread is left to itself.
+    // A validator cannot be interrupted: when its time is over, its thread is abandoned.
     let thread = builder.spawn(move || {
-        // Nobody waits any more if the time is over.
+        // The receiver is gone if the time is over.
         let _ = send.send(validate(relaxed(schema), &value, max_steps));
     });
     let answer = match thread {
@@ -211,7 +212,7 @@ fn find_misfits(
         Err(err) => {
             add_problem(
                 task,
-                &format!("cannot be checked: no thread can be started: {err}"),
+                &format!("cannot be checked: failed to start a thread: {err}"),
                 problems,
             );
             return Found::default();
@@ -238,12 +239,12 @@ fn find_misfits(
     Found::default()
 }
 
-/// The schema without what it requires of reserved names.
+/// Returns the schema, without its requirements for reserved names.
 fn relaxed(mut schema: Map<String, Value>) -> Map<String, Value> {
     if let Some(Value::Array(required)) = schema.get_mut("required") {
         required.retain(|name| !is_reserved(name.as_str()));
         if required.is_empty() {
-            // Early drafts ask for one name at least.
+            // Early drafts require at least one name.
             schema.shift_remove("required");
         }
     }
@@ -251,7 +252,8 @@ fn relaxed(mut schema: Map<String, Value>) -> Map<String, Value> {
 }
 
 fn validate(schema: Map<String, Value>, value: &Value, max_steps: u64) -> Answer {
-    /// A pattern with lookaround or back references is tried that often at a place of a text.
+    /// Maximum number of attempts to match a pattern with lookaround or back references at one
+    /// position of a text.
     const MAX_BACKTRACKS: usize = 10_000;
     let draft = draft_of(&schema);
     let schema = Value::Object(schema);
@@ -269,26 +271,25 @@ fn validate(schema: Map<String, Value>, value: &Value, max_steps: u64) -> Answer
     let found = match options.build(&schema) {
         Ok(validator) if validator.is_valid(value) => Ok(Found::default()),
         Ok(validator) => Ok(explain(&validator, &schema, value, work)),
-        Err(err) => Err(format!("is no valid JSON Schema: {}", shortened(&err, 300))),
+        Err(err) => Err(format!(
+            "is not a valid JSON Schema: {}",
+            shortened(&err, 300)
+        )),
     };
-    // A value that does not fit is looked at four times: whether and where, and both again without
-    // its nulls.
-    let n_looks = if matches!(&found, Ok(found) if found.misfits.is_empty() && found.nulls.is_empty())
-    {
-        1
-    } else {
-        4
-    };
+    // A value that does not match is visited four times: to decide and to collect the errors, and
+    // both again without its nulls.
+    let fits = |found: &Found| found.mismatches.is_empty() && found.nulls.is_empty();
+    let n_visits = if found.as_ref().is_ok_and(fits) { 1 } else { 4 };
     Answer {
-        steps: work.steps.saturating_mul(n_looks),
+        steps: work.steps.saturating_mul(n_visits),
         found,
     }
 }
 
-/// The draft of a schema that does not name one, by the keywords that it uses; `None` if it names
-/// one.
+/// Finds the draft of a schema that does not name one, from the keywords that it uses; `None` if it
+/// names one.
 ///
-/// pydantic v1 writes draft 7 and pydantic v2 2020-12, and neither says so.
+/// pydantic v1 writes draft 7 and pydantic v2 writes 2020-12, and neither names its draft.
 fn draft_of(schema: &Map<String, Value>) -> Option<Draft> {
     const SINCE_2020: [&str; 3] = ["prefixItems", "$dynamicRef", "$dynamicAnchor"];
     const SINCE_2019: [&str; 9] = [
@@ -310,7 +311,7 @@ fn draft_of(schema: &Map<String, Value>) -> Option<Draft> {
         let has = |keywords: &[&str]| keywords.iter().any(|keyword| schema.contains_key(*keyword));
         is_2020 |= has(&SINCE_2020);
         is_2019 |= has(&SINCE_2019);
-        // Since 2020 these are `prefixItems`.
+        // Since 2020 the keyword for these is `prefixItems`.
         has_item_lists |= schema.get("items").is_some_and(Value::is_array);
     });
     Some(match (is_2020, is_2019, has_item_lists) {
@@ -320,7 +321,7 @@ fn draft_of(schema: &Map<String, Value>) -> Option<Draft> {
     })
 }
 
-/// Calls `see` with a schema and every schema in it.
+/// Calls `see` for a schema and every schema in it.
 fn for_each_schema(schema: &Map<String, Value>, see: &mut impl FnMut(&Map<String, Value>)) {
     /// Keywords whose value is an object of schemas.
     const OF_NAMED: [&str; 6] = [
@@ -363,21 +364,21 @@ fn for_each_schema(schema: &Map<String, Value>, see: &mut impl FnMut(&Map<String
     }
 }
 
-/// Misfits of a value that does not fit. A null that does not fit counts as a missing member; it is
-/// a misfit only if the member is required.
+/// Returns the mismatches of a value that does not match. A null that does not match counts as a
+/// missing member, and is a mismatch only if the member is required.
 fn explain(validator: &Validator, schema: &Value, value: &Value, work: Work) -> Found {
-    let (misfits, nulls) = collect(validator, schema, value, work);
+    let (mismatches, nulls) = collect(validator, schema, value, work);
     let mut without = value.clone();
     let nulls: Vec<_> = nulls
         .into_iter()
         .filter(|pointer| remove_member(&mut without, pointer))
         .collect();
     if nulls.is_empty() {
-        return Found { misfits, nulls };
+        return Found { mismatches, nulls };
     }
     if validator.is_valid(&without) {
         return Found {
-            misfits: Vec::new(),
+            mismatches: Vec::new(),
             nulls,
         };
     }
@@ -385,26 +386,26 @@ fn explain(validator: &Validator, schema: &Value, value: &Value, work: Work) -> 
     let is_missed = |pointer: &String| {
         remaining
             .iter()
-            .any(|misfit| misfit.missing.as_ref() == Some(pointer))
+            .any(|mismatch| mismatch.missing.as_ref() == Some(pointer))
     };
     let (required, nulls): (Vec<_>, Vec<_>) = nulls.into_iter().partition(is_missed);
-    // A required null is told as the null that it is, and not as a missing member.
-    let of_nulls = misfits
+    // A required null is reported as the null that it is, not as a missing member.
+    let of_nulls = mismatches
         .into_iter()
-        .filter(|misfit| required.contains(&misfit.pointer));
-    let others = remaining.into_iter().filter(|misfit| {
-        !misfit
+        .filter(|mismatch| required.contains(&mismatch.pointer));
+    let others = remaining.into_iter().filter(|mismatch| {
+        !mismatch
             .missing
             .as_ref()
             .is_some_and(|it| required.contains(it))
     });
     Found {
-        misfits: of_nulls.chain(others).collect(),
+        mismatches: of_nulls.chain(others).collect(),
         nulls,
     }
 }
 
-/// Removes the member of an object at a JSON pointer; false if there is none.
+/// Removes the member of an object at a JSON pointer. Returns false if it does not exist.
 fn remove_member(value: &mut Value, pointer: &str) -> bool {
     let Some((parent, name)) = pointer.rsplit_once('/') else {
         return false;
@@ -414,22 +415,24 @@ fn remove_member(value: &mut Value, pointer: &str) -> bool {
     parent.is_some_and(|parent| parent.shift_remove(&name).is_some())
 }
 
-/// The first misfits, and JSON pointers of the nulls that these and all others may be about.
+/// Returns the first mismatches, and the JSON pointers of the nulls that any mismatch may be about.
 fn collect(
     validator: &Validator,
     schema: &Value,
     value: &Value,
     work: Work,
-) -> (Vec<Misfit>, Vec<String>) {
-    /// Misfits that are told.
-    const MAX_TOLD: usize = 100;
-    /// Errors that are held at a time, see [`Work::errors`].
+) -> (Vec<Mismatch>, Vec<String>) {
+    /// Maximum number of mismatches that are reported.
+    const MAX_REPORTED: usize = 100;
+    /// Maximum number of errors in memory at a time; see [`Work::errors`].
     const MAX_ERRORS: u64 = 200_000;
     if work.inner_errors > MAX_ERRORS {
         let text =
-            "it has too many alternatives, or the value too many parts, to tell where".to_owned();
+            "the schema has too many alternatives, or the value too many parts, to locate the \
+             mismatch"
+                .to_owned();
         return (
-            vec![Misfit {
+            vec![Mismatch {
                 pointer: String::new(),
                 text,
                 missing: None,
@@ -441,27 +444,27 @@ fn collect(
         let first = validator
             .validate(value)
             .err()
-            .map(|err| Misfit::new(&err, schema));
+            .map(|err| Mismatch::new(&err, schema));
         return (first.into_iter().collect(), Vec::new());
     }
-    let (mut misfits, mut nulls) = (Vec::new(), Vec::new());
+    let (mut mismatches, mut nulls) = (Vec::new(), Vec::new());
     for err in validator.iter_errors(value) {
         let pointer = err.instance_path().to_string();
         match err.kind() {
-            // Inside of alternatives each is about other parts.
+            // Each alternative may have failed because of another part of the value.
             ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
                 add_nulls(err.instance(), &pointer, &mut nulls);
             }
             _ if err.instance().is_null() => nulls.push(pointer),
             _ => {}
         }
-        if misfits.len() < MAX_TOLD {
-            misfits.push(Misfit::new(&err, schema));
+        if mismatches.len() < MAX_REPORTED {
+            mismatches.push(Mismatch::new(&err, schema));
         }
     }
     nulls.sort();
     nulls.dedup();
-    (misfits, nulls)
+    (mismatches, nulls)
 }
 
 /// Adds the JSON pointers of a null, and of the nulls that are members of an object.

@@ -1,70 +1,69 @@
-//! An upper bound of the work that a JSON Schema validator is given.
+//! An upper bound of the work of a JSON Schema validator.
 //!
-//! A validator cannot be interrupted, and a few kilobytes of schema can ask it for years
-//! (references that double), for gigabytes (errors that hold copies of values) or for an endless
-//! stack (a chain of references). So schema and value are walked together first, without the
-//! validator's work: each pair of a subschema and a value that it may visit costs steps. A
-//! validator stops at the first subschema that decides and this walk does not, so the walk counts
-//! no less. Parts that a validator visits again count again: alternatives, whose errors are
-//! collected after all of them were tried, and everything next to `unevaluatedProperties` and
-//! `unevaluatedItems`.
+//! A validator cannot be interrupted, and a few kilobytes of schema can require years (references
+//! that double), gigabytes (errors that hold copies of values) or an endless stack (a chain of
+//! references). So schema and value are first walked together, without the validator's work: each
+//! pair of a subschema and a value that the validator may visit costs steps. A validator stops at
+//! the first subschema that decides; the walk does not, so it never counts less. Parts that the
+//! validator visits again are counted again: alternatives, whose errors are collected after all of
+//! them have failed, and everything next to `unevaluatedProperties` and `unevaluatedItems`.
 //!
-//! The walk counts what the validator does only if both follow a reference to the same place. So
-//! references must lead to the schema itself, a JSON pointer or an anchor in it, and only the root
-//! may have an `$id`.
+//! The walk is only valid if it resolves references as the validator does. So references must lead
+//! to the schema itself, or to a JSON pointer or an anchor in it, and only the root may have an
+//! `$id`.
 
 use super::pattern_size::{backtracks, matching_steps, pattern_size};
 use super::schema_references::References;
 use crate::json::{Map, Value};
 use crate::text::wording::shortened;
 
-/// Steps of a visit of a subschema with a value, beside those for their sizes.
+/// Steps of a visit of a subschema with a value, in addition to those for their sizes.
 const STEPS_OF_VISIT: u64 = 10;
-/// Steps for each value in the schema: it is checked against its metaschema and compiled.
+/// Steps for each value in the schema, which is checked against its metaschema and compiled.
 const STEPS_OF_COMPILING: u64 = 20;
-/// Steps for each reference, which resolving takes.
+/// Steps for resolving a reference.
 const STEPS_OF_RESOLVING: u64 = 2000;
-/// Steps for a visit to a metaschema, which no walk enters, for each value of the instance.
+/// Steps of a visit to a metaschema, for each value of the instance. The walk does not enter
+/// metaschemas.
 const STEPS_OF_METASCHEMA: u64 = 1000;
-/// Times that everything is done again where a pattern was given up: once for each of the outcomes
-/// that it may have.
+/// Number of times that everything is repeated if the validator gave up on a pattern: once for each
+/// possible outcome of the pattern.
 const RUNS_OF_BACKTRACKING: u64 = 64;
-/// Visits inside each other. Each takes about 1 KiB of the validator's stack.
+/// Maximum depth of nested visits. Each takes about 1 KiB of the validator's stack.
 pub(crate) const MAX_LEVELS: usize = 2000;
-/// The largest [`pattern_size`].
+/// Maximum [`pattern_size`].
 const MAX_PATTERN_SIZE: u64 = 100_000;
 
-/// What a validator is given to do at most.
+/// Upper bound of the work of a validator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
-    /// Steps, of some 10 ns each.
+    /// Steps, of about 10 ns each.
     pub(crate) steps: u64,
-    /// Errors that it may collect, of some 500 bytes each.
+    /// Errors that the validator may collect, of about 500 bytes each.
     pub(crate) errors: u64,
-    /// Those of them that stand inside errors about alternatives, weighed by the values that they
-    /// have copies of.
+    /// Errors inside errors about alternatives, weighted by the values that they copy.
     pub(crate) inner_errors: u64,
 }
 
-/// Why a schema is not given to a validator.
+/// Reason why a schema is not passed to a validator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Excess {
     #[error(
         "takes too long to check: its references, alternatives and patterns, or those of the \
-         schemas before it, ask for too \
+         schemas before it, require too \
          many steps; simplify them"
     )]
     Steps,
     #[error(
         "follows its references deeper than {MAX_LEVELS} levels; shorten the chain of `$ref`s, or \
-         break its circle"
+         break its cycle"
     )]
     Levels,
     #[error("has the pattern `{0}`, which is too large to compile; lower its repetition counts")]
     Pattern(String),
     #[error(
-        "is no valid JSON Schema: nothing is at the reference `{0}`; refer to `#/definitions/...` \
-         or `#/$defs/...` of the same schema"
+        "is not a valid JSON Schema: the reference `{0}` cannot be resolved; refer to \
+         `#/definitions/...` or `#/$defs/...` of the same schema"
     )]
     Reference(String),
     #[error(
@@ -72,15 +71,15 @@ pub(crate) enum Excess {
          refer to it by `#/definitions/...`"
     )]
     Resource(&'static str),
-    #[error("is no valid JSON Schema: the anchor `{0}` is defined twice")]
+    #[error("is not a valid JSON Schema: the anchor `{0}` is defined twice")]
     Anchor(String),
 }
 
-/// Finds an upper bound of the work of compiling `schema`, validating `value` and collecting its
-/// errors. Returns what was counted, all of it or up to the first excess.
+/// Computes an upper bound of the work of compiling `schema`, validating `value` and collecting its
+/// errors. Returns the work that was counted, completely or up to the first excess.
 ///
-/// * `value`: `None` for compiling alone.
-/// * `max_steps`: the walk ends with [`Excess::Steps`] when it has counted more.
+/// * `value`: `None` for compiling only.
+/// * `max_steps`: the walk ends with [`Excess::Steps`] once it has counted more.
 pub(crate) fn bound_work(
     schema: &Value,
     value: Option<&Value>,
@@ -103,7 +102,7 @@ pub(crate) fn bound_work(
 struct Walk<'s> {
     references: References<'s>,
     work: Work,
-    /// Those of the steps that patterns take which backtrack.
+    /// The part of the steps that is for patterns that backtrack.
     backtracking_steps: u64,
     max_steps: u64,
 }
@@ -129,8 +128,8 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// Looks at every value of the schema once: what compiling it takes, and how its parts are
-    /// named.
+    /// Visits every value of the schema once, to count the cost of compiling it and to collect the
+    /// names of its parts.
     fn scan(&mut self, value: &'s Value) -> Result<(), Excess> {
         self.spend(STEPS_OF_COMPILING + width(value))?;
         match value {
@@ -157,7 +156,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// A visit of `schema` with `value`, and all that follow from it.
+    /// Counts a visit of `schema` with `value`, and all visits that follow from it.
     fn visit(&mut self, schema: &'s Value, value: &Value, level: usize) -> Result<(), Excess> {
         if level > MAX_LEVELS {
             return Err(Excess::Levels);
@@ -177,7 +176,7 @@ impl<'s> Walk<'s> {
         if keywords.contains_key("unevaluatedProperties")
             || keywords.contains_key("unevaluatedItems")
         {
-            // Each member is looked for in all that was evaluated.
+            // Each member is looked up in everything that was evaluated.
             self.spend((self.work.steps - start).saturating_mul(1 + width(value)))?;
         }
         Ok(())
@@ -309,8 +308,8 @@ impl<'s> Walk<'s> {
         self.spend(steps)
     }
 
-    /// Alternatives are tried, and then tried again for their errors, each of which gets a copy of
-    /// its value.
+    /// Counts alternatives. The validator visits them twice: to decide, and to collect their
+    /// errors, each of which gets a copy of its value.
     fn visit_alternatives(
         &mut self,
         schemas: &'s [Value],
@@ -332,7 +331,7 @@ impl<'s> Walk<'s> {
         Ok(())
     }
 
-    /// The number of values in a value, which looking at all of them costs.
+    /// Returns the number of values in a value, and counts the cost of looking at all of them.
     fn size(&mut self, value: &Value) -> Result<u64, Excess> {
         self.spend(1 + width(value))?;
         let inner = match value {
@@ -352,7 +351,7 @@ fn is_container(value: &Value) -> bool {
     value.is_array() || value.is_object()
 }
 
-/// What a value has in itself: members, items, or sixteenths of its text.
+/// Returns the size of a value itself: members, items, or sixteenths of its text.
 fn width(value: &Value) -> u64 {
     let width = match value {
         Value::Array(items) => items.len(),
@@ -371,7 +370,7 @@ mod tests {
     use super::*;
 
     fn bound(schema: &Value, value: &Value) -> Result<Work, Excess> {
-        // The walk takes a stack as large as the validator's.
+        // The walk needs a stack as large as the validator's.
         std::thread::scope(|scope| {
             let walk = || bound_work(schema, Some(value), 1_000_000);
             let thread = std::thread::Builder::new()

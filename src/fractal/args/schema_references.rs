@@ -1,4 +1,4 @@
-//! Where the references of a schema lead: to the root, a JSON pointer or an anchor of the same
+//! Resolution of the references of a schema: to the root, a JSON pointer or an anchor of the same
 //! schema.
 
 use std::collections::HashMap;
@@ -7,18 +7,18 @@ use super::schema_bounds::Excess;
 use crate::json::{Map, Value};
 use crate::text::wording::shortened;
 
-/// The names that references of a schema use.
+/// The names that references of a schema can use.
 pub(crate) struct References<'s> {
     root: &'s Value,
     /// `$id` of the root.
     id: Option<&'s str>,
-    /// Draft 4 has `id` in place of `$id`.
+    /// True for draft 4, which has `id` in place of `$id`.
     is_draft_4: bool,
     anchors: HashMap<&'s str, &'s Value>,
 }
 
 impl<'s> References<'s> {
-    /// The names of the root.
+    /// Collects the names of the root.
     pub(crate) fn new(root: &'s Value) -> Self {
         let text = |key: &str| root.get(key).and_then(Value::as_str);
         Self {
@@ -29,10 +29,11 @@ impl<'s> References<'s> {
         }
     }
 
-    /// Adds the names that a value of the schema has.
+    /// Adds the names that a value of the schema defines.
     ///
     /// # Errors
-    /// [`Excess`] for a name that the validator may resolve otherwise than [`Self::target`] does.
+    /// [`Excess`] for a name that the validator may resolve in another way than [`Self::target`]
+    /// does.
     pub(crate) fn add(
         &mut self,
         value: &'s Value,
@@ -62,7 +63,8 @@ impl<'s> References<'s> {
         Ok(())
     }
 
-    /// The schema at a reference; `None` for a metaschema, which is not a part of the document.
+    /// Returns the schema at a reference; `None` for a metaschema, which is not part of the
+    /// document.
     pub(crate) fn target(&self, reference: &str) -> Result<Option<&'s Value>, Excess> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         if base.starts_with("http://json-schema.org/")
@@ -83,7 +85,7 @@ impl<'s> References<'s> {
     }
 }
 
-/// A fragment of a URI without its percent escapes; what is no escape stays.
+/// Decodes the percent escapes in a fragment of a URI; anything else is kept.
 fn percent_decoded(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,5 +1,5 @@
-//! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, typed tasks that describe themselves,
-//! and finding the task that a source names.
+//! Task packages: folders with a `__FRACTAL_MANIFEST__.json`, and typed tasks that describe
+//! themselves.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,20 @@ use crate::json::{Value, parse_guest_json};
 use crate::model::{Limits, ModuleFile, ModuleKind, Modules};
 use crate::problem::{Cursor, Location, Problems};
 
-/// What stands for a file's pointer where a problem is in what a task says of itself.
+/// JSON pointer in the location of a problem in a task's description of itself.
 const DESCRIPTION: &str = "describe()";
 
 /// A task package.
 #[derive(Clone, Debug)]
 pub struct TaskPackage {
-    /// Its folder; for a module that describes itself, the one that it is in.
+    /// Folder of the package; for a module that describes itself, the folder that contains it.
     pub folder: PathBuf,
-    /// The folder's own name, or the module's without `.wasm`: the sources of its tasks begin with
+    /// Name of the folder, or of the module without `.wasm`. The sources of the tasks begin with
     /// it.
     pub name: String,
-    /// Its tasks.
+    /// Tasks of the package.
     pub task_list: Vec<PackageTask>,
-    /// True if the package could not be read: the problem was added, and its tasks are not known.
+    /// True if the package could not be read. Its problem was added, and its tasks are not known.
     pub is_refused: bool,
 }
 
@@ -38,11 +38,11 @@ pub struct TaskPackage {
 pub struct PackageTask {
     /// `PACKAGE:slug_of_the_name`.
     pub source: String,
-    /// The task; its command is the module's path below the package's folder.
+    /// The task. Its command is the module's path below the package's folder.
     pub task: TaskDocument,
 }
 
-/// The part of a source that the task's name gives: lower case, blanks as `_`.
+/// Converts the name of a task to the part of its source: lower case, with `_` for spaces.
 ///
 /// Source: fractal-server 2.9.2, `slugify_task_name_for_source_v1`.
 pub fn slugify_task_name(name: &str) -> String {
@@ -53,23 +53,23 @@ impl TaskPackage {
     /// Reads the manifest of a package.
     ///
     /// # Errors
-    /// Every problem of the file, each with its location.
+    /// All problems of the file, each with its location.
     pub fn read(folder: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| Self::read_into(folder, problems))
     }
 
-    /// Reads the manifest in `folder`. Problems go to `problems`; what can be read is returned
-    /// beside them.
+    /// Reads the manifest in `folder`. Adds problems to `problems`, and returns the tasks that
+    /// could be read.
     pub fn read_into(folder: &Path, problems: &mut Problems) -> Option<Self> {
         let file = folder.join(MANIFEST);
         if file.symlink_metadata().is_err() {
             let text = if folder.exists() {
                 format!(
-                    "is no task package: it has no {MANIFEST}; name the folder of one, or a typed \
-                     task (.wasm)"
+                    "is not a task package: it has no {MANIFEST}; name the folder of a package, \
+                     or a typed task (.wasm)"
                 )
             } else {
-                "there is no such folder or file; correct the path".to_owned()
+                "no such folder or file; correct the path".to_owned()
             };
             problems.add(Location::File(folder.to_owned()), text);
             return None;
@@ -108,7 +108,10 @@ impl TaskPackage {
             if !sources.insert(task.source.clone()) {
                 problems.add(
                     entry.location_of("name"),
-                    format!("a second task with the source `{}`", task.source),
+                    format!(
+                        "duplicate source `{}`; rename one of the tasks",
+                        task.source
+                    ),
                 );
             }
             task_list.push(task);
@@ -121,12 +124,12 @@ impl TaskPackage {
         })
     }
 
-    /// Asks a typed task to describe itself: its file is a package of one task. Problems go to
+    /// Reads the description of a typed task, whose file is a package of one task. Adds problems to
     /// `problems`.
     ///
-    /// * `limits`: limits of calls, which hold for the answer too.
+    /// * `limits`: limits of calls, which also apply to the description.
     /// * `compile_time`: longest time for compiling the module.
-    /// * `modules`: prepares the module, and runs it for its answer.
+    /// * `modules`: prepares the module, and runs it for its description.
     pub fn read_module(
         path: &Path,
         limits: &Limits,
@@ -152,19 +155,19 @@ impl TaskPackage {
         }
     }
 
-    /// The package of a typed task from what it says of itself, which is checked like an entry of a
-    /// manifest.
+    /// Creates the package of a typed task from its description, which is checked like an entry of
+    /// a manifest.
     fn from_description(path: &Path, description: &str, problems: &mut Problems) -> Option<Self> {
         let mut value = match parse_guest_json(description.as_bytes()) {
             Ok(value) => value,
             Err(err) => {
-                let place = Location::Pointer {
+                let location = Location::Pointer {
                     file: path.to_owned(),
                     pointer: DESCRIPTION.to_owned(),
                 };
                 problems.add(
-                    place,
-                    format!("the task describes itself in no valid JSON: {err}"),
+                    location,
+                    format!("the task's description of itself is not valid JSON: {err}"),
                 );
                 return None;
             }
@@ -193,8 +196,8 @@ impl TaskPackage {
         })
     }
 
-    /// Stands in for a package that could not be read, so that its tasks are not said to be missing
-    /// too.
+    /// Creates a placeholder for a package that could not be read, so that its tasks are not
+    /// reported as missing too.
     ///
     /// * `path`: its folder or module.
     pub fn refused(path: &Path) -> Self {
@@ -214,31 +217,32 @@ impl TaskPackage {
         }
     }
 
-    /// Whether a folder has a manifest, or something in its place.
+    /// True if a folder has a manifest, or anything else of that name.
     pub fn is_in(folder: &Path) -> bool {
         folder.join(MANIFEST).symlink_metadata().is_ok()
     }
 }
 
-/// The typed tasks that lie beside a workflow and that its sources name: the source
-/// `count:count_entries` is in `count.wasm`. None where a manifest says what tasks the folder has.
+/// Returns the typed tasks in the folder of a workflow that its sources name: the source
+/// `count:count_entries` is in `count.wasm`. Returns none if the folder has a manifest, since then
+/// the manifest lists its tasks.
 pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
     if TaskPackage::is_in(&workflow.folder) {
         return Vec::new();
     }
-    let beside = |task: &WorkflowTaskDocument| {
+    let named = |task: &WorkflowTaskDocument| {
         let TaskReference::Source { source, .. } = &task.task else {
             return None;
         };
         let (name, _) = source.split_once(':')?;
-        // A name and no path: what else a workflow uses is named by the user.
+        // A name, not a path: the user must name other modules explicitly.
         let is_name = !name.is_empty() && !name.contains(std::path::is_separator);
         Some(workflow.folder.join(format!("{name}.wasm"))).filter(|path| is_name && path.is_file())
     };
-    workflow.task_list.iter().filter_map(beside).collect()
+    workflow.task_list.iter().filter_map(named).collect()
 }
 
-/// The modules that lie in a folder itself.
+/// Returns the modules that are directly in a folder.
 pub fn modules_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder)
         .into_iter()
@@ -264,8 +268,8 @@ fn folder_name(folder: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// Adds a problem if the manifest has another version than 1; false if its tasks are of another
-/// kind then.
+/// Adds a problem if the version of the manifest is not 1. Returns false if its tasks have another
+/// format.
 fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) -> bool {
     let Some(version) = manifest.require("manifest_version", problems) else {
         return true;
@@ -277,8 +281,7 @@ fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) -> bool {
     let is_v2 = text == "2";
     if is_v2 {
         let text = "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet; \
-            use a version of the package \
-                    whose manifest_version is 1";
+                    use a version of the package whose `manifest_version` is 1";
         problems.add(version.location(), text);
     } else if text != "1" {
         problems.add(
@@ -319,7 +322,8 @@ fn read_task(
         .require("executable", problems)
         .and_then(|executable| {
             let text = executable.text(problems)?;
-            // Fractal's is one path, blanks and all; an interpreter has its script behind it.
+            // In Fractal this is one path, including its spaces; an interpreter is followed by its
+            // script.
             let is_path = folder.join(text).exists() || !text.contains(char::is_whitespace);
             if is_path {
                 Some(vec![text.to_owned()])
@@ -355,7 +359,7 @@ fn read_task(
     Some(PackageTask { source, task })
 }
 
-/// The command of a task as a workflow has it; a path alone is as it is, as in Fractal.
+/// Returns the command of a task as a workflow has it. A path alone is not quoted, as in Fractal.
 fn command_text(task: &TaskDocument) -> String {
     let path = task.module_path().to_string_lossy().into_owned();
     match task.command.get(1..) {

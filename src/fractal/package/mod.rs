@@ -1,4 +1,4 @@
-//! Task packages: manifests, and finding the task that a workflow refers to.
+//! Task packages: manifests, and the lookup of the task that a workflow refers to.
 
 pub mod manifest;
 pub(crate) mod task_index;

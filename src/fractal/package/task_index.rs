@@ -1,4 +1,4 @@
-//! The task that the source of an exported workflow names.
+//! Lookup of the task that the source of an exported workflow names.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::fractal::v1::document::TaskDocument;
 use crate::problem::{Location, Problems};
 use crate::text::wording::did_you_mean;
 
-/// Finds tasks by their source, in all packages that were given.
+/// Index of the tasks of all packages, by source.
 pub(crate) struct TaskIndex<'a> {
     by_source: HashMap<&'a str, Vec<&'a PackageTask>>,
     by_slug: HashMap<String, Vec<&'a PackageTask>>,
@@ -15,7 +15,7 @@ pub(crate) struct TaskIndex<'a> {
 }
 
 impl<'a> TaskIndex<'a> {
-    /// An index of the tasks of `packages`.
+    /// Creates an index of the tasks of `packages`.
     pub(crate) fn new(packages: &'a [TaskPackage]) -> Self {
         let mut by_source: HashMap<_, Vec<_>> = HashMap::new();
         let mut by_slug: HashMap<_, Vec<_>> = HashMap::new();
@@ -36,20 +36,20 @@ impl<'a> TaskIndex<'a> {
         }
     }
 
-    /// The one task that `source` names; else adds a problem at `place`.
+    /// Returns the only task that `source` names, or adds a problem at `location`.
     ///
-    /// A source matches exactly, or by what follows its last `:` when only one package has such a
-    /// task: a workflow that was exported elsewhere names its packages by another prefix
-    /// (`pip_remote:...`). Exports of 2023 have a source for all tasks of a package
-    /// (`pip:fractal-tasks-core==0.9.4`) and the task's name next to it. What does not match
-    /// exactly is reported in a warning.
+    /// A source matches exactly, or by its part after the last `:` if only one package has such a
+    /// task: a workflow that was exported elsewhere has another prefix for its packages
+    /// (`pip_remote:...`). Exports of 2023 have one source for all tasks of a package
+    /// (`pip:fractal-tasks-core==0.9.4`), and the task's name next to it. A match that is not exact
+    /// is reported in a warning.
     ///
-    /// * `name`: the task's name, where the workflow gives it.
+    /// * `name`: name of the task, if the workflow gives it.
     pub(crate) fn find(
         &self,
         source: &str,
         name: Option<&str>,
-        place: Location,
+        location: Location,
         problems: &mut Problems,
     ) -> Option<&'a TaskDocument> {
         let slug = source.rsplit(':').next().unwrap_or(source);
@@ -66,7 +66,7 @@ impl<'a> TaskIndex<'a> {
         let found = by_slug.or_else(by_name).unwrap_or_default();
         let [task] = found[..] else {
             if found.is_empty() && self.is_in_refused(source) {
-                // That package has a problem of its own.
+                // The problem of that package was reported before.
                 return None;
             }
             let name = name.map_or_else(String::new, |name| format!(" and name='{name}'"));
@@ -75,14 +75,14 @@ impl<'a> TaskIndex<'a> {
                 found.len(),
                 self.hint(source)
             );
-            problems.add(place, text);
+            problems.add(location, text);
             return None;
         };
         if exact.is_none() {
             problems.warn(
-                place,
+                location,
                 format!(
-                    "the source '{source}' is taken for {}, the only task of that name",
+                    "the source '{source}' is resolved to `{}`, the only task of that name",
                     task.source
                 ),
             );
@@ -97,9 +97,9 @@ impl<'a> TaskIndex<'a> {
         self.packages.iter().any(refused)
     }
 
-    /// What there is instead of a task that was not found.
+    /// Describes the existing tasks, for the problem of a task that was not found.
     fn hint(&self, source: &str) -> String {
-        /// Sources that a message names.
+        /// Maximum number of sources in a message.
         const SHOWN: usize = 10;
         let sources: Vec<_> = self
             .packages
@@ -115,9 +115,9 @@ impl<'a> TaskIndex<'a> {
             .collect();
         let have = match sources.len() {
             0 if self.packages.is_empty() => {
-                "no task package was given; name its folder with --tasks".to_owned()
+                "no task package was given; name its folder with `--tasks`".to_owned()
             }
-            0 => "the packages have no task".to_owned(),
+            0 => "the packages have no tasks".to_owned(),
             n => {
                 let more = n
                     .checked_sub(SHOWN)
@@ -138,8 +138,8 @@ impl<'a> TaskIndex<'a> {
     }
 }
 
-/// True if a source names a package: both begin with the same name, whatever is in front (`pip:`)
-/// and behind (`==0.9.4`).
+/// True if a source names a package: both begin with the same name, apart from what precedes it
+/// (`pip:`) and follows it (`==0.9.4`).
 ///
 /// * `package`: a package's name, or the source of one of its tasks.
 fn is_of_package(package: &str, source: &str) -> bool {

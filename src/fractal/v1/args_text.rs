@@ -8,12 +8,12 @@ use super::dataset::Dataset;
 use super::task::TaskDetails;
 use crate::json::{Value, build_json};
 
-/// The key that component calls do not get, since it is long and of no use to them.
+/// The key that calls of a component do not get, since it is long and useless to them.
 const IMAGE: &str = "image";
-/// Indentation of args.json, as Fractal's.
+/// Indentation of args.json, as in Fractal.
 const ARGS_INDENT: usize = 4;
 
-/// The metadata that a task may see.
+/// Returns the metadata that a task may see.
 pub(super) fn visible_metadata<'a>(
     task: &'a TaskDetails,
     dataset: &'a Dataset,
@@ -26,7 +26,7 @@ pub(super) fn visible_metadata<'a>(
     entries.filter(move |(key, _)| is_visible(key))
 }
 
-/// An object with few keys, whose values are not copied: metadata can be large.
+/// An object with few keys, which borrows its values, since metadata can be large.
 struct Borrowed<'a>(Vec<(&'a str, Arg<'a>)>);
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ enum Arg<'a> {
 }
 
 impl<'a> Borrowed<'a> {
-    /// Gives a key another value, where it stands.
+    /// Sets the value of a key, which keeps its position if it exists.
     fn set(&mut self, key: &'a str, value: Arg<'a>) {
         match self.0.iter_mut().find(|(known, _)| *known == key) {
             Some((_, known)) => *known = value,
@@ -60,13 +60,15 @@ impl Serialize for Borrowed<'_> {
     }
 }
 
-/// The parameters of one task's calls as text: what all calls share, made once.
+/// The parameters of one task's calls as text. The part that all calls share is built once.
 #[derive(Clone, Debug)]
 pub(super) struct ArgsText {
     shared: String,
 }
 
 impl ArgsText {
+    /// Builds the text that all calls share.
+    ///
     /// * `task_name`: calls of some tasks get `metadata["image"]`.
     pub(super) fn new(task_name: &str, task: &TaskDetails, dataset: &Dataset) -> Self {
         let is_parallel = task.level.is_some();
@@ -110,12 +112,12 @@ impl ArgsText {
         }
     }
 
-    /// The args without a component.
+    /// Returns the args without a component.
     pub(super) fn shared(&self) -> &str {
         &self.shared
     }
 
-    /// The whole of args.json for a component, or for a single task.
+    /// Returns the whole args.json for a component, or for a single task.
     pub(super) fn for_component(&self, component: Option<&Value>) -> String {
         let Some(component) = component else {
             return self.shared.clone();

@@ -1,4 +1,4 @@
-//! The calls of one task, made one at a time: a task can have millions.
+//! The calls of one task, created one at a time, since a task can have millions.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::model::{Attempt, Batch, CallFiles, CallList, CallSpec, ModuleKind};
 
 /// The calls of a single task, or of a parallel one.
 pub(super) struct TaskCalls {
-    /// The component list, where it is in the metadata: one of millions is not copied.
+    /// The component list in the metadata, not copied, since it can have millions of entries.
     pub(super) components: Option<Components>,
     pub(super) args: ArgsText,
     pub(super) names: FileNames,

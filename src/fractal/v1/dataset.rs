@@ -1,4 +1,4 @@
-//! The dataset of a run: the state that goes from task to task.
+//! The dataset of a run: the state that is passed from task to task.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::fractal::dialect::{
 use crate::json::{Map, Value, write_json};
 use crate::model::{ModuleKind, TaskMetadata, TaskSpec};
 
-/// Names of tasks whose component calls get the `image` list all the same.
+/// Names of tasks whose component calls get the `image` list nevertheless.
 pub const DEFAULT_TASKS_INCLUDE_IMAGE: [&str; 2] = [
     "Copy OME-Zarr structure",
     "Convert Metadata Components from 2D to 3D",
@@ -27,19 +27,19 @@ pub const DEFAULT_TASKS_INCLUDE_IMAGE: [&str; 2] = [
 /// Source: fractal-server 2.9.2, `TaskParameters`.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
-    /// Given for the first task; the output path for every later one.
+    /// Input paths: the given ones for the first task, the output path for every later task.
     pub input_paths: Vec<PathBuf>,
-    /// The same for every task.
+    /// Output path of every task.
     pub output_path: PathBuf,
-    /// Changed by every task that succeeds. Shared with calls while they run.
+    /// Metadata, which every task that succeeds changes. Shared with calls while they run.
     pub metadata: Arc<Map<String, Value>>,
-    /// One item more for every task that ends.
+    /// History, with one more item for every task that ends.
     pub history: Vec<Value>,
     /// Names of tasks whose component calls get `metadata["image"]`.
     pub tasks_include_image: Vec<String>,
     /// Details of each task of the run, by its order.
     pub tasks: BTreeMap<u64, TaskDetails>,
-    /// The only component of a task that is called alone.
+    /// The component of the only call, if a task is called just once, for a component.
     pub(crate) only_component: Option<Value>,
 }
 
@@ -51,14 +51,14 @@ impl Dataset {
         mut details: TaskDetails,
         component: Option<Value>,
     ) {
-        /// Which list the component is from makes no difference to its call.
+        /// Name of the component's list, which makes no difference to the call.
         const LEVEL: &str = "component";
         details.level = component.as_ref().map(|_| LEVEL.to_owned());
         self.tasks.insert(order, details);
         self.only_component = component;
     }
 
-    /// The metadata that component lists are in.
+    /// Returns the metadata that contains the component lists.
     fn lists(&self, level: &str) -> Arc<Map<String, Value>> {
         match &self.only_component {
             None => Arc::clone(&self.metadata),
@@ -82,7 +82,7 @@ impl Dataset {
                 Some(component_list(metadata, level).map_err(TaskProblem)?)
             }
         };
-        // Looking for names that two components share takes as long as many short calls do.
+        // Finding names that two components share takes as long as many short calls.
         let names = FileNames::new(task.order, list.filter(|_| has_files));
         let calls = TaskCalls {
             components,

@@ -1,5 +1,5 @@
-//! workflow.json, `__FRACTAL_MANIFEST__.json`, metadata and history as they were written: shapes
-//! are checked, meaning is not. Unknown keys are kept, as Fractal's own readers let them pass.
+//! workflow.json, `__FRACTAL_MANIFEST__.json`, metadata and history, as they were written. Their
+//! shape is checked, but not their meaning. Unknown keys are kept, since Fractal accepts them too.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,13 @@ use crate::json::{
 use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::shell_word;
 
-/// Bytes of a workflow or a manifest that are read at most.
+/// Maximum size of a workflow or a manifest, in bytes.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
-/// Bytes of a metadata or history file that are read at most: a million long component names are
-/// far below.
+/// Maximum size of a metadata or history file, in bytes. A million long component names need far
+/// less.
 const MAX_DATASET_BYTES: u64 = 1 << 30;
 
-/// Keys of a task in a workflow, and in a manifest `executable` in place of the first.
+/// Keys of a task in a workflow. In a manifest, `executable` replaces the first.
 const TASK_KEYS: [&str; 8] = [
     "command",
     "name",
@@ -29,7 +29,7 @@ const TASK_KEYS: [&str; 8] = [
     "default_args",
     "args_schema",
 ];
-/// Keys of `meta` that have a meaning here.
+/// Keys of `meta` that mandelbox uses.
 const META_KEYS: [&str; 4] = [
     "parallelization_level",
     "parallel_tasks_per_job",
@@ -40,11 +40,11 @@ const META_KEYS: [&str; 4] = [
 /// A workflow in either of Fractal's two forms.
 #[derive(Clone, Debug)]
 pub struct WorkflowDocument {
-    /// Where it came from; for a document made in memory, a name for messages.
+    /// File of the document; for a document in memory, a name for messages.
     pub file: PathBuf,
     /// Folder that module paths in `command` are relative to.
     pub folder: PathBuf,
-    /// The workflow's name; `workflow` where the document has none.
+    /// Name of the workflow; `workflow` if the document has none.
     pub name: String,
     /// The tasks, in the order of the run.
     pub task_list: Vec<WorkflowTaskDocument>,
@@ -53,34 +53,33 @@ pub struct WorkflowDocument {
 /// One entry of `task_list`.
 #[derive(Clone, Debug)]
 pub struct WorkflowTaskDocument {
-    /// Position in the document's `task_list`, from 0: for JSON pointers.
+    /// Index in the document's `task_list`, from 0, for JSON pointers.
     pub position: usize,
-    /// `order`, which begins the names of the task's files.
+    /// `order`, with which the names of the task's files begin.
     pub order: u64,
     /// `args` as given; `None` if null or missing.
     pub args: Option<Map<String, Value>>,
-    /// The file that the args stand in, if it is another than the workflow's: they are the whole of
-    /// it.
+    /// File with the args, if they are not in the workflow's file. The args are its whole contents.
     pub args_file: Option<PathBuf>,
     /// `meta` as given; `None` if null or missing.
     pub meta: Option<Map<String, Value>>,
-    /// The task, or the source it is found by.
+    /// The task, or the source for finding it.
     pub task: TaskReference,
-    /// The entry as it was written, with unknown keys: what a history item shows.
+    /// The entry as it was written, with unknown keys, for history items.
     pub raw: Map<String, Value>,
 }
 
-/// How a workflow task says which task it is.
+/// Reference from a workflow task to its task.
 #[derive(Clone, Debug)]
 pub enum TaskReference {
     /// Full form: the task is in the workflow.
     Inline(Box<TaskDocument>),
     /// Exported form: the task is in a task package.
     Source {
-        /// The source that it has there.
+        /// Source of the task in the package.
         source: String,
-        /// Its name, where the workflow gives it: exports of 2023 have one source for all tasks of
-        /// a package.
+        /// Name of the task, if the workflow gives it: exports of 2023 have one source for all
+        /// tasks of a package.
         name: Option<String>,
     },
 }
@@ -88,41 +87,41 @@ pub enum TaskReference {
 /// A task, from a workflow of the full form or from a manifest.
 #[derive(Clone, Debug)]
 pub struct TaskDocument {
-    /// Name, stripped.
+    /// Name, without white space at both ends.
     pub name: String,
-    /// Path of the module, then fixed arguments; never empty.
+    /// Path of the module, followed by fixed arguments; never empty.
     pub command: Vec<String>,
     /// Folder that the module's path is relative to.
     pub folder: PathBuf,
-    /// `Any` unless given.
+    /// Type of the input; `Any` unless given.
     pub input_type: String,
-    /// `Any` unless given.
+    /// Type of the output; `Any` unless given.
     pub output_type: String,
-    /// Empty if null or missing.
+    /// `meta`; empty if null or missing.
     pub meta: Map<String, Value>,
-    /// Args for what neither the workflow nor a person gives; empty if null or missing. Manifests
-    /// had them before they had schemas (fractal-tasks-core up to 0.9).
+    /// Args that are used if neither the workflow nor the user gives others; empty if null or
+    /// missing. Manifests had them before they had schemas (fractal-tasks-core up to 0.9).
     pub default_args: Map<String, Value>,
     /// JSON Schema of the args, if there is one.
     pub args_schema: Option<Value>,
-    /// The task as a history item shows it; in the full form without `args_schema`, as the workflow
-    /// task has all of it.
+    /// The task as a history item shows it. In the full form it lacks `args_schema`, which the
+    /// workflow task has.
     pub raw: Map<String, Value>,
-    /// The file that it was read from and its JSON pointer there.
+    /// File that it was read from, and its JSON pointer in the file.
     pub origin: (PathBuf, String),
 }
 
 impl WorkflowDocument {
-    /// Reads a workflow file, and the files of args that it names.
+    /// Reads a workflow file.
     ///
     /// # Errors
-    /// Every problem of the file, each with its location.
+    /// All problems of the file, each with its location.
     pub fn read(path: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| Self::read_into(path, problems))
     }
 
-    /// Reads a workflow file to be checked further. Problems go to `problems`; the document that is
-    /// returned with them may lack tasks, and must not run.
+    /// Reads a workflow file for further checks. Adds problems to `problems`. The workflow that is
+    /// returned may lack tasks: it must not be run unless `problems` is empty.
     pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
         if path.is_dir() && refuse_folder(path, problems) {
             return None;
@@ -132,9 +131,9 @@ impl WorkflowDocument {
         Self::from_value(path, &folder, &value, problems)
     }
 
-    /// A workflow of one task, for a call of it alone.
+    /// Creates a workflow of one task, for a single call.
     ///
-    /// * `args`: its args, which are the contents of `args_file`.
+    /// * `args`: args of the task, which are the contents of `args_file`.
     pub fn of_task(task: TaskDocument, args: Map<String, Value>, args_file: PathBuf) -> Self {
         let (file, name) = (args_file.clone(), task.name.clone());
         let task_list = vec![WorkflowTaskDocument {
@@ -204,7 +203,7 @@ impl WorkflowDocument {
             .iter()
             .all(|task| matches!(task.task, TaskReference::Source { .. }));
         if exported {
-            // A full workflow is often written by hand, and its name is for people only.
+            // A full workflow is often written by hand, and its name only serves people.
             document.require("name", problems);
         }
         task_list.sort_by_key(|task| task.order);
@@ -248,7 +247,7 @@ impl WorkflowTaskDocument {
                 TaskReference::Inline(Box::new(TaskDocument::inline(&task, folder, problems)?)),
             )
         } else {
-            // In the exported form position counts, and `order` in the file is not read.
+            // In the exported form the position counts, and `order` in the file is ignored.
             let Some(source) = task.get("source") else {
                 let text = "has neither `command` (the path of a module) nor `source` (a task of \
                     a package)";
@@ -294,17 +293,17 @@ fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> O
     }
 }
 
-/// A module's path and fixed arguments, split as a shell splits words.
+/// Splits a module's path and fixed arguments into words, as a shell does.
 pub(crate) fn split_command(
-    place: &Cursor<'_>,
+    command: &Cursor<'_>,
     text: &str,
     problems: &mut Problems,
 ) -> Option<Vec<String>> {
     let words = shlex::split(text).filter(|words| !words.is_empty());
     if words.is_none() {
         problems.add(
-            place.location(),
-            "must be a module's path and fixed arguments: a quote is not closed",
+            command.location(),
+            "must be a module's path and fixed arguments: a quote is not closed; close it",
         );
     }
     words
@@ -319,7 +318,7 @@ impl TaskDocument {
             .filter(|task| !task.command.is_empty())
     }
 
-    /// Reads the keys that workflows and manifests share; `command` is made by the caller.
+    /// Reads the keys that workflows and manifests share; the caller provides `command`.
     pub(crate) fn read(
         task: &Cursor<'_>,
         command: Vec<String>,
@@ -373,12 +372,12 @@ impl TaskDocument {
 }
 
 impl TaskDocument {
-    /// Path of the module.
+    /// Returns the path of the module.
     pub fn module_path(&self) -> PathBuf {
         self.folder.join(&self.command[0])
     }
 
-    /// The place of a key of this task.
+    /// Returns the location of a key of this task.
     pub fn location_of(&self, key: &str) -> Location {
         let (file, pointer) = self.origin.clone();
         Location::Pointer {
@@ -387,7 +386,7 @@ impl TaskDocument {
         }
     }
 
-    /// A cursor at a key of this task, for a value that stands there.
+    /// Creates a cursor at a key of this task, for its value.
     pub fn cursor<'a>(&'a self, key: &str, value: &'a Value) -> Cursor<'a> {
         let (file, pointer) = &self.origin;
         Cursor::at(file, format!("{pointer}/{key}"), value)
@@ -395,7 +394,7 @@ impl TaskDocument {
 }
 
 impl TaskDocument {
-    /// A command of which nothing is known but its module.
+    /// Creates a task for a command of which only the module is known.
     pub fn of_module(path: &Path) -> Self {
         Self {
             name: path
@@ -417,8 +416,8 @@ impl TaskDocument {
 }
 
 impl TaskDocument {
-    /// What may be wrong with the command of a task whose module is not there: characters that mean
-    /// something to a shell.
+    /// Returns advice on the command of a task whose module does not exist: it may have characters
+    /// with a meaning to a shell.
     pub(crate) fn command_advice(&self) -> String {
         let Some(text) = self.raw.get("command").and_then(Value::as_str) else {
             return String::new();
@@ -433,7 +432,7 @@ impl TaskDocument {
                  between folders (`{path}`)"
             );
         }
-        // The words up to the first that ends like a module are most likely one path.
+        // The words up to the first one that ends like a module are most likely one path.
         let end = self
             .command
             .iter()
@@ -444,7 +443,7 @@ impl TaskDocument {
             return String::new();
         }
         format!(
-            "; a blank in a command ends the path, as in a shell: if it belongs to the path, \
+            "; a space in a command ends the path, as in a shell: if it belongs to the path, \
              write it in quotes (`{}`)",
             shell_word(path)
         )
@@ -462,7 +461,8 @@ pub(crate) fn read_document(path: &Path, problems: &mut Problems) -> Option<Valu
     )
 }
 
-/// [`read_document`] of a stranger's package: a plain file in its folder, and no link to another.
+/// Reads a document of an untrusted package as [`read_document`] does: a plain file in its folder,
+/// not a link to another.
 pub(crate) fn read_package_document(path: &Path, problems: &mut Problems) -> Option<Value> {
     let read = open_plain_file(path).map_err(ReadJsonError::from);
     let read = read.and_then(|file| {
@@ -530,12 +530,12 @@ fn read_or_add(
 fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
     match err {
         ReadJsonError::Json(err) => {
-            let place = Location::Text {
+            let location = Location::Text {
                 file: path.to_owned(),
                 line: err.line,
                 column: err.column,
             };
-            problems.add(place, format!("not valid JSON: {}", err.message));
+            problems.add(location, format!("not valid JSON: {}", err.message));
         }
         other => problems.add(Location::File(path.to_owned()), other.to_string()),
     }

@@ -1,5 +1,4 @@
-//! Which of Fractal's documents a JSON value is: a file given in another's place is told by what it
-//! is.
+//! Kinds of Fractal documents, so that a file given in place of another is reported by its kind.
 
 use std::path::Path;
 
@@ -7,7 +6,7 @@ use crate::json::{Map, Value};
 use crate::problem::{Cursor, Problems};
 use crate::text::wording::{did_you_mean, shell_word};
 
-/// The manifest's name in a package's folder.
+/// Name of the manifest in a package's folder.
 pub const MANIFEST: &str = "__FRACTAL_MANIFEST__.json";
 
 /// A kind of document.
@@ -24,8 +23,8 @@ pub(crate) enum DocumentKind {
 }
 
 impl DocumentKind {
-    /// The kind of a value, by the keys that no other kind has; `None` if it may be any, as
-    /// metadata are.
+    /// Returns the kind of a value, by the keys that no other kind has; `None` if it may be any, as
+    /// metadata may.
     pub(crate) fn of(value: &Value) -> Option<Self> {
         let items_are = |is: fn(&Map<String, Value>) -> bool| {
             let items = value.as_array().map_or(&[][..], Vec::as_slice);
@@ -72,13 +71,14 @@ impl DocumentKind {
         }
     }
 
-    /// Why a document of this kind is not what is expected, and what to do.
+    /// Returns the reason why a document of this kind is not the expected one, and the action to
+    /// take.
     fn refusal(self, expected: &str, file: &Path) -> String {
         let folder = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        let beside = |name: &str| shell_word(file.with_file_name(name).display());
+        let sibling = |name: &str| shell_word(file.with_file_name(name).display());
         let advice = match self {
             Self::WorkflowV2 | Self::DatasetV2 => {
                 return format!(
@@ -97,8 +97,8 @@ impl DocumentKind {
             }
             Self::Result => format!(
                 "a run writes both parts next to it: `--metadata {} --history {}`",
-                beside("metadata.json"),
-                beside("history.json")
+                sibling("metadata.json"),
+                sibling("history.json")
             ),
             Self::History => "give it as `--history`".to_owned(),
             Self::Dataset => {
@@ -111,7 +111,7 @@ impl DocumentKind {
     }
 }
 
-/// True if a workflow has keys that only those of Fractal v2 have.
+/// True if a workflow has keys that exist only in Fractal v2.
 fn value_is_v2(workflow: &Value) -> bool {
     const ENTRY_KEYS: [&str; 7] = [
         "args_parallel",
@@ -133,11 +133,10 @@ fn value_is_v2(workflow: &Value) -> bool {
     entries.iter().any(is_v2)
 }
 
-/// Adds a problem if a document is clearly of another kind than `expected`, and returns whether it
-/// is.
+/// Adds a problem if a document is clearly of another kind than `expected`. Returns true if it is.
 ///
-/// * `expected`: its kinds, with the name of what is expected; none for what has no keys of its
-///   own.
+/// * `expected`: the accepted kinds, and the name of the expected document. The list is empty for a
+///   document without keys of its own.
 pub(crate) fn refuse_another(
     document: &Cursor<'_>,
     expected: (&[DocumentKind], &str),
@@ -148,7 +147,7 @@ pub(crate) fn refuse_another(
         return false;
     };
     let (file, _) = document.origin();
-    // A value of the wrong type is called that too.
+    // A value of the wrong type is also reported as such.
     let shape = match (kind, expected.1) {
         (DocumentKind::History | DocumentKind::TaskList, "a workflow" | "metadata") => {
             "must be an object, not an array: it "
@@ -164,8 +163,7 @@ pub(crate) fn refuse_another(
     true
 }
 
-/// Warns of keys that are ignored, and that are most likely meant to be one of `known` that is not
-/// there.
+/// Warns of unknown keys that are most likely misspellings of a missing key in `known`.
 pub(crate) fn warn_of_misspelt(object: &Cursor<'_>, known: &[&str], problems: &mut Problems) {
     let Some(map) = object.value.as_object() else {
         return;
@@ -179,14 +177,14 @@ pub(crate) fn warn_of_misspelt(object: &Cursor<'_>, known: &[&str], problems: &m
         if !meant.is_empty() {
             problems.warn(
                 object.location_of(key),
-                format!("this key is ignored, as its name is not known{meant}"),
+                format!("unknown key, which is ignored{meant}"),
             );
         }
     }
 }
 
-/// Adds a problem if a folder is given as a workflow and it can be told which file is meant, and
-/// returns whether it can.
+/// Adds a problem if a folder is given as a workflow and its contents show which file is meant.
+/// Returns true if they do.
 pub(crate) fn refuse_folder(path: &Path, problems: &mut Problems) -> bool {
     let text = if path.join("workflow.json").is_file() {
         format!(

@@ -1,8 +1,8 @@
 //! Names of the files of calls.
 //!
-//! Fractal's names, where they are safe and no other component of the task has the same one. Else a
-//! readable prefix and a suffix that only this component has: components `a/b`, `a b` and `A.B`
-//! never share a file.
+//! A name is Fractal's if it is safe and no other component of the task has the same name.
+//! Otherwise it is a readable prefix with a suffix that only this component has: the components
+//! `a/b`, `a b` and `A.B` never share a file.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use crate::json::Value;
 use crate::model::{CallFiles, FileSuffixes};
 use crate::text::file_name::{is_safe, sanitize_string, suffixed};
 
-/// Suffixes of the names, as Fractal's.
+/// Suffixes of the names, as in Fractal.
 const SUFFIXES: FileSuffixes = FileSuffixes {
     args: Cow::Borrowed(".args.json"),
     output: Cow::Borrowed(".metadiff.json"),
@@ -31,6 +31,8 @@ pub struct FileNames {
 }
 
 impl FileNames {
+    /// Creates the names.
+    ///
     /// * `components`: the component list; `None` for a single task.
     pub fn new(order: u64, components: Option<&[Value]>) -> Self {
         Self {
@@ -39,7 +41,7 @@ impl FileNames {
         }
     }
 
-    /// The files of call `call_index`, which for a parallel task is one of `component`.
+    /// Returns the files of call `call_index`, which in a parallel task is for `component`.
     ///
     /// * `folder`: the task's subfolder.
     pub fn files(&self, folder: &Path, call_index: usize, component: Option<&Value>) -> CallFiles {
@@ -57,14 +59,14 @@ impl FileNames {
     }
 }
 
-/// Which components of a list need a suffix. Holds little more than the exceptions: lists have
-/// millions of entries.
+/// Names of the components of a list. Holds little more than the components that need a suffix,
+/// since lists have millions of entries.
 #[derive(Clone, Debug)]
 struct ComponentNames {
     hasher: RandomState,
-    /// Hashes of Fractal names that more than one component has.
+    /// Hashes of the Fractal names that several components have.
     shared: HashSet<u64>,
-    /// How often a component stood in the list before, for those that did.
+    /// Number of earlier entries with the same component, for components that are repeated.
     repeats: HashMap<usize, u32>,
 }
 
@@ -119,7 +121,8 @@ impl ComponentNames {
     }
 }
 
-/// Text that the name is made of: a string itself, any other value as compact JSON.
+/// Returns the text that the name is built from: the text of a string, any other value as compact
+/// JSON.
 fn component_text(component: &Value) -> Cow<'_, str> {
     match component {
         Value::String(text) => Cow::Borrowed(text),
@@ -127,7 +130,8 @@ fn component_text(component: &Value) -> Cow<'_, str> {
     }
 }
 
-/// What tells two components apart: their JSON text, so that `1` and `"1"` are two.
+/// Returns a digest that distinguishes components: of their JSON text, so that `1` and `"1"`
+/// differ.
 fn identity(component: &Value) -> [u8; 32] {
     Sha256::digest(component.to_string().as_bytes()).into()
 }
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn colliding_and_odd_names_differ() {
+    fn colliding_and_unsafe_names_differ() {
         check_distinct(&[
             json!("a/b"),
             json!("a b"),

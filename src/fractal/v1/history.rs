@@ -1,4 +1,4 @@
-//! Outcomes → history items in Fractal's shape; pure.
+//! History items in Fractal's shape, built from outcomes. Pure.
 
 use serde_json::json;
 
@@ -17,9 +17,9 @@ pub(super) struct TaskRun<'t> {
     pub(super) n_components: usize,
 }
 
-/// The item of a task that succeeded.
+/// Builds the item of a task that succeeded.
 ///
-/// * `component_list`: as used; `None` for a single task.
+/// * `component_list`: the list that was used; `None` for a single task.
 ///
 /// Source: conformance rule 67, from fractal-server's `execute_tasks`.
 pub(super) fn done_item(run: TaskRun<'_>, component_list: Option<&[Value]>) -> Value {
@@ -31,7 +31,7 @@ pub(super) fn done_item(run: TaskRun<'_>, component_list: Option<&[Value]>) -> V
     item(run, "done", parallelization)
 }
 
-/// The item of a task that failed.
+/// Builds the item of a task that failed.
 ///
 /// Source: conformance rule 68, from fractal-server's `assemble_history_failed_job`.
 pub(super) fn failed_item(run: TaskRun<'_>) -> Value {
@@ -55,7 +55,7 @@ fn item(run: TaskRun<'_>, status: &str, parallelization: Option<Value>) -> Value
             "n_components": run.n_components,
         },
     });
-    // Moved there, since a list of millions is in it.
+    // Moved, not copied, since it may hold a list of millions.
     item["parallelization"] = parallelization.unwrap_or_default();
     item
 }

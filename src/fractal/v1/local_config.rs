@@ -1,4 +1,4 @@
-//! `parallel_tasks_per_job`: from a workflow task's meta, else from the local backend's
+//! `parallel_tasks_per_job`: from a workflow task's meta, otherwise from the local backend's
 //! configuration file.
 
 use std::num::NonZeroUsize;
@@ -9,13 +9,14 @@ use crate::json::{Map, Value};
 use crate::problem::{Cursor, Problems};
 use crate::text::wording::did_you_mean;
 
-/// The key, in meta and in the configuration file.
+/// The key in meta and in the configuration file.
 pub const KEY: &str = "parallel_tasks_per_job";
 
-/// What the configuration file says; without a file, the default.
+/// Contents of the configuration file; the default if there is no file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalConfig {
-    /// Calls of one task that run at a time; `None`: as many as there are threads.
+    /// Maximum number of calls of one task that run at the same time; `None`: as many as there are
+    /// threads.
     pub parallel_tasks_per_job: Option<NonZeroUsize>,
 }
 
@@ -23,12 +24,12 @@ impl LocalConfig {
     /// Reads the configuration of Fractal's local backend.
     ///
     /// # Errors
-    /// Every problem of the file, each with its location.
+    /// All problems of the file, each with its location.
     pub fn read(path: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| Self::read_into(path, problems))
     }
 
-    /// Reads the configuration file: a JSON object with no other key than [`KEY`].
+    /// Reads the configuration file: a JSON object without any key other than [`KEY`].
     pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
         let value = read_document(path, problems)?;
         let document = Cursor::new(path, &value);
@@ -36,7 +37,7 @@ impl LocalConfig {
             problems.add(
                 document.location_of(key),
                 format!(
-                    "unknown key; the one key of this file is `{KEY}`{}",
+                    "unknown key; the only key of this file is `{KEY}`{}",
                     did_you_mean(key, [KEY])
                 ),
             );
@@ -49,8 +50,8 @@ impl LocalConfig {
         })
     }
 
-    /// The value for one workflow task: its own meta's if the key is there, null included, else
-    /// this file's.
+    /// Returns the value for one workflow task: that of its own meta if the key exists, even if
+    /// null, otherwise that of this file.
     pub fn for_task(self, meta: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsize> {
         match meta.get(KEY) {
             Some(value) => read_count(&value, problems),
@@ -59,7 +60,7 @@ impl LocalConfig {
     }
 }
 
-/// An integer of 1 or more, also as the text of one; null is `None`.
+/// Reads an integer of 1 or more, also as text; null is `None`.
 fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsize> {
     let count = match cursor.value {
         Value::Null => return None,
@@ -78,8 +79,8 @@ fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsi
     count
 }
 
-/// The task's level: the value of `parallelization_level` in the *task's* meta, if it counts as
-/// true in Python.
+/// Returns the key of the task's list: the value of `parallelization_level` in the *task's* meta,
+/// if Python treats it as true.
 ///
 /// Source: fractal-server 2.9.2, `Task.is_parallel`.
 pub fn list_key(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
@@ -98,7 +99,7 @@ pub fn list_key(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<Strin
     }
 }
 
-/// Task meta updated with the workflow task's meta, shallowly: what Fractal stores at insertion.
+/// Updates task meta with the workflow task's meta, shallowly, as Fractal does at insertion.
 pub fn merged_meta(
     task_meta: &Map<String, Value>,
     given: Option<&Map<String, Value>>,

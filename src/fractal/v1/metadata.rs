@@ -1,17 +1,17 @@
-//! Metadiffs → the new metadata; pure.
+//! The new metadata, built from metadiffs. Pure.
 
 use crate::json::{Map, Value};
 
-/// Updates metadata with a single task's metadiff, shallowly: a key is replaced whole, nothing is
-/// ever removed.
+/// Updates metadata with a single task's metadiff, shallowly: a key is replaced as a whole, and
+/// none is ever removed.
 ///
 /// Source: conformance rule 49, from fractal-server's `call_single_task`.
 pub(super) fn update(metadata: &mut Map<String, Value>, metadiff: Map<String, Value>) {
     metadata.extend(metadiff);
 }
 
-/// Merges the metadiffs of a parallel task: for each key the list of its values in component order,
-/// whatever the order in which calls ended. A call without a metadiff adds nothing.
+/// Merges the metadiffs of a parallel task: each key gets the list of its values in component
+/// order, regardless of the order in which calls ended. A call without a metadiff adds nothing.
 ///
 /// * `metadiffs`: each with the index of its call.
 ///

@@ -1,4 +1,4 @@
-//! Version 1 of Fractal: documents, component lists, metadiffs → metadata, history.
+//! Version 1 of Fractal: documents, component lists, updates of the metadata, history.
 
 mod args_text;
 mod calls;

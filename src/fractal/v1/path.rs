@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// A path as Python's `pathlib` writes it: no doubled or trailing slash, no `.` part; `..` is kept,
-/// empty is `.`.
+/// Writes a path as Python's `pathlib` does: no doubled or trailing slash, no `.` part; `..` is
+/// kept, and an empty path is `.`.
 ///
 /// Source: conformance rule 29, from fractal-server's `TaskParameters`.
 fn normalized_path(path: &str) -> PathBuf {
@@ -20,7 +20,7 @@ fn normalized_path(path: &str) -> PathBuf {
     PathBuf::from(if text.is_empty() { "." } else { &text })
 }
 
-/// [`normalized_path`] of a path that is text; any other stays.
+/// Returns [`normalized_path`] of a path that is text; any other path is not changed.
 pub(crate) fn normalized(path: &Path) -> PathBuf {
     path.to_str()
         .map_or_else(|| path.to_owned(), normalized_path)

@@ -1,4 +1,4 @@
-//! What only version 1 knows of a planned task.
+//! The part of a planned task that only version 1 has.
 
 use serde_json::json;
 
@@ -12,31 +12,31 @@ pub const RESERVED_ARGUMENTS: [&str; 4] = ["input_paths", "output_path", "metada
 /// Name of the argument with the component of a call.
 pub(crate) const ITEM_ARGUMENT: &str = "component";
 
-/// What happens to a reserved argument that the documents give, as the end of a sentence.
+/// Returns the effect of a reserved argument that the documents give, as the end of a sentence.
 pub(crate) fn reserved_advice(name: &str) -> &'static str {
     match name {
-        ITEM_ARGUMENT => ", where the real component wins",
+        ITEM_ARGUMENT => ", where the real component takes precedence",
         _ => ", but no other task",
     }
 }
 
-/// Arguments of a task, and what its calls are made for.
+/// Arguments of a task, and the list that its calls are for.
 #[derive(Clone, Debug, Default)]
 pub struct TaskDetails {
-    /// Defaults of the schema and the args given, together.
+    /// Defaults of the schema, overridden by the args that are given.
     pub args: Map<String, Value>,
     /// Key of the metadata that holds the component list; `None`: a single task.
     pub level: Option<String>,
-    /// The only metadata keys that the task gets; `None`: all.
+    /// The only metadata keys that the task can see; `None`: all.
     pub metadata_keys: Option<Vec<String>>,
-    /// True if args hold the metadata that the task gets; if not, a typed task fetches what it
-    /// needs.
+    /// True if args contain the metadata that the task can see. Otherwise a typed task fetches what
+    /// it needs.
     pub metadata_in_args: bool,
-    /// The workflow task as history items show it, with args and meta as they count.
+    /// The workflow task as history items show it, with the args and meta that apply.
     pub workflowtask: Map<String, Value>,
 }
 
-/// What a JSON list of tasks shows of a task.
+/// Returns the facts about a task for a JSON list of tasks.
 pub(crate) fn task_facts(task: &TaskSpec, details: &TaskDetails) -> Value {
     json!({
         "order": task.order,
@@ -48,10 +48,10 @@ pub(crate) fn task_facts(task: &TaskSpec, details: &TaskDetails) -> Value {
     })
 }
 
-/// The component list of a parallel task.
+/// Returns the component list of a parallel task.
 ///
 /// # Errors
-/// A sentence for the user: the level is no key of the metadata, or its value is no array.
+/// A sentence for the user: the level is not a key of the metadata, or its value is not an array.
 pub fn component_list<'a>(
     metadata: &'a Map<String, Value>,
     level: &str,
@@ -75,12 +75,12 @@ pub fn component_list<'a>(
 /// Checks the list of a task before the run.
 ///
 /// # Errors
-/// As [`component_list`].
+/// As for [`component_list`].
 pub(crate) fn check_list(metadata: &Map<String, Value>, level: &str) -> Result<(), String> {
     component_list(metadata, level).map(|_| ())
 }
 
-/// The workflow task with the args and meta that count, as it stands in history.
+/// Returns the workflow task with the args and meta that apply, as in the history.
 pub(crate) fn shown_workflow_task(
     raw: &Map<String, Value>,
     order: u64,
@@ -94,7 +94,7 @@ pub(crate) fn shown_workflow_task(
         shown.insert("task".to_owned(), Value::Object(task.raw.clone()));
     }
     for (key, value) in [("args", args), ("meta", meta)] {
-        // In the full form an empty value stays as it was written: null, an empty object or
+        // In the full form an empty value is kept as it was written: null, an empty object or
         // missing.
         if !value.is_empty() {
             shown.insert(key.to_owned(), Value::Object(value.clone()));

@@ -1,4 +1,4 @@
-//! Events → the calls of a run with the times and the lanes of its timeline.
+//! The calls of a run with their times and their lanes in the timeline, collected from events.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -7,17 +7,16 @@ use crate::event::{Event, EventKind, Reused, TaskSummary};
 use crate::json::Value;
 use crate::model::CallRef;
 
-/// A call that has begun.
+/// A call that has started.
 pub(super) struct CallRow {
-    /// Order of its task.
+    /// Order of the task.
     pub(super) task: u64,
-    /// Its item as text, not escaped; empty for a single task.
+    /// Item of the call as text, not escaped; empty for a single task.
     pub(super) name: String,
-    /// When it began and ended, in microseconds since 1970; an end is the last event where there is
-    /// none.
+    /// Start and end, in microseconds since 1970. A call without an end ends with the last event.
     pub(super) start_us: i64,
     pub(super) end_us: i64,
-    /// Calls that run at the same time have different lanes, from 0.
+    /// Lane of the call, from 0. Calls that run at the same time have different lanes.
     pub(super) lane: u32,
     pub(super) state: CallState,
     pub(super) wall_time: Duration,
@@ -32,29 +31,29 @@ pub(super) enum CallState {
     Open,
 }
 
-/// All calls of a run, in the order of their beginning. If another task takes the place of one, the
-/// calls of that are gone.
+/// All calls of a run, in the order of their start. If a task is replaced by another one, its calls
+/// are removed.
 #[derive(Default)]
 pub(super) struct CallTable {
     pub(super) rows: Vec<CallRow>,
-    /// Position in `rows` by task and call.
+    /// Index in `rows`, by task and call.
     open: HashMap<(u64, (u32, usize)), usize>,
-    /// Names of the tasks that have begun, by their order.
+    /// Names of the tasks that have started, by their order.
     names: HashMap<u64, String>,
-    /// Items of calls that the next task keeps.
+    /// Items of the calls whose results the next task reuses.
     listed: HashSet<String>,
-    /// Lanes without a call now. Events do not say which worker runs a call: the lowest free lane
-    /// gets it.
+    /// Lanes without a call at present. Events do not name the worker of a call, so each call gets
+    /// the lowest free lane.
     free: BTreeSet<u32>,
     pub(super) n_lanes: u32,
 }
 
 impl CallTable {
-    /// Takes the next event of the log.
+    /// Adds the next event of the log.
     pub(super) fn add(&mut self, event: &Event) {
         let now_us = event.time.as_microsecond();
         match &event.kind {
-            // Calls that are open now were killed, and the run was resumed.
+            // The calls that are open now were interrupted, and the run was resumed.
             EventKind::RunResumed(_) => self.close_all(now_us),
             EventKind::CallReused { call, .. } => {
                 self.listed.insert(item_text(call.item.as_ref()));
@@ -100,7 +99,7 @@ impl CallTable {
                 } else {
                     CallState::Done
                 };
-                // Never before its start, whatever the clock did.
+                // Never before the start, even if the clock was set back.
                 row.end_us = now_us.max(row.start_us);
                 row.wall_time = usage.wall_time;
                 row.peak_memory_bytes = usage.peak_memory_bytes;
@@ -110,7 +109,7 @@ impl CallTable {
         }
     }
 
-    /// Ends the calls that have no end of their own.
+    /// Closes the calls that have no end of their own.
     pub(super) fn close_all(&mut self, now_us: i64) {
         for (_, index) in self.open.drain() {
             let row = &mut self.rows[index];
@@ -120,7 +119,7 @@ impl CallTable {
         }
     }
 
-    /// Removes the calls of tasks that are not of the run any more, once all have ended.
+    /// Removes the calls of tasks that are not part of the run any more, once all calls have ended.
     pub(super) fn retain_tasks(&mut self, tasks: &[TaskSummary]) {
         self.rows
             .retain(|row| tasks.iter().any(|task| task.order == row.task));
@@ -145,7 +144,7 @@ impl CallTable {
     }
 }
 
-/// An item as people know it: a string itself, any other value as JSON.
+/// Returns an item as people know it: the text of a string, any other value as JSON.
 pub(super) fn item_text(item: Option<&Value>) -> String {
     match item {
         None => String::new(),

@@ -1,31 +1,32 @@
-//! Distributions as small drawings (SVG), all tasks on one logarithmic axis.
+//! Distributions as small charts (SVG), with one logarithmic axis for all tasks.
 
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 250.0;
 const HEIGHT: f64 = 34.0;
 const N_BINS: usize = 50;
-/// Labels that fit below an axis.
+/// Maximum number of labels below an axis.
 const MAX_TICKS: usize = 5;
 
 /// A logarithmic axis.
 pub(super) struct LogAxis {
     low: f64,
     high: f64,
-    /// Between two ticks.
+    /// Ratio of two neighbouring ticks.
     factor: f64,
 }
 
 impl LogAxis {
-    /// An axis for these values, of which those below `least` are drawn as `least`.
+    /// Creates an axis for these values. Values below `least` are drawn as `least`.
     ///
-    /// * `factor`: ticks stand at its powers, from `least` on.
+    /// * `factor`: ratio of two neighbouring ticks.
     pub(super) fn new(values: impl Iterator<Item = f64>, least: f64, factor: f64) -> Self {
         let (low, high) = values.fold((f64::INFINITY, least), |(low, high), value| {
             (low.min(value), high.max(value))
         });
         let low = low.clamp(least, high);
-        // As wide as a tick at least, so that equal values stand in the middle.
+        // At least as wide as the distance of two ticks, so that equal values are drawn in the
+        // middle.
         let margin = (factor / (high / low)).max(1.0).sqrt() * 1.05;
         Self {
             low: low / margin,
@@ -34,15 +35,15 @@ impl LogAxis {
         }
     }
 
-    /// Where a value stands, 0 to 1.
+    /// Returns the position of a value, 0 to 1.
     fn position(&self, value: f64) -> f64 {
         ((value / self.low).ln() / (self.high / self.low).ln()).clamp(0.0, 1.0)
     }
 
-    /// The axis with its labels.
+    /// Draws the axis with its labels.
     ///
-    /// * `unit`: a value that has a tick.
-    /// * `label`: the text of a value; safe in HTML.
+    /// * `unit`: a value at which there is a tick.
+    /// * `label`: returns the text of a value; safe in HTML.
     pub(super) fn labels(&self, unit: f64, label: impl Fn(f64) -> String) -> String {
         let exponent = |value: f64| (value / unit).ln() / self.factor.ln();
         let (first, last) = (
@@ -75,10 +76,10 @@ impl LogAxis {
         svg + "</svg>"
     }
 
-    /// The distribution of values, its highest bar as high as the drawing.
+    /// Draws the distribution of values, with its highest bar as high as the chart.
     ///
-    /// * `class`: of the bars.
-    /// * `title`: what it says, for those who do not see it; safe in HTML.
+    /// * `class`: CSS class of the bars.
+    /// * `title`: text alternative of the chart; safe in HTML.
     pub(super) fn histogram(
         &self,
         values: impl Iterator<Item = f64>,
@@ -93,7 +94,7 @@ impl LogAxis {
         let width = WIDTH / N_BINS as f64;
         let mut path = String::new();
         for (index, count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {
-            // A single call among many is seen too.
+            // A single call among many must be visible too.
             let height = (*count as f64 / most as f64 * HEIGHT).max(1.5);
             let (x, y, bar) = (index as f64 * width, HEIGHT - height, width - 0.7);
             let _ = write!(path, "M{x:.1} {y:.1}h{bar:.1}V{HEIGHT}h-{bar:.1}z");

@@ -1,11 +1,11 @@
-//! Text → HTML and JSON that no text can break out of.
+//! Escaping of any text for HTML and JSON, and templates.
 
 use serde::Serialize;
 
 use crate::text::escape::percent_encoded;
 use crate::text::escaped;
 
-/// Text of a guest or a document, safe in HTML, also in a quoted attribute.
+/// Escapes text of a guest or a document for HTML, including quoted attributes.
 pub(super) fn html(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in escaped(text).chars() {
@@ -21,7 +21,7 @@ pub(super) fn html(text: &str) -> String {
     safe
 }
 
-/// [`html`] of the first characters of a long text.
+/// Escapes the first characters of a long text, as [`html`] does.
 pub(super) fn html_start(text: &str, max_chars: usize) -> String {
     match text.char_indices().nth(max_chars) {
         None => html(text),
@@ -29,7 +29,8 @@ pub(super) fn html_start(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// JSON for a `script` element: nothing in it ends the element or begins a comment.
+/// Serializes a value as JSON for a `script` element: nothing in it ends the element or begins a
+/// comment.
 pub(super) fn script_json(value: &impl Serialize) -> String {
     let text =
         serde_json::to_string(value).expect("keys are strings, and writing to memory cannot fail");
@@ -38,12 +39,12 @@ pub(super) fn script_json(value: &impl Serialize) -> String {
         .replace('&', "\\u0026")
 }
 
-/// A relative link to a file whose path has any characters.
+/// Returns a relative link to a file, whose path may contain any characters.
 pub(super) fn href(path: &str) -> String {
     format!("./{}", percent_encoded(path))
 }
 
-/// Base64 with padding.
+/// Encodes bytes as Base64 with padding.
 pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -65,10 +66,10 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Fills the `{{name}}` of a template; what is filled in is not looked at again.
+/// Replaces each `{{name}}` of a template. The inserted text is not searched again.
 ///
 /// # Panics
-/// If the template names what is not in `parts`, which no input can change.
+/// If the template names a part that is not in `parts`, which no input can cause.
 pub(super) fn fill(template: &str, parts: &[(&str, String)]) -> String {
     let mut pieces = template.split("{{");
     let mut page = pieces.next().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
-//! `report.html`: a run as one page to look at, made from its event log.
+//! `report.html`: the report of a run on one page, created from its event log.
 //!
-//! The page holds all it needs, and its policy lets it load nothing. Tables and drawings are made
-//! here; only the timeline is drawn by a script, since it can have very many calls.
+//! The page is self-contained, and its policy forbids it to load anything. Tables and charts are
+//! created here; only the timeline is drawn by a script, since it can have very many calls.
 
 mod calls;
 mod charts;
@@ -29,7 +29,7 @@ const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("timeline.js");
 
-/// Why there is no report.
+/// Reason why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The event log cannot be used.
@@ -37,22 +37,22 @@ pub enum ReportError {
     Log {
         /// The log.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: ReadEventsError,
     },
-    /// The event log has no event yet.
-    #[error("{} holds no event yet", .0.display())]
+    /// The event log has no events yet.
+    #[error("{} contains no event yet", .0.display())]
     Empty(PathBuf),
     /// The page cannot be written.
     #[error("{}", .0.chain())]
     Write(HostError),
 }
 
-/// Makes `report.html` in the work directory of a run from its event log, whether the run has ended
-/// or not, and returns its path. One that was there is replaced.
+/// Writes `report.html` to the work directory of a run, finished or not, from its event log.
+/// Replaces an existing report. Returns the path of the report.
 ///
 /// # Errors
-/// [`ReportError`]: there is no event log, it is damaged, or the page cannot be written.
+/// [`ReportError`]: the event log does not exist or is damaged, or the page cannot be written.
 pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
     let log = work_dir.join(EventLog::NAME);
     let mut summary = RunSummary::default();
@@ -77,11 +77,11 @@ pub fn write_report(work_dir: &Path) -> Result<PathBuf, ReportError> {
     Ok(path)
 }
 
-/// Makes `report.html` at the end of a run from the events as they come, and so without reading
-/// them again.
+/// Reporter that writes `report.html` at the end of a run. It collects the events as they arrive,
+/// so it need not read the log again.
 ///
-/// A run that has too many gets none by itself, and one that cannot be written is no failure:
-/// [`write_report`] makes it.
+/// A run with too many events gets no page automatically, and a page that cannot be written does
+/// not fail the run. In both cases [`write_report`] can create the page later.
 pub struct HtmlReport {
     work_dir: PathBuf,
     summary: RunSummary,
@@ -89,7 +89,7 @@ pub struct HtmlReport {
 }
 
 impl HtmlReport {
-    /// A report in a work directory.
+    /// Creates a reporter for a work directory.
     pub fn new(work_dir: &Path) -> Self {
         Self {
             work_dir: work_dir.to_owned(),
@@ -101,14 +101,14 @@ impl HtmlReport {
 
 impl Reporter for HtmlReport {
     fn report(&mut self, event: &Event) -> io::Result<()> {
-        /// Events of a run whose page a browser opens at once.
+        /// Maximum number of events of a run whose page a browser opens without delay.
         const MAX_EVENTS: u64 = 250_000;
         if event.seq >= MAX_EVENTS {
             (self.summary, self.calls) = (RunSummary::default(), CallTable::default());
             return Ok(());
         }
         if matches!(event.kind, EventKind::RunResumed(_)) {
-            // What happened before is in the log alone.
+            // Earlier events are only in the log.
             let read = visit_events(&self.work_dir.join(EventLog::NAME), |earlier| {
                 if earlier.seq < event.seq {
                     self.summary.add(&earlier);
@@ -124,7 +124,7 @@ impl Reporter for HtmlReport {
                 .close_all(self.summary.last_event.as_microsecond());
             self.calls.retain_tasks(&self.summary.tasks);
             let page = page(&self.summary, &self.calls, &self.work_dir);
-            // Who looks for it sees that it is not there; another error here would be the last
+            // The user sees that the page is missing. An error returned here would become the last
             // event of the run.
             let _ = write_rebuildable(&self.work_dir.join(REPORT_FILE), page.as_bytes());
         }
@@ -184,7 +184,9 @@ mod tests {
                 time: jiff::Timestamp::UNIX_EPOCH,
                 kind,
             };
-            HtmlReport::new(folder.path()).report(&event).expect("told");
+            HtmlReport::new(folder.path())
+                .report(&event)
+                .expect("accepted");
             assert_eq!(page.exists(), is_made);
         }
     }

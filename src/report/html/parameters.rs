@@ -1,4 +1,4 @@
-//! The args of each task, folded.
+//! The args of each task, in sections that can be unfolded.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use super::markup::{html, html_start};
 use crate::event::RunSummary;
 use crate::json::{Map, Value, build_json};
 
-/// Characters of a task's args that are shown.
+/// Maximum number of characters of a task's args that are shown.
 const MAX_CHARS: usize = 20_000;
 
-/// The section of the tasks' args; nothing if no record has them.
+/// Returns the section with the tasks' args; empty if no record has them.
 pub(super) fn parameters(
     summary: &RunSummary,
     workflow_tasks: &[Option<Map<String, Value>>],
@@ -54,7 +54,7 @@ pub(super) fn parameters(
     }
 }
 
-/// Args as JSON text, cut off where it is long.
+/// Formats args as JSON, cut off if the text is too long.
 fn lines(args: &Map<String, Value>) -> String {
     let json = String::from_utf8_lossy(&build_json(args, 2)).into_owned();
     let end = json.char_indices().nth(MAX_CHARS).map(|(end, _)| end);

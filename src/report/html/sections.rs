@@ -12,24 +12,24 @@ use super::timeline::color;
 use crate::event::{RunSummary, Status, TaskSummary};
 use crate::text::{bytes_text, duration_text};
 
-/// Failed calls that are seen at once.
+/// Number of failed calls that are visible without unfolding.
 const MAX_UNFOLDED: usize = 5;
-/// Failed calls that are shown with their reason and the tail of their stderr.
+/// Number of failed calls that are shown with their outcome and the end of their stderr.
 const MAX_IN_FULL: usize = 50;
-/// Failed calls that are named behind those.
+/// Number of further failed calls that are only named.
 const MAX_NAMED: usize = 1000;
 const N_SLOWEST: usize = 20;
 const MAX_WARNINGS: usize = 100;
-/// Bytes of a tail of stderr.
+/// Bytes shown of the end of stderr.
 const TAIL_BYTES: u64 = 2 << 10;
-/// Characters of one message or name.
+/// Maximum number of characters of a message, and of a name.
 const TEXT_CHARS: usize = 2000;
 const NAME_CHARS: usize = 200;
 
-/// The state of the run in words, and its class.
+/// Returns the state of the run in words, and its CSS class.
 pub(super) fn state(summary: &RunSummary) -> (String, &'static str) {
     match summary.end {
-        Some(Status::Done) => ("finished well".to_owned(), "good"),
+        Some(Status::Done) => ("succeeded".to_owned(), "good"),
         Some(Status::Failed) => (
             format!(
                 "failed: {}",
@@ -37,10 +37,7 @@ pub(super) fn state(summary: &RunSummary) -> (String, &'static str) {
             ),
             "bad",
         ),
-        None => (
-            "has no end: it ran when this was made, or was killed".to_owned(),
-            "open",
-        ),
+        None => ("unfinished: still running, or killed".to_owned(), "open"),
     }
 }
 
@@ -69,15 +66,12 @@ pub(super) fn cards(summary: &RunSummary, calls: &CallTable) -> String {
     let n_tasks = summary
         .n_tasks()
         .map_or(String::new(), |n| format!(" of {n}"));
-    let mut cards = card(
-        duration_text(summary.elapsed()),
-        "from start to end".to_owned(),
-    );
+    let mut cards = card(duration_text(summary.elapsed()), "elapsed time".to_owned());
     cards += &card(
         format!("{}{n_tasks}", summary.tasks.len()),
-        "tasks begun".to_owned(),
+        "tasks started".to_owned(),
     );
-    cards += &card(n_done.to_string(), "calls ended well".to_owned());
+    cards += &card(n_done.to_string(), "calls succeeded".to_owned());
     let class = if n_failed > 0 { "bad" } else { "quiet" };
     cards += &card(
         format!("<em class=\"{class}\" style=\"font-style:normal\">{n_failed}</em>"),
@@ -98,13 +92,13 @@ pub(super) fn cards(summary: &RunSummary, calls: &CallTable) -> String {
     if let Some(row) = calls.rows.iter().max_by_key(|row| row.peak_memory_bytes) {
         cards += &card(
             bytes_text(row.peak_memory_bytes),
-            "largest memory of a call".to_owned(),
+            "peak memory of a call".to_owned(),
         );
     }
     cards
 }
 
-/// The name of a task, safe in HTML.
+/// Returns the name of a task, safe in HTML.
 fn task_name(summary: &RunSummary, order: u64) -> String {
     let task = summary.tasks.iter().find(|task| task.order == order);
     task.map_or(String::new(), |task| html_start(&task.name, NAME_CHARS))
@@ -121,10 +115,10 @@ pub(super) fn graph(summary: &RunSummary) -> String {
         .unwrap_or(0)
         .saturating_sub(summary.tasks.len());
     if n_later > 0 {
-        let what = if n_later == 1 { "task" } else { "tasks" };
+        let noun = if n_later == 1 { "task" } else { "tasks" };
         let _ = writeln!(
             graph,
-            "<li class=\"later\"><strong>{n_later} more {what}</strong>not begun</li>"
+            "<li class=\"later\"><strong>{n_later} more {noun}</strong>not started</li>"
         );
     }
     graph
@@ -135,8 +129,8 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
     let kinds = [
         (task.n_done(), "good", "done"),
         (task.failed.len(), "bad", "failed"),
-        (task.n_running(), "open", "without an end"),
-        (task.n_to_do(), "wait", "not begun"),
+        (task.n_running(), "open", "unfinished"),
+        (task.n_to_do(), "wait", "not started"),
     ];
     let mut bars = String::new();
     let mut counts = Vec::new();
@@ -160,7 +154,7 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
     };
     let whole = matches!(task.end, Some((_, Status::Failed))) && task.failed.is_empty();
     let whole = if whole {
-        "<br><span class=\"bad\">failed as a whole, not in a call</span>"
+        "<br><span class=\"bad\">failed outside its calls</span>"
     } else {
         ""
     };
@@ -174,7 +168,7 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
     )
 }
 
-/// The section of failed calls; nothing if there is none.
+/// Returns the section of failed calls; empty if there are none.
 pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
     let failed: Vec<_> = summary
         .tasks
@@ -190,7 +184,7 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
             let n_folded = failed.len().min(MAX_IN_FULL) - MAX_UNFOLDED;
             let _ = writeln!(
                 text,
-                "<details><summary>{n_folded} more with their reasons</summary>"
+                "<details><summary>{n_folded} more with details</summary>"
             );
         }
         let stderr = call.stderr.as_ref();
@@ -236,7 +230,8 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
         };
         let _ = writeln!(
             text,
-            "<p>Also failed: {}{more}; <code>mandelbox status --format json</code> says why.</p>",
+            "<p>Also failed: {}{more}; <code>mandelbox status --format json</code> shows the \
+             reasons.</p>",
             names.join(", ")
         );
     }
@@ -246,7 +241,7 @@ pub(super) fn failed(summary: &RunSummary, work_dir: &Path) -> String {
     text + "</section>"
 }
 
-/// The last bytes of a file as text; nothing if it cannot be read.
+/// Returns the last bytes of a file as text; empty if it cannot be read.
 fn stderr_tail(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = crate::folder::open_plain_file(path)?;
@@ -311,7 +306,7 @@ pub(super) fn distributions(summary: &RunSummary, calls: &CallTable) -> String {
     table + "</tbody>"
 }
 
-/// The smallest value that at least this part of the sorted values does not exceed.
+/// Returns the smallest value that at least this part of the sorted values does not exceed.
 fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
     let rank = (part * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
@@ -327,16 +322,16 @@ pub(super) fn slowest(summary: &RunSummary, calls: &CallTable) -> String {
     };
     let mut table = format!(
         "<thead><tr><th class=\"n\">run time</th><th>{item_kind}</th><th>task</th>\
-         <th class=\"n\">begun after</th><th class=\"n\">peak memory</th>\
+         <th class=\"n\">started after</th><th class=\"n\">peak memory</th>\
          <th>outcome</th></tr></thead>\n<tbody>"
     );
     for row in rows.into_iter().take(N_SLOWEST) {
         let (class, outcome) = match row.state {
             CallState::Done => ("good", "done"),
             CallState::Failed => ("bad", "failed"),
-            CallState::Open => ("open", "without an end"),
+            CallState::Open => ("open", "unfinished"),
         };
-        let begun =
+        let started =
             Duration::from_micros(row.start_us.saturating_sub(origin).try_into().unwrap_or(0));
         let _ = writeln!(
             table,
@@ -347,14 +342,14 @@ pub(super) fn slowest(summary: &RunSummary, calls: &CallTable) -> String {
             html_start(&row.name, NAME_CHARS),
             row.task,
             task_name(summary, row.task),
-            duration_text(begun),
+            duration_text(started),
             bytes_text(row.peak_memory_bytes)
         );
     }
     table + "</tbody>"
 }
 
-/// The section of warnings; nothing if there is none.
+/// Returns the section of warnings; empty if there are none.
 pub(super) fn warnings(summary: &RunSummary) -> String {
     if summary.warnings.is_empty() {
         return String::new();

@@ -20,7 +20,7 @@
   const bytesText = (kib) => kib >= 1048576 ? (kib / 1048576).toFixed(1) + " GiB"
     : kib >= 1024 ? (kib / 1024).toFixed(1) + " MiB" : kib + " KiB";
 
-  /** A step of 1, 2 or 5 times a power of ten that gives about `count` ticks. */
+  /** Returns a step of 1, 2 or 5 times a power of ten that gives about `count` ticks. */
   function tickStep(range, count) {
     const rough = range / count, power = 10 ** Math.floor(Math.log10(rough));
     return power * ([1, 2, 5].find((factor) => factor * power >= rough) || 10);
@@ -48,7 +48,7 @@
     }
     const bar = Math.max(3, laneHeight - (laneHeight > 8 ? 3 : 1));
     const colors = data.color.map((index) => color("c" + index)), bad = color("bad"), open = color("open");
-    // Failed calls last, so that none is hidden by its neighbours.
+    // Draw failed calls last, so that their neighbours do not hide them.
     for (const failed of [false, true]) {
       for (let i = 0; i < n; i++) {
         const state = data.state[i];
@@ -66,7 +66,7 @@
     }
   }
 
-  /** The call at a point, or the one beside it within three pixels. */
+  /** Returns the call at a point, or the nearest one within three pixels; -1 if there is none. */
   function callAt(x, y) {
     const lane = Math.floor(y / laneHeight), scale = (to - from) / canvas.clientWidth;
     const at = from + x * scale;
@@ -93,7 +93,7 @@
     const lines = [data.tasks[data.task[i]]];
     if (data.names) lines.push(data.names[i]);
     const took = data.wall_us ? data.wall_us[i] / 1e6 : seconds(data.length[i]);
-    lines.push([["done", "failed", "without an end"][data.state[i]], timeText(took), "worker " + (data.lane[i] + 1),
+    lines.push([["done", "failed", "unfinished"][data.state[i]], timeText(took), "worker " + (data.lane[i] + 1),
       "at " + timeText(seconds(start[i]))].join(" \u00b7 "));
     if (data.memory_kib) lines.push("peak memory " + bytesText(data.memory_kib[i]));
     tip.textContent = lines.join("\n");

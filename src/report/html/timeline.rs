@@ -1,4 +1,4 @@
-//! The calls of a run as compact arrays, for the script that draws them.
+//! The calls of a run as compact arrays, for the script that draws the timeline.
 
 use serde::Serialize;
 
@@ -7,31 +7,32 @@ use super::markup::html_start;
 use crate::event::RunSummary;
 use crate::text::escaped;
 
-/// Calls up to which each has its name and figures in the page, for the pointer to show.
+/// Maximum number of calls for which the page has each call's name and usage, to show at the
+/// pointer.
 const MAX_NAMED: usize = 20_000;
-/// Characters of a item's name that the page keeps.
+/// Number of characters kept of an item's name.
 const NAME_CHARS: usize = 60;
-/// Places in time that a drawing can tell apart, when it is looked at closely.
+/// Number of points in time that a drawing can distinguish when it is zoomed in.
 const RESOLUTION: i64 = 10_000_000;
-/// Colours of tasks in the style sheet.
+/// Number of colours for tasks in the style sheet.
 const N_COLORS: usize = 8;
 
-/// The class of a task's colour.
+/// Returns the number of a task's colour.
 pub(super) fn color(task_index: usize) -> usize {
     task_index % N_COLORS
 }
 
-/// What the script gets: but for the first five, a value for each call. Times are in units of
-/// `unit_us` microseconds.
+/// Data for the script. Except for the first five fields, each field has one value per call. Times
+/// are in units of `unit_us` microseconds.
 #[derive(Serialize)]
 pub(super) struct TimelineData {
     unit_us: i64,
     span: i64,
     n_lanes: u32,
-    /// Names of the tasks, and their colours.
+    /// Names and colours of the tasks.
     tasks: Vec<String>,
     color: Vec<usize>,
-    /// Differences from call to call.
+    /// Start of each call, relative to the start of the previous call.
     start: Vec<i64>,
     length: Vec<i64>,
     lane: Vec<u32>,
@@ -42,7 +43,7 @@ pub(super) struct TimelineData {
     names: Option<Vec<String>>,
 }
 
-/// The calls of a run, for the script.
+/// Converts the calls of a run to data for the script.
 pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> TimelineData {
     let origin = summary.started.as_microsecond();
     let end = calls
@@ -105,7 +106,7 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
     }
 }
 
-/// The end of a long name, which is where items of one dataset differ.
+/// Returns the end of a long name, since items of one dataset differ at their ends.
 fn short(name: &str) -> String {
     let n_chars = name.chars().count();
     let end: String = name
@@ -119,17 +120,17 @@ fn short(name: &str) -> String {
     }
 }
 
-/// What stands above the timeline.
+/// Returns the text above the timeline.
 pub(super) fn timeline_text(calls: &CallTable) -> String {
     let lanes = match calls.n_lanes {
         1 => "one call at a time".to_owned(),
-        n => format!("up to {n} calls at a time, a row for each"),
+        n => format!("up to {n} calls at a time, one row for each"),
     };
-    let hint = r#"<span class="hint">Drag over it to look closer, double-click to see all.</span>"#;
+    let hint = r#"<span class="hint">Drag to zoom in, double-click to show everything.</span>"#;
     format!("{} calls, {lanes}. {hint}", calls.rows.len())
 }
 
-/// Which colour is what.
+/// Returns the legend of the colours.
 pub(super) fn legend(summary: &RunSummary, calls: &CallTable) -> String {
     let item = |style: &str, text: String| format!("<span><i {style}></i>{text}</span>\n");
     let tasks = summary.tasks.iter().enumerate();
@@ -143,7 +144,7 @@ pub(super) fn legend(summary: &RunSummary, calls: &CallTable) -> String {
         .collect();
     for (state, name, text) in [
         (CallState::Failed, "bad", "failed"),
-        (CallState::Open, "open", "without an end"),
+        (CallState::Open, "open", "unfinished"),
     ] {
         if calls.rows.iter().any(|row| row.state == state) {
             legend.push_str(&item(

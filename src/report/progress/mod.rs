@@ -15,25 +15,25 @@ use crate::model::{CallRef, LogLevel, Outcome, Usage};
 use crate::text::{bytes_text, escaped};
 use texts::Task;
 
-/// How progress is shown.
+/// Style of the progress display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressStyle {
-    /// Bars for the workflow, the running task and calls that say how far they are, drawn again in
+    /// Bars for the workflow, the running task and calls that report their progress, redrawn in
     /// place.
     Bar,
     /// A line at the start and the end of each task, and a few while it runs.
     Lines,
-    /// Warnings, and nothing else.
+    /// Warnings only.
     WarningsOnly,
 }
 
-/// Time between two drawings, if anything happens or not.
+/// Time between two redraws, even without events.
 const TICK: Duration = Duration::from_millis(200);
-/// Time between two drawings while calls end.
+/// Minimum time between two redraws while calls end.
 const MIN_REDRAW: Duration = Duration::from_millis(50);
 
-/// Shows which task runs, how many of its calls have ended, how many failed, and what typed tasks
-/// say.
+/// Reporter that shows the running task, how many of its calls have ended and failed, and the
+/// messages of typed tasks.
 pub struct Progress {
     shown: Arc<Mutex<Shown>>,
     ticks: bool,
@@ -41,13 +41,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// * `n_tasks`: tasks that will run.
-    /// * `says_calls`: a line for each call that ends.
-    pub fn new(style: ProgressStyle, n_tasks: usize, says_calls: bool) -> Self {
+    /// Creates a reporter.
+    ///
+    /// * `n_tasks`: number of tasks that will run.
+    /// * `shows_calls`: true to print a line for each call that ends.
+    pub fn new(style: ProgressStyle, n_tasks: usize, shows_calls: bool) -> Self {
         let now = Instant::now();
         let shown = Shown {
             style,
-            says_calls,
+            shows_calls,
             n_tasks,
             n_started: 0,
             started: now,
@@ -69,7 +71,7 @@ impl Reporter for Progress {
             && self.ticks
             && matches!(event.kind, EventKind::TaskStarted { .. })
         {
-            // Without it, lines come when events do.
+            // Without the ticker, lines are printed only when events arrive.
             self.ticker = start_ticker(&self.shown).ok();
         }
         lock(&self.shown).report(&event.kind)
@@ -80,24 +82,24 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.ticker = None;
         if lock(&self.shown).style == ProgressStyle::Bar {
-            // A terminal that takes nothing more has nothing to be cleared of.
+            // A terminal that accepts nothing more need not be cleared.
             let _ = draw(Vec::new());
         }
     }
 }
 
-/// What is shown, by the run's thread and by the ticker.
+/// State that the run's thread and the ticker share.
 struct Shown {
     style: ProgressStyle,
-    says_calls: bool,
+    shows_calls: bool,
     n_tasks: usize,
     n_started: usize,
-    /// When the first task began.
+    /// Time at which the first task started.
     started: Instant,
     task: Option<Task>,
-    /// When the next line of the running task is due.
+    /// Time at which the next line about the running task is due.
     next_line: Instant,
-    /// When bars were drawn.
+    /// Time at which the bars were last drawn.
     drawn: Instant,
 }
 
@@ -105,7 +107,7 @@ impl Shown {
     fn report(&mut self, kind: &EventKind) -> io::Result<()> {
         match kind {
             EventKind::Warning { message } => {
-                say_important(&format!("warning: {}", escaped(message)))
+                print_important(&format!("warning: {}", escaped(message)))
             }
             EventKind::TaskStarted {
                 name,
@@ -154,13 +156,13 @@ impl Shown {
             self.started,
         );
         if self.style == ProgressStyle::Lines {
-            let kept = if n_reused > 0 {
-                format!(", {n_reused} of them kept")
+            let reused = if n_reused > 0 {
+                format!(", {n_reused} reused")
             } else {
                 String::new()
             };
-            say_important(&format!(
-                "{}: {n_calls} call{}{kept}",
+            print_important(&format!(
+                "{}: {n_calls} call{}{reused}",
                 task.title(),
                 if n_calls == 1 { "" } else { "s" }
             ))?;
@@ -170,7 +172,7 @@ impl Shown {
         self.draw(now)
     }
 
-    /// Says what is due by now.
+    /// Prints what is due by now.
     fn tick(&mut self, now: Instant) -> io::Result<()> {
         let Some(task) = &mut self.task else {
             return Ok(());
@@ -178,7 +180,7 @@ impl Shown {
         task.pace.note(now, task.done());
         if self.style == ProgressStyle::Lines && now >= self.next_line {
             self.next_line = now + line_interval(task.pace.elapsed(now));
-            return say(&task.line(now));
+            return print_line(&task.line(now));
         }
         self.draw(now)
     }
@@ -191,7 +193,7 @@ impl Shown {
         }
     }
 
-    /// Brings the bars up to date, unless they are nearly so.
+    /// Redraws the bars, unless they were drawn a moment ago.
     fn redraw(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.style == ProgressStyle::Bar && now.duration_since(self.drawn) >= MIN_REDRAW {
@@ -206,8 +208,8 @@ impl Shown {
             let text = format!("{}{message}", name(call));
             task.progress(call.call_index, permille, text.trim_end().to_owned());
         }
-        if self.says_calls {
-            say(format!("  {}{} % {message}", prefix(call), permille / 10).trim_end())?;
+        if self.shows_calls {
+            print_line(format!("  {}{} % {message}", prefix(call), permille / 10).trim_end())?;
         }
         self.redraw()
     }
@@ -220,8 +222,8 @@ impl Shown {
             LogLevel::Warn => "warning",
             LogLevel::Error => "error",
         };
-        if self.says_calls || level >= LogLevel::Warn {
-            return say(&format!("  {}{name}: {}", prefix(call), escaped(message)));
+        if self.shows_calls || level >= LogLevel::Warn {
+            return print_line(&format!("  {}{name}: {}", prefix(call), escaped(message)));
         }
         Ok(())
     }
@@ -230,19 +232,19 @@ impl Shown {
         if let Some(task) = &mut self.task {
             task.end_progress(call.call_index);
         }
-        say(&format!(
-            "  {}{}; tried again in {seconds} s",
+        print_line(&format!(
+            "  {}{}; retry in {seconds} s",
             prefix(call),
             escaped(&outcome.describe())
         ))
     }
 
     fn finish_call(&mut self, call: &CallRef, outcome: &Outcome, usage: &Usage) -> io::Result<()> {
-        if self.says_calls {
+        if self.shows_calls {
             let seconds = usage.wall_time.as_secs_f64();
             let memory = bytes_text(usage.peak_memory_bytes);
             let outcome = escaped(&outcome.describe());
-            say(&format!(
+            print_line(&format!(
                 "  {}{outcome} ({seconds:.3} s, {memory})",
                 prefix(call)
             ))?;
@@ -266,10 +268,10 @@ impl Shown {
         let seconds = task.pace.elapsed(Instant::now()).as_secs_f64();
         let title = format!("[{}/{}] {}", self.n_started, self.n_tasks, escaped(name));
         match status {
-            Status::Done => say_important(&format!("{title}: done in {seconds:.2} s")),
+            Status::Done => print_important(&format!("{title}: finished in {seconds:.2} s")),
             Status::Failed => {
                 let (n_failed, n_calls) = (task.n_failed, task.n_calls);
-                say_important(&format!(
+                print_important(&format!(
                     "{title}: failed after {seconds:.2} s ({n_failed} of {n_calls} calls failed)"
                 ))
             }
@@ -277,16 +279,18 @@ impl Shown {
     }
 }
 
-/// Draws what changes with time alone: elapsed times, and the pace where no call ends.
+/// Starts the ticker, which draws what changes with time alone: the elapsed times, and the pace
+/// while no call ends.
 fn start_ticker(shown: &Arc<Mutex<Shown>>) -> io::Result<Ticker> {
     let shown = Arc::clone(shown);
     Ticker::start("mandelbox-progress", TICK, move || {
-        // Who reports events meets the same error.
+        // The thread that reports events gets the same error.
         let _ = lock(&shown).tick(Instant::now());
     })
 }
 
-/// Time until the next line of a task that has run for so long: some 60 an hour, and fewer later.
+/// Returns the time until the next line of a task that has run for this long: about 60 lines in an
+/// hour, and fewer later.
 fn line_interval(elapsed: Duration) -> Duration {
     Duration::from_secs(match elapsed.as_secs() {
         0..50 => 10,
@@ -295,16 +299,16 @@ fn line_interval(elapsed: Duration) -> Duration {
     })
 }
 
-/// Shows a line that is one of many.
-fn say(line: &str) -> io::Result<()> {
+/// Prints a line that is one of many.
+fn print_line(line: &str) -> io::Result<()> {
     print(&format!("{line}\n"), Weight::Usual)
 }
 
-fn say_important(line: &str) -> io::Result<()> {
-    print(&format!("{line}\n"), Weight::Matters)
+fn print_important(line: &str) -> io::Result<()> {
+    print(&format!("{line}\n"), Weight::Important)
 }
 
-/// The item's name before what is said of its call.
+/// Returns the item's name, as the start of a line about its call.
 fn prefix(call: &CallRef) -> String {
     call.item
         .as_ref()
@@ -312,7 +316,7 @@ fn prefix(call: &CallRef) -> String {
         .unwrap_or_default()
 }
 
-/// [`prefix`] where a string needs no quotes.
+/// Returns [`prefix`], with a string without its quotes.
 fn name(call: &CallRef) -> String {
     match call.item.as_ref().and_then(|item| item.as_str()) {
         Some(text) => format!("{} ", escaped(text)),

@@ -1,27 +1,29 @@
-//! How fast calls end, and how long the others will take.
+//! The pace at which calls end, and the time that is left.
 
 use std::time::{Duration, Instant};
 
 use crate::text::duration_text;
 
-/// Looks back that are kept; when there are more, every second one goes.
+/// Maximum number of samples. When it is reached, every second sample is dropped.
 const MAX_SAMPLES: usize = 64;
-/// Time between the first two of them.
+/// Time between the first two samples.
 const FIRST_INTERVAL: Duration = Duration::from_millis(200);
-/// Time below which nothing is said.
+/// Time before which no pace is shown.
 const TOO_SOON: Duration = Duration::from_millis(500);
 
-/// The pace of a task: that of the latter half of its time, which is neither upset by one slow call
-/// nor held down for long by a slow start.
+/// The pace of a task, over the latter half of its time. A single slow call does not distort it,
+/// and a slow start does not lower it for long.
 pub(super) struct Pace {
     started: Instant,
     interval: Duration,
-    /// When so much was done.
+    /// Times, each with the number of calls that were done.
     samples: Vec<(Instant, f64)>,
 }
 
 impl Pace {
-    /// * `done`: what was done before.
+    /// Creates a pace that starts now.
+    ///
+    /// * `done`: number of calls that were done before.
     pub(super) fn starting_at(now: Instant, done: f64) -> Self {
         Self {
             started: now,
@@ -30,7 +32,9 @@ impl Pace {
         }
     }
 
-    /// * `done`: calls that have ended, and parts of calls.
+    /// Adds a sample.
+    ///
+    /// * `done`: number of calls that have ended, plus the fractions of running calls.
     pub(super) fn note(&mut self, now: Instant, done: f64) {
         let latest = self.samples.last().map_or(self.started, |(time, _)| *time);
         if now.duration_since(latest) < self.interval {
@@ -51,7 +55,7 @@ impl Pace {
         now.duration_since(self.started)
     }
 
-    /// Calls a second; `None`: too little is known.
+    /// Returns the calls per second; `None` if too little is known.
     pub(super) fn rate(&self, now: Instant, done: f64) -> Option<f64> {
         let elapsed = self.elapsed(now);
         if elapsed < TOO_SOON {
@@ -64,7 +68,7 @@ impl Pace {
             .saturating_sub(1);
         let (time, done_then) = self.samples[since];
         let rate = (done - done_then) / now.duration_since(time).as_secs_f64();
-        // Where nothing has happened for that long, the whole time tells more.
+        // If nothing happened in that time, the pace over the whole time is more informative.
         let rate = if rate > 0.0 {
             rate
         } else {
@@ -74,7 +78,7 @@ impl Pace {
     }
 }
 
-/// `1234/s`, `12/s`, `3.4/s`, `5.1/min`, `2.0/h`.
+/// Formats a rate: `1234/s`, `12/s`, `3.4/s`, `5.1/min`, `2.0/h`.
 pub(super) fn rate_text(per_second: f64) -> String {
     let (value, unit) = match per_second {
         1.0.. => (per_second, "s"),
@@ -88,7 +92,7 @@ pub(super) fn rate_text(per_second: f64) -> String {
     }
 }
 
-/// Time that is left: `14 s`, `3 min 05 s`; `None` where that is no time that anybody waits.
+/// Formats the time that is left: `14 s`, `3 min 05 s`; `None` if it is too long to be shown.
 pub(super) fn left_text(calls: f64, per_second: f64) -> Option<String> {
     let left = Duration::try_from_secs_f64((calls / per_second).ceil()).ok()?;
     let seconds = left.as_secs();
@@ -103,7 +107,7 @@ pub(super) fn left_text(calls: f64, per_second: f64) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The pace after `steps` of a second, in each of which so many calls end.
+    /// Returns the pace after steps of one second, with the number of calls that end in each.
     fn pace(steps: &[f64]) -> Option<f64> {
         let started = Instant::now();
         let mut pace = Pace::starting_at(started, 0.0);
@@ -121,7 +125,7 @@ mod tests {
         assert_eq!(pace(&[2.0]), Some(2.0));
         assert_eq!(pace(&[0.0; 10]), None);
         assert_eq!(pace(&[[0.0; 10], [4.0; 10]].concat()), Some(4.0));
-        // One call a minute: known after the first, and not forgotten between two.
+        // One call a minute: the pace is known after the first call, and kept between two calls.
         let slow: Vec<_> = (1..=170)
             .map(|second| if second % 60 == 0 { 1.0 } else { 0.0 })
             .collect();
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_times_are_as_people_say_them() {
+    fn rates_and_times_are_readable() {
         let rates = [1234.4, 12.3, 9.96, 3.44, 0.5, 0.1, 0.01].map(rate_text);
         assert_eq!(
             rates,

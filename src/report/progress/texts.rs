@@ -1,4 +1,4 @@
-//! What is said of a running task: lines for a terminal of any width, and one line for a log.
+//! Texts about a running task: lines for a terminal of any width, and one line for a log.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -8,38 +8,38 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::pace::{Pace, left_text, rate_text};
 use crate::text::duration_text;
 
-/// Thousandths of a call.
+/// Parts of a call: its progress is in thousandths.
 const PARTS: u64 = 1000;
-/// Lines for calls that say how far they are.
+/// Maximum number of lines for calls that report their progress.
 const MAX_CALL_LINES: usize = 3;
-/// Columns of a bar.
+/// Minimum and maximum number of columns of a bar.
 const MIN_BAR: usize = 5;
 const MAX_BAR: usize = 40;
-/// Columns that a name has at least.
+/// Minimum number of columns of a name.
 const MIN_NAME: usize = 8;
 
 /// The running task.
 pub(super) struct Task {
-    /// Its position in the workflow, from 1, and tasks of the workflow.
+    /// Position in the workflow, from 1, and number of tasks of the workflow.
     pub(super) position: (usize, usize),
-    /// Escaped.
+    /// Name, escaped.
     pub(super) name: String,
     pub(super) n_calls: usize,
     pub(super) n_ended: usize,
     pub(super) n_failed: usize,
     pub(super) pace: Pace,
-    /// When the first task began.
+    /// Time at which the first task started.
     pub(super) workflow_started: Instant,
-    /// Calls that say how far they are, by index.
+    /// Running calls that report their progress, by index.
     calls: BTreeMap<usize, CallProgress>,
-    /// Thousandths of `calls` together.
+    /// Progress of all `calls` together, in thousandths of a call.
     parts: u64,
 }
 
-/// What a call has said last.
+/// The last progress report of a call.
 struct CallProgress {
     permille: u16,
-    /// Escaped; with its item.
+    /// Item and message, escaped.
     text: String,
 }
 
@@ -79,7 +79,7 @@ impl Task {
         self.n_failed += usize::from(failed);
     }
 
-    /// Forgets how far a call was, which has ended or begins again.
+    /// Removes the progress of a call that has ended or is retried.
     pub(super) fn end_progress(&mut self, call_index: usize) {
         let permille = self
             .calls
@@ -88,13 +88,13 @@ impl Task {
         self.parts -= u64::from(permille);
     }
 
-    /// Calls that have ended, and parts of calls.
+    /// Returns the number of calls that have ended, plus the fractions of running calls.
     pub(super) fn done(&self) -> f64 {
         self.n_ended as f64 + self.parts as f64 / PARTS as f64
     }
 
     fn fraction(&self) -> f64 {
-        // A task without calls is done when it begins.
+        // A task without calls is done when it starts.
         if self.n_calls == 0 {
             1.0
         } else {
@@ -102,12 +102,12 @@ impl Task {
         }
     }
 
-    /// `[2/3] name`.
+    /// Returns the title: `[2/3] name`.
     pub(super) fn title(&self) -> String {
         format!("[{}/{}] {}", self.position.0, self.position.1, self.name)
     }
 
-    /// `12/60, 2 failed`, and how fast and how long where that is known.
+    /// Returns the counts (`12/60, 2 failed`), and the pace and the time left if they are known.
     fn facts(&self, now: Instant) -> [Option<String>; 3] {
         let failed = if self.n_failed > 0 {
             format!(", {} failed", self.n_failed)
@@ -124,18 +124,18 @@ impl Task {
         ]
     }
 
-    /// The line for a log.
+    /// Returns the line for a log.
     pub(super) fn line(&self, now: Instant) -> String {
         let facts: String = self.facts(now).into_iter().flatten().collect();
         let percent = match self.calls.first_key_value() {
-            // How far the only call is.
+            // The progress of the only call.
             Some((_, call)) if self.n_calls == 1 => format!(", {} %", call.permille / 10),
             _ => String::new(),
         };
         format!("{}: {facts}{percent}", self.title())
     }
 
-    /// The lines for a terminal with so many columns.
+    /// Returns the lines for a terminal of this width.
     pub(super) fn frame(&self, now: Instant, columns: usize) -> Vec<String> {
         // The last column stays free: a terminal may wrap after it.
         let width = columns.saturating_sub(1).max(1);
@@ -182,8 +182,8 @@ impl Task {
     }
 }
 
-/// Columns for a bar, and the facts that there is room for: the rate goes first, then the bar, then
-/// the time that is left.
+/// Returns the number of columns for a bar, and the facts that fit. If there is too little room,
+/// first the pace is dropped, then the bar, then the time that is left.
 fn bar_and_facts(facts: &[Option<String>; 3], name_width: usize, width: usize) -> (usize, String) {
     let [counts, rate, left] = facts
         .each_ref()
@@ -191,7 +191,7 @@ fn bar_and_facts(facts: &[Option<String>; 3], name_width: usize, width: usize) -
     let (all, fewer) = (format!("{counts}{rate}{left}"), format!("{counts}{left}"));
     let room = |facts: &str| width.saturating_sub(name_width + 1 + facts.width());
     for facts in [&all, &fewer] {
-        // With a blank.
+        // Leaves room for a space.
         if room(facts) > MIN_BAR {
             return ((room(facts) - 1).min(MAX_BAR), facts.clone());
         }
@@ -200,7 +200,8 @@ fn bar_and_facts(facts: &[Option<String>; 3], name_width: usize, width: usize) -
     (0, if fits { fewer } else { counts.to_owned() })
 }
 
-/// A name, a bar and facts; what there is least room for is the name.
+/// Formats a line with a name, a bar and facts. If there is too little room, the name is shortened
+/// or dropped.
 fn line(
     name: &str,
     name_width: usize,
@@ -227,7 +228,7 @@ fn bar(fraction: f64, width: usize) -> String {
     "█".repeat(n_full) + &"░".repeat(width - n_full)
 }
 
-/// A text of so many columns at most; what is cut off is shown.
+/// Shortens a text to a number of columns, with an ellipsis where it is cut off.
 fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -251,7 +252,7 @@ mod tests {
 
     use super::*;
 
-    /// A task of 60 calls, 12 of which have ended within 4 s, two of them badly; `seconds` later.
+    /// Returns a task of 60 calls, 12 of which have ended within 4 s, two of them with a failure.
     fn task(name: &str, n_tasks: usize) -> (Task, Instant) {
         let started = Instant::now();
         let mut task = Task::new(
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_a_pace_that_nobody_knows() {
+    fn an_unknown_pace_is_not_shown() {
         let now = Instant::now();
         let mut task = Task::new((1, 1), "t".to_owned(), (1, 0), now, now);
         let later = now + Duration::from_secs(20);
@@ -359,7 +360,7 @@ mod tests {
             none.frame(later, 40),
             ["[1/1] t ███████████████████████████ 0/0"]
         );
-        // What was kept of an earlier run took no time now.
+        // The reused results took no time in this run.
         let mut resumed = Task::new((1, 1), "t".to_owned(), (60, 40), now, now);
         (40..50).for_each(|call| resumed.finish_call(call, false));
         assert_eq!(resumed.line(later), "[1/1] t: 50/60, 30/min, 20 s left");

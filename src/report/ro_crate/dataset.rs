@@ -1,5 +1,4 @@
-//! What a run read, wrote and left in its work directory, as entities; pure but for
-//! [`Records::look`].
+//! Entities for the input, the output and the records of a run. Pure, except for [`Records::look`].
 
 use std::path::Path;
 
@@ -12,19 +11,19 @@ use crate::text::escape::percent_encoded;
 use crate::text::escaped;
 use crate::workdir::layout::REPORT_FILE;
 
-/// Records in the work directory: name, format, what it is, and whether the run gave it as its
-/// result.
+/// Records in the work directory: name, format, description, and true if the record is a result of
+/// the run.
 const RECORDS: [(&str, &str, &str, bool); 6] = [
     (
         "metadata.json",
         "application/json",
-        "The dataset's metadata after the last task that ended well",
+        "The dataset's metadata after the last task that succeeded",
         true,
     ),
     (
         "history.json",
         "application/json",
-        "The dataset's history after the last task that ended well",
+        "The dataset's history after the last task that succeeded",
         true,
     ),
     (
@@ -36,7 +35,7 @@ const RECORDS: [(&str, &str, &str, bool); 6] = [
     (
         EventLog::NAME,
         "application/jsonl",
-        "Every start and end of a call, one JSON object a line",
+        "Every start and end of a call, one JSON object per line",
         false,
     ),
     (
@@ -45,10 +44,15 @@ const RECORDS: [(&str, &str, &str, bool); 6] = [
         "Log lines of the run, as Fractal writes them",
         false,
     ),
-    (REPORT_FILE, "text/html", "The run to look at", false),
+    (
+        REPORT_FILE,
+        "text/html",
+        "Report of the run, for people",
+        false,
+    ),
 ];
 
-/// A formal parameter that these files and folders are given for.
+/// Adds a formal parameter, with the files and folders that it was given.
 pub(super) fn add_parameter(graph: &mut Graph, id: &str, description: &str, values: &[String]) {
     if values.is_empty() {
         return;
@@ -77,8 +81,9 @@ pub(super) fn add_parameter(graph: &mut Graph, id: &str, description: &str, valu
     graph.add(id, &["FormalParameter"], properties);
 }
 
-/// Adds an input or output path and returns its id, which ends with a slash unless it is a file.
-pub(super) fn add_place(
+/// Adds an input or output path and returns its id, which ends with a slash unless the path is a
+/// file.
+pub(super) fn add_path(
     graph: &mut Graph,
     records: &Records<'_>,
     path: &Path,
@@ -106,14 +111,14 @@ pub(super) fn add_place(
         .file_name()
         .map_or("/".into(), |name| name.to_string_lossy());
     let missing = if found.is_none() {
-        "; it was not there when this crate was made"
+        "; it did not exist when this crate was created"
     } else {
         ""
     };
     let role = if parameters.contains(&OUTPUT_ID) {
-        "What the tasks of the run wrote to"
+        "Output of the tasks of the run"
     } else {
-        "What the first task read"
+        "Input of the first task"
     };
     let n_bytes = match found {
         Some(Found::File { n_bytes }) => Some(n_bytes.to_string()),
@@ -130,9 +135,9 @@ pub(super) fn add_place(
     id
 }
 
-/// Adds the records that are there, and returns the ids of those that are results of the run.
+/// Adds the records that exist. Returns the ids of those that are results of the run.
 ///
-/// * `run`: id of its action.
+/// * `run`: id of the run's action.
 pub(super) fn add_records(graph: &mut Graph, records: &Records<'_>, run: &str) -> Vec<String> {
     let mut results = Vec::new();
     for (name, format, description, is_result) in RECORDS {

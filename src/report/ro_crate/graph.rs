@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::json::{Map, Value};
 
-/// Entities with different ids.
+/// Entities with unique ids.
 #[derive(Default)]
 pub(super) struct Graph {
     entities: Vec<Value>,
@@ -18,17 +18,17 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Adds an entity, unless there is one with its id.
+    /// Adds an entity, unless its id exists already.
     ///
-    /// * `properties`: an object, of which null and empty arrays are left out, and arrays of one
-    ///   value are that value.
+    /// * `properties`: an object. Null values and empty arrays are omitted, and an array of one
+    ///   value is replaced by the value.
     pub(super) fn add(&mut self, id: &str, types: &[&str], properties: Value) {
         if self.ids.insert(id.to_owned()) {
             self.entities.push(entity(id, types, properties));
         }
     }
 
-    /// [`Self::add`] for a file or folder.
+    /// Adds a file or folder as [`Self::add`] does.
     pub(super) fn add_part(&mut self, id: &str, types: &[&str], properties: Value) {
         if !self.ids.contains(id) {
             self.parts.push(id.to_owned());
@@ -36,14 +36,14 @@ impl Graph {
         self.add(id, types, properties);
     }
 
-    /// The crate, with these entities behind `first`.
+    /// Returns the crate, with these entities after `first`.
     pub(super) fn into_crate(self, first: Vec<Value>, context: Value) -> Value {
         let entities: Vec<_> = first.into_iter().chain(self.entities).collect();
         json!({ "@context": context, "@graph": entities })
     }
 }
 
-/// An entity: see [`Graph::add`].
+/// Returns an entity; see [`Graph::add`].
 pub(super) fn entity(id: &str, types: &[&str], properties: Value) -> Value {
     let mut entity = Map::new();
     entity.insert("@id".to_owned(), id.into());
@@ -73,12 +73,12 @@ fn single_or_array(mut values: Vec<Value>) -> Value {
     }
 }
 
-/// A reference to an entity.
+/// Returns a reference to an entity.
 pub(super) fn reference(id: &str) -> Value {
     json!({ "@id": id })
 }
 
-/// References to entities.
+/// Returns references to entities.
 pub(super) fn references<T: AsRef<str>>(ids: &[T]) -> Value {
     ids.iter().map(|id| reference(id.as_ref())).collect()
 }

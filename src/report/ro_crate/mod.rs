@@ -1,9 +1,9 @@
-//! `ro-crate-metadata.json`: the provenance of a run as a Provenance Run Crate, made from its
+//! `ro-crate-metadata.json`: the provenance of a run as a Provenance Run Crate, created from its
 //! records.
 //!
-//! The crate is the work directory. It has an action for the run and one for each task of it; the
-//! calls of a task are not entities, since there can be a million of them: their action has their
-//! counts and figures, and the task's folder their files.
+//! The crate is the work directory. It has an action for the run and one for each task of the run.
+//! The calls of a task are not entities, since there can be a million of them. The task's action
+//! has their counts and usage, and the task's folder has their files.
 
 mod dataset;
 mod graph;
@@ -20,36 +20,36 @@ use crate::folder::write_whole;
 use crate::json::{Map, Value, build_json};
 use crate::workdir::layout::{RO_CRATE_FILE, RO_CRATE_WORKFLOW_FILE};
 
-/// Ids of the run's formal parameters, which have the names of Fractal's.
+/// Ids of the run's formal parameters, named as in Fractal.
 const INPUT_ID: &str = "#input_paths";
 const OUTPUT_ID: &str = "#output_path";
 
-/// What a crate is made from.
+/// Sources of a crate.
 struct Records<'r> {
     summary: &'r RunSummary,
     run: &'r RunStarted,
-    /// The workflow task of each task of `summary`, as far as history has it.
+    /// The workflow task of each task of `summary`, as far as the history has it.
     workflow_tasks: &'r [Option<Map<String, Value>>],
     license: Option<&'r str>,
-    /// What stands at a path, for paths of records.
+    /// Function that looks up a path of the records.
     look: &'r dyn Fn(&Path) -> Option<Found>,
 }
 
-/// What stands at a path.
+/// Result of looking up a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     File { n_bytes: u64 },
     Folder,
 }
 
-/// Makes the work directory of a run that does not run any more an RO-Crate: writes its
-/// metadata, whose path is returned, and beside it the workflow as far as the records have it.
+/// Writes RO-Crate metadata to the work directory of a run that is not running. Next to it, writes
+/// the workflow, as far as the records have it. Returns the path of the metadata.
 ///
-/// * `license`: of the dataset, a URL or a text; RO-Crate requires one, so that `None` becomes a
-///   text that none was given.
+/// * `license`: license of the dataset, a URL or a text. RO-Crate requires a license, so `None`
+///   becomes a text that no license was given.
 ///
 /// # Errors
-/// [`ReportError`]: there is no event log, it is damaged, or the files cannot be written.
+/// [`ReportError`]: the event log does not exist or is damaged, or the files cannot be written.
 pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf, ReportError> {
     let log = work_dir.join(EventLog::NAME);
     let mut summary = RunSummary::default();

@@ -1,10 +1,10 @@
-//! The crate as a whole, and the run in it; pure.
+//! The crate as a whole, and the run in it. Pure.
 
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::dataset::{add_parameter, add_place, add_records};
+use super::dataset::{add_parameter, add_path, add_records};
 use super::graph::{Graph, entity, reference, references};
 use super::task::{TaskEntities, add_task};
 use super::{INPUT_ID, OUTPUT_ID, Records};
@@ -13,15 +13,15 @@ use crate::json::{Map, Value};
 use crate::text::escaped;
 use crate::workdir::layout::{RO_CRATE_FILE, RO_CRATE_WORKFLOW_FILE};
 
-/// Id of the action that is the run.
+/// Id of the run's action.
 const RUN_ID: &str = "#run";
 /// Id of the program that ran the workflow.
 const ENGINE_ID: &str = "#mandelbox";
 const ENGINE_ACTION_ID: &str = "#run-of-mandelbox";
 const LANGUAGE_ID: &str = "https://fractal-analytics-platform.github.io";
-/// What stands for a license that nobody has given, since the profiles require one.
+/// Text for a license that nobody has given. The profiles require a license.
 const NO_LICENSE: &str =
-    "No license was given when this crate was made: ask its author before you use it.";
+    "No license was given when this crate was created: ask its author before you use it.";
 
 const CRATE_PROFILE: &str = "https://w3id.org/ro/crate/1.1";
 const WORKFLOW_PROFILE: (&str, &str, &str) = (
@@ -29,7 +29,7 @@ const WORKFLOW_PROFILE: (&str, &str, &str) = (
     "Workflow RO-Crate",
     "1.0",
 );
-/// Of a run.
+/// Profiles of a run.
 const RUN_PROFILES: [(&str, &str, &str); 3] = [
     (
         "https://w3id.org/ro/wfrun/process/0.5",
@@ -48,13 +48,13 @@ const RUN_PROFILES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// The terms that RO-Crate 1.1 has not; written out, so that readers have one context less to
-/// fetch.
+/// Terms that RO-Crate 1.1 lacks. They are written out, so that readers need not fetch another
+/// context.
 const TERMS: [&str; 2] = ["resourceUsage", "sha256"];
 
-/// The whole `ro-crate-metadata.json`.
+/// Builds the whole `ro-crate-metadata.json`.
 ///
-/// * `workflow`: the contents of the workflow's file.
+/// * `workflow`: contents of the workflow's file.
 pub(super) fn build_crate(records: &Records<'_>, workflow: &[u8]) -> Value {
     let (summary, run) = (records.summary, records.run);
     let mut graph = Graph::default();
@@ -62,9 +62,9 @@ pub(super) fn build_crate(records: &Records<'_>, workflow: &[u8]) -> Value {
     let inputs: Vec<_> = run
         .input_paths
         .iter()
-        .map(|path| add_place(&mut graph, records, path, INPUT_ID))
+        .map(|path| add_path(&mut graph, records, path, INPUT_ID))
         .collect();
-    let output = add_place(&mut graph, records, &run.output_path, OUTPUT_ID);
+    let output = add_path(&mut graph, records, &run.output_path, OUTPUT_ID);
     let mut results = vec![output.clone()];
     results.extend(add_records(&mut graph, records, RUN_ID));
     let add = |index: usize| {
@@ -119,8 +119,8 @@ fn add_workflow(graph: &mut Graph, records: &Records<'_>, workflow: &[u8], tasks
     let has_inputs = !records.run.input_paths.is_empty();
     let properties = json!({
         "name": escaped(&records.run.workflow),
-        "description": "The workflow as the records of the run have it: the tasks that began, \
-            with the args and the modules that counted",
+        "description": "The workflow as the records of the run have it: the tasks that started, \
+            with the args and the modules that were used",
         "version": format!("sha256:{digest}"),
         "encodingFormat": "application/json",
         "contentSize": workflow.len().to_string(),
@@ -139,7 +139,7 @@ fn add_workflow(graph: &mut Graph, records: &Records<'_>, workflow: &[u8], tasks
     graph.add(LANGUAGE_ID, &["ComputerLanguage"], properties);
 }
 
-/// Adds the run, and the program that did it.
+/// Adds the run, and the program that executed it.
 fn add_run(
     graph: &mut Graph,
     records: &Records<'_>,
@@ -184,9 +184,9 @@ fn add_run(
     }
 }
 
-/// The properties of the dataset, which is the work directory.
+/// Returns the properties of the dataset, which is the work directory.
 fn root(graph: &mut Graph, records: &Records<'_>) -> Value {
-    // One without tasks is short of what the last profile requires.
+    // A run without tasks does not meet the requirements of the last profile.
     let n_run_profiles = if records.summary.tasks.is_empty() {
         2
     } else {
@@ -203,7 +203,7 @@ fn root(graph: &mut Graph, records: &Records<'_>) -> Value {
     let license = match records.license {
         Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
             let description =
-                "The license of this dataset, as it was given when the crate was made";
+                "The license of this dataset, as it was given when the crate was created";
             graph.add(
                 url,
                 &["CreativeWork"],
@@ -229,7 +229,7 @@ fn title(records: &Records<'_>) -> String {
     format!("Run of the workflow {}", escaped(&records.run.workflow))
 }
 
-/// How the run ended, in a sentence.
+/// Describes how the run ended, in a sentence.
 fn description(records: &Records<'_>) -> String {
     let (summary, run) = (records.summary, records.run);
     let n_tasks = summary
@@ -241,21 +241,21 @@ fn description(records: &Records<'_>) -> String {
         .filter(|task| matches!(task.end, Some((_, Status::Done))))
         .count();
     let end = match summary.end {
-        Some(Status::Done) => "it ended well".to_owned(),
+        Some(Status::Done) => "the run succeeded".to_owned(),
         Some(Status::Failed) => format!(
-            "it failed: {}",
+            "the run failed: {}",
             escaped(summary.error.as_deref().unwrap_or("unknown error"))
         ),
-        None => "it has no end, since it was killed".to_owned(),
+        None => "the run is unfinished, since it was killed".to_owned(),
     };
-    let (begun, backend) = (summary.tasks.len(), escaped(&run.backend));
+    let (started, backend) = (summary.tasks.len(), escaped(&run.backend));
     format!(
-        "{begun}{n_tasks} tasks of the workflow began and {n_done} ended well, on the backend \
+        "{started}{n_tasks} tasks of the workflow started and {n_done} succeeded, on the backend \
          {backend}; {end}."
     )
 }
 
-/// The status of the run, and its error.
+/// Returns the status of the run, and its error.
 fn end_of_run(summary: &RunSummary) -> (Status, Option<String>) {
     match summary.end {
         Some(Status::Done) => (Status::Done, None),
@@ -267,7 +267,7 @@ fn end_of_run(summary: &RunSummary) -> (Status, Option<String>) {
     }
 }
 
-/// An action's properties with its times, its status and its error.
+/// Adds times, status and error to the properties of an action.
 pub(super) fn with_end(
     mut properties: Value,
     started: Timestamp,
@@ -285,7 +285,7 @@ pub(super) fn with_end(
     properties
 }
 
-/// A time in the one form of ISO 8601 that the profiles' validator takes.
+/// Formats a time in the only form of ISO 8601 that the profiles' validator accepts.
 fn time_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00").to_string()
 }

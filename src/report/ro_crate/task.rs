@@ -1,6 +1,5 @@
-//! A task of a run as entities: the tool, the step, its args, and the action that stands for all
-//! its calls; pure but for
-//! [`Records::look`].
+//! A task of a run as entities: the tool, the step, its args, and one action for all its calls.
+//! Pure, except for [`Records::look`].
 
 use std::path::Path;
 
@@ -16,22 +15,22 @@ use crate::text::escape::percent_encoded;
 use crate::text::escaped;
 use crate::workdir::layout::task_folder_name;
 
-/// Failed calls that an action's error tells.
-const MAX_TOLD: usize = 3;
+/// Maximum number of failed calls in the error of an action.
+const MAX_REPORTED: usize = 3;
 
 /// Ids of a task's entities.
 pub(super) struct TaskEntities {
-    /// What ran, which several tasks may share.
+    /// Id of the tool that ran, which several tasks may share.
     pub(super) tool: String,
-    /// Its place in the workflow.
+    /// Id of the step in the workflow.
     pub(super) step: String,
-    /// The action that is the host's work for it.
+    /// Id of the action for the host's work on the step.
     pub(super) control: String,
 }
 
 /// Adds a task of the run.
 ///
-/// * `inputs`, `output`: ids of what its calls read and wrote.
+/// * `inputs`, `output`: ids of the data that its calls read and wrote.
 pub(super) fn add_task(
     graph: &mut Graph,
     records: &Records<'_>,
@@ -109,7 +108,7 @@ pub(super) fn add_task(
     ids
 }
 
-/// Adds what a task runs, with the arguments that it was given anywhere in the run.
+/// Adds the tool of a task, with the arguments that it was given anywhere in the run.
 fn add_tool(
     graph: &mut Graph,
     id: &str,
@@ -158,7 +157,7 @@ fn add_tool(
     });
     let properties = json!({
         "name": escaped(&task.name),
-        "description": format!("A WebAssembly module, known by its SHA-256.{command}"),
+        "description": format!("A WebAssembly module, identified by its SHA-256.{command}"),
         "softwareVersion": format!("sha256:{}", task.module_sha256),
         "sha256": task.module_sha256,
         "input": references(&inputs),
@@ -166,7 +165,7 @@ fn add_tool(
     graph.add(id, &["SoftwareApplication"], properties);
 }
 
-/// The args of a workflow task.
+/// Returns the args of a workflow task.
 fn args(workflow_task: Option<&Map<String, Value>>) -> impl Iterator<Item = (&String, &Value)> {
     workflow_task
         .and_then(|task| task.get("args")?.as_object())
@@ -192,7 +191,8 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A value as JSON-LD can hold it: what it would take apart (or leave out, as null) is JSON text.
+/// Converts a value for JSON-LD. Values that JSON-LD would split (or omit, as null) become JSON
+/// text.
 fn value_text(value: &Value) -> Value {
     match value {
         Value::Null | Value::Array(_) | Value::Object(_) => value.to_string().into(),
@@ -200,21 +200,21 @@ fn value_text(value: &Value) -> Value {
     }
 }
 
-/// Adds the folder with the files of the task's calls, if it is there.
+/// Adds the folder with the files of the task's calls, if it exists.
 fn add_folder(graph: &mut Graph, records: &Records<'_>, task: &TaskSummary) -> Option<String> {
     let name = task_folder_name(task.order, &task.name);
     (records.look)(Path::new(&name)).filter(|found| *found == Found::Folder)?;
     let id = format!("{}/", percent_encoded(&name));
     let properties = json!({
         "name": name,
-        "description": "What each call of the task got, gave to the metadata, and printed, as far \
-            as that was kept",
+        "description": "Arguments, output and streams of each call of the task, as far as they \
+            were kept",
     });
     graph.add_part(&id, &["Dataset"], properties);
     Some(id)
 }
 
-/// Adds what the calls of a task used and how many there were.
+/// Adds the number of a task's calls, and their resource usage.
 fn add_usage(graph: &mut Graph, task: &TaskSummary) -> Vec<String> {
     let unit = |name: &str| format!("https://qudt.org/vocab/unit/{name}");
     let usage = [
@@ -254,14 +254,14 @@ fn description(task: &TaskSummary, item_kind: &str) -> String {
     let (n_done, n_failed) = (task.n_done(), task.failed.len());
     let n_open = task.n_calls.saturating_sub(n_done + n_failed);
     let rest = if n_open > 0 {
-        format!(", {n_open} without an end")
+        format!(", {n_open} unfinished")
     } else {
         String::new()
     };
     format!("{kind}: {n_done} succeeded, {n_failed} failed{rest}.")
 }
 
-/// How the task ended, and its error.
+/// Returns the status of the task, and its error.
 fn end(records: &Records<'_>, task: &TaskSummary) -> (Status, Option<String>) {
     match task.end {
         Some((_, Status::Done)) => (Status::Done, None),
@@ -270,18 +270,18 @@ fn end(records: &Records<'_>, task: &TaskSummary) -> (Status, Option<String>) {
         }
         None if records.summary.end.is_none() => (
             Status::Failed,
-            Some("the run was killed in this task".to_owned()),
+            Some("the run was killed during this task".to_owned()),
         ),
         _ => (
             Status::Failed,
-            Some("the task failed as a whole, not in a call".to_owned()),
+            Some("the task failed outside its calls".to_owned()),
         ),
     }
 }
 
-/// The first of the calls that failed, and how many there are.
+/// Describes the first failed calls, and the number of all.
 fn failures(task: &TaskSummary, item_kind: &str) -> String {
-    let told = task.failed.values().take(MAX_TOLD).map(|failed| {
+    let reported = task.failed.values().take(MAX_REPORTED).map(|failed| {
         let failure = CallFailure {
             call_index: 0,
             item_kind: item_kind.to_owned().into(),
@@ -292,8 +292,8 @@ fn failures(task: &TaskSummary, item_kind: &str) -> String {
         };
         failure.to_string()
     });
-    let told = told.collect::<Vec<_>>().join("; ");
+    let reported = reported.collect::<Vec<_>>().join("; ");
     let (n_failed, n_calls) = (task.failed.len(), task.n_calls);
-    let more = if n_failed > MAX_TOLD { "; ..." } else { "" };
-    format!("{n_failed} of {n_calls} calls failed: {told}{more}")
+    let more = if n_failed > MAX_REPORTED { "; ..." } else { "" };
+    format!("{n_failed} of {n_calls} calls failed: {reported}{more}")
 }

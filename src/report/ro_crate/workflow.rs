@@ -1,12 +1,12 @@
-//! The workflow of a run, put together from its records; pure.
+//! The workflow of a run, built from its records. Pure.
 
 use serde_json::json;
 
 use crate::event::RunSummary;
 use crate::json::{Map, Value};
 
-/// The workflow of a run, as far as its records have it: the tasks that have begun, those of
-/// history as they stand there, each with the digest that its module must have.
+/// Builds the workflow of a run, as far as its records have it: the tasks that have started, as in
+/// the history, each with the digest that its module must have.
 pub(super) fn workflow(
     summary: &RunSummary,
     workflow_tasks: &[Option<Map<String, Value>>],

@@ -1,4 +1,4 @@
-//! A stream of data whose reader is waited for, but not when the run is to end.
+//! A stream of data whose reader can delay the run, but not its cancellation.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,24 +6,27 @@ use std::time::Duration;
 use super::outlet::Outlet;
 use crate::model::CancelToken;
 
-/// Bytes that can wait for the reader before the run does.
+/// Bytes that can wait for the reader before the run waits too.
 const ROOM: usize = 1 << 20;
-/// Time without any progress after which the reader of a cancelled run is not waited for.
+/// Time without progress after which a cancelled run does not wait for the reader any more.
 const STALL: Duration = Duration::from_millis(300);
 
-/// Writes all bytes in order, on a thread of its own. A reader that is slow slows the run down, and
-/// one that has stopped stops it; but once the run is cancelled, one that has stopped is an error.
-pub struct PatientWriter {
+/// Writer that writes all bytes in order, on a thread of its own. A slow reader slows the run down,
+/// and a reader that has stopped blocks it. Once the run is cancelled, a reader that has stopped is
+/// an error.
+pub struct InterruptibleWriter {
     outlet: Outlet,
     cancel: CancelToken,
 }
 
-impl PatientWriter {
+impl InterruptibleWriter {
+    /// Starts the thread.
+    ///
     /// * `writer`: a pipe, a terminal, or another stream that can be full.
-    /// * `cancel`: the run's.
+    /// * `cancel`: cancel token of the run.
     ///
     /// # Errors
-    /// The operating system's, if there can be no other thread.
+    /// The operating system's error if it cannot start a thread.
     pub fn start(writer: impl Write + Send + 'static, cancel: CancelToken) -> io::Result<Self> {
         Ok(Self {
             outlet: Outlet::start("mandelbox-events", writer)?,
@@ -36,14 +39,14 @@ impl PatientWriter {
     }
 }
 
-impl Write for PatientWriter {
+impl Write for InterruptibleWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.outlet.push(bytes, ROOM, self.gives_up())? {
             return Ok(bytes.len());
         }
         Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "its reader has stopped reading",
+            "the reader has stopped reading",
         ))
     }
 
@@ -52,9 +55,9 @@ impl Write for PatientWriter {
     }
 }
 
-impl Drop for PatientWriter {
+impl Drop for InterruptibleWriter {
     fn drop(&mut self) {
-        // The records in the work directory are whole, whatever the reader got.
+        // The records in the work directory are complete, whatever the reader received.
         let _ = self.outlet.drain(self.gives_up());
     }
 }

@@ -1,4 +1,4 @@
-//! What of a value does not fit a schema, in sentences for the user.
+//! Mismatches between a value and a schema, in sentences for the user.
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
@@ -7,21 +7,21 @@ use crate::json::Value;
 use crate::problem::pointer_to;
 use crate::text::wording::{did_you_mean, shortened};
 
-/// A part of a value that does not fit.
+/// A part of a value that does not match the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Misfit {
+pub(crate) struct Mismatch {
     /// JSON pointer of the part.
     pub(crate) pointer: String,
-    /// What is wrong with it.
+    /// Description of the mismatch.
     pub(crate) text: String,
-    /// JSON pointer of a member that the part must have and has not.
+    /// JSON pointer of a required member that the part lacks.
     pub(crate) missing: Option<String>,
 }
 
-impl Misfit {
-    /// The misfit that a validator has found.
+impl Mismatch {
+    /// Creates the mismatch that a validator has found.
     ///
-    /// * `schema`: what the validator was made of, for the names that it has.
+    /// * `schema`: schema of the validator, for the names in it.
     pub(crate) fn new(err: &ValidationError<'_>, schema: &Value) -> Self {
         let pointer = err.instance_path().to_string();
         match err.kind() {
@@ -66,21 +66,23 @@ impl Misfit {
     }
 }
 
-/// Characters of a sentence.
+/// Maximum length of a sentence, in characters.
 const MAX_CHARS: usize = 300;
-/// Characters of a value in it, which else would push out what is wrong.
+/// Maximum length of a value in a sentence, in characters. Longer values would displace the
+/// problem.
 const MAX_VALUE_CHARS: usize = 60;
-/// Unexpected names that are compared with the known ones.
+/// Maximum number of unexpected names that are compared with the known ones.
 const MAX_NAMES: usize = 20;
 
-/// The validator's own sentence, without values of any length.
+/// Returns the validator's own sentence, with long values shortened.
 fn sentence(err: &ValidationError<'_>) -> String {
     let value = shortened(err.instance(), MAX_VALUE_CHARS);
     shortened(err.masked_with(value), MAX_CHARS)
 }
 
-/// The one error to tell where a value is clearly meant for one of several alternatives: the others
-/// want another type of value, or another constant in it (the tag of a tagged union).
+/// Returns the only error to report if a value is clearly meant for one of several alternatives.
+/// The other alternatives require another type of value, or another constant in it (the tag of a
+/// tagged union).
 fn meant<'c>(
     err: &ValidationError<'_>,
     context: &'c [Vec<ValidationError<'static>>],
@@ -97,12 +99,12 @@ fn meant<'c>(
     }
 }
 
-/// What each alternative misses, in a sentence.
+/// Describes the mismatch with each alternative, in a sentence.
 fn alternatives_text(
     err: &ValidationError<'_>,
     context: &[Vec<ValidationError<'static>>],
 ) -> String {
-    /// Alternatives that are told, and characters for each.
+    /// Maximum number of alternatives, and of characters for each.
     const SHOWN: usize = 6;
     const CHARS: usize = 100;
     let mut texts: Vec<String> = Vec::new();
@@ -128,13 +130,13 @@ fn alternatives_text(
     }
     let value = shortened(err.instance(), MAX_VALUE_CHARS);
     format!(
-        "{value} fits none of {} alternatives: {}",
+        "{value} matches none of {} alternatives: {}",
         context.len(),
         texts.join("; ")
     )
 }
 
-/// The names that the schema next to an error has, but for those that are given.
+/// Returns the names that the schema next to an error has, except for those that are given.
 fn known_names<'s>(err: &ValidationError<'_>, schema: &'s Value) -> Vec<&'s str> {
     let schema_path = err.schema_path().as_str();
     let parent = schema_path
@@ -166,29 +168,29 @@ mod tests {
             .expect("a schema");
         let found: Vec<_> = validator
             .iter_errors(value)
-            .map(|err| Misfit::new(&err, schema))
+            .map(|err| Mismatch::new(&err, schema))
             .collect();
         let found: Vec<_> = found
             .iter()
-            .map(|misfit| (&*misfit.pointer, &*misfit.text))
+            .map(|mismatch| (&*mismatch.pointer, &*mismatch.text))
             .collect();
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn unions_tell_their_alternatives() {
+    fn unions_list_their_alternatives() {
         let union = json!({ "properties": { "x": { "anyOf": [{ "type": "integer" }, { "type": "null" }, { "enum": ["a", "b"] }] } } });
-        let text = "\"y\" fits none of 3 alternatives: it is not of type \"integer\"; it is not \
+        let text = "\"y\" matches none of 3 alternatives: it is not of type \"integer\"; it is not \
             of type \"null\"; it is not one of \"a\" or \"b\"";
         check(&union, &json!({ "x": "y" }), &[("/x", text)]);
         let long = json!({ "x": "y".repeat(10_000) });
         let validator = jsonschema::validator_for(&union).expect("a schema");
         let err = validator.iter_errors(&long).next().expect("an error");
-        assert!(Misfit::new(&err, &union).text.len() < 400);
+        assert!(Mismatch::new(&err, &union).text.len() < 400);
     }
 
     #[test]
-    fn the_alternative_that_is_meant_is_told_alone() {
+    fn only_the_alternative_that_is_meant_is_reported() {
         let tagged = |tag: &str| json!({ "properties": { "type": { "const": tag }, "n": { "type": "integer" } }, "required": ["type"] });
         let union = json!({ "oneOf": [tagged("a"), tagged("b")] });
         check(
