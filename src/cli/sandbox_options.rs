@@ -3,7 +3,7 @@
 use super::arguments::{IsolationArgument, SandboxArguments};
 use super::environment;
 use crate::backend::{Isolation, Local, WorkerCommand};
-use crate::plan::Policy;
+use crate::plan::{Policy, policy_key};
 use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
@@ -49,7 +49,7 @@ impl SandboxArguments {
         default.memory_bytes = self.memory.unwrap_or(default.memory_bytes);
         default.wall_time = self.timeout.or(default.wall_time);
         if self.policy.is_some() {
-            for key in default.above(&policy.maximum) {
+            for key in default.above(&policy.maximum).into_iter().map(policy_key) {
                 let location = Location::Parameter(format!("--{key}"));
                 let text = format!("exceeds `maximum.{key}` of the policy; choose a lower value");
                 problems.add(location, text);

@@ -98,7 +98,10 @@ impl Limits {
             ("memory", self.memory_bytes > maximum.memory_bytes),
             ("timeout", time(self) > time(maximum)),
             ("output", self.output_bytes > maximum.output_bytes),
-            ("output", self.call_output_bytes > maximum.call_output_bytes),
+            (
+                "call_output",
+                self.call_output_bytes > maximum.call_output_bytes,
+            ),
             ("open_files", self.open_files > maximum.open_files),
             ("module", self.module_bytes > maximum.module_bytes),
         ];

@@ -113,6 +113,16 @@ enum InterruptionFile {
     All,
 }
 
+/// The key of a policy file for a limit.
+///
+/// * `limit`: as [`Limits::above`] names it.
+pub(crate) fn policy_key(limit: &str) -> &str {
+    match limit {
+        "call_output" => "metadiff",
+        other => other,
+    }
+}
+
 impl Policy {
     /// Creates a policy with these limits for every call; documents can request less.
     pub fn of_limits(limits: Limits) -> Self {
@@ -177,7 +187,7 @@ impl Policy {
             file: path.to_owned(),
             pointer: key.to_owned(),
         };
-        for key in default.above(&maximum) {
+        for key in default.above(&maximum).into_iter().map(policy_key) {
             problems.add(
                 location(&format!("default.{key}")),
                 format!("is above `maximum.{key}`; lower it, or raise the maximum"),
