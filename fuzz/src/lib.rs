@@ -277,7 +277,7 @@ fn check_depth_and_numbers(value: &Value) {
     }
 }
 
-const RUN_STARTED: &[u8] = br#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":2,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","input_metadata_keys":[],"first_task_index":null,"last_task_index":null}
+const RUN_STARTED: &[u8] = br#"{"seq":0,"time":"2026-01-02T03:04:05.000006Z","event":"run_started","format_version":3,"mandelbox_version":"0.1.0","backend":"local","workflow":"w","logger_name":"l","work_dir":"/w","input_paths":[],"output_path":"/o","input_metadata_keys":[],"first_task_index":null,"last_task_index":null}
 "#;
 
 fn build_log(events: &[Event]) -> Vec<u8> {

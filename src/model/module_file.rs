@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -45,9 +46,7 @@ pub struct FileIdentity {
 
 impl FileIdentity {
     /// Returns the identity of an open file; `None` where the system has none.
-    #[cfg(unix)]
     pub fn of(metadata: &Metadata) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
         let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
         Some(Self {
             device: metadata.dev(),
@@ -56,12 +55,6 @@ impl FileIdentity {
             modified_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
             changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
         })
-    }
-
-    /// Returns the identity of an open file; `None` where the system has none.
-    #[cfg(not(unix))]
-    pub fn of(_: &Metadata) -> Option<Self> {
-        None
     }
 
     /// Returns the identity of a file that is not open; `None` if it is not a regular file.
@@ -187,12 +180,8 @@ fn open_regular(path: &Path) -> Result<File, String> {
     }
     let mut options = OpenOptions::new();
     options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Opening a FIFO for reading would block until a writer opens it.
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    }
+    // Opening a FIFO for reading would block until a writer opens it.
+    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
     let file = options.open(path).map_err(|err| match err.kind() {
         std::io::ErrorKind::NotFound => {
             let advice = if path
@@ -237,7 +226,7 @@ mod tests {
         assert!(
             ModuleFile::read(&path, 63)
                 .expect_err("too large")
-                .contains("more than the 63 bytes")
+                .contains("more than the limit of 63 bytes")
         );
         assert!(
             ModuleFile::read(folder.path(), 64)

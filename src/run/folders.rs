@@ -219,7 +219,6 @@ mod tests {
         for name in ["in", "out/deep"] {
             std::fs::create_dir_all(root.join(name)).expect("made");
         }
-        #[cfg(unix)]
         std::os::unix::fs::symlink(root.join("out"), root.join("link")).expect("made");
         std::fs::write(root.join("file"), "").expect("written");
         let mut problems = Problems::default();

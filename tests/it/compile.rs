@@ -62,8 +62,8 @@ fn a_large_module_that_cannot_be_called_is_not_compiled() {
     );
     let ended = project.mandelbox(&[&["check", "large.wasm"][..], &policy].concat());
     ended.expect(2).says(&[
-        "more than the 1 MiB",
-        "`module` in [default] and [maximum] of a policy sets that",
+        "more than the limit of 1 MiB",
+        "raise `module` in `[default]` and `[maximum]` of the policy",
     ]);
 }
 

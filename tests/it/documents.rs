@@ -528,7 +528,7 @@ fn problems_stand_where_their_value_was_written() {
         &[
             "__FRACTAL_MANIFEST__.json: /task_list/0/meta/parallel_tasks_per_job",
             "__FRACTAL_MANIFEST__.json: /task_list/0/args_schema/properties/size/default",
-            "__FRACTAL_MANIFEST__.json: /task_list/0/executable: there is no module",
+            "__FRACTAL_MANIFEST__.json: /task_list/0/executable: no module at `",
         ],
     );
 }
