@@ -242,7 +242,7 @@ fn find_export(
         )),
         _ => Err(format!(
             "the WASM component has no function `{name}: {expected}`, which {WORLD} exports; a \
-             typed task needs `run` and `describe`, a command `wasi:cli/run`"
+             typed task has both `run` and `describe`"
         )),
     }
 }

@@ -63,7 +63,7 @@ fn a_cache_below_a_folder_of_others_is_not_used() {
     check(&folder("sticky", 0o1777).join("cache"), None);
     check(
         &folder("open", 0o757).join("cache"),
-        Some("open, and so put other code there"),
+        Some("open, and could put other code there"),
     );
     check(
         &folder("group", 0o2775).join("deep/cache"),
@@ -75,7 +75,7 @@ fn a_cache_below_a_folder_of_others_is_not_used() {
     symlink("open", project.path("link_to_open")).expect("made");
     check(
         &project.path("link_to_open/cache"),
-        Some("open, and so put other code there"),
+        Some("open, and could put other code there"),
     );
     if !rustix::process::geteuid().is_root() {
         return;
@@ -111,7 +111,7 @@ fn group_refusal(project: &Project) -> Option<&'static str> {
             .count()
     };
     let is_own = has(read("/etc/group"), 2) == 1 && has(read("/etc/passwd"), 3) == 1;
-    (!is_own).then_some("group, and so put other code there")
+    (!is_own).then_some("group, and could put other code there")
 }
 
 /// The folder above a cache goes to another user, who may have put anything there: it is neither

@@ -243,7 +243,7 @@ fn a_listing_is_within_the_time_limit() {
         let ended = project
             .run(&["--timeout", "1s"])
             .expect(4)
-            .says(&["ended after its time limit of 1 s"]);
+            .says(&["exceeded its time limit of 1 s"]);
         assert!(ended.elapsed.as_secs_f64() < 5.0, "{:?}", ended.elapsed);
     }
 }

@@ -86,7 +86,7 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
             .says(&[place, restore]);
     }
     project.run(&["--resume"]).expect(2).says(&[
-        "work: events.jsonl: line 1: has format version 3",
+        "work: events.jsonl: line 1: has format version 4",
         "; use the version of mandelbox that wrote it, or run without --resume in another work \
          directory\n",
     ]);

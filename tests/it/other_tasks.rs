@@ -118,7 +118,7 @@ fn a_task_that_was_removed_is_not_shown_and_comes_back_with_its_results() {
         assert!(!shown.page.contains("removed"), "{}", shown.page);
         let crate_text = project.read("work/ro-crate-metadata.json");
         assert!(
-            crate_text.contains("1 of 1 tasks of the workflow began"),
+            crate_text.contains("1 of 1 tasks of the workflow started"),
             "{crate_text}"
         );
         run(&project, &[first(), each(1, "removed")], 0, &[]);

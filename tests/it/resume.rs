@@ -144,7 +144,7 @@ fn after_a_repair_only_the_failed_components_run() {
         );
         assert!(has_note(
             &project,
-            "3 of 4 calls had ended well and are kept"
+            "3 of 4 calls had succeeded; their results are reused"
         ));
         assert_eq!(std::fs::read_to_string(&stderr_file).expect("there"), "");
         let log = project.read("work/workflow.log");
@@ -302,8 +302,7 @@ fn what_has_changed_runs_again_with_all_that_rests_on_it_and_the_log_says_why() 
         args,
         &[],
         &[all_of_1.clone(), last.clone()].concat(),
-        "task 1 \"each\": 4 calls had ended well but are made \
-        again: the arguments, or what else the task sees, have changed",
+        "task 1 \"each\": 4 calls had succeeded but are rerun: the arguments, or what else the task sees, have changed",
     );
     let module_of_last =
         |tasks: &mut [Value; 3]| tasks[2]["task"]["command"] = json!(module("swiss.p2.wasm"));
@@ -311,7 +310,7 @@ fn what_has_changed_runs_again_with_all_that_rests_on_it_and_the_log_says_why() 
         module_of_last,
         &[],
         &last,
-        "1 calls had ended well but are made again: the module has changed",
+        "1 calls had succeeded but are rerun: the module has changed",
     );
     let args_of_last =
         |tasks: &mut [Value; 3]| tasks[2]["args"]["metadiff"] = json!({ "done": false });
@@ -340,7 +339,7 @@ fn what_has_changed_runs_again_with_all_that_rests_on_it_and_the_log_says_why() 
         |_| {},
         &["--memory", "1GiB"],
         &everything,
-        "its data are made anew, so the tasks after it are made again",
+        "its data changes, so the tasks after it are rerun",
     );
 }
 
@@ -492,7 +491,7 @@ fn a_task_that_does_not_see_the_list_runs_for_what_is_new_in_it() {
     assert_eq!(begun(&project, before), []);
     assert!(has_note(
         &project,
-        "4 calls had ended well whose components are not there any more"
+        "4 calls had succeeded whose items do not exist any more"
     ));
     assert_eq!(
         project.json("work/metadata.json")["echo"],

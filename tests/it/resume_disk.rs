@@ -272,8 +272,8 @@ fn inputs_that_have_changed_are_named_until_the_tasks_ran_again() {
             let named = warnings(&project)
                 .into_iter()
                 .filter(|warning| warning.contains("/in: ") && warning.contains(text));
-            let advice = "since calls ran whose results are kept; `--rerun-from 0` runs task 0 \
-                and all after it again";
+            let advice = "since the calls ran whose results are reused; `--rerun-from 0` \
+                reruns task 0 and all after it";
             if text.is_empty() {
                 continue;
             }

@@ -202,7 +202,7 @@ fn a_signal_ends_running_guests_and_saves_the_records() {
         } else {
             "SIGTERM"
         };
-        let text = format!("stopped by {name}; 1 of 5 calls of task \"each\" had ended well\n");
+        let text = format!("stopped by {name}; 1 of 5 calls of task \"each\" had succeeded\n");
         assert!(stderr.contains(&text), "{what}");
 
         let stored = read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log");
@@ -500,7 +500,7 @@ fn every_signal_that_ends_a_program_saves_the_records() {
             let (ended, stderr, elapsed) = running.end();
             assert_eq!(ended, code, "{name} {isolation}: {stderr}");
             assert!(elapsed < END_TIME, "{name} {isolation}: {elapsed:?}");
-            let text = format!("stopped by {name}; 0 of 1 call of task \"t\" had ended well");
+            let text = format!("stopped by {name}; 0 of 1 call of task \"t\" had succeeded");
             assert!(stderr.contains(&text), "{name} {isolation}: {stderr}");
             let stored = read_events(&project.path("work/events.jsonl"), 1 << 20).expect("a log");
             let expected = EventKind::RunFinished {

@@ -396,7 +396,7 @@ fn a_refused_package_is_not_said_to_be_missing() {
         &project,
         &["--tasks", "p"],
         &[
-            "Found 0 tasks with source='q:x'. (the packages have no task; p could not be read)",
+            "Found 0 tasks with source='q:x'. (the packages have no tasks; p could not be read)",
             "2 problems",
         ],
     );
@@ -485,7 +485,7 @@ fn advice_with_a_path_can_be_pasted() {
         "--output",
         "out",
     ]);
-    pasted(ended, "add --input \"/my data/it's\"").says(&["add --output '/out $HOME'"]);
+    pasted(ended, "add `--input \"/my data/it's\"`").says(&["add `--output '/out $HOME'`"]);
     project.workflow(&[
         json!({ "args": { "exit": 3 }, "task": { "name": "t", "command": quoted(&module("swiss.wasm")) } }),
     ]);
