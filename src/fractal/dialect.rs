@@ -4,11 +4,11 @@
 //! A task is a sequence of batches of calls. The dialect owns the state of the dataset; the engine
 //! only knows items, outputs and calls.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::folder::WriteContents;
 use crate::json::{Map, Value};
 use crate::model::{CallList, TaskMetadata, TaskSpec};
 
@@ -108,5 +108,5 @@ pub struct Record<'d> {
     /// Name of the file in the work directory.
     pub name: &'static str,
     /// Function that writes the contents. They can be so large that one more copy matters.
-    pub write: Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'd>,
+    pub write: Box<WriteContents<'d>>,
 }

@@ -46,7 +46,12 @@ impl Run {
             reporters: Vec::new(),
             backend: None,
             max_parallel: 0,
-            configure: Vec::new(),
+            policy: Policy::default(),
+            cancel: CancelToken::new(),
+            resume: false,
+            keep_going: false,
+            task_files: TaskFiles::default(),
+            retries: Retries::default(),
         }
     }
 
@@ -75,7 +80,12 @@ pub struct RunBuilder {
     reporters: Vec<Box<dyn Reporter>>,
     backend: Option<Arc<dyn Backend>>,
     max_parallel: usize,
-    configure: Vec<Box<dyn FnOnce(&mut RunOptions)>>,
+    policy: Policy,
+    cancel: CancelToken,
+    resume: bool,
+    keep_going: bool,
+    task_files: TaskFiles,
+    retries: Retries,
 }
 
 impl RunBuilder {
@@ -122,34 +132,40 @@ impl RunBuilder {
     }
 
     /// Sets the limits of calls, and what packages may ask for. Default: [`Policy::default`].
-    pub fn policy(self, policy: Policy) -> Self {
-        self.options(|options| options.policy = policy)
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Sets the token that cancels the run from another thread.
-    pub fn cancel_token(self, cancel: CancelToken) -> Self {
-        self.options(|options| options.cancel = cancel)
+    pub fn cancel_token(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
     }
 
     /// Resumes the run in the work directory, reusing the results of calls that succeeded. Default:
     /// false, the work directory must be new.
-    pub fn resume(self, resume: bool) -> Self {
-        self.options(move |options| options.resume = resume)
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
     }
 
     /// Runs all calls of a task although one has failed. Default: false.
-    pub fn keep_going(self, keep_going: bool) -> Self {
-        self.options(move |options| options.keep_going = keep_going)
+    pub fn keep_going(mut self, keep_going: bool) -> Self {
+        self.keep_going = keep_going;
+        self
     }
 
     /// Sets which calls leave their files in the work directory. Default: all.
-    pub fn task_files(self, task_files: TaskFiles) -> Self {
-        self.options(move |options| options.task_files = task_files)
+    pub fn task_files(mut self, task_files: TaskFiles) -> Self {
+        self.task_files = task_files;
+        self
     }
 
     /// Sets how often calls that end with a JobExecutionError are retried. Default: never.
-    pub fn retries(self, retries: Retries) -> Self {
-        self.options(move |options| options.retries = retries)
+    pub fn retries(mut self, retries: Retries) -> Self {
+        self.retries = retries;
+        self
     }
 
     /// Adds a reader of events.
@@ -168,21 +184,20 @@ impl RunBuilder {
     /// # Errors
     /// [`Error::Documents`] with every problem; [`Error::Host`] if the backend cannot start.
     pub fn build(self) -> Result<Run, Error> {
-        let Self {
-            mut arguments,
-            reporters,
-            backend,
-            max_parallel,
-            configure,
-        } = self;
-        let backend: Arc<dyn Backend> = match backend {
+        let mut arguments = self.arguments;
+        let backend: Arc<dyn Backend> = match self.backend {
             Some(backend) => backend,
-            None => Arc::new(Local::new(max_parallel)?),
+            None => Arc::new(Local::new(self.max_parallel)?),
         };
-        let mut options = RunOptions::new(backend);
-        for configure in configure {
-            configure(&mut options);
-        }
+        let mut options = RunOptions {
+            policy: self.policy,
+            cancel: self.cancel,
+            resume: self.resume,
+            keep_going: self.keep_going,
+            task_files: self.task_files,
+            retries: self.retries,
+            ..RunOptions::new(backend)
+        };
         let mut problems = Problems::default();
         if arguments.output_path.as_os_str().is_empty() {
             let location = Location::Parameter("output".to_owned());
@@ -202,13 +217,8 @@ impl RunBuilder {
         }
         Ok(Run {
             prepared,
-            reporters,
+            reporters: self.reporters,
         })
-    }
-
-    fn options(mut self, configure: impl FnOnce(&mut RunOptions) + 'static) -> Self {
-        self.configure.push(Box::new(configure));
-        self
     }
 }
 
