@@ -21,6 +21,7 @@ use crate::model::{Grant, HostError, Modules, TaskSpec};
 pub(crate) use calls::SeenWarnings;
 pub use calls::{BatchCalls, OutputWriter, Pending, RunContext};
 pub use local::{Isolation, Local};
+#[cfg(feature = "cli")]
 pub(crate) use node::outcome_of_end;
 pub(crate) use output_budget::OutputBudget;
 #[cfg(feature = "cli")]

@@ -11,6 +11,7 @@ mod run_plan;
 pub use planned::{Plan, PlannedTask, Requested};
 pub use planner::{PlanRequest, build_plan, set_start_and_last_task_index};
 pub use policy::Policy;
+#[cfg(feature = "cli")]
 pub(crate) use policy::policy_key;
 pub use process_workflow::{Package, ProcessWorkflow};
 pub use run_plan::{RunPlan, plan_run};

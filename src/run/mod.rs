@@ -1,7 +1,7 @@
-//! Walks the plan, one workflow task after another.
+//! Walks the plan, one task after another.
 //!
-//! [`prepare`] checks everything and writes nothing; [`PreparedRun::execute`] runs. [`process_workflow`] is both, with
-//! the parameters of Fractal's function of that name.
+//! [`Run::builder`] checks everything and writes nothing; [`Run::execute`] runs the workflow.
+//! [`process_workflow`] does both, with the parameters of Fractal's function of that name.
 
 mod builder;
 mod collected;
@@ -12,15 +12,19 @@ pub(crate) mod folders;
 mod prepare;
 mod process_workflow;
 mod resume;
+#[cfg(feature = "cli")]
 mod single_call;
 mod start;
 
+#[cfg(feature = "cli")]
 pub(crate) use builder::default_work_dir;
 pub use builder::{Run, RunBuilder};
 pub use error::{Cancelled, Error, TaskFailure, exit_code};
+#[cfg(feature = "cli")]
 pub(crate) use prepare::prepare;
 pub use prepare::{PreparedRun, RunFailure, RunOptions};
 pub use process_workflow::{process_workflow, process_workflow_async};
 
 pub use crate::plan::ProcessWorkflow;
+#[cfg(feature = "cli")]
 pub(crate) use single_call::SingleCall;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::folders::check_folders;
 use crate::backend::Backend;
-use crate::fractal::dialect::{Dialect, Preview};
+use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
 use crate::model::{CancelToken, Grant, Retries, TaskFiles, TaskSpec};
 use crate::plan::{Policy, ProcessWorkflow, RunPlan, plan_run};
@@ -155,9 +155,10 @@ pub(crate) fn prepare(
     }
 }
 
+#[cfg(feature = "cli")]
 impl PreparedRun {
     /// Returns what a dry run shows of a task.
-    pub(crate) fn preview(&self, task: &TaskSpec) -> Preview {
+    pub(crate) fn preview(&self, task: &TaskSpec) -> crate::fractal::dialect::Preview {
         let dialect = self.dialect.as_ref().expect("a run is executed once");
         dialect.preview(task)
     }

@@ -45,6 +45,7 @@ pub struct Dataset {
 
 impl Dataset {
     /// Sets the only task, which is called once: for a component, or as a single task.
+    #[cfg(feature = "cli")]
     pub(crate) fn set_only_call(
         &mut self,
         order: u64,

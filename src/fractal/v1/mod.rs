@@ -15,10 +15,11 @@ mod task;
 pub use dataset::{DEFAULT_TASKS_INCLUDE_IMAGE, Dataset};
 pub use document::{WorkflowDocument, WorkflowTaskDocument};
 pub(crate) use path::normalized;
-pub(crate) use task::{
-    ITEM_ARGUMENT, check_list, reserved_advice, shown_workflow_task, task_facts,
-};
+#[cfg(feature = "cli")]
+pub(crate) use task::{ITEM_ARGUMENT, task_facts};
 pub use task::{RESERVED_ARGUMENTS, TaskDetails, component_list};
+pub(crate) use task::{check_list, reserved_advice, shown_workflow_task};
 
 /// Name of the file with the output of a call in a test case.
+#[cfg(feature = "cli")]
 pub(crate) const CASE_OUTPUT_FILE: &str = "metadiff.json";

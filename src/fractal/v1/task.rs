@@ -1,10 +1,7 @@
 //! The part of a planned task that only version 1 has.
 
-use serde_json::json;
-
 use super::document::TaskDocument;
 use crate::json::{Map, Value, type_name};
-use crate::model::TaskSpec;
 
 /// Names of arguments that the runner fills in.
 pub const RESERVED_ARGUMENTS: [&str; 4] = ["input_paths", "output_path", "metadata", ITEM_ARGUMENT];
@@ -37,8 +34,9 @@ pub struct TaskDetails {
 }
 
 /// Returns the facts about a task for a JSON list of tasks.
-pub(crate) fn task_facts(task: &TaskSpec, details: &TaskDetails) -> Value {
-    json!({
+#[cfg(feature = "cli")]
+pub(crate) fn task_facts(task: &crate::model::TaskSpec, details: &TaskDetails) -> Value {
+    serde_json::json!({
         "order": task.order,
         "name": task.name,
         "module": task.module.path.to_string_lossy(),

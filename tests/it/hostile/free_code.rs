@@ -17,8 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mandelbox::backend::{Backend, Isolation, Layer, LayerState, Local, WorkerCommand};
-use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Rights};
+use mandelbox::backend::{Isolation, Layer, LayerState, Local, WorkerCommand};
+use mandelbox::model::{CancelToken, Grant, Limits, ModuleFile, Modules, Rights};
 use mandelbox::sandbox::{
     Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, SandboxOptions,
 };
