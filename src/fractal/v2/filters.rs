@@ -157,15 +157,6 @@ fn are_equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Returns type filters as text for messages, as Python shows them.
-pub(super) fn types_text(types: &Types) -> String {
-    let entry = |(key, is_set): (&String, &bool)| {
-        format!("'{key}': {}", if *is_set { "True" } else { "False" })
-    };
-    let entries: Vec<_> = types.iter().map(entry).collect();
-    format!("{{{}}}", entries.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;

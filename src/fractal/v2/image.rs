@@ -127,8 +127,9 @@ pub(super) fn read_types(cursor: &Cursor<'_>, problems: &mut Problems) -> Option
     Some(types)
 }
 
-/// Returns the value of a type. Fractal also accepts the numbers 0 and 1, and some words.
-fn type_value(value: &Value) -> Option<bool> {
+/// Returns the value of a type or of a flag. Fractal also accepts the numbers 0 and 1, and some
+/// words.
+pub(super) fn type_value(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(is_set) => Some(*is_set),
         Value::Number(number) => match number.as_f64() {

@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::{Serialize, Serializer};
+
 use super::image::{Image, Types, is_below};
 use super::output::{CallOutput, Conflict, TaskOutput, join_outputs};
 use crate::json::Value;
@@ -13,6 +15,12 @@ pub struct ImageList {
     images: Vec<Image>,
     /// Position of each image, by its URL.
     positions: HashMap<String, usize>,
+}
+
+impl Serialize for ImageList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.images.serialize(serializer)
+    }
 }
 
 /// Outputs of the calls of a task, and the data that they are merged with.
@@ -46,14 +54,14 @@ impl ImageList {
     /// Creates a list.
     ///
     /// # Errors
-    /// Position of the first image whose URL an earlier one has.
+    /// The first URL that an earlier image has.
     ///
     /// Source: defect W2.
-    pub fn new(images: Vec<Image>) -> Result<Self, usize> {
+    pub fn new(images: Vec<Image>) -> Result<Self, String> {
         let mut positions = HashMap::with_capacity(images.len());
         for (position, image) in images.iter().enumerate() {
             if positions.insert(image.zarr_url.clone(), position).is_some() {
-                return Err(position);
+                return Err(image.zarr_url.clone());
             }
         }
         Ok(Self { images, positions })
