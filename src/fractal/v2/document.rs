@@ -469,4 +469,38 @@ mod tests {
             2,
         );
     }
+
+    // Source: conformance rule V22.
+    #[test]
+    fn the_full_form_has_the_same_tasks() {
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fractal-v2/cases");
+        let mut n_read = 0;
+        for entry in std::fs::read_dir(cases).expect("a folder") {
+            let folder = entry.expect("an entry").path();
+            let full = folder.join("workflow-full.json");
+            if !full.exists() {
+                continue;
+            }
+            // Source: defect W7.
+            let Ok(full) = WorkflowDocument::read(&full) else {
+                let name = folder
+                    .file_name()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned();
+                assert!(name.starts_with("a50") || name.starts_with("a51"), "{name}");
+                continue;
+            };
+            let exported = WorkflowDocument::read(&folder.join("workflow.json")).expect("valid");
+            assert_eq!(full.task_list.len(), exported.task_list.len());
+            for (full, exported) in full.task_list.iter().zip(&exported.task_list) {
+                assert_eq!(full.order, exported.order);
+                assert_eq!(full.parallel.args.len(), exported.parallel.args.len());
+                assert_eq!(full.type_filters, exported.type_filters);
+                assert!(matches!(full.task, TaskReference::Inline(_)));
+            }
+            n_read += 1;
+        }
+        assert!(n_read > 40, "{n_read}");
+    }
 }
