@@ -37,6 +37,33 @@ pub trait Dialect: Send {
         has_files: bool,
     ) -> Result<Step, TaskProblem>;
 
+    /// Returns the task that the calls of a batch run. Batches can differ in their module and kind,
+    /// but not in their order and name.
+    ///
+    /// * `batch`: index of the batch in its task, from 0.
+    fn batch_task<'t>(&'t self, task: &'t TaskSpec, batch: u32) -> &'t TaskSpec {
+        let _ = batch;
+        task
+    }
+
+    /// True if a failed call never stops the other calls of its batch, and the outputs of those
+    /// that succeeded are kept. The engine then calls [`Self::end_failed`], and writes the records
+    /// of a failed task too.
+    fn keeps_partial_outputs(&self) -> bool {
+        false
+    }
+
+    /// Merges the outputs of a batch with failed calls. The engine then calls [`Self::fail`].
+    ///
+    /// * `ended`: outputs of the calls that succeeded.
+    /// * `failed`: indices of the calls that failed.
+    ///
+    /// Returns a text for the log.
+    fn end_failed(&mut self, task: &TaskSpec, ended: BatchEnd, failed: &[usize]) -> Option<String> {
+        let _ = (task, ended, failed);
+        None
+    }
+
     /// Records that a task failed.
     ///
     /// * `n_items`: length of its list of items, 0 if it has none.
@@ -81,7 +108,7 @@ pub struct Calls {
     pub metadata: TaskMetadata,
 }
 
-/// A batch whose calls have all succeeded.
+/// A batch whose calls have all ended.
 pub struct BatchEnd {
     /// Outputs of the calls, each with the index of its call. Calls without an output are omitted.
     pub outputs: Vec<(usize, Map<String, Value>)>,

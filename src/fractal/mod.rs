@@ -4,3 +4,4 @@ pub mod args;
 pub mod dialect;
 pub mod package;
 pub mod v1;
+pub mod v2;

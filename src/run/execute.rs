@@ -100,6 +100,7 @@ impl Execution<'_> {
                 let ended = Timestamp::now();
                 self.dialect
                     .fail(task, TaskTimes { started, ended }, n_items);
+                self.has_unwritten_state |= self.dialect.keeps_partial_outputs();
                 // The first error counts; another one while it is recorded adds nothing.
                 let n_failed = failure.map_or(0, |failure| failure.calls.len());
                 let _ = self.record_task_finished(task, Status::Failed, n_failed);
@@ -255,27 +256,60 @@ impl Execution<'_> {
         let mut collected = Collected::of_reused(reused_calls, self.prepared.item_kind);
         let calls = Arc::new(calls);
         collected.collect(self.prepared, &calls, self.recorder)?;
-        collected.check(&calls, n_items)?;
-        Ok(BatchEnd {
+        let checked = collected.check(&calls, n_items);
+        let ended = BatchEnd {
             outputs: collected.into_outputs(),
             times: TaskTimes {
                 started: first_started.unwrap_or(started),
                 ended: ended.unwrap_or_else(Timestamp::now),
             },
-        })
+        };
+        match checked {
+            Ok(()) => Ok(ended),
+            Err(error) => {
+                self.keep_partial_outputs(task, &error, ended)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the dialect the outputs of a batch with failed calls, if it keeps them. Those of a
+    /// cancelled run are left to the run that resumes it.
+    fn keep_partial_outputs(
+        &mut self,
+        task: &TaskSpec,
+        error: &Error,
+        ended: BatchEnd,
+    ) -> Result<(), HostError> {
+        let (Error::TaskExecution(failure) | Error::JobExecution(failure)) = error else {
+            return Ok(());
+        };
+        if failure.calls.is_empty() || !self.dialect.keeps_partial_outputs() {
+            return Ok(());
+        }
+        let failed = failure.calls.iter().map(|call| call.call_index);
+        let failed: Vec<_> = failed.collect();
+        match self.dialect.end_failed(task, ended, &failed) {
+            None => Ok(()),
+            Some(message) => {
+                let task = task.order;
+                self.recorder
+                    .record(EventKind::DatasetUpdated { task, message })
+            }
+        }
     }
 
     fn batch_calls(&self, task: &TaskSpec, index: u32, calls: Calls) -> BatchCalls {
         let options = &self.prepared.options;
         let batch = Batch {
-            task: task.clone(),
+            task: self.dialect.batch_task(task, index).clone(),
             index,
             grants: self.prepared.grants.clone(),
             folder: self.work_dir.task_folder(task.order, &task.name),
             task_files: options.task_files,
             metadata: calls.metadata,
             free_space_bytes: options.policy.free_space_bytes,
-            keep_going: options.keep_going,
+            keep_going: options.keep_going || self.dialect.keeps_partial_outputs(),
             retries: options.retries,
         };
         let context = RunContext {
@@ -338,9 +372,10 @@ impl Execution<'_> {
     /// Writes the result, failed or not, and the last event.
     fn finish(&mut self, error: Option<&Error>) -> Result<(), HostError> {
         let mut records = Vec::new();
-        // The state of a failed run is that of the last task that succeeded. It was written when
-        // the next one began.
-        if error.is_none() && self.has_unwritten_state {
+        // The state of a failed run is that of the last task that succeeded, which was written when
+        // the next one began, unless the dialect keeps outputs of the failed task.
+        let has_state = error.is_none() || self.dialect.keeps_partial_outputs();
+        if has_state && self.has_unwritten_state {
             records.extend(self.dialect.records());
         }
         records.push(self.dialect.result());

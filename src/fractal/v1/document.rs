@@ -472,15 +472,20 @@ pub(crate) fn read_package_document(path: &Path, problems: &mut Problems) -> Opt
         .ok()
 }
 
-/// Reads the metadata of a dataset: an object.
-pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
-    let value = read_or_add(
+/// Reads a document of a dataset, which can be large: the last of duplicate keys wins.
+pub(crate) fn read_dataset(path: &Path, problems: &mut Problems) -> Option<Value> {
+    read_or_add(
         path,
         MAX_DATASET_BYTES,
         MAX_DATASET_DEPTH,
         DuplicateKeys::LastWins,
         problems,
-    )?;
+    )
+}
+
+/// Reads the metadata of a dataset: an object.
+pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
+    let value = read_dataset(path, problems)?;
     if refuse_another(&Cursor::new(path, &value), (&[], "metadata"), problems) {
         return None;
     }
@@ -495,13 +500,7 @@ pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String,
 
 /// Reads the history of a dataset: an array of objects.
 pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> {
-    let value = read_or_add(
-        path,
-        MAX_DATASET_BYTES,
-        MAX_DATASET_DEPTH,
-        DuplicateKeys::LastWins,
-        problems,
-    )?;
+    let value = read_dataset(path, problems)?;
     let items = Cursor::new(path, &value);
     if refuse_another(&items, (&[DocumentKind::History], "a history"), problems) {
         return None;

@@ -1,0 +1,577 @@
+//! The dataset of a run, and the tasks that change its images.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::json;
+
+use super::calls::{calls_of, single_args};
+use super::dataset_document::DatasetDocument;
+use super::filters::{Filters, match_types};
+use super::image_list::{ImageList, Merge};
+use super::output::{CallOutput, TaskOutput, parse_init_output};
+use super::running::{Running, RunningBatch, note, some_of};
+use super::status::{Status, Statuses};
+use super::task::{TaskDetails, TaskType};
+use crate::fractal::dialect::{
+    BatchEnd, Dialect, Preview, RECORD_INDENT, Record, Step, TaskProblem, TaskTimes,
+};
+use crate::json::{Map, Value, write_json};
+use crate::model::TaskSpec;
+
+/// Maximum number of parallel calls of a task.
+///
+/// Source: conformance rule V93.
+pub const MAX_PARALLEL_CALLS: usize = 20_000;
+
+/// A dataset, and the tasks that change it.
+pub struct Dataset {
+    state: DatasetDocument,
+    /// Filters of the run. Each task that succeeds adds its output types.
+    filters: Filters,
+    statuses: Statuses,
+    /// Details of each task of the run, by its order.
+    tasks: BTreeMap<u64, TaskDetails>,
+    /// URLs of the images with an accepted status; `None` before the first task that gets images,
+    /// and without a filter.
+    accepted: Option<HashSet<String>>,
+    /// The task that runs.
+    running: Option<Running>,
+    n_available_images: usize,
+}
+
+impl Dataset {
+    /// Creates the dataset of a run.
+    ///
+    /// * `filters`: the filters of the run.
+    /// * `statuses`: those of earlier runs.
+    /// * `tasks`: details of each task of the run, by its order.
+    pub fn new(
+        state: DatasetDocument,
+        filters: Filters,
+        statuses: Statuses,
+        tasks: BTreeMap<u64, TaskDetails>,
+    ) -> Self {
+        Self {
+            state,
+            filters,
+            statuses,
+            tasks,
+            accepted: None,
+            running: None,
+            n_available_images: 0,
+        }
+    }
+
+    /// Returns the images as they are now.
+    pub fn images(&self) -> &ImageList {
+        &self.state.images
+    }
+
+    /// Returns the status of each image for each task.
+    pub fn statuses(&self) -> &Statuses {
+        &self.statuses
+    }
+
+    /// Returns the number of images that passed the type filters of the last task that started; 0
+    /// if it was a converter.
+    ///
+    /// Source: conformance rules V47 and V48.
+    pub fn n_available_images(&self) -> usize {
+        self.n_available_images
+    }
+
+    fn details(&self, task: &TaskSpec) -> &TaskDetails {
+        self.tasks
+            .get(&task.order)
+            .expect("each task of the run has details")
+    }
+
+    /// Selects the images of a task, in the order of the list.
+    ///
+    /// Source: conformance rules V43 to V50, defects W11 and W12.
+    fn select(&mut self, task: &TaskSpec) -> Result<Vec<String>, TaskProblem> {
+        self.n_available_images = 0;
+        let details = self.details(task);
+        if details.task_type.is_converter() {
+            return Ok(Vec::new());
+        }
+        let mut types = self.filters.types.clone();
+        types.extend(details.type_filters.clone());
+        let images = self.state.images.images();
+        if self.filters.statuses.is_some() && self.accepted.is_none() {
+            let urls = images.iter().map(|image| &image.zarr_url);
+            let accepted =
+                urls.filter(|url| self.statuses.is_accepted(&self.filters, task.order, url));
+            self.accepted = Some(accepted.cloned().collect());
+        }
+        let available = images.iter().filter(|image| match_types(&types, image));
+        let available: Vec<_> = available.collect();
+        self.n_available_images = available.len();
+        let is_selected = |url: &String| match &self.accepted {
+            Some(accepted) => accepted.contains(url),
+            None => true,
+        };
+        let selected: Vec<_> = available
+            .into_iter()
+            .filter(|image| self.filters.attributes.match_image(image))
+            .map(|image| &image.zarr_url)
+            .filter(|url| is_selected(url))
+            .cloned()
+            .collect();
+        if selected.is_empty() {
+            let statuses = match &self.filters.statuses {
+                Some(statuses) => format!(" and statuses={}", json!(statuses)),
+                None => String::new(),
+            };
+            return Err(TaskProblem(format!(
+                "Cannot run task '{}' for an empty image list (obtained after applying \
+                 type_filters={} and attribute_filters={}{statuses}).",
+                task.name,
+                json!(types),
+                json!(self.filters.attributes.0),
+            )));
+        }
+        Ok(selected)
+    }
+
+    fn start(&mut self, task: &TaskSpec) -> Result<Step, TaskProblem> {
+        let inputs = self.select(task)?;
+        let details = self.details(task);
+        let task_type = details.task_type;
+        let batch = match task_type {
+            TaskType::Parallel => RunningBatch::Images,
+            _ if task_type.is_compound() => RunningBatch::Init,
+            _ => RunningBatch::Single,
+        };
+        let calls = if task_type == TaskType::Parallel {
+            let urls = inputs.iter().cloned().map(Value::String).collect();
+            let args = Value::Object(details.args_parallel.clone());
+            calls_of(task, args.to_string(), Some(("images", urls)), false)
+        } else {
+            let urls = (!task_type.is_converter()).then_some(inputs.as_slice());
+            let args = single_args(&self.state.zarr_dir, &details.args_non_parallel, urls);
+            calls_of(task, args, None, task_type.is_compound())
+        };
+        // A task that cannot begin leaves the statuses alone.
+        check_n_calls(batch.n_calls(&inputs))?;
+        self.running = Some(Running { inputs, batch });
+        Ok(Step::Calls(calls))
+    }
+
+    /// Makes the second batch of a compound task from the output of the first.
+    ///
+    /// Source: conformance rules V38 to V40, defect W23.
+    fn continue_compound(
+        &mut self,
+        task: &TaskSpec,
+        output: Option<Map<String, Value>>,
+    ) -> Result<Step, TaskProblem> {
+        let output = Value::Object(output.unwrap_or_default());
+        let items = parse_init_output(&output).map_err(TaskProblem)?;
+        check_n_calls(items.len())?;
+        let urls = items.iter().map(|item| item.zarr_url.clone()).collect();
+        let running = self.running.as_mut().expect("the task runs");
+        running.batch = RunningBatch::Items(urls);
+        if items.is_empty() {
+            return self.finish(task, Vec::new(), &[]).map(done);
+        }
+        let items = items.iter().map(|item| json!(item)).collect();
+        let args = Value::Object(self.details(task).args_parallel.clone());
+        let items = Some(("parallelization_list", items));
+        let batch_task = self.batch_task(task, 1);
+        Ok(Step::Calls(calls_of(
+            batch_task,
+            args.to_string(),
+            items,
+            false,
+        )))
+    }
+
+    /// Merges the outputs of the last batch of a task.
+    ///
+    /// * `failed`: indices of the calls that failed.
+    ///
+    /// Returns a text for the log.
+    ///
+    /// # Errors
+    /// The reason why outputs could not be merged. Others were, unless two contradict each other.
+    ///
+    /// Source: conformance rules V65 to V75 and V78 to V81.
+    fn finish(
+        &mut self,
+        task: &TaskSpec,
+        outputs: Vec<(usize, Map<String, Value>)>,
+        failed: &[usize],
+    ) -> Result<Option<String>, TaskProblem> {
+        let running = self.running.take().expect("the task runs");
+        let details = self
+            .tasks
+            .get(&task.order)
+            .expect("each task of the run has details");
+        let mut rejected = Vec::new();
+        let mut parsed: Vec<CallOutput> = Vec::with_capacity(outputs.len());
+        for (call_index, output) in outputs {
+            match TaskOutput::parse(&Value::Object(output)) {
+                Ok(output) => parsed.push((call_index, output)),
+                Err(message) => rejected.push((call_index, message)),
+            }
+        }
+        let merge = Merge {
+            outputs: parsed,
+            zarr_dir: &self.state.zarr_dir,
+            output_types: &details.output_types,
+        };
+        let merged = match self.state.images.merge(merge) {
+            Ok(merged) => merged,
+            Err(conflict) => {
+                let text = format!(
+                    "the outputs of {} and {} change the image {} in different ways; nothing of \
+                     this task was kept",
+                    running.call_name(conflict.calls.0),
+                    running.call_name(conflict.calls.1),
+                    conflict.zarr_url
+                );
+                self.set_statuses(task, &running, None);
+                return Err(TaskProblem(text));
+            }
+        };
+        rejected.extend(merged.rejected.iter().cloned());
+        rejected.sort();
+        let bad = rejected.iter().map(|(call_index, _)| *call_index);
+        let bad: HashSet<usize> = bad.chain(failed.iter().copied()).collect();
+        if merged.is_empty {
+            let urls = running.unchanged_inputs(&bad);
+            self.state.images.set_types(urls, &details.output_types);
+        }
+        let note = note(&running, &merged, !details.output_types.is_empty());
+        let output_types = details.output_types.clone();
+        self.set_statuses(task, &running, Some(&bad));
+        for url in &merged.removed {
+            self.statuses.remove(task.order, url);
+        }
+        if !rejected.is_empty() {
+            let text = |(call_index, message): &(usize, String)| {
+                format!("{}: {message}", running.call_name(*call_index))
+            };
+            return Err(TaskProblem(some_of(rejected.iter().map(text))));
+        }
+        if bad.is_empty() {
+            self.filters.types.extend(output_types);
+        }
+        Ok(note)
+    }
+
+    /// Sets the status of each input of a task.
+    ///
+    /// * `bad`: the calls that failed; `None`: all did.
+    ///
+    /// Source: conformance rules V88 and V89.
+    fn set_statuses(&mut self, task: &TaskSpec, running: &Running, bad: Option<&HashSet<usize>>) {
+        for (call_index, url) in running.inputs.iter().enumerate() {
+            let is_failed = match (&running.batch, bad) {
+                (_, None) => true,
+                (RunningBatch::Images, Some(bad)) => bad.contains(&call_index),
+                (_, Some(bad)) => !bad.is_empty(),
+            };
+            let status = if is_failed {
+                Status::Failed
+            } else {
+                Status::Done
+            };
+            self.statuses.set(task.order, url.clone(), status);
+        }
+    }
+}
+
+fn check_n_calls(n_calls: usize) -> Result<(), TaskProblem> {
+    if n_calls <= MAX_PARALLEL_CALLS {
+        return Ok(());
+    }
+    Err(TaskProblem(format!(
+        "Too many parallelization items: {n_calls}, at most {MAX_PARALLEL_CALLS} are allowed."
+    )))
+}
+
+fn done(note: Option<String>) -> Step {
+    Step::Done { note }
+}
+
+impl Dialect for Dataset {
+    fn item_kind(&self) -> &'static str {
+        "image"
+    }
+
+    fn preview(&self, task: &TaskSpec) -> Preview {
+        let details = self.details(task);
+        let mut args = Map::new();
+        for (key, side, is_used) in [
+            (
+                "args_non_parallel",
+                &details.args_non_parallel,
+                details.task_type.has_single_call(),
+            ),
+            (
+                "args_parallel",
+                &details.args_parallel,
+                details.task_type.has_parallel_calls(),
+            ),
+        ] {
+            if is_used {
+                args.insert(key.to_owned(), Value::Object(side.clone()));
+            }
+        }
+        let calls = match details.task_type {
+            TaskType::Parallel => "one for each image that is selected at that time",
+            TaskType::Compound | TaskType::ConverterCompound => {
+                "1, then one for each entry of the parallelization list that it returns"
+            }
+            TaskType::NonParallel | TaskType::ConverterNonParallel => "1",
+        };
+        Preview {
+            calls: calls.to_owned(),
+            args,
+        }
+    }
+
+    fn next(
+        &mut self,
+        task: &TaskSpec,
+        ended: Option<BatchEnd>,
+        _has_files: bool,
+    ) -> Result<Step, TaskProblem> {
+        let Some(ended) = ended else {
+            return self.start(task);
+        };
+        let running = self.running.as_ref().expect("the task runs");
+        if matches!(running.batch, RunningBatch::Init) {
+            let output = ended.outputs.into_iter().next();
+            return self.continue_compound(task, output.map(|(_, output)| output));
+        }
+        self.finish(task, ended.outputs, &[]).map(done)
+    }
+
+    fn batch_task<'t>(&'t self, task: &'t TaskSpec, batch: u32) -> &'t TaskSpec {
+        match &self.details(task).compute {
+            Some(compute) if batch > 0 => compute,
+            _ => task,
+        }
+    }
+
+    fn keeps_partial_outputs(&self) -> bool {
+        true
+    }
+
+    /// Source: conformance rules V77 to V80.
+    fn end_failed(&mut self, task: &TaskSpec, ended: BatchEnd, failed: &[usize]) -> Option<String> {
+        match &self.running {
+            None => None,
+            Some(running) if matches!(running.batch, RunningBatch::Init) => None,
+            Some(_) => match self.finish(task, ended.outputs, failed) {
+                Ok(note) => note,
+                Err(problem) => Some(problem.to_string()),
+            },
+        }
+    }
+
+    fn fail(&mut self, task: &TaskSpec, _times: TaskTimes, _n_items: usize) {
+        // If outputs were merged, each image has its status already.
+        if let Some(running) = self.running.take() {
+            self.set_statuses(task, &running, None);
+        }
+    }
+
+    fn records(&self) -> Vec<Record<'_>> {
+        vec![
+            self.record("dataset.json"),
+            Record {
+                name: "status.json",
+                write: Box::new(|file| write_json(file, &self.statuses, RECORD_INDENT)),
+            },
+        ]
+    }
+
+    fn result(&self) -> Record<'_> {
+        self.record("result.json")
+    }
+
+    fn into_result(self: Box<Self>) -> Map<String, Value> {
+        let images = self.state.images.images().iter();
+        let images = images.map(|image| json!(image)).collect();
+        let entries = [
+            ("name".to_owned(), Value::String(self.state.name)),
+            ("zarr_dir".to_owned(), Value::String(self.state.zarr_dir)),
+            ("images".to_owned(), Value::Array(images)),
+        ];
+        entries.into_iter().collect()
+    }
+}
+
+impl Dataset {
+    fn record(&self, name: &'static str) -> Record<'_> {
+        Record {
+            name,
+            write: Box::new(|file| write_json(file, &self.state, RECORD_INDENT)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fractal::v2::tables::{Row, each_row};
+    use crate::fractal::v2::{STATUS_KEY, Types};
+    use crate::model::{Limits, ModuleKind, ModuleRef};
+    use crate::problem::{Cursor, Problems};
+
+    const TIMES: TaskTimes = TaskTimes {
+        started: jiff::Timestamp::UNIX_EPOCH,
+        ended: jiff::Timestamp::UNIX_EPOCH,
+    };
+
+    fn task(order: u64, module: &str) -> TaskSpec {
+        TaskSpec {
+            order,
+            name: "t".to_owned(),
+            id: None,
+            module: ModuleRef {
+                path: module.into(),
+                sha256: String::new(),
+            },
+            kind: ModuleKind::CommandP1,
+            fixed_args: Vec::new(),
+            is_single: false,
+            max_parallel: None,
+            limits: Limits::default(),
+            reserves_memory: false,
+            env: Vec::new(),
+            mounts: Vec::new(),
+        }
+    }
+
+    fn details(task_type: TaskType) -> TaskDetails {
+        TaskDetails {
+            task_type,
+            args_non_parallel: Map::new(),
+            args_parallel: Map::new(),
+            type_filters: Types::new(),
+            output_types: Types::from([("x".to_owned(), true)]),
+            compute: Some(task(0, "compute.wasm")),
+        }
+    }
+
+    fn dataset(filters: Value, task_types: &[TaskType]) -> Dataset {
+        let images = json!([{"zarr_url": "/z/a"}, {"zarr_url": "/z/b"}]);
+        let document = json!({"name": "d", "zarr_dir": "/z", "images": images});
+        let mut problems = Problems::default();
+        let cursor = Cursor::new(Path::new("d"), &document);
+        let document = DatasetDocument::from_cursor(&cursor, &mut problems).expect("valid");
+        let filters = Cursor::new(Path::new("f"), &filters);
+        let filters = Filters::read(None, Some(&filters), &mut problems);
+        assert!(problems.is_empty(), "{problems}");
+        let tasks = task_types.iter().map(|task_type| details(*task_type));
+        let tasks = (0..).zip(tasks).collect();
+        Dataset::new(document, filters, Statuses::default(), tasks)
+    }
+
+    fn end(outputs: &[(usize, Value)]) -> BatchEnd {
+        let outputs = outputs.iter().map(|(index, output)| {
+            let output = output.as_object().expect("an object");
+            (*index, output.clone())
+        });
+        BatchEnd {
+            outputs: outputs.collect(),
+            times: TIMES,
+        }
+    }
+
+    fn types(dataset: &Dataset) -> Value {
+        let images = dataset.images().images().iter();
+        images.map(|image| json!(image.types)).collect()
+    }
+
+    // Source: conformance rule V93.
+    #[test]
+    fn parallel_calls_are_limited() {
+        each_row("parallelization_size", |row: &Row| {
+            let n_calls = row["in"].as_u64().expect("a number");
+            let checked = check_n_calls(usize::try_from(n_calls).expect("small"));
+            assert_eq!(checked.is_ok(), row.is_accepted(), "{row:?}");
+        });
+    }
+
+    // Source: part C of the conformance rules, conformance rules V38 to V40.
+    #[test]
+    fn a_compound_task_has_two_batches() {
+        let mut dataset = dataset(json!({}), &[TaskType::Compound]);
+        let task = task(0, "init.wasm");
+        let Ok(Step::Calls(calls)) = dataset.next(&task, None, true) else {
+            panic!("the first batch");
+        };
+        assert_eq!((calls.list.len(), calls.items), (1, None));
+        let list = json!({"parallelization_list": [{"zarr_url": "/z/a"}, {"zarr_url": "/z/new"}]});
+        let Ok(Step::Calls(calls)) = dataset.next(&task, Some(end(&[(0, list)])), true) else {
+            panic!("the second batch");
+        };
+        assert_eq!(calls.list.len(), 2);
+        let item = json!({"zarr_url": "/z/new", "init_args": {}});
+        assert_eq!(calls.list.item(1), Some(&item));
+        let module = |batch| dataset.batch_task(&task, batch).module.file_name();
+        assert_eq!([module(0), module(1)], ["init.wasm", "compute.wasm"]);
+        let last = dataset.next(&task, Some(end(&[])), true);
+        assert!(matches!(last, Ok(Step::Done { note: None })));
+        assert_eq!(types(&dataset), json!([{"x": true}, {"x": true}]));
+    }
+
+    // Source: conformance rules V78 and V79, defect W18.
+    #[test]
+    fn outputs_of_a_failed_task_are_kept() {
+        let task = task(0, "t.wasm");
+        let check = |failed: &[usize], expected: Value, statuses: [Status; 2]| {
+            let mut dataset = dataset(json!({}), &[TaskType::Parallel]);
+            assert!(dataset.next(&task, None, true).is_ok());
+            dataset.end_failed(&task, end(&[]), failed);
+            dataset.fail(&task, TIMES, 2);
+            assert_eq!(types(&dataset), expected);
+            let status = |url| dataset.statuses().get(0, url).expect("a status");
+            assert_eq!([status("/z/a"), status("/z/b")], statuses);
+        };
+        check(
+            &[1],
+            json!([{"x": true}, {}]),
+            [Status::Done, Status::Failed],
+        );
+        check(&[0, 1], json!([{}, {}]), [Status::Failed, Status::Failed]);
+    }
+
+    // Source: defect W12.
+    #[test]
+    fn statuses_are_those_for_the_first_task_that_gets_images() {
+        let types = [TaskType::ConverterNonParallel, TaskType::Parallel];
+        let mut dataset = dataset(json!({ STATUS_KEY: ["unset"] }), &types);
+        dataset.tasks.get_mut(&0).expect("a task").output_types = Types::new();
+        dataset.statuses.set(1, "/z/a".to_owned(), Status::Done);
+        let converter = task(0, "t.wasm");
+        assert!(dataset.next(&converter, None, true).is_ok());
+        assert!(dataset.next(&converter, Some(end(&[])), true).is_ok());
+        let Ok(Step::Calls(calls)) = dataset.next(&task(1, "t.wasm"), None, true) else {
+            panic!("calls");
+        };
+        assert_eq!(calls.list.len(), 1);
+        assert_eq!(calls.list.item(0), Some(&json!("/z/b")));
+    }
+
+    #[test]
+    fn records_are_the_dataset_and_the_statuses() {
+        let dataset = dataset(json!({}), &[]);
+        let mut text = Vec::new();
+        let records = dataset.records();
+        let names: Vec<_> = records.iter().map(|record| record.name).collect();
+        assert_eq!(names, ["dataset.json", "status.json"]);
+        (records[0].write)(&mut text).expect("written");
+        let written: Value = serde_json::from_slice(&text).expect("JSON");
+        drop(records);
+        assert_eq!(written, Value::Object(Box::new(dataset).into_result()));
+    }
+}

@@ -1,0 +1,31 @@
+//! Version 2 of Fractal: image lists, filters, outputs of tasks, documents.
+
+mod calls;
+mod dataset;
+mod dataset_document;
+mod document;
+mod filters;
+mod image;
+mod image_list;
+mod manifest;
+mod output;
+mod packages;
+#[cfg(test)]
+mod replay;
+mod running;
+mod status;
+#[cfg(test)]
+mod tables;
+mod task;
+
+pub use dataset::{Dataset, MAX_PARALLEL_CALLS};
+pub use dataset_document::DatasetDocument;
+pub use document::{GivenSide, RESERVED_ARGUMENTS, TaskReference, WorkflowDocument, WorkflowTask};
+pub use filters::{AttributeFilters, Filters, STATUS_KEY, match_types, merge_type_filters};
+pub use image::{Image, ImageSource, Types, is_below, is_within, normalized_url};
+pub use image_list::{ImageList, Merge, Merged};
+pub use manifest::{Manifest, TaskDocument, TaskSide};
+pub use output::{CallOutput, Conflict, ParallelItem, TaskOutput, join_outputs, parse_init_output};
+pub use packages::{FoundTask, Package, find_task};
+pub use status::{Status, Statuses};
+pub use task::{TaskDetails, TaskType};

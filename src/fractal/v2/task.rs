@@ -1,0 +1,73 @@
+//! The part of a planned task that only version 2 has.
+
+use super::image::Types;
+use crate::json::{Map, Value};
+use crate::model::TaskSpec;
+
+/// Type of a task, which determines its calls.
+///
+/// Source: conformance rule V27 and part C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskType {
+    /// One call for each image.
+    Parallel,
+    /// One call for all images.
+    NonParallel,
+    /// One call for all images, then one for each item of the list that it returned.
+    Compound,
+    /// One call, which gets no images.
+    ConverterNonParallel,
+    /// As [`Self::Compound`], but the first call gets no images.
+    ConverterCompound,
+}
+
+impl TaskType {
+    /// All types, with their names in documents.
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("parallel", Self::Parallel),
+        ("non_parallel", Self::NonParallel),
+        ("compound", Self::Compound),
+        ("converter_non_parallel", Self::ConverterNonParallel),
+        ("converter_compound", Self::ConverterCompound),
+    ];
+
+    /// True if the task gets no images.
+    pub fn is_converter(self) -> bool {
+        matches!(self, Self::ConverterNonParallel | Self::ConverterCompound)
+    }
+
+    /// True if the task has a call for all images, or for none.
+    pub fn has_single_call(self) -> bool {
+        self != Self::Parallel
+    }
+
+    /// True if the task has a call for each image or item.
+    pub fn has_parallel_calls(self) -> bool {
+        matches!(
+            self,
+            Self::Parallel | Self::Compound | Self::ConverterCompound
+        )
+    }
+
+    /// True if the task has both kinds of calls.
+    pub fn is_compound(self) -> bool {
+        self.has_single_call() && self.has_parallel_calls()
+    }
+}
+
+/// Arguments of a task, the images that it gets, and the types that it sets.
+#[derive(Clone, Debug)]
+pub struct TaskDetails {
+    /// Type of the task.
+    pub task_type: TaskType,
+    /// Arguments of the single call.
+    pub args_non_parallel: Map<String, Value>,
+    /// Arguments of the calls for images or items.
+    pub args_parallel: Map<String, Value>,
+    /// Type filters of this task only: its input types, with the filters of the workflow task.
+    pub type_filters: Types,
+    /// Types that the task sets on images that it changes, and that later tasks then select by.
+    pub output_types: Types,
+    /// The task that runs the second batch of a compound task; `None`: the same as the first.
+    pub compute: Option<TaskSpec>,
+}
