@@ -21,5 +21,4 @@ pub use task::{RESERVED_ARGUMENTS, TaskDetails, component_list};
 pub(crate) use task::{check_list, reserved_advice, shown_workflow_task};
 
 /// Name of the file with the output of a call in a test case.
-#[cfg(feature = "cli")]
 pub(crate) const CASE_OUTPUT_FILE: &str = "metadiff.json";
