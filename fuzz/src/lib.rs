@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use mandelbox::backend::{Scripted, read_from_child};
 use mandelbox::event::{Event, EventKind, Reporter, StoredEvents, parse_events, seal_lines};
+use mandelbox::fractal::local_config::LocalConfig;
 use mandelbox::fractal::package::MANIFEST;
 use mandelbox::fractal::package::TaskPackage;
 use mandelbox::fractal::v1::WorkflowDocument;
 use mandelbox::fractal::v1::document::{read_history, read_metadata};
 use mandelbox::fractal::v1::file_names::FileNames;
-use mandelbox::fractal::v1::local_config::LocalConfig;
 use mandelbox::json::{
     DuplicateKeys, MAX_DEPTH, Map, Value, build_json, parse_guest_json, parse_json,
 };

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::arguments::{RunArguments, SandboxArguments};
 use super::{environment, open_files};
+use crate::fractal::local_config::LocalConfig;
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_beside;
-use crate::fractal::v1::local_config::LocalConfig;
 use crate::fractal::v1::{WorkflowDocument, document};
 use crate::json::{Map, Value};
 use crate::model::Modules;

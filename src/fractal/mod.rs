@@ -2,6 +2,12 @@
 
 pub mod args;
 pub mod dialect;
+pub(crate) mod document_kind;
+pub mod local_config;
 pub mod package;
+pub(crate) mod read;
 pub mod v1;
 pub mod v2;
+
+/// Name of the file with the output of a call, in records and in test cases.
+pub(crate) const OUTPUT_FILE: &str = "metadiff.json";

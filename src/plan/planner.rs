@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use super::requested::read_requested;
 use crate::fractal::args::schema::{SchemaBudget, check_args, default_args};
+use crate::fractal::local_config::{self, LocalConfig, merged_meta};
 use crate::fractal::package::manifest::TaskPackage;
 use crate::fractal::package::task_index::TaskIndex;
 use crate::fractal::v1::document::{
     TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument,
 };
-use crate::fractal::v1::local_config::{LocalConfig, list_key, merged_meta};
 use crate::fractal::v1::{
-    RESERVED_ARGUMENTS, TaskDetails, check_list, local_config, reserved_advice, shown_workflow_task,
+    RESERVED_ARGUMENTS, TaskDetails, check_list, list_key, reserved_advice, shown_workflow_task,
 };
 use crate::json::{Map, Value};
 use crate::model::{Limits, ModuleFile, ModuleKind, ModuleRef, Modules, TaskSpec};
@@ -258,7 +258,9 @@ impl Planner<'_> {
                 name => task.location_of(&format!("args_schema/properties/{name}/default")),
             }
         };
-        check_args(task, &args, location, &mut self.schemas, problems);
+        if let Some(schema) = task.schema() {
+            check_args(&schema, &args, location, &mut self.schemas, problems);
+        }
 
         let meta = merged_meta(&task.meta, workflow_task.meta.as_ref());
         let meta_value = Value::Object(meta.clone());

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fractal::local_config::LocalConfig;
 use crate::fractal::package::TaskPackage;
-use crate::fractal::v1::local_config::LocalConfig;
 use crate::fractal::v1::{DEFAULT_TASKS_INCLUDE_IMAGE, WorkflowDocument};
 use crate::json::{Map, Value};
 use crate::model::HostError;

@@ -9,8 +9,10 @@ use super::lines::Lines;
 use super::module::{add_described, add_module};
 use super::{Checker, Found};
 use crate::fractal::args::argument::{Argument, list_arguments};
+use crate::fractal::args::schema::check_defaults;
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_in;
+use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::fractal::v1::document::TaskDocument;
 use crate::problem::{Location, Problems};
 
@@ -115,7 +117,10 @@ pub(super) fn add_task(
     lines: &mut Lines,
     problems: &mut Problems,
 ) -> Value {
-    let arguments = task.args_schema.as_ref().map(list_arguments);
+    let arguments = task
+        .args_schema
+        .as_ref()
+        .map(|schema| list_arguments(schema, &RESERVED_ARGUMENTS));
     lines.add(&format!("task \"{}\"", task.name));
     lines.indented(|lines| {
         lines.field("source", source);
@@ -142,7 +147,9 @@ pub(super) fn add_task(
             }
         }
     });
-    crate::fractal::args::schema::check_defaults(task, &mut checker.schemas.borrow_mut(), problems);
+    if let Some(schema) = task.schema() {
+        check_defaults(&schema, &mut checker.schemas.borrow_mut(), problems);
+    }
     json!({
         "source": source,
         "name": task.name,

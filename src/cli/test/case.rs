@@ -13,8 +13,9 @@ use super::{compare_files, compare_json};
 use crate::backend::Local;
 use crate::cli::task_call::{CallArgs, plan_call};
 use crate::folder::Folder;
+use crate::fractal::OUTPUT_FILE;
+use crate::fractal::v1::Dataset;
 use crate::fractal::v1::document::TaskDocument;
-use crate::fractal::v1::{CASE_OUTPUT_FILE, Dataset};
 use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json_from};
 use crate::model::{CallFailure, CancelToken, FailureKind, Grant, HostError, Rights};
 use crate::plan::{PlannedTask, Policy};
@@ -35,7 +36,7 @@ const INPUT: &str = "input";
 pub(super) const OUTPUT: &str = "output";
 pub(super) const EXPECTED: &str = "expected";
 /// Files of the expected results, which can have a folder `output` too.
-pub(super) const CALL_OUTPUT: &str = CASE_OUTPUT_FILE;
+pub(super) const CALL_OUTPUT: &str = OUTPUT_FILE;
 pub(super) const ERROR: &str = "error.txt";
 /// Maximum size in bytes of a document of a case.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;

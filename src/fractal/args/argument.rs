@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::json::Value;
 use crate::text::wording::shortened;
 
@@ -33,7 +32,9 @@ pub struct Argument {
 }
 
 /// Returns the arguments in the order of the schema; none if it is not the schema of an object.
-pub fn list_arguments(schema: &Value) -> Vec<Argument> {
+///
+/// * `reserved`: names of arguments that the runner fills in.
+pub fn list_arguments(schema: &Value, reserved: &[&str]) -> Vec<Argument> {
     let required: Vec<_> = array(schema, "required")
         .iter()
         .filter_map(Value::as_str)
@@ -43,7 +44,7 @@ pub fn list_arguments(schema: &Value) -> Vec<Argument> {
     let argument = |(name, property)| {
         let (name, property): (&String, &Value) = (name, property);
         let text = |key: &str| property.get(key).and_then(Value::as_str).map(str::to_owned);
-        let from_runner = RESERVED_ARGUMENTS.contains(&name.as_str());
+        let from_runner = reserved.contains(&name.as_str());
         Argument {
             name: name.clone(),
             type_text: shortened(types.text(property, 0), MAX_TYPE_CHARS),
@@ -212,7 +213,7 @@ mod tests {
                 "mode": { "default": null },
             },
         });
-        let found = list_arguments(&schema);
+        let found = list_arguments(&schema, &["input_paths"]);
         let names: Vec<_> = found
             .iter()
             .map(|argument| (&*argument.name, argument.required, argument.from_runner))
@@ -233,6 +234,6 @@ mod tests {
             (&found[0].default, &found[2].default),
             (&None, &Some(Value::Null))
         );
-        assert_eq!(list_arguments(&json!(true)), []);
+        assert_eq!(list_arguments(&json!(true), &[]), []);
     }
 }

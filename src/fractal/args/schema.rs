@@ -1,6 +1,7 @@
 //! The `args_schema` of a task: its defaults, and the validation of args.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,62 @@ use jsonschema::{Draft, PatternOptions, Validator};
 
 use super::mismatch::Mismatch;
 use super::schema_bounds::{Work, bound_work};
-use crate::fractal::v1::RESERVED_ARGUMENTS;
-use crate::fractal::v1::document::TaskDocument;
 use crate::json::{Map, Value};
-use crate::problem::{Location, Problems, pointer_to};
+use crate::problem::{Cursor, Location, Problems, pointer_to};
 use crate::text::wording::shortened;
+
+/// The schema of a task's args, with its location.
+#[derive(Clone, Debug)]
+pub struct ArgsSchema<'t> {
+    /// The JSON Schema.
+    pub schema: &'t Value,
+    /// Name of the task.
+    pub task: &'t str,
+    /// File of the schema.
+    pub file: &'t Path,
+    /// JSON pointer of the schema in the file.
+    pub pointer: String,
+    /// Names of arguments that the runner fills in.
+    pub reserved: &'t [&'t str],
+}
+
+impl ArgsSchema<'_> {
+    /// Returns the location of a part of the schema.
+    ///
+    /// * `below`: JSON pointer of the part in the schema.
+    pub fn location(&self, below: &str) -> Location {
+        Location::Pointer {
+            file: self.file.to_owned(),
+            pointer: format!("{}{below}", self.pointer),
+        }
+    }
+
+    /// Returns the schema, unless it is so large that it must not be copied and compiled.
+    fn bounded(
+        &self,
+        budget: &mut SchemaBudget,
+        problems: &mut Problems,
+    ) -> Option<&Map<String, Value>> {
+        let (work, result) = bound_work(self.schema, None, budget.steps_left);
+        if let Err(excess) = result {
+            budget.steps_left = budget.steps_left.saturating_sub(work.steps);
+            self.add_problem(&excess.to_string(), problems);
+            return None;
+        }
+        Cursor::at(self.file, self.pointer.clone(), self.schema).object(problems)
+    }
+
+    fn add_problem(&self, text: &str, problems: &mut Problems) {
+        problems.add(
+            self.location(""),
+            format!("{text} (task \"{}\")", self.task),
+        );
+    }
+
+    fn is_reserved(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| self.reserved.contains(&name))
+    }
+}
 
 /// Returns the defaults of the top-level properties; a null default counts as none.
 ///
@@ -63,23 +115,23 @@ impl Default for SchemaBudget {
 /// * `args`: defaults and given args together.
 /// * `args_location`: returns the location of a named argument, or of all args.
 pub fn check_args(
-    task: &TaskDocument,
+    schema: &ArgsSchema<'_>,
     args: &Map<String, Value>,
     args_location: impl Fn(&str) -> Location,
     budget: &mut SchemaBudget,
     problems: &mut Problems,
 ) {
-    let Some(schema) = schema_of(task, budget, problems) else {
+    let Some(map) = schema.bounded(budget, problems) else {
         return;
     };
     let checked: Map<_, _> = args
         .iter()
-        .filter(|(name, _)| !is_reserved(Some(name)))
+        .filter(|(name, _)| !schema.is_reserved(Some(name)))
         .map(clone_entry)
         .collect();
     let found = find_mismatches(
-        task,
-        schema.clone(),
+        schema,
+        map.clone(),
         Value::Object(checked),
         budget,
         problems,
@@ -98,24 +150,22 @@ pub fn check_args(
 }
 
 /// Checks that the schema of a task is valid, and that its own defaults match it.
-pub fn check_defaults(task: &TaskDocument, budget: &mut SchemaBudget, problems: &mut Problems) {
-    let Some(schema) = schema_of(task, budget, problems) else {
+pub fn check_defaults(schema: &ArgsSchema<'_>, budget: &mut SchemaBudget, problems: &mut Problems) {
+    let Some(map) = schema.bounded(budget, problems) else {
         return;
     };
-    let mut optional = schema.clone();
+    let mut optional = map.clone();
     // The user must give the arguments without a default.
     optional.shift_remove("required");
-    let defaults = Value::Object(default_args(task.args_schema.as_ref()));
-    let found = find_mismatches(task, optional, defaults, budget, problems);
+    let defaults = Value::Object(default_args(Some(schema.schema)));
+    let found = find_mismatches(schema, optional, defaults, budget, problems);
     let location_of = |at: &str| match at
         .strip_prefix('/')
         .map(|at| at.split_once('/').unwrap_or((at, "")))
     {
-        None => task.location_of("args_schema"),
-        Some((name, "")) => task.location_of(&format!("args_schema/properties/{name}/default")),
-        Some((name, rest)) => {
-            task.location_of(&format!("args_schema/properties/{name}/default/{rest}"))
-        }
+        None => schema.location(""),
+        Some((name, "")) => schema.location(&format!("/properties/{name}/default")),
+        Some((name, rest)) => schema.location(&format!("/properties/{name}/default/{rest}")),
     };
     for Mismatch { pointer, text, .. } in found.mismatches {
         problems.add(
@@ -126,29 +176,6 @@ pub fn check_defaults(task: &TaskDocument, budget: &mut SchemaBudget, problems: 
     if let Some(first) = found.nulls.first() {
         problems.warn(location_of(first), null_text(&found.nulls));
     }
-}
-
-/// Returns the schema of a task, if it has one that is not too large to be copied and compiled.
-fn schema_of<'t>(
-    task: &'t TaskDocument,
-    budget: &mut SchemaBudget,
-    problems: &mut Problems,
-) -> Option<&'t Map<String, Value>> {
-    let schema = task.args_schema.as_ref()?;
-    let (work, result) = bound_work(schema, None, budget.steps_left);
-    if let Err(excess) = result {
-        budget.steps_left = budget.steps_left.saturating_sub(work.steps);
-        add_problem(task, &excess.to_string(), problems);
-        return None;
-    }
-    task.cursor("args_schema", schema).object(problems)
-}
-
-fn add_problem(task: &TaskDocument, text: &str, problems: &mut Problems) {
-    problems.add(
-        task.location_of("args_schema"),
-        format!("{text} (task \"{}\")", task.name),
-    );
 }
 
 fn null_text(nulls: &[String]) -> String {
@@ -188,7 +215,7 @@ struct Answer {
 /// Finds the mismatches between a value and a task's schema. Adds problems of the schema itself to
 /// `problems`.
 fn find_mismatches(
-    task: &TaskDocument,
+    source: &ArgsSchema<'_>,
     schema: Map<String, Value>,
     value: Value,
     budget: &mut SchemaBudget,
@@ -197,6 +224,7 @@ fn find_mismatches(
     /// Stack size of the thread. The deepest walk that is allowed takes a tenth of it.
     const STACK_BYTES: usize = 64 << 20;
     let max_steps = budget.steps_left;
+    let schema = relaxed(schema, source);
     let (send, receive) = channel();
     let started = Instant::now();
     let builder = std::thread::Builder::new()
@@ -205,13 +233,12 @@ fn find_mismatches(
     // A validator cannot be interrupted: when its time is over, its thread is abandoned.
     let thread = builder.spawn(move || {
         // The receiver is gone if the time is over.
-        let _ = send.send(validate(relaxed(schema), &value, max_steps));
+        let _ = send.send(validate(schema, &value, max_steps));
     });
     let answer = match thread {
         Ok(_) => receive.recv_timeout(budget.time_left),
         Err(err) => {
-            add_problem(
-                task,
+            source.add_problem(
                 &format!("cannot be checked: failed to start a thread: {err}"),
                 problems,
             );
@@ -235,14 +262,14 @@ fn find_mismatches(
             "cannot be checked: the validator panicked".to_owned()
         }
     };
-    add_problem(task, &text, problems);
+    source.add_problem(&text, problems);
     Found::default()
 }
 
 /// Returns the schema, without its requirements for reserved names.
-fn relaxed(mut schema: Map<String, Value>) -> Map<String, Value> {
+fn relaxed(mut schema: Map<String, Value>, source: &ArgsSchema<'_>) -> Map<String, Value> {
     if let Some(Value::Array(required)) = schema.get_mut("required") {
-        required.retain(|name| !is_reserved(name.as_str()));
+        required.retain(|name| !source.is_reserved(name.as_str()));
         if required.is_empty() {
             // Early drafts require at least one name.
             schema.shift_remove("required");
@@ -478,10 +505,6 @@ fn add_nulls(value: &Value, pointer: &str, nulls: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-fn is_reserved(name: Option<&str>) -> bool {
-    name.is_some_and(|name| RESERVED_ARGUMENTS.contains(&name))
 }
 
 fn clone_entry((name, value): (&String, &Value)) -> (String, Value) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::fractal::document_kind::{MANIFEST, warn_of_misspelt};
+use crate::fractal::read::{read_package_document, split_command};
 use crate::fractal::v1::document::{
-    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument, read_package_document,
-    split_command,
+    TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument,
 };
-use crate::fractal::v1::document_kind::{MANIFEST, warn_of_misspelt};
 use crate::json::{Value, parse_guest_json};
 use crate::model::{Limits, ModuleFile, ModuleKind, Modules};
 use crate::problem::{Cursor, Location, Problems};

@@ -3,5 +3,5 @@
 pub mod manifest;
 pub(crate) mod task_index;
 
-pub use crate::fractal::v1::document_kind::MANIFEST;
+pub use crate::fractal::document_kind::MANIFEST;
 pub use manifest::TaskPackage;

@@ -3,20 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::document_kind::{DocumentKind, refuse_another, refuse_folder, warn_of_misspelt};
-use crate::folder::open_plain_file;
-use crate::json::{
-    DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, Map, ReadJsonError, Value, parse_json, read_json,
-    read_json_from,
+use super::task::RESERVED_ARGUMENTS;
+use crate::fractal::args::schema::ArgsSchema;
+use crate::fractal::document_kind::{
+    DocumentKind, refuse_another, refuse_folder, warn_of_misspelt,
 };
+use crate::fractal::read::{add_read_problem, read_dataset, read_document, split_command};
+use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::shell_word;
-
-/// Maximum size of a workflow or a manifest, in bytes.
-const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
-/// Maximum size of a metadata or history file, in bytes. A million long component names need far
-/// less.
-const MAX_DATASET_BYTES: u64 = 1 << 30;
 
 /// Keys of a task in a workflow. In a manifest, `executable` replaces the first.
 const TASK_KEYS: [&str; 8] = [
@@ -293,22 +288,6 @@ fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> O
     }
 }
 
-/// Splits a module's path and fixed arguments into words, as a shell does.
-pub(crate) fn split_command(
-    command: &Cursor<'_>,
-    text: &str,
-    problems: &mut Problems,
-) -> Option<Vec<String>> {
-    let words = shlex::split(text).filter(|words| !words.is_empty());
-    if words.is_none() {
-        problems.add(
-            command.location(),
-            "must be a module's path and fixed arguments: a quote is not closed; close it",
-        );
-    }
-    words
-}
-
 impl TaskDocument {
     fn inline(task: &Cursor<'_>, folder: &Path, problems: &mut Problems) -> Option<Self> {
         let command = task
@@ -386,6 +365,18 @@ impl TaskDocument {
         }
     }
 
+    /// Returns the schema of the args, if there is one.
+    pub(crate) fn schema(&self) -> Option<ArgsSchema<'_>> {
+        let (file, pointer) = &self.origin;
+        Some(ArgsSchema {
+            schema: self.args_schema.as_ref()?,
+            task: &self.name,
+            file,
+            pointer: format!("{pointer}/args_schema"),
+            reserved: &RESERVED_ARGUMENTS,
+        })
+    }
+
     /// Creates a cursor at a key of this task, for its value.
     pub fn cursor<'a>(&'a self, key: &str, value: &'a Value) -> Cursor<'a> {
         let (file, pointer) = &self.origin;
@@ -450,39 +441,6 @@ impl TaskDocument {
     }
 }
 
-/// Reads a document that a person writes: duplicate keys are refused.
-pub(crate) fn read_document(path: &Path, problems: &mut Problems) -> Option<Value> {
-    read_or_add(
-        path,
-        MAX_DOCUMENT_BYTES,
-        MAX_DEPTH,
-        DuplicateKeys::Refuse,
-        problems,
-    )
-}
-
-/// Reads a document of an untrusted package as [`read_document`] does: a plain file in its folder,
-/// not a link to another.
-pub(crate) fn read_package_document(path: &Path, problems: &mut Problems) -> Option<Value> {
-    let read = open_plain_file(path).map_err(ReadJsonError::from);
-    let read = read.and_then(|file| {
-        read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse)
-    });
-    read.map_err(|err| add_read_problem(path, err, problems))
-        .ok()
-}
-
-/// Reads a document of a dataset, which can be large: the last of duplicate keys wins.
-pub(crate) fn read_dataset(path: &Path, problems: &mut Problems) -> Option<Value> {
-    read_or_add(
-        path,
-        MAX_DATASET_BYTES,
-        MAX_DATASET_DEPTH,
-        DuplicateKeys::LastWins,
-        problems,
-    )
-}
-
 /// Reads the metadata of a dataset: an object.
 pub fn read_metadata(path: &Path, problems: &mut Problems) -> Option<Map<String, Value>> {
     let value = read_dataset(path, problems)?;
@@ -511,31 +469,5 @@ pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> 
     match value {
         Value::Array(items) => Some(items),
         _ => None,
-    }
-}
-
-fn read_or_add(
-    path: &Path,
-    max_bytes: u64,
-    max_depth: usize,
-    duplicates: DuplicateKeys,
-    problems: &mut Problems,
-) -> Option<Value> {
-    read_json(path, max_bytes, max_depth, duplicates)
-        .map_err(|err| add_read_problem(path, err, problems))
-        .ok()
-}
-
-fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
-    match err {
-        ReadJsonError::Json(err) => {
-            let location = Location::Text {
-                file: path.to_owned(),
-                line: err.line,
-                column: err.column,
-            };
-            problems.add(location, format!("not valid JSON: {}", err.message));
-        }
-        other => problems.add(Location::File(path.to_owned()), other.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::document::TaskDocument;
 use crate::json::{Map, Value, type_name};
+use crate::problem::{Cursor, Problems};
 
 /// Names of arguments that the runner fills in.
 pub const RESERVED_ARGUMENTS: [&str; 4] = ["input_paths", "output_path", "metadata", ITEM_ARGUMENT];
@@ -101,4 +102,24 @@ pub(crate) fn shown_workflow_task(
         }
     }
     shown
+}
+
+/// Returns the key of the task's list: the value of `parallelization_level` in the *task's* meta,
+/// if Python treats it as true.
+///
+/// Source: fractal-server 2.9.2, `Task.is_parallel`.
+pub(crate) fn list_key(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
+    let level = task_meta.get("parallelization_level")?;
+    match level.value {
+        Value::Null | Value::Bool(false) => None,
+        Value::String(text) if text.is_empty() => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.as_f64() == Some(0.0) => None,
+        Value::Array(items) if items.is_empty() => None,
+        Value::Object(map) if map.is_empty() => None,
+        _ => {
+            level.wrong_type("a string", problems);
+            None
+        }
+    }
 }

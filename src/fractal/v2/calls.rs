@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::output::{TaskOutput, parse_init_output};
+use crate::fractal::OUTPUT_FILE;
 use crate::fractal::dialect::Calls;
-use crate::fractal::v1::CASE_OUTPUT_FILE;
 use crate::json::{Map, Value};
 use crate::model::{
     Attempt, Batch, CallFiles, CallList, CallSpec, FileSuffixes, ModuleKind, TaskMetadata, TaskSpec,
@@ -115,7 +115,7 @@ impl CallList for TaskCalls {
             stem: stem(call_index, self.calls_per_batch),
             suffixes: FileSuffixes {
                 args: Cow::Borrowed("-args.json"),
-                output: Cow::Owned(format!("-{CASE_OUTPUT_FILE}")),
+                output: Cow::Owned(format!("-{OUTPUT_FILE}")),
                 out: Cow::Borrowed("-out.txt"),
                 err: Cow::Borrowed("-log.txt"),
             },

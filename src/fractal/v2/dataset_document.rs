@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::image::{Image, ImageSource, is_below, read_url};
 use super::image_list::ImageList;
 use super::status::Statuses;
-use crate::fractal::v1::document::read_dataset;
+use crate::fractal::read::read_dataset;
 use crate::problem::{Cursor, Problems};
 
 /// A dataset as its document has it.

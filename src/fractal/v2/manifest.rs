@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::image::{Types, read_types, type_value};
 use super::task::TaskType;
-use crate::fractal::v1::document::read_package_document;
+use crate::fractal::read::read_package_document;
 use crate::json::{Map, Value};
 use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::did_you_mean;

@@ -15,7 +15,7 @@ use super::{
     WorkflowDocument, find_task,
 };
 use crate::fractal::dialect::{BatchEnd, Calls, Dialect, Step, TaskTimes};
-use crate::fractal::v1::local_config::{KEY, LocalConfig};
+use crate::fractal::local_config::{KEY, LocalConfig};
 use crate::json::{DuplicateKeys, Map, Value, parse_guest_json, parse_json};
 use crate::model::{Attempt, Batch, Limits, ModuleKind, ModuleRef, Retries, TaskFiles, TaskSpec};
 use crate::problem::{Cursor, Problems};

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use super::document::read_document;
+use super::read::read_document;
 use crate::json::{Map, Value};
 use crate::problem::{Cursor, Problems};
 use crate::text::wording::did_you_mean;
@@ -77,26 +77,6 @@ fn read_count(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsi
         problems.add(cursor.location(), text);
     }
     count
-}
-
-/// Returns the key of the task's list: the value of `parallelization_level` in the *task's* meta,
-/// if Python treats it as true.
-///
-/// Source: fractal-server 2.9.2, `Task.is_parallel`.
-pub fn list_key(task_meta: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
-    let level = task_meta.get("parallelization_level")?;
-    match level.value {
-        Value::Null | Value::Bool(false) => None,
-        Value::String(text) if text.is_empty() => None,
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.as_f64() == Some(0.0) => None,
-        Value::Array(items) if items.is_empty() => None,
-        Value::Object(map) if map.is_empty() => None,
-        _ => {
-            level.wrong_type("a string", problems);
-            None
-        }
-    }
 }
 
 /// Updates task meta with the workflow task's meta, shallowly, as Fractal does at insertion.
