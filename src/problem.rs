@@ -94,6 +94,16 @@ impl Problems {
         Self::keep(&mut self.problems, location, message.into());
     }
 
+    /// Adds the problems and warnings of another list.
+    pub fn extend(&mut self, other: Self) {
+        for problem in other.problems {
+            Self::keep(&mut self.problems, problem.location, problem.message);
+        }
+        for warning in other.warnings {
+            Self::keep(&mut self.warnings, warning.location, warning.message);
+        }
+    }
+
     /// Adds a warning, which does not stop the run.
     pub fn warn(&mut self, location: Location, message: impl Into<String>) {
         Self::keep(&mut self.warnings, location, message.into());

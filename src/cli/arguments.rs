@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::json::{DuplicateKeys, Value, parse_json};
 use crate::model::TaskFiles;
 use crate::text::units::{parse_memory, parse_time};
 
@@ -62,6 +63,8 @@ Examples:
   mandelbox run workflow.json --tasks my-tasks --input images --output results --dry-run
   mandelbox run workflow.json --input images --output results --jobs 4 --memory 1G --timeout 10m
   mandelbox run workflow.json --input images --output results --work-dir work --resume
+  mandelbox run workflow-v2.json --zarr-dir data --read images --tasks my-tasks
+  mandelbox run workflow-v2.json --dataset work/dataset.json --attribute-filter well=B03,B04
 
 Exit codes:
   0: success
@@ -94,33 +97,37 @@ impl WorkerArguments {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(super) struct RunArguments {
-    /// Fractal workflow (JSON), full or exported
+    /// Fractal workflow (JSON) of version 1 or 2, full or exported; - is stdin
     pub(super) workflow: PathBuf,
-    /// Folder that tasks write to, and that all tasks but the first read; created if missing
+    #[command(flatten)]
+    pub(super) v1: V1Arguments,
+    #[command(flatten)]
+    pub(super) v2: V2Arguments,
+    /// Dataset to start from: a dataset document, or `dataset.json` (v1: `result.json`) of an
+    /// earlier run
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["zarr_dir", "metadata", "history"])]
+    pub(super) dataset: Option<PathBuf>,
+    /// Folder that all tasks can read, such as one with profiles or classifiers; repeatable
     #[arg(long, value_name = "DIR")]
-    pub(super) output: PathBuf,
-    /// Folder that tasks read; repeatable
-    #[arg(long = "input", value_name = "PATH")]
-    pub(super) inputs: Vec<PathBuf>,
-    /// Initial metadata of the dataset: a JSON object
-    #[arg(long, value_name = "FILE")]
-    pub(super) metadata: Option<PathBuf>,
-    /// Initial history of the dataset: a JSON array
-    #[arg(long, value_name = "FILE")]
-    pub(super) history: Option<PathBuf>,
-    /// Task package: a folder, or a typed task (.wasm); repeatable
+    pub(super) read: Vec<PathBuf>,
+    /// Set an argument of a task (its position or name), in place of that in the workflow; VALUE is
+    /// JSON, or else text; repeatable
+    #[arg(long, value_name = "TASK.KEY=VALUE", value_parser = parse_set)]
+    pub(super) set: Vec<SetArgument>,
+    /// Task package: a folder, or a typed task (.wasm); for v2 also a folder of installed packages;
+    /// repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Folder for the records of the run; must be new, except with --resume [default:
     /// ./mandelbox-runs/WORKFLOW_TIME]
     #[arg(long, value_name = "DIR")]
     pub(super) work_dir: Option<PathBuf>,
-    /// First task to run, counted from 0
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(super) first_task: Option<i64>,
-    /// Last task to run, counted from 0, inclusive
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(super) last_task: Option<i64>,
+    /// First task to run: its position, counted from 0, or its name
+    #[arg(long, value_name = "TASK", allow_negative_numbers = true)]
+    pub(super) first_task: Option<String>,
+    /// Last task to run, inclusive: its position, counted from 0, or its name
+    #[arg(long, value_name = "TASK", allow_negative_numbers = true)]
+    pub(super) last_task: Option<String>,
     /// Maximum number of calls that run at a time [default: the number of CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,
@@ -128,20 +135,12 @@ pub(super) struct RunArguments {
     /// the file named by FRACTAL_LOCAL_CONFIG_FILE]
     #[arg(long, value_name = "FILE")]
     pub(super) local_config: Option<PathBuf>,
-    /// Type of the input dataset, compared with the first task's `input_type` [default: not
-    /// checked]
-    #[arg(long, value_name = "TYPE")]
-    pub(super) input_type: Option<String>,
-    /// Type of the output dataset, compared with the last task's `output_type` [default: not
-    /// checked]
-    #[arg(long, value_name = "TYPE")]
-    pub(super) output_type: Option<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
     /// Give tasks fixed clocks and random numbers, so that two runs produce the same bytes
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Run all components of a task, even if one fails
+    /// Run all calls of a task, even if one fails; always so for v2
     #[arg(long)]
     pub(super) keep_going: bool,
     /// Resume the run in --work-dir, reusing the results of calls that succeeded, unless their
@@ -158,8 +157,8 @@ pub(super) struct RunArguments {
     /// Keep args.json, metadiff.json, out and err of these calls in the work directory
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(super) task_files: TaskFilesArgument,
-    /// Write the metadata and history of the result to this file, in addition to the work
-    /// directory; - is stdout
+    /// Write the result (v1: metadata and history; v2: the dataset document) to this file, in
+    /// addition to the work directory; - is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(super) result: Option<PathBuf>,
     /// Write events to this file during the run, as JSON lines; - is stdout
@@ -177,6 +176,140 @@ pub(super) struct RunArguments {
     /// Print the outcome of each call
     #[arg(long)]
     pub(super) verbose: bool,
+}
+
+/// Options of `run` for workflows of version 1.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for Fractal v1")]
+pub(super) struct V1Arguments {
+    /// Folder that tasks write to, and that all tasks but the first read; created if missing;
+    /// required
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Folder that tasks read; repeatable
+    #[arg(long = "input", value_name = "PATH")]
+    pub(super) inputs: Vec<PathBuf>,
+    /// Initial metadata of the dataset: a JSON object
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata: Option<PathBuf>,
+    /// Initial history of the dataset: a JSON array
+    #[arg(long, value_name = "FILE")]
+    pub(super) history: Option<PathBuf>,
+    /// Type of the input dataset, compared with the first task's `input_type` [default: not
+    /// checked]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) input_type: Option<String>,
+    /// Type of the output dataset, compared with the last task's `output_type` [default: not
+    /// checked]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) output_type: Option<String>,
+}
+
+impl V1Arguments {
+    /// Returns the options, and true for those that are given.
+    pub(super) fn given(&self) -> [(&'static str, bool); 6] {
+        [
+            ("--output", self.output.is_some()),
+            ("--input", !self.inputs.is_empty()),
+            ("--metadata", self.metadata.is_some()),
+            ("--history", self.history.is_some()),
+            ("--input-type", self.input_type.is_some()),
+            ("--output-type", self.output_type.is_some()),
+        ]
+    }
+}
+
+/// Options of `run` for workflows of version 2.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for Fractal v2")]
+pub(super) struct V2Arguments {
+    /// Folder of a new dataset, which tasks read and write; created if missing; required without
+    /// --dataset
+    #[arg(long, value_name = "DIR")]
+    pub(super) zarr_dir: Option<PathBuf>,
+    /// Run the tasks for images of this type only; repeatable
+    #[arg(long = "type-filter", value_name = "KEY=true|false", value_parser = parse_type_filter)]
+    pub(super) type_filters: Vec<(String, bool)>,
+    /// Run the tasks for images with one of these attribute values only; a value is JSON, or else
+    /// text; repeatable
+    #[arg(long = "attribute-filter", value_name = "KEY=V1,V2", value_parser = parse_key_value)]
+    pub(super) attribute_filters: Vec<(String, String)>,
+    /// Run the tasks for images with one of these statuses for the first task only
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    pub(super) status_filter: Vec<StatusArgument>,
+}
+
+impl V2Arguments {
+    /// Returns the options, and true for those that are given.
+    pub(super) fn given(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--zarr-dir", self.zarr_dir.is_some()),
+            ("--type-filter", !self.type_filters.is_empty()),
+            ("--attribute-filter", !self.attribute_filters.is_empty()),
+            ("--status-filter", !self.status_filter.is_empty()),
+        ]
+    }
+
+    /// True if one of the options is given.
+    pub(super) fn is_used(&self) -> bool {
+        self.given().iter().any(|(_, is_given)| *is_given)
+    }
+}
+
+/// An argument that replaces one of the workflow.
+#[derive(Clone, Debug)]
+pub(super) struct SetArgument {
+    /// The task and the path of the key, separated by a dot.
+    pub(super) target: String,
+    /// The value.
+    pub(super) value: Value,
+}
+
+fn parse_key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("there is no `=` between key and value".to_owned()),
+    }
+}
+
+fn parse_type_filter(text: &str) -> Result<(String, bool), String> {
+    let (key, value) = parse_key_value(text)?;
+    match value.as_str() {
+        "true" => Ok((key, true)),
+        "false" => Ok((key, false)),
+        _ => Err("the value must be true or false".to_owned()),
+    }
+}
+
+fn parse_set(text: &str) -> Result<SetArgument, String> {
+    let (target, value) = parse_key_value(text)?;
+    if !target.contains('.') {
+        return Err("there is no `.` between task and key".to_owned());
+    }
+    let parsed = parse_json(value.as_bytes(), DuplicateKeys::Refuse);
+    Ok(SetArgument {
+        target,
+        value: parsed.unwrap_or(Value::String(value)),
+    })
+}
+
+/// Status of an image for a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StatusArgument {
+    Done,
+    Failed,
+    Unset,
+}
+
+impl StatusArgument {
+    /// Returns the name of the status in documents.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Unset => "unset",
+        }
+    }
 }
 
 /// Options of all commands that run calls: limits, policy, isolation and cache.

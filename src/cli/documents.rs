@@ -4,13 +4,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::arguments::{RunArguments, SandboxArguments};
-use super::{environment, open_files};
-use crate::fractal::local_config::LocalConfig;
+use super::arguments::SandboxArguments;
+use super::open_files;
 use crate::fractal::package::TaskPackage;
-use crate::fractal::package::manifest::modules_beside;
-use crate::fractal::v1::{WorkflowDocument, document};
-use crate::json::{Map, Value};
+use crate::fractal::v2::Package;
 use crate::model::Modules;
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
@@ -39,58 +36,6 @@ pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problem
         policy.maximum.module_bytes = MAX_MODULE_BYTES;
     }
     policy
-}
-
-/// Documents of a run, with defaults in place of those that could not be read.
-pub(super) struct Documents {
-    pub(super) workflow: WorkflowDocument,
-    pub(super) packages: Vec<TaskPackage>,
-    pub(super) metadata: Map<String, Value>,
-    pub(super) history: Vec<Value>,
-    pub(super) local_config: LocalConfig,
-}
-
-impl Documents {
-    pub(super) fn read(
-        arguments: &RunArguments,
-        policy: &Policy,
-        modules: &dyn Modules,
-        problems: &mut Problems,
-    ) -> Self {
-        let workflow =
-            WorkflowDocument::read_into(&arguments.workflow, problems).unwrap_or_else(|| {
-                // The problem was reported. Continue with an empty workflow, so that the other
-                // documents are checked too.
-                WorkflowDocument {
-                    file: arguments.workflow.clone(),
-                    folder: PathBuf::new(),
-                    name: String::new(),
-                    task_list: Vec::new(),
-                }
-            });
-        let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
-        let packages = read_packages(&tasks, &workflow.folder, policy, modules, problems);
-        let metadata = arguments
-            .metadata
-            .as_deref()
-            .and_then(|path| document::read_metadata(path, problems));
-        let history = arguments
-            .history
-            .as_deref()
-            .and_then(|path| document::read_history(path, problems));
-        let local_config = arguments
-            .local_config
-            .clone()
-            .or_else(environment::local_config_file);
-        let local_config = local_config.and_then(|path| LocalConfig::read_into(&path, problems));
-        Self {
-            workflow,
-            packages,
-            metadata: metadata.unwrap_or_default(),
-            history: history.unwrap_or_default(),
-            local_config: local_config.unwrap_or_default(),
-        }
-    }
 }
 
 /// Reads the named packages, which are folders or typed tasks, and the workflow's own folder if it
@@ -129,6 +74,25 @@ pub(super) fn read_packages(
         package.unwrap_or_else(|| TaskPackage::refused(path))
     };
     paths.iter().map(read).collect()
+}
+
+/// Reads the named packages of version 2, which are folders of packages or of installed packages,
+/// and the workflow's own folder if it is a package. Problems go to `problems`.
+pub(super) fn read_dataset_packages(
+    named: &[PathBuf],
+    workflow_folder: &Path,
+    problems: &mut Problems,
+) -> Vec<Package> {
+    let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
+    let mut seen = HashSet::new();
+    let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
+    let mut packages = Vec::new();
+    for path in paths {
+        if seen.insert(real_path(&path)) {
+            packages.extend(Package::read_all_into(&path, problems));
+        }
+    }
+    packages
 }
 
 pub(super) fn absolute(path: &Path) -> PathBuf {

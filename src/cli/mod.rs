@@ -10,6 +10,7 @@ mod documents;
 mod earlier_events;
 mod environment;
 mod exec;
+mod job;
 mod manual;
 mod new;
 mod open_files;

@@ -55,11 +55,12 @@ pub(super) type InputFile = (&'static str, PathBuf);
 impl ResultFiles {
     /// Determines and checks the destinations. Problems go to `problems`.
     ///
-    /// * `work_dir`: work directory of the run; may not exist yet.
+    /// * `output`, `work_dir`: folder that tasks write to, and work directory of the run; may not
+    ///   exist yet.
     /// * `inputs`: files that must not be overwritten.
     pub(super) fn check(
         arguments: &RunArguments,
-        work_dir: &Path,
+        (output, work_dir): (&Path, &Path),
         inputs: &[InputFile],
         problems: &mut Problems,
     ) -> Self {
@@ -83,7 +84,7 @@ impl ResultFiles {
             let Some(Target::Path(path)) = target else {
                 continue;
             };
-            if let Err(text) = check_path(path, is_replaced, &arguments.output, work_dir, inputs) {
+            if let Err(text) = check_path(path, is_replaced, output, work_dir, inputs) {
                 problems.add(location(option, path), text);
             }
         }

@@ -2,31 +2,27 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arguments::{ProgressArgument, RunArguments};
-use super::documents::{COMPILE_NOTICE_DELAY, Documents, absolute};
+use super::documents::COMPILE_NOTICE_DELAY;
+use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
-use super::result_files::{InputFile, ResultFiles};
+use super::result_files::ResultFiles;
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use super::{Answer, environment, open_files};
 use crate::backend::{Backend, Local};
 use crate::event::Reporter;
-use crate::fractal::package::{MANIFEST, TaskPackage};
 use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
 use crate::problem::{Location, Problems};
 use crate::report::{HtmlReport, Notice, Progress, ProgressStyle};
-use crate::run::{
-    Error, PreparedRun, ProcessWorkflow, RunFailure, RunOptions, default_work_dir, exit_code,
-    prepare,
-};
+use crate::run::{Error, PreparedRun, RunFailure, RunOptions, exit_code, prepare};
 use crate::text::escaped;
 use crate::text::wording::shell_word;
-use crate::workdir::WorkDir;
 use crate::workdir::layout::REPORT_FILE;
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
@@ -73,21 +69,8 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let shows = !arguments.quiet && arguments.progress != ProgressArgument::Never;
     let notice =
         shows.then(|| Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned()));
-    let documents = Documents::read(&arguments, &policy, backend.as_ref(), &mut problems);
-    let work_dir = choose_work_dir(&arguments, &documents, &mut problems);
-
-    let mut process =
-        ProcessWorkflow::new(documents.workflow, &absolute(&arguments.output), &work_dir);
-    process.input_paths = arguments.inputs.iter().map(|path| absolute(path)).collect();
-    process.input_metadata = documents.metadata;
-    process.input_history = documents.history;
-    process.first_task_index = arguments.first_task;
-    process.last_task_index = arguments.last_task;
-    process.packages = documents.packages.clone();
-    process.local_config = documents.local_config;
-    process.input_type.clone_from(&arguments.input_type);
-    process.output_type.clone_from(&arguments.output_type);
-    process.tasks_include_image = environment::tasks_include_image();
+    let RequestedJob { job, files } =
+        read_job(&arguments, &policy, backend.as_ref(), &mut problems);
     let options = RunOptions {
         policy,
         keep_going: arguments.keep_going,
@@ -102,9 +85,13 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         },
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
-    let prepared = prepare(&process, options, &mut problems);
-    let files = input_files(&arguments, &documents.packages, &prepared);
-    let files = ResultFiles::check(&arguments, &work_dir, &files, &mut problems);
+    let prepared = prepare(job.as_ref(), options, &mut problems);
+    let files = ResultFiles::check(
+        &arguments,
+        (&prepared.plan.output_path, &prepared.work_dir),
+        &files,
+        &mut problems,
+    );
     drop(notice);
     if !problems.is_empty() {
         return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
@@ -156,68 +143,6 @@ fn start_and_finish(
         let _ = std::fs::remove_dir(&work_dir);
     }
     answer
-}
-
-fn choose_work_dir(
-    arguments: &RunArguments,
-    documents: &Documents,
-    problems: &mut Problems,
-) -> PathBuf {
-    if let Some(path) = &arguments.work_dir {
-        let path = absolute(path);
-        if !arguments.resume
-            && path.symlink_metadata().is_ok()
-            && WorkDir::obstacle(&path).is_none()
-        {
-            let text = format!(
-                "Workflow dir {} already exists. Choose a new folder, or add `--resume`",
-                path.display()
-            );
-            problems.add(Location::Parameter("--work-dir".to_owned()), text);
-        }
-        return path;
-    }
-    default_work_dir(&documents.workflow.name)
-}
-
-/// The files that the run reads, which `--result` and `--events` must not overwrite.
-fn input_files(
-    arguments: &RunArguments,
-    packages: &[TaskPackage],
-    prepared: &PreparedRun,
-) -> Vec<InputFile> {
-    let local_config = arguments
-        .local_config
-        .clone()
-        .or_else(environment::local_config_file);
-    let options = [
-        ("the workflow", Some(arguments.workflow.clone())),
-        ("the file of `--metadata`", arguments.metadata.clone()),
-        ("the file of `--history`", arguments.history.clone()),
-        ("the policy", arguments.sandbox.policy.clone()),
-        ("the local backend's configuration", local_config),
-    ];
-    let mut files: Vec<_> = options
-        .into_iter()
-        .filter_map(|(what, path)| Some((what, path?)))
-        .collect();
-    files.extend(
-        prepared
-            .plan
-            .tasks
-            .iter()
-            .map(|task| ("the module of a task", task.module.path.clone())),
-    );
-    for package in packages {
-        files.push(("the manifest of a package", package.folder.join(MANIFEST)));
-        files.extend(
-            package
-                .task_list
-                .iter()
-                .map(|task| ("the module of a task", task.task.module_path())),
-        );
-    }
-    files
 }
 
 fn reporters(

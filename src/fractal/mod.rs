@@ -8,6 +8,7 @@ pub mod package;
 pub(crate) mod read;
 pub mod v1;
 pub mod v2;
+pub mod workflow;
 
 /// Name of the file with the output of a call, in records and in test cases.
 pub(crate) const OUTPUT_FILE: &str = "metadiff.json";

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::folder::open_plain_file;
 use crate::json::{
-    DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, ReadJsonError, Value, read_json, read_json_from,
+    DuplicateKeys, MAX_DATASET_DEPTH, MAX_DEPTH, ReadJsonError, Value, parse_json, read_json,
+    read_json_from,
 };
 use crate::problem::{Cursor, Location, Problems};
 
@@ -33,6 +34,15 @@ pub(crate) fn read_package_document(path: &Path, problems: &mut Problems) -> Opt
         read_json_from(file, MAX_DOCUMENT_BYTES, MAX_DEPTH, DuplicateKeys::Refuse)
     });
     read.map_err(|err| add_read_problem(path, err, problems))
+        .ok()
+}
+
+/// Parses a document that a person writes, as [`read_document`] does.
+///
+/// * `name`: name for messages.
+pub(crate) fn parse_document(name: &Path, text: &[u8], problems: &mut Problems) -> Option<Value> {
+    parse_json(text, DuplicateKeys::Refuse)
+        .map_err(|err| add_read_problem(name, err.into(), problems))
         .ok()
 }
 
@@ -75,8 +85,7 @@ fn read_or_add(
         .ok()
 }
 
-/// Adds the problem of a file that cannot be read.
-pub(crate) fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
+fn add_read_problem(path: &Path, err: ReadJsonError, problems: &mut Problems) {
     match err {
         ReadJsonError::Json(err) => {
             let location = Location::Text {

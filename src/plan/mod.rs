@@ -1,6 +1,10 @@
 //! Planning: converts documents, policy and modules to a [`RunPlan`], or reports all problems at
 //! once.
 
+mod dataset_job;
+mod dataset_planner;
+mod job;
+mod module_loader;
 mod planned;
 mod planner;
 mod policy;
@@ -8,10 +12,12 @@ mod process_workflow;
 mod requested;
 mod run_plan;
 
+pub use dataset_job::DatasetJob;
+pub use job::Job;
 pub use planned::{Plan, PlannedTask, Requested};
 pub use planner::{PlanRequest, build_plan, set_start_and_last_task_index};
 pub use policy::Policy;
 #[cfg(feature = "cli")]
 pub(crate) use policy::policy_key;
 pub use process_workflow::{Package, ProcessWorkflow};
-pub use run_plan::{RunPlan, plan_run};
+pub use run_plan::RunPlan;

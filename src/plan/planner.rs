@@ -1,8 +1,8 @@
 //! Converts documents to a [`Plan`], or reports all problems at once.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::HashSet;
 
+use super::module_loader::{ModuleLoader, WantedModule};
 use super::requested::read_requested;
 use crate::fractal::args::schema::{SchemaBudget, check_args, default_args};
 use crate::fractal::local_config::{self, LocalConfig, merged_meta};
@@ -15,7 +15,7 @@ use crate::fractal::v1::{
     RESERVED_ARGUMENTS, TaskDetails, check_list, list_key, reserved_advice, shown_workflow_task,
 };
 use crate::json::{Map, Value};
-use crate::model::{Limits, ModuleFile, ModuleKind, ModuleRef, Modules, TaskSpec};
+use crate::model::{ModuleKind, ModuleRef, Modules, TaskSpec};
 use crate::plan::Policy;
 use crate::plan::planned::{Plan, PlannedTask};
 use crate::problem::{Cursor, Location, Problems, pointer_to};
@@ -102,7 +102,7 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
         request,
         index,
         schemas: SchemaBudget::default(),
-        modules: HashMap::new(),
+        modules: ModuleLoader::new(request.policy, request.modules),
     };
     let mut tasks = Vec::new();
     for (index, workflow_task) in request.workflow.task_list.iter().enumerate() {
@@ -190,9 +190,7 @@ struct Planner<'a> {
     index: TaskIndex<'a>,
     /// Remaining budget for checking args schemas.
     schemas: SchemaBudget,
-    /// Modules read so far, or the reasons why they cannot run, by path and by whether calls have a
-    /// time limit.
-    modules: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
+    modules: ModuleLoader<'a>,
 }
 
 impl Planner<'_> {
@@ -319,13 +317,14 @@ impl Planner<'_> {
         } else {
             entry_location("/task/command")
         };
-        let (module, kind) = self.module(
-            task,
-            &limits,
-            requested.sha256.as_deref(),
-            module_location,
-            problems,
-        )?;
+        let wanted = WantedModule {
+            path: task.module_path(),
+            limits: &limits,
+            sha256: requested.sha256.as_deref(),
+            location: module_location,
+        };
+        let advice = || task.command_advice();
+        let (module, kind) = self.modules.load(wanted, advice, problems)?;
         if kind != ModuleKind::Typed && requested.metadata_in_args == Some(false) {
             let text = "`mandelbox.metadata_in_args` is false, but this task is a command, and only \
                         a typed task can fetch metadata; remove the key";
@@ -389,49 +388,6 @@ impl Planner<'_> {
         }
         if role.is_last {
             check(&task.output_type, self.request.output_type, "output");
-        }
-    }
-
-    fn module(
-        &mut self,
-        task: &TaskDocument,
-        limits: &Limits,
-        sha256: Option<&str>,
-        location: Location,
-        problems: &mut Problems,
-    ) -> Option<(ModuleFile, ModuleKind)> {
-        let path = task.module_path();
-        let request = self.request;
-        let loaded = self
-            .modules
-            .entry((path.clone(), limits.wall_time.is_some()))
-            .or_insert_with(|| {
-                let module = ModuleFile::read(&path, request.policy.default.module_bytes)?;
-                let kind = request
-                    .modules
-                    .prepare(&module, limits, request.policy.compile_time)
-                    .map_err(|text| format!("{}: {text}", path.display()))?;
-                Ok((module, kind))
-            });
-        match loaded {
-            Err(text) => {
-                problems.add(location, format!("{text}{}", task.command_advice()));
-                None
-            }
-            Ok((module, kind)) => {
-                if let Some(expected) =
-                    sha256.filter(|expected| !expected.eq_ignore_ascii_case(&module.sha256))
-                {
-                    let text = format!(
-                        "`{}` has SHA-256 {}, but `meta.mandelbox.sha256` is {expected}; use the \
-                         module with that digest, or correct the key",
-                        path.display(),
-                        module.sha256
-                    );
-                    problems.add(location, text);
-                }
-                Some((module.clone(), *kind))
-            }
         }
     }
 }

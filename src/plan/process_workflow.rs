@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::planner::{PlanRequest, build_plan};
+use super::{Job, Policy, RunPlan};
+use crate::fractal::dialect::Dialect;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::package::TaskPackage;
-use crate::fractal::v1::{DEFAULT_TASKS_INCLUDE_IMAGE, WorkflowDocument};
+use crate::fractal::v1::{DEFAULT_TASKS_INCLUDE_IMAGE, Dataset, WorkflowDocument, normalized};
 use crate::json::{Map, Value};
-use crate::model::HostError;
+use crate::model::{HostError, Modules};
+use crate::problem::Problems;
 
 /// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning, and the
 /// documents that a workflow can refer to.
@@ -19,6 +23,8 @@ pub struct ProcessWorkflow {
     pub workflow: WorkflowDocument,
     /// Input paths of the first task that runs.
     pub input_paths: Vec<PathBuf>,
+    /// Folders that all tasks can read, in addition to the input paths.
+    pub read_paths: Vec<PathBuf>,
     /// Output path of all tasks, and input path of all but the first.
     pub output_path: PathBuf,
     /// Metadata at the start; not modified.
@@ -72,6 +78,7 @@ impl ProcessWorkflow {
     pub fn new(workflow: WorkflowDocument, output_path: &Path, workflow_dir_local: &Path) -> Self {
         Self {
             input_paths: Vec::new(),
+            read_paths: Vec::new(),
             output_path: output_path.to_owned(),
             input_metadata: Map::new(),
             input_history: Vec::new(),
@@ -109,5 +116,68 @@ impl ProcessWorkflow {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Job for ProcessWorkflow {
+    fn workflow_name(&self) -> &str {
+        &self.workflow.name
+    }
+
+    fn logger_name(&self) -> &str {
+        &self.logger_name
+    }
+
+    fn work_dir(&self) -> &Path {
+        &self.workflow_dir_local
+    }
+
+    fn plan(
+        &self,
+        policy: &Policy,
+        modules: &dyn Modules,
+        problems: &mut Problems,
+    ) -> (RunPlan, Box<dyn Dialect>) {
+        let plan = build_plan(
+            &PlanRequest {
+                workflow: &self.workflow,
+                packages: &self.packages,
+                metadata: Some(&self.input_metadata),
+                first_task_index: self.first_task_index,
+                last_task_index: self.last_task_index,
+                input_type: self.input_type.as_deref(),
+                output_type: self.output_type.as_deref(),
+                local_config: self.local_config,
+                policy,
+                modules,
+            },
+            problems,
+        );
+        let paths = self.input_paths.iter();
+        let input_paths: Vec<_> = paths.map(|path| normalized(path)).collect();
+        let output_path = normalized(&self.output_path);
+        let mut specs = Vec::new();
+        let mut dataset = Dataset {
+            input_paths: input_paths.clone(),
+            output_path: output_path.clone(),
+            metadata: self.input_metadata.clone().into(),
+            history: self.input_history.clone(),
+            tasks_include_image: self.tasks_include_image.clone(),
+            ..Dataset::default()
+        };
+        for task in plan.tasks {
+            dataset.tasks.insert(task.spec.order, task.details);
+            specs.push(task.spec);
+        }
+        let plan = RunPlan {
+            workflow_name: plan.workflow_name,
+            task_range: plan.task_range,
+            tasks: specs,
+            warnings: plan.warnings,
+            input_paths: [input_paths, self.read_paths.clone()].concat(),
+            output_path,
+            input_metadata_keys: self.input_metadata.keys().cloned().collect(),
+        };
+        (plan, Box::new(dataset))
     }
 }

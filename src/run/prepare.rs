@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
 use crate::model::{CancelToken, Grant, Retries, TaskFiles, TaskSpec};
-use crate::plan::{Policy, ProcessWorkflow, RunPlan, plan_run};
+use crate::plan::{Job, Policy, RunPlan};
 use crate::problem::{Location, Problems};
 use crate::run::Error;
 use crate::trace;
@@ -114,16 +114,12 @@ impl std::error::Error for RunFailure {
 
 /// Checks everything that can be checked before the run. Problems are added to those in `problems`;
 /// the run counts only if there is none.
-pub(crate) fn prepare(
-    arguments: &ProcessWorkflow,
-    options: RunOptions,
-    problems: &mut Problems,
-) -> PreparedRun {
-    let _span = trace::prepare(&arguments.workflow.name).entered();
-    let work_dir = std::path::absolute(&arguments.workflow_dir_local)
-        .unwrap_or_else(|_| arguments.workflow_dir_local.clone());
+pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problems) -> PreparedRun {
+    let _span = trace::prepare(job.workflow_name()).entered();
+    let work_dir =
+        std::path::absolute(job.work_dir()).unwrap_or_else(|_| job.work_dir().to_owned());
     let backend: &dyn Backend = options.backend.as_ref();
-    let (mut plan, dialect) = plan_run(arguments, &options.policy, backend, problems);
+    let (mut plan, dialect) = job.plan(&options.policy, backend, problems);
     let grants = check_folders(
         &plan.input_paths,
         &plan.output_path,
@@ -149,7 +145,7 @@ pub(crate) fn prepare(
         dialect: Some(dialect),
         grants,
         work_dir,
-        logger_name: arguments.logger_name.clone(),
+        logger_name: job.logger_name().to_owned(),
         rerun_from,
         options,
     }

@@ -8,8 +8,8 @@ use crate::fractal::args::schema::ArgsSchema;
 use crate::fractal::document_kind::{
     DocumentKind, refuse_another, refuse_folder, warn_of_misspelt,
 };
-use crate::fractal::read::{add_read_problem, read_dataset, read_document, split_command};
-use crate::json::{DuplicateKeys, Map, Value, parse_json};
+use crate::fractal::read::{parse_document, read_dataset, read_document, split_command};
+use crate::json::{Map, Value};
 use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::shell_word;
 
@@ -157,16 +157,15 @@ impl WorkflowDocument {
         problems: &mut Problems,
     ) -> Option<Self> {
         let file = Path::new(name_for_messages);
-        match parse_json(text, DuplicateKeys::Refuse) {
-            Ok(value) => Self::from_value(file, folder, &value, problems),
-            Err(err) => {
-                add_read_problem(file, err.into(), problems);
-                None
-            }
-        }
+        let value = parse_document(file, text, problems)?;
+        Self::from_value(file, folder, &value, problems)
     }
 
-    fn from_value(
+    /// Reads a workflow from a value.
+    ///
+    /// * `file`: file for messages.
+    /// * `folder`: folder that the paths of modules are relative to.
+    pub(crate) fn from_value(
         file: &Path,
         folder: &Path,
         value: &Value,
@@ -470,4 +469,28 @@ pub fn read_history(path: &Path, problems: &mut Problems) -> Option<Vec<Value>> 
         Value::Array(items) => Some(items),
         _ => None,
     }
+}
+
+/// Reads the result of an earlier run: its metadata and history.
+pub fn read_result(
+    path: &Path,
+    problems: &mut Problems,
+) -> Option<(Map<String, Value>, Vec<Value>)> {
+    let value = read_dataset(path, problems)?;
+    let result = Cursor::new(path, &value);
+    if refuse_another(
+        &result,
+        (&[DocumentKind::Result], "the result of a run"),
+        problems,
+    ) {
+        return None;
+    }
+    result.object(problems)?;
+    let metadata = result.require("metadata", problems)?.object(problems);
+    let history = result.require("history", problems)?.items(problems);
+    for item in &history {
+        item.object(problems);
+    }
+    let history = history.iter().map(|item| item.value.clone()).collect();
+    Some((metadata?.clone(), history))
 }

@@ -5,18 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::filters::merge_type_filters;
 use super::image::{Types, read_types, trimmed_entries};
-use super::manifest::{TaskDocument, TaskSide};
-use super::task::TaskDetails;
-use crate::fractal::local_config::{LocalConfig, merged_meta};
+use super::manifest::TaskDocument;
+use super::task::{RESERVED_ARGUMENTS, Side, TaskDetails};
+use crate::fractal::local_config::{self, LocalConfig, merged_meta};
 use crate::fractal::read::read_document;
 use crate::json::{Map, Value};
 use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::did_you_mean;
-
-/// Names of arguments that the runner fills in.
-///
-/// Source: conformance rule V18.
-pub const RESERVED_ARGUMENTS: [&str; 4] = ["zarr_dir", "zarr_url", "zarr_urls", "init_args"];
 
 /// Keys of a workflow of the exported form.
 const WORKFLOW_KEYS: [&str; 3] = ["name", "description", "task_list"];
@@ -38,8 +33,10 @@ const REFERENCE_KEYS: [&str; 3] = ["pkg_name", "version", "name"];
 /// A workflow in either of Fractal's two forms.
 #[derive(Clone, Debug)]
 pub struct WorkflowDocument {
-    /// File of the document.
+    /// File of the document; for a document in memory, a name for messages.
     pub file: PathBuf,
+    /// Folder that the paths of modules are relative to.
+    pub folder: PathBuf,
     /// Name of the workflow.
     pub name: String,
     /// The tasks, in the order of the run.
@@ -98,7 +95,8 @@ impl WorkflowDocument {
     pub fn read(path: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| {
             let value = read_document(path, problems)?;
-            Self::from_cursor(&Cursor::new(path, &value), problems)
+            let folder = path.parent().unwrap_or(Path::new(""));
+            Self::from_cursor(&Cursor::new(path, &value), folder, problems)
         })
     }
 
@@ -106,7 +104,11 @@ impl WorkflowDocument {
     /// it must not be run unless `problems` is empty.
     ///
     /// Source: conformance rules V14 and V22.
-    pub fn from_cursor(document: &Cursor<'_>, problems: &mut Problems) -> Option<Self> {
+    pub fn from_cursor(
+        document: &Cursor<'_>,
+        folder: &Path,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         document.object(problems)?;
         let entries = match document.require("task_list", problems) {
             Some(list) => list.items(problems),
@@ -132,6 +134,7 @@ impl WorkflowDocument {
         task_list.sort_by_key(|task| task.order);
         Some(Self {
             file: document.origin().0,
+            folder: folder.to_owned(),
             name: name?.to_owned(),
             task_list,
         })
@@ -195,12 +198,10 @@ impl WorkflowTask {
     ///
     /// Source: conformance rules V20 and V21, defect W6.
     pub fn details(&self, task: &TaskDocument, problems: &mut Problems) -> TaskDetails {
-        for (given, side, name) in [
-            (&self.non_parallel, &task.non_parallel, "non_parallel"),
-            (&self.parallel, &task.parallel, "parallel"),
-        ] {
+        for side in Side::ALL {
+            let (given, name) = (self.side(side), side.name());
             for (values, kind) in [(&given.args, "args"), (&given.meta, "meta")] {
-                if side.is_none() && !values.is_empty() {
+                if task.side(side).is_none() && !values.is_empty() {
                     let text = format!(
                         "the task \"{}\" has no such calls; remove this key",
                         task.name
@@ -230,6 +231,41 @@ impl WorkflowTask {
         }
     }
 
+    /// Returns what the workflow gives for one kind of calls.
+    pub fn side(&self, side: Side) -> &GivenSide {
+        match side {
+            Side::NonParallel => &self.non_parallel,
+            Side::Parallel => &self.parallel,
+        }
+    }
+
+    /// Returns the `meta` of one kind of calls: that of the task, updated with that of the workflow
+    /// task, shallowly.
+    ///
+    /// Source: conformance rule V17.
+    pub fn merged_meta(&self, task: &TaskDocument, side: Side) -> Map<String, Value> {
+        let given = &self.side(side).meta;
+        match task.side(side) {
+            Some(of_task) => merged_meta(&of_task.meta, Some(given)),
+            None => given.clone(),
+        }
+    }
+
+    /// Returns a cursor at the `meta` of one kind of calls, in the document that has the key.
+    ///
+    /// * `merged`: result of [`Self::merged_meta`].
+    pub fn meta_cursor<'a>(
+        &'a self,
+        task: &'a TaskDocument,
+        side: Side,
+        merged: &'a Value,
+        key: &str,
+    ) -> Cursor<'a> {
+        let is_given = self.side(side).meta.contains_key(key);
+        let (file, pointer) = if is_given { &self.origin } else { &task.origin };
+        Cursor::at(file, format!("{pointer}/meta_{}", side.name()), merged)
+    }
+
     /// Returns the maximum number of parallel calls that run at the same time; `None`: no limit.
     ///
     /// Source: conformance rule V56, defect W15.
@@ -239,10 +275,8 @@ impl WorkflowTask {
         local_config: LocalConfig,
         problems: &mut Problems,
     ) -> Option<NonZeroUsize> {
-        let meta = merged_side_meta(task.parallel.as_ref(), &self.parallel);
-        let meta = Value::Object(meta);
-        let (file, pointer) = &self.origin;
-        let meta = Cursor::at(file, format!("{pointer}/meta_parallel"), &meta);
+        let meta = Value::Object(self.merged_meta(task, Side::Parallel));
+        let meta = self.meta_cursor(task, Side::Parallel, &meta, local_config::KEY);
         local_config.for_task(&meta, problems)
     }
 
@@ -253,16 +287,6 @@ impl WorkflowTask {
             file,
             pointer: format!("{pointer}/{key}"),
         }
-    }
-}
-
-/// Updates the `meta` of a task with that of the workflow task, shallowly.
-///
-/// Source: conformance rule V17.
-fn merged_side_meta(side: Option<&TaskSide>, given: &GivenSide) -> Map<String, Value> {
-    match side {
-        Some(side) => merged_meta(&side.meta, Some(&given.meta)),
-        None => given.meta.clone(),
     }
 }
 
@@ -358,7 +382,11 @@ mod tests {
 
     fn read(value: &Value) -> Result<WorkflowDocument, Problems> {
         Problems::or_value(|problems| {
-            WorkflowDocument::from_cursor(&Cursor::new(Path::new("w"), value), problems)
+            WorkflowDocument::from_cursor(
+                &Cursor::new(Path::new("w"), value),
+                Path::new(""),
+                problems,
+            )
         })
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::image::{Types, read_types, type_value};
-use super::task::TaskType;
+use super::task::{RESERVED_ARGUMENTS, Side, TaskType};
+use crate::fractal::args::schema::ArgsSchema;
 use crate::fractal::read::read_package_document;
 use crate::json::{Map, Value};
 use crate::problem::{Cursor, Location, Problems};
@@ -189,6 +190,26 @@ impl TaskDocument {
             input_types,
             output_types,
             origin: task.origin(),
+        })
+    }
+
+    /// Returns the part of the task for one kind of calls; `None` if it has no such calls.
+    pub fn side(&self, side: Side) -> Option<&TaskSide> {
+        match side {
+            Side::NonParallel => self.non_parallel.as_ref(),
+            Side::Parallel => self.parallel.as_ref(),
+        }
+    }
+
+    /// Returns the schema of the arguments of one kind of calls, if there is one.
+    pub(crate) fn schema(&self, side: Side) -> Option<ArgsSchema<'_>> {
+        let (file, pointer) = &self.origin;
+        Some(ArgsSchema {
+            schema: self.side(side)?.args_schema.as_ref()?,
+            task: &self.name,
+            file,
+            pointer: format!("{pointer}/args_schema_{}", side.name()),
+            reserved: &RESERVED_ARGUMENTS,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Version 2 of Fractal: image lists, filters, outputs of tasks, documents.
 
 mod calls;
+mod command;
 mod dataset;
 mod dataset_document;
 mod document;
@@ -9,7 +10,9 @@ mod image;
 mod image_list;
 mod manifest;
 mod output;
+mod package_folder;
 mod packages;
+mod pre_checks;
 #[cfg(test)]
 mod replay;
 mod running;
@@ -18,14 +21,16 @@ mod status;
 mod tables;
 mod task;
 
+pub(crate) use command::command_words;
 pub use dataset::{Dataset, MAX_PARALLEL_CALLS};
 pub use dataset_document::DatasetDocument;
-pub use document::{GivenSide, RESERVED_ARGUMENTS, TaskReference, WorkflowDocument, WorkflowTask};
+pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};
 pub use filters::{AttributeFilters, Filters, STATUS_KEY, match_types, merge_type_filters};
 pub use image::{Image, ImageSource, Types, is_below, is_within, normalized_url};
 pub use image_list::{ImageList, Merge, Merged};
 pub use manifest::{Manifest, TaskDocument, TaskSide};
 pub use output::{CallOutput, Conflict, ParallelItem, TaskOutput, join_outputs, parse_init_output};
 pub use packages::{FoundTask, Package, find_task};
+pub(crate) use pre_checks::{Selection, overruled_filters, pre_checks};
 pub use status::{Status, Statuses};
-pub use task::{TaskDetails, TaskType};
+pub use task::{RESERVED_ARGUMENTS, Side, TaskDetails, TaskType};

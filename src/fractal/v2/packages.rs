@@ -27,7 +27,8 @@ pub struct FoundTask<'p> {
     pub task: &'p TaskDocument,
 }
 
-/// Finds a task by package, version and name, each of which must be equal.
+/// Finds a task by package, version and name, each of which must be equal; the names of packages are
+/// compared as package registries do.
 ///
 /// * `version`: `None` is accepted if only one version has the task.
 ///
@@ -41,9 +42,10 @@ pub fn find_task<'p>(
     version: Option<&str>,
     name: &str,
 ) -> Result<FoundTask<'p>, String> {
+    let wanted_name = normalized_name(pkg_name);
     let of_package = packages
         .iter()
-        .filter(|package| package.pkg_name == pkg_name);
+        .filter(|package| normalized_name(&package.pkg_name) == wanted_name);
     let mut found: Vec<_> = of_package
         .filter_map(|package| {
             let mut tasks = package.manifest.task_list.iter();
@@ -75,6 +77,16 @@ pub fn find_task<'p>(
                 )
             }),
     }
+}
+
+/// Returns the name of a package in the form in which names are compared: lower case, with `-` for
+/// each run of `-`, `_` and `.`.
+///
+/// Source: PEP 503.
+pub(super) fn normalized_name(name: &str) -> String {
+    let parts = name.split(['-', '_', '.']);
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join("-").to_lowercase()
 }
 
 /// Compares versions by the numbers in them, then as text.

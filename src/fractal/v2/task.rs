@@ -4,6 +4,11 @@ use super::image::Types;
 use crate::json::{Map, Value};
 use crate::model::TaskSpec;
 
+/// Names of arguments that the runner fills in.
+///
+/// Source: conformance rule V18.
+pub const RESERVED_ARGUMENTS: [&str; 4] = ["zarr_dir", "zarr_url", "zarr_urls", "init_args"];
+
 /// Type of a task, which determines its calls.
 ///
 /// Source: conformance rule V27 and part C.
@@ -52,6 +57,28 @@ impl TaskType {
     /// True if the task has both kinds of calls.
     pub fn is_compound(self) -> bool {
         self.has_single_call() && self.has_parallel_calls()
+    }
+}
+
+/// One of the two kinds of calls that a task can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The single call.
+    NonParallel,
+    /// The calls for images or items.
+    Parallel,
+}
+
+impl Side {
+    /// Both sides, in the order of their calls.
+    pub const ALL: [Self; 2] = [Self::NonParallel, Self::Parallel];
+
+    /// Returns the end of the keys of this side in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NonParallel => "non_parallel",
+            Self::Parallel => "parallel",
+        }
     }
 }
 

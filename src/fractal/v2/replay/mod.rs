@@ -115,7 +115,8 @@ impl Case {
     ) -> Vec<ReadTask> {
         let packages = self.packages(problems);
         let document = Cursor::new(Path::new("workflow.json"), workflow);
-        let Some(workflow) = WorkflowDocument::from_cursor(&document, problems) else {
+        let Some(workflow) = WorkflowDocument::from_cursor(&document, Path::new(""), problems)
+        else {
             return Vec::new();
         };
         let mut tasks = Vec::new();

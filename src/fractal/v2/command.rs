@@ -1,0 +1,111 @@
+//! The command of a task: the module and its fixed arguments.
+
+use std::path::{Path, PathBuf};
+
+use crate::fractal::read::split_command;
+use crate::problem::{Cursor, Problems};
+
+/// A module and its fixed arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Command {
+    /// Path of the module.
+    pub(crate) module: PathBuf,
+    /// Arguments before those of the call.
+    pub(crate) fixed_args: Vec<String>,
+    /// True if the document names a Python script, which the module stands for.
+    pub(crate) is_twin: bool,
+}
+
+/// Splits the executable of a manifest, or the command of a workflow.
+///
+/// An executable that ends in `.py` stands for the module of the same name beside it, so that one
+/// manifest serves mandelbox and Fractal. The interpreter in front of a script is dropped.
+///
+/// * `folder`: folder that paths are relative to.
+///
+/// Source: conformance rules V25, V28 and V54.
+pub(crate) fn command_words(
+    executable: &Cursor<'_>,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Command> {
+    let text = executable.text(problems)?;
+    // In a manifest this is one path, including its spaces.
+    let is_path = folder.join(text).exists() || !text.contains(char::is_whitespace);
+    let mut words = if is_path {
+        vec![text.to_owned()]
+    } else {
+        split_command(executable, text, problems)?
+    };
+    if words.len() > 1 && is_python(&words[0]) && is_script(&words[1]) {
+        words.remove(0);
+    }
+    let path = folder.join(words.remove(0));
+    let is_twin = path.extension().is_some_and(|extension| extension == "py");
+    Some(Command {
+        module: if is_twin {
+            path.with_extension("wasm")
+        } else {
+            path
+        },
+        fixed_args: words,
+        is_twin,
+    })
+}
+
+fn is_script(word: &str) -> bool {
+    Path::new(word)
+        .extension()
+        .is_some_and(|extension| extension == "py")
+}
+
+fn is_python(word: &str) -> bool {
+    let name = Path::new(word).file_name().unwrap_or_default();
+    name.to_string_lossy().starts_with("python")
+}
+
+impl Command {
+    /// Returns advice for the case that the module does not exist.
+    pub(crate) fn advice(&self) -> String {
+        if !self.is_twin || self.module.exists() {
+            return String::new();
+        }
+        let script = self.module.with_extension("py");
+        let name = script.file_name().unwrap_or_default().to_string_lossy();
+        format!("; mandelbox runs this module in place of `{name}`: build it, and put it beside it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn command(text: &str) -> (String, Vec<String>, bool) {
+        let value = json!(text);
+        let mut problems = Problems::default();
+        let cursor = Cursor::new(Path::new("m"), &value);
+        let command = command_words(&cursor, Path::new("/p"), &mut problems).expect("a command");
+        let module = command.module.to_string_lossy().into_owned();
+        (module, command.fixed_args, command.is_twin)
+    }
+
+    #[test]
+    fn commands_name_modules() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let check = |text, module: &str, fixed: &[&str], is_twin| {
+            assert_eq!(command(text), (module.to_owned(), words(fixed), is_twin));
+        };
+        check("tasks/x.wasm", "/p/tasks/x.wasm", &[], false);
+        check("tasks/x.py", "/p/tasks/x.wasm", &[], true);
+        check(
+            "x.wasm segment 'a b'",
+            "/p/x.wasm",
+            &["segment", "a b"],
+            false,
+        );
+        check("/e/bin/python3.11 /q/x.py -v", "/q/x.wasm", &["-v"], true);
+        check("python.wasm run", "/p/python.wasm", &["run"], false);
+    }
+}

@@ -1,0 +1,30 @@
+//! What a run is planned from, whatever its version of Fractal.
+
+use std::path::Path;
+
+use super::{Policy, RunPlan};
+use crate::fractal::dialect::Dialect;
+use crate::model::Modules;
+use crate::problem::Problems;
+
+/// The documents and parameters of a run, of one version of Fractal.
+pub trait Job {
+    /// Returns the name of the workflow.
+    fn workflow_name(&self) -> &str;
+
+    /// Returns the name of the run in the lines of `workflow.log`.
+    fn logger_name(&self) -> &str;
+
+    /// Returns the work directory.
+    fn work_dir(&self) -> &Path;
+
+    /// Plans the run. Adds problems to `problems`; the plan is valid only if there are none.
+    ///
+    /// Returns the plan, and the dataset at its start.
+    fn plan(
+        &self,
+        policy: &Policy,
+        modules: &dyn Modules,
+        problems: &mut Problems,
+    ) -> (RunPlan, Box<dyn Dialect>);
+}
