@@ -133,6 +133,7 @@ fn task_started(n_calls: usize) -> EventKind {
         limits: CallLimits::default(),
         reused: Reused::None,
         n_reused: 0,
+        n_available: None,
     }
 }
 
@@ -151,6 +152,7 @@ fn finished(index: usize) -> EventKind {
         usage,
         retry_in_s: None,
         stderr: None,
+        item_urls: None,
     }
 }
 

@@ -231,6 +231,7 @@ impl BatchCalls {
             retry_in_s: wait.map(|wait| wait.as_secs_f64()),
             stderr: (has_files && !stderr_tail.is_empty())
                 .then(|| self.stderr_file(attempt.call_index)),
+            item_urls: self.list.item_urls(attempt.call_index),
         };
         CallEvent::Finished {
             fact: Fact::new(kind),

@@ -22,7 +22,8 @@ use crate::sandbox::{
 use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::{
-    CallOutput, CallRecord, CallWriters, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
+    CallOutput, CallRecord, CallWriters, Scratch, TakeError, TakenFile, WorkerFolder,
+    check_free_space,
 };
 
 /// Item for which the host panics in the build with defences off, so that a test can see that
@@ -274,6 +275,7 @@ fn run(
         peak_memory_bytes,
         stdout_bytes: stdout.seen_bytes(),
         stderr_bytes: stderr.seen_bytes(),
+        has_warnings: stderr.has_warnings(),
         ..Usage::default()
     };
     Ok(Ended {

@@ -99,6 +99,7 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             limits: fields.take_optional("limits")?.unwrap_or_default(),
             reused: fields.take_optional("reused")?.unwrap_or_default(),
             n_reused: fields.take_optional("n_reused")?.unwrap_or_default(),
+            n_available: fields.take_optional("n_available_images")?,
         },
         "call_reused" => EventKind::CallReused {
             call: read_call(&mut fields)?,
@@ -120,11 +121,16 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             outcome: read_outcome(&mut fields)?,
             retry_in_s: fields.take_optional("retry_in_s")?,
             stderr: fields.take_optional("stderr")?,
+            item_urls: fields.take_optional("zarr_urls")?,
             usage: fields.into_all()?,
         },
         "dataset_updated" => EventKind::DatasetUpdated {
             task: fields.take("task")?,
             message: fields.take("message")?,
+        },
+        "items_changed" => EventKind::ItemsChanged {
+            task: fields.take("task")?,
+            changes: fields.into_all()?,
         },
         "task_finished" => EventKind::TaskFinished {
             task: fields.take("task")?,
@@ -255,8 +261,7 @@ pub(super) mod tests {
     use super::*;
     use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::LogLevel;
-    use crate::model::Usage;
+    use crate::model::{ItemChanges, LogLevel, Usage};
 
     /// Returns the text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
@@ -395,6 +400,7 @@ pub(super) mod tests {
                     limits,
                     reused,
                     n_reused: if reused == Reused::None { 0 } else { n_calls },
+                    n_available: (n_calls % 3 == 0).then_some(n_calls),
                 }
             })
     }
@@ -408,7 +414,7 @@ pub(super) mod tests {
             | EventKind::CallStarted(_)
             | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
-            EventKind::DatasetUpdated { .. } => {}
+            EventKind::DatasetUpdated { .. } | EventKind::ItemsChanged { .. } => {}
             EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
         };
         let usage =
@@ -418,6 +424,7 @@ pub(super) mod tests {
                     peak_memory_bytes: memory,
                     stdout_bytes: output,
                     stderr_bytes: output,
+                    has_warnings: (output % 3 > 0).then_some(output % 3 == 1),
                 }
             });
         let status = prop_oneof![Just(Status::Done), Just(Status::Failed)];
@@ -460,17 +467,28 @@ pub(super) mod tests {
                 outcome(),
                 usage,
                 of((0_u32..99).prop_map(f64::from)),
-                of(".{0,3}")
+                of(".{0,3}"),
+                of(proptest::collection::vec(".{0,3}", 0..3)),
             )
-                .prop_map(|(call, outcome, usage, retry_in_s, stderr)| {
+                .prop_map(|(call, outcome, usage, retry_in_s, stderr, item_urls)| {
                     EventKind::CallFinished {
                         call,
                         outcome,
                         usage,
                         retry_in_s,
                         stderr,
+                        item_urls,
                     }
                 }),
+            (any::<u64>(), any::<[usize; 4]>()).prop_map(|(task, n)| EventKind::ItemsChanged {
+                task,
+                changes: ItemChanges {
+                    n_new: n[0],
+                    n_changed: n[1],
+                    n_removed: n[2],
+                    n_items: n[3],
+                },
+            }),
             (any::<u64>(), ".{0,4}")
                 .prop_map(|(task, message)| EventKind::DatasetUpdated { task, message }),
             (

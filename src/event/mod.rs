@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
-use crate::model::{CallRef, GuestReport, Limits, LogLevel, Outcome, Usage};
+use crate::model::{CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, Usage};
 
 pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
@@ -93,6 +93,9 @@ pub enum EventKind {
         /// Number of results that are reused.
         #[serde(skip_serializing_if = "is_zero")]
         n_reused: usize,
+        /// Version 2 of Fractal: number of images that passed the type filters.
+        #[serde(rename = "n_available_images", skip_serializing_if = "Option::is_none")]
+        n_available: Option<usize>,
     },
     /// A call that succeeded earlier is not rerun, but has another index in the list of items now.
     /// Takes effect with the task's start, which follows.
@@ -143,6 +146,9 @@ pub enum EventKind {
         /// left one.
         #[serde(skip_serializing_if = "Option::is_none")]
         stderr: Option<String>,
+        /// Version 2 of Fractal: the images that the call is for.
+        #[serde(rename = "zarr_urls", skip_serializing_if = "Option::is_none")]
+        item_urls: Option<Vec<String>>,
     },
     /// A task changed the dataset.
     DatasetUpdated {
@@ -150,6 +156,14 @@ pub enum EventKind {
         task: u64,
         /// Text for readers of the log.
         message: String,
+    },
+    /// A task ended that may have changed the list of items of the dataset.
+    ItemsChanged {
+        /// Order of the task.
+        task: u64,
+        /// How the list changed.
+        #[serde(flatten)]
+        changes: ItemChanges,
     },
     /// A workflow task ended.
     TaskFinished {

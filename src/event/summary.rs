@@ -192,7 +192,8 @@ impl RunSummary {
             | EventKind::Warning { .. }
             | EventKind::CallLogged { .. }
             | EventKind::CallProgress { .. }
-            | EventKind::DatasetUpdated { .. } => {}
+            | EventKind::DatasetUpdated { .. }
+            | EventKind::ItemsChanged { .. } => {}
         }
     }
 
@@ -366,6 +367,7 @@ mod tests {
             limits: CallLimits::default(),
             reused: kept,
             n_reused: 0,
+            n_available: None,
             task: 3,
             batch: 0,
             name: "t".into(),
@@ -415,6 +417,7 @@ mod tests {
             usage: Usage::default(),
             retry_in_s: None,
             stderr: None,
+            item_urls: None,
         }
     }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::folder::WriteContents;
 use crate::json::{Map, Value};
-use crate::model::{CallList, TaskMetadata, TaskSpec};
+use crate::model::{CallList, ItemChanges, TaskMetadata, TaskSpec};
 
 /// Indentation of records, as in Fractal.
 pub(crate) const RECORD_INDENT: usize = 2;
@@ -57,11 +57,9 @@ pub trait Dialect: Send {
     ///
     /// * `ended`: outputs of the calls that succeeded.
     /// * `failed`: indices of the calls that failed.
-    ///
-    /// Returns a text for the log.
-    fn end_failed(&mut self, task: &TaskSpec, ended: BatchEnd, failed: &[usize]) -> Option<String> {
+    fn end_failed(&mut self, task: &TaskSpec, ended: BatchEnd, failed: &[usize]) -> TaskEnd {
         let _ = (task, ended, failed);
-        None
+        TaskEnd::default()
     }
 
     /// Records that a task failed.
@@ -92,10 +90,18 @@ pub enum Step {
     /// Calls to run.
     Calls(Calls),
     /// The task is done.
-    Done {
-        /// A text for the log.
-        note: Option<String>,
-    },
+    Done(TaskEnd),
+}
+
+/// What a task did to the dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskEnd {
+    /// A text for the log.
+    pub note: Option<String>,
+    /// A text for the user.
+    pub warning: Option<String>,
+    /// How the list of items changed; `None` for a dialect without one.
+    pub changes: Option<ItemChanges>,
 }
 
 /// The calls of a batch.
@@ -106,6 +112,9 @@ pub struct Calls {
     pub items: Option<String>,
     /// The metadata that a typed task may fetch.
     pub metadata: TaskMetadata,
+    /// Number of items of the dataset that the task could get; `None` for a dialect that does not
+    /// count them.
+    pub n_available: Option<usize>,
 }
 
 /// A batch whose calls have all ended.

@@ -204,6 +204,13 @@ pub trait CallList: Send + Sync {
     /// Returns the args that all calls have in common, as JSON text.
     fn shared_args(&self) -> &str;
 
+    /// Returns the URLs of the items of the dataset that a call is for; `None` for a dialect whose
+    /// items have no URLs.
+    fn item_urls(&self, call_index: usize) -> Option<Vec<String>> {
+        let _ = call_index;
+        None
+    }
+
     /// Checks the output of a call in the process that ran the call, so that an invalid output
     /// fails only this call. Returns `None` if the call gave no output.
     ///

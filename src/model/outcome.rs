@@ -205,6 +205,9 @@ pub struct Usage {
     pub stdout_bytes: u64,
     /// Bytes that the guest wrote to stderr, including those that were dropped.
     pub stderr_bytes: u64,
+    /// True if the guest wrote the word "warning", in any case; `None` if that was not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_warnings: Option<bool>,
 }
 
 /// End of a call: its outcome and its usage.

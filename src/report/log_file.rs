@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
 use crate::folder::FILE_FLAGS;
-use crate::model::{CallRef, HostError, LogLevel};
+use crate::model::{CallRef, HostError, ItemChanges, LogLevel};
 use crate::text::escaped;
 use crate::workdir::layout::LOG_FILE;
 
@@ -97,7 +97,12 @@ impl LogFile {
             }
             EventKind::Warning { message } => vec![("WARNING", escaped(message))],
             EventKind::Note { message } => vec![("INFO", escaped(message))],
-            EventKind::TaskStarted { task, name, .. } => debug(format!(
+            EventKind::TaskStarted {
+                task,
+                batch: 0,
+                name,
+                ..
+            } => debug(format!(
                 "SUBMIT {task}-th task (name=\"{}\")",
                 escaped(name)
             )),
@@ -133,6 +138,19 @@ impl LogFile {
                 vec![(level_name(*level), escaped(&text))]
             }
             EventKind::DatasetUpdated { message, .. } => vec![("WARNING", escaped(message))],
+            EventKind::ItemsChanged { task, changes } => {
+                let ItemChanges {
+                    n_new,
+                    n_changed,
+                    n_removed,
+                    n_items,
+                } = changes;
+                debug(format!(
+                    "{task}-th task: {n_new} {kind}s new, {n_changed} changed, {n_removed} removed, \
+                     {n_items} in all",
+                    kind = self.item_kind
+                ))
+            }
             EventKind::RunFinished {
                 status: Status::Done,
                 ..
@@ -156,7 +174,8 @@ impl LogFile {
                     ("INFO", format!("Workflow \"{workflow}\" failed ({error}).")),
                 ]
             }
-            EventKind::TaskFinished { .. }
+            EventKind::TaskStarted { .. }
+            | EventKind::TaskFinished { .. }
             | EventKind::CallStarted(_)
             | EventKind::CallReused { .. }
             | EventKind::CallProgress { .. }

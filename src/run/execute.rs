@@ -16,7 +16,7 @@ use super::start::Started;
 use crate::backend::{BatchCalls, OutputBudget, RunContext, SeenWarnings};
 use crate::event::{EventKind, InputState, Recorder, Reporter, Reused, Status};
 use crate::folder::WriteContents;
-use crate::fractal::dialect::{BatchEnd, Calls, Dialect, Record, Step, TaskTimes};
+use crate::fractal::dialect::{BatchEnd, Calls, Dialect, Record, Step, TaskEnd, TaskTimes};
 use crate::json::{Map, Value};
 use crate::model::{Batch, HostError, ModuleKind, TaskFiles, TaskSpec};
 use crate::run::Error;
@@ -138,12 +138,8 @@ impl Execution<'_> {
                 Ok(Step::Calls(calls)) => {
                     ended = Some(self.run_batch(task, index, calls, started)?);
                 }
-                Ok(Step::Done { note }) => {
-                    if let Some(message) = note {
-                        let task = task.order;
-                        self.recorder
-                            .record(EventKind::DatasetUpdated { task, message })?;
-                    }
+                Ok(Step::Done(end)) => {
+                    self.record_changes(task, end)?;
                     break;
                 }
             }
@@ -165,6 +161,7 @@ impl Execution<'_> {
             limits: (&task.limits).into(),
             reused: Reused::None,
             n_reused: 0,
+            n_available: None,
         })
     }
 
@@ -180,7 +177,7 @@ impl Execution<'_> {
         calls: Calls,
         started: Timestamp,
     ) -> Result<BatchEnd, Error> {
-        let items = calls.items.clone();
+        let (items, n_available) = (calls.items.clone(), calls.n_available);
         let mut calls = self.batch_calls(task, index, calls);
         let id = BatchId {
             task: task.order,
@@ -228,6 +225,7 @@ impl Execution<'_> {
             limits: key.limits,
             reused,
             n_reused: reused_calls.len(),
+            n_available,
         })?;
         if !reused_calls.is_empty() {
             let (n_reused, n_calls) = (reused_calls.len(), calls.len());
@@ -289,14 +287,25 @@ impl Execution<'_> {
         }
         let failed = failure.calls.iter().map(|call| call.call_index);
         let failed: Vec<_> = failed.collect();
-        match self.dialect.end_failed(task, ended, &failed) {
-            None => Ok(()),
-            Some(message) => {
-                let task = task.order;
-                self.recorder
-                    .record(EventKind::DatasetUpdated { task, message })
-            }
+        let end = self.dialect.end_failed(task, ended, &failed);
+        self.record_changes(task, end)
+    }
+
+    fn record_changes(&mut self, task: &TaskSpec, end: TaskEnd) -> Result<(), HostError> {
+        if let Some(text) = end.warning {
+            let message = format!("task {} \"{}\": {text}", task.order, task.name);
+            self.recorder.record(EventKind::Warning { message })?;
         }
+        let task = task.order;
+        if let Some(message) = end.note {
+            self.recorder
+                .record(EventKind::DatasetUpdated { task, message })?;
+        }
+        if let Some(changes) = end.changes {
+            self.recorder
+                .record(EventKind::ItemsChanged { task, changes })?;
+        }
+        Ok(())
     }
 
     fn batch_calls(&self, task: &TaskSpec, index: u32, calls: Calls) -> BatchCalls {

@@ -51,7 +51,7 @@ impl SingleCall<'_> {
     ) -> CallResult {
         let calls = match self.dialect.next(self.task, None, true) {
             Ok(Step::Calls(calls)) => calls,
-            Ok(Step::Done { .. }) => return Ok(None),
+            Ok(Step::Done(_)) => return Ok(None),
             Err(problem) => {
                 let failure = task_failure(self.task, 0, Some(problem.to_string()), Vec::new());
                 return Err(Error::JobExecution(failure));

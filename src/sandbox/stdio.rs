@@ -42,6 +42,8 @@ struct State {
     error: Option<io::Error>,
     /// True if an error of the writer ends the guest.
     ends_guest: bool,
+    /// Search for warnings; `None` if they are not looked for.
+    warnings: Option<WarningSearch>,
 }
 
 enum Writer {
@@ -66,9 +68,11 @@ impl GuestOutput {
     }
 
     /// Creates stdout and stderr of a guest with one writer, which receives the bytes of both in
-    /// the order in which the guest wrote them. They have one limit and one end.
+    /// the order in which the guest wrote them. They have one limit and one end. Warnings are
+    /// looked for.
     pub fn shared(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> [Self; 2] {
         let stdout = Self::new(writer, limit_bytes);
+        stdout.lock().warnings = Some(WarningSearch::default());
         let state = Arc::clone(&stdout.state);
         [stdout, Self { state, stream: 1 }]
     }
@@ -96,6 +100,7 @@ impl GuestOutput {
             tail,
             error,
             ends_guest,
+            warnings: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -125,6 +130,12 @@ impl GuestOutput {
     /// Returns the number of bytes that the guest wrote, including those that were cut.
     pub fn seen_bytes(&self) -> u64 {
         self.lock().seen_bytes[self.stream]
+    }
+
+    /// Returns true if the guest wrote the word "warning", in any case; `None` if it was not looked
+    /// for.
+    pub fn has_warnings(&self) -> Option<bool> {
+        self.lock().warnings.as_ref().map(WarningSearch::is_found)
     }
 
     /// Returns the last bytes of the destination as text, at most 4 KiB.
@@ -182,6 +193,9 @@ impl State {
         };
         let kept = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
         self.seen_bytes[stream] += bytes.len() as u64;
+        if let Some(warnings) = &mut self.warnings {
+            warnings.search(bytes);
+        }
         let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
         let overflow = (self.tail.len() + last.len()).saturating_sub(TAIL_BYTES);
         self.tail.drain(..overflow);
@@ -205,6 +219,36 @@ impl State {
             self.writer = None;
         }
         self.note(written.map(|()| true));
+    }
+}
+
+/// Search for the word "warning" in a stream, in any case.
+#[derive(Default)]
+struct WarningSearch {
+    /// Number of its letters that the last bytes match.
+    n_matched: usize,
+}
+
+impl WarningSearch {
+    const WORD: &[u8] = b"warning";
+
+    fn is_found(&self) -> bool {
+        self.n_matched == Self::WORD.len()
+    }
+
+    fn search(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if self.is_found() {
+                return;
+            }
+            let byte = byte.to_ascii_lowercase();
+            // The first letter occurs only once in the word.
+            self.n_matched = if byte == Self::WORD[self.n_matched] {
+                self.n_matched + 1
+            } else {
+                usize::from(byte == Self::WORD[0])
+            };
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::history::{TaskRun, done_item, failed_item};
 use super::metadata::{aggregate, update};
 use super::task::{TaskDetails, component_list};
 use crate::fractal::dialect::{
-    BatchEnd, Calls, Dialect, Preview, RECORD_INDENT, Record, Step, TaskProblem, TaskTimes,
+    BatchEnd, Calls, Dialect, Preview, RECORD_INDENT, Record, Step, TaskEnd, TaskProblem, TaskTimes,
 };
 use crate::json::{Map, Value, write_json};
 use crate::model::{ModuleKind, TaskMetadata, TaskSpec};
@@ -98,6 +98,7 @@ impl Dataset {
             list: Arc::new(calls),
             items: level,
             metadata,
+            n_available: None,
         }))
     }
 
@@ -136,7 +137,10 @@ impl Dataset {
         self.history.push(item);
         update(Arc::make_mut(&mut self.metadata), metadiff);
         self.input_paths = vec![self.output_path.clone()];
-        Step::Done { note }
+        Step::Done(TaskEnd {
+            note,
+            ..TaskEnd::default()
+        })
     }
 
     fn details(&self, task: &TaskSpec) -> &TaskDetails {

@@ -23,30 +23,55 @@ struct TaskCalls {
     items: Option<Vec<Value>>,
     /// Number of calls with the same number of a batch in the names of their files.
     calls_per_batch: Option<NonZeroUsize>,
+    /// Images of a single call.
+    inputs: Vec<String>,
     /// True if the call returns a parallelization list.
     is_init: bool,
 }
 
+/// What the calls of a batch are for.
+pub(super) enum CallKind {
+    /// A single call for images, of which a converter has none.
+    Single {
+        /// URLs of the images.
+        inputs: Vec<String>,
+        /// True if the call returns a parallelization list.
+        is_init: bool,
+    },
+    /// A call for each URL of an image, or for each item of a parallelization list.
+    Items {
+        /// Name of the list.
+        name: &'static str,
+        /// The URLs or items.
+        items: Vec<Value>,
+    },
+}
+
 /// Creates the calls of a batch.
 ///
-/// * `items`: name of the list of items and the items; `None`: a single call.
+/// * `n_available`: number of images that passed the type filters of the task.
 pub(super) fn calls_of(
     task: &TaskSpec,
     shared_args: String,
-    items: Option<(&str, Vec<Value>)>,
-    is_init: bool,
+    kind: CallKind,
+    n_available: usize,
 ) -> Calls {
-    let name = items.as_ref().map(|(name, _)| (*name).to_owned());
+    let (name, items, inputs, is_init) = match kind {
+        CallKind::Single { inputs, is_init } => (None, None, inputs, is_init),
+        CallKind::Items { name, items } => (Some(name.to_owned()), Some(items), Vec::new(), false),
+    };
     let list = TaskCalls {
         shared_args,
-        items: items.map(|(_, items)| items),
+        items,
         calls_per_batch: task.max_parallel,
+        inputs,
         is_init,
     };
     Calls {
         list: Arc::new(list),
         items: name,
         metadata: TaskMetadata::default(),
+        n_available: Some(n_available),
     }
 }
 
@@ -147,6 +172,15 @@ impl CallList for TaskCalls {
 
     fn shared_args(&self) -> &str {
         &self.shared_args
+    }
+
+    /// Source: conformance rule V87.
+    fn item_urls(&self, call_index: usize) -> Option<Vec<String>> {
+        let Some(item) = self.item(call_index) else {
+            return Some(self.inputs.clone());
+        };
+        let url = item.get("zarr_url").unwrap_or(item);
+        Some(url.as_str().map(str::to_owned).into_iter().collect())
     }
 
     /// Source: conformance rules V60 to V64.

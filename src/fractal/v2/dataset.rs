@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::json;
 
-use super::calls::{calls_of, single_args};
+use super::calls::{CallKind, calls_of, single_args};
 use super::dataset_document::DatasetDocument;
 use super::filters::{Filters, match_types};
 use super::image_list::{ImageList, Merge};
@@ -13,10 +13,10 @@ use super::running::{Running, RunningBatch, note, some_of};
 use super::status::{Status, Statuses};
 use super::task::{TaskDetails, TaskType};
 use crate::fractal::dialect::{
-    BatchEnd, Dialect, Preview, RECORD_INDENT, Record, Step, TaskProblem, TaskTimes,
+    BatchEnd, Dialect, Preview, RECORD_INDENT, Record, Step, TaskEnd, TaskProblem, TaskTimes,
 };
 use crate::json::{Map, Value, write_json};
-use crate::model::TaskSpec;
+use crate::model::{ItemChanges, TaskSpec};
 
 /// Maximum number of parallel calls of a task.
 ///
@@ -146,11 +146,19 @@ impl Dataset {
         let calls = if task_type == TaskType::Parallel {
             let urls = inputs.iter().cloned().map(Value::String).collect();
             let args = Value::Object(details.args_parallel.clone());
-            calls_of(task, args.to_string(), Some(("images", urls)), false)
+            let kind = CallKind::Items {
+                name: "images",
+                items: urls,
+            };
+            calls_of(task, args.to_string(), kind, self.n_available_images)
         } else {
             let urls = (!task_type.is_converter()).then_some(inputs.as_slice());
             let args = single_args(&self.state.zarr_dir, &details.args_non_parallel, urls);
-            calls_of(task, args, None, task_type.is_compound())
+            let kind = CallKind::Single {
+                inputs: inputs.clone(),
+                is_init: task_type.is_compound(),
+            };
+            calls_of(task, args, kind, self.n_available_images)
         };
         // A task that cannot begin leaves the statuses alone.
         check_n_calls(batch.n_calls(&inputs))?;
@@ -173,25 +181,26 @@ impl Dataset {
         let running = self.running.as_mut().expect("the task runs");
         running.batch = RunningBatch::Items(urls);
         if items.is_empty() {
-            return self.finish(task, Vec::new(), &[]).map(done);
+            return self.finish(task, Vec::new(), &[]).map(Step::Done);
         }
         let items = items.iter().map(|item| json!(item)).collect();
         let args = Value::Object(self.details(task).args_parallel.clone());
-        let items = Some(("parallelization_list", items));
-        let batch_task = self.batch_task(task, 1);
-        Ok(Step::Calls(calls_of(
-            batch_task,
-            args.to_string(),
+        let kind = CallKind::Items {
+            name: "parallelization_list",
             items,
-            false,
-        )))
+        };
+        let calls = calls_of(
+            self.batch_task(task, 1),
+            args.to_string(),
+            kind,
+            self.n_available_images,
+        );
+        Ok(Step::Calls(calls))
     }
 
     /// Merges the outputs of the last batch of a task.
     ///
     /// * `failed`: indices of the calls that failed.
-    ///
-    /// Returns a text for the log.
     ///
     /// # Errors
     /// The reason why outputs could not be merged. Others were, unless two contradict each other.
@@ -202,7 +211,7 @@ impl Dataset {
         task: &TaskSpec,
         outputs: Vec<(usize, Map<String, Value>)>,
         failed: &[usize],
-    ) -> Result<Option<String>, TaskProblem> {
+    ) -> Result<TaskEnd, TaskProblem> {
         let running = self.running.take().expect("the task runs");
         let details = self
             .tasks
@@ -239,11 +248,15 @@ impl Dataset {
         rejected.sort();
         let bad = rejected.iter().map(|(call_index, _)| *call_index);
         let bad: HashSet<usize> = bad.chain(failed.iter().copied()).collect();
+        let mut n_changed = merged.updated.len() - merged.n_new;
         if merged.is_empty {
             let urls = running.unchanged_inputs(&bad);
+            if !details.output_types.is_empty() {
+                n_changed = urls.len();
+            }
             self.state.images.set_types(urls, &details.output_types);
         }
-        let note = note(&running, &merged, !details.output_types.is_empty());
+        let warning = note(&running, &merged, !details.output_types.is_empty());
         let output_types = details.output_types.clone();
         self.set_statuses(task, &running, Some(&bad));
         for url in &merged.removed {
@@ -258,7 +271,17 @@ impl Dataset {
         if bad.is_empty() {
             self.filters.types.extend(output_types);
         }
-        Ok(note)
+        let changes = ItemChanges {
+            n_new: merged.n_new,
+            n_changed,
+            n_removed: merged.removed.len(),
+            n_items: self.state.images.images().len(),
+        };
+        Ok(TaskEnd {
+            warning,
+            changes: Some(changes),
+            ..TaskEnd::default()
+        })
     }
 
     /// Sets the status of each input of a task.
@@ -290,10 +313,6 @@ fn check_n_calls(n_calls: usize) -> Result<(), TaskProblem> {
     Err(TaskProblem(format!(
         "Too many parallelization items: {n_calls}, at most {MAX_PARALLEL_CALLS} are allowed."
     )))
-}
-
-fn done(note: Option<String>) -> Step {
-    Step::Done { note }
 }
 
 impl Dialect for Dataset {
@@ -347,7 +366,7 @@ impl Dialect for Dataset {
             let output = ended.outputs.into_iter().next();
             return self.continue_compound(task, output.map(|(_, output)| output));
         }
-        self.finish(task, ended.outputs, &[]).map(done)
+        self.finish(task, ended.outputs, &[]).map(Step::Done)
     }
 
     fn batch_task<'t>(&'t self, task: &'t TaskSpec, batch: u32) -> &'t TaskSpec {
@@ -362,13 +381,16 @@ impl Dialect for Dataset {
     }
 
     /// Source: conformance rules V77 to V80.
-    fn end_failed(&mut self, task: &TaskSpec, ended: BatchEnd, failed: &[usize]) -> Option<String> {
+    fn end_failed(&mut self, task: &TaskSpec, ended: BatchEnd, failed: &[usize]) -> TaskEnd {
         match &self.running {
-            None => None,
-            Some(running) if matches!(running.batch, RunningBatch::Init) => None,
+            None => TaskEnd::default(),
+            Some(running) if matches!(running.batch, RunningBatch::Init) => TaskEnd::default(),
             Some(_) => match self.finish(task, ended.outputs, failed) {
-                Ok(note) => note,
-                Err(problem) => Some(problem.to_string()),
+                Ok(end) => end,
+                Err(problem) => TaskEnd {
+                    warning: Some(problem.to_string()),
+                    ..TaskEnd::default()
+                },
             },
         }
     }
@@ -520,7 +542,10 @@ mod tests {
         let module = |batch| dataset.batch_task(&task, batch).module.file_name();
         assert_eq!([module(0), module(1)], ["init.wasm", "compute.wasm"]);
         let last = dataset.next(&task, Some(end(&[])), true);
-        assert!(matches!(last, Ok(Step::Done { note: None })));
+        assert!(matches!(
+            last,
+            Ok(Step::Done(TaskEnd { warning: None, .. }))
+        ));
         assert_eq!(types(&dataset), json!([{"x": true}, {"x": true}]));
     }
 

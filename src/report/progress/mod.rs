@@ -110,11 +110,12 @@ impl Shown {
                 print_important(&format!("warning: {}", escaped(message)))
             }
             EventKind::TaskStarted {
+                batch,
                 name,
                 n_calls,
                 n_reused,
                 ..
-            } => self.start_task(name, *n_calls, *n_reused),
+            } => self.start_batch(*batch, name, *n_calls, *n_reused),
             EventKind::CallLogged {
                 call,
                 level,
@@ -142,12 +143,18 @@ impl Shown {
         }
     }
 
-    fn start_task(&mut self, name: &str, n_calls: usize, n_reused: usize) -> io::Result<()> {
+    fn start_batch(
+        &mut self,
+        batch: u32,
+        name: &str,
+        n_calls: usize,
+        n_reused: usize,
+    ) -> io::Result<()> {
         let now = Instant::now();
         if self.n_started == 0 {
             self.started = now;
         }
-        self.n_started += 1;
+        self.n_started += usize::from(batch == 0);
         let task = Task::new(
             (self.n_started, self.n_tasks),
             escaped(name),

@@ -256,7 +256,7 @@ impl Case {
         loop {
             let calls = match dataset.next(&spec, ended.take(), true) {
                 Ok(Step::Calls(calls)) => calls,
-                Ok(Step::Done { .. }) => return true,
+                Ok(Step::Done(_)) => return true,
                 Err(_) => {
                     dataset.fail(&spec, times, 0);
                     return false;
