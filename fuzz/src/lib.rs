@@ -241,6 +241,7 @@ pub fn metadiff(bytes: &[u8]) {
             usage: Usage::default(),
             retry_in_s: None,
             stderr: None,
+            item_urls: None,
         };
         events.push(Event {
             seq: 1,

@@ -110,6 +110,10 @@ pub(super) struct RunArguments {
     /// Folder that all tasks can read, such as one with profiles or classifiers; repeatable
     #[arg(long, value_name = "DIR")]
     pub(super) read: Vec<PathBuf>,
+    /// Trial run: only items that match, whole or in their end after a `/`; * matches any text;
+    /// repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub(super) only: Vec<String>,
     /// Set an argument of a task (its position or name), in place of that in the workflow; VALUE is
     /// JSON, or else text; repeatable
     #[arg(long, value_name = "TASK.KEY=VALUE", value_parser = parse_set)]

@@ -209,6 +209,10 @@ fn finish(
             let output = escaped(&output_path.to_string_lossy());
             let result = path_of("result.json");
             let _ = writeln!(answer.stderr, "finished in {:.2} s", elapsed.as_secs_f64());
+            if !arguments.only.is_empty() {
+                let globs = escaped(&arguments.only.join(", "));
+                let _ = writeln!(answer.stderr, "  trial run: only items that match {globs}");
+            }
             let _ = writeln!(answer.stderr, "  output: {output}");
             let _ = writeln!(answer.stderr, "  result: {result}");
             let _ = writeln!(answer.stderr, "  report: {report}");

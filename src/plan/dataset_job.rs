@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::dataset_planner::plan_dataset_job;
 use super::{Job, Policy, RunPlan};
+use crate::fractal::ItemFilter;
 use crate::fractal::dialect::Dialect;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::v2::{DatasetDocument, Filters, Package, Statuses, WorkflowDocument};
@@ -24,6 +25,8 @@ pub struct DatasetJob {
     pub statuses: Statuses,
     /// Filters of the run.
     pub filters: Filters,
+    /// Images of a trial run; without a glob, all.
+    pub only: ItemFilter,
     /// Folders that all tasks can read, in addition to `zarr_dir`.
     pub read_paths: Vec<PathBuf>,
     /// Name of the run in the lines of `workflow.log`.
@@ -49,6 +52,7 @@ impl DatasetJob {
             dataset,
             statuses: Statuses::default(),
             filters: Filters::default(),
+            only: ItemFilter::default(),
             read_paths: Vec::new(),
             work_dir: work_dir.to_owned(),
             first_task_index: None,

@@ -236,7 +236,7 @@ pub(super) fn plan_dataset_job(
         job.statuses.clone(),
         details,
     );
-    (plan, Box::new(dataset))
+    (plan, Box::new(dataset.only(job.only.clone())))
 }
 
 /// Returns the indices of the first and the last task that run.

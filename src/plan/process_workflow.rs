@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::planner::{PlanRequest, build_plan};
 use super::{Job, Policy, RunPlan};
+use crate::fractal::ItemFilter;
 use crate::fractal::dialect::Dialect;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::package::TaskPackage;
@@ -25,6 +26,8 @@ pub struct ProcessWorkflow {
     pub input_paths: Vec<PathBuf>,
     /// Folders that all tasks can read, in addition to the input paths.
     pub read_paths: Vec<PathBuf>,
+    /// Components of a trial run; without a glob, all.
+    pub only: ItemFilter,
     /// Output path of all tasks, and input path of all but the first.
     pub output_path: PathBuf,
     /// Metadata at the start; not modified.
@@ -79,6 +82,7 @@ impl ProcessWorkflow {
         Self {
             input_paths: Vec::new(),
             read_paths: Vec::new(),
+            only: ItemFilter::default(),
             output_path: output_path.to_owned(),
             input_metadata: Map::new(),
             input_history: Vec::new(),
@@ -163,6 +167,7 @@ impl Job for ProcessWorkflow {
             metadata: self.input_metadata.clone().into(),
             history: self.input_history.clone(),
             tasks_include_image: self.tasks_include_image.clone(),
+            only: self.only.clone(),
             ..Dataset::default()
         };
         for task in plan.tasks {

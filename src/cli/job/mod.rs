@@ -11,6 +11,7 @@ use super::arguments::RunArguments;
 use super::documents::absolute;
 use super::environment;
 use super::result_files::InputFile;
+use crate::fractal::ItemFilter;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::read::parse_document;
 use crate::fractal::workflow::{Version, Workflow};
@@ -91,6 +92,14 @@ impl JobContext<'_> {
             problems.add(Location::Parameter("--work-dir".to_owned()), text);
         }
         path
+    }
+
+    /// Returns the items of a trial run.
+    fn only(&self, problems: &mut Problems) -> ItemFilter {
+        ItemFilter::new(&self.arguments.only).unwrap_or_else(|text| {
+            problems.add(Location::Parameter("--only".to_owned()), text);
+            ItemFilter::default()
+        })
     }
 
     fn local_config(&self, problems: &mut Problems) -> LocalConfig {

@@ -65,6 +65,7 @@ pub(super) fn read(
     job.input_paths = inputs.map(|path| absolute(path)).collect();
     job.read_paths = arguments.read.iter().map(|path| absolute(path)).collect();
     (job.input_metadata, job.input_history) = dataset(context, problems);
+    job.only = context.only(problems);
     job.first_task_index = first_task_index;
     job.last_task_index = last_task_index;
     job.packages = packages;

@@ -55,6 +55,7 @@ pub(super) fn read(
     job.filters = filters(context, problems);
     job.statuses = statuses(context, problems);
     job.read_paths = arguments.read.iter().map(|path| absolute(path)).collect();
+    job.only = context.only(problems);
     job.first_task_index = first_task_index;
     job.last_task_index = last_task_index;
     job.packages = packages;

@@ -10,6 +10,7 @@ use super::file_names::FileNames;
 use super::history::{TaskRun, done_item, failed_item};
 use super::metadata::{aggregate, update};
 use super::task::{TaskDetails, component_list};
+use crate::fractal::ItemFilter;
 use crate::fractal::dialect::{
     BatchEnd, Calls, Dialect, Preview, RECORD_INDENT, Record, Step, TaskEnd, TaskProblem, TaskTimes,
 };
@@ -39,6 +40,8 @@ pub struct Dataset {
     pub tasks_include_image: Vec<String>,
     /// Details of each task of the run, by its order.
     pub tasks: BTreeMap<u64, TaskDetails>,
+    /// Components of a trial run.
+    pub only: ItemFilter,
     /// The component of the only call, if a task is called just once, for a component.
     pub(crate) only_component: Option<Value>,
 }
@@ -62,11 +65,18 @@ impl Dataset {
     /// Returns the metadata that contains the component lists.
     fn lists(&self, level: &str) -> Arc<Map<String, Value>> {
         match &self.only_component {
-            None => Arc::clone(&self.metadata),
-            Some(component) => {
-                let list = Value::Array(vec![component.clone()]);
-                Arc::new(Map::from_iter([(level.to_owned(), list)]))
-            }
+            None if self.only.is_empty() => Arc::clone(&self.metadata),
+            // What is no list is reported when the task starts.
+            None => match component_list(&self.metadata, level) {
+                Err(_) => Arc::clone(&self.metadata),
+                Ok(components) => {
+                    let selected = components
+                        .iter()
+                        .filter(|component| self.only.matches_value(component));
+                    of_one_list(level, selected.cloned().collect())
+                }
+            },
+            Some(component) => of_one_list(level, vec![component.clone()]),
         }
     }
 
@@ -105,14 +115,21 @@ impl Dataset {
     fn finish(&mut self, task: &TaskSpec, ended: BatchEnd) -> Step {
         let details = self.details(task);
         let level = details.level.as_deref();
-        let list = level.and_then(|level| component_list(&self.metadata, level).ok());
+        let lists = level.map(|level| self.lists(level));
+        let list = lists
+            .as_ref()
+            .zip(level)
+            .and_then(|(lists, level)| component_list(lists, level).ok());
         let run = TaskRun {
             details,
             module_sha256: &task.module.sha256,
             times: ended.times,
             n_components: list.map_or(0, <[_]>::len),
+            only: &self.only,
         };
         let item = done_item(run, list);
+        // The metadata is changed below, and must not be copied.
+        drop(lists);
         let is_single = level.is_none();
         let (metadiff, note) = if is_single {
             let metadiff = ended
@@ -148,6 +165,11 @@ impl Dataset {
             .get(&task.order)
             .expect("each task of the run has details")
     }
+}
+
+/// Returns metadata that contains one list only.
+fn of_one_list(level: &str, list: Vec<Value>) -> Arc<Map<String, Value>> {
+    Arc::new(Map::from_iter([(level.to_owned(), Value::Array(list))]))
 }
 
 impl Dialect for Dataset {
@@ -198,6 +220,7 @@ impl Dialect for Dataset {
             module_sha256: &task.module.sha256,
             times,
             n_components: n_items,
+            only: &self.only,
         });
         self.history.push(item);
     }

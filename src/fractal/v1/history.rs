@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::task::TaskDetails;
+use crate::fractal::ItemFilter;
 use crate::fractal::dialect::TaskTimes;
 use crate::json::Value;
 use crate::text::time_text;
@@ -15,6 +16,8 @@ pub(super) struct TaskRun<'t> {
     pub(super) times: TaskTimes,
     /// Length of the component list; 0 for a single task.
     pub(super) n_components: usize,
+    /// Components of a trial run.
+    pub(super) only: &'t ItemFilter,
 }
 
 /// Builds the item of a task that succeeded.
@@ -55,6 +58,9 @@ fn item(run: TaskRun<'_>, status: &str, parallelization: Option<Value>) -> Value
             "n_components": run.n_components,
         },
     });
+    if !run.only.is_empty() {
+        item["mandelbox"]["only"] = json!(run.only.globs());
+    }
     // Moved, not copied, since it may hold a list of millions.
     item["parallelization"] = parallelization.unwrap_or_default();
     item

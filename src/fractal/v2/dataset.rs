@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::json;
 
 use super::calls::{CallKind, calls_of, single_args};
-use super::dataset_document::DatasetDocument;
+use super::dataset_document::{DatasetDocument, TrialRun};
 use super::filters::{Filters, match_types};
 use super::image_list::{ImageList, Merge};
 use super::output::{CallOutput, TaskOutput, parse_init_output};
 use super::running::{Running, RunningBatch, note, some_of};
 use super::status::{Status, Statuses};
 use super::task::{TaskDetails, TaskType};
+use crate::fractal::ItemFilter;
 use crate::fractal::dialect::{
     BatchEnd, Dialect, Preview, RECORD_INDENT, Record, Step, TaskEnd, TaskProblem, TaskTimes,
 };
@@ -36,6 +37,8 @@ pub struct Dataset {
     accepted: Option<HashSet<String>>,
     /// The task that runs.
     running: Option<Running>,
+    /// Images of a trial run.
+    only: ItemFilter,
     n_available_images: usize,
 }
 
@@ -58,8 +61,17 @@ impl Dataset {
             tasks,
             accepted: None,
             running: None,
+            only: ItemFilter::default(),
             n_available_images: 0,
         }
+    }
+
+    /// Selects the images of a trial run.
+    pub fn only(mut self, only: ItemFilter) -> Self {
+        let globs = only.globs().into_iter().map(str::to_owned).collect();
+        self.state.trial = (!only.is_empty()).then_some(TrialRun { only: globs });
+        self.only = only;
+        self
     }
 
     /// Returns the images as they are now.
@@ -115,7 +127,7 @@ impl Dataset {
             .into_iter()
             .filter(|image| self.filters.attributes.match_image(image))
             .map(|image| &image.zarr_url)
-            .filter(|url| is_selected(url))
+            .filter(|url| is_selected(url) && self.only.matches(url))
             .cloned()
             .collect();
         if selected.is_empty() {
@@ -123,9 +135,17 @@ impl Dataset {
                 Some(statuses) => format!(" and statuses={}", json!(statuses)),
                 None => String::new(),
             };
+            let only = if self.only.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    ", of the trial run's items {}",
+                    self.only.globs().join(", ")
+                )
+            };
             return Err(TaskProblem(format!(
                 "Cannot run task '{}' for an empty image list (obtained after applying \
-                 type_filters={} and attribute_filters={}{statuses}).",
+                 type_filters={} and attribute_filters={}{statuses}{only}).",
                 task.name,
                 json!(types),
                 json!(self.filters.attributes.0),
@@ -175,7 +195,8 @@ impl Dataset {
         output: Option<Map<String, Value>>,
     ) -> Result<Step, TaskProblem> {
         let output = Value::Object(output.unwrap_or_default());
-        let items = parse_init_output(&output).map_err(TaskProblem)?;
+        let mut items = parse_init_output(&output).map_err(TaskProblem)?;
+        items.retain(|item| self.only.matches(&item.zarr_url));
         check_n_calls(items.len())?;
         let urls = items.iter().map(|item| item.zarr_url.clone()).collect();
         let running = self.running.as_mut().expect("the task runs");
@@ -424,7 +445,9 @@ impl Dialect for Dataset {
             ("zarr_dir".to_owned(), Value::String(self.state.zarr_dir)),
             ("images".to_owned(), Value::Array(images)),
         ];
-        entries.into_iter().collect()
+        let trial = self.state.trial.iter();
+        let trial = trial.map(|trial| ("mandelbox".to_owned(), json!(trial)));
+        entries.into_iter().chain(trial).collect()
     }
 }
 

@@ -19,6 +19,16 @@ pub struct DatasetDocument {
     pub zarr_dir: String,
     /// The images.
     pub images: ImageList,
+    /// What is known of the trial run that wrote the document; `None` for any other run.
+    #[serde(rename = "mandelbox", skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialRun>,
+}
+
+/// A run on some of the images, for trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrialRun {
+    /// Globs for the images.
+    pub only: Vec<String>,
 }
 
 impl DatasetDocument {
@@ -69,10 +79,15 @@ impl DatasetDocument {
                 return None;
             }
         };
+        if let Some(only) = document.get("mandelbox").and_then(|own| own.get("only")) {
+            let text = "the dataset is the result of a trial run, for some of its images only";
+            problems.warn(only.location(), text);
+        }
         Some(Self {
             name: name?,
             zarr_dir: zarr_dir?,
             images,
+            trial: None,
         })
     }
 }

@@ -23,7 +23,7 @@ mod task;
 
 pub(crate) use command::command_words;
 pub use dataset::{Dataset, MAX_PARALLEL_CALLS};
-pub use dataset_document::DatasetDocument;
+pub use dataset_document::{DatasetDocument, TrialRun};
 pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};
 pub use filters::{AttributeFilters, Filters, STATUS_KEY, match_types, merge_type_filters};
 pub use image::{Image, ImageSource, Types, is_below, is_within, normalized_url};
