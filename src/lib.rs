@@ -84,3 +84,12 @@ pub use run::{
     process_workflow_async,
 };
 pub use sandbox::{Sandbox, SandboxOptions};
+
+/// Documents of Fractal v2, for [`Run::dataset_builder`].
+pub mod v2 {
+    pub use crate::fractal::v2::{
+        AttributeFilters, DatasetDocument, Filters, Image, ImageList, Manifest, Package, Statuses,
+        Types, WorkflowDocument,
+    };
+    pub use crate::plan::DatasetJob;
+}

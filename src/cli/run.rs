@@ -77,7 +77,6 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         task_files: arguments.task_files.into(),
         cancel: signals.cancel().clone(),
         resume: arguments.resume,
-        numbers_work_dir: arguments.work_dir.is_none(),
         rerun_from: arguments.rerun_from.clone(),
         retries: Retries {
             n_retries: arguments.retries,

@@ -31,8 +31,8 @@ pub struct DatasetJob {
     pub read_paths: Vec<PathBuf>,
     /// Name of the run in the lines of `workflow.log`.
     pub logger_name: String,
-    /// The work directory. It is created if it does not exist. It must not contain the records of
-    /// another run.
+    /// The work directory; empty for a new one below `mandelbox-runs`. It is created if it does not
+    /// exist. It must not contain the records of another run.
     pub work_dir: PathBuf,
     /// Index of the first task that runs, from 0; `None`: the first.
     pub first_task_index: Option<i64>,
@@ -44,7 +44,7 @@ pub struct DatasetJob {
 
 impl DatasetJob {
     /// Creates a job from what it needs at least; the rest has its defaults.
-    pub fn new(workflow: WorkflowDocument, dataset: DatasetDocument, work_dir: &Path) -> Self {
+    pub fn new(workflow: WorkflowDocument, dataset: DatasetDocument) -> Self {
         Self {
             logger_name: workflow.name.clone(),
             workflow,
@@ -54,7 +54,7 @@ impl DatasetJob {
             filters: Filters::default(),
             only: ItemFilter::default(),
             read_paths: Vec::new(),
-            work_dir: work_dir.to_owned(),
+            work_dir: PathBuf::new(),
             first_task_index: None,
             last_task_index: None,
             local_config: LocalConfig::default(),

@@ -236,7 +236,8 @@ pub(super) fn plan_dataset_job(
         job.statuses.clone(),
         details,
     );
-    (plan, Box::new(dataset.only(job.only.clone())))
+    let dataset = dataset.only(job.only.clone()).max_items(policy.task_items);
+    (plan, Box::new(dataset))
 }
 
 /// Returns the indices of the first and the last task that run.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Policy, RunPlan};
 use crate::fractal::dialect::Dialect;
-use crate::model::Modules;
+use crate::model::{HostError, Modules};
 use crate::problem::Problems;
 
 /// The documents and parameters of a run, of one version of Fractal.
@@ -15,8 +15,17 @@ pub trait Job {
     /// Returns the name of the run in the lines of `workflow.log`.
     fn logger_name(&self) -> &str;
 
-    /// Returns the work directory.
+    /// Returns the work directory; empty for a new one below `mandelbox-runs`.
     fn work_dir(&self) -> &Path;
+
+    /// Checks the parameters before any document. Problems go to `problems`.
+    ///
+    /// # Errors
+    /// [`HostError::NotImplemented`] for parameters that mandelbox does not support.
+    fn check(&self, problems: &mut Problems) -> Result<(), HostError> {
+        let _ = problems;
+        Ok(())
+    }
 
     /// Plans the run. Adds problems to `problems`; the plan is valid only if there are none.
     ///

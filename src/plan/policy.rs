@@ -44,6 +44,9 @@ pub struct Policy {
     /// Maximum size of all outputs of a run together, in bytes; default 1 GiB. Each value counts as
     /// at least 64 bytes, and each object as 512 more.
     pub outputs_bytes: u64,
+    /// Maximum number of images or items that a task of Fractal v2 is called for; default 20,000, as
+    /// in Fractal.
+    pub task_items: usize,
     /// True if guests without a time limit can be interrupted too, while they compute; default
     /// false.
     pub interrupts_all: bool,
@@ -101,6 +104,7 @@ struct HostFile {
     free_space: Option<u64>,
     #[serde(deserialize_with = "size")]
     outputs: Option<u64>,
+    task_items: Option<usize>,
     interruption: InterruptionFile,
 }
 
@@ -138,6 +142,7 @@ impl Policy {
             reserves_memory,
             free_space_bytes: 0,
             outputs_bytes: 1 << 30,
+            task_items: 20_000,
             interrupts_all: false,
         }
     }
@@ -222,6 +227,7 @@ impl Policy {
             reserves_memory,
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
             outputs_bytes: file.host.outputs.unwrap_or(usual.outputs_bytes),
+            task_items: file.host.task_items.unwrap_or(usual.task_items),
             interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
         })
     }

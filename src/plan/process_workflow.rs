@@ -11,7 +11,7 @@ use crate::fractal::package::TaskPackage;
 use crate::fractal::v1::{DEFAULT_TASKS_INCLUDE_IMAGE, Dataset, WorkflowDocument, normalized};
 use crate::json::{Map, Value};
 use crate::model::{HostError, Modules};
-use crate::problem::Problems;
+use crate::problem::{Location, Problems};
 
 /// The parameters of Fractal's `process_workflow`, with Fractal's names and meaning, and the
 /// documents that a workflow can refer to.
@@ -103,24 +103,6 @@ impl ProcessWorkflow {
             tasks_include_image: DEFAULT_TASKS_INCLUDE_IMAGE.map(str::to_owned).to_vec(),
         }
     }
-
-    /// Refuses parameters that the local backend does not support, before any other check.
-    ///
-    /// # Errors
-    /// [`HostError::NotImplemented`] in Fractal's words.
-    pub(crate) fn check_directories(&self) -> Result<(), HostError> {
-        match &self.workflow_dir_remote {
-            Some(remote) if *remote != self.workflow_dir_local => {
-                Err(HostError::NotImplemented(format!(
-                    "Local backend does not support different directories workflow_dir_local={} \
-                     and workflow_dir_remote={}",
-                    self.workflow_dir_local.display(),
-                    remote.display()
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Job for ProcessWorkflow {
@@ -134,6 +116,27 @@ impl Job for ProcessWorkflow {
 
     fn work_dir(&self) -> &Path {
         &self.workflow_dir_local
+    }
+
+    fn check(&self, problems: &mut Problems) -> Result<(), HostError> {
+        if self.output_path.as_os_str().is_empty() {
+            let location = Location::Parameter("output".to_owned());
+            problems.add(
+                location,
+                "no output folder is set; call `RunBuilder::output`",
+            );
+        }
+        match &self.workflow_dir_remote {
+            Some(remote) if *remote != self.workflow_dir_local => {
+                Err(HostError::NotImplemented(format!(
+                    "Local backend does not support different directories workflow_dir_local={} \
+                     and workflow_dir_remote={}",
+                    self.workflow_dir_local.display(),
+                    remote.display()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn plan(

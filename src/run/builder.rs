@@ -12,8 +12,8 @@ use crate::backend::{Backend, Local};
 use crate::event::{Event, Reporter};
 use crate::json::{Map, Value};
 use crate::model::{CancelToken, HostError, Retries, TaskFiles};
-use crate::plan::{Package, Policy, ProcessWorkflow};
-use crate::problem::{Location, Problems};
+use crate::plan::{DatasetJob, Job, Package, Policy, ProcessWorkflow};
+use crate::problem::Problems;
 use crate::run::Error;
 use crate::workdir::layout;
 
@@ -39,20 +39,29 @@ pub struct Run {
 }
 
 impl Run {
-    /// Builder of a run of a workflow, or of [`ProcessWorkflow`] with more documents.
-    pub fn builder(workflow: impl Into<ProcessWorkflow>) -> RunBuilder {
-        RunBuilder {
-            arguments: workflow.into(),
-            reporters: Vec::new(),
-            backend: None,
-            max_parallel: 0,
-            policy: Policy::default(),
-            cancel: CancelToken::new(),
-            resume: false,
-            keep_going: false,
-            task_files: TaskFiles::default(),
-            retries: Retries::default(),
-        }
+    /// Builder of a run of a workflow of Fractal v1, or of [`ProcessWorkflow`] with more documents.
+    pub fn builder(workflow: impl Into<ProcessWorkflow>) -> RunBuilder<ProcessWorkflow> {
+        RunBuilder::new(workflow.into())
+    }
+
+    /// Builder of a run of a workflow of Fractal v2 on a dataset.
+    ///
+    /// ```no_run
+    /// use mandelbox::Run;
+    /// use mandelbox::v2::{DatasetDocument, DatasetJob, Package, WorkflowDocument};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let workflow = WorkflowDocument::read("workflow.json".as_ref())?;
+    /// let dataset = DatasetDocument::read("dataset.json".as_ref())?;
+    /// let mut job = DatasetJob::new(workflow, dataset);
+    /// job.packages = Package::read_all("my-tasks".as_ref())?;
+    /// let dataset = Run::dataset_builder(job).build()?.execute()?;
+    /// println!("{}", dataset["images"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dataset_builder(job: DatasetJob) -> RunBuilder<DatasetJob> {
+        RunBuilder::new(job)
     }
 
     /// The work directory, which [`Self::execute`] creates.
@@ -63,7 +72,7 @@ impl Run {
     /// Runs the workflow to its end, on the calling thread and those of the backend.
     ///
     /// Returns the result, as `result.json` has it: for version 1 of Fractal an object with
-    /// `metadata` and `history`.
+    /// `metadata` and `history`, for version 2 the dataset document.
     ///
     /// # Errors
     /// [`RunFailure`] with the error, and the result as far as it came.
@@ -74,9 +83,11 @@ impl Run {
 }
 
 /// Settings of a [`Run`].
+///
+/// * `J`: the documents and parameters of a version of Fractal.
 #[must_use]
-pub struct RunBuilder {
-    arguments: ProcessWorkflow,
+pub struct RunBuilder<J> {
+    job: J,
     reporters: Vec<Box<dyn Reporter>>,
     backend: Option<Arc<dyn Backend>>,
     max_parallel: usize,
@@ -88,35 +99,60 @@ pub struct RunBuilder {
     retries: Retries,
 }
 
-impl RunBuilder {
+impl RunBuilder<ProcessWorkflow> {
     /// Adds a folder that the first task reads.
     pub fn input(mut self, path: impl Into<PathBuf>) -> Self {
-        self.arguments.input_paths.push(path.into());
+        self.job.input_paths.push(path.into());
         self
     }
 
     /// Sets the folder that all tasks write to; it is created if it does not exist. Required.
     pub fn output(mut self, path: impl Into<PathBuf>) -> Self {
-        self.arguments.output_path = path.into();
+        self.job.output_path = path.into();
         self
     }
 
     /// Sets the folder for the records of the run. Default: a new folder below `mandelbox-runs`.
     pub fn work_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.arguments.workflow_dir_local = path.into();
+        self.job.workflow_dir_local = path.into();
         self
     }
 
     /// Sets the metadata at the start. Default: none.
     pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
-        self.arguments.input_metadata = metadata;
+        self.job.input_metadata = metadata;
         self
     }
 
     /// Adds a package in which the workflow's sources are looked up.
     pub fn package(mut self, package: Package) -> Self {
-        self.arguments.packages.push(package);
+        self.job.packages.push(package);
         self
+    }
+}
+
+impl RunBuilder<DatasetJob> {
+    /// Sets the folder for the records of the run. Default: a new folder below `mandelbox-runs`.
+    pub fn work_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.job.work_dir = path.into();
+        self
+    }
+}
+
+impl<J: Job> RunBuilder<J> {
+    fn new(job: J) -> Self {
+        Self {
+            job,
+            reporters: Vec::new(),
+            backend: None,
+            max_parallel: 0,
+            policy: Policy::default(),
+            cancel: CancelToken::new(),
+            resume: false,
+            keep_going: false,
+            task_files: TaskFiles::default(),
+            retries: Retries::default(),
+        }
     }
 
     /// Sets where calls run. Default: threads of this process, see [`Self::max_parallel`].
@@ -184,12 +220,11 @@ impl RunBuilder {
     /// # Errors
     /// [`Error::Documents`] with every problem; [`Error::Host`] if the backend cannot start.
     pub fn build(self) -> Result<Run, Error> {
-        let mut arguments = self.arguments;
         let backend: Arc<dyn Backend> = match self.backend {
             Some(backend) => backend,
             None => Arc::new(Local::new(self.max_parallel)?),
         };
-        let mut options = RunOptions {
+        let options = RunOptions {
             policy: self.policy,
             cancel: self.cancel,
             resume: self.resume,
@@ -199,19 +234,8 @@ impl RunBuilder {
             ..RunOptions::new(backend)
         };
         let mut problems = Problems::default();
-        if arguments.output_path.as_os_str().is_empty() {
-            let location = Location::Parameter("output".to_owned());
-            problems.add(
-                location,
-                "no output folder is set; call `RunBuilder::output`",
-            );
-        }
-        if arguments.workflow_dir_local.as_os_str().is_empty() {
-            arguments.workflow_dir_local = default_work_dir(&arguments.workflow.name);
-            options.numbers_work_dir = true;
-        }
-        arguments.check_directories()?;
-        let prepared = prepare(&arguments, options, &mut problems);
+        self.job.check(&mut problems)?;
+        let prepared = prepare(&self.job, options, &mut problems);
         if !problems.is_empty() {
             return Err(Error::Documents(problems));
         }
@@ -244,7 +268,7 @@ pub(crate) fn default_work_dir(workflow_name: &str) -> PathBuf {
 impl PreparedRun {
     /// Creates the work directory now if its name has to be a new one.
     pub(crate) fn create_work_dir(&mut self) -> Result<(), HostError> {
-        if self.options.numbers_work_dir {
+        if self.numbers_work_dir {
             self.work_dir = crate::workdir::WorkDir::make_new(&self.work_dir)?;
         }
         Ok(())

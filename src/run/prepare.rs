@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::builder::default_work_dir;
 use super::folders::check_folders;
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
@@ -31,8 +32,6 @@ pub struct RunOptions {
     /// something that they depend on has changed. An empty work directory starts a new run. Default:
     /// false, the work directory must be new.
     pub resume: bool,
-    /// True to append a number to the name of the work directory if it exists. Default: false.
-    pub numbers_work_dir: bool,
     /// Order or name of the first task of which a resumed run reuses no result. Default: `None`, all
     /// results that count are reused.
     pub rerun_from: Option<String>,
@@ -50,7 +49,6 @@ impl RunOptions {
             task_files: TaskFiles::All,
             cancel: CancelToken::new(),
             resume: false,
-            numbers_work_dir: false,
             rerun_from: None,
             retries: Retries::default(),
         }
@@ -72,6 +70,8 @@ pub struct PreparedRun {
     pub(super) logger_name: String,
     /// Order of the first task whose earlier results do not count.
     pub(super) rerun_from: Option<u64>,
+    /// True to append a number to the name of the work directory if it exists.
+    pub(super) numbers_work_dir: bool,
     pub(super) options: RunOptions,
 }
 
@@ -116,8 +116,13 @@ impl std::error::Error for RunFailure {
 /// the run counts only if there is none.
 pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problems) -> PreparedRun {
     let _span = trace::prepare(job.workflow_name()).entered();
-    let work_dir =
-        std::path::absolute(job.work_dir()).unwrap_or_else(|_| job.work_dir().to_owned());
+    // Of the runs that start within the same second, each gets another folder when it is created.
+    let numbers_work_dir = job.work_dir().as_os_str().is_empty();
+    let work_dir = if numbers_work_dir {
+        default_work_dir(job.workflow_name())
+    } else {
+        std::path::absolute(job.work_dir()).unwrap_or_else(|_| job.work_dir().to_owned())
+    };
     let backend: &dyn Backend = options.backend.as_ref();
     let (mut plan, dialect) = job.plan(&options.policy, backend, problems);
     let grants = check_folders(
@@ -127,7 +132,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
         "--work-dir",
         problems,
     );
-    let obstacle = match (options.resume, options.numbers_work_dir) {
+    let obstacle = match (options.resume, numbers_work_dir) {
         (true, _) => WorkDir::obstacle_to_resume(&work_dir),
         (false, false) => WorkDir::obstacle(&work_dir),
         (false, true) => None,
@@ -147,6 +152,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
         work_dir,
         logger_name: job.logger_name().to_owned(),
         rerun_from,
+        numbers_work_dir,
         options,
     }
 }

@@ -4,7 +4,7 @@ use super::prepare::{RunFailure, RunOptions, prepare};
 use crate::event::Reporter;
 use crate::json::{Map, Value};
 use crate::model::HostError;
-use crate::plan::ProcessWorkflow;
+use crate::plan::{Job, ProcessWorkflow};
 use crate::problem::Problems;
 use crate::run::Error;
 use crate::trace;
@@ -24,8 +24,8 @@ pub fn process_workflow(
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<Map<String, Value>, Box<RunFailure>> {
     let _span = trace::process_workflow(&arguments.workflow.name).entered();
-    arguments.check_directories().map_err(Error::from)?;
     let mut problems = Problems::default();
+    arguments.check(&mut problems).map_err(Error::from)?;
     let run = prepare(arguments, options, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Documents(problems).into());

@@ -18,7 +18,6 @@ use crate::fractal::workflow::{Version, Workflow};
 use crate::model::Modules;
 use crate::plan::{Job, Policy};
 use crate::problem::{Location, Problems};
-use crate::run::default_work_dir;
 use crate::workdir::WorkDir;
 
 /// Maximum size of a workflow on stdin, in bytes.
@@ -75,10 +74,10 @@ struct JobContext<'a> {
 }
 
 impl JobContext<'_> {
-    /// Returns the work directory that the user chose, or the default one.
-    fn work_dir(&self, workflow_name: &str, problems: &mut Problems) -> PathBuf {
+    /// Returns the work directory that the user chose; empty for a new one.
+    fn work_dir(&self, problems: &mut Problems) -> PathBuf {
         let Some(path) = &self.arguments.work_dir else {
-            return default_work_dir(workflow_name);
+            return PathBuf::new();
         };
         let path = absolute(path);
         if !self.arguments.resume

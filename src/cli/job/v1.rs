@@ -40,7 +40,7 @@ pub(super) fn read(
         problems.add(Location::Parameter("--output".to_owned()), text);
     }
     let output = arguments.v1.output.as_deref().map(absolute);
-    let work_dir = context.work_dir(&workflow.name, problems);
+    let work_dir = context.work_dir(problems);
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
     let ranges: Vec<Vec<&str>> = names
         .iter()
@@ -59,7 +59,7 @@ pub(super) fn read(
     let files = input_files(context, &workflow, &packages);
 
     // Without an output there is a problem, and nothing runs.
-    let output = output.unwrap_or_else(|| work_dir.with_extension("output"));
+    let output = output.unwrap_or_else(|| absolute(Path::new("output")));
     let mut job = ProcessWorkflow::new(workflow, &output, &work_dir);
     let inputs = arguments.v1.inputs.iter();
     job.input_paths = inputs.map(|path| absolute(path)).collect();

@@ -40,7 +40,6 @@ pub(super) fn read(
         problems,
     );
     let dataset = dataset(context, problems);
-    let work_dir = context.work_dir(&workflow.name, problems);
     let packages = read_dataset_packages(&arguments.tasks, &workflow.folder, problems);
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
     let ranges: Vec<Vec<&str>> = names
@@ -51,7 +50,8 @@ pub(super) fn read(
     set::apply_v2(&arguments.set, &mut workflow, &packages, &ranges, problems);
     let files = input_files(context, &workflow, &packages);
 
-    let mut job = DatasetJob::new(workflow, dataset, &work_dir);
+    let mut job = DatasetJob::new(workflow, dataset);
+    job.work_dir = context.work_dir(problems);
     job.filters = filters(context, problems);
     job.statuses = statuses(context, problems);
     job.read_paths = arguments.read.iter().map(|path| absolute(path)).collect();

@@ -19,11 +19,6 @@ use crate::fractal::dialect::{
 use crate::json::{Map, Value, write_json};
 use crate::model::{ItemChanges, TaskSpec};
 
-/// Maximum number of parallel calls of a task.
-///
-/// Source: conformance rule V93.
-pub const MAX_PARALLEL_CALLS: usize = 20_000;
-
 /// A dataset, and the tasks that change it.
 pub struct Dataset {
     state: DatasetDocument,
@@ -39,6 +34,8 @@ pub struct Dataset {
     running: Option<Running>,
     /// Images of a trial run.
     only: ItemFilter,
+    /// Maximum number of images or items that a task is called for.
+    max_items: usize,
     n_available_images: usize,
 }
 
@@ -62,6 +59,7 @@ impl Dataset {
             accepted: None,
             running: None,
             only: ItemFilter::default(),
+            max_items: usize::MAX,
             n_available_images: 0,
         }
     }
@@ -71,6 +69,14 @@ impl Dataset {
         let globs = only.globs().into_iter().map(str::to_owned).collect();
         self.state.trial = (!only.is_empty()).then_some(TrialRun { only: globs });
         self.only = only;
+        self
+    }
+
+    /// Bounds the number of images or items that a task is called for.
+    ///
+    /// Source: conformance rule V93.
+    pub fn max_items(mut self, max_items: usize) -> Self {
+        self.max_items = max_items;
         self
     }
 
@@ -181,7 +187,7 @@ impl Dataset {
             calls_of(task, args, kind, self.n_available_images)
         };
         // A task that cannot begin leaves the statuses alone.
-        check_n_calls(batch.n_calls(&inputs))?;
+        self.check_n_items(batch.n_calls(&inputs))?;
         self.running = Some(Running { inputs, batch });
         Ok(Step::Calls(calls))
     }
@@ -197,7 +203,7 @@ impl Dataset {
         let output = Value::Object(output.unwrap_or_default());
         let mut items = parse_init_output(&output).map_err(TaskProblem)?;
         items.retain(|item| self.only.matches(&item.zarr_url));
-        check_n_calls(items.len())?;
+        self.check_n_items(items.len())?;
         let urls = items.iter().map(|item| item.zarr_url.clone()).collect();
         let running = self.running.as_mut().expect("the task runs");
         running.batch = RunningBatch::Items(urls);
@@ -305,6 +311,17 @@ impl Dataset {
         })
     }
 
+    fn check_n_items(&self, n_items: usize) -> Result<(), TaskProblem> {
+        if n_items <= self.max_items {
+            return Ok(());
+        }
+        Err(TaskProblem(format!(
+            "Too many parallelization items: {n_items}, at most {} are allowed; a policy file can \
+             allow more (`task_items` in [host]).",
+            self.max_items
+        )))
+    }
+
     /// Sets the status of each input of a task.
     ///
     /// * `bad`: the calls that failed; `None`: all did.
@@ -325,15 +342,6 @@ impl Dataset {
             self.statuses.set(task.order, url.clone(), status);
         }
     }
-}
-
-fn check_n_calls(n_calls: usize) -> Result<(), TaskProblem> {
-    if n_calls <= MAX_PARALLEL_CALLS {
-        return Ok(());
-    }
-    Err(TaskProblem(format!(
-        "Too many parallelization items: {n_calls}, at most {MAX_PARALLEL_CALLS} are allowed."
-    )))
 }
 
 impl Dialect for Dataset {
@@ -541,7 +549,8 @@ mod tests {
     fn parallel_calls_are_limited() {
         each_row("parallelization_size", |row: &Row| {
             let n_calls = row["in"].as_u64().expect("a number");
-            let checked = check_n_calls(usize::try_from(n_calls).expect("small"));
+            let dataset = dataset(json!({}), &[]).max_items(20_000);
+            let checked = dataset.check_n_items(usize::try_from(n_calls).expect("small"));
             assert_eq!(checked.is_ok(), row.is_accepted(), "{row:?}");
         });
     }

@@ -22,7 +22,7 @@ mod tables;
 mod task;
 
 pub(crate) use command::command_words;
-pub use dataset::{Dataset, MAX_PARALLEL_CALLS};
+pub use dataset::Dataset;
 pub use dataset_document::{DatasetDocument, TrialRun};
 pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};
 pub use filters::{AttributeFilters, Filters, STATUS_KEY, match_types, merge_type_filters};

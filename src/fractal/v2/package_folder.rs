@@ -14,6 +14,14 @@ use crate::problem::{Location, Problems};
 const MAX_METADATA_BYTES: u64 = 16 << 20;
 
 impl Package {
+    /// Reads the packages of a folder.
+    ///
+    /// # Errors
+    /// All problems of their manifests, each with its location.
+    pub fn read_all(folder: &Path) -> Result<Vec<Self>, Problems> {
+        Problems::or_value(|problems| Some(Self::read_all_into(folder, problems)))
+    }
+
     /// Reads the packages of a folder: the folder itself if it has a manifest, otherwise all folders
     /// directly below it that have one, as in `site-packages` or an unpacked wheel. Problems go to
     /// `problems`.
