@@ -139,6 +139,8 @@ fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
         "n_to_do": task.n_to_do(),
         "longest_call_s": task.longest_time.as_secs_f64(),
         "peak_memory_bytes": task.peak_memory_bytes,
+        "n_warnings": task.n_warnings,
+        "item_changes": task.changes,
         "failed": task.failed.iter().map(failed).collect::<Vec<_>>(),
     })
 }

@@ -361,6 +361,7 @@ pub(super) mod tests {
                     .map(|index| RunTask {
                         task: index as u64,
                         name: "n".into(),
+                        workflow_task: None,
                     })
                     .collect(),
                 output: index.map(|inode| FolderId {

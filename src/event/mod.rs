@@ -252,6 +252,9 @@ pub struct RunTask {
     pub task: u64,
     /// Name of the task.
     pub name: String,
+    /// The workflow task with its args; `None` if the records of the dataset have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_task: Option<Map<String, Value>>,
 }
 
 /// Identity of a folder. Another folder can have the same path later.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{EndOfLog, Event, EventKind, EventLog, Reused, RunStarted, RunTask, Status};
 use crate::json::Value;
-use crate::model::{Outcome, Usage};
+use crate::model::{ItemChanges, Outcome, Usage};
 use crate::text::span;
 
 /// Number of failed calls of a task whose messages are kept in full. There can be a million others.
@@ -69,6 +69,11 @@ pub struct TaskSummary {
     pub longest_time: Duration,
     /// Largest peak memory of a call, in bytes.
     pub peak_memory_bytes: u64,
+    /// Number of calls that succeeded and wrote warnings.
+    pub n_warnings: usize,
+    /// How the task changed the list of items of the dataset; `None` if it has none, or before the
+    /// end of the task.
+    pub changes: Option<ItemChanges>,
     /// Calls whose last attempt failed, by their keys.
     pub failed: BTreeMap<(u32, usize), FailedCall>,
     /// State of the other calls that have started.
@@ -139,7 +144,7 @@ impl RunSummary {
                 if *reused == Reused::None && known.name != *name {
                     *known = TaskSummary::new(*task);
                 }
-                known.n_calls = 0;
+                (known.n_calls, known.n_warnings, known.changes) = (0, 0, None);
                 known.begin_batch(0, *n_calls, *reused, listed);
                 // A task without calls to run keeps its times, too.
                 if known.n_reused < *n_calls || !matches!(known.end, Some((_, Status::Done))) {
@@ -180,6 +185,11 @@ impl RunSummary {
                     task.add_failure(call.key(), failed);
                 }
             }
+            EventKind::ItemsChanged { task, changes } => {
+                if let Some(task) = self.task_mut(*task) {
+                    task.changes = Some(*changes);
+                }
+            }
             EventKind::TaskFinished { task, status, .. } => {
                 if let Some(task) = self.task_mut(*task) {
                     task.end.get_or_insert((event.time, *status));
@@ -192,8 +202,7 @@ impl RunSummary {
             | EventKind::Warning { .. }
             | EventKind::CallLogged { .. }
             | EventKind::CallProgress { .. }
-            | EventKind::DatasetUpdated { .. }
-            | EventKind::ItemsChanged { .. } => {}
+            | EventKind::DatasetUpdated { .. } => {}
         }
     }
 
@@ -266,6 +275,8 @@ impl TaskSummary {
             total_time: Duration::ZERO,
             longest_time: Duration::ZERO,
             peak_memory_bytes: 0,
+            n_warnings: 0,
+            changes: None,
             failed: BTreeMap::new(),
             others: HashMap::new(),
         }
@@ -304,6 +315,7 @@ impl TaskSummary {
     fn add_success(&mut self, key: (u32, usize), usage: &Usage) {
         self.add_usage(usage);
         self.failed.remove(&key);
+        self.n_warnings += usize::from(usage.has_warnings == Some(true));
         self.others.insert(key, Progress::Done);
     }
 
@@ -394,6 +406,7 @@ mod tests {
             tasks: vec![RunTask {
                 task: 3,
                 name: "t".into(),
+                workflow_task: None,
             }],
             output: None,
             inputs: Vec::new(),

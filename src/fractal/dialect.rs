@@ -23,6 +23,13 @@ pub trait Dialect: Send {
     /// Returns the facts about a task for a dry run, before the first task has run.
     fn preview(&self, task: &TaskSpec) -> Preview;
 
+    /// Returns a workflow task for the event log, with its args; `None` if the records of the dataset
+    /// have it.
+    fn workflow_task(&self, task: &TaskSpec) -> Option<Map<String, Value>> {
+        let _ = task;
+        None
+    }
+
     /// Returns the next calls of a task, or its end.
     ///
     /// * `ended`: the previous batch, whose calls all succeeded; `None` before the first.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
 use crate::folder::FILE_FLAGS;
-use crate::model::{CallRef, HostError, ItemChanges, LogLevel};
+use crate::model::{CallRef, HostError, LogLevel};
 use crate::text::escaped;
 use crate::workdir::layout::LOG_FILE;
 
@@ -138,19 +138,10 @@ impl LogFile {
                 vec![(level_name(*level), escaped(&text))]
             }
             EventKind::DatasetUpdated { message, .. } => vec![("WARNING", escaped(message))],
-            EventKind::ItemsChanged { task, changes } => {
-                let ItemChanges {
-                    n_new,
-                    n_changed,
-                    n_removed,
-                    n_items,
-                } = changes;
-                debug(format!(
-                    "{task}-th task: {n_new} {kind}s new, {n_changed} changed, {n_removed} removed, \
-                     {n_items} in all",
-                    kind = self.item_kind
-                ))
-            }
+            EventKind::ItemsChanged { task, changes } => debug(format!(
+                "{task}-th task: {}",
+                changes.describe(&self.item_kind)
+            )),
             EventKind::RunFinished {
                 status: Status::Done,
                 ..

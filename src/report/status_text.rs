@@ -132,6 +132,13 @@ fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
     if !task.longest_time.is_zero() {
         let _ = write!(text, "; longest call {}", duration_text(task.longest_time));
     }
+    if task.n_warnings > 0 {
+        let _ = write!(text, "; {} with warnings", task.n_warnings);
+    }
+    if let Some(changes) = task.changes {
+        let item_kind = summary.run.as_deref().map_or("item", |run| &*run.item_kind);
+        let _ = write!(text, "; {}", changes.describe(item_kind));
+    }
     if matches!(task.end, Some((_, Status::Failed))) && task.failed.is_empty() {
         text.push_str("; it failed outside its calls");
     }

@@ -36,16 +36,21 @@ pub(super) fn read_workflow_tasks(
         of_result.or_else(|| open("history.json").and_then(|file| read_stream(file, Items).ok()));
     let mut items = items.unwrap_or_default();
     let take = |task: &TaskSummary| {
-        let item = items
-            .iter_mut()
-            .rev()
-            .find(|item| item.is_of(task, summary.started))?;
-        match item.workflow_task.take() {
+        let mut items = items.iter_mut().rev();
+        let item = items.find(|item| item.is_of(task, summary.started));
+        match item.and_then(|item| item.workflow_task.take()) {
             Some(Value::Object(workflow_task)) => Some(workflow_task),
-            _ => None,
+            _ => of_log(task, summary),
         }
     };
     summary.tasks.iter().map(take).collect()
+}
+
+/// Returns the workflow task from the event log, which has it if there is no history.
+fn of_log(task: &TaskSummary, summary: &RunSummary) -> Option<Map<String, Value>> {
+    let planned = summary.run.as_ref()?.tasks.iter();
+    let mut planned = planned.filter(|planned| planned.task == task.order);
+    planned.next()?.workflow_task.clone()
 }
 
 /// The keys of a history item that are used.

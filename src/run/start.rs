@@ -11,7 +11,8 @@ use crate::event::{
     EndOfLog, EventKind, EventLog, FORMAT_VERSION, InputState, Recorder, Reporter, RunStarted,
     RunTask,
 };
-use crate::model::HostError;
+use crate::json::{Map, Value};
+use crate::model::{HostError, TaskSpec};
 use crate::problem::{Location, Problems};
 use crate::report::{LogFile, RunEvents};
 use crate::run::Error;
@@ -124,11 +125,16 @@ impl PreparedRun {
                 .map(|task| RunTask {
                     task: task.order,
                     name: task.name.clone(),
+                    workflow_task: self.workflow_task(task),
                 })
                 .collect(),
             output: folder_id(&plan.output_path),
             inputs: survey(&folders, &self.written_folders()),
         }
+    }
+
+    fn workflow_task(&self, task: &TaskSpec) -> Option<Map<String, Value>> {
+        self.dialect.as_ref()?.workflow_task(task)
     }
 
     /// Folders that the run itself writes to, which can be below an input.

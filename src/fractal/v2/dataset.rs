@@ -351,23 +351,6 @@ impl Dialect for Dataset {
 
     fn preview(&self, task: &TaskSpec) -> Preview {
         let details = self.details(task);
-        let mut args = Map::new();
-        for (key, side, is_used) in [
-            (
-                "args_non_parallel",
-                &details.args_non_parallel,
-                details.task_type.has_single_call(),
-            ),
-            (
-                "args_parallel",
-                &details.args_parallel,
-                details.task_type.has_parallel_calls(),
-            ),
-        ] {
-            if is_used {
-                args.insert(key.to_owned(), Value::Object(side.clone()));
-            }
-        }
         let calls = match details.task_type {
             TaskType::Parallel => "one for each image that is selected at that time",
             TaskType::Compound | TaskType::ConverterCompound => {
@@ -377,8 +360,18 @@ impl Dialect for Dataset {
         };
         Preview {
             calls: calls.to_owned(),
-            args,
+            args: details.args(),
         }
+    }
+
+    fn workflow_task(&self, task: &TaskSpec) -> Option<Map<String, Value>> {
+        let details = self.details(task);
+        let task = json!({ "name": task.name, "type": details.task_type.name() });
+        let entries = [
+            ("args".to_owned(), Value::Object(details.args())),
+            ("task".to_owned(), task),
+        ];
+        Some(entries.into_iter().collect())
     }
 
     fn next(

@@ -82,6 +82,14 @@ impl Side {
     }
 }
 
+impl TaskType {
+    /// Returns the name of the type in documents.
+    pub fn name(self) -> &'static str {
+        let name = Self::NAMES.iter().find(|(_, known)| *known == self);
+        name.expect("each type has a name").0
+    }
+}
+
 /// Arguments of a task, the images that it gets, and the types that it sets.
 #[derive(Clone, Debug)]
 pub struct TaskDetails {
@@ -97,4 +105,28 @@ pub struct TaskDetails {
     pub output_types: Types,
     /// The task that runs the second batch of a compound task; `None`: the same as the first.
     pub compute: Option<TaskSpec>,
+}
+
+impl TaskDetails {
+    /// Returns the arguments of the kinds of calls that the task has, by their keys in documents.
+    pub fn args(&self) -> Map<String, Value> {
+        let mut args = Map::new();
+        for (key, side, is_used) in [
+            (
+                "args_non_parallel",
+                &self.args_non_parallel,
+                self.task_type.has_single_call(),
+            ),
+            (
+                "args_parallel",
+                &self.args_parallel,
+                self.task_type.has_parallel_calls(),
+            ),
+        ] {
+            if is_used {
+                args.insert(key.to_owned(), Value::Object(side.clone()));
+            }
+        }
+        args
+    }
 }

@@ -155,7 +155,7 @@ fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
             "parameters",
             parameters::parameters(summary, &read_workflow_tasks(work_dir, summary)),
         ),
-        ("facts", sections::facts(summary)),
+        ("facts", sections::facts(summary, work_dir)),
         (
             "timeline_data",
             script_json(&timeline::timeline_data(summary, calls)),

@@ -158,14 +158,30 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
     } else {
         ""
     };
+    let changes = changes(task, summary);
     format!(
         "<li><span class=\"quiet\">{} &middot; {}</span><strong>{}</strong><div \
-         class=\"bar\">{bars}</div>{}{whole}<br><span class=\"quiet\">{kind}</span></li>\n",
+         class=\"bar\">{bars}</div>{}{whole}<br><span \
+         class=\"quiet\">{kind}{changes}</span></li>\n",
         task.order,
         duration_text(task.elapsed(summary.last_event)),
         html_start(&task.name, NAME_CHARS),
         counts.join(", ")
     )
+}
+
+/// Returns how a task changed the list of items, and the number of its calls with warnings; empty
+/// if there is nothing to show.
+fn changes(task: &TaskSummary, summary: &RunSummary) -> String {
+    let mut text = String::new();
+    if task.n_warnings > 0 {
+        let _ = write!(text, "<br>{} with warnings", task.n_warnings);
+    }
+    if let Some(changes) = task.changes {
+        let item_kind = summary.run.as_deref().map_or("item", |run| &*run.item_kind);
+        let _ = write!(text, "<br>{}", html(&changes.describe(item_kind)));
+    }
+    text
 }
 
 /// Returns the section of failed calls; empty if there are none.
@@ -364,7 +380,7 @@ pub(super) fn warnings(summary: &RunSummary) -> String {
     text + "</ul>\n</section>"
 }
 
-pub(super) fn facts(summary: &RunSummary) -> String {
+pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
     let Some(run) = summary.run.as_deref() else {
         return String::new();
     };
@@ -393,13 +409,18 @@ pub(super) fn facts(summary: &RunSummary) -> String {
         .iter()
         .map(|path| code(&path.to_string_lossy()))
         .collect();
-    let files = [
+    /// A row that only version 1 of Fractal has.
+    const METADATA_KEYS: &str = "metadata keys at the start";
+    const FILES: [&str; 7] = [
         "workflow.log",
         "events.jsonl",
         "metadata.json",
         "history.json",
+        "dataset.json",
+        "status.json",
         "result.json",
     ];
+    let files = FILES.iter().filter(|file| work_dir.join(file).is_file());
     let rows = [
         ("mandelbox", html(&run.mandelbox_version)),
         ("backend", html(&run.backend)),
@@ -412,7 +433,7 @@ pub(super) fn facts(summary: &RunSummary) -> String {
         ("output path", code(&run.output_path.to_string_lossy())),
         ("work directory", code(&run.work_dir.to_string_lossy())),
         (
-            "metadata keys at the start",
+            METADATA_KEYS,
             list(
                 run.input_metadata_keys
                     .iter()
@@ -432,13 +453,15 @@ pub(super) fn facts(summary: &RunSummary) -> String {
             "files of the run",
             list(
                 files
-                    .iter()
                     .map(|file| format!("<a href=\"{}\">{file}</a>", href(file)))
                     .collect(),
             ),
         ),
     ];
+    let is_known =
+        |(name, _): &&(&str, String)| *name != METADATA_KEYS || !run.input_metadata_keys.is_empty();
     rows.iter()
+        .filter(is_known)
         .map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>\n"))
         .collect()
 }

@@ -13,7 +13,7 @@ use crate::workdir::layout::REPORT_FILE;
 
 /// Records in the work directory: name, format, description, and true if the record is a result of
 /// the run.
-const RECORDS: [(&str, &str, &str, bool); 6] = [
+const RECORDS: [(&str, &str, &str, bool); 8] = [
     (
         "metadata.json",
         "application/json",
@@ -29,7 +29,19 @@ const RECORDS: [(&str, &str, &str, bool); 6] = [
     (
         "result.json",
         "application/json",
-        "Metadata and history at the end of the run",
+        "Result at the end of the run",
+        true,
+    ),
+    (
+        "dataset.json",
+        "application/json",
+        "The dataset with its images after the last task",
+        true,
+    ),
+    (
+        "status.json",
+        "application/json",
+        "The status of each image for each task",
         true,
     ),
     (
