@@ -303,7 +303,7 @@ fn compare_runs(case: &Case, job: &Value, log: &Log, differences: &mut Differenc
         let here = Value::Array(here.collect());
         match units.as_array() {
             Some(units) => {
-                let units = units.iter().map(|unit| facts_of_unit(unit)).collect();
+                let units = units.iter().map(facts_of_unit).collect();
                 let units = Value::Array(units);
                 let is_same = are_same_units(&here, &units);
                 differences.check_that(is_same, &what, &here, &units);

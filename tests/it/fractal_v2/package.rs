@@ -1,6 +1,6 @@
 //! Task packages of version 2, as they are published: a folder with a manifest and modules.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ pub fn empty_module() -> Vec<u8> {
 }
 
 /// A path in a project, as text.
-pub fn text_of(path: &PathBuf) -> String {
+pub fn text_of(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
