@@ -12,7 +12,8 @@ pub fn assert_same(here: &Value, recorded: &Value, what: &str) {
     );
 }
 
-fn same(here: &Value, recorded: &Value) -> bool {
+/// True if two values are the same; integers are compared exactly.
+pub fn same(here: &Value, recorded: &Value) -> bool {
     match (here, recorded) {
         (Value::Number(a), Value::Number(b)) => {
             let (a, b) = (a.to_string(), b.to_string());
