@@ -1,4 +1,7 @@
-//! Which calls may start now, by the memory that they may have.
+//! Which calls may start now, by the memory that they may have and the CPUs that they count as.
+//!
+//! A call counts as one CPU, or as the number that its task requests, at most as all of them. Calls
+//! start while those that run count as no more CPUs than the backend has threads.
 //!
 //! A memory limit that somebody asked for (`--memory`, the policy, a document) is a reservation:
 //! calls start while the limits of those that run fit into the memory together. The default limit
@@ -22,6 +25,8 @@ const ENOUGH_BYTES: u64 = 1 << 30;
 
 /// Lets calls of all runs of a backend start.
 pub(super) struct Admission {
+    /// CPUs that calls may count as together.
+    n_cpus: usize,
     /// Bytes that the operator lets calls have together.
     given_bytes: Option<u64>,
     /// Bytes of memory, of the machine or of its control group.
@@ -34,21 +39,33 @@ pub(super) struct Admission {
 #[derive(Default)]
 struct State {
     n_running: usize,
+    reserved_cpus: usize,
     reserved_bytes: u64,
     /// Time of the last check, and true if memory was short then.
     looked: Option<(Instant, bool)>,
 }
 
-/// A call that may run; its memory is given back when this is dropped.
+/// Share of the machine that a call takes.
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    /// CPUs that it counts as.
+    n_cpus: usize,
+    /// Bytes of the budget; `None`: what it uses.
+    bytes: Option<u64>,
+}
+
+/// A call that may run; its share is given back when this is dropped.
 pub(super) struct Admitted<'a> {
     admission: &'a Admission,
-    reserved_bytes: u64,
+    share: Share,
 }
 
 impl Admission {
+    /// * `n_cpus`: CPUs that calls may count as together, at least 1.
     /// * `given_bytes`: bytes that calls may have together; `None`: those of the machine.
-    pub(super) fn new(given_bytes: Option<u64>) -> Self {
+    pub(super) fn new(n_cpus: usize, given_bytes: Option<u64>) -> Self {
         Self {
+            n_cpus,
             given_bytes,
             total_bytes: OnceLock::new(),
             look: machine_memory,
@@ -64,9 +81,19 @@ impl Admission {
             .or_else(|| *self.total_bytes.get_or_init(of_machine))
     }
 
+    /// Calls of a task that fit together, at least 1.
+    pub(super) fn n_fitting(&self, task: &TaskSpec) -> usize {
+        let n_by_memory = self.n_fitting_memory(task).unwrap_or(usize::MAX);
+        n_by_memory.min(self.n_fitting_cpus(task))
+    }
+
+    fn n_fitting_cpus(&self, task: &TaskSpec) -> usize {
+        self.n_cpus / self.share(task).n_cpus
+    }
+
     /// Calls of a task that fit into the memory together, at least 1; `None`: any number.
-    pub(super) fn n_fitting(&self, task: &TaskSpec) -> Option<usize> {
-        let reserved = self.reserved_bytes(task)?;
+    fn n_fitting_memory(&self, task: &TaskSpec) -> Option<usize> {
+        let reserved = self.share(task).bytes?;
         let n = self.budget_bytes()? / reserved.max(1);
         Some(usize::try_from(n).unwrap_or(usize::MAX).max(1))
     }
@@ -75,7 +102,23 @@ impl Admission {
     ///
     /// * `n_calls`: how many would run otherwise.
     pub(super) fn why_held_back(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
-        let (reserved, budget) = (self.reserved_bytes(task)?, self.budget_bytes()?);
+        let n_by_cpus = self.n_fitting_cpus(task);
+        let n_by_memory = self.n_fitting_memory(task).unwrap_or(usize::MAX);
+        if n_by_cpus < n_calls.min(n_by_memory) {
+            return Some(format!(
+                "at most {} at a time, not {n_calls}: each counts as {} CPUs (`cpus_per_task`), \
+                 and there are {} for all calls; lower `cpus_per_task`, since a call computes in \
+                 one thread",
+                calls_run(n_by_cpus),
+                task.n_cpus,
+                self.n_cpus,
+            ));
+        }
+        self.why_memory_holds_back(task, n_calls)
+    }
+
+    fn why_memory_holds_back(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
+        let (reserved, budget) = (self.share(task).bytes?, self.budget_bytes()?);
         let (each, all) = (bytes_text(reserved), bytes_text(budget));
         let advice = "lower the memory limit of a call, or set `memory` in the policy's [host]";
         if reserved > budget {
@@ -84,12 +127,8 @@ impl Admission {
                  at a time; {advice}"
             ));
         }
-        let n_fitting = self.n_fitting(task).filter(|n| *n < n_calls)?;
-        let calls = if n_fitting == 1 {
-            "1 call runs".to_owned()
-        } else {
-            format!("{n_fitting} calls run")
-        };
+        let n_fitting = self.n_fitting_memory(task).filter(|n| *n < n_calls)?;
+        let calls = calls_run(n_fitting);
         Some(format!(
             "at most {calls} at a time, not {n_calls}: each may have {each} of memory, and there \
              are {all} for all calls; \
@@ -99,27 +138,30 @@ impl Admission {
 
     /// Waits until a call may start; `None`: it gave up.
     ///
-    /// * `reserved`: as [`Self::reserved_bytes`] gives it for the task.
+    /// * `share`: as [`Self::share`] gives it for the task.
     /// * `gives_up`: true to stop waiting; called repeatedly.
     /// * `waits`: called once if the call has to wait because memory is short, with a sentence for
     ///   the user.
     pub(super) fn admit(
         &self,
-        reserved: Option<u64>,
+        share: Share,
         gives_up: impl Fn() -> bool,
         waits: impl FnOnce(String),
     ) -> Option<Admitted<'_>> {
         let mut waits = Some(waits);
         let mut state = self.lock();
         loop {
-            let is_short = reserved.is_none() && state.n_running > 0 && self.is_short(&mut state);
-            if state.n_running == 0 || !is_short && self.fits(&state, reserved) {
-                let reserved_bytes = reserved.unwrap_or(0);
+            let is_short =
+                share.bytes.is_none() && state.n_running > 0 && self.is_short(&mut state);
+            if state.n_running == 0 || !is_short && self.fits(&state, share) {
                 state.n_running += 1;
-                state.reserved_bytes = state.reserved_bytes.saturating_add(reserved_bytes);
+                state.reserved_cpus += share.n_cpus;
+                state.reserved_bytes = state
+                    .reserved_bytes
+                    .saturating_add(share.bytes.unwrap_or(0));
                 return Some(Admitted {
                     admission: self,
-                    reserved_bytes,
+                    share,
                 });
             }
             if gives_up() {
@@ -139,13 +181,20 @@ impl Admission {
         }
     }
 
-    /// Bytes that a call of a task takes of the budget; `None`: what it uses.
-    pub(super) fn reserved_bytes(&self, task: &TaskSpec) -> Option<u64> {
-        (task.reserves_memory || self.given_bytes.is_some()).then_some(task.limits.memory_bytes)
+    /// Share that a call of a task takes.
+    pub(super) fn share(&self, task: &TaskSpec) -> Share {
+        let reserves_memory = task.reserves_memory || self.given_bytes.is_some();
+        Share {
+            n_cpus: task.n_cpus.get().min(self.n_cpus),
+            bytes: reserves_memory.then_some(task.limits.memory_bytes),
+        }
     }
 
-    fn fits(&self, state: &State, reserved: Option<u64>) -> bool {
-        let (Some(reserved), Some(budget)) = (reserved, self.budget_bytes()) else {
+    fn fits(&self, state: &State, share: Share) -> bool {
+        if state.reserved_cpus + share.n_cpus > self.n_cpus {
+            return false;
+        }
+        let (Some(reserved), Some(budget)) = (share.bytes, self.budget_bytes()) else {
             return true;
         };
         state.reserved_bytes.saturating_add(reserved) <= budget
@@ -169,27 +218,111 @@ impl Admission {
     }
 }
 
+fn calls_run(n_calls: usize) -> String {
+    match n_calls {
+        1 => "1 call runs".to_owned(),
+        n_calls => format!("{n_calls} calls run"),
+    }
+}
+
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         state.n_running -= 1;
-        state.reserved_bytes = state.reserved_bytes.saturating_sub(self.reserved_bytes);
+        state.reserved_cpus -= self.share.n_cpus;
+        state.reserved_bytes = state
+            .reserved_bytes
+            .saturating_sub(self.share.bytes.unwrap_or(0));
         self.admission.ended.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     use super::*;
+    use crate::model::{Limits, ModuleKind, ModuleRef};
 
     const MIB: u64 = 1 << 20;
 
+    fn bytes(bytes: u64) -> Share {
+        Share {
+            n_cpus: 1,
+            bytes: Some(bytes),
+        }
+    }
+
+    fn task(n_cpus: usize) -> TaskSpec {
+        TaskSpec {
+            order: 0,
+            name: "t".to_owned(),
+            id: None,
+            module: ModuleRef {
+                path: "t.wasm".into(),
+                sha256: String::new(),
+            },
+            kind: ModuleKind::Typed,
+            fixed_args: Vec::new(),
+            is_single: false,
+            max_parallel: None,
+            limits: Limits::default(),
+            reserves_memory: false,
+            n_cpus: NonZeroUsize::new(n_cpus).expect("above 0"),
+            env: Vec::new(),
+            mounts: Vec::new(),
+        }
+    }
+
+    /// Admits calls with these CPUs until one has to wait. Returns how many may run.
+    fn n_admitted(admission: &Admission, n_cpus: &[usize]) -> usize {
+        let calls: Vec<_> = n_cpus
+            .iter()
+            .map_while(|n| admission.admit(admission.share(&task(*n)), || true, |_| {}))
+            .collect();
+        calls.len()
+    }
+
+    #[test]
+    fn calls_count_as_the_cpus_that_they_request() {
+        let admission = Admission::new(8, None);
+        assert_eq!(n_admitted(&admission, &[1; 9]), 8);
+        assert_eq!(n_admitted(&admission, &[4; 3]), 2);
+        assert_eq!(n_admitted(&admission, &[3; 4]), 2);
+        assert_eq!(n_admitted(&admission, &[4, 3, 1, 1]), 3);
+        assert_eq!(n_admitted(&admission, &[4, 5]), 1);
+        // More than all CPUs counts as all of them.
+        assert_eq!(n_admitted(&admission, &[usize::MAX, 1]), 1);
+        assert_eq!(n_admitted(&admission, &[1, usize::MAX]), 1);
+        assert_eq!(n_admitted(&admission, &[8]), 1, "all was given back");
+        let fitting = |n_cpus| admission.n_fitting(&task(n_cpus));
+        assert_eq!([1, 3, 4, 5, 8, 9].map(fitting), [8, 2, 2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn the_tighter_of_cpus_and_memory_is_the_reason() {
+        let gib = |gib: u64| Admission::new(8, Some(gib << 30));
+        let of_4_gib = task(4);
+        let why = |admission: &Admission, n_calls| admission.why_held_back(&of_4_gib, n_calls);
+        let by_cpus = why(&gib(100), 8).expect("held back");
+        assert!(
+            by_cpus.starts_with("at most 2 calls run at a time, not 8: each counts as 4 CPUs"),
+            "{by_cpus}"
+        );
+        let by_memory = why(&gib(5), 8).expect("held back");
+        assert!(
+            by_memory.starts_with("at most 1 call runs at a time, not 8: each may have 4 GiB"),
+            "{by_memory}"
+        );
+        assert_eq!(why(&gib(100), 2), None);
+        assert_eq!(gib(100).why_held_back(&task(16), 1), None);
+    }
+
     #[test]
     fn reservations_of_all_calls_fit_together() {
-        let admission = Admission::new(Some(300 * MIB));
-        let admit = |mib: u64| admission.admit(Some(mib * MIB), || true, |_| {});
+        let admission = Admission::new(8, Some(300 * MIB));
+        let admit = |mib: u64| admission.admit(bytes(mib * MIB), || true, |_| {});
         let first = admit(200).expect("none runs");
         let second = admit(100).expect("fits to the last byte");
         assert!(admit(1).is_none());
@@ -204,12 +337,12 @@ mod tests {
 
     #[test]
     fn a_call_that_waits_starts_when_another_ends() {
-        let admission = Admission::new(Some(100));
+        let admission = Admission::new(8, Some(100));
         let (n_running, n_most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let admitted = admission.admit(Some(40), || false, |_| {});
+                    let admitted = admission.admit(bytes(40), || false, |_| {});
                     n_most.fetch_max(
                         1 + n_running.fetch_add(1, Ordering::SeqCst),
                         Ordering::SeqCst,
@@ -226,7 +359,7 @@ mod tests {
     #[test]
     fn without_a_reservation_calls_start_until_memory_is_short() {
         static AVAILABLE_MIB: AtomicU64 = AtomicU64::new(101);
-        let mut admission = Admission::new(None);
+        let mut admission = Admission::new(8, None);
         admission.look = || {
             let available_bytes = AVAILABLE_MIB.load(Ordering::SeqCst) * MIB;
             Some(Memory {
@@ -235,7 +368,11 @@ mod tests {
             })
         };
         let mut said = Vec::new();
-        let mut admit = || admission.admit(None, || true, |text| said.push(text));
+        let unlimited = Share {
+            n_cpus: 1,
+            bytes: None,
+        };
+        let mut admit = || admission.admit(unlimited, || true, |text| said.push(text));
         let calls = [admit(), admit(), admit()];
         assert!(calls.iter().all(Option::is_some));
         AVAILABLE_MIB.store(99, Ordering::SeqCst);

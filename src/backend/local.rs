@@ -112,7 +112,7 @@ impl Local {
             isolation,
             options,
             pool,
-            admission: Arc::new(Admission::new(None)),
+            admission: Arc::new(Admission::new(n_threads, None)),
             grace_period: None,
             #[cfg(feature = "compiler")]
             compiler: None,
@@ -147,7 +147,8 @@ impl Local {
     /// Lets calls start only while the memory limits of all running calls fit into `bytes` together.
     /// Default: only limits that somebody asked for count, against the memory of the machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
-        self.admission = Arc::new(Admission::new(Some(bytes)));
+        let n_threads = self.pool.current_num_threads();
+        self.admission = Arc::new(Admission::new(n_threads, Some(bytes)));
         self
     }
 
@@ -286,10 +287,7 @@ impl Backend for Local {
             .task
             .max_parallel
             .map_or(usize::MAX, usize::from);
-        let n_fitting = self
-            .admission
-            .n_fitting(&calls.batch().task)
-            .unwrap_or(usize::MAX);
+        let n_fitting = self.admission.n_fitting(&calls.batch().task);
         let n_loops = window
             .min(n_fitting)
             .min(self.pool.current_num_threads())
@@ -422,7 +420,7 @@ impl Guests {
                 })
             }
         };
-        let reserved = self.admission.reserved_bytes(&calls.batch().task);
+        let share = self.admission.share(&calls.batch().task);
         let mut position = first;
         while let Some(attempt) = calls
             .attempt(position)
@@ -430,7 +428,7 @@ impl Guests {
         {
             let gives_up = || calls.cancel().is_cancelled() || queue.is_stopped();
             let waits = |message| queue.warn(message, events);
-            let Some(_admitted) = self.admission.admit(reserved, gives_up, waits) else {
+            let Some(_admitted) = self.admission.admit(share, gives_up, waits) else {
                 break;
             };
             let made = calls.run_with_retries(attempt, &mut run, |event| {

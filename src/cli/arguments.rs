@@ -148,7 +148,7 @@ pub(super) struct RunArguments {
     #[arg(long)]
     pub(super) keep_going: bool,
     /// Resume the run in --work-dir, reusing the results of calls that succeeded, unless their
-    /// module, args or limits have changed; repeat all other options
+    /// module or args have changed or a limit is lower now; repeat all other options
     #[arg(long, requires = "work_dir")]
     pub(super) resume: bool,
     /// With --resume, rerun TASK (its order or its name) and all tasks after it

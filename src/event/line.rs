@@ -88,6 +88,9 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
         "note" => EventKind::Note {
             message: fields.take("message")?,
         },
+        "rerun" => EventKind::Rerun {
+            message: fields.take("message")?,
+        },
         "task_started" => EventKind::TaskStarted {
             task: fields.take("task")?,
             batch: fields.take_optional("batch")?.unwrap_or_default(),
@@ -410,7 +413,10 @@ pub(super) mod tests {
         // A new kind must be added below and in the reader.
         let _ = |kind: EventKind| match kind {
             EventKind::RunStarted(_) | EventKind::RunResumed(_) => {}
-            EventKind::Warning { .. } | EventKind::Note { .. } | EventKind::CallReused { .. } => {}
+            EventKind::Warning { .. }
+            | EventKind::Note { .. }
+            | EventKind::Rerun { .. }
+            | EventKind::CallReused { .. } => {}
             EventKind::TaskStarted { .. }
             | EventKind::CallStarted(_)
             | EventKind::CallFinished { .. } => {}
@@ -450,6 +456,7 @@ pub(super) mod tests {
             run_started().prop_map(|run| EventKind::RunResumed(Box::new(run))),
             ".{0,4}".prop_map(|message| EventKind::Warning { message }),
             ".{0,4}".prop_map(|message| EventKind::Note { message }),
+            ".{0,4}".prop_map(|message| EventKind::Rerun { message }),
             task_started(),
             (call(), output()).prop_map(|(call, output)| EventKind::CallReused { call, output }),
             call().prop_map(EventKind::CallStarted),

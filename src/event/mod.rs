@@ -67,6 +67,11 @@ pub enum EventKind {
         /// The text.
         message: String,
     },
+    /// Calls of a resumed run that had succeeded run again.
+    Rerun {
+        /// Which calls, and the reason.
+        message: String,
+    },
     /// A workflow task starts, or the next batch of its calls.
     TaskStarted {
         /// Order of the task.

@@ -199,6 +199,7 @@ impl RunSummary {
                 (self.end, self.error) = (Some(*status), error.as_ref().map(ToString::to_string));
             }
             EventKind::Note { .. }
+            | EventKind::Rerun { .. }
             | EventKind::Warning { .. }
             | EventKind::CallLogged { .. }
             | EventKind::CallProgress { .. }

@@ -343,6 +343,7 @@ mod tests {
             (vec(".{0,3}", 0..3), any::<bool>(), any::<usize>(), limits()),
             (
                 any::<bool>(),
+                1..=usize::MAX,
                 vec((".{0,3}", ".{0,3}"), 0..3),
                 vec(grant(), 0..2),
             ),
@@ -351,7 +352,7 @@ mod tests {
                 |(
                     (order, name, id, module, kind),
                     (fixed_args, is_single, max_parallel, limits),
-                    (reserves_memory, env, mounts),
+                    (reserves_memory, n_cpus, env, mounts),
                 )| TaskSpec {
                     order,
                     name,
@@ -364,6 +365,7 @@ mod tests {
                     max_parallel: NonZeroUsize::new(max_parallel),
                     limits,
                     reserves_memory,
+                    n_cpus: NonZeroUsize::new(n_cpus).expect("above 0"),
                     env,
                     mounts,
                 },

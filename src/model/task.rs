@@ -59,6 +59,8 @@ pub struct TaskSpec {
     /// True if a user or a document set the memory limit. Calls then start only while that much
     /// memory is available for each of them.
     pub reserves_memory: bool,
+    /// Number of CPUs that a call counts as when calls are admitted; default 1.
+    pub n_cpus: NonZeroUsize,
     /// Environment variables of each call, name and value.
     pub env: Vec<(String, String)>,
     /// Folders that each call can read, in addition to those of the run.

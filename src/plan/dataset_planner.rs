@@ -1,6 +1,7 @@
 //! Plans a run of a workflow of version 2.
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::module_loader::{ModuleLoader, WantedModule};
@@ -179,6 +180,7 @@ impl<'a> DatasetPlanner<'a> {
             is_single: side == Side::NonParallel,
             max_parallel,
             reserves_memory: requested.memory_bytes.is_some() || policy.reserves_memory,
+            n_cpus: requested.n_cpus.unwrap_or(NonZeroUsize::MIN),
             limits,
             env: requested.env,
             mounts: requested.mounts,

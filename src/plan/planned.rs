@@ -1,5 +1,6 @@
 //! A workflow that is ready to run: all questions that the documents can answer are answered.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::fractal::v1::TaskDetails;
@@ -29,13 +30,16 @@ pub struct PlannedTask {
     pub details: TaskDetails,
 }
 
-/// Requests of a package or a workflow in `meta.mandelbox` (and Fractal's `mem`).
+/// Requests of a package or a workflow in `meta.mandelbox` (and Fractal's `mem` and
+/// `cpus_per_task`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requested {
     /// Memory budget of a call, in bytes.
     pub memory_bytes: Option<u64>,
     /// Wall-time limit of a call.
     pub wall_time: Option<Duration>,
+    /// Number of CPUs that a call counts as.
+    pub n_cpus: Option<NonZeroUsize>,
     /// Expected SHA-256 of the module, lower-case hexadecimal.
     pub sha256: Option<String>,
     /// See [`TaskDetails::metadata_keys`].

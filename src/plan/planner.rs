@@ -1,6 +1,7 @@
 //! Converts documents to a [`Plan`], or reports all problems at once.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 
 use super::module_loader::{ModuleLoader, WantedModule};
 use super::requested::read_requested;
@@ -350,6 +351,7 @@ impl Planner<'_> {
                 max_parallel: parallel_tasks_per_job,
                 limits,
                 reserves_memory: policy.reserves_memory || requested.memory_bytes.is_some(),
+                n_cpus: requested.n_cpus.unwrap_or(NonZeroUsize::MIN),
                 env: requested.env,
                 mounts: requested.mounts,
             },

@@ -1,6 +1,7 @@
-//! Requests of documents: `meta.mandelbox` and Fractal's `mem`. They can lower a limit, but never
-//! raise it.
+//! Requests of documents: `meta.mandelbox`, and Fractal's `mem`, `cpus_per_task` and `needs_gpu`.
+//! They can lower a limit, but never raise it.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ const KEYS: [&str; 7] = [
     "mounts",
 ];
 
+/// Fractal's key for the number of CPUs of a call.
+const CPUS_KEY: &str = "cpus_per_task";
+/// Fractal's key for tasks that need a GPU.
+const GPU_KEY: &str = "needs_gpu";
+
 /// Reads the requests from the meta of a workflow task.
 ///
 /// * `meta_of`: returns the meta that applies, with the location of the given key.
@@ -36,6 +42,12 @@ pub(crate) fn read_requested<'a>(
     let mut requested = Requested::default();
     if let Some(mem) = meta_of("mem").get_not_null("mem") {
         requested.memory_bytes = read_fractal_mem(&mem, problems);
+    }
+    if let Some(n_cpus) = meta_of(CPUS_KEY).get_not_null(CPUS_KEY) {
+        requested.n_cpus = read_cpus(&n_cpus, problems);
+    }
+    if let Some(needs_gpu) = meta_of(GPU_KEY).get_not_null(GPU_KEY) {
+        check_gpu(&needs_gpu, problems);
     }
     let Some(own) = meta_of("mandelbox").get_not_null("mandelbox") else {
         return requested;
@@ -198,6 +210,38 @@ fn read_fractal_mem(mem: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
     bytes
 }
 
+/// Reads Fractal's `cpus_per_task`: a whole number above 0, or a string with one.
+///
+/// Source: fractal-server 2.9.2, v1 Slurm configuration.
+fn read_cpus(value: &Cursor<'_>, problems: &mut Problems) -> Option<NonZeroUsize> {
+    let number = match value.value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    // A number that does not fit is more CPUs than any machine has, too.
+    let n_cpus = number.map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    let n_cpus = n_cpus.and_then(NonZeroUsize::new);
+    if n_cpus.is_none() {
+        let text = format!("must be a whole number above 0, not {}", value.value);
+        problems.add(value.location(), text);
+    }
+    n_cpus
+}
+
+/// Checks Fractal's `needs_gpu`. The sandbox has no GPU.
+fn check_gpu(value: &Cursor<'_>, problems: &mut Problems) {
+    match value.value.as_bool() {
+        Some(true) => problems.warn(
+            value.location(),
+            "mandelbox has no GPU for tasks, so this task runs on the CPU; choose a model or \
+             options that suit a CPU if it has any",
+        ),
+        Some(false) => {}
+        None => value.wrong_type("a boolean", problems),
+    }
+}
+
 fn read_memory(value: &Cursor<'_>, problems: &mut Problems) -> Option<u64> {
     read_with_unit(value, "\"512MiB\"", parse_memory, problems)
 }
@@ -266,6 +310,25 @@ mod tests {
             with_memory(64 << 20),
         );
         check(json!({"mem": "lots"}), Err("meta: /mem: must be"));
+        for n_cpus in [json!(4), json!("4"), json!(" 4 ")] {
+            let expected = Requested {
+                n_cpus: NonZeroUsize::new(4),
+                ..Requested::default()
+            };
+            check(json!({ "cpus_per_task": n_cpus }), Ok(expected));
+        }
+        check(json!({"cpus_per_task": null}), Ok(Requested::default()));
+        for wrong in [json!(0), json!(-1), json!(1.5), json!("two"), json!([2])] {
+            check(
+                json!({ "cpus_per_task": wrong }),
+                Err("meta: /cpus_per_task: must be a whole number above 0, not "),
+            );
+        }
+        check(json!({"needs_gpu": false}), Ok(Requested::default()));
+        check(
+            json!({"needs_gpu": "no"}),
+            Err("meta: /needs_gpu: must be a boolean, not a string"),
+        );
         check(
             json!({"mem": "1.5G"}),
             Err("must be a whole number of MB or a string such as \"10G\" or \"1500M\""),
@@ -317,5 +380,22 @@ mod tests {
             json!({"mandelbox": []}),
             Err("must be an object, not an array"),
         );
+    }
+
+    #[test]
+    fn a_gpu_is_a_warning() {
+        let mut problems = Problems::default();
+        let meta = serde_json::json!({ "needs_gpu": true });
+        let cursor = Cursor::new(Path::new("meta"), &meta);
+        let policy = Policy::default();
+        read_requested(|_| cursor.clone(), Path::new("."), &policy, &mut problems);
+        assert!(problems.is_empty(), "{problems}");
+        let warnings: Vec<_> = problems
+            .warnings()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("meta: /needs_gpu: mandelbox has no GPU for tasks"));
     }
 }

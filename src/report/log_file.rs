@@ -96,7 +96,9 @@ impl LogFile {
                 lines
             }
             EventKind::Warning { message } => vec![("WARNING", escaped(message))],
-            EventKind::Note { message } => vec![("INFO", escaped(message))],
+            EventKind::Note { message } | EventKind::Rerun { message } => {
+                vec![("INFO", escaped(message))]
+            }
             EventKind::TaskStarted {
                 task,
                 batch: 0,

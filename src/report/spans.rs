@@ -15,7 +15,9 @@ impl Reporter for RunEvents {
     fn report(&mut self, event: &Event) -> io::Result<()> {
         match &event.kind {
             EventKind::Warning { message } => warn!("{}", Shown(message)),
-            EventKind::Note { message } => info!("{}", Shown(message)),
+            EventKind::Note { message } | EventKind::Rerun { message } => {
+                info!("{}", Shown(message))
+            }
             EventKind::TaskStarted { n_calls, .. } => {
                 Span::current().record("n_calls", n_calls);
             }

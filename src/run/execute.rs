@@ -195,7 +195,8 @@ impl Execution<'_> {
             started: first_started,
             ended,
             pending,
-            reason: rerun_reason,
+            rerun_reason,
+            note,
             inputs,
         } = reused;
         calls.set_pending(pending);
@@ -205,6 +206,9 @@ impl Execution<'_> {
             self.write_state()?;
         }
         if let Some(text) = rerun_reason {
+            self.rerun(task, text)?;
+        }
+        if let Some(text) = note {
             self.note(task, text)?;
         }
         if reused == Reused::Listed {
@@ -239,7 +243,7 @@ impl Execution<'_> {
         {
             if earlier.forget_after(id) {
                 let text = "its data changes, so the tasks after it are rerun";
-                self.note(task, text.to_owned())?;
+                self.rerun(task, text.to_owned())?;
             }
             // Before data is changed, the log on disk has to show which results do not count any
             // more.
@@ -357,9 +361,14 @@ impl Execution<'_> {
     }
 
     fn note(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
-        self.recorder.record(EventKind::Note {
-            message: format!("task {} \"{}\": {text}", task.order, task.name),
-        })
+        let message = task_message(task, &text);
+        self.recorder.record(EventKind::Note { message })
+    }
+
+    /// Records why calls that had succeeded run again.
+    fn rerun(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
+        let message = task_message(task, &text);
+        self.recorder.record(EventKind::Rerun { message })
     }
 
     fn record_task_finished(
@@ -406,6 +415,10 @@ impl Execution<'_> {
         self.recorder.sync()?;
         written
     }
+}
+
+fn task_message(task: &TaskSpec, text: &str) -> String {
+    format!("task {} \"{}\": {text}", task.order, task.name)
 }
 
 fn write_records(work_dir: &WorkDir, records: &[Record<'_>]) -> Result<(), HostError> {

@@ -140,7 +140,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
-    warn_of_memory(&plan, backend, problems);
+    warn_of_held_back_calls(&plan, backend, problems);
     let rerun_from = options.rerun_from.as_deref();
     let rerun_from = rerun_from.and_then(|task| find_task(&plan, task, problems));
     plan.warnings = problems.warnings().to_vec();
@@ -202,8 +202,9 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     None
 }
 
-/// Warns about tasks of which fewer calls run at a time, because of the memory that each may have.
-fn warn_of_memory(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
+/// Warns about tasks of which fewer calls run at a time, because of the memory that each may have or
+/// the CPUs that it counts as.
+fn warn_of_held_back_calls(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
     let mut orders_by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for task in &plan.tasks {
         if let Some(text) = backend.holds_back(task) {

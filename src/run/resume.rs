@@ -1,8 +1,18 @@
 //! The event log → the calls that still have to run.
 //!
 //! A call that succeeded is not rerun if all that its result can depend on is unchanged: the version
-//! of mandelbox, the module, the args and the like (as a digest), the limits, and its item. It is
-//! rerun if a call of an earlier batch ran after it, since that call can have changed its data.
+//! of mandelbox, the module, the args and the like (as a digest), and its item. No limit may be
+//! lower than it was. A call is rerun if a call of an earlier batch ran after it, since that call
+//! can have changed its data.
+//!
+//! # Limits
+//!
+//! A call that succeeded within its limits would also succeed with higher ones, so its result is
+//! reused if limits were raised or removed. With a lower limit it could fail, and a result that the
+//! limit forbids must not count. Its recorded usage does not decide this, because memory and time
+//! differ from run to run. So all calls of the batch are rerun.
+//!
+//! The limits of a batch are those of its last start. No result in it is from a higher limit.
 //!
 //! # Damaged logs
 //!
@@ -34,6 +44,7 @@ use crate::event::{
 };
 use crate::json::{Map, Value, build_json};
 use crate::model::{Batch, CallRef, Outcome};
+use crate::text::bytes_text;
 
 /// A batch of a task; batches run in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +130,7 @@ impl BatchKey {
         }
     }
 
-    /// Describes the differences, for a reader of the run's log.
+    /// Describes the differences that a result can depend on, for the user; empty if there are none.
     fn changes_since(&self, before: &Self) -> String {
         let mut changes = Vec::new();
         if self.version != before.version {
@@ -134,11 +145,43 @@ impl BatchKey {
         if self.args_digest != before.args_digest {
             changes.push("the arguments, or what else the task sees, have changed".to_owned());
         }
-        if self.limits != before.limits {
-            changes.push("the limits of a call have changed".to_owned());
+        let lowered = lowered_limits(&self.limits, &before.limits);
+        if !lowered.is_empty() {
+            changes.push(format!("a limit is lower now: {}", lowered.join(" and ")));
         }
         changes.join(", ")
     }
+}
+
+/// Describes each limit that is lower than before: the results of calls may depend on it.
+fn lowered_limits(now: &CallLimits, before: &CallLimits) -> Vec<String> {
+    // All fields, so that a new one is not forgotten.
+    let CallLimits {
+        memory_bytes,
+        wall_time_s,
+        output_bytes,
+        call_output_bytes,
+    } = *now;
+    let sizes = [
+        ("memory", memory_bytes, before.memory_bytes),
+        ("stdout and stderr", output_bytes, before.output_bytes),
+        ("output", call_output_bytes, before.call_output_bytes),
+    ];
+    let mut lowered: Vec<_> = sizes
+        .iter()
+        .filter(|(_, now, before)| now < before)
+        .map(|(name, now, before)| {
+            format!("{name} {}, was {}", bytes_text(*now), bytes_text(*before))
+        })
+        .collect();
+    match (wall_time_s, before.wall_time_s) {
+        (Some(now), Some(before)) if now < before => {
+            lowered.push(format!("time {now} s, was {before} s"));
+        }
+        (Some(now), None) => lowered.push(format!("time {now} s, was unlimited")),
+        _ => {}
+    }
+    lowered
 }
 
 /// State of an earlier run, from its log.
@@ -205,7 +248,9 @@ pub(super) struct ReusedCalls {
     /// The calls that have to run.
     pub(super) pending: Pending,
     /// Why calls that had succeeded are rerun; `None`: none is.
-    pub(super) reason: Option<String>,
+    pub(super) rerun_reason: Option<String>,
+    /// Which results are dropped because their items do not exist any more, if any are.
+    pub(super) note: Option<String>,
     /// State of the inputs before the first of the calls whose results are reused.
     pub(super) inputs: Rc<[InputState]>,
 }
@@ -360,15 +405,15 @@ impl EarlierRun {
     pub(super) fn reuse(&mut self, id: BatchId, key: &BatchKey, calls: &BatchCalls) -> ReusedCalls {
         let none = |reason| ReusedCalls {
             pending: Pending::Only((0..calls.len()).map(|call_index| (call_index, 1)).collect()),
-            reason,
+            rerun_reason: reason,
             ..ReusedCalls::default()
         };
         let Some(task) = self.tasks.remove(&id) else {
             return none(None);
         };
         let n_done = task.done.len();
-        if *key != task.key {
-            let changes = key.changes_since(&task.key);
+        let changes = key.changes_since(&task.key);
+        if !changes.is_empty() {
             let reason = format!("{n_done} calls had succeeded but are rerun: {changes}");
             return none((n_done > 0).then_some(reason));
         }
@@ -403,7 +448,7 @@ impl EarlierRun {
             };
             Some((call_ref, call.output))
         });
-        let reason = (n_lost > 0)
+        let note = (n_lost > 0)
             .then(|| format!("{n_lost} calls had succeeded whose items do not exist any more"));
         ReusedCalls {
             calls: reused_calls.collect(),
@@ -412,7 +457,8 @@ impl EarlierRun {
             ended: pending.is_empty().then_some(task.ended),
             inputs: task.inputs,
             pending: Pending::Only(pending),
-            reason,
+            rerun_reason: None,
+            note,
         }
     }
 }

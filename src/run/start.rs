@@ -203,7 +203,7 @@ impl PreparedRun {
             "--rerun-from: {n_dropped} calls of task {order} and later tasks had succeeded and \
              run again"
         );
-        Some(EventKind::Note { message })
+        Some(EventKind::Rerun { message })
     }
 
     /// Checks that the output is the folder that the calls wrote to whose results are reused.

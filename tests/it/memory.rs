@@ -107,6 +107,48 @@ fn calls_start_while_their_limits_fit_into_memory_together() {
 }
 
 #[test]
+fn calls_count_as_the_cpus_that_their_task_requests() {
+    for (meta, most_allowed, text) in [
+        (
+            json!({ "cpus_per_task": 2 }),
+            2,
+            "task 0: at most 2 calls run at a time, not 4: each counts as 2 CPUs",
+        ),
+        (
+            json!({ "cpus_per_task": 99 }),
+            1,
+            "task 0: at most 1 call runs at a time, not 4: each counts as 99 CPUs",
+        ),
+        (
+            json!({ "cpus_per_task": 1, "needs_gpu": true }),
+            4,
+            "meta/needs_gpu: mandelbox has no GPU for tasks",
+        ),
+    ] {
+        let project = Project::new();
+        eight_calls(&project, json!({}), 20);
+        let mut workflow = project.json("workflow.json");
+        workflow["task_list"][0]["meta"] = meta;
+        project.write("workflow.json", workflow.to_string());
+        project
+            .run(&[&JOBS[..], &["--dry-run"]].concat())
+            .expect(0)
+            .says(&[text]);
+        project.run(&JOBS).expect(0).says(&[text]);
+        let (most, _) = most_at_a_time(&project);
+        assert!((1..=most_allowed).contains(&most), "{most}");
+    }
+    let project = Project::new();
+    eight_calls(&project, json!({}), 20);
+    let mut workflow = project.json("workflow.json");
+    workflow["task_list"][0]["meta"] = json!({ "cpus_per_task": 0 });
+    project.write("workflow.json", workflow.to_string());
+    project.run(&JOBS).expect(2).says(&[
+        "workflow.json: /task_list/0/meta/cpus_per_task: must be a whole number above 0, not 0",
+    ]);
+}
+
+#[test]
 fn a_default_limit_that_nobody_asked_for_holds_no_call_back() {
     let project = Project::new();
     eight_calls(&project, json!({}), 2000);

@@ -50,7 +50,7 @@ fn n_events(project: &Project) -> usize {
 }
 
 fn has_note(project: &Project, text: &str) -> bool {
-    let notes = events(project, "note");
+    let notes = ["note", "rerun"].map(|kind| events(project, kind)).concat();
     notes.iter().any(|note| {
         note["message"]
             .as_str()
@@ -253,15 +253,16 @@ fn check_change(
     let before = n_events(&project);
     change(&mut tasks);
     project.workflow(&tasks);
-    project
+    let ended = project
         .run(&[&["--resume", "--jobs", "1"], options].concat())
         .expect(0);
     assert_eq!(begun(&project, before), expected, "{note}");
-    assert!(
-        has_note(&project, note),
-        "{note}: {:?}",
-        events(&project, "note")
-    );
+    let reasons = events(&project, "rerun");
+    assert!(has_note(&project, note), "{note}: {reasons:?}");
+    for reason in &reasons {
+        let message = reason["message"].as_str().expect("a text");
+        assert!(ended.stderr.contains(&format!("rerun: {message}\n")));
+    }
     let resumed = project.json("work/result.json");
     // From here on it is the run that it has become.
     let before = n_events(&project);
@@ -326,14 +327,14 @@ fn what_has_changed_runs_again_with_all_that_rests_on_it_and_the_log_says_why() 
         limit,
         &[],
         &[all_of_1.clone(), last.clone()].concat(),
-        "the limits of a call have changed",
+        "a limit is lower now: time 3600 s, was unlimited",
     );
     let everything = [vec![(0, Value::Null)], all_of_1, last].concat();
     check_change(
         |_| {},
         &["--memory", "1GiB"],
         &everything,
-        "the limits of a call have changed",
+        "a limit is lower now: memory 1 GiB, was 4 GiB",
     );
     check_change(
         |_| {},
@@ -404,7 +405,7 @@ fn all_that_a_task_sees_beside_its_data_counts() {
         change(&project, &mut seen);
         assert_eq!((run(&seen, &[]), run(&seen, &[])), (1, 0), "{what}");
     }
-    let n_notes = events(&project, "note")
+    let n_notes = events(&project, "rerun")
         .iter()
         .filter(|note| note.to_string().contains(ARGS))
         .count();
@@ -428,6 +429,80 @@ fn all_that_a_task_sees_beside_its_data_counts() {
         &project,
         "the version of mandelbox has changed (it was 0.0.0)"
     ));
+}
+
+/// Resumes a run whose task 1 had one set of limits and has another now, and checks how many of its
+/// calls start, and the reason for them.
+fn check_limits(before: &[&str], now: &[&str], n_begun: usize, reason: Option<&str>) {
+    let project = Project::new();
+    project.workflow(&tasks());
+    project.run(before).expect(0);
+    let n_before = n_events(&project);
+    let ended = project.run(&[&["--resume"], now].concat()).expect(0);
+    assert_eq!(begun(&project, n_before).len(), n_begun, "{now:?}");
+    match reason {
+        Some(reason) => assert!(ended.stderr.contains(reason), "{}", ended.stderr),
+        None => assert!(!ended.stderr.contains("rerun"), "{}", ended.stderr),
+    }
+}
+
+#[test]
+fn raised_limits_keep_results_and_lowered_ones_do_not() {
+    let limits = ["--memory", "1GiB", "--timeout", "1h"];
+    for raised in [
+        &["--memory", "2GiB", "--timeout", "1h"][..],
+        &["--memory", "1GiB", "--timeout", "2h"],
+        &["--memory", "1GiB"],
+        &limits,
+    ] {
+        check_limits(&limits, raised, 0, None);
+    }
+    let lower = "had succeeded but are rerun: a limit is lower now: ";
+    check_limits(
+        &limits,
+        &["--memory", "2GiB", "--timeout", "59min"],
+        6,
+        Some(&format!("{lower}time 3540 s, was 3600 s")),
+    );
+    check_limits(
+        &limits,
+        &["--memory", "1023MiB", "--timeout", "2h"],
+        6,
+        Some(&format!("{lower}memory 1023 MiB, was 1 GiB")),
+    );
+}
+
+/// A run that failed at a limit is resumed with a higher one: only what failed runs.
+#[test]
+fn calls_that_failed_at_a_limit_run_with_a_higher_one() {
+    let project = Project::new();
+    project.write(
+        "metadata.json",
+        json!({ "c": ["small", "large"] }).to_string(),
+    );
+    let large = json!({ "metadiff": { "text": "x".repeat(2000) } });
+    let args = json!({ "per_component": { "large": large } });
+    project.workflow(&[parallel_task(0, "t", &module("swiss.wasm"), "c", args)]);
+    let run = |limit: &str, more: &[&str]| {
+        project.write(
+            "policy.toml",
+            format!("[default]\nmetadiff = \"{limit}\"\n"),
+        );
+        let options = ["--metadata", "metadata.json", "--policy", "policy.toml"];
+        project.run(&[&options[..], &["--keep-going"], more].concat())
+    };
+    run("1KiB", &[])
+        .expect(3)
+        .says(&["component \"large\"", "larger than 1024 bytes"]);
+    let before = n_events(&project);
+    run("1MiB", &["--resume"]).expect(0);
+    assert_eq!(begun(&project, before), of_task(0, &["large"]));
+    // The limit counts that the batch had last, also for the call that ran before.
+    let before = n_events(&project);
+    run("512KiB", &["--resume"])
+        .expect(0)
+        .says(&["a limit is lower now: output 512 KiB, was 1 MiB"]);
+    assert_eq!(begun(&project, before).len(), 2);
 }
 
 #[test]

@@ -463,6 +463,7 @@ impl Dataset {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::path::Path;
 
     use super::*;
@@ -491,6 +492,7 @@ mod tests {
             max_parallel: None,
             limits: Limits::default(),
             reserves_memory: false,
+            n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
         }

@@ -109,6 +109,9 @@ impl Shown {
             EventKind::Warning { message } => {
                 print_important(&format!("warning: {}", escaped(message)))
             }
+            EventKind::Rerun { message } if self.style != ProgressStyle::WarningsOnly => {
+                print_important(&format!("rerun: {}", escaped(message)))
+            }
             EventKind::TaskStarted {
                 batch,
                 name,

@@ -244,6 +244,7 @@ impl Case {
             max_parallel: task.max_parallel,
             limits: Limits::default(),
             reserves_memory: false,
+            n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
         };
