@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::folder::WriteContents;
 use crate::json::{Map, Value};
-use crate::model::{CallList, ItemChanges, TaskMetadata, TaskSpec};
+use crate::model::{CallList, FailureKind, ItemChanges, TaskMetadata, TaskSpec};
 
 /// Indentation of records, as in Fractal.
 pub(crate) const RECORD_INDENT: usize = 2;
@@ -143,8 +143,31 @@ pub struct TaskTimes {
 
 /// Reason why a task cannot continue: a sentence for the user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TaskProblem(pub String);
+#[error("{message}")]
+pub struct TaskProblem {
+    /// The sentence.
+    pub message: String,
+    /// Class of the failure.
+    pub kind: FailureKind,
+}
+
+impl TaskProblem {
+    /// Creates the problem of a task that cannot run: a JobExecutionError.
+    pub fn of_job(message: String) -> Self {
+        Self {
+            message,
+            kind: FailureKind::JobExecution,
+        }
+    }
+
+    /// Creates the problem of an output that cannot be used: a TaskExecutionError.
+    pub fn of_output(message: String) -> Self {
+        Self {
+            message,
+            kind: FailureKind::TaskExecution,
+        }
+    }
+}
 
 /// A file that holds part of the state of the dataset.
 pub struct Record<'d> {

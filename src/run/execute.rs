@@ -18,7 +18,7 @@ use crate::event::{EventKind, InputState, Recorder, Reporter, Reused, Status};
 use crate::folder::WriteContents;
 use crate::fractal::dialect::{BatchEnd, Calls, Dialect, Record, Step, TaskEnd, TaskTimes};
 use crate::json::{Map, Value};
-use crate::model::{Batch, HostError, ModuleKind, TaskFiles, TaskSpec};
+use crate::model::{Batch, FailureKind, HostError, ModuleKind, TaskFiles, TaskSpec};
 use crate::run::Error;
 use crate::trace;
 use crate::workdir::WorkDir;
@@ -133,7 +133,10 @@ impl Execution<'_> {
                 Err(problem) => {
                     self.refuse_task(task, index)?;
                     let failure = task_failure(task, 0, Some(problem.to_string()), Vec::new());
-                    return Err(Error::JobExecution(failure));
+                    return Err(match problem.kind {
+                        FailureKind::TaskExecution => Error::TaskExecution(failure),
+                        FailureKind::JobExecution => Error::JobExecution(failure),
+                    });
                 }
                 Ok(Step::Calls(calls)) => {
                     ended = Some(self.run_batch(task, index, calls, started)?);

@@ -90,7 +90,7 @@ impl Dataset {
         let list = match &components {
             None => None,
             Some(Components { metadata, level }) => {
-                Some(component_list(metadata, level).map_err(TaskProblem)?)
+                Some(component_list(metadata, level).map_err(TaskProblem::of_job)?)
             }
         };
         // Finding names that two components share takes as long as many short calls.

@@ -149,7 +149,7 @@ impl Dataset {
                     self.only.globs().join(", ")
                 )
             };
-            return Err(TaskProblem(format!(
+            return Err(TaskProblem::of_job(format!(
                 "Cannot run task '{}' for an empty image list (obtained after applying \
                  type_filters={} and attribute_filters={}{statuses}{only}).",
                 task.name,
@@ -201,7 +201,7 @@ impl Dataset {
         output: Option<Map<String, Value>>,
     ) -> Result<Step, TaskProblem> {
         let output = Value::Object(output.unwrap_or_default());
-        let mut items = parse_init_output(&output).map_err(TaskProblem)?;
+        let mut items = parse_init_output(&output).map_err(TaskProblem::of_output)?;
         items.retain(|item| self.only.matches(&item.zarr_url));
         self.check_n_items(items.len())?;
         let urls = items.iter().map(|item| item.zarr_url.clone()).collect();
@@ -268,7 +268,7 @@ impl Dataset {
                     conflict.zarr_url
                 );
                 self.set_statuses(task, &running, None);
-                return Err(TaskProblem(text));
+                return Err(TaskProblem::of_job(text));
             }
         };
         rejected.extend(merged.rejected.iter().cloned());
@@ -293,7 +293,7 @@ impl Dataset {
             let text = |(call_index, message): &(usize, String)| {
                 format!("{}: {message}", running.call_name(*call_index))
             };
-            return Err(TaskProblem(some_of(rejected.iter().map(text))));
+            return Err(TaskProblem::of_output(some_of(rejected.iter().map(text))));
         }
         if bad.is_empty() {
             self.filters.types.extend(output_types);
@@ -315,7 +315,7 @@ impl Dataset {
         if n_items <= self.max_items {
             return Ok(());
         }
-        Err(TaskProblem(format!(
+        Err(TaskProblem::of_job(format!(
             "Too many parallelization items: {n_items}, at most {} are allowed; a policy file can \
              allow more (`task_items` in [host]).",
             self.max_items
