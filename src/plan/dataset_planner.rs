@@ -230,6 +230,7 @@ pub(super) fn plan_dataset_job(
         warnings: problems.warnings().to_vec(),
         input_paths: job.read_paths.clone(),
         output_path: zarr_dir,
+        output_option: "--zarr-dir",
         input_metadata_keys: Vec::new(),
     };
     let dataset = Dataset::new(

@@ -184,6 +184,7 @@ impl Job for ProcessWorkflow {
             warnings: plan.warnings,
             input_paths: [input_paths, self.read_paths.clone()].concat(),
             output_path,
+            output_option: "--output",
             input_metadata_keys: self.input_metadata.keys().cloned().collect(),
         };
         (plan, Box::new(dataset))

@@ -20,6 +20,8 @@ pub struct RunPlan {
     pub input_paths: Vec<PathBuf>,
     /// Folder that all tasks write to.
     pub output_path: PathBuf,
+    /// Option or key that sets it.
+    pub output_option: &'static str,
     /// Keys of the metadata at the start.
     pub input_metadata_keys: Vec<String>,
 }

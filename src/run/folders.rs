@@ -16,12 +16,11 @@ use crate::text::unreadable;
 /// in metadata. An input path that does not exist is granted to nobody, with a warning; Fractal
 /// does not look at it either.
 ///
-/// * `work_dir_option`: what the user sets to have another work directory.
+/// * `output_option`, `work_dir_option`: what the user sets to have another output or work directory.
 pub(crate) fn check_folders(
     input_paths: &[PathBuf],
-    output_path: &Path,
-    work_dir: &Path,
-    work_dir_option: &str,
+    (output_path, output_option): (&Path, &str),
+    (work_dir, work_dir_option): (&Path, &str),
     problems: &mut Problems,
 ) -> Vec<Grant> {
     let output_place = Location::Parameter(format!("output path {}", output_path.display()));
@@ -45,7 +44,7 @@ pub(crate) fn check_folders(
             );
         }
     }
-    if let Err(text) = check_can_write(output_path, "--output") {
+    if let Err(text) = check_can_write(output_path, output_option) {
         problems.add(output_place.clone(), text);
     }
     if let Err(text) = check_can_write(work_dir, work_dir_option) {
@@ -57,7 +56,7 @@ pub(crate) fn check_folders(
     if real_work_dir.starts_with(&real_output) {
         let text = format!(
             "holds the work directory {}, where no task may write; choose another \
-             {work_dir_option} or --output",
+             {work_dir_option} or {output_option}",
             work_dir.display()
         );
         problems.add(output_place, text);
@@ -106,9 +105,10 @@ pub(crate) fn check_folders(
             );
             problems.add(place, text);
         } else if real != real_output && real.starts_with(&real_output) {
-            let text = "lies inside the output path, where tasks write, so it would not be \
-                read-only; choose another \
-                        --output, or give the output path itself as the input";
+            let text = format!(
+                "lies inside the output path, where tasks write, so it would not be read-only; \
+                 choose another {output_option}, or give the output path itself as the input"
+            );
             problems.add(place, text);
         } else {
             grants.push(Grant::new(path.clone(), guest_path(path), Rights::ReadOnly));
@@ -224,9 +224,8 @@ mod tests {
         let mut problems = Problems::default();
         check_folders(
             &[root.join(input)],
-            &root.join(output),
-            &root.join(work_dir),
-            "--work-dir",
+            (&root.join(output), "--output"),
+            (&root.join(work_dir), "--work-dir"),
             &mut problems,
         );
         match expected {

@@ -3,6 +3,7 @@
 //! [`Run::builder`] checks everything and writes nothing; [`Run::execute`] runs the workflow.
 //! [`process_workflow`] does both, with the parameters of Fractal's function of that name.
 
+mod arg_paths;
 mod builder;
 mod collected;
 mod data_state;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
 use super::folders::check_folders;
 use crate::backend::Backend;
@@ -127,9 +128,8 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     let (mut plan, dialect) = job.plan(&options.policy, backend, problems);
     let grants = check_folders(
         &plan.input_paths,
-        &plan.output_path,
-        &work_dir,
-        "--work-dir",
+        (&plan.output_path, plan.output_option),
+        (&work_dir, "--work-dir"),
         problems,
     );
     let obstacle = match (options.resume, numbers_work_dir) {
@@ -141,6 +141,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
     warn_of_held_back_calls(&plan, backend, problems);
+    warn_of_paths(&plan, dialect.as_ref(), &grants, problems);
     let rerun_from = options.rerun_from.as_deref();
     let rerun_from = rerun_from.and_then(|task| find_task(&plan, task, problems));
     plan.warnings = problems.warnings().to_vec();

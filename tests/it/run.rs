@@ -648,3 +648,30 @@ fn calls_start_only_while_the_disk_has_the_room_that_the_policy_asks_for() {
         "failed"
     );
 }
+
+#[test]
+fn paths_in_args_that_no_option_grants_are_reported() {
+    let project = Project::new();
+    project.write("profiles/a.txt", "x");
+    let file = project.path("profiles/a.txt");
+    let args = json!({ "touch": [], "profile": { "path": file }, "missing": "/no/such/file" });
+    project.workflow(&[task(0, "t", &swiss(), args)]);
+    let folder = file.parent().expect("a folder").display().to_string();
+    let ended = project.run(&["--dry-run"]).expect(0);
+    assert!(
+        !ended.stderr.contains("/no/such/file` in"),
+        "{}",
+        ended.stderr
+    );
+    ended.says(&[
+        "args of task 0",
+        "`/profile/path`",
+        &format!("add `--read {folder}`"),
+    ]);
+    let ended = project.run(&["--dry-run", "--read", "profiles"]).expect(0);
+    assert!(
+        !ended.stderr.contains("grants no access"),
+        "{}",
+        ended.stderr
+    );
+}

@@ -82,9 +82,8 @@ fn run(
     let output = dataset.output_path.clone();
     let grants = check_folders(
         &dataset.input_paths,
-        &output,
-        &work_dir,
-        TEMPORARY_FOLDER_OPTION,
+        (&output, "--output"),
+        (&work_dir, TEMPORARY_FOLDER_OPTION),
         &mut problems,
     );
     let Some((args, task)) = args.zip(task).filter(|_| problems.is_empty()) else {
