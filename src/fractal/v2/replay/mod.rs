@@ -196,7 +196,8 @@ impl Case {
             let details: BTreeMap<_, _> = details
                 .map(|(order, task)| (order as u64, task.details.clone()))
                 .collect();
-            let mut dataset = Dataset::new(document.clone(), filters, statuses, details);
+            let dataset = Dataset::new(document.clone(), filters, statuses, details);
+            let mut dataset = dataset.max_items(20_000);
             let range =
                 usize::try_from(first).expect("small")..=usize::try_from(last).expect("small");
             let mut runs = Vec::new();
