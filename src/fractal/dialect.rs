@@ -60,6 +60,18 @@ pub trait Dialect: Send {
         false
     }
 
+    /// True if all tasks have their folders in the work directory from the start of the run, and not
+    /// only from their first calls.
+    fn has_early_folders(&self) -> bool {
+        true
+    }
+
+    /// Returns the number of items of the dataset that the task that runs could get; `None` for a
+    /// dialect that does not count them.
+    fn n_available(&self) -> Option<usize> {
+        None
+    }
+
     /// Merges the outputs of a batch with failed calls. The engine then calls [`Self::fail`].
     ///
     /// * `ended`: outputs of the calls that succeeded.
@@ -119,9 +131,6 @@ pub struct Calls {
     pub items: Option<String>,
     /// The metadata that a typed task may fetch.
     pub metadata: TaskMetadata,
-    /// Number of items of the dataset that the task could get; `None` for a dialect that does not
-    /// count them.
-    pub n_available: Option<usize>,
 }
 
 /// A batch whose calls have all ended.

@@ -59,7 +59,7 @@ impl Workflow {
             Some(DocumentKind::WorkflowV2) => Version::V2,
             Some(DocumentKind::Workflow) if has_tasks => Version::V1,
             Some(DocumentKind::Workflow) => default,
-            _ => Version::V1,
+            _ => default,
         };
         match version {
             Version::V1 => {

@@ -162,7 +162,7 @@ impl<'a> DatasetPlanner<'a> {
         let (file, pointer) = &task.origin;
         let pointer = format!("{pointer}/{start}_{}", side.name());
         let executable = Cursor::at(file, pointer, &executable);
-        let command = command_words(&executable, folder, problems)?;
+        let command = command_words(&executable, is_inline, folder, problems)?;
         let wanted = WantedModule {
             path: command.module.clone(),
             limits: &limits,
@@ -218,7 +218,8 @@ pub(super) fn plan_dataset_job(
         warn_of_selection(job, &specs, &details, &all, task_range, problems);
     }
     let zarr_dir = PathBuf::from(&job.dataset.zarr_dir);
-    if !zarr_dir.is_absolute() {
+    // Without a dataset there are other problems.
+    if !zarr_dir.is_absolute() && !job.dataset.zarr_dir.is_empty() {
         let text = "must be a folder of this machine: an absolute path";
         let place = format!("zarr_dir {}", job.dataset.zarr_dir);
         problems.add(Location::Parameter(place), text);
@@ -259,7 +260,7 @@ fn task_range(job: &DatasetJob, problems: &mut Problems) -> Option<(usize, usize
     match set_start_and_last_task_index(n_tasks, job.first_task_index, job.last_task_index) {
         Ok(range) => Some(range),
         Err(message) => {
-            let location = Location::Parameter("first and last task".to_owned());
+            let location = Location::Parameter("--first-task, --last-task".to_owned());
             problems.add(location, message);
             None
         }

@@ -90,7 +90,7 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
             Ok(range) => Some(range),
             Err(message) => {
                 problems.add(
-                    Location::Parameter("first and last task".to_owned()),
+                    Location::Parameter("--first-task, --last-task".to_owned()),
                     message,
                 );
                 None

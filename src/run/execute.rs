@@ -164,7 +164,7 @@ impl Execution<'_> {
             limits: (&task.limits).into(),
             reused: Reused::None,
             n_reused: 0,
-            n_available: None,
+            n_available: self.dialect.n_available(),
         })
     }
 
@@ -180,7 +180,10 @@ impl Execution<'_> {
         calls: Calls,
         started: Timestamp,
     ) -> Result<BatchEnd, Error> {
-        let (items, n_available) = (calls.items.clone(), calls.n_available);
+        if !self.dialect.has_early_folders() && !calls.list.is_empty() {
+            self.work_dir.create_task_folder(task.order, &task.name)?;
+        }
+        let items = calls.items.clone();
         let mut calls = self.batch_calls(task, index, calls);
         let id = BatchId {
             task: task.order,
@@ -232,7 +235,7 @@ impl Execution<'_> {
             limits: key.limits,
             reused,
             n_reused: reused_calls.len(),
-            n_available,
+            n_available: self.dialect.n_available(),
         })?;
         if !reused_calls.is_empty() {
             let (n_reused, n_calls) = (reused_calls.len(), calls.len());

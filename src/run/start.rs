@@ -58,8 +58,14 @@ impl PreparedRun {
             None => LogFile::create(&self.work_dir, &self.logger_name)?,
             Some(_) => LogFile::reopen(&self.work_dir, &self.logger_name)?,
         };
-        for task in &self.plan.tasks {
-            work_dir.create_task_folder(task.order, &task.name)?;
+        if self
+            .dialect
+            .as_ref()
+            .is_none_or(|dialect| dialect.has_early_folders())
+        {
+            for task in &self.plan.tasks {
+                work_dir.create_task_folder(task.order, &task.name)?;
+            }
         }
         let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file), Box::new(RunEvents)];
         all.extend(reporters);

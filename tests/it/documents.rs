@@ -402,7 +402,7 @@ fn wrong_usage_is_told() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &quoted("x"), json!({}))]);
     for (arguments, text) in [
-        (vec!["run"], "--output"),
+        (vec!["run"], "<WORKFLOW>"),
         (
             vec!["run", "workflow.json", "--output", "out", "--jobs", "0"],
             "--jobs",

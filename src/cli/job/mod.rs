@@ -38,10 +38,11 @@ pub(super) fn read_job(
     modules: &dyn Modules,
     problems: &mut Problems,
 ) -> RequestedJob {
-    let default = if arguments.v2.is_used() {
-        Version::V2
-    } else {
+    // Only version 1 has an output.
+    let default = if arguments.v1.output.is_some() && !arguments.v2.is_used() {
         Version::V1
+    } else {
+        Version::V2
     };
     let workflow = read_workflow(&arguments.workflow, default, problems);
     let context = JobContext {

@@ -13,7 +13,6 @@ use crate::fractal::v2::{
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::plan::{DatasetJob, Job};
 use crate::problem::{Cursor, Location, Problems};
-use crate::workdir::WorkDir;
 
 /// Name of the file with the statuses, beside that with the dataset.
 const STATUS_FILE: &str = "status.json";
@@ -80,7 +79,7 @@ fn dataset(context: &JobContext<'_>, problems: &mut Problems) -> DatasetDocument
             Ok(dataset) => dataset,
             Err(found) => {
                 problems.extend(found);
-                DatasetDocument::default()
+                unknown_dataset()
             }
         };
     }
@@ -88,7 +87,7 @@ fn dataset(context: &JobContext<'_>, problems: &mut Problems) -> DatasetDocument
         let text = "is required for a workflow of Fractal v2: the folder of a new dataset; or give \
                     an existing dataset as `--dataset`";
         problems.add(Location::Parameter("--zarr-dir".to_owned()), text);
-        return DatasetDocument::default();
+        return unknown_dataset();
     };
     let path = absolute(path);
     match path.to_str().map(normalized_url) {
@@ -99,13 +98,22 @@ fn dataset(context: &JobContext<'_>, problems: &mut Problems) -> DatasetDocument
         },
         Some(Err(text)) => {
             problems.add(Location::Parameter("--zarr-dir".to_owned()), text);
-            DatasetDocument::default()
+            unknown_dataset()
         }
         None => {
             let text = "must be UTF-8, as all of JSON is";
             problems.add(Location::Parameter("--zarr-dir".to_owned()), text);
-            DatasetDocument::default()
+            unknown_dataset()
         }
+    }
+}
+
+/// Returns a dataset in place of one with problems, with which nothing runs. Its folder is one that
+/// causes no more of them.
+fn unknown_dataset() -> DatasetDocument {
+    DatasetDocument {
+        zarr_dir: absolute(Path::new("zarr")).to_string_lossy().into_owned(),
+        ..DatasetDocument::default()
     }
 }
 
@@ -132,7 +140,7 @@ fn statuses(context: &JobContext<'_>, problems: &mut Problems) -> Statuses {
     let folder = absolute(path);
     let folder = folder.parent().unwrap_or(Path::new(""));
     let file = folder.join(STATUS_FILE);
-    if !WorkDir::holds_a_run(folder) || !file.exists() {
+    if !file.exists() {
         return Statuses::default();
     }
     Statuses::read(&file).unwrap_or_else(|found| {
@@ -194,19 +202,19 @@ fn input_files(
         .task_list
         .iter()
         .filter_map(|entry| match &entry.task {
-            TaskReference::Inline(task) => Some((&**task, workflow.folder.as_path())),
+            TaskReference::Inline(task) => Some((&**task, true, workflow.folder.as_path())),
             TaskReference::Package { .. } => None,
         });
     let of_packages = packages.iter().flat_map(|package| {
         let tasks = package.manifest.task_list.iter();
-        tasks.map(|task| (task, package.folder.as_path()))
+        tasks.map(|task| (task, false, package.folder.as_path()))
     });
-    for (task, folder) in inline.chain(of_packages) {
+    for (task, is_command, folder) in inline.chain(of_packages) {
         for side in Side::ALL.into_iter().filter_map(|side| task.side(side)) {
             let executable = Value::from(side.executable.as_str());
             let cursor = Cursor::new(folder, &executable);
             // What is wrong with a command is reported when the run is planned.
-            let command = command_words(&cursor, folder, &mut Problems::default());
+            let command = command_words(&cursor, is_command, folder, &mut Problems::default());
             files.extend(command.map(|command| ("the module of a task", command.module)));
         }
     }

@@ -108,7 +108,6 @@ impl Dataset {
             list: Arc::new(calls),
             items: level,
             metadata,
-            n_available: None,
         }))
     }
 

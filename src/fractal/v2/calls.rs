@@ -49,13 +49,7 @@ pub(super) enum CallKind {
 
 /// Creates the calls of a batch.
 ///
-/// * `n_available`: number of images that passed the type filters of the task.
-pub(super) fn calls_of(
-    task: &TaskSpec,
-    shared_args: String,
-    kind: CallKind,
-    n_available: usize,
-) -> Calls {
+pub(super) fn calls_of(task: &TaskSpec, shared_args: String, kind: CallKind) -> Calls {
     let (name, items, inputs, is_init) = match kind {
         CallKind::Single { inputs, is_init } => (None, None, inputs, is_init),
         CallKind::Items { name, items } => (Some(name.to_owned()), Some(items), Vec::new(), false),
@@ -71,7 +65,6 @@ pub(super) fn calls_of(
         list: Arc::new(list),
         items: name,
         metadata: TaskMetadata::default(),
-        n_available: Some(n_available),
     }
 }
 

@@ -21,17 +21,20 @@ pub(crate) struct Command {
 /// An executable that ends in `.py` stands for the module of the same name beside it, so that one
 /// manifest serves mandelbox and Fractal. The interpreter in front of a script is dropped.
 ///
+/// * `is_command`: true for the command of a workflow, which is always split. The executable of a
+///   manifest is one path, including its spaces, if there is such a file.
 /// * `folder`: folder that paths are relative to.
 ///
 /// Source: conformance rules V25, V28 and V54.
 pub(crate) fn command_words(
     executable: &Cursor<'_>,
+    is_command: bool,
     folder: &Path,
     problems: &mut Problems,
 ) -> Option<Command> {
     let text = executable.text(problems)?;
-    // In a manifest this is one path, including its spaces.
-    let is_path = folder.join(text).exists() || !text.contains(char::is_whitespace);
+    let is_path =
+        !is_command && (folder.join(text).exists() || !text.contains(char::is_whitespace));
     let mut words = if is_path {
         vec![text.to_owned()]
     } else {
@@ -86,7 +89,8 @@ mod tests {
         let value = json!(text);
         let mut problems = Problems::default();
         let cursor = Cursor::new(Path::new("m"), &value);
-        let command = command_words(&cursor, Path::new("/p"), &mut problems).expect("a command");
+        let command =
+            command_words(&cursor, true, Path::new("/p"), &mut problems).expect("a command");
         let module = command.module.to_string_lossy().into_owned();
         (module, command.fixed_args, command.is_twin)
     }
@@ -106,6 +110,7 @@ mod tests {
             false,
         );
         check("/e/bin/python3.11 /q/x.py -v", "/q/x.wasm", &["-v"], true);
+        check("'a b/x.wasm'", "/p/a b/x.wasm", &[], false);
         check("python.wasm run", "/p/python.wasm", &["run"], false);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::calls::{CallKind, calls_of, single_args};
 use super::dataset_document::{DatasetDocument, TrialRun};
-use super::filters::{Filters, match_types};
+use super::filters::Filters;
 use super::image_list::{ImageList, Merge};
 use super::output::{CallOutput, TaskOutput, parse_init_output};
 use super::running::{Running, RunningBatch, note, some_of};
@@ -21,22 +21,22 @@ use crate::model::{ItemChanges, TaskSpec};
 
 /// A dataset, and the tasks that change it.
 pub struct Dataset {
-    state: DatasetDocument,
+    pub(super) state: DatasetDocument,
     /// Filters of the run. Each task that succeeds adds its output types.
-    filters: Filters,
-    statuses: Statuses,
+    pub(super) filters: Filters,
+    pub(super) statuses: Statuses,
     /// Details of each task of the run, by its order.
     tasks: BTreeMap<u64, TaskDetails>,
     /// URLs of the images with an accepted status; `None` before the first task that gets images,
     /// and without a filter.
-    accepted: Option<HashSet<String>>,
+    pub(super) accepted: Option<HashSet<String>>,
     /// The task that runs.
     running: Option<Running>,
     /// Images of a trial run.
-    only: ItemFilter,
+    pub(super) only: ItemFilter,
     /// Maximum number of images or items that a task is called for.
     max_items: usize,
-    n_available_images: usize,
+    pub(super) n_available_images: usize,
 }
 
 impl Dataset {
@@ -90,74 +90,10 @@ impl Dataset {
         &self.statuses
     }
 
-    /// Returns the number of images that passed the type filters of the last task that started; 0
-    /// if it was a converter.
-    ///
-    /// Source: conformance rules V47 and V48.
-    pub fn n_available_images(&self) -> usize {
-        self.n_available_images
-    }
-
-    fn details(&self, task: &TaskSpec) -> &TaskDetails {
+    pub(super) fn details(&self, task: &TaskSpec) -> &TaskDetails {
         self.tasks
             .get(&task.order)
             .expect("each task of the run has details")
-    }
-
-    /// Selects the images of a task, in the order of the list.
-    ///
-    /// Source: conformance rules V43 to V50, defects W11 and W12.
-    fn select(&mut self, task: &TaskSpec) -> Result<Vec<String>, TaskProblem> {
-        self.n_available_images = 0;
-        let details = self.details(task);
-        if details.task_type.is_converter() {
-            return Ok(Vec::new());
-        }
-        let mut types = self.filters.types.clone();
-        types.extend(details.type_filters.clone());
-        let images = self.state.images.images();
-        if self.filters.statuses.is_some() && self.accepted.is_none() {
-            let urls = images.iter().map(|image| &image.zarr_url);
-            let accepted =
-                urls.filter(|url| self.statuses.is_accepted(&self.filters, task.order, url));
-            self.accepted = Some(accepted.cloned().collect());
-        }
-        let available = images.iter().filter(|image| match_types(&types, image));
-        let available: Vec<_> = available.collect();
-        self.n_available_images = available.len();
-        let is_selected = |url: &String| match &self.accepted {
-            Some(accepted) => accepted.contains(url),
-            None => true,
-        };
-        let selected: Vec<_> = available
-            .into_iter()
-            .filter(|image| self.filters.attributes.match_image(image))
-            .map(|image| &image.zarr_url)
-            .filter(|url| is_selected(url) && self.only.matches(url))
-            .cloned()
-            .collect();
-        if selected.is_empty() {
-            let statuses = match &self.filters.statuses {
-                Some(statuses) => format!(" and statuses={}", json!(statuses)),
-                None => String::new(),
-            };
-            let only = if self.only.is_empty() {
-                String::new()
-            } else {
-                format!(
-                    ", of the trial run's items {}",
-                    self.only.globs().join(", ")
-                )
-            };
-            return Err(TaskProblem::of_job(format!(
-                "Cannot run task '{}' for an empty image list (obtained after applying \
-                 type_filters={} and attribute_filters={}{statuses}{only}).",
-                task.name,
-                json!(types),
-                json!(self.filters.attributes.0),
-            )));
-        }
-        Ok(selected)
     }
 
     fn start(&mut self, task: &TaskSpec) -> Result<Step, TaskProblem> {
@@ -176,7 +112,7 @@ impl Dataset {
                 name: "images",
                 items: urls,
             };
-            calls_of(task, args.to_string(), kind, self.n_available_images)
+            calls_of(task, args.to_string(), kind)
         } else {
             let urls = (!task_type.is_converter()).then_some(inputs.as_slice());
             let args = single_args(&self.state.zarr_dir, &details.args_non_parallel, urls);
@@ -184,7 +120,7 @@ impl Dataset {
                 inputs: inputs.clone(),
                 is_init: task_type.is_compound(),
             };
-            calls_of(task, args, kind, self.n_available_images)
+            calls_of(task, args, kind)
         };
         // A task that cannot begin leaves the statuses alone.
         self.check_n_items(batch.n_calls(&inputs))?;
@@ -216,12 +152,7 @@ impl Dataset {
             name: "parallelization_list",
             items,
         };
-        let calls = calls_of(
-            self.batch_task(task, 1),
-            args.to_string(),
-            kind,
-            self.n_available_images,
-        );
+        let calls = calls_of(self.batch_task(task, 1), args.to_string(), kind);
         Ok(Step::Calls(calls))
     }
 
@@ -396,6 +327,16 @@ impl Dialect for Dataset {
             Some(compute) if batch > 0 => compute,
             _ => task,
         }
+    }
+
+    /// Source: conformance rule V52.
+    fn has_early_folders(&self) -> bool {
+        false
+    }
+
+    /// Source: conformance rules V47 and V48.
+    fn n_available(&self) -> Option<usize> {
+        Some(self.n_available_images)
     }
 
     fn keeps_partial_outputs(&self) -> bool {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::image::{Image, ImageSource, is_below, read_url};
 use super::image_list::ImageList;
 use super::status::Statuses;
+use crate::fractal::document_kind::{DocumentKind, refuse_another};
 use crate::fractal::read::read_dataset;
 use crate::problem::{Cursor, Problems};
 
@@ -47,6 +48,10 @@ impl DatasetDocument {
     ///
     /// Source: conformance rules V6 to V10, defects W1 and W2.
     pub fn from_cursor(document: &Cursor<'_>, problems: &mut Problems) -> Option<Self> {
+        let kinds = &[DocumentKind::DatasetV2];
+        if refuse_another(document, (kinds, "a dataset of Fractal v2"), problems) {
+            return None;
+        }
         document.object(problems)?;
         let name = document
             .require("name", problems)

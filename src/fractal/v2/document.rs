@@ -7,6 +7,7 @@ use super::filters::merge_type_filters;
 use super::image::{Types, read_types, trimmed_entries};
 use super::manifest::TaskDocument;
 use super::task::{RESERVED_ARGUMENTS, Side, TaskDetails};
+use crate::fractal::document_kind::{DocumentKind, refuse_another};
 use crate::fractal::local_config::{self, LocalConfig, merged_meta};
 use crate::fractal::read::read_document;
 use crate::json::{Map, Value};
@@ -109,6 +110,10 @@ impl WorkflowDocument {
         folder: &Path,
         problems: &mut Problems,
     ) -> Option<Self> {
+        let kinds = &[DocumentKind::Workflow, DocumentKind::WorkflowV2];
+        if refuse_another(document, (kinds, "a workflow"), problems) {
+            return None;
+        }
         document.object(problems)?;
         let entries = match document.require("task_list", problems) {
             Some(list) => list.items(problems),

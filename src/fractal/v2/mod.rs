@@ -16,6 +16,7 @@ mod pre_checks;
 #[cfg(test)]
 mod replay;
 mod running;
+mod select;
 mod status;
 #[cfg(test)]
 mod tables;

@@ -30,7 +30,8 @@ impl Package {
     /// it, or else the keys `pkg_name` and `version` of its manifest.
     pub fn read_all_into(folder: &Path, problems: &mut Problems) -> Vec<Self> {
         if has_manifest(folder) {
-            let distributions = folder.parent().map(distributions).unwrap_or_default();
+            let parent = folder.parent().unwrap_or(Path::new(""));
+            let distributions = distributions(parent, problems);
             return read_package(folder, &distributions, problems)
                 .into_iter()
                 .collect();
@@ -51,7 +52,7 @@ impl Package {
             };
             problems.add(Location::File(folder.to_owned()), text);
         }
-        let distributions = distributions(folder);
+        let distributions = distributions(folder, problems);
         let read = |folder: &PathBuf| read_package(folder, &distributions, problems);
         folders.iter().filter_map(read).collect()
     }
@@ -117,9 +118,11 @@ struct Distribution {
 }
 
 impl Distribution {
-    /// Reads a `*.dist-info` folder; `None` if it lacks the name or the version.
-    fn read(folder: &Path) -> Option<Self> {
-        let metadata = read_text(&folder.join("METADATA"))?;
+    /// Reads a `*.dist-info` folder; `None` if it is of no package with a manifest. Adds a problem if
+    /// it lacks the name or the version.
+    fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
+        let file = folder.join("METADATA");
+        let metadata = read_text(&file)?;
         let header = |key: &str| {
             let headers = metadata.lines().take_while(|line| !line.trim().is_empty());
             let mut values = headers.filter_map(|line| line.strip_prefix(key));
@@ -132,9 +135,18 @@ impl Distribution {
             .map(|path| path.trim_matches('/').to_owned())
             .collect();
         folders.dedup();
+        let mut required = |key: &str| {
+            let value = header(key).filter(|value| !value.is_empty());
+            if value.is_none() {
+                let text = format!("has no line `{key}`; install the package again");
+                problems.add(Location::File(file.clone()), text);
+            }
+            value
+        };
+        let (name, version) = (required("Name:"), required("Version:"));
         Some(Self {
-            name: header("Name:")?,
-            version: header("Version:")?,
+            name: name?,
+            version: version?,
             folders,
         })
     }
@@ -150,7 +162,7 @@ impl Distribution {
 }
 
 /// Returns the distributions in a folder.
-fn distributions(folder: &Path) -> Vec<Distribution> {
+fn distributions(folder: &Path, problems: &mut Problems) -> Vec<Distribution> {
     let is_info = |path: &PathBuf| {
         path.extension()
             .is_some_and(|extension| extension == "dist-info")
@@ -159,7 +171,7 @@ fn distributions(folder: &Path) -> Vec<Distribution> {
     paths.sort();
     paths
         .iter()
-        .filter_map(|path| Distribution::read(path))
+        .filter_map(|path| Distribution::read(path, problems))
         .collect()
 }
 

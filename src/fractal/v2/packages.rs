@@ -55,7 +55,12 @@ pub fn find_task<'p>(
         .collect();
     found.sort_by(|a, b| compare_versions(&b.package.version, &a.package.version));
     let versions = || {
-        let versions = found.iter().map(|found| found.package.version.as_str());
+        let versions = found
+            .iter()
+            .map(|found| match found.package.version.as_str() {
+                "" => format!("an unknown one in {}", found.package.folder.display()),
+                version => version.to_owned(),
+            });
         versions.collect::<Vec<_>>().join(", ")
     };
     match (version, found.as_slice()) {

@@ -205,7 +205,7 @@ impl Case {
             for order in range {
                 let mut calls = Vec::new();
                 let is_done = self.run_task(&mut dataset, order, &tasks[order], index, &mut calls);
-                runs.push((dataset.n_available_images(), calls));
+                runs.push((dataset.n_available().unwrap_or_default(), calls));
                 if !is_done {
                     status = "failed";
                     break;
