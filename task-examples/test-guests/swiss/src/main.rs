@@ -1,5 +1,7 @@
 //! A task that does what its parameters say, for tests of the host.
 //!
+//! It understands the command lines of both versions of Fractal: version 1 here, version 2 in [`v2`].
+//!
 //! In this order:
 //! 1. The keys of `per_component[component]`, if there are any, replace those of the parameters.
 //! 2. `refuse_existing`: fails if the metadiff file exists.
@@ -10,6 +12,8 @@
 //!    is null and `"__missing__"` no file).
 //! 6. `signal`: any name is a trap. Else `exit`: the exit code, by default 0.
 
+mod v2;
+
 use fractal_task::{Call, TaskError};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -18,38 +22,61 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    fractal_task::exit_code(Call::from_command_line().and_then(|call| act(&call)))
+    let done = match v2::Files::from_command_line() {
+        Ok(Some(files)) => v2::act(&files),
+        Ok(None) => Call::from_command_line().and_then(|call| act(&call)),
+        Err(err) => Err(err),
+    };
+    fractal_task::exit_code(done)
 }
 
 fn act(call: &Call) -> Result<(), TaskError> {
     let parameters = parse_parameters(&call.read_args_text()?)
         .map_err(|err| TaskError::about("cannot use the parameters in", &call.args_file, err))?;
     let orders = orders_for_component(&parameters);
-    let text = |key| orders.get(key).and_then(Value::as_str);
-    let number = |key| orders.get(key).and_then(Value::as_f64);
 
     if orders.get("refuse_existing") == Some(&Value::Bool(true)) && call.metadiff_file.exists() {
         print(io::stderr(), b"metadiff already exists\n")?;
         std::process::exit(1);
     }
-    print(io::stdout(), text("stdout").unwrap_or_default().as_bytes())?;
-    print(io::stderr(), text("stderr").unwrap_or_default().as_bytes())?;
-    let bytes = parse_hex(text("stderr_hex").unwrap_or_default())
+    print_streams(&orders)?;
+    pause(&orders)?;
+    if let Some(text) = build_metadiff(&parameters, &orders) {
+        call.write_metadiff_text(&text)?;
+    }
+    end(&orders)
+}
+
+/// `stdout`, `stderr` and `stderr_hex`, in this order.
+fn print_streams(orders: &Map<String, Value>) -> Result<(), TaskError> {
+    let text = |key| orders.get(key).and_then(Value::as_str).unwrap_or_default();
+    print(io::stdout(), text("stdout").as_bytes())?;
+    print(io::stderr(), text("stderr").as_bytes())?;
+    let bytes = parse_hex(text("stderr_hex"))
         .ok_or_else(|| TaskError::new("stderr_hex has something else than pairs of hex digits"))?;
-    print(io::stderr(), &bytes)?;
-    let pause = Duration::try_from_secs_f64(number("sleep_ms").unwrap_or(0.0) / 1000.0)
+    print(io::stderr(), &bytes)
+}
+
+/// `sleep_ms`.
+fn pause(orders: &Map<String, Value>) -> Result<(), TaskError> {
+    let pause = Duration::try_from_secs_f64(number(orders, "sleep_ms") / 1000.0)
         .map_err(|err| TaskError::new(format!("sleep_ms: {err}")))?;
     if !pause.is_zero() {
         std::thread::sleep(pause);
     }
-    if let Some(text) = build_metadiff(&parameters, &orders) {
-        call.write_metadiff_text(&text)?;
-    }
-    if text("signal").is_some() {
+    Ok(())
+}
+
+/// `signal`, or else `exit`.
+fn end(orders: &Map<String, Value>) -> ! {
+    if orders.get("signal").is_some_and(Value::is_string) {
         trap();
     }
-    let code = number("exit").unwrap_or(0.0) as i32;
-    std::process::exit(code);
+    std::process::exit(number(orders, "exit") as i32)
+}
+
+fn number(orders: &Map<String, Value>, key: &str) -> f64 {
+    orders.get(key).and_then(Value::as_f64).unwrap_or(0.0)
 }
 
 /// Numbers keep their text, keys their order, and nesting has no limit but the stack.
