@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::output::{TaskOutput, parse_init_output};
+use super::output::{ITEMS, TaskOutput, parse_init_output};
 use crate::fractal::OUTPUT_FILE;
 use crate::fractal::dialect::Calls;
 use crate::json::{Map, Value};
@@ -16,15 +16,43 @@ use crate::model::{
 };
 
 /// The calls of a batch: one, or one for each item.
-struct TaskCalls {
+pub(super) struct TaskCalls {
     /// Text of the arguments that all calls have in common: an object.
     shared_args: String,
     /// URLs of images, or items of a parallelization list; `None`: a single call.
     items: Option<Vec<Value>>,
     /// Number of calls with the same number of a batch in the names of their files.
     calls_per_batch: Option<NonZeroUsize>,
-    /// True if the call returns a parallelization list.
-    is_init: bool,
+    /// What the calls return.
+    output: Output,
+}
+
+/// What a call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Changes of the image list.
+    Changes,
+    /// A parallelization list.
+    Items,
+    /// One of both.
+    #[cfg(feature = "cli")]
+    Any,
+}
+
+#[cfg(feature = "cli")]
+impl TaskCalls {
+    /// Creates the only call of a task.
+    ///
+    /// * `args`: an object, without the keys of `item`.
+    /// * `item`: its image, or its item of a parallelization list; `None`: a single call.
+    pub(super) fn only(args: &Value, item: Option<Value>, output: Output) -> Self {
+        Self {
+            shared_args: args.to_string(),
+            items: item.map(|item| vec![item]),
+            calls_per_batch: None,
+            output,
+        }
+    }
 }
 
 /// Creates the calls of a batch.
@@ -41,7 +69,11 @@ pub(super) fn calls_of(
         shared_args,
         items: items.map(|(_, items)| items),
         calls_per_batch: task.max_parallel,
-        is_init,
+        output: if is_init {
+            Output::Items
+        } else {
+            Output::Changes
+        },
     };
     Calls {
         list: Arc::new(list),
@@ -151,9 +183,15 @@ impl CallList for TaskCalls {
 
     /// Source: conformance rules V60 to V64.
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String> {
+        let is_items = match self.output {
+            Output::Changes => false,
+            Output::Items => true,
+            #[cfg(feature = "cli")]
+            Output::Any => output.get(ITEMS).is_some(),
+        };
         match output {
             Value::Null => return Ok(None),
-            _ if self.is_init => drop(parse_init_output(&output)?),
+            _ if is_items => drop(parse_init_output(&output)?),
             _ => drop(TaskOutput::parse(&output)?),
         }
         match output {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::image::{Image, ImageSource, is_below, read_url};
 use super::image_list::ImageList;
 use super::status::Statuses;
+use crate::fractal::document_kind::{DocumentKind, refuse_another};
 use crate::fractal::read::read_dataset;
 use crate::problem::{Cursor, Problems};
 
@@ -29,7 +30,12 @@ impl DatasetDocument {
     pub fn read(path: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| {
             let value = read_dataset(path, problems)?;
-            Self::from_cursor(&Cursor::new(path, &value), problems)
+            let document = Cursor::new(path, &value);
+            let expected = (&[DocumentKind::DatasetV2][..], "a dataset of Fractal v2");
+            if refuse_another(&document, expected, problems) {
+                return None;
+            }
+            Self::from_cursor(&document, problems)
         })
     }
 
