@@ -39,7 +39,7 @@ pub(super) enum Command {
     /// Compile a module for a parent process; started by mandelbox itself
     #[command(hide = true)]
     Compiler,
-    /// Check a workflow, a module or a task package, and report every problem
+    /// Check a workflow, a module, a task package or a dataset, and report every problem
     Check(CheckArguments),
     /// Call a module once, as a task with args or as a command with mounts
     Exec(Box<ExecArguments>),

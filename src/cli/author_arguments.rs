@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::arguments::{FormatArgument, SandboxArguments};
 use super::new::{Kind, Language};
@@ -14,13 +14,18 @@ mandelbox exec [OPTIONS] <MODULE> --args <FILE|->
 // A line that ends in a backslash continues in the next line: clap wraps the paragraph to the width
 // of the terminal.
 const EXEC_EXAMPLES: &str = "\
-With --args, the module is called as a task, as `run` calls it. Missing args are filled in from \
-the defaults of the task's args_schema (in its own description or in the manifest of its package), \
-and all args are validated. input_paths, output_path, metadata and component are added from the \
-options. Values of these keys in the args take precedence, so the args.json of a recorded call \
-repeats that call. The task can access the --input and --output folders and no others: a path in \
-the args grants no access. stdout receives the metadiff as JSON (null for none), stderr all that \
-the task prints.
+With --args, the module is called as a task, as `run` calls it, and all args are validated with the \
+task's args_schema (in its own description or in the manifest of its package). The task can access \
+the --input, --read and --output folders and no others: a path in the args grants no access. \
+stdout receives the output as JSON (null for none), stderr all that the task prints.
+
+A task of Fractal v2 is called if the args have zarr_url, zarr_urls, zarr_dir or init_args, if the \
+manifest of the package has version 2, or with --fractal 2. The args are complete, as in the \
+args.json of a recorded call, but for zarr_dir, which is the --output folder if it is missing.
+
+In Fractal v1, missing args are filled in from the defaults of the schema; input_paths, \
+output_path, metadata and component are added from the options. Values of these keys in the args \
+take precedence, so the args.json of a recorded call repeats that call.
 
 Without --args, the module is a command with any command line. It can access the --mount folders \
 and no others. Its stdout, stderr and exit code are passed through. It has no working directory \
@@ -29,6 +34,7 @@ path.
 
 Examples:
   mandelbox exec task.wasm --args args.json --input images --output results
+  mandelbox exec task.wasm --args work/0_segment/par-000000-0000000-args.json --output zarrs
   mandelbox exec task.wasm --args work/0_count/0_par_b03.args.json --input images
   echo '{}' | mandelbox exec task.wasm --args - --component B03
   mandelbox exec python.wasm --mount lib::/usr/local/lib --mount .::.:rw -- script.py
@@ -49,6 +55,15 @@ Exit codes without --args: those of the module, and
   141: the reader of its output is gone
   129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM";
 
+/// Version of Fractal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FractalArgument {
+    #[value(name = "1")]
+    V1,
+    #[value(name = "2")]
+    V2,
+}
+
 /// Option that names the item of a call.
 pub(super) const ITEM_OPTION: &str = "--component";
 
@@ -60,7 +75,15 @@ pub(super) struct ExecArguments {
     /// Args of the task, a JSON object; - is stdin
     #[arg(long, value_name = "FILE|-", help_heading = "As a task")]
     pub(super) args: Option<PathBuf>,
-    /// Component of the call (a string), for a parallel task
+    /// Version of Fractal that the call is for [default: that of the args or of the package]
+    #[arg(
+        long,
+        value_name = "VERSION",
+        requires = "args",
+        help_heading = "As a task"
+    )]
+    pub(super) fractal: Option<FractalArgument>,
+    /// Component of the call (a string), for a parallel task of Fractal v1
     #[arg(
         long = "component",
         value_name = "C",
@@ -68,7 +91,7 @@ pub(super) struct ExecArguments {
         help_heading = "As a task"
     )]
     pub(super) item: Option<String>,
-    /// Folder that the task reads, for input_paths; repeatable
+    /// Folder that the task reads, in Fractal v1 for input_paths; repeatable
     #[arg(
         long = "input",
         value_name = "PATH",
@@ -76,8 +99,16 @@ pub(super) struct ExecArguments {
         help_heading = "As a task"
     )]
     pub(super) inputs: Vec<PathBuf>,
-    /// Folder that the task writes to, for output_path; created if missing [default: a temporary
-    /// folder, removed after the call]
+    /// Another folder that the task reads, such as one of tables or models; repeatable
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "args",
+        help_heading = "As a task"
+    )]
+    pub(super) read: Vec<PathBuf>,
+    /// Folder that the task writes to, for output_path or zarr_dir; created if missing [default: a
+    /// temporary folder, removed after the call]
     #[arg(
         long,
         value_name = "DIR",
@@ -85,7 +116,7 @@ pub(super) struct ExecArguments {
         help_heading = "As a task"
     )]
     pub(super) output: Option<PathBuf>,
-    /// Metadata of the dataset: a JSON object [default: {}]
+    /// Metadata of the dataset of Fractal v1: a JSON object [default: {}]
     #[arg(
         long,
         value_name = "FILE",
@@ -146,13 +177,16 @@ pub(super) struct ExecArguments {
 
 const TEST_EXAMPLES: &str = "\
 A case is a folder in PACKAGE/tests:
-  args.json               args of the task; may also contain `component` and `metadata`
-  case.json               optional: {\"task\": NAME, \"timeout\": \"10s\"}
-  input/                  optional: the input path, which the task sees read-only as /input
-  output/                 optional: contents of the output folder, /output, before the call
-  expected/metadiff.json  the expected metadiff; null for none
-  expected/output/        the files that /output must contain after the call, and no others
-  expected/error.txt      for a call that must fail: a text in its message, instead of the other two
+  args.json             all args of the call, with zarr_url, init_args or zarr_urls
+  case.json             optional: {\"task\": NAME, \"timeout\": \"10s\"}
+  zarr_dir/             optional: contents of the folder /zarr_dir before the call
+  input/                optional: a folder that the task sees read-only as /input
+  expected/output.json  the expected output, such as image_list_updates; null for none
+  expected/zarr_dir/    the files that /zarr_dir must contain after the call, and no others
+  expected/error.txt    for a call that must fail: a text in its message, instead of the other two
+In a package of Fractal v1, args.json has the args of the task and may contain `component` and \
+`metadata`. The folders are `output/` (/output) and `expected/output/`, and the expected output is \
+`expected/metadiff.json`. input/ is the input path.
 Clocks and random numbers are fixed, as with `run --deterministic`.
 
 Examples:
@@ -195,6 +229,7 @@ Examples:
   mandelbox check workflow.json --tasks my-tasks
   mandelbox check my-tasks
   mandelbox check task.wasm --format json
+  mandelbox check dataset.json
 
 Exit codes:
   0: no problem found
@@ -204,11 +239,12 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct CheckArguments {
-    /// Workflow (JSON), module (.wasm) or folder of a task package
-    #[arg(value_name = "WORKFLOW|MODULE|PACKAGE")]
+    /// Workflow (JSON), module (.wasm), folder of a task package or of installed packages, or
+    /// dataset (JSON)
+    #[arg(value_name = "WORKFLOW|MODULE|PACKAGE|DATASET")]
     pub(super) path: PathBuf,
-    /// Task package in which the workflow's sources are looked up: a folder, or a typed task
-    /// (.wasm); repeatable
+    /// Task package in which the tasks of the workflow are looked up: a folder, in Fractal v2 also
+    /// one of installed packages, in Fractal v1 also a typed task (.wasm); repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Limits of calls and rights of packages, as for `run`: a TOML file, see
@@ -227,6 +263,7 @@ const NEW_EXAMPLES: &str = "\
 Examples:
   mandelbox new count-cells --lang python
   mandelbox new count-cells --lang rust --kind typed
+  mandelbox new count-cells --lang c --fractal 1
 
 The package contains sources, a build script with pinned tools, a workflow with images to run it \
 on, and tests. mandelbox downloads and installs nothing. The build script does, and keeps its \
@@ -248,4 +285,7 @@ pub(super) struct NewArguments {
     /// Kind of the task [default: command in rust, c and go; typed in python and js]
     #[arg(long, value_name = "KIND")]
     pub(super) kind: Option<Kind>,
+    /// Version of Fractal that the package is for
+    #[arg(long, value_name = "VERSION", default_value = "2")]
+    pub(super) fractal: FractalArgument,
 }

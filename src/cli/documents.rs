@@ -83,6 +83,11 @@ pub(super) fn read_dataset_packages(
     workflow_folder: &Path,
     problems: &mut Problems,
 ) -> Vec<Package> {
+    let workflow_folder = if workflow_folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        workflow_folder
+    };
     let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
     let mut seen = HashSet::new();
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(feature = "cli")]
+use crate::fractal::read::read_dataset;
 use crate::json::{Map, Value};
 use crate::problem::{Cursor, Problems};
 use crate::text::wording::{did_you_mean, shell_word};
@@ -58,6 +60,12 @@ impl DocumentKind {
         }
     }
 
+    /// Returns the kind of a file; `None` also for one that cannot be read.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_file(path: &Path) -> Option<Self> {
+        Self::of(&read_dataset(path, &mut Problems::default())?)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Workflow => "a workflow",
@@ -80,13 +88,15 @@ impl DocumentKind {
             .unwrap_or(Path::new("."));
         let sibling = |name: &str| shell_word(file.with_file_name(name).display());
         let advice = match self {
-            Self::WorkflowV2 | Self::DatasetV2 => {
-                return format!(
-                    "is {}, which is not supported yet; use documents of Fractal v1",
-                    self.name()
-                );
+            Self::WorkflowV2 if expected == "a workflow" => {
+                return "is a workflow of Fractal v2, not one of version 1; run it with `mandelbox \
+                        run`"
+                    .to_owned();
             }
-            Self::Workflow => "name it as the workflow of `mandelbox run`".to_owned(),
+            Self::Workflow | Self::WorkflowV2 => {
+                "name it as the workflow of `mandelbox run`".to_owned()
+            }
+            Self::DatasetV2 => "give it as `--dataset`, with a workflow of Fractal v2".to_owned(),
             Self::TaskList => "put the list under the key `task_list` of an object".to_owned(),
             Self::Manifest => {
                 let folder = shell_word(folder.display());

@@ -15,9 +15,11 @@ use crate::fractal::v2::{
     Dataset, Package, Selection, Side, TaskDetails, TaskDocument, TaskReference, WorkflowDocument,
     WorkflowTask, command_words, find_task, overruled_filters, pre_checks,
 };
-use crate::json::Value;
+use crate::json::{Map, Value};
 use crate::model::{ModuleRef, Modules, TaskSpec};
 use crate::problem::{Cursor, Location, Problems};
+
+const NO_TASKS: &str = "the workflow has no tasks; add one";
 
 /// Plans the tasks of a workflow of version 2, without a dataset.
 pub(crate) struct DatasetPlanner<'a> {
@@ -27,6 +29,9 @@ pub(crate) struct DatasetPlanner<'a> {
     policy: &'a Policy,
     modules: ModuleLoader<'a>,
     schemas: SchemaBudget,
+    /// Messages about packages and modules that are missing. Each is reported for the first task
+    /// that needs it.
+    reported: HashSet<String>,
 }
 
 impl<'a> DatasetPlanner<'a> {
@@ -44,7 +49,63 @@ impl<'a> DatasetPlanner<'a> {
             policy,
             modules: ModuleLoader::new(policy, modules),
             schemas: SchemaBudget::default(),
+            reported: HashSet::new(),
         }
+    }
+
+    /// Plans all tasks, for a check of the workflow without a dataset. Adds their problems to
+    /// `problems`.
+    ///
+    /// Returns the order of each task that could be planned, its details and its first batch.
+    #[cfg(feature = "cli")]
+    pub(crate) fn plan_all(
+        &mut self,
+        problems: &mut Problems,
+    ) -> Vec<(u64, TaskDetails, TaskSpec)> {
+        let workflow = self.workflow;
+        check_orders(workflow, problems);
+        if workflow.task_list.is_empty() {
+            problems.add(list_location(workflow), NO_TASKS);
+        }
+        let mut planned = Vec::with_capacity(workflow.task_list.len());
+        for entry in &workflow.task_list {
+            if let Some((details, Some(spec))) = self.plan_task(entry, true, problems) {
+                planned.push((entry.order, details, spec));
+            }
+        }
+        planned
+    }
+
+    /// Plans one call of a task, without a workflow. Adds its problems to `problems`.
+    ///
+    /// * `folder`: folder that the executables of the task are relative to.
+    /// * `args`: arguments without those that the runner fills in, and their file.
+    #[cfg(feature = "cli")]
+    pub(crate) fn plan_call(
+        task: &TaskDocument,
+        folder: &Path,
+        side: Side,
+        (args, file): (&Map<String, Value>, &Path),
+        policy: &Policy,
+        modules: &dyn Modules,
+        problems: &mut Problems,
+    ) -> Option<TaskSpec> {
+        let workflow = WorkflowDocument {
+            file: file.to_owned(),
+            folder: folder.to_owned(),
+            name: task.name.clone(),
+            task_list: Vec::new(),
+        };
+        let entry = WorkflowTask::of_task(task, file);
+        let mut planner = DatasetPlanner::new(&workflow, &[], policy, modules);
+        if let Some(schema) = task.schema(side) {
+            let location = |at: &str| Location::Pointer {
+                file: file.to_owned(),
+                pointer: at.to_owned(),
+            };
+            check_args(&schema, args, location, &mut planner.schemas, problems);
+        }
+        planner.spec(&entry, task, folder, side, problems)
     }
 
     /// Plans one task. Adds its problems to `problems`.
@@ -54,7 +115,7 @@ impl<'a> DatasetPlanner<'a> {
     /// Returns the details of the task, and its first batch if it runs.
     pub(crate) fn plan_task(
         &mut self,
-        entry: &WorkflowTask,
+        entry: &'a WorkflowTask,
         runs: bool,
         problems: &mut Problems,
     ) -> Option<(TaskDetails, Option<TaskSpec>)> {
@@ -82,7 +143,7 @@ impl<'a> DatasetPlanner<'a> {
 
     /// Returns the task of an entry, and the folder that its executables are relative to.
     fn find(
-        &self,
+        &mut self,
         entry: &'a WorkflowTask,
         problems: &mut Problems,
     ) -> Option<(&'a TaskDocument, PathBuf)> {
@@ -108,9 +169,20 @@ impl<'a> DatasetPlanner<'a> {
                 Some((found.task, found.package.folder.clone()))
             }
             Err(message) => {
-                problems.add(entry.location_of("task"), message);
+                // The problem of a package that could not be read was reported before.
+                let is_refused =
+                    |package: &Package| package.is_refused && package.has_name(pkg_name);
+                if !self.packages.iter().any(is_refused) {
+                    self.add_once(entry.location_of("task"), message, problems);
+                }
                 None
             }
+        }
+    }
+
+    fn add_once(&mut self, location: Location, message: String, problems: &mut Problems) {
+        if self.reported.insert(message.clone()) {
+            problems.add(location, message);
         }
     }
 
@@ -169,7 +241,12 @@ impl<'a> DatasetPlanner<'a> {
             sha256: requested.sha256.as_deref(),
             location: executable.location(),
         };
-        let (module, kind) = self.modules.load(wanted, || command.advice(), problems)?;
+        let mut found = Problems::default();
+        let loaded = self.modules.load(wanted, || command.advice(), &mut found);
+        for problem in found.iter() {
+            self.add_once(problem.location.clone(), problem.message.clone(), problems);
+        }
+        let (module, kind) = loaded?;
         Some(TaskSpec {
             order: entry.order,
             name: task.name.clone(),
@@ -250,11 +327,7 @@ pub(super) fn plan_dataset_job(
 fn task_range(job: &DatasetJob, problems: &mut Problems) -> Option<(usize, usize)> {
     let n_tasks = job.workflow.task_list.len();
     if n_tasks == 0 {
-        let location = Location::Pointer {
-            file: job.workflow.file.clone(),
-            pointer: "/task_list".to_owned(),
-        };
-        problems.add(location, "the workflow has no tasks; add one");
+        problems.add(list_location(&job.workflow), NO_TASKS);
         return None;
     }
     match set_start_and_last_task_index(n_tasks, job.first_task_index, job.last_task_index) {
@@ -264,6 +337,13 @@ fn task_range(job: &DatasetJob, problems: &mut Problems) -> Option<(usize, usize
             problems.add(location, message);
             None
         }
+    }
+}
+
+fn list_location(workflow: &WorkflowDocument) -> Location {
+    Location::Pointer {
+        file: workflow.file.clone(),
+        pointer: "/task_list".to_owned(),
     }
 }
 

@@ -13,6 +13,8 @@ mod requested;
 mod run_plan;
 
 pub use dataset_job::DatasetJob;
+#[cfg(feature = "cli")]
+pub(crate) use dataset_planner::DatasetPlanner;
 pub use job::Job;
 pub use planned::{Plan, PlannedTask, Requested};
 pub use planner::{PlanRequest, build_plan, set_start_and_last_task_index};

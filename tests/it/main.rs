@@ -9,6 +9,7 @@
 mod absolute_links;
 mod addresses;
 mod args_schema;
+mod authors_v2;
 mod cache_folder;
 mod check;
 mod compile;

@@ -129,52 +129,65 @@ fn default_args_are_filled_in() {
 }
 
 #[test]
-fn documents_of_fractal_v2_are_called_that() {
+fn documents_of_the_other_version_are_called_that() {
     let project = Project::new();
-    let v2 = [
-        json!({ "meta_parallel": {}, "args_parallel": { "a": 1 }, "type_filters": {}, "task": { "pkg_name": "p", "name": "X" } }),
-        json!({ "args_non_parallel": null, "task": { "name": "X", "source": "s" } }),
-        json!({ "task": { "pkg_name": "fractal-tasks-core", "version": "1.5.3", "name": "X" } }),
-    ];
-    for entry in v2 {
-        project.workflow(&[entry]);
-        let text = "workflow.json: is a workflow of Fractal v2, which is not supported yet";
-        check_project(&project, &[], &[text, "1 problem"]);
-        project
-            .mandelbox(&["check", "workflow.json"])
-            .expect(2)
-            .says(&[text, "1 problem"]);
-    }
     let tasks = [json!({ "name": "X", "executable_parallel": "x.py", "type": "parallel" })];
     project.write(
-        "p/__FRACTAL_MANIFEST__.json",
+        "v2/__FRACTAL_MANIFEST__.json",
         json!({ "manifest_version": "2", "task_list": tasks }).to_string(),
     );
-    project.workflow(&[json!({ "task": { "source": "p:x" } })]);
+    project.workflow(&[json!({ "task": { "source": "v2:x" } })]);
     check_project(
         &project,
-        &["--tasks", "p"],
+        &["--tasks", "v2"],
         &[
-            "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet",
+            "Wrong manifest version (given 2): this is a package of Fractal v2, whose tasks a \
+             workflow of version 1 cannot run; use a workflow of Fractal v2",
             "1 problem",
         ],
     );
-    let swiss = || project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
-    swiss();
-    project.write(
-        "dataset.json",
-        json!({ "name": "d", "zarr_dir": "/z", "images": [] }).to_string(),
-    );
-    let text = "dataset.json: is a dataset of Fractal v2, which is not supported yet";
+    let tasks = [json!({ "name": "X", "executable": "x.wasm" })];
+    for version in [json!("1"), json!(1)] {
+        project.write(
+            "v1/__FRACTAL_MANIFEST__.json",
+            json!({ "manifest_version": version, "task_list": tasks }).to_string(),
+        );
+        project.workflow(&[json!({ "task": { "pkg_name": "v1", "name": "X" } })]);
+        let run = ["run", "workflow.json", "--zarr-dir", "z", "--tasks", "v1"];
+        project.mandelbox(&run).expect(2).says(&[
+            "manifest_version: this is a package of Fractal v1, whose tasks a workflow of version \
+             2 cannot run; use a version of the package whose `manifest_version` is \"2\"",
+            "1 problem",
+        ]);
+    }
+    project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
+    let dataset = json!({ "name": "d", "zarr_dir": "/z", "images": [] });
+    project.write("dataset.json", dataset.to_string());
+    let advice = "give it as `--dataset`, with a workflow of Fractal v2";
     check_project(
         &project,
         &["--metadata", "dataset.json"],
-        &[text, "1 problem"],
+        &[
+            &format!("dataset.json: is a dataset of Fractal v2, not metadata; {advice}"),
+            "1 problem",
+        ],
     );
-    let ended = project
-        .mandelbox(&["run", "dataset.json", "--output", "out"])
-        .expect(2);
-    ended.says(&["is a dataset of Fractal v2, which is not supported yet"]);
+    let text = format!("is a dataset of Fractal v2, not a workflow; {advice}");
+    let run = ["run", "dataset.json", "--output", "out"];
+    project.mandelbox(&run).expect(2).says(&[&text]);
+    // A workflow in place of a dataset.
+    let entry = json!({ "task": { "pkg_name": "p", "version": "1", "name": "X" } });
+    project.workflow(&[entry]);
+    let run = ["run", "workflow.json", "--dataset", "workflow.json"];
+    project.mandelbox(&run).expect(2).says(&[
+        "is a workflow of Fractal v2, not a dataset of Fractal v2; name it as the workflow",
+    ]);
+    let read = mandelbox::WorkflowDocument::read(&project.path("workflow.json"));
+    let problems = read.expect_err("a workflow of version 2").to_string();
+    assert!(
+        problems.contains("is a workflow of Fractal v2, not one of version 1"),
+        "{problems}"
+    );
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! `mandelbox check`: the contents and all problems of a workflow, a module or a task package.
+//! `mandelbox check`: the contents and all problems of a workflow, a module, a task package or a
+//! dataset.
 
 mod lines;
 mod module;
 mod package;
+mod v2;
 mod workflow;
 
 use std::cell::RefCell;
@@ -18,6 +20,11 @@ use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
 use crate::cli::author_arguments::CheckArguments;
 use crate::fractal::args::SchemaBudget;
+use crate::fractal::document_kind::DocumentKind;
+use crate::fractal::package::manifest::modules_in;
+use crate::fractal::package::{TaskPackage, package_version};
+use crate::fractal::v2::Package;
+use crate::fractal::workflow::Version;
 use crate::json::build_json;
 use crate::plan::Policy;
 use crate::problem::{Problem, Problems};
@@ -39,7 +46,7 @@ struct Checker {
 
 /// Findings of a check.
 struct Found {
-    /// `workflow`, `module` or `package`.
+    /// `workflow`, `module`, `package`, `packages` or `dataset`.
     what: &'static str,
     /// Findings for people.
     lines: Lines,
@@ -72,13 +79,18 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     };
     let path = &arguments.path;
     let lines = Lines::new(arguments.verbose);
-    let found = if path.is_dir() {
+    let found = if path.is_dir() && is_v2(path) {
+        v2::check_packages(path, &checker, lines, &mut problems)
+    } else if path.is_dir() {
         package::check(path, &checker, lines, &mut problems)
+    } else if is_document(path) && DocumentKind::of_file(path) == Some(DocumentKind::DatasetV2) {
+        v2::check_dataset(path, lines, &mut problems)
     } else if is_document(path) {
         workflow::check(arguments, &checker, lines, &mut problems)
     } else {
         module::check(path, &checker, lines, &mut problems)
     };
+    problems.remove_repeated();
     if problems.is_empty() {
         checker.backend.write_cache();
     }
@@ -95,6 +107,14 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
             exit_code,
         },
     }
+}
+
+/// Returns true for a package of Fractal v2, and for a folder of installed packages.
+fn is_v2(folder: &Path) -> bool {
+    if TaskPackage::is_in(folder) {
+        return package_version(folder) == Some(Version::V2);
+    }
+    modules_in(folder).is_empty() && !Package::folders_in(folder).is_empty()
 }
 
 /// Returns true for a JSON document, by its name or its first character. Everything else is checked

@@ -60,19 +60,9 @@ pub(super) fn check(
         lines.add(&format!("module {}", entry.task.command[0]));
         lines.indented(|lines| {
             let location = entry.task.location_of("executable");
-            let name = path.display().to_string();
-            let mut problem = |text: String| {
-                let text = if text.contains(&name) {
-                    text
-                } else {
-                    format!("{name}: {text}")
-                };
-                problems.add(location.clone(), text);
-            };
-            let (_, mut facts) = add_module(&path, checker, lines, &mut problem);
-            if let Value::Object(facts) = &mut facts {
-                facts.insert("path".to_owned(), json!(path.to_string_lossy()));
-                modules.push(facts.clone());
+            let facts = add_module_of_task(&path, &location, "", checker, lines, problems);
+            if facts.is_object() {
+                modules.push(facts);
             }
         });
     }
@@ -134,18 +124,7 @@ pub(super) fn add_task(
                 &lines.shortened(&Value::Object(task.meta.clone()).to_string()),
             );
         }
-        match &arguments {
-            None => lines.field("arguments", "not described (no args_schema)"),
-            Some(arguments) if arguments.is_empty() => lines.field("arguments", "none"),
-            Some(arguments) => {
-                lines.field("arguments", "");
-                let rows: Vec<_> = arguments
-                    .iter()
-                    .map(|argument| argument_row(argument, lines))
-                    .collect();
-                lines.indented(|lines| lines.table(&rows));
-            }
-        }
+        add_arguments(arguments.as_deref(), lines);
     });
     if let Some(schema) = task.schema() {
         check_defaults(&schema, &mut checker.schemas.borrow_mut(), problems);
@@ -159,6 +138,54 @@ pub(super) fn add_task(
         "meta": task.meta,
         "arguments": arguments,
     })
+}
+
+/// Adds the table of a task's arguments.
+///
+/// * `arguments`: `None` if the task has no schema.
+pub(super) fn add_arguments(arguments: Option<&[Argument]>, lines: &mut Lines) {
+    match arguments {
+        None => lines.field("arguments", "not described (no args_schema)"),
+        Some([]) => lines.field("arguments", "none"),
+        Some(arguments) => {
+            lines.field("arguments", "");
+            let rows: Vec<_> = arguments
+                .iter()
+                .map(|argument| argument_row(argument, lines))
+                .collect();
+            lines.indented(|lines| lines.table(&rows));
+        }
+    }
+}
+
+/// Adds the contents of a task's module. Problems go to `problems`.
+///
+/// * `location`: location in the document that names the module.
+/// * `advice`: end of the messages.
+///
+/// Returns the facts about the module, with its path.
+pub(super) fn add_module_of_task(
+    path: &Path,
+    location: &Location,
+    advice: &str,
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Value {
+    let name = path.display().to_string();
+    let mut problem = |text: String| {
+        let text = if text.contains(&name) {
+            text
+        } else {
+            format!("{name}: {text}")
+        };
+        problems.add(location.clone(), format!("{text}{advice}"));
+    };
+    let (_, mut facts) = add_module(path, checker, lines, &mut problem);
+    if let Value::Object(facts) = &mut facts {
+        facts.insert("path".to_owned(), json!(path.to_string_lossy()));
+    }
+    facts
 }
 
 fn argument_row(argument: &Argument, lines: &Lines) -> [String; 4] {

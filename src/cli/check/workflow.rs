@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::super::documents::read_packages;
 use super::lines::Lines;
-use super::{Checker, Found};
+use super::{Checker, Found, v2};
 use crate::cli::author_arguments::CheckArguments;
 use crate::fractal::package::manifest::modules_beside;
-use crate::fractal::v1::{WorkflowDocument, task_facts};
+use crate::fractal::v1::task_facts;
+use crate::fractal::workflow::{Version, Workflow};
 use crate::plan::{PlanRequest, PlannedTask, build_plan};
 use crate::problem::Problems;
 
@@ -19,7 +20,13 @@ pub(super) fn check(
     mut lines: Lines,
     problems: &mut Problems,
 ) -> Found {
-    let workflow = WorkflowDocument::read_into(&arguments.path, problems);
+    let workflow = match Workflow::read_into(&arguments.path, Version::V1, problems) {
+        Some(Workflow::V2(workflow)) => {
+            return v2::check_workflow(arguments, &workflow, checker, lines, problems);
+        }
+        Some(Workflow::V1(workflow)) => Some(workflow),
+        None => None,
+    };
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
     let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
     let tasks = [arguments.tasks.as_slice(), &beside].concat();

@@ -6,38 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::call::{Call, Tasks};
+use super::layout::{ARGS, ERROR, EXPECTED, INPUT, INPUT_PATH, Layout, SETTINGS, TASK_FOLDER};
 use super::package::Cases;
 use super::result::Difference;
 use super::tree::{Tree, optional};
 use super::{compare_files, compare_json};
 use crate::backend::Local;
-use crate::cli::task_call::{CallArgs, plan_call};
+use crate::cli::task_call::parse_args;
 use crate::folder::Folder;
-use crate::fractal::OUTPUT_FILE;
-use crate::fractal::v1::Dataset;
-use crate::fractal::v1::document::TaskDocument;
 use crate::json::{DuplicateKeys, MAX_DEPTH, Map, Value, read_json_from};
 use crate::model::{CallFailure, CancelToken, FailureKind, Grant, HostError, Rights};
-use crate::plan::{PlannedTask, Policy};
+use crate::plan::Policy;
 use crate::problem::{Cursor, Location, Problems};
 use crate::run::{Error, SingleCall};
 use crate::text::units::parse_time;
 use crate::text::{escaped, unreadable};
 use crate::workdir::WorkDir;
 
-/// Paths in the sandbox. They are the same on every machine, because outputs contain paths.
-const INPUT_PATH: &str = "/input";
-const OUTPUT_PATH: &str = "/output";
-const TASK_FOLDER: &str = "/task";
-/// Files and folders of a case.
-const ARGS: &str = "args.json";
-const SETTINGS: &str = "case.json";
-const INPUT: &str = "input";
-pub(super) const OUTPUT: &str = "output";
-pub(super) const EXPECTED: &str = "expected";
-/// Files of the expected results, which can have a folder `output` too.
-pub(super) const CALL_OUTPUT: &str = OUTPUT_FILE;
-pub(super) const ERROR: &str = "error.txt";
 /// Maximum size in bytes of a document of a case.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
@@ -46,9 +32,8 @@ pub(super) struct Case {
     pub(super) name: String,
     cases: Arc<Cases>,
     folder_name: OsString,
-    task: PlannedTask,
-    item: Option<Value>,
-    metadata: Map<String, Value>,
+    call: Call,
+    pub(super) layout: &'static Layout,
     pub(super) expected: Expected,
 }
 
@@ -95,55 +80,31 @@ impl Case {
     pub(super) fn read(
         cases: &Arc<Cases>,
         folder_name: &OsStr,
-        tasks: &[TaskDocument],
+        tasks: &Tasks,
         policy: &Policy,
         backend: &Local,
         problems: &mut Problems,
     ) -> Option<Self> {
         let path = cases.path.join(folder_name);
         let folder = opened(cases.folder.open_folder(folder_name), &path, problems)?;
-        check_folders(&folder, &path, problems)?;
+        let layout = tasks.layout();
+        check_folders(&folder, &path, layout, problems)?;
         let settings = Settings::read(&folder, &path.join(SETTINGS), problems);
         let args_file = path.join(ARGS);
         let text = opened(read_file(&folder, ARGS), &args_file, problems)?;
-        let mut args = CallArgs::parse(&args_file, &text, problems)?;
-        let metadata = match args.reserved.shift_remove("metadata") {
-            None => Map::new(),
-            Some(Value::Object(metadata)) => metadata,
-            Some(other) => {
-                Cursor::at(&args_file, "/metadata".to_owned(), &other)
-                    .wrong_type("an object", problems);
-                return None;
-            }
-        };
-        for name in args.reserved.keys() {
-            let location = Location::Pointer {
-                file: args_file.clone(),
-                pointer: format!("/{name}"),
-            };
-            let text = format!(
-                "`{name}` is filled in by mandelbox; remove it, and put files into the folders \
-                 `input` and `output` of the case"
-            );
-            problems.add(location, text);
-        }
+        let args = parse_args(&args_file, &text, problems)?;
         let settings = settings?;
-        let task = settings.task(&path.join(SETTINGS), tasks, problems)?;
+        let index = settings.task(&path.join(SETTINGS), &tasks.names(), problems)?;
         let policy = settings.policy(policy);
-        let task = plan_call(task.clone(), &args, &args_file, &policy, backend, problems)?;
-        let expected = Expected::read(&folder, &path, problems)?;
-        let (name, folder_name) = (
-            folder_name.to_string_lossy().into_owned(),
-            folder_name.to_owned(),
-        );
-        let (cases, item) = (Arc::clone(cases), args.item);
+        let task = (tasks, index);
+        let call = Call::plan(task, args, &args_file, &policy, backend, problems)?;
+        let expected = Expected::read(&folder, &path, layout, problems)?;
         Some(Self {
-            name,
-            cases,
-            folder_name,
-            task,
-            item,
-            metadata,
+            name: folder_name.to_string_lossy().into_owned(),
+            cases: Arc::clone(cases),
+            folder_name: folder_name.to_owned(),
+            call,
+            layout,
             expected,
         })
     }
@@ -158,34 +119,22 @@ impl Case {
         cancel: &CancelToken,
     ) -> Result<Actual, HostError> {
         let folder = self.folder()?;
-        let output_path = call_folder.join(OUTPUT);
+        let Layout {
+            output: name,
+            output_path: guest_path,
+            ..
+        } = *self.layout;
+        let output_path = call_folder.join(name);
         std::fs::create_dir_all(&output_path).map_err(HostError::file("create", &output_path))?;
         let output = || Folder::open(&output_path).map_err(HostError::file("open", &output_path));
-        tree_of(&folder, OUTPUT, &self.path())?.copy_to(&output()?)?;
-        let mut grants = vec![Grant::new(
-            output_path.clone(),
-            OUTPUT_PATH,
-            Rights::ReadWrite,
-        )];
+        tree_of(&folder, name, &self.path())?.copy_to(&output()?)?;
+        let output_grant = Grant::new(output_path.clone(), guest_path, Rights::ReadWrite);
+        let mut grants = vec![output_grant];
         grants.extend(self.input(&folder)?);
-        let mut dataset = Dataset {
-            input_paths: if grants.len() > 1 {
-                vec![INPUT_PATH.into()]
-            } else {
-                Vec::new()
-            },
-            output_path: OUTPUT_PATH.into(),
-            metadata: self.metadata.clone().into(),
-            ..Dataset::default()
-        };
-        dataset.set_only_call(
-            self.task.spec.order,
-            self.task.details.clone(),
-            self.item.clone(),
-        );
+        let mut dialect = self.call.dialect(self.layout, grants.len() > 1);
         let call = SingleCall {
-            task: &self.task.spec,
-            dialect: &mut dataset,
+            task: self.call.task(),
+            dialect: dialect.as_mut(),
             grants: &grants,
             folder: TASK_FOLDER.into(),
             work_dir: Arc::new(WorkDir::create(&call_folder.join("work"))?),
@@ -240,7 +189,7 @@ impl Case {
             .map_err(HostError::file("open", &path))?;
         let expected = match folder {
             None => Tree::read(None, &path)?,
-            Some(folder) => tree_of(&folder, OUTPUT, &path)?,
+            Some(folder) => tree_of(&folder, self.layout.output, &path)?,
         };
         compare_files::differences(&expected, actual)
     }
@@ -273,7 +222,8 @@ impl Case {
                 let output = output.clone().map_or(Value::Null, Value::Object);
                 let mut differences = match call_output {
                     None => whole(format!(
-                        "`expected/{CALL_OUTPUT}` is missing; write it with `--update`"
+                        "`expected/{}` is missing; write it with `--update`",
+                        self.layout.call_output
                     )),
                     Some(expected) => compare_json::differences(expected, &output)
                         .into_iter()
@@ -282,7 +232,8 @@ impl Case {
                 };
                 let files = self.file_differences(&actual.output)?;
                 differences.extend(files.into_iter().map(|(path, text)| {
-                    let name = format!("output/{}", escaped(&path.to_string_lossy()));
+                    let folder = self.layout.output;
+                    let name = format!("{folder}/{}", escaped(&path.to_string_lossy()));
                     Difference::File { name, text }
                 }));
                 differences
@@ -347,20 +298,16 @@ impl Settings {
         (problems.len() == n_before).then_some(settings)
     }
 
-    fn task<'t>(
-        &self,
-        file: &Path,
-        tasks: &'t [TaskDocument],
-        problems: &mut Problems,
-    ) -> Option<&'t TaskDocument> {
-        let named = |name: &String| tasks.iter().find(|task| task.name == *name);
-        let found = match (&self.task, tasks) {
-            (Some(name), _) => named(name),
-            (None, [task]) => Some(task),
-            (None, _) => None,
+    /// Returns the index of the task of the case.
+    ///
+    /// * `names`: names of the tasks of the package.
+    fn task(&self, file: &Path, names: &[&str], problems: &mut Problems) -> Option<usize> {
+        let found = match &self.task {
+            Some(task) => names.iter().position(|name| name == task),
+            None if names.len() == 1 => Some(0),
+            None => None,
         };
         if found.is_none() {
-            let names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
             let names = names.join(", ");
             let text = match &self.task {
                 Some(name) => format!("no task \"{name}\"; the package has: {names}"),
@@ -394,7 +341,12 @@ impl Expected {
     /// Reads the folder `expected` of a case. Problems go to `problems`.
     ///
     /// * `path`: path of the case, for messages.
-    fn read(case: &Folder, path: &Path, problems: &mut Problems) -> Option<Self> {
+    fn read(case: &Folder, path: &Path, layout: &Layout, problems: &mut Problems) -> Option<Self> {
+        let Layout {
+            output,
+            call_output: name,
+            ..
+        } = *layout;
         let path = path.join(EXPECTED);
         let Some(folder) = opened(optional(case.open_folder(EXPECTED)), &path, problems)? else {
             return Some(Self::Unknown);
@@ -402,10 +354,10 @@ impl Expected {
         let exists = |name: &str| folder.file_type(name).is_ok();
         if exists(ERROR) {
             let error = path.join(ERROR);
-            if exists(CALL_OUTPUT) || exists(OUTPUT) {
+            if exists(name) || exists(output) {
                 let text = format!(
-                    "is next to `{CALL_OUTPUT}` or `output/`, but a call either fails or has an \
-                     output; remove one of them"
+                    "is next to `{name}` or `{output}/`, but a call either fails or has an output; \
+                     remove one of them"
                 );
                 problems.add(Location::File(error), text);
                 return None;
@@ -415,8 +367,8 @@ impl Expected {
             let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
             return Some(Self::Failure(text.trim().to_owned()));
         }
-        let call_output = read_document(&folder, CALL_OUTPUT, &path.join(CALL_OUTPUT), problems)?;
-        let is_known = call_output.is_some() || exists(OUTPUT);
+        let call_output = read_document(&folder, name, &path.join(name), problems)?;
+        let is_known = call_output.is_some() || exists(output);
         Some(if is_known {
             Self::Success { call_output }
         } else {
@@ -428,16 +380,22 @@ impl Expected {
 /// Checks that the folders of a case contain only regular files. A package is untrusted, so no link
 /// in it is followed. The contents of `input` are not checked: only the guest opens them, in its
 /// sandbox.
-fn check_folders(folder: &Folder, path: &Path, problems: &mut Problems) -> Option<()> {
+fn check_folders(
+    folder: &Folder,
+    path: &Path,
+    layout: &Layout,
+    problems: &mut Problems,
+) -> Option<()> {
+    let output = layout.output;
     opened(
         optional(folder.open_folder(INPUT)),
         &path.join(INPUT),
         problems,
     )?;
-    check_tree(folder, OUTPUT, &path.join(OUTPUT), problems)?;
+    check_tree(folder, output, &path.join(output), problems)?;
     let path = path.join(EXPECTED);
     match opened(optional(folder.open_folder(EXPECTED)), &path, problems)? {
-        Some(expected) => check_tree(&expected, OUTPUT, &path.join(OUTPUT), problems),
+        Some(expected) => check_tree(&expected, output, &path.join(output), problems),
         None => Some(()),
     }
 }

@@ -1,8 +1,10 @@
 //! `mandelbox test`: runs the cases of a package and compares their results with the expected ones.
 
+mod call;
 mod case;
 mod compare_files;
 mod compare_json;
+mod layout;
 mod package;
 mod result;
 mod tree;
@@ -34,12 +36,10 @@ use crate::report::{Notice, say};
 use crate::run::exit_code;
 use crate::text::{escaped, unreadable};
 use case::Case;
+use layout::CASE_ENTRIES;
 use package::{Cases, Package, cases_of};
 use result::{CaseResult, Status, add_json};
 use tree::is_clutter;
-
-/// Names of which a case contains at least one. Other folders are not cases.
-const CASE_ENTRIES: [&str; 5] = ["args.json", "case.json", "input", "output", "expected"];
 
 pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
     let mut problems = Problems::default();
@@ -219,7 +219,7 @@ fn read_cases(
         }
         folders.retain(|folder| arguments.cases.contains(&name(folder)));
     }
-    let Some(cases) = cases.filter(|_| !tasks.is_empty()) else {
+    let Some(cases) = cases.filter(|_| !tasks.names().is_empty()) else {
         return Vec::new();
     };
     folders
@@ -349,6 +349,7 @@ impl Runs<'_> {
         let changes = updated.unwrap_or_default();
         Ok(Some(CaseResult {
             name: case.name.clone(),
+            call_output: case.layout.call_output,
             status,
             time: actual.time,
             differences,

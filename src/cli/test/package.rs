@@ -4,13 +4,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::call::Tasks;
 use super::tree::optional;
 use crate::backend::Local;
 use crate::cli::check::NO_PACKAGE;
+use crate::cli::task_call::v2::CallableTask;
 use crate::folder::Folder;
-use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_in;
+use crate::fractal::package::{MANIFEST, TaskPackage, package_version};
 use crate::fractal::v1::document::TaskDocument;
+use crate::fractal::v2;
+use crate::fractal::workflow::Version;
 use crate::model::{ModuleFile, ModuleKind, Modules};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
@@ -24,7 +28,7 @@ pub(super) struct Package {
     /// Folder of its cases; `None` if it has none.
     pub(super) cases: Option<Arc<Cases>>,
     /// Its tasks.
-    pub(super) tasks: Vec<TaskDocument>,
+    pub(super) tasks: Tasks,
 }
 
 /// Folder of the cases of a package. It is opened once, so a folder that later replaces it at its
@@ -67,7 +71,13 @@ impl Package {
             let package = described(path, problems)?;
             return Some(Self {
                 cases: cases(path, problems),
-                tasks: tasks_of(package),
+                tasks: Tasks::V1(tasks_of(package)),
+            });
+        }
+        if package_version(path) == Some(Version::V2) {
+            return Some(Self {
+                cases: cases(path, problems),
+                tasks: Tasks::V2(callable_tasks(path, problems)),
             });
         }
         let mut tasks = Vec::new();
@@ -89,9 +99,29 @@ impl Package {
         }
         Some(Self {
             cases: cases(path, problems),
-            tasks,
+            tasks: Tasks::V1(tasks),
         })
     }
+}
+
+/// Returns the tasks of a package of version 2. Problems go to `problems`.
+fn callable_tasks(path: &Path, problems: &mut Problems) -> Vec<CallableTask> {
+    let packages = v2::Package::read_all_into(path, problems);
+    let tasks = packages.into_iter().flat_map(|package| {
+        let folder = package.folder;
+        let tasks = package.manifest.task_list.into_iter();
+        tasks.map(move |task| CallableTask {
+            task,
+            folder: folder.clone(),
+            is_described: true,
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    if tasks.is_empty() && problems.is_empty() {
+        let text = "has no tasks; add one to its `task_list`";
+        problems.add(Location::File(path.join(MANIFEST)), text);
+    }
+    tasks
 }
 
 fn cases(package: &Path, problems: &mut Problems) -> Option<Arc<Cases>> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::case::CALL_OUTPUT;
 use crate::cli::Answer;
 use crate::cli::check::problem_facts;
 use crate::json::build_json;
@@ -35,6 +34,8 @@ pub(super) enum Difference {
 /// Result of a case that was run.
 pub(super) struct CaseResult {
     pub(super) name: String,
+    /// Name of the file with the expected output of its call.
+    pub(super) call_output: &'static str,
     pub(super) status: Status,
     /// Duration of its call.
     pub(super) time: Duration,
@@ -62,7 +63,7 @@ impl CaseResult {
             let paragraph = match difference {
                 Difference::Case(text) => text.clone(),
                 Difference::CallOutput(line) if in_output => format!("  {line}"),
-                Difference::CallOutput(line) => format!("{CALL_OUTPUT}\n  {line}"),
+                Difference::CallOutput(line) => format!("{}\n  {line}", self.call_output),
                 Difference::File { name, text } => format!("{name} {text}"),
             };
             in_output = matches!(difference, Difference::CallOutput(_));
@@ -76,7 +77,9 @@ impl CaseResult {
     fn facts(&self) -> Value {
         let difference = |difference: &Difference| match difference {
             Difference::Case(text) => json!({ "place": "case", "message": text }),
-            Difference::CallOutput(line) => json!({ "place": CALL_OUTPUT, "message": line }),
+            Difference::CallOutput(line) => {
+                json!({ "place": self.call_output, "message": line })
+            }
             Difference::File { name, text } => json!({ "place": name, "message": text }),
         };
         json!({

@@ -6,8 +6,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::case::{Actual, CALL_OUTPUT, Case, ERROR, EXPECTED, Expected, OUTPUT};
+use super::case::{Actual, Case, Expected};
 use super::compare_json;
+use super::layout::{ERROR, EXPECTED};
 use super::tree::{self, Tree, write_whole};
 use crate::folder::Folder;
 use crate::json::{Value, build_json};
@@ -57,15 +58,17 @@ fn update_call_output(case: &Case, actual: &Value) -> Result<Vec<String>, HostEr
     }
     let mut text = build_json(actual, 2);
     text.push(b'\n');
-    write(case, Path::new(CALL_OUTPUT), &text)?;
-    Ok(vec![CALL_OUTPUT.to_owned()])
+    let name = case.layout.call_output;
+    write(case, Path::new(name), &text)?;
+    Ok(vec![name.to_owned()])
 }
 
 fn update_output(case: &Case, actual: &Tree) -> Result<Vec<String>, HostError> {
     let mut changes = Vec::new();
     for (path, _) in case.file_differences(actual)? {
-        let name = format!("{OUTPUT}/{}", escaped(&path.to_string_lossy()));
-        let in_expected = Path::new(OUTPUT).join(&path);
+        let output = case.layout.output;
+        let name = format!("{output}/{}", escaped(&path.to_string_lossy()));
+        let in_expected = Path::new(output).join(&path);
         if let Some(what) = actual.others.get(&path) {
             changes.push(format!("{name} {what} and was left out"));
         } else if actual.files.contains(&path) {

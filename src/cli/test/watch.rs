@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::package::cases_of;
 use crate::cli::Answer;
 use crate::fractal::package::manifest::modules_in;
-use crate::fractal::package::{MANIFEST, TaskPackage};
+use crate::fractal::package::{MANIFEST, TaskPackage, package_version};
+use crate::fractal::v2;
+use crate::fractal::workflow::Version;
 use crate::model::{CancelToken, FileIdentity};
 use crate::problem::Problems;
 use crate::report::say;
@@ -57,6 +59,19 @@ pub(super) fn repeat(
     }
 }
 
+/// Returns the modules that the manifest of a package names. Its problems are ignored: running the
+/// cases reports them.
+fn modules_of(package: &Path) -> Vec<PathBuf> {
+    let mut problems = Problems::default();
+    if package_version(package) == Some(Version::V2) {
+        let packages = v2::Package::read_all_into(package, &mut problems);
+        return packages.iter().flat_map(v2::Package::modules).collect();
+    }
+    let manifest = TaskPackage::read_into(package, &mut problems);
+    let tasks = manifest.into_iter().flat_map(|package| package.task_list);
+    tasks.map(|task| task.task.module_path()).collect()
+}
+
 /// Returns the identities of all files on which the cases depend.
 fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
     let mut files = BTreeMap::new();
@@ -71,14 +86,9 @@ fn files(package: &Path) -> BTreeMap<PathBuf, FileIdentity> {
         modules_in(package)
             .into_iter()
             .for_each(|path| _ = add(path));
-        // Ignore problems of the manifest: running the cases reports them.
-        let manifest = TaskPackage::read_into(package, &mut Problems::default());
-        let tasks = manifest
-            .map(|package| package.task_list)
-            .unwrap_or_default();
-        tasks
-            .iter()
-            .for_each(|task| _ = add(task.task.module_path()));
+        for module in modules_of(package) {
+            add(module);
+        }
     } else {
         add(package.to_owned());
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::version::version_text;
 use crate::fractal::document_kind::{MANIFEST, warn_of_misspelt};
 use crate::fractal::read::{read_package_document, split_command};
 use crate::fractal::v1::document::{
@@ -274,14 +275,12 @@ fn check_version(manifest: &Cursor<'_>, problems: &mut Problems) -> bool {
     let Some(version) = manifest.require("manifest_version", problems) else {
         return true;
     };
-    let text = match version.value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = version_text(version.value);
     let is_v2 = text == "2";
     if is_v2 {
-        let text = "Wrong manifest version (given 2): tasks of Fractal v2 are not supported yet; \
-                    use a version of the package whose `manifest_version` is 1";
+        let text = "Wrong manifest version (given 2): this is a package of Fractal v2, whose tasks \
+                    a workflow of version 1 cannot run; use a workflow of Fractal v2, or a version \
+                    of the package whose `manifest_version` is 1";
         problems.add(version.location(), text);
     } else if text != "1" {
         problems.add(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::output::{TaskOutput, parse_init_output};
+use super::output::{ITEMS, TaskOutput, parse_init_output};
 use crate::fractal::OUTPUT_FILE;
 use crate::fractal::dialect::Calls;
 use crate::json::{Map, Value};
@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// The calls of a batch: one, or one for each item.
-struct TaskCalls {
+pub(super) struct TaskCalls {
     /// Text of the arguments that all calls have in common: an object.
     shared_args: String,
     /// URLs of images, or items of a parallelization list; `None`: a single call.
@@ -25,8 +25,37 @@ struct TaskCalls {
     calls_per_batch: Option<NonZeroUsize>,
     /// Images of a single call.
     inputs: Vec<String>,
-    /// True if the call returns a parallelization list.
-    is_init: bool,
+    /// What the calls return.
+    output: Output,
+}
+
+/// What a call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Changes of the image list.
+    Changes,
+    /// A parallelization list.
+    Items,
+    /// One of both.
+    #[cfg(feature = "cli")]
+    Any,
+}
+
+#[cfg(feature = "cli")]
+impl TaskCalls {
+    /// Creates the only call of a task.
+    ///
+    /// * `args`: an object, without the keys of `item`.
+    /// * `item`: its image, or its item of a parallelization list; `None`: a single call.
+    pub(super) fn only(args: &Value, item: Option<Value>, output: Output) -> Self {
+        Self {
+            shared_args: args.to_string(),
+            items: item.map(|item| vec![item]),
+            calls_per_batch: None,
+            inputs: Vec::new(),
+            output,
+        }
+    }
 }
 
 /// What the calls of a batch are for.
@@ -59,7 +88,11 @@ pub(super) fn calls_of(task: &TaskSpec, shared_args: String, kind: CallKind) -> 
         items,
         calls_per_batch: task.max_parallel,
         inputs,
-        is_init,
+        output: if is_init {
+            Output::Items
+        } else {
+            Output::Changes
+        },
     };
     Calls {
         list: Arc::new(list),
@@ -178,9 +211,15 @@ impl CallList for TaskCalls {
 
     /// Source: conformance rules V60 to V64.
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String> {
+        let is_items = match self.output {
+            Output::Changes => false,
+            Output::Items => true,
+            #[cfg(feature = "cli")]
+            Output::Any => output.get(ITEMS).is_some(),
+        };
         match output {
             Value::Null => return Ok(None),
-            _ if self.is_init => drop(parse_init_output(&output)?),
+            _ if is_items => drop(parse_init_output(&output)?),
             _ => drop(TaskOutput::parse(&output)?),
         }
         match output {

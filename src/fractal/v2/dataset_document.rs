@@ -40,7 +40,12 @@ impl DatasetDocument {
     pub fn read(path: &Path) -> Result<Self, Problems> {
         Problems::or_value(|problems| {
             let value = read_dataset(path, problems)?;
-            Self::from_cursor(&Cursor::new(path, &value), problems)
+            let document = Cursor::new(path, &value);
+            let expected = (&[DocumentKind::DatasetV2][..], "a dataset of Fractal v2");
+            if refuse_another(&document, expected, problems) {
+                return None;
+            }
+            Self::from_cursor(&document, problems)
         })
     }
 

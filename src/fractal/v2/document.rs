@@ -198,6 +198,26 @@ impl WorkflowTask {
         })
     }
 
+    /// Creates an entry that gives a task nothing, for a call without a workflow.
+    ///
+    /// * `file`: file with the arguments of the call.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_task(task: &TaskDocument, file: &Path) -> Self {
+        Self {
+            order: 0,
+            task: TaskReference::Package {
+                pkg_name: String::new(),
+                version: None,
+                name: task.name.clone(),
+            },
+            non_parallel: GivenSide::default(),
+            parallel: GivenSide::default(),
+            type_filters: Types::new(),
+            alias: None,
+            origin: (file.to_owned(), String::new()),
+        }
+    }
+
     /// Returns what the dataset needs to know about this task. Adds a problem if this entry does
     /// not fit the task.
     ///

@@ -73,8 +73,15 @@ impl Manifest {
     pub fn from_cursor(manifest: &Cursor<'_>, problems: &mut Problems) -> Option<Self> {
         manifest.object(problems)?;
         let version = manifest.require("manifest_version", problems)?;
+        if version.value == "1" || version.value == 1 {
+            let text = "this is a package of Fractal v1, whose tasks a workflow of version 2 \
+                        cannot run; use a version of the package whose `manifest_version` is \"2\", \
+                        or a workflow of Fractal v1";
+            problems.add(version.location(), text);
+            return None;
+        }
         if version.value != "2" {
-            problems.add(version.location(), "must be \"2\"");
+            problems.add(version.location(), "must be \"2\", a string");
         }
         let needs_schemas = match manifest.get("has_args_schemas") {
             None => false,

@@ -9,6 +9,8 @@ mod filters;
 mod image;
 mod image_list;
 mod manifest;
+#[cfg(feature = "cli")]
+mod only_call;
 mod output;
 mod package_folder;
 mod packages;
@@ -22,7 +24,7 @@ mod status;
 mod tables;
 mod task;
 
-pub(crate) use command::command_words;
+pub(crate) use command::{Command, command_words};
 pub use dataset::Dataset;
 pub use dataset_document::{DatasetDocument, TrialRun};
 pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};
@@ -30,6 +32,8 @@ pub use filters::{AttributeFilters, Filters, STATUS_KEY, match_types, merge_type
 pub use image::{Image, ImageSource, Types, is_below, is_within, normalized_url};
 pub use image_list::{ImageList, Merge, Merged};
 pub use manifest::{Manifest, TaskDocument, TaskSide};
+#[cfg(feature = "cli")]
+pub(crate) use only_call::OnlyCall;
 pub use output::{CallOutput, Conflict, ParallelItem, TaskOutput, join_outputs, parse_init_output};
 pub use packages::{FoundTask, Package, find_task};
 pub(crate) use pre_checks::{Selection, overruled_filters, pre_checks};

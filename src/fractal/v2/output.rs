@@ -12,7 +12,7 @@ use crate::text::wording::shortened;
 
 const UPDATES: &str = "image_list_updates";
 const REMOVALS: &str = "image_list_removals";
-const ITEMS: &str = "parallelization_list";
+pub(super) const ITEMS: &str = "parallelization_list";
 
 /// Problems of an output that a message names; others are counted.
 const MAX_SHOWN: usize = 5;

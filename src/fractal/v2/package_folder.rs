@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::manifest::Manifest;
 use super::packages::{Package, normalized_name};
 use crate::folder::open_plain_file;
-use crate::fractal::document_kind::MANIFEST;
+use crate::fractal::package::{MANIFEST, package_version};
+use crate::fractal::workflow::Version;
 use crate::problem::{Location, Problems};
 
 /// Maximum size of the metadata of a package, in bytes. It contains the whole readme.
@@ -32,15 +33,9 @@ impl Package {
         if has_manifest(folder) {
             let parent = folder.parent().unwrap_or(Path::new(""));
             let distributions = distributions(parent, problems);
-            return read_package(folder, &distributions, problems)
-                .into_iter()
-                .collect();
+            return vec![read_package(folder, &distributions, problems)];
         }
-        let mut folders: Vec<_> = entries(folder)
-            .into_iter()
-            .filter(|path| has_manifest(path))
-            .collect();
-        folders.sort();
+        let mut folders: Vec<_> = Self::folders_in(folder);
         if folders.is_empty() {
             let text = if folder.exists() {
                 format!(
@@ -52,9 +47,25 @@ impl Package {
             };
             problems.add(Location::File(folder.to_owned()), text);
         }
+        folders.retain(|folder| {
+            let is_v1 = package_version(folder) == Some(Version::V1);
+            if is_v1 {
+                let text = "is a package of Fractal v1, so its tasks are left out";
+                problems.warn(Location::File(folder.clone()), text);
+            }
+            !is_v1
+        });
         let distributions = distributions(folder, problems);
         let read = |folder: &PathBuf| read_package(folder, &distributions, problems);
-        folders.iter().filter_map(read).collect()
+        folders.iter().map(read).collect()
+    }
+
+    /// Returns the folders directly below a folder that have a manifest, sorted.
+    pub(crate) fn folders_in(folder: &Path) -> Vec<PathBuf> {
+        let entries = entries(folder).into_iter();
+        let mut folders: Vec<_> = entries.filter(|path| has_manifest(path)).collect();
+        folders.sort();
+        folders
     }
 }
 
@@ -67,19 +78,18 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-fn read_package(
-    folder: &Path,
-    distributions: &[Distribution],
-    problems: &mut Problems,
-) -> Option<Package> {
+fn read_package(folder: &Path, distributions: &[Distribution], problems: &mut Problems) -> Package {
     let file = folder.join(MANIFEST);
-    let manifest = match Manifest::read(&file) {
-        Ok(manifest) => manifest,
-        Err(found) => {
-            problems.extend(found);
-            return None;
+    let manifest = Manifest::read(&file);
+    let is_refused = manifest.is_err();
+    let manifest = manifest.unwrap_or_else(|found| {
+        problems.extend(found);
+        Manifest {
+            pkg_name: None,
+            version: None,
+            task_list: Vec::new(),
         }
-    };
+    });
     let own_name = folder
         .file_name()
         .unwrap_or_default()
@@ -95,18 +105,19 @@ fn read_package(
             manifest.version.clone().unwrap_or_default(),
         ),
     };
-    if version.is_empty() {
+    if version.is_empty() && !is_refused {
         let text = "the version of the package is not known: there is no `*.dist-info/METADATA` \
                     next to its folder, and the manifest has no key `version`; workflows that name \
                     a version do not find its tasks";
         problems.warn(Location::File(file), text);
     }
-    Some(Package {
+    Package {
         pkg_name: name,
         version,
         folder: folder.to_owned(),
         manifest,
-    })
+        is_refused,
+    }
 }
 
 /// An installed distribution: a `*.dist-info` folder.

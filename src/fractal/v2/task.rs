@@ -36,6 +36,17 @@ impl TaskType {
         ("converter_compound", Self::ConverterCompound),
     ];
 
+    /// Returns the name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parallel => "parallel",
+            Self::NonParallel => "non_parallel",
+            Self::Compound => "compound",
+            Self::ConverterNonParallel => "converter_non_parallel",
+            Self::ConverterCompound => "converter_compound",
+        }
+    }
+
     /// True if the task gets no images.
     pub fn is_converter(self) -> bool {
         matches!(self, Self::ConverterNonParallel | Self::ConverterCompound)
@@ -79,14 +90,6 @@ impl Side {
             Self::NonParallel => "non_parallel",
             Self::Parallel => "parallel",
         }
-    }
-}
-
-impl TaskType {
-    /// Returns the name of the type in documents.
-    pub fn name(self) -> &'static str {
-        let name = Self::NAMES.iter().find(|(_, known)| *known == self);
-        name.expect("each type has a name").0
     }
 }
 

@@ -102,6 +102,7 @@ impl Case {
                 version: version.unwrap_or("1.0.0").to_owned(),
                 folder: PathBuf::new(),
                 manifest,
+                is_refused: false,
             }));
         }
         packages

@@ -1,4 +1,4 @@
-//! Single call of a task with args from a file, shared by `exec --args` and `test`.
+//! Single call of a task of version 1.
 
 use std::path::Path;
 
@@ -7,40 +7,28 @@ use crate::fractal::package::manifest::PackageTask;
 use crate::fractal::v1::WorkflowDocument;
 use crate::fractal::v1::document::TaskDocument;
 use crate::fractal::v1::{ITEM_ARGUMENT, RESERVED_ARGUMENTS};
-use crate::json::{DuplicateKeys, Map, Value, parse_json};
+use crate::json::{Map, Value};
 use crate::model::{ModuleKind, Modules};
 use crate::plan::{PlanRequest, PlannedTask, Policy, build_plan};
-use crate::problem::{Cursor, Location, Problems};
+use crate::problem::{Location, Problems};
 use crate::run::folders::real_path;
 
 /// Args of one call, separated by where they come from in a run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct CallArgs {
+pub(in crate::cli) struct CallArgs {
     /// Args of the task itself.
-    pub(super) own: Map<String, Value>,
+    pub(in crate::cli) own: Map<String, Value>,
     /// Args that a runner fills in, except the item.
-    pub(super) reserved: Map<String, Value>,
+    pub(in crate::cli) reserved: Map<String, Value>,
     /// Item of the call.
-    pub(super) item: Option<Value>,
+    pub(in crate::cli) item: Option<Value>,
 }
 
 impl CallArgs {
-    /// Parses args from JSON text. Problems go to `problems`, with `file` as their location.
-    pub(super) fn parse(file: &Path, text: &[u8], problems: &mut Problems) -> Option<Self> {
-        let value = match parse_json(text, DuplicateKeys::Refuse) {
-            Ok(value) => value,
-            Err(err) => {
-                let location = Location::Text {
-                    file: file.to_owned(),
-                    line: err.line,
-                    column: err.column,
-                };
-                problems.add(location, format!("not valid JSON: {}", err.message));
-                return None;
-            }
-        };
+    /// Separates args.
+    pub(in crate::cli) fn new(all: Map<String, Value>) -> Self {
         let mut args = Self::default();
-        for (name, value) in Cursor::new(file, &value).object(problems)?.clone() {
+        for (name, value) in all {
             match name.as_str() {
                 ITEM_ARGUMENT => args.item = Some(value),
                 name if RESERVED_ARGUMENTS.contains(&name) => {
@@ -49,7 +37,7 @@ impl CallArgs {
                 _ => drop(args.own.insert(name, value)),
             }
         }
-        Some(args)
+        args
     }
 }
 
@@ -57,7 +45,7 @@ impl CallArgs {
 /// manifest of the package that contains it, else only with its name. Problems go to `problems`.
 ///
 /// * `kind`: kind of the module, which is prepared.
-pub(super) fn task_of_module(
+pub(in crate::cli) fn task_of_module(
     path: &Path,
     kind: ModuleKind,
     policy: &Policy,
@@ -104,7 +92,7 @@ pub(super) fn task_of_module(
 /// Fills in missing args and validates all of them, as for a run. Problems go to `problems`.
 ///
 /// * `file`: file of the args.
-pub(super) fn plan_call(
+pub(in crate::cli) fn plan_call(
     task: TaskDocument,
     args: &CallArgs,
     file: &Path,

@@ -1,0 +1,191 @@
+//! Check of a task package of version 2, or of all packages in a folder.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{input_text, types_text};
+use crate::cli::check::lines::Lines;
+use crate::cli::check::package::{add_arguments, add_module_of_task};
+use crate::cli::check::{Checker, Found};
+use crate::fractal::args::argument::list_arguments;
+use crate::fractal::args::schema::check_defaults;
+use crate::fractal::package::TaskPackage;
+use crate::fractal::v2::{
+    Command, Package, RESERVED_ARGUMENTS, Side, TaskDocument, TaskSide, command_words,
+};
+use crate::problem::{Cursor, Location, Problems};
+
+/// Checks the package in a folder, or all packages directly below it.
+pub(in crate::cli::check) fn check(
+    folder: &Path,
+    checker: &Checker,
+    mut lines: Lines,
+    problems: &mut Problems,
+) -> Found {
+    let packages = Package::read_all_into(folder, problems);
+    if TaskPackage::is_in(folder) {
+        let facts = packages.first().map_or(Value::Null, |package| {
+            add_package(package, checker, &mut lines, problems)
+        });
+        return Found {
+            what: "package",
+            lines,
+            facts,
+        };
+    }
+    let mut facts = Vec::new();
+    for package in &packages {
+        let version = &package.version;
+        lines.add(&format!("package {} {version}", package.pkg_name));
+        lines.indented(|lines| facts.push(add_package(package, checker, lines, problems)));
+    }
+    Found {
+        what: "packages",
+        lines,
+        facts: facts.into(),
+    }
+}
+
+/// A module of a task, and where it is named.
+struct NamedModule {
+    command: Command,
+    executable: String,
+    location: Location,
+}
+
+/// Adds the tasks of a package, and each of its modules once.
+fn add_package(
+    package: &Package,
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Value {
+    let (mut named, mut seen) = (Vec::new(), HashSet::new());
+    let (mut tasks, mut modules) = (Vec::new(), Vec::new());
+    for task in &package.manifest.task_list {
+        tasks.push(add_task(
+            package, task, checker, lines, &mut named, problems,
+        ));
+    }
+    for module in &named {
+        let path = &module.command.module;
+        if !seen.insert(path) {
+            continue;
+        }
+        lines.add(&format!("module {}", module_text(package, module)));
+        lines.indented(|lines| {
+            let advice = module.command.advice();
+            let location = &module.location;
+            let facts = add_module_of_task(path, location, &advice, checker, lines, problems);
+            if facts.is_object() {
+                modules.push(facts);
+            }
+        });
+    }
+    json!({
+        "name": package.pkg_name,
+        "version": package.version,
+        "folder": package.folder.to_string_lossy(),
+        "tasks": tasks,
+        "modules": modules,
+    })
+}
+
+/// Returns the name of a module in its package. A script is named after the module that stands for
+/// it.
+fn module_text(package: &Package, module: &NamedModule) -> String {
+    let path = &module.command.module;
+    let name = path.strip_prefix(&package.folder).unwrap_or(path).display();
+    if module.command.is_twin {
+        format!("{name} (in place of {})", module.executable)
+    } else {
+        name.to_string()
+    }
+}
+
+fn add_task(
+    package: &Package,
+    task: &TaskDocument,
+    checker: &Checker,
+    lines: &mut Lines,
+    named: &mut Vec<NamedModule>,
+    problems: &mut Problems,
+) -> Value {
+    let mut facts = json!({
+        "name": task.name,
+        "type": task.task_type.name(),
+        "input_types": task.input_types,
+        "output_types": task.output_types,
+    });
+    lines.add(&format!("task \"{}\"", task.name));
+    lines.indented(|lines| {
+        lines.field("type", task.task_type.name());
+        let input = input_text(task.task_type.is_converter(), &task.input_types);
+        lines.field("input", &input);
+        if !task.output_types.is_empty() {
+            lines.field("sets", &types_text(&task.output_types));
+        }
+        for side in Side::ALL {
+            let Some(given) = task.side(side) else {
+                facts[side.name()] = Value::Null;
+                continue;
+            };
+            if let Some(schema) = task.schema(side) {
+                check_defaults(&schema, &mut checker.schemas.borrow_mut(), problems);
+            }
+            let module = named_module(package, task, side, given, problems);
+            lines.add(side.name());
+            lines.indented(|lines| {
+                facts[side.name()] = add_side(package, given, module.as_ref(), lines);
+            });
+            named.extend(module);
+        }
+    });
+    facts
+}
+
+fn add_side(
+    package: &Package,
+    side: &TaskSide,
+    module: Option<&NamedModule>,
+    lines: &mut Lines,
+) -> Value {
+    let arguments = side
+        .args_schema
+        .as_ref()
+        .map(|schema| list_arguments(schema, &RESERVED_ARGUMENTS));
+    if let Some(module) = module {
+        lines.field("module", &module_text(package, module));
+    }
+    if !side.meta.is_empty() {
+        let meta = Value::Object(side.meta.clone()).to_string();
+        lines.field("meta", &lines.shortened(&meta));
+    }
+    add_arguments(arguments.as_deref(), lines);
+    json!({
+        "executable": side.executable,
+        "module": module.map(|module| module.command.module.to_string_lossy()),
+        "meta": side.meta,
+        "arguments": arguments,
+    })
+}
+
+fn named_module(
+    package: &Package,
+    task: &TaskDocument,
+    side: Side,
+    given: &TaskSide,
+    problems: &mut Problems,
+) -> Option<NamedModule> {
+    let key = format!("executable_{}", side.name());
+    let (file, pointer) = &task.origin;
+    let executable = Value::String(given.executable.clone());
+    let cursor = Cursor::at(file, format!("{pointer}/{key}"), &executable);
+    Some(NamedModule {
+        command: command_words(&cursor, false, &package.folder, problems)?,
+        executable: given.executable.clone(),
+        location: cursor.location(),
+    })
+}
