@@ -493,7 +493,7 @@ fn calls_that_failed_at_a_limit_run_with_a_higher_one() {
     };
     run("1KiB", &[])
         .expect(3)
-        .says(&["component \"large\"", "larger than 1024 bytes"]);
+        .says(&["component \"large\"", "larger than 1 KiB"]);
     let before = n_events(&project);
     run("1MiB", &["--resume"]).expect(0);
     assert_eq!(begun(&project, before), of_task(0, &["large"]));
