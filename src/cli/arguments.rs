@@ -47,6 +47,8 @@ pub(super) enum Command {
     Test(TestArguments),
     /// Show the progress or outcome of a run, and which components failed and why
     Status(StatusArguments),
+    /// List the runs below a folder with their states and sizes; with --clean, remove them
+    Runs(RunsArguments),
     /// Recreate the report of a run; with --ro-crate, also create its provenance for archives
     Report(ReportArguments),
     /// Print shell completions
@@ -384,6 +386,61 @@ pub(super) struct StatusArguments {
     /// Output format: text on stderr, or one JSON object on stdout
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) format: FormatArgument,
+}
+
+const RUNS_EXAMPLES: &str = "\
+The work directories in DIR and in the folders in DIR are listed, the newest run first. If DIR is a \
+work directory itself, it alone is listed. Links are not followed.
+
+--clean removes the work directories of runs that have ended, with all their records: it lists what \
+it removes, asks, and removes. It removes only folders that are certainly work directories. It keeps \
+a run in progress, a folder that contains anything that is not a record of its run, and a folder \
+that contains an input or the output of a listed run. Results in output folders stay. A removal \
+that was interrupted is completed by the next --clean.
+
+Examples:
+  mandelbox runs
+  mandelbox runs /data/runs --state failed --format json
+  mandelbox runs --clean --older-than 30d
+  mandelbox runs --clean --state stopped --yes
+
+Exit codes:
+  0: success, also if nothing was removed
+  1: mandelbox failed (disk, permissions)
+  2: no such folder; or --clean without --yes and without a terminal: nothing was removed";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUNS_EXAMPLES)]
+pub(super) struct RunsArguments {
+    /// Folder that contains work directories
+    #[arg(value_name = "DIR", default_value = "mandelbox-runs")]
+    pub(super) folder: PathBuf,
+    /// Remove the listed runs that have ended, after a confirmation
+    #[arg(long)]
+    pub(super) clean: bool,
+    /// With --clean, remove without asking
+    #[arg(long, requires = "clean")]
+    pub(super) yes: bool,
+    /// Only runs whose last event is older than this, such as 12h, 30d or 3months
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(super) older_than: Option<Duration>,
+    /// Only runs in this state; repeatable [default: all]
+    #[arg(long = "state", value_name = "STATE")]
+    pub(super) states: Vec<StateArgument>,
+    /// Output format: text on stderr, or one JSON array on stdout
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: FormatArgument,
+}
+
+/// States of runs that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StateArgument {
+    /// All its tasks succeeded
+    Finished,
+    /// It ended with an error
+    Failed,
+    /// It was stopped by a signal or killed
+    Stopped,
 }
 
 const REPORT_EXAMPLES: &str = "\

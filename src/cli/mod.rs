@@ -18,6 +18,7 @@ mod plan_text;
 mod report;
 mod result_files;
 mod run;
+mod runs;
 mod sandbox_options;
 mod signals;
 mod status;
@@ -93,6 +94,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
             stoppable("test", false, |signals| test::test(&arguments, signals))
         }
         Command::Status(arguments) => status::status(&arguments),
+        Command::Runs(arguments) => runs::runs(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),

@@ -23,6 +23,8 @@ pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
 pub use fact::Fact;
 pub use log::EventLog;
+#[cfg(feature = "cli")]
+pub(crate) use read::first_event;
 pub(crate) use read::visit_log;
 pub use read::{ReadEventsError, StoredEvents, parse_events, read_events, visit_events};
 pub use recorder::Recorder;

@@ -2,6 +2,8 @@
 //!
 //! Lines are parsed by [`crate::json`], so its rules for depth and numbers apply here too.
 
+#[cfg(feature = "cli")]
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -105,6 +107,21 @@ pub fn parse_events(bytes: &[u8]) -> Result<StoredEvents, LineError> {
 /// [`ReadEventsError`]: the file cannot be read, or is not a log that [`parse_events`] accepts.
 pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog, ReadEventsError> {
     visit_log(path, |event, _, _| take(event))
+}
+
+/// Reads the first event of an open log; `None` if the log is empty, or its first line is incomplete
+/// or damaged.
+///
+/// # Errors
+/// As for [`visit_events`].
+#[cfg(feature = "cli")]
+pub(crate) fn first_event(log: File) -> Result<Option<Event>, ReadEventsError> {
+    let mut line = Vec::new();
+    BufReader::new(log)
+        .take(MAX_LINE_BYTES)
+        .read_until(b'\n', &mut line)?;
+    let read = Cursor::default().read_line(&line)?;
+    Ok(read.map(|(event, _)| event))
 }
 
 /// Parses a log file as [`visit_events`] does. `take` also receives the loss before each event, and

@@ -10,11 +10,14 @@
 
 mod removal;
 mod sync;
+#[cfg(feature = "cli")]
+mod walk;
 mod write;
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -30,6 +33,8 @@ use removal::remove_contents;
 
 pub use sync::Synced;
 pub(crate) use sync::{sync_contents, sync_folder};
+#[cfg(feature = "cli")]
+pub(crate) use write::is_unfinished_name;
 pub(crate) use write::{WriteContents, write_rebuildable, write_whole};
 pub(crate) use write::{remove_unfinished, unfinished_file, write_all_whole};
 
@@ -167,6 +172,22 @@ impl Folder {
     /// The operating system's error.
     pub(crate) fn entries(&self) -> io::Result<Vec<(OsString, FileType)>> {
         let mut entries = Vec::new();
+        self.visit_entries(|name, kind| {
+            entries.push((name.to_owned(), kind));
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
+    }
+
+    /// Visits the entries with their types, in no particular order, until `visit` breaks. Only one
+    /// entry is in memory at a time.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub(crate) fn visit_entries(
+        &self,
+        mut visit: impl FnMut(&OsStr, FileType) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         for entry in Dir::read_from(&self.0)? {
             let entry = entry?;
             let mut kind = entry.file_type();
@@ -176,12 +197,21 @@ impl Folder {
             if kind == FileType::Unknown {
                 kind = self.file_type(entry.file_name())?;
             }
-            entries.push((
-                OsStr::from_bytes(entry.file_name().to_bytes()).to_owned(),
-                kind,
-            ));
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if visit(name, kind).is_break() {
+                break;
+            }
         }
-        Ok(entries)
+        Ok(())
+    }
+
+    /// Renames an entry of this folder. An empty folder, or a file, with the new name is replaced.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    #[cfg(feature = "cli")]
+    pub(crate) fn rename(&self, old: impl Arg, new: impl Arg) -> io::Result<()> {
+        Ok(renameat(&self.0, old, &self.0, new)?)
     }
 
     /// Returns the type of an entry. A link is not followed.
@@ -192,6 +222,15 @@ impl Folder {
         Ok(FileType::from_raw_mode(
             statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode,
         ))
+    }
+
+    /// Returns the metadata of an entry. A link is not followed.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    #[cfg(feature = "cli")]
+    pub(crate) fn stat(&self, name: impl Arg) -> io::Result<Stat> {
+        Ok(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Removes an empty folder.
@@ -356,6 +395,18 @@ fn not_the_type(found: FileType, wanted: FileType) -> io::Error {
         io::ErrorKind::InvalidInput,
         format!("{found}; put {wanted} in its place"),
     )
+}
+
+/// Returns the size of an entry on disk, in bytes.
+#[cfg(feature = "cli")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "it is of another type on other systems"
+)]
+pub(crate) fn disk_bytes(stat: &Stat) -> u64 {
+    // Blocks of this unit, whatever the file system's own are.
+    const BLOCK_BYTES: u64 = 512;
+    (stat.st_blocks as u64).saturating_mul(BLOCK_BYTES)
 }
 
 /// Returns true if a folder could not be opened because something else has its name.

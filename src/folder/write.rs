@@ -76,14 +76,17 @@ pub(crate) fn write_rebuildable(path: &Path, bytes: &[u8]) -> Result<(), HostErr
 const UNFINISHED: &str = ".mandelbox-";
 const UNFINISHED_END: &str = ".unfinished";
 
+/// Returns true if a name is that of a file that is being written.
+pub(crate) fn is_unfinished_name(name: &str) -> bool {
+    name.starts_with(UNFINISHED) && name.ends_with(UNFINISHED_END)
+}
+
 /// Removes the files of a folder whose writing was interrupted.
 pub(crate) fn remove_unfinished(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_unfinished = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(UNFINISHED) && name.ends_with(UNFINISHED_END));
+        let is_unfinished = name.to_str().is_some_and(is_unfinished_name);
         if is_unfinished && entry.file_type()?.is_file() {
             std::fs::remove_file(entry.path())?;
         }

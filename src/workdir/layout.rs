@@ -34,6 +34,34 @@ pub fn is_task_folder_name(name: &str) -> bool {
         .is_some_and(|(order, _)| order.parse::<u64>().is_ok())
 }
 
+/// Records of a run that the versions of Fractal define.
+#[cfg(feature = "cli")]
+const FRACTAL_RECORDS: [&str; 4] = [
+    "metadata.json",
+    "history.json",
+    "dataset.json",
+    "status.json",
+];
+
+/// Returns true if a file of this name in a work directory is one that mandelbox writes there.
+#[cfg(feature = "cli")]
+pub(super) fn is_record_name(name: &str) -> bool {
+    let records = [
+        EVENT_LOG_FILE,
+        LOG_FILE,
+        REPORT_FILE,
+        RO_CRATE_FILE,
+        RO_CRATE_WORKFLOW_FILE,
+        RESULT_FILE,
+        super::lock::NAME,
+    ];
+    let is_damaged_log = name.starts_with("events.damaged-") && name.ends_with(".jsonl");
+    records.contains(&name)
+        || FRACTAL_RECORDS.contains(&name)
+        || is_damaged_log
+        || crate::folder::is_unfinished_name(name)
+}
+
 /// Converts the name of a workflow for use in the name of a folder.
 pub fn workflow_folder_name(workflow_name: &str) -> String {
     let name = sanitize_string(workflow_name);

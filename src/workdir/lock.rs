@@ -65,7 +65,8 @@ impl std::fmt::Display for LockHolder {
 /// Lock that is held until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    path: PathBuf,
+    /// Path of the file; `None` if the file was moved or removed.
+    path: Option<PathBuf>,
     _file: File,
 }
 
@@ -114,9 +115,20 @@ impl Lock {
                     file.write_all(&holder)
                 });
                 written.map_err(HostError::file("write to", &path))?;
-                return Ok(LockAttempt::Acquired(Self { path, _file: file }));
+                return Ok(LockAttempt::Acquired(Self {
+                    path: Some(path),
+                    _file: file,
+                }));
             }
         }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Lock {
+    /// Notes that the file has another path now. Its old path can be that of another lock.
+    pub(super) fn note_moved(&mut self) {
+        self.path = None;
     }
 }
 
@@ -143,7 +155,9 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Remove the file first: closing it releases the lock, and another run could then lock the
         // old inode. A file that cannot be removed locks nothing.
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod call_record;
 mod free_space;
 pub mod layout;
 mod lock;
+#[cfg(feature = "cli")]
+mod removal;
 mod scratch;
 mod worker_folder;
 
@@ -24,6 +26,11 @@ use lock::{Lock, LockAttempt};
 pub use call_record::{CallOutput, CallRecord, CallWriters};
 pub use free_space::check_free_space;
 pub use lock::LockHolder;
+#[cfg(feature = "cli")]
+pub(crate) use removal::{
+    Contents, RemoveError, WorkDirId, contents_of, holds_begun_run, is_removed_name, remove,
+    remove_rest,
+};
 pub use scratch::{Scratch, TakeError, TakenFile};
 pub use worker_folder::WorkerFolder;
 

@@ -2,7 +2,7 @@
 
 use crate::project::Project;
 
-const SUBCOMMANDS: [&str; 10] = [
+const SUBCOMMANDS: [&str; 11] = [
     "run",
     "check",
     "exec",
@@ -10,6 +10,7 @@ const SUBCOMMANDS: [&str; 10] = [
     "new",
     "doctor",
     "status",
+    "runs",
     "report",
     "completions",
     "man",
