@@ -45,7 +45,7 @@ pub(super) enum Command {
     Exec(Box<ExecArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
-    /// Show the progress or outcome of a run, and which components failed and why
+    /// Show the progress or outcome of a run, and which calls failed and why
     Status(StatusArguments),
     /// List the runs below a folder with their states and sizes; with --clean, remove them
     Runs(RunsArguments),
@@ -160,7 +160,7 @@ pub(super) struct RunArguments {
     /// (at most 60 s)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
-    /// Keep args.json, metadiff.json, out and err of these calls in the work directory
+    /// Keep the files of these calls (args, output, stdout, stderr) in the work directory
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(super) task_files: TaskFilesArgument,
     /// Write the result (v1: metadata and history; v2: the dataset document) to this file, in

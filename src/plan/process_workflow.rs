@@ -26,7 +26,7 @@ pub struct ProcessWorkflow {
     pub input_paths: Vec<PathBuf>,
     /// Folders that all tasks can read, in addition to the input paths.
     pub read_paths: Vec<PathBuf>,
-    /// Components of a trial run; without a glob, all.
+    /// Items of a trial run; without a glob, all.
     pub only: ItemFilter,
     /// Output path of all tasks, and input path of all but the first.
     pub output_path: PathBuf,
