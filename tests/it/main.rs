@@ -56,6 +56,7 @@ mod resume_disk;
 mod reuse;
 mod ro_crate;
 mod run;
+mod run_options;
 mod runs;
 mod sandbox;
 mod signals;
