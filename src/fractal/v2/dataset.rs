@@ -109,7 +109,7 @@ impl Dataset {
             let urls = inputs.iter().cloned().map(Value::String).collect();
             let args = Value::Object(details.args_parallel.clone());
             let kind = CallKind::Items {
-                name: "images",
+                name: "image",
                 items: urls,
             };
             calls_of(task, args.to_string(), kind)
@@ -149,7 +149,7 @@ impl Dataset {
         let items = items.iter().map(|item| json!(item)).collect();
         let args = Value::Object(self.details(task).args_parallel.clone());
         let kind = CallKind::Items {
-            name: "parallelization_list",
+            name: "item",
             items,
         };
         let calls = calls_of(self.batch_task(task, 1), args.to_string(), kind);
@@ -282,15 +282,22 @@ impl Dialect for Dataset {
 
     fn preview(&self, task: &TaskSpec) -> Preview {
         let details = self.details(task);
+        let is_first = self.tasks.keys().next() == Some(&task.order);
         let calls = match details.task_type {
-            TaskType::Parallel => "one for each image that is selected at that time",
-            TaskType::Compound | TaskType::ConverterCompound => {
-                "1, then one for each entry of the parallelization list that it returns"
+            TaskType::Parallel if is_first => {
+                format!(
+                    "{}, one for each selected image",
+                    self.selection(task).1.len()
+                )
             }
-            TaskType::NonParallel | TaskType::ConverterNonParallel => "1",
+            TaskType::Parallel => "one for each image that is selected at that time".to_owned(),
+            TaskType::Compound | TaskType::ConverterCompound => {
+                "1, then one for each entry of the parallelization list that it returns".to_owned()
+            }
+            TaskType::NonParallel | TaskType::ConverterNonParallel => "1".to_owned(),
         };
         Preview {
-            calls: calls.to_owned(),
+            calls,
             args: details.args(),
         }
     }

@@ -42,6 +42,8 @@ pub struct Merged {
     pub is_empty: bool,
     /// URLs of all images that were added or changed.
     pub updated: HashSet<String>,
+    /// URLs of the origins of new and re-created images.
+    pub origins: HashSet<String>,
     /// URLs of the images that were removed.
     pub removed: HashSet<String>,
     /// Number of images that were added.
@@ -141,6 +143,7 @@ impl ImageList {
             (_, Some(origin)) => {
                 let base = self.get(origin);
                 merged.n_unknown_origins += usize::from(base.is_none());
+                merged.origins.insert(origin.clone());
                 base
             }
             (None, None) => None,

@@ -88,8 +88,11 @@ impl Running {
 pub(super) fn note(running: &Running, merged: &Merged, sets_types: bool) -> Option<String> {
     let mut texts = Vec::new();
     if sets_types && !merged.is_empty {
-        let is_left =
-            |url: &&String| !merged.updated.contains(*url) && !merged.removed.contains(*url);
+        // A new image takes the place of its origin in later tasks.
+        let is_left = |url: &&String| {
+            let changed = [&merged.updated, &merged.removed, &merged.origins];
+            changed.iter().all(|urls| !urls.contains(*url))
+        };
         let n_left = running.inputs.iter().filter(is_left).count();
         if n_left > 0 {
             texts.push(format!(

@@ -4,42 +4,57 @@ use serde_json::json;
 
 use super::dataset::Dataset;
 use super::filters::match_types;
+use super::image::Types;
 use crate::fractal::dialect::TaskProblem;
 use crate::model::TaskSpec;
 
 impl Dataset {
-    /// Selects the images of a task, in the order of the list.
+    /// Returns the images that pass the type filters of a task, and the URLs of those that it gets,
+    /// as far as the filters decide now. Both are in the order of the list.
     ///
-    /// Source: conformance rules V43 to V50, defects W11 and W12.
-    pub(super) fn select(&mut self, task: &TaskSpec) -> Result<Vec<String>, TaskProblem> {
-        self.n_available_images = 0;
-        let details = self.details(task);
-        if details.task_type.is_converter() {
-            return Ok(Vec::new());
-        }
-        let mut types = self.filters.types.clone();
-        types.extend(details.type_filters.clone());
-        let images = self.state.images.images();
-        if self.filters.statuses.is_some() && self.accepted.is_none() {
-            let urls = images.iter().map(|image| &image.zarr_url);
-            let accepted =
-                urls.filter(|url| self.statuses.is_accepted(&self.filters, task.order, url));
-            self.accepted = Some(accepted.cloned().collect());
-        }
-        let available = images.iter().filter(|image| match_types(&types, image));
-        let available: Vec<_> = available.collect();
-        self.n_available_images = available.len();
-        let is_selected = |url: &String| match &self.accepted {
+    /// Source: conformance rules V43 to V50, defect W11.
+    pub(super) fn selection(&self, task: &TaskSpec) -> (usize, Vec<&String>) {
+        let types = self.type_filters(task);
+        let images = self.state.images.images().iter();
+        let available: Vec<_> = images.filter(|image| match_types(&types, image)).collect();
+        let has_status = |url: &String| match &self.accepted {
             Some(accepted) => accepted.contains(url),
-            None => true,
+            None => self.statuses.is_accepted(&self.filters, task.order, url),
         };
-        let selected: Vec<_> = available
+        let n_available = available.len();
+        let selected = available
             .into_iter()
             .filter(|image| self.filters.attributes.match_image(image))
             .map(|image| &image.zarr_url)
-            .filter(|url| is_selected(url) && self.only.matches(url))
-            .cloned()
-            .collect();
+            .filter(|url| has_status(url) && self.only.matches(url));
+        (n_available, selected.collect())
+    }
+
+    fn type_filters(&self, task: &TaskSpec) -> Types {
+        let mut types = self.filters.types.clone();
+        types.extend(self.details(task).type_filters.clone());
+        types
+    }
+
+    /// Selects the images of a task that starts. The statuses for the first task that gets images
+    /// count for all later ones.
+    ///
+    /// Source: conformance rules V47 to V50, defect W12.
+    pub(super) fn select(&mut self, task: &TaskSpec) -> Result<Vec<String>, TaskProblem> {
+        self.n_available_images = 0;
+        if self.details(task).task_type.is_converter() {
+            return Ok(Vec::new());
+        }
+        if self.filters.statuses.is_some() && self.accepted.is_none() {
+            let urls = self.state.images.images().iter();
+            let accepted = urls
+                .map(|image| &image.zarr_url)
+                .filter(|url| self.statuses.is_accepted(&self.filters, task.order, url));
+            self.accepted = Some(accepted.cloned().collect());
+        }
+        let (n_available, selected) = self.selection(task);
+        let selected: Vec<_> = selected.into_iter().cloned().collect();
+        self.n_available_images = n_available;
         if selected.is_empty() {
             let statuses = match &self.filters.statuses {
                 Some(statuses) => format!(" and statuses={}", json!(statuses)),
@@ -57,7 +72,7 @@ impl Dataset {
                 "Cannot run task '{}' for an empty image list (obtained after applying \
                  type_filters={} and attribute_filters={}{statuses}{only}).",
                 task.name,
-                json!(types),
+                json!(self.type_filters(task)),
                 json!(self.filters.attributes.0),
             )));
         }
