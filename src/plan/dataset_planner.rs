@@ -64,7 +64,8 @@ impl<'a> DatasetPlanner<'a> {
     ) -> Vec<(u64, TaskDetails, TaskSpec)> {
         let workflow = self.workflow;
         check_orders(workflow, problems);
-        if workflow.task_list.is_empty() {
+        // A list whose entries cannot be read has other problems.
+        if workflow.task_list.is_empty() && problems.is_empty() {
             problems.add(list_location(workflow), NO_TASKS);
         }
         let mut planned = Vec::with_capacity(workflow.task_list.len());
@@ -327,7 +328,9 @@ pub(super) fn plan_dataset_job(
 fn task_range(job: &DatasetJob, problems: &mut Problems) -> Option<(usize, usize)> {
     let n_tasks = job.workflow.task_list.len();
     if n_tasks == 0 {
-        problems.add(list_location(&job.workflow), NO_TASKS);
+        if problems.is_empty() {
+            problems.add(list_location(&job.workflow), NO_TASKS);
+        }
         return None;
     }
     match set_start_and_last_task_index(n_tasks, job.first_task_index, job.last_task_index) {
