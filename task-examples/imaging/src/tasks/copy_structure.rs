@@ -64,7 +64,7 @@ pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
     for source in given.plates()? {
         let old = Plate::read(&given.output_path, &source.plate)?;
         let new = Plate { name: format!("{}_{suffix}", source.plate), ..old };
-        new.write(&given.output_path, args.overwrite, |component, folder| {
+        new.write(&given.output_path, args.overwrite, &mut |component, folder| {
             let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&given.output_path))?;
             write_empty(folder, &Acquisition { files: Vec::new(), ..acquisition })
         })?;

@@ -76,7 +76,9 @@ pub struct Created {
 /// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are the same plane, or a plate
 /// exists and may not be replaced.
 pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
-    create(&given.input_paths, &given.output_path, args, |_, folder, acquisition| write_empty(folder, &acquisition))
+    create(&given.input_paths, &given.output_path, args, &mut |_, folder, acquisition| {
+        write_empty(folder, &acquisition)
+    })
 }
 
 /// Creates the plates of the input folders, their wells, and what `write_image` writes for each image.
@@ -89,7 +91,7 @@ pub(super) fn create(
     inputs: &[PathBuf],
     output: &Path,
     args: Args,
-    mut write_image: impl FnMut(&Component, &Path, Acquisition) -> Result<(), TaskError>,
+    write_image: &mut dyn FnMut(&Component, &Path, Acquisition) -> Result<(), TaskError>,
 ) -> Result<Created, TaskError> {
     check_range("pixel_size_um", args.pixel_size_um, 1e-6..=1e6)?;
     check_range("z_step_um", args.z_step_um, 1e-6..=1e6)?;
@@ -115,7 +117,7 @@ pub(super) fn create(
             .collect();
         let layout = Layout::of(&planes, args.complete);
         let plate = Plate::new(name.to_owned(), &layout.fields);
-        plate.write(output, args.overwrite, |component, folder| {
+        plate.write(output, args.overwrite, &mut |component, folder| {
             let (well, index) =
                 (component.well.clone(), component.image.as_ref().and_then(|image| image.parse::<usize>().ok()));
             let (Some(well), Some(index)) = (well, index) else { return Ok(()) };

@@ -60,7 +60,7 @@ pub fn measure_regions(given: &Given, args: Args) -> Result<Measured, TaskError>
     let (Given { output_path: output, .. }, Args { label_name }) = (given, args);
     check_label_name(&label_name)?;
     let (component, well) = Component::parse_well(&given.component)?;
-    let folder = component.folder(&output);
+    let folder = component.folder(output);
     let (mut header, mut rows) = (Vec::new(), Vec::new());
     for image in read_images(&folder)? {
         let folder = folder.join(image);
@@ -78,7 +78,7 @@ pub fn measure_regions(given: &Given, args: Args) -> Result<Measured, TaskError>
         rows.extend(measure_image(&folder, &image, &label_name)?);
     }
     let n_regions = rows.len();
-    write_table(&table_folder(&output, &component.plate), &well.to_string(), &header, rows)?;
+    write_table(&table_folder(output, &component.plate), &well.to_string(), &header, rows)?;
     Ok(Measured { n_regions })
 }
 

@@ -76,7 +76,13 @@ impl Given {
 fn split<A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json::Result<(Given, A)> {
     let given = ["input_paths", "output_path", "metadata", "component"].into_iter();
     let given = given.filter_map(|name| parameters.remove_entry(name)).collect();
-    Ok((serde_json::from_value(Value::Object(given))?, serde_json::from_value(Value::Object(parameters))?))
+    Ok((from_object(given)?, from_object(parameters)?))
+}
+
+/// Reads a type from an object. Not inlined, so that the module has this code once for the two forms of a task.
+#[inline(never)]
+fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> serde_json::Result<T> {
+    serde_json::from_value(Value::Object(object))
 }
 
 /// Calls the task that the fixed argument of a call names.

@@ -51,7 +51,7 @@ pub(super) fn create_plate(given: ForFolder, args: create_plate::Args) -> Result
     let zarr_dir = given.zarr_dir.trim_end_matches('/');
     let image_dir = resolve(Path::new(zarr_dir), Path::new(&given.image_dir));
     let mut items = Vec::new();
-    create_plate::create(&[image_dir], Path::new(&given.zarr_dir), args, |component, _, acquisition| {
+    create_plate::create(&[image_dir], Path::new(&given.zarr_dir), args, &mut |component, _, acquisition| {
         items.push(Item { zarr_url: format!("{zarr_dir}/{component}"), init_args: acquisition });
         Ok(())
     })?;
@@ -199,7 +199,7 @@ pub(super) fn copy_structure(given: ForImages, args: copy_structure::Args) -> Re
             Item { zarr_url: target.url(), init_args: Origin { origin_url: origin.url() } }
         }));
         let output = selection.output();
-        Plate { name, ..selection.plate }.write(&output, args.overwrite, |_, _| Ok(()))?;
+        Plate { name, ..selection.plate }.write(&output, args.overwrite, &mut |_, _| Ok(()))?;
     }
     Ok(InitOutput { parallelization_list: items })
 }

@@ -7,6 +7,7 @@
 mod image_url;
 mod forms;
 
+use super::from_object;
 use crate::about;
 use fractal_task::{Call, TaskError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -79,7 +80,7 @@ impl<A: DeserializeOwned> Given for ForItem<A> {
 /// Takes what the host passes out of the parameters; what is left are the arguments.
 fn split<G: Given, A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json::Result<(G, A)> {
     let given = G::KEYS.iter().filter_map(|key| parameters.remove_entry(*key)).collect();
-    Ok((serde_json::from_value(Value::Object(given))?, serde_json::from_value(Value::Object(parameters))?))
+    Ok((from_object(given)?, from_object(parameters)?))
 }
 
 /// Calls the task that the fixed argument of a call names.
