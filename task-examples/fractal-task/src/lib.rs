@@ -1,15 +1,20 @@
-//! The calling convention of a Fractal task: `MODULE [fixed args] -j ARGS.json --metadata-out METADIFF.json`.
+//! The calling conventions of Fractal tasks, for both versions of Fractal.
+//!
+//! - Version 1: `MODULE [fixed args] -j ARGS.json --metadata-out METADIFF.json`.
+//! - Version 2: `MODULE [fixed args] --args-json ARGS.json --out-json OUTPUT.json`.
 //!
 //! [`run`] is the whole of a usual task's `main`: it reads the parameters, calls the task, writes
 //! what it returns as the metadiff, and turns an error into one line on stderr and exit code 1.
-//! [`Call`] has the same steps one by one. What the parameters mean is left to the task.
+//! [`Call`] has the same steps one by one. What the parameters mean is left to the task; [`v2`] has
+//! the outputs of version 2.
 
 #[cfg(target_arch = "wasm32")]
 mod component_memory;
+pub mod v2;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::ops::RangeInclusive;
@@ -23,7 +28,7 @@ use std::process::ExitCode;
 pub fn run<P: DeserializeOwned, M: Serialize>(task: impl FnOnce(P) -> Result<M, TaskError>) -> ExitCode {
     let done = Call::from_command_line().and_then(|call| {
         if let Some(arg) = call.fixed_args.first() {
-            return Err(TaskError::new(format!("unexpected argument {arg:?}; {USAGE}")));
+            return Err(TaskError::new(format!("unexpected argument {arg:?}; {}", call.version.usage())));
         }
         let metadiff = task(call.read_parameters()?)?;
         call.write_metadiff(&metadiff)
@@ -42,16 +47,53 @@ pub fn exit_code(done: Result<(), TaskError>) -> ExitCode {
     }
 }
 
-const USAGE: &str = "usage: MODULE -j ARGS.json --metadata-out METADIFF.json";
+/// A version of Fractal. Its calls have command lines and parameters of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Calls for components: plates, wells and images below an output folder.
+    V1,
+    /// Calls for images, each with a URL.
+    V2,
+}
+
+impl Version {
+    const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// The options for the args file and for the metadiff file.
+    pub fn options(self) -> [&'static str; 2] {
+        match self {
+            Self::V1 => ["-j", "--metadata-out"],
+            Self::V2 => ["--args-json", "--out-json"],
+        }
+    }
+
+    fn usage(self) -> &'static str {
+        match self {
+            Self::V1 => "usage: MODULE -j ARGS.json --metadata-out METADIFF.json",
+            Self::V2 => "usage: MODULE --args-json ARGS.json --out-json OUTPUT.json",
+        }
+    }
+
+    /// Finds the version with an option, and the position of the option in [`Version::options`].
+    fn of_option(arg: &OsStr) -> Option<(Self, usize)> {
+        let arg = arg.to_str()?;
+        Self::ALL.into_iter().find_map(|version| {
+            let index = version.options().iter().position(|option| *option == arg)?;
+            Some((version, index))
+        })
+    }
+}
 
 /// One call of a task, as its command line states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
+    /// The version of Fractal whose options the command line has.
+    pub version: Version,
     /// The file with the parameters, one JSON object.
     pub args_file: PathBuf,
-    /// The file that the task may write its metadiff to.
+    /// The file that the task may write its metadiff to, which version 2 calls the output.
     pub metadiff_file: PathBuf,
-    /// All other arguments, in order: those that the task's command has before `-j`.
+    /// All other arguments, in order: those that the task's command has before the options.
     pub fixed_args: Vec<OsString>,
 }
 
@@ -67,29 +109,33 @@ impl Call {
     /// Reads arguments, the program's name left out.
     ///
     /// # Errors
-    /// If `-j` or `--metadata-out` is missing, has no value or is given twice.
+    /// If one of the two options of a version is missing, has no value or is given twice, or if both versions have options.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, TaskError> {
-        let (mut args_file, mut metadiff_file, mut fixed_args) = (None, None, Vec::new());
+        let (mut given, mut files, mut fixed_args) = (None, [None, None], Vec::new());
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
-            let file = match arg.to_str() {
-                Some("-j") => &mut args_file,
-                Some("--metadata-out") => &mut metadiff_file,
-                _ => {
-                    fixed_args.push(arg);
-                    continue;
-                }
+            let Some((version, index)) = Version::of_option(&arg) else {
+                fixed_args.push(arg);
+                continue;
             };
-            let value =
-                args.next().ok_or_else(|| TaskError::new(format!("{} has no value; {USAGE}", arg.display())))?;
-            if file.replace(PathBuf::from(value)).is_some() {
-                return Err(TaskError::new(format!("{} is given twice; {USAGE}", arg.display())));
+            let wrong = |what: &str| TaskError::new(format!("{} {what}; {}", arg.display(), version.usage()));
+            if given.is_some_and(|given| given != version) {
+                return Err(wrong("belongs to another version of Fractal than the options before it"));
+            }
+            given = Some(version);
+            let value = args.next().ok_or_else(|| wrong("has no value"))?;
+            if files[index].replace(PathBuf::from(value)).is_some() {
+                return Err(wrong("is given twice"));
             }
         }
+        let version = given.unwrap_or(Version::V1);
+        let [args_option, metadiff_option] = version.options();
+        let [args_file, metadiff_file] = files;
+        let missing = |option: &str| TaskError::new(format!("{option} is missing; {}", version.usage()));
         Ok(Self {
-            args_file: args_file.ok_or_else(|| TaskError::new(format!("-j is missing; {USAGE}")))?,
-            metadiff_file: metadiff_file
-                .ok_or_else(|| TaskError::new(format!("--metadata-out is missing; {USAGE}")))?,
+            version,
+            args_file: args_file.ok_or_else(|| missing(args_option))?,
+            metadiff_file: metadiff_file.ok_or_else(|| missing(metadiff_option))?,
             fixed_args,
         })
     }
@@ -183,22 +229,36 @@ mod tests {
 
     #[test]
     fn both_files_are_found_in_any_order() {
-        let call = parse("--metadata-out m.json one -j a.json two").unwrap();
-        assert_eq!(call.args_file, Path::new("a.json"));
-        assert_eq!(call.metadiff_file, Path::new("m.json"));
-        assert_eq!(call.fixed_args, ["one", "two"]);
+        for (line, version) in [
+            ("--metadata-out m.json one -j a.json two", Version::V1),
+            ("one --args-json a.json two --out-json m.json", Version::V2),
+        ] {
+            let call = parse(line).unwrap();
+            assert_eq!(call.version, version);
+            assert_eq!(call.args_file, Path::new("a.json"));
+            assert_eq!(call.metadiff_file, Path::new("m.json"));
+            assert_eq!(call.fixed_args, ["one", "two"]);
+        }
     }
 
     #[test]
     fn wrong_command_lines_are_refused() {
-        for (line, start) in [
-            ("", "-j is missing"),
-            ("-j a.json", "--metadata-out is missing"),
-            ("--metadata-out m.json -j", "-j has no value"),
-            ("-j a -j b --metadata-out m", "-j is given twice"),
+        let v1 = "usage: MODULE -j ARGS.json --metadata-out METADIFF.json";
+        let v2 = "usage: MODULE --args-json ARGS.json --out-json OUTPUT.json";
+        let other = "belongs to another version of Fractal than the options before it";
+        for (line, expected) in [
+            ("", format!("-j is missing; {v1}")),
+            ("-j a.json", format!("--metadata-out is missing; {v1}")),
+            ("--metadata-out m.json -j", format!("-j has no value; {v1}")),
+            ("-j a -j b --metadata-out m", format!("-j is given twice; {v1}")),
+            ("--args-json a.json", format!("--out-json is missing; {v2}")),
+            ("--out-json m.json one", format!("--args-json is missing; {v2}")),
+            ("--args-json a --out-json", format!("--out-json has no value; {v2}")),
+            ("--args-json a --out-json m --out-json m", format!("--out-json is given twice; {v2}")),
+            ("-j a --out-json m", format!("--out-json {other}; {v2}")),
+            ("--args-json a --metadata-out m", format!("--metadata-out {other}; {v1}")),
         ] {
-            let message = parse(line).unwrap_err();
-            assert!(message.starts_with(start), "{line:?}: {message}");
+            assert_eq!(parse(line).unwrap_err(), expected, "{line:?}");
         }
     }
 

@@ -21,7 +21,8 @@ pub mod tasks;
 use fractal_task::{Call, TaskError, exit_code};
 use std::process::ExitCode;
 
-/// Runs the task that the command line of this process names: `TASK -j ARGS.json --metadata-out METADIFF.json`.
+/// Runs the task that the command line of this process names: `TASK -j ARGS.json --metadata-out METADIFF.json`, or
+/// `TASK --args-json ARGS.json --out-json OUTPUT.json` for Fractal v2.
 ///
 /// Returns the exit code of the process: 0, or 1 after an error, which is one line on stderr.
 pub fn run() -> ExitCode {

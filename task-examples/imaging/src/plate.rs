@@ -72,7 +72,7 @@ impl Plate {
         &self,
         output: &Path,
         overwrite: bool,
-        mut write_image: impl FnMut(&Component, &Path) -> Result<(), TaskError>,
+        write_image: &mut dyn FnMut(&Component, &Path) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
         let target = plate_component(&self.name).folder(output);
         self.check_target(&target, output, overwrite)?;

@@ -16,20 +16,33 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Those of `make`, and if a folder cannot be moved or removed. The old folder is still there then.
 pub fn replace_folder<T>(target: &Path, make: impl FnOnce(&Path) -> Result<T, TaskError>) -> Result<T, TaskError> {
+    let mut make = Some(make);
+    let mut made = None;
+    replace(target, &mut |part| {
+        if let Some(make) = make.take() {
+            made = Some(make(part)?);
+        }
+        Ok(())
+    })?;
+    Ok(made.expect("the folder was filled"))
+}
+
+/// [`replace_folder`] without a result, so that its code is in the module once.
+fn replace(target: &Path, make: &mut dyn FnMut(&Path) -> Result<(), TaskError>) -> Result<(), TaskError> {
     recover(target)?;
     let (part, old) = (with_ending(target, ".part"), with_ending(target, ".old"));
     remove_folder(&part)?;
     let made = fs::create_dir_all(&part).map_err(about("cannot make the folder", &part)).and_then(|()| make(&part));
-    let moved = made.and_then(|made| {
+    let moved = made.and_then(|()| {
         match fs::rename(target, &old) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(about("cannot move", target)(err)),
             _ => {}
         }
         fs::rename(&part, target).map_err(about("cannot move the new folder to", target))?;
-        Ok(made)
+        Ok(())
     });
     match moved {
-        Ok(made) => remove_folder(&old).map(|()| made),
+        Ok(()) => remove_folder(&old),
         Err(err) => {
             // The first error is the one to report.
             let _ = recover(target);

@@ -4,7 +4,7 @@ use super::Given;
 use super::segment_nuclei::{check_label_name, default_label_name};
 use crate::image::{Image, labels};
 use crate::name::Well;
-use crate::plate::{Plate, read_images};
+use crate::plate::Plate;
 use crate::png_file;
 use crate::sheet::{self, Canvas, Channel, Picture, Sheet};
 use fractal_task::{TaskError, check_range};
@@ -41,20 +41,34 @@ pub struct Drawn {
 /// If an argument is out of range, an image cannot be read or has other channels than the first, or a sheet cannot be
 /// written.
 pub fn contact_sheet(given: &Given, args: Args) -> Result<Drawn, TaskError> {
-    let (Given { output_path: output, .. }, Args { label_name, max_width }) = (given, args);
-    check_range("max_width", max_width, 200..=20_000)?;
-    check_label_name(&label_name)?;
+    args.check()?;
     let mut drawn = Vec::new();
     for plate in given.plates()? {
-        let plate = Plate::read(&output, &plate.plate)?;
-        if let Some(sheet) = read_sheet(&output, &plate, &label_name, max_width)? {
-            let path = output.join(format!("{}.png", plate.name));
-            let Canvas { width, height, rgb } = sheet::draw(&sheet);
-            png_file::write(&path, (width, height), (png::ColorType::Rgb, png::BitDepth::Eight), &rgb)?;
-            drawn.push(format!("{}.png", plate.name));
-        }
+        drawn.extend(args.draw(&given.output_path, &Plate::read(&given.output_path, &plate.plate)?)?);
     }
     Ok(Drawn { contact_sheet: drawn })
+}
+
+impl Args {
+    /// Refuses arguments that are out of range.
+    pub(super) fn check(&self) -> Result<(), TaskError> {
+        check_range("max_width", self.max_width, 200..=20_000)?;
+        check_label_name(&self.label_name)
+    }
+
+    /// Draws the contact sheet of a plate.
+    ///
+    /// Returns the name of its file; `None` for a plate without images.
+    ///
+    /// # Errors
+    /// As [`contact_sheet`].
+    pub(super) fn draw(&self, output: &Path, plate: &Plate) -> Result<Option<String>, TaskError> {
+        let Some(sheet) = read_sheet(output, plate, &self.label_name, self.max_width)? else { return Ok(None) };
+        let name = format!("{}.png", plate.name);
+        let Canvas { width, height, rgb } = sheet::draw(&sheet);
+        png_file::write(&output.join(&name), (width, height), (png::ColorType::Rgb, png::BitDepth::Eight), &rgb)?;
+        Ok(Some(name))
+    }
 }
 
 /// Reads the level of the pyramid with which the sheet is not too wide. A plate without images has no sheet.
@@ -69,9 +83,8 @@ fn read_sheet(output: &Path, plate: &Plate, label_name: &str, max_width: usize) 
     let level = sizes.iter().position(fits).unwrap_or(sizes.len() - 1);
 
     let mut wells: BTreeMap<Well, Vec<Picture>> = BTreeMap::new();
-    for component in plate.well_components() {
+    for (component, images) in plate.well_components().zip(plate.wells.values()) {
         let folder = component.folder(output);
-        let images = read_images(&folder)?;
         let pictures = images.iter().map(|image| read_picture(&folder.join(image), &first, label_name, level));
         let pictures = pictures.collect::<Result<_, _>>()?;
         wells.extend(component.well.map(|well| (well, pictures)));

@@ -38,7 +38,7 @@ pub(super) fn default_compression_level() -> u32 {
 #[derive(Debug, Serialize)]
 pub struct Converted {
     /// Channels, Z planes, rows and columns.
-    shape: [usize; 4],
+    pub(super) shape: [usize; 4],
     /// The smallest and the largest value of each channel.
     intensity_range: Vec<[u16; 2]>,
 }
@@ -49,15 +49,33 @@ pub struct Converted {
 /// If an argument is out of range, a file is missing, damaged, of another type or of another size than the first one, or a
 /// file cannot be written. The image is then as it was.
 pub fn convert_images(given: &Given, args: Args) -> Result<Converted, TaskError> {
-    check_range("num_levels", args.num_levels, 1..=10)?;
-    check_range("chunk_size", args.chunk_size, 16..=4096)?;
-    check_range("compression_level", args.compression_level, 0..=9)?;
+    let storage = args.storage()?;
     let folder = Component::parse_image(&given.component)?.folder(&given.output_path);
     recover(&folder)?;
     let acquisition = Acquisition { correction: None, ..read_acquisition(&folder)? };
-    let Args { num_levels: n_levels, chunk_size, compression_level } = args;
-    let storage = Storage { n_levels, chunk_size, compression_level };
-    replace_folder(&folder, |part| write_image(part, &acquisition, storage))
+    convert(&folder, &acquisition, storage)
+}
+
+impl Args {
+    /// How the arrays are stored.
+    ///
+    /// # Errors
+    /// If an argument is out of range.
+    pub(super) fn storage(&self) -> Result<Storage, TaskError> {
+        check_range("num_levels", self.num_levels, 1..=10)?;
+        check_range("chunk_size", self.chunk_size, 16..=4096)?;
+        check_range("compression_level", self.compression_level, 0..=9)?;
+        let Self { num_levels: n_levels, chunk_size, compression_level } = *self;
+        Ok(Storage { n_levels, chunk_size, compression_level })
+    }
+}
+
+/// Writes the image of an acquisition, whose files are read, in place of what its folder held.
+///
+/// # Errors
+/// As [`convert_images`].
+pub(super) fn convert(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
+    replace_folder(folder, |part| write_image(part, acquisition, storage))
 }
 
 fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {

@@ -14,13 +14,24 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct Args {
     #[serde(default = "default_suffix")]
-    suffix: String,
+    pub(super) suffix: String,
     #[serde(default)]
-    overwrite: bool,
+    pub(super) overwrite: bool,
 }
 
 pub(super) fn default_suffix() -> String {
     "mip".to_owned()
+}
+
+impl Args {
+    /// Refuses a suffix that cannot be part of a folder's name.
+    pub(super) fn check(&self) -> Result<(), TaskError> {
+        let suffix = &self.suffix;
+        if !suffix.is_empty() && is_plate(suffix) {
+            return Ok(());
+        }
+        Err(TaskError::new(format!("suffix {suffix:?} cannot be part of a folder's name; choose one such as \"mip\"")))
+    }
 }
 
 /// The metadiff: the components of the new plates take the place of the old ones.
@@ -46,18 +57,14 @@ pub struct Copies {
 /// # Errors
 /// If a plate cannot be read, or a copy exists and may not be replaced.
 pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
-    let suffix = args.suffix;
-    if suffix.is_empty() || !is_plate(&suffix) {
-        return Err(TaskError::new(format!(
-            "suffix {suffix:?} cannot be part of a folder's name; choose one such as \"mip\""
-        )));
-    }
+    args.check()?;
+    let Args { suffix, .. } = args;
     let mut copied =
         Copied { plate: Vec::new(), well: Vec::new(), image: Vec::new(), copy_ome_zarr: Copies::default() };
     for source in given.plates()? {
         let old = Plate::read(&given.output_path, &source.plate)?;
         let new = Plate { name: format!("{}_{suffix}", source.plate), ..old };
-        new.write(&given.output_path, args.overwrite, |component, folder| {
+        new.write(&given.output_path, args.overwrite, &mut |component, folder| {
             let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&given.output_path))?;
             write_empty(folder, &Acquisition { files: Vec::new(), ..acquisition })
         })?;

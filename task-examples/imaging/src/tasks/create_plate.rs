@@ -4,7 +4,7 @@
 use super::Given;
 use crate::about;
 use crate::image::{Acquisition, Channel, write_empty};
-use crate::name::{FileName, Number, PlaneId, Well};
+use crate::name::{Component, FileName, Number, PlaneId, Well};
 use crate::plate::{Plate, plate_component};
 use crate::table;
 use fractal_task::{TaskError, check_range};
@@ -76,12 +76,29 @@ pub struct Created {
 /// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are the same plane, or a plate
 /// exists and may not be replaced.
 pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
+    create(&given.input_paths, &given.output_path, args, &mut |_, folder, acquisition| {
+        write_empty(folder, &acquisition)
+    })
+}
+
+/// Creates the plates of the input folders, their wells, and what `write_image` writes for each image.
+///
+/// * `write_image`: gets the component, the folder and the description of an image.
+///
+/// # Errors
+/// As [`create_plate`], and those of `write_image`.
+pub(super) fn create(
+    inputs: &[PathBuf],
+    output: &Path,
+    args: Args,
+    write_image: &mut dyn FnMut(&Component, &Path, Acquisition) -> Result<(), TaskError>,
+) -> Result<Created, TaskError> {
     check_range("pixel_size_um", args.pixel_size_um, 1e-6..=1e6)?;
     check_range("z_step_um", args.z_step_um, 1e-6..=1e6)?;
     let (planes, names) = match &args.table {
-        Some(table) => (find_listed(table, &given.input_paths)?, None),
+        Some(table) => (find_listed(table, inputs)?, None),
         None => {
-            let (planes, names) = find_named(&given.input_paths, &args.extensions)?;
+            let (planes, names) = find_named(inputs, &args.extensions)?;
             (planes, Some(names))
         }
     };
@@ -100,7 +117,7 @@ pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
             .collect();
         let layout = Layout::of(&planes, args.complete);
         let plate = Plate::new(name.to_owned(), &layout.fields);
-        plate.write(&given.output_path, args.overwrite, |component, folder| {
+        plate.write(output, args.overwrite, &mut |component, folder| {
             let (well, index) =
                 (component.well.clone(), component.image.as_ref().and_then(|image| image.parse::<usize>().ok()));
             let (Some(well), Some(index)) = (well, index) else { return Ok(()) };
@@ -108,19 +125,17 @@ pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
             let files = layout.files(&planes, names.as_ref(), (name, &well, &field), &channels)?;
             let Args { pixel_size_um, z_step_um, .. } = args;
             let channels = channels.clone();
-            write_empty(
-                folder,
-                &Acquisition {
-                    plate: name.to_owned(),
-                    well,
-                    field,
-                    pixel_size_um,
-                    z_step_um,
-                    channels,
-                    files,
-                    correction: None,
-                },
-            )
+            let acquisition = Acquisition {
+                plate: name.to_owned(),
+                well,
+                field,
+                pixel_size_um,
+                z_step_um,
+                channels,
+                files,
+                correction: None,
+            };
+            write_image(component, folder, acquisition)
         })?;
         created.plate.push(plate_component(name).to_string());
         created.well.extend(plate.well_components().map(|component| component.to_string()));

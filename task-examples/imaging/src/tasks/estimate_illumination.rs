@@ -47,38 +47,69 @@ pub struct Estimated {
 /// If an argument is out of range, an image cannot be read or has another size than the others, or there is no light in the
 /// images.
 pub fn estimate_illumination(given: &Given, args: Args) -> Result<Estimated, TaskError> {
-    check_range("max_images", args.max_images, 1..=10_000)?;
+    check_max_images(args.max_images)?;
     let mut illumination = Vec::new();
     for plate in given.plates()? {
         let images: Vec<Component> = Plate::read(&given.output_path, &plate.plate)?.image_components().collect();
-        // Evenly spread over the plate.
-        let n_images = images.len().min(args.max_images);
-        let chosen = (0..n_images).map(|index| &images[index * images.len() / n_images]);
-        let images: Vec<Image> =
-            chosen.map(|component| Image::open(&component.folder(&given.output_path))).collect::<Result<_, _>>()?;
+        let chosen = spread(&images, args.max_images).map(|component| component.folder(&given.output_path));
+        let images = open_images(chosen, &plate.plate)?;
         let Some(first) = images.first() else { continue };
-        let sizes: Vec<(usize, usize)> = first.sizes().collect();
-        if let Some(image) = images.iter().find(|image| !image.sizes().eq(sizes.iter().copied())) {
-            let (well, field) = (&image.acquisition.well, &image.acquisition.field);
-            return Err(TaskError::new(format!(
-                "field {field} of well {well} has another size than the first image of plate {}: one illumination does not fit \
-                 both, run them as two plates",
-                plate.plate
-            )));
-        }
         replace_folder(&profile_folder(&given.output_path, &plate.plate), |folder| {
-            for (index, channel) in first.acquisition.channels.iter().enumerate() {
-                let profile = estimate_channel(&images, index, &sizes, args.background)
-                    .map_err(|err| TaskError::new(format!("plate {}, channel {}: {err}", plate.plate, channel.id)))?;
-                let bytes: Vec<u8> = profile.values.iter().flat_map(|value| value.to_be_bytes()).collect();
-                let pixels = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
-                png_file::write(&profile_file(folder, &channel.id), (profile.width, profile.height), pixels, &bytes)?;
-            }
-            Ok(())
+            (0..first.n_channels())
+                .try_for_each(|channel| write_profile(folder, &plate.plate, &images, channel, args.background))
         })?;
         illumination.push(format!("{}.illumination", plate.plate));
     }
     Ok(Estimated { illumination })
+}
+
+/// Refuses a number of images that is out of range.
+pub(super) fn check_max_images(max_images: usize) -> Result<(), TaskError> {
+    check_range("max_images", max_images, 1..=10_000)
+}
+
+/// At most `max` of all images, evenly spread over the plate.
+pub(super) fn spread<T>(all: &[T], max: usize) -> impl Iterator<Item = &T> {
+    let n = all.len().min(max);
+    (0..n).map(move |index| &all[index * all.len() / n])
+}
+
+/// Opens the images of a plate that its illumination is estimated from.
+///
+/// # Errors
+/// If an image cannot be read or has another size than the first.
+pub(super) fn open_images(folders: impl Iterator<Item = PathBuf>, plate: &str) -> Result<Vec<Image>, TaskError> {
+    let images: Vec<Image> = folders.map(|folder| Image::open(&folder)).collect::<Result<_, _>>()?;
+    if let Some(image) = images.iter().find(|image| !image.sizes().eq(images[0].sizes())) {
+        let (well, field) = (&image.acquisition.well, &image.acquisition.field);
+        return Err(TaskError::new(format!(
+            "field {field} of well {well} has another size than the first image of plate {plate}: one illumination does not fit \
+             both, run them as two plates",
+        )));
+    }
+    Ok(images)
+}
+
+/// Estimates the profile of a channel, and writes it into the folder of the profiles.
+///
+/// * `images`: at least one, from [`open_images`].
+///
+/// # Errors
+/// If an image cannot be read, there is no light in the images, or the file cannot be written.
+pub(super) fn write_profile(
+    folder: &Path,
+    plate: &str,
+    images: &[Image],
+    channel: usize,
+    background: u16,
+) -> Result<(), TaskError> {
+    let sizes: Vec<(usize, usize)> = images[0].sizes().collect();
+    let id = &images[0].acquisition.channels[channel].id;
+    let profile = estimate_channel(images, channel, &sizes, background)
+        .map_err(|err| TaskError::new(format!("plate {plate}, channel {id}: {err}")))?;
+    let bytes: Vec<u8> = profile.values.iter().flat_map(|value| value.to_be_bytes()).collect();
+    let pixels = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
+    png_file::write(&profile_file(folder, id), (profile.width, profile.height), pixels, &bytes)
 }
 
 /// Where the profiles of a plate are.

@@ -4,7 +4,7 @@ use super::Given;
 use super::segment_nuclei::{check_label_name, default_label_name};
 use crate::about;
 use crate::image::{Image, labels};
-use crate::name::{Component, Well};
+use crate::name::Component;
 use crate::plate::read_images;
 use crate::region::{self, Region};
 use crate::replace::replace_file;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 #[serde(deny_unknown_fields)]
 pub struct Args {
     #[serde(default = "default_label_name")]
-    label_name: String,
+    pub(super) label_name: String,
 }
 
 /// The metadiff.
@@ -60,16 +60,12 @@ pub fn measure_regions(given: &Given, args: Args) -> Result<Measured, TaskError>
     let (Given { output_path: output, .. }, Args { label_name }) = (given, args);
     check_label_name(&label_name)?;
     let (component, well) = Component::parse_well(&given.component)?;
-    let folder = component.folder(&output);
+    let folder = component.folder(output);
     let (mut header, mut rows) = (Vec::new(), Vec::new());
     for image in read_images(&folder)? {
         let folder = folder.join(image);
         let image = Image::open(&folder)?;
-        let channels = image.acquisition.channels.iter();
-        let measures = channels.flat_map(|channel| {
-            ["mean", "integrated", "min", "max"].map(|measure| format!("{measure}_{}", channel.id))
-        });
-        let columns: Vec<String> = COLUMNS.iter().map(ToString::to_string).chain(measures).collect();
+        let columns = columns(&image);
         if header.is_empty() {
             header = columns;
         } else if header != columns {
@@ -82,10 +78,30 @@ pub fn measure_regions(given: &Given, args: Args) -> Result<Measured, TaskError>
         rows.extend(measure_image(&folder, &image, &label_name)?);
     }
     let n_regions = rows.len();
-    let tables = table_folder(&output, &component.plate);
-    fs::create_dir_all(&tables).map_err(about("cannot make the folder", &tables))?;
-    replace_file(&table_file(&tables, &well), |part| table::write_rows(part, &header, rows))?;
+    write_table(&table_folder(output, &component.plate), &well.to_string(), &header, rows)?;
     Ok(Measured { n_regions })
+}
+
+/// Columns of the table of an image.
+pub(super) fn columns(image: &Image) -> Vec<String> {
+    let channels = image.acquisition.channels.iter();
+    let measures = channels
+        .flat_map(|channel| ["mean", "integrated", "min", "max"].map(|measure| format!("{measure}_{}", channel.id)));
+    COLUMNS.iter().map(ToString::to_string).chain(measures).collect()
+}
+
+/// Writes the table of this name into the folder of a plate's tables.
+///
+/// # Errors
+/// If the folder or the file cannot be written.
+pub(super) fn write_table(
+    tables: &Path,
+    name: &str,
+    header: &[String],
+    rows: Vec<Vec<String>>,
+) -> Result<(), TaskError> {
+    fs::create_dir_all(tables).map_err(about("cannot make the folder", tables))?;
+    replace_file(&table_file(tables, name), |part| table::write_rows(part, header, rows))
 }
 
 /// Where the tables of a plate are.
@@ -93,12 +109,16 @@ pub(super) fn table_folder(output: &Path, plate: &str) -> PathBuf {
     output.join(format!("{plate}.tables"))
 }
 
-/// The table of a well.
-pub(super) fn table_file(folder: &Path, well: &Well) -> PathBuf {
-    folder.join(format!("{well}.csv"))
+/// The table of a well or an image.
+pub(super) fn table_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.csv"))
 }
 
-fn measure_image(folder: &Path, image: &Image, label_name: &str) -> Result<Vec<Vec<String>>, TaskError> {
+/// Measures the regions of one image: a row of values for each.
+///
+/// # Errors
+/// If the image or its labels cannot be read, or they have different sizes.
+pub(super) fn measure_image(folder: &Path, image: &Image, label_name: &str) -> Result<Vec<Vec<String>>, TaskError> {
     let labels = labels::read(folder, label_name, 0)?;
     if Some((labels.width, labels.height)) != image.sizes().next() {
         let cause = format!("the labels {label_name} have another size than the image; run \"Segment nuclei\" again");

@@ -7,6 +7,7 @@ use crate::replace::replace_file;
 use crate::table;
 use fractal_task::TaskError;
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// The metadiff.
 #[derive(Debug, Serialize)]
@@ -24,20 +25,32 @@ pub fn merge_tables(given: &Given, _: NoArgs) -> Result<Merged, TaskError> {
     for plate in given.plates()? {
         let name = &plate.plate;
         let folder = table_folder(&given.output_path, name);
-        let (mut header, mut all) = (Vec::new(), Vec::new());
-        for well in Plate::read(&given.output_path, name)?.wells.keys() {
-            let path = table_file(&folder, well);
-            let (columns, rows) = table::read_rows(&path)?;
-            if header.is_empty() {
-                header = columns;
-            } else if header != columns {
-                let cause = "it has other columns than the first table; run \"Measure regions\" again";
-                return Err(TaskError::about("cannot use", &path, cause));
-            }
-            all.extend(rows);
-        }
-        replace_file(&given.output_path.join(format!("{name}.csv")), |part| table::write_rows(part, &header, all))?;
-        tables.push(format!("{name}.csv"));
+        let plate = Plate::read(&given.output_path, name)?;
+        let wells = plate.wells.keys().map(|well| table_file(&folder, &well.to_string()));
+        tables.push(merge(&given.output_path, name, wells)?);
     }
     Ok(Merged { table: tables })
+}
+
+/// Merges tables into the one of a plate.
+///
+/// Returns the name of its file.
+///
+/// # Errors
+/// As [`merge_tables`].
+pub(super) fn merge(output: &Path, plate: &str, tables: impl Iterator<Item = PathBuf>) -> Result<String, TaskError> {
+    let (mut header, mut all) = (Vec::new(), Vec::new());
+    for path in tables {
+        let (columns, rows) = table::read_rows(&path)?;
+        if header.is_empty() {
+            header = columns;
+        } else if header != columns {
+            let cause = "it has other columns than the first table; run \"Measure regions\" again";
+            return Err(TaskError::about("cannot use", &path, cause));
+        }
+        all.extend(rows);
+    }
+    let name = format!("{plate}.csv");
+    replace_file(&output.join(&name), |part| table::write_rows(part, &header, all))?;
+    Ok(name)
 }

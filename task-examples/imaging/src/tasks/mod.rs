@@ -1,5 +1,5 @@
 //! The tasks, in the order of the workflow. Each has its arguments, whose descriptions are in the manifest, and its
-//! metadiff.
+//! metadiff. These are the forms of version 1 of Fractal; [`v2`] has those of version 2.
 
 pub mod create_plate;
 pub mod convert_images;
@@ -11,10 +11,11 @@ pub mod segment_nuclei;
 pub mod measure_regions;
 pub mod merge_tables;
 pub mod contact_sheet;
+pub mod v2;
 
 use crate::about;
 use crate::name::Component;
-use fractal_task::{Call, TaskError};
+use fractal_task::{Call, TaskError, Version};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -75,7 +76,13 @@ impl Given {
 fn split<A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json::Result<(Given, A)> {
     let given = ["input_paths", "output_path", "metadata", "component"].into_iter();
     let given = given.filter_map(|name| parameters.remove_entry(name)).collect();
-    Ok((serde_json::from_value(Value::Object(given))?, serde_json::from_value(Value::Object(parameters))?))
+    Ok((from_object(given)?, from_object(parameters)?))
+}
+
+/// Reads a type from an object. Not inlined, so that the module has this code once for the two forms of a task.
+#[inline(never)]
+fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> serde_json::Result<T> {
+    serde_json::from_value(Value::Object(object))
 }
 
 /// Calls the task that the fixed argument of a call names.
@@ -83,8 +90,14 @@ fn split<A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json:
 /// # Errors
 /// If there is no such task, its parameters cannot be used, or it fails.
 pub fn call(call: &Call) -> Result<(), TaskError> {
-    let names: Vec<&str> = call.fixed_args.iter().filter_map(|arg| arg.to_str()).collect();
-    match names.as_slice() {
+    match call.version {
+        Version::V1 => call_v1(call),
+        Version::V2 => v2::call(call),
+    }
+}
+
+fn call_v1(call: &Call) -> Result<(), TaskError> {
+    match fixed_args(call).as_slice() {
         ["create_plate"] => run(call, create_plate::create_plate),
         ["convert_images"] => run(call, convert_images::convert_images),
         ["estimate_illumination"] => run(call, estimate_illumination::estimate_illumination),
@@ -95,12 +108,18 @@ pub fn call(call: &Call) -> Result<(), TaskError> {
         ["measure_regions"] => run(call, measure_regions::measure_regions),
         ["merge_tables"] => run(call, merge_tables::merge_tables),
         ["contact_sheet"] => run(call, contact_sheet::contact_sheet),
-        other => Err(TaskError::new(format!(
-            "{:?} is none of the tasks {}; put one of them before -j",
-            other.join(" "),
-            NAMES.join(", ")
-        ))),
+        other => Err(unknown_task(other, &NAMES, call.version)),
     }
+}
+
+fn fixed_args(call: &Call) -> Vec<&str> {
+    call.fixed_args.iter().filter_map(|arg| arg.to_str()).collect()
+}
+
+fn unknown_task(fixed_args: &[&str], names: &[&str], version: Version) -> TaskError {
+    let [option, _] = version.options();
+    let (given, names) = (fixed_args.join(" "), names.join(", "));
+    TaskError::new(format!("{given:?} is none of the tasks {names}; put one of them before {option}"))
 }
 
 fn run<A: DeserializeOwned, M: Serialize>(
@@ -191,7 +210,12 @@ mod tests {
         args[name] = value.clone();
         let (args_file, metadiff_file) = (folder.join("args.json"), folder.join("metadiff.json"));
         std::fs::write(&args_file, args.to_string()).unwrap();
-        let result = super::call(&Call { args_file, metadiff_file, fixed_args: vec![command(task).into()] });
+        let result = super::call(&Call {
+            version: Version::V1,
+            args_file,
+            metadiff_file,
+            fixed_args: vec![command(task).into()],
+        });
         std::fs::remove_dir_all(&folder).unwrap();
         result.unwrap_err().to_string()
     }
@@ -226,6 +250,7 @@ mod tests {
     #[test]
     fn an_unknown_task_is_named_with_those_there_are() {
         let call = |names: &[&str]| Call {
+            version: Version::V1,
             args_file: "none".into(),
             metadiff_file: "none".into(),
             fixed_args: names.iter().map(Into::into).collect(),

@@ -6,6 +6,7 @@ use crate::name::Component;
 use crate::replace::replace_folder;
 use fractal_task::TaskError;
 use serde::Serialize;
+use std::path::Path;
 
 /// The metadiff: nothing.
 #[derive(Debug, Serialize)]
@@ -25,9 +26,18 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
         ))
     })?;
     let source = component.in_plate(&Component::parse_plate(source)?.plate);
-    let image = Image::open(&source.folder(&given.output_path))?;
+    project(&source.folder(&given.output_path), &component.folder(&given.output_path))?;
+    Ok(Projected {})
+}
+
+/// Projects the image in the folder `source`. The projection replaces what the folder `target` held.
+///
+/// # Errors
+/// If the image cannot be read, or a file cannot be written.
+pub(super) fn project(source: &Path, target: &Path) -> Result<(), TaskError> {
+    let image = Image::open(source)?;
     let acquisition = Acquisition { files: Vec::new(), ..image.acquisition.clone() };
-    replace_folder(&component.folder(&given.output_path), |part| {
+    replace_folder(target, |part| {
         let size = image.sizes().next().unwrap_or((0, 0));
         let mut writer = ImageWriter::create(part, (image.n_channels(), 1), size, image.storage())?;
         for channel in 0..image.n_channels() {
@@ -42,6 +52,6 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
             }
             writer.write_plane(channel, 0, largest)?;
         }
-        writer.finish(&acquisition).map(|_| Projected {})
+        writer.finish(&acquisition).map(|_| ())
     })
 }

@@ -53,9 +53,9 @@ pub(super) fn default_min_area() -> usize {
 /// The metadiff.
 #[derive(Debug, Serialize)]
 pub struct Segmented {
-    n_objects: usize,
+    pub(super) n_objects: usize,
     /// Objects are brighter than this.
-    threshold: u16,
+    pub(super) threshold: u16,
 }
 
 /// Refuses a name of labels that is no name of a folder.

@@ -1,7 +1,8 @@
 //! The tasks of `imaging` built for this machine.
 //!
 //! `imaging-native TASK -j ARGS.json --metadata-out METADIFF.json` calls one task as the sandbox does, for a debugger or a
-//! profiler. `imaging-native run WORKFLOW --input DIR --output DIR` makes all calls of the package's workflow one after the
+//! profiler. The command line of Fractal v2, `TASK --args-json ARGS.json --out-json OUTPUT.json`, calls the form of the task
+//! for that version. `imaging-native run WORKFLOW --input DIR --output DIR` makes all calls of the package's workflow one after the
 //! other in this process. Both give the same bytes as the module.
 
 mod workflow;
@@ -12,13 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: imaging-native TASK -j ARGS.json --metadata-out METADIFF.json
+       imaging-native TASK --args-json ARGS.json --out-json OUTPUT.json
        imaging-native run WORKFLOW.json --input DIR --output DIR";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first().and_then(|arg| arg.to_str()) {
         None | Some("-h" | "--help") => {
-            println!("{USAGE}\n\nTASK is one of {}.", imaging::tasks::NAMES.join(", "));
+            let (v1, v2) = (imaging::tasks::NAMES.join(", "), imaging::tasks::v2::NAMES.join(", "));
+            println!("{USAGE}\n\nTASK is one of {v1}.\nWith --args-json, TASK is one of {v2}.");
             ExitCode::SUCCESS
         }
         Some("run") => exit_code(run(&args[1..])),

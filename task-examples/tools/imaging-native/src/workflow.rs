@@ -1,6 +1,6 @@
 //! Runs the package's workflow as Fractal does, with one call at a time in this process.
 
-use fractal_task::{Call, TaskError};
+use fractal_task::{Call, TaskError, Version};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,12 @@ fn is_source(source: &str, task: &Value) -> bool {
 fn call(scratch: &Scratch, command: &str, args: &Value) -> Result<Map<String, Value>, TaskError> {
     let (args_file, metadiff_file) = (scratch.0.join("args.json"), scratch.0.join("metadiff.json"));
     fs::write(&args_file, args.to_string()).map_err(|err| TaskError::about("cannot write", &args_file, err))?;
-    imaging::tasks::call(&Call { args_file, metadiff_file: metadiff_file.clone(), fixed_args: vec![command.into()] })?;
+    imaging::tasks::call(&Call {
+        version: Version::V1,
+        args_file,
+        metadiff_file: metadiff_file.clone(),
+        fixed_args: vec![command.into()],
+    })?;
     match read_json(&metadiff_file)? {
         Value::Object(metadiff) => Ok(metadiff),
         _ => Err(TaskError::about("cannot use", &metadiff_file, "a metadiff is an object")),
