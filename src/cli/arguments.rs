@@ -101,10 +101,6 @@ impl WorkerArguments {
 pub(super) struct RunArguments {
     /// Fractal workflow (JSON) of version 1 or 2, full or exported; - is stdin
     pub(super) workflow: PathBuf,
-    #[command(flatten)]
-    pub(super) v1: V1Arguments,
-    #[command(flatten)]
-    pub(super) v2: V2Arguments,
     /// Dataset to start from: a dataset document, or `dataset.json` (v1: `result.json`) of an
     /// earlier run
     #[arg(long, value_name = "FILE", conflicts_with_all = ["zarr_dir", "metadata", "history"])]
@@ -182,6 +178,11 @@ pub(super) struct RunArguments {
     /// Print the outcome of each call
     #[arg(long)]
     pub(super) verbose: bool,
+    // Their headings would apply to options after them.
+    #[command(flatten)]
+    pub(super) v1: V1Arguments,
+    #[command(flatten)]
+    pub(super) v2: V2Arguments,
 }
 
 /// Options of `run` for workflows of version 1.

@@ -170,10 +170,9 @@ impl<'a> DatasetPlanner<'a> {
                 Some((found.task, found.package.folder.clone()))
             }
             Err(message) => {
-                // The problem of a package that could not be read was reported before.
-                let is_refused =
-                    |package: &Package| package.is_refused && package.has_name(pkg_name);
-                if !self.packages.iter().any(is_refused) {
+                // The problem of a package that could not be read, whose name may not be known either,
+                // was reported before.
+                if !self.packages.iter().any(|package| package.is_refused) {
                     self.add_once(entry.location_of("task"), message, problems);
                 }
                 None

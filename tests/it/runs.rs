@@ -378,8 +378,8 @@ fn data_in_a_work_directory_are_kept() {
     }
     assert!(!project.path("runs/third").exists());
     // A run in the folder of another one.
-    run("runs/nested/1_inner", "out");
     run("runs/nested", "out");
+    run("runs/nested/1_inner", "out");
     runs(&project, &["--clean", "--yes"])
         .expect(0)
         .says(&["kept: nested: another run is in its folder `1_inner`"]);

@@ -75,13 +75,7 @@ fn names(task: &WorkflowTask) -> Vec<String> {
 fn dataset(context: &JobContext<'_>, problems: &mut Problems) -> DatasetDocument {
     let arguments = context.arguments;
     if let Some(path) = &arguments.dataset {
-        return match DatasetDocument::read(path) {
-            Ok(dataset) => dataset,
-            Err(found) => {
-                problems.extend(found);
-                unknown_dataset()
-            }
-        };
+        return DatasetDocument::read_into(path, problems).unwrap_or_else(unknown_dataset);
     }
     let Some(path) = &arguments.v2.zarr_dir else {
         let text = "is required for a workflow of Fractal v2: the folder of a new dataset; or give \

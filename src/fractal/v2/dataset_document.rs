@@ -38,15 +38,13 @@ impl DatasetDocument {
     /// # Errors
     /// All problems of the file, each with its location.
     pub fn read(path: &Path) -> Result<Self, Problems> {
-        Problems::or_value(|problems| {
-            let value = read_dataset(path, problems)?;
-            let document = Cursor::new(path, &value);
-            let expected = (&[DocumentKind::DatasetV2][..], "a dataset of Fractal v2");
-            if refuse_another(&document, expected, problems) {
-                return None;
-            }
-            Self::from_cursor(&document, problems)
-        })
+        Problems::or_value(|problems| Self::read_into(path, problems))
+    }
+
+    /// Reads a dataset document. Adds problems and warnings to `problems`.
+    pub fn read_into(path: &Path, problems: &mut Problems) -> Option<Self> {
+        let value = read_dataset(path, problems)?;
+        Self::from_cursor(&Cursor::new(path, &value), problems)
     }
 
     /// Reads a dataset. Unknown keys are ignored.
