@@ -1,4 +1,5 @@
-/* Otsu's threshold as a command task: otsu-c -j ARGS.json --metadata-out METADIFF.json */
+/* Otsu's threshold as a command task: otsu-c --args-json ARGS.json --out-json OUTPUT.json, or for Fractal v1
+   otsu-c -j ARGS.json --metadata-out METADIFF.json */
 #include "json.h"
 
 #include <dirent.h>
@@ -8,6 +9,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+/* Name of an image in its folder. */
+#define IMAGE "image.pgm"
 
 /* A grey image of width * height pixels, row by row, each from 0 to max. */
 struct image {
@@ -152,45 +157,20 @@ static int is_image(const struct dirent *entry)
     return length >= 4 && strcmp(entry->d_name + length - 4, ".pgm") == 0;
 }
 
-/* The metadiff of a call without a component: which images there are. */
-static void list_images(const char *folder, const char *metadiff_path)
+/* The names of the images in a folder, sorted. Returns how many there are. */
+static int image_names(const char *folder, struct dirent ***entries)
 {
-    struct dirent **entries;
-    int n_images = scandir(folder, &entries, is_image, alphasort);
+    int n_images = scandir(folder, entries, is_image, alphasort);
     if (n_images < 0)
         fail("cannot list %s: %s", folder, strerror(errno));
     if (n_images == 0)
         fail("there is no .pgm image in %s", folder);
-    FILE *metadiff = create_file(metadiff_path);
-    for (int i = 0; i < n_images; i++) {
-        fputs(i == 0 ? "{\"image\": [" : ", ", metadiff);
-        json_write_string(metadiff, entries[i]->d_name);
-    }
-    fputs("], \"image_folder\": ", metadiff);
-    json_write_string(metadiff, folder);
-    fputs("}", metadiff);
-    close_written(metadiff, metadiff_path);
+    return n_images;
 }
 
-int main(int argc, char **argv)
+/* Finds the threshold of an image, and writes its mask unless the args say no. */
+static uint64_t segment(const char *name, const char *path, const char *mask_path, const char *args)
 {
-    if (argc != 5 || strcmp(argv[1], "-j") != 0 || strcmp(argv[3], "--metadata-out") != 0)
-        fail("usage: otsu-c -j ARGS.json --metadata-out METADIFF.json");
-    size_t length;
-    const char *args = read_file(argv[2], &length), *metadiff_path = argv[4];
-    const char *input = json_string(json_first(json_member(args, "input_paths")));
-    if (input == NULL)
-        fail("input_paths has no path");
-    const char *component = json_string(json_member(args, "component"));
-    if (component == NULL) {
-        list_images(input, metadiff_path);
-        return EXIT_SUCCESS;
-    }
-    /* In a workflow only the first task gets the input: what lists the images says where they are. */
-    const char *folder = json_string(json_member(json_member(args, "metadata"), "image_folder"));
-    const char *output = json_string(json_member(args, "output_path"));
-    if (output == NULL)
-        fail("output_path is no path");
     const char *bins_value = json_member(args, "bins"), *write_mask = json_member(args, "write_mask");
     char *end = "";
     long bins = bins_value ? strtol(bins_value, &end, 10) : 256;
@@ -199,26 +179,112 @@ int main(int argc, char **argv)
     if (write_mask && strncmp(write_mask, "true", 4) != 0 && strncmp(write_mask, "false", 5) != 0)
         fail("write_mask must be true or false");
 
-    const char *path = join(folder ? folder : input, component, strlen(component), "");
+    size_t length;
     const char *bytes = read_file(path, &length);
-    struct image image = parse_pgm(component, bytes, length);
+    struct image image = parse_pgm(name, bytes, length);
     uint64_t threshold = otsu_threshold(&image, (uint64_t)bins);
-    printf("%s: threshold %llu\n", component, threshold);
+    printf("%s: threshold %llu\n", name, threshold);
     if (write_mask == NULL || *write_mask == 't') {
-        size_t stem = strlen(component);
-        if (stem >= 4 && strcmp(component + stem - 4, ".pgm") == 0)
-            stem -= 4;
-        path = join(output, component, stem, "_mask.pgm");
-        FILE *mask = create_file(path);
+        FILE *mask = create_file(mask_path);
         fprintf(mask, "P5\n%llu %llu\n255\n", image.width, image.height);
         for (size_t i = 0; i < image.n_pixels; i++)
             fputc(image.pixels[i] >= threshold ? 255 : 0, mask);
-        close_written(mask, path);
+        close_written(mask, mask_path);
     }
-    FILE *metadiff = create_file(metadiff_path);
+    return threshold;
+}
+
+/* Copies each image of a folder to a folder of its own in zarr_dir, and writes the changes of the image list. */
+static void import_images(const char *folder, const char *zarr_dir, FILE *output)
+{
+    struct dirent **entries;
+    int n_images = image_names(folder, &entries);
+    for (int i = 0; i < n_images; i++) {
+        const char *file = entries[i]->d_name;
+        size_t length;
+        const char *bytes = read_file(join(folder, file, strlen(file), ""), &length);
+        const char *zarr_url = join(zarr_dir, file, strlen(file) - 4, "");
+        if (mkdir(zarr_url, 0777) != 0 && errno != EEXIST)
+            fail("cannot create %s: %s", zarr_url, strerror(errno));
+        const char *path = join(zarr_url, IMAGE, strlen(IMAGE), "");
+        FILE *copy = create_file(path);
+        fwrite(bytes, 1, length, copy);
+        close_written(copy, path);
+        fputs(i == 0 ? "{\"image_list_updates\": [{\"zarr_url\": " : ", {\"zarr_url\": ", output);
+        json_write_string(output, zarr_url);
+        fputs(", \"attributes\": {\"file\": ", output);
+        json_write_string(output, file);
+        fputs("}}", output);
+    }
+    fputs("]}", output);
+}
+
+/* Makes the mask of the image in the folder zarr_url; without it, imports the images of a folder. */
+static void call(const char *args, FILE *output)
+{
+    const char *zarr_url = json_string(json_member(args, "zarr_url"));
+    if (zarr_url == NULL) {
+        const char *folder = json_string(json_member(args, "folder"));
+        const char *zarr_dir = json_string(json_member(args, "zarr_dir"));
+        if (folder == NULL || zarr_dir == NULL)
+            fail("folder and zarr_dir must be paths");
+        import_images(folder, zarr_dir, output);
+        return;
+    }
+    const char *slash = strrchr(zarr_url, '/'), *name = slash ? slash + 1 : zarr_url;
+    const char *path = join(zarr_url, IMAGE, strlen(IMAGE), ""), *mask = join(zarr_url, "mask", 4, ".pgm");
+    uint64_t threshold = segment(name, path, mask, args);
+    fputs("{\"image_list_updates\": [{\"zarr_url\": ", output);
+    json_write_string(output, zarr_url);
+    fprintf(output, ", \"attributes\": {\"threshold\": %llu}}]}", threshold);
+}
+
+/* Makes the mask of the image that the component names; without a component, writes which images there are. */
+static void call_v1(const char *args, FILE *metadiff)
+{
+    const char *input = json_string(json_first(json_member(args, "input_paths")));
+    if (input == NULL)
+        fail("input_paths has no path");
+    const char *component = json_string(json_member(args, "component"));
+    if (component == NULL) {
+        struct dirent **entries;
+        int n_images = image_names(input, &entries);
+        for (int i = 0; i < n_images; i++) {
+            fputs(i == 0 ? "{\"image\": [" : ", ", metadiff);
+            json_write_string(metadiff, entries[i]->d_name);
+        }
+        fputs("], \"image_folder\": ", metadiff);
+        json_write_string(metadiff, input);
+        fputs("}", metadiff);
+        return;
+    }
+    /* In a workflow only the first task gets the input: what lists the images says where they are. */
+    const char *folder = json_string(json_member(json_member(args, "metadata"), "image_folder"));
+    const char *output = json_string(json_member(args, "output_path"));
+    if (output == NULL)
+        fail("output_path is no path");
+    size_t stem = strlen(component);
+    if (stem >= 4 && strcmp(component + stem - 4, ".pgm") == 0)
+        stem -= 4;
+    const char *path = join(folder ? folder : input, component, strlen(component), "");
+    uint64_t threshold = segment(component, path, join(output, component, stem, "_mask.pgm"), args);
     fputs("{\"thresholds\": {", metadiff);
     json_write_string(metadiff, component);
     fprintf(metadiff, ": %llu}}", threshold);
-    close_written(metadiff, metadiff_path);
+}
+
+int main(int argc, char **argv)
+{
+    bool is_v1 = argc == 5 && strcmp(argv[1], "-j") == 0 && strcmp(argv[3], "--metadata-out") == 0;
+    if (!is_v1 && (argc != 5 || strcmp(argv[1], "--args-json") != 0 || strcmp(argv[3], "--out-json") != 0))
+        fail("usage: otsu-c --args-json ARGS.json --out-json OUTPUT.json");
+    size_t length;
+    const char *args = read_file(argv[2], &length), *output_path = argv[4];
+    FILE *output = create_file(output_path);
+    if (is_v1)
+        call_v1(args, output);
+    else
+        call(args, output);
+    close_written(output, output_path);
     return EXIT_SUCCESS;
 }

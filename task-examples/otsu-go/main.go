@@ -1,4 +1,5 @@
-// Command otsu-go is Otsu's threshold as a command task: otsu-go -j ARGS.json --metadata-out METADIFF.json
+// Command otsu-go is Otsu's threshold as a command task: otsu-go --args-json ARGS.json --out-json OUTPUT.json, or for
+// Fractal v1 otsu-go -j ARGS.json --metadata-out METADIFF.json
 package main
 
 import (
@@ -13,7 +14,14 @@ import (
 	"strings"
 )
 
+// imageFile is the name of an image in its folder.
+const imageFile = "image.pgm"
+
 type args struct {
+	ZarrURL *string `json:"zarr_url"`
+	ZarrDir string  `json:"zarr_dir"`
+	Folder  string  `json:"folder"`
+	// The args of Fractal v1.
 	InputPaths []string `json:"input_paths"`
 	OutputPath string   `json:"output_path"`
 	Metadata   struct {
@@ -31,16 +39,21 @@ type image struct {
 }
 
 func main() {
-	argsFile := flag.String("j", "", "file with the args")
-	metadiffFile := flag.String("metadata-out", "", "file for the metadiff")
+	var argsFile, outputFile string
+	for _, name := range []string{"args-json", "j"} {
+		flag.StringVar(&argsFile, name, "", "file with the args")
+	}
+	for _, name := range []string{"out-json", "metadata-out"} {
+		flag.StringVar(&outputFile, name, "", "file for the output")
+	}
 	flag.Parse()
-	if err := call(*argsFile, *metadiffFile); err != nil {
+	if err := call(argsFile, outputFile); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func call(argsFile, metadiffFile string) error {
+func call(argsFile, outputFile string) error {
 	text, err := os.ReadFile(argsFile)
 	if err != nil {
 		return err
@@ -49,41 +62,89 @@ func call(argsFile, metadiffFile string) error {
 	if err := json.Unmarshal(text, &a); err != nil {
 		return fmt.Errorf("cannot use the args: %w", err)
 	}
-	metadiff, err := run(a)
+	output, err := run(a)
 	if err != nil {
 		return err
 	}
-	text, err = json.Marshal(metadiff)
+	text, err = json.Marshal(output)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(metadiffFile, text, 0o666)
+	return os.WriteFile(outputFile, text, 0o666)
 }
 
-// run makes the mask of the image that the component names; without a component, it says which images there are.
-// It returns the metadiff.
+// run makes a call of either version of Fractal. It returns the output of the call.
 func run(a args) (map[string]any, error) {
-	if len(a.InputPaths) == 0 {
-		return nil, errors.New("input_paths has no path")
+	switch {
+	case len(a.InputPaths) > 0:
+		return runV1(a)
+	case a.ZarrURL == nil:
+		return importImages(a.Folder, a.ZarrDir)
 	}
+	folder := *a.ZarrURL
+	name, path := filepath.Base(folder), filepath.Join(folder, imageFile)
+	threshold, err := segment(name, path, filepath.Join(folder, "mask.pgm"), a)
+	if err != nil {
+		return nil, err
+	}
+	update := map[string]any{"zarr_url": folder, "attributes": map[string]int{"threshold": threshold}}
+	return map[string]any{"image_list_updates": []any{update}}, nil
+}
+
+// importImages copies each image of a folder to a folder of its own in the zarr_dir.
+func importImages(folder, zarrDir string) (map[string]any, error) {
+	names, err := imageNames(folder)
+	if err != nil {
+		return nil, err
+	}
+	var updates []any
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the image: %w", err)
+		}
+		zarrURL := filepath.Join(zarrDir, strings.TrimSuffix(name, ".pgm"))
+		err = os.MkdirAll(zarrURL, 0o777)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(zarrURL, imageFile), data, 0o666)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot write the image: %w", err)
+		}
+		updates = append(updates, map[string]any{"zarr_url": zarrURL, "attributes": map[string]string{"file": name}})
+	}
+	return map[string]any{"image_list_updates": updates}, nil
+}
+
+// runV1 makes the mask of the image that the component names; without a component, it says which images there are.
+// It returns the metadiff.
+func runV1(a args) (map[string]any, error) {
 	if a.Component == nil {
-		return listImages(a.InputPaths[0])
-	}
-	if a.Bins < 2 || a.Bins > 65536 {
-		return nil, errors.New("bins must be a whole number from 2 to 65536")
+		names, err := imageNames(a.InputPaths[0])
+		return map[string]any{"image": names, "image_folder": a.InputPaths[0]}, err
 	}
 	// In a workflow only the first task gets the input: what lists the images says where they are.
 	folder, component := cmp.Or(a.Metadata.ImageFolder, a.InputPaths[0]), *a.Component
-	data, err := os.ReadFile(filepath.Join(folder, component))
+	mask := filepath.Join(a.OutputPath, strings.TrimSuffix(component, ".pgm")+"_mask.pgm")
+	threshold, err := segment(component, filepath.Join(folder, component), mask, a)
+	return map[string]any{"thresholds": map[string]int{component: threshold}}, err
+}
+
+// segment finds the threshold of an image, and writes its mask if that is wanted.
+func segment(name, path, maskPath string, a args) (int, error) {
+	if a.Bins < 2 || a.Bins > 65536 {
+		return 0, errors.New("bins must be a whole number from 2 to 65536")
+	}
+	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the image: %w", err)
+		return 0, fmt.Errorf("cannot read the image: %w", err)
 	}
 	img, err := parsePGM(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", component, err)
+		return 0, fmt.Errorf("%s: %w", name, err)
 	}
 	threshold := otsuThreshold(img, a.Bins)
-	fmt.Printf("%s: threshold %d\n", component, threshold)
+	fmt.Printf("%s: threshold %d\n", name, threshold)
 	if a.WriteMask {
 		mask := fmt.Appendf(nil, "P5\n%d %d\n255\n", img.width, img.height)
 		for _, pixel := range img.pixels {
@@ -93,15 +154,15 @@ func run(a args) (map[string]any, error) {
 				mask = append(mask, 0)
 			}
 		}
-		name := strings.TrimSuffix(component, ".pgm") + "_mask.pgm"
-		if err := os.WriteFile(filepath.Join(a.OutputPath, name), mask, 0o666); err != nil {
-			return nil, fmt.Errorf("cannot write the mask: %w", err)
+		if err := os.WriteFile(maskPath, mask, 0o666); err != nil {
+			return 0, fmt.Errorf("cannot write the mask: %w", err)
 		}
 	}
-	return map[string]any{"thresholds": map[string]int{component: threshold}}, nil
+	return threshold, nil
 }
 
-func listImages(folder string) (map[string]any, error) {
+// imageNames returns the names of the images in a folder, sorted.
+func imageNames(folder string) ([]string, error) {
 	entries, err := os.ReadDir(folder) // sorted by name
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the images: %w", err)
@@ -115,7 +176,7 @@ func listImages(folder string) (map[string]any, error) {
 	if names == nil {
 		return nil, fmt.Errorf("there is no .pgm image in %s", folder)
 	}
-	return map[string]any{"image": names, "image_folder": folder}, nil
+	return names, nil
 }
 
 // parsePGM reads a binary PGM image: P5, width, height, maximum, one blank, pixels of one byte, or two if the maximum

@@ -29,6 +29,18 @@ export function readFile(path) {
   });
 }
 
+/** Creates a folder whose parent exists, unless it is there. */
+export function createFolder(path) {
+  explained(`cannot create ${path}`, () => {
+    const [descriptor, relative] = locate(path);
+    try {
+      descriptor.createDirectoryAt(relative);
+    } catch (error) {
+      if (error.payload !== 'exist') throw error;
+    }
+  });
+}
+
 /** Writes a file, in place of one that is there. */
 export function writeFile(path, bytes) {
   explained(`cannot write ${path}`, () => {
@@ -39,14 +51,18 @@ export function writeFile(path, bytes) {
   });
 }
 
-/** Opens a path below one of the folders that the host has opened for the task. */
 function open(path, openFlags, flags) {
+  const [descriptor, relative] = locate(path);
+  return descriptor.openAt({ symlinkFollow: true }, relative, openFlags, flags);
+}
+
+/** The folder that the host has opened for the task and that a path is below, and the rest of the path. */
+function locate(path) {
   const below = ([, folder]) => path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`);
   const [best] = getDirectories().filter(below).sort(([, a], [, b]) => b.length - a.length);
   if (!best) throw new Error('it is in no folder that the task may see');
   const [descriptor, folder] = best;
-  const relative = path.slice(folder.length).replace(/^\/+/, '') || '.';
-  return descriptor.openAt({ symlinkFollow: true }, relative, openFlags, flags);
+  return [descriptor, path.slice(folder.length).replace(/^\/+/, '') || '.'];
 }
 
 /** A failed call of WASI throws an error whose payload is a code, such as `no-entry`. */

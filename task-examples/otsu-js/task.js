@@ -1,11 +1,16 @@
 // Otsu's threshold as a typed task.
 import { log } from 'mandelbox:task/host@0.1.0';
-import { listFolder, readFile, writeFile } from './files.js';
+import { createFolder, listFolder, readFile, writeFile } from './files.js';
+
+/** Name of an image in its folder. */
+const IMAGE = 'image.pgm';
 
 /** Of the world: makes a call. A string that is thrown is its error; any other exception is a trap. */
 export function run(args) {
   try {
-    return JSON.stringify(call(JSON.parse(args)));
+    args = JSON.parse(args);
+    // In Fractal v1 the args have `input_paths`.
+    return JSON.stringify(args.input_paths === undefined ? call(args) : callV1(args));
   } catch (error) {
     throw error instanceof Error ? error.message : String(error);
   }
@@ -42,32 +47,64 @@ export function describe() {
 }
 
 /**
+ * Makes the mask of the image in the folder `zarr_url`; without it, imports the images of `folder`. Returns the changes
+ * of the image list.
+ */
+function call(args) {
+  const { zarr_url: zarrUrl, zarr_dir: zarrDir, folder } = args;
+  if (zarrUrl === undefined) return importImages(folder, zarrDir);
+  const name = zarrUrl.split('/').pop();
+  const threshold = segment(name, `${zarrUrl}/${IMAGE}`, `${zarrUrl}/mask.pgm`, args);
+  return { image_list_updates: [{ zarr_url: zarrUrl, attributes: { threshold } }] };
+}
+
+/** Copies each image of a folder to a folder of its own in `zarrDir`. */
+function importImages(folder, zarrDir) {
+  const updates = imageNames(folder).map((file) => {
+    const zarrUrl = `${zarrDir}/${file.replace(/\.pgm$/, '')}`;
+    createFolder(zarrUrl);
+    writeFile(`${zarrUrl}/${IMAGE}`, readFile(`${folder}/${file}`));
+    return { zarr_url: zarrUrl, attributes: { file } };
+  });
+  return { image_list_updates: updates };
+}
+
+/**
  * Makes the mask of the image that `component` names; without a component, says which images there are.
  * Returns the metadiff.
  */
-function call(args) {
-  const { input_paths: [input], output_path: output, metadata, component, bins = 256, write_mask: writeMask = true } = args;
-  if (component === undefined) {
-    const names = listFolder(input).filter((name) => name.endsWith('.pgm')).sort();
-    if (names.length === 0) throw new Error(`there is no .pgm image in ${input}`);
-    return { image: names, image_folder: input };
-  }
+function callV1(args) {
+  const { input_paths: [input], output_path: output, metadata, component } = args;
+  if (component === undefined) return { image: imageNames(input), image_folder: input };
+  // In a workflow only the first task gets the input: what lists the images says where they are.
+  const folder = metadata.image_folder ?? input;
+  const maskPath = `${output}/${component.replace(/\.pgm$/, '')}_mask.pgm`;
+  return { thresholds: { [component]: segment(component, `${folder}/${component}`, maskPath, args) } };
+}
+
+/** The names of the images in a folder, sorted. */
+function imageNames(folder) {
+  const names = listFolder(folder).filter((name) => name.endsWith('.pgm')).sort();
+  if (names.length === 0) throw new Error(`there is no .pgm image in ${folder}`);
+  return names;
+}
+
+/** Finds the threshold of an image, and writes its mask unless `write_mask` is false. */
+function segment(name, path, maskPath, { bins = 256, write_mask: writeMask = true }) {
   if (!Number.isInteger(bins) || bins < 2 || bins > 65536) {
     throw new Error('bins must be a whole number from 2 to 65536');
   }
-  // In a workflow only the first task gets the input: what lists the images says where they are.
-  const folder = metadata.image_folder ?? input;
-  const image = parsePgm(component, readFile(`${folder}/${component}`));
+  const image = parsePgm(name, readFile(path));
   const threshold = otsuThreshold(image, bins);
-  log('info', `${component}: threshold ${threshold}`);
+  log('info', `${name}: threshold ${threshold}`);
   if (writeMask) {
     const header = new TextEncoder().encode(`P5\n${image.width} ${image.height}\n255\n`);
     const mask = new Uint8Array(header.length + image.pixels.length);
     mask.set(header);
     mask.set(image.pixels.map((pixel) => (pixel >= threshold ? 255 : 0)), header.length);
-    writeFile(`${output}/${component.replace(/\.pgm$/, '')}_mask.pgm`, mask);
+    writeFile(maskPath, mask);
   }
-  return { thresholds: { [component]: threshold } };
+  return threshold;
 }
 
 /**

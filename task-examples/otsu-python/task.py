@@ -10,6 +10,7 @@ import wit_world
 from componentize_py_types import Err
 from wit_world.imports import host
 
+IMAGE = "image.pgm"  # name of an image in its folder
 BLANKS = rb"(?:[ \t\r\n]|#[^\n]*\n)*"
 HEADER = re.compile(rb"P5" + (BLANKS + rb"([0-9]{1,7})(?![0-9])") * 3 + rb"[ \t\r\n]")
 DESCRIPTION = {
@@ -51,7 +52,9 @@ class Image(NamedTuple):
 class WitWorld(wit_world.WitWorld):
     def run(self, args: str) -> str | None:
         try:
-            return json.dumps(call(**json.loads(args)))
+            args = json.loads(args)
+            # In Fractal v1 the args have `input_paths`.
+            return json.dumps(call_v1(**args) if "input_paths" in args else call(**args))
         except (OSError, ValueError, TypeError) as error:
             raise Err(str(error))
 
@@ -59,32 +62,65 @@ class WitWorld(wit_world.WitWorld):
         return json.dumps(DESCRIPTION)
 
 
-def call(input_paths, output_path, metadata, component=None, bins=256, write_mask=True):
+def call(zarr_url=None, zarr_dir=None, folder=None, bins=256, write_mask=True):
+    """Makes the mask of the image in the folder `zarr_url`; without it, imports the images of `folder`.
+
+    Returns the changes of the image list.
+    """
+    if zarr_url is None:
+        return import_images(Path(folder), Path(zarr_dir))
+    image = Path(zarr_url)
+    threshold = segment(image.name, image / IMAGE, image / "mask.pgm", bins, write_mask)
+    return {"image_list_updates": [{"zarr_url": zarr_url, "attributes": {"threshold": threshold}}]}
+
+
+def import_images(folder, zarr_dir):
+    """Copies each image of a folder to a folder of its own in `zarr_dir`."""
+    updates = []
+    for name in image_names(folder):
+        image = zarr_dir / name.removesuffix(".pgm")
+        image.mkdir(parents=True, exist_ok=True)
+        (image / IMAGE).write_bytes((folder / name).read_bytes())
+        updates.append({"zarr_url": str(image), "attributes": {"file": name}})
+    return {"image_list_updates": updates}
+
+
+def call_v1(input_paths, output_path, metadata, component=None, bins=256, write_mask=True):
     """Makes the mask of the image that `component` names; without a component, says which images there are.
 
     Returns the metadiff.
     """
     folder = Path(input_paths[0])
     if component is None:
-        names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".pgm"))
-        if not names:
-            raise ValueError(f"there is no .pgm image in {folder}")
-        return {"image": names, "image_folder": str(folder)}
-    if type(bins) is not int or not 2 <= bins <= 65536:
-        raise ValueError("bins must be a whole number from 2 to 65536")
+        return {"image": image_names(folder), "image_folder": str(folder)}
     # In a workflow only the first task gets the input: what lists the images says where they are.
     folder = Path(metadata.get("image_folder", folder))
+    mask_path = Path(output_path, component.removesuffix(".pgm") + "_mask.pgm")
+    return {"thresholds": {component: segment(component, folder / component, mask_path, bins, write_mask)}}
+
+
+def image_names(folder):
+    """The names of the images in a folder, sorted."""
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".pgm"))
+    if not names:
+        raise ValueError(f"there is no .pgm image in {folder}")
+    return names
+
+
+def segment(name, path, mask_path, bins, write_mask):
+    """Finds the threshold of an image, and writes its mask if that is wanted."""
+    if type(bins) is not int or not 2 <= bins <= 65536:
+        raise ValueError("bins must be a whole number from 2 to 65536")
     try:
-        image = parse_pgm((folder / component).read_bytes())
+        image = parse_pgm(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{component}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
     threshold = otsu_threshold(image, bins)
-    host.log(host.Level.INFO, f"{component}: threshold {threshold}")
+    host.log(host.Level.INFO, f"{name}: threshold {threshold}")
     if write_mask:
         mask = bytes(255 if pixel >= threshold else 0 for pixel in image.pixels)
-        path = Path(output_path, component.removesuffix(".pgm") + "_mask.pgm")
-        path.write_bytes(b"P5\n%d %d\n255\n" % (image.width, image.height) + mask)
-    return {"thresholds": {component: threshold}}
+        mask_path.write_bytes(b"P5\n%d %d\n255\n" % (image.width, image.height) + mask)
+    return threshold
 
 
 def parse_pgm(data):

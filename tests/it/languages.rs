@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::project::{Ended, Project, module, parallel_task, task};
+use crate::project::{Ended, Project, module, parallel_task, quoted, task};
 
 /// The examples whose modules are there: names and modules.
 pub fn language_modules() -> Vec<(&'static str, PathBuf)> {
@@ -111,6 +111,56 @@ fn every_language_gives_the_same_masks_and_metadata() {
             0,
             "{name}"
         );
+    }
+}
+
+#[test]
+fn every_language_runs_the_workflow_of_version_2() {
+    for (name, module) in language_modules() {
+        let project = Project::new();
+        project.write("in/cells.pgm", image("cells.pgm"));
+        project.write("in/nuclei.pgm", image("nuclei.pgm"));
+        project.write("in/notes.txt", "no image");
+        let module = module.to_str().expect("UTF-8");
+        let tasks = [
+            json!({
+                "args_non_parallel": { "folder": project.path("in") },
+                "task": {
+                    "name": "Import images", "type": "converter_non_parallel",
+                    "command_non_parallel": quoted(module),
+                },
+            }),
+            json!({
+                "args_parallel": { "bins": 256 },
+                "task": { "name": "Otsu threshold", "command_parallel": quoted(module) },
+            }),
+        ];
+        project.workflow(&tasks);
+        let run = [
+            "run",
+            "workflow.json",
+            "--zarr-dir",
+            "zarrs",
+            "--read",
+            "in",
+            "--work-dir",
+            "work",
+        ];
+        project.mandelbox(&run).expect(0);
+        let dataset = project.json("work/dataset.json");
+        for (index, (stem, threshold)) in [("cells", 96), ("nuclei", 1456)].iter().enumerate() {
+            let folder = project.path("zarrs").join(stem);
+            let found = &dataset["images"][index];
+            assert_eq!(found["zarr_url"], json!(folder), "{name}");
+            let attributes = json!({ "file": format!("{stem}.pgm"), "threshold": threshold });
+            assert_eq!(found["attributes"], attributes, "{name}");
+            let bytes = image(&format!("{stem}.pgm"));
+            let mask = mask(&bytes, index + 1, *threshold);
+            let made = std::fs::read(folder.join("mask.pgm")).expect("a mask");
+            assert_eq!(made, mask, "{name}");
+            let copy = std::fs::read(folder.join("image.pgm")).expect("an image");
+            assert_eq!(copy, bytes, "{name}");
+        }
     }
 }
 
@@ -226,13 +276,23 @@ fn typed_languages_describe_themselves_alike_and_like_the_manifests() {
     let manifest = |name: &str| {
         let text = std::fs::read_to_string(folder.join(name).join("__FRACTAL_MANIFEST__.json"))
             .expect("a manifest");
-        text.replace(name, "NAME")
+        text.replace(name.trim_end_matches("/v1"), "NAME")
     };
-    let first = manifest("otsu-c");
-    assert_eq!(
-        (manifest("otsu-go"), manifest("otsu-rust")),
-        (first.clone(), first.clone())
-    );
+    let first = manifest("otsu-c/v1");
+    for name in ["otsu-go/v1", "otsu-rust/v1"] {
+        assert_eq!(manifest(name), first, "{name}");
+    }
+    // In version 2 all packages have one.
+    let of_v2 = manifest("otsu-c");
+    for name in [
+        "otsu-go",
+        "otsu-rust",
+        "otsu-rust-typed",
+        "otsu-python",
+        "otsu-js",
+    ] {
+        assert_eq!(manifest(name), of_v2, "{name}");
+    }
     let mut entry = serde_json::from_str::<Value>(&first).expect("JSON")["task_list"][0].clone();
     let entry = entry.as_object_mut().expect("an object");
     entry.shift_remove("executable");

@@ -17,6 +17,9 @@ const TEMPLATES: [(&[&str], &str); 6] = [
     (&["--lang", "javascript"], "otsu-js"),
 ];
 
+/// Options for each version of Fractal.
+const VERSIONS: [&[&str]; 2] = [&[], &["--fractal", "1"]];
+
 fn make(project: &Project, name: &str, more: &[&str]) {
     project
         .mandelbox(&[&["new", name], more].concat())
@@ -53,19 +56,34 @@ fn files_in(folder: &Path, prefix: &str, files: &mut Vec<String>) {
 
 #[test]
 fn a_package_has_all_files_of_its_example_under_its_own_name() {
-    for (arguments, example) in TEMPLATES {
+    let templates = TEMPLATES.iter();
+    let templates = templates.flat_map(|template| VERSIONS.map(|version| (*template, version)));
+    for ((arguments, example), version) in templates {
         let project = Project::new();
-        make(&project, "count-cells", arguments);
+        make(&project, "count-cells", &[arguments, version].concat());
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("task-examples")
             .join(example);
         let (mut expected, mut made) = (Vec::new(), Vec::new());
         files_in(&folder, "", &mut expected);
         files_in(&project.path("count-cells"), "", &mut made);
-        let is_typed = !expected.contains(&"__FRACTAL_MANIFEST__.json".to_owned());
+        let is_v1 = version.contains(&"1");
+        if is_v1 {
+            // The files of the folder `v1` take the place of those of version 2.
+            let is_of_version = |file: &String| {
+                file == "README.md" || file == "workflow.json" || file.starts_with("tests/")
+            };
+            expected.retain(|file| !is_of_version(file) && file != "__FRACTAL_MANIFEST__.json");
+            let v1 = expected.iter().filter_map(|file| file.strip_prefix("v1/"));
+            let v1 = v1.filter(|file| !file.starts_with("images/"));
+            let v1: Vec<_> = v1.map(str::to_owned).collect();
+            expected.extend(v1);
+        }
+        expected.retain(|file| !file.starts_with("v1/"));
+        let is_typed = ["otsu-rust-typed", "otsu-python", "otsu-js"].contains(&example);
         expected.extend(is_typed.then(|| "wit/task.wit".to_owned()));
         expected.sort();
-        assert_eq!(made, expected, "{example}");
+        assert_eq!(made, expected, "{example} {version:?}");
         for file in made.iter().filter(|file| !file.ends_with(".pgm")) {
             let text = project.read(&format!("count-cells/{file}"));
             assert!(
@@ -96,6 +114,54 @@ fn a_package_runs_with_its_module_and_nothing_else() {
         };
         let project = Project::new();
         make(&project, "my_task2", arguments);
+        std::fs::copy(&module, project.path("my_task2/my_task2.wasm")).expect("copied");
+        let in_package = |arguments: &[&str]| {
+            let mut command = project.command(arguments);
+            command.current_dir(project.path("my_task2"));
+            crate::project::finish(command)
+        };
+        in_package(&["check", "."])
+            .expect(0)
+            .says(&["no problem found"]);
+        in_package(&["test", "."]).expect(0).says(&["4 passed"]);
+        let folder = format!("0.folder={}", project.path("my_task2/images").display());
+        let run = [
+            "run",
+            "workflow.json",
+            "--zarr-dir",
+            "results",
+            "--read",
+            "images",
+            "--set",
+            &folder,
+            "--work-dir",
+            "work",
+        ];
+        let ended = in_package(&run).expect(0);
+        assert!(
+            !ended.stderr.contains("warning"),
+            "{name}: {}",
+            ended.stderr
+        );
+        let dataset = project.json("my_task2/work/dataset.json");
+        assert_eq!(dataset["images"][0]["attributes"]["threshold"], 96);
+        assert_eq!(dataset["images"][0]["types"]["masked"], true);
+        assert!(project.path("my_task2/results/nuclei/mask.pgm").is_file());
+    }
+}
+
+#[test]
+fn a_package_of_version_1_runs_with_its_module_and_nothing_else() {
+    for (name, module) in language_modules() {
+        let Some((arguments, _)) = TEMPLATES.iter().find(|(_, example)| *example == name) else {
+            continue;
+        };
+        let project = Project::new();
+        make(
+            &project,
+            "my_task2",
+            &[arguments, &["--fractal", "1"][..]].concat(),
+        );
         std::fs::copy(&module, project.path("my_task2/my_task2.wasm")).expect("copied");
         let in_package = |arguments: &[&str]| {
             let mut command = project.command(arguments);
@@ -169,7 +235,7 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
     assert!(
         project
             .read("in/deep/workflow.json")
-            .contains("\"deep:otsu_threshold\"")
+            .contains("\"pkg_name\": \"deep\"")
     );
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Answer;
-use crate::cli::author_arguments::NewArguments;
+use crate::cli::author_arguments::{FractalArgument, NewArguments};
 use crate::run::exit_code;
 use crate::text::escaped;
 use crate::text::wording::shell_word;
@@ -28,8 +28,12 @@ pub(super) fn new(arguments: &NewArguments) -> Answer {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    match create(&folder, template.files(&name)) {
-        Ok(()) => Answer::text(next_steps(&folder, &name, template), exit_code::SUCCESS),
+    let version = arguments.fractal;
+    match create(&folder, template.files(&name, version)) {
+        Ok(()) => Answer::text(
+            next_steps(&folder, &name, template, version),
+            exit_code::SUCCESS,
+        ),
         Err(err) => {
             let text = format!(
                 "error: failed to create {}: {err}\n",
@@ -104,16 +108,20 @@ fn create(folder: &Path, files: impl Iterator<Item = (&'static str, Vec<u8>)>) -
     Ok(())
 }
 
-fn next_steps(folder: &Path, name: &str, template: &Template) -> String {
-    let checked = if template.kind == Kind::Typed {
-        format!("{name}.wasm")
-    } else {
-        ".".to_owned()
+fn next_steps(folder: &Path, name: &str, template: &Template, version: FractalArgument) -> String {
+    // A typed task of version 1 has no manifest: it describes itself.
+    let checked = match (version, template.kind) {
+        (FractalArgument::V1, Kind::Typed) => format!("{name}.wasm"),
+        _ => ".".to_owned(),
+    };
+    let options = match version {
+        FractalArgument::V1 => "--input images --output results",
+        FractalArgument::V2 => "--zarr-dir results --read images --set \"0.folder=$PWD/images\"",
     };
     format!(
         "created {}\nnext steps (`README.md` has more):\n  cd {}\n  ./build\n  \
          mandelbox check {checked}\n  mandelbox test .\n  \
-         mandelbox run workflow.json --input images --output results\n",
+         mandelbox run workflow.json {options}\n",
         escaped(&folder.to_string_lossy()),
         escaped(&shell_word(folder.display()))
     )

@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::cli::author_arguments::FractalArgument;
+
 /// Language of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Language {
@@ -30,6 +32,10 @@ pub(super) struct Template {
     name: &'static str,
     /// Files of the package, except those of all packages.
     files: &'static [File],
+    /// Its files for version 1 of Fractal.
+    v1: &'static [File],
+    /// Its files for version 2 of Fractal.
+    v2: &'static [File],
 }
 
 /// Path in a package, and contents.
@@ -52,15 +58,24 @@ static TEMPLATES: [Template; 6] = [
         name: "otsu-rust",
         files: example!(
             "otsu-rust",
-            "README.md",
             "build",
             ".gitignore",
-            "__FRACTAL_MANIFEST__.json",
-            "workflow.json",
             "Cargo.toml",
             "Cargo.lock",
             "src/main.rs",
             "src/task.rs"
+        ),
+        v1: example!(
+            "otsu-rust/v1",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
+        ),
+        v2: example!(
+            "otsu-rust",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
         ),
     },
     Template {
@@ -69,14 +84,19 @@ static TEMPLATES: [Template; 6] = [
         name: "otsu-rust-typed",
         files: example!(
             "otsu-rust-typed",
-            "README.md",
             "build",
             ".gitignore",
-            "workflow.json",
             "Cargo.toml",
             "Cargo.lock",
             "src/lib.rs",
             "src/task.rs"
+        ),
+        v1: example!("otsu-rust-typed/v1", "README.md", "workflow.json"),
+        v2: example!(
+            "otsu-rust-typed",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
         ),
     },
     Template {
@@ -85,42 +105,54 @@ static TEMPLATES: [Template; 6] = [
         name: "otsu-c",
         files: example!(
             "otsu-c",
-            "README.md",
             "build",
             ".gitignore",
-            "__FRACTAL_MANIFEST__.json",
-            "workflow.json",
             "main.c",
             "json.c",
             "json.h"
+        ),
+        v1: example!(
+            "otsu-c/v1",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
+        ),
+        v2: example!(
+            "otsu-c",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
         ),
     },
     Template {
         language: Language::Go,
         kind: Kind::Command,
         name: "otsu-go",
-        files: example!(
+        files: example!("otsu-go", "build", ".gitignore", "go.mod", "main.go"),
+        v1: example!(
+            "otsu-go/v1",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
+        ),
+        v2: example!(
             "otsu-go",
             "README.md",
-            "build",
-            ".gitignore",
             "__FRACTAL_MANIFEST__.json",
-            "workflow.json",
-            "go.mod",
-            "main.go"
+            "workflow.json"
         ),
     },
     Template {
         language: Language::Python,
         kind: Kind::Typed,
         name: "otsu-python",
-        files: example!(
+        files: example!("otsu-python", "build", ".gitignore", "task.py"),
+        v1: example!("otsu-python/v1", "README.md", "workflow.json"),
+        v2: example!(
             "otsu-python",
             "README.md",
-            "build",
-            ".gitignore",
-            "workflow.json",
-            "task.py"
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
         ),
     },
     Template {
@@ -129,46 +161,86 @@ static TEMPLATES: [Template; 6] = [
         name: "otsu-js",
         files: example!(
             "otsu-js",
-            "README.md",
             "build",
             ".gitignore",
-            "workflow.json",
             "package.json",
             "build.mjs",
             "files.js",
             "task.js"
         ),
+        v1: example!("otsu-js/v1", "README.md", "workflow.json"),
+        v2: example!(
+            "otsu-js",
+            "README.md",
+            "__FRACTAL_MANIFEST__.json",
+            "workflow.json"
+        ),
     },
 ];
 
 /// Files of all packages.
-static SHARED: &[File] = example!(
-    "otsu",
-    "images/cells.pgm",
-    "images/nuclei.pgm",
+static SHARED: &[File] = example!("otsu", "images/cells.pgm", "images/nuclei.pgm");
+
+/// Test cases of all packages of version 1.
+static CASES_V1: &[File] = example!(
+    "otsu/v1",
     "tests/cut_off/args.json",
-    "tests/cut_off/input/cells.pgm",
     "tests/cut_off/expected/error.txt",
+    "tests/cut_off/input/cells.pgm",
     "tests/eight_bits/args.json",
-    "tests/eight_bits/input/cells.pgm",
     "tests/eight_bits/expected/metadiff.json",
     "tests/eight_bits/expected/output/cells_mask.pgm",
+    "tests/eight_bits/input/cells.pgm",
     "tests/list/args.json",
+    "tests/list/expected/metadiff.json",
     "tests/list/input/cells.pgm",
     "tests/list/input/notes.txt",
     "tests/list/input/nuclei.pgm",
-    "tests/list/expected/metadiff.json",
     "tests/sixteen_bits/args.json",
-    "tests/sixteen_bits/input/nuclei.pgm",
     "tests/sixteen_bits/expected/metadiff.json",
-    "tests/sixteen_bits/expected/output/nuclei_mask.pgm"
+    "tests/sixteen_bits/expected/output/nuclei_mask.pgm",
+    "tests/sixteen_bits/input/nuclei.pgm"
+);
+
+/// Test cases of all packages of version 2.
+static CASES_V2: &[File] = example!(
+    "otsu",
+    "tests/cut_off/args.json",
+    "tests/cut_off/case.json",
+    "tests/cut_off/expected/error.txt",
+    "tests/cut_off/zarr_dir/cells/image.pgm",
+    "tests/eight_bits/args.json",
+    "tests/eight_bits/case.json",
+    "tests/eight_bits/expected/output.json",
+    "tests/eight_bits/expected/zarr_dir/cells/image.pgm",
+    "tests/eight_bits/expected/zarr_dir/cells/mask.pgm",
+    "tests/eight_bits/zarr_dir/cells/image.pgm",
+    "tests/import/args.json",
+    "tests/import/case.json",
+    "tests/import/expected/output.json",
+    "tests/import/expected/zarr_dir/cells/image.pgm",
+    "tests/import/expected/zarr_dir/nuclei/image.pgm",
+    "tests/import/input/cells.pgm",
+    "tests/import/input/notes.txt",
+    "tests/import/input/nuclei.pgm",
+    "tests/sixteen_bits/args.json",
+    "tests/sixteen_bits/case.json",
+    "tests/sixteen_bits/expected/output.json",
+    "tests/sixteen_bits/expected/zarr_dir/nuclei/image.pgm",
+    "tests/sixteen_bits/expected/zarr_dir/nuclei/mask.pgm",
+    "tests/sixteen_bits/zarr_dir/nuclei/image.pgm"
 );
 
 /// World of typed tasks.
 const WORLD: File = ("wit/task.wit", include_bytes!("../../../wit/task.wit"));
 
 /// Paths in the examples, and their replacements in a separate package.
-const MOVED: [(&str, &str); 2] = [("../modules/", ""), ("../../wit", "wit")];
+const MOVED: [(&str, &str); 4] = [
+    ("../../modules/", ""),
+    ("../modules/", ""),
+    ("../../../wit", "wit"),
+    ("../../wit", "wit"),
+];
 
 impl Template {
     /// Returns the template of a language, of the given kind or else the first one.
@@ -179,9 +251,18 @@ impl Template {
     }
 
     /// Returns the files of a package with this name: paths and contents.
-    pub(super) fn files(&self, name: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    pub(super) fn files(
+        &self,
+        name: &str,
+        version: FractalArgument,
+    ) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         let world = (self.kind == Kind::Typed).then_some(&WORLD);
-        let files = self.files.iter().chain(SHARED).chain(world);
+        let (files, cases) = match version {
+            FractalArgument::V1 => (self.v1, CASES_V1),
+            FractalArgument::V2 => (self.v2, CASES_V2),
+        };
+        let files = files.iter().chain(self.files).chain(cases);
+        let files = files.chain(SHARED).chain(world);
         files.map(move |(path, contents)| (*path, self.renamed(path, contents, name)))
     }
 

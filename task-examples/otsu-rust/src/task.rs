@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
+/// Name of an image in its folder.
+const IMAGE: &str = "image.pgm";
+
 /// A grey image of `width * height` pixels, row by row, each from 0 to `max`.
 struct Image {
     width: u64,
@@ -12,36 +15,84 @@ struct Image {
     pixels: Vec<u16>,
 }
 
+/// A call of either version of Fractal. In version 1 the args have `input_paths`.
+///
+/// Returns the output of the call.
+pub fn run(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
+    match args.get("input_paths") {
+        None => run_v2(args, log),
+        Some(_) => run_v1(args, log),
+    }
+}
+
+/// Makes the mask of the image in the folder `zarr_url`; without it, imports the images of a folder.
+///
+/// Returns the changes of the image list.
+fn run_v2(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
+    let Some(zarr_url) = args["zarr_url"].as_str() else { return import_images(args) };
+    let folder = Path::new(zarr_url);
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let threshold = segment(&name, &folder.join(IMAGE), &folder.join("mask.pgm"), args)?;
+    log(&format!("{name}: threshold {threshold}"));
+    Ok(json!({ "image_list_updates": [{ "zarr_url": zarr_url, "attributes": { "threshold": threshold } }] }))
+}
+
+/// Copies each image of `folder` to a folder of its own in `zarr_dir`.
+fn import_images(args: &Value) -> Result<Value, String> {
+    let folder = args["folder"].as_str().ok_or("folder is no path")?;
+    let zarr_dir = args["zarr_dir"].as_str().ok_or("zarr_dir is no path")?;
+    let mut updates = Vec::new();
+    for file in image_names(folder)? {
+        let from = Path::new(folder).join(&file);
+        let to = Path::new(zarr_dir).join(file.trim_end_matches(".pgm"));
+        let image = fs::read(&from).map_err(|err| format!("cannot read {}: {err}", from.display()))?;
+        let written = fs::create_dir_all(&to).and_then(|()| fs::write(to.join(IMAGE), image));
+        written.map_err(|err| format!("cannot write {}: {err}", to.display()))?;
+        updates.push(json!({ "zarr_url": to, "attributes": { "file": file } }));
+    }
+    Ok(json!({ "image_list_updates": updates }))
+}
+
 /// Makes the mask of the image that `component` names; without a component, says which images there are.
 ///
 /// Returns the metadiff.
-pub fn run(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
+fn run_v1(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
     let input = args["input_paths"][0].as_str().ok_or("input_paths has no path")?;
-    let Some(component) = args["component"].as_str() else { return list_images(input) };
+    let Some(component) = args["component"].as_str() else {
+        return Ok(json!({ "image": image_names(input)?, "image_folder": input }));
+    };
     // In a workflow only the first task gets the input: what lists the images says where they are.
     let folder = args["metadata"]["image_folder"].as_str().unwrap_or(input);
     let output = args["output_path"].as_str().ok_or("output_path is no path")?;
+    let stem = component.strip_suffix(".pgm").unwrap_or(component);
+    let mask = Path::new(output).join(format!("{stem}_mask.pgm"));
+    let threshold = segment(component, &Path::new(folder).join(component), &mask, args)?;
+    log(&format!("{component}: threshold {threshold}"));
+    Ok(json!({ "thresholds": { component: threshold } }))
+}
+
+/// Finds the threshold of an image, and writes its mask unless `write_mask` is false.
+///
+/// * `name`: name of the image for messages.
+fn segment(name: &str, path: &Path, mask_path: &Path, args: &Value) -> Result<u64, String> {
     let bins = args.get("bins").map_or(Some(256), Value::as_u64).filter(|bins| (2..=65536).contains(bins));
     let bins = bins.ok_or("bins must be a whole number from 2 to 65536")?;
     let write_mask = args.get("write_mask").map_or(Some(true), Value::as_bool);
     let write_mask = write_mask.ok_or("write_mask must be true or false")?;
 
-    let path = Path::new(folder).join(component);
-    let bytes = fs::read(&path).map_err(|err| format!("cannot read {}: {err}", path.display()))?;
-    let image = parse_pgm(&bytes).map_err(|err| format!("{component}: {err}"))?;
+    let bytes = fs::read(path).map_err(|err| format!("cannot read {}: {err}", path.display()))?;
+    let image = parse_pgm(&bytes).map_err(|err| format!("{name}: {err}"))?;
     let threshold = otsu_threshold(&image, bins);
-    log(&format!("{component}: threshold {threshold}"));
     if write_mask {
-        let stem = component.strip_suffix(".pgm").unwrap_or(component);
-        let path = Path::new(output).join(format!("{stem}_mask.pgm"));
         let mut mask = format!("P5\n{} {}\n255\n", image.width, image.height).into_bytes();
         mask.extend(image.pixels.iter().map(|&pixel| if u64::from(pixel) >= threshold { 255 } else { 0 }));
-        fs::write(&path, mask).map_err(|err| format!("cannot write {}: {err}", path.display()))?;
+        fs::write(mask_path, mask).map_err(|err| format!("cannot write {}: {err}", mask_path.display()))?;
     }
-    Ok(json!({ "thresholds": { component: threshold } }))
+    Ok(threshold)
 }
 
-fn list_images(folder: &str) -> Result<Value, String> {
+/// The names of the images in a folder, sorted.
+fn image_names(folder: &str) -> Result<Vec<String>, String> {
     let failed = |err| format!("cannot list {folder}: {err}");
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -51,7 +102,7 @@ fn list_images(folder: &str) -> Result<Value, String> {
     if names.is_empty() {
         return Err(format!("there is no .pgm image in {folder}"));
     }
-    Ok(json!({ "image": names, "image_folder": folder }))
+    Ok(names)
 }
 
 /// Reads a binary PGM image: `P5`, width, height, maximum, one blank, pixels of one byte, or two if the maximum is
