@@ -27,7 +27,6 @@ mod task_call;
 mod telemetry;
 mod temporary;
 mod test;
-mod wheels;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;

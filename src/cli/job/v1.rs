@@ -54,7 +54,6 @@ pub(super) fn read(
         &workflow.folder,
         context.policy,
         context.modules,
-        context.wheels,
         problems,
     );
     let files = input_files(context, &workflow, &packages);

@@ -23,7 +23,6 @@ mod status;
 #[cfg(test)]
 mod tables;
 mod task;
-mod typed_package;
 
 pub(crate) use command::{Command, command_words};
 pub use dataset::Dataset;
@@ -40,4 +39,3 @@ pub use packages::{FoundTask, Package, find_task};
 pub(crate) use pre_checks::{Selection, overruled_filters, pre_checks};
 pub use status::{Status, Statuses};
 pub use task::{RESERVED_ARGUMENTS, Side, TaskDetails, TaskType};
-pub use typed_package::modules_beside;
