@@ -202,7 +202,7 @@ fn a_folder_of_installed_packages_is_checked_as_a_whole() {
         std::fs::create_dir_all(project.path(folder)).expect("created");
         let to = project.path(&format!("{folder}/x.wasm"));
         std::fs::copy(module("swiss.wasm"), to).expect("copied");
-        write_package(&project, folder, "3.1", &[task.clone()]);
+        write_package(&project, folder, "3.1", std::slice::from_ref(&task));
     }
     project.write(
         "site/two-7.0.dist-info/METADATA",
@@ -228,7 +228,7 @@ fn a_dataset_is_checked() {
         json!({
             "zarr_url": format!("/z/{n}"),
             "attributes": { "well": format!("B{n:02}"), "plate": "p" },
-            "types": { "flat": n % 2 == 0 },
+            "types": { "flat": n.is_multiple_of(2) },
         })
     };
     let images: Vec<_> = (0..15).map(image).collect();
