@@ -153,7 +153,10 @@ fn facts_of_default(project: &Project) -> Vec<(String, Value)> {
     let facts: Vec<Value> = serde_json::from_str(&ended.stdout).expect("JSON");
     let name = |run: &Value| {
         let path = Path::new(run["work_dir"].as_str().expect("a path"));
-        path.file_name().expect("a name").to_string_lossy().into_owned()
+        path.file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned()
     };
     facts.into_iter().map(|run| (name(&run), run)).collect()
 }
@@ -178,7 +181,10 @@ fn options_select_runs() {
     runs(&project, &["--yes"]).expect(2).says(&["--clean"]);
     // A run that a signal has stopped.
     let log = project.read("runs/failed/events.jsonl");
-    let stopped = log.replace("\"error\":\"TaskExecutionError\"", "\"error\":\"cancelled\"");
+    let stopped = log.replace(
+        "\"error\":\"TaskExecutionError\"",
+        "\"error\":\"cancelled\"",
+    );
     project.write("runs/failed/events.jsonl", resealed(&stopped));
     assert_eq!(names(&selected(&["--state", "failed"])), [""; 0]);
     let stopped = selected(&["--state", "stopped"]);
@@ -240,14 +246,14 @@ fn what_cannot_be_read_is_listed_with_a_reason_and_kept() {
     project.write("runs/finished/events.jsonl", damaged);
     let of_finished = facts(&project, &["--state", "finished"], 0);
     assert_eq!(names(&of_finished), ["finished"]);
-    assert!(of_finished[0].1["damage"].to_string().contains("is damaged"));
+    assert!(
+        of_finished[0].1["damage"]
+            .to_string()
+            .contains("is damaged")
+    );
     project.write("runs/finished/events.jsonl", log);
     let ended = runs(&project, &["--clean", "--yes"]).expect(0);
-    assert!(
-        ended.stderr.contains("removed 3 runs"),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("removed 3 runs"), "{}", ended.stderr);
     let kept: Vec<_> = before
         .into_iter()
         .filter(|path| {
@@ -323,7 +329,11 @@ fn chosen_runs_are_removed_and_nothing_else() {
     assert!(project.path("runs/plate").is_dir(), "its parent stays");
     // A link to another folder is no record either.
     fs::remove_file(with_notes).expect("removed");
-    symlink(project.path("elsewhere"), project.path("runs/failed/7_link")).expect("made");
+    symlink(
+        project.path("elsewhere"),
+        project.path("runs/failed/7_link"),
+    )
+    .expect("made");
     runs(&project, &["--clean", "--yes"])
         .expect(0)
         .says(&["kept: failed: contains `7_link`"]);
