@@ -15,7 +15,9 @@ use crate::fractal::v2::{
     Dataset, Package, Selection, Side, TaskDetails, TaskDocument, TaskReference, WorkflowDocument,
     WorkflowTask, command_words, find_task, overruled_filters, pre_checks,
 };
-use crate::json::{Map, Value};
+#[cfg(feature = "cli")]
+use crate::json::Map;
+use crate::json::Value;
 use crate::model::{ModuleRef, Modules, TaskSpec};
 use crate::problem::{Cursor, Location, Problems};
 

@@ -17,7 +17,6 @@ mod resume;
 mod single_call;
 mod start;
 
-#[cfg(feature = "cli")]
 pub use builder::{Run, RunBuilder};
 pub use error::{Cancelled, Error, TaskFailure, exit_code};
 #[cfg(feature = "cli")]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::output::{ITEMS, TaskOutput, parse_init_output};
+#[cfg(feature = "cli")]
+use super::output::ITEMS;
+use super::output::{TaskOutput, parse_init_output};
 use crate::fractal::OUTPUT_FILE;
 use crate::fractal::dialect::Calls;
 use crate::json::{Map, Value};

@@ -24,7 +24,9 @@ mod status;
 mod tables;
 mod task;
 
-pub(crate) use command::{Command, command_words};
+#[cfg(feature = "cli")]
+pub(crate) use command::Command;
+pub(crate) use command::command_words;
 pub use dataset::Dataset;
 pub use dataset_document::{DatasetDocument, TrialRun};
 pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};
