@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::time::Duration;
 
 use mandelbox::text::is_misleading;
 use mandelbox::workdir::WorkDir;
 use serde_json::{Value, json};
 
-use crate::project::{Project, finish, module, parallel_task, task};
+use crate::project::{Project, finish_within, module, parallel_task, task};
 use crate::report::synthetic_log;
 
 /// Ids that are references to the world and need no entity.
@@ -115,7 +116,8 @@ impl Crate {
         if let Some(validator) = std::env::var_os("MANDELBOX_RO_CRATE_VALIDATOR") {
             let mut command = Command::new(validator);
             command.arg(project.path(work_dir));
-            finish(command).expect(0);
+            // The validator reads large ontologies, which takes long on a busy machine.
+            finish_within(command, Duration::from_secs(900)).expect(0);
         }
         Self(entities)
     }
