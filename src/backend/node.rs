@@ -22,7 +22,7 @@ use crate::sandbox::{
 use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::{
-    CallOutput, CallRecord, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
+    CallOutput, CallRecord, CallWriters, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
 };
 
 /// Item for which the host panics in the build with defences off, so that a test can see that
@@ -199,10 +199,15 @@ fn run(
         call.replaces_files,
     )?;
     let writers = match &context.writer {
-        Some(writer) => [Some(writer()), Some(writer())],
+        Some(writer) => CallWriters::Separate([Some(writer()), Some(writer())]),
         None => record.writers()?,
     };
-    let [stdout, stderr] = writers.map(|writer| GuestOutput::new(writer, limits.output_bytes));
+    let [stdout, stderr] = match writers {
+        CallWriters::Separate(writers) => {
+            writers.map(|writer| GuestOutput::new(writer, limits.output_bytes))
+        }
+        CallWriters::Shared(writer) => GuestOutput::shared(writer, limits.output_bytes),
+    };
 
     let reports = calls.is_typed().then(|| reports(calls, call, events));
     let entry = match &reports {

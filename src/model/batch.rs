@@ -121,7 +121,8 @@ pub struct FileSuffixes {
     pub output: Cow<'static, str>,
     /// Suffix of the stdout file.
     pub out: Cow<'static, str>,
-    /// Suffix of the stderr file.
+    /// Suffix of the stderr file. If it equals `out`, one file contains both streams in the order
+    /// of writing.
     pub err: Cow<'static, str>,
 }
 
@@ -155,6 +156,11 @@ impl CallFiles {
     /// Returns the path of the stderr file.
     pub fn err(&self) -> PathBuf {
         self.folder.join(self.name(&self.suffixes.err))
+    }
+
+    /// Returns true if stdout and stderr have one file.
+    pub fn has_one_log(&self) -> bool {
+        self.suffixes.out == self.suffixes.err
     }
 
     /// Returns the file name of [`Self::args`].

@@ -25,14 +25,19 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Destination of one output stream of a guest. The first bytes go to a writer, all bytes are
 /// counted, and the last ones are kept.
 ///
-/// Clones are handles of the same stream.
+/// Clones are handles of the same stream. The two streams of [`Self::shared`] have one destination.
 #[derive(Clone)]
-pub struct GuestOutput(Arc<Mutex<State>>);
+pub struct GuestOutput {
+    state: Arc<Mutex<State>>,
+    /// Index of the stream among those of the destination.
+    stream: usize,
+}
 
 struct State {
     writer: Option<Writer>,
     limit_bytes: u64,
-    seen_bytes: u64,
+    /// Number of bytes of each stream.
+    seen_bytes: [u64; 2],
     tail: VecDeque<u8>,
     error: Option<io::Error>,
     /// True if an error of the writer ends the guest.
@@ -60,6 +65,14 @@ impl GuestOutput {
         Self::with(writer.map(Writer::Capture), limit_bytes)
     }
 
+    /// Creates stdout and stderr of a guest with one writer, which receives the bytes of both in
+    /// the order in which the guest wrote them. They have one limit and one end.
+    pub fn shared(writer: Option<Box<dyn Write + Send>>, limit_bytes: u64) -> [Self; 2] {
+        let stdout = Self::new(writer, limit_bytes);
+        let state = Arc::clone(&stdout.state);
+        [stdout, Self { state, stream: 1 }]
+    }
+
     /// Creates a stream that passes all output through, immediately and unchanged. While the
     /// destination accepts nothing, the guest waits, and its limits can end it. The guest ends when
     /// the destination fails, as a program ends whose reader is gone.
@@ -76,14 +89,18 @@ impl GuestOutput {
             None,
             matches!(writer, Some(Writer::Passthrough(_))),
         );
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             writer,
             limit_bytes,
-            seen_bytes: 0,
+            seen_bytes: [0; 2],
             tail,
             error,
             ends_guest,
-        })))
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            stream: 0,
+        }
     }
 
     /// Returns true if the destination has accepted everything, so that the guest can write more.
@@ -107,10 +124,10 @@ impl GuestOutput {
 
     /// Returns the number of bytes that the guest wrote, including those that were cut.
     pub fn seen_bytes(&self) -> u64 {
-        self.lock().seen_bytes
+        self.lock().seen_bytes[self.stream]
     }
 
-    /// Returns the last bytes as text, at most 4 KiB.
+    /// Returns the last bytes of the destination as text, at most 4 KiB.
     pub fn tail(&self) -> String {
         let mut state = self.lock();
         String::from_utf8_lossy(state.tail.make_contiguous()).into_owned()
@@ -124,12 +141,12 @@ impl GuestOutput {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Receives a piece of the stream.
     pub(crate) fn take(&self, bytes: &[u8]) {
-        self.lock().take(bytes);
+        self.lock().take(self.stream, bytes);
     }
 }
 
@@ -156,14 +173,15 @@ impl State {
         })
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn take(&mut self, stream: usize, bytes: &[u8]) {
         let room = if crate::model::WEAKENED {
             u64::MAX
         } else {
-            self.limit_bytes.saturating_sub(self.seen_bytes)
+            let seen_bytes = self.seen_bytes.iter().sum();
+            self.limit_bytes.saturating_sub(seen_bytes)
         };
         let kept = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
-        self.seen_bytes += bytes.len() as u64;
+        self.seen_bytes[stream] += bytes.len() as u64;
         let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
         let overflow = (self.tail.len() + last.len()).saturating_sub(TAIL_BYTES);
         self.tail.drain(..overflow);
@@ -286,6 +304,26 @@ mod tests {
         );
         assert_eq!(output.seen_bytes(), 12);
         assert_eq!(output.tail(), "0123456789xy");
+    }
+
+    #[test]
+    fn streams_with_one_writer_keep_their_order_and_have_one_limit() {
+        let kept = Shared::default();
+        let [stdout, stderr] = GuestOutput::shared(Some(Box::new(kept.clone())), 10);
+        stdout.take(b"one ");
+        stderr.take(b"two ");
+        stdout.take(b"th");
+        assert_eq!(*kept.0.lock().expect("not poisoned"), b"one two th");
+        stderr.take(b"ree");
+        stdout.take(b"x");
+        assert_eq!(
+            *kept.0.lock().expect("not poisoned"),
+            b"one two th\n[mandelbox: cut after 10 bytes]\n"
+        );
+        assert_eq!((stdout.seen_bytes(), stderr.seen_bytes()), (7, 7));
+        for stream in [&stdout, &stderr] {
+            assert_eq!(stream.tail(), "one two threex");
+        }
     }
 
     #[test]

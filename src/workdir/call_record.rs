@@ -17,6 +17,17 @@ pub enum CallOutput<'a> {
     Left(&'a Scratch, &'a TakenFile),
 }
 
+/// Writers for the stdout and stderr of a guest; `None`: the output is dropped.
+pub enum CallWriters {
+    /// One writer for each.
+    Separate([OptionalWriter; 2]),
+    /// One writer for both, which keeps the order of writing.
+    Shared(OptionalWriter),
+}
+
+/// Writer for an output stream; `None`: the output is dropped.
+type OptionalWriter = Option<Box<dyn Write + Send>>;
+
 /// Files of a call while it runs.
 pub struct CallRecord<'a> {
     files: &'a CallFiles,
@@ -54,25 +65,26 @@ impl<'a> CallRecord<'a> {
         })
     }
 
-    /// Returns the writers for the stdout and stderr of the guest; `None`: the output is dropped.
+    /// Returns the writers for the stdout and stderr of the guest.
     ///
     /// # Errors
     /// [`HostError::File`] if a file cannot be created.
-    pub fn writers(&self) -> Result<[Option<Box<dyn Write + Send>>; 2], HostError> {
-        let writer =
-            |path: PathBuf, memory: &Memory| -> Result<Option<Box<dyn Write + Send>>, HostError> {
-                Ok(match self.which {
-                    TaskFiles::All => Some(Box::new(
-                        File::create_new(&path).map_err(HostError::file("create", &path))?,
-                    )),
-                    TaskFiles::Failed => Some(Box::new(memory.clone())),
-                    TaskFiles::None => None,
-                })
-            };
-        Ok([
-            writer(self.files.out(), &self.kept[0])?,
-            writer(self.files.err(), &self.kept[1])?,
-        ])
+    pub fn writers(&self) -> Result<CallWriters, HostError> {
+        let writer = |path: PathBuf, memory: &Memory| -> Result<OptionalWriter, HostError> {
+            Ok(match self.which {
+                TaskFiles::All => Some(Box::new(
+                    File::create_new(&path).map_err(HostError::file("create", &path))?,
+                )),
+                TaskFiles::Failed => Some(Box::new(memory.clone())),
+                TaskFiles::None => None,
+            })
+        };
+        let stderr = |memory| writer(self.files.err(), memory);
+        if self.files.has_one_log() {
+            return Ok(CallWriters::Shared(stderr(&self.kept[0])?));
+        }
+        let stdout = writer(self.files.out(), &self.kept[0])?;
+        Ok(CallWriters::Separate([stdout, stderr(&self.kept[1])?]))
     }
 
     /// Writes the files that are known after the guest has ended.
@@ -84,8 +96,9 @@ impl<'a> CallRecord<'a> {
     pub fn finish(self, failed: bool, output: Option<CallOutput<'_>>) -> Result<(), HostError> {
         if self.which == TaskFiles::Failed && failed {
             write_new(&self.files.args(), self.args)?;
-            for (path, memory) in [self.files.out(), self.files.err()].iter().zip(&self.kept) {
-                write_new(path, &memory.lock())?;
+            write_new(&self.files.out(), &self.kept[0].lock())?;
+            if !self.files.has_one_log() {
+                write_new(&self.files.err(), &self.kept[1].lock())?;
             }
         }
         match output {

@@ -21,7 +21,7 @@ use crate::model::HostError;
 use layout::SCRATCH_DIR;
 use lock::{Lock, LockAttempt};
 
-pub use call_record::{CallOutput, CallRecord};
+pub use call_record::{CallOutput, CallRecord, CallWriters};
 pub use free_space::check_free_space;
 pub use lock::LockHolder;
 pub use scratch::{Scratch, TakeError, TakenFile};

@@ -116,7 +116,7 @@ impl CallList for TaskCalls {
             suffixes: FileSuffixes {
                 args: Cow::Borrowed("-args.json"),
                 output: Cow::Owned(format!("-{CASE_OUTPUT_FILE}")),
-                out: Cow::Borrowed("-out.txt"),
+                out: Cow::Borrowed("-log.txt"),
                 err: Cow::Borrowed("-log.txt"),
             },
         }
