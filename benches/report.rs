@@ -133,11 +133,15 @@ fn task_started(n_calls: usize) -> EventKind {
         limits: CallLimits::default(),
         reused: Reused::None,
         n_reused: 0,
+        files: None,
     }
 }
 
 fn started(index: usize) -> EventKind {
-    EventKind::CallStarted(call(index))
+    EventKind::CallStarted {
+        call: call(index),
+        files: None,
+    }
 }
 
 fn finished(index: usize) -> EventKind {

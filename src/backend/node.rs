@@ -22,7 +22,8 @@ use crate::sandbox::{
 use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::{
-    CallOutput, CallRecord, CallWriters, Scratch, TakeError, TakenFile, WorkerFolder, check_free_space,
+    CallOutput, CallRecord, CallWriters, Scratch, TakeError, TakenFile, WorkerFolder,
+    check_free_space,
 };
 
 /// Item for which the host panics in the build with defences off, so that a test can see that
@@ -194,7 +195,7 @@ fn run(
     }
     let record = CallRecord::begin(
         &call.files,
-        batch.task_files,
+        calls.record_form(call),
         call.args.as_bytes(),
         call.replaces_files,
     )?;

@@ -18,6 +18,7 @@ mod report;
 mod result_files;
 mod run;
 mod sandbox_options;
+mod show;
 mod signals;
 mod status;
 mod task_call;
@@ -92,6 +93,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
             stoppable("test", false, |signals| test::test(&arguments, signals))
         }
         Command::Status(arguments) => status::status(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),

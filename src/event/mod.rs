@@ -1,5 +1,7 @@
 //! Events of a run, in order: facts only, without wording and without settings of a reader.
 
+#[cfg(feature = "cli")]
+mod call_history;
 mod cursor;
 mod fact;
 mod line;
@@ -17,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
-use crate::model::{CallRef, GuestReport, Limits, LogLevel, Outcome, Usage};
+use crate::model::{BatchFiles, CallRef, GuestReport, Limits, LogLevel, Outcome, Usage};
 
 pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
@@ -30,6 +32,8 @@ pub use reporter::Reporter;
 pub use seal::seal_lines;
 
 pub use crate::folder::Synced;
+#[cfg(feature = "cli")]
+pub use call_history::{AttemptEnd, CallHistory, KnownCall};
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
 /// Format version of the event log, stored in its first line.
@@ -93,6 +97,9 @@ pub enum EventKind {
         /// Number of results that are reused.
         #[serde(skip_serializing_if = "is_zero")]
         n_reused: usize,
+        /// Form of the files of its calls; `None` if the task has no calls.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<Box<BatchFiles>>,
     },
     /// A call that succeeded earlier is not rerun, but has another index in the list of items now.
     /// Takes effect with the task's start, which follows.
@@ -104,7 +111,15 @@ pub enum EventKind {
         output: Option<Map<String, Value>>,
     },
     /// A call starts.
-    CallStarted(CallRef),
+    CallStarted {
+        /// The call.
+        #[serde(flatten)]
+        call: CallRef,
+        /// Common start of the names of its files in the task's subfolder; `None` if no files are
+        /// kept.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<String>,
+    },
     /// A call of a typed task logs a line.
     CallLogged {
         /// The call.

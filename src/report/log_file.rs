@@ -157,7 +157,7 @@ impl LogFile {
                 ]
             }
             EventKind::TaskFinished { .. }
-            | EventKind::CallStarted(_)
+            | EventKind::CallStarted { .. }
             | EventKind::CallReused { .. }
             | EventKind::CallProgress { .. }
             | EventKind::CallFinished { .. } => Vec::new(),

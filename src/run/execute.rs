@@ -165,6 +165,7 @@ impl Execution<'_> {
             limits: (&task.limits).into(),
             reused: Reused::None,
             n_reused: 0,
+            files: None,
         })
     }
 
@@ -228,6 +229,7 @@ impl Execution<'_> {
             limits: key.limits,
             reused,
             n_reused: reused_calls.len(),
+            files: calls.form_of_files(),
         })?;
         if !reused_calls.is_empty() {
             let (n_reused, n_calls) = (reused_calls.len(), calls.len());
@@ -316,6 +318,7 @@ impl Execution<'_> {
             work_dir: Arc::clone(&self.work_dir),
             cancel: options.cancel.clone(),
             span: Span::current(),
+            session: self.recorder.session(),
             writer: None,
             budget: Arc::clone(&self.budget),
             seen_warnings: Arc::clone(&self.seen_warnings),

@@ -7,6 +7,7 @@ mod call_record;
 mod free_space;
 pub mod layout;
 mod lock;
+mod packed;
 mod scratch;
 mod worker_folder;
 
@@ -21,9 +22,10 @@ use crate::model::HostError;
 use layout::SCRATCH_DIR;
 use lock::{Lock, LockAttempt};
 
-pub use call_record::{CallOutput, CallRecord, CallWriters};
+pub use call_record::{CallOutput, CallRecord, CallWriters, RecordForm};
 pub use free_space::check_free_space;
 pub use lock::LockHolder;
+pub use packed::{AttemptKey, PackedCall, PackedCalls, PackedRecord, find_packed};
 pub use scratch::{Scratch, TakeError, TakenFile};
 pub use worker_folder::WorkerFolder;
 

@@ -52,11 +52,13 @@ mod reuse;
 mod ro_crate;
 mod run;
 mod sandbox;
+mod show;
 mod signals;
 mod snapshots;
 mod status;
 mod stopped;
 mod system_limits;
+mod task_files;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod tidy;

@@ -115,6 +115,7 @@ fn help() {
         "new",
         "doctor",
         "status",
+        "show",
         "report",
         "completions",
         "man",
