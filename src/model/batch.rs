@@ -392,8 +392,10 @@ mod tests {
 
     fn batch() -> impl Strategy<Value = Batch> {
         let task_files = prop_oneof![
+            Just(TaskFiles::Auto),
             Just(TaskFiles::All),
             Just(TaskFiles::Failed),
+            Just(TaskFiles::Packed),
             Just(TaskFiles::None)
         ];
         let metadata = vec((".{0,3}", ".{0,3}"), 0..3).prop_map(TaskMetadata::from_texts);
