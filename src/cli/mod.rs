@@ -20,6 +20,7 @@ mod result_files;
 mod run;
 mod runs;
 mod sandbox_options;
+mod show;
 mod signals;
 mod status;
 mod task_call;
@@ -95,6 +96,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
         Command::Status(arguments) => status::status(&arguments),
         Command::Runs(arguments) => runs::runs(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),

@@ -169,7 +169,7 @@ impl LogFile {
             }
             EventKind::TaskStarted { .. }
             | EventKind::TaskFinished { .. }
-            | EventKind::CallStarted(_)
+            | EventKind::CallStarted { .. }
             | EventKind::CallReused { .. }
             | EventKind::CallProgress { .. }
             | EventKind::CallFinished { .. } => Vec::new(),

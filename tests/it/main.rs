@@ -59,11 +59,13 @@ mod run;
 mod run_options;
 mod runs;
 mod sandbox;
+mod show;
 mod signals;
 mod snapshots;
 mod status;
 mod stopped;
 mod system_limits;
+mod task_files;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod tidy;
