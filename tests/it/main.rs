@@ -63,5 +63,6 @@ mod tidy;
 mod tracing;
 mod typed;
 mod wasi_testsuite;
+mod wheels;
 mod wrong_documents;
 mod wrong_modules;

@@ -20,6 +20,7 @@ mod status;
 #[cfg(test)]
 mod tables;
 mod task;
+mod typed_package;
 
 pub(crate) use command::command_words;
 pub use dataset::{Dataset, MAX_PARALLEL_CALLS};
@@ -34,3 +35,4 @@ pub use packages::{FoundTask, Package, find_task};
 pub(crate) use pre_checks::{Selection, overruled_filters, pre_checks};
 pub use status::{Status, Statuses};
 pub use task::{RESERVED_ARGUMENTS, Side, TaskDetails, TaskType};
+pub use typed_package::modules_beside;
