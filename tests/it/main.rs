@@ -62,6 +62,7 @@ mod telemetry;
 mod tidy;
 mod tracing;
 mod typed;
+mod typed_v2;
 mod wasi_testsuite;
 mod wheels;
 mod wrong_documents;
