@@ -118,8 +118,8 @@ pub(super) struct RunArguments {
     /// JSON, or else text; repeatable
     #[arg(long, value_name = "TASK.KEY=VALUE", value_parser = parse_set)]
     pub(super) set: Vec<SetArgument>,
-    /// Task package: a folder, or a typed task (.wasm); for v2 also a folder of installed packages;
-    /// repeatable
+    /// Task package: a folder, a wheel (.whl), or a typed task (.wasm); for v2 also a folder of
+    /// installed packages; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Folder for the records of the run; must be new, except with --resume [default:

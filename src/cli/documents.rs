@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::arguments::SandboxArguments;
 use super::open_files;
+use super::wheels::{Wheels, is_wheel};
 use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::packages_in;
 use crate::fractal::v2::Package;
 use crate::model::Modules;
 use crate::plan::Policy;
@@ -38,16 +40,18 @@ pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problem
     policy
 }
 
-/// Reads the named packages, which are folders or typed tasks, and the workflow's own folder if it
-/// is a package. Problems go to `problems`.
+/// Reads the named packages, which are folders, wheels or typed tasks, and the workflow's own folder
+/// if it is a package. Problems go to `problems`.
 ///
 /// * `policy`: limits of typed tasks while they describe themselves.
 /// * `modules`: runs the descriptions.
+/// * `wheels`: unpacks wheels.
 pub(super) fn read_packages(
     named: &[PathBuf],
     workflow_folder: &Path,
     policy: &Policy,
     modules: &dyn Modules,
+    wheels: &Wheels,
     problems: &mut Problems,
 ) -> Vec<TaskPackage> {
     let workflow_folder = if workflow_folder.as_os_str().is_empty() {
@@ -59,7 +63,19 @@ pub(super) fn read_packages(
     let mut seen = HashSet::new();
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
     let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
-    let read = |path: &PathBuf| {
+    let mut packages = Vec::new();
+    for path in &paths {
+        if is_wheel(path) {
+            let Some(unpacked) = unpacked(path, wheels, problems) else {
+                packages.push(TaskPackage::refused(path));
+                continue;
+            };
+            for folder in packages_in(&unpacked) {
+                let package = TaskPackage::read_into(&folder, problems);
+                packages.push(package.unwrap_or_else(|| TaskPackage::refused(&folder)));
+            }
+            continue;
+        }
         let package = if path.is_file() {
             TaskPackage::read_module(
                 path,
@@ -71,16 +87,22 @@ pub(super) fn read_packages(
         } else {
             TaskPackage::read_into(path, problems)
         };
-        package.unwrap_or_else(|| TaskPackage::refused(path))
-    };
-    paths.iter().map(read).collect()
+        packages.push(package.unwrap_or_else(|| TaskPackage::refused(path)));
+    }
+    packages
 }
 
 /// Reads the named packages of version 2, which are folders of packages or of installed packages,
-/// and the workflow's own folder if it is a package. Problems go to `problems`.
+/// wheels or typed tasks, and the workflow's own folder if it is a package. Problems go to
+/// `problems`.
+///
+/// * `policy`, `modules`, `wheels`: as for [`read_packages`].
 pub(super) fn read_dataset_packages(
     named: &[PathBuf],
     workflow_folder: &Path,
+    policy: &Policy,
+    modules: &dyn Modules,
+    wheels: &Wheels,
     problems: &mut Problems,
 ) -> Vec<Package> {
     let workflow_folder = if workflow_folder.as_os_str().is_empty() {
@@ -93,11 +115,37 @@ pub(super) fn read_dataset_packages(
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
     let mut packages = Vec::new();
     for path in paths {
-        if seen.insert(real_path(&path)) {
+        if !seen.insert(real_path(&path)) {
+            continue;
+        }
+        if is_wheel(&path) {
+            if let Some(folder) = unpacked(&path, wheels, problems) {
+                packages.extend(Package::read_all_into(&folder, problems));
+            }
+        } else if path.is_file() {
+            packages.extend(Package::read_module(
+                &path,
+                &policy.default,
+                policy.compile_time,
+                modules,
+                problems,
+            ));
+        } else {
             packages.extend(Package::read_all_into(&path, problems));
         }
     }
     packages
+}
+
+/// Returns the folder with the contents of a wheel, or adds a problem.
+fn unpacked(path: &Path, wheels: &Wheels, problems: &mut Problems) -> Option<PathBuf> {
+    match wheels.unpack(path) {
+        Ok(folder) => Some(folder),
+        Err(text) => {
+            problems.add(Location::File(path.to_owned()), text);
+            None
+        }
+    }
 }
 
 pub(super) fn absolute(path: &Path) -> PathBuf {

@@ -28,6 +28,7 @@ mod task_call;
 mod telemetry;
 mod temporary;
 mod test;
+mod wheels;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;

@@ -71,6 +71,8 @@ mod telemetry;
 mod tidy;
 mod tracing;
 mod typed;
+mod typed_v2;
 mod wasi_testsuite;
+mod wheels;
 mod wrong_documents;
 mod wrong_modules;

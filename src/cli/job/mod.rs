@@ -11,6 +11,7 @@ use super::arguments::RunArguments;
 use super::documents::absolute;
 use super::environment;
 use super::result_files::InputFile;
+use super::wheels::{CacheUse, Wheels};
 use crate::fractal::ItemFilter;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::read::parse_document;
@@ -28,6 +29,8 @@ pub(super) struct RequestedJob {
     pub(super) job: Box<dyn Job>,
     /// Files that the run reads, and must not overwrite.
     pub(super) files: Vec<InputFile>,
+    /// Contents of the wheels that the run reads.
+    pub(super) wheels: Wheels,
 }
 
 /// Reads the documents that the command line names. Problems go to `problems`; the job can run only
@@ -45,10 +48,18 @@ pub(super) fn read_job(
         Version::V2
     };
     let workflow = read_workflow(&arguments.workflow, default, problems);
+    let wheels = Wheels::new(if arguments.sandbox.no_cache {
+        CacheUse::Nothing
+    } else if arguments.dry_run {
+        CacheUse::ReadOnly
+    } else {
+        CacheUse::ReadWrite
+    });
     let context = JobContext {
         arguments,
         policy,
         modules,
+        wheels: &wheels,
     };
     let (job, mut files) = match (workflow, default) {
         (Some(Workflow::V1(workflow)), _) => v1::read(&context, Some(workflow), problems),
@@ -64,7 +75,9 @@ pub(super) fn read_job(
     ] {
         files.extend(path.map(|path| (what, path)));
     }
-    RequestedJob { job, files }
+    let packages = arguments.tasks.iter().filter(|path| path.is_file());
+    files.extend(packages.map(|path| ("a task package", path.clone())));
+    RequestedJob { job, files, wheels }
 }
 
 /// Where a job is read from.
@@ -72,6 +85,7 @@ struct JobContext<'a> {
     arguments: &'a RunArguments,
     policy: &'a Policy,
     modules: &'a dyn Modules,
+    wheels: &'a Wheels,
 }
 
 impl JobContext<'_> {

@@ -54,6 +54,7 @@ pub(super) fn read(
         &workflow.folder,
         context.policy,
         context.modules,
+        context.wheels,
         problems,
     );
     let files = input_files(context, &workflow, &packages);

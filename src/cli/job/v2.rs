@@ -8,7 +8,7 @@ use crate::cli::result_files::InputFile;
 use crate::fractal::package::MANIFEST;
 use crate::fractal::v2::{
     DatasetDocument, Filters, Package, STATUS_KEY, Side, Statuses, TaskReference, WorkflowDocument,
-    WorkflowTask, command_words, normalized_url,
+    WorkflowTask, command_words, modules_beside, normalized_url,
 };
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::plan::{DatasetJob, Job};
@@ -39,7 +39,15 @@ pub(super) fn read(
         problems,
     );
     let dataset = dataset(context, problems);
-    let packages = read_dataset_packages(&arguments.tasks, &workflow.folder, problems);
+    let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
+    let packages = read_dataset_packages(
+        &tasks,
+        &workflow.folder,
+        context.policy,
+        context.modules,
+        context.wheels,
+        problems,
+    );
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
     let ranges: Vec<Vec<&str>> = names
         .iter()
