@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::arguments::RunArguments;
-use super::documents::absolute;
+use super::documents::{PackageReader, absolute};
 use super::environment;
 use super::result_files::InputFile;
 use super::wheels::{CacheUse, Wheels};
@@ -57,9 +57,11 @@ pub(super) fn read_job(
     });
     let context = JobContext {
         arguments,
-        policy,
-        modules,
-        wheels: &wheels,
+        packages: PackageReader {
+            policy,
+            modules,
+            wheels: &wheels,
+        },
     };
     let (job, mut files) = match (workflow, default) {
         (Some(Workflow::V1(workflow)), _) => v1::read(&context, Some(workflow), problems),
@@ -83,9 +85,7 @@ pub(super) fn read_job(
 /// Where a job is read from.
 struct JobContext<'a> {
     arguments: &'a RunArguments,
-    policy: &'a Policy,
-    modules: &'a dyn Modules,
-    wheels: &'a Wheels,
+    packages: PackageReader<'a>,
 }
 
 impl JobContext<'_> {
@@ -127,7 +127,7 @@ impl JobContext<'_> {
     /// * `names`: names of each task.
     fn task_range(
         &self,
-        names: &[Vec<&str>],
+        names: &[Vec<String>],
         problems: &mut Problems,
     ) -> (Option<i64>, Option<i64>) {
         let mut index = |option, given: &Option<String>| match position(given.as_deref()?, names) {
@@ -189,11 +189,11 @@ fn read_workflow(path: &Path, default: Version, problems: &mut Problems) -> Opti
 ///
 /// # Errors
 /// A sentence for the user.
-fn position(task: &str, names: &[Vec<&str>]) -> Result<i64, String> {
+fn position(task: &str, names: &[Vec<String>]) -> Result<i64, String> {
     if let Ok(index) = task.parse() {
         return Ok(index);
     }
-    let has_name = |of_task: &&Vec<&str>| of_task.contains(&task);
+    let has_name = |of_task: &&Vec<String>| of_task.iter().any(|name| name == task);
     let found: Vec<_> = (0..)
         .zip(names)
         .filter(|(_, names)| has_name(names))
@@ -208,9 +208,9 @@ fn position(task: &str, names: &[Vec<&str>]) -> Result<i64, String> {
     }
 }
 
-fn known(names: &[Vec<&str>]) -> String {
+fn known(names: &[Vec<String>]) -> String {
     let tasks = names.iter().enumerate().map(|(index, names)| {
-        let name = names.first().copied().unwrap_or_default();
+        let name = names.first().map(String::as_str).unwrap_or_default();
         format!("{index} \"{name}\"")
     });
     format!("the tasks are {}", tasks.collect::<Vec<_>>().join(", "))
@@ -222,11 +222,8 @@ mod tests {
 
     #[test]
     fn tasks_are_found_by_position_and_name() {
-        let names = [
-            vec!["Convert", "c"],
-            vec!["Segment"],
-            vec!["Segment", "again"],
-        ];
+        let names: [&[&str]; 3] = [&["Convert", "c"], &["Segment"], &["Segment", "again"]];
+        let names = names.map(|names| names.iter().copied().map(str::to_owned).collect());
         assert_eq!(position("-1", &names), Ok(-1));
         assert_eq!(position("7", &names), Ok(7));
         assert_eq!(position("c", &names), Ok(0));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{JobContext, set};
-use crate::cli::documents::{absolute, read_dataset_packages};
+use crate::cli::documents::absolute;
 use crate::cli::result_files::InputFile;
 use crate::fractal::package::MANIFEST;
 use crate::fractal::v2::{
@@ -40,21 +40,10 @@ pub(super) fn read(
     );
     let dataset = dataset(context, problems);
     let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
-    let packages = read_dataset_packages(
-        &tasks,
-        &workflow.folder,
-        context.policy,
-        context.modules,
-        context.wheels,
-        problems,
-    );
+    let packages = context.packages.read_v2(&tasks, &workflow.folder, problems);
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
-    let ranges: Vec<Vec<&str>> = names
-        .iter()
-        .map(|names| names.iter().map(String::as_str).collect())
-        .collect();
-    let (first_task_index, last_task_index) = context.task_range(&ranges, problems);
-    set::apply_v2(&arguments.set, &mut workflow, &packages, &ranges, problems);
+    let (first_task_index, last_task_index) = context.task_range(&names, problems);
+    set::apply_v2(&arguments.set, &mut workflow, &packages, &names, problems);
     let files = input_files(context, &workflow, &packages);
 
     let mut job = DatasetJob::new(workflow, dataset);

@@ -8,7 +8,7 @@ use super::{input_text, types_text};
 use crate::cli::author_arguments::CheckArguments;
 use crate::cli::check::lines::Lines;
 use crate::cli::check::{Checker, Found};
-use crate::cli::documents::read_dataset_packages;
+use crate::cli::documents::PackageReader;
 use crate::cli::wheels::{CacheUse, Wheels};
 use crate::fractal::v2::{TaskDetails, WorkflowDocument, modules_beside};
 use crate::model::TaskSpec;
@@ -25,14 +25,12 @@ pub(in crate::cli::check) fn check(
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
     let tasks = [arguments.tasks.as_slice(), &modules_beside(workflow)].concat();
     let wheels = Wheels::new(CacheUse::ReadOnly);
-    let packages = read_dataset_packages(
-        &tasks,
-        folder,
-        &checker.policy,
-        &checker.backend,
-        &wheels,
-        problems,
-    );
+    let reader = PackageReader {
+        policy: &checker.policy,
+        modules: &checker.backend,
+        wheels: &wheels,
+    };
+    let packages = reader.read_v2(&tasks, folder, problems);
     let mut planner = DatasetPlanner::new(workflow, &packages, &checker.policy, &checker.backend);
     let mut facts = Vec::new();
     for (order, details, spec) in planner.plan_all(problems) {
