@@ -312,6 +312,7 @@ pub(super) fn plan_dataset_job(
         input_paths: job.read_paths.clone(),
         output_path: zarr_dir,
         output_option: "--zarr-dir",
+        only: job.only.globs(),
         input_metadata_keys: Vec::new(),
     };
     let dataset = Dataset::new(
