@@ -8,7 +8,9 @@ use super::request::RequestedCall;
 use crate::cli::environment;
 use crate::cli::task_call::v1::CallArgs;
 use crate::cli::task_call::{v1, v2, version_of};
-use crate::fractal::args::schema::default_args;
+use crate::fractal::args::SchemaBudget;
+use crate::fractal::args::call_check::CallCheck;
+use crate::fractal::args::schema::{check_defaults, default_args};
 use crate::fractal::description::{describe, is_only_v2, is_v2};
 use crate::fractal::dialect::{Calls, Dialect, Step};
 use crate::fractal::v1::document::TaskDocument;
@@ -36,6 +38,8 @@ enum FormKind {
     V1 {
         /// Args that each call gets, unless its line has others.
         shared: Map<String, Value>,
+        /// Check of the args; `None`: the task has no schema.
+        check: Option<CallCheck>,
     },
     /// Args of Fractal v2.
     V2 {
@@ -43,6 +47,8 @@ enum FormKind {
         side: Option<Side>,
         /// `zarr_dir` of single calls whose lines have none.
         zarr_dir: Option<Value>,
+        /// Check of the args of each kind that has a schema.
+        checks: Vec<(Side, CallCheck)>,
     },
 }
 
@@ -66,12 +72,25 @@ impl Form {
                 call.argv.extend(argv);
                 call.stdin = stdin;
             }
-            (FormKind::V1 { shared }, RequestedCall::Args(args)) => {
+            (FormKind::V1 { shared, check }, RequestedCall::Args(args)) => {
                 let all = v1_args(shared, args, &mut call.item);
+                if let Some(check) = check {
+                    check.check(&all)?;
+                }
                 call.args = Value::Object(all).to_string();
             }
-            (FormKind::V2 { side, zarr_dir }, RequestedCall::Args(args)) => {
+            (
+                FormKind::V2 {
+                    side,
+                    zarr_dir,
+                    checks,
+                },
+                RequestedCall::Args(args),
+            ) => {
                 let side = side.unwrap_or_else(|| OnlyCall::side_of(&args));
+                if let Some((_, check)) = checks.iter().find(|(checked, _)| *checked == side) {
+                    check.check(&args)?;
+                }
                 let zarr_dir = zarr_dir.as_ref().filter(|_| side == Side::NonParallel);
                 call.args = Value::Object(v2_args(zarr_dir, args)).to_string();
             }
@@ -251,6 +270,10 @@ impl FormRequest<'_> {
     }
 
     fn plan_task_v1(&self, mut task: TaskDocument, problems: &mut Problems) -> Option<Planned> {
+        let check = task.schema().map(|schema| {
+            check_defaults(&schema, &mut SchemaBudget::default(), problems);
+            CallCheck::new(&schema, &crate::fractal::v1::RESERVED_ARGUMENTS)
+        });
         // Each line has its own args, so only their defaults are planned.
         let mut defaults = default_args(task.args_schema.take().as_ref());
         defaults.append(&mut task.default_args);
@@ -286,7 +309,7 @@ impl FormRequest<'_> {
             task,
             calls,
             contract,
-            kind: FormKind::V1 { shared },
+            kind: FormKind::V1 { shared, check },
             completes_args,
         })
     }
@@ -307,6 +330,14 @@ impl FormRequest<'_> {
         } else {
             v2::task_of_module(module, OnlyCall::side_of(first), problems)?
         };
+        let mut checks = Vec::new();
+        for side in Side::ALL {
+            if let Some(schema) = task.task.schema(side) {
+                check_defaults(&schema, &mut SchemaBudget::default(), problems);
+                let check = CallCheck::new(&schema, &crate::fractal::v2::RESERVED_ARGUMENTS);
+                checks.push((side, check));
+            }
+        }
         // Each line has its own args.
         let sides = [&mut task.task.non_parallel, &mut task.task.parallel];
         for side in sides.into_iter().flatten() {
@@ -330,6 +361,7 @@ impl FormRequest<'_> {
         let kind = FormKind::V2 {
             side: (!has_both).then_some(planned.side),
             zarr_dir: has_zarr_dir.then_some(output),
+            checks,
         };
         Some(Planned {
             calls: only_calls(&mut list, &planned.spec)?,
