@@ -110,7 +110,7 @@ fn typed_calls_return_their_output_in_memory() {
         // The item is the component, and nothing else is added without an option.
         assert_eq!(
             named["output"],
-            json!({ "typed": [["steps", "component"]] })
+            json!({ "typed": [["component", "steps"]] })
         );
         assert!(named["wall_time_s"].as_f64().expect("a time") > 0.0);
         assert!(named["peak_memory_bytes"].as_u64().expect("a size") >= 65536);
@@ -150,7 +150,7 @@ fn typed_tasks_get_the_paths_of_the_options() {
     std::fs::remove_file(project.path("results.jsonl")).expect("removed");
     let more = ["--contract", "v1"];
     let results = batch(&project, &module("typed.wasm"), &calls, &more);
-    let keys = json!(["input_paths", "output_path", "metadata", "steps"]);
+    let keys = json!(["input_paths", "metadata", "output_path", "steps"]);
     assert_eq!(results[0]["output"]["typed"][0], keys);
 }
 

@@ -38,13 +38,13 @@ A second signal stops at once.";
 /// Form of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum ContractArgument {
-    /// Task of Fractal v1: -j ARGS --metadata-out OUTPUT
+    // A task of Fractal v1: `-j ARGS --metadata-out OUTPUT`.
     V1,
-    /// Task of Fractal v2: --args-json ARGS --out-json OUTPUT
+    // A task of Fractal v2: `--args-json ARGS --out-json OUTPUT`.
     V2,
-    /// Typed task: the args and the output are passed in memory
+    // A typed task: the args and the output are passed in memory.
     Typed,
-    /// Command with any command line
+    // A command with any command line.
     Argv,
 }
 
