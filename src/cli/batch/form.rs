@@ -1,6 +1,6 @@
 //! Form of the calls of a batch: what each of them gets in addition to its own line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::{BatchArguments, ContractArgument};
@@ -17,8 +17,9 @@ use crate::fractal::v1::document::TaskDocument;
 use crate::fractal::v1::{Dataset, ITEM_ARGUMENT};
 use crate::fractal::v2::{OnlyCall, Package, Side};
 use crate::fractal::workflow::Version;
+use crate::fractal::{v1 as v1_names, v2 as v2_names};
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
-use crate::model::{Attempt, Batch, CallSpec, ModuleKind, Modules, TaskSpec};
+use crate::model::{Attempt, Batch, CallList, CallSpec, ModuleKind, Modules, TaskSpec};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::run::folders::real_path;
@@ -39,7 +40,7 @@ enum FormKind {
         /// Args that each call gets, unless its line has others.
         shared: Map<String, Value>,
         /// Check of the args; `None`: the task has no schema.
-        check: Option<CallCheck>,
+        check: Option<Box<CallCheck>>,
     },
     /// Args of Fractal v2.
     V2 {
@@ -158,7 +159,7 @@ pub(super) struct FormRequest<'a> {
     pub(super) policy: &'a Policy,
     pub(super) modules: &'a dyn Modules,
     /// Folders for `input_paths`.
-    pub(super) inputs: &'a [std::path::PathBuf],
+    pub(super) inputs: &'a [PathBuf],
     /// Folder for `output_path` and `zarr_dir`.
     pub(super) output: &'a Path,
 }
@@ -272,7 +273,7 @@ impl FormRequest<'_> {
     fn plan_task_v1(&self, mut task: TaskDocument, problems: &mut Problems) -> Option<Planned> {
         let check = task.schema().map(|schema| {
             check_defaults(&schema, &mut SchemaBudget::default(), problems);
-            CallCheck::new(&schema, &crate::fractal::v1::RESERVED_ARGUMENTS)
+            Box::new(CallCheck::new(&schema, &v1_names::RESERVED_ARGUMENTS))
         });
         // Each line has its own args, so only their defaults are planned.
         let mut defaults = default_args(task.args_schema.take().as_ref());
@@ -334,7 +335,7 @@ impl FormRequest<'_> {
         for side in Side::ALL {
             if let Some(schema) = task.task.schema(side) {
                 check_defaults(&schema, &mut SchemaBudget::default(), problems);
-                let check = CallCheck::new(&schema, &crate::fractal::v2::RESERVED_ARGUMENTS);
+                let check = CallCheck::new(&schema, &v2_names::RESERVED_ARGUMENTS);
                 checks.push((side, check));
             }
         }
@@ -418,7 +419,7 @@ impl Planned {
     }
 
     /// Returns a handle of the calls, for the backend.
-    pub(super) fn list(&self) -> Arc<dyn crate::model::CallList> {
+    pub(super) fn list(&self) -> Arc<dyn CallList> {
         Arc::clone(&self.calls.list)
     }
 }

@@ -78,7 +78,6 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
     let Some((results, done)) = open_results(arguments, &folders, &mut problems) else {
         return Ok(wrong_input(&problems));
     };
-    module.write_cache(&backend);
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Location::Parameter("cache".to_owned()), warning);
     }
@@ -126,7 +125,12 @@ impl RunningBatch<'_> {
                 let _ = results.finish();
                 return Ok(wrong_input(&problems));
             };
-            self.make_calls(first, planned, &requests, &mut problems)?;
+            let made = self.make_calls(first, planned, &requests, &mut problems);
+            if made.is_err() {
+                // The error of the calls matters more than one of the results.
+                let _ = results.finish();
+            }
+            made?;
         }
         self.show_warnings(&problems);
         let written = results.finish();
@@ -152,6 +156,8 @@ impl RunningBatch<'_> {
         requests: &Arc<Requests>,
         problems: &mut Problems,
     ) -> Result<(), HostError> {
+        // Everything was checked.
+        self.module.write_cache(self.backend);
         let mut task = planned.task.clone();
         // There are many calls, whatever the task is in a workflow.
         task.is_single = false;
