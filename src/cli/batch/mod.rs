@@ -68,9 +68,11 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
     if let Some(module) = &module {
         FormRequest::check_contract(arguments.contract, module.kind, &mut problems);
     }
+    // Opening a named pipe can wait for its other end; a signal then ends the program.
+    let calls = open_calls(&arguments.calls, &mut problems);
+    let _saving = signals.saving();
     let temporary = TemporaryFolder::new("mandelbox-batch-")?;
     let folders = Folders::check(arguments, temporary.path(), &mut problems);
-    let calls = open_calls(&arguments.calls, &mut problems);
     let (Some(module), Some(calls), true) = (module, calls, problems.is_empty()) else {
         return Ok(wrong_input(&problems));
     };
@@ -81,7 +83,6 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Location::Parameter("cache".to_owned()), warning);
     }
-    let _saving = signals.saving();
     let batch = RunningBatch {
         arguments,
         signals,
