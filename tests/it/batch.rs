@@ -364,6 +364,34 @@ fn a_bad_line_is_refused_alone() {
 }
 
 #[test]
+fn args_are_checked_with_the_schema_of_the_task() {
+    let project = Project::new();
+    let calls = lines(&[
+        json!({ "args": { "stepz": [] }, "id": "misspelt" }),
+        json!({ "args": { "steps": 1 } }),
+        json!({ "args": { "component": 1, "steps": [{ "do": "none" }] } }),
+    ]);
+    let results = batch(&project, &module("typed.wasm"), &calls, &[]);
+    for (index, text) in [
+        (
+            0,
+            "line 1 of the calls: `args`: does not match the task's `args_schema`",
+        ),
+        (
+            1,
+            "line 2 of the calls: `args`/steps: does not match the task's `args_schema`",
+        ),
+    ] {
+        assert_eq!(results[index]["outcome"], json!("refused"));
+        let message = results[index]["message"].as_str().expect("a text");
+        assert!(message.starts_with(text), "{message}");
+    }
+    assert_eq!(results[0]["id"], json!("misspelt"));
+    assert_eq!(results[2]["outcome"], json!("succeeded"));
+    assert_eq!(results[2]["item"], json!(null), "only what the line has");
+}
+
+#[test]
 fn ordered_results_come_in_the_order_of_their_calls() {
     let project = Project::new();
     let calls: Vec<_> = (0..40)
