@@ -33,7 +33,7 @@ pub(super) enum Command {
     Run(Box<RunArguments>),
     /// Check whether this machine can run sandboxed tasks
     Doctor(DoctorArguments),
-    /// Run calls for a parent process; started by mandelbox itself
+    /// Run calls for a parent process, or those of a job of SLURM; started by mandelbox itself
     #[command(hide = true)]
     Worker(WorkerArguments),
     /// Compile a module for a parent process; started by mandelbox itself
@@ -69,6 +69,7 @@ Examples:
   mandelbox run workflow.json --input images --output results --work-dir work --resume
   mandelbox run workflow-v2.json --zarr-dir data --read images --tasks my-tasks
   mandelbox run workflow-v2.json --dataset work/dataset.json --attribute-filter well=B03,B04
+  mandelbox run workflow-v2.json --zarr-dir data --backend slurm --slurm-config slurm.json
 
 Exit codes:
   0: success
@@ -79,8 +80,27 @@ Exit codes:
   129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; the records were saved
 A second signal stops at once.";
 
+const WORKER_TEXT: &str = "\
+Jobs of `run --backend slurm` start this command. It writes results to a file next to the batch.
+
+Exit codes:
+  0: all calls of the slice succeeded
+  1: mandelbox failed (disk, permissions)
+  2: the calls were refused: another version of mandelbox, or another module
+  3, 4: the calls have run, and the first one that failed has a TaskExecutionError (3) or a
+     JobExecutionError (4)
+  5: another copy of the job, or another job, runs the calls
+  129, 130, 143: stopped by SIGHUP, SIGINT or SIGTERM; the results were saved";
+
 #[derive(Debug, Args)]
+#[command(after_help = WORKER_TEXT)]
 pub(super) struct WorkerArguments {
+    /// Batch of calls, as a run on SLURM has written it [default: the parent process sends calls]
+    #[arg(long, value_name = "FILE", requires = "slice")]
+    pub(super) batch: Option<PathBuf>,
+    /// Slice of the batch, counted from 0
+    #[arg(long, value_name = "N", requires = "batch")]
+    pub(super) slice: Option<usize>,
     /// Leave out a layer of confinement
     #[cfg(feature = "weakened-for-tests")]
     #[arg(long, value_name = "LAYER")]
@@ -188,11 +208,36 @@ pub(super) struct RunArguments {
     /// Print the outcome of each call
     #[arg(long)]
     pub(super) verbose: bool,
+    /// Run calls on this machine, or as jobs of a SLURM cluster
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(super) backend: BackendArgument,
     // Their headings would apply to options after them.
+    #[command(flatten)]
+    pub(super) slurm: SlurmArguments,
     #[command(flatten)]
     pub(super) v1: V1Arguments,
     #[command(flatten)]
     pub(super) v2: V2Arguments,
+}
+
+/// Options of `run --backend slurm`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for SLURM")]
+pub(super) struct SlurmArguments {
+    /// Resources and number of the jobs: a JSON file with Fractal's keys [default: the file named by
+    /// FRACTAL_SLURM_CONFIG_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(super) slurm_config: Option<PathBuf>,
+    /// Time in which results can appear after a job has left the queue; slow shared file systems
+    /// need more
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "60s")]
+    pub(super) slurm_grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendArgument {
+    Local,
+    Slurm,
 }
 
 /// Options of `run` for workflows of version 1.
@@ -532,6 +577,7 @@ const DOCTOR_EXAMPLES: &str = "\
 Examples:
   mandelbox doctor
   mandelbox doctor --format json
+  mandelbox doctor --backend slurm --folder /shared/me
 
 Exit codes:
   0: calls can run
@@ -540,6 +586,15 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = DOCTOR_EXAMPLES)]
 pub(super) struct DoctorArguments {
+    /// Also check the backend: with slurm, submit a job that reads a file of the shared folder
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(super) backend: BackendArgument,
+    /// Configuration of the SLURM backend [default: the file named by FRACTAL_SLURM_CONFIG_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(super) slurm_config: Option<PathBuf>,
+    /// Folder that all nodes share, for the check of SLURM [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
     /// Output format: text on stderr, or one JSON object on stdout
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,

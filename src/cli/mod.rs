@@ -22,12 +22,14 @@ mod runs;
 mod sandbox_options;
 mod show;
 mod signals;
+mod slurm;
 mod status;
 mod task_call;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod temporary;
 mod test;
+mod worker;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -81,7 +83,12 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
     };
     match cli.command {
-        Command::Worker(arguments) => answer_parent(serve_parent(&arguments)),
+        Command::Worker(arguments) => match (&arguments.batch, arguments.slice) {
+            (Some(batch), Some(slice)) => stoppable("worker", true, |signals| {
+                worker::worker(batch, slice, signals)
+            }),
+            _ => answer_parent(serve_parent(&arguments)),
+        },
         Command::Compiler => answer_parent(compile()),
         Command::Run(arguments) => stoppable("run", arguments.quiet, |signals| {
             run::run(*arguments, signals)
