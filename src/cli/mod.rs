@@ -11,6 +11,7 @@ mod earlier_events;
 mod environment;
 mod exec;
 mod job;
+mod machine_arguments;
 mod manual;
 mod new;
 mod open_files;

@@ -61,6 +61,8 @@ mod runs;
 mod sandbox;
 mod show;
 mod signals;
+mod slurm;
+mod slurm_cluster;
 mod snapshots;
 mod status;
 mod stopped;

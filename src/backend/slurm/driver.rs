@@ -30,6 +30,8 @@ pub(super) const MAX_LOSSES: u32 = 3;
 /// Time between two readings of results: a base, and more for each slice, since each is one file.
 const READ_INTERVAL: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(4)];
 const MAX_READ_INTERVAL: Duration = Duration::from_secs(5);
+/// Time in which workers end after the last of their calls.
+const END_TIME: Duration = Duration::from_millis(500);
 /// Time in which workers save their results after the run was cancelled.
 const CANCEL_TIME: Duration = Duration::from_millis(1800);
 
@@ -175,9 +177,24 @@ impl<'d> Driver<'d> {
             self.report_jobs(false)?;
             self.emit(CallEvent::Idle)?;
             if self.is_over() {
+                self.await_workers()?;
                 return self.report_jobs(true);
             }
             self.calls.cancel().wait_for(self.interval());
+        }
+        Ok(())
+    }
+
+    /// Gives the workers whose calls have all ended the time to end by themselves.
+    fn await_workers(&mut self) -> Result<(), HostError> {
+        let started = Instant::now();
+        let is_ending = |slice: &SliceState| slice.open.is_empty() && slice.may_say_more();
+        while self.slices.iter().any(is_ending) && started.elapsed() < END_TIME {
+            std::thread::sleep(READ_INTERVAL[0]);
+            self.read_results()?;
+        }
+        for position in 0..self.slices.len() {
+            self.report_end(position, "COMPLETED")?;
         }
         Ok(())
     }
@@ -215,7 +232,7 @@ impl<'d> Driver<'d> {
     /// Takes what workers have written since the last time.
     pub(super) fn read_results(&mut self) -> Result<(), HostError> {
         for position in 0..self.slices.len() {
-            if !self.slices[position].is_over() {
+            if self.slices[position].may_say_more() {
                 self.read_slice(position)?;
             }
         }

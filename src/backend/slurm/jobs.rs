@@ -140,6 +140,17 @@ impl SliceState {
         self.is_closed || self.open.is_empty()
     }
 
+    /// True if more can be in the file of results: ends of calls, or that of the worker.
+    pub(super) fn may_say_more(&self) -> bool {
+        let may_end = self.worker.is_some()
+            && self.ended.is_none()
+            && !self
+                .row
+                .as_ref()
+                .is_some_and(|row| job_state(&row.state) == JobState::Ended);
+        !self.is_closed && (!self.open.is_empty() || may_end)
+    }
+
     /// True if a worker runs its calls, as far as that is known.
     pub(super) fn is_running(&self) -> bool {
         let is_active = |row: &JobRow| job_state(&row.state) == JobState::Active;

@@ -134,8 +134,10 @@ impl Driver<'_> {
     /// Decides which jobs have ended without results of all their calls.
     pub(super) fn settle(&mut self) -> Result<(), HostError> {
         for position in 0..self.slices.len() {
-            self.report_end(position, "COMPLETED")?;
             if self.slices[position].is_over() {
+                if !self.slices[position].may_say_more() {
+                    self.report_end(position, "COMPLETED")?;
+                }
                 continue;
             }
             let Some(wait) = self.time_left(position) else {
@@ -308,7 +310,7 @@ impl Driver<'_> {
     }
 
     /// Reports the end of a job, once.
-    fn report_end(&mut self, position: usize, state: &str) -> Result<(), HostError> {
+    pub(super) fn report_end(&mut self, position: usize, state: &str) -> Result<(), HostError> {
         let slice = &mut self.slices[position];
         if slice.is_reported || !slice.is_over() || slice.piece.is_none() {
             return Ok(());
