@@ -303,15 +303,15 @@ fn a_run_that_is_killed_finds_its_jobs() {
     check_calls(&project, 96);
 }
 
-/// Runs 24 calls, and disturbs them once a job runs.
-fn disturbed(settings: Settings, disturb: impl FnOnce(&mut Cluster)) -> Option<(Project, Cluster)> {
-    let mut cluster = Cluster::start(settings)?;
-    let project = project(24, 1500);
+/// Runs 24 calls, and disturbs them some time after a job has begun to run.
+fn disturbed(after_ms: u64, disturb: impl FnOnce(&mut Cluster)) -> Option<(Project, Cluster)> {
+    let mut cluster = Cluster::start(Settings::default())?;
+    let project = project(24, 1500 + after_ms / 2);
     let child = begin(&project, &cluster);
     cluster.wait_for("a job that runs", |cluster| {
         cluster.running_node().is_some()
     });
-    std::thread::sleep(Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_millis(after_ms));
     disturb(&mut cluster);
     wait(&project, child);
     assert_eq!(result(&project), local(24));
@@ -321,7 +321,7 @@ fn disturbed(settings: Settings, disturb: impl FnOnce(&mut Cluster)) -> Option<(
 
 #[test]
 fn a_node_that_is_lost_loses_no_call() {
-    let disturbed = disturbed(Settings::default(), |cluster| {
+    let disturbed = disturbed(1000, |cluster| {
         let node = cluster.running_node().expect("a node");
         cluster.kill_node(node);
         let name = format!("NodeName=n{node}");
@@ -340,7 +340,7 @@ fn a_node_that_is_lost_loses_no_call() {
 /// The daemon of a node dies, and its job goes on while the run gives the calls to another one.
 #[test]
 fn a_job_that_runs_on_does_not_count_twice() {
-    disturbed(Settings::default(), |cluster| {
+    disturbed(1000, |cluster| {
         let node = cluster.running_node().expect("a node");
         cluster.kill_daemon(node);
         let name = format!("NodeName=n{node}");
@@ -349,9 +349,10 @@ fn a_job_that_runs_on_does_not_count_twice() {
     });
 }
 
+/// The controller saves its state every 5 s; jobs that it has not saved are forgotten.
 #[test]
 fn a_controller_that_is_killed_is_waited_for() {
-    disturbed(Settings::default(), |cluster| {
+    disturbed(6000, |cluster| {
         cluster.kill_controller();
         std::thread::sleep(Duration::from_secs(2));
         cluster.start_controller();

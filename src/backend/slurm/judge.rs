@@ -71,10 +71,8 @@ pub(super) fn judge(job: &str, row: Option<&JobRow>, node: &str, log: &str) -> V
             ..verdict(state, ended, true)
         },
         "PREEMPTED" => verdict(state, ended, true),
-        "CANCELLED" => {
-            let message = format!("{ended}: somebody cancelled it");
-            verdict(state, message, false)
-        }
+        // Not only users cancel jobs: SLURM does too, after its controller has lost its state.
+        "CANCELLED" => verdict(state, format!("{ended}, by a user or by SLURM"), true),
         _ => judge_exit(row, &place, &ended, log),
     }
 }
@@ -188,7 +186,7 @@ mod tests {
                 "ended with OUT_OF_MEMORY; raise `mem`",
             ),
             ("PREEMPTED", 0, 15, "", true, "ended with PREEMPTED"),
-            ("CANCELLED", 0, 15, "", false, "somebody cancelled it"),
+            ("CANCELLED", 0, 15, "", true, "by a user or by SLURM"),
             (
                 "FAILED",
                 2,
