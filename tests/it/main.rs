@@ -62,6 +62,7 @@ mod sandbox;
 mod show;
 mod signals;
 mod slurm;
+mod slurm_cases;
 mod slurm_cluster;
 mod snapshots;
 mod status;

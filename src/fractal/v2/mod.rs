@@ -24,6 +24,7 @@ mod status;
 mod tables;
 mod task;
 
+#[cfg(feature = "cli")]
 pub(crate) use calls::{CHANGES_CHECK, ITEMS_CHECK, check_changes, check_items};
 #[cfg(feature = "cli")]
 pub(crate) use command::Command;
