@@ -99,7 +99,7 @@ impl Cluster {
         let munged = [
             "--foreground".to_owned(),
             format!("--key-file={}", run("munge/key")),
-            format!("--socket={}", run("munge/socket")),
+            format!("--socket={}", run("run/socket")),
             format!("--pid-file={}", run("munge/pid")),
             format!("--log-file={}", run("munge/log")),
             format!("--seed-file={}", run("munge/seed")),
@@ -123,7 +123,10 @@ impl Cluster {
     }
 
     fn configure(&self) {
-        for name in ["munge", "state", "spool", "log"] {
+        // munged wants its socket in a folder that all can enter.
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&self.folder, mode).expect("set");
+        for name in ["munge", "run", "state", "spool", "log"] {
             let folder = self.folder.join(name);
             std::fs::create_dir(&folder).expect("made");
             let mode = if name == "munge" { 0o700 } else { 0o755 };
@@ -152,7 +155,7 @@ impl Cluster {
              SlurmdUser={user}\n\
              AuthType=auth/munge\n\
              CredType=cred/munge\n\
-             AuthInfo=socket={folder}/munge/socket,cred_expire=5\n\
+             AuthInfo=socket={folder}/run/socket,cred_expire=5\n\
              CommunicationParameters=NoCtldInAddrAny,NoInAddrAny\n\
              StateSaveLocation={folder}/state\n\
              SlurmdSpoolDir={folder}/spool/%n\n\
