@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::folder::{Folder, open_plain_file, sync_contents, write_whole};
+use crate::folder::{Folder, open_plain_file, sync_contents, write_rebuildable};
 use crate::model::HostError;
 
 /// Bytes that a reader reads at a time.
@@ -60,12 +60,12 @@ impl JobFolder {
         names
     }
 
-    /// Writes a file, whole or not at all.
+    /// Writes a file, whole or not at all. It is not synced: after a power failure it may be missing.
     ///
     /// # Errors
     /// [`HostError::File`].
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), HostError> {
-        write_whole(&self.path.join(name), bytes)
+        write_rebuildable(&self.path.join(name), bytes)
     }
 
     /// Reads the end of a file; empty if it cannot be read.

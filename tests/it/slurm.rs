@@ -147,6 +147,29 @@ fn events(project: &Project) -> Vec<Value> {
         .collect()
 }
 
+/// More calls than have files of their own: their records are in one file for each job, and in the
+/// arguments of each call is the list of all items.
+#[test]
+fn packed_records_of_jobs_are_found() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = Project::new();
+    let args = json!({ "echo": ["component"], "stdout": "said" });
+    project.workflow(&[parallel_task(0, "t", &module("swiss.wasm"), "list", args)]);
+    let list: Vec<_> = (0..1200).collect();
+    let list: Vec<_> = list.iter().map(|index| format!("B/{index}")).collect();
+    project.write("metadata.json", json!({ "list": list }).to_string());
+    write_config(&project, 4, &[]);
+    run(&project, &cluster).expect(0);
+    check_calls(&project, 1200);
+    let shown = project
+        .mandelbox(&["show", "work", "0", "B/1100"])
+        .expect(0);
+    let text = format!("{}{}", shown.stdout, shown.stderr);
+    assert!(text.contains("said"), "{text}");
+}
+
 /// No call has ended twice, each of them has, and each has begun before.
 #[track_caller]
 fn check_calls(project: &Project, n_calls: usize) {
@@ -317,6 +340,28 @@ fn disturbed(after_ms: u64, disturb: impl FnOnce(&mut Cluster)) -> Option<(Proje
     assert_eq!(result(&project), local(24));
     check_calls(&project, 48);
     Some((project, cluster))
+}
+
+/// SLURM starts a job again in the same place: it keeps the results that it has.
+#[test]
+fn a_job_that_is_requeued_goes_on() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = project(32, 1200);
+    write_config(&project, 4, &["#SBATCH --requeue"]);
+    let child = begin(&project, &cluster);
+    cluster.wait_for("a job that runs", |cluster| {
+        cluster.running_node().is_some()
+    });
+    std::thread::sleep(Duration::from_millis(1800));
+    let jobs = cluster.output("squeue", &["-h", "-r", "-t", "RUNNING", "-o", "%i"]);
+    let job = jobs.lines().next().expect("a job").to_owned();
+    let requeued = cluster.command("scontrol", &["requeue", &job]).status();
+    assert!(requeued.expect("started").success());
+    wait(&project, child);
+    assert_eq!(result(&project), local(32));
+    check_calls(&project, 64);
 }
 
 #[test]

@@ -4,10 +4,10 @@
 //! that was killed leaves this journal behind, with the files of its rounds. The run that resumes it
 //! takes the jobs over if they do the same work, and cancels them otherwise.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use super::batch_file::{BATCH_FILE, BatchFile, STOP_FILE, closed_file, read_calls};
+use super::batch_file::{BATCH_FILE, BatchFile, STOP_FILE, StoredCall, closed_file, read_calls};
 use super::driver::Driver;
 use super::jobs::{JournalEntry, Piece, PieceState, Round, SliceState};
 use crate::model::{Attempt, CallSpec, HostError};
@@ -26,15 +26,14 @@ impl Driver<'_> {
                 Err(reason) => self.discard(&entries, &reason)?,
             }
         }
-        let has_slice = |index: &usize| {
-            let mut slices = self.slices.iter();
-            slices.any(|slice| slice.open.contains_key(index))
-        };
+        let with_slice: HashSet<usize> = self
+            .slices
+            .iter()
+            .flat_map(|slice| slice.open.keys().copied())
+            .collect();
         let open = self.states.iter().filter(|(_, state)| !state.is_finished);
-        let without_slice = open
-            .map(|(index, _)| *index)
-            .filter(|index| !has_slice(index));
-        self.to_run = without_slice.collect();
+        let open = open.map(|(index, _)| *index);
+        self.to_run = open.filter(|index| !with_slice.contains(index)).collect();
         Ok(())
     }
 
@@ -76,7 +75,7 @@ impl Driver<'_> {
             let position = self.slices.len();
             for (index, slice) in file.slices.iter().enumerate() {
                 let calls = read_calls(folder.path(), *slice)?;
-                let open = self.open_calls(&calls)?;
+                let open = self.open_calls(&calls, file.first_args())?;
                 for call_index in open.keys() {
                     if let Some(before) = last_slice.insert(*call_index, self.slices.len()) {
                         self.slices[before].open.remove(call_index);
@@ -98,10 +97,14 @@ impl Driver<'_> {
     }
 
     /// The calls of a slice that have to run, each with the difference of its attempt's numbers.
-    fn open_calls(&self, calls: &[CallSpec]) -> Result<HashMap<usize, i64>, String> {
+    fn open_calls(
+        &self,
+        calls: &[StoredCall],
+        first_args: &str,
+    ) -> Result<HashMap<usize, i64>, String> {
         let mut open = HashMap::new();
-        for call in calls {
-            let call_index = call.attempt.call_index;
+        for stored in calls {
+            let Attempt { call_index, number } = stored.call.attempt;
             let Some(state) = self.states.get(&call_index) else {
                 continue;
             };
@@ -112,12 +115,12 @@ impl Driver<'_> {
             let then = CallSpec {
                 attempt: now.attempt,
                 replaces_files: now.replaces_files,
-                ..call.clone()
+                ..stored.to_call(first_args)
             };
             if then != now {
                 return Err("the items of the task have changed".to_owned());
             }
-            let delta = i64::from(state.number) - i64::from(call.attempt.number);
+            let delta = i64::from(state.number) - i64::from(number);
             open.insert(call_index, delta);
         }
         Ok(open)

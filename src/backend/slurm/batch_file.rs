@@ -2,6 +2,10 @@
 //!
 //! A round is one submission of calls of a batch. Its folder has `batch.json`, `calls.jsonl` with a
 //! call in each line, and for slice N of the calls the results of its worker in `N.results`.
+//!
+//! Arguments of calls can be large and nearly the same: in version 1 of Fractal each has all
+//! metadata, with the list of all items. A line therefore has only the part of the arguments that
+//! differs from those of the first call.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::folder::open_plain_file;
 use crate::json::{Map, Value};
-use crate::model::{Attempt, Batch, CallFiles, CallList, CallSpec};
+use crate::model::{Attempt, Batch, CallFiles, CallList, CallSpec, HostError};
 use crate::workdir::JobFolder;
 
 /// Name of the file with the batch.
@@ -72,8 +76,64 @@ pub(super) struct BatchFile {
     /// Calls of a job that run at the same time.
     pub(super) parallel: usize,
     pub(super) settings: WorkerSettings,
+    /// Arguments of the first call.
+    first_args: String,
     /// The slices of the calls.
     pub(super) slices: Vec<SliceIndex>,
+}
+
+/// A line of the file of calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredCall {
+    /// Number of bytes at the start and at the end that the arguments have in common with those of
+    /// the first call.
+    common: [usize; 2],
+    /// The call, with the rest of its arguments.
+    pub(super) call: CallSpec,
+}
+
+impl StoredCall {
+    fn new(mut call: CallSpec, first_args: &str) -> Self {
+        let args = std::mem::take(&mut call.args);
+        let common = common_ends(&args, first_args);
+        args[common[0]..args.len() - common[1]].clone_into(&mut call.args);
+        Self { common, call }
+    }
+
+    /// Returns the call with its arguments.
+    ///
+    /// * `first_args`: those of the first call.
+    pub(super) fn to_call(&self, first_args: &str) -> CallSpec {
+        let [start, end] = self.common;
+        let start = first_args.get(..start).unwrap_or_default();
+        let end = first_args.len().checked_sub(end);
+        let end = end
+            .and_then(|end| first_args.get(end..))
+            .unwrap_or_default();
+        CallSpec {
+            args: [start, &self.call.args, end].concat(),
+            ..self.call.clone()
+        }
+    }
+}
+
+/// Number of bytes that two texts have in common at the start, and at the end of what follows. Both
+/// parts end at characters.
+fn common_ends(text: &str, other: &str) -> [usize; 2] {
+    let same = |(a, b): &(u8, u8)| a == b;
+    let n_start = text.bytes().zip(other.bytes()).take_while(same).count();
+    let n_start = (0..=n_start)
+        .rev()
+        .find(|n| text.is_char_boundary(*n))
+        .unwrap_or_default();
+    let (rest, other_rest) = (&text.as_bytes()[n_start..], &other.as_bytes()[n_start..]);
+    let ends = rest.iter().rev().zip(other_rest.iter().rev());
+    let n_end = ends.take_while(|(a, b)| a == b).count();
+    let n_end = (0..=n_end)
+        .rev()
+        .find(|n| text.is_char_boundary(text.len() - n))
+        .unwrap_or_default();
+    [n_start, n_end]
 }
 
 /// Location of the calls of a slice in the file of calls.
@@ -107,6 +167,7 @@ impl BatchFile {
             check: check.to_owned(),
             parallel,
             settings: settings.clone(),
+            first_args: String::new(),
             slices: Vec::new(),
         }
     }
@@ -116,10 +177,16 @@ impl BatchFile {
         let comparable = |file: &Self| Self {
             session: 0,
             parallel: 0,
+            first_args: String::new(),
             slices: Vec::new(),
             ..file.clone()
         };
         comparable(self) == comparable(other)
+    }
+
+    /// Arguments of the first call, for [`StoredCall::to_call`].
+    pub(super) fn first_args(&self) -> &str {
+        &self.first_args
     }
 
     /// Reads the file.
@@ -156,15 +223,17 @@ fn version() -> String {
 
 /// Writes the files of a round.
 ///
-/// * `slices`: the calls of each slice.
+/// * `slices`: indices of the calls of each slice.
+/// * `call`: creates a call.
 ///
 /// # Errors
-/// [`crate::model::HostError`].
+/// [`HostError`].
 pub(super) fn write_round(
     folder: &JobFolder,
     file: &mut BatchFile,
-    slices: &[Vec<CallSpec>],
-) -> Result<(), crate::model::HostError> {
+    slices: &[&[usize]],
+    call: impl Fn(usize) -> CallSpec,
+) -> Result<(), HostError> {
     let mut calls = Vec::new();
     file.slices.clear();
     for slice in slices {
@@ -172,8 +241,13 @@ pub(super) fn write_round(
             offset: calls.len() as u64,
             n_calls: slice.len(),
         });
-        for call in slice {
-            serde_json::to_writer(&mut calls, call).expect("writing to memory cannot fail");
+        for call_index in *slice {
+            let call = call(*call_index);
+            if calls.is_empty() {
+                file.first_args.clone_from(&call.args);
+            }
+            let stored = StoredCall::new(call, &file.first_args);
+            serde_json::to_writer(&mut calls, &stored).expect("writing to memory cannot fail");
             calls.push(b'\n');
         }
     }
@@ -189,7 +263,7 @@ pub(super) fn write_round(
 ///
 /// # Errors
 /// A sentence for the user.
-pub(super) fn read_calls(folder: &Path, index: SliceIndex) -> Result<Vec<CallSpec>, String> {
+pub(super) fn read_calls(folder: &Path, index: SliceIndex) -> Result<Vec<StoredCall>, String> {
     let path = folder.join(CALLS_FILE);
     let failed = |text: String| format!("{}: {text}", path.display());
     let mut file = open_plain_file(&path).map_err(|err| failed(err.to_string()))?;
@@ -212,7 +286,8 @@ pub type CheckOutput = dyn Fn(Value) -> Result<Option<Map<String, Value>>, Strin
 
 /// The calls of a slice, for the local backend.
 pub(super) struct SliceCalls {
-    calls: BTreeMap<usize, CallSpec>,
+    calls: BTreeMap<usize, StoredCall>,
+    first_args: String,
     /// More than the largest index.
     len: usize,
     check: Box<CheckOutput>,
@@ -220,12 +295,14 @@ pub(super) struct SliceCalls {
 }
 
 impl SliceCalls {
-    pub(super) fn new(calls: Vec<CallSpec>, check: Box<CheckOutput>) -> Self {
+    /// * `first_args`: arguments of the first call of the round.
+    pub(super) fn new(calls: Vec<StoredCall>, first_args: String, check: Box<CheckOutput>) -> Self {
         let calls: BTreeMap<_, _> = calls
             .into_iter()
-            .map(|call| (call.attempt.call_index, call))
+            .map(|stored| (stored.call.attempt.call_index, stored))
             .collect();
         Self {
+            first_args,
             len: calls.keys().next_back().map_or(0, |index| index + 1),
             calls,
             check,
@@ -233,7 +310,7 @@ impl SliceCalls {
         }
     }
 
-    fn get(&self, call_index: usize) -> &CallSpec {
+    fn get(&self, call_index: usize) -> &StoredCall {
         &self.calls[&call_index]
     }
 }
@@ -244,15 +321,15 @@ impl CallList for SliceCalls {
     }
 
     fn item(&self, call_index: usize) -> Option<&Value> {
-        self.calls.get(&call_index)?.item.as_ref()
+        self.calls.get(&call_index)?.call.item.as_ref()
     }
 
     fn files(&self, _: &Batch, call_index: usize) -> CallFiles {
-        self.get(call_index).files.clone()
+        self.get(call_index).call.files.clone()
     }
 
     fn call(&self, _: &Batch, attempt: Attempt, replaces_files: bool) -> CallSpec {
-        let call = self.get(attempt.call_index).clone();
+        let call = self.get(attempt.call_index).to_call(&self.first_args);
         let replaces_files = replaces_files || call.replaces_files;
         CallSpec {
             attempt,
@@ -282,4 +359,53 @@ pub(super) fn batch_folder_name(batch: &Batch) -> String {
         let _ = write!(name, "-{}", batch.index);
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::FileSuffixes;
+
+    fn call(args: &str) -> CallSpec {
+        let suffix = || "".into();
+        CallSpec {
+            attempt: Attempt {
+                call_index: 0,
+                number: 1,
+            },
+            item: None,
+            args: args.to_owned(),
+            argv: Vec::new(),
+            files: CallFiles {
+                folder: PathBuf::new(),
+                stem: String::new(),
+                suffixes: FileSuffixes {
+                    args: suffix(),
+                    output: suffix(),
+                    out: suffix(),
+                    err: suffix(),
+                },
+            },
+            replaces_files: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arguments_are_restored(first in "[aä€]{0,6}", args in "[aä€b]{0,6}") {
+            let stored = StoredCall::new(call(&args), &first);
+            prop_assert_eq!(stored.to_call(&first), call(&args));
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_stored() {
+        let first = r#"{"component":"B/03","metadata":{"list":[1,2,3]}}"#;
+        let second = r#"{"component":"B/047","metadata":{"list":[1,2,3]}}"#;
+        let stored = StoredCall::new(call(second), first);
+        assert_eq!(stored.call.args, "47");
+        assert_eq!(stored.to_call(first).args, second);
+    }
 }

@@ -38,13 +38,14 @@ impl Driver<'_> {
         for (index, size) in sizes.into_iter().enumerate() {
             let (calls, others) = rest.split_at(size);
             rest = others;
-            slices.push(calls.iter().map(|call| self.spec(*call, number)).collect());
+            slices.push(calls);
             let open: HashMap<_, _> = calls.iter().map(|call| (*call, 0)).collect();
             let slice = SliceState::new(self.rounds.len(), index, open);
             self.slices.push(slice);
         }
         let mut file = self.batch_file();
-        write_round(&folder, &mut file, &slices)?;
+        let call = |call_index| self.spec(call_index, number);
+        write_round(&folder, &mut file, &slices, call)?;
         let round = self.rounds.len();
         self.rounds.push(Round { number, folder });
         for (first, n_slices) in split_into_arrays(slices.len(), self.max_array_size(slices.len()))
@@ -140,6 +141,8 @@ impl Driver<'_> {
             n_slices: piece.n_slices,
         };
         self.write_journal(&entry)?;
+        // The name is on disk before the job can exist.
+        self.journal.sync()?;
         match self.slurm.client.submit(&arguments, self.calls.cancel()) {
             Ok(id) => self.note_submitted(index, id),
             Err(err) => self.note_refused(index, err),
@@ -159,12 +162,10 @@ impl Driver<'_> {
         })
     }
 
-    /// The entry is on disk when this returns.
-    pub(super) fn write_journal(&mut self, entry: &JournalEntry) -> Result<(), HostError> {
+    fn write_journal(&mut self, entry: &JournalEntry) -> Result<(), HostError> {
         let line = serde_json::to_vec(entry).expect("writing to memory cannot fail");
         self.journal.add(&line);
-        self.journal.flush()?;
-        self.journal.sync()
+        self.journal.flush()
     }
 
     fn note_submitted(&mut self, index: usize, id: u64) -> Result<(), HostError> {

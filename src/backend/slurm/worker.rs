@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::batch_file::{
-    BatchFile, CheckOutput, STOP_FILE, SliceCalls, WorkerSettings, claimed_file, closed_file,
-    read_calls, results_file,
+    BatchFile, CheckOutput, STOP_FILE, SliceCalls, StoredCall, WorkerSettings, claimed_file,
+    closed_file, read_calls, results_file,
 };
 use super::results::{
     WorkerEnded, WorkerStarted, ended_line, event_line, lines_of_ended_calls, started_line,
 };
 use crate::backend::{Backend, BatchCalls, CallEvent, Local, Pending, RunContext};
 use crate::event::EventKind;
-use crate::model::{CallSpec, CancelToken, FailureKind, HostError, TaskSpec};
+use crate::model::{CancelToken, FailureKind, HostError, TaskSpec};
 use crate::workdir::{JobFolder, LineReader, LineWriter, WorkDir};
 
 /// Interval between two checks for another copy, or for the end of the run.
@@ -34,7 +34,7 @@ pub struct Slice {
     folder: JobFolder,
     index: usize,
     file: BatchFile,
-    calls: Vec<CallSpec>,
+    calls: Vec<StoredCall>,
 }
 
 /// Identity of a job, from its environment.
@@ -146,9 +146,9 @@ impl Slice {
             return Ok(SliceEnd::Superseded);
         }
         if !is_first {
-            self.calls
-                .iter_mut()
-                .for_each(|call| call.replaces_files = true);
+            for stored in &mut self.calls {
+                stored.call.replaces_files = true;
+            }
         }
         let calls = self.batch_calls(&ended, work_dir, check, cancel, &unique);
         let mut watch = Watch::new(&mut results, &self.folder, self.index, &calls, cancel);
@@ -200,11 +200,11 @@ impl Slice {
         cancel: &CancelToken,
         unique: &str,
     ) -> Arc<BatchCalls> {
-        let pending = self.calls.iter().map(|call| call.attempt);
+        let pending = self.calls.iter().map(|stored| stored.call.attempt);
         let pending = pending.filter(|attempt| ended.binary_search(&attempt.call_index).is_err());
         let pending = pending.map(|attempt| (attempt.call_index, attempt.number));
         let pending = Pending::Only(pending.collect());
-        let list = SliceCalls::new(self.calls.clone(), check);
+        let list = SliceCalls::new(self.calls.clone(), self.file.first_args().to_owned(), check);
         let context = RunContext {
             session: self.file.session,
             ..RunContext::new(work_dir, cancel.clone())
