@@ -18,7 +18,7 @@ use super::batching::JobShape;
 use super::config::TaskSettings;
 use super::jobs::{CallState, Piece, PieceState, Round, SliceState};
 use super::results::{Line, WorkerStarted, attempt_of, parse_line};
-use super::states::POLL;
+use super::states::{POLL, Question};
 use crate::backend::output_budget::NoRoom;
 use crate::backend::{BatchCalls, CallEvent};
 use crate::event::{EventKind, Fact};
@@ -64,6 +64,7 @@ pub(super) struct Driver<'d> {
     /// True after a failure: no further call starts.
     pub(super) is_stopping: bool,
     pub(super) polled: Instant,
+    pub(super) question: Option<Question>,
     pub(super) poll_interval: Duration,
     /// Since when the controller has not answered.
     pub(super) silent_since: Option<Instant>,
@@ -124,6 +125,7 @@ impl<'d> Driver<'d> {
             is_catching_up: false,
             is_stopping: false,
             polled: now,
+            question: None,
             poll_interval: POLL[0],
             silent_since: None,
             answered: None,
@@ -248,6 +250,10 @@ impl<'d> Driver<'d> {
         let read = slice
             .reader
             .read(&path, &mut |line| lines.extend(parse_line(line)));
+        if !lines.is_empty() {
+            // Its worker is alive, whatever the queue says.
+            slice.gone_since = None;
+        }
         for line in lines {
             self.take_line(position, line)?;
         }

@@ -1,6 +1,7 @@
 //! States of jobs: what SLURM says about them, and which calls are lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::client::NoAnswer;
@@ -22,18 +23,55 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes that are read of the log of a job.
 const LOG_BYTES: u64 = 4 << 10;
 
+/// A question to the queue that has no answer yet.
+pub(super) struct Question {
+    asked: Instant,
+    answer: Receiver<Result<Vec<JobRow>, NoAnswer>>,
+}
+
 impl Driver<'_> {
-    /// Asks the queue for the states of all jobs, if it is time.
+    /// Asks the queue for the states of all jobs, if it is time. Another thread waits for the answer:
+    /// without a controller that takes 18 s.
     pub(super) fn poll(&mut self) -> Result<(), HostError> {
-        if self.polled.elapsed() < self.poll_interval {
-            return Ok(());
+        if let Some(question) = &self.question {
+            return match question.answer.try_recv() {
+                Ok(answer) => {
+                    let asked = question.asked;
+                    self.question = None;
+                    self.take_answer(answer, asked)
+                }
+                Err(TryRecvError::Empty) => Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    self.question = None;
+                    Ok(())
+                }
+            };
         }
-        let asked = Instant::now();
         let names = self.submitted_names();
-        if names.is_empty() {
+        if names.is_empty() || self.polled.elapsed() < self.poll_interval {
             return Ok(());
         }
-        let answer = self.slurm.client.jobs(&names, self.calls.cancel());
+        let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
+        let (client, cancel) = (self.slurm.client.clone(), self.calls.cancel().clone());
+        let (send, answer) = channel();
+        std::thread::spawn(move || {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            // The run may have ended.
+            let _ = send.send(client.jobs(&names, &cancel));
+        });
+        self.question = Some(Question {
+            asked: Instant::now(),
+            answer,
+        });
+        Ok(())
+    }
+
+    /// * `asked`: when the queue was asked.
+    fn take_answer(
+        &mut self,
+        answer: Result<Vec<JobRow>, NoAnswer>,
+        asked: Instant,
+    ) -> Result<(), HostError> {
         self.polled = Instant::now();
         match answer {
             Ok(rows) => {
@@ -41,13 +79,13 @@ impl Driver<'_> {
                     self.poll_interval = POLL[0];
                     self.note("SLURM answers again".to_owned())?;
                 }
-                self.poll_interval = (self.poll_interval * 2).min(POLL[1]);
+                self.poll_interval = (self.poll_interval * 2).clamp(POLL[0], POLL[1]);
                 self.answered = Some(asked);
                 self.take_rows(rows, asked)
             }
             Err(_) if self.calls.cancel().is_cancelled() => Ok(()),
             Err(NoAnswer(message)) => {
-                self.poll_interval = (self.poll_interval * 2).min(MAX_BACK_OFF);
+                self.poll_interval = (self.poll_interval * 2).clamp(POLL[0], MAX_BACK_OFF);
                 if self.silent_since.is_some() {
                     return Ok(());
                 }

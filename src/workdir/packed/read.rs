@@ -86,11 +86,18 @@ impl PackedRecord {
 /// The operating system's error, [`io::ErrorKind::NotFound`] if there is no file, and
 /// [`io::ErrorKind::InvalidData`] if the start of the file is damaged.
 pub fn find_packed(path: &Path, key: AttemptKey) -> io::Result<Option<PackedRecord>> {
+    find_matching(path, |call| call == key)
+}
+
+fn find_matching(
+    path: &Path,
+    is_meant: impl Fn(AttemptKey) -> bool,
+) -> io::Result<Option<PackedRecord>> {
     let file = open_plain_file(path)?;
     let mut found: Option<PackedRecord> = None;
     let mut records = Records::new(file.try_clone()?)?;
     while let Some((head, start)) = records.next()? {
-        if head.call != key {
+        if !is_meant(head.call) {
             continue;
         }
         if found.as_ref().is_none_or(|found| found.has_ended) {
@@ -144,8 +151,16 @@ pub fn find_packed_in(folder: &Path, key: AttemptKey) -> io::Result<Option<Packe
     if names.is_empty() {
         return found;
     }
-    for name in names {
+    for name in &names {
         if let Some(record) = find_packed(&folder.join(name), key)? {
+            return Ok(Some(record));
+        }
+    }
+    // A run that was resumed counts the attempts of jobs that it has taken over in its own way.
+    let is_call =
+        |other: AttemptKey| (other.batch, other.call_index) == (key.batch, key.call_index);
+    for name in &names {
+        if let Some(record) = find_matching(&folder.join(name), is_call)? {
             return Ok(Some(record));
         }
     }
