@@ -12,6 +12,7 @@ use crate::text::units::{parse_memory, parse_time};
 pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, TestArguments,
 };
+pub(super) use super::batch::BatchArguments;
 pub(super) use super::machine_arguments::{
     BackendArgument, DoctorArguments, SlurmArguments, WorkerArguments,
 };
@@ -44,6 +45,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Call a module once, as a task with args or as a command with mounts
     Exec(Box<ExecArguments>),
+    /// Call a module for each line of a file or pipe, and write a line with each result
+    Batch(Box<BatchArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
     /// Show the progress or outcome of a run, and which calls failed and why
@@ -101,8 +104,8 @@ pub(super) struct RunArguments {
     /// JSON, or else text; repeatable
     #[arg(long, value_name = "TASK.KEY=VALUE", value_parser = parse_set)]
     pub(super) set: Vec<SetArgument>,
-    /// Task package: a folder, or a typed task (.wasm); for v2 also a folder of installed packages;
-    /// repeatable
+    /// Task package: a folder, a wheel (.whl), or a typed task (.wasm); for v2 also a folder of
+    /// installed packages; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Folder for the records of the run; must be new, except with --resume [default:

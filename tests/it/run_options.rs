@@ -68,6 +68,12 @@ fn a_trial_run_has_few_items_and_its_records_show_it() {
     assert_eq!(components, ["p.zarr/A/1", "p.zarr/A/2"]);
     let history = project.json("work/history.json");
     assert_eq!(history[1]["mandelbox"]["only"], json!(["A/*"]));
+    let shown = "trial run: only items that match A/*";
+    project
+        .mandelbox(&["status", "work"])
+        .expect(0)
+        .says(&[shown]);
+    assert!(project.read("work/report.html").contains(shown));
     assert_eq!(
         project.json("work/metadata.json")["well"],
         json!(["p.zarr/A/1", "p.zarr/A/2", "p.zarr/B/1"]),
@@ -120,7 +126,7 @@ fn a_workflow_is_read_from_stdin() {
 }
 
 /// A workflow of version 2: the first task makes images, the second is for each of them.
-fn project_v2() -> Project {
+pub fn project_v2() -> Project {
     let project = Project::new();
     let mut each = swiss("each", "parallel");
     each["output_types"] = json!({ "seen": true });
@@ -143,7 +149,7 @@ fn project_v2() -> Project {
     project
 }
 
-fn run_v2(project: &Project, more: &[&str]) -> Ended {
+pub fn run_v2(project: &Project, more: &[&str]) -> Ended {
     let tasks = text_of(&project.path("site-mandelbox-swiss-1.0.0"));
     let start = [
         "run",

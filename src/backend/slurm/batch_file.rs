@@ -376,6 +376,7 @@ mod tests {
                 number: 1,
             },
             item: None,
+            stdin: None,
             args: args.to_owned(),
             argv: Vec::new(),
             files: CallFiles {
