@@ -10,6 +10,7 @@ mod batch_file;
 mod batching;
 mod client;
 mod config;
+mod config_values;
 mod doctor;
 mod driver;
 mod jobs;
