@@ -12,6 +12,7 @@ use crate::backend::{
 };
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
+use crate::workdir::layout::JOBS_DIR;
 
 /// Returns the backend that the command line names.
 ///
@@ -31,6 +32,7 @@ pub(super) fn backend_of(
             let text = "is an option of `--backend slurm`; add it, or remove this option";
             problems.add(Location::Parameter("--slurm-config".to_owned()), text);
         }
+        refuse_jobs(arguments, problems);
         return Ok(local);
     }
     let sandbox = arguments.sandbox.options(arguments.deterministic);
@@ -49,6 +51,24 @@ pub(super) fn backend_of(
         grace: arguments.slurm.slurm_grace,
     };
     Ok(Arc::new(Slurm::new(options, client(), local)))
+}
+
+/// Refuses to resume a run on this machine whose jobs may still run: they would write to the same
+/// data.
+fn refuse_jobs(arguments: &RunArguments, problems: &mut Problems) {
+    let Some(work_dir) = arguments.work_dir.as_deref().filter(|_| arguments.resume) else {
+        return;
+    };
+    let jobs = absolute(work_dir).join(JOBS_DIR);
+    let has_jobs = std::fs::read_dir(&jobs).is_ok_and(|mut entries| entries.next().is_some());
+    if has_jobs {
+        let text = format!(
+            "the interrupted run has jobs on a cluster, which may still run: add `--backend slurm`, \
+             or cancel them and remove {}",
+            jobs.display()
+        );
+        problems.add(Location::Parameter("--resume".to_owned()), text);
+    }
 }
 
 fn client() -> Client {

@@ -18,7 +18,7 @@ pub const RESULT_FILE: &str = "result.json";
 /// Records of the calls of a task, in the task's subfolder.
 pub const PACKED_CALLS_FILE: &str = "calls.packed";
 /// Folder for the files that jobs of a cluster share with the run.
-pub(super) const JOBS_DIR: &str = ".jobs";
+pub const JOBS_DIR: &str = ".jobs";
 /// Folder for the scratch folders of running calls.
 pub(super) const SCRATCH_DIR: &str = ".scratch";
 

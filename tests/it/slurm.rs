@@ -535,6 +535,18 @@ fn wrong_configurations_are_refused() {
         .says(&["is an option of `--backend slurm`"]);
 }
 
+#[test]
+fn a_run_with_jobs_is_not_resumed_on_this_machine() {
+    let project = project(1, 0);
+    project.run(&["--metadata", "metadata.json"]).expect(0);
+    project.write("work/.jobs/0/submissions", "");
+    let resume = ["--metadata", "metadata.json", "--resume"];
+    project.run(&resume).expect(2).says(&[
+        "the interrupted run has jobs on a cluster",
+        "add `--backend slurm`",
+    ]);
+}
+
 /// The environment names the configuration, and a dry run shows the plan without a cluster.
 #[test]
 fn a_dry_run_shows_the_script() {
