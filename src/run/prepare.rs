@@ -140,6 +140,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
+    check_tasks(&plan, backend, problems);
     warn_of_held_back_calls(&plan, backend, problems);
     warn_of_paths(&plan, dialect.as_ref(), &grants, problems);
     let rerun_from = options.rerun_from.as_deref();
@@ -164,6 +165,11 @@ impl PreparedRun {
     pub(crate) fn preview(&self, task: &TaskSpec) -> crate::fractal::dialect::Preview {
         let dialect = self.dialect.as_ref().expect("a run is executed once");
         dialect.preview(task)
+    }
+
+    /// Returns what a dry run shows of how the backend runs the calls of a task.
+    pub(crate) fn preview_of_backend(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
+        self.options.backend.preview(task, n_calls, &self.work_dir)
     }
 }
 
@@ -201,6 +207,15 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     let place = Location::Parameter(format!("--rerun-from {named}"));
     problems.add(place, format!("{text}; the tasks are {}", tasks.join(", ")));
     None
+}
+
+/// Lets the backend check what tasks request of it.
+fn check_tasks(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
+    for task in &plan.tasks {
+        if let Err(text) = backend.check_task(task, problems) {
+            problems.add(Location::Parameter(format!("task {}", task.order)), text);
+        }
+    }
 }
 
 /// Warns about tasks of which fewer calls run at a time, because of the memory that each may have or

@@ -26,6 +26,8 @@ mod task;
 mod typed_package;
 
 #[cfg(feature = "cli")]
+pub(crate) use calls::{CHANGES_CHECK, ITEMS_CHECK, check_changes, check_items};
+#[cfg(feature = "cli")]
 pub(crate) use command::Command;
 pub(crate) use command::command_words;
 pub use dataset::Dataset;

@@ -188,6 +188,9 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
 /// if there is nothing to show.
 fn changes(task: &TaskSummary, summary: &RunSummary) -> String {
     let mut text = String::new();
+    if let Some(jobs) = &task.jobs {
+        let _ = write!(text, "<br>jobs: {}", html(&jobs.describe()));
+    }
     if task.n_warnings > 0 {
         let _ = write!(text, "<br>{} with warnings", task.n_warnings);
     }
