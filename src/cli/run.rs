@@ -6,14 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::{ProgressArgument, RunArguments};
+use super::arguments::{FormatArgument, ProgressArgument, RunArguments};
 use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
 use super::result_files::ResultFiles;
+use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
-use super::{Answer, environment, open_files};
+use super::{Answer, environment, open_files, parent};
 use crate::backend::{Backend, Local};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
@@ -26,6 +27,26 @@ use crate::text::wording::shell_word;
 use crate::workdir::layout::REPORT_FILE;
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
+    let format = arguments.host.format;
+    let watched = arguments.host.die_with_parent.map(parent::stop_with);
+    match watched.transpose() {
+        Ok(_watch) => run_watched(arguments, signals),
+        Err(err) => failed(format, &HostError::setup("watch the parent process")(err)),
+    }
+}
+
+/// Returns the answer for a failure of the host before the run.
+fn failed(format: FormatArgument, err: &HostError) -> Answer {
+    match format {
+        FormatArgument::Text => {
+            Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED)
+        }
+        FormatArgument::Json => host_answer(err),
+    }
+}
+
+fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
+    let format = arguments.host.format;
     let sandbox = arguments.sandbox.options(arguments.deterministic);
     let isolation = match arguments.sandbox.isolation() {
         Ok(isolation) => isolation,
@@ -56,12 +77,16 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
             backend.without_epochs_for_untimed_calls()
         }
     }) {
-        Ok(backend) => {
-            Arc::new(within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD))
-        }
-        Err(err) => {
-            return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED);
-        }
+        Ok(backend) => within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD),
+        Err(err) => return failed(format, &err),
+    };
+    let shared = match &arguments.host.share {
+        Some(folder) => backend.sharing_with_processes(folder),
+        None => Ok(backend),
+    };
+    let backend = match shared {
+        Ok(backend) => Arc::new(backend),
+        Err(err) => return failed(format, &err),
     };
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Location::Parameter("cache".to_owned()), warning);
@@ -82,6 +107,9 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
             n_retries: arguments.retries,
             ..Retries::default()
         },
+        log_file: arguments.host.log.is_none(),
+        prepared_work_dir: arguments.host.prepared_work_dir,
+        input_in_output: arguments.host.input_in_output,
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(job.as_ref(), options, &mut problems);
@@ -93,15 +121,21 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     );
     drop(notice);
     if !problems.is_empty() {
-        return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
+        return match format {
+            FormatArgument::Text => {
+                Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
+            }
+            FormatArgument::Json => problems_answer(&problems),
+        };
     }
     if arguments.dry_run {
-        return Answer::text(plan_text(&prepared), exit_code::SUCCESS);
+        return match format {
+            FormatArgument::Text => Answer::text(plan_text(&prepared), exit_code::SUCCESS),
+            FormatArgument::Json => plan_answer(&prepared),
+        };
     }
-    match start_and_finish(&arguments, prepared, &files, signals) {
-        Ok(answer) => answer,
-        Err(err) => Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
-    }
+    start_and_finish(&arguments, prepared, &files, signals)
+        .unwrap_or_else(|err| failed(format, &err))
 }
 
 /// Runs a prepared run, and returns its answer.
@@ -162,6 +196,7 @@ fn reporters(
         };
         reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));
     }
+    reporters.extend(files.log_reporter(signals.cancel())?);
     reporters.extend(files.events_reporter(work_dir, signals.cancel())?);
     Ok(reporters)
 }
@@ -193,6 +228,14 @@ fn finish(
             }
         }
     }
+    if arguments.host.format == FormatArgument::Json {
+        let error = ended.as_ref().err().map(|failure| &failure.error);
+        answer.stdout = line(&outcome_facts(work_dir, output_path, error));
+        if let Some(error) = error {
+            answer.exit_code = code_of(error, signals);
+        }
+        return answer;
+    }
     let path_of = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
     let report = if work_dir.join(REPORT_FILE).is_file() {
         path_of(REPORT_FILE)
@@ -222,6 +265,7 @@ fn finish(
                 (Error::Cancelled(cancelled), Some(signal)) => Some((cancelled, signal)),
                 _ => None,
             };
+            answer.exit_code = code_of(&failure.error, signals);
             let _ = match stopped {
                 Some((cancelled, signal)) => {
                     writeln!(answer.stderr, "stopped by {}; {cancelled}", signal.name())
@@ -229,21 +273,29 @@ fn finish(
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if result.is_some() {
+                let log = match &arguments.host.log {
+                    None => path_of("workflow.log"),
+                    Some(log) => escaped(&log.to_string_lossy()),
+                };
                 let folder = escaped(&shell_word(work_dir.display()));
-                let _ = writeln!(answer.stderr, "  log:    {}", path_of("workflow.log"));
+                let _ = writeln!(answer.stderr, "  log:    {log}");
                 let _ = writeln!(answer.stderr, "  report: {report}");
                 let _ = writeln!(
                     answer.stderr,
                     "  resume: the same command with `--work-dir {folder} --resume`"
                 );
             }
-            answer.exit_code = stopped.map_or_else(
-                || failure.error.exit_code(),
-                |(_, signal)| signal.exit_code(),
-            );
         }
     }
     answer
+}
+
+/// Returns the exit code for the error of a run, which a signal may have stopped.
+fn code_of(error: &Error, signals: &Signals) -> u8 {
+    match (error, signals.received()) {
+        (Error::Cancelled(_), Some(signal)) => signal.exit_code(),
+        _ => error.exit_code(),
+    }
 }
 
 fn failure_text(failure: &RunFailure) -> String {

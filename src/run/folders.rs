@@ -17,10 +17,12 @@ use crate::text::unreadable;
 /// does not look at it either.
 ///
 /// * `output_option`, `work_dir_option`: what the user sets to have another output or work directory.
+/// * `input_in_output`: true if tasks may write to an input inside the output.
 pub(crate) fn check_folders(
     input_paths: &[PathBuf],
     (output_path, output_option): (&Path, &str),
     (work_dir, work_dir_option): (&Path, &str),
+    input_in_output: bool,
     problems: &mut Problems,
 ) -> Vec<Grant> {
     let output_place = Location::Parameter(format!("output path {}", output_path.display()));
@@ -104,6 +106,10 @@ pub(crate) fn check_folders(
                 work_dir.display()
             );
             problems.add(place, text);
+        } else if input_in_output && real.starts_with(&real_output) {
+            let path = path.to_owned();
+            let name = guest_path(&path);
+            grants.push(Grant::new(path, name, Rights::ReadWrite));
         } else if real != real_output && real.starts_with(&real_output) {
             let text = format!(
                 "lies inside the output path, where tasks write, so it would not be read-only; \
@@ -214,6 +220,16 @@ mod tests {
     use super::*;
 
     fn check(input: &str, output: &str, work_dir: &str, expected: Option<&str>) {
+        check_with(false, input, output, work_dir, expected);
+    }
+
+    fn check_with(
+        input_in_output: bool,
+        input: &str,
+        output: &str,
+        work_dir: &str,
+        expected: Option<&str>,
+    ) {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         for name in ["in", "out/deep"] {
@@ -226,6 +242,7 @@ mod tests {
             &[root.join(input)],
             (&root.join(output), "--output"),
             (&root.join(work_dir), "--work-dir"),
+            input_in_output,
             &mut problems,
         );
         match expected {
@@ -254,6 +271,14 @@ mod tests {
         check("in", ".", "work", Some("holds the work directory"));
         check("in", "out", "in/work", Some("records no task may see"));
         check("out/deep", "out", "work", Some("inside the output path"));
+        check_with(true, "out/deep", "out", "work", None);
+        check_with(
+            true,
+            "out/deep",
+            "out",
+            "out/work",
+            Some("holds the work directory"),
+        );
         check("file", "out", "work", Some("name the folder that holds it"));
         check("in", "file", "work", Some("is not a folder"));
     }

@@ -61,6 +61,7 @@ mod runs;
 mod sandbox;
 mod signals;
 mod snapshots;
+mod starters;
 mod status;
 mod stopped;
 mod system_limits;

@@ -140,6 +140,7 @@ impl Request<'_> {
             inputs,
             (output, "--output"),
             (&self.work_dir, TEMPORARY_FOLDER_OPTION),
+            false,
             problems,
         )
     }
