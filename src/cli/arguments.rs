@@ -206,7 +206,8 @@ pub(super) struct HostArguments {
     /// without those of the start and the end of the run; - is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(super) log: Option<PathBuf>,
-    /// Accept a --work-dir that contains a workflow.log and folders of tasks, but no other records
+    /// Accept a --work-dir that exists, with a workflow.log and folders of tasks, but without other
+    /// records of a run
     #[arg(long, requires = "work_dir", conflicts_with = "resume")]
     pub(super) prepared_work_dir: bool,
     /// Accept an --input inside --output; tasks can then write to it
