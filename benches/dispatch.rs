@@ -37,6 +37,12 @@ fn main() {
             ),
             ("command call", COMMAND, TaskFiles::None, size(1500, 10)),
             (
+                "packed command call",
+                COMMAND,
+                TaskFiles::Packed,
+                size(1500, 10),
+            ),
+            (
                 "command call with its files",
                 COMMAND,
                 TaskFiles::All,

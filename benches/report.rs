@@ -134,11 +134,15 @@ fn task_started(n_calls: usize) -> EventKind {
         reused: Reused::None,
         n_reused: 0,
         n_available: None,
+        files: None,
     }
 }
 
 fn started(index: usize) -> EventKind {
-    EventKind::CallStarted(call(index))
+    EventKind::CallStarted {
+        call: call(index),
+        files: None,
+    }
 }
 
 fn finished(index: usize) -> EventKind {

@@ -12,11 +12,11 @@ use super::output_budget::OutputBudget;
 use crate::event::{EventKind, Fact};
 use crate::json::Value;
 use crate::model::{
-    Attempt, Batch, CallFiles, CallList, CallRef, CallSpec, CancelToken, Ended, FailureKind,
-    ModuleKind, TaskFiles,
+    Attempt, Batch, BatchFiles, CallFiles, CallList, CallRef, CallSpec, CancelToken, Ended,
+    FailureKind, ModuleKind, TaskFiles,
 };
 use crate::trace;
-use crate::workdir::WorkDir;
+use crate::workdir::{AttemptKey, PackedCall, PackedCalls, RecordForm, WorkDir};
 
 /// Context of the calls of a batch: all that cannot be written down.
 pub struct RunContext {
@@ -26,6 +26,8 @@ pub struct RunContext {
     pub cancel: CancelToken,
     /// The span of the task, in which those of calls are.
     pub span: Span,
+    /// Start of the run, as its events count it: 0 for the first, one more for each resumption.
+    pub session: u32,
     /// Writer of the calls' stdout and stderr, in place of their files.
     pub writer: Option<Arc<OutputWriter>>,
     /// Bound on all outputs of the run together.
@@ -44,6 +46,7 @@ impl RunContext {
             work_dir,
             cancel,
             span: Span::current(),
+            session: 0,
             writer: None,
             budget: Arc::new(OutputBudget::unlimited()),
             seen_warnings: Arc::default(),
@@ -69,16 +72,21 @@ pub struct BatchCalls {
     list: Arc<dyn CallList>,
     pending: Pending,
     context: RunContext,
+    /// File with the records of packed calls.
+    packed: Arc<PackedCalls>,
 }
 
 impl BatchCalls {
     /// All calls of a list.
-    pub fn new(batch: Batch, list: Arc<dyn CallList>, context: RunContext) -> Self {
+    pub fn new(mut batch: Batch, list: Arc<dyn CallList>, context: RunContext) -> Self {
+        batch.task_files = batch.task_files.for_calls(list.len());
+        let packed = Arc::new(PackedCalls::new(&batch.folder));
         Self {
             batch,
             list,
             pending: Pending::All,
             context,
+            packed,
         }
     }
 
@@ -145,6 +153,35 @@ impl BatchCalls {
         self.list.call(&self.batch, attempt, replaces_files)
     }
 
+    /// Form of the files that an attempt leaves.
+    pub(super) fn record_form(&self, call: &CallSpec) -> RecordForm {
+        match self.batch.task_files {
+            // A list of calls has decided what `Auto` is.
+            TaskFiles::All | TaskFiles::Auto => RecordForm::All,
+            TaskFiles::Failed => RecordForm::Failed,
+            TaskFiles::None => RecordForm::None,
+            TaskFiles::Packed => {
+                let attempt = AttemptKey {
+                    session: self.context.session,
+                    batch: self.batch.index,
+                    call_index: call.attempt.call_index,
+                    attempt: call.attempt.number,
+                };
+                RecordForm::Packed(PackedCall::new(&self.packed, attempt, call.item.clone()))
+            }
+        }
+    }
+
+    /// Form of the files of the calls, for the event log; `None` if there is no call.
+    pub fn form_of_files(&self) -> Option<Box<BatchFiles>> {
+        (!self.is_empty()).then(|| {
+            Box::new(BatchFiles {
+                kept: self.batch.task_files,
+                suffixes: self.files(0).suffixes,
+            })
+        })
+    }
+
     /// The files of a call.
     pub fn files(&self, call_index: usize) -> CallFiles {
         self.list.files(&self.batch, call_index)
@@ -192,7 +229,11 @@ impl BatchCalls {
     ) -> Result<Option<FailureKind>, E> {
         let mut attempt = first;
         loop {
-            let started = EventKind::CallStarted(self.call_ref(attempt));
+            let started = EventKind::CallStarted {
+                call: self.call_ref(attempt),
+                files: (self.batch.task_files != TaskFiles::None)
+                    .then(|| self.files(attempt.call_index).stem),
+            };
             report(CallEvent::Happened(Fact::new(started)))?;
             let span = trace::call(&self.context.span, || self.call_ref(attempt));
             let ended = span.in_scope(|| run(attempt));

@@ -84,7 +84,7 @@ impl<'a> Inbox<'a> {
     fn note(&mut self, event: &CallEvent) {
         match event {
             CallEvent::Happened(fact) => {
-                if let EventKind::CallStarted(call) = fact.kind() {
+                if let EventKind::CallStarted { call, .. } = fact.kind() {
                     let attempt = Attempt {
                         call_index: call.call_index,
                         number: call.attempt,

@@ -195,7 +195,7 @@ fn run(
     }
     let record = CallRecord::begin(
         &call.files,
-        batch.task_files,
+        calls.record_form(call),
         call.args.as_bytes(),
         call.replaces_files,
     )?;

@@ -49,6 +49,8 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// List the runs below a folder with their states and sizes; with --clean, remove them
     Runs(RunsArguments),
+    /// Show the calls of a task, or one of them: its args, output, stdout, stderr and outcome
+    Show(ShowArguments),
     /// Recreate the report of a run; with --ro-crate, also create its provenance for archives
     Report(ReportArguments),
     /// Print shell completions
@@ -116,8 +118,8 @@ pub(super) struct RunArguments {
     /// JSON, or else text; repeatable
     #[arg(long, value_name = "TASK.KEY=VALUE", value_parser = parse_set)]
     pub(super) set: Vec<SetArgument>,
-    /// Task package: a folder, or a typed task (.wasm); for v2 also a folder of installed packages;
-    /// repeatable
+    /// Task package: a folder, a wheel (.whl), or a typed task (.wasm); for v2 also a folder of
+    /// installed packages; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Folder for the records of the run; must be new, except with --resume [default:
@@ -156,8 +158,16 @@ pub(super) struct RunArguments {
     /// (at most 60 s)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
-    /// Keep the files of these calls (args, output, stdout, stderr) in the work directory
-    #[arg(long, value_name = "WHICH", default_value = "all")]
+    /// Keep the args, output, stdout and stderr of calls in the work directory: as files for each
+    /// call (all), or for each call that failed (failed), or in one file for each task, which
+    /// `mandelbox show` reads (packed), or not at all (none); auto is all for up to 1,000 calls of
+    /// a task, else packed. Calls that failed have files of their own in all forms but none
+    #[arg(
+        long,
+        value_name = "WHICH",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(super) task_files: TaskFilesArgument,
     /// Write the result (v1: metadata and history; v2: the dataset document) to this file, in
     /// addition to the work directory; - is stdout
@@ -372,16 +382,20 @@ pub(super) struct SandboxArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum TaskFilesArgument {
+    Auto,
     All,
     Failed,
+    Packed,
     None,
 }
 
 impl From<TaskFilesArgument> for TaskFiles {
     fn from(argument: TaskFilesArgument) -> Self {
         match argument {
+            TaskFilesArgument::Auto => Self::Auto,
             TaskFilesArgument::All => Self::All,
             TaskFilesArgument::Failed => Self::Failed,
+            TaskFilesArgument::Packed => Self::Packed,
             TaskFilesArgument::None => Self::None,
         }
     }
@@ -472,6 +486,51 @@ pub(super) enum StateArgument {
     Failed,
     /// It was stopped by a signal or killed
     Stopped,
+}
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  mandelbox show work 1
+  mandelbox show work \"Segment nuclei\" plate.zarr/B/03/0
+  mandelbox show work 1 17 --stream stderr
+
+Exit codes:
+  0: success
+  1: mandelbox failed (disk, permissions)
+  2: the folder has no such run, task or call, or the call has no such stream";
+
+#[derive(Debug, Args)]
+#[command(after_help = SHOW_EXAMPLES)]
+pub(super) struct ShowArguments {
+    /// Work directory of a run that is running, has ended or was killed
+    pub(super) work_dir: PathBuf,
+    /// The task: its order or its name
+    pub(super) task: String,
+    /// The call: its item, the index of the call (BATCH:INDEX where a task has several batches), or
+    /// the end of a path or URL, from a slash on, if only one item has it [default: list all calls]
+    pub(super) item: Option<String>,
+    /// Show attempt N [default: the last one]
+    #[arg(long, value_name = "N", requires = "item")]
+    pub(super) attempt: Option<u32>,
+    /// Print only this part of the call, as its bytes, on stdout
+    #[arg(
+        long,
+        value_name = "STREAM",
+        requires = "item",
+        conflicts_with = "format"
+    )]
+    pub(super) stream: Option<StreamArgument>,
+    /// Output format: text on stderr, or one JSON object on stdout
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: FormatArgument,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StreamArgument {
+    Args,
+    Output,
+    Stdout,
+    Stderr,
 }
 
 const REPORT_EXAMPLES: &str = "\

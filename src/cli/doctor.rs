@@ -225,6 +225,10 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
             advice,
         ),
     });
+    if let Some(folder) = environment::packages_folder() {
+        let value = doctor_cache::wheels(&folder);
+        findings.push(finding("cache of unpacked wheels", true, value, ""));
+    }
     let value = "a time limit adds a check to every loop iteration; `--isolation process` avoids \
         it";
     findings.push(finding("interruption", true, value.to_owned(), ""));

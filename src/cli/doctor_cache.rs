@@ -1,6 +1,7 @@
-//! Check of the cache of compiled modules for `mandelbox doctor`: is it writable, does it have
-//! room, and can its code be mapped?
+//! Checks of the caches for `mandelbox doctor`. Is that of compiled modules writable, does it have
+//! room, and can its code be mapped? How large is that of unpacked wheels?
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -45,6 +46,34 @@ pub(super) fn state(folder: &Path) -> (String, Option<&'static str>) {
         );
     }
     (shown.to_string(), None)
+}
+
+/// Returns the number and the size of the unpacked wheels in a folder.
+pub(super) fn wheels(folder: &Path) -> String {
+    let n_wheels = fs::read_dir(folder).map_or(0, Iterator::count);
+    let text = match n_wheels {
+        0 => "empty".to_owned(),
+        1 => format!("1 wheel, {}", bytes_text(size_of(folder))),
+        n => format!("{n} wheels, {}", bytes_text(size_of(folder))),
+    };
+    format!("{}: {text}", folder.display())
+}
+
+/// Returns the size of all files in a folder, without following links.
+fn size_of(folder: &Path) -> u64 {
+    let mut n_bytes = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => n_bytes += metadata.len(),
+                // It was removed meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
+    n_bytes
 }
 
 fn try_to_write(folder: &Path) -> io::Result<()> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::arguments::SandboxArguments;
 use super::open_files;
+use super::wheels::{Wheels, is_wheel};
 use crate::fractal::package::TaskPackage;
+use crate::fractal::package::manifest::packages_in;
 use crate::fractal::v2::Package;
 use crate::model::Modules;
 use crate::plan::Policy;
@@ -38,51 +40,97 @@ pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problem
     policy
 }
 
-/// Reads the named packages, which are folders or typed tasks, and the workflow's own folder if it
-/// is a package. Problems go to `problems`.
-///
-/// * `policy`: limits of typed tasks while they describe themselves.
-/// * `modules`: runs the descriptions.
-pub(super) fn read_packages(
-    named: &[PathBuf],
-    workflow_folder: &Path,
-    policy: &Policy,
-    modules: &dyn Modules,
-    problems: &mut Problems,
-) -> Vec<TaskPackage> {
-    let workflow_folder = if workflow_folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        workflow_folder
-    };
-    let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
-    let mut seen = HashSet::new();
-    let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
-    let paths: Vec<_> = paths.filter(|path| seen.insert(real_path(path))).collect();
-    let read = |path: &PathBuf| {
-        let package = if path.is_file() {
-            TaskPackage::read_module(
-                path,
-                &policy.default,
-                policy.compile_time,
-                modules,
-                problems,
-            )
-        } else {
-            TaskPackage::read_into(path, problems)
-        };
-        package.unwrap_or_else(|| TaskPackage::refused(path))
-    };
-    paths.iter().map(read).collect()
+/// Reads the task packages that the command line names, and the workflow's own folder if it is a
+/// package.
+pub(super) struct PackageReader<'a> {
+    /// Limits of typed tasks while they describe themselves.
+    pub(super) policy: &'a Policy,
+    /// Runs the descriptions.
+    pub(super) modules: &'a dyn Modules,
+    /// Unpacks wheels.
+    pub(super) wheels: &'a Wheels,
 }
 
-/// Reads the named packages of version 2, which are folders of packages or of installed packages,
-/// and the workflow's own folder if it is a package. Problems go to `problems`.
-pub(super) fn read_dataset_packages(
-    named: &[PathBuf],
-    workflow_folder: &Path,
-    problems: &mut Problems,
-) -> Vec<Package> {
+impl PackageReader<'_> {
+    /// Reads packages of version 1: folders, wheels or typed tasks. Problems go to `problems`.
+    pub(super) fn read_v1(
+        &self,
+        named: &[PathBuf],
+        workflow_folder: &Path,
+        problems: &mut Problems,
+    ) -> Vec<TaskPackage> {
+        let mut packages = Vec::new();
+        for path in package_paths(named, workflow_folder) {
+            let found = if is_wheel(&path) {
+                let Some(unpacked) = self.unpacked(&path, problems) else {
+                    packages.push(TaskPackage::refused(&path));
+                    continue;
+                };
+                packages_in(&unpacked)
+            } else {
+                vec![path]
+            };
+            for path in found {
+                let package = if path.is_file() {
+                    TaskPackage::read_module(
+                        &path,
+                        &self.policy.default,
+                        self.policy.compile_time,
+                        self.modules,
+                        problems,
+                    )
+                } else {
+                    TaskPackage::read_into(&path, problems)
+                };
+                packages.push(package.unwrap_or_else(|| TaskPackage::refused(&path)));
+            }
+        }
+        packages
+    }
+
+    /// Reads packages of version 2: folders of packages or of installed packages, wheels or typed
+    /// tasks. Problems go to `problems`.
+    pub(super) fn read_v2(
+        &self,
+        named: &[PathBuf],
+        workflow_folder: &Path,
+        problems: &mut Problems,
+    ) -> Vec<Package> {
+        let mut packages = Vec::new();
+        for path in package_paths(named, workflow_folder) {
+            if is_wheel(&path) {
+                if let Some(folder) = self.unpacked(&path, problems) {
+                    packages.extend(Package::read_all_into(&folder, problems));
+                }
+            } else if path.is_file() {
+                packages.extend(Package::read_module(
+                    &path,
+                    &self.policy.default,
+                    self.policy.compile_time,
+                    self.modules,
+                    problems,
+                ));
+            } else {
+                packages.extend(Package::read_all_into(&path, problems));
+            }
+        }
+        packages
+    }
+
+    /// Returns the folder with the contents of a wheel, or adds a problem.
+    fn unpacked(&self, path: &Path, problems: &mut Problems) -> Option<PathBuf> {
+        let unpacked = self.wheels.unpack(path);
+        let text = match unpacked {
+            Ok(folder) => return Some(folder),
+            Err(text) => text,
+        };
+        problems.add(Location::File(path.to_owned()), text);
+        None
+    }
+}
+
+/// Returns the paths of packages, each only once.
+fn package_paths(named: &[PathBuf], workflow_folder: &Path) -> Vec<PathBuf> {
     let workflow_folder = if workflow_folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -91,13 +139,7 @@ pub(super) fn read_dataset_packages(
     let own = Some(workflow_folder).filter(|folder| TaskPackage::is_in(folder));
     let mut seen = HashSet::new();
     let paths = named.iter().map(PathBuf::as_path).chain(own).map(absolute);
-    let mut packages = Vec::new();
-    for path in paths {
-        if seen.insert(real_path(&path)) {
-            packages.extend(Package::read_all_into(&path, problems));
-        }
-    }
-    packages
+    paths.filter(|path| seen.insert(real_path(path))).collect()
 }
 
 pub(super) fn absolute(path: &Path) -> PathBuf {

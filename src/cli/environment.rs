@@ -20,13 +20,22 @@ pub(super) fn local_config_file() -> Option<PathBuf> {
 /// Returns the folder of compiled modules, below `XDG_CACHE_HOME` or else below `.cache` in `HOME`;
 /// `None` if neither is an absolute path.
 pub(super) fn cache_folder() -> Option<PathBuf> {
+    folder_of_cache("modules")
+}
+
+/// Returns the folder of unpacked wheels, which is next to that of [`cache_folder`].
+pub(super) fn packages_folder() -> Option<PathBuf> {
+    folder_of_cache("packages")
+}
+
+fn folder_of_cache(name: &str) -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(cache.join("mandelbox").join("modules"))
+    Some(cache.join("mandelbox").join(name))
 }
 
 /// Returns true if `TERM` is `dumb`: the terminal cannot move its cursor.

@@ -22,6 +22,7 @@ mod run;
 mod run_answer;
 mod runs;
 mod sandbox_options;
+mod show;
 mod signals;
 mod status;
 mod task_call;
@@ -29,6 +30,7 @@ mod task_call;
 mod telemetry;
 mod temporary;
 mod test;
+mod wheels;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -97,6 +99,7 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
         Command::Status(arguments) => status::status(&arguments),
         Command::Runs(arguments) => runs::runs(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),

@@ -94,8 +94,12 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
     let shows = !arguments.quiet && arguments.progress != ProgressArgument::Never;
     let notice =
         shows.then(|| Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned()));
-    let RequestedJob { job, files } =
-        read_job(&arguments, &policy, backend.as_ref(), &mut problems);
+    let RequestedJob {
+        job,
+        files,
+        // The folders exist until the run has ended.
+        wheels: _wheels,
+    } = read_job(&arguments, &policy, backend.as_ref(), &mut problems);
     let options = RunOptions {
         policy,
         keep_going: arguments.keep_going,

@@ -103,12 +103,16 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             reused: fields.take_optional("reused")?.unwrap_or_default(),
             n_reused: fields.take_optional("n_reused")?.unwrap_or_default(),
             n_available: fields.take_optional("n_available_images")?,
+            files: fields.take_optional("files")?,
         },
         "call_reused" => EventKind::CallReused {
             call: read_call(&mut fields)?,
             output: fields.take_object_or_null("output")?,
         },
-        "call_started" => EventKind::CallStarted(read_call(&mut fields)?),
+        "call_started" => EventKind::CallStarted {
+            call: read_call(&mut fields)?,
+            files: fields.take_optional("files")?,
+        },
         "call_logged" => EventKind::CallLogged {
             call: read_call(&mut fields)?,
             level: fields.take("level")?,
@@ -264,7 +268,7 @@ pub(super) mod tests {
     use super::*;
     use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{ItemChanges, LogLevel, Usage};
+    use crate::model::{BatchFiles, FileSuffixes, ItemChanges, LogLevel, TaskFiles, Usage};
 
     /// Returns the text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
@@ -354,6 +358,7 @@ pub(super) mod tests {
                 workflow,
                 work_dir: "/w".into(),
                 item_kind: "item".into(),
+                only: paths.clone(),
                 input_metadata_keys: paths.clone(),
                 input_paths: paths.into_iter().map(Into::into).collect(),
                 output_path: "/o".into(),
@@ -405,6 +410,17 @@ pub(super) mod tests {
                     reused,
                     n_reused: if reused == Reused::None { 0 } else { n_calls },
                     n_available: (n_calls % 3 == 0).then_some(n_calls),
+                    files: (n_calls % 3 == 0).then(|| {
+                        Box::new(BatchFiles {
+                            kept: TaskFiles::Packed,
+                            suffixes: FileSuffixes {
+                                args: ".args.json".into(),
+                                output: ".metadiff.json".into(),
+                                out: ".out".into(),
+                                err: ".err".into(),
+                            },
+                        })
+                    }),
                 }
             })
     }
@@ -418,7 +434,7 @@ pub(super) mod tests {
             | EventKind::Rerun { .. }
             | EventKind::CallReused { .. } => {}
             EventKind::TaskStarted { .. }
-            | EventKind::CallStarted(_)
+            | EventKind::CallStarted { .. }
             | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
             EventKind::DatasetUpdated { .. } | EventKind::ItemsChanged { .. } => {}
@@ -459,7 +475,7 @@ pub(super) mod tests {
             ".{0,4}".prop_map(|message| EventKind::Rerun { message }),
             task_started(),
             (call(), output()).prop_map(|(call, output)| EventKind::CallReused { call, output }),
-            call().prop_map(EventKind::CallStarted),
+            (call(), of(".{0,3}")).prop_map(|(call, files)| EventKind::CallStarted { call, files }),
             (call(), ".{0,4}").prop_map(|(call, message)| EventKind::CallLogged {
                 call,
                 level: LogLevel::Warn,

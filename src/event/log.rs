@@ -85,6 +85,11 @@ impl EventLog {
         })
     }
 
+    /// Number of the session whose events are appended.
+    pub(super) fn session(&self) -> u32 {
+        self.seal.session
+    }
+
     /// True if so many lines wait that they should be written.
     pub(super) fn is_full(&self) -> bool {
         self.unwritten.len() >= BUFFER_BYTES

@@ -1,5 +1,7 @@
 //! Events of a run, in order: facts only, without wording and without settings of a reader.
 
+#[cfg(feature = "cli")]
+mod call_history;
 mod cursor;
 mod fact;
 mod line;
@@ -17,7 +19,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
-use crate::model::{CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, Usage};
+use crate::model::{
+    BatchFiles, CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, Usage,
+};
 
 pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
@@ -32,6 +36,8 @@ pub use reporter::Reporter;
 pub use seal::seal_lines;
 
 pub use crate::folder::Synced;
+#[cfg(feature = "cli")]
+pub use call_history::{AttemptEnd, CallHistory, KnownCall};
 pub use summary::{FailedCall, RunSummary, TaskSummary};
 
 /// Format version of the event log, stored in its first line.
@@ -103,6 +109,9 @@ pub enum EventKind {
         /// Version 2 of Fractal: number of images that passed the type filters.
         #[serde(rename = "n_available_images", skip_serializing_if = "Option::is_none")]
         n_available: Option<usize>,
+        /// Form of the files of its calls; `None` if the task has no calls.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<Box<BatchFiles>>,
     },
     /// A call that succeeded earlier is not rerun, but has another index in the list of items now.
     /// Takes effect with the task's start, which follows.
@@ -114,7 +123,15 @@ pub enum EventKind {
         output: Option<Map<String, Value>>,
     },
     /// A call starts.
-    CallStarted(CallRef),
+    CallStarted {
+        /// The call.
+        #[serde(flatten)]
+        call: CallRef,
+        /// Common start of the names of its files in the task's subfolder; `None` if no files are
+        /// kept.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<String>,
+    },
     /// A call of a typed task logs a line.
     CallLogged {
         /// The call.
@@ -235,6 +252,9 @@ pub struct RunStarted {
     /// Name of an item for users: a singular noun.
     #[serde(default = "default_item_kind")]
     pub item_kind: Cow<'static, str>,
+    /// Globs of the items of a trial run; empty if all items run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Keys of the metadata at the start.
     pub input_metadata_keys: Vec<String>,
     /// Index of the first task that runs, from 0.

@@ -54,6 +54,11 @@ impl Recorder {
         }
     }
 
+    /// Returns the number of starts of the run before this one.
+    pub fn session(&self) -> u32 {
+        self.log.session()
+    }
+
     /// Records one fact.
     ///
     /// # Errors

@@ -157,7 +157,7 @@ impl RunSummary {
                     self.forget_after(*task);
                 }
             }
-            EventKind::CallStarted(call) => {
+            EventKind::CallStarted { call, .. } => {
                 if let Some(task) = self.task_mut(call.task) {
                     task.failed.remove(&call.key());
                     task.others.insert(call.key(), Progress::Running);
@@ -387,6 +387,7 @@ mod tests {
             n_calls,
             items: Some("well".into()),
             module_sha256: "00".into(),
+            files: None,
         }
     }
 
@@ -401,6 +402,7 @@ mod tests {
             input_paths: Vec::new(),
             output_path: "/o".into(),
             item_kind: "item".into(),
+            only: Vec::new(),
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,
@@ -447,12 +449,13 @@ mod tests {
     #[test]
     fn calls_are_counted_by_their_last_attempt() {
         let mut kinds = vec![task_started(5, Reused::None)];
-        kinds.extend((0..4).map(|index| EventKind::CallStarted(call(index, 1))));
+        let started = |call| EventKind::CallStarted { call, files: None };
+        kinds.extend((0..4).map(|index| started(call(index, 1))));
         kinds.push(ended(call(0, 1), Outcome::Succeeded { output: None }));
         kinds.push(ended(call(1, 1), Outcome::Exited { code: 1 }));
         kinds.push(ended(call(2, 1), Outcome::Cancelled));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 2, 1, 1));
-        kinds.push(EventKind::CallStarted(call(1, 2)));
+        kinds.push(started(call(1, 2)));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (1, 1, 2, 1));
         kinds.push(ended(call(1, 2), Outcome::Succeeded { output: None }));
         assert_eq!(counts(&summary(kinds.clone()).tasks[0]), (2, 1, 1, 1));

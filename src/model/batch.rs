@@ -13,17 +13,35 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{CallRef, FailureKind, Grant, Outcome, TaskMetadata, TaskSpec};
 use crate::json::{Map, Value};
 
-/// Selection of the calls that leave their files in the work directory.
+/// How the files of calls (args, output, stdout, stderr) are kept in the work directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskFiles {
-    /// All calls, as in Fractal.
+    /// [`Self::All`] for a list of up to 1,000 calls, [`Self::Packed`] for a longer one.
     #[default]
+    Auto,
+    /// Files for each call, as in Fractal.
     All,
-    /// Calls that failed.
+    /// Files for each call that failed.
     Failed,
-    /// No calls.
+    /// One file for all calls of a task. Calls that failed also have files of their own.
+    Packed,
+    /// No files.
     None,
+}
+
+impl TaskFiles {
+    /// Largest number of calls for which [`Self::Auto`] is [`Self::All`].
+    pub const MAX_AUTO_ALL: usize = 1000;
+
+    /// Decides what [`Self::Auto`] is for a list of calls. The other variants stay as they are.
+    pub fn for_calls(self, n_calls: usize) -> Self {
+        match self {
+            Self::Auto if n_calls <= Self::MAX_AUTO_ALL => Self::All,
+            Self::Auto => Self::Packed,
+            decided => decided,
+        }
+    }
 }
 
 /// Data that all calls of a batch share.
@@ -37,7 +55,7 @@ pub struct Batch {
     pub grants: Vec<Grant>,
     /// The task's subfolder of the work directory.
     pub folder: PathBuf,
-    /// Selection of the calls that leave their files in `folder`.
+    /// How the files of the calls are kept in `folder`.
     pub task_files: TaskFiles,
     /// The metadata that a typed task may fetch.
     pub metadata: TaskMetadata,
@@ -124,6 +142,15 @@ pub struct FileSuffixes {
     /// Suffix of the stderr file. If it equals `out`, one file contains both streams in the order
     /// of writing.
     pub err: Cow<'static, str>,
+}
+
+/// Form of the files of a batch, for readers of the event log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchFiles {
+    /// How the files are kept; not [`TaskFiles::Auto`].
+    pub kept: TaskFiles,
+    /// Suffixes of the file names of each call.
+    pub suffixes: FileSuffixes,
 }
 
 /// The files of one call, all in its task's subfolder.
@@ -374,8 +401,10 @@ mod tests {
 
     fn batch() -> impl Strategy<Value = Batch> {
         let task_files = prop_oneof![
+            Just(TaskFiles::Auto),
             Just(TaskFiles::All),
             Just(TaskFiles::Failed),
+            Just(TaskFiles::Packed),
             Just(TaskFiles::None)
         ];
         let metadata = vec((".{0,3}", ".{0,3}"), 0..3).prop_map(TaskMetadata::from_texts);

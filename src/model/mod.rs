@@ -15,7 +15,9 @@ mod outcome;
 mod task;
 mod task_metadata;
 
-pub use batch::{Attempt, Batch, CallFiles, CallList, CallSpec, FileSuffixes, Retries, TaskFiles};
+pub use batch::{
+    Attempt, Batch, BatchFiles, CallFiles, CallList, CallSpec, FileSuffixes, Retries, TaskFiles,
+};
 pub use call_ref::CallRef;
 pub use cancel::CancelToken;
 pub use grant::{Grant, Rights};

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::module_loader::{ModuleLoader, WantedModule};
+use super::planned::check_orders;
 use super::planner::set_start_and_last_task_index;
 use super::requested::read_requested;
 use super::{DatasetJob, Policy, RunPlan};
@@ -65,7 +66,7 @@ impl<'a> DatasetPlanner<'a> {
         problems: &mut Problems,
     ) -> Vec<(u64, TaskDetails, TaskSpec)> {
         let workflow = self.workflow;
-        check_orders(workflow, problems);
+        check_workflow_orders(workflow, problems);
         // A list whose entries cannot be read has other problems.
         if workflow.task_list.is_empty() && problems.is_empty() {
             problems.add(list_location(workflow), NO_TASKS);
@@ -276,7 +277,7 @@ pub(super) fn plan_dataset_job(
 ) -> (RunPlan, Box<dyn Dialect>) {
     let entries = &job.workflow.task_list;
     let task_range = task_range(job, problems);
-    check_orders(&job.workflow, problems);
+    check_workflow_orders(&job.workflow, problems);
     let mut planner = DatasetPlanner {
         local_config: job.local_config,
         ..DatasetPlanner::new(&job.workflow, &job.packages, policy, modules)
@@ -311,6 +312,7 @@ pub(super) fn plan_dataset_job(
         input_paths: job.read_paths.clone(),
         output_path: zarr_dir,
         output_option: "--zarr-dir",
+        only: job.only.globs(),
         input_metadata_keys: Vec::new(),
     };
     let dataset = Dataset::new(
@@ -351,18 +353,10 @@ fn list_location(workflow: &WorkflowDocument) -> Location {
     }
 }
 
-/// Checks that all orders differ: two tasks of one order and name would share a folder.
-fn check_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
-    let mut seen = HashSet::new();
-    for entry in &workflow.task_list {
-        if !seen.insert(entry.order) {
-            let text = format!(
-                "duplicate order {}; give each workflow task its own",
-                entry.order
-            );
-            problems.add(entry.location_of("order"), text);
-        }
-    }
+fn check_workflow_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
+    let entries = workflow.task_list.iter();
+    let orders = entries.map(|entry| (entry.order, entry.location_of("order")));
+    check_orders(orders, problems);
 }
 
 /// Warns of images that the run may skip or get by mistake.

@@ -1,11 +1,12 @@
 //! A workflow that is ready to run: all questions that the documents can answer are answered.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::fractal::v1::TaskDetails;
 use crate::model::{Grant, TaskSpec};
-use crate::problem::Problem;
+use crate::problem::{Location, Problem, Problems};
 
 /// The tasks that will run, in order.
 #[derive(Clone, Debug)]
@@ -50,4 +51,17 @@ pub struct Requested {
     pub env: Vec<(String, String)>,
     /// Folders that the policy allows.
     pub mounts: Vec<Grant>,
+}
+
+/// Checks that all orders differ: two tasks of one order and name would share a folder.
+///
+/// * `orders`: the order of each task of a workflow, and its location.
+pub(super) fn check_orders(orders: impl Iterator<Item = (u64, Location)>, problems: &mut Problems) {
+    let mut seen = HashSet::new();
+    for (order, location) in orders {
+        if !seen.insert(order) {
+            let text = format!("duplicate order {order}; give each workflow task its own");
+            problems.add(location, text);
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! Converts documents to a [`Plan`], or reports all problems at once.
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use super::module_loader::{ModuleLoader, WantedModule};
@@ -18,7 +17,7 @@ use crate::fractal::v1::{
 use crate::json::{Map, Value};
 use crate::model::{ModuleKind, ModuleRef, Modules, TaskSpec};
 use crate::plan::Policy;
-use crate::plan::planned::{Plan, PlannedTask};
+use crate::plan::planned::{Plan, PlannedTask, check_orders};
 use crate::problem::{Cursor, Location, Problems, pointer_to};
 
 /// Input of a plan.
@@ -97,7 +96,9 @@ pub fn build_plan(request: &PlanRequest<'_>, problems: &mut Problems) -> Plan {
             }
         }
     };
-    check_orders(request.workflow, problems);
+    let orders = request.workflow.task_list.iter();
+    let orders = orders.map(|task| (task.order, order_location(request.workflow, task)));
+    check_orders(orders, problems);
     let index = TaskIndex::new(request.packages);
     let mut planner = Planner {
         request,
@@ -157,24 +158,11 @@ pub fn set_start_and_last_task_index(
     Ok((index(first)?, index(last)?))
 }
 
-/// Checks that all orders differ: two tasks of one order and name would share a folder.
-fn check_orders(workflow: &WorkflowDocument, problems: &mut Problems) {
-    let mut seen = HashSet::new();
-    for task in &workflow.task_list {
-        if !seen.insert(task.order) {
-            let pointer = format!("/task_list/{}/order", task.position);
-            let location = Location::Pointer {
-                file: workflow.file.clone(),
-                pointer,
-            };
-            problems.add(
-                location,
-                format!(
-                    "duplicate order {}; give each workflow task its own",
-                    task.order
-                ),
-            );
-        }
+/// Returns the location of the order of a task.
+fn order_location(workflow: &WorkflowDocument, task: &WorkflowTaskDocument) -> Location {
+    Location::Pointer {
+        file: workflow.file.clone(),
+        pointer: format!("/task_list/{}/order", task.position),
     }
 }
 

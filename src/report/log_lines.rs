@@ -160,7 +160,7 @@ impl LinesOfEvents {
             }
             EventKind::TaskStarted { .. }
             | EventKind::TaskFinished { .. }
-            | EventKind::CallStarted(_)
+            | EventKind::CallStarted { .. }
             | EventKind::CallReused { .. }
             | EventKind::CallProgress { .. }
             | EventKind::CallFinished { .. } => Vec::new(),

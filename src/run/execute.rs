@@ -165,6 +165,7 @@ impl Execution<'_> {
             reused: Reused::None,
             n_reused: 0,
             n_available: self.dialect.n_available(),
+            files: None,
         })
     }
 
@@ -236,6 +237,7 @@ impl Execution<'_> {
             reused,
             n_reused: reused_calls.len(),
             n_available: self.dialect.n_available(),
+            files: calls.form_of_files(),
         })?;
         if !reused_calls.is_empty() {
             let (n_reused, n_calls) = (reused_calls.len(), calls.len());
@@ -335,6 +337,7 @@ impl Execution<'_> {
             work_dir: Arc::clone(&self.work_dir),
             cancel: options.cancel.clone(),
             span: Span::current(),
+            session: self.recorder.session(),
             writer: None,
             budget: Arc::clone(&self.budget),
             seen_warnings: Arc::clone(&self.seen_warnings),

@@ -55,7 +55,7 @@ impl RunOptions {
             backend,
             policy: Policy::default(),
             keep_going: false,
-            task_files: TaskFiles::All,
+            task_files: TaskFiles::default(),
             cancel: CancelToken::new(),
             resume: false,
             rerun_from: None,

@@ -339,7 +339,7 @@ impl EarlierRun {
                 }
                 known.ended = event.time;
             }
-            EventKind::CallStarted(call) => {
+            EventKind::CallStarted { call, .. } => {
                 let id = BatchId::of(&call);
                 if self
                     .tasks

@@ -52,6 +52,8 @@ pub use imports::ImportState;
 pub use inspect::{Export, ImportedInterface, ImportedItem, Inspection, Memory, Table};
 pub use invocation::{Entry, GuestEnd, GuestInput, Invocation, TypedCall};
 pub use pool::scans_changed_pages;
+#[cfg(feature = "cli")]
+pub(crate) use private_folder::open_private;
 pub use reports::{GuestReports, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
 pub use stdio::GuestOutput;

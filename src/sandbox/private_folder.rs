@@ -49,7 +49,7 @@ const ANYTHING_FOR_OTHERS: u32 = 0o077;
 /// # Errors
 /// [`io::ErrorKind::PermissionDenied`] with a sentence for the user if another user could have
 /// written to the folder. Otherwise the operating system's error.
-pub(super) fn open_private(path: &Path) -> io::Result<Folder> {
+pub(crate) fn open_private(path: &Path) -> io::Result<Folder> {
     let path = std::path::absolute(path)?;
     let mut at = Folder::from(openat(CWD, "/", WALK_FLAGS, Mode::empty())?);
     let mut reached = PathBuf::from("/");

@@ -1,12 +1,13 @@
-//! The four files of one call, out of reach of its guest.
+//! The files of one call, out of reach of its guest: args, output, stdout and stderr.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::packed::PackedCall;
 use super::scratch::{Scratch, TakenFile};
-use crate::model::{CallFiles, HostError, TaskFiles};
+use crate::model::{CallFiles, HostError};
 
 /// Output of a call.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,29 @@ pub enum CallOutput<'a> {
     Left(&'a Scratch, &'a TakenFile),
 }
 
-/// Writers for the stdout and stderr of a guest; `None`: the output is dropped.
+impl<'a> CallOutput<'a> {
+    fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Returned(bytes) => bytes,
+            Self::Left(_, taken) => &taken.bytes,
+        }
+    }
+}
+
+/// Form of the files that a call leaves.
+#[derive(Debug)]
+pub enum RecordForm {
+    /// A file for each part.
+    All,
+    /// As [`Self::All`], if the call fails.
+    Failed,
+    /// A record in the file of its task, and as [`Self::Failed`].
+    Packed(PackedCall),
+    /// Nothing.
+    None,
+}
+
+/// Writers for the stdout and stderr of a guest.
 pub enum CallWriters {
     /// One writer for each.
     Separate([OptionalWriter; 2]),
@@ -31,8 +54,9 @@ type OptionalWriter = Option<Box<dyn Write + Send>>;
 /// Files of a call while it runs.
 pub struct CallRecord<'a> {
     files: &'a CallFiles,
-    which: TaskFiles,
+    form: RecordForm,
     args: &'a [u8],
+    /// Stdout and stderr of a call whose files depend on its outcome.
     kept: [Memory; 2],
 }
 
@@ -45,7 +69,7 @@ impl<'a> CallRecord<'a> {
     /// [`HostError::File`], also if a file exists that is not replaced.
     pub fn begin(
         files: &'a CallFiles,
-        which: TaskFiles,
+        form: RecordForm,
         args: &'a [u8],
         replaces: bool,
     ) -> Result<Self, HostError> {
@@ -54,12 +78,12 @@ impl<'a> CallRecord<'a> {
                 remove(&path)?;
             }
         }
-        if which == TaskFiles::All {
+        if matches!(form, RecordForm::All) {
             write_new(&files.args(), args)?;
         }
         Ok(Self {
             files,
-            which,
+            form,
             args,
             kept: Default::default(),
         })
@@ -70,21 +94,25 @@ impl<'a> CallRecord<'a> {
     /// # Errors
     /// [`HostError::File`] if a file cannot be created.
     pub fn writers(&self) -> Result<CallWriters, HostError> {
-        let writer = |path: PathBuf, memory: &Memory| -> Result<OptionalWriter, HostError> {
-            Ok(match self.which {
-                TaskFiles::All => Some(Box::new(
-                    File::create_new(&path).map_err(HostError::file("create", &path))?,
-                )),
-                TaskFiles::Failed => Some(Box::new(memory.clone())),
-                TaskFiles::None => None,
-            })
-        };
-        let stderr = |memory| writer(self.files.err(), memory);
+        let stdout = self.writer(0)?;
         if self.files.has_one_log() {
-            return Ok(CallWriters::Shared(stderr(&self.kept[0])?));
+            return Ok(CallWriters::Shared(stdout));
         }
-        let stdout = writer(self.files.out(), &self.kept[0])?;
-        Ok(CallWriters::Separate([stdout, stderr(&self.kept[1])?]))
+        Ok(CallWriters::Separate([stdout, self.writer(1)?]))
+    }
+
+    /// Returns the writer for stdout (0) or stderr (1).
+    fn writer(&self, stream: usize) -> Result<OptionalWriter, HostError> {
+        Ok(match &self.form {
+            RecordForm::All => {
+                let path = [self.files.out(), self.files.err()][stream].clone();
+                let file = File::create_new(&path).map_err(HostError::file("create", &path))?;
+                Some(Box::new(file))
+            }
+            RecordForm::Failed => Some(Box::new(self.kept[stream].clone())),
+            RecordForm::Packed(packed) => Some(packed.writer(stream)),
+            RecordForm::None => None,
+        })
     }
 
     /// Writes the files that are known after the guest has ended.
@@ -94,34 +122,51 @@ impl<'a> CallRecord<'a> {
     /// # Errors
     /// [`HostError::File`] if a file cannot be written.
     pub fn finish(self, failed: bool, output: Option<CallOutput<'_>>) -> Result<(), HostError> {
-        if self.which == TaskFiles::Failed && failed {
-            write_new(&self.files.args(), self.args)?;
-            write_new(&self.files.out(), &self.kept[0].lock())?;
-            if !self.files.has_one_log() {
-                write_new(&self.files.err(), &self.kept[1].lock())?;
-            }
+        if let RecordForm::Packed(packed) = &self.form {
+            let bytes = output.map(CallOutput::bytes);
+            let has_one_log = self.files.has_one_log();
+            packed.finish(&self.files.stem, has_one_log, self.args, bytes)?;
         }
-        match output {
-            Some(output)
-                if self.which == TaskFiles::All || (self.which == TaskFiles::Failed && failed) =>
-            {
-                let path = self.files.output();
-                let bytes = match output {
-                    CallOutput::Returned(bytes) => bytes,
-                    CallOutput::Left(scratch, taken) => {
-                        // Moving the file is cheaper than writing it again, and leaves one file
-                        // less to remove.
-                        let moved = scratch.move_taken(taken, &path);
-                        if moved.map_err(HostError::file("move the output to", &path))? {
-                            return Ok(());
-                        }
-                        &taken.bytes
-                    }
-                };
-                write_new(&path, bytes)
+        let is_written = match self.form {
+            RecordForm::All => true,
+            RecordForm::Failed | RecordForm::Packed(_) => {
+                if failed {
+                    self.write_kept()?;
+                }
+                failed
             }
+            RecordForm::None => false,
+        };
+        match output {
+            Some(output) if is_written => self.write_output(output),
             _ => Ok(()),
         }
+    }
+
+    /// Writes the args and the streams of a call that has failed.
+    fn write_kept(&self) -> Result<(), HostError> {
+        write_new(&self.files.args(), self.args)?;
+        let n_streams = if self.files.has_one_log() { 1 } else { 2 };
+        let paths = [self.files.out(), self.files.err()];
+        for (stream, path) in paths.iter().enumerate().take(n_streams) {
+            match &self.form {
+                RecordForm::Packed(packed) => packed.write_stream(stream, path)?,
+                _ => write_new(path, &self.kept[stream].lock())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_output(&self, output: CallOutput<'_>) -> Result<(), HostError> {
+        let path = self.files.output();
+        if let CallOutput::Left(scratch, taken) = output {
+            // Moving the file is cheaper than writing it again, and leaves one file less to remove.
+            let moved = scratch.move_taken(taken, &path);
+            if moved.map_err(HostError::file("move the output to", &path))? {
+                return Ok(());
+            }
+        }
+        write_new(&path, output.bytes())
     }
 }
 
@@ -141,7 +186,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
 }
 
 /// Writer into memory that its clones share.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
 impl Memory {

@@ -15,6 +15,8 @@ pub const RO_CRATE_FILE: &str = "ro-crate-metadata.json";
 pub const RO_CRATE_WORKFLOW_FILE: &str = "ro-crate-workflow.json";
 /// Result of a run, successful or failed.
 pub const RESULT_FILE: &str = "result.json";
+/// Records of the calls of a task, in the task's subfolder.
+pub const PACKED_CALLS_FILE: &str = "calls.packed";
 /// Folder for the scratch folders of running calls.
 pub(super) const SCRATCH_DIR: &str = ".scratch";
 
@@ -26,6 +28,13 @@ pub fn task_folder_name(order: u64, task_name: &str) -> String {
     } else {
         format!("{order}_{}", suffixed(&name, task_name, 0))
     }
+}
+
+/// Returns the name that a damaged [`PACKED_CALLS_FILE`] gets.
+///
+/// * `number`: from 1; the first one that is free.
+pub(super) fn damaged_packed_calls_file(number: u32) -> String {
+    format!("calls.damaged-{number}.packed")
 }
 
 /// Returns true if a name can be that of a task's subfolder.

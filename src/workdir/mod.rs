@@ -7,6 +7,7 @@ mod call_record;
 mod free_space;
 pub mod layout;
 mod lock;
+mod packed;
 #[cfg(feature = "cli")]
 mod removal;
 mod scratch;
@@ -23,9 +24,10 @@ use crate::model::HostError;
 use layout::SCRATCH_DIR;
 use lock::{Lock, LockAttempt};
 
-pub use call_record::{CallOutput, CallRecord, CallWriters};
+pub use call_record::{CallOutput, CallRecord, CallWriters, RecordForm};
 pub use free_space::check_free_space;
 pub use lock::LockHolder;
+pub use packed::{AttemptKey, PackedCall, PackedCalls, PackedRecord, find_packed};
 #[cfg(feature = "cli")]
 pub(crate) use removal::{
     Contents, RemoveError, WorkDirId, contents_of, holds_begun_run, is_removed_name, remove,

@@ -287,6 +287,7 @@ fn the_doctor_says_what_is_there() {
         "openat2",
         "ulimit -n",
         "cache of compiled modules",
+        "cache of unpacked wheels",
         "layer: system_calls",
     ]);
 }

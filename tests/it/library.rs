@@ -387,7 +387,7 @@ struct CancelsCalls(CancelToken);
 
 impl Reporter for CancelsCalls {
     fn report(&mut self, event: &Event) -> std::io::Result<()> {
-        if let EventKind::CallStarted(_) = event.kind {
+        if let EventKind::CallStarted { .. } = event.kind {
             let cancel = self.0.clone();
             std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(50));

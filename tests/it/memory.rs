@@ -34,7 +34,7 @@ fn most_at_a_time(project: &Project) -> (usize, Vec<String>) {
     let (mut n, mut most, mut warnings) = (0_usize, 0, Vec::new());
     for event in stored.events {
         match event.kind {
-            EventKind::CallStarted(_) => n += 1,
+            EventKind::CallStarted { .. } => n += 1,
             EventKind::CallFinished { .. } => n -= 1,
             EventKind::Warning { message } => warnings.push(message),
             _ => {}

@@ -116,6 +116,7 @@ fn help() {
         "doctor",
         "status",
         "runs",
+        "show",
         "report",
         "completions",
         "man",

@@ -309,7 +309,7 @@ fn most_at_a_time(logs: &[&Path]) -> usize {
     for log in logs {
         let events = read_events(log, 1 << 20).expect("events").events;
         changes.extend(events.iter().filter_map(|event| match event.kind {
-            EventKind::CallStarted(_) => Some((event.time, 1)),
+            EventKind::CallStarted { .. } => Some((event.time, 1)),
             EventKind::CallFinished { .. } => Some((event.time, -1)),
             _ => None,
         }));

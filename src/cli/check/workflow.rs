@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::documents::read_packages;
+use super::super::documents::PackageReader;
+use super::super::wheels::{CacheUse, Wheels};
 use super::lines::Lines;
 use super::{Checker, Found, v2};
 use crate::cli::author_arguments::CheckArguments;
@@ -30,7 +31,13 @@ pub(super) fn check(
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
     let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
     let tasks = [arguments.tasks.as_slice(), &beside].concat();
-    let packages = read_packages(&tasks, folder, &checker.policy, &checker.backend, problems);
+    let wheels = Wheels::new(CacheUse::ReadOnly);
+    let reader = PackageReader {
+        policy: &checker.policy,
+        modules: &checker.backend,
+        wheels: &wheels,
+    };
+    let packages = reader.read_v1(&tasks, folder, problems);
     let Some(workflow) = workflow else {
         return Found {
             what: "workflow",

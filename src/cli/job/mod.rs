@@ -8,9 +8,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::arguments::RunArguments;
-use super::documents::absolute;
+use super::documents::{PackageReader, absolute};
 use super::environment;
 use super::result_files::InputFile;
+use super::wheels::{CacheUse, Wheels};
 use crate::fractal::ItemFilter;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::read::parse_document;
@@ -28,6 +29,8 @@ pub(super) struct RequestedJob {
     pub(super) job: Box<dyn Job>,
     /// Files that the run reads, and must not overwrite.
     pub(super) files: Vec<InputFile>,
+    /// Contents of the wheels that the run reads.
+    pub(super) wheels: Wheels,
 }
 
 /// Reads the documents that the command line names. Problems go to `problems`; the job can run only
@@ -45,10 +48,20 @@ pub(super) fn read_job(
         Version::V2
     };
     let workflow = read_workflow(&arguments.workflow, default, problems);
+    let wheels = Wheels::new(if arguments.sandbox.no_cache {
+        CacheUse::Nothing
+    } else if arguments.dry_run {
+        CacheUse::ReadOnly
+    } else {
+        CacheUse::ReadWrite
+    });
     let context = JobContext {
         arguments,
-        policy,
-        modules,
+        packages: PackageReader {
+            policy,
+            modules,
+            wheels: &wheels,
+        },
     };
     let (job, mut files) = match (workflow, default) {
         (Some(Workflow::V1(workflow)), _) => v1::read(&context, Some(workflow), problems),
@@ -64,14 +77,15 @@ pub(super) fn read_job(
     ] {
         files.extend(path.map(|path| (what, path)));
     }
-    RequestedJob { job, files }
+    let packages = arguments.tasks.iter().filter(|path| path.is_file());
+    files.extend(packages.map(|path| ("a task package", path.clone())));
+    RequestedJob { job, files, wheels }
 }
 
 /// Where a job is read from.
 struct JobContext<'a> {
     arguments: &'a RunArguments,
-    policy: &'a Policy,
-    modules: &'a dyn Modules,
+    packages: PackageReader<'a>,
 }
 
 impl JobContext<'_> {
@@ -114,7 +128,7 @@ impl JobContext<'_> {
     /// * `names`: names of each task.
     fn task_range(
         &self,
-        names: &[Vec<&str>],
+        names: &[Vec<String>],
         problems: &mut Problems,
     ) -> (Option<i64>, Option<i64>) {
         let mut index = |option, given: &Option<String>| match position(given.as_deref()?, names) {
@@ -176,11 +190,11 @@ fn read_workflow(path: &Path, default: Version, problems: &mut Problems) -> Opti
 ///
 /// # Errors
 /// A sentence for the user.
-fn position(task: &str, names: &[Vec<&str>]) -> Result<i64, String> {
+fn position(task: &str, names: &[Vec<String>]) -> Result<i64, String> {
     if let Ok(index) = task.parse() {
         return Ok(index);
     }
-    let has_name = |of_task: &&Vec<&str>| of_task.contains(&task);
+    let has_name = |of_task: &&Vec<String>| of_task.iter().any(|name| name == task);
     let found: Vec<_> = (0..)
         .zip(names)
         .filter(|(_, names)| has_name(names))
@@ -195,9 +209,9 @@ fn position(task: &str, names: &[Vec<&str>]) -> Result<i64, String> {
     }
 }
 
-fn known(names: &[Vec<&str>]) -> String {
+fn known(names: &[Vec<String>]) -> String {
     let tasks = names.iter().enumerate().map(|(index, names)| {
-        let name = names.first().copied().unwrap_or_default();
+        let name = names.first().map(String::as_str).unwrap_or_default();
         format!("{index} \"{name}\"")
     });
     format!("the tasks are {}", tasks.collect::<Vec<_>>().join(", "))
@@ -209,11 +223,8 @@ mod tests {
 
     #[test]
     fn tasks_are_found_by_position_and_name() {
-        let names = [
-            vec!["Convert", "c"],
-            vec!["Segment"],
-            vec!["Segment", "again"],
-        ];
+        let names: [&[&str]; 3] = [&["Convert", "c"], &["Segment"], &["Segment", "again"]];
+        let names = names.map(|names| names.iter().copied().map(str::to_owned).collect());
         assert_eq!(position("-1", &names), Ok(-1));
         assert_eq!(position("7", &names), Ok(7));
         assert_eq!(position("c", &names), Ok(0));

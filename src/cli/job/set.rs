@@ -16,7 +16,7 @@ use crate::problem::{Location, Problems};
 pub(super) fn apply_v1(
     given: &[SetArgument],
     workflow: &mut v1::WorkflowDocument,
-    names: &[Vec<&str>],
+    names: &[Vec<String>],
     problems: &mut Problems,
 ) {
     for argument in given {
@@ -37,7 +37,7 @@ pub(super) fn apply_v2(
     given: &[SetArgument],
     workflow: &mut WorkflowDocument,
     packages: &[Package],
-    names: &[Vec<&str>],
+    names: &[Vec<String>],
     problems: &mut Problems,
 ) {
     for argument in given {
@@ -67,7 +67,7 @@ fn report(argument: &SetArgument, result: Result<(), String>, problems: &mut Pro
 
 /// Returns the position of the task and the path of the key. The name of a task can contain dots:
 /// the longest that fits counts.
-fn find<'a>(argument: &'a SetArgument, names: &[Vec<&str>]) -> Result<(usize, &'a str), String> {
+fn find<'a>(argument: &'a SetArgument, names: &[Vec<String>]) -> Result<(usize, &'a str), String> {
     let target = argument.target.as_str();
     let splits = target.rmatch_indices('.').map(|(at, _)| at);
     let mut first_error = None;
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn names_with_dots_and_nested_keys() {
-        let names = [vec!["Convert v0.4"], vec!["b"]];
+        let names = ["Convert v0.4", "b"].map(|name| vec![name.to_owned()]);
         let target = |target: &str| {
             let argument = SetArgument {
                 target: target.to_owned(),

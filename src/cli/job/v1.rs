@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{JobContext, set};
-use crate::cli::documents::{absolute, read_packages};
+use crate::cli::documents::absolute;
 use crate::cli::environment;
 use crate::cli::result_files::InputFile;
 use crate::fractal::package::manifest::{modules_beside, slugify_task_name};
@@ -42,20 +42,10 @@ pub(super) fn read(
     let output = arguments.v1.output.as_deref().map(absolute);
     let work_dir = context.work_dir(problems);
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
-    let ranges: Vec<Vec<&str>> = names
-        .iter()
-        .map(|names| names.iter().map(String::as_str).collect())
-        .collect();
-    let (first_task_index, last_task_index) = context.task_range(&ranges, problems);
-    set::apply_v1(&arguments.set, &mut workflow, &ranges, problems);
+    let (first_task_index, last_task_index) = context.task_range(&names, problems);
+    set::apply_v1(&arguments.set, &mut workflow, &names, problems);
     let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
-    let packages = read_packages(
-        &tasks,
-        &workflow.folder,
-        context.policy,
-        context.modules,
-        problems,
-    );
+    let packages = context.packages.read_v1(&tasks, &workflow.folder, problems);
     let files = input_files(context, &workflow, &packages);
 
     // Without an output there is a problem, and nothing runs.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{JobContext, set};
-use crate::cli::documents::{absolute, read_dataset_packages};
+use crate::cli::documents::absolute;
 use crate::cli::result_files::InputFile;
 use crate::fractal::package::MANIFEST;
 use crate::fractal::v2::{
     DatasetDocument, Filters, Package, STATUS_KEY, Side, Statuses, TaskReference, WorkflowDocument,
-    WorkflowTask, command_words, normalized_url,
+    WorkflowTask, command_words, modules_beside, normalized_url,
 };
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::plan::{DatasetJob, Job};
@@ -39,14 +39,11 @@ pub(super) fn read(
         problems,
     );
     let dataset = dataset(context, problems);
-    let packages = read_dataset_packages(&arguments.tasks, &workflow.folder, problems);
+    let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
+    let packages = context.packages.read_v2(&tasks, &workflow.folder, problems);
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
-    let ranges: Vec<Vec<&str>> = names
-        .iter()
-        .map(|names| names.iter().map(String::as_str).collect())
-        .collect();
-    let (first_task_index, last_task_index) = context.task_range(&ranges, problems);
-    set::apply_v2(&arguments.set, &mut workflow, &packages, &ranges, problems);
+    let (first_task_index, last_task_index) = context.task_range(&names, problems);
+    set::apply_v2(&arguments.set, &mut workflow, &packages, &names, problems);
     let files = input_files(context, &workflow, &packages);
 
     let mut job = DatasetJob::new(workflow, dataset);

@@ -8,17 +8,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::version::version_text;
+use crate::fractal::description::{self, DESCRIPTION, describe, is_only_v2};
 use crate::fractal::document_kind::{MANIFEST, warn_of_misspelt};
 use crate::fractal::read::{read_package_document, split_command};
 use crate::fractal::v1::document::{
     TaskDocument, TaskReference, WorkflowDocument, WorkflowTaskDocument,
 };
-use crate::json::{Value, parse_guest_json};
-use crate::model::{Limits, ModuleFile, ModuleKind, Modules};
+use crate::json::Value;
+use crate::model::{Limits, Modules};
 use crate::problem::{Cursor, Location, Problems};
-
-/// JSON pointer in the location of a problem in a task's description of itself.
-const DESCRIPTION: &str = "describe()";
 
 /// A task package.
 #[derive(Clone, Debug)]
@@ -138,41 +136,19 @@ impl TaskPackage {
         modules: &dyn Modules,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let limits = limits.for_description();
-        let described = ModuleFile::read(path, limits.module_bytes).and_then(
-            |module| match modules.prepare(&module, &limits, compile_time)? {
-                ModuleKind::Typed => modules.describe(&module, &limits),
-                kind => Err(format!(
-                    "this is a {kind}, which cannot describe itself; name the folder of its package"
-                )),
-            },
-        );
-        match described {
-            Ok(description) => Self::from_description(path, &description, problems),
-            Err(text) => {
-                problems.add(Location::File(path.to_owned()), text);
-                None
-            }
+        let description = describe(path, limits, compile_time, modules, problems)?;
+        if is_only_v2(&description) {
+            let text = "describes a task of Fractal v2, which cannot be used here; use it in a \
+                        workflow of version 2";
+            problems.add(description::location(path), text);
+            return None;
         }
+        Self::from_description(path, description, problems)
     }
 
     /// Creates the package of a typed task from its description, which is checked like an entry of
     /// a manifest.
-    fn from_description(path: &Path, description: &str, problems: &mut Problems) -> Option<Self> {
-        let mut value = match parse_guest_json(description.as_bytes()) {
-            Ok(value) => value,
-            Err(err) => {
-                let location = Location::Pointer {
-                    file: path.to_owned(),
-                    pointer: DESCRIPTION.to_owned(),
-                };
-                problems.add(
-                    location,
-                    format!("the task's description of itself is not valid JSON: {err}"),
-                );
-                return None;
-            }
-        };
+    fn from_description(path: &Path, mut value: Value, problems: &mut Problems) -> Option<Self> {
         let file_name = path
             .file_name()
             .unwrap_or_default()
@@ -241,6 +217,17 @@ pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
         Some(workflow.folder.join(format!("{name}.wasm"))).filter(|path| is_name && path.is_file())
     };
     workflow.task_list.iter().filter_map(named).collect()
+}
+
+/// Returns the task packages that are directly in a folder, such as that of an unpacked wheel.
+pub fn packages_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| TaskPackage::is_in(path))
+        .collect();
+    folders.sort();
+    folders
 }
 
 /// Returns the modules that are directly in a folder.

@@ -23,6 +23,7 @@ mod status;
 #[cfg(test)]
 mod tables;
 mod task;
+mod typed_package;
 
 #[cfg(feature = "cli")]
 pub(crate) use command::Command;
@@ -41,3 +42,4 @@ pub use packages::{FoundTask, Package, find_task};
 pub(crate) use pre_checks::{Selection, overruled_filters, pre_checks};
 pub use status::{Status, Statuses};
 pub use task::{RESERVED_ARGUMENTS, Side, TaskDetails, TaskType};
+pub use typed_package::modules_beside;

@@ -76,7 +76,7 @@ impl CallTable {
                         .retain(|row| row.task != *task || listed.contains(&row.name));
                 }
             }
-            EventKind::CallStarted(call) => self.begin(call, now_us),
+            EventKind::CallStarted { call, .. } => self.begin(call, now_us),
             EventKind::CallFinished {
                 call,
                 outcome,

@@ -8,8 +8,9 @@ use super::{input_text, types_text};
 use crate::cli::author_arguments::CheckArguments;
 use crate::cli::check::lines::Lines;
 use crate::cli::check::{Checker, Found};
-use crate::cli::documents::read_dataset_packages;
-use crate::fractal::v2::{TaskDetails, WorkflowDocument};
+use crate::cli::documents::PackageReader;
+use crate::cli::wheels::{CacheUse, Wheels};
+use crate::fractal::v2::{TaskDetails, WorkflowDocument, modules_beside};
 use crate::model::TaskSpec;
 use crate::plan::DatasetPlanner;
 use crate::problem::Problems;
@@ -22,7 +23,14 @@ pub(in crate::cli::check) fn check(
     problems: &mut Problems,
 ) -> Found {
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let packages = read_dataset_packages(&arguments.tasks, folder, problems);
+    let tasks = [arguments.tasks.as_slice(), &modules_beside(workflow)].concat();
+    let wheels = Wheels::new(CacheUse::ReadOnly);
+    let reader = PackageReader {
+        policy: &checker.policy,
+        modules: &checker.backend,
+        wheels: &wheels,
+    };
+    let packages = reader.read_v2(&tasks, folder, problems);
     let mut planner = DatasetPlanner::new(workflow, &packages, &checker.policy, &checker.backend);
     let mut facts = Vec::new();
     for (order, details, spec) in planner.plan_all(problems) {

@@ -16,10 +16,13 @@
 //! | `sleep_ms` | `ms` | null |
 //! | `allocate_mib` | `n` | `n`, written to and kept |
 //! | `return` | `text` | ends the call with this metadiff |
+//! | `images` | `names` | ends the call with an output of Fractal v2 that fits the parameters, see [`images`] |
 //! | `return_letters` | `n` | ends the call with a text of so many letters |
 //! | `none`, `error` | `message`, `times` | ends the call without a metadiff; with an error |
 //! | `exit` | `code` | ends the guest |
 //! | `trap`, `panic`, `spin` | | ends the guest with a trap; never ends |
+//!
+//! A copy of the module whose file is called `v2_TYPE.wasm` describes a task of Fractal v2 of that type.
 
 use serde_json::{Value, json};
 use std::io::Write;
@@ -48,6 +51,10 @@ impl bindings::Guest for Task {
     }
 
     fn describe() -> String {
+        let name = std::env::args().next().unwrap_or_default();
+        if let Some(task_type) = name.strip_prefix("v2_").and_then(|name| name.strip_suffix(".wasm")) {
+            return describe_v2(task_type).to_string();
+        }
         let description = json!({
             "name": "Typed test",
             "input_type": "Any",
@@ -64,6 +71,46 @@ impl bindings::Guest for Task {
         });
         description.to_string()
     }
+}
+
+/// The description of a task of Fractal v2.
+fn describe_v2(task_type: &str) -> Value {
+    let mut entry = json!({
+        "pkg_name": "typed-v2",
+        "version": "1.2.0",
+        "name": task_type,
+        "type": task_type,
+        "output_types": { "typed": true }
+    });
+    let schema = json!({
+        "type": "object",
+        "properties": { "steps": { "type": "array", "items": { "type": "object" } } },
+        "additionalProperties": false
+    });
+    for side in ["non_parallel", "parallel"] {
+        let has_both = task_type.ends_with("compound");
+        if has_both || task_type.trim_start_matches("converter_") == side {
+            entry[format!("args_schema_{side}")] = schema.clone();
+            entry[format!("meta_{side}")] = json!({ "mandelbox": { "memory": "64MiB" } });
+        }
+    }
+    entry
+}
+
+/// An output of Fractal v2. The call for an image has its URL as a parameter, and updates it; the first call of a
+/// compound task has none, and returns an item for each of the step's names.
+fn images(step: &Value, args: &Value) -> Value {
+    if let Some(url) = args["zarr_url"].as_str() {
+        let attributes = match args.get("init_args") {
+            Some(init_args) => init_args.clone(),
+            None => json!({ "seen": true }),
+        };
+        return json!({ "image_list_updates": [{ "zarr_url": url, "attributes": attributes }] });
+    }
+    let folder = args["zarr_dir"].as_str().unwrap_or_default();
+    let names = step["names"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let items = names.map(|name| json!({ "zarr_url": format!("{folder}/{name}"), "init_args": { "from": name } }));
+    json!({ "parallelization_list": items.collect::<Value>() })
 }
 
 /// How a step ends the call.
@@ -113,6 +160,7 @@ fn do_step(step: &Value, args: &Value) -> Result<Value, End> {
         "sleep_ms" => std::thread::sleep(Duration::from_millis(number("ms"))),
         "allocate_mib" => allocate(number("n")),
         "return" => return Err(End::Returned(Some(text("text").to_owned()))),
+        "images" => return Err(End::Returned(Some(images(step, args).to_string()))),
         "return_letters" => return Err(End::Returned(Some("a".repeat(number("n") as usize)))),
         "none" => return Err(End::Returned(None)),
         "error" => return Err(End::Failed(message())),
