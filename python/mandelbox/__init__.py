@@ -9,25 +9,33 @@ it with examples.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-from ._events import Event
-from ._options import Options
-from ._result import Check, Plan, PlannedTask, Result, Status, TaskSummary
-from ._run import Run, check, load, plan, run, run_async, start, status
-from .errors import (
-    CallError,
-    DocumentsError,
-    HostError,
-    JobExecutionError,
-    MandelboxError,
-    Problem,
-    RunCancelled,
-    TaskExecutionError,
-)
+    from ._events import Event
+    from ._options import Options
+    from ._result import Check, Plan, PlannedTask, Result, Status, TaskSummary
+    from ._run import Run, check, load, plan, run, run_async, start, status
+    from .errors import (
+        CallError,
+        DocumentsError,
+        HostError,
+        JobExecutionError,
+        MandelboxError,
+        Problem,
+        RunCancelled,
+        TaskExecutionError,
+    )
+    from ._batch import Batch, CallResult, Task, batch, map
+    from ._process_workflow import process_workflow, process_workflow_sync
+
+    __version__: str
 
 __all__ = [
+    "Batch",
     "CallError",
+    "CallResult",
     "Check",
     "DocumentsError",
     "Event",
@@ -42,23 +50,37 @@ __all__ = [
     "Run",
     "RunCancelled",
     "Status",
+    "Task",
     "TaskExecutionError",
     "TaskSummary",
-    "__version__",
+    "batch",
     "check",
     "load",
+    "map",
     "plan",
+    "process_workflow",
+    "process_workflow_sync",
     "run",
     "run_async",
     "start",
     "status",
+    "__version__",
 ]
 
-__version__: str
+# Modules are imported when they are needed, so that `import mandelbox` takes no time.
+_MODULES = {
+    "._batch": ("Batch", "CallResult", "Task", "batch", "map"),
+    "._events": ("Event",),
+    "._options": ("Options",),
+    "._process_workflow": ("process_workflow", "process_workflow_sync"),
+    "._result": ("Check", "Plan", "PlannedTask", "Result", "Status", "TaskSummary"),
+    "._run": ("Run", "check", "load", "plan", "run", "run_async", "start", "status"),
+    ".errors": ("CallError", "DocumentsError", "HostError", "JobExecutionError", "MandelboxError", "Problem", "RunCancelled", "TaskExecutionError"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # Looking up the version takes longer than importing all of this package.
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
@@ -66,4 +88,15 @@ def __getattr__(name: str) -> Any:
             return version("mandelbox")
         except PackageNotFoundError:
             return "0+unknown"
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(module, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -83,6 +83,9 @@ class Run:
         self._files = files_folder()
         self._lock = threading.Lock()
         self._outcome: Result | BaseException | None = None
+        #: Why a task failed as a whole, before any call; None if calls failed.
+        self.reason: str | None = None
+        self._is_cancelled = False
         self._is_consumed = False
         self._events_path = os.path.join(self._files, "events.jsonl") if has_events else None
         chosen = options.get("work_dir")
@@ -174,7 +177,7 @@ class Run:
         with self._lock:
             if self._process.poll() is None:
                 # A second signal would end the program without saving.
-                if not getattr(self, "_is_cancelled", False):
+                if not self._is_cancelled:
                     self._process.send_signal(signal.SIGINT)
                 self._is_cancelled = True
 
@@ -297,7 +300,10 @@ class Run:
         output = Path(answer.get("output") or self.work_dir)
         result = _result.read_result(self.work_dir, output, found)
         error = answer.get("error")
-        return result if error is None else error_of(error, result)
+        if error is None:
+            return result
+        self.reason = error.get("reason")
+        return error_of(error, result)
 
     def _remove_new_work_dir(self) -> None:
         if not self._is_new:
@@ -602,6 +608,7 @@ def launch(
     stderr: Any,
     folder: str | None = None,
     environment: Mapping[str, str] | None = None,
+    pipe: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start the program in a session of its own, so that a terminal's Ctrl-C reaches Python only.
 
@@ -612,8 +619,9 @@ def launch(
         stderr: What ``subprocess`` takes.
         folder: Folder to start it in, or None.
         environment: Variables in addition to those of this process.
+        pipe: True to have stdin as a pipe.
     """
-    given: Any = subprocess.DEVNULL
+    given: Any = subprocess.PIPE if pipe else subprocess.DEVNULL
     opened = None
     if stdin is not None:
         # A file and not a pipe: nobody has to write it while the program runs.
@@ -640,7 +648,7 @@ def launch(
         raise HostError(text, error.errno, program) from error
     finally:
         for file in (given, opened):
-            if hasattr(file, "close"):
+            if file is not None and not isinstance(file, int):
                 file.close()
 
 
