@@ -12,6 +12,8 @@ use crate::text::units::{parse_memory, parse_time};
 pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, TestArguments,
 };
+pub(super) use super::batch::BatchArguments;
+pub(super) use super::starter_arguments::{ProcessArguments, StarterArguments};
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
 
@@ -43,6 +45,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Call a module once, as a task with args or as a command with mounts
     Exec(Box<ExecArguments>),
+    /// Call a module for each line of a file or pipe, and write a line with each result
+    Batch(Box<BatchArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
     /// Show the progress or outcome of a run, and which calls failed and why
@@ -194,35 +198,7 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     pub(super) v2: V2Arguments,
     #[command(flatten)]
-    pub(super) host: HostArguments,
-}
-
-/// Options of `run` for programs that start it.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Options for programs that start mandelbox")]
-pub(super) struct HostArguments {
-    /// Output format of the plan, the problems and the outcome: text on stderr, or one JSON object
-    /// on stdout
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    pub(super) format: FormatArgument,
-    /// Stop the run, as SIGTERM does, when the parent process ends; PID is its process ID
-    #[arg(long, value_name = "PID")]
-    pub(super) die_with_parent: Option<u32>,
-    /// Share CPUs and memory with all runs that name the same folder: their calls together are no
-    /// more than --jobs and the policy's `host.memory` allow; created if missing
-    #[arg(long, value_name = "DIR")]
-    pub(super) share: Option<PathBuf>,
-    /// Write log lines to this file in place of workflow.log, as JSON lines with `level` and `text`,
-    /// without those of the start and the end of the run; - is stdout
-    #[arg(long, value_name = "FILE|-")]
-    pub(super) log: Option<PathBuf>,
-    /// Accept a --work-dir that exists, with a workflow.log and folders of tasks, but without other
-    /// records of a run
-    #[arg(long, requires = "work_dir", conflicts_with = "resume")]
-    pub(super) prepared_work_dir: bool,
-    /// Accept an --input inside --output; tasks can then write to it
-    #[arg(long)]
-    pub(super) input_in_output: bool,
+    pub(super) starter: StarterArguments,
 }
 
 /// Options of `run` for workflows of version 1.

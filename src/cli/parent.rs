@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 
 use crate::clock::Ticker;
+use crate::model::HostError;
 
 /// Time between two looks at the parent.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -15,11 +16,19 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The kernel could send the signal (`PR_SET_PDEATHSIG`), but it sends it at the end of the thread
 /// that started the program.
 ///
-/// * `parent`: process ID of the parent. If another process is the parent already, it has ended.
+/// * `parent`: process ID of the parent; `None` to do nothing. If another process is the parent
+///   already, the parent has ended.
 ///
 /// # Errors
-/// The operating system's error, if no thread can be started.
-pub(super) fn stop_with(parent: u32) -> io::Result<Ticker> {
+/// [`HostError::Setup`] if no thread can be started.
+pub(super) fn stop_with(parent: Option<u32>) -> Result<Option<Ticker>, HostError> {
+    parent
+        .map(watch)
+        .transpose()
+        .map_err(HostError::setup("watch the parent process"))
+}
+
+fn watch(parent: u32) -> io::Result<Ticker> {
     let mut has_ended = false;
     Ticker::start("mandelbox-parent", INTERVAL, move || {
         let now = getppid().map(Pid::as_raw_nonzero);

@@ -26,14 +26,14 @@ const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 const MAX_LINKS: usize = 40;
 
 /// Destination of a result or of events.
-enum Target {
+pub(super) enum Target {
     Stdout,
     /// A path whose last part is not a link.
     Path(PathBuf),
 }
 
 impl Target {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         if STDOUT.iter().any(|stdout| path == Path::new(stdout)) {
             return Self::Stdout;
         }
@@ -69,10 +69,10 @@ impl ResultFiles {
         let mut files = Self {
             result: target(&arguments.result),
             events: target(&arguments.events),
-            log: target(&arguments.host.log),
+            log: target(&arguments.starter.log),
             earlier: None,
         };
-        files.check_stdout(arguments.host.format == FormatArgument::Json, problems);
+        files.check_stdout(arguments.starter.format == FormatArgument::Json, problems);
         for (option, target, is_replaced) in [
             ("--result", &files.result, true),
             ("--events", &files.events, false),
@@ -236,7 +236,7 @@ fn location(option: &str, path: &Path) -> Location {
 ///
 /// # Errors
 /// A message for the user.
-fn check_path(
+pub(super) fn check_path(
     path: &Path,
     is_replaced: bool,
     output: &Path,

@@ -12,10 +12,10 @@ use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
 use super::result_files::ResultFiles;
 use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
-use super::sandbox_options::within_memory;
-use super::signals::{self, Signals};
-use super::{Answer, environment, open_files, parent};
-use crate::backend::{Backend, Local};
+use super::sandbox_options::{CallsBackend, backend_for_calls};
+use super::signals::Signals;
+use super::{Answer, environment, parent};
+use crate::backend::Backend;
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
@@ -27,11 +27,10 @@ use crate::text::wording::shell_word;
 use crate::workdir::layout::REPORT_FILE;
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
-    let format = arguments.host.format;
-    let watched = arguments.host.die_with_parent.map(parent::stop_with);
-    match watched.transpose() {
+    let format = arguments.starter.format;
+    match parent::stop_with(arguments.starter.process.die_with_parent) {
         Ok(_watch) => run_watched(arguments, signals),
-        Err(err) => failed(format, &HostError::setup("watch the parent process")(err)),
+        Err(err) => failed(format, &err),
     }
 }
 
@@ -46,48 +45,19 @@ fn failed(format: FormatArgument, err: &HostError) -> Answer {
 }
 
 fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
-    let format = arguments.host.format;
-    let sandbox = arguments.sandbox.options(arguments.deterministic);
-    let isolation = match arguments.sandbox.isolation() {
-        Ok(isolation) => isolation,
-        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
-    };
-    let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let limit = open_files::raise_limit();
-    let n_threads = arguments
-        .jobs
-        .map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
+    let format = arguments.starter.format;
     let mut problems = Problems::default();
-    let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
-        problems.add(Location::Parameter("ulimit -n".to_owned()), text);
-        usize::MAX
-    });
-    if arguments.jobs.is_none() && n_threads < n_cpus {
-        let text = format!(
-            "limits the run to {n_threads} calls at a time on {n_cpus} CPUs; raise the limit"
-        );
-        problems.warn(Location::Parameter("ulimit -n".to_owned()), text);
-    }
-    let policy = arguments.sandbox.policy(open_files, &mut problems);
-    let backend = Local::with_options(n_threads, &sandbox, isolation);
-    let backend = match backend.and_then(|backend| {
-        if policy.interrupts_all {
-            Ok(backend)
-        } else {
-            backend.without_epochs_for_untimed_calls()
-        }
-    }) {
-        Ok(backend) => within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD),
+    let CallsBackend { backend, policy } = match backend_for_calls(
+        &arguments.sandbox,
+        arguments.deterministic,
+        arguments.jobs,
+        &arguments.starter.process,
+        &mut problems,
+    ) {
+        Ok(created) => created,
         Err(err) => return failed(format, &err),
     };
-    let shared = match &arguments.host.share {
-        Some(folder) => backend.sharing_with_processes(folder),
-        None => Ok(backend),
-    };
-    let backend = match shared {
-        Ok(backend) => Arc::new(backend),
-        Err(err) => return failed(format, &err),
-    };
+    let backend = Arc::new(backend);
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Location::Parameter("cache".to_owned()), warning);
     }
@@ -111,9 +81,9 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
             n_retries: arguments.retries,
             ..Retries::default()
         },
-        log_file: arguments.host.log.is_none(),
-        prepared_work_dir: arguments.host.prepared_work_dir,
-        input_in_output: arguments.host.input_in_output,
+        log_file: arguments.starter.log.is_none(),
+        prepared_work_dir: arguments.starter.prepared_work_dir,
+        input_in_output: arguments.starter.input_in_output,
         ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
     };
     let prepared = prepare(job.as_ref(), options, &mut problems);
@@ -232,7 +202,7 @@ fn finish(
             }
         }
     }
-    if arguments.host.format == FormatArgument::Json {
+    if arguments.starter.format == FormatArgument::Json {
         let error = ended.as_ref().err().map(|failure| &failure.error);
         answer.stdout = line(&outcome_facts(work_dir, output_path, error));
         if let Some(error) = error {
@@ -277,7 +247,7 @@ fn finish(
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if result.is_some() {
-                let log = match &arguments.host.log {
+                let log = match &arguments.starter.log {
                     None => path_of("workflow.log"),
                     Some(log) => escaped(&log.to_string_lossy()),
                 };

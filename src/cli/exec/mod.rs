@@ -58,16 +58,16 @@ fn backend(
 }
 
 /// Module that is ready to be called.
-struct Prepared {
+pub(super) struct Prepared {
     sha256: String,
-    kind: ModuleKind,
+    pub(super) kind: ModuleKind,
     /// Contents of the module, unless the cache made reading it unnecessary.
     file: Option<ModuleFile>,
 }
 
 impl Prepared {
     /// Prepares a module, with a notice if compiling it takes long. Problems go to `problems`.
-    fn new(
+    pub(super) fn new(
         path: &Path,
         limits: &Limits,
         backend: &Local,
@@ -102,7 +102,7 @@ impl Prepared {
     }
 
     /// Adds the module to the cache. Called after all input was found to be valid.
-    fn write_cache(&self, backend: &Local) {
+    pub(super) fn write_cache(&self, backend: &Local) {
         backend.write_cache();
         if let Some(file) = &self.file {
             backend.sandbox().keep_file(file);
@@ -111,11 +111,11 @@ impl Prepared {
 }
 
 /// Returns the answer for invalid input.
-fn wrong_input(problems: &Problems) -> Answer {
+pub(super) fn wrong_input(problems: &Problems) -> Answer {
     Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
 }
 
-fn host_failed(text: &str) -> Answer {
+pub(super) fn host_failed(text: &str) -> Answer {
     Answer::text(
         format!("error: {}\n", escaped(text)),
         exit_code::HOST_FAILED,

@@ -140,7 +140,6 @@ impl Request<'_> {
             inputs,
             (output, "--output"),
             (&self.work_dir, TEMPORARY_FOLDER_OPTION),
-            false,
             problems,
         )
     }
