@@ -104,4 +104,7 @@ pub(in crate::cli) struct BatchArguments {
     pub(in crate::cli) quiet: bool,
     #[command(flatten)]
     pub(super) process: ProcessArguments,
+    /// Fixed arguments of the command, before those of each call
+    #[arg(last = true, value_name = "ARG")]
+    pub(super) fixed_args: Vec<String>,
 }

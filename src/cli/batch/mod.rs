@@ -67,7 +67,12 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &mut problems,
     );
     if let Some(module) = &module {
-        FormRequest::check_contract(arguments.contract, module.kind, &mut problems);
+        FormRequest::check_contract(
+            arguments.contract,
+            &arguments.fixed_args,
+            module.kind,
+            &mut problems,
+        );
     }
     let temporary = TemporaryFolder::new("mandelbox-batch-")?;
     let folders = Folders::check(arguments, temporary.path(), &mut problems);
