@@ -73,7 +73,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         job,
         files,
         // The folders exist until the run has ended.
-        wheels: _wheels,
+        wheels,
     } = read_job(&arguments, &policy, backend.as_ref(), &mut problems);
     let options = RunOptions {
         policy,
@@ -96,6 +96,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         &mut problems,
     );
     drop(notice);
+    wheels.rename_in(&mut problems);
     if !problems.is_empty() {
         return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
     }
