@@ -68,7 +68,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
         job,
         files,
         // The folders exist until the run has ended.
-        wheels: _wheels,
+        wheels,
     } = read_job(&arguments, &policy, backend.as_ref(), &mut problems);
     let options = RunOptions {
         policy,
@@ -94,6 +94,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
         &mut problems,
     );
     drop(notice);
+    wheels.rename_in(&mut problems);
     if !problems.is_empty() {
         return match format {
             FormatArgument::Text => {
