@@ -6,21 +6,28 @@
 //!
 //! A process that has waited for [`SLICE`] goes first: without that, calls of a process that starts
 //! the next one at once would never leave room for another process.
+//!
+//! Calls can be much shorter than a look at the files takes. So a claim of a call that has ended is
+//! kept for [`KEPT`], and the next call of this process has it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock::Ticker;
 use crate::folder::FILE_FLAGS;
 use crate::model::HostError;
 
 /// Time after which a process that waits goes before one that has calls running.
 const SLICE: Nanoseconds = 50_000_000;
+/// Time for which the claim of a call that has ended is kept for the next one.
+const KEPT: Duration = Duration::from_millis(10);
 /// File whose lock guards all others.
 const LOCK: &str = "lock";
 /// Start of the names of the files of processes.
@@ -33,6 +40,12 @@ type Nanoseconds = u64;
 
 /// The part of a process in the CPUs and memory that processes share.
 pub(super) struct Shared {
+    files: Arc<Files>,
+    /// Gives back claims that are kept.
+    _ticker: Ticker,
+}
+
+struct Files {
     folder: PathBuf,
     lock: File,
     own: PathBuf,
@@ -41,7 +54,12 @@ pub(super) struct Shared {
 
 struct Own {
     file: File,
+    /// Claims of the calls that run.
+    used: Claims,
+    /// Claims in the file: those of the calls that run, and those that are kept.
     claimed: Claims,
+    /// Time at which the files were last read.
+    looked: Nanoseconds,
     /// Calls that wait, by the time since when.
     waiting: Vec<Nanoseconds>,
 }
@@ -64,6 +82,10 @@ impl Claims {
         }
     }
 
+    fn covers(self, other: Self) -> bool {
+        self.n_calls >= other.n_calls && self.n_cpus >= other.n_cpus && self.bytes >= other.bytes
+    }
+
     fn without(self, other: Self) -> Self {
         Self {
             n_calls: self.n_calls.saturating_sub(other.n_calls),
@@ -77,7 +99,8 @@ impl Shared {
     /// Joins the processes that share a folder. It is created if it is missing.
     ///
     /// # Errors
-    /// [`HostError::File`] if the folder cannot be created or written to.
+    /// [`HostError::File`] if the folder cannot be created or written to, [`HostError::Setup`] if no
+    /// thread can be started.
     pub(super) fn join(folder: &Path) -> Result<Self, HostError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let failed = |path: &Path| HostError::file("share calls through the folder", path);
@@ -89,15 +112,24 @@ impl Shared {
         // A process of another container can have the same number. Its file is kept by its lock.
         let (own, file) = create_claims(own).map_err(failed(folder))?;
         drop(guard);
-        Ok(Self {
+        let files = Arc::new(Files {
             folder: folder.to_owned(),
             lock,
             own,
             state: Mutex::new(Own {
                 file,
+                used: Claims::default(),
                 claimed: Claims::default(),
+                looked: 0,
                 waiting: Vec::new(),
             }),
+        });
+        let of_ticker = Arc::clone(&files);
+        let ticker = Ticker::start("mandelbox-share", KEPT, move || of_ticker.give_back());
+        let ticker = ticker.map_err(HostError::setup("share calls between processes"))?;
+        Ok(Self {
+            files,
+            _ticker: ticker,
         })
     }
 
@@ -122,18 +154,25 @@ impl Shared {
         since: Nanoseconds,
         fits: impl Fn(Claims) -> bool,
     ) -> io::Result<bool> {
-        let mut own = self.own();
-        let _guard = locked(&self.lock)?;
-        let (others, first) = self.others()?;
-        let all = own.claimed.with(others);
+        let mut own = self.files.own();
+        let now = Self::now();
+        let used = own.used.with(call);
+        if own.claimed.covers(used) && now.saturating_sub(own.looked) < KEPT.as_nanos() as u64 {
+            own.used = used;
+            return Ok(true);
+        }
+        let _guard = locked(&self.files.lock)?;
+        let (others, first) = self.files.others()?;
+        own.looked = now;
+        let all = own.used.with(others);
         let is_first = first.is_none_or(|first| first.saturating_add(SLICE) > since);
         let may_start = is_first && (all.n_calls == 0 || fits(all.with(call)));
         if may_start {
-            own.claimed = own.claimed.with(call);
+            own.used = used;
             own.waiting.retain(|waiting| *waiting != since);
         } else if !own.waiting.contains(&since) {
             own.waiting.push(since);
-        } else {
+        } else if own.claimed == own.used {
             return Ok(false);
         }
         own.write()?;
@@ -142,16 +181,25 @@ impl Shared {
 
     /// Gives up waiting for a claim.
     pub(super) fn give_up(&self, since: Nanoseconds) {
-        let mut own = self.own();
+        let mut own = self.files.own();
         own.waiting.retain(|waiting| *waiting != since);
-        self.write(&mut own);
+        self.files.write(&mut own);
     }
 
-    /// Gives back the claim of a call that has ended.
+    /// Gives back the claim of a call that has ended, after a moment.
     pub(super) fn release(&self, call: Claims) {
+        let mut own = self.files.own();
+        own.used = own.used.without(call);
+    }
+}
+
+impl Files {
+    /// Gives back claims that no call uses.
+    fn give_back(&self) {
         let mut own = self.own();
-        own.claimed = own.claimed.without(call);
-        self.write(&mut own);
+        if own.claimed != own.used {
+            self.write(&mut own);
+        }
     }
 
     fn write(&self, own: &mut Own) {
@@ -192,7 +240,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for Files {
     fn drop(&mut self) {
         if let Ok(_guard) = locked(&self.lock) {
             let _ = fs::remove_file(&self.own);
@@ -202,6 +250,7 @@ impl Drop for Shared {
 
 impl Own {
     fn write(&mut self) -> io::Result<()> {
+        self.claimed = self.used;
         let Claims {
             n_calls,
             n_cpus,
@@ -301,6 +350,7 @@ mod tests {
         assert!(claim(&a, 0) && claim(&a, 1));
         assert!(!claim(&b, 2));
         a.release(CALL);
+        a.files.give_back();
         assert!(claim(&b, 2));
         assert!(!claim(&a, 3));
         // The claims of a process that has ended do not count.
@@ -308,6 +358,25 @@ mod tests {
         assert!(claim(&a, 3));
         let names: Vec<_> = fs::read_dir(folder.path()).expect("listed").collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn the_next_call_has_the_claim_of_one_that_has_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shared = Shared::join(folder.path()).expect("joined");
+        // The thread that gives claims back can be faster, but not always.
+        let has_kept = (0..100).any(|_| {
+            let mut own = shared.files.own();
+            (own.claimed, own.looked) = (CALL, Nanoseconds::MAX);
+            drop(own);
+            assert!(shared.claim(CALL, 0, two_cpus).expect("read"));
+            shared.release(CALL);
+            shared.files.own().looked == Nanoseconds::MAX
+        });
+        assert!(has_kept);
+        // Given back a moment after the end.
+        std::thread::sleep(10 * KEPT);
+        assert_eq!(shared.files.own().claimed, Claims::default());
     }
 
     #[test]
@@ -330,19 +399,24 @@ mod tests {
         assert!(a.claim(CALL, 0, one).expect("read"));
         assert!(!b.claim(CALL, 10, one).expect("read"));
         a.release(CALL);
+        a.files.give_back();
         assert!(a.claim(CALL, 20, one).expect("read"), "within its slice");
         a.release(CALL);
+        a.files.give_back();
         let later = 10 + SLICE;
         assert!(!a.claim(CALL, later, one).expect("read"));
         assert!(b.claim(CALL, 10, one).expect("read"));
         b.release(CALL);
+        b.files.give_back();
         assert!(a.claim(CALL, later, one).expect("read"));
         a.release(CALL);
+        a.files.give_back();
         // A process that gives up is not waited for.
         assert!(a.claim(CALL, later, one).expect("read"));
         assert!(!b.claim(CALL, later, one).expect("read"));
         b.give_up(later);
         a.release(CALL);
+        a.files.give_back();
         assert!(a.claim(CALL, later + 2 * SLICE, one).expect("read"));
     }
 
@@ -354,7 +428,10 @@ mod tests {
         fs::write(&path, "x y").expect("written");
         let file = open(&path).expect("opened");
         file.lock().expect("locked");
-        assert_eq!(shared.others().expect("read"), (Claims::default(), None));
+        assert_eq!(
+            shared.files.others().expect("read"),
+            (Claims::default(), None)
+        );
         drop(file);
         assert!(shared.claim(CALL, 1, two_cpus).expect("read"));
         assert!(!path.exists());
