@@ -71,6 +71,7 @@ class BatchOptions(TypedDict, total=False):
         isolation: ``"process"`` (default) or ``"thread"``.
         deterministic: True for fixed clocks and random numbers.
         cache: False to compile the module from scratch.
+        fixed_args: Arguments of a command before those of each call.
     """
 
     contract: Literal["v1", "v2", "typed", "argv"] | None
@@ -84,6 +85,7 @@ class BatchOptions(TypedDict, total=False):
     isolation: Literal["process", "thread"]
     deterministic: bool
     cache: bool
+    fixed_args: Sequence[str]
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -91,6 +93,7 @@ _DEFAULTS: dict[str, Any] = {
     "input": (),
     "output": None,
     "read": (),
+    "fixed_args": (),
     **{
         key: value
         for key, value in DEFAULTS.items()
@@ -521,6 +524,8 @@ def _words(module: str, options: Mapping[str, Any]) -> list[str]:
             words.append(f"--{name}={absolute(path)}")
     words += limit_words(options)
     words += [f"--die-with-parent={os.getpid()}", f"--share={_share.folder()}"]
+    if options["fixed_args"]:
+        words += ["--", *options["fixed_args"]]
     return words
 
 

@@ -110,7 +110,7 @@ async def process_workflow(
     """
     import asyncio
 
-    job = _Job(
+    job = Job(
         workflow,
         input_paths,
         output_path,
@@ -145,7 +145,7 @@ def process_workflow_sync(
     last_task_index: int | None = None,
 ) -> dict[str, Any]:
     """Run a workflow like :func:`process_workflow`, on the calling thread."""
-    job = _Job(
+    job = Job(
         workflow,
         input_paths,
         output_path,
@@ -164,7 +164,7 @@ def process_workflow_sync(
         return job.result()
 
 
-class _Job:
+class Job:
     """A run of ``process_workflow``: its process, its log lines, and where its files appear."""
 
     def __init__(
@@ -265,7 +265,7 @@ class _Job:
             )
         return None
 
-    def __enter__(self) -> _Job:
+    def __enter__(self) -> Job:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
