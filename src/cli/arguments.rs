@@ -16,6 +16,9 @@ pub(super) use super::batch::BatchArguments;
 pub(super) use super::machine_arguments::{
     BackendArgument, DoctorArguments, SlurmArguments, WorkerArguments,
 };
+pub(super) use super::starter_arguments::{ProcessArguments, StarterArguments};
+#[cfg(feature = "weakened-for-tests")]
+use crate::backend::Layer;
 
 const EXAMPLE: &str = "\
 Example:
@@ -184,6 +187,8 @@ pub(super) struct RunArguments {
     pub(super) v1: V1Arguments,
     #[command(flatten)]
     pub(super) v2: V2Arguments,
+    #[command(flatten)]
+    pub(super) starter: StarterArguments,
 }
 
 /// Options of `run` for workflows of version 1.

@@ -67,6 +67,7 @@ mod slurm;
 mod slurm_cases;
 mod slurm_cluster;
 mod snapshots;
+mod starters;
 mod status;
 mod stopped;
 mod system_limits;

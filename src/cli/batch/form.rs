@@ -168,9 +168,15 @@ impl FormRequest<'_> {
     /// Checks that the contract is possible for the module. Problems go to `problems`.
     pub(super) fn check_contract(
         contract: Option<ContractArgument>,
+        fixed_args: &[String],
         kind: ModuleKind,
         problems: &mut Problems,
     ) {
+        if !fixed_args.is_empty() && kind == ModuleKind::Typed {
+            let text =
+                "the module is a typed task, which has no command line; remove the arguments";
+            problems.add(Location::Parameter("--".to_owned()), text);
+        }
         let text = match (contract, kind) {
             (Some(ContractArgument::Argv), ModuleKind::Typed) => {
                 "the module is a typed task, which has no command line; use `--contract typed`, \
@@ -220,6 +226,15 @@ impl FormRequest<'_> {
     ///
     /// * `first`: input of the first call, which decides what the options do not.
     pub(super) fn plan(&self, first: &RequestedCall, problems: &mut Problems) -> Option<Planned> {
+        let mut planned = self.plan_task(first, problems)?;
+        planned
+            .task
+            .fixed_args
+            .clone_from(&self.arguments.fixed_args);
+        Some(planned)
+    }
+
+    fn plan_task(&self, first: &RequestedCall, problems: &mut Problems) -> Option<Planned> {
         let RequestedCall::Args(args) = first else {
             return self.plan_argv(problems);
         };
@@ -409,7 +424,7 @@ impl Planned {
         base.files.suffixes.err = ".err".into();
         if let FormKind::Argv = self.kind {
             base.args.clear();
-            base.argv.truncate(1);
+            base.argv.truncate(1 + batch.task.fixed_args.len());
         }
         Form {
             base,

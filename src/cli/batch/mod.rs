@@ -18,12 +18,12 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::Answer;
 use super::documents::for_named_module;
 use super::exec::{Prepared, host_failed, wrong_input};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
+use super::{Answer, parent};
 use crate::backend::{Backend, BatchCalls, Local, RunContext, Tails};
 use crate::model::{Batch, HostError, Retries, TaskFiles};
 use crate::plan::Policy;
@@ -43,20 +43,21 @@ use source::{Numbered, RequestedCalls, Requests};
 pub(super) use arguments::BatchArguments;
 
 pub(super) fn batch(arguments: &BatchArguments, signals: &Signals) -> Answer {
-    run(arguments, signals).unwrap_or_else(Answer::from)
+    match parent::stop_with(arguments.process.die_with_parent) {
+        Ok(_watch) => run(arguments, signals).unwrap_or_else(Answer::from),
+        Err(err) => Answer::from(err),
+    }
 }
 
 fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
-    let CallsBackend { backend, policy } = match backend_for_calls(
+    let CallsBackend { backend, policy } = backend_for_calls(
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
+        &arguments.process,
         &mut problems,
-    ) {
-        Ok(created) => created,
-        Err(text) => return Ok(host_failed(&text)),
-    };
+    )?;
     let policy = for_named_module(policy, &arguments.sandbox);
     let module = Prepared::new(
         &arguments.module,
@@ -66,7 +67,12 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &mut problems,
     );
     if let Some(module) = &module {
-        FormRequest::check_contract(arguments.contract, module.kind, &mut problems);
+        FormRequest::check_contract(
+            arguments.contract,
+            &arguments.fixed_args,
+            module.kind,
+            &mut problems,
+        );
     }
     // Opening a named pipe can wait for its other end; a signal then ends the program.
     let calls = open_calls(&arguments.calls, &mut problems);

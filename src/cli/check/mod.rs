@@ -27,7 +27,7 @@ use crate::fractal::v2::Package;
 use crate::fractal::workflow::Version;
 use crate::json::build_json;
 use crate::plan::Policy;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Location, Problem, Problems};
 use crate::run::exit_code;
 use crate::sandbox::SandboxOptions;
 use crate::text::escaped;
@@ -173,10 +173,26 @@ fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
 }
 
 /// Returns problems or warnings as JSON for programs.
-pub(super) fn problem_facts<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {
+pub(in crate::cli) fn problem_facts<'a>(
+    problems: impl IntoIterator<Item = &'a Problem>,
+) -> Vec<Value> {
     let facts = |problem: &Problem| {
         let location = problem.location.to_string();
-        json!({ "place": location, "message": problem.message })
+        let mut facts = json!({ "place": location, "message": problem.message });
+        match &problem.location {
+            Location::File(file) => facts["file"] = json!(file.to_string_lossy()),
+            Location::Pointer { file, pointer } => {
+                facts["file"] = json!(file.to_string_lossy());
+                facts["pointer"] = json!(pointer);
+            }
+            Location::Text { file, line, column } => {
+                facts["file"] = json!(file.to_string_lossy());
+                facts["line"] = json!(line);
+                facts["column"] = json!(column);
+            }
+            Location::Parameter(_) => {}
+        }
+        facts
     };
     problems.into_iter().map(facts).collect()
 }
