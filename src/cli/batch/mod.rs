@@ -15,6 +15,7 @@ mod source;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -25,7 +26,9 @@ use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
 use crate::backend::{Backend, BatchCalls, Local, RunContext, Tails};
-use crate::model::{Batch, HostError, Retries, TaskFiles};
+use crate::fractal::description::describe;
+use crate::json::Value;
+use crate::model::{Batch, HostError, ModuleKind, Retries, TaskFiles};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::report::say;
@@ -68,6 +71,11 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
     if let Some(module) = &module {
         FormRequest::check_contract(arguments.contract, module.kind, &mut problems);
     }
+    // A description needs code of its own, and compiling cannot be cancelled later.
+    let is_typed = module
+        .as_ref()
+        .is_some_and(|module| module.kind == ModuleKind::Typed);
+    let description = is_typed.then(|| description(&arguments.module, &policy, &backend));
     // Opening a named pipe can wait for its other end; a signal then ends the program.
     let calls = open_calls(&arguments.calls, &mut problems);
     let _saving = signals.saving();
@@ -90,6 +98,7 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         policy: &policy,
         folders: &folders,
         module: &module,
+        description: description.flatten(),
     };
     batch.run((calls, results, done), problems)
 }
@@ -102,6 +111,15 @@ struct RunningBatch<'a> {
     policy: &'a Policy,
     folders: &'a Folders,
     module: &'a Prepared,
+    /// See [`FormRequest::description`].
+    description: Option<Value>,
+}
+
+/// Returns the description that a typed task gives of itself. A task that gives none has problems
+/// when its calls are planned.
+fn description(module: &Path, policy: &Policy, backend: &Local) -> Option<Value> {
+    let (limits, time) = (&policy.default, policy.compile_time);
+    describe(module, limits, time, backend, &mut Problems::default())
 }
 
 impl RunningBatch<'_> {
@@ -142,6 +160,7 @@ impl RunningBatch<'_> {
         FormRequest {
             arguments: self.arguments,
             kind: self.module.kind,
+            description: self.description.as_ref(),
             policy: self.policy,
             modules: self.backend,
             inputs: &self.folders.inputs,
