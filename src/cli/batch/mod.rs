@@ -15,6 +15,7 @@ mod source;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -25,7 +26,9 @@ use super::signals::Signals;
 use super::temporary::TemporaryFolder;
 use super::{Answer, parent};
 use crate::backend::{Backend, BatchCalls, Local, RunContext, Tails};
-use crate::model::{Batch, HostError, Retries, TaskFiles};
+use crate::fractal::description::describe;
+use crate::json::Value;
+use crate::model::{Batch, HostError, ModuleKind, Retries, TaskFiles};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::report::say;
@@ -74,6 +77,11 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
             &mut problems,
         );
     }
+    // A description needs code of its own, and compiling cannot be cancelled later.
+    let is_typed = module
+        .as_ref()
+        .is_some_and(|module| module.kind == ModuleKind::Typed);
+    let description = is_typed.then(|| description(&arguments.module, &policy, &backend));
     // Opening a named pipe can wait for its other end; a signal then ends the program.
     let calls = open_calls(&arguments.calls, &mut problems);
     let _saving = signals.saving();
@@ -96,6 +104,7 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         policy: &policy,
         folders: &folders,
         module: &module,
+        description: description.flatten(),
     };
     batch.run((calls, results, done), problems)
 }
@@ -108,6 +117,15 @@ struct RunningBatch<'a> {
     policy: &'a Policy,
     folders: &'a Folders,
     module: &'a Prepared,
+    /// See [`FormRequest::description`].
+    description: Option<Value>,
+}
+
+/// Returns the description that a typed task gives of itself. A task that gives none has problems
+/// when its calls are planned.
+fn description(module: &Path, policy: &Policy, backend: &Local) -> Option<Value> {
+    let (limits, time) = (&policy.default, policy.compile_time);
+    describe(module, limits, time, backend, &mut Problems::default())
 }
 
 impl RunningBatch<'_> {
@@ -148,6 +166,7 @@ impl RunningBatch<'_> {
         FormRequest {
             arguments: self.arguments,
             kind: self.module.kind,
+            description: self.description.as_ref(),
             policy: self.policy,
             modules: self.backend,
             inputs: &self.folders.inputs,
