@@ -529,6 +529,32 @@ fn a_cancelled_run_cancels_its_jobs() {
     check_calls(&project, 64);
 }
 
+/// A job that asks for more than a node has is accepted, and waits for ever.
+#[test]
+fn a_job_that_never_starts_says_why() {
+    let settings = Settings {
+        n_nodes: 1,
+        n_cpus: 2,
+        ..Settings::default()
+    };
+    let Some(cluster) = Cluster::start(settings) else {
+        return;
+    };
+    let project = project(4, 0);
+    let mut child = begin(&project, &cluster);
+    let says = "jobs wait in the queue (PartitionConfig); no node of the partition can give a job";
+    cluster.wait_for("the warning", |_| project.read("stderr").contains(says));
+    let id = child.id().to_string();
+    let ended = Command::new("kill").args(["-INT", &id]).status();
+    assert!(ended.expect("started").success());
+    assert_eq!(child.wait().expect("waited for").code(), Some(130));
+    let jobs = cluster.jobs();
+    assert!(
+        jobs.iter().all(|[state, ..]| state != "PENDING"),
+        "{jobs:?}"
+    );
+}
+
 #[test]
 fn jobs_of_another_program_are_refused() {
     let project = project(1, 0);
