@@ -452,11 +452,14 @@ impl<'d> Driver<'d> {
     }
 
     pub(super) fn submitted_names(&self) -> Vec<&str> {
+        // A job whose calls run elsewhere may still wait, or be started again.
+        let has_ended = |slice: &SliceState| {
+            let is_done = slice.ended.as_ref().is_some_and(|ended| ended.is_done);
+            slice.is_over() && is_done && !slice.is_closed
+        };
         let is_over = |piece: &Piece| {
             let slices = &self.slices[piece.position..piece.position + piece.n_slices];
-            slices
-                .iter()
-                .all(|slice| slice.is_over() && slice.ended.is_some())
+            slices.iter().all(has_ended)
         };
         let pieces = self.pieces.iter().filter(|piece| {
             let is_submitted = matches!(

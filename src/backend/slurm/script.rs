@@ -4,6 +4,7 @@
 //! path of the program, the path of the batch, options of the configuration, and numbers.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::config::JobSettings;
@@ -142,8 +143,7 @@ pub(super) fn build_arguments(
     let mut chdir = OsString::from("--chdir=");
     chdir.push(folder);
     arguments.push(chdir);
-    // Relative to the folder, so that no character of a path is taken for a placeholder.
-    arguments.push(format!("--output={name}.%a.log").into());
+    arguments.push(build_output(name, folder));
     arguments.push("--open-mode=append".into());
     if !excluded.is_empty() {
         let nodes = settings.exclude.iter().chain(excluded).cloned();
@@ -152,6 +152,22 @@ pub(super) fn build_arguments(
     }
     arguments.push(script.into());
     arguments
+}
+
+/// The option for the log of a job. A `%` of the path is doubled, since it begins a placeholder; a
+/// backslash would switch placeholders off, so there is no log then.
+fn build_output(name: &str, folder: &Path) -> OsString {
+    let path = folder.as_os_str().as_bytes();
+    if path.contains(&b'\\') {
+        return "--output=/dev/null".into();
+    }
+    let mut output = b"--output=".to_vec();
+    for byte in path {
+        output.push(*byte);
+        output.extend((*byte == b'%').then_some(b'%'));
+    }
+    output.extend_from_slice(format!("/{name}.%a.log").as_bytes());
+    OsString::from_vec(output)
 }
 
 /// Name of the log of a job, as [`build_arguments`] sets it.
@@ -310,7 +326,7 @@ mod tests {
                 "--parsable",
                 "--job-name=mandelbox-1",
                 "--chdir=/work/a 'b' %j",
-                "--output=mandelbox-1.%a.log",
+                "--output=/work/a 'b' %%j/mandelbox-1.%a.log",
                 "--open-mode=append",
                 "--exclude=n9,n2",
                 "/work/a 'b' %j/script.sh",
