@@ -298,7 +298,7 @@ mod tests {
 
     use super::*;
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{Limits, ModuleKind, ModuleRef, Rights};
+    use crate::model::{Limits, ModuleKind, ModuleRef, Rights, ScriptRef};
 
     /// Generates JSON values, including numbers that no machine type can hold.
     fn value() -> impl Strategy<Value = Value> {
@@ -369,6 +369,7 @@ mod tests {
             (any::<u64>(), ".{0,4}", of(value()), module, kind()),
             (vec(".{0,3}", 0..3), any::<bool>(), any::<usize>(), limits()),
             (
+                of((".{0,4}", "[0-9a-f]{64}", ".{0,4}")),
                 any::<bool>(),
                 1..=usize::MAX,
                 vec((".{0,3}", ".{0,3}"), 0..3),
@@ -379,13 +380,18 @@ mod tests {
                 |(
                     (order, name, id, module, kind),
                     (fixed_args, is_single, max_parallel, limits),
-                    (reserves_memory, n_cpus, env, mounts),
+                    (script, reserves_memory, n_cpus, env, mounts),
                 )| TaskSpec {
                     order,
                     name,
                     // A null id counts as missing.
                     id: id.filter(|id| !id.is_null()),
                     module,
+                    script: script.map(|(path, sha256, environment)| ScriptRef {
+                        path: path.into(),
+                        sha256,
+                        environment,
+                    }),
                     kind,
                     fixed_args,
                     is_single,
