@@ -34,6 +34,15 @@ pub enum Location {
     Parameter(String),
 }
 
+impl Location {
+    fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::File(file) | Self::Pointer { file, .. } | Self::Text { file, .. } => Some(file),
+            Self::Parameter(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -112,6 +121,19 @@ impl Problems {
     fn keep(list: &mut Vec<Problem>, location: Location, message: String) {
         if list.len() < Self::MAX_KEPT {
             list.push(Problem { location, message });
+        }
+    }
+
+    /// Shows the files below a folder as if they were below another path.
+    pub fn rename(&mut self, folder: &Path, shown: &Path) {
+        let (from, to) = (folder.to_string_lossy(), shown.to_string_lossy());
+        for problem in self.problems.iter_mut().chain(&mut self.warnings) {
+            problem.message = problem.message.replace(&*from, &to);
+            if let Some(file) = problem.location.file_mut()
+                && let Ok(below) = file.strip_prefix(folder)
+            {
+                *file = shown.join(below);
+            }
         }
     }
 

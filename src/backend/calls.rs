@@ -15,6 +15,7 @@ use crate::model::{
     Attempt, Batch, BatchFiles, CallFiles, CallList, CallRef, CallSpec, CancelToken, Ended,
     FailureKind, ModuleKind, TaskFiles,
 };
+use crate::sandbox::TAIL_BYTES;
 use crate::trace;
 use crate::workdir::{AttemptKey, PackedCall, PackedCalls, RecordForm, WorkDir};
 
@@ -30,6 +31,8 @@ pub struct RunContext {
     pub session: u32,
     /// Writer of the calls' stdout and stderr, in place of their files.
     pub writer: Option<Arc<OutputWriter>>,
+    /// What the ends of calls have of their stdout and stderr.
+    pub tails: Tails,
     /// Bound on all outputs of the run together.
     pub(crate) budget: Arc<OutputBudget>,
     /// Warnings that were shown already.
@@ -38,6 +41,28 @@ pub struct RunContext {
 
 /// Creates a writer for the stdout or the stderr of a guest.
 pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Send + Sync;
+
+/// What the end of a call has of its stdout and stderr, in addition to what is written elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tails {
+    /// Maximum number of bytes from the end of stdout; default 0.
+    pub stdout_bytes: usize,
+    /// Maximum number of bytes from the end of stderr; default 4 KiB.
+    pub stderr_bytes: usize,
+    /// True if the log lines of a typed task are part of its stderr, and its progress is dropped.
+    /// Default: false, both are events.
+    pub has_log_lines: bool,
+}
+
+impl Default for Tails {
+    fn default() -> Self {
+        Self {
+            stdout_bytes: 0,
+            stderr_bytes: TAIL_BYTES,
+            has_log_lines: false,
+        }
+    }
+}
 
 impl RunContext {
     /// A context without a bound on all outputs together.
@@ -48,6 +73,7 @@ impl RunContext {
             span: Span::current(),
             session: 0,
             writer: None,
+            tails: Tails::default(),
             budget: Arc::new(OutputBudget::unlimited()),
             seen_warnings: Arc::default(),
         }
@@ -262,6 +288,7 @@ impl BatchCalls {
             outcome,
             usage,
             stderr_tail,
+            ..
         } = ended;
         let has_failed = outcome.failure_kind().is_some();
         let has_files = self.batch.task_files != TaskFiles::None && has_failed;

@@ -1,5 +1,7 @@
 //! Calls on a rayon pool of this process.
 
+mod stream;
+
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -12,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::admission::Admission;
 use super::describe::ask;
 use super::inbox::Inbox;
-use super::node::{CallRunner, RunGuest};
+use super::node::{CallRunner, EventSink, RunGuest};
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::queue::Queue;
 use super::{Backend, BatchCalls, CallEvent};
@@ -23,6 +25,8 @@ use crate::sandbox::{GuestEnd, Interruption, Invocation, Sandbox, SandboxOptions
 use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::WorkerFolder;
+
+pub use stream::CallSource;
 
 #[cfg(feature = "compiler")]
 use super::process::Compiler;
@@ -376,7 +380,7 @@ impl Guests {
     fn runner<'r>(
         &'r self,
         calls: &'r BatchCalls,
-        events: &SyncSender<CallEvent>,
+        events: EventSink,
     ) -> Result<CallRunner<'r>, HostError> {
         let work_dir = &calls.context().work_dir;
         let failed = HostError::file("make a scratch folder in", work_dir.path());
@@ -393,7 +397,7 @@ impl Guests {
             self.worker(folders)?,
             calls,
             scratch,
-            events.clone(),
+            events,
             self.sandbox.clock(),
         ))
     }
@@ -406,20 +410,11 @@ impl Guests {
         queue: &Queue,
         events: &SyncSender<CallEvent>,
     ) {
-        let mut runner = self.runner(calls, events);
-        let mut run = |attempt| match &mut runner {
-            Err(err) => Ended::without_guest(Outcome::HostFailed {
-                message: err.chain(),
-            }),
-            Ok(runner) => {
-                let call = AssertUnwindSafe(|| runner.run(&calls.call(attempt)));
-                catch_unwind(call).unwrap_or_else(|panic| {
-                    Ended::without_guest(Outcome::Panicked {
-                        message: panic_text(panic.as_ref()),
-                    })
-                })
-            }
-        };
+        let sender = events.clone();
+        // The receiver outlives all calls but those that it does not wait for.
+        let sink: EventSink = Arc::new(move |event| drop(sender.send(event)));
+        let mut runner = self.runner(calls, sink);
+        let mut run = |attempt| run_caught(&mut runner, |runner| runner.run(&calls.call(attempt)));
         let share = self.admission.share(&calls.batch().task);
         let mut position = first;
         while let Some(attempt) = calls
@@ -446,6 +441,26 @@ impl Guests {
                 break;
             }
             position = queue.next();
+        }
+    }
+}
+
+/// Runs one call; a panic of the host is an outcome.
+fn run_caught<'r>(
+    runner: &mut Result<CallRunner<'r>, HostError>,
+    run: impl FnOnce(&mut CallRunner<'r>) -> Ended,
+) -> Ended {
+    match runner {
+        Err(err) => Ended::without_guest(Outcome::HostFailed {
+            message: err.chain(),
+        }),
+        Ok(runner) => {
+            let ended = catch_unwind(AssertUnwindSafe(|| run(runner)));
+            ended.unwrap_or_else(|panic| {
+                Ended::without_guest(Outcome::Panicked {
+                    message: panic_text(panic.as_ref()),
+                })
+            })
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::event::{EventKind, Fact};
 use crate::model::{Grant, HostError, Modules, TaskSpec};
 
 pub(crate) use calls::SeenWarnings;
-pub use calls::{BatchCalls, OutputWriter, Pending, RunContext};
-pub use local::{Isolation, Local};
+pub use calls::{BatchCalls, OutputWriter, Pending, RunContext, Tails};
+pub use local::{CallSource, Isolation, Local};
 #[cfg(feature = "cli")]
 pub(crate) use node::outcome_of_end;
 pub(crate) use output_budget::OutputBudget;

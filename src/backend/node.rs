@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::output_budget::NoRoom;
@@ -14,7 +13,9 @@ use super::{BatchCalls, CallEvent};
 use crate::clock::RunningClock;
 use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json};
-use crate::model::{CallSpec, Ended, Grant, HostError, Outcome, Rights, Usage, WEAKENED};
+use crate::model::{
+    CallSpec, Ended, Grant, GuestReport, HostError, Outcome, Rights, Usage, WEAKENED,
+};
 use crate::sandbox::{
     Entry, GuestEnd, GuestInput, GuestOutput, GuestReports, GuestWarnings, Invocation,
     MAX_REPORT_BYTES, TypedCall, Worker,
@@ -32,6 +33,9 @@ const PANICKING: &str = "make the host panic";
 
 /// Where libraries create temporary files.
 const TMP: &str = "/tmp";
+
+/// Receives events of calls, on the threads that run them.
+pub(super) type EventSink = Arc<dyn Fn(CallEvent) + Send + Sync>;
 
 /// Runs guests to their end, one at a time.
 pub(super) trait RunGuest {
@@ -56,7 +60,7 @@ pub(super) struct CallRunner<'r> {
     worker: Box<dyn RunGuest + 'r>,
     calls: &'r BatchCalls,
     /// Gets what guests report while they run.
-    events: SyncSender<CallEvent>,
+    events: EventSink,
     /// Measures the wall time of calls.
     clock: &'r RunningClock,
     folders: Option<GuestFolders>,
@@ -78,7 +82,7 @@ impl<'r> CallRunner<'r> {
         worker: Box<dyn RunGuest + 'r>,
         calls: &'r BatchCalls,
         scratch: Option<WorkerFolder>,
-        events: SyncSender<CallEvent>,
+        events: EventSink,
         clock: &'r RunningClock,
     ) -> Self {
         Self {
@@ -176,7 +180,7 @@ fn run(
     worker: &mut dyn RunGuest,
     calls: &BatchCalls,
     call: &CallSpec,
-    events: &SyncSender<CallEvent>,
+    events: &EventSink,
     GuestFolders { scratch, grants }: &mut GuestFolders,
 ) -> Result<Ended, HostError> {
     let (batch, context) = (calls.batch(), calls.context());
@@ -187,7 +191,8 @@ fn run(
     );
     check_free_space_for(calls)?;
     // A command always has one.
-    let mut scratch = scratch.as_mut().filter(|_| !calls.is_typed());
+    let has_files = !calls.is_typed() && !call.args.is_empty();
+    let mut scratch = scratch.as_mut().filter(|_| has_files);
     if let Some(scratch) = &mut scratch {
         scratch
             .put(&call.files.args_name(), call.args.as_bytes())
@@ -210,7 +215,15 @@ fn run(
         CallWriters::Shared(writer) => GuestOutput::shared(writer, limits.output_bytes),
     };
 
-    let reports = calls.is_typed().then(|| reports(calls, call, events));
+    // stdout and stderr of one log have one tail.
+    if !call.files.has_one_log() {
+        stdout.keep_tail(context.tails.stdout_bytes);
+    }
+    stderr.keep_tail(context.tails.stderr_bytes);
+
+    let reports = calls
+        .is_typed()
+        .then(|| reports(calls, call, events, &stderr));
     let entry = match &reports {
         None => Entry::Command,
         Some(reports) => Entry::Run(TypedCall {
@@ -225,7 +238,10 @@ fn run(
         argv: &call.argv,
         env: &batch.task.env,
         grants,
-        stdin: GuestInput::Empty,
+        stdin: match &call.stdin {
+            Some(text) => GuestInput::Text(text.clone()),
+            None => GuestInput::Empty,
+        },
         stdout: stdout.clone(),
         stderr: stderr.clone(),
         warnings: warnings(calls, events, !grants.is_empty()),
@@ -281,6 +297,10 @@ fn run(
     Ok(Ended {
         outcome,
         usage,
+        stdout_tail: match context.tails.stdout_bytes {
+            0 => String::new(),
+            _ => stdout.tail(),
+        },
         stderr_tail: stderr.tail(),
     })
 }
@@ -302,14 +322,29 @@ fn check_free_space_for(calls: &BatchCalls) -> Result<(), HostError> {
 }
 
 /// Takes what the guest reports and sends it on, within bounds.
-fn reports(calls: &BatchCalls, call: &CallSpec, events: &SyncSender<CallEvent>) -> GuestReports {
+///
+/// * `stderr`: gets log lines if they are part of it.
+fn reports(
+    calls: &BatchCalls,
+    call: &CallSpec,
+    events: &EventSink,
+    stderr: &GuestOutput,
+) -> GuestReports {
+    let limit_bytes = calls.batch().task.limits.output_bytes.min(MAX_REPORT_BYTES);
+    if calls.context().tails.has_log_lines {
+        let stderr = stderr.clone();
+        return GuestReports::new(limit_bytes, 0, move |report| {
+            trace::guest_report(&report);
+            if let GuestReport::Log { level, message } = report {
+                stderr.take(format!("{}: {message}\n", level.name()).as_bytes());
+            }
+        });
+    }
     let (events, call_ref) = (events.clone(), call.call_ref(calls.batch()));
     let item_bytes = call.item.as_ref().map_or(0, |item| item.to_string().len());
-    let limit_bytes = calls.batch().task.limits.output_bytes.min(MAX_REPORT_BYTES);
     GuestReports::new(limit_bytes, item_bytes as u64, move |report| {
         trace::guest_report(&report);
-        // The receiver outlives all calls but those that it does not wait for.
-        let _ = events.send(CallEvent::Happened(Fact::new(EventKind::of_report(
+        events(CallEvent::Happened(Fact::new(EventKind::of_report(
             call_ref.clone(),
             report,
         ))));
@@ -319,15 +354,14 @@ fn reports(calls: &BatchCalls, call: &CallSpec, events: &SyncSender<CallEvent>) 
 /// Takes what the user should know of what the sandbox kept from the guest, and sends it on.
 ///
 /// * `has_files`: a guest that sees no folder cannot give rise to any.
-fn warnings(calls: &BatchCalls, events: &SyncSender<CallEvent>, has_files: bool) -> GuestWarnings {
+fn warnings(calls: &BatchCalls, events: &EventSink, has_files: bool) -> GuestWarnings {
     if !has_files {
         return GuestWarnings::dropped();
     }
     let (events, seen) = (events.clone(), Arc::clone(&calls.context().seen_warnings));
     GuestWarnings::new(move |message| {
         if let Some(message) = seen.first(message) {
-            // The receiver outlives all calls but those that it does not wait for.
-            let _ = events.send(CallEvent::Happened(Fact::new(EventKind::Warning {
+            events(CallEvent::Happened(Fact::new(EventKind::Warning {
                 message,
             })));
         }

@@ -12,6 +12,7 @@ use crate::text::units::{parse_memory, parse_time};
 pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, TestArguments,
 };
+pub(super) use super::batch::BatchArguments;
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
 
@@ -43,6 +44,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Call a module once, as a task with args or as a command with mounts
     Exec(Box<ExecArguments>),
+    /// Call a module for each line of a file or pipe, and write a line with each result
+    Batch(Box<BatchArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
     /// Show the progress or outcome of a run, and which calls failed and why

@@ -31,7 +31,12 @@ pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problem
         problems.add(Location::Parameter("ulimit -n".to_owned()), text);
         usize::MAX
     });
-    let mut policy = arguments.policy(open_files, problems);
+    let policy = arguments.policy(open_files, problems);
+    for_named_module(policy, arguments)
+}
+
+/// Returns a policy with the limits for a module that the user named.
+pub(super) fn for_named_module(mut policy: Policy, arguments: &SandboxArguments) -> Policy {
     policy.compile_time = COMPILE_TIME;
     if arguments.policy.is_none() {
         policy.default.module_bytes = MAX_MODULE_BYTES;

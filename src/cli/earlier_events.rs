@@ -155,6 +155,7 @@ mod tests {
             input_paths: Vec::new(),
             output_path: "out".into(),
             item_kind: "component".into(),
+            only: Vec::new(),
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,

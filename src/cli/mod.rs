@@ -3,6 +3,7 @@
 
 mod arguments;
 mod author_arguments;
+mod batch;
 mod check;
 mod doctor;
 mod doctor_cache;
@@ -91,6 +92,9 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Check(arguments) => check::check(&arguments),
         Command::Exec(arguments) => stoppable("exec", arguments.quiet, |signals| {
             exec::exec(&arguments, signals)
+        }),
+        Command::Batch(arguments) => stoppable("batch", arguments.quiet, |signals| {
+            batch::batch(&arguments, signals)
         }),
         Command::Test(arguments) => {
             stoppable("test", false, |signals| test::test(&arguments, signals))

@@ -26,14 +26,14 @@ const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 const MAX_LINKS: usize = 40;
 
 /// Destination of a result or of events.
-enum Target {
+pub(super) enum Target {
     Stdout,
     /// A path whose last part is not a link.
     Path(PathBuf),
 }
 
 impl Target {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         if STDOUT.iter().any(|stdout| path == Path::new(stdout)) {
             return Self::Stdout;
         }
@@ -187,7 +187,7 @@ fn location(option: &str, path: &Path) -> Location {
 ///
 /// # Errors
 /// A message for the user.
-fn check_path(
+pub(super) fn check_path(
     path: &Path,
     is_replaced: bool,
     output: &Path,

@@ -11,10 +11,10 @@ use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
 use super::result_files::ResultFiles;
-use super::sandbox_options::within_memory;
-use super::signals::{self, Signals};
-use super::{Answer, environment, open_files};
-use crate::backend::{Backend, Local};
+use super::sandbox_options::{CallsBackend, backend_for_calls};
+use super::signals::Signals;
+use super::{Answer, environment};
+use crate::backend::Backend;
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
@@ -26,43 +26,17 @@ use crate::text::wording::shell_word;
 use crate::workdir::layout::REPORT_FILE;
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
-    let sandbox = arguments.sandbox.options(arguments.deterministic);
-    let isolation = match arguments.sandbox.isolation() {
-        Ok(isolation) => isolation,
+    let mut problems = Problems::default();
+    let CallsBackend { backend, policy } = match backend_for_calls(
+        &arguments.sandbox,
+        arguments.deterministic,
+        arguments.jobs,
+        &mut problems,
+    ) {
+        Ok(created) => created,
         Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
     };
-    let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let limit = open_files::raise_limit();
-    let n_threads = arguments
-        .jobs
-        .map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
-    let mut problems = Problems::default();
-    let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
-        problems.add(Location::Parameter("ulimit -n".to_owned()), text);
-        usize::MAX
-    });
-    if arguments.jobs.is_none() && n_threads < n_cpus {
-        let text = format!(
-            "limits the run to {n_threads} calls at a time on {n_cpus} CPUs; raise the limit"
-        );
-        problems.warn(Location::Parameter("ulimit -n".to_owned()), text);
-    }
-    let policy = arguments.sandbox.policy(open_files, &mut problems);
-    let backend = Local::with_options(n_threads, &sandbox, isolation);
-    let backend = match backend.and_then(|backend| {
-        if policy.interrupts_all {
-            Ok(backend)
-        } else {
-            backend.without_epochs_for_untimed_calls()
-        }
-    }) {
-        Ok(backend) => {
-            Arc::new(within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD))
-        }
-        Err(err) => {
-            return Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED);
-        }
-    };
+    let backend = Arc::new(backend);
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Location::Parameter("cache".to_owned()), warning);
     }
@@ -73,7 +47,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         job,
         files,
         // The folders exist until the run has ended.
-        wheels: _wheels,
+        wheels,
     } = read_job(&arguments, &policy, backend.as_ref(), &mut problems);
     let options = RunOptions {
         policy,
@@ -96,6 +70,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         &mut problems,
     );
     drop(notice);
+    wheels.rename_in(&mut problems);
     if !problems.is_empty() {
         return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
     }

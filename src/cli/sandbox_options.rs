@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::arguments::{IsolationArgument, SandboxArguments};
-use super::environment;
+use super::{environment, open_files, signals};
 use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::plan::{Interpreter, Policy, policy_key};
 use crate::problem::{Location, Problems};
@@ -81,6 +81,51 @@ pub(super) fn add_environment(folder: Option<&Path>, policy: &mut Policy, proble
     if let Some(interpreter) = interpreter {
         policy.add_interpreter(interpreter);
     }
+}
+
+/// Backend for many calls at a time, and the policy for them.
+pub(super) struct CallsBackend {
+    pub(super) backend: Local,
+    pub(super) policy: Policy,
+}
+
+/// Creates the backend of a command that makes many calls. Problems go to `problems`.
+///
+/// * `deterministic`: true for fixed clocks and random numbers.
+/// * `jobs`: number of calls that run at a time; `None`: the number of CPUs.
+///
+/// # Errors
+/// A message for the user if the host cannot run calls.
+pub(super) fn backend_for_calls(
+    arguments: &SandboxArguments,
+    deterministic: bool,
+    jobs: Option<u16>,
+    problems: &mut Problems,
+) -> Result<CallsBackend, String> {
+    let sandbox = arguments.options(deterministic);
+    let isolation = arguments.isolation()?;
+    let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = open_files::raise_limit();
+    let n_threads = jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
+    let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
+        problems.add(Location::Parameter("ulimit -n".to_owned()), text);
+        usize::MAX
+    });
+    if jobs.is_none() && n_threads < n_cpus {
+        let text = format!(
+            "limits the run to {n_threads} calls at a time on {n_cpus} CPUs; raise the limit"
+        );
+        problems.warn(Location::Parameter("ulimit -n".to_owned()), text);
+    }
+    let policy = arguments.policy(open_files, problems);
+    let backend = Local::with_options(n_threads, &sandbox, isolation);
+    let backend = backend.and_then(|backend| match policy.interrupts_all {
+        true => Ok(backend),
+        false => backend.without_epochs_for_untimed_calls(),
+    });
+    let backend = backend.map_err(|err| err.chain())?;
+    let backend = within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD);
+    Ok(CallsBackend { backend, policy })
 }
 
 /// Returns the command that starts this program as a worker process.

@@ -325,6 +325,7 @@ mod tests {
             input_paths: Vec::new(),
             output_path: "/o".into(),
             item_kind: "well".into(),
+            only: Vec::new(),
             input_metadata_keys: Vec::new(),
             first_task_index: None,
             last_task_index: None,

@@ -361,6 +361,7 @@ pub(super) mod tests {
                 workflow,
                 work_dir: "/w".into(),
                 item_kind: "item".into(),
+                only: paths.clone(),
                 input_metadata_keys: paths.clone(),
                 input_paths: paths.into_iter().map(Into::into).collect(),
                 output_path: "/o".into(),

@@ -255,6 +255,9 @@ pub struct RunStarted {
     /// Name of an item for users: a singular noun.
     #[serde(default = "default_item_kind")]
     pub item_kind: Cow<'static, str>,
+    /// Globs of the items of a trial run; empty if all items run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Keys of the metadata at the start.
     pub input_metadata_keys: Vec<String>,
     /// Index of the first task that runs, from 0.

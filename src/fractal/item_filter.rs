@@ -28,8 +28,8 @@ impl ItemFilter {
     }
 
     /// Returns the globs.
-    pub fn globs(&self) -> Vec<&str> {
-        self.0.iter().map(Pattern::as_str).collect()
+    pub fn globs(&self) -> Vec<String> {
+        self.0.iter().map(|glob| glob.as_str().to_owned()).collect()
     }
 
     /// True if the item is selected.

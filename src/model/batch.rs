@@ -89,10 +89,14 @@ pub struct CallSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub item: Option<Value>,
-    /// The arguments, as JSON text.
+    /// The arguments, as JSON text; empty for a command that gets only its command line, and
+    /// returns no output.
     pub args: String,
     /// Command line of the guest, starting with the module's name.
     pub argv: Vec<String>,
+    /// Stdin of a command; `None`: empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
     /// Files of the call in the work directory.
     pub files: CallFiles,
     /// True if files of an earlier attempt may exist, which the call replaces.
@@ -451,19 +455,20 @@ mod tests {
         });
         (
             (any::<usize>(), any::<u32>(), of(value())),
-            (value(), vec(".{0,4}", 0..4), any::<bool>()),
+            (value(), vec(".{0,4}", 0..4), of(".{0,4}"), any::<bool>()),
             (".{0,4}", ".{0,4}", suffixes),
         )
             .prop_map(
                 |(
                     (call_index, number, item),
-                    (args, argv, replaces_files),
+                    (args, argv, stdin, replaces_files),
                     (folder, stem, suffixes),
                 )| CallSpec {
                     attempt: Attempt { call_index, number },
                     item,
                     args: args.to_string(),
                     argv,
+                    stdin,
                     files: CallFiles {
                         folder: folder.into(),
                         stem,

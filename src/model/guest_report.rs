@@ -18,6 +18,19 @@ pub enum LogLevel {
     Error,
 }
 
+impl LogLevel {
+    /// Returns the name of the level in lines for users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// A report of a running task. Its text is untrusted, since it comes from the guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]

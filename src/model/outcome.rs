@@ -217,7 +217,9 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Resource usage of the call.
     pub usage: Usage,
-    /// The last bytes of stderr as text, at most 4 KiB, not escaped.
+    /// The last bytes of stdout as text, not escaped; empty unless they are asked for.
+    pub stdout_tail: String,
+    /// The last bytes of stderr as text, not escaped; at most 4 KiB unless more are asked for.
     pub stderr_tail: String,
 }
 
@@ -227,6 +229,7 @@ impl Ended {
         Self {
             outcome,
             usage: Usage::default(),
+            stdout_tail: String::new(),
             stderr_tail: String::new(),
         }
     }

@@ -322,8 +322,8 @@ pub(super) fn plan_dataset_job(
     // Without a dataset there are other problems.
     if !zarr_dir.is_absolute() && !job.dataset.zarr_dir.is_empty() {
         let text = "must be a folder of this machine: an absolute path";
-        let place = format!("zarr_dir {}", job.dataset.zarr_dir);
-        problems.add(Location::Parameter(place), text);
+        let name = format!("zarr_dir {}", job.dataset.zarr_dir);
+        problems.add(Location::Parameter(name), text);
     }
     let plan = RunPlan {
         workflow_name: job.workflow.name.clone(),
@@ -333,6 +333,7 @@ pub(super) fn plan_dataset_job(
         input_paths: job.read_paths.clone(),
         output_path: zarr_dir,
         output_option: "--zarr-dir",
+        only: job.only.globs(),
         input_metadata_keys: Vec::new(),
     };
     let dataset = Dataset::new(

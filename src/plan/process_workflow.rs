@@ -185,6 +185,7 @@ impl Job for ProcessWorkflow {
             input_paths: [input_paths, self.read_paths.clone()].concat(),
             output_path,
             output_option: "--output",
+            only: self.only.globs(),
             input_metadata_keys: self.input_metadata.keys().cloned().collect(),
         };
         (plan, Box::new(dataset))

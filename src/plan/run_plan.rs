@@ -22,6 +22,8 @@ pub struct RunPlan {
     pub output_path: PathBuf,
     /// Option or key that sets it.
     pub output_option: &'static str,
+    /// Globs of the items of a trial run; empty if all items run.
+    pub only: Vec<String>,
     /// Keys of the metadata at the start.
     pub input_metadata_keys: Vec<String>,
 }

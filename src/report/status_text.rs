@@ -40,6 +40,10 @@ pub fn status_text(
             escaped(&run.mandelbox_version),
             escaped(&run.backend)
         );
+        if !run.only.is_empty() {
+            let globs = escaped(&run.only.join(", "));
+            let _ = writeln!(text, "  trial run: only items that match {globs}");
+        }
         if let Some(last) = summary.resumed.last() {
             let times = match summary.resumed.len() {
                 1 => "once,".to_owned(),

@@ -13,7 +13,7 @@ use super::data_state::is_empty;
 use super::prepare::{PreparedRun, RunFailure};
 use super::resume::{BatchId, BatchKey, EarlierRun, ReusedCalls};
 use super::start::Started;
-use crate::backend::{BatchCalls, OutputBudget, RunContext, SeenWarnings};
+use crate::backend::{BatchCalls, OutputBudget, RunContext, SeenWarnings, Tails};
 use crate::event::{EventKind, InputState, Recorder, Reporter, Reused, Status};
 use crate::folder::WriteContents;
 use crate::fractal::dialect::{BatchEnd, Calls, Dialect, Record, Step, TaskEnd, TaskTimes};
@@ -341,6 +341,7 @@ impl Execution<'_> {
             span: Span::current(),
             session: self.recorder.session(),
             writer: None,
+            tails: Tails::default(),
             budget: Arc::clone(&self.budget),
             seen_warnings: Arc::clone(&self.seen_warnings),
         };

@@ -122,6 +122,7 @@ impl PreparedRun {
             input_paths: plan.input_paths.clone(),
             output_path: plan.output_path.clone(),
             item_kind: self.item_kind.into(),
+            only: plan.only.clone(),
             input_metadata_keys: plan.input_metadata_keys.clone(),
             first_task_index: plan.task_range.map(|(first, _)| first),
             last_task_index: plan.task_range.map(|(_, last)| last),

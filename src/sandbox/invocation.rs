@@ -28,7 +28,7 @@ pub struct TypedCall<'a> {
 }
 
 /// Source of a guest's stdin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuestInput {
     /// No input: reading returns the end of the file.
@@ -36,6 +36,8 @@ pub enum GuestInput {
     Empty,
     /// Stdin of this process, which is forwarded if the guest runs in a child process.
     Inherited,
+    /// A text, followed by the end of the file.
+    Text(String),
 }
 
 /// One call of a module.

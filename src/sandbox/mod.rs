@@ -57,5 +57,6 @@ pub(crate) use private_folder::open_private;
 pub use reports::{GuestReports, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
 pub use stdio::GuestOutput;
+pub(crate) use stdio::TAIL_BYTES;
 pub use warnings::GuestWarnings;
 pub use worker::Worker;

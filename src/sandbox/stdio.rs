@@ -15,8 +15,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use super::passthrough::Passthrough;
 use crate::text::bytes_text;
 
-/// Number of bytes at the end of a stream that are kept for messages.
-const TAIL_BYTES: usize = 4096;
+/// Number of bytes at the end of a stream that are kept for messages by default.
+pub(crate) const TAIL_BYTES: usize = 4096;
 /// Maximum number of bytes in one write to a stream of WASI 0.2.
 const WRITE_PERMIT: usize = 64 << 10;
 /// Interval between two attempts to write to a stream that accepts nothing.
@@ -39,6 +39,8 @@ struct State {
     /// Number of bytes of each stream.
     seen_bytes: [u64; 2],
     tail: VecDeque<u8>,
+    /// Maximum number of bytes in `tail`.
+    tail_bytes: usize,
     error: Option<io::Error>,
     /// True if an error of the writer ends the guest.
     ends_guest: bool,
@@ -98,6 +100,7 @@ impl GuestOutput {
             limit_bytes,
             seen_bytes: [0; 2],
             tail,
+            tail_bytes: TAIL_BYTES,
             error,
             ends_guest,
             warnings: None,
@@ -138,10 +141,21 @@ impl GuestOutput {
         self.lock().warnings.as_ref().map(WarningSearch::is_found)
     }
 
-    /// Returns the last bytes of the destination as text, at most 4 KiB.
+    /// Keeps this number of bytes at the end of the destination for [`Self::tail`], instead of 4
+    /// KiB. Called before the guest writes.
+    pub(crate) fn keep_tail(&self, bytes: usize) {
+        self.lock().tail_bytes = bytes;
+    }
+
+    /// Returns the last bytes of the destination as text, at most 4 KiB by default.
     pub fn tail(&self) -> String {
         let mut state = self.lock();
-        String::from_utf8_lossy(state.tail.make_contiguous()).into_owned()
+        let is_cut = state.seen_bytes.iter().sum::<u64>() > state.tail.len() as u64;
+        let tail: &[u8] = state.tail.make_contiguous();
+        // The cut can be inside a character.
+        let is_inside = |byte: &&u8| (**byte as i8) < -64;
+        let n_cut = tail.iter().take(3).take_while(is_inside).count();
+        String::from_utf8_lossy(&tail[if is_cut { n_cut } else { 0 }..]).into_owned()
     }
 
     /// Drops the writer, and returns its first error if it had one.
@@ -196,8 +210,8 @@ impl State {
         if let Some(warnings) = &mut self.warnings {
             warnings.search(bytes);
         }
-        let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
-        let overflow = (self.tail.len() + last.len()).saturating_sub(TAIL_BYTES);
+        let last = &bytes[bytes.len().saturating_sub(self.tail_bytes)..];
+        let overflow = (self.tail.len() + last.len()).saturating_sub(self.tail_bytes);
         self.tail.drain(..overflow);
         self.tail.extend(last);
         let writer = match &mut self.writer {
@@ -368,6 +382,18 @@ mod tests {
         for stream in [&stdout, &stderr] {
             assert_eq!(stream.tail(), "one two threex");
         }
+    }
+
+    #[test]
+    fn a_tail_starts_with_a_whole_character() {
+        let output = GuestOutput::new(None, 0);
+        output.keep_tail(5);
+        output.take(&[0x80, b'a']);
+        assert_eq!(output.tail(), "\u{fffd}a", "nothing was cut");
+        output.take("€€".as_bytes());
+        assert_eq!(output.tail(), "€");
+        output.take("b".as_bytes());
+        assert_eq!(output.tail(), "€b");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::filesystem::WasiFilesystemView;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 
 use super::determinism::make_deterministic;
@@ -108,8 +109,14 @@ impl<'a> Worker<'a> {
         if self.sandbox.deterministic {
             make_deterministic(&mut builder, invocation.seed);
         }
-        if invocation.stdin == GuestInput::Inherited {
-            builder.inherit_stdin();
+        match &invocation.stdin {
+            GuestInput::Empty => {}
+            GuestInput::Inherited => {
+                builder.inherit_stdin();
+            }
+            GuestInput::Text(text) => {
+                builder.stdin(MemoryInputPipe::new(text.clone()));
+            }
         }
         builder.stdout(invocation.stdout.clone());
         builder.stderr(invocation.stderr.clone());

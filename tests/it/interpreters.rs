@@ -424,8 +424,38 @@ fn check_reports_what_the_environment_lacks() {
     project.write("env/probe.wasm", printing("{}", 0));
     check("package", 2).says(&["it did not print a JSON array of strings"]);
     project.write("env/probe.wasm", printing("[]", 7));
-    check("package", 2).says(&[
-        "the check of the environment",
-        "failed: exited with code 7",
-    ]);
+    check("package", 2).says(&["the check of the environment", "failed: exited with code 7"]);
+}
+
+#[test]
+fn a_batch_calls_a_script() {
+    let project = with_script();
+    let script = "package/tasks/task.scr";
+    project.write(
+        "calls.jsonl",
+        "{\"args\": {\"steps\": [{\"do\": \"argv\"}]}}\n".repeat(3),
+    );
+    let batch = [
+        "batch",
+        script,
+        "--python",
+        "env",
+        "--calls",
+        "calls.jsonl",
+        "--results",
+        "-",
+    ];
+    let ended = project.mandelbox(&batch).expect(0);
+    let results = ended.stdout.lines();
+    let results: Vec<Value> = results
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(results.len(), 3);
+    for result in results {
+        let argv = &result["output"]["probe"][0]["ok"];
+        assert_eq!(
+            (&argv[1], &argv[3]),
+            (&json!("--boot"), &json!(project.path(script)))
+        );
+    }
 }

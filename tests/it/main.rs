@@ -10,6 +10,8 @@ mod absolute_links;
 mod addresses;
 mod args_schema;
 mod authors_v2;
+mod batch;
+mod batch_streams;
 mod cache_folder;
 mod check;
 mod compile;

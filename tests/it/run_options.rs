@@ -68,6 +68,12 @@ fn a_trial_run_has_few_items_and_its_records_show_it() {
     assert_eq!(components, ["p.zarr/A/1", "p.zarr/A/2"]);
     let history = project.json("work/history.json");
     assert_eq!(history[1]["mandelbox"]["only"], json!(["A/*"]));
+    let shown = "trial run: only items that match A/*";
+    project
+        .mandelbox(&["status", "work"])
+        .expect(0)
+        .says(&[shown]);
+    assert!(project.read("work/report.html").contains(shown));
     assert_eq!(
         project.json("work/metadata.json")["well"],
         json!(["p.zarr/A/1", "p.zarr/A/2", "p.zarr/B/1"]),

@@ -189,13 +189,17 @@ fn a_module_beside_the_workflow_is_found_by_the_name_of_its_package() {
         ("count-cells", "count_cells.wasm"),
     ] {
         let project = project(&[task(pkg_name)]);
-        run(&project, &[]).expect(2).says(&["no package"]);
+        run(&project, &[])
+            .expect(2)
+            .says(&["no task package was given"]);
         project.write(file, single(""));
         run(&project, &[]).expect(0);
     }
     let project = project(&[task("../count")]);
     project.write("in/count.wasm", single(""));
-    run(&project, &[]).expect(2).says(&["no package"]);
+    run(&project, &[])
+        .expect(2)
+        .says(&["no task package was given"]);
 }
 
 #[test]

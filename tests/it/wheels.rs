@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -271,6 +271,8 @@ fn without_a_cache_a_wheel_is_unpacked_for_the_run() {
 fn what_killed_processes_left_is_removed() {
     let project = project(&wheel_of(&files()));
     let packages = project.path("cache/mandelbox/packages");
+    fs::create_dir_all(&packages).expect("created");
+    fs::set_permissions(&packages, fs::Permissions::from_mode(0o700)).expect("changed");
     for (name, days) in [(".new-old", 2), (".new-now", 0)] {
         fs::create_dir_all(packages.join(name).join("unpacked")).expect("created");
         let time = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
@@ -412,7 +414,10 @@ fn a_wheel_must_be_whole() {
     // Good wheels with a module that is missing.
     let project = project(&without(MODULE));
     let ended = run(&project, "work", &[]).expect(2);
-    ended.says(&["t.wasm", "build it, and put it beside it"]);
+    // The location is in the wheel that the user named, wherever it was unpacked.
+    ended
+        .says(&["t.wasm", "build it, and put it beside it"])
+        .says(&[&format!("{WHEEL}/{MANIFEST}: /task_list/0")]);
 }
 
 #[test]

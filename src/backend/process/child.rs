@@ -60,13 +60,14 @@ impl Child {
     pub(super) fn start(
         command: &WorkerCommand,
         hello: Hello,
-        stdin: GuestInput,
+        stdin: &GuestInput,
         clock: &RunningClock,
     ) -> Result<Self, String> {
         let version = hello.version.clone();
         let failed = |err: std::io::Error| format!("failed to start a worker process: {err}");
         let guest_input = match stdin {
-            GuestInput::Empty => Stdio::null(),
+            // A text arrives with the call.
+            GuestInput::Empty | GuestInput::Text(_) => Stdio::null(),
             GuestInput::Inherited => Stdio::from(
                 std::io::stdin()
                     .as_fd()

@@ -92,7 +92,7 @@ impl<'a> ProcessWorker<'a> {
 
     /// Confinement of the children, as one of them reports it; starts a child if none runs.
     pub(super) fn confinement(&mut self) -> Result<Confinement, String> {
-        self.child(GuestInput::Empty)
+        self.child(&GuestInput::Empty)
             .map(|child| child.confinement.clone())
     }
 
@@ -200,7 +200,7 @@ impl<'a> ProcessWorker<'a> {
         if self.child.as_ref().is_some_and(|child| !child.is_quiet()) {
             self.child = None;
         }
-        let child = self.child(invocation.stdin)?;
+        let child = self.child(&invocation.stdin)?;
         let sha256 = invocation.module_sha256;
         if !child.modules.contains(sha256) {
             let compiled = sandbox
@@ -231,7 +231,7 @@ impl<'a> ProcessWorker<'a> {
     }
 
     /// The child, or a new one; `stdin` is what its guests read.
-    fn child(&mut self, stdin: GuestInput) -> Result<&mut Child, String> {
+    fn child(&mut self, stdin: &GuestInput) -> Result<&mut Child, String> {
         if self.child.is_none() {
             let hello = Hello {
                 version: env!("CARGO_PKG_VERSION").to_owned(),

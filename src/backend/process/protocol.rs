@@ -195,7 +195,7 @@ impl WireInvocation {
             argv: invocation.argv.to_vec(),
             env: invocation.env.to_vec(),
             grants: invocation.grants.to_vec(),
-            stdin: invocation.stdin,
+            stdin: invocation.stdin.clone(),
             seed: invocation.seed,
             limits: WireLimits::of(invocation.limits),
         }

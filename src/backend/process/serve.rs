@@ -180,7 +180,7 @@ fn run(
         argv: &call.argv,
         env: &call.env,
         grants: &call.grants,
-        stdin: call.stdin,
+        stdin: call.stdin.clone(),
         stdout: output(FromChild::Stdout),
         stderr: output(FromChild::Stderr),
         warnings,

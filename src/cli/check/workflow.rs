@@ -40,6 +40,7 @@ pub(super) fn check(
     };
     let packages = reader.read_v1(&tasks, folder, problems);
     let Some(workflow) = workflow else {
+        wheels.rename_in(problems);
         return Found {
             what: "workflow",
             lines,
@@ -50,6 +51,7 @@ pub(super) fn check(
         &PlanRequest::without_data(&workflow, &packages, &checker.policy, &checker.backend),
         problems,
     );
+    wheels.rename_in(problems);
     let mut facts = Vec::new();
     for task in &plan.tasks {
         let PlannedTask {

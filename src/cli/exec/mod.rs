@@ -60,7 +60,7 @@ fn backend(
 
 /// Returns the call of a script that the command line names in place of a module; `None` for a
 /// module, and for a script that a module beside it stands for. Problems go to `problems`.
-fn program_of(path: &Path, policy: &Policy, problems: &mut Problems) -> Option<Program> {
+pub(super) fn program_of(path: &Path, policy: &Policy, problems: &mut Problems) -> Option<Program> {
     if twin(path).is_some() {
         return None;
     }
@@ -86,9 +86,9 @@ fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
 }
 
 /// Module that is ready to be called.
-struct Prepared {
+pub(super) struct Prepared {
     sha256: String,
-    kind: ModuleKind,
+    pub(super) kind: ModuleKind,
     /// Contents of the module, unless the cache made reading it unnecessary.
     file: Option<ModuleFile>,
 }
@@ -98,7 +98,7 @@ impl Prepared {
     /// Problems go to `problems`.
     ///
     /// * `program`: call of the script; `None` for a module.
-    fn of(
+    pub(super) fn of(
         path: &Path,
         program: Option<&Program>,
         (limits, backend): (&Limits, &Local),
@@ -152,7 +152,7 @@ impl Prepared {
     }
 
     /// Adds the module to the cache. Called after all input was found to be valid.
-    fn write_cache(&self, backend: &Local) {
+    pub(super) fn write_cache(&self, backend: &Local) {
         backend.write_cache();
         if let Some(file) = &self.file {
             backend.sandbox().keep_file(file);
@@ -161,11 +161,11 @@ impl Prepared {
 }
 
 /// Returns the answer for invalid input.
-fn wrong_input(problems: &Problems) -> Answer {
+pub(super) fn wrong_input(problems: &Problems) -> Answer {
     Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
 }
 
-fn host_failed(text: &str) -> Answer {
+pub(super) fn host_failed(text: &str) -> Answer {
     Answer::text(
         format!("error: {}\n", escaped(text)),
         exit_code::HOST_FAILED,

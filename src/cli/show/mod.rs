@@ -221,7 +221,7 @@ fn call_facts(task: &ShownTask, key: CallKey, call: &KnownCall, parts: &CallPart
     facts
 }
 
-/// Describes a call for a message or a title, not escaped: `component "B03" (call 3)`.
+/// Describes a call for a message or a title, not escaped: `well "B03" (call 3)`.
 fn title(task: &ShownTask, key: CallKey, call: &KnownCall) -> String {
     let number = key_text(&task.calls, key);
     match &call.item {

@@ -27,7 +27,7 @@ pub(in crate::cli) struct CallableTask {
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct PlannedCall {
     pub(in crate::cli) spec: TaskSpec,
-    side: Side,
+    pub(in crate::cli) side: Side,
     /// See [`OnlyCall::new`].
     is_init: Option<bool>,
 }

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use self::archive::{UnpackError, Wheel};
 use super::environment;
 use super::temporary::TemporaryFolder;
+use crate::problem::Problems;
 use crate::sandbox::open_private;
 
 /// Start of the names of folders that are being filled.
@@ -46,6 +47,8 @@ pub(super) enum CacheUse {
 /// which are removed when this is dropped.
 pub(super) struct Wheels {
     cache_use: CacheUse,
+    /// Folder of each wheel, and the wheel.
+    unpacked: RefCell<Vec<(PathBuf, PathBuf)>>,
     temporaries: RefCell<Vec<TemporaryFolder>>,
 }
 
@@ -68,6 +71,7 @@ impl Wheels {
     pub(super) fn new(cache_use: CacheUse) -> Self {
         Self {
             cache_use,
+            unpacked: RefCell::default(),
             temporaries: RefCell::default(),
         }
     }
@@ -78,6 +82,20 @@ impl Wheels {
     /// # Errors
     /// A sentence for the user.
     pub(super) fn unpack(&self, path: &Path) -> Result<PathBuf, String> {
+        let folder = self.unpack_into_folder(path)?;
+        let unpacked = (folder.clone(), path.to_owned());
+        self.unpacked.borrow_mut().push(unpacked);
+        Ok(folder)
+    }
+
+    /// Names files of wheels as parts of the wheels that the user named.
+    pub(super) fn rename_in(&self, problems: &mut Problems) {
+        for (folder, wheel) in &*self.unpacked.borrow() {
+            problems.rename(folder, wheel);
+        }
+    }
+
+    fn unpack_into_folder(&self, path: &Path) -> Result<PathBuf, String> {
         let mut wheel = Wheel::open(path)?;
         if let Some(folder) = environment::packages_folder()
             && let Some(unpacked) = self.unpack_into_cache(path, &mut wheel, &folder)?

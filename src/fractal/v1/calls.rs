@@ -61,6 +61,7 @@ impl CallList for TaskCalls {
             item: component.cloned(),
             args: self.args.for_component(component),
             argv,
+            stdin: None,
             files,
             replaces_files,
         }

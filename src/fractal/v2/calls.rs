@@ -193,6 +193,7 @@ impl CallList for TaskCalls {
                 None => self.shared_args.clone(),
             },
             argv,
+            stdin: None,
             files,
             replaces_files,
         }

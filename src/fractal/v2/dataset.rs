@@ -66,8 +66,7 @@ impl Dataset {
 
     /// Selects the images of a trial run.
     pub fn only(mut self, only: ItemFilter) -> Self {
-        let globs = only.globs().into_iter().map(str::to_owned).collect();
-        self.state.trial = (!only.is_empty()).then_some(TrialRun { only: globs });
+        self.state.trial = (!only.is_empty()).then(|| TrialRun { only: only.globs() });
         self.only = only;
         self
     }

@@ -51,7 +51,18 @@ pub(super) fn subtitle(summary: &RunSummary) -> String {
         summary.last_event.strftime("%Y-%m-%d %H:%M:%S UTC"),
         html(&run.mandelbox_version),
         html(&run.backend)
-    )
+    ) + &trial_run(&run.only)
+}
+
+/// Returns the end of the subtitle of a trial run; nothing for another run.
+fn trial_run(only: &[String]) -> String {
+    match only {
+        [] => String::new(),
+        globs => format!(
+            " &middot; trial run: only items that match {}",
+            html(&globs.join(", "))
+        ),
+    }
 }
 
 pub(super) fn cards(summary: &RunSummary, calls: &CallTable) -> String {

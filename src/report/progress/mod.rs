@@ -225,13 +225,7 @@ impl Shown {
     }
 
     fn log(&self, call: &CallRef, level: LogLevel, message: &str) -> io::Result<()> {
-        let name = match level {
-            LogLevel::Trace => "trace",
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warn => "warning",
-            LogLevel::Error => "error",
-        };
+        let name = level.name();
         if self.shows_calls || level >= LogLevel::Warn {
             return print_line(&format!("  {}{name}: {}", prefix(call), escaped(message)));
         }

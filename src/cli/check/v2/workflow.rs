@@ -57,6 +57,7 @@ pub(in crate::cli::check) fn check(
         });
         facts.push(task_facts(order, &details, &spec));
     }
+    wheels.rename_in(problems);
     Found {
         what: "workflow",
         lines,
