@@ -23,7 +23,7 @@ LOCK_VERSION = 1
 LOCK_FILE = "lock.json"
 DESCRIPTION_FILE = "interpreter.json"
 _GUEST = Path(__file__).parent / "guest"
-_SCRIPTS = ("boot.py", "check.py", "compile_site.py", "_shims.py")
+_SCRIPTS = ("boot.py", "call.py", "check.py", "compile_site.py", "_shims.py")
 
 
 def create(
