@@ -25,6 +25,8 @@ from mandelbox.env._names import parse
 from mandelbox.env._pip import Source
 
 INTERPRETER = Interpreter("0" * 64, {"numpy": "2.5.2", "pandas": "3.0.6"}, frozenset())
+#: Sources whose wheels are in use.
+SOURCES: list[Source] = []
 ENVIRONMENT = os.environ.get("MANDELBOX_TEST_ENV")
 needs_environment = pytest.mark.skipif(
     ENVIRONMENT is None, reason="MANDELBOX_TEST_ENV names no environment"
@@ -52,6 +54,7 @@ def write_wheel(
 def resolve(folder: Path, *texts: str) -> tuple[_packages.Resolved, list[str]]:
     reports: list[str] = []
     source = Source([str(folder)], index=False)
+    SOURCES.append(source)
     resolver = _packages.Resolver(INTERPRETER, source, reports.append)
     return resolver.resolve([parse(text, "test") for text in texts]), reports
 

@@ -9,7 +9,7 @@ import types
 def start() -> None:
     """Prepare imports and streams."""
     sys.path[:0] = ["/site"]
-    sys.path.append("/boot")
+    sys.path.append(os.path.dirname(__file__))
     import _shims
 
     _shims.install()

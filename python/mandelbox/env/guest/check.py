@@ -12,6 +12,8 @@ import os
 import sys
 import traceback
 
+# The interpreter does not look for modules next to a script.
+sys.path.append(os.path.dirname(__file__))
 import boot
 
 
