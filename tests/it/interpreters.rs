@@ -187,22 +187,25 @@ fn a_changed_script_or_environment_is_rerun() {
             ended.stderr
         );
     };
-    resume("1 of 1 calls had succeeded; their results are reused");
+    resume("1 call, 1 reused");
     project.write("package/results.txt", "not a script");
-    resume("1 of 1 calls had succeeded; their results are reused");
+    resume("1 call, 1 reused");
     project.write("package/tasks/task.scr", "another script");
     resume("the script has changed");
     project.write("package/helper.scr", "imported by the script");
     resume("the environment of the script, or another script of its package, has changed");
     project.write("env/site/imported.scr", "changed");
     resume("the environment of the script, or another script of its package, has changed");
-    resume("1 of 1 calls had succeeded; their results are reused");
+    resume("1 call, 1 reused");
 }
 
 #[test]
 fn packages_of_version_2_have_scripts_too() {
     let project = with_script();
-    let task = json!({ "name": "Script", "executable_non_parallel": "tasks/task.scr" });
+    let task = json!({
+        "name": "Script", "type": "converter_non_parallel",
+        "executable_non_parallel": "tasks/task.scr",
+    });
     let manifest = json!({
         "manifest_version": "2", "pkg_name": "package", "version": "1.0", "task_list": [task],
     });
@@ -268,7 +271,7 @@ fn a_script_is_called_alone() {
         "package/tests/case/args.json",
         r#"{"steps": [{"do": "exit", "code": 3}]}"#,
     );
-    project.write("package/tests/case/expected/error.txt", "exit code 3");
+    project.write("package/tests/case/expected/error.txt", "exited with code 3");
     project
         .mandelbox(&["test", "package", "--python", "env"])
         .expect(0)

@@ -38,7 +38,7 @@ ADAPTERS = {
     ),
     "h5py": Adapter("", is_unpacked=False, modules=("h5py", "h5py.h5t")),
     "scikit-image": Adapter(
-        "<0.25", is_unpacked=True, modules=("skimage.io",)
+        "<0.25", is_unpacked=True, modules=("skimage._shared.geometry", "skimage.io")
     ),
 }
 

@@ -33,7 +33,8 @@ def run(script: str) -> None:
     except BaseException as error:
         # Without the frame of this function, as natively.
         trace = error.__traceback__
-        sys.excepthook(type(error), error, trace and trace.tb_next)
+        error.__traceback__ = trace and trace.tb_next
+        sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
 
 
