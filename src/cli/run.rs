@@ -13,8 +13,7 @@ use super::plan_text::plan_text;
 use super::result_files::ResultFiles;
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
-use super::{Answer, environment};
-use crate::backend::Backend;
+use super::{Answer, environment, slurm};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
@@ -43,6 +42,10 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let shows = !arguments.quiet && arguments.progress != ProgressArgument::Never;
     let notice =
         shows.then(|| Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned()));
+    let backend = match slurm::backend_of(&arguments, backend, &policy, &mut problems) {
+        Ok(backend) => backend,
+        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
+    };
     let RequestedJob {
         job,
         files,
@@ -60,7 +63,7 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
             n_retries: arguments.retries,
             ..Retries::default()
         },
-        ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
+        ..RunOptions::new(backend)
     };
     let prepared = prepare(job.as_ref(), options, &mut problems);
     let files = ResultFiles::check(

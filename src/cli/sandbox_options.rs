@@ -138,13 +138,20 @@ pub(super) fn worker_command() -> Result<WorkerCommand, String> {
 /// the path of this program cannot be found, as without /proc, the backend compiles in its own
 /// threads.
 pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
-    let backend = match this_program("compiler") {
-        Ok(command) => backend.compiling_in_processes(command, policy.compile_memory_bytes),
-        Err(_) => backend,
-    };
+    let backend = compiling_in_processes(backend, policy.compile_memory_bytes);
     match policy.memory_bytes {
         Some(bytes) => backend.sharing_memory(bytes),
         None => backend,
+    }
+}
+
+/// Moves compilation to processes of this program, if its path can be found.
+///
+/// * `memory_bytes`: memory of such a process.
+pub(super) fn compiling_in_processes(backend: Local, memory_bytes: u64) -> Local {
+    match this_program("compiler") {
+        Ok(command) => backend.compiling_in_processes(command, memory_bytes),
+        Err(_) => backend,
     }
 }
 

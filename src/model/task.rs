@@ -80,4 +80,19 @@ pub struct TaskSpec {
     pub env: Vec<(String, String)>,
     /// Folders that each call can read, in addition to those of the run.
     pub mounts: Vec<Grant>,
+    /// The task's meta, for backends that request the resources of jobs.
+    pub resources: Vec<RequestedResource>,
+}
+
+/// A key of a task's meta, unchecked: only the backend knows what it means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestedResource {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+    /// Document that has the key.
+    pub file: PathBuf,
+    /// JSON pointer of the value in the document.
+    pub pointer: String,
 }

@@ -8,7 +8,7 @@ use super::interpreter::{Program, ScriptHome};
 use super::module_loader::{ModuleLoader, WantedModule};
 use super::planned::check_orders;
 use super::planner::set_start_and_last_task_index;
-use super::requested::read_requested;
+use super::requested::{read_requested, read_resources};
 use super::{DatasetJob, Policy, RunPlan};
 use crate::fractal::args::schema::{SchemaBudget, check_args};
 use crate::fractal::command::command_words;
@@ -221,6 +221,7 @@ impl<'a> DatasetPlanner<'a> {
         let meta = Value::Object(entry.merged_meta(task, side));
         let meta_of = |key: &str| entry.meta_cursor(task, side, &meta, key);
         let requested = read_requested(meta_of, folder, self.policy, problems);
+        let resources = read_resources(meta_of, meta.as_object().unwrap_or(&Map::new()));
         let policy = self.policy;
         let (limits, lowered) =
             policy
@@ -285,6 +286,7 @@ impl<'a> DatasetPlanner<'a> {
             limits,
             env: requested.env,
             mounts: [requested.mounts, mounts].concat(),
+            resources,
         })
     }
 }

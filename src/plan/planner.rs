@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::interpreter::{Program, ScriptHome};
 use super::module_loader::{ModuleLoader, WantedModule};
-use super::requested::read_requested;
+use super::requested::{read_requested, read_resources};
 use crate::fractal::args::schema::{SchemaBudget, check_args, default_args};
 use crate::fractal::local_config::{self, LocalConfig, merged_meta};
 use crate::fractal::package::manifest::TaskPackage;
@@ -281,6 +281,7 @@ impl Planner<'_> {
             .for_task(&meta_of(local_config::KEY), problems);
         let policy = self.request.policy;
         let requested = read_requested(meta_of, &task.folder, policy, problems);
+        let resources = read_resources(meta_of, &meta);
         let (limits, lowered) =
             policy
                 .default
@@ -363,6 +364,7 @@ impl Planner<'_> {
                 n_cpus: requested.n_cpus.unwrap_or(NonZeroUsize::MIN),
                 env: requested.env,
                 mounts: [requested.mounts, mounts].concat(),
+                resources,
             },
             details: TaskDetails {
                 args,

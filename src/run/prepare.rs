@@ -141,6 +141,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
     check_script_mounts(&plan, &work_dir, problems);
+    check_tasks(&plan, backend, problems);
     warn_of_held_back_calls(&plan, backend, problems);
     warn_of_paths(&plan, dialect.as_ref(), &grants, problems);
     let rerun_from = options.rerun_from.as_deref();
@@ -165,6 +166,11 @@ impl PreparedRun {
     pub(crate) fn preview(&self, task: &TaskSpec) -> crate::fractal::dialect::Preview {
         let dialect = self.dialect.as_ref().expect("a run is executed once");
         dialect.preview(task)
+    }
+
+    /// Returns what a dry run shows of how the backend runs the calls of a task.
+    pub(crate) fn preview_of_backend(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
+        self.options.backend.preview(task, n_calls, &self.work_dir)
     }
 }
 
@@ -217,6 +223,15 @@ fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems)
             mount.host_path.display()
         );
         problems.add(work_dir_place(work_dir), text);
+    }
+}
+
+/// Lets the backend check what tasks request of it.
+fn check_tasks(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
+    for task in &plan.tasks {
+        if let Err(text) = backend.check_task(task, problems) {
+            problems.add(Location::Parameter(format!("task {}", task.order)), text);
+        }
     }
 }
 

@@ -271,7 +271,10 @@ fn a_script_is_called_alone() {
         "package/tests/case/args.json",
         r#"{"steps": [{"do": "exit", "code": 3}]}"#,
     );
-    project.write("package/tests/case/expected/error.txt", "exited with code 3");
+    project.write(
+        "package/tests/case/expected/error.txt",
+        "exited with code 3",
+    );
     project
         .mandelbox(&["test", "package", "--python", "env"])
         .expect(0)

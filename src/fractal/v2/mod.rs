@@ -24,6 +24,8 @@ mod tables;
 mod task;
 mod typed_package;
 
+#[cfg(feature = "cli")]
+pub(crate) use calls::{CHANGES_CHECK, ITEMS_CHECK, check_changes, check_items};
 pub use dataset::Dataset;
 pub use dataset_document::{DatasetDocument, TrialRun};
 pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};

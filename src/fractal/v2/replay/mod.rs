@@ -250,6 +250,7 @@ impl Case {
             n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
+            resources: Vec::new(),
         };
         let started = jiff::Timestamp::UNIX_EPOCH;
         let times = TaskTimes {
