@@ -331,6 +331,7 @@ mod tests {
                 sha256: String::new(),
             },
             kind: ModuleKind::Typed,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: None,

@@ -338,6 +338,10 @@ pub(super) struct SandboxArguments {
     /// Limits of calls and rights of packages: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// Run scripts (.py) with the interpreter of this environment, a folder with an
+    /// `interpreter.json` that `python -m mandelbox.env create` makes
+    #[arg(long, value_name = "ENV")]
+    pub(super) python: Option<PathBuf>,
     /// Run calls in threads, or in child processes that can be killed and are confined further
     #[arg(long, value_name = "MODE", default_value = "thread")]
     pub(super) isolation: IsolationArgument,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
-use super::folders::check_run_folders;
+use super::folders::{check_run_folders, real_path};
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
@@ -152,6 +152,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
+    check_script_mounts(&plan, &work_dir, problems);
     check_tasks(&plan, backend, problems);
     warn_of_held_back_calls(&plan, backend, problems);
     warn_of_paths(&plan, dialect.as_ref(), &grants, problems);
@@ -219,6 +220,22 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     let place = Location::Parameter(format!("--rerun-from {named}"));
     problems.add(place, format!("{text}; the tasks are {}", tasks.join(", ")));
     None
+}
+
+/// Refuses folders of scripts that hold the work directory: their tasks could read the records of the
+/// run.
+fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems) {
+    let real_work_dir = real_path(work_dir);
+    let scripts = plan.tasks.iter().filter(|task| task.script.is_some());
+    let mut mounts = scripts.flat_map(|task| &task.mounts);
+    let holding = mounts.find(|mount| real_work_dir.starts_with(real_path(&mount.host_path)));
+    if let Some(mount) = holding {
+        let text = format!(
+            "is in the folder `{}` of a script, which its task can read; choose another --work-dir",
+            mount.host_path.display()
+        );
+        problems.add(work_dir_place(work_dir), text);
+    }
 }
 
 /// Lets the backend check what tasks request of it.

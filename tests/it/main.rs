@@ -34,6 +34,7 @@ mod fractal_v2_resume;
 mod fractal_v2_scale;
 mod hostile;
 mod imaging;
+mod interpreters;
 mod languages;
 mod library;
 mod limits;

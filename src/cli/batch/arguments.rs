@@ -63,7 +63,7 @@ impl ContractArgument {
 #[derive(Debug, Args)]
 #[command(after_help = BATCH_EXAMPLES)]
 pub(in crate::cli) struct BatchArguments {
-    /// Module (.wasm): a command or a typed task
+    /// Module (.wasm): a command or a typed task; or a script, with --python
     pub(super) module: PathBuf,
     /// Calls, one JSON object a line; - is stdin
     #[arg(long, value_name = "FILE|-")]

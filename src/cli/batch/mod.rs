@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::documents::for_named_module;
-use super::exec::{Prepared, host_failed, wrong_input};
+use super::exec::{Prepared, host_failed, program_of, wrong_input};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
@@ -62,10 +62,11 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &mut problems,
     )?;
     let policy = for_named_module(policy, &arguments.sandbox);
-    let module = Prepared::new(
+    let program = program_of(&arguments.module, &policy, &mut problems);
+    let module = Prepared::of(
         &arguments.module,
-        &policy.default,
-        &backend,
+        program.as_ref(),
+        (&policy.default, &backend),
         arguments.quiet,
         &mut problems,
     );
