@@ -272,6 +272,7 @@ mod tests {
             n_cpus: NonZeroUsize::new(n_cpus).expect("above 0"),
             env: Vec::new(),
             mounts: Vec::new(),
+            snapshot: None,
         }
     }
 

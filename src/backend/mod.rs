@@ -12,6 +12,8 @@ mod output_budget;
 mod process;
 mod queue;
 mod scripted;
+#[cfg(feature = "compiler")]
+mod snapshots;
 
 use std::sync::Arc;
 
@@ -35,6 +37,8 @@ pub use process::read_from_child;
 pub use process::serve_with;
 pub use process::{Confinement, Layer, LayerReport, LayerState, WorkerCommand, serve};
 pub use scripted::{Script, Scripted};
+#[cfg(feature = "compiler")]
+pub use snapshots::{MadeSnapshot, NoSnapshot, WantedSnapshot};
 
 /// Runs the calls of one task at a time.
 pub trait Backend: Modules {

@@ -348,6 +348,9 @@ pub(super) struct SandboxArguments {
     /// Compile modules from scratch, without the user's cache of compiled modules
     #[arg(long)]
     pub(super) no_cache: bool,
+    /// Start the module in each call, also where a package requests a snapshot of its start
+    #[arg(long)]
+    pub(super) no_snapshots: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -167,6 +167,10 @@ pub(super) struct ExecArguments {
     pub(super) arguments: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
+    /// Start the module once, without the call's data, and run the call from its memory; kept in the
+    /// cache for later calls (docs/snapshots.md)
+    #[arg(long, conflicts_with = "no_snapshots")]
+    pub(super) snapshot: bool,
     /// Give tasks fixed clocks and random numbers, so that two runs produce the same bytes
     #[arg(long)]
     pub(super) deterministic: bool,

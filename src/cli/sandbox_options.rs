@@ -3,7 +3,7 @@
 use super::arguments::{IsolationArgument, SandboxArguments};
 use super::environment;
 use crate::backend::{Isolation, Local, WorkerCommand};
-use crate::plan::{Policy, policy_key};
+use crate::plan::{Policy, SnapshotUse, policy_key};
 use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
@@ -55,6 +55,9 @@ impl SandboxArguments {
                 problems.add(location, text);
             }
         }
+        if self.no_snapshots {
+            policy.snapshots = SnapshotUse::Never;
+        }
         policy.reserves_memory |= self.memory.is_some();
         policy.maximum.memory_bytes = self.memory.unwrap_or(policy.maximum.memory_bytes);
         policy.maximum.wall_time = self.timeout.or(policy.maximum.wall_time);
@@ -84,6 +87,10 @@ pub(super) fn worker_command() -> Result<WorkerCommand, String> {
 pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
     let backend = match this_program("compiler") {
         Ok(command) => backend.compiling_in_processes(command, policy.compile_memory_bytes),
+        Err(_) => backend,
+    };
+    let backend = match worker_command() {
+        Ok(command) => backend.starting_snapshots_in_processes(command),
         Err(_) => backend,
     };
     match policy.memory_bytes {

@@ -298,7 +298,7 @@ mod tests {
 
     use super::*;
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{Limits, ModuleKind, ModuleRef, Rights};
+    use crate::model::{Limits, ModuleKind, ModuleRef, Rights, SnapshotSpec};
 
     /// Generates JSON values, including numbers that no machine type can hold.
     fn value() -> impl Strategy<Value = Value> {
@@ -373,13 +373,14 @@ mod tests {
                 1..=usize::MAX,
                 vec((".{0,3}", ".{0,3}"), 0..3),
                 vec(grant(), 0..2),
+                of((any::<u64>(), 0..1_000_000_000_u32)),
             ),
         )
             .prop_map(
                 |(
                     (order, name, id, module, kind),
                     (fixed_args, is_single, max_parallel, limits),
-                    (reserves_memory, n_cpus, env, mounts),
+                    (reserves_memory, n_cpus, env, mounts, snapshot),
                 )| TaskSpec {
                     order,
                     name,
@@ -395,6 +396,9 @@ mod tests {
                     n_cpus: NonZeroUsize::new(n_cpus).expect("above 0"),
                     env,
                     mounts,
+                    snapshot: snapshot.map(|(s, ns)| SnapshotSpec {
+                        init_time: Duration::new(s, ns),
+                    }),
                 },
             )
     }

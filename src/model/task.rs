@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,4 +66,16 @@ pub struct TaskSpec {
     pub env: Vec<(String, String)>,
     /// Folders that each call can read, in addition to those of the run.
     pub mounts: Vec<Grant>,
+    /// Request to start the calls from a snapshot; `None`: each call starts the module. The module
+    /// was prepared accordingly. A backend without snapshots can ignore it: the results are the
+    /// same.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotSpec>,
+}
+
+/// Snapshot from which the calls of a task start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSpec {
+    /// Maximum time for starting the module.
+    pub init_time: Duration,
 }

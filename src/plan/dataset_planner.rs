@@ -238,10 +238,12 @@ impl<'a> DatasetPlanner<'a> {
         let pointer = format!("{pointer}/{start}_{}", side.name());
         let executable = Cursor::at(file, pointer, &executable);
         let command = command_words(&executable, is_inline, folder, problems)?;
+        let snapshot = policy.snapshot(requested.snapshot);
         let wanted = WantedModule {
             path: command.module.clone(),
             limits: &limits,
             sha256: requested.sha256.as_deref(),
+            has_snapshot: snapshot.is_some(),
             location: executable.location(),
         };
         let mut found = Problems::default();
@@ -264,6 +266,7 @@ impl<'a> DatasetPlanner<'a> {
             limits,
             env: requested.env,
             mounts: requested.mounts,
+            snapshot,
         })
     }
 }

@@ -11,9 +11,9 @@ use crate::problem::{Location, Problems};
 pub(super) struct ModuleLoader<'a> {
     policy: &'a Policy,
     modules: &'a dyn Modules,
-    /// Modules read so far, or the reasons why they cannot run, by path and by whether calls have a
-    /// time limit.
-    loaded: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
+    /// Modules read so far, or the reasons why they cannot run, by path, by whether calls have a
+    /// time limit, and by whether they start from a snapshot.
+    loaded: HashMap<(PathBuf, bool, bool), Result<(ModuleFile, ModuleKind), String>>,
 }
 
 /// A module that a task names.
@@ -24,6 +24,8 @@ pub(super) struct WantedModule<'w> {
     pub(super) limits: &'w Limits,
     /// Expected SHA-256 of the file, hexadecimal; `None`: not checked.
     pub(super) sha256: Option<&'w str>,
+    /// True if calls start from a snapshot.
+    pub(super) has_snapshot: bool,
     /// Where the document names it.
     pub(super) location: Location,
 }
@@ -50,17 +52,21 @@ impl<'a> ModuleLoader<'a> {
             path,
             limits,
             sha256,
+            has_snapshot,
             location,
         } = wanted;
         let (policy, modules) = (self.policy, self.modules);
         let loaded = self
             .loaded
-            .entry((path.clone(), limits.wall_time.is_some()))
+            .entry((path.clone(), limits.wall_time.is_some(), has_snapshot))
             .or_insert_with(|| {
                 let module = ModuleFile::read(&path, policy.default.module_bytes)?;
-                let kind = modules
-                    .prepare(&module, limits, policy.compile_time)
-                    .map_err(|text| format!("{}: {text}", path.display()))?;
+                let prepared = if has_snapshot {
+                    modules.prepare_snapshots(&module, limits, policy.compile_time)
+                } else {
+                    modules.prepare(&module, limits, policy.compile_time)
+                };
+                let kind = prepared.map_err(|text| format!("{}: {text}", path.display()))?;
                 Ok((module, kind))
             });
         match loaded {

@@ -306,10 +306,12 @@ impl Planner<'_> {
         } else {
             entry_location("/task/command")
         };
+        let snapshot = policy.snapshot(requested.snapshot);
         let wanted = WantedModule {
             path: task.module_path(),
             limits: &limits,
             sha256: requested.sha256.as_deref(),
+            has_snapshot: snapshot.is_some(),
             location: module_location,
         };
         let advice = || task.command_advice();
@@ -342,6 +344,7 @@ impl Planner<'_> {
                 n_cpus: requested.n_cpus.unwrap_or(NonZeroUsize::MIN),
                 env: requested.env,
                 mounts: requested.mounts,
+                snapshot,
             },
             details: TaskDetails {
                 args,

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
 use crate::folder::FILE_FLAGS;
 use crate::model::{CallRef, HostError, LogLevel};
-use crate::text::escaped;
+use crate::text::{bytes_text, escaped};
 use crate::workdir::layout::LOG_FILE;
 
 /// Reporter that writes `workflow.log`: `%Y-%m-%d %H:%M:%S,mmm - NAME - LEVEL - message`, with
@@ -99,6 +99,18 @@ impl LogFile {
             EventKind::Note { message } | EventKind::Rerun { message } => {
                 vec![("INFO", escaped(message))]
             }
+            EventKind::SnapshotStarted { task, module } => debug(format!(
+                "START  {} once, for a snapshot for the {task}-th task",
+                escaped(module)
+            )),
+            EventKind::SnapshotMade {
+                init_time_s,
+                memory_bytes,
+                ..
+            } => debug(format!(
+                "       made the snapshot in {init_time_s:.3} s, with {} of memory",
+                bytes_text(*memory_bytes)
+            )),
             EventKind::TaskStarted {
                 task,
                 batch: 0,

@@ -4,8 +4,6 @@ mod as_command;
 mod as_task;
 mod mounts;
 
-use std::path::Path;
-
 use super::Answer;
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
@@ -66,15 +64,21 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares a module, with a notice if compiling it takes long. Problems go to `problems`.
+    /// Prepares the module of the call, with a notice if compiling it takes long. Problems go to
+    /// `problems`.
     fn new(
-        path: &Path,
+        arguments: &ExecArguments,
         limits: &Limits,
         backend: &Local,
-        quiet: bool,
         problems: &mut Problems,
     ) -> Option<Self> {
-        if let Some((sha256, kind)) = backend.prepare_unchanged(path, limits) {
+        let path = &arguments.module;
+        let unchanged = if arguments.snapshot {
+            backend.prepare_snapshots_unchanged(path, limits)
+        } else {
+            backend.prepare_unchanged(path, limits)
+        };
+        if let Some((sha256, kind)) = unchanged {
             return Some(Self {
                 sha256,
                 kind,
@@ -87,8 +91,12 @@ impl Prepared {
                 "compiling {} ({size}) ...",
                 escaped(&path.to_string_lossy())
             );
-            let notice = (!quiet).then(|| Notice::after(COMPILE_NOTICE_DELAY, notice));
-            let kind = backend.prepare(&file, limits, COMPILE_TIME)?;
+            let notice = (!arguments.quiet).then(|| Notice::after(COMPILE_NOTICE_DELAY, notice));
+            let kind = if arguments.snapshot {
+                backend.prepare_snapshots(&file, limits, COMPILE_TIME)?
+            } else {
+                backend.prepare(&file, limits, COMPILE_TIME)?
+            };
             drop(notice);
             Ok(Self {
                 sha256: file.sha256.clone(),
@@ -97,7 +105,7 @@ impl Prepared {
             })
         });
         prepared
-            .map_err(|text| problems.add(Location::File(path.to_owned()), text))
+            .map_err(|text| problems.add(Location::File(path.clone()), text))
             .ok()
     }
 

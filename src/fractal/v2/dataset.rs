@@ -443,6 +443,7 @@ mod tests {
             n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
+            snapshot: None,
         }
     }
 

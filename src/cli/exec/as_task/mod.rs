@@ -23,7 +23,7 @@ use crate::fractal::v1::normalized;
 use crate::fractal::workflow::Version;
 use crate::json::{Map, Value, build_json};
 use crate::model::{Grant, HostError, TaskSpec};
-use crate::plan::Policy;
+use crate::plan::{Policy, SnapshotUse};
 use crate::problem::{Location, Problems};
 use crate::report::{EscapedLines, Progress, ProgressStyle};
 use crate::run::folders::check_folders;
@@ -46,19 +46,16 @@ fn run(
     signals: &Signals,
 ) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
-    let policy = author_policy(&arguments.sandbox, &mut problems);
+    let mut policy = author_policy(&arguments.sandbox, &mut problems);
+    if arguments.snapshot {
+        policy.snapshots = SnapshotUse::Always;
+    }
     let backend = match backend(arguments, &policy, false) {
         Ok(backend) => backend,
         Err(text) => return Ok(host_failed(&text)),
     };
     let args = read_args(args_file, &mut problems);
-    let module = Prepared::new(
-        &arguments.module,
-        &policy.default,
-        &backend,
-        arguments.quiet,
-        &mut problems,
-    );
+    let module = Prepared::new(arguments, &policy.default, &backend, &mut problems);
     let version = match (arguments.fractal, &args) {
         (Some(FractalArgument::V1), _) | (None, None) => Version::V1,
         (Some(FractalArgument::V2), _) => Version::V2,

@@ -249,6 +249,7 @@ impl Case {
             n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
+            snapshot: None,
         };
         let started = jiff::Timestamp::UNIX_EPOCH;
         let times = TaskTimes {
