@@ -233,7 +233,8 @@ impl Local {
                 module: task.module.file_name(),
             }));
             // Nothing else happens until the snapshot is made.
-            observed = std::mem::replace(&mut observed, Ok(())).and_then(|()| observe(CallEvent::Idle));
+            observed =
+                std::mem::replace(&mut observed, Ok(())).and_then(|()| observe(CallEvent::Idle));
         });
         observed?;
         Ok(match made {

@@ -160,9 +160,7 @@ impl Sandbox {
         let prepared = match form {
             ModuleForm::Whole => PreparedModule::new(&self.engine, &self.linkers, &code)?,
             #[cfg(feature = "compiler")]
-            ModuleForm::SnapshotCode => {
-                PreparedModule::new_snapshot_code(&self.linkers, &code)?
-            }
+            ModuleForm::SnapshotCode => PreparedModule::new_snapshot_code(&self.linkers, &code)?,
             #[cfg(feature = "compiler")]
             ModuleForm::SnapshotImage(of) => {
                 let of = self.prepared(of).ok_or("the code was not prepared")?;

@@ -61,6 +61,7 @@ mod runs;
 mod sandbox;
 mod show;
 mod signals;
+mod snapshot;
 mod snapshots;
 mod status;
 mod stopped;

@@ -270,7 +270,9 @@ fn max_returned_bytes(invocation: &Invocation<'_>) -> u64 {
         #[cfg(feature = "compiler")]
         Entry::Initialize(_) => {
             let memory_bytes = invocation.limits.memory_bytes;
-            memory_bytes.saturating_add(memory_bytes / 64).saturating_add(1 << 20)
+            memory_bytes
+                .saturating_add(memory_bytes / 64)
+                .saturating_add(1 << 20)
         }
         _ => invocation.limits.call_output_bytes,
     }

@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Confinement;
 use crate::model::{Grant, GuestReport, Limits, TaskMetadata};
-use crate::sandbox::{
-    Entry, GuestEnd, GuestInput, Invocation, ModuleForm, Reservation, TypedCall,
-};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, ModuleForm, Reservation, TypedCall};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;

@@ -4,6 +4,7 @@
 mod lines;
 mod module;
 mod package;
+mod snapshot;
 mod v2;
 mod workflow;
 

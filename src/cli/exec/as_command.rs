@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Prepared, backend, host_failed, mounts, wrong_input};
-use crate::backend::{Local, NoSnapshot, WantedSnapshot};
 use crate::backend::outcome_of_end;
+use crate::backend::{Local, NoSnapshot, WantedSnapshot};
 use crate::cli::Answer;
 use crate::cli::author_arguments::ExecArguments;
 use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME, author_policy};
@@ -154,9 +154,10 @@ fn make_snapshot(
             Some(signal) => signal.answer(),
             None => host_failed("the start of the module was cancelled"),
         },
-        NoSnapshot::Refused(text) => {
-            Answer::text(format!("error: {}\n", escaped(&text)), exit_code::WRONG_INPUT)
-        }
+        NoSnapshot::Refused(text) => Answer::text(
+            format!("error: {}\n", escaped(&text)),
+            exit_code::WRONG_INPUT,
+        ),
         NoSnapshot::Host(text) => host_failed(&text),
     })
 }

@@ -89,8 +89,7 @@ async fn open_file(host: &mut Host, n_numbers: usize) -> wasmtime::Result<Option
             continue;
         }
         let mut guest = wiggle::GuestMemory::Unshared(&mut prestat);
-        let is_given =
-            wasi_snapshot_preview1::fd_prestat_get(wasi, &mut guest, number, 0)? == 0;
+        let is_given = wasi_snapshot_preview1::fd_prestat_get(wasi, &mut guest, number, 0)? == 0;
         if FOLDER_AND_FILE.contains(&fdstat[0]) && !is_given {
             return Ok(Some(number));
         }

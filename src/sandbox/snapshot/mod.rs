@@ -64,10 +64,7 @@ impl ImageSlot {
 
     /// Takes the image, if the guest has started.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
