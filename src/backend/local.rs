@@ -197,14 +197,34 @@ impl Local {
         on_start: &mut dyn FnMut(),
     ) -> Result<MadeSnapshot, NoSnapshot> {
         let sandbox = self.sandbox_for(wanted.limits);
-        let command = match &self.isolation {
+        wanted.make(sandbox, self.initializer_of(sandbox), on_start)
+    }
+
+    /// Starts a module that was prepared for snapshots, and returns it as a command that starts with
+    /// the memory that it left.
+    ///
+    /// # Errors
+    /// The reason why this is not possible.
+    #[cfg(feature = "cli")]
+    pub(crate) fn whole_snapshot(
+        &self,
+        wanted: &WantedSnapshot<'_>,
+        module: &ModuleFile,
+    ) -> Result<Vec<u8>, NoSnapshot> {
+        let sandbox = self.sandbox_for(wanted.limits);
+        wanted.make_whole(sandbox, self.initializer_of(sandbox), module)
+    }
+
+    /// Returns the command of the process in which modules start; `None`: in a thread.
+    #[cfg(feature = "compiler")]
+    fn initializer_of(&self, sandbox: &Sandbox) -> Option<&WorkerCommand> {
+        match &self.isolation {
             Isolation::Process(command) => Some(command),
             Isolation::Thread => self
                 .initializer
                 .as_ref()
                 .filter(|_| sandbox.interruption() == Interruption::Process),
-        };
-        wanted.make(sandbox, command, on_start)
+        }
     }
 
     /// Returns what the calls of a task start from.

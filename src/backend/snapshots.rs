@@ -88,6 +88,22 @@ impl WantedSnapshot<'_> {
         self.within_limits(key, memory_bytes, Some(init_time))
     }
 
+    /// Starts the module, and returns it as a command that starts with the memory that it left.
+    #[cfg(feature = "cli")]
+    pub(super) fn make_whole(
+        &self,
+        sandbox: &Sandbox,
+        command: Option<&WorkerCommand>,
+        module: &ModuleFile,
+    ) -> Result<Vec<u8>, NoSnapshot> {
+        let lock = sandbox.lock_snapshot(&module.sha256, || self.cancel.is_cancelled());
+        let image = self.initialize(sandbox, command)?;
+        drop(lock);
+        sandbox
+            .whole_module(module, &image, self.limits.memory_bytes)
+            .map_err(|text| self.refused(&text))
+    }
+
     fn key(&self, sandbox: &Sandbox) -> Result<String, NoSnapshot> {
         let key = sandbox.snapshot_key(&self.module.sha256, self.mounts);
         key.map_err(|text| self.refused(&text))

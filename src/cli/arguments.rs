@@ -10,7 +10,7 @@ use crate::model::TaskFiles;
 use crate::text::units::{parse_memory, parse_time};
 
 pub(super) use super::author_arguments::{
-    CheckArguments, ExecArguments, NewArguments, TestArguments,
+    CheckArguments, ExecArguments, NewArguments, SnapshotArguments, TestArguments,
 };
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
@@ -45,6 +45,8 @@ pub(super) enum Command {
     Exec(Box<ExecArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
+    /// Write a module that starts after its initialization, such as an interpreter with its imports
+    Snapshot(SnapshotArguments),
     /// Show the progress or outcome of a run, and which calls failed and why
     Status(StatusArguments),
     /// List the runs below a folder with their states and sizes; with --clean, remove them

@@ -228,6 +228,40 @@ pub(super) struct TestArguments {
     pub(super) sandbox: SandboxArguments,
 }
 
+const SNAPSHOT_EXAMPLES: &str = "\
+The module must export `wizer.initialize`, which starts it without a call's data. Its memory after \
+that becomes the data of the new module, which needs no initialization. The start can read the \
+--mount folders, and has no other file, no network, no variable, and fixed clocks and random \
+numbers.
+
+A package can request snapshots instead (`meta.mandelbox.snapshot`), which then are made when they \
+are needed, and compiled faster: see docs/snapshots.md.
+
+Examples:
+  mandelbox snapshot python.wasm --mount lib::/usr/local/lib --output task.wasm
+
+Exit codes:
+  0: success
+  1: mandelbox failed (disk, permissions)
+  2: invalid command line, or no snapshot of the module is possible
+  129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM";
+
+#[derive(Debug, Args)]
+#[command(after_help = SNAPSHOT_EXAMPLES)]
+pub(super) struct SnapshotArguments {
+    /// Module (.wasm) that exports `wizer.initialize`
+    pub(super) module: PathBuf,
+    /// File of the new module, which is replaced if it exists
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Folder that the start of the module can read, at the path GUEST [default: the absolute path
+    /// of HOST]; repeatable
+    #[arg(long = "mount", value_name = "HOST[::GUEST]")]
+    pub(super) mounts: Vec<String>,
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArguments,
+}
+
 const CHECK_EXAMPLES: &str = "\
 Examples:
   mandelbox check workflow.json --tasks my-tasks

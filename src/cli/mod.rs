@@ -22,6 +22,7 @@ mod runs;
 mod sandbox_options;
 mod show;
 mod signals;
+mod snapshot;
 mod status;
 mod task_call;
 #[cfg(feature = "otel")]
@@ -95,6 +96,9 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Test(arguments) => {
             stoppable("test", false, |signals| test::test(&arguments, signals))
         }
+        Command::Snapshot(arguments) => stoppable("snapshot", false, |signals| {
+            snapshot::snapshot(&arguments, signals)
+        }),
         Command::Status(arguments) => status::status(&arguments),
         Command::Runs(arguments) => runs::runs(&arguments),
         Command::Show(arguments) => show::show(&arguments),

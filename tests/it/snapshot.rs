@@ -75,7 +75,7 @@ const COUNTER: &str = r#"
 const RANDOM: &str = r#"
     (memory (export "memory") 1)
     (func (export "wizer.initialize")
-        (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 300)))
+        (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 304)))
         (call $random_letters (i32.const 200)))
     (func (export "_start")
         (call $print (i32.const 200) (i32.const 16))
@@ -175,10 +175,6 @@ fn modules_without_snapshots_are_refused_by_name() {
             "it exports neither `_start` nor `run: () -> i32`",
         ),
         (
-            format!("{init} {start}"),
-            "it must have one memory of its own",
-        ),
-        (
             format!("(memory 1) {init} {start}"),
             "it does not export its memory as `memory`",
         ),
@@ -237,6 +233,10 @@ fn modules_without_snapshots_are_refused_by_name() {
             ended.stderr
         );
     }
+    let no_memory = wat::parse_str(format!("(module {init} {start})")).expect("valid WAT");
+    exec(&with_guest(no_memory), &["--snapshot"])
+        .expect(2)
+        .says(&["it must have one memory of its own"]);
     let component = wat::parse_str("(component)").expect("valid WAT");
     exec(&with_guest(component), &["--snapshot"])
         .expect(2)
@@ -274,7 +274,7 @@ fn an_initialization_that_fails_is_reported() {
         ),
         (
             "(call $say) (drop (memory.grow (i32.const 100)))",
-            "it needs more memory than the limit of a call, 1.0 MiB",
+            "it needs more memory than the limit of a call, 1 MiB",
         ),
     ];
     for (init, expected) in cases {
@@ -353,8 +353,8 @@ fn memory_that_the_initialization_grew_counts_from_the_start() {
         exec("1087K").expect(134).says(&["memory"]);
         exec("640K").expect(134);
         exec("639K").expect(2).says(&[
-            "the snapshot of guest.wasm has 640.0 KiB of memory",
-            "but the memory limit of a call is 639.0 KiB",
+            "the snapshot of guest.wasm has 640 KiB of memory",
+            "but the memory limit of a call is 639 KiB",
         ]);
     }
 }
@@ -580,7 +580,7 @@ fn a_run_makes_the_snapshot_once_and_reports_it() {
         run(&work, &["--jobs", "2"]).says(&[
             "starting guest.wasm once; the calls start from its memory ...",
             "snapshot made in ",
-            ": 128.0 KiB of memory",
+            ": 128 KiB of memory",
         ]);
         for item in ["a", "b", "c", "d"] {
             assert_eq!(
@@ -858,7 +858,11 @@ fn a_large_image_is_mapped_and_not_copied() {
 #[test]
 fn check_reports_what_is_possible() {
     let project = with_guest(counter(START));
-    let check = |path: &str| project.mandelbox(&["check", path]);
+    let check = |path: &str| {
+        let mut command = project.command(&["check", path]);
+        command.env("XDG_CACHE_HOME", project.path("cache"));
+        finish(command)
+    };
     check("guest.wasm")
         .expect(0)
         .says(&["snapshot  possible; calls run `_start`"]);
@@ -882,13 +886,53 @@ fn check_reports_what_is_possible() {
     );
     check("package")
         .expect(0)
-        .says(&["made in ", "128.0 KiB of memory"]);
+        .says(&["made in ", "128 KiB of memory"]);
     project.write(
         "package/__FRACTAL_MANIFEST__.json",
         package(false).to_string(),
     );
     let ended = check("package").expect(0);
     assert!(!ended.stderr.contains("made in"), "{}", ended.stderr);
+}
+
+/// Checks that the whole form starts with the memory of the initialization, also plainly.
+#[test]
+fn the_whole_form_is_a_command_of_its_own() {
+    for (entry, code, init) in [
+        (START, 0, "5634567"),
+        (RUN, 7, "5634567"),
+        (
+            r#"(func (export "_start")) (func (export "wizer.resume") (call $show))"#,
+            0,
+            "5634567",
+        ),
+    ] {
+        let project = with_guest(counter(entry));
+        for isolation in ISOLATIONS {
+            let options = ["--output", "new.wasm", "--isolation", isolation];
+            let ended = project.mandelbox(&[&["snapshot", "guest.wasm"], &options[..]].concat());
+            ended.expect(0).says(&["wrote new.wasm ("]);
+            for _ in 0..2 {
+                let ended = project.mandelbox(&["exec", "new.wasm"]).expect(code);
+                assert_eq!(ended.stdout, init);
+            }
+            let checked = project.mandelbox(&["check", "new.wasm"]).expect(0);
+            checked.says(&["exports   memory, b, _start"]);
+        }
+    }
+    let project = with_guest(module(READER));
+    project.write("data/a.txt", "text");
+    let mounts = ["--mount", "data", "-o", "new.wasm"];
+    project
+        .mandelbox(&[&["snapshot", "guest.wasm"], &mounts[..]].concat())
+        .expect(0);
+    let ended = project.mandelbox(&["exec", "new.wasm"]).expect(0);
+    assert_eq!(ended.stdout, "text");
+    let writable = ["--mount", "data:rw", "-o", "new.wasm"];
+    project
+        .mandelbox(&[&["snapshot", "guest.wasm"], &writable[..]].concat())
+        .expect(2)
+        .says(&["leave out `:rw`"]);
 }
 
 /// Returns true if the folder contains the interpreter with its library.

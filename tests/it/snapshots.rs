@@ -114,6 +114,7 @@ fn help() {
         "test",
         "new",
         "doctor",
+        "snapshot",
         "status",
         "runs",
         "show",

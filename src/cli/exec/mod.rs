@@ -2,7 +2,7 @@
 
 mod as_command;
 mod as_task;
-mod mounts;
+pub(super) mod mounts;
 
 use super::Answer;
 use super::sandbox_options::within_memory;

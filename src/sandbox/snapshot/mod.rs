@@ -11,6 +11,8 @@ mod init;
 mod instance;
 mod mounts;
 mod split;
+#[cfg(feature = "cli")]
+mod whole;
 
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -34,12 +36,15 @@ const MEMORY: &str = "memory";
 const INITIALIZE: &str = "_initialize";
 /// Export that starts a guest without a call's data. Guests that were built for wizer have it.
 const WIZER_INITIALIZE: &str = "wizer.initialize";
+/// Entries of commands, and of modules that return an exit code.
+const START: &str = "_start";
+const RUN: &str = "run";
 /// Exports that a call can run, in the order of preference. `wizer.resume` is the entry of commands
 /// that were built with wizer's header: their `_start` would start the libraries again.
 const ENTRIES: [(&str, Signature); 3] = [
     ("wizer.resume", Signature::Plain),
-    ("_start", Signature::Plain),
-    ("run", Signature::ExitCode),
+    (START, Signature::Plain),
+    (RUN, Signature::ExitCode),
 ];
 
 /// Type of an exported function.
@@ -187,6 +192,26 @@ impl Sandbox {
         }
         self.find_snapshot(key, module_sha256)
             .ok_or_else(|| "the snapshot was not prepared".to_owned())
+    }
+
+    /// Returns a module as a command that starts with the memory of an image.
+    ///
+    /// * `max_bytes`: memory limit of the initialization.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    #[cfg(feature = "cli")]
+    pub(crate) fn whole_module(
+        &self,
+        module: &ModuleFile,
+        image: &[u8],
+        max_bytes: u64,
+    ) -> Result<Vec<u8>, String> {
+        check_image(image, max_bytes)?;
+        let whole = SplitModule::read(&module.bytes)?.whole(image)?;
+        super::features::validate(&whole)
+            .map_err(|err| super::compile::why_invalid(&whole, &err))?;
+        Ok(whole)
     }
 
     fn compile_image(

@@ -20,12 +20,19 @@ const GLOBAL_PREFIX: &str = "snapshot.global.";
 
 /// Module of which snapshots can be made.
 pub(in crate::sandbox) struct SplitModule<'a> {
-    bytes: &'a [u8],
-    memory: MemoryType,
-    exports: Vec<wasmparser::Export<'a>>,
-    imports: Vec<wasmparser::Import<'a>>,
-    /// Mutable globals that the module does not export.
-    hidden_globals: Vec<u32>,
+    pub(super) bytes: &'a [u8],
+    pub(super) memory: MemoryType,
+    pub(super) exports: Vec<wasmparser::Export<'a>>,
+    pub(super) imports: Vec<wasmparser::Import<'a>>,
+    /// Numbers of types and of functions, including imported ones.
+    #[cfg(feature = "cli")]
+    pub(super) n_types: u32,
+    #[cfg(feature = "cli")]
+    pub(super) n_functions: u32,
+    /// Mutable globals, with the names under which the code exports them.
+    pub(super) state: Vec<(u32, String)>,
+    /// True for each of [`Self::state`] that the module does not export by itself.
+    is_hidden: Vec<bool>,
     segments: Vec<(u32, &'a [u8])>,
     /// Name of the export that calls run.
     pub(in crate::sandbox) entry: &'static str,
@@ -78,23 +85,20 @@ impl<'a> SplitModule<'a> {
                 reasons.join("; ")
             ));
         };
-        let exported: HashSet<u32> = sections
-            .exports
-            .iter()
-            .filter(|export| export.kind == ExternalKind::Global)
-            .map(|export| export.index)
-            .collect();
-        let hidden_globals = (0..)
-            .zip(&sections.globals)
-            .filter(|(index, ty)| ty.mutable && !exported.contains(index))
-            .map(|(index, _)| index)
-            .collect();
+        let (is_hidden, state) = sections.state().into_iter().unzip();
+        #[cfg(feature = "cli")]
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Self {
             bytes,
             memory: *memory,
+            #[cfg(feature = "cli")]
+            n_types: count(sections.types.len()),
+            #[cfg(feature = "cli")]
+            n_functions: count(sections.functions.len()),
             imports: sections.imports,
             exports: sections.exports,
-            hidden_globals,
+            state,
+            is_hidden,
             segments: sections.segments,
             entry,
         })
@@ -134,7 +138,7 @@ impl<'a> SplitModule<'a> {
                 | Payload::DataCountSection { .. }
                 | Payload::DataSection(_) => {}
                 Payload::ExportSection(_) => {
-                    module.section(&self.export_section()?);
+                    module.section(&self.export_section());
                 }
                 _ => {
                     let data = self.bytes.get(range).ok_or("its sections are truncated")?;
@@ -157,27 +161,28 @@ impl<'a> SplitModule<'a> {
         section
     }
 
-    fn export_section(&self) -> Result<encode::ExportSection, String> {
+    fn export_section(&self) -> encode::ExportSection {
         let mut section = encode::ExportSection::new();
         for export in &self.exports {
-            let kind = match export.kind {
-                ExternalKind::Func | ExternalKind::FuncExact => encode::ExportKind::Func,
-                ExternalKind::Table => encode::ExportKind::Table,
-                ExternalKind::Memory => encode::ExportKind::Memory,
-                ExternalKind::Global => encode::ExportKind::Global,
-                ExternalKind::Tag => encode::ExportKind::Tag,
-            };
-            section.export(export.name, kind, export.index);
+            section.export(export.name, encoded_export(export.kind), export.index);
         }
-        let taken: HashSet<&str> = self.exports.iter().map(|export| export.name).collect();
-        for index in &self.hidden_globals {
-            let mut name = format!("{GLOBAL_PREFIX}{index}");
-            while taken.contains(name.as_str()) {
-                name.push('\'');
+        for ((index, name), is_hidden) in self.state.iter().zip(&self.is_hidden) {
+            if *is_hidden {
+                section.export(name, encode::ExportKind::Global, *index);
             }
-            section.export(&name, encode::ExportKind::Global, *index);
         }
-        Ok(section)
+        section
+    }
+}
+
+/// Converts the kind of an export.
+pub(super) fn encoded_export(kind: ExternalKind) -> encode::ExportKind {
+    match kind {
+        ExternalKind::Func | ExternalKind::FuncExact => encode::ExportKind::Func,
+        ExternalKind::Table => encode::ExportKind::Table,
+        ExternalKind::Memory => encode::ExportKind::Memory,
+        ExternalKind::Global => encode::ExportKind::Global,
+        ExternalKind::Tag => encode::ExportKind::Tag,
     }
 }
 
@@ -267,6 +272,28 @@ impl<'a> Sections<'a> {
             _ => self.refused = self.refused.or(Some((u32::MAX, "data"))),
         }
         Ok(())
+    }
+
+    /// Returns the mutable globals with the names under which the code exports them, and true for
+    /// those that the module does not export.
+    fn state(&self) -> Vec<(bool, (u32, String))> {
+        let taken: HashSet<&str> = self.exports.iter().map(|export| export.name).collect();
+        let mutable = (0..).zip(&self.globals).filter(|(_, ty)| ty.mutable);
+        let named = mutable.map(|(index, _)| {
+            let own = self
+                .exports
+                .iter()
+                .find(|export| export.kind == ExternalKind::Global && export.index == index);
+            if let Some(own) = own {
+                return (false, (index, own.name.to_owned()));
+            }
+            let mut name = format!("{GLOBAL_PREFIX}{index}");
+            while taken.contains(name.as_str()) {
+                name.push('\'');
+            }
+            (true, (index, name))
+        });
+        named.collect()
     }
 
     /// Returns every reason why no snapshot is possible, and the entry of calls.
@@ -359,7 +386,7 @@ fn is_reference(ty: ValType) -> bool {
     matches!(ty, ValType::Ref(RefType { .. }))
 }
 
-fn invalid(err: wasmparser::BinaryReaderError) -> String {
+pub(super) fn invalid(err: wasmparser::BinaryReaderError) -> String {
     format!("is not a valid WebAssembly module: {err}")
 }
 
