@@ -341,6 +341,7 @@ mod tests {
             env: Vec::new(),
             mounts: Vec::new(),
             resources: Vec::new(),
+            snapshot: None,
         }
     }
 

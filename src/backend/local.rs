@@ -31,6 +31,10 @@ pub use stream::CallSource;
 
 #[cfg(feature = "compiler")]
 use super::process::Compiler;
+#[cfg(feature = "compiler")]
+use super::snapshots::{FromSnapshot, MadeSnapshot, NoSnapshot, WantedSnapshot};
+#[cfg(feature = "compiler")]
+use crate::event::{EventKind, Fact};
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
@@ -69,6 +73,9 @@ pub struct Local {
     /// See [`Self::compiling_in_processes`].
     #[cfg(feature = "compiler")]
     compiler: Option<Compiler>,
+    /// See [`Self::starting_snapshots_in_processes`].
+    #[cfg(feature = "compiler")]
+    initializer: Option<WorkerCommand>,
 }
 
 impl Local {
@@ -124,6 +131,8 @@ impl Local {
             grace_period: None,
             #[cfg(feature = "compiler")]
             compiler: None,
+            #[cfg(feature = "compiler")]
+            initializer: None,
         })
     }
 
@@ -189,6 +198,124 @@ impl Local {
         self
     }
 
+    /// Starts modules for snapshots in a child process if their code has no checks for interruption.
+    /// Default: they start in threads of this process, where nothing ends one that runs forever.
+    ///
+    /// * `command`: starts a program that calls [`serve`](super::serve).
+    #[cfg(feature = "compiler")]
+    pub fn starting_snapshots_in_processes(mut self, command: WorkerCommand) -> Self {
+        self.initializer = Some(command);
+        self
+    }
+
+    /// Returns a snapshot of a module that was prepared for snapshots, and makes it if it does not
+    /// exist.
+    ///
+    /// * `on_start`: called before the module is started.
+    ///
+    /// # Errors
+    /// The reason why there is no snapshot.
+    #[cfg(feature = "compiler")]
+    pub fn snapshot(
+        &self,
+        wanted: &WantedSnapshot<'_>,
+        on_start: &mut dyn FnMut(),
+    ) -> Result<MadeSnapshot, NoSnapshot> {
+        let sandbox = self.sandbox_for(wanted.limits);
+        wanted.make(sandbox, self.initializer_of(sandbox), on_start)
+    }
+
+    /// Starts a module that was prepared for snapshots, and returns it as a command that starts with
+    /// the memory that it left.
+    ///
+    /// # Errors
+    /// The reason why this is not possible.
+    #[cfg(feature = "cli")]
+    pub(crate) fn whole_snapshot(
+        &self,
+        wanted: &WantedSnapshot<'_>,
+        module: &ModuleFile,
+    ) -> Result<Vec<u8>, NoSnapshot> {
+        let sandbox = self.sandbox_for(wanted.limits);
+        wanted.make_whole(sandbox, self.initializer_of(sandbox), module)
+    }
+
+    /// Returns the command of the process in which modules start; `None`: in a thread.
+    #[cfg(feature = "compiler")]
+    fn initializer_of(&self, sandbox: &Sandbox) -> Option<&WorkerCommand> {
+        match &self.isolation {
+            Isolation::Process(command) => Some(command),
+            Isolation::Thread => self
+                .initializer
+                .as_ref()
+                .filter(|_| sandbox.interruption() == Interruption::Process),
+        }
+    }
+
+    /// Returns what the calls of a task start from.
+    #[cfg(feature = "compiler")]
+    fn call_start(
+        &self,
+        calls: &BatchCalls,
+        observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
+    ) -> Result<CallStart, HostError> {
+        let task = &calls.batch().task;
+        let Some(spec) = task.snapshot else {
+            return Ok(CallStart::Module);
+        };
+        let wanted = WantedSnapshot {
+            module: &task.module,
+            mounts: &task.mounts,
+            limits: &task.limits,
+            init_time: spec.init_time,
+            cancel: calls.cancel(),
+        };
+        let happened = |kind| CallEvent::Happened(Fact::new(kind));
+        let mut observed = Ok(());
+        let made = self.snapshot(&wanted, &mut || {
+            observed = observe(happened(EventKind::SnapshotStarted {
+                task: task.order,
+                module: task.module.file_name(),
+            }));
+            // Nothing else happens until the snapshot is made.
+            observed =
+                std::mem::replace(&mut observed, Ok(())).and_then(|()| observe(CallEvent::Idle));
+        });
+        observed?;
+        Ok(match made {
+            Ok(made) => {
+                if let Some(init_time) = made.init_time {
+                    observe(happened(EventKind::SnapshotMade {
+                        task: task.order,
+                        init_time_s: whole_microseconds(init_time).as_secs_f64(),
+                        memory_bytes: made.memory_bytes,
+                    }))?;
+                }
+                CallStart::Snapshot(made.key)
+            }
+            Err(NoSnapshot::Cancelled) => CallStart::Module,
+            Err(NoSnapshot::Refused(message)) => CallStart::Failed(Outcome::Refused { message }),
+            Err(NoSnapshot::Host(message)) => CallStart::Failed(Outcome::HostFailed { message }),
+        })
+    }
+
+    /// Where the guests of a batch run, and what they start from.
+    fn started_guests(
+        &self,
+        calls: &BatchCalls,
+        observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
+    ) -> Result<Guests, HostError> {
+        let guests = self.guests(&calls.batch().task.limits);
+        #[cfg(feature = "compiler")]
+        let guests = Guests {
+            start: self.call_start(calls, observe)?,
+            ..guests
+        };
+        #[cfg(not(feature = "compiler"))]
+        let _ = observe;
+        Ok(guests)
+    }
+
     /// The sandbox for calls with these limits.
     fn sandbox_for(&self, limits: &Limits) -> &Arc<Sandbox> {
         self.unlimited
@@ -209,6 +336,19 @@ impl Local {
     pub fn prepare_unchanged(&self, path: &Path, limits: &Limits) -> Option<(String, ModuleKind)> {
         self.sandbox_for(limits)
             .prepare_unchanged(path, limits.module_bytes)
+    }
+
+    /// [`Self::prepare_unchanged`] for calls that start from a snapshot.
+    #[cfg(feature = "compiler")]
+    pub fn prepare_snapshots_unchanged(
+        &self,
+        path: &Path,
+        limits: &Limits,
+    ) -> Option<(String, ModuleKind)> {
+        let sandbox = self.sandbox_for(limits);
+        let sha256 = sandbox.known_digest(path, limits.module_bytes)?;
+        let kind = sandbox.prepare_snapshots_unchanged(&sha256)?;
+        Some((sha256, kind))
     }
 
     /// Runs one guest with any command line and any folders, on the calling thread and outside any
@@ -253,6 +393,20 @@ impl Modules for Local {
             return sandbox.prepare_with(module, || compiler.compile(sandbox, module, time));
         }
         sandbox.prepare(module, time)
+    }
+
+    #[cfg(feature = "compiler")]
+    fn prepare_snapshots(
+        &self,
+        module: &ModuleFile,
+        limits: &Limits,
+        time: Duration,
+    ) -> Result<ModuleKind, String> {
+        let sandbox = self.sandbox_for(limits);
+        sandbox.prepare_snapshots_with(module, |code| match &self.compiler {
+            Some(compiler) => compiler.compile(sandbox, code, time),
+            None => sandbox.compile_code(code, time),
+        })
     }
 
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
@@ -307,6 +461,11 @@ impl Backend for Local {
         if calls.cancel().is_cancelled() {
             return Ok(());
         }
+        let guests = self.started_guests(calls, observe)?;
+        if calls.cancel().is_cancelled() {
+            return Ok(());
+        }
+        let guests = Arc::new(guests);
         let window = calls
             .batch()
             .task
@@ -319,7 +478,6 @@ impl Backend for Local {
             .min(calls.n_pending());
         let (events, received) = sync_channel(MAX_QUEUED_EVENTS);
         let queue = Arc::new(Queue::starting_at(n_loops));
-        let guests = Arc::new(self.guests(&calls.batch().task.limits));
         for first in 0..n_loops {
             let (events, queue, calls, guests) = (
                 events.clone(),
@@ -373,8 +531,21 @@ impl Local {
             sandbox: Arc::clone(self.sandbox_for(limits)),
             isolation: self.isolation.clone(),
             admission: Arc::clone(&self.admission),
+            start: CallStart::Module,
         }
     }
+}
+
+/// What the calls of a task start from.
+enum CallStart {
+    /// The module.
+    Module,
+    /// The snapshot with this key.
+    #[cfg(feature = "compiler")]
+    Snapshot(String),
+    /// Nothing: each call has this outcome.
+    #[cfg(feature = "compiler")]
+    Failed(Outcome),
 }
 
 /// Where the guests of one task run.
@@ -382,6 +553,7 @@ struct Guests {
     sandbox: Arc<Sandbox>,
     isolation: Isolation,
     admission: Arc<Admission>,
+    start: CallStart,
 }
 
 impl Guests {
@@ -389,12 +561,26 @@ impl Guests {
     ///
     /// * `folders`: all that any of the guests may see.
     fn worker(&self, folders: Vec<Grant>) -> Result<Box<dyn RunGuest + '_>, HostError> {
-        Ok(match &self.isolation {
+        let worker: Box<dyn RunGuest + '_> = match &self.isolation {
             Isolation::Thread => Box::new(self.sandbox.worker()?),
             Isolation::Process(command) => {
                 Box::new(ProcessWorker::new(&self.sandbox, command, folders))
             }
-        })
+        };
+        #[cfg(feature = "compiler")]
+        if let CallStart::Snapshot(key) = &self.start {
+            return Ok(Box::new(FromSnapshot { worker, key }));
+        }
+        Ok(worker)
+    }
+
+    /// Returns the outcome of all calls if they have nothing to start from.
+    fn failed(&self) -> Option<&Outcome> {
+        #[cfg(feature = "compiler")]
+        if let CallStart::Failed(outcome) = &self.start {
+            return Some(outcome);
+        }
+        None
     }
 
     /// Sets up one thread for the calls of a task.
@@ -435,7 +621,10 @@ impl Guests {
         // The receiver outlives all calls but those that it does not wait for.
         let sink: EventSink = Arc::new(move |event| drop(sender.send(event)));
         let mut runner = self.runner(calls, sink);
-        let mut run = |attempt| run_caught(&mut runner, |runner| runner.run(&calls.call(attempt)));
+        let mut run = |attempt| match self.failed() {
+            Some(outcome) => Ended::without_guest(outcome.clone()),
+            None => run_caught(&mut runner, |runner| runner.run(&calls.call(attempt))),
+        };
         let share = self.admission.share(&calls.batch().task);
         let mut position = first;
         while let Some(attempt) = calls

@@ -14,6 +14,8 @@ mod queue;
 mod scripted;
 mod shared;
 mod slurm;
+#[cfg(feature = "compiler")]
+mod snapshots;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub use slurm::{
     PASSED_VARIABLES, Slice, SliceEnd, Slurm, SlurmConfig, SlurmOptions, WorkerSettings,
     check_cluster,
 };
+#[cfg(feature = "compiler")]
+pub use snapshots::{MadeSnapshot, NoSnapshot, WantedSnapshot};
 
 /// Runs the calls of one task at a time.
 pub trait Backend: Modules {

@@ -10,7 +10,7 @@ use crate::model::TaskFiles;
 use crate::text::units::{parse_memory, parse_time};
 
 pub(super) use super::author_arguments::{
-    CheckArguments, ExecArguments, NewArguments, TestArguments,
+    CheckArguments, ExecArguments, NewArguments, SnapshotArguments, TestArguments,
 };
 pub(super) use super::batch::BatchArguments;
 pub(super) use super::machine_arguments::{
@@ -52,6 +52,8 @@ pub(super) enum Command {
     Batch(Box<BatchArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
+    /// Write a module that starts after its initialization, such as an interpreter with its imports
+    Snapshot(SnapshotArguments),
     /// Show the progress or outcome of a run, and which calls failed and why
     Status(StatusArguments),
     /// List the runs below a folder with their states and sizes; with --clean, remove them
@@ -348,6 +350,9 @@ pub(super) struct SandboxArguments {
     /// Compile modules from scratch, without the user's cache of compiled modules
     #[arg(long)]
     pub(super) no_cache: bool,
+    /// Start the module in each call, also where a package requests a snapshot of its start
+    #[arg(long)]
+    pub(super) no_snapshots: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -167,6 +167,10 @@ pub(super) struct ExecArguments {
     pub(super) arguments: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
+    /// Start the module once, without the call's data, and run the call from its memory; kept in the
+    /// cache for later calls (docs/snapshots.md)
+    #[arg(long, conflicts_with = "no_snapshots")]
+    pub(super) snapshot: bool,
     /// Give tasks fixed clocks and random numbers, so that two runs produce the same bytes
     #[arg(long)]
     pub(super) deterministic: bool,
@@ -220,6 +224,40 @@ pub(super) struct TestArguments {
     /// Output format: text on stderr, or one JSON object on stdout (docs/testing.md)
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) format: FormatArgument,
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArguments,
+}
+
+const SNAPSHOT_EXAMPLES: &str = "\
+The module must export `wizer.initialize`, which starts it without a call's data. Its memory after \
+that becomes the data of the new module, which needs no initialization. The start can read the \
+--mount folders, and has no other file, no network, no variable, and fixed clocks and random \
+numbers.
+
+A package can request snapshots instead (`meta.mandelbox.snapshot`), which then are made when they \
+are needed, and compiled faster: see docs/snapshots.md.
+
+Examples:
+  mandelbox snapshot python.wasm --mount lib::/usr/local/lib --output task.wasm
+
+Exit codes:
+  0: success
+  1: mandelbox failed (disk, permissions)
+  2: invalid command line, or no snapshot of the module is possible
+  129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM";
+
+#[derive(Debug, Args)]
+#[command(after_help = SNAPSHOT_EXAMPLES)]
+pub(super) struct SnapshotArguments {
+    /// Module (.wasm) that exports `wizer.initialize`
+    pub(super) module: PathBuf,
+    /// File of the new module, which is replaced if it exists
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Folder that the start of the module can read, at the path GUEST [default: the absolute path
+    /// of HOST]; repeatable
+    #[arg(long = "mount", value_name = "HOST[::GUEST]")]
+    pub(super) mounts: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
 }

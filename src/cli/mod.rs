@@ -27,6 +27,7 @@ mod sandbox_options;
 mod show;
 mod signals;
 mod slurm;
+mod snapshot;
 mod starter_arguments;
 mod status;
 mod task_call;
@@ -110,6 +111,9 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         Command::Test(arguments) => {
             stoppable("test", false, |signals| test::test(&arguments, signals))
         }
+        Command::Snapshot(arguments) => stoppable("snapshot", false, |signals| {
+            snapshot::snapshot(&arguments, signals)
+        }),
         Command::Status(arguments) => status::status(&arguments),
         Command::Runs(arguments) => runs::runs(&arguments),
         Command::Show(arguments) => show::show(&arguments),

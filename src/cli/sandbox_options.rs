@@ -6,7 +6,7 @@ use super::arguments::{IsolationArgument, ProcessArguments, SandboxArguments};
 use super::{environment, open_files, signals};
 use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::model::HostError;
-use crate::plan::{Interpreter, Policy, policy_key};
+use crate::plan::{Interpreter, Policy, SnapshotUse, policy_key};
 use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
@@ -58,6 +58,9 @@ impl SandboxArguments {
                 let text = format!("exceeds `maximum.{key}` of the policy; choose a lower value");
                 problems.add(location, text);
             }
+        }
+        if self.no_snapshots {
+            policy.snapshots = SnapshotUse::Never;
         }
         policy.reserves_memory |= self.memory.is_some();
         policy.maximum.memory_bytes = self.memory.unwrap_or(policy.maximum.memory_bytes);
@@ -145,6 +148,10 @@ pub(super) fn worker_command() -> Result<WorkerCommand, String> {
 /// threads.
 pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
     let backend = compiling_in_processes(backend, policy.compile_memory_bytes);
+    let backend = match worker_command() {
+        Ok(command) => backend.starting_snapshots_in_processes(command),
+        Err(_) => backend,
+    };
     match policy.memory_bytes {
         Some(bytes) => backend.sharing_memory(bytes),
         None => backend,

@@ -99,6 +99,15 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
         "rerun" => EventKind::Rerun {
             message: fields.take("message")?,
         },
+        "snapshot_started" => EventKind::SnapshotStarted {
+            task: fields.take("task")?,
+            module: fields.take("module")?,
+        },
+        "snapshot_made" => EventKind::SnapshotMade {
+            task: fields.take("task")?,
+            init_time_s: fields.take("init_time_s")?,
+            memory_bytes: fields.take("memory_bytes")?,
+        },
         "task_started" => EventKind::TaskStarted {
             task: fields.take("task")?,
             batch: fields.take_optional("batch")?.unwrap_or_default(),
@@ -467,6 +476,7 @@ pub(super) mod tests {
             | EventKind::Note { .. }
             | EventKind::Rerun { .. }
             | EventKind::CallReused { .. } => {}
+            EventKind::SnapshotStarted { .. } | EventKind::SnapshotMade { .. } => {}
             EventKind::TaskStarted { .. }
             | EventKind::CallStarted { .. }
             | EventKind::CallFinished { .. } => {}
@@ -508,6 +518,15 @@ pub(super) mod tests {
             ".{0,4}".prop_map(|message| EventKind::Warning { message }),
             ".{0,4}".prop_map(|message| EventKind::Note { message }),
             ".{0,4}".prop_map(|message| EventKind::Rerun { message }),
+            (any::<u64>(), ".{0,4}")
+                .prop_map(|(task, module)| EventKind::SnapshotStarted { task, module }),
+            (any::<u64>(), 0_u32..1000, any::<u64>()).prop_map(|(task, time, memory_bytes)| {
+                EventKind::SnapshotMade {
+                    task,
+                    init_time_s: f64::from(time) / 8.0,
+                    memory_bytes,
+                }
+            }),
             task_started(),
             (call(), output()).prop_map(|(call, output)| EventKind::CallReused { call, output }),
             (call(), of(".{0,3}")).prop_map(|(call, files)| EventKind::CallStarted { call, files }),

@@ -81,6 +81,23 @@ pub enum EventKind {
         /// Which calls, and the reason.
         message: String,
     },
+    /// The module of a task is started once, without a call's data, for a snapshot from which the
+    /// calls start.
+    SnapshotStarted {
+        /// Order of the task.
+        task: u64,
+        /// Name of the module's file.
+        module: String,
+    },
+    /// The snapshot was made.
+    SnapshotMade {
+        /// Order of the task.
+        task: u64,
+        /// Seconds that it took.
+        init_time_s: f64,
+        /// Size of its memory, which each call has from its start.
+        memory_bytes: u64,
+    },
     /// A workflow task starts, or the next batch of its calls.
     TaskStarted {
         /// Order of the task.

@@ -281,6 +281,8 @@ impl RunSummary {
                 (self.end, self.error) = (Some(*status), error.as_ref().map(ToString::to_string));
             }
             EventKind::Note { .. }
+            | EventKind::SnapshotStarted { .. }
+            | EventKind::SnapshotMade { .. }
             | EventKind::Rerun { .. }
             | EventKind::Warning { .. }
             | EventKind::CallLogged { .. }

@@ -305,7 +305,9 @@ mod tests {
 
     use super::*;
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{Limits, ModuleKind, ModuleRef, RequestedResource, Rights, ScriptRef};
+    use crate::model::{
+        Limits, ModuleKind, ModuleRef, RequestedResource, Rights, ScriptRef, SnapshotSpec,
+    };
 
     /// Generates JSON values, including numbers that no machine type can hold.
     fn value() -> impl Strategy<Value = Value> {
@@ -393,13 +395,14 @@ mod tests {
                 vec((".{0,3}", ".{0,3}"), 0..3),
                 vec(grant(), 0..2),
                 vec(resource(), 0..2),
+                of((any::<u64>(), 0..1_000_000_000_u32)),
             ),
         )
             .prop_map(
                 |(
                     (order, name, id, module, kind),
                     (fixed_args, is_single, max_parallel, limits),
-                    (script, reserves_memory, n_cpus, env, mounts, resources),
+                    (script, reserves_memory, n_cpus, env, mounts, resources, snapshot),
                 )| TaskSpec {
                     order,
                     name,
@@ -421,6 +424,9 @@ mod tests {
                     env,
                     mounts,
                     resources,
+                    snapshot: snapshot.map(|(s, ns)| SnapshotSpec {
+                        init_time: Duration::new(s, ns),
+                    }),
                 },
             )
     }

@@ -20,6 +20,20 @@ pub trait Modules: Send + Sync {
         time: Duration,
     ) -> Result<ModuleKind, String>;
 
+    /// Prepares a module for calls that start from a snapshot. By default, prepares it for plain
+    /// calls, for backends without snapshots.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`], and if no snapshot of the module is possible.
+    fn prepare_snapshots(
+        &self,
+        module: &ModuleFile,
+        limits: &Limits,
+        time: Duration,
+    ) -> Result<ModuleKind, String> {
+        self.prepare(module, limits, time)
+    }
+
     /// Returns the description that a typed task gives of itself, unchecked: its entry in a
     /// manifest, as JSON text. Called after [`Self::prepare`]; the guest can access no folder.
     ///

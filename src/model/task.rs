@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,18 @@ pub struct TaskSpec {
     pub mounts: Vec<Grant>,
     /// The task's meta, for backends that request the resources of jobs.
     pub resources: Vec<RequestedResource>,
+    /// Request to start the calls from a snapshot; `None`: each call starts the module. The module
+    /// was prepared accordingly. A backend without snapshots can ignore it: the results are the
+    /// same.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotSpec>,
+}
+
+/// Snapshot from which the calls of a task start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSpec {
+    /// Maximum time for starting the module.
+    pub init_time: Duration,
 }
 
 /// A key of a task's meta, unchecked: only the backend knows what it means.

@@ -257,11 +257,13 @@ impl<'a> DatasetPlanner<'a> {
             .map_err(|text| self.add_once(executable.location(), text, problems))
             .ok()?;
         let path = program.as_ref().map(|program| &program.module);
+        let snapshot = policy.snapshot(requested.snapshot);
         let wanted = WantedModule {
             path: path.unwrap_or(&command.module).clone(),
             limits: &limits,
             script: program.as_ref().map(|program| &program.script),
             sha256: requested.sha256.as_deref(),
+            has_snapshot: snapshot.is_some(),
             location: executable.location(),
         };
         let mut found = Problems::default();
@@ -287,6 +289,7 @@ impl<'a> DatasetPlanner<'a> {
             env: requested.env,
             mounts: [requested.mounts, mounts].concat(),
             resources,
+            snapshot,
         })
     }
 }

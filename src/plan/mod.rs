@@ -22,9 +22,11 @@ pub(crate) use interpreter::{Program, ScriptHome};
 pub use job::Job;
 pub use planned::{Plan, PlannedTask, Requested};
 pub use planner::{PlanRequest, build_plan, set_start_and_last_task_index};
-pub use policy::Policy;
 #[cfg(feature = "cli")]
 pub(crate) use policy::policy_key;
+pub use policy::{Policy, SnapshotUse};
 pub use process_workflow::{Package, ProcessWorkflow};
+#[cfg(feature = "cli")]
+pub(crate) use requested::read_requested;
 pub use run_plan::RunPlan;
 pub(crate) use script_state::ScriptStates;

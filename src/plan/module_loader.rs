@@ -15,9 +15,9 @@ const MAX_INTERPRETER_BYTES: u64 = 2 << 30;
 pub(super) struct ModuleLoader<'a> {
     policy: &'a Policy,
     modules: &'a dyn Modules,
-    /// Modules read so far, or the reasons why they cannot run, by path and by whether calls have a
-    /// time limit.
-    loaded: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
+    /// Modules read so far, or the reasons why they cannot run, by path, by whether calls have a
+    /// time limit, and by whether they start from a snapshot.
+    loaded: HashMap<(PathBuf, bool, bool), Result<(ModuleFile, ModuleKind), String>>,
     states: ScriptStates,
 }
 
@@ -31,6 +31,8 @@ pub(super) struct WantedModule<'w> {
     pub(super) script: Option<&'w ScriptRef>,
     /// Expected SHA-256 of the file, hexadecimal; `None`: not checked.
     pub(super) sha256: Option<&'w str>,
+    /// True if calls start from a snapshot.
+    pub(super) has_snapshot: bool,
     /// Where the document names it.
     pub(super) location: Location,
 }
@@ -82,12 +84,13 @@ impl<'a> ModuleLoader<'a> {
             limits,
             script,
             sha256,
+            has_snapshot,
             location,
         } = wanted;
         let (policy, modules) = (self.policy, self.modules);
         let loaded = self
             .loaded
-            .entry((path.clone(), limits.wall_time.is_some()))
+            .entry((path.clone(), limits.wall_time.is_some(), has_snapshot))
             .or_insert_with(|| {
                 // The limits are for modules of packages. The operator names interpreters.
                 let (max_bytes, compile_time) = match script {
@@ -95,9 +98,12 @@ impl<'a> ModuleLoader<'a> {
                     Some(_) => (MAX_INTERPRETER_BYTES, Duration::MAX),
                 };
                 let module = ModuleFile::read(&path, max_bytes)?;
-                let kind = modules
-                    .prepare(&module, limits, compile_time)
-                    .map_err(|text| format!("{}: {text}", path.display()))?;
+                let prepared = if has_snapshot {
+                    modules.prepare_snapshots(&module, limits, compile_time)
+                } else {
+                    modules.prepare(&module, limits, compile_time)
+                };
+                let kind = prepared.map_err(|text| format!("{}: {text}", path.display()))?;
                 Ok((module, kind))
             });
         match loaded {

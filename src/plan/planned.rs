@@ -51,6 +51,8 @@ pub struct Requested {
     pub env: Vec<(String, String)>,
     /// Folders that the policy allows.
     pub mounts: Vec<Grant>,
+    /// True if calls should start from a snapshot.
+    pub snapshot: bool,
 }
 
 /// Checks that all orders differ: two tasks of one order and name would share a folder.

@@ -324,11 +324,13 @@ impl Planner<'_> {
             .map_err(|text| problems.add(module_location.clone(), text))
             .ok()?;
         let path = program.as_ref().map(|program| program.module.clone());
+        let snapshot = policy.snapshot(requested.snapshot);
         let wanted = WantedModule {
             path: path.unwrap_or_else(|| task.module_path()),
             limits: &limits,
             script: program.as_ref().map(|program| &program.script),
             sha256: requested.sha256.as_deref(),
+            has_snapshot: snapshot.is_some(),
             location: module_location,
         };
         let advice = || task.command_advice();
@@ -365,6 +367,7 @@ impl Planner<'_> {
                 env: requested.env,
                 mounts: [requested.mounts, mounts].concat(),
                 resources,
+                snapshot,
             },
             details: TaskDetails {
                 args,

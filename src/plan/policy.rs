@@ -12,7 +12,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::interpreter::{Interpreter, InterpreterFile};
-use crate::model::Limits;
+use crate::model::{Limits, SnapshotSpec};
 use crate::problem::{Location, Problems};
 use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;
@@ -35,7 +35,9 @@ pub struct Policy {
     /// Folders, absolute and without links. A package may mount these folders, and folders below
     /// them, read-only.
     pub mounts: Vec<PathBuf>,
-    /// Maximum time for compiling a module; default 60 s.
+    /// Tasks whose calls start from a snapshot; default: those that request it.
+    pub snapshots: SnapshotUse,
+    /// Maximum time for compiling a module, and for starting one for a snapshot; default 60 s.
     pub compile_time: Duration,
     /// Maximum memory for compiling a module, if a separate process compiles it; default 2 GiB.
     pub compile_memory_bytes: u64,
@@ -59,6 +61,18 @@ pub struct Policy {
     /// True if guests without a time limit can be interrupted too, while they compute; default
     /// false.
     pub interrupts_all: bool,
+}
+
+/// Selection of the tasks whose calls start from a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotUse {
+    /// None, whatever a package requests.
+    Never,
+    /// Those whose `meta.mandelbox` requests it.
+    #[default]
+    OnRequest,
+    /// All. A module of which no snapshot is possible is refused.
+    Always,
 }
 
 impl Default for Policy {
@@ -99,6 +113,7 @@ struct LimitsFile {
 struct PackagesFile {
     env: Vec<String>,
     mounts: Vec<PathBuf>,
+    snapshots: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -146,6 +161,7 @@ impl Policy {
             maximum: limits,
             env: Vec::new(),
             mounts: Vec::new(),
+            snapshots: SnapshotUse::default(),
             compile_time: Duration::from_secs(60),
             compile_memory_bytes: DEFAULT_COMPILE_MEMORY_BYTES,
             memory_bytes: None,
@@ -172,6 +188,20 @@ impl Policy {
     pub(crate) fn interpreter_of(&self, path: &Path) -> Option<&Interpreter> {
         let mut interpreters = self.interpreters.iter();
         interpreters.find(|interpreter| interpreter.runs(path))
+    }
+
+    /// Returns the snapshot from which the calls of a task start.
+    ///
+    /// * `is_requested`: true if the task requests it.
+    pub(crate) fn snapshot(&self, is_requested: bool) -> Option<SnapshotSpec> {
+        let is_used = match self.snapshots {
+            SnapshotUse::Never => false,
+            SnapshotUse::OnRequest => is_requested,
+            SnapshotUse::Always => true,
+        };
+        is_used.then_some(SnapshotSpec {
+            init_time: self.compile_time,
+        })
     }
 
     /// Reads a policy file.
@@ -253,6 +283,10 @@ impl Policy {
             maximum,
             env: file.packages.env,
             mounts,
+            snapshots: match file.packages.snapshots {
+                Some(false) => SnapshotUse::Never,
+                None | Some(true) => SnapshotUse::OnRequest,
+            },
             compile_time: file.host.compile.unwrap_or(usual.compile_time),
             compile_memory_bytes: file
                 .host

@@ -14,7 +14,7 @@ use crate::text::units::{parse_memory, parse_time};
 use crate::text::wording::did_you_mean;
 
 /// Keys of `meta.mandelbox`.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "memory",
     "timeout",
     "sha256",
@@ -22,6 +22,7 @@ const KEYS: [&str; 7] = [
     "metadata_in_args",
     "env",
     "mounts",
+    "snapshot",
 ];
 
 /// Fractal's key for the number of CPUs of a call.
@@ -78,6 +79,10 @@ pub(crate) fn read_requested<'a>(
             ("mounts", Some(value)) => {
                 requested.mounts = read_mounts(&value, folder, policy, problems)
             }
+            ("snapshot", Some(value)) => match value.value.as_bool() {
+                Some(is_requested) => requested.snapshot = is_requested,
+                None => value.wrong_type("a boolean", problems),
+            },
             (unknown, Some(value)) => {
                 let meant = did_you_mean(unknown, KEYS);
                 let text = format!(
@@ -387,6 +392,17 @@ mod tests {
         check(
             json!({"mandelbox": {"env": {"A": "b"}}}),
             Err("meta: /mandelbox/env/A: the policy does not"),
+        );
+        check(
+            json!({"mandelbox": {"snapshot": true}}),
+            Ok(Requested {
+                snapshot: true,
+                ..Requested::default()
+            }),
+        );
+        check(
+            json!({"mandelbox": {"snapshot": "yes"}}),
+            Err("/mandelbox/snapshot: must be a boolean, not a string"),
         );
         check(
             json!({"mandelbox": {"mounts": {"/etc": "/etc"}}}),

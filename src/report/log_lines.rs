@@ -4,7 +4,7 @@ use std::io;
 
 use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
 use crate::model::{CallRef, LogLevel};
-use crate::text::escaped;
+use crate::text::{bytes_text, escaped};
 
 /// Reporter that passes log lines to a function, once their events are on disk. For programs with a
 /// log of their own, which contains the start and the end of the run already: lines about those are
@@ -134,6 +134,18 @@ impl LinesOfEvents {
             EventKind::ItemsChanged { task, changes } => debug(format!(
                 "{task}-th task: {}",
                 changes.describe(&self.item_kind)
+            )),
+            EventKind::SnapshotStarted { task, module } => debug(format!(
+                "START  {} once, for a snapshot for the {task}-th task",
+                escaped(module)
+            )),
+            EventKind::SnapshotMade {
+                init_time_s,
+                memory_bytes,
+                ..
+            } => debug(format!(
+                "       made the snapshot in {init_time_s:.3} s, with {} of memory",
+                bytes_text(*memory_bytes)
             )),
             EventKind::JobsCounted {
                 task,

@@ -16,6 +16,8 @@
 //! identity is unchanged, the contents are those that were sealed, and the file is mapped into
 //! memory instead of being read.
 
+#[cfg(feature = "compiler")]
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +36,9 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Maximum size of all entries together. The least recently used entries are removed first.
 #[cfg(feature = "compiler")]
 const MAX_BYTES: u64 = 4 << 30;
+/// Number of lock files.
+#[cfg(feature = "compiler")]
+const N_LOCKS: u8 = 16;
 const KEY_BYTES: usize = blake3::KEY_LEN;
 pub(super) const DIGEST_BYTES: usize = blake3::OUT_LEN;
 /// Name of the file that contains the key.
@@ -167,6 +172,37 @@ impl ModuleCache {
         ]
         .concat();
         self.write_file(&seal_name(name), &seal)
+    }
+
+    /// Waits for the lock that belongs to a key, so that of several runs only one makes an entry.
+    ///
+    /// Returns `None` if `gives_up` returns true meanwhile, or if files cannot be locked here. Two
+    /// runs may then make the same entry, which is a waste and no error.
+    #[cfg(feature = "compiler")]
+    pub(super) fn lock(&self, key: &str, gives_up: &mut dyn FnMut() -> bool) -> Option<File> {
+        use rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        use rustix::io::Errno;
+
+        const POLL: Duration = Duration::from_millis(20);
+        // A lock file is never removed, since another run may wait for it. Keys share a few of them.
+        let index = blake3::hash(key.as_bytes()).as_bytes()[0] % N_LOCKS;
+        let name = format!("lock-{index}");
+        let file = match self.folder.open_file(&*name) {
+            Ok(file) => file,
+            Err(_) => {
+                let new = self.folder.create_file(NEW_PREFIX, NEW_MODE).ok()?;
+                // Another run may be first.
+                let _ = new.persist_new(&*name);
+                self.folder.open_file(&*name).ok()?
+            }
+        };
+        loop {
+            match rustix::fs::flock(&file, NonBlockingLockExclusive) {
+                Ok(()) => return Some(file),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if !gives_up() => std::thread::sleep(POLL),
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Reads at most `max_bytes` bytes of a file.

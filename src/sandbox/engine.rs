@@ -21,6 +21,7 @@ use super::cache::ModuleCache;
 use super::compile::{CompiledModule, compile};
 use super::host::Linkers;
 use super::module::PreparedModule;
+use super::precompiled::ModuleForm;
 use super::reservation::Reservation;
 use super::worker::Worker;
 use super::{features, pool};
@@ -85,6 +86,9 @@ pub struct Sandbox {
     modules: Mutex<HashMap<String, KnownModule>>,
     /// Digests of modules that are not in the cache yet.
     unsaved: Mutex<Vec<String>>,
+    /// Held while a snapshot is made, so that threads do not make the same one.
+    #[cfg(feature = "compiler")]
+    pub(super) making_snapshot: Mutex<()>,
     pub(super) interruption: Interruption,
     clock: OnceLock<Clock>,
 }
@@ -96,6 +100,7 @@ type Clock = (RunningClock, Option<Ticker>);
 /// Compiled module that is ready to be instantiated, and its code for other processes.
 struct KnownModule {
     prepared: Arc<PreparedModule>,
+    form: ModuleForm,
     compiled: CompiledModule,
 }
 
@@ -143,6 +148,8 @@ impl Sandbox {
             cache,
             modules: Mutex::default(),
             unsaved: Mutex::default(),
+            #[cfg(feature = "compiler")]
+            making_snapshot: Mutex::default(),
             interruption: options.interruption,
             clock,
         })
@@ -202,10 +209,31 @@ impl Sandbox {
         #[expect(unsafe_code, reason = "the code was compiled a line before")]
         // SAFETY: this program has just compiled the code, here or in a child process. Loading
         // checks that the settings match.
-        let kind =
-            unsafe { self.load(&module.sha256, compiled, "needs more than a call may have")? };
-        lock(&self.unsaved).push(module.sha256.clone());
+        let kind = unsafe {
+            self.load(
+                &module.sha256,
+                compiled,
+                &ModuleForm::Whole,
+                "needs more than a call may have",
+            )?
+        };
+        self.note_unsaved(module.sha256.clone());
         Ok(kind)
+    }
+
+    /// Compiles a module in threads of this process.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn compile_code(
+        &self,
+        module: &ModuleFile,
+        time: Duration,
+    ) -> Result<CompiledModule, String> {
+        compile(&self.engine, module, time)
+    }
+
+    /// Notes that a module is not in the cache folder yet, for [`Self::write_cache`].
+    pub(super) fn note_unsaved(&self, sha256: String) {
+        lock(&self.unsaved).push(sha256);
     }
 
     /// Writes newly compiled code to the cache folder, if there is one. Call it once all documents
@@ -229,11 +257,13 @@ impl Sandbox {
         &self,
         sha256: &str,
         prepared: PreparedModule,
+        form: &ModuleForm,
         compiled: CompiledModule,
     ) -> ModuleKind {
         let kind = prepared.kind();
         let known = KnownModule {
             prepared: Arc::new(prepared),
+            form: form.clone(),
             compiled,
         };
         lock(&self.modules).insert(sha256.to_owned(), known);
@@ -245,6 +275,30 @@ impl Sandbox {
         lock(&self.modules)
             .get(sha256)
             .map(|known| known.compiled.clone())
+    }
+
+    /// Returns a prepared module for another process of this program: its keys, forms and native
+    /// code, in the order in which the process needs them. A snapshot has two parts. Empty if the
+    /// module was not prepared.
+    pub(crate) fn parts(&self, sha256: &str) -> Vec<(String, ModuleForm, CompiledModule)> {
+        let modules = lock(&self.modules);
+        let mut parts = Vec::new();
+        let mut next = Some(sha256.to_owned());
+        while let Some((key, known)) = next.and_then(|key| {
+            let known = modules.get(&key)?;
+            Some((key, known))
+        }) {
+            next = known.form.needs().map(str::to_owned);
+            parts.push((key, known.form.clone(), known.compiled.clone()));
+        }
+        parts.reverse();
+        parts
+    }
+
+    /// Forgets a module that no call needs any more.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn forget(&self, sha256: &str) {
+        lock(&self.modules).remove(sha256);
     }
 
     /// Returns the cache of compiled modules, if it can be used.

@@ -17,6 +17,7 @@ use super::imports::{
     core_refusal, function_text,
 };
 use super::module::{ModuleFormat, core_entry};
+use super::snapshot;
 use crate::model::ModuleFile;
 
 /// Contents of a module.
@@ -36,10 +37,23 @@ pub struct Inspection {
     pub exports: Vec<Export>,
     /// Disabled features that the module needs.
     pub missing_features: Vec<MissingFeature>,
+    /// Snapshots of the module; `None` if it does not export `wizer.initialize`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotSupport>,
     /// Reasons for refusing the module, as sentences for the user. They cover features, imports and
     /// the entry of a core module.
     #[serde(skip)]
     pub refusals: Vec<String>,
+}
+
+/// Possibility of snapshots of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotSupport {
+    /// Calls can start from a snapshot, and run the export with this name.
+    Possible(&'static str),
+    /// No snapshot is possible; the reason, as a sentence for the user.
+    Impossible(String),
 }
 
 /// Linear memory.
@@ -136,6 +150,7 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
         imports: Vec::new(),
         exports: Vec::new(),
         missing_features: missing,
+        snapshot: None,
         refusals: Vec::new(),
     };
     found
@@ -147,6 +162,10 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
             .map_err(invalid)?;
     } else {
         found.add_core(types.as_ref(), preview1);
+        found.snapshot = snapshot::inspect(bytes).map(|found| match found {
+            Ok(entry) => SnapshotSupport::Possible(entry),
+            Err(why) => SnapshotSupport::Impossible(why),
+        });
     }
     found.add_memories(bytes).map_err(invalid)?;
     found.wasi = wasi_versions(&found);
@@ -225,11 +244,11 @@ impl Inspection {
             });
         }
         self.refusals.extend(core_refusal(&imports, preview1));
-        let is_plain = |name: &str| {
+        let signature = |name: &str| {
             let export = self.exports.iter().find(|export| export.name == name)?;
-            export.function_type.as_ref().map(|ty| ty == "() -> ()")
+            export.function_type.clone()
         };
-        self.refusals.extend(core_entry(is_plain).err());
+        self.refusals.extend(core_entry(signature).err());
     }
 
     fn add_component(&mut self, bytes: &[u8], types: TypesRef<'_>) -> wasmparser::Result<()> {

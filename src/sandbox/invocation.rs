@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::reports::GuestReports;
+#[cfg(feature = "compiler")]
+use super::snapshot::ImageSlot;
 use super::stdio::GuestOutput;
 use super::warnings::GuestWarnings;
 use crate::model::{CancelToken, Grant, Limits, TaskMetadata};
@@ -15,6 +17,21 @@ pub enum Entry<'a> {
     Run(TypedCall<'a>),
     /// `describe` of a typed task, in which the functions of the host have no effect.
     Describe,
+    /// Initialization of a module for a snapshot, whose image goes to the slot. The module is the
+    /// one of [`Sandbox::prepare_initial_image`](super::Sandbox).
+    #[cfg(feature = "compiler")]
+    Initialize(&'a ImageSlot),
+}
+
+impl Entry<'_> {
+    /// Returns true for the initialization of a module.
+    pub(super) fn is_initialization(&self) -> bool {
+        #[cfg(feature = "compiler")]
+        let is_initialization = matches!(self, Self::Initialize(_));
+        #[cfg(not(feature = "compiler"))]
+        let is_initialization = false;
+        is_initialization
+    }
 }
 
 /// Input of a call of a typed task, in addition to files and limits.

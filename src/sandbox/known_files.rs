@@ -18,11 +18,16 @@ impl Sandbox {
     ///
     /// * `max_bytes`: maximum size of the file.
     pub fn prepare_unchanged(&self, path: &Path, max_bytes: u64) -> Option<(String, ModuleKind)> {
-        let identity =
-            FileIdentity::of_file(path).filter(|identity| identity.bytes <= max_bytes)?;
-        let sha256 = self.cache()?.digest_of(path, &identity)?;
+        let sha256 = self.known_digest(path, max_bytes)?;
         let kind = self.adopt_cached(&sha256)?;
         Some((sha256, kind))
+    }
+
+    /// Returns the digest of the module in a file, if the cache knows the file.
+    pub(crate) fn known_digest(&self, path: &Path, max_bytes: u64) -> Option<String> {
+        let identity =
+            FileIdentity::of_file(path).filter(|identity| identity.bytes <= max_bytes)?;
+        self.cache()?.digest_of(path, &identity)
     }
 
     /// Stores which module a file contains, for [`Self::prepare_unchanged`].

@@ -34,6 +34,8 @@ mod read_directory;
 mod reports;
 mod reservation;
 mod set_times;
+#[cfg(feature = "compiler")]
+mod snapshot;
 mod special_files;
 mod stdio;
 mod typed;
@@ -49,13 +51,18 @@ pub use engine::{Interruption, Sandbox, SandboxOptions, capture_no_backtraces};
 pub use features::MissingFeature;
 pub use imports::ImportState;
 #[cfg(feature = "compiler")]
-pub use inspect::{Export, ImportedInterface, ImportedItem, Inspection, Memory, Table};
+pub use inspect::{
+    Export, ImportedInterface, ImportedItem, Inspection, Memory, SnapshotSupport, Table,
+};
 pub use invocation::{Entry, GuestEnd, GuestInput, Invocation, TypedCall};
 pub use pool::scans_changed_pages;
+pub(crate) use precompiled::ModuleForm;
 #[cfg(feature = "cli")]
 pub(crate) use private_folder::open_private;
 pub use reports::{GuestReports, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
+#[cfg(feature = "compiler")]
+pub use snapshot::ImageSlot;
 pub use stdio::GuestOutput;
 pub(crate) use stdio::TAIL_BYTES;
 pub use warnings::GuestWarnings;

@@ -1,6 +1,9 @@
 //! Linking of compiled code to a module that is ready to be instantiated, or the reason why it
 //! cannot be.
 
+#[cfg(feature = "compiler")]
+use std::sync::Arc;
+
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, Type};
 use wasmtime::{Engine, ExternType, InstancePre, Module};
@@ -10,6 +13,8 @@ use super::compile::CompiledCode;
 use super::host::{Host, Linkers};
 use super::imports::{CoreImport, component_refusal, core_refusal, function_text};
 use super::not_wasm::why_not_wasm;
+#[cfg(feature = "compiler")]
+use super::snapshot::{Snapshot, SnapshotCode};
 use super::typed::{self, TypedEntry, TypedPre};
 use crate::model::ModuleKind;
 
@@ -50,6 +55,11 @@ pub(super) enum PreparedModule {
     },
     Component(CommandPre<Host>),
     Typed(TypedPre),
+    /// Code without a memory, which calls need a snapshot for.
+    #[cfg(feature = "compiler")]
+    SnapshotCode(Arc<SnapshotCode>),
+    #[cfg(feature = "compiler")]
+    Snapshot(Snapshot),
 }
 
 /// Way to start a core module.
@@ -59,12 +69,17 @@ pub(super) enum CoreEntry {
     Start,
     /// `_initialize`, if it exists, and then the export with the empty name.
     Default,
+    /// `_initialize`, if it exists, and then `run`, which returns the exit code. For modules that
+    /// export `wizer.initialize`.
+    Run,
 }
 
 impl PreparedModule {
     pub(super) fn kind(&self) -> ModuleKind {
         match self {
             Self::Core { .. } => ModuleKind::CommandP1,
+            #[cfg(feature = "compiler")]
+            Self::SnapshotCode(_) | Self::Snapshot(_) => ModuleKind::CommandP1,
             Self::Component(_) => ModuleKind::CommandP2,
             Self::Typed(_) => ModuleKind::Typed,
         }
@@ -74,7 +89,18 @@ impl PreparedModule {
     pub(super) fn has_files(&self) -> bool {
         match self {
             Self::Core { .. } | Self::Component(_) => true,
+            #[cfg(feature = "compiler")]
+            Self::SnapshotCode(_) | Self::Snapshot(_) => true,
             Self::Typed(typed) => typed.has_files,
+        }
+    }
+
+    /// Returns the size of the memory of a snapshot in bytes; 0 for other modules.
+    #[cfg(feature = "compiler")]
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.memory_bytes,
+            _ => 0,
         }
     }
 
@@ -90,18 +116,49 @@ impl PreparedModule {
         }
     }
 
+    /// Prepares the code of snapshots.
+    #[cfg(feature = "compiler")]
+    pub(super) fn new_snapshot_code(
+        linkers: &Linkers,
+        code: &CompiledCode,
+    ) -> Result<Self, String> {
+        match code {
+            CompiledCode::Core(module) => {
+                SnapshotCode::new(linkers, module).map(|code| Self::SnapshotCode(Arc::new(code)))
+            }
+            CompiledCode::Component(_) => Err("is a WASM component".to_owned()),
+        }
+    }
+
+    /// Prepares a snapshot.
+    ///
+    /// * `of`: its code.
+    #[cfg(feature = "compiler")]
+    pub(super) fn new_snapshot(
+        linkers: &Linkers,
+        of: &Self,
+        image: &CompiledCode,
+    ) -> Result<Self, String> {
+        match (of, image) {
+            (Self::SnapshotCode(code), CompiledCode::Core(image)) => {
+                Snapshot::new(linkers, Arc::clone(code), image).map(Self::Snapshot)
+            }
+            _ => Err("is not the image of a snapshot".to_owned()),
+        }
+    }
+
     fn new_core(linkers: &Linkers, module: &Module) -> Result<Self, String> {
         let linked = linkers.core.instantiate_pre(module).map_err(|err| {
             let imports: Vec<_> = module.imports().map(core_import).collect();
             core_refusal(&imports, &linkers.preview1()).unwrap_or_else(|| unlinked(&err))
         });
-        let is_plain = |name: &str| match module.get_export(name) {
+        let signature = |name: &str| match module.get_export(name) {
             Some(ExternType::Func(function)) => {
-                Some(function.params().len() == 0 && function.results().len() == 0)
+                Some(function_text(function.params(), function.results()))
             }
             _ => None,
         };
-        let (pre, entry) = both(linked, core_entry(is_plain))?;
+        let (pre, entry) = both(linked, core_entry(signature))?;
         Ok(Self::Core { pre, entry })
     }
 
@@ -144,7 +201,7 @@ pub(super) fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(
     }
 }
 
-fn core_import(import: wasmtime::ImportType<'_>) -> CoreImport<'_> {
+pub(super) fn core_import(import: wasmtime::ImportType<'_>) -> CoreImport<'_> {
     let function = match import.ty() {
         ExternType::Func(ty) => Some(function_text(ty.params(), ty.results())),
         _ => None,
@@ -217,15 +274,23 @@ fn has_plain_run(engine: &Engine, component: &types::Component) -> bool {
     run.params().len() == 0 && run.results().len() == 1 && run.results().all(is_plain)
 }
 
+/// Types of entries, as [`function_text`] writes them.
+const PLAIN: &str = "() -> ()";
+const EXIT_CODE: &str = "() -> (i32)";
+
 /// Finds the entry of a core module. A function with parameters or results is not an entry.
 ///
-/// * `is_plain`: returns true if an export is a function without parameters and results; `None` if
-///   it is not a function.
-pub(super) fn core_entry(is_plain: impl Fn(&str) -> Option<bool>) -> Result<CoreEntry, String> {
+/// * `signature`: returns the type of an exported function, from [`function_text`]; `None` if the
+///   export is not a function.
+pub(super) fn core_entry(signature: impl Fn(&str) -> Option<String>) -> Result<CoreEntry, String> {
+    let is_plain = |name: &str| signature(name).map(|signature| signature == PLAIN);
     let initialize = is_plain("_initialize");
+    let is_for_snapshots = is_plain("wizer.initialize") == Some(true)
+        && signature("run").as_deref() == Some(EXIT_CODE);
     match (is_plain("_start"), is_plain("")) {
         (Some(true), _) => Ok(CoreEntry::Start),
         (None, Some(true)) if initialize != Some(false) => Ok(CoreEntry::Default),
+        (None, None) if is_for_snapshots && initialize != Some(false) => Ok(CoreEntry::Run),
         (None, None) => {
             let advice = if is_plain("run").is_some() && is_plain("describe").is_some() {
                 "It seems to be the core module of a typed task: build it for `wasm32-wasip2`, \

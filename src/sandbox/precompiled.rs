@@ -15,6 +15,31 @@ use super::engine::Sandbox;
 use super::module::{ModuleFormat, PreparedModule};
 use crate::model::{ModuleFile, ModuleKind};
 
+/// Form of a module that was compiled.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ModuleForm {
+    /// Module as its author built it.
+    Whole,
+    /// Code of the snapshots of a module.
+    #[cfg(feature = "compiler")]
+    SnapshotCode,
+    /// Image of a snapshot, for the code with this key.
+    #[cfg(feature = "compiler")]
+    SnapshotImage(String),
+}
+
+impl ModuleForm {
+    /// Returns the key of a module that must be prepared before this one.
+    pub(super) fn needs(&self) -> Option<&str> {
+        match self {
+            #[cfg(feature = "compiler")]
+            Self::SnapshotImage(code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
 impl Sandbox {
     /// Compiles a module for a program that is built without the compiler; see
     /// [`Self::adopt_precompiled`].
@@ -69,18 +94,29 @@ impl Sandbox {
             ));
         }
         // SAFETY: the caller vouches for the code.
-        unsafe { self.adopt(&module.sha256, CompiledModule::Memory(code.into())) }
+        unsafe {
+            self.adopt(
+                &module.sha256,
+                CompiledModule::Memory(code.into()),
+                &ModuleForm::Whole,
+            )
+        }
     }
 
     /// Adopts the code of a module from the cache, if the cache contains it and it fits.
     pub(super) fn adopt_cached(&self, sha256: &str) -> Option<ModuleKind> {
+        self.adopt_cached_as(sha256, &ModuleForm::Whole)
+    }
+
+    /// Adopts the code of a module of any form from the cache.
+    pub(super) fn adopt_cached_as(&self, sha256: &str, form: &ModuleForm) -> Option<ModuleKind> {
         let codes = self.cache()?.read_all(sha256);
         // SAFETY: the cache returns only what was written to it under the user's key and for this
         // digest, and only compiled modules are written to it. Loading checks the version and the
         // settings.
         codes
             .into_iter()
-            .find_map(|code| unsafe { self.adopt(sha256, code) }.ok())
+            .find_map(|code| unsafe { self.adopt(sha256, code, form) }.ok())
     }
 
     /// Adopts a module that another sandbox has compiled.
@@ -92,12 +128,14 @@ impl Sandbox {
         &self,
         sha256: &str,
         compiled: CompiledModule,
+        form: &ModuleForm,
     ) -> Result<ModuleKind, String> {
         // SAFETY: the caller vouches for the code.
         unsafe {
             self.load(
                 sha256,
                 compiled,
+                form,
                 "its compiled code does not fit this sandbox",
             )
         }
@@ -113,12 +151,22 @@ impl Sandbox {
         &self,
         sha256: &str,
         compiled: CompiledModule,
+        form: &ModuleForm,
         unfit: &str,
     ) -> Result<ModuleKind, String> {
         // SAFETY: the caller vouches for the code.
         let code =
             unsafe { compiled.load(&self.engine) }.map_err(|err| format!("{unfit}: {err:#}"))?;
-        let prepared = PreparedModule::new(&self.engine, &self.linkers, &code)?;
-        Ok(self.keep(sha256, prepared, compiled))
+        let prepared = match form {
+            ModuleForm::Whole => PreparedModule::new(&self.engine, &self.linkers, &code)?,
+            #[cfg(feature = "compiler")]
+            ModuleForm::SnapshotCode => PreparedModule::new_snapshot_code(&self.linkers, &code)?,
+            #[cfg(feature = "compiler")]
+            ModuleForm::SnapshotImage(of) => {
+                let of = self.prepared(of).ok_or("the code was not prepared")?;
+                PreparedModule::new_snapshot(&self.linkers, &of, &code)?
+            }
+        };
+        Ok(self.keep(sha256, prepared, form, compiled))
     }
 }

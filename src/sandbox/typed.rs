@@ -210,7 +210,7 @@ impl TypedPre {
                     instance.get_typed_func::<(), (String,)>(&mut *store, self.entry.describe)?;
                 Ok(Some(describe.call_async(store, ()).await?.0))
             }
-            Entry::Command => {
+            _ => {
                 return Ok(GuestEnd::HostFailed(
                     "a typed task was called as a command".to_owned(),
                 ));

@@ -27,7 +27,9 @@ use wasmtime_wasi::{I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 use super::determinism::make_deterministic;
 use super::engine::{Interruption, Sandbox};
 use super::folders::OpenFolders;
-use super::host::Host;
+use super::host::{Host, Linkers};
+#[cfg(feature = "compiler")]
+use super::invocation::Entry;
 use super::invocation::{GuestEnd, GuestInput, Invocation};
 use super::limits::{
     BudgetExceeded, MachineIsFull, MemoryBudget, is_machine_error, machine_is_full,
@@ -88,7 +90,7 @@ impl<'a> Worker<'a> {
             .wall_time
             .map(|limit| (limit, self.sandbox.clock()));
         let end = self.runtime.block_on(async {
-            let guest = run_guest(&mut store, module, invocation);
+            let guest = run_guest(&mut store, &self.sandbox.linkers, module, invocation);
             until_interrupted(guest, limit, invocation.cancel).await
         });
         let end = match end {
@@ -106,7 +108,9 @@ impl<'a> Worker<'a> {
         builder.args(invocation.argv);
         builder.envs(invocation.env);
         builder.max_random_size(MAX_RANDOM_BYTES);
-        if self.sandbox.deterministic {
+        // A snapshot depends on nothing but its module and its mounts.
+        let is_deterministic = self.sandbox.deterministic || invocation.entry.is_initialization();
+        if is_deterministic {
             make_deterministic(&mut builder, invocation.seed);
         }
         match &invocation.stdin {
@@ -127,7 +131,7 @@ impl<'a> Worker<'a> {
             budget: MemoryBudget::new(limits),
             typed,
             folders,
-            listings: Listings::new(self.sandbox.deterministic),
+            listings: Listings::new(is_deterministic),
             warnings: invocation.warnings.clone(),
         };
         *host.filesystem().ctx = opened;
@@ -158,15 +162,18 @@ impl<'a> Worker<'a> {
 
 async fn run_guest(
     store: &mut Store<Host>,
+    linkers: &Linkers,
     module: Arc<PreparedModule>,
     invocation: &Invocation<'_>,
 ) -> wasmtime::Result<GuestEnd> {
+    #[cfg(not(feature = "compiler"))]
+    let _ = linkers;
     match &*module {
         PreparedModule::Core { pre, entry } => {
             let instance = pre.instantiate_async(&mut *store).await?;
             let start = match entry {
                 CoreEntry::Start => "_start",
-                CoreEntry::Default => {
+                CoreEntry::Default | CoreEntry::Run => {
                     if let Ok(initialize) =
                         instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
                     {
@@ -175,6 +182,10 @@ async fn run_guest(
                     ""
                 }
             };
+            if *entry == CoreEntry::Run {
+                let run = instance.get_typed_func::<(), i32>(&mut *store, "run")?;
+                return Ok(GuestEnd::Exited(run.call_async(store, ()).await?));
+            }
             let start = instance.get_typed_func::<(), ()>(&mut *store, start)?;
             start.call_async(store, ()).await?;
         }
@@ -184,6 +195,19 @@ async fn run_guest(
                 Ok(()) => {}
                 Err(()) => return Err(I32Exit(1).into()),
             }
+        }
+        #[cfg(feature = "compiler")]
+        PreparedModule::Snapshot(snapshot) => {
+            if let Entry::Initialize(slot) = &invocation.entry {
+                return snapshot.initialize(linkers, store, invocation, slot).await;
+            }
+            return Ok(GuestEnd::Exited(snapshot.call(linkers, store).await?));
+        }
+        #[cfg(feature = "compiler")]
+        PreparedModule::SnapshotCode(_) => {
+            return Ok(GuestEnd::HostFailed(
+                "the module was prepared for snapshots, and a call needs one".to_owned(),
+            ));
         }
         PreparedModule::Typed(typed) => {
             return typed.run(store, &invocation.entry, invocation.limits).await;

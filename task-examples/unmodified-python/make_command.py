@@ -5,6 +5,10 @@
 code. The command exports `_start`, which calls the two and hands the code to `proc_exit`. Functions that the reactor
 imports from its own runner, outside WASI, become `fd_read`, which has the type of `host.call`; as no descriptor has
 the number of a request, a guest that does call its runner gets an error code.
+
+`make_command.py --snapshot REACTOR.wasm MODULE.wasm`: makes a module of which mandelbox can make snapshots. It keeps
+`run`, and `wizer.initialize`, which starts the interpreter. The text that the interpreter runs then is replaced: it
+reads the script /snapshot/init.py, which imports what tasks need.
 """
 
 import sys
@@ -14,6 +18,10 @@ WASI = "wasi_snapshot_preview1"
 TYPE, IMPORT, FUNCTION, EXPORT, CODE = 1, 2, 3, 7, 10
 FUNCTION_KIND = 0
 CALL, END = 0x10, 0x0B
+DATA = 11
+# What the interpreter runs when it starts for a snapshot, and what it runs instead; of the same length.
+INIT_TEXT = b"import encodings, io, os, sys, json, csv, re, _colorize\0"
+NEW_INIT_TEXT = b"exec(open('/snapshot/init.py').read())".ljust(len(INIT_TEXT), b"\0")
 
 
 class Reader:
@@ -118,6 +126,42 @@ def read_exports(section):
     return exports
 
 
+def without_own_imports(imports):
+    """The import section in which functions outside WASI have become `fd_read`."""
+    renamed = [
+        (WASI, "fd_read", descriptor) if module != WASI else (module, name, descriptor)
+        for module, name, descriptor, _ in imports
+    ]
+    return leb128(len(renamed)) + b"".join(name_bytes(m) + name_bytes(n) + d for m, n, d in renamed)
+
+
+def build(module, sections, new):
+    """The module with some of its sections replaced."""
+    out = bytearray(module[:8])
+    for number, content in sections:
+        content = new.get(number, content)
+        out += bytes([number]) + leb128(len(content)) + content
+    return bytes(out)
+
+
+def make_for_snapshots(module):
+    sections = sections_of(module)
+    known = dict(section for section in sections if section[0])
+    exports = read_exports(known[EXPORT])
+    kept = [name for name in ("memory", "_initialize", "wizer.initialize", "run") if name in exports]
+    if "wizer.initialize" not in kept or "run" not in kept:
+        raise ValueError("the module exports no `wizer.initialize` or no `run`")
+    if known[DATA].count(INIT_TEXT) != 1:
+        raise ValueError("the module does not contain the text that it runs when it starts")
+    entries = [name_bytes(name) + bytes([exports[name][0]]) + leb128(exports[name][1]) for name in kept]
+    new = {
+        IMPORT: without_own_imports(read_imports(known[IMPORT])),
+        EXPORT: leb128(len(entries)) + b"".join(entries),
+        DATA: known[DATA].replace(INIT_TEXT, NEW_INIT_TEXT),
+    }
+    return build(module, sections, new)
+
+
 def make_command(module):
     sections = sections_of(module)
     known = dict(section for section in sections if section[0])
@@ -129,10 +173,6 @@ def make_command(module):
     if "run" not in exports or "_start" in exports:
         raise ValueError("the module is no reactor with an export `run`")
 
-    renamed = [
-        (WASI, "fd_read", descriptor) if module != WASI else (module, name, descriptor)
-        for module, name, descriptor, _ in imports
-    ]
     calls = [exports["_initialize"][1]] if "_initialize" in exports else []
     calls += [exports["run"][1], functions.index((WASI, "proc_exit"))]
     body = b"\0" + b"".join(bytes([CALL]) + leb128(index) for index in calls) + bytes([END])
@@ -143,25 +183,26 @@ def make_command(module):
     memory_kind, memory = exports["memory"]
     new = {
         TYPE: types,
-        IMPORT: leb128(len(renamed)) + b"".join(name_bytes(m) + name_bytes(n) + d for m, n, d in renamed),
+        IMPORT: without_own_imports(imports),
         FUNCTION: with_one_more(known[FUNCTION], leb128(start_type))[0],
         EXPORT: leb128(2)
         + (name_bytes("memory") + bytes([memory_kind]) + leb128(memory))
         + (name_bytes("_start") + bytes([FUNCTION_KIND]) + leb128(start)),
         CODE: with_one_more(known[CODE], leb128(len(body)) + body)[0],
     }
-    out = bytearray(module[:8])
-    for number, content in sections:
-        content = new.get(number, content)
-        out += bytes([number]) + leb128(len(content)) + content
-    return bytes(out)
+    return build(module, sections, new)
 
 
 def main():
-    if len(sys.argv) != 3:
+    arguments = sys.argv[1:]
+    make = make_command
+    if arguments[:1] == ["--snapshot"]:
+        make = make_for_snapshots
+        del arguments[0]
+    if len(arguments) != 2:
         sys.exit(__doc__)
-    reactor, command = map(Path, sys.argv[1:])
-    command.write_bytes(make_command(reactor.read_bytes()))
+    reactor, made = map(Path, arguments)
+    made.write_bytes(make(reactor.read_bytes()))
 
 
 if __name__ == "__main__":

@@ -115,6 +115,7 @@ fn help() {
         "test",
         "new",
         "doctor",
+        "snapshot",
         "status",
         "runs",
         "show",

@@ -14,7 +14,7 @@ use super::{EventSink, Guests, Local, run_caught};
 use crate::backend::queue::Queue;
 use crate::backend::{BatchCalls, CallEvent};
 use crate::event::EventKind;
-use crate::model::{CallSpec, Ended};
+use crate::model::{CallSpec, Ended, HostError};
 use crate::trace;
 
 /// Interval between two checks of the cancel token while calls run.
@@ -42,13 +42,25 @@ impl Local {
     /// that still run after the grace period of a cancellation are not waited for.
     ///
     /// * `calls`: what the calls share; its list gives no call, but checks their outputs.
-    pub fn run_stream<S: CallSource>(&self, calls: &Arc<BatchCalls>, source: &Arc<S>) {
+    ///
+    /// # Errors
+    /// As [`crate::backend::Backend::run_calls`].
+    pub fn run_stream<S: CallSource>(
+        &self,
+        calls: &Arc<BatchCalls>,
+        source: &Arc<S>,
+    ) -> Result<(), HostError> {
         let task = &calls.batch().task;
         let window = task.max_parallel.map_or(usize::MAX, usize::from);
         let n_loops = window
             .min(self.admission.n_fitting(task))
             .min(self.pool.current_num_threads());
-        let guests = Arc::new(self.guests(&task.limits));
+        // Nobody waits for the events of the start, which is part of the first call's time.
+        let guests = self.started_guests(calls, &mut |_| Ok(()))?;
+        if calls.cancel().is_cancelled() {
+            return Ok(());
+        }
+        let guests = Arc::new(guests);
         let queue = Arc::new(Queue::starting_at(0));
         let (running, ended) = sync_channel::<Infallible>(0);
         for _ in 0..n_loops {
@@ -71,6 +83,7 @@ impl Local {
         if let Some(panic) = queue.take_panic() {
             resume_unwind(panic);
         }
+        Ok(())
     }
 
     /// Waits until no loop runs any more, or the grace period of a cancellation is over.
@@ -117,7 +130,10 @@ impl Guests {
             // Created with the first call: many threads may never get one.
             let runner = runner.get_or_insert_with(|| self.runner(calls, sink.clone()));
             let span = trace::call(&calls.context().span, || call.call_ref(calls.batch()));
-            let ended = span.in_scope(|| run_caught(runner, |runner| runner.run(&call)));
+            let ended = span.in_scope(|| match self.failed() {
+                Some(outcome) => Ended::without_guest(outcome.clone()),
+                None => run_caught(runner, |runner| runner.run(&call)),
+            });
             trace::call_ended(&span, &ended);
             drop(span);
             source.ended(&call, tag, ended);

@@ -135,8 +135,7 @@ impl<'a> ProcessWorker<'a> {
                     invocation.warnings.warn(&message)
                 }
                 Ok(Received::Message(FromChild::Returned(bytes)))
-                    if (returned.len() + bytes.len()) as u64
-                        <= invocation.limits.call_output_bytes =>
+                    if (returned.len() + bytes.len()) as u64 <= max_returned_bytes(invocation) =>
                 {
                     returned.extend(bytes);
                 }
@@ -144,6 +143,12 @@ impl<'a> ProcessWorker<'a> {
                     end,
                     peak_memory_bytes,
                 })) => {
+                    #[cfg(feature = "compiler")]
+                    if let Entry::Initialize(slot) = &invocation.entry
+                        && !returned.is_empty()
+                    {
+                        slot.put(std::mem::take(&mut returned));
+                    }
                     let end = with_returned(bounded(end), returned);
                     return (end, peak_memory_bytes.min(invocation.limits.memory_bytes));
                 }
@@ -203,20 +208,25 @@ impl<'a> ProcessWorker<'a> {
         let child = self.child(&invocation.stdin)?;
         let sha256 = invocation.module_sha256;
         if !child.modules.contains(sha256) {
-            let compiled = sandbox
-                .compiled(sha256)
-                .ok_or("the module was not prepared")?;
-            let code = compiled
-                .bytes()
-                .map_err(|err| format!("the compiled code of the module cannot be read: {err}"))?;
-            child.send(
-                ToChild::Module {
-                    sha256: sha256.to_owned(),
+            let parts = sandbox.parts(sha256);
+            if parts.is_empty() {
+                return Err("the module was not prepared".to_owned());
+            }
+            for (sha256, form, compiled) in parts {
+                if child.modules.contains(&sha256) {
+                    continue;
+                }
+                let code = compiled.bytes().map_err(|err| {
+                    format!("the compiled code of the module cannot be read: {err}")
+                })?;
+                let message = ToChild::Module {
+                    sha256: sha256.clone(),
+                    form,
                     code,
-                },
-                cancel,
-            )?;
-            child.modules.insert(sha256.to_owned());
+                };
+                child.send(message, cancel)?;
+                child.modules.insert(sha256);
+            }
         }
         if let Entry::Run(TypedCall { metadata, .. }) = &invocation.entry
             && !child
@@ -250,6 +260,21 @@ impl<'a> ProcessWorker<'a> {
         self.child
             .as_mut()
             .ok_or_else(|| "no worker process".to_owned())
+    }
+}
+
+/// Maximum bytes that a guest may return.
+fn max_returned_bytes(invocation: &Invocation<'_>) -> u64 {
+    match invocation.entry {
+        // The image of a memory, and a few bytes for each of its pages.
+        #[cfg(feature = "compiler")]
+        Entry::Initialize(_) => {
+            let memory_bytes = invocation.limits.memory_bytes;
+            memory_bytes
+                .saturating_add(memory_bytes / 64)
+                .saturating_add(1 << 20)
+        }
+        _ => invocation.limits.call_output_bytes,
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Confinement;
 use crate::model::{Grant, GuestReport, Limits, TaskMetadata};
-use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, Reservation, TypedCall};
+use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, ModuleForm, Reservation, TypedCall};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -37,6 +37,7 @@ pub(super) enum ToChild<'a> {
     Hello(Hello),
     Module {
         sha256: String,
+        form: ModuleForm,
         /// Its native code.
         code: Cow<'a, [u8]>,
     },
@@ -145,13 +146,15 @@ pub(super) enum WireEntry {
     Command,
     Run,
     Describe,
+    #[cfg(feature = "compiler")]
+    Initialize,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 enum ToChildHead {
     Hello(Hello),
-    Module { sha256: String },
+    Module { sha256: String, form: ModuleForm },
     Metadata,
     Call(WireInvocation),
 }
@@ -187,6 +190,8 @@ impl WireInvocation {
             Entry::Command => (WireEntry::Command, Vec::new()),
             Entry::Run(TypedCall { args, .. }) => (WireEntry::Run, args.as_bytes().to_vec()),
             Entry::Describe => (WireEntry::Describe, Vec::new()),
+            #[cfg(feature = "compiler")]
+            Entry::Initialize(_) => (WireEntry::Initialize, Vec::new()),
         };
         Self {
             module_sha256: invocation.module_sha256.to_owned(),
@@ -211,8 +216,8 @@ impl ToChild<'_> {
     pub(super) fn write(self, writer: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Hello(hello) => write_message(writer, &ToChildHead::Hello(hello), &[]),
-            Self::Module { sha256, code } => {
-                write_message(writer, &ToChildHead::Module { sha256 }, &code)
+            Self::Module { sha256, form, code } => {
+                write_message(writer, &ToChildHead::Module { sha256, form }, &code)
             }
             Self::Metadata(metadata) => write_message(
                 writer,
@@ -238,8 +243,9 @@ impl ToChild<'_> {
         let (head, bytes) = split(&message)?;
         Ok(match serde_json::from_slice(head)? {
             ToChildHead::Hello(hello) => ToChild::Hello(hello),
-            ToChildHead::Module { sha256 } => ToChild::Module {
+            ToChildHead::Module { sha256, form } => ToChild::Module {
                 sha256,
+                form,
                 code: Cow::Owned(bytes.to_vec()),
             },
             ToChildHead::Metadata => {

@@ -12,6 +12,8 @@ use super::confine::confine;
 use super::layers::Layer;
 use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
 use crate::model::{CancelToken, TaskMetadata};
+#[cfg(feature = "compiler")]
+use crate::sandbox::ImageSlot;
 use crate::sandbox::{
     CompiledModule, Entry, GuestEnd, GuestOutput, GuestReports, GuestWarnings, Interruption,
     Invocation, Sandbox, SandboxOptions, TypedCall, Worker,
@@ -84,12 +86,12 @@ pub(super) fn serve_with(
     let mut metadata = TaskMetadata::default();
     loop {
         match ToChild::read(&mut from_parent) {
-            Ok(ToChild::Module { sha256, code }) => {
+            Ok(ToChild::Module { sha256, form, code }) => {
                 let compiled = CompiledModule::Memory(code.into());
                 // SAFETY: the parent is the same version of this program, as its hello said over a
                 // pipe that only it has, and sends what its own sandbox of the same settings
                 // compiled.
-                let adopted = unsafe { sandbox.adopt(&sha256, compiled) };
+                let adopted = unsafe { sandbox.adopt(&sha256, compiled, &form) };
                 adopted.map_err(unable)?;
             }
             Ok(ToChild::Metadata(texts)) => metadata = texts,
@@ -126,10 +128,15 @@ fn send_returned(end: GuestEnd, to_parent: &Answers) -> io::Result<GuestEnd> {
     let GuestEnd::Returned(Some(text)) = end else {
         return Ok(end);
     };
-    for piece in text.as_bytes().chunks(MAX_PIECE) {
+    send_pieces(text.as_bytes(), to_parent)?;
+    Ok(GuestEnd::Returned(Some(String::new())))
+}
+
+fn send_pieces(bytes: &[u8], to_parent: &Answers) -> io::Result<()> {
+    for piece in bytes.chunks(MAX_PIECE) {
         send(to_parent, &FromChild::Returned(piece.to_vec()))?;
     }
-    Ok(GuestEnd::Returned(Some(String::new())))
+    Ok(())
 }
 
 fn run(
@@ -144,6 +151,8 @@ fn run(
         return Ok((GuestEnd::Exited(0), 0));
     }
     let (limits, cancel) = (call.limits(), &CancelToken::new());
+    #[cfg(feature = "compiler")]
+    let slot = ImageSlot::default();
     let output = |message: fn(Vec<u8>) -> FromChild| {
         let forward = Forward {
             to_parent: Arc::clone(to_parent),
@@ -154,6 +163,8 @@ fn run(
     let entry = match call.entry {
         WireEntry::Command => Entry::Command,
         WireEntry::Describe => Entry::Describe,
+        #[cfg(feature = "compiler")]
+        WireEntry::Initialize => Entry::Initialize(&slot),
         WireEntry::Run => {
             let answers = Arc::clone(to_parent);
             // The parent counts and cuts.
@@ -191,6 +202,10 @@ fn run(
     let ended = worker.run(&invocation);
     if let Entry::Run(TypedCall { reports, .. }) = &invocation.entry {
         reports.finish();
+    }
+    #[cfg(feature = "compiler")]
+    if let Some(image) = slot.take() {
+        send_pieces(&image, to_parent)?;
     }
     Ok(ended)
 }

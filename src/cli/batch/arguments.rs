@@ -96,6 +96,10 @@ pub(in crate::cli) struct BatchArguments {
     pub(super) resume: bool,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
+    /// Start the module once, without a call's data, and run the calls from its memory; kept in the
+    /// cache for later calls (docs/snapshots.md)
+    #[arg(long, conflicts_with = "no_snapshots")]
+    pub(super) snapshot: bool,
     /// Give calls fixed clocks and random numbers, so that two runs produce the same bytes
     #[arg(long)]
     pub(super) deterministic: bool,

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::documents::for_named_module;
-use super::exec::{Prepared, host_failed, program_of, wrong_input};
+use super::exec::{Preparation, Prepared, host_failed, program_of, wrong_input};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
@@ -29,7 +29,7 @@ use crate::backend::{Backend, BatchCalls, Local, RunContext, Tails};
 use crate::fractal::description::describe;
 use crate::json::Value;
 use crate::model::{Batch, HostError, ModuleKind, Retries, TaskFiles};
-use crate::plan::Policy;
+use crate::plan::{Policy, SnapshotUse};
 use crate::problem::{Location, Problems};
 use crate::report::say;
 use crate::run::exit_code;
@@ -61,13 +61,20 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &arguments.process,
         &mut problems,
     )?;
-    let policy = for_named_module(policy, &arguments.sandbox);
+    let mut policy = for_named_module(policy, &arguments.sandbox);
+    if arguments.snapshot {
+        policy.snapshots = SnapshotUse::Always;
+    }
     let program = program_of(&arguments.module, &policy, &mut problems);
     let module = Prepared::of(
         &arguments.module,
         program.as_ref(),
-        (&policy.default, &backend),
-        arguments.quiet,
+        &Preparation {
+            limits: &policy.default,
+            backend: &backend,
+            has_snapshot: arguments.snapshot,
+            quiet: arguments.quiet,
+        },
         &mut problems,
     );
     if let Some(module) = &module {
@@ -234,8 +241,7 @@ impl RunningBatch<'_> {
             shows_warnings: !self.arguments.quiet,
         };
         let calls = Arc::new(BatchCalls::new(batch, list, context));
-        self.backend.run_stream(&calls, &Arc::new(source));
-        Ok(())
+        self.backend.run_stream(&calls, &Arc::new(source))
     }
 
     fn show_warnings(&self, problems: &Problems) {

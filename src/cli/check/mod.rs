@@ -5,6 +5,7 @@ mod lines;
 mod module;
 mod package;
 mod script;
+mod snapshot;
 mod v2;
 mod workflow;
 

@@ -14,7 +14,7 @@ use crate::fractal::package::manifest::PackageTask;
 use crate::model::{ModuleFile, ModuleKind, Modules};
 use crate::plan::ScriptHome;
 use crate::problem::{Location, Problems};
-use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, Table};
+use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, SnapshotSupport, Table};
 use crate::text::bytes_text;
 
 /// Maximum number of items in a line without `--verbose`.
@@ -187,6 +187,16 @@ fn add_inspection(inspection: &Inspection, lines: &mut Lines) {
             .map(|feature| feature.name)
             .collect();
         lines.field("needs", &format!("{} (off)", names.join(", ")));
+    }
+    match &inspection.snapshot {
+        None => {}
+        Some(SnapshotSupport::Possible(entry)) => {
+            lines.field("snapshot", &format!("possible; calls run `{entry}`"));
+        }
+        Some(SnapshotSupport::Impossible(why)) => {
+            let why = why.trim_start_matches("a snapshot of it is ");
+            lines.field("snapshot", why);
+        }
     }
     lines.field("imports", &counts(&inspection.imports));
     lines.indented(|lines| add_imports(&inspection.imports, lines));

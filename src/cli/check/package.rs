@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::lines::Lines;
 use super::module::{add_described, add_module};
 use super::script::add_script;
+use super::snapshot::add_snapshot;
 use super::{Checker, Found};
 use crate::fractal::args::argument::{Argument, list_arguments};
 use crate::fractal::args::schema::check_defaults;
@@ -71,10 +72,31 @@ pub(super) fn check(
             }
         });
     }
+    let mut snapshots = Vec::new();
+    // A snapshot is written to the cache, and nothing is written while there are problems.
+    for task in package.task_list.iter().map(|entry| &entry.task) {
+        if problems.is_empty() {
+            let meta = Value::Object(task.meta.clone());
+            snapshots.push(add_snapshot(
+                &task.name,
+                &task.cursor("meta", &meta),
+                &task.folder,
+                &task.module_path(),
+                checker,
+                &mut lines,
+                problems,
+            ));
+        }
+    }
+    snapshots.retain(|snapshot| !snapshot.is_null());
+    let mut facts = json!({ "name": package.name, "tasks": tasks, "modules": modules });
+    if !snapshots.is_empty() {
+        facts["snapshots"] = snapshots.into();
+    }
     Found {
         what: "package",
         lines,
-        facts: json!({ "name": package.name, "tasks": tasks, "modules": modules }),
+        facts,
     }
 }
 

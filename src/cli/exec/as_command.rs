@@ -5,15 +5,18 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Prepared, backend, host_failed, module_path, mounts, program_of, wrong_input};
+use super::{
+    Preparation, Prepared, backend, host_failed, module_path, mounts, program_of, wrong_input,
+};
 use crate::backend::outcome_of_end;
+use crate::backend::{Local, NoSnapshot, WantedSnapshot};
 use crate::cli::Answer;
 use crate::cli::author_arguments::ExecArguments;
-use crate::cli::documents::author_policy;
+use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME, author_policy};
 use crate::cli::signals::Signals;
-use crate::model::{Grant, HostError, ModuleKind, Outcome};
+use crate::model::{Grant, HostError, Limits, ModuleKind, ModuleRef, Outcome, Rights};
 use crate::problem::{Location, Problems};
-use crate::report::{Stream, raw_stream};
+use crate::report::{Notice, Stream, raw_stream};
 use crate::run::exit_code;
 use crate::sandbox::{Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation};
 use crate::text::escaped;
@@ -37,8 +40,12 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     let module = Prepared::of(
         &arguments.module,
         program.as_ref(),
-        (limits, &backend),
-        arguments.quiet,
+        &Preparation {
+            limits,
+            backend: &backend,
+            has_snapshot: arguments.snapshot,
+            quiet: arguments.quiet,
+        },
         &mut problems,
     );
     if module
@@ -73,6 +80,14 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         grants.extend(mounts);
     }
     argv.extend(arguments.arguments.iter().cloned());
+    let snapshot = if arguments.snapshot {
+        match make_snapshot(arguments, &module, &grants, limits, &backend, signals) {
+            Ok(key) => Some(key),
+            Err(answer) => return answer,
+        }
+    } else {
+        None
+    };
     let ended = (|| -> Result<Answer, HostError> {
         if let Some(Stdin::File(file)) = &stdin {
             // A guest inherits the stdin of this process, also if it runs in a child process.
@@ -89,7 +104,7 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             shown.take(format!("warning: {}\n", escaped(&message)).as_bytes());
         });
         let end = backend.run_guest(&Invocation {
-            module_sha256: &module.sha256,
+            module_sha256: snapshot.as_ref().unwrap_or(&module.sha256),
             entry: Entry::Command,
             argv: &argv,
             env: &env,
@@ -120,6 +135,56 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         ))
     })();
     ended.unwrap_or_else(Answer::from)
+}
+
+/// Returns the key of the snapshot of the module, with a notice if making it takes long. The
+/// module can read its read-only mounts when it starts.
+///
+/// # Errors
+/// The answer if there is no snapshot.
+fn make_snapshot(
+    arguments: &ExecArguments,
+    module: &Prepared,
+    grants: &[Grant],
+    limits: &Limits,
+    backend: &Local,
+    signals: &Signals,
+) -> Result<String, Answer> {
+    let name = file_name(&arguments.module);
+    let mounts = grants
+        .iter()
+        .filter(|grant| grant.rights == Rights::ReadOnly);
+    let mounts: Vec<Grant> = mounts.cloned().collect();
+    let wanted = WantedSnapshot {
+        module: &ModuleRef {
+            path: arguments.module.clone(),
+            sha256: module.sha256.clone(),
+        },
+        mounts: &mounts,
+        limits,
+        init_time: COMPILE_TIME,
+        cancel: signals.cancel(),
+    };
+    let mut notice = None;
+    let made = backend.snapshot(&wanted, &mut || {
+        let text = format!(
+            "starting {} once; later calls start from its memory ...",
+            escaped(&name)
+        );
+        notice = (!arguments.quiet).then(|| Notice::after(COMPILE_NOTICE_DELAY, text));
+    });
+    drop(notice);
+    made.map(|made| made.key).map_err(|no| match no {
+        NoSnapshot::Cancelled => match signals.received() {
+            Some(signal) => signal.answer(),
+            None => host_failed("the start of the module was cancelled"),
+        },
+        NoSnapshot::Refused(text) => Answer::text(
+            format!("error: {}\n", escaped(&text)),
+            exit_code::WRONG_INPUT,
+        ),
+        NoSnapshot::Host(text) => host_failed(&text),
+    })
 }
 
 fn file_name(path: &Path) -> String {

@@ -2,7 +2,7 @@
 
 mod as_command;
 mod as_task;
-mod mounts;
+pub(super) mod mounts;
 
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,18 @@ fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
+/// How a module is prepared.
+#[derive(Clone, Copy)]
+pub(super) struct Preparation<'a> {
+    /// Limits of the calls.
+    pub(super) limits: &'a Limits,
+    pub(super) backend: &'a Local,
+    /// True if the calls start from a snapshot.
+    pub(super) has_snapshot: bool,
+    /// True if there is no notice that compiling takes long.
+    pub(super) quiet: bool,
+}
+
 /// Module that is ready to be called.
 pub(super) struct Prepared {
     sha256: String,
@@ -94,37 +106,44 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares a module, or the interpreter of a script, with a notice if compiling it takes long.
-    /// Problems go to `problems`.
+    /// Prepares a module, or the interpreter of a script. Problems go to `problems`.
     ///
     /// * `program`: call of the script; `None` for a module.
     pub(super) fn of(
         path: &Path,
         program: Option<&Program>,
-        (limits, backend): (&Limits, &Local),
-        quiet: bool,
+        preparation: &Preparation<'_>,
         problems: &mut Problems,
     ) -> Option<Self> {
         let path = module_path(path, program);
         if program.is_none() {
-            return Self::new(&path, limits, backend, quiet, problems);
+            return Self::new(&path, preparation, problems);
         }
         // The operator names the interpreter, so the limit for the modules of packages is not its.
         let limits = Limits {
             module_bytes: MAX_MODULE_BYTES,
-            ..limits.clone()
+            ..preparation.limits.clone()
         };
-        Self::new(&path, &limits, backend, quiet, problems)
+        let preparation = Preparation {
+            limits: &limits,
+            ..*preparation
+        };
+        Self::new(&path, &preparation, problems)
     }
 
-    fn new(
-        path: &Path,
-        limits: &Limits,
-        backend: &Local,
-        quiet: bool,
-        problems: &mut Problems,
-    ) -> Option<Self> {
-        if let Some((sha256, kind)) = backend.prepare_unchanged(path, limits) {
+    fn new(path: &Path, preparation: &Preparation<'_>, problems: &mut Problems) -> Option<Self> {
+        let Preparation {
+            limits,
+            backend,
+            has_snapshot,
+            quiet,
+        } = *preparation;
+        let unchanged = if has_snapshot {
+            backend.prepare_snapshots_unchanged(path, limits)
+        } else {
+            backend.prepare_unchanged(path, limits)
+        };
+        if let Some((sha256, kind)) = unchanged {
             return Some(Self {
                 sha256,
                 kind,
@@ -138,7 +157,11 @@ impl Prepared {
                 escaped(&path.to_string_lossy())
             );
             let notice = (!quiet).then(|| Notice::after(COMPILE_NOTICE_DELAY, notice));
-            let kind = backend.prepare(&file, limits, COMPILE_TIME)?;
+            let kind = if has_snapshot {
+                backend.prepare_snapshots(&file, limits, COMPILE_TIME)?
+            } else {
+                backend.prepare(&file, limits, COMPILE_TIME)?
+            };
             drop(notice);
             Ok(Self {
                 sha256: file.sha256.clone(),

@@ -12,7 +12,7 @@ const SEPARATOR: &str = "::";
 const WRITABLE: &str = ":rw";
 
 /// Returns the folders that a command can access. All problems go to `problems`.
-pub(super) fn read_mounts(mounts: &[String], problems: &mut Problems) -> Vec<Grant> {
+pub(in crate::cli) fn read_mounts(mounts: &[String], problems: &mut Problems) -> Vec<Grant> {
     let mut grants: Vec<Grant> = Vec::new();
     for mount in mounts {
         let location = || Location::Parameter(format!("--mount {mount}"));

@@ -449,6 +449,7 @@ mod tests {
             env: Vec::new(),
             mounts: Vec::new(),
             resources: Vec::new(),
+            snapshot: None,
         }
     }
 

@@ -12,7 +12,7 @@ use super::terminal::{columns, draw, print};
 use crate::clock::Ticker;
 use crate::event::{Event, EventKind, Reporter, Status};
 use crate::model::{CallRef, LogLevel, Outcome, Usage};
-use crate::text::{bytes_text, escaped};
+use crate::text::{bytes_text, duration_text, escaped};
 use texts::Task;
 
 /// Style of the progress display.
@@ -112,6 +112,23 @@ impl Shown {
             EventKind::Rerun { message } if self.style != ProgressStyle::WarningsOnly => {
                 print_important(&format!("rerun: {}", escaped(message)))
             }
+            EventKind::SnapshotStarted { module, .. }
+                if self.style != ProgressStyle::WarningsOnly =>
+            {
+                print_important(&format!(
+                    "starting {} once; the calls start from its memory ...",
+                    escaped(module)
+                ))
+            }
+            EventKind::SnapshotMade {
+                init_time_s,
+                memory_bytes,
+                ..
+            } if self.style != ProgressStyle::WarningsOnly => print_important(&format!(
+                "snapshot made in {}: {} of memory",
+                duration_text(Duration::try_from_secs_f64(*init_time_s).unwrap_or_default()),
+                bytes_text(*memory_bytes)
+            )),
             EventKind::TaskStarted {
                 batch,
                 name,

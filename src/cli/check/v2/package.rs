@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{input_text, types_text};
 use crate::cli::check::lines::Lines;
 use crate::cli::check::package::{add_arguments, add_program};
+use crate::cli::check::snapshot::add_snapshot;
 use crate::cli::check::{Checker, Found};
 use crate::fractal::args::argument::list_arguments;
 use crate::fractal::args::schema::check_defaults;
@@ -87,13 +88,53 @@ fn add_package(
             }
         });
     }
-    json!({
+    let mut facts = json!({
         "name": package.pkg_name,
         "version": package.version,
         "folder": package.folder.to_string_lossy(),
         "tasks": tasks,
         "modules": modules,
-    })
+    });
+    let snapshots = add_snapshots(package, checker, lines, problems);
+    if !snapshots.is_empty() {
+        facts["snapshots"] = snapshots.into();
+    }
+    facts
+}
+
+/// Makes the snapshots of the tasks that request one. A snapshot is written to the cache, and
+/// nothing is written while there are problems.
+fn add_snapshots(
+    package: &Package,
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Vec<Value> {
+    let mut snapshots = Vec::new();
+    for task in &package.manifest.task_list {
+        for side in Side::ALL {
+            let Some(given) = task.side(side).filter(|_| problems.is_empty()) else {
+                continue;
+            };
+            let Some(module) = named_module(package, task, side, given, problems) else {
+                continue;
+            };
+            let meta = Value::Object(given.meta.clone());
+            let (file, pointer) = &task.origin;
+            let pointer = format!("{pointer}/meta_{}", side.name());
+            snapshots.push(add_snapshot(
+                &task.name,
+                &Cursor::at(file, pointer, &meta),
+                &package.folder,
+                &module.command.module,
+                checker,
+                lines,
+                problems,
+            ));
+        }
+    }
+    snapshots.retain(|snapshot| !snapshot.is_null());
+    snapshots
 }
 
 /// Returns the name of a module in its package. A script is named after the module that stands for

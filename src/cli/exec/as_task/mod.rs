@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Prepared, backend, host_failed, program_of, wrong_input};
+use super::{Preparation, Prepared, backend, host_failed, program_of, wrong_input};
 use crate::backend::Local;
 use crate::cli::Answer;
 use crate::cli::author_arguments::{ExecArguments, FractalArgument};
@@ -23,7 +23,7 @@ use crate::fractal::v1::normalized;
 use crate::fractal::workflow::Version;
 use crate::json::{Map, Value, build_json};
 use crate::model::{Grant, HostError, TaskSpec};
-use crate::plan::Policy;
+use crate::plan::{Policy, SnapshotUse};
 use crate::problem::{Location, Problems};
 use crate::report::{EscapedLines, Progress, ProgressStyle};
 use crate::run::folders::check_folders;
@@ -46,7 +46,10 @@ fn run(
     signals: &Signals,
 ) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
-    let policy = author_policy(&arguments.sandbox, &mut problems);
+    let mut policy = author_policy(&arguments.sandbox, &mut problems);
+    if arguments.snapshot {
+        policy.snapshots = SnapshotUse::Always;
+    }
     let backend = match backend(arguments, &policy, false) {
         Ok(backend) => backend,
         Err(text) => return Ok(host_failed(&text)),
@@ -56,8 +59,12 @@ fn run(
     let module = Prepared::of(
         &arguments.module,
         program.as_ref(),
-        (&policy.default, &backend),
-        arguments.quiet,
+        &Preparation {
+            limits: &policy.default,
+            backend: &backend,
+            has_snapshot: arguments.snapshot,
+            quiet: arguments.quiet,
+        },
         &mut problems,
     );
     let version = match (arguments.fractal, &args) {

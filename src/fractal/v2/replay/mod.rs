@@ -251,6 +251,7 @@ impl Case {
             env: Vec::new(),
             mounts: Vec::new(),
             resources: Vec::new(),
+            snapshot: None,
         };
         let started = jiff::Timestamp::UNIX_EPOCH;
         let times = TaskTimes {
