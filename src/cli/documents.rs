@@ -10,14 +10,10 @@ use super::wheels::{Wheels, is_wheel};
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::packages_in;
 use crate::fractal::v2::Package;
-use crate::model::Modules;
+use crate::model::{ModuleFile, Modules};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::run::folders::real_path;
-
-/// Size limit of a module that the user names without a policy: interpreters with their libraries
-/// have 100 MiB and more.
-pub(super) const MAX_MODULE_BYTES: u64 = 2 << 30;
 
 /// Time limit of compilation while a user waits: none, because the user can press Ctrl-C.
 pub(super) const COMPILE_TIME: Duration = Duration::MAX;
@@ -39,8 +35,8 @@ pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problem
 pub(super) fn for_named_module(mut policy: Policy, arguments: &SandboxArguments) -> Policy {
     policy.compile_time = COMPILE_TIME;
     if arguments.policy.is_none() {
-        policy.default.module_bytes = MAX_MODULE_BYTES;
-        policy.maximum.module_bytes = MAX_MODULE_BYTES;
+        policy.default.module_bytes = ModuleFile::MAX_NAMED_BYTES;
+        policy.maximum.module_bytes = ModuleFile::MAX_NAMED_BYTES;
     }
     policy
 }

@@ -100,14 +100,22 @@ fn local(settings: &WorkerSettings, parallel: usize) -> Result<Local, NotRun> {
 fn prepare(local: &Local, task: &TaskSpec, settings: &WorkerSettings) -> Result<(), NotRun> {
     let path = &task.module.path;
     let refused = |text: String| NotRun::Refused(format!("{}: {text}", path.display()));
-    let module = ModuleFile::read(path, task.limits.module_bytes).map_err(refused)?;
+    // The limit is for modules of packages. The operator named the interpreter of a script.
+    let max_bytes = match task.script {
+        None => task.limits.module_bytes,
+        Some(_) => ModuleFile::MAX_NAMED_BYTES,
+    };
+    let module = ModuleFile::read(path, max_bytes).map_err(refused)?;
     if module.sha256 != task.module.sha256 {
         return Err(refused(format!(
             "the module has changed since the run has started: its SHA-256 is {} instead of {}",
             module.sha256, task.module.sha256
         )));
     }
-    let prepared = local.prepare(&module, &task.limits, settings.compile_time);
+    let prepared = match task.snapshot {
+        None => local.prepare(&module, &task.limits, settings.compile_time),
+        Some(_) => local.prepare_snapshots(&module, &task.limits, settings.compile_time),
+    };
     let kind = prepared.map_err(refused)?;
     if kind != task.kind {
         return Err(refused("is a module of another kind".to_owned()));

@@ -76,6 +76,10 @@ impl FileIdentity {
 }
 
 impl ModuleFile {
+    /// Maximum size of a module that the user names, in bytes: interpreters with their libraries
+    /// have 100 MiB and more.
+    pub(crate) const MAX_NAMED_BYTES: u64 = 2 << 30;
+
     /// Reads a module of at most `max_bytes`.
     ///
     /// # Errors

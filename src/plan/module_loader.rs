@@ -8,9 +8,6 @@ use super::{Policy, Program, ScriptHome, ScriptStates};
 use crate::model::{Limits, ModuleFile, ModuleKind, Modules, ScriptRef};
 use crate::problem::{Location, Problems};
 
-/// Maximum size of the module of an interpreter, in bytes.
-const MAX_INTERPRETER_BYTES: u64 = 2 << 30;
-
 /// Reads and prepares modules.
 pub(super) struct ModuleLoader<'a> {
     policy: &'a Policy,
@@ -95,7 +92,7 @@ impl<'a> ModuleLoader<'a> {
                 // The limits are for modules of packages. The operator names interpreters.
                 let (max_bytes, compile_time) = match script {
                     None => (policy.default.module_bytes, policy.compile_time),
-                    Some(_) => (MAX_INTERPRETER_BYTES, Duration::MAX),
+                    Some(_) => (ModuleFile::MAX_NAMED_BYTES, Duration::MAX),
                 };
                 let module = ModuleFile::read(&path, max_bytes)?;
                 let prepared = if has_snapshot {

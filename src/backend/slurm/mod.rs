@@ -159,6 +159,15 @@ impl Modules for Slurm {
         self.local.prepare(module, limits, time)
     }
 
+    fn prepare_snapshots(
+        &self,
+        module: &ModuleFile,
+        limits: &Limits,
+        time: Duration,
+    ) -> Result<ModuleKind, String> {
+        self.local.prepare_snapshots(module, limits, time)
+    }
+
     fn describe(&self, module: &ModuleFile, limits: &Limits) -> Result<String, String> {
         self.local.describe(module, limits)
     }

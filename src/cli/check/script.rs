@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::Checker;
 use super::lines::Lines;
 use crate::backend::outcome_of_end;
-use crate::cli::documents::MAX_MODULE_BYTES;
 use crate::json::{DuplicateKeys, parse_json};
 use crate::model::{CancelToken, Grant, Limits, ModuleFile, ModuleKind, Modules, TaskSpec};
 use crate::plan::{Interpreter, ScriptHome};
@@ -127,7 +126,7 @@ fn check_imports(
 ) -> Result<Option<Vec<String>>, String> {
     let name = interpreter.module.file_name().unwrap_or_default();
     let limits = Limits {
-        module_bytes: MAX_MODULE_BYTES,
+        module_bytes: ModuleFile::MAX_NAMED_BYTES,
         ..checker.policy.default.clone()
     };
     let sha256 = prepare(&interpreter.module, &limits, checker)

@@ -11,7 +11,7 @@ use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use crate::backend::Local;
 use crate::cli::author_arguments::ExecArguments;
-use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME, MAX_MODULE_BYTES};
+use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME};
 use crate::fractal::command::twin_of;
 use crate::model::{HostError, Limits, ModuleFile, ModuleKind, Modules};
 use crate::plan::{Policy, Program, ScriptHome, ScriptStates};
@@ -121,7 +121,7 @@ impl Prepared {
         }
         // The operator names the interpreter, so the limit for the modules of packages is not its.
         let limits = Limits {
-            module_bytes: MAX_MODULE_BYTES,
+            module_bytes: ModuleFile::MAX_NAMED_BYTES,
             ..preparation.limits.clone()
         };
         let preparation = Preparation {
