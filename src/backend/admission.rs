@@ -8,16 +8,21 @@
 //! is more than most calls use, and holding calls back by it would leave small machines idle. Such
 //! calls start until memory is short. Where the operator says how much memory calls may have, all
 //! limits are reservations. A call starts in any case if none else runs.
+//!
+//! Processes can share all this, see `shared`.
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::memory::{Memory, machine_memory};
+use super::shared::{Claims, Shared};
 use crate::model::TaskSpec;
 use crate::text::bytes_text;
 
 /// Time between two looks at the machine's memory.
 const LOOK: Duration = Duration::from_millis(100);
+/// Time between two attempts to start a call that waits for another process.
+const LOOK_AT_OTHERS: Duration = Duration::from_millis(5);
 /// Memory is short when less than this part of it is available.
 const SHORT_PART: u64 = 16;
 /// Memory is not short when so many bytes are available.
@@ -32,6 +37,8 @@ pub(super) struct Admission {
     /// Bytes of memory, of the machine or of its control group.
     total_bytes: OnceLock<Option<u64>>,
     look: fn() -> Option<Memory>,
+    /// Claims of all processes; `None`: this one has the machine for itself.
+    shared: Option<Shared>,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -54,10 +61,22 @@ pub(super) struct Share {
     bytes: Option<u64>,
 }
 
+impl Share {
+    fn claims(self) -> Claims {
+        Claims {
+            n_calls: 1,
+            n_cpus: self.n_cpus as u64,
+            bytes: self.bytes.unwrap_or(0),
+        }
+    }
+}
+
 /// A call that may run; its share is given back when this is dropped.
 pub(super) struct Admitted<'a> {
     admission: &'a Admission,
     share: Share,
+    /// True if the other processes count it.
+    is_claimed: bool,
 }
 
 impl Admission {
@@ -69,9 +88,16 @@ impl Admission {
             given_bytes,
             total_bytes: OnceLock::new(),
             look: machine_memory,
+            shared: None,
             state: Mutex::default(),
             ended: Condvar::new(),
         }
+    }
+
+    /// Counts the calls of other processes as well.
+    pub(super) fn sharing_with(mut self, shared: Shared) -> Self {
+        self.shared = Some(shared);
+        self
     }
 
     /// Bytes that calls may have together; `None`: nobody knows.
@@ -149,22 +175,28 @@ impl Admission {
         waits: impl FnOnce(String),
     ) -> Option<Admitted<'_>> {
         let mut waits = Some(waits);
+        let since = Shared::now();
         let mut state = self.lock();
         loop {
             let is_short =
                 share.bytes.is_none() && state.n_running > 0 && self.is_short(&mut state);
-            if state.n_running == 0 || !is_short && self.fits(&state, share) {
-                state.n_running += 1;
-                state.reserved_cpus += share.n_cpus;
-                state.reserved_bytes = state
-                    .reserved_bytes
-                    .saturating_add(share.bytes.unwrap_or(0));
-                return Some(Admitted {
-                    admission: self,
-                    share,
-                });
+            let may_start = state.n_running == 0 || !is_short && self.fits(&state, share);
+            let claimed = may_start.then(|| self.claim(share, since));
+            let error = match claimed {
+                Some(Ok(false)) | None => None,
+                Some(Ok(true)) => return Some(self.start(&mut state, share, true)),
+                Some(Err(text)) => Some(text),
+            };
+            if let Some(text) = error {
+                if let Some(waits) = waits.take() {
+                    waits(text);
+                }
+                return Some(self.start(&mut state, share, false));
             }
             if gives_up() {
+                if let Some(shared) = &self.shared {
+                    shared.give_up(since);
+                }
                 return None;
             }
             if let Some(waits) = waits.take_if(|_| is_short) {
@@ -173,12 +205,44 @@ impl Admission {
                         .to_owned(),
                 );
             }
+            let pause = if may_start { LOOK_AT_OTHERS } else { LOOK };
             state = self
                 .ended
-                .wait_timeout(state, LOOK)
+                .wait_timeout(state, pause)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn start(&self, state: &mut State, share: Share, is_claimed: bool) -> Admitted<'_> {
+        state.n_running += 1;
+        state.reserved_cpus += share.n_cpus;
+        state.reserved_bytes = state
+            .reserved_bytes
+            .saturating_add(share.bytes.unwrap_or(0));
+        Admitted {
+            admission: self,
+            share,
+            is_claimed,
+        }
+    }
+
+    /// Claims the share of a call from that of all processes. Returns false if it has to wait.
+    ///
+    /// # Errors
+    /// A sentence for the user if the folder of the claims cannot be used.
+    fn claim(&self, share: Share, since: u64) -> Result<bool, String> {
+        let Some(shared) = &self.shared else {
+            return Ok(true);
+        };
+        let budget = self.budget_bytes();
+        let fits = |all: Claims| {
+            all.n_cpus <= self.n_cpus as u64
+                && (share.bytes.is_none() || budget.is_none_or(|budget| all.bytes <= budget))
+        };
+        shared
+            .claim(share.claims(), since, fits)
+            .map_err(|err| format!("--share: {err}; calls start without regard to other processes"))
     }
 
     /// Share that a call of a task takes.
@@ -233,6 +297,9 @@ impl Drop for Admitted<'_> {
         state.reserved_bytes = state
             .reserved_bytes
             .saturating_sub(self.share.bytes.unwrap_or(0));
+        if let Some(shared) = self.admission.shared.as_ref().filter(|_| self.is_claimed) {
+            shared.release(self.share.claims());
+        }
         self.admission.ended.notify_all();
     }
 }
@@ -264,6 +331,7 @@ mod tests {
                 sha256: String::new(),
             },
             kind: ModuleKind::Typed,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: None,

@@ -17,6 +17,7 @@ use super::inbox::Inbox;
 use super::node::{CallRunner, EventSink, RunGuest};
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::queue::Queue;
+use super::shared::Shared;
 use super::{Backend, BatchCalls, CallEvent};
 use crate::model::{
     Ended, Grant, HostError, Limits, ModuleFile, ModuleKind, Modules, Outcome, TaskSpec,
@@ -61,6 +62,8 @@ pub struct Local {
     options: SandboxOptions,
     pool: ThreadPool,
     admission: Arc<Admission>,
+    /// See [`Self::sharing_memory`].
+    given_bytes: Option<u64>,
     /// See [`Self::cancel_grace_period`].
     grace_period: Option<Duration>,
     /// See [`Self::compiling_in_processes`].
@@ -117,6 +120,7 @@ impl Local {
             options,
             pool,
             admission: Arc::new(Admission::new(n_threads, None)),
+            given_bytes: None,
             grace_period: None,
             #[cfg(feature = "compiler")]
             compiler: None,
@@ -152,8 +156,25 @@ impl Local {
     /// Default: only limits that somebody asked for count, against the memory of the machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
         let n_threads = self.pool.current_num_threads();
+        self.given_bytes = Some(bytes);
         self.admission = Arc::new(Admission::new(n_threads, Some(bytes)));
         self
+    }
+
+    /// Shares CPUs and memory with the backends of all processes that name the same folder: their
+    /// calls together are no more than this backend alone lets run. Default: other processes do not
+    /// count. Call this after [`Self::sharing_memory`].
+    ///
+    /// * `folder`: created if missing, on a file system of this machine.
+    ///
+    /// # Errors
+    /// [`HostError::File`] if the folder cannot be created or written to.
+    pub fn sharing_with_processes(mut self, folder: &Path) -> Result<Self, HostError> {
+        let shared = Shared::join(folder)?;
+        let n_threads = self.pool.current_num_threads();
+        let admission = Admission::new(n_threads, self.given_bytes).sharing_with(shared);
+        self.admission = Arc::new(admission);
+        Ok(self)
     }
 
     /// Compiles each module in a child process, one at a time. The child is killed at its timeout,

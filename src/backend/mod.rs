@@ -12,6 +12,7 @@ mod output_budget;
 mod process;
 mod queue;
 mod scripted;
+mod shared;
 mod slurm;
 
 use std::path::Path;

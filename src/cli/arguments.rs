@@ -16,6 +16,9 @@ pub(super) use super::batch::BatchArguments;
 pub(super) use super::machine_arguments::{
     BackendArgument, DoctorArguments, SlurmArguments, WorkerArguments,
 };
+pub(super) use super::starter_arguments::{ProcessArguments, StarterArguments};
+#[cfg(feature = "weakened-for-tests")]
+use crate::backend::Layer;
 
 const EXAMPLE: &str = "\
 Example:
@@ -184,6 +187,8 @@ pub(super) struct RunArguments {
     pub(super) v1: V1Arguments,
     #[command(flatten)]
     pub(super) v2: V2Arguments,
+    #[command(flatten)]
+    pub(super) starter: StarterArguments,
 }
 
 /// Options of `run` for workflows of version 1.
@@ -333,6 +338,10 @@ pub(super) struct SandboxArguments {
     /// Limits of calls and rights of packages: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// Run scripts (.py) with the interpreter of this environment, a folder with an
+    /// `interpreter.json` that `python -m mandelbox.env create` makes
+    #[arg(long, value_name = "ENV")]
+    pub(super) python: Option<PathBuf>,
     /// Run calls in threads, or in child processes that can be killed and are confined further
     #[arg(long, value_name = "MODE", default_value = "thread")]
     pub(super) isolation: IsolationArgument,

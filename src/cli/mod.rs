@@ -16,15 +16,18 @@ mod machine_arguments;
 mod manual;
 mod new;
 mod open_files;
+mod parent;
 mod plan_text;
 mod report;
 mod result_files;
 mod run;
+mod run_answer;
 mod runs;
 mod sandbox_options;
 mod show;
 mod signals;
 mod slurm;
+mod starter_arguments;
 mod status;
 mod task_call;
 #[cfg(feature = "otel")]

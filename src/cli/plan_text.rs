@@ -59,6 +59,18 @@ fn task_text(task: &TaskSpec, preview: Preview) -> String {
         "  module   {module} (sha256 {}...)",
         &task.module.sha256[..12]
     );
+    if let Some(script) = &task.script {
+        let path = escaped(&script.path.to_string_lossy());
+        let _ = writeln!(
+            text,
+            "  script   {path} (sha256 {}...)",
+            &script.sha256[..12]
+        );
+    }
+    for mount in &task.mounts {
+        let path = escaped(&mount.host_path.to_string_lossy());
+        let _ = writeln!(text, "  reads    {path} as {}", escaped(&mount.guest_path));
+    }
     let window = match task.max_parallel {
         Some(n) => format!(", at most {n} at a time"),
         None => String::new(),

@@ -1,4 +1,4 @@
-//! Files of `--result` and `--events`. They are checked before the run: an error after hours of
+//! Files of `--result`, `--events` and `--log`. They are checked before the run: an error after hours of
 //! work, or a workflow that was overwritten, would be found too late.
 
 use std::fs::{File, OpenOptions};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::arguments::RunArguments;
+use super::arguments::{FormatArgument, RunArguments};
 use super::documents::absolute;
 use super::earlier_events::{EarlierEvents, Found};
 use crate::event::Reporter;
 use crate::folder::write_whole;
 use crate::model::{CancelToken, HostError};
 use crate::problem::{Location, Problems};
-use crate::report::{InterruptibleWriter, JsonLines, Stream, raw_stream};
+use crate::report::{InterruptibleWriter, JsonLines, LogLines, Stream, raw_stream};
 use crate::run::folders::{broken_link, real_path};
 use crate::text::unreadable;
 
@@ -45,6 +45,7 @@ impl Target {
 pub(super) struct ResultFiles {
     result: Option<Target>,
     events: Option<Target>,
+    log: Option<Target>,
     /// Events of the resumed run that the file of `--events` already contains.
     earlier: Option<EarlierEvents>,
 }
@@ -68,18 +69,14 @@ impl ResultFiles {
         let mut files = Self {
             result: target(&arguments.result),
             events: target(&arguments.events),
+            log: target(&arguments.starter.log),
             earlier: None,
         };
-        if matches!(
-            (&files.result, &files.events),
-            (Some(Target::Stdout), Some(Target::Stdout))
-        ) {
-            let text = "only one of `--result` and `--events` can go to stdout";
-            problems.add(Location::Parameter("--events -".to_owned()), text);
-        }
+        files.check_stdout(arguments.starter.format == FormatArgument::Json, problems);
         for (option, target, is_replaced) in [
             ("--result", &files.result, true),
             ("--events", &files.events, false),
+            ("--log", &files.log, false),
         ] {
             let Some(Target::Path(path)) = target else {
                 continue;
@@ -112,6 +109,58 @@ impl ResultFiles {
             }
         }
         files
+    }
+
+    /// Checks that at most one kind of data goes to stdout.
+    ///
+    /// * `has_answer`: true if the answer is printed there.
+    fn check_stdout(&self, has_answer: bool, problems: &mut Problems) {
+        let mut first = has_answer.then_some("--format json");
+        for (option, target) in [
+            ("--result", &self.result),
+            ("--events", &self.events),
+            ("--log", &self.log),
+        ] {
+            if !matches!(target, Some(Target::Stdout)) {
+                continue;
+            }
+            if let Some(first) = first {
+                let text = format!("only one of `{first}` and `{option}` can go to stdout");
+                problems.add(Location::Parameter(format!("{option} -")), text);
+            }
+            first = first.or(Some(option));
+        }
+    }
+
+    /// Opens the file of `--log`, which is appended to.
+    ///
+    /// * `cancel`: ends the wait for a slow reader.
+    pub(super) fn log_reporter(
+        &self,
+        cancel: &CancelToken,
+    ) -> Result<Option<Box<dyn Reporter>>, HostError> {
+        let (path, file) = match &self.log {
+            None => return Ok(None),
+            Some(Target::Stdout) => (Path::new("stdout"), raw_stream(Stream::Stdout)),
+            Some(Target::Path(path)) => {
+                let mut options = OpenOptions::new();
+                options.append(true).create(is_regular_or_missing(path));
+                (path.as_path(), options.open(path))
+            }
+        };
+        let writer = file.and_then(|file| -> io::Result<Box<dyn Write + Send>> {
+            if file.metadata()?.is_file() {
+                return Ok(Box::new(file));
+            }
+            Ok(Box::new(InterruptibleWriter::start(file, cancel.clone())?))
+        });
+        let mut writer = writer.map_err(HostError::file("open", path))?;
+        Ok(Some(Box::new(LogLines::new(move |level, text| {
+            let mut line =
+                serde_json::to_vec(&serde_json::json!({ "level": level, "text": text }))?;
+            line.push(b'\n');
+            writer.write_all(&line)
+        }))))
     }
 
     /// Opens the file of `--events`. New events are appended to those of the run to resume.

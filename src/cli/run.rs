@@ -6,14 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::{ProgressArgument, RunArguments};
+use super::arguments::{FormatArgument, ProgressArgument, RunArguments};
 use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
 use super::result_files::ResultFiles;
+use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
-use super::{Answer, environment, slurm};
+use super::{Answer, environment, parent, slurm};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
@@ -25,15 +26,35 @@ use crate::text::wording::shell_word;
 use crate::workdir::layout::REPORT_FILE;
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
+    let format = arguments.starter.format;
+    match parent::stop_with(arguments.starter.process.die_with_parent) {
+        Ok(_watch) => run_watched(arguments, signals),
+        Err(err) => failed(format, &err),
+    }
+}
+
+/// Returns the answer for a failure of the host before the run.
+fn failed(format: FormatArgument, err: &HostError) -> Answer {
+    match format {
+        FormatArgument::Text => {
+            Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED)
+        }
+        FormatArgument::Json => host_answer(err),
+    }
+}
+
+fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
+    let format = arguments.starter.format;
     let mut problems = Problems::default();
     let CallsBackend { backend, policy } = match backend_for_calls(
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
+        &arguments.starter.process,
         &mut problems,
     ) {
         Ok(created) => created,
-        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
+        Err(err) => return failed(format, &err),
     };
     let backend = Arc::new(backend);
     if let Some(warning) = backend.sandbox().warning() {
@@ -44,7 +65,11 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
         shows.then(|| Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned()));
     let backend = match slurm::backend_of(&arguments, backend, &policy, &mut problems) {
         Ok(backend) => backend,
-        Err(text) => return Answer::text(format!("error: {text}\n"), exit_code::HOST_FAILED),
+        Err(text) => {
+            let action = "set up the SLURM backend";
+            let source = text.into();
+            return failed(format, &HostError::Setup { action, source });
+        }
     };
     let RequestedJob {
         job,
@@ -63,6 +88,9 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
             n_retries: arguments.retries,
             ..Retries::default()
         },
+        log_file: arguments.starter.log.is_none(),
+        prepared_work_dir: arguments.starter.prepared_work_dir,
+        input_in_output: arguments.starter.input_in_output,
         ..RunOptions::new(backend)
     };
     let prepared = prepare(job.as_ref(), options, &mut problems);
@@ -75,15 +103,21 @@ pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     drop(notice);
     wheels.rename_in(&mut problems);
     if !problems.is_empty() {
-        return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
+        return match format {
+            FormatArgument::Text => {
+                Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT)
+            }
+            FormatArgument::Json => problems_answer(&problems),
+        };
     }
     if arguments.dry_run {
-        return Answer::text(plan_text(&prepared), exit_code::SUCCESS);
+        return match format {
+            FormatArgument::Text => Answer::text(plan_text(&prepared), exit_code::SUCCESS),
+            FormatArgument::Json => plan_answer(&prepared),
+        };
     }
-    match start_and_finish(&arguments, prepared, &files, signals) {
-        Ok(answer) => answer,
-        Err(err) => Answer::text(format!("error: {}\n", err.chain()), exit_code::HOST_FAILED),
-    }
+    start_and_finish(&arguments, prepared, &files, signals)
+        .unwrap_or_else(|err| failed(format, &err))
 }
 
 /// Runs a prepared run, and returns its answer.
@@ -144,6 +178,7 @@ fn reporters(
         };
         reporters.push(Box::new(Progress::new(style, n_tasks, arguments.verbose)));
     }
+    reporters.extend(files.log_reporter(signals.cancel())?);
     reporters.extend(files.events_reporter(work_dir, signals.cancel())?);
     Ok(reporters)
 }
@@ -175,6 +210,14 @@ fn finish(
             }
         }
     }
+    if arguments.starter.format == FormatArgument::Json {
+        let error = ended.as_ref().err().map(|failure| &failure.error);
+        answer.stdout = line(&outcome_facts(work_dir, output_path, error));
+        if let Some(error) = error {
+            answer.exit_code = code_of(error, signals);
+        }
+        return answer;
+    }
     let path_of = |file: &str| escaped(&work_dir.join(file).to_string_lossy());
     let report = if work_dir.join(REPORT_FILE).is_file() {
         path_of(REPORT_FILE)
@@ -204,6 +247,7 @@ fn finish(
                 (Error::Cancelled(cancelled), Some(signal)) => Some((cancelled, signal)),
                 _ => None,
             };
+            answer.exit_code = code_of(&failure.error, signals);
             let _ = match stopped {
                 Some((cancelled, signal)) => {
                     writeln!(answer.stderr, "stopped by {}; {cancelled}", signal.name())
@@ -211,21 +255,29 @@ fn finish(
                 None => writeln!(answer.stderr, "error: {}", failure_text(failure)),
             };
             if result.is_some() {
+                let log = match &arguments.starter.log {
+                    None => path_of("workflow.log"),
+                    Some(log) => escaped(&log.to_string_lossy()),
+                };
                 let folder = escaped(&shell_word(work_dir.display()));
-                let _ = writeln!(answer.stderr, "  log:    {}", path_of("workflow.log"));
+                let _ = writeln!(answer.stderr, "  log:    {log}");
                 let _ = writeln!(answer.stderr, "  report: {report}");
                 let _ = writeln!(
                     answer.stderr,
                     "  resume: the same command with `--work-dir {folder} --resume`"
                 );
             }
-            answer.exit_code = stopped.map_or_else(
-                || failure.error.exit_code(),
-                |(_, signal)| signal.exit_code(),
-            );
         }
     }
     answer
+}
+
+/// Returns the exit code for the error of a run, which a signal may have stopped.
+fn code_of(error: &Error, signals: &Signals) -> u8 {
+    match (error, signals.received()) {
+        (Error::Cancelled(_), Some(signal)) => signal.exit_code(),
+        _ => error.exit_code(),
+    }
 }
 
 fn failure_text(failure: &RunFailure) -> String {

@@ -1,9 +1,12 @@
 //! Sandbox options shared by all commands that run guests: limits, policy, isolation, cache.
 
-use super::arguments::{IsolationArgument, SandboxArguments};
+use std::path::Path;
+
+use super::arguments::{IsolationArgument, ProcessArguments, SandboxArguments};
 use super::{environment, open_files, signals};
 use crate::backend::{Isolation, Local, WorkerCommand};
-use crate::plan::{Policy, policy_key};
+use crate::model::HostError;
+use crate::plan::{Interpreter, Policy, policy_key};
 use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
@@ -45,6 +48,7 @@ impl SandboxArguments {
             .as_deref()
             .and_then(|path| Policy::read_into(path, problems));
         let mut policy = read.unwrap_or_default();
+        add_environment(self.python.as_deref(), &mut policy, problems);
         let mut default = policy.default.clone();
         default.memory_bytes = self.memory.unwrap_or(default.memory_bytes);
         default.wall_time = self.timeout.or(default.wall_time);
@@ -72,6 +76,14 @@ impl SandboxArguments {
     }
 }
 
+/// Adds the interpreter of the environment of `--python` to the policy. Problems go to `problems`.
+pub(super) fn add_environment(folder: Option<&Path>, policy: &mut Policy, problems: &mut Problems) {
+    let interpreter = folder.and_then(|folder| Interpreter::read_environment(folder, problems));
+    if let Some(interpreter) = interpreter {
+        policy.add_interpreter(interpreter);
+    }
+}
+
 /// Backend for many calls at a time, and the policy for them.
 pub(super) struct CallsBackend {
     pub(super) backend: Local,
@@ -84,15 +96,17 @@ pub(super) struct CallsBackend {
 /// * `jobs`: number of calls that run at a time; `None`: the number of CPUs.
 ///
 /// # Errors
-/// A message for the user if the host cannot run calls.
+/// [`HostError`] if the host cannot run calls.
 pub(super) fn backend_for_calls(
     arguments: &SandboxArguments,
     deterministic: bool,
     jobs: Option<u16>,
+    process: &ProcessArguments,
     problems: &mut Problems,
-) -> Result<CallsBackend, String> {
+) -> Result<CallsBackend, HostError> {
     let sandbox = arguments.options(deterministic);
-    let isolation = arguments.isolation()?;
+    let isolation = arguments.isolation();
+    let isolation = isolation.map_err(HostError::setup("start worker processes"))?;
     let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let limit = open_files::raise_limit();
     let n_threads = jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
@@ -112,8 +126,11 @@ pub(super) fn backend_for_calls(
         true => Ok(backend),
         false => backend.without_epochs_for_untimed_calls(),
     });
-    let backend = backend.map_err(|err| err.chain())?;
-    let backend = within_memory(backend, &policy).cancel_grace_period(signals::GRACE_PERIOD);
+    let backend = within_memory(backend?, &policy).cancel_grace_period(signals::GRACE_PERIOD);
+    let backend = match &process.share {
+        Some(folder) => backend.sharing_with_processes(folder)?,
+        None => backend,
+    };
     Ok(CallsBackend { backend, policy })
 }
 

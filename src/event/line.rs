@@ -106,6 +106,7 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             n_calls: fields.take("n_calls")?,
             items: fields.take_optional("items")?,
             module_sha256: fields.take("module_sha256")?,
+            script: fields.take_optional("script")?,
             args_digest: fields.take_optional("args_digest")?.unwrap_or_default(),
             limits: fields.take_optional("limits")?.unwrap_or_default(),
             reused: fields.take_optional("reused")?.unwrap_or_default(),
@@ -292,7 +293,9 @@ pub(super) mod tests {
     use super::*;
     use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{BatchFiles, FileSuffixes, ItemChanges, LogLevel, TaskFiles, Usage};
+    use crate::model::{
+        BatchFiles, FileSuffixes, ItemChanges, LogLevel, ScriptRef, TaskFiles, Usage,
+    };
 
     /// Returns the text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
@@ -428,6 +431,13 @@ pub(super) mod tests {
                     n_calls,
                     items,
                     module_sha256: name.clone(),
+                    script: (n_calls % 5 == 0).then(|| {
+                        Box::new(ScriptRef {
+                            path: name.clone().into(),
+                            sha256: name.clone(),
+                            environment: name.clone(),
+                        })
+                    }),
                     args_digest: name.clone(),
                     name,
                     limits,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
 use crate::model::{
-    BatchFiles, CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, Usage,
+    BatchFiles, CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, ScriptRef, Usage,
 };
 
 pub(crate) use cursor::Lost;
@@ -96,6 +96,9 @@ pub enum EventKind {
         items: Option<String>,
         /// SHA-256 of the module.
         module_sha256: String,
+        /// Script that the module interprets; `None`: the module is the task.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        script: Option<Box<ScriptRef>>,
         /// BLAKE3 digest of everything else that the calls share: args, fixed arguments,
         /// environment, metadata to fetch.
         args_digest: String,

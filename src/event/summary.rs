@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{EndOfLog, Event, EventKind, EventLog, Reused, RunStarted, RunTask, Status};
 use crate::json::Value;
-use crate::model::{ItemChanges, Outcome, Usage};
+use crate::model::{ItemChanges, Outcome, ScriptRef, Usage};
 use crate::text::span;
 
 /// Number of failed calls of a task whose messages are kept in full. There can be a million others.
@@ -59,6 +59,8 @@ pub struct TaskSummary {
     pub items: Option<String>,
     /// SHA-256 of the module.
     pub module_sha256: String,
+    /// Script that the module interprets; `None`: the module is the task.
+    pub script: Option<Box<ScriptRef>>,
     /// Time of the start. After a resumption, this is the last start that had calls to run.
     pub started: Timestamp,
     /// Time of the end, and the status.
@@ -185,6 +187,7 @@ impl RunSummary {
                 n_calls,
                 items,
                 module_sha256,
+                script,
                 reused,
                 ..
             } => {
@@ -207,6 +210,7 @@ impl RunSummary {
                 known.name.clone_from(name);
                 known.items.clone_from(items);
                 known.module_sha256.clone_from(module_sha256);
+                known.script.clone_from(script);
                 if known.n_reused < *n_calls {
                     self.forget_after(*task);
                 }
@@ -349,6 +353,7 @@ impl TaskSummary {
             n_reused: 0,
             items: None,
             module_sha256: String::new(),
+            script: None,
             started: Timestamp::UNIX_EPOCH,
             end: None,
             total_time: Duration::ZERO,
@@ -466,6 +471,7 @@ mod tests {
             n_calls,
             items: Some("well".into()),
             module_sha256: "00".into(),
+            script: None,
             files: None,
         }
     }

@@ -1,6 +1,7 @@
 //! Fractal's documents and rules. Pure, except for reading documents.
 
 pub mod args;
+pub(crate) mod command;
 pub(crate) mod description;
 pub mod dialect;
 pub(crate) mod document_kind;

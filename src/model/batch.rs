@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{Limits, ModuleKind, ModuleRef, RequestedResource, Rights};
+    use crate::model::{Limits, ModuleKind, ModuleRef, RequestedResource, Rights, ScriptRef};
 
     /// Generates JSON values, including numbers that no machine type can hold.
     fn value() -> impl Strategy<Value = Value> {
@@ -387,6 +387,7 @@ mod tests {
             (any::<u64>(), ".{0,4}", of(value()), module, kind()),
             (vec(".{0,3}", 0..3), any::<bool>(), any::<usize>(), limits()),
             (
+                of((".{0,4}", "[0-9a-f]{64}", ".{0,4}")),
                 any::<bool>(),
                 1..=usize::MAX,
                 vec((".{0,3}", ".{0,3}"), 0..3),
@@ -398,13 +399,18 @@ mod tests {
                 |(
                     (order, name, id, module, kind),
                     (fixed_args, is_single, max_parallel, limits),
-                    (reserves_memory, n_cpus, env, mounts, resources),
+                    (script, reserves_memory, n_cpus, env, mounts, resources),
                 )| TaskSpec {
                     order,
                     name,
                     // A null id counts as missing.
                     id: id.filter(|id| !id.is_null()),
                     module,
+                    script: script.map(|(path, sha256, environment)| ScriptRef {
+                        path: path.into(),
+                        sha256,
+                        environment,
+                    }),
                     kind,
                     fixed_args,
                     is_single,

@@ -5,9 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::event::{Event, EventKind, Reporter, RunStarted, Status};
+use super::log_lines::LinesOfEvents;
+use crate::event::{Event, Reporter};
 use crate::folder::FILE_FLAGS;
-use crate::model::{CallRef, HostError, LogLevel};
+use crate::model::HostError;
 use crate::text::escaped;
 use crate::workdir::layout::LOG_FILE;
 
@@ -18,10 +19,7 @@ use crate::workdir::layout::LOG_FILE;
 pub struct LogFile {
     file: File,
     logger_name: String,
-    workflow: String,
-    /// Name of an item of a task for users.
-    item_kind: String,
-    path: String,
+    lines: LinesOfEvents,
     /// Lines that are not in the file yet.
     text: String,
 }
@@ -69,196 +67,9 @@ impl LogFile {
         Self {
             file,
             logger_name: escaped(logger_name),
-            workflow: String::new(),
-            item_kind: String::new(),
-            path,
+            lines: LinesOfEvents::new(path),
             text: String::new(),
         }
-    }
-
-    fn lines(&mut self, kind: &EventKind) -> Vec<(&'static str, String)> {
-        let debug = |text: String| vec![("DEBUG", text)];
-        let workflow = &self.workflow;
-        match kind {
-            EventKind::RunStarted(run) => {
-                self.workflow = escaped(&run.workflow);
-                self.item_kind = run.item_kind.to_string();
-                self.start_lines(run)
-            }
-            EventKind::RunResumed(run) => {
-                self.workflow = escaped(&run.workflow);
-                self.item_kind = run.item_kind.to_string();
-                let mut lines = self.start_lines(run);
-                lines[0].1 = format!(
-                    "Resume execution of workflow \"{}\"; more logs at {}",
-                    self.workflow, self.path
-                );
-                lines
-            }
-            EventKind::Warning { message } => vec![("WARNING", escaped(message))],
-            EventKind::Note { message } | EventKind::Rerun { message } => {
-                vec![("INFO", escaped(message))]
-            }
-            EventKind::TaskStarted {
-                task,
-                batch: 0,
-                name,
-                ..
-            } => debug(format!(
-                "SUBMIT {task}-th task (name=\"{}\")",
-                escaped(name)
-            )),
-            EventKind::TaskFinished {
-                task,
-                name,
-                status: Status::Done,
-                ..
-            } => debug(format!(
-                "END    {task}-th task (name=\"{}\")",
-                escaped(name)
-            )),
-            EventKind::CallFinished {
-                call,
-                outcome,
-                retry_in_s,
-                ..
-            } if outcome.failure_kind().is_some() => {
-                let text = format!("{}{}", self.item(call, " "), outcome.describe());
-                match retry_in_s {
-                    None => vec![("ERROR", escaped(&text))],
-                    Some(seconds) => {
-                        vec![("WARNING", escaped(&format!("{text}; retry in {seconds} s")))]
-                    }
-                }
-            }
-            EventKind::CallLogged {
-                call,
-                level,
-                message,
-            } => {
-                let text = format!("{}{message}", self.item(call, ": "));
-                vec![(level_name(*level), escaped(&text))]
-            }
-            EventKind::DatasetUpdated { message, .. } => vec![("WARNING", escaped(message))],
-            EventKind::ItemsChanged { task, changes } => debug(format!(
-                "{task}-th task: {}",
-                changes.describe(&self.item_kind)
-            )),
-            EventKind::JobsCounted {
-                task,
-                n_queued,
-                n_running,
-                n_ended,
-                reason,
-            } => {
-                let reason = reason.as_ref().map(|reason| format!(" ({reason})"));
-                debug(format!(
-                    "{task}-th task: jobs: {n_queued} queued{}, {n_running} running, {n_ended} ended",
-                    escaped(&reason.unwrap_or_default())
-                ))
-            }
-            EventKind::JobEnded {
-                task,
-                job,
-                node,
-                state,
-                n_calls,
-                queued_s,
-                ran_s,
-            } => {
-                let time = |time: &Option<f64>| {
-                    time.map_or("unknown".to_owned(), |time| format!("{time:.1} s"))
-                };
-                debug(format!(
-                    "{task}-th task: job {} on node {} with {n_calls} calls: {}; queue time {}, run \
-                     time {}",
-                    escaped(job),
-                    escaped(node),
-                    escaped(state),
-                    time(queued_s),
-                    time(ran_s)
-                ))
-            }
-            EventKind::RunFinished {
-                status: Status::Done,
-                ..
-            } => vec![
-                (
-                    "INFO",
-                    format!(
-                        "End execution of workflow \"{workflow}\"; more logs at {}",
-                        self.path
-                    ),
-                ),
-                ("DEBUG", format!("END workflow \"{workflow}\"")),
-            ],
-            EventKind::RunFinished {
-                status: Status::Failed,
-                error,
-            } => {
-                let error = escaped(error.as_deref().unwrap_or("unknown error"));
-                vec![
-                    ("DEBUG", format!("FAILED workflow \"{workflow}\", {error}.")),
-                    ("INFO", format!("Workflow \"{workflow}\" failed ({error}).")),
-                ]
-            }
-            EventKind::TaskStarted { .. }
-            | EventKind::TaskFinished { .. }
-            | EventKind::CallStarted { .. }
-            | EventKind::CallReused { .. }
-            | EventKind::CallProgress { .. }
-            | EventKind::CallFinished { .. } => Vec::new(),
-        }
-    }
-
-    /// Returns the item of a call, as the start of a line about the call.
-    fn item(&self, call: &CallRef, separator: &str) -> String {
-        match &call.item {
-            None => String::new(),
-            Some(item) => format!("{} {item}{separator}", self.item_kind),
-        }
-    }
-
-    fn start_lines(&self, run: &RunStarted) -> Vec<(&'static str, String)> {
-        let quoted = |items: Vec<String>| {
-            let items: Vec<_> = items
-                .iter()
-                .map(|item| format!("'{}'", escaped(item)))
-                .collect();
-            format!("[{}]", items.join(", "))
-        };
-        let paths = run
-            .input_paths
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect();
-        let index =
-            |index: Option<usize>| index.map_or("None".to_owned(), |index| index.to_string());
-        let work_dir = escaped(&run.work_dir.to_string_lossy());
-        let start = format!(
-            "Start execution of workflow \"{}\"; more logs at {}",
-            self.workflow, self.path
-        );
-        let facts = [
-            format!("mandelbox.__VERSION__: {}", escaped(&run.mandelbox_version)),
-            format!("FRACTAL_RUNNER_BACKEND: {}", escaped(&run.backend)),
-            format!(
-                "input metadata keys: {}",
-                quoted(run.input_metadata_keys.clone())
-            ),
-            format!("input_paths: {}", quoted(paths)),
-            format!(
-                "output_path: {}",
-                escaped(&run.output_path.to_string_lossy())
-            ),
-            format!("job.working_dir: {work_dir}"),
-            format!("job.first_task_index: {}", index(run.first_task_index)),
-            format!("job.last_task_index: {}", index(run.last_task_index)),
-            format!("START workflow \"{}\"", self.workflow),
-        ];
-        let mut lines = vec![("INFO", start)];
-        lines.extend(facts.map(|fact| ("DEBUG", fact)));
-        lines
     }
 }
 
@@ -277,19 +88,9 @@ fn end_line(file: &mut File) -> io::Result<()> {
     }
 }
 
-/// Returns the name of a level in Python's logging, which has no level below DEBUG.
-fn level_name(level: LogLevel) -> &'static str {
-    match level {
-        LogLevel::Trace | LogLevel::Debug => "DEBUG",
-        LogLevel::Info => "INFO",
-        LogLevel::Warn => "WARNING",
-        LogLevel::Error => "ERROR",
-    }
-}
-
 impl Reporter for LogFile {
     fn report(&mut self, event: &Event) -> io::Result<()> {
-        let lines = self.lines(&event.kind);
+        let lines = self.lines.of(&event.kind);
         // Most events have no line, and formatting a time costs more than this check.
         if lines.is_empty() {
             return Ok(());

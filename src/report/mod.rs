@@ -7,6 +7,7 @@ mod html;
 mod interruptible_writer;
 mod json_lines;
 mod log_file;
+mod log_lines;
 #[cfg(feature = "cli")]
 mod notice;
 #[cfg(feature = "cli")]
@@ -30,6 +31,7 @@ pub use html::{HtmlReport, ReportError, write_report};
 pub use interruptible_writer::InterruptibleWriter;
 pub use json_lines::JsonLines;
 pub use log_file::LogFile;
+pub use log_lines::LogLines;
 #[cfg(feature = "cli")]
 pub use notice::Notice;
 #[cfg(feature = "cli")]

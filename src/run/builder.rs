@@ -97,6 +97,9 @@ pub struct RunBuilder<J> {
     keep_going: bool,
     task_files: TaskFiles,
     retries: Retries,
+    log_file: bool,
+    prepared_work_dir: bool,
+    input_in_output: bool,
 }
 
 impl RunBuilder<ProcessWorkflow> {
@@ -152,6 +155,9 @@ impl<J: Job> RunBuilder<J> {
             keep_going: false,
             task_files: TaskFiles::default(),
             retries: Retries::default(),
+            log_file: true,
+            prepared_work_dir: false,
+            input_in_output: false,
         }
     }
 
@@ -204,6 +210,28 @@ impl<J: Job> RunBuilder<J> {
         self
     }
 
+    /// Writes no `workflow.log`, for a program with a log of its own: add [`LogLines`] as a reporter.
+    /// Default: the log is written.
+    ///
+    /// [`LogLines`]: crate::report::LogLines
+    pub fn without_log_file(mut self) -> Self {
+        self.log_file = false;
+        self
+    }
+
+    /// Accepts a work directory that contains `workflow.log` and folders of tasks, but no other
+    /// records of a run. Default: false.
+    pub fn prepared_work_dir(mut self, is_prepared: bool) -> Self {
+        self.prepared_work_dir = is_prepared;
+        self
+    }
+
+    /// Accepts an input inside the output, which tasks can then write to. Default: false.
+    pub fn input_in_output(mut self, is_accepted: bool) -> Self {
+        self.input_in_output = is_accepted;
+        self
+    }
+
     /// Adds a reader of events.
     pub fn reporter(mut self, reporter: impl Reporter + 'static) -> Self {
         self.reporters.push(Box::new(reporter));
@@ -231,6 +259,9 @@ impl<J: Job> RunBuilder<J> {
             keep_going: self.keep_going,
             task_files: self.task_files,
             retries: self.retries,
+            log_file: self.log_file,
+            prepared_work_dir: self.prepared_work_dir,
+            input_in_output: self.input_in_output,
             ..RunOptions::new(backend)
         };
         let mut problems = Problems::default();

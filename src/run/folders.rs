@@ -19,8 +19,21 @@ use crate::text::unreadable;
 /// * `output_option`, `work_dir_option`: what the user sets to have another output or work directory.
 pub(crate) fn check_folders(
     input_paths: &[PathBuf],
+    output: (&Path, &str),
+    work_dir: (&Path, &str),
+    problems: &mut Problems,
+) -> Vec<Grant> {
+    check_run_folders(input_paths, output, work_dir, false, problems)
+}
+
+/// [`check_folders`], with an option.
+///
+/// * `input_in_output`: true if tasks may write to an input inside the output.
+pub(super) fn check_run_folders(
+    input_paths: &[PathBuf],
     (output_path, output_option): (&Path, &str),
     (work_dir, work_dir_option): (&Path, &str),
+    input_in_output: bool,
     problems: &mut Problems,
 ) -> Vec<Grant> {
     let output_place = Location::Parameter(format!("output path {}", output_path.display()));
@@ -104,6 +117,10 @@ pub(crate) fn check_folders(
                 work_dir.display()
             );
             problems.add(place, text);
+        } else if input_in_output && real.starts_with(&real_output) {
+            let path = path.to_owned();
+            let name = guest_path(&path);
+            grants.push(Grant::new(path, name, Rights::ReadWrite));
         } else if real != real_output && real.starts_with(&real_output) {
             let text = format!(
                 "lies inside the output path, where tasks write, so it would not be read-only; \
@@ -214,6 +231,16 @@ mod tests {
     use super::*;
 
     fn check(input: &str, output: &str, work_dir: &str, expected: Option<&str>) {
+        check_with(false, input, output, work_dir, expected);
+    }
+
+    fn check_with(
+        input_in_output: bool,
+        input: &str,
+        output: &str,
+        work_dir: &str,
+        expected: Option<&str>,
+    ) {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         for name in ["in", "out/deep"] {
@@ -222,10 +249,11 @@ mod tests {
         std::os::unix::fs::symlink(root.join("out"), root.join("link")).expect("made");
         std::fs::write(root.join("file"), "").expect("written");
         let mut problems = Problems::default();
-        check_folders(
+        check_run_folders(
             &[root.join(input)],
             (&root.join(output), "--output"),
             (&root.join(work_dir), "--work-dir"),
+            input_in_output,
             &mut problems,
         );
         match expected {
@@ -254,6 +282,14 @@ mod tests {
         check("in", ".", "work", Some("holds the work directory"));
         check("in", "out", "in/work", Some("records no task may see"));
         check("out/deep", "out", "work", Some("inside the output path"));
+        check_with(true, "out/deep", "out", "work", None);
+        check_with(
+            true,
+            "out/deep",
+            "out",
+            "out/work",
+            Some("holds the work directory"),
+        );
         check("file", "out", "work", Some("name the folder that holds it"));
         check("in", "file", "work", Some("is not a folder"));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
-use super::folders::check_folders;
+use super::folders::{check_run_folders, real_path};
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
@@ -38,6 +38,14 @@ pub struct RunOptions {
     pub rerun_from: Option<String>,
     /// How often calls that end with a JobExecutionError are retried.
     pub retries: Retries,
+    /// False if there is no `workflow.log`, because the program that starts the run has a log of its
+    /// own. It gets the lines from [`LogLines`](crate::report::LogLines). Default: true.
+    pub log_file: bool,
+    /// True if a new run may have a work directory that contains `workflow.log` and folders of tasks
+    /// already. Default: false.
+    pub prepared_work_dir: bool,
+    /// True if an input may be inside the output. Tasks can then write to it. Default: false.
+    pub input_in_output: bool,
 }
 
 impl RunOptions {
@@ -52,6 +60,9 @@ impl RunOptions {
             resume: false,
             rerun_from: None,
             retries: Retries::default(),
+            log_file: true,
+            prepared_work_dir: false,
+            input_in_output: false,
         }
     }
 }
@@ -126,20 +137,22 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     };
     let backend: &dyn Backend = options.backend.as_ref();
     let (mut plan, dialect) = job.plan(&options.policy, backend, problems);
-    let grants = check_folders(
+    let grants = check_run_folders(
         &plan.input_paths,
         (&plan.output_path, plan.output_option),
         (&work_dir, "--work-dir"),
+        options.input_in_output,
         problems,
     );
     let obstacle = match (options.resume, numbers_work_dir) {
         (true, _) => WorkDir::obstacle_to_resume(&work_dir),
-        (false, false) => WorkDir::obstacle(&work_dir),
+        (false, false) => WorkDir::obstacle_in(&work_dir, options.prepared_work_dir),
         (false, true) => None,
     };
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
+    check_script_mounts(&plan, &work_dir, problems);
     check_tasks(&plan, backend, problems);
     warn_of_held_back_calls(&plan, backend, problems);
     warn_of_paths(&plan, dialect.as_ref(), &grants, problems);
@@ -207,6 +220,22 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     let place = Location::Parameter(format!("--rerun-from {named}"));
     problems.add(place, format!("{text}; the tasks are {}", tasks.join(", ")));
     None
+}
+
+/// Refuses folders of scripts that hold the work directory: their tasks could read the records of the
+/// run.
+fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems) {
+    let real_work_dir = real_path(work_dir);
+    let scripts = plan.tasks.iter().filter(|task| task.script.is_some());
+    let mut mounts = scripts.flat_map(|task| &task.mounts);
+    let holding = mounts.find(|mount| real_work_dir.starts_with(real_path(&mount.host_path)));
+    if let Some(mount) = holding {
+        let text = format!(
+            "is in the folder `{}` of a script, which its task can read; choose another --work-dir",
+            mount.host_path.display()
+        );
+        problems.add(work_dir_place(work_dir), text);
+    }
 }
 
 /// Lets the backend check what tasks request of it.

@@ -54,10 +54,15 @@ impl PreparedRun {
             None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
             Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end)?, end.clone()),
         };
-        let log_file = match &earlier {
-            None => LogFile::create(&self.work_dir, &self.logger_name)?,
-            Some(_) => LogFile::reopen(&self.work_dir, &self.logger_name)?,
-        };
+        let mut all: Vec<Box<dyn Reporter>> = Vec::new();
+        if self.options.log_file {
+            let (folder, name) = (&self.work_dir, &self.logger_name);
+            let log_file = match earlier.is_some() || self.options.prepared_work_dir {
+                false => LogFile::create(folder, name)?,
+                true => LogFile::reopen(folder, name)?,
+            };
+            all.push(Box::new(log_file));
+        }
         if self
             .dialect
             .as_ref()
@@ -67,7 +72,7 @@ impl PreparedRun {
                 work_dir.create_task_folder(task.order, &task.name)?;
             }
         }
-        let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(log_file), Box::new(RunEvents)];
+        all.push(Box::new(RunEvents));
         all.extend(reporters);
         let mut recorder = Recorder::resuming(log, all, end.next_seq);
         let start = if is_resumed {
@@ -156,7 +161,7 @@ impl PreparedRun {
         let opened = if self.options.resume {
             WorkDir::reopen(&self.work_dir)
         } else {
-            WorkDir::create(&self.work_dir)
+            WorkDir::create_in(&self.work_dir, self.options.prepared_work_dir)
         };
         let work_dir = opened.map_err(|err| match err {
             WorkDirError::Host(err) => Error::Host(err),

@@ -125,8 +125,18 @@ impl WorkDir {
     /// # Errors
     /// [`WorkDirError`]. Nothing was changed if the folder contains a run.
     pub fn create(path: &Path) -> Result<Self, WorkDirError> {
+        Self::create_in(path, false)
+    }
+
+    /// Creates and locks the folder like [`Self::create`].
+    ///
+    /// * `is_prepared`: true if the folder may contain a `workflow.log`.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    pub fn create_in(path: &Path, is_prepared: bool) -> Result<Self, WorkDirError> {
         let lock = create_and_lock(path)?;
-        if Self::holds_a_run(path) {
+        if Self::is_taken(path, is_prepared) {
             return Err(WorkDirError::HoldsARun(path.to_owned()));
         }
         Self::locked(path, lock)
@@ -187,12 +197,19 @@ impl WorkDir {
     /// Returns the reason why a new run cannot use an existing folder. This changes nothing, so the
     /// answer may be outdated when [`Self::create`] is called.
     pub fn obstacle(path: &Path) -> Option<WorkDirError> {
+        Self::obstacle_in(path, false)
+    }
+
+    /// Returns the reason like [`Self::obstacle`], for [`Self::create_in`].
+    pub fn obstacle_in(path: &Path, is_prepared: bool) -> Option<WorkDirError> {
         match lock::holder(path) {
             Some(holder) => Some(WorkDirError::InUse {
                 path: path.to_owned(),
                 holder: Some(holder),
             }),
-            None if Self::holds_a_run(path) => Some(WorkDirError::HoldsARun(path.to_owned())),
+            None if Self::is_taken(path, is_prepared) => {
+                Some(WorkDirError::HoldsARun(path.to_owned()))
+            }
             None => unsafe_entry(path),
         }
     }
@@ -262,14 +279,15 @@ impl WorkDir {
 
     /// Returns true if a folder contains the records of a run.
     pub fn holds_a_run(path: &Path) -> bool {
-        [
-            EventLog::NAME,
-            "workflow.log",
-            "metadata.json",
-            "history.json",
-        ]
-        .iter()
-        .any(|record| path.join(record).symlink_metadata().is_ok())
+        Self::is_taken(path, false)
+    }
+
+    /// Returns true if a folder contains the records of a run, apart from the log of a prepared
+    /// folder.
+    fn is_taken(path: &Path, is_prepared: bool) -> bool {
+        let exists = |record: &str| path.join(record).symlink_metadata().is_ok();
+        let records = [EventLog::NAME, "metadata.json", "history.json"];
+        records.into_iter().any(exists) || !is_prepared && exists(layout::LOG_FILE)
     }
 
     /// Returns the path of the folder.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::arguments::SandboxArguments;
+use crate::cli::arguments::{ProcessArguments, SandboxArguments};
 
 // A line that ends in a backslash continues in the next line: clap wraps the paragraph to the width
 // of the terminal.
@@ -63,7 +63,7 @@ impl ContractArgument {
 #[derive(Debug, Args)]
 #[command(after_help = BATCH_EXAMPLES)]
 pub(in crate::cli) struct BatchArguments {
-    /// Module (.wasm): a command or a typed task
+    /// Module (.wasm): a command or a typed task; or a script, with --python
     pub(super) module: PathBuf,
     /// Calls, one JSON object a line; - is stdin
     #[arg(long, value_name = "FILE|-")]
@@ -102,4 +102,9 @@ pub(in crate::cli) struct BatchArguments {
     /// Print nothing but errors
     #[arg(long)]
     pub(in crate::cli) quiet: bool,
+    #[command(flatten)]
+    pub(super) process: ProcessArguments,
+    /// Fixed arguments of the command, before those of each call
+    #[arg(last = true, value_name = "ARG")]
+    pub(super) fixed_args: Vec<String>,
 }

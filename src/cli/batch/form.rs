@@ -11,7 +11,7 @@ use crate::cli::task_call::{v1, v2, version_of};
 use crate::fractal::args::SchemaBudget;
 use crate::fractal::args::call_check::CallCheck;
 use crate::fractal::args::schema::{check_defaults, default_args};
-use crate::fractal::description::{describe, is_only_v2, is_v2};
+use crate::fractal::description::{is_only_v2, is_v2};
 use crate::fractal::dialect::{Calls, Dialect, Step};
 use crate::fractal::v1::document::TaskDocument;
 use crate::fractal::v1::{Dataset, ITEM_ARGUMENT};
@@ -156,6 +156,8 @@ pub(super) struct Planned {
 pub(super) struct FormRequest<'a> {
     pub(super) arguments: &'a BatchArguments,
     pub(super) kind: ModuleKind,
+    /// Description that a typed task gives of itself, if it gives one.
+    pub(super) description: Option<&'a Value>,
     pub(super) policy: &'a Policy,
     pub(super) modules: &'a dyn Modules,
     /// Folders for `input_paths`.
@@ -168,9 +170,15 @@ impl FormRequest<'_> {
     /// Checks that the contract is possible for the module. Problems go to `problems`.
     pub(super) fn check_contract(
         contract: Option<ContractArgument>,
+        fixed_args: &[String],
         kind: ModuleKind,
         problems: &mut Problems,
     ) {
+        if !fixed_args.is_empty() && kind == ModuleKind::Typed {
+            let text =
+                "the module is a typed task, which has no command line; remove the arguments";
+            problems.add(Location::Parameter("--".to_owned()), text);
+        }
         let text = match (contract, kind) {
             (Some(ContractArgument::Argv), ModuleKind::Typed) => {
                 "the module is a typed task, which has no command line; use `--contract typed`, \
@@ -220,6 +228,15 @@ impl FormRequest<'_> {
     ///
     /// * `first`: input of the first call, which decides what the options do not.
     pub(super) fn plan(&self, first: &RequestedCall, problems: &mut Problems) -> Option<Planned> {
+        let mut planned = self.plan_task(first, problems)?;
+        planned
+            .task
+            .fixed_args
+            .clone_from(&self.arguments.fixed_args);
+        Some(planned)
+    }
+
+    fn plan_task(&self, first: &RequestedCall, problems: &mut Problems) -> Option<Planned> {
         let RequestedCall::Args(args) = first else {
             return self.plan_argv(problems);
         };
@@ -238,21 +255,9 @@ impl FormRequest<'_> {
     fn version(&self, args: &Map<String, Value>) -> Version {
         let version = version_of(&self.arguments.module, args);
         match version {
-            Version::V1 if self.description().is_some_and(|value| is_only_v2(&value)) => {
-                Version::V2
-            }
+            Version::V1 if self.description.is_some_and(is_only_v2) => Version::V2,
             version => version,
         }
-    }
-
-    /// Returns what a typed task says of itself. One that says nothing has problems elsewhere.
-    fn description(&self) -> Option<Value> {
-        if self.kind != ModuleKind::Typed {
-            return None;
-        }
-        let (limits, time) = (&self.policy.default, self.policy.compile_time);
-        let ignored = &mut Problems::default();
-        describe(&self.arguments.module, limits, time, self.modules, ignored)
     }
 
     fn plan_argv(&self, problems: &mut Problems) -> Option<Planned> {
@@ -318,7 +323,7 @@ impl FormRequest<'_> {
     fn plan_v2(&self, first: &Map<String, Value>, problems: &mut Problems) -> Option<Planned> {
         let module = &self.arguments.module;
         let (policy, modules) = (self.policy, self.modules);
-        let mut task = if self.description().is_some_and(|value| is_v2(&value)) {
+        let mut task = if self.description.is_some_and(is_v2) {
             let (path, limits) = (real_path(module), &policy.default);
             let time = policy.compile_time;
             let package = Package::read_module(&path, limits, time, modules, problems)?;
@@ -409,7 +414,7 @@ impl Planned {
         base.files.suffixes.err = ".err".into();
         if let FormKind::Argv = self.kind {
             base.args.clear();
-            base.argv.truncate(1);
+            base.argv.truncate(1 + batch.task.fixed_args.len());
         }
         Form {
             base,

@@ -15,17 +15,20 @@ mod source;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::Answer;
 use super::documents::for_named_module;
-use super::exec::{Prepared, host_failed, wrong_input};
+use super::exec::{Prepared, host_failed, program_of, wrong_input};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
+use super::{Answer, parent};
 use crate::backend::{Backend, BatchCalls, Local, RunContext, Tails};
-use crate::model::{Batch, HostError, Retries, TaskFiles};
+use crate::fractal::description::describe;
+use crate::json::Value;
+use crate::model::{Batch, HostError, ModuleKind, Retries, TaskFiles};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::report::say;
@@ -43,31 +46,43 @@ use source::{Numbered, RequestedCalls, Requests};
 pub(super) use arguments::BatchArguments;
 
 pub(super) fn batch(arguments: &BatchArguments, signals: &Signals) -> Answer {
-    run(arguments, signals).unwrap_or_else(Answer::from)
+    match parent::stop_with(arguments.process.die_with_parent) {
+        Ok(_watch) => run(arguments, signals).unwrap_or_else(Answer::from),
+        Err(err) => Answer::from(err),
+    }
 }
 
 fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostError> {
     let mut problems = Problems::default();
-    let CallsBackend { backend, policy } = match backend_for_calls(
+    let CallsBackend { backend, policy } = backend_for_calls(
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
+        &arguments.process,
         &mut problems,
-    ) {
-        Ok(created) => created,
-        Err(text) => return Ok(host_failed(&text)),
-    };
+    )?;
     let policy = for_named_module(policy, &arguments.sandbox);
-    let module = Prepared::new(
+    let program = program_of(&arguments.module, &policy, &mut problems);
+    let module = Prepared::of(
         &arguments.module,
-        &policy.default,
-        &backend,
+        program.as_ref(),
+        (&policy.default, &backend),
         arguments.quiet,
         &mut problems,
     );
     if let Some(module) = &module {
-        FormRequest::check_contract(arguments.contract, module.kind, &mut problems);
+        FormRequest::check_contract(
+            arguments.contract,
+            &arguments.fixed_args,
+            module.kind,
+            &mut problems,
+        );
     }
+    // A description needs code of its own, and compiling cannot be cancelled later.
+    let is_typed = module
+        .as_ref()
+        .is_some_and(|module| module.kind == ModuleKind::Typed);
+    let description = is_typed.then(|| description(&arguments.module, &policy, &backend));
     // Opening a named pipe can wait for its other end; a signal then ends the program.
     let calls = open_calls(&arguments.calls, &mut problems);
     let _saving = signals.saving();
@@ -90,6 +105,7 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         policy: &policy,
         folders: &folders,
         module: &module,
+        description: description.flatten(),
     };
     batch.run((calls, results, done), problems)
 }
@@ -102,6 +118,15 @@ struct RunningBatch<'a> {
     policy: &'a Policy,
     folders: &'a Folders,
     module: &'a Prepared,
+    /// See [`FormRequest::description`].
+    description: Option<Value>,
+}
+
+/// Returns the description that a typed task gives of itself. A task that gives none has problems
+/// when its calls are planned.
+fn description(module: &Path, policy: &Policy, backend: &Local) -> Option<Value> {
+    let (limits, time) = (&policy.default, policy.compile_time);
+    describe(module, limits, time, backend, &mut Problems::default())
 }
 
 impl RunningBatch<'_> {
@@ -142,6 +167,7 @@ impl RunningBatch<'_> {
         FormRequest {
             arguments: self.arguments,
             kind: self.module.kind,
+            description: self.description.as_ref(),
             policy: self.policy,
             modules: self.backend,
             inputs: &self.folders.inputs,

@@ -4,6 +4,7 @@
 mod lines;
 mod module;
 mod package;
+mod script;
 mod v2;
 mod workflow;
 
@@ -15,7 +16,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::arguments::FormatArgument;
-use super::sandbox_options::within_memory;
+use super::sandbox_options::{add_environment, within_memory};
 use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
 use crate::cli::author_arguments::CheckArguments;
@@ -26,8 +27,8 @@ use crate::fractal::package::{TaskPackage, package_version};
 use crate::fractal::v2::Package;
 use crate::fractal::workflow::Version;
 use crate::json::build_json;
-use crate::plan::Policy;
-use crate::problem::{Problem, Problems};
+use crate::plan::{Policy, ScriptStates};
+use crate::problem::{Location, Problem, Problems};
 use crate::run::exit_code;
 use crate::sandbox::SandboxOptions;
 use crate::text::escaped;
@@ -40,6 +41,8 @@ struct Checker {
     backend: Local,
     /// Policy of the operator, for the limits of modules.
     policy: Policy,
+    /// States of the folders of scripts.
+    states: RefCell<ScriptStates>,
     /// Remaining budget for checking the args schemas of all tasks.
     schemas: RefCell<SchemaBudget>,
 }
@@ -60,17 +63,19 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
         ..SandboxOptions::default()
     };
     let mut problems = Problems::default();
-    let policy = arguments
+    let mut policy = arguments
         .policy
         .as_deref()
         .and_then(|path| Policy::read_into(path, &mut problems))
         .unwrap_or_default();
+    add_environment(arguments.python.as_deref(), &mut policy, &mut problems);
     let backend = Local::with_options(1, &sandbox, Isolation::Thread)
         .and_then(Local::without_epochs_for_untimed_calls);
     let checker = match backend {
         Ok(backend) => Checker {
             backend: within_memory(backend, &policy),
             policy,
+            states: RefCell::default(),
             schemas: RefCell::default(),
         },
         Err(err) => {
@@ -173,10 +178,26 @@ fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
 }
 
 /// Returns problems or warnings as JSON for programs.
-pub(super) fn problem_facts<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {
+pub(in crate::cli) fn problem_facts<'a>(
+    problems: impl IntoIterator<Item = &'a Problem>,
+) -> Vec<Value> {
     let facts = |problem: &Problem| {
         let location = problem.location.to_string();
-        json!({ "place": location, "message": problem.message })
+        let mut facts = json!({ "place": location, "message": problem.message });
+        match &problem.location {
+            Location::File(file) => facts["file"] = json!(file.to_string_lossy()),
+            Location::Pointer { file, pointer } => {
+                facts["file"] = json!(file.to_string_lossy());
+                facts["pointer"] = json!(pointer);
+            }
+            Location::Text { file, line, column } => {
+                facts["file"] = json!(file.to_string_lossy());
+                facts["line"] = json!(line);
+                facts["column"] = json!(column);
+            }
+            Location::Parameter(_) => {}
+        }
+        facts
     };
     problems.into_iter().map(facts).collect()
 }

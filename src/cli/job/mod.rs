@@ -96,6 +96,7 @@ impl JobContext<'_> {
         };
         let path = absolute(path);
         if !self.arguments.resume
+            && !self.arguments.starter.prepared_work_dir
             && path.symlink_metadata().is_ok()
             && WorkDir::obstacle(&path).is_none()
         {

@@ -439,6 +439,7 @@ mod tests {
                 sha256: String::new(),
             },
             kind: ModuleKind::CommandP1,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: None,

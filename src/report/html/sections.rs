@@ -447,8 +447,13 @@ pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
     };
     let index = |index: Option<usize>| index.map_or(NONE.to_owned(), |index| index.to_string());
     let digest = |task: &TaskSummary| {
+        let script = task.script.as_ref().map_or(String::new(), |script| {
+            let name = script.path.file_name().unwrap_or_default();
+            let name = html_start(&name.to_string_lossy(), NAME_CHARS);
+            format!(", script {name}: {}", code(&script.sha256))
+        });
         format!(
-            "{} {}: {}",
+            "{} {}: {}{script}",
             task.order,
             html_start(&task.name, NAME_CHARS),
             code(&task.module_sha256)

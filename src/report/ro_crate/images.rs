@@ -57,7 +57,7 @@ pub(super) fn add_images(graph: &mut Graph, images: &[Image]) -> Vec<String> {
             "name": escaped(url.rsplit('/').next().unwrap_or(url)),
             "description": description(image),
         });
-        graph.add(&id, &["Dataset"], properties);
+        graph.add_part(&id, &["Dataset"], properties);
         id
     };
     images.iter().take(MAX_IMAGES).map(add).collect()

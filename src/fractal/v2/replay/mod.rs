@@ -241,6 +241,7 @@ impl Case {
                 sha256: String::new(),
             },
             kind: ModuleKind::CommandP1,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: task.max_parallel,
