@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 
+use super::outcome_fields::read_outcome;
 use super::{Event, EventKind, FORMAT_VERSION};
 use crate::json::{Entries, MAX_DATASET_DEPTH, Map, Value, parse_entries, type_name};
-use crate::model::{CallRef, Outcome};
+use crate::model::CallRef;
 
 /// Contents of a line.
 pub(super) struct Line {
@@ -188,59 +189,9 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
     }))
 }
 
-fn read_outcome(fields: &mut Fields<'_>) -> Result<Outcome, String> {
-    let outcome: String = fields.take("outcome")?;
-    Ok(match outcome.as_str() {
-        "succeeded" => Outcome::Succeeded {
-            output: fields.take_object_or_null("output")?,
-        },
-        "exited" => Outcome::Exited {
-            code: fields.take("code")?,
-        },
-        "failed" => Outcome::Failed {
-            message: fields.take("message")?,
-        },
-        "trapped" => Outcome::Trapped {
-            message: fields.take("message")?,
-        },
-        "timed_out" => Outcome::TimedOut {
-            limit_s: fields.take("limit_s")?,
-        },
-        "memory_exceeded" => Outcome::MemoryExceeded {
-            limit_bytes: fields.take("limit_bytes")?,
-            asked_bytes: fields.take("asked_bytes")?,
-        },
-        "bad_output" => Outcome::BadOutput {
-            message: fields.take("message")?,
-        },
-        "outputs_exceeded" => Outcome::OutputsExceeded {
-            limit_bytes: fields.take("limit_bytes")?,
-            asked_bytes: fields.take("asked_bytes")?,
-        },
-        "refused" => Outcome::Refused {
-            message: fields.take("message")?,
-        },
-        "cancelled" => Outcome::Cancelled,
-        "host_failed" => Outcome::HostFailed {
-            message: fields.take("message")?,
-        },
-        "lost" => Outcome::Lost {
-            message: fields.take("message")?,
-        },
-        "panicked" => Outcome::Panicked {
-            message: fields.take("message")?,
-        },
-        unknown => {
-            return Err(format!(
-                "`outcome`: this version of mandelbox does not know `{unknown}`"
-            ));
-        }
-    })
-}
-
 /// The keys of an event that were not taken yet. There are so few that a linear search is faster
 /// than a table.
-struct Fields<'l>(Entries<'l>);
+pub(super) struct Fields<'l>(Entries<'l>);
 
 impl Fields<'_> {
     fn get(&self, key: &str) -> Option<&Value> {
@@ -257,7 +208,7 @@ impl Fields<'_> {
 
     /// Takes a required value. Not for values from the user: their numbers would not keep their
     /// text.
-    fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
+    pub(super) fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
         let value = self
             .remove(key)
             .ok_or_else(|| format!("missing key `{key}`"))?;
@@ -265,14 +216,20 @@ impl Fields<'_> {
     }
 
     /// Takes an optional value; null counts as a missing key.
-    fn take_optional<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, String> {
+    pub(super) fn take_optional<T: DeserializeOwned>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<T>, String> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(_) => self.take(key).map(Some),
         }
     }
 
-    fn take_object_or_null(&mut self, key: &str) -> Result<Option<Map<String, Value>>, String> {
+    pub(super) fn take_object_or_null(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<Map<String, Value>>, String> {
         match self.remove(key) {
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(Value::Null) => Ok(None),
@@ -303,7 +260,7 @@ pub(super) mod tests {
     use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
     use crate::model::{
-        BatchFiles, FileSuffixes, ItemChanges, LogLevel, ScriptRef, TaskFiles, Usage,
+        BatchFiles, FileSuffixes, ItemChanges, LogLevel, Outcome, ScriptRef, TaskFiles, Usage,
     };
 
     /// Returns the text of a log with these events.

@@ -6,6 +6,7 @@ mod cursor;
 mod fact;
 mod line;
 mod log;
+mod outcome_fields;
 mod read;
 mod recorder;
 mod reporter;

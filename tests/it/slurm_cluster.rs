@@ -314,7 +314,7 @@ impl Drop for Cluster {
         for _ in 0..50 {
             let is_ours = |variables: &[&str]| {
                 let is_test = |variable: &&str| variable.starts_with("MANDELBOX_TEST_PROGRAM=");
-                variables.contains(&config.as_str()) && !variables.iter().any(|v| is_test(&v))
+                variables.contains(&config.as_str()) && !variables.iter().any(is_test)
             };
             if kill_all(is_ours) == 0 {
                 break;
