@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._events import Event
+    from ._executor import SandboxExecutor
     from ._options import Options
     from ._result import Check, Plan, PlannedTask, Result, Status, TaskSummary
     from ._run import Run, check, load, plan, run, run_async, start, status
@@ -49,6 +50,7 @@ __all__ = [
     "Result",
     "Run",
     "RunCancelled",
+    "SandboxExecutor",
     "Status",
     "Task",
     "TaskExecutionError",
@@ -71,6 +73,7 @@ __all__ = [
 _MODULES = {
     "._batch": ("Batch", "CallResult", "Task", "batch", "map"),
     "._events": ("Event",),
+    "._executor": ("SandboxExecutor",),
     "._options": ("Options",),
     "._process_workflow": ("process_workflow", "process_workflow_sync"),
     "._result": ("Check", "Plan", "PlannedTask", "Result", "Status", "TaskSummary"),

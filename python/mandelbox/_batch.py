@@ -68,6 +68,7 @@ class BatchOptions(TypedDict, total=False):
         memory: Memory limit of a call: bytes, or text such as ``"2GiB"``.
         timeout: Time limit of a call: seconds, text such as ``"10m"``, or a timedelta.
         policy: Policy file (TOML).
+        python: Environment whose interpreter runs the module, which is then a script.
         isolation: ``"process"`` (default) or ``"thread"``.
         deterministic: True for fixed clocks and random numbers.
         cache: False to compile the module from scratch.
@@ -82,6 +83,7 @@ class BatchOptions(TypedDict, total=False):
     memory: int | str | None
     timeout: float | str | timedelta | None
     policy: PathLike | None
+    python: PathLike | None
     isolation: Literal["process", "thread"]
     deterministic: bool
     cache: bool
@@ -97,7 +99,17 @@ _DEFAULTS: dict[str, Any] = {
     **{
         key: value
         for key, value in DEFAULTS.items()
-        if key in ("jobs", "memory", "timeout", "policy", "isolation", "deterministic", "cache")
+        if key
+        in (
+            "jobs",
+            "memory",
+            "timeout",
+            "policy",
+            "python",
+            "isolation",
+            "deterministic",
+            "cache",
+        )
     },
 }
 

@@ -73,7 +73,7 @@ class SandboxExecutor(Executor):
         # Files of results are moved to the caller at once.
         self._outputs = os.path.join(self._write, f".mandelbox-{secrets.token_hex(8)}")
         os.makedirs(self._outputs)
-        self._options = {"memory": memory, "timeout": timeout, "jobs": max_workers}
+        self._options: dict[str, Any] = {"memory": memory, "timeout": timeout, "jobs": max_workers}
         self._lock = threading.Lock()
         self._batches: dict[str, Batch] = {}
         self._pending: set[Future[Any]] = set()
@@ -128,7 +128,14 @@ class SandboxExecutor(Executor):
         if batch is None:
             read = [*self._read, self._inputs, *([root] if root else [])]
             script = os.path.join(self._env, "boot", "call.py")
-            batch = _ScriptBatch(script, self._env, read=read, output=self._write, **self._options)
+            batch = Batch(
+                script,
+                contract="argv",
+                python=self._env,
+                read=read,
+                output=self._write,
+                **self._options,
+            )
             self._batches[root] = batch
         return batch
 
@@ -156,14 +163,6 @@ class SandboxExecutor(Executor):
             batch.close()
         shutil.rmtree(self._outputs, ignore_errors=True)
         shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-class _ScriptBatch(Batch):
-    """A batch of a script."""
-
-    def __init__(self, script: str, env: str, **options: Any) -> None:
-        super().__init__(script, contract="argv", **options)
-        self._words.append(f"--python={env}")
 
 
 class _Place:

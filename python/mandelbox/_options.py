@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
         memory: Memory limit of a call: bytes, or text such as ``"2GiB"``.
         timeout: Time limit of a call: seconds, text such as ``"10m"``, or a timedelta.
         policy: Policy file (TOML).
+        python: Environment whose interpreter runs scripts (see :mod:`mandelbox.env`).
         isolation: ``"process"`` (default) or ``"thread"``.
         deterministic: True for fixed clocks and random numbers.
         cache: False to compile modules from scratch.
@@ -85,6 +86,7 @@ class Options(TypedDict, total=False):
     memory: int | str | None
     timeout: float | str | timedelta | None
     policy: PathLike | None
+    python: PathLike | None
     isolation: Literal["process", "thread"]
     deterministic: bool
     cache: bool
@@ -121,6 +123,7 @@ DEFAULTS: Options = {
     "memory": None,
     "timeout": None,
     "policy": None,
+    "python": None,
     "isolation": "process",
     "deterministic": False,
     "cache": True,
@@ -271,6 +274,8 @@ def limit_words(options: Mapping[str, Any]) -> list[str]:
         words.append(f"--timeout={time_text(options['timeout'])}")
     if options["policy"] is not None:
         words.append(f"--policy={absolute(options['policy'])}")
+    if options["python"] is not None:
+        words.append(f"--python={absolute(options['python'])}")
     words.append(f"--isolation={options['isolation']}")
     if options["deterministic"]:
         words.append("--deterministic")

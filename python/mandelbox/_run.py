@@ -548,13 +548,18 @@ def load(path: PathLike) -> dict[str, Any]:
 
 
 def check(
-    path: PathLike, *, policy: PathLike | None = None, tasks: PathLike | list[PathLike] = ()  # type: ignore[assignment]
+    path: PathLike,
+    *,
+    policy: PathLike | None = None,
+    python: PathLike | None = None,
+    tasks: PathLike | list[PathLike] = (),  # type: ignore[assignment]
 ) -> Check:
     """Check a workflow, a module, a task package or a dataset.
 
     Args:
         path: File or folder.
         policy: Policy file.
+        python: Environment whose interpreter runs scripts.
         tasks: Task packages for a workflow.
 
     Returns:
@@ -570,6 +575,8 @@ def check(
     words = ["check", absolute(path), "--format=json"]
     if policy is not None:
         words.append(f"--policy={absolute(policy)}")
+    if python is not None:
+        words.append(f"--python={absolute(python)}")
     for package in [tasks] if isinstance(tasks, (str, os.PathLike)) else tasks:
         words.append(f"--tasks={absolute(package)}")
     done = _capture(words)

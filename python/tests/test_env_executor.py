@@ -117,7 +117,7 @@ def test_calls_see_what_is_granted(functions: ModuleType, tmp_path: Path) -> Non
 
 
 def test_limits_and_wrong_values_are_errors(functions: ModuleType) -> None:
-    with executor(timeout=5) as pool:
+    with executor(timeout=20) as pool:
         endless = pool.submit(functions.loop)
         with pytest.raises(TypeError, match="result: object is neither JSON nor an array"):
             pool.submit(functions.wrong).result()

@@ -229,10 +229,9 @@ impl FormRequest<'_> {
     /// * `first`: input of the first call, which decides what the options do not.
     pub(super) fn plan(&self, first: &RequestedCall, problems: &mut Problems) -> Option<Planned> {
         let mut planned = self.plan_task(first, problems)?;
-        planned
-            .task
-            .fixed_args
-            .clone_from(&self.arguments.fixed_args);
+        // After those of the interpreter, if the calls are those of a script.
+        let fixed_args = self.arguments.fixed_args.iter().cloned();
+        planned.task.fixed_args.extend(fixed_args);
         Some(planned)
     }
 
