@@ -331,6 +331,7 @@ mod tests {
                 sha256: String::new(),
             },
             kind: ModuleKind::Typed,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: None,
@@ -339,6 +340,7 @@ mod tests {
             n_cpus: NonZeroUsize::new(n_cpus).expect("above 0"),
             env: Vec::new(),
             mounts: Vec::new(),
+            resources: Vec::new(),
         }
     }
 

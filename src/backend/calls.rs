@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::model::{
 };
 use crate::sandbox::TAIL_BYTES;
 use crate::trace;
+use crate::workdir::layout::packed_calls_file_of;
 use crate::workdir::{AttemptKey, PackedCall, PackedCalls, RecordForm, WorkDir};
 
 /// Context of the calls of a batch: all that cannot be written down.
@@ -100,6 +102,8 @@ pub struct BatchCalls {
     context: RunContext,
     /// File with the records of packed calls.
     packed: Arc<PackedCalls>,
+    /// True if no further call starts.
+    is_stopped: AtomicBool,
 }
 
 impl BatchCalls {
@@ -113,7 +117,21 @@ impl BatchCalls {
             pending: Pending::All,
             context,
             packed,
+            is_stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Keeps packed records in a file of their own, for a job of a cluster.
+    ///
+    /// * `writer`: unique name of the job.
+    pub(super) fn set_packed_name(&mut self, writer: &str) {
+        let name = packed_calls_file_of(writer);
+        self.packed = Arc::new(PackedCalls::named(&self.batch.folder, name));
+    }
+
+    /// Lets no further call start; those that run go on.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
     }
 
     /// Leaves out calls whose results are known.
@@ -158,6 +176,9 @@ impl BatchCalls {
     ///
     /// * `position`: from 0, below [`Self::n_pending`]; `None` past the last.
     pub fn attempt(&self, position: usize) -> Option<Attempt> {
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return None;
+        }
         match &self.pending {
             Pending::All => (position < self.len()).then_some(Attempt {
                 call_index: position,
@@ -308,7 +329,7 @@ impl BatchCalls {
     }
 
     /// The file with the stderr of a call, as a path in the work directory.
-    fn stderr_file(&self, call_index: usize) -> String {
+    pub(super) fn stderr_file(&self, call_index: usize) -> String {
         let path = self.files(call_index).err();
         let below = path.strip_prefix(self.context.work_dir.path());
         below.unwrap_or(&path).to_string_lossy().into_owned()

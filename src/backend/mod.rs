@@ -13,11 +13,14 @@ mod process;
 mod queue;
 mod scripted;
 mod shared;
+mod slurm;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::event::{EventKind, Fact};
 use crate::model::{Grant, HostError, Modules, TaskSpec};
+use crate::problem::Problems;
 
 pub(crate) use calls::SeenWarnings;
 pub use calls::{BatchCalls, OutputWriter, Pending, RunContext, Tails};
@@ -36,6 +39,11 @@ pub use process::read_from_child;
 pub use process::serve_with;
 pub use process::{Confinement, Layer, LayerReport, LayerState, WorkerCommand, serve};
 pub use scripted::{Script, Scripted};
+pub use slurm::{
+    CheckOutput, Client, ClusterCheck, EXIT_REFUSED, EXIT_SUPERSEDED, JobIdentity,
+    PASSED_VARIABLES, Slice, SliceEnd, Slurm, SlurmConfig, SlurmOptions, WorkerSettings,
+    check_cluster,
+};
 
 /// Runs the calls of one task at a time.
 pub trait Backend: Modules {
@@ -52,6 +60,26 @@ pub trait Backend: Modules {
     /// sentence for the user.
     fn holds_back(&self, task: &TaskSpec) -> Option<String> {
         let _ = task;
+        None
+    }
+
+    /// Checks what the meta of a task requests of this backend, before the run. Problems with a
+    /// location go to `problems`.
+    ///
+    /// # Errors
+    /// A sentence for the user if the calls of the task cannot run here.
+    fn check_task(&self, task: &TaskSpec, problems: &mut Problems) -> Result<(), String> {
+        let _ = (task, problems);
+        Ok(())
+    }
+
+    /// Returns what a dry run shows of how the calls of a task run here: a text of any number of
+    /// lines, not escaped.
+    ///
+    /// * `n_calls`: number of calls, or 1 if it is not known yet.
+    /// * `work_dir`: the work directory of the run.
+    fn preview(&self, task: &TaskSpec, n_calls: usize, work_dir: &Path) -> Option<String> {
+        let _ = (task, n_calls, work_dir);
         None
     }
 

@@ -315,9 +315,13 @@ fn check_free_space_for(calls: &BatchCalls) -> Result<(), HostError> {
         .grants
         .iter()
         .filter(|grant| grant.rights == Rights::ReadWrite);
+    let work_dir = calls.context().work_dir.path();
+    // In a job of a cluster, the records are in another folder than the scratch folders.
+    let records = calls.batch().folder.parent();
     let mut folders = outputs
         .map(|grant| grant.host_path.as_path())
-        .chain([calls.context().work_dir.path()]);
+        .chain([work_dir])
+        .chain(records.filter(|records| *records != work_dir && records.is_dir()));
     folders.try_for_each(|folder| check_free_space(folder, floor_bytes))
 }
 

@@ -46,7 +46,15 @@ impl OutputBudget {
         text_bytes: usize,
         output: &Map<String, Value>,
     ) -> Result<(), NoRoom> {
-        let n_bytes = object_bytes(output).max(text_bytes as u64);
+        self.take_bytes(object_bytes(output).max(text_bytes as u64))
+    }
+
+    /// Counts an output whose text is on another machine, if there is room for it.
+    pub(crate) fn take_counted(&self, output: &Map<String, Value>) -> Result<(), NoRoom> {
+        self.take_bytes(counted_bytes(output))
+    }
+
+    fn take_bytes(&self, n_bytes: u64) -> Result<(), NoRoom> {
         let has_room = |sum: &u64| *sum <= self.limit_bytes;
         let add = |sum: u64| Some(sum.saturating_add(n_bytes)).filter(has_room);
         match self
@@ -63,12 +71,17 @@ impl OutputBudget {
 
     /// Counts the output of a reused result, even if there is no room for it.
     pub(crate) fn add(&self, output: &Map<String, Value>) {
-        let mut text = Length(0);
-        // Nothing is written that could fail.
-        let _ = serde_json::to_writer(&mut text, output);
         self.bytes
-            .fetch_add(object_bytes(output).max(text.0), Ordering::Relaxed);
+            .fetch_add(counted_bytes(output), Ordering::Relaxed);
     }
+}
+
+/// Bytes of an output: those of its text, or more.
+fn counted_bytes(output: &Map<String, Value>) -> u64 {
+    let mut text = Length(0);
+    // Nothing is written that could fail.
+    let _ = serde_json::to_writer(&mut text, output);
+    object_bytes(output).max(text.0)
 }
 
 fn object_bytes(map: &Map<String, Value>) -> u64 {

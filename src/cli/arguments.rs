@@ -13,6 +13,9 @@ pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, TestArguments,
 };
 pub(super) use super::batch::BatchArguments;
+pub(super) use super::machine_arguments::{
+    BackendArgument, DoctorArguments, SlurmArguments, WorkerArguments,
+};
 pub(super) use super::starter_arguments::{ProcessArguments, StarterArguments};
 #[cfg(feature = "weakened-for-tests")]
 use crate::backend::Layer;
@@ -35,7 +38,7 @@ pub(super) enum Command {
     Run(Box<RunArguments>),
     /// Check whether this machine can run sandboxed tasks
     Doctor(DoctorArguments),
-    /// Run calls for a parent process; started by mandelbox itself
+    /// Run calls for a parent process, or those of a job of SLURM; started by mandelbox itself
     #[command(hide = true)]
     Worker(WorkerArguments),
     /// Compile a module for a parent process; started by mandelbox itself
@@ -73,6 +76,7 @@ Examples:
   mandelbox run workflow.json --input images --output results --work-dir work --resume
   mandelbox run workflow-v2.json --zarr-dir data --read images --tasks my-tasks
   mandelbox run workflow-v2.json --dataset work/dataset.json --attribute-filter well=B03,B04
+  mandelbox run workflow-v2.json --zarr-dir data --backend slurm --slurm-config slurm.json
 
 Exit codes:
   0: success
@@ -82,25 +86,6 @@ Exit codes:
   4: JobExecutionError
   129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; the records were saved
 A second signal stops at once.";
-
-#[derive(Debug, Args)]
-pub(super) struct WorkerArguments {
-    /// Leave out a layer of confinement
-    #[cfg(feature = "weakened-for-tests")]
-    #[arg(long, value_name = "LAYER")]
-    without: Vec<String>,
-}
-
-#[cfg(feature = "weakened-for-tests")]
-impl WorkerArguments {
-    pub(super) fn layers(&self) -> Vec<Layer> {
-        let is_left_out = |layer: &Layer| self.without.iter().any(|name| name == layer.name());
-        Layer::ALL
-            .into_iter()
-            .filter(|layer| !is_left_out(layer))
-            .collect()
-    }
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -192,7 +177,12 @@ pub(super) struct RunArguments {
     /// Print the outcome of each call
     #[arg(long)]
     pub(super) verbose: bool,
+    /// Run calls on this machine, or as jobs of a SLURM cluster
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(super) backend: BackendArgument,
     // Their headings would apply to options after them.
+    #[command(flatten)]
+    pub(super) slurm: SlurmArguments,
     #[command(flatten)]
     pub(super) v1: V1Arguments,
     #[command(flatten)]
@@ -348,6 +338,10 @@ pub(super) struct SandboxArguments {
     /// Limits of calls and rights of packages: a TOML file, see docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// Run scripts (.py) with the interpreter of this environment, a folder with an
+    /// `interpreter.json` that `python -m mandelbox.env create` makes
+    #[arg(long, value_name = "ENV")]
+    pub(super) python: Option<PathBuf>,
     /// Run calls in threads, or in child processes that can be killed and are confined further
     #[arg(long, value_name = "MODE", default_value = "thread")]
     pub(super) isolation: IsolationArgument,
@@ -532,23 +526,6 @@ pub(super) struct ReportArguments {
     /// given]
     #[arg(long, value_name = "URL|TEXT", requires = "ro_crate")]
     pub(super) license: Option<String>,
-}
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  mandelbox doctor
-  mandelbox doctor --format json
-
-Exit codes:
-  0: calls can run
-  1: no call can run";
-
-#[derive(Debug, Args)]
-#[command(after_help = DOCTOR_EXAMPLES)]
-pub(super) struct DoctorArguments {
-    /// Output format: text on stderr, or one JSON object on stdout
-    #[arg(long, default_value = "text")]
-    pub(super) format: FormatArgument,
 }
 
 const COMPLETIONS_EXAMPLES: &str = "\

@@ -70,7 +70,7 @@ pub(super) const ITEM_OPTION: &str = "--component";
 #[derive(Debug, Args)]
 #[command(after_help = EXEC_EXAMPLES, override_usage = EXEC_USAGE)]
 pub(super) struct ExecArguments {
-    /// Module (.wasm): a command or a typed task
+    /// Module (.wasm): a command or a typed task; or a script, with --python
     pub(super) module: PathBuf,
     /// Args of the task, a JSON object; - is stdin
     #[arg(long, value_name = "FILE|-", help_heading = "As a task")]
@@ -239,7 +239,7 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct CheckArguments {
-    /// Workflow (JSON), module (.wasm), folder of a task package or of installed packages, or
+    /// Workflow (JSON), module (.wasm), script, folder of a task package or of installed packages, or
     /// dataset (JSON)
     #[arg(value_name = "WORKFLOW|MODULE|PACKAGE|DATASET")]
     pub(super) path: PathBuf,
@@ -251,6 +251,10 @@ pub(super) struct CheckArguments {
     /// docs/policy.example.toml
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// Check that scripts (.py) run with the interpreter of this environment, and report what they
+    /// import and it lacks
+    #[arg(long, value_name = "ENV")]
+    pub(super) python: Option<PathBuf>,
     /// Output format: text on stderr, or one JSON object on stdout (docs/check.md)
     #[arg(long, default_value = "text")]
     pub(super) format: FormatArgument,

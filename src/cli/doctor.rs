@@ -4,10 +4,10 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
-use super::arguments::{DoctorArguments, FormatArgument};
+use super::arguments::{BackendArgument, DoctorArguments, FormatArgument};
 use super::sandbox_options::worker_command;
-use super::{Answer, doctor_cache, environment};
-use crate::backend::{Confinement, Isolation, LayerReport, LayerState, Local};
+use super::{Answer, doctor_cache, environment, slurm};
+use crate::backend::{ClusterCheck, Confinement, Isolation, LayerReport, LayerState, Local};
 use crate::json::build_json;
 use crate::model::{CancelToken, Limits, ModuleFile, Modules};
 use crate::plan::Policy;
@@ -63,6 +63,14 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
         pagemap(),
     ];
     let confinement = trials(&mut findings);
+    if arguments.backend == BackendArgument::Slurm {
+        match slurm::check(arguments.slurm_config.clone(), arguments.folder.clone()) {
+            Ok(checks) => findings.extend(checks.into_iter().map(of_cluster)),
+            Err(text) => {
+                return Answer::text(format!("error: {text}\n"), exit_code::WRONG_INPUT);
+            }
+        }
+    }
     let broken = findings
         .iter()
         .any(|finding| finding.state == State::Broken);
@@ -78,6 +86,20 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
             stderr: String::new(),
             exit_code,
         },
+    }
+}
+
+/// A cluster that cannot run jobs is broken, since the user has asked for it.
+fn of_cluster(check: ClusterCheck) -> Finding {
+    Finding {
+        name: check.name,
+        state: if check.is_good {
+            State::Good
+        } else {
+            State::Broken
+        },
+        value: check.value,
+        advice: check.advice,
     }
 }
 

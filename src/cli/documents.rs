@@ -17,7 +17,7 @@ use crate::run::folders::real_path;
 
 /// Size limit of a module that the user names without a policy: interpreters with their libraries
 /// have 100 MiB and more.
-const MAX_MODULE_BYTES: u64 = 2 << 30;
+pub(super) const MAX_MODULE_BYTES: u64 = 2 << 30;
 
 /// Time limit of compilation while a user waits: none, because the user can press Ctrl-C.
 pub(super) const COMPILE_TIME: Duration = Duration::MAX;

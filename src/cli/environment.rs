@@ -1,13 +1,15 @@
-//! Environment variables that mandelbox reads: two of Fractal's, the location of the cache and the
-//! type of the terminal; with the feature `otel` also those that enable the export of spans.
+//! Environment variables that mandelbox reads: three of Fractal's, the location of the cache, the
+//! type of the terminal, those that commands of SLURM need and those of a job; with the feature `otel` also those that enable the export of spans.
 //! OpenTelemetry's crates read further variables themselves.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"
 )]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::backend::{JobIdentity, PASSED_VARIABLES};
 use crate::fractal::v1::DEFAULT_TASKS_INCLUDE_IMAGE;
 
 /// Returns `FRACTAL_LOCAL_CONFIG_FILE`, the local backend's configuration, unless it is empty.
@@ -15,6 +17,35 @@ pub(super) fn local_config_file() -> Option<PathBuf> {
     std::env::var_os("FRACTAL_LOCAL_CONFIG_FILE")
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
+}
+
+/// Returns `FRACTAL_SLURM_CONFIG_FILE`, the SLURM backend's configuration, unless it is empty.
+pub(super) fn slurm_config_file() -> Option<PathBuf> {
+    std::env::var_os("FRACTAL_SLURM_CONFIG_FILE")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Returns the variables that commands of SLURM, and jobs, get from the environment.
+pub(super) fn slurm_variables() -> Vec<(OsString, OsString)> {
+    PASSED_VARIABLES
+        .into_iter()
+        .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))
+        .collect()
+}
+
+/// Returns the job of SLURM that this process is, as SLURM's commands name it, and its node.
+pub(super) fn job_identity() -> JobIdentity {
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let element = variable("SLURM_ARRAY_JOB_ID").zip(variable("SLURM_ARRAY_TASK_ID"));
+    let job = match element {
+        Some((id, element)) => Some(format!("{id}_{element}")),
+        None => variable("SLURM_JOB_ID"),
+    };
+    JobIdentity {
+        job: job.unwrap_or_default(),
+        node: variable("SLURMD_NODENAME").unwrap_or_default(),
+    }
 }
 
 /// Returns the folder of compiled modules, below `XDG_CACHE_HOME` or else below `.cache` in `HOME`;

@@ -12,6 +12,7 @@ mod earlier_events;
 mod environment;
 mod exec;
 mod job;
+mod machine_arguments;
 mod manual;
 mod new;
 mod open_files;
@@ -25,6 +26,7 @@ mod runs;
 mod sandbox_options;
 mod show;
 mod signals;
+mod slurm;
 mod starter_arguments;
 mod status;
 mod task_call;
@@ -33,6 +35,7 @@ mod telemetry;
 mod temporary;
 mod test;
 mod wheels;
+mod worker;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -86,7 +89,12 @@ pub fn answer(command_line: impl IntoIterator<Item = OsString>) -> Answer {
         }
     };
     match cli.command {
-        Command::Worker(arguments) => answer_parent(serve_parent(&arguments)),
+        Command::Worker(arguments) => match (&arguments.batch, arguments.slice) {
+            (Some(batch), Some(slice)) => stoppable("worker", true, |signals| {
+                worker::worker(batch, slice, signals)
+            }),
+            _ => answer_parent(serve_parent(&arguments)),
+        },
         Command::Compiler => answer_parent(compile()),
         Command::Run(arguments) => stoppable("run", arguments.quiet, |signals| {
             run::run(*arguments, signals)

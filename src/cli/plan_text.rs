@@ -26,7 +26,14 @@ pub(super) fn plan_text(run: &PreparedRun) -> String {
         let _ = writeln!(text, "  {rights}      {}", path(&grant.host_path));
     }
     for task in &run.plan.tasks {
-        text.push_str(&task_text(task, run.preview(task)));
+        let preview = run.preview(task);
+        let n_calls = preview.n_calls;
+        text.push_str(&task_text(task, preview));
+        let jobs = run.preview_of_backend(task, n_calls.unwrap_or(1));
+        if let Some(jobs) = jobs {
+            let unknown = n_calls.is_none();
+            text.push_str(&jobs_text(&jobs, unknown));
+        }
     }
     for warning in &run.plan.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -52,6 +59,18 @@ fn task_text(task: &TaskSpec, preview: Preview) -> String {
         "  module   {module} (sha256 {}...)",
         &task.module.sha256[..12]
     );
+    if let Some(script) = &task.script {
+        let path = escaped(&script.path.to_string_lossy());
+        let _ = writeln!(
+            text,
+            "  script   {path} (sha256 {}...)",
+            &script.sha256[..12]
+        );
+    }
+    for mount in &task.mounts {
+        let path = escaped(&mount.host_path.to_string_lossy());
+        let _ = writeln!(text, "  reads    {path} as {}", escaped(&mount.guest_path));
+    }
     let window = match task.max_parallel {
         Some(n) => format!(", at most {n} at a time"),
         None => String::new(),
@@ -67,5 +86,20 @@ fn task_text(task: &TaskSpec, preview: Preview) -> String {
         "  args     {}",
         escaped(&serde_json::Value::Object(preview.args).to_string())
     );
+    text
+}
+
+/// * `is_unknown`: true if the number of calls is not known yet.
+fn jobs_text(jobs: &str, is_unknown: bool) -> String {
+    let mut text = String::new();
+    for (index, line) in jobs.lines().enumerate() {
+        let (name, note) = match index {
+            0 if is_unknown => ("jobs", "for one call: "),
+            0 => ("jobs", ""),
+            _ => ("    ", ""),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name}     {note}{}", escaped(line));
+    }
     text
 }

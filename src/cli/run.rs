@@ -14,8 +14,7 @@ use super::result_files::ResultFiles;
 use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
-use super::{Answer, environment, parent};
-use crate::backend::Backend;
+use super::{Answer, environment, parent, slurm};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
 use crate::model::{HostError, Retries};
@@ -64,6 +63,14 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
     let shows = !arguments.quiet && arguments.progress != ProgressArgument::Never;
     let notice =
         shows.then(|| Notice::after(COMPILE_NOTICE_DELAY, "compiling the modules ...".to_owned()));
+    let backend = match slurm::backend_of(&arguments, backend, &policy, &mut problems) {
+        Ok(backend) => backend,
+        Err(text) => {
+            let action = "set up the SLURM backend";
+            let source = text.into();
+            return failed(format, &HostError::Setup { action, source });
+        }
+    };
     let RequestedJob {
         job,
         files,
@@ -84,7 +91,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
         log_file: arguments.starter.log.is_none(),
         prepared_work_dir: arguments.starter.prepared_work_dir,
         input_in_output: arguments.starter.input_in_output,
-        ..RunOptions::new(Arc::clone(&backend) as Arc<dyn Backend>)
+        ..RunOptions::new(backend)
     };
     let prepared = prepare(job.as_ref(), options, &mut problems);
     let files = ResultFiles::check(

@@ -1,10 +1,12 @@
 //! Sandbox options shared by all commands that run guests: limits, policy, isolation, cache.
 
+use std::path::Path;
+
 use super::arguments::{IsolationArgument, ProcessArguments, SandboxArguments};
 use super::{environment, open_files, signals};
 use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::model::HostError;
-use crate::plan::{Policy, policy_key};
+use crate::plan::{Interpreter, Policy, policy_key};
 use crate::problem::{Location, Problems};
 use crate::sandbox::SandboxOptions;
 
@@ -46,6 +48,7 @@ impl SandboxArguments {
             .as_deref()
             .and_then(|path| Policy::read_into(path, problems));
         let mut policy = read.unwrap_or_default();
+        add_environment(self.python.as_deref(), &mut policy, problems);
         let mut default = policy.default.clone();
         default.memory_bytes = self.memory.unwrap_or(default.memory_bytes);
         default.wall_time = self.timeout.or(default.wall_time);
@@ -70,6 +73,14 @@ impl SandboxArguments {
             policy.default.open_files = open_files;
         }
         policy
+    }
+}
+
+/// Adds the interpreter of the environment of `--python` to the policy. Problems go to `problems`.
+pub(super) fn add_environment(folder: Option<&Path>, policy: &mut Policy, problems: &mut Problems) {
+    let interpreter = folder.and_then(|folder| Interpreter::read_environment(folder, problems));
+    if let Some(interpreter) = interpreter {
+        policy.add_interpreter(interpreter);
     }
 }
 
@@ -133,13 +144,20 @@ pub(super) fn worker_command() -> Result<WorkerCommand, String> {
 /// the path of this program cannot be found, as without /proc, the backend compiles in its own
 /// threads.
 pub(super) fn within_memory(backend: Local, policy: &Policy) -> Local {
-    let backend = match this_program("compiler") {
-        Ok(command) => backend.compiling_in_processes(command, policy.compile_memory_bytes),
-        Err(_) => backend,
-    };
+    let backend = compiling_in_processes(backend, policy.compile_memory_bytes);
     match policy.memory_bytes {
         Some(bytes) => backend.sharing_memory(bytes),
         None => backend,
+    }
+}
+
+/// Moves compilation to processes of this program, if its path can be found.
+///
+/// * `memory_bytes`: memory of such a process.
+pub(super) fn compiling_in_processes(backend: Local, memory_bytes: u64) -> Local {
+    match this_program("compiler") {
+        Ok(command) => backend.compiling_in_processes(command, memory_bytes),
+        Err(_) => backend,
     }
 }
 

@@ -9,7 +9,8 @@ use super::Answer;
 use super::arguments::{FormatArgument, StatusArguments};
 use super::documents::absolute;
 use crate::event::{
-    EndOfLog, EventLog, FailedCall, ReadEventsError, RunSummary, Status, TaskSummary, visit_events,
+    EndOfLog, EventLog, FailedCall, JobSummary, ReadEventsError, RunSummary, Status, TaskSummary,
+    visit_events,
 };
 use crate::json::build_json;
 use crate::report::status_text;
@@ -107,6 +108,17 @@ fn facts(summary: &RunSummary, work_dir: &Path, holder: Option<&LockHolder>) -> 
     })
 }
 
+fn job_facts(jobs: &JobSummary) -> Value {
+    json!({
+        "n_queued": jobs.n_queued,
+        "n_running": jobs.n_running,
+        "n_ended": jobs.n_ended,
+        "reason": jobs.reason,
+        "total_queue_time_s": jobs.queued_s.0,
+        "total_run_time_s": jobs.ran_s.0,
+    })
+}
+
 fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
     let failed = |((_, index), call): (&(u32, usize), &FailedCall)| {
         json!({
@@ -141,6 +153,7 @@ fn task_facts(task: &TaskSummary, work_dir: &Path) -> Value {
         "peak_memory_bytes": task.peak_memory_bytes,
         "n_warnings": task.n_warnings,
         "item_changes": task.changes,
+        "jobs": task.jobs.as_ref().map(job_facts),
         "failed": task.failed.iter().map(failed).collect::<Vec<_>>(),
     })
 }

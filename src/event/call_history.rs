@@ -353,6 +353,7 @@ mod tests {
             n_calls: 2,
             items: None,
             module_sha256: String::new(),
+            script: None,
             args_digest: String::new(),
             limits: Default::default(),
             reused,

@@ -30,6 +30,11 @@ impl Fact {
         self.kind
     }
 
+    /// Returns the text: a JSON object, which [`super::parse_fact`] reads.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// Appends the line of an event to `text`: [`super::Event`] as JSON, closed by `seal`.
     ///
     /// * `time`: in the format of [`crate::text::time_text`].

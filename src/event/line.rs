@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 
 use super::{Event, EventKind, FORMAT_VERSION};
-use crate::json::{Entries, Map, Value, type_name};
+use crate::json::{Entries, MAX_DATASET_DEPTH, Map, Value, parse_entries, type_name};
 use crate::model::{CallRef, Outcome};
 
 /// Contents of a line.
@@ -43,6 +43,14 @@ pub(super) fn read_line(line: Result<Entries<'_>, Value>, is_first: bool) -> Res
         session,
         event,
     })
+}
+
+/// Parses a fact from the text of [`super::Fact`]: an event without its number and its time.
+pub(crate) fn parse_fact(text: &[u8]) -> Result<EventKind, String> {
+    let entries = parse_entries(text, MAX_DATASET_DEPTH).map_err(|err| err.to_string())?;
+    let mut fields = Fields(entries.map_err(|_| "must be an object".to_owned())?);
+    let event: String = fields.take("event")?;
+    read_kind(&event, fields)?.ok_or_else(|| format!("unknown event `{event}`"))
 }
 
 /// Checks the format version of a first line without a correct checksum: other versions have no
@@ -98,6 +106,7 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             n_calls: fields.take("n_calls")?,
             items: fields.take_optional("items")?,
             module_sha256: fields.take("module_sha256")?,
+            script: fields.take_optional("script")?,
             args_digest: fields.take_optional("args_digest")?.unwrap_or_default(),
             limits: fields.take_optional("limits")?.unwrap_or_default(),
             reused: fields.take_optional("reused")?.unwrap_or_default(),
@@ -130,6 +139,22 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
             stderr: fields.take_optional("stderr")?,
             item_urls: fields.take_optional("zarr_urls")?,
             usage: fields.into_all()?,
+        },
+        "jobs_counted" => EventKind::JobsCounted {
+            task: fields.take("task")?,
+            n_queued: fields.take("n_queued")?,
+            n_running: fields.take("n_running")?,
+            n_ended: fields.take("n_ended")?,
+            reason: fields.take_optional("reason")?,
+        },
+        "job_ended" => EventKind::JobEnded {
+            task: fields.take("task")?,
+            job: fields.take("job")?,
+            node: fields.take("node")?,
+            state: fields.take("state")?,
+            n_calls: fields.take("n_calls")?,
+            queued_s: fields.take_optional("queued_s")?,
+            ran_s: fields.take_optional("ran_s")?,
         },
         "dataset_updated" => EventKind::DatasetUpdated {
             task: fields.take("task")?,
@@ -268,7 +293,9 @@ pub(super) mod tests {
     use super::*;
     use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{BatchFiles, FileSuffixes, ItemChanges, LogLevel, TaskFiles, Usage};
+    use crate::model::{
+        BatchFiles, FileSuffixes, ItemChanges, LogLevel, ScriptRef, TaskFiles, Usage,
+    };
 
     /// Returns the text of a log with these events.
     pub(in crate::event) fn write(events: &[Event]) -> Vec<u8> {
@@ -404,6 +431,13 @@ pub(super) mod tests {
                     n_calls,
                     items,
                     module_sha256: name.clone(),
+                    script: (n_calls % 5 == 0).then(|| {
+                        Box::new(ScriptRef {
+                            path: name.clone().into(),
+                            sha256: name.clone(),
+                            environment: name.clone(),
+                        })
+                    }),
                     args_digest: name.clone(),
                     name,
                     limits,
@@ -438,6 +472,7 @@ pub(super) mod tests {
             | EventKind::CallFinished { .. } => {}
             EventKind::CallLogged { .. } | EventKind::CallProgress { .. } => {}
             EventKind::DatasetUpdated { .. } | EventKind::ItemsChanged { .. } => {}
+            EventKind::JobsCounted { .. } | EventKind::JobEnded { .. } => {}
             EventKind::TaskFinished { .. } | EventKind::RunFinished { .. } => {}
         };
         let usage =
@@ -515,6 +550,31 @@ pub(super) mod tests {
             }),
             (any::<u64>(), ".{0,4}")
                 .prop_map(|(task, message)| EventKind::DatasetUpdated { task, message }),
+            (any::<u64>(), any::<[usize; 3]>(), of(".{0,4}")).prop_map(|(task, n, reason)| {
+                EventKind::JobsCounted {
+                    task,
+                    n_queued: n[0],
+                    n_running: n[1],
+                    n_ended: n[2],
+                    reason,
+                }
+            }),
+            (
+                any::<(u64, usize)>(),
+                [".{0,4}", ".{0,4}", ".{0,4}"],
+                of(0.0..1e9)
+            )
+                .prop_map(|((task, n_calls), [job, node, state], time)| {
+                    EventKind::JobEnded {
+                        task,
+                        job,
+                        node,
+                        state,
+                        n_calls,
+                        queued_s: time,
+                        ran_s: time,
+                    }
+                }),
             (
                 any::<u64>(),
                 ".{0,3}",

@@ -20,12 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::{Map, Value};
 use crate::model::{
-    BatchFiles, CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, Usage,
+    BatchFiles, CallRef, GuestReport, ItemChanges, Limits, LogLevel, Outcome, ScriptRef, Usage,
 };
 
 pub(crate) use cursor::Lost;
 pub use cursor::{EndOfLog, LineError};
 pub use fact::Fact;
+pub(crate) use line::parse_fact;
 pub use log::EventLog;
 #[cfg(feature = "cli")]
 pub(crate) use read::first_event;
@@ -38,7 +39,7 @@ pub use seal::seal_lines;
 pub use crate::folder::Synced;
 #[cfg(feature = "cli")]
 pub use call_history::{AttemptEnd, CallHistory, KnownCall};
-pub use summary::{FailedCall, RunSummary, TaskSummary};
+pub use summary::{FailedCall, JobSummary, RunSummary, TaskSummary};
 
 /// Format version of the event log, stored in its first line.
 pub const FORMAT_VERSION: u32 = 3;
@@ -95,6 +96,9 @@ pub enum EventKind {
         items: Option<String>,
         /// SHA-256 of the module.
         module_sha256: String,
+        /// Script that the module interprets; `None`: the module is the task.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        script: Option<Box<ScriptRef>>,
         /// BLAKE3 digest of everything else that the calls share: args, fixed arguments,
         /// environment, metadata to fetch.
         args_digest: String,
@@ -173,6 +177,39 @@ pub enum EventKind {
         /// Version 2 of Fractal: the images that the call is for.
         #[serde(rename = "zarr_urls", skip_serializing_if = "Option::is_none")]
         item_urls: Option<Vec<String>>,
+    },
+    /// The jobs of a cluster that run the calls of a batch have changed their states.
+    JobsCounted {
+        /// Order of the task.
+        task: u64,
+        /// Number of jobs that wait in the queue of the cluster, or are not submitted yet.
+        n_queued: usize,
+        /// Number of jobs that run.
+        n_running: usize,
+        /// Number of jobs that have ended.
+        n_ended: usize,
+        /// Reason why jobs wait, as the cluster names it, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A job of a cluster ended.
+    JobEnded {
+        /// Order of the task.
+        task: u64,
+        /// Identifier of the job.
+        job: String,
+        /// Node that the job ran on; empty if it is not known.
+        node: String,
+        /// State of the job, as the cluster names it; `COMPLETED` also if only its results show it.
+        state: String,
+        /// Number of its calls.
+        n_calls: usize,
+        /// Seconds from its submission to its start.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queued_s: Option<f64>,
+        /// Seconds from its start to its end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ran_s: Option<f64>,
     },
     /// A task changed the dataset.
     DatasetUpdated {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{EndOfLog, Event, EventKind, EventLog, Reused, RunStarted, RunTask, Status};
 use crate::json::Value;
-use crate::model::{ItemChanges, Outcome, Usage};
+use crate::model::{ItemChanges, Outcome, ScriptRef, Usage};
 use crate::text::span;
 
 /// Number of failed calls of a task whose messages are kept in full. There can be a million others.
@@ -59,6 +59,8 @@ pub struct TaskSummary {
     pub items: Option<String>,
     /// SHA-256 of the module.
     pub module_sha256: String,
+    /// Script that the module interprets; `None`: the module is the task.
+    pub script: Option<Box<ScriptRef>>,
     /// Time of the start. After a resumption, this is the last start that had calls to run.
     pub started: Timestamp,
     /// Time of the end, and the status.
@@ -74,10 +76,63 @@ pub struct TaskSummary {
     /// How the task changed the list of items of the dataset; `None` if it has none, or before the
     /// end of the task.
     pub changes: Option<ItemChanges>,
+    /// Jobs of a cluster that run its calls; `None` if its calls run on this machine.
+    pub jobs: Option<JobSummary>,
     /// Calls whose last attempt failed, by their keys.
     pub failed: BTreeMap<(u32, usize), FailedCall>,
     /// State of the other calls that have started.
     others: HashMap<(u32, usize), Progress>,
+}
+
+/// Jobs of a cluster that run the calls of a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobSummary {
+    /// Number of jobs that wait in the queue, or are not submitted yet.
+    pub n_queued: usize,
+    /// Number of jobs that run.
+    pub n_running: usize,
+    /// Number of jobs that have ended.
+    pub n_ended: usize,
+    /// Reason why jobs wait, as the cluster names it.
+    pub reason: Option<String>,
+    /// Total time that jobs spent in the queue, in seconds, and the number of these jobs.
+    pub queued_s: (f64, usize),
+    /// Total time that jobs ran, in seconds, and the number of these jobs.
+    pub ran_s: (f64, usize),
+}
+
+impl JobSummary {
+    fn count(&mut self, n_queued: usize, n_running: usize, n_ended: usize) {
+        (self.n_queued, self.n_running, self.n_ended) = (n_queued, n_running, n_ended);
+    }
+
+    fn add_ended(&mut self, queued_s: Option<f64>, ran_s: Option<f64>) {
+        for (sum, time) in [(&mut self.queued_s, queued_s), (&mut self.ran_s, ran_s)] {
+            if let Some(time) = time {
+                *sum = (sum.0 + time, sum.1 + 1);
+            }
+        }
+    }
+
+    /// Describes the jobs: their numbers, and their mean times in the queue and on nodes.
+    pub fn describe(&self) -> String {
+        let Self {
+            n_queued,
+            n_running,
+            n_ended,
+            ..
+        } = self;
+        let mut text = format!("{n_queued} queued, {n_running} running, {n_ended} ended");
+        if let (Some(reason), true) = (&self.reason, *n_queued > 0) {
+            text.push_str(&format!(" (waiting for: {reason})"));
+        }
+        for (name, (sum, n)) in [("queue", self.queued_s), ("run", self.ran_s)] {
+            if n > 0 {
+                text.push_str(&format!("; mean {name} time {:.1} s", sum / n as f64));
+            }
+        }
+        text
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +187,7 @@ impl RunSummary {
                 n_calls,
                 items,
                 module_sha256,
+                script,
                 reused,
                 ..
             } => {
@@ -145,6 +201,7 @@ impl RunSummary {
                     *known = TaskSummary::new(*task);
                 }
                 (known.n_calls, known.n_warnings, known.changes) = (0, 0, None);
+                known.jobs = None;
                 known.begin_batch(0, *n_calls, *reused, listed);
                 // A task without calls to run keeps its times, too.
                 if known.n_reused < *n_calls || !matches!(known.end, Some((_, Status::Done))) {
@@ -153,6 +210,7 @@ impl RunSummary {
                 known.name.clone_from(name);
                 known.items.clone_from(items);
                 known.module_sha256.clone_from(module_sha256);
+                known.script.clone_from(script);
                 if known.n_reused < *n_calls {
                     self.forget_after(*task);
                 }
@@ -183,6 +241,30 @@ impl RunSummary {
                         usage: usage.clone(),
                     };
                     task.add_failure(call.key(), failed);
+                }
+            }
+            EventKind::JobsCounted {
+                task,
+                n_queued,
+                n_running,
+                n_ended,
+                reason,
+            } => {
+                if let Some(task) = self.task_mut(*task) {
+                    let jobs = task.jobs.get_or_insert_default();
+                    jobs.count(*n_queued, *n_running, *n_ended);
+                    jobs.reason.clone_from(reason);
+                }
+            }
+            EventKind::JobEnded {
+                task,
+                queued_s,
+                ran_s,
+                ..
+            } => {
+                if let Some(task) = self.task_mut(*task) {
+                    let jobs = task.jobs.get_or_insert_default();
+                    jobs.add_ended(*queued_s, *ran_s);
                 }
             }
             EventKind::ItemsChanged { task, changes } => {
@@ -271,6 +353,7 @@ impl TaskSummary {
             n_reused: 0,
             items: None,
             module_sha256: String::new(),
+            script: None,
             started: Timestamp::UNIX_EPOCH,
             end: None,
             total_time: Duration::ZERO,
@@ -278,6 +361,7 @@ impl TaskSummary {
             peak_memory_bytes: 0,
             n_warnings: 0,
             changes: None,
+            jobs: None,
             failed: BTreeMap::new(),
             others: HashMap::new(),
         }
@@ -387,6 +471,7 @@ mod tests {
             n_calls,
             items: Some("well".into()),
             module_sha256: "00".into(),
+            script: None,
             files: None,
         }
     }

@@ -100,6 +100,8 @@ pub trait Dialect: Send {
 pub struct Preview {
     /// Number of calls: a text for the user, not escaped.
     pub calls: String,
+    /// Number of calls of the first batch; `None` if it is not known before the task starts.
+    pub n_calls: Option<usize>,
     /// Arguments of the task.
     pub args: Map<String, Value>,
 }

@@ -248,6 +248,9 @@ pub trait CallList: Send + Sync {
     /// # Errors
     /// A sentence that describes what is wrong with the output.
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String>;
+
+    /// Returns a name by which another process finds the function that [`Self::check_output`] calls.
+    fn check_name(&self) -> &'static str;
 }
 
 /// Policy for retrying calls that fail with a JobExecutionError.
@@ -302,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::json::{DuplicateKeys, parse_json};
-    use crate::model::{Limits, ModuleKind, ModuleRef, Rights};
+    use crate::model::{Limits, ModuleKind, ModuleRef, RequestedResource, Rights, ScriptRef};
 
     /// Generates JSON values, including numbers that no machine type can hold.
     fn value() -> impl Strategy<Value = Value> {
@@ -363,6 +366,17 @@ mod tests {
         })
     }
 
+    fn resource() -> impl Strategy<Value = RequestedResource> {
+        (".{0,4}", value(), ".{0,4}", ".{0,4}").prop_map(|(key, value, file, pointer)| {
+            RequestedResource {
+                key,
+                value,
+                file: file.into(),
+                pointer,
+            }
+        })
+    }
+
     fn task() -> impl Strategy<Value = TaskSpec> {
         let module = (".{0,4}", "[0-9a-f]{64}");
         let module = module.prop_map(|(path, sha256)| ModuleRef {
@@ -373,23 +387,30 @@ mod tests {
             (any::<u64>(), ".{0,4}", of(value()), module, kind()),
             (vec(".{0,3}", 0..3), any::<bool>(), any::<usize>(), limits()),
             (
+                of((".{0,4}", "[0-9a-f]{64}", ".{0,4}")),
                 any::<bool>(),
                 1..=usize::MAX,
                 vec((".{0,3}", ".{0,3}"), 0..3),
                 vec(grant(), 0..2),
+                vec(resource(), 0..2),
             ),
         )
             .prop_map(
                 |(
                     (order, name, id, module, kind),
                     (fixed_args, is_single, max_parallel, limits),
-                    (reserves_memory, n_cpus, env, mounts),
+                    (script, reserves_memory, n_cpus, env, mounts, resources),
                 )| TaskSpec {
                     order,
                     name,
                     // A null id counts as missing.
                     id: id.filter(|id| !id.is_null()),
                     module,
+                    script: script.map(|(path, sha256, environment)| ScriptRef {
+                        path: path.into(),
+                        sha256,
+                        environment,
+                    }),
                     kind,
                     fixed_args,
                     is_single,
@@ -399,6 +420,7 @@ mod tests {
                     n_cpus: NonZeroUsize::new(n_cpus).expect("above 0"),
                     env,
                     mounts,
+                    resources,
                 },
             )
     }

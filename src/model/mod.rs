@@ -29,7 +29,7 @@ pub use module_file::{FileIdentity, ModuleFile};
 pub use module_kind::ModuleKind;
 pub use modules::Modules;
 pub use outcome::{CallFailure, Ended, FailureKind, Outcome, Usage};
-pub use task::{ModuleRef, TaskSpec};
+pub use task::{ModuleRef, RequestedResource, ScriptRef, TaskSpec};
 pub use task_metadata::TaskMetadata;
 
 /// True in builds without defences, which show that the tests with hostile modules fail without

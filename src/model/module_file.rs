@@ -150,8 +150,8 @@ impl ModuleFile {
 }
 
 /// Advice for a task that is a Python script, as Fractal's own tasks are.
-const PYTHON: &str = "Python scripts are not supported yet; name a WebAssembly module, or pass \
-                      the script as an argument to a Python interpreter built for WASI";
+const PYTHON: &str = "a Python script needs an environment that runs it: create one with `python -m \
+                      mandelbox.env create`, and name it with `--python`";
 
 fn is_python(path: &Path) -> bool {
     path.extension()

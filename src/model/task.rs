@@ -34,6 +34,18 @@ impl From<&ModuleFile> for ModuleRef {
     }
 }
 
+/// A script that the module of a task interprets, identified by its path and contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptRef {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// BLAKE3 digest of what else it can import: the other scripts of its package, and the folders
+    /// of its interpreter.
+    pub environment: String,
+}
+
 /// A workflow task that is ready to be called. The meaning of its arguments is up to the dialect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -45,6 +57,9 @@ pub struct TaskSpec {
     pub id: Option<Value>,
     /// Module that every call runs.
     pub module: ModuleRef,
+    /// Script that the module interprets; its path in the sandbox is among `fixed_args`. `None`:
+    /// the module is the task.
+    pub script: Option<ScriptRef>,
     /// Kind of the module, which determines how it is called.
     pub kind: ModuleKind,
     /// Arguments between the module's name and the arguments of the call.
@@ -65,4 +80,19 @@ pub struct TaskSpec {
     pub env: Vec<(String, String)>,
     /// Folders that each call can read, in addition to those of the run.
     pub mounts: Vec<Grant>,
+    /// The task's meta, for backends that request the resources of jobs.
+    pub resources: Vec<RequestedResource>,
+}
+
+/// A key of a task's meta, unchecked: only the backend knows what it means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestedResource {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+    /// Document that has the key.
+    pub file: PathBuf,
+    /// JSON pointer of the value in the document.
+    pub pointer: String,
 }

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::interpreter::{Program, ScriptHome};
 use super::module_loader::{ModuleLoader, WantedModule};
 use super::planned::check_orders;
 use super::planner::set_start_and_last_task_index;
-use super::requested::read_requested;
+use super::requested::{read_requested, read_resources};
 use super::{DatasetJob, Policy, RunPlan};
 use crate::fractal::args::schema::{SchemaBudget, check_args};
+use crate::fractal::command::command_words;
 use crate::fractal::dialect::Dialect;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::v2::{
     Dataset, Package, Selection, Side, TaskDetails, TaskDocument, TaskReference, WorkflowDocument,
-    WorkflowTask, command_words, find_task, overruled_filters, pre_checks,
+    WorkflowTask, find_task, overruled_filters, pre_checks,
 };
 #[cfg(feature = "cli")]
 use crate::json::Map;
@@ -219,6 +221,7 @@ impl<'a> DatasetPlanner<'a> {
         let meta = Value::Object(entry.merged_meta(task, side));
         let meta_of = |key: &str| entry.meta_cursor(task, side, &meta, key);
         let requested = read_requested(meta_of, folder, self.policy, problems);
+        let resources = read_resources(meta_of, meta.as_object().unwrap_or(&Map::new()));
         let policy = self.policy;
         let (limits, lowered) =
             policy
@@ -238,9 +241,26 @@ impl<'a> DatasetPlanner<'a> {
         let pointer = format!("{pointer}/{start}_{}", side.name());
         let executable = Cursor::at(file, pointer, &executable);
         let command = command_words(&executable, is_inline, folder, problems)?;
+        let home = match &entry.task {
+            TaskReference::Inline(_) => ScriptHome::Workflow {
+                folder,
+                allowed: &policy.mounts,
+            },
+            // A module or script that is called alone, and is in no package.
+            TaskReference::Package { .. } if folder.as_os_str().is_empty() => ScriptHome::Operator,
+            TaskReference::Package { .. } => ScriptHome::Package(folder),
+        };
+        let program = self
+            .modules
+            .program(&command.named(), &command.module, home);
+        let program = program
+            .map_err(|text| self.add_once(executable.location(), text, problems))
+            .ok()?;
+        let path = program.as_ref().map(|program| &program.module);
         let wanted = WantedModule {
-            path: command.module.clone(),
+            path: path.unwrap_or(&command.module).clone(),
             limits: &limits,
+            script: program.as_ref().map(|program| &program.script),
             sha256: requested.sha256.as_deref(),
             location: executable.location(),
         };
@@ -250,20 +270,23 @@ impl<'a> DatasetPlanner<'a> {
             self.add_once(problem.location.clone(), problem.message.clone(), problems);
         }
         let (module, kind) = loaded?;
+        let (script, args, mounts) = Program::into_parts(program);
         Some(TaskSpec {
             order: entry.order,
             name: task.name.clone(),
             id: None,
             module: ModuleRef::from(&module),
             kind,
-            fixed_args: command.fixed_args,
+            script,
+            fixed_args: args.into_iter().chain(command.fixed_args).collect(),
             is_single: side == Side::NonParallel,
             max_parallel,
             reserves_memory: requested.memory_bytes.is_some() || policy.reserves_memory,
             n_cpus: requested.n_cpus.unwrap_or(NonZeroUsize::MIN),
             limits,
             env: requested.env,
-            mounts: requested.mounts,
+            mounts: [requested.mounts, mounts].concat(),
+            resources,
         })
     }
 }

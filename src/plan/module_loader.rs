@@ -1,11 +1,15 @@
 //! The modules of a workflow, each read and prepared once.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::Policy;
-use crate::model::{Limits, ModuleFile, ModuleKind, Modules};
+use super::{Policy, Program, ScriptHome, ScriptStates};
+use crate::model::{Limits, ModuleFile, ModuleKind, Modules, ScriptRef};
 use crate::problem::{Location, Problems};
+
+/// Maximum size of the module of an interpreter, in bytes.
+const MAX_INTERPRETER_BYTES: u64 = 2 << 30;
 
 /// Reads and prepares modules.
 pub(super) struct ModuleLoader<'a> {
@@ -14,6 +18,7 @@ pub(super) struct ModuleLoader<'a> {
     /// Modules read so far, or the reasons why they cannot run, by path and by whether calls have a
     /// time limit.
     loaded: HashMap<(PathBuf, bool), Result<(ModuleFile, ModuleKind), String>>,
+    states: ScriptStates,
 }
 
 /// A module that a task names.
@@ -22,6 +27,8 @@ pub(super) struct WantedModule<'w> {
     pub(super) path: PathBuf,
     /// Limits of the calls.
     pub(super) limits: &'w Limits,
+    /// Script that the module interprets; `None`: the module is the task.
+    pub(super) script: Option<&'w ScriptRef>,
     /// Expected SHA-256 of the file, hexadecimal; `None`: not checked.
     pub(super) sha256: Option<&'w str>,
     /// Where the document names it.
@@ -34,6 +41,30 @@ impl<'a> ModuleLoader<'a> {
             policy,
             modules,
             loaded: HashMap::new(),
+            states: ScriptStates::default(),
+        }
+    }
+
+    /// Returns the call of a script by its interpreter; `None` if the path is that of a module, or if
+    /// the module beside the script stands for it.
+    ///
+    /// * `named`: path in the document.
+    /// * `twin`: the module that stands for it, or the same path.
+    ///
+    /// # Errors
+    /// A sentence for the user with the reason why the script cannot run.
+    pub(super) fn program(
+        &mut self,
+        named: &Path,
+        twin: &Path,
+        home: ScriptHome<'_>,
+    ) -> Result<Option<Program>, String> {
+        if named != twin && twin.is_file() {
+            return Ok(None);
+        }
+        match self.policy.interpreter_of(named) {
+            Some(interpreter) => interpreter.program(named, home, &mut self.states).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -49,6 +80,7 @@ impl<'a> ModuleLoader<'a> {
         let WantedModule {
             path,
             limits,
+            script,
             sha256,
             location,
         } = wanted;
@@ -57,9 +89,14 @@ impl<'a> ModuleLoader<'a> {
             .loaded
             .entry((path.clone(), limits.wall_time.is_some()))
             .or_insert_with(|| {
-                let module = ModuleFile::read(&path, policy.default.module_bytes)?;
+                // The limits are for modules of packages. The operator names interpreters.
+                let (max_bytes, compile_time) = match script {
+                    None => (policy.default.module_bytes, policy.compile_time),
+                    Some(_) => (MAX_INTERPRETER_BYTES, Duration::MAX),
+                };
+                let module = ModuleFile::read(&path, max_bytes)?;
                 let kind = modules
-                    .prepare(&module, limits, policy.compile_time)
+                    .prepare(&module, limits, compile_time)
                     .map_err(|text| format!("{}: {text}", path.display()))?;
                 Ok((module, kind))
             });
@@ -69,14 +106,22 @@ impl<'a> ModuleLoader<'a> {
                 None
             }
             Ok((module, kind)) => {
+                if script.is_some() && *kind == ModuleKind::Typed {
+                    let text = format!("the interpreter `{}` must be a command", path.display());
+                    problems.add(location, text);
+                    return None;
+                }
+                let (path, found) = match script {
+                    Some(script) => (&script.path, &script.sha256),
+                    None => (&path, &module.sha256),
+                };
                 if let Some(expected) =
-                    sha256.filter(|expected| !expected.eq_ignore_ascii_case(&module.sha256))
+                    sha256.filter(|expected| !expected.eq_ignore_ascii_case(found))
                 {
                     let text = format!(
-                        "`{}` has SHA-256 {}, but `meta.mandelbox.sha256` is {expected}; use the \
-                         module with that digest, or correct the key",
+                        "`{}` has SHA-256 {found}, but `meta.mandelbox.sha256` is {expected}; use \
+                         the module with that digest, or correct the key",
                         path.display(),
-                        module.sha256
                     );
                     problems.add(location, text);
                 }

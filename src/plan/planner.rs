@@ -2,8 +2,9 @@
 
 use std::num::NonZeroUsize;
 
+use super::interpreter::{Program, ScriptHome};
 use super::module_loader::{ModuleLoader, WantedModule};
-use super::requested::read_requested;
+use super::requested::{read_requested, read_resources};
 use crate::fractal::args::schema::{SchemaBudget, check_args, default_args};
 use crate::fractal::local_config::{self, LocalConfig, merged_meta};
 use crate::fractal::package::manifest::TaskPackage;
@@ -280,6 +281,7 @@ impl Planner<'_> {
             .for_task(&meta_of(local_config::KEY), problems);
         let policy = self.request.policy;
         let requested = read_requested(meta_of, &task.folder, policy, problems);
+        let resources = read_resources(meta_of, &meta);
         let (limits, lowered) =
             policy
                 .default
@@ -306,9 +308,26 @@ impl Planner<'_> {
         } else {
             entry_location("/task/command")
         };
+        let named = task.named_path();
+        let home = if exported || (is_alone && !task.folder.as_os_str().is_empty()) {
+            ScriptHome::Package(&task.folder)
+        } else if is_alone {
+            ScriptHome::Operator
+        } else {
+            ScriptHome::Workflow {
+                folder: &task.folder,
+                allowed: &policy.mounts,
+            }
+        };
+        let program = self.modules.program(&named, &task.module_path(), home);
+        let program = program
+            .map_err(|text| problems.add(module_location.clone(), text))
+            .ok()?;
+        let path = program.as_ref().map(|program| program.module.clone());
         let wanted = WantedModule {
-            path: task.module_path(),
+            path: path.unwrap_or_else(|| task.module_path()),
             limits: &limits,
+            script: program.as_ref().map(|program| &program.script),
             sha256: requested.sha256.as_deref(),
             location: module_location,
         };
@@ -326,6 +345,8 @@ impl Planner<'_> {
             &meta,
             exported.then_some(task),
         );
+        let fixed_args = task.command[1..].iter().cloned();
+        let (script, program_args, mounts) = Program::into_parts(program);
         let id = workflowtask.get("id").filter(|id| !id.is_null()).cloned();
         Some(PlannedTask {
             spec: TaskSpec {
@@ -334,14 +355,16 @@ impl Planner<'_> {
                 id,
                 module: ModuleRef::from(&module),
                 kind,
-                fixed_args: task.command[1..].to_vec(),
+                script,
+                fixed_args: program_args.into_iter().chain(fixed_args).collect(),
                 is_single: level.is_none(),
                 max_parallel: parallel_tasks_per_job,
                 limits,
                 reserves_memory: policy.reserves_memory || requested.memory_bytes.is_some(),
                 n_cpus: requested.n_cpus.unwrap_or(NonZeroUsize::MIN),
                 env: requested.env,
-                mounts: requested.mounts,
+                mounts: [requested.mounts, mounts].concat(),
+                resources,
             },
             details: TaskDetails {
                 args,

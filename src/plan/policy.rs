@@ -4,17 +4,24 @@
 //! The policy is a TOML file that only the operator names, on the command line. Unknown keys are
 //! errors, since a misspelt limit would have no effect.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::interpreter::{Interpreter, InterpreterFile};
 use crate::model::Limits;
 use crate::problem::{Location, Problems};
 use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;
 use crate::text::wording::did_you_mean;
+
+/// Default of [`Policy::compile_memory_bytes`].
+const DEFAULT_COMPILE_MEMORY_BYTES: u64 = 2 << 30;
+/// Memory for compiling if there are interpreters: one with its libraries has 100 MiB of code.
+const INTERPRETER_COMPILE_MEMORY_BYTES: u64 = 8 << 30;
 
 /// Policy of the operator.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +54,8 @@ pub struct Policy {
     /// Maximum number of images or items that a task of Fractal v2 is called for; default 20,000, as
     /// in Fractal.
     pub task_items: usize,
+    /// Interpreters of scripts; of those with one suffix, the first counts.
+    pub interpreters: Vec<Interpreter>,
     /// True if guests without a time limit can be interrupted too, while they compute; default
     /// false.
     pub interrupts_all: bool,
@@ -66,6 +75,7 @@ struct PolicyFile {
     maximum: LimitsFile,
     packages: PackagesFile,
     host: HostFile,
+    interpreters: BTreeMap<String, InterpreterFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,14 +147,31 @@ impl Policy {
             env: Vec::new(),
             mounts: Vec::new(),
             compile_time: Duration::from_secs(60),
-            compile_memory_bytes: 2 << 30,
+            compile_memory_bytes: DEFAULT_COMPILE_MEMORY_BYTES,
             memory_bytes: None,
             reserves_memory,
             free_space_bytes: 0,
             outputs_bytes: 1 << 30,
             task_items: 20_000,
+            interpreters: Vec::new(),
             interrupts_all: false,
         }
+    }
+
+    /// Adds an interpreter, which takes precedence over others with the same suffix. The operator
+    /// vouches for its module, which is as large as it needs to be: unless the policy limits the
+    /// memory of the compiler explicitly, it is raised.
+    pub fn add_interpreter(&mut self, interpreter: Interpreter) {
+        self.interpreters.insert(0, interpreter);
+        if self.compile_memory_bytes == DEFAULT_COMPILE_MEMORY_BYTES {
+            self.compile_memory_bytes = INTERPRETER_COMPILE_MEMORY_BYTES;
+        }
+    }
+
+    /// Returns the interpreter of a script; `None` for a module, and for scripts without one.
+    pub(crate) fn interpreter_of(&self, path: &Path) -> Option<&Interpreter> {
+        let mut interpreters = self.interpreters.iter();
+        interpreters.find(|interpreter| interpreter.runs(path))
     }
 
     /// Reads a policy file.
@@ -211,9 +238,17 @@ impl Policy {
                 ),
             }
         }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut interpreters = Vec::new();
+        for (name, interpreter) in file.interpreters {
+            let key = format!("interpreters.{name}");
+            let location = |field: &str| location(&format!("{key}.{}", field.replace("/", ".")));
+            let found = Interpreter::checked(key.clone(), interpreter, folder, location, problems);
+            interpreters.extend(found);
+        }
         let usual = Self::default();
         let reserves_memory = file.default.memory.or(file.maximum.memory).is_some();
-        (problems.len() == n_before).then_some(Self {
+        let mut policy = Self {
             default,
             maximum,
             env: file.packages.env,
@@ -228,8 +263,14 @@ impl Policy {
             free_space_bytes: file.host.free_space.unwrap_or(usual.free_space_bytes),
             outputs_bytes: file.host.outputs.unwrap_or(usual.outputs_bytes),
             task_items: file.host.task_items.unwrap_or(usual.task_items),
+            interpreters: Vec::new(),
             interrupts_all: matches!(file.host.interruption, InterruptionFile::All),
-        })
+        };
+        // The first by name counts, as each takes precedence over those before it.
+        for interpreter in interpreters.into_iter().rev() {
+            policy.add_interpreter(interpreter);
+        }
+        (problems.len() == n_before).then_some(policy)
     }
 }
 

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::json::Value;
-use crate::model::{Grant, Rights};
+use crate::json::{Map, Value};
+use crate::model::{Grant, RequestedResource, Rights};
 use crate::plan::Policy;
 use crate::plan::planned::Requested;
 use crate::problem::{Cursor, Problems};
@@ -89,6 +89,26 @@ pub(crate) fn read_requested<'a>(
         }
     }
     requested
+}
+
+/// Returns the keys of the meta of a workflow task, for backends that request resources.
+///
+/// * `meta_of`: as for [`read_requested`].
+pub(crate) fn read_resources<'a>(
+    meta_of: impl Fn(&str) -> Cursor<'a>,
+    meta: &Map<String, Value>,
+) -> Vec<RequestedResource> {
+    let resource = |(key, value): (&String, &Value)| {
+        let (file, pointer) = meta_of(key).get(key)?.origin();
+        Some(RequestedResource {
+            key: key.clone(),
+            value: value.clone(),
+            file,
+            pointer,
+        })
+    };
+    let keys = meta.iter().filter(|(key, _)| *key != "mandelbox");
+    keys.filter_map(resource).collect()
 }
 
 /// Reads the variables of the call: an object of names and values. The policy decides which names

@@ -135,6 +135,41 @@ impl LinesOfEvents {
                 "{task}-th task: {}",
                 changes.describe(&self.item_kind)
             )),
+            EventKind::JobsCounted {
+                task,
+                n_queued,
+                n_running,
+                n_ended,
+                reason,
+            } => {
+                let reason = reason.as_ref().map(|reason| format!(" ({reason})"));
+                debug(format!(
+                    "{task}-th task: jobs: {n_queued} queued{}, {n_running} running, {n_ended} ended",
+                    escaped(&reason.unwrap_or_default())
+                ))
+            }
+            EventKind::JobEnded {
+                task,
+                job,
+                node,
+                state,
+                n_calls,
+                queued_s,
+                ran_s,
+            } => {
+                let time = |time: &Option<f64>| {
+                    time.map_or("unknown".to_owned(), |time| format!("{time:.1} s"))
+                };
+                debug(format!(
+                    "{task}-th task: job {} on node {} with {n_calls} calls: {}; queue time {}, run \
+                     time {}",
+                    escaped(job),
+                    escaped(node),
+                    escaped(state),
+                    time(queued_s),
+                    time(ran_s)
+                ))
+            }
             EventKind::RunFinished {
                 status: Status::Done,
                 ..

@@ -143,6 +143,9 @@ fn task_lines(task: &TaskSummary, summary: &RunSummary) -> String {
         let item_kind = summary.run.as_deref().map_or("item", |run| &*run.item_kind);
         let _ = write!(text, "; {}", changes.describe(item_kind));
     }
+    if let Some(jobs) = &task.jobs {
+        let _ = write!(text, "; jobs: {}", escaped(&jobs.describe()));
+    }
     if matches!(task.end, Some((_, Status::Failed))) && task.failed.is_empty() {
         text.push_str("; it failed outside its calls");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
-use super::folders::check_run_folders;
+use super::folders::{check_run_folders, real_path};
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
@@ -152,6 +152,8 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     if let Some(obstacle) = obstacle {
         problems.add(work_dir_place(&work_dir), obstacle.to_string());
     }
+    check_script_mounts(&plan, &work_dir, problems);
+    check_tasks(&plan, backend, problems);
     warn_of_held_back_calls(&plan, backend, problems);
     warn_of_paths(&plan, dialect.as_ref(), &grants, problems);
     let rerun_from = options.rerun_from.as_deref();
@@ -176,6 +178,11 @@ impl PreparedRun {
     pub(crate) fn preview(&self, task: &TaskSpec) -> crate::fractal::dialect::Preview {
         let dialect = self.dialect.as_ref().expect("a run is executed once");
         dialect.preview(task)
+    }
+
+    /// Returns what a dry run shows of how the backend runs the calls of a task.
+    pub(crate) fn preview_of_backend(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
+        self.options.backend.preview(task, n_calls, &self.work_dir)
     }
 }
 
@@ -213,6 +220,31 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     let place = Location::Parameter(format!("--rerun-from {named}"));
     problems.add(place, format!("{text}; the tasks are {}", tasks.join(", ")));
     None
+}
+
+/// Refuses folders of scripts that hold the work directory: their tasks could read the records of the
+/// run.
+fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems) {
+    let real_work_dir = real_path(work_dir);
+    let scripts = plan.tasks.iter().filter(|task| task.script.is_some());
+    let mut mounts = scripts.flat_map(|task| &task.mounts);
+    let holding = mounts.find(|mount| real_work_dir.starts_with(real_path(&mount.host_path)));
+    if let Some(mount) = holding {
+        let text = format!(
+            "is in the folder `{}` of a script, which its task can read; choose another --work-dir",
+            mount.host_path.display()
+        );
+        problems.add(work_dir_place(work_dir), text);
+    }
+}
+
+/// Lets the backend check what tasks request of it.
+fn check_tasks(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
+    for task in &plan.tasks {
+        if let Err(text) = backend.check_task(task, problems) {
+            problems.add(Location::Parameter(format!("task {}", task.order)), text);
+        }
+    }
 }
 
 /// Warns about tasks of which fewer calls run at a time, because of the memory that each may have or

@@ -43,7 +43,7 @@ use crate::event::{
     RunStarted, visit_log,
 };
 use crate::json::{Map, Value, build_json};
-use crate::model::{Batch, CallRef, Outcome};
+use crate::model::{Batch, CallRef, Outcome, ScriptRef};
 use crate::text::bytes_text;
 
 /// A batch of a task; batches run in this order.
@@ -82,6 +82,7 @@ impl BatchId {
 pub(super) struct BatchKey {
     version: String,
     pub(super) module_sha256: String,
+    pub(super) script: Option<Box<ScriptRef>>,
     pub(super) args_digest: String,
     pub(super) limits: CallLimits,
 }
@@ -125,6 +126,7 @@ impl BatchKey {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             module_sha256: task.module.sha256.clone(),
+            script: task.script.clone().map(Box::new),
             args_digest: digest.finalize().to_hex().to_string(),
             limits: CallLimits::from(&task.limits),
         }
@@ -142,6 +144,7 @@ impl BatchKey {
         if self.module_sha256 != before.module_sha256 {
             changes.push("the module has changed".to_owned());
         }
+        changes.extend(self.script_change(before).map(str::to_owned));
         if self.args_digest != before.args_digest {
             changes.push("the arguments, or what else the task sees, have changed".to_owned());
         }
@@ -150,6 +153,23 @@ impl BatchKey {
             changes.push(format!("a limit is lower now: {}", lowered.join(" and ")));
         }
         changes.join(", ")
+    }
+}
+
+impl BatchKey {
+    /// Describes the difference between the scripts; `None` if there is none.
+    fn script_change(&self, before: &Self) -> Option<&'static str> {
+        match (&self.script, &before.script) {
+            (Some(now), Some(before)) if now.sha256 != before.sha256 => {
+                Some("the script has changed")
+            }
+            (Some(now), Some(before)) if now.environment != before.environment => {
+                Some("the environment of the script, or another script of its package, has changed")
+            }
+            (Some(_), None) => Some("the task is a script now"),
+            (None, Some(_)) => Some("the task was a script"),
+            _ => None,
+        }
     }
 }
 
@@ -298,6 +318,7 @@ impl EarlierRun {
                 task,
                 batch,
                 module_sha256,
+                script,
                 args_digest,
                 limits,
                 reused,
@@ -322,6 +343,7 @@ impl EarlierRun {
                 known.key = BatchKey {
                     version,
                     module_sha256,
+                    script,
                     args_digest,
                     limits,
                 };

@@ -111,8 +111,12 @@ impl<'a> Worker<'a> {
         }
         match &invocation.stdin {
             GuestInput::Empty => {}
-            GuestInput::Inherited => drop(builder.inherit_stdin()),
-            GuestInput::Text(text) => drop(builder.stdin(MemoryInputPipe::new(text.clone()))),
+            GuestInput::Inherited => {
+                builder.inherit_stdin();
+            }
+            GuestInput::Text(text) => {
+                builder.stdin(MemoryInputPipe::new(text.clone()));
+            }
         }
         builder.stdout(invocation.stdout.clone());
         builder.stderr(invocation.stderr.clone());

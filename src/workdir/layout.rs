@@ -17,6 +17,8 @@ pub const RO_CRATE_WORKFLOW_FILE: &str = "ro-crate-workflow.json";
 pub const RESULT_FILE: &str = "result.json";
 /// Records of the calls of a task, in the task's subfolder.
 pub const PACKED_CALLS_FILE: &str = "calls.packed";
+/// Folder for the files that jobs of a cluster share with the run.
+pub const JOBS_DIR: &str = ".jobs";
 /// Folder for the scratch folders of running calls.
 pub(super) const SCRATCH_DIR: &str = ".scratch";
 
@@ -28,6 +30,19 @@ pub fn task_folder_name(order: u64, task_name: &str) -> String {
     } else {
         format!("{order}_{}", suffixed(&name, task_name, 0))
     }
+}
+
+/// Returns the name of a [`PACKED_CALLS_FILE`] that a job of a cluster writes: several machines
+/// cannot append to one file of a shared file system.
+///
+/// * `writer`: unique name of the job, of letters, digits and hyphens.
+pub fn packed_calls_file_of(writer: &str) -> String {
+    format!("calls.job-{writer}.packed")
+}
+
+/// Returns true if a name is [`PACKED_CALLS_FILE`], or that of a job of a cluster.
+pub fn is_packed_calls_file(name: &str) -> bool {
+    name == PACKED_CALLS_FILE || name.starts_with("calls.job-") && name.ends_with(".packed")
 }
 
 /// Returns the name that a damaged [`PACKED_CALLS_FILE`] gets.

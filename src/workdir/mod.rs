@@ -5,6 +5,7 @@
 
 mod call_record;
 mod free_space;
+mod job_files;
 pub mod layout;
 mod lock;
 mod packed;
@@ -21,13 +22,14 @@ use std::{fs, io};
 use crate::event::EventLog;
 use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
 use crate::model::HostError;
-use layout::SCRATCH_DIR;
+use layout::{JOBS_DIR, SCRATCH_DIR};
 use lock::{Lock, LockAttempt};
 
 pub use call_record::{CallOutput, CallRecord, CallWriters, RecordForm};
 pub use free_space::check_free_space;
+pub(crate) use job_files::{JobFolder, LineReader, LineWriter};
 pub use lock::LockHolder;
-pub use packed::{AttemptKey, PackedCall, PackedCalls, PackedRecord, find_packed};
+pub use packed::{AttemptKey, PackedCall, PackedCalls, PackedRecord, find_packed, find_packed_in};
 #[cfg(feature = "cli")]
 pub(crate) use removal::{
     Contents, RemoveError, WorkDirId, contents_of, holds_begun_run, is_removed_name, remove,
@@ -326,6 +328,11 @@ impl WorkDir {
         write_all_whole(&self.path, &files)
     }
 
+    /// Returns a folder for files that jobs of a cluster share with this run; it may not exist.
+    pub(crate) fn job_folder(&self, name: &str) -> JobFolder {
+        JobFolder::new(self.path.join(JOBS_DIR).join(name))
+    }
+
     /// Creates a folder for the scratch folders of one worker.
     ///
     /// # Errors
@@ -341,6 +348,7 @@ impl Drop for WorkDir {
     /// harm.
     fn drop(&mut self) {
         let _ = self.folder.remove_folder(SCRATCH_DIR);
+        let _ = self.folder.remove_folder(JOBS_DIR);
     }
 }
 
@@ -355,7 +363,11 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
         let name = name.to_string_lossy();
         let checked = match entry.file_type() {
             Ok(kind) if is_file(&name) => check_plain(kind),
-            Ok(kind) if name == SCRATCH_DIR || layout::is_task_folder_name(&name) => {
+            Ok(kind)
+                if name == SCRATCH_DIR
+                    || name == JOBS_DIR
+                    || layout::is_task_folder_name(&name) =>
+            {
                 check_folder(kind)
             }
             _ => Ok(()),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use mandelbox::json::{DuplicateKeys, parse_json};
 use serde_json::{Value, json};
@@ -148,8 +149,15 @@ fn every_recorded_case() {
 }
 
 fn check(folder: &Path, name: &str) {
+    check_on(folder, name, &|_| {});
+}
+
+/// Checks a case with another backend.
+///
+/// * `change`: changes the command that runs the case.
+pub fn check_on(folder: &Path, name: &str, change: &dyn Fn(&mut Command)) {
     let case = Case::read(folder, name);
-    let ended = case.run();
+    let ended = case.run(change);
     match own_ending(name, &case.expected) {
         Ending::Fails(code, texts) => {
             ended.expect(code).says(texts);
@@ -228,7 +236,7 @@ impl Case {
         }
     }
 
-    fn run(&self) -> Ended {
+    fn run(&self, change: &dyn Fn(&mut Command)) -> Ended {
         let text = |value: &Value| value.as_str().expect("a string").to_owned();
         let job = &self.workflow["job"];
         if job["drop_workflow"] != json!(true) {
@@ -294,6 +302,7 @@ impl Case {
         if let Some(names) = self.workflow["extra"]["include_image"].as_str() {
             command.env("FRACTAL_RUNNER_TASKS_INCLUDE_IMAGE", names);
         }
+        change(&mut command);
         crate::project::finish(command)
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::project::{Project, finish_within, module, parallel_task, task};
 use crate::report::synthetic_log;
+use crate::run_options::{project_v2, run_v2};
 
 /// Ids that are references to the world and need no entity.
 const OUTSIDE: [&str; 1] = ["https://w3id.org/ro/crate/1.1"];
@@ -429,6 +430,26 @@ fn a_failed_run_tells_its_error() {
             .map(Vec::len),
         Some(2)
     );
+}
+
+#[test]
+fn the_images_of_version_2_are_parts_of_the_output() {
+    let project = project_v2();
+    run_v2(&project, &["--zarr-dir", "zarr"]).expect(0);
+    let it = Crate::of(&project, "work");
+    let output = format!("file://{}/", project.path("zarr").display());
+    let parts = references(&it.entity(&output)["hasPart"]);
+    let dataset = project.json("work/dataset.json");
+    let images = dataset["images"].as_array().expect("a list");
+    assert!(images.len() > 2);
+    assert_eq!(parts.len(), images.len());
+    for (image, part) in images.iter().zip(parts) {
+        let url = image["zarr_url"].as_str().expect("a text");
+        assert_eq!(part, format!("file://{url}/"));
+        let description = &it.entity(&part)["description"];
+        let is_seen = format!("seen: {}", image["types"]["seen"]);
+        assert!(description.as_str().expect("a text").contains(&is_seen));
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn a_workflow_is_read_from_stdin() {
 }
 
 /// A workflow of version 2: the first task makes images, the second is for each of them.
-fn project_v2() -> Project {
+pub fn project_v2() -> Project {
     let project = Project::new();
     let mut each = swiss("each", "parallel");
     each["output_types"] = json!({ "seen": true });
@@ -149,7 +149,7 @@ fn project_v2() -> Project {
     project
 }
 
-fn run_v2(project: &Project, more: &[&str]) -> Ended {
+pub fn run_v2(project: &Project, more: &[&str]) -> Ended {
     let tasks = text_of(&project.path("site-mandelbox-swiss-1.0.0"));
     let start = [
         "run",

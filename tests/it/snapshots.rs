@@ -111,6 +111,7 @@ fn help() {
         "run",
         "check",
         "exec",
+        "batch",
         "test",
         "new",
         "doctor",

@@ -414,9 +414,10 @@ fn a_wheel_must_be_whole() {
     // Good wheels with a module that is missing.
     let project = project(&without(MODULE));
     let ended = run(&project, "work", &[]).expect(2);
-    let ended = ended.says(&["t.wasm", "build it, and put it beside it"]);
     // The location is in the wheel that the user named, wherever it was unpacked.
-    ended.says(&[&format!("{WHEEL}/{MANIFEST}: /task_list/0")]);
+    ended
+        .says(&["t.wasm", "build it, and put it beside it"])
+        .says(&[&format!("{WHEEL}/{MANIFEST}: /task_list/0")]);
 }
 
 #[test]

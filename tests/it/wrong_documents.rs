@@ -376,7 +376,7 @@ fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
     assert!(!ended.stderr.contains("quot"), "{}", ended.stderr);
     project.write("p/task.py", "print(\"a task in Python\")");
     command("p/task.py");
-    check_project(&project, &[], &["Python scripts are not supported yet"]);
+    check_project(&project, &[], &["a Python script needs an environment"]);
     let task =
         json!({ "name": "t", "executable": "task.py", "input_type": "a", "output_type": "b" });
     project.write(
@@ -386,12 +386,12 @@ fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
     project
         .mandelbox(&["check", "p"])
         .expect(2)
-        .says(&["Python scripts are not supported yet", "1 problem"]);
+        .says(&["a Python script needs an environment", "1 problem"]);
     std::fs::remove_file(project.path("p/task.py")).expect("removed");
     project
         .mandelbox(&["check", "p"])
         .expect(2)
-        .says(&["no module at `p/task.py`; Python scripts are not"]);
+        .says(&["no module at `p/task.py`; a Python script needs"]);
 }
 
 #[test]

@@ -44,8 +44,10 @@ impl Local {
     /// * `calls`: what the calls share; its list gives no call, but checks their outputs.
     pub fn run_stream<S: CallSource>(&self, calls: &Arc<BatchCalls>, source: &Arc<S>) {
         let task = &calls.batch().task;
-        let n_threads = self.pool.current_num_threads();
-        let n_loops = self.admission.n_fitting(task).min(n_threads);
+        let window = task.max_parallel.map_or(usize::MAX, usize::from);
+        let n_loops = window
+            .min(self.admission.n_fitting(task))
+            .min(self.pool.current_num_threads());
         let guests = Arc::new(self.guests(&task.limits));
         let queue = Arc::new(Queue::starting_at(0));
         let (running, ended) = sync_channel::<Infallible>(0);

@@ -38,13 +38,13 @@ A second signal stops at once.";
 /// Form of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum ContractArgument {
-    /// Task of Fractal v1: -j ARGS --metadata-out OUTPUT
+    // A task of Fractal v1: `-j ARGS --metadata-out OUTPUT`.
     V1,
-    /// Task of Fractal v2: --args-json ARGS --out-json OUTPUT
+    // A task of Fractal v2: `--args-json ARGS --out-json OUTPUT`.
     V2,
-    /// Typed task: the args and the output are passed in memory
+    // A typed task: the args and the output are passed in memory.
     Typed,
-    /// Command with any command line
+    // A command with any command line.
     Argv,
 }
 
@@ -63,7 +63,7 @@ impl ContractArgument {
 #[derive(Debug, Args)]
 #[command(after_help = BATCH_EXAMPLES)]
 pub(in crate::cli) struct BatchArguments {
-    /// Module (.wasm): a command or a typed task
+    /// Module (.wasm): a command or a typed task; or a script, with --python
     pub(super) module: PathBuf,
     /// Calls, one JSON object a line; - is stdin
     #[arg(long, value_name = "FILE|-")]

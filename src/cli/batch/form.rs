@@ -1,6 +1,6 @@
 //! Form of the calls of a batch: what each of them gets in addition to its own line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::{BatchArguments, ContractArgument};
@@ -8,15 +8,18 @@ use super::request::RequestedCall;
 use crate::cli::environment;
 use crate::cli::task_call::v1::CallArgs;
 use crate::cli::task_call::{v1, v2, version_of};
-use crate::fractal::args::schema::default_args;
-use crate::fractal::description::{describe, is_only_v2, is_v2};
+use crate::fractal::args::SchemaBudget;
+use crate::fractal::args::call_check::CallCheck;
+use crate::fractal::args::schema::{check_defaults, default_args};
+use crate::fractal::description::{is_only_v2, is_v2};
 use crate::fractal::dialect::{Calls, Dialect, Step};
 use crate::fractal::v1::document::TaskDocument;
 use crate::fractal::v1::{Dataset, ITEM_ARGUMENT};
 use crate::fractal::v2::{OnlyCall, Package, Side};
 use crate::fractal::workflow::Version;
+use crate::fractal::{v1 as v1_names, v2 as v2_names};
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
-use crate::model::{Attempt, Batch, CallSpec, ModuleKind, Modules, TaskSpec};
+use crate::model::{Attempt, Batch, CallList, CallSpec, ModuleKind, Modules, TaskSpec};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::run::folders::real_path;
@@ -36,6 +39,8 @@ enum FormKind {
     V1 {
         /// Args that each call gets, unless its line has others.
         shared: Map<String, Value>,
+        /// Check of the args; `None`: the task has no schema.
+        check: Option<Box<CallCheck>>,
     },
     /// Args of Fractal v2.
     V2 {
@@ -43,6 +48,8 @@ enum FormKind {
         side: Option<Side>,
         /// `zarr_dir` of single calls whose lines have none.
         zarr_dir: Option<Value>,
+        /// Check of the args of each kind that has a schema.
+        checks: Vec<(Side, CallCheck)>,
     },
 }
 
@@ -66,12 +73,25 @@ impl Form {
                 call.argv.extend(argv);
                 call.stdin = stdin;
             }
-            (FormKind::V1 { shared }, RequestedCall::Args(args)) => {
+            (FormKind::V1 { shared, check }, RequestedCall::Args(args)) => {
                 let all = v1_args(shared, args, &mut call.item);
+                if let Some(check) = check {
+                    check.check(&all)?;
+                }
                 call.args = Value::Object(all).to_string();
             }
-            (FormKind::V2 { side, zarr_dir }, RequestedCall::Args(args)) => {
+            (
+                FormKind::V2 {
+                    side,
+                    zarr_dir,
+                    checks,
+                },
+                RequestedCall::Args(args),
+            ) => {
                 let side = side.unwrap_or_else(|| OnlyCall::side_of(&args));
+                if let Some((_, check)) = checks.iter().find(|(checked, _)| *checked == side) {
+                    check.check(&args)?;
+                }
                 let zarr_dir = zarr_dir.as_ref().filter(|_| side == Side::NonParallel);
                 call.args = Value::Object(v2_args(zarr_dir, args)).to_string();
             }
@@ -136,10 +156,12 @@ pub(super) struct Planned {
 pub(super) struct FormRequest<'a> {
     pub(super) arguments: &'a BatchArguments,
     pub(super) kind: ModuleKind,
+    /// Description that a typed task gives of itself, if it gives one.
+    pub(super) description: Option<&'a Value>,
     pub(super) policy: &'a Policy,
     pub(super) modules: &'a dyn Modules,
     /// Folders for `input_paths`.
-    pub(super) inputs: &'a [std::path::PathBuf],
+    pub(super) inputs: &'a [PathBuf],
     /// Folder for `output_path` and `zarr_dir`.
     pub(super) output: &'a Path,
 }
@@ -233,21 +255,9 @@ impl FormRequest<'_> {
     fn version(&self, args: &Map<String, Value>) -> Version {
         let version = version_of(&self.arguments.module, args);
         match version {
-            Version::V1 if self.description().is_some_and(|value| is_only_v2(&value)) => {
-                Version::V2
-            }
+            Version::V1 if self.description.is_some_and(is_only_v2) => Version::V2,
             version => version,
         }
-    }
-
-    /// Returns what a typed task says of itself. One that says nothing has problems elsewhere.
-    fn description(&self) -> Option<Value> {
-        if self.kind != ModuleKind::Typed {
-            return None;
-        }
-        let (limits, time) = (&self.policy.default, self.policy.compile_time);
-        let ignored = &mut Problems::default();
-        describe(&self.arguments.module, limits, time, self.modules, ignored)
     }
 
     fn plan_argv(&self, problems: &mut Problems) -> Option<Planned> {
@@ -266,6 +276,10 @@ impl FormRequest<'_> {
     }
 
     fn plan_task_v1(&self, mut task: TaskDocument, problems: &mut Problems) -> Option<Planned> {
+        let check = task.schema().map(|schema| {
+            check_defaults(&schema, &mut SchemaBudget::default(), problems);
+            Box::new(CallCheck::new(&schema, &v1_names::RESERVED_ARGUMENTS))
+        });
         // Each line has its own args, so only their defaults are planned.
         let mut defaults = default_args(task.args_schema.take().as_ref());
         defaults.append(&mut task.default_args);
@@ -301,7 +315,7 @@ impl FormRequest<'_> {
             task,
             calls,
             contract,
-            kind: FormKind::V1 { shared },
+            kind: FormKind::V1 { shared, check },
             completes_args,
         })
     }
@@ -309,7 +323,7 @@ impl FormRequest<'_> {
     fn plan_v2(&self, first: &Map<String, Value>, problems: &mut Problems) -> Option<Planned> {
         let module = &self.arguments.module;
         let (policy, modules) = (self.policy, self.modules);
-        let mut task = if self.description().is_some_and(|value| is_v2(&value)) {
+        let mut task = if self.description.is_some_and(is_v2) {
             let (path, limits) = (real_path(module), &policy.default);
             let time = policy.compile_time;
             let package = Package::read_module(&path, limits, time, modules, problems)?;
@@ -322,6 +336,14 @@ impl FormRequest<'_> {
         } else {
             v2::task_of_module(module, OnlyCall::side_of(first), problems)?
         };
+        let mut checks = Vec::new();
+        for side in Side::ALL {
+            if let Some(schema) = task.task.schema(side) {
+                check_defaults(&schema, &mut SchemaBudget::default(), problems);
+                let check = CallCheck::new(&schema, &v2_names::RESERVED_ARGUMENTS);
+                checks.push((side, check));
+            }
+        }
         // Each line has its own args.
         let sides = [&mut task.task.non_parallel, &mut task.task.parallel];
         for side in sides.into_iter().flatten() {
@@ -345,6 +367,7 @@ impl FormRequest<'_> {
         let kind = FormKind::V2 {
             side: (!has_both).then_some(planned.side),
             zarr_dir: has_zarr_dir.then_some(output),
+            checks,
         };
         Some(Planned {
             calls: only_calls(&mut list, &planned.spec)?,
@@ -401,7 +424,7 @@ impl Planned {
     }
 
     /// Returns a handle of the calls, for the backend.
-    pub(super) fn list(&self) -> Arc<dyn crate::model::CallList> {
+    pub(super) fn list(&self) -> Arc<dyn CallList> {
         Arc::clone(&self.calls.list)
     }
 }

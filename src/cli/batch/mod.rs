@@ -15,17 +15,20 @@ mod source;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::documents::for_named_module;
-use super::exec::{Prepared, host_failed, wrong_input};
+use super::exec::{Prepared, host_failed, program_of, wrong_input};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
 use super::{Answer, parent};
 use crate::backend::{Backend, BatchCalls, Local, RunContext, Tails};
-use crate::model::{Batch, HostError, Retries, TaskFiles};
+use crate::fractal::description::describe;
+use crate::json::Value;
+use crate::model::{Batch, HostError, ModuleKind, Retries, TaskFiles};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::report::say;
@@ -59,10 +62,11 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &mut problems,
     )?;
     let policy = for_named_module(policy, &arguments.sandbox);
-    let module = Prepared::new(
+    let program = program_of(&arguments.module, &policy, &mut problems);
+    let module = Prepared::of(
         &arguments.module,
-        &policy.default,
-        &backend,
+        program.as_ref(),
+        (&policy.default, &backend),
         arguments.quiet,
         &mut problems,
     );
@@ -74,9 +78,16 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
             &mut problems,
         );
     }
+    // A description needs code of its own, and compiling cannot be cancelled later.
+    let is_typed = module
+        .as_ref()
+        .is_some_and(|module| module.kind == ModuleKind::Typed);
+    let description = is_typed.then(|| description(&arguments.module, &policy, &backend));
+    // Opening a named pipe can wait for its other end; a signal then ends the program.
+    let calls = open_calls(&arguments.calls, &mut problems);
+    let _saving = signals.saving();
     let temporary = TemporaryFolder::new("mandelbox-batch-")?;
     let folders = Folders::check(arguments, temporary.path(), &mut problems);
-    let calls = open_calls(&arguments.calls, &mut problems);
     let (Some(module), Some(calls), true) = (module, calls, problems.is_empty()) else {
         return Ok(wrong_input(&problems));
     };
@@ -84,11 +95,9 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
     let Some((results, done)) = open_results(arguments, &folders, &mut problems) else {
         return Ok(wrong_input(&problems));
     };
-    module.write_cache(&backend);
     if let Some(warning) = backend.sandbox().warning() {
         problems.warn(Location::Parameter("cache".to_owned()), warning);
     }
-    let _saving = signals.saving();
     let batch = RunningBatch {
         arguments,
         signals,
@@ -96,6 +105,7 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         policy: &policy,
         folders: &folders,
         module: &module,
+        description: description.flatten(),
     };
     batch.run((calls, results, done), problems)
 }
@@ -108,6 +118,15 @@ struct RunningBatch<'a> {
     policy: &'a Policy,
     folders: &'a Folders,
     module: &'a Prepared,
+    /// See [`FormRequest::description`].
+    description: Option<Value>,
+}
+
+/// Returns the description that a typed task gives of itself. A task that gives none has problems
+/// when its calls are planned.
+fn description(module: &Path, policy: &Policy, backend: &Local) -> Option<Value> {
+    let (limits, time) = (&policy.default, policy.compile_time);
+    describe(module, limits, time, backend, &mut Problems::default())
 }
 
 impl RunningBatch<'_> {
@@ -132,7 +151,12 @@ impl RunningBatch<'_> {
                 let _ = results.finish();
                 return Ok(wrong_input(&problems));
             };
-            self.make_calls(first, planned, &requests, &mut problems)?;
+            let made = self.make_calls(first, planned, &requests, &mut problems);
+            if made.is_err() {
+                // The error of the calls matters more than one of the results.
+                let _ = results.finish();
+            }
+            made?;
         }
         self.show_warnings(&problems);
         let written = results.finish();
@@ -143,6 +167,7 @@ impl RunningBatch<'_> {
         FormRequest {
             arguments: self.arguments,
             kind: self.module.kind,
+            description: self.description.as_ref(),
             policy: self.policy,
             modules: self.backend,
             inputs: &self.folders.inputs,
@@ -158,6 +183,8 @@ impl RunningBatch<'_> {
         requests: &Arc<Requests>,
         problems: &mut Problems,
     ) -> Result<(), HostError> {
+        // Everything was checked.
+        self.module.write_cache(self.backend);
         let mut task = planned.task.clone();
         // There are many calls, whatever the task is in a workflow.
         task.is_single = false;

@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn lines_are_calls() {
-        let request = parsed(r#"{"args": {"a": 1.50}, "item": "B03", "id": [1e2, null]}"#);
+        let request = parsed(r#"{"args": {"a": 1.50}, "item": "B03", "id": [1e+2, null]}"#);
         assert_eq!(request.label.item, Some(json!("B03")));
         let id = request.label.id.expect("an id");
-        assert_eq!(id.to_string(), "[1e2,null]");
+        assert_eq!(id.to_string(), "[1e+2,null]");
         let Ok(RequestedCall::Args(args)) = request.call else {
             panic!("no args")
         };

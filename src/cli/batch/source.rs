@@ -115,11 +115,13 @@ impl Requests {
             }
             let index = input.n_calls;
             input.n_calls += 1;
-            if self.done.contains(index) {
-                self.results.skip(index);
-            } else if self.results.wait_for_room(index) {
+            if !self.results.wait_for_room(index) {
+                return None;
+            }
+            if !self.done.contains(index) {
                 return Some((index, input.n_lines, text));
             }
+            self.results.skip(index);
         }
     }
 

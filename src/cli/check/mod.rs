@@ -4,6 +4,7 @@
 mod lines;
 mod module;
 mod package;
+mod script;
 mod v2;
 mod workflow;
 
@@ -15,7 +16,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::arguments::FormatArgument;
-use super::sandbox_options::within_memory;
+use super::sandbox_options::{add_environment, within_memory};
 use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
 use crate::cli::author_arguments::CheckArguments;
@@ -26,7 +27,7 @@ use crate::fractal::package::{TaskPackage, package_version};
 use crate::fractal::v2::Package;
 use crate::fractal::workflow::Version;
 use crate::json::build_json;
-use crate::plan::Policy;
+use crate::plan::{Policy, ScriptStates};
 use crate::problem::{Location, Problem, Problems};
 use crate::run::exit_code;
 use crate::sandbox::SandboxOptions;
@@ -40,6 +41,8 @@ struct Checker {
     backend: Local,
     /// Policy of the operator, for the limits of modules.
     policy: Policy,
+    /// States of the folders of scripts.
+    states: RefCell<ScriptStates>,
     /// Remaining budget for checking the args schemas of all tasks.
     schemas: RefCell<SchemaBudget>,
 }
@@ -60,17 +63,19 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
         ..SandboxOptions::default()
     };
     let mut problems = Problems::default();
-    let policy = arguments
+    let mut policy = arguments
         .policy
         .as_deref()
         .and_then(|path| Policy::read_into(path, &mut problems))
         .unwrap_or_default();
+    add_environment(arguments.python.as_deref(), &mut policy, &mut problems);
     let backend = Local::with_options(1, &sandbox, Isolation::Thread)
         .and_then(Local::without_epochs_for_untimed_calls);
     let checker = match backend {
         Ok(backend) => Checker {
             backend: within_memory(backend, &policy),
             policy,
+            states: RefCell::default(),
             schemas: RefCell::default(),
         },
         Err(err) => {

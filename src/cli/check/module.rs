@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 
 use super::lines::Lines;
 use super::package::add_task;
+use super::script::add_script;
 use super::{Checker, Found};
+use crate::fractal::command::twin_of;
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::PackageTask;
 use crate::model::{ModuleFile, ModuleKind, Modules};
+use crate::plan::ScriptHome;
 use crate::problem::{Location, Problems};
 use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, Table};
 use crate::text::bytes_text;
@@ -25,7 +28,13 @@ pub(super) fn check(
     mut lines: Lines,
     problems: &mut Problems,
 ) -> Found {
-    let facts = add_described(path, checker, &mut lines, problems);
+    let twin = twin_of(path).unwrap_or_else(|| path.to_owned());
+    let location = Location::File(path.to_owned());
+    let mut problem = |text: String| problems.add(location.clone(), text);
+    let home = ScriptHome::Operator;
+    let script = add_script((path, &twin), home, checker, &mut lines, &mut problem);
+    let path = if twin.is_file() { &twin } else { path };
+    let facts = script.unwrap_or_else(|| add_described(path, checker, &mut lines, problems));
     Found {
         what: "module",
         lines,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::lines::Lines;
 use super::module::{add_described, add_module};
+use super::script::add_script;
 use super::{Checker, Found};
 use crate::fractal::args::argument::{Argument, list_arguments};
 use crate::fractal::args::schema::check_defaults;
@@ -14,6 +15,7 @@ use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_in;
 use crate::fractal::v1::RESERVED_ARGUMENTS;
 use crate::fractal::v1::document::TaskDocument;
+use crate::plan::ScriptHome;
 use crate::problem::{Location, Problems};
 
 /// Message for a folder that is not a package.
@@ -60,7 +62,10 @@ pub(super) fn check(
         lines.add(&format!("module {}", entry.task.command[0]));
         lines.indented(|lines| {
             let location = entry.task.location_of("executable");
-            let facts = add_module_of_task(&path, &location, "", checker, lines, problems);
+            let paths = (entry.task.named_path(), path);
+            let home = ScriptHome::Package(&package.folder);
+            let place = (&location, "");
+            let facts = add_program(&paths, home, place, checker, lines, problems);
             if facts.is_object() {
                 modules.push(facts);
             }
@@ -158,13 +163,36 @@ pub(super) fn add_arguments(arguments: Option<&[Argument]>, lines: &mut Lines) {
     }
 }
 
+/// Adds the contents of a task's module, or of its script and what the script imports. Problems go to
+/// `problems`.
+///
+/// * `script`: path in the document.
+/// * `module`: the module that stands for it, or the same path.
+/// * `location`: location in the document that names it.
+/// * `advice`: end of the messages about a module.
+pub(super) fn add_program(
+    (script, module): &(PathBuf, PathBuf),
+    home: ScriptHome<'_>,
+    (location, advice): (&Location, &str),
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Value {
+    let mut problem = |text: String| problems.add(location.clone(), text);
+    let facts = add_script((script, module), home, checker, lines, &mut problem);
+    match facts {
+        Some(facts) => facts,
+        None => add_module_of_task(module, location, advice, checker, lines, problems),
+    }
+}
+
 /// Adds the contents of a task's module. Problems go to `problems`.
 ///
 /// * `location`: location in the document that names the module.
 /// * `advice`: end of the messages.
 ///
 /// Returns the facts about the module, with its path.
-pub(super) fn add_module_of_task(
+fn add_module_of_task(
     path: &Path,
     location: &Location,
     advice: &str,

@@ -7,13 +7,14 @@ use serde_json::Value;
 use super::super::documents::PackageReader;
 use super::super::wheels::{CacheUse, Wheels};
 use super::lines::Lines;
+use super::script::add_planned_script;
 use super::{Checker, Found, v2};
 use crate::cli::author_arguments::CheckArguments;
 use crate::fractal::package::manifest::modules_beside;
 use crate::fractal::v1::task_facts;
 use crate::fractal::workflow::{Version, Workflow};
 use crate::plan::{PlanRequest, PlannedTask, build_plan};
-use crate::problem::Problems;
+use crate::problem::{Location, Problems};
 
 pub(super) fn check(
     arguments: &CheckArguments,
@@ -58,6 +59,9 @@ pub(super) fn check(
             details,
         } = task;
         lines.add(&format!("{} \"{}\"", task.order, task.name));
+        let place = Location::Parameter(format!("task {}", task.order));
+        let mut problem = |text: String| problems.add(place.clone(), text);
+        lines.indented(|lines| add_planned_script(task, checker, lines, &mut problem));
         facts.push(task_facts(task, details));
     }
     Found {

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Prepared, backend, host_failed, mounts, wrong_input};
+use super::{Prepared, backend, host_failed, module_path, mounts, program_of, wrong_input};
 use crate::backend::outcome_of_end;
 use crate::cli::Answer;
 use crate::cli::author_arguments::ExecArguments;
 use crate::cli::documents::author_policy;
 use crate::cli::signals::Signals;
-use crate::model::{HostError, ModuleKind, Outcome};
+use crate::model::{Grant, HostError, ModuleKind, Outcome};
 use crate::problem::{Location, Problems};
 use crate::report::{Stream, raw_stream};
 use crate::run::exit_code;
@@ -26,16 +26,18 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         Ok(backend) => backend,
         Err(text) => return host_failed(&text),
     };
-    let grants = mounts::read_mounts(&arguments.mounts, &mut problems);
+    let mut grants = mounts::read_mounts(&arguments.mounts, &mut problems);
     let env = read_env(&arguments.env, &mut problems);
     let stdin = arguments
         .stdin
         .as_deref()
         .and_then(|path| open_stdin(path, &mut problems));
-    let module = Prepared::new(
+    let program = program_of(&arguments.module, &policy, &mut problems);
+    let module_path = module_path(&arguments.module, program.as_ref());
+    let module = Prepared::of(
         &arguments.module,
-        limits,
-        &backend,
+        program.as_ref(),
+        (limits, &backend),
         arguments.quiet,
         &mut problems,
     );
@@ -57,8 +59,19 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
         arguments
             .argv0
             .clone()
-            .unwrap_or_else(|| file_name(&arguments.module)),
+            .unwrap_or_else(|| file_name(&module_path)),
     ];
+    if let Some(program) = program {
+        argv.extend(program.args);
+        // A folder that the user mounts at the same path takes precedence.
+        let is_free = |mount: &Grant| {
+            !grants
+                .iter()
+                .any(|grant| grant.guest_path == mount.guest_path)
+        };
+        let mounts: Vec<_> = program.mounts.into_iter().filter(is_free).collect();
+        grants.extend(mounts);
+    }
     argv.extend(arguments.arguments.iter().cloned());
     let ended = (|| -> Result<Answer, HostError> {
         if let Some(Stdin::File(file)) = &stdin {

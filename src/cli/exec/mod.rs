@@ -4,16 +4,17 @@ mod as_command;
 mod as_task;
 mod mounts;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Answer;
 use super::sandbox_options::within_memory;
 use super::signals::{self, Signals};
 use crate::backend::Local;
 use crate::cli::author_arguments::ExecArguments;
-use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME};
+use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME, MAX_MODULE_BYTES};
+use crate::fractal::command::twin_of;
 use crate::model::{HostError, Limits, ModuleFile, ModuleKind, Modules};
-use crate::plan::Policy;
+use crate::plan::{Policy, Program, ScriptHome, ScriptStates};
 use crate::problem::{Location, Problems};
 use crate::report::Notice;
 use crate::run::exit_code;
@@ -57,6 +58,33 @@ fn backend(
     Ok(within_memory(backend, policy))
 }
 
+/// Returns the call of a script that the command line names in place of a module; `None` for a
+/// module, and for a script that a module beside it stands for. Problems go to `problems`.
+pub(super) fn program_of(path: &Path, policy: &Policy, problems: &mut Problems) -> Option<Program> {
+    if twin(path).is_some() {
+        return None;
+    }
+    let interpreter = policy.interpreter_of(path)?;
+    let program = interpreter.program(path, ScriptHome::Operator, &mut ScriptStates::default());
+    program
+        .map_err(|text| problems.add(Location::File(path.to_owned()), text))
+        .ok()
+}
+
+/// Returns the module beside a script that stands for it, if there is one.
+fn twin(path: &Path) -> Option<PathBuf> {
+    twin_of(path).filter(|twin| twin.is_file())
+}
+
+/// Returns the path of the module that runs: that of an interpreter, of the module that stands for a
+/// script, or the path that the command line names.
+fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
+    let interpreter = program.map(|program| program.module.clone());
+    interpreter
+        .or_else(|| twin(path))
+        .unwrap_or_else(|| path.to_owned())
+}
+
 /// Module that is ready to be called.
 pub(super) struct Prepared {
     sha256: String,
@@ -66,8 +94,30 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares a module, with a notice if compiling it takes long. Problems go to `problems`.
-    pub(super) fn new(
+    /// Prepares a module, or the interpreter of a script, with a notice if compiling it takes long.
+    /// Problems go to `problems`.
+    ///
+    /// * `program`: call of the script; `None` for a module.
+    pub(super) fn of(
+        path: &Path,
+        program: Option<&Program>,
+        (limits, backend): (&Limits, &Local),
+        quiet: bool,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let path = module_path(path, program);
+        if program.is_none() {
+            return Self::new(&path, limits, backend, quiet, problems);
+        }
+        // The operator names the interpreter, so the limit for the modules of packages is not its.
+        let limits = Limits {
+            module_bytes: MAX_MODULE_BYTES,
+            ..limits.clone()
+        };
+        Self::new(&path, &limits, backend, quiet, problems)
+    }
+
+    fn new(
         path: &Path,
         limits: &Limits,
         backend: &Local,

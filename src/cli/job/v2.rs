@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::{JobContext, set};
 use crate::cli::documents::absolute;
 use crate::cli::result_files::InputFile;
+use crate::fractal::command::command_words;
 use crate::fractal::package::MANIFEST;
 use crate::fractal::v2::{
     DatasetDocument, Filters, Package, STATUS_KEY, Side, Statuses, TaskReference, WorkflowDocument,
-    WorkflowTask, command_words, modules_beside, normalized_url,
+    WorkflowTask, modules_beside, normalized_url,
 };
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::plan::{DatasetJob, Job};
@@ -206,7 +207,9 @@ fn input_files(
             let cursor = Cursor::new(folder, &executable);
             // What is wrong with a command is reported when the run is planned.
             let command = command_words(&cursor, is_command, folder, &mut Problems::default());
-            files.extend(command.map(|command| ("the module of a task", command.module)));
+            let paths = command.map(|command| [command.named(), command.module]);
+            let paths = paths.into_iter().flatten();
+            files.extend(paths.map(|path| ("the module of a task", path)));
         }
     }
     for package in packages {

@@ -9,7 +9,7 @@ use crate::event::{EventKind, EventLog, KnownCall, visit_log};
 use crate::folder::open_plain_file;
 use crate::json::{Value, build_json};
 use crate::model::{BatchFiles, CallFiles, Outcome, TaskFiles};
-use crate::workdir::{AttemptKey, find_packed, layout};
+use crate::workdir::{AttemptKey, find_packed_in, layout};
 
 /// Place where the files of a call are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ fn read_packed(
         attempt: call.attempt,
     };
     let shown = path.display();
-    let reason = match find_packed(&path, attempt) {
+    let reason = match find_packed_in(&task.folder(), attempt) {
         Ok(Some(record)) => {
             let failed = |err| unreadable(&path, &err);
             let has_one_log = record.has_one_log;

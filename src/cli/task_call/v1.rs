@@ -71,7 +71,10 @@ pub(in crate::cli) fn task_of_module(
         return Some(TaskDocument::of_module(&module));
     };
     let mut tasks = TaskPackage::read_into(folder, problems)?.task_list;
-    tasks.retain(|task| real_path(&task.task.module_path()) == module);
+    tasks.retain(|task| {
+        let paths = [task.task.module_path(), task.task.named_path()];
+        paths.iter().any(|path| real_path(path) == module)
+    });
     match <[PackageTask; 1]>::try_from(tasks) {
         Ok([task]) => Some(task.task),
         Err(tasks) => {

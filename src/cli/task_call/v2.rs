@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fractal::command::command_words;
 use crate::fractal::package::{MANIFEST, TaskPackage, package_version};
-use crate::fractal::v2::{
-    OnlyCall, Package, Side, TaskDocument, TaskSide, TaskType, Types, command_words,
-};
+use crate::fractal::v2::{OnlyCall, Package, Side, TaskDocument, TaskSide, TaskType, Types};
 use crate::fractal::workflow::Version;
 use crate::json::{Map, Value};
 use crate::model::{Modules, TaskSpec};
@@ -106,7 +105,10 @@ fn is_of_module(task: &TaskDocument, folder: &Path, module: &Path) -> bool {
         let manifest = folder.join(MANIFEST);
         let cursor = Cursor::new(&manifest, &executable);
         let command = command_words(&cursor, false, folder, &mut Problems::default());
-        command.is_some_and(|command| real_path(&command.module) == module)
+        command.is_some_and(|command| {
+            let paths = [command.named(), command.module];
+            paths.iter().any(|path| real_path(path) == module)
+        })
     })
 }
 

@@ -1,6 +1,8 @@
 //! Arguments of tasks: schemas, defaults, reserved names.
 
 pub mod argument;
+#[cfg(feature = "cli")]
+pub(crate) mod call_check;
 mod mismatch;
 mod pattern_size;
 pub mod schema;

@@ -278,6 +278,16 @@ fn relaxed(mut schema: Map<String, Value>, source: &ArgsSchema<'_>) -> Map<Strin
     schema
 }
 
+/// Returns the validator of a schema, which does not require reserved names; `None` if the schema is
+/// invalid.
+#[cfg(feature = "cli")]
+pub(super) fn compiled(source: &ArgsSchema<'_>) -> Option<Validator> {
+    let schema = relaxed(source.schema.as_object()?.clone(), source);
+    let options = jsonschema::options();
+    let options = draft_of(&schema).map_or(options.clone(), |draft| options.with_draft(draft));
+    options.build(&Value::Object(schema)).ok()
+}
+
 fn validate(schema: Map<String, Value>, value: &Value, max_steps: u64) -> Answer {
     /// Maximum number of attempts to match a pattern with lookaround or back references at one
     /// position of a text.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::version::version_text;
+use crate::fractal::command::drop_interpreter;
 use crate::fractal::description::{self, DESCRIPTION, describe, is_only_v2};
 use crate::fractal::document_kind::{MANIFEST, warn_of_misspelt};
 use crate::fractal::read::{read_package_document, split_command};
@@ -312,10 +313,11 @@ fn read_task(
             // script.
             let is_path = folder.join(text).exists() || !text.contains(char::is_whitespace);
             if is_path {
-                Some(vec![text.to_owned()])
-            } else {
-                split_command(&executable, text, problems)
+                return Some(vec![text.to_owned()]);
             }
+            let mut words = split_command(&executable, text, problems)?;
+            drop_interpreter(&mut words);
+            Some(words)
         });
     let has_command = command.is_some();
     let mut task = TaskDocument::read(entry, command.unwrap_or_default(), folder, problems)?;

@@ -72,13 +72,25 @@ impl CallList for TaskCalls {
     }
 
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String> {
-        match output {
-            Value::Null => Ok(None),
-            Value::Object(metadiff) => Ok(Some(metadiff)),
-            other => Err(format!(
-                "must be a JSON object or null, not {}",
-                type_name(&other)
-            )),
-        }
+        check_metadiff(output)
+    }
+
+    fn check_name(&self) -> &'static str {
+        METADIFF_CHECK
+    }
+}
+
+/// Name of [`check_metadiff`].
+pub(crate) const METADIFF_CHECK: &str = "v1";
+
+/// Checks the output of a call: an object, or null for none.
+pub(crate) fn check_metadiff(output: Value) -> Result<Option<Map<String, Value>>, String> {
+    match output {
+        Value::Null => Ok(None),
+        Value::Object(metadiff) => Ok(Some(metadiff)),
+        other => Err(format!(
+            "must be a JSON object or null, not {}",
+            type_name(&other)
+        )),
     }
 }

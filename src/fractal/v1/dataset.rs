@@ -183,7 +183,7 @@ impl Dialect for Dataset {
         let list = level
             .filter(|_| is_first)
             .map(|level| component_list(&self.metadata, level));
-        let calls = match (level, list) {
+        let calls = match (level, &list) {
             (None, _) => "1".to_owned(),
             (Some(level), Some(Ok(list))) => {
                 format!(
@@ -195,8 +195,14 @@ impl Dialect for Dataset {
                 format!("one for each entry of metadata[\"{level}\"] at that time")
             }
         };
+        let n_calls = match (level, list) {
+            (None, _) => Some(1),
+            (Some(_), Some(Ok(list))) => Some(list.len()),
+            (Some(_), _) => None,
+        };
         Preview {
             calls,
+            n_calls,
             args: details.args.clone(),
         }
     }

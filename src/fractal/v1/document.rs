@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::task::RESERVED_ARGUMENTS;
 use crate::fractal::args::schema::ArgsSchema;
+use crate::fractal::command::{drop_interpreter, twin_of};
 use crate::fractal::document_kind::{
     DocumentKind, refuse_another, refuse_folder, warn_of_misspelt,
 };
@@ -289,9 +290,10 @@ fn read_order(position: usize, entry: &Cursor<'_>, problems: &mut Problems) -> O
 
 impl TaskDocument {
     fn inline(task: &Cursor<'_>, folder: &Path, problems: &mut Problems) -> Option<Self> {
-        let command = task
+        let mut command = task
             .get("command")
             .and_then(|command| split_command(&command, command.text(problems)?, problems));
+        command.iter_mut().for_each(drop_interpreter);
         Self::read(task, command.unwrap_or_default(), folder, problems)
             .filter(|task| !task.command.is_empty())
     }
@@ -350,8 +352,16 @@ impl TaskDocument {
 }
 
 impl TaskDocument {
-    /// Returns the path of the module.
+    /// Returns the path of the module. A script stands for the module of the same name beside it, if
+    /// there is one.
     pub fn module_path(&self) -> PathBuf {
+        let named = self.named_path();
+        let twin = twin_of(&named).filter(|twin| twin.is_file());
+        twin.unwrap_or(named)
+    }
+
+    /// Returns the path that the document names: that of a module, or of a script.
+    pub(crate) fn named_path(&self) -> PathBuf {
         self.folder.join(&self.command[0])
     }
 

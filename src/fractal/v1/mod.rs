@@ -10,6 +10,8 @@ mod metadata;
 mod path;
 mod task;
 
+#[cfg(feature = "cli")]
+pub(crate) use calls::{METADIFF_CHECK, check_metadiff};
 pub use dataset::{DEFAULT_TASKS_INCLUDE_IMAGE, Dataset};
 pub use document::{WorkflowDocument, WorkflowTaskDocument};
 pub(crate) use path::normalized;

@@ -42,6 +42,7 @@ pub(crate) fn task_facts(task: &crate::model::TaskSpec, details: &TaskDetails) -
         "name": task.name,
         "module": task.module.path.to_string_lossy(),
         "module_sha256": task.module.sha256,
+        "script": task.script,
         "parallelization_level": details.level,
         "args": details.args,
     })

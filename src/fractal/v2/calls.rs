@@ -220,15 +220,46 @@ impl CallList for TaskCalls {
             #[cfg(feature = "cli")]
             Output::Any => output.get(ITEMS).is_some(),
         };
-        match output {
-            Value::Null => return Ok(None),
-            _ if is_items => drop(parse_init_output(&output)?),
-            _ => drop(TaskOutput::parse(&output)?),
+        if is_items {
+            check_items(output)
+        } else {
+            check_changes(output)
         }
-        match output {
-            Value::Object(output) => Ok(Some(output)),
-            _ => Ok(None),
+    }
+
+    fn check_name(&self) -> &'static str {
+        match self.output {
+            Output::Items => ITEMS_CHECK,
+            _ => CHANGES_CHECK,
         }
+    }
+}
+
+/// Name of [`check_changes`].
+pub(crate) const CHANGES_CHECK: &str = "v2-changes";
+/// Name of [`check_items`].
+pub(crate) const ITEMS_CHECK: &str = "v2-items";
+
+/// Checks the output of a call that changes the list of images; null is none.
+pub(crate) fn check_changes(output: Value) -> Result<Option<Map<String, Value>>, String> {
+    if !output.is_null() {
+        drop(TaskOutput::parse(&output)?);
+    }
+    Ok(object(output))
+}
+
+/// Checks the output of a call that returns a parallelization list; null is none.
+pub(crate) fn check_items(output: Value) -> Result<Option<Map<String, Value>>, String> {
+    if !output.is_null() {
+        drop(parse_init_output(&output)?);
+    }
+    Ok(object(output))
+}
+
+fn object(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(object) => Some(object),
+        _ => None,
     }
 }
 

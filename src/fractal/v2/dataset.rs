@@ -295,8 +295,13 @@ impl Dialect for Dataset {
             }
             TaskType::NonParallel | TaskType::ConverterNonParallel => "1".to_owned(),
         };
+        let n_calls = match details.task_type {
+            TaskType::Parallel => is_first.then(|| self.selection(task).1.len()),
+            _ => Some(1),
+        };
         Preview {
             calls,
+            n_calls,
             args: details.args(),
         }
     }
@@ -434,6 +439,7 @@ mod tests {
                 sha256: String::new(),
             },
             kind: ModuleKind::CommandP1,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: None,
@@ -442,6 +448,7 @@ mod tests {
             n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
+            resources: Vec::new(),
         }
     }
 

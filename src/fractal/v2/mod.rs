@@ -1,7 +1,6 @@
 //! Version 2 of Fractal: image lists, filters, outputs of tasks, documents.
 
 mod calls;
-mod command;
 mod dataset;
 mod dataset_document;
 mod document;
@@ -26,8 +25,7 @@ mod task;
 mod typed_package;
 
 #[cfg(feature = "cli")]
-pub(crate) use command::Command;
-pub(crate) use command::command_words;
+pub(crate) use calls::{CHANGES_CHECK, ITEMS_CHECK, check_changes, check_items};
 pub use dataset::Dataset;
 pub use dataset_document::{DatasetDocument, TrialRun};
 pub use document::{GivenSide, TaskReference, WorkflowDocument, WorkflowTask};

@@ -62,6 +62,7 @@ impl Dialect for OnlyCall {
     fn preview(&self, _: &TaskSpec) -> Preview {
         Preview {
             calls: "1".to_owned(),
+            n_calls: Some(1),
             args: self.args.clone(),
         }
     }

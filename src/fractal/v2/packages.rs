@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 
 #[cfg(feature = "cli")]
-use super::command::command_words;
 use super::manifest::{Manifest, TaskDocument};
 #[cfg(feature = "cli")]
 use super::task::Side;
 #[cfg(feature = "cli")]
+use crate::fractal::command::command_words;
 use crate::json::Value;
 #[cfg(feature = "cli")]
 use crate::problem::{Cursor, Problems};

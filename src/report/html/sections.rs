@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::calls::{CallRow, CallState, CallTable, item_text};
@@ -10,6 +10,7 @@ use super::charts::LogAxis;
 use super::markup::{href, html, html_start};
 use super::timeline::color;
 use crate::event::{RunSummary, Status, TaskSummary};
+use crate::text::escape::percent_encoded;
 use crate::text::{bytes_text, duration_text};
 
 /// Number of failed calls that are visible without unfolding.
@@ -25,6 +26,8 @@ const TAIL_BYTES: u64 = 2 << 10;
 /// Maximum number of characters of a message, and of a name.
 const TEXT_CHARS: usize = 2000;
 const NAME_CHARS: usize = 200;
+/// Text for an empty list.
+const NONE: &str = "none";
 
 /// Returns the state of the run in words, and its CSS class.
 pub(super) fn state(summary: &RunSummary) -> (String, &'static str) {
@@ -185,6 +188,9 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
 /// if there is nothing to show.
 fn changes(task: &TaskSummary, summary: &RunSummary) -> String {
     let mut text = String::new();
+    if let Some(jobs) = &task.jobs {
+        let _ = write!(text, "<br>jobs: {}", html(&jobs.describe()));
+    }
     if task.n_warnings > 0 {
         let _ = write!(text, "<br>{} with warnings", task.n_warnings);
     }
@@ -391,13 +397,46 @@ pub(super) fn warnings(summary: &RunSummary) -> String {
     text + "</ul>\n</section>"
 }
 
+/// Returns a link to a file or folder of this machine, with its path as the text.
+fn path_link(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    format!(
+        "<a href=\"file://{}\"><code>{}</code></a>",
+        percent_encoded(&text),
+        html(&text)
+    )
+}
+
+/// Returns links to the pictures directly in the output, such as contact sheets.
+fn pictures(output: &Path) -> Vec<String> {
+    const MAX_PICTURES: usize = 20;
+    let is_picture = |path: &PathBuf| {
+        let extension = path.extension().unwrap_or_default();
+        let extensions = ["png", "jpg", "jpeg", "svg"];
+        extensions
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    let entries = std::fs::read_dir(output).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(is_picture)
+        .collect();
+    found.sort_unstable();
+    found
+        .iter()
+        .take(MAX_PICTURES)
+        .map(|path| path_link(path))
+        .collect()
+}
+
 pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
     let Some(run) = summary.run.as_deref() else {
         return String::new();
     };
     let code = |text: &str| format!("<code>{}</code>", html(text));
     let list = |items: Vec<String>| match items.len() {
-        0 => "none".to_owned(),
+        0 => NONE.to_owned(),
         _ => format!(
             "<ul>{}</ul>",
             items
@@ -406,22 +445,25 @@ pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
                 .collect::<String>()
         ),
     };
-    let index = |index: Option<usize>| index.map_or("none".to_owned(), |index| index.to_string());
+    let index = |index: Option<usize>| index.map_or(NONE.to_owned(), |index| index.to_string());
     let digest = |task: &TaskSummary| {
+        let script = task.script.as_ref().map_or(String::new(), |script| {
+            let name = script.path.file_name().unwrap_or_default();
+            let name = html_start(&name.to_string_lossy(), NAME_CHARS);
+            format!(", script {name}: {}", code(&script.sha256))
+        });
         format!(
-            "{} {}: {}",
+            "{} {}: {}{script}",
             task.order,
             html_start(&task.name, NAME_CHARS),
             code(&task.module_sha256)
         )
     };
-    let paths = run
-        .input_paths
-        .iter()
-        .map(|path| code(&path.to_string_lossy()))
-        .collect();
-    /// A row that only version 1 of Fractal has.
+    let paths = run.input_paths.iter().map(|path| path_link(path));
     const METADATA_KEYS: &str = "metadata keys at the start";
+    const PICTURES: &str = "pictures in the output";
+    /// Rows that not all runs have.
+    const OPTIONAL: [&str; 2] = [METADATA_KEYS, PICTURES];
     const FILES: [&str; 7] = [
         "workflow.log",
         "events.jsonl",
@@ -440,9 +482,10 @@ pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
             "modules, SHA-256",
             list(summary.tasks.iter().map(digest).collect()),
         ),
-        ("input paths", list(paths)),
-        ("output path", code(&run.output_path.to_string_lossy())),
-        ("work directory", code(&run.work_dir.to_string_lossy())),
+        ("input paths", list(paths.collect())),
+        ("output path", path_link(&run.output_path)),
+        (PICTURES, list(pictures(&run.output_path))),
+        ("work directory", path_link(&run.work_dir)),
         (
             METADATA_KEYS,
             list(
@@ -469,8 +512,7 @@ pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
             ),
         ),
     ];
-    let is_known =
-        |(name, _): &&(&str, String)| *name != METADATA_KEYS || !run.input_metadata_keys.is_empty();
+    let is_known = |(name, value): &&(&str, String)| !OPTIONAL.contains(name) || value != NONE;
     rows.iter()
         .filter(is_known)
         .map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>\n"))

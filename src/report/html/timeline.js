@@ -58,6 +58,19 @@
         context.fillRect(x, data.lane[i] * laneHeight, Math.max(failed ? 2 : 0.6, w > 3 ? w - 0.6 : w), bar);
       }
     }
+    for (const time of data.resumed) {
+      const x = (time - from) * scale;
+      if (x < 0 || x > width) continue;
+      context.strokeStyle = context.fillStyle = color("ink");
+      context.setLineDash([4, 3]);
+      context.beginPath();
+      context.moveTo(x, 0);
+      context.lineTo(x, height - AXIS);
+      context.stroke();
+      context.setLineDash([]);
+      context.textAlign = x < width / 2 ? "left" : "right";
+      context.fillText(" resumed ", x, 10);
+    }
     if (dragged) {
       context.fillStyle = color("quiet");
       context.globalAlpha = 0.25;

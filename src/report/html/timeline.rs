@@ -15,14 +15,14 @@ const NAME_CHARS: usize = 60;
 /// Number of points in time that a drawing can distinguish when it is zoomed in.
 const RESOLUTION: i64 = 10_000_000;
 /// Number of colours for tasks in the style sheet.
-const N_COLORS: usize = 8;
+const N_COLORS: usize = 16;
 
 /// Returns the number of a task's colour.
 pub(super) fn color(task_index: usize) -> usize {
     task_index % N_COLORS
 }
 
-/// Data for the script. Except for the first five fields, each field has one value per call. Times
+/// Data for the script. Except for the first six fields, each field has one value per call. Times
 /// are in units of `unit_us` microseconds.
 #[derive(Serialize)]
 pub(super) struct TimelineData {
@@ -32,6 +32,8 @@ pub(super) struct TimelineData {
     /// Names and colours of the tasks.
     tasks: Vec<String>,
     color: Vec<usize>,
+    /// Times at which the run was resumed.
+    resumed: Vec<i64>,
     /// Start of each call, relative to the start of the previous call.
     start: Vec<i64>,
     length: Vec<i64>,
@@ -88,6 +90,11 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
             .map(|task| escaped(&task.name))
             .collect(),
         color: (0..summary.tasks.len()).map(color).collect(),
+        resumed: summary
+            .resumed
+            .iter()
+            .map(|time| units(time.as_microsecond()))
+            .collect(),
         start,
         length: rows
             .iter()

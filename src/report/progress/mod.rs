@@ -141,6 +141,13 @@ impl Shown {
                 usage,
                 ..
             } => self.finish_call(call, outcome, usage),
+            EventKind::JobsCounted {
+                n_queued,
+                n_running,
+                n_ended,
+                reason,
+                ..
+            } => self.count_jobs([*n_queued, *n_running, *n_ended], reason.as_deref()),
             EventKind::TaskFinished { name, status, .. } => self.finish_task(name, *status),
             _ => Ok(()),
         }
@@ -180,6 +187,25 @@ impl Shown {
         self.next_line = now + line_interval(Duration::ZERO);
         self.task = Some(task);
         self.draw(now)
+    }
+
+    /// Prints the numbers of jobs of a cluster that wait, run and have ended.
+    fn count_jobs(&mut self, counts: [usize; 3], reason: Option<&str>) -> io::Result<()> {
+        let Some(task) = self
+            .task
+            .as_ref()
+            .filter(|_| self.style == ProgressStyle::Lines)
+        else {
+            return Ok(());
+        };
+        let [n_queued, n_running, n_ended] = counts;
+        let reason = reason.filter(|_| n_queued > 0);
+        let reason = reason.map(|reason| format!(" ({})", escaped(reason)));
+        print_line(&format!(
+            "{}: jobs: {n_queued} queued{}, {n_running} running, {n_ended} ended",
+            task.title(),
+            reason.unwrap_or_default()
+        ))
     }
 
     /// Prints what is due by now.

@@ -95,11 +95,14 @@ pub(super) fn add_parameter(graph: &mut Graph, id: &str, description: &str, valu
 
 /// Adds an input or output path and returns its id, which ends with a slash unless the path is a
 /// file.
+///
+/// * `parts`: ids of the images in it.
 pub(super) fn add_path(
     graph: &mut Graph,
     records: &Records<'_>,
     path: &Path,
     parameter: &str,
+    parts: &[String],
 ) -> String {
     let found = (records.look)(path);
     let slash = if matches!(found, Some(Found::File { .. })) {
@@ -142,6 +145,7 @@ pub(super) fn add_path(
         "description": format!("{role}{missing}"),
         "contentSize": n_bytes,
         "exampleOfWork": references(&parameters),
+        "hasPart": references(parts),
     });
     graph.add_part(&id, &[kind], properties);
     id

@@ -7,12 +7,14 @@
 
 mod dataset;
 mod graph;
+mod images;
 mod run;
 mod task;
 mod workflow;
 
 use std::path::{Path, PathBuf};
 
+use self::images::{Image, read_images};
 use super::html::ReportError;
 use super::workflow_tasks::read_workflow_tasks;
 use crate::event::{EventLog, RunStarted, RunSummary, visit_events};
@@ -30,6 +32,8 @@ struct Records<'r> {
     run: &'r RunStarted,
     /// The workflow task of each task of `summary`, as far as the history has it.
     workflow_tasks: &'r [Option<Map<String, Value>>],
+    /// Images of the dataset after the last task; version 2 of Fractal has them.
+    images: &'r [Image],
     license: Option<&'r str>,
     /// Function that looks up a path of the records.
     look: &'r dyn Fn(&Path) -> Option<Found>,
@@ -79,6 +83,7 @@ pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf,
         summary: &summary,
         run,
         workflow_tasks: &workflow_tasks,
+        images: &read_images(work_dir),
         license,
         look: &look,
     };

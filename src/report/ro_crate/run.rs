@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::dataset::{add_parameter, add_path, add_records};
 use super::graph::{Graph, entity, reference, references};
+use super::images::add_images;
 use super::task::{TaskEntities, add_task};
 use super::{INPUT_ID, OUTPUT_ID, Records};
 use crate::event::{RunSummary, Status};
@@ -62,9 +63,10 @@ pub(super) fn build_crate(records: &Records<'_>, workflow: &[u8]) -> Value {
     let inputs: Vec<_> = run
         .input_paths
         .iter()
-        .map(|path| add_path(&mut graph, records, path, INPUT_ID))
+        .map(|path| add_path(&mut graph, records, path, INPUT_ID, &[]))
         .collect();
-    let output = add_path(&mut graph, records, &run.output_path, OUTPUT_ID);
+    let images = add_images(&mut graph, records.images);
+    let output = add_path(&mut graph, records, &run.output_path, OUTPUT_ID, &images);
     let mut results = vec![output.clone()];
     results.extend(add_records(&mut graph, records, RUN_ID));
     let add = |index: usize| {
@@ -133,7 +135,7 @@ fn add_workflow(graph: &mut Graph, records: &Records<'_>, workflow: &[u8], tasks
     graph.add_part(RO_CRATE_WORKFLOW_FILE, &types, properties);
     let properties = json!({
         "name": "Fractal workflow",
-        "description": "Workflows of fractal-server, runner v1",
+        "description": "Workflows of fractal-server",
         "url": reference(LANGUAGE_ID),
     });
     graph.add(LANGUAGE_ID, &["ComputerLanguage"], properties);

@@ -41,7 +41,8 @@ pub(super) fn add_task(
     let tasks = &records.summary.tasks;
     let task = &tasks[index];
     let is_same_tool = |other: &TaskSummary| {
-        (&other.name, &other.module_sha256) == (&task.name, &task.module_sha256)
+        (&other.name, &other.module_sha256, &other.script)
+            == (&task.name, &task.module_sha256, &task.script)
     };
     let first = tasks
         .iter()
@@ -155,14 +156,50 @@ fn add_tool(
     let command = command.map_or(String::new(), |command| {
         format!(" It was called as {}", escaped(command))
     });
+    let (description, sha256, interpreter) = match &task.script {
+        None => (
+            "A WebAssembly module, identified by its SHA-256.",
+            &task.module_sha256,
+            None,
+        ),
+        Some(script) => (
+            "A script, identified by its SHA-256, that a WebAssembly module interprets.",
+            &script.sha256,
+            Some(add_interpreter(
+                graph,
+                &task.module_sha256,
+                &script.environment,
+            )),
+        ),
+    };
     let properties = json!({
         "name": escaped(&task.name),
-        "description": format!("A WebAssembly module, identified by its SHA-256.{command}"),
-        "softwareVersion": format!("sha256:{}", task.module_sha256),
-        "sha256": task.module_sha256,
+        "description": format!("{description}{command}"),
+        "softwareVersion": format!("sha256:{sha256}"),
+        "sha256": sha256,
+        "softwareRequirements": interpreter.map(|id| reference(&id)),
         "input": references(&inputs),
     });
     graph.add(id, &["SoftwareApplication"], properties);
+}
+
+/// Adds the interpreter of scripts with its environment. Returns its id.
+fn add_interpreter(graph: &mut Graph, sha256: &str, environment: &str) -> String {
+    let id = format!(
+        "#interpreter-{}-{}",
+        &sha256[..12.min(sha256.len())],
+        environment
+    );
+    let properties = json!({
+        "name": "Interpreter of scripts",
+        "description": "A WebAssembly module, identified by its SHA-256, with the folders that it \
+                        reads, whose state has a BLAKE3 digest.",
+        "softwareVersion": format!("sha256:{sha256}"),
+        "sha256": sha256,
+        "identifier": format!("blake3:{environment}"),
+    });
+    graph.add(&id, &["SoftwareApplication"], properties);
+    id
 }
 
 /// Returns the args of a workflow task.

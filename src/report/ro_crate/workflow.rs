@@ -31,7 +31,8 @@ pub(super) fn workflow(
                 }
                 meta["mandelbox"] = json!({});
             }
-            meta["mandelbox"]["sha256"] = task.module_sha256.as_str().into();
+            let script = task.script.as_ref().map(|script| &script.sha256);
+            meta["mandelbox"]["sha256"] = script.unwrap_or(&task.module_sha256).as_str().into();
             known
         });
     json!({ "name": summary.run.as_deref().map(|run| &run.workflow), "task_list": tasks.collect::<Vec<_>>() })

@@ -27,7 +27,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{PackedRecord, find_packed};
+pub use read::{PackedRecord, find_packed, find_packed_in};
 pub use write::{PackedCall, PackedCalls};
 
 /// Largest part of a stream that is kept in memory while its call runs.

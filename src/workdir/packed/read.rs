@@ -12,6 +12,7 @@ use super::format::{
 };
 use super::{AttemptKey, Pieces};
 use crate::folder::open_plain_file;
+use crate::workdir::layout::{PACKED_CALLS_FILE, is_packed_calls_file};
 
 /// What the file has of one attempt of a call.
 #[derive(Debug)]
@@ -85,11 +86,18 @@ impl PackedRecord {
 /// The operating system's error, [`io::ErrorKind::NotFound`] if there is no file, and
 /// [`io::ErrorKind::InvalidData`] if the start of the file is damaged.
 pub fn find_packed(path: &Path, key: AttemptKey) -> io::Result<Option<PackedRecord>> {
+    find_matching(path, |call| call == key)
+}
+
+fn find_matching(
+    path: &Path,
+    is_meant: impl Fn(AttemptKey) -> bool,
+) -> io::Result<Option<PackedRecord>> {
     let file = open_plain_file(path)?;
     let mut found: Option<PackedRecord> = None;
     let mut records = Records::new(file.try_clone()?)?;
     while let Some((head, start)) = records.next()? {
-        if head.call != key {
+        if !is_meant(head.call) {
             continue;
         }
         if found.as_ref().is_none_or(|found| found.has_ended) {
@@ -117,6 +125,46 @@ pub fn find_packed(path: &Path, key: AttemptKey) -> io::Result<Option<PackedReco
         }
     }
     Ok(found)
+}
+
+/// Finds the record of an attempt in the files of a task: that of this machine, or one of those that
+/// jobs of a cluster have written. See [`find_packed`].
+///
+/// * `folder`: subfolder of the task.
+///
+/// # Errors
+/// As for [`find_packed`], about the first file that cannot be read.
+pub fn find_packed_in(folder: &Path, key: AttemptKey) -> io::Result<Option<PackedRecord>> {
+    let found = find_packed(&folder.join(PACKED_CALLS_FILE), key);
+    let is_missing = match &found {
+        Ok(record) => record.is_none(),
+        Err(err) => err.kind() == io::ErrorKind::NotFound,
+    };
+    if !is_missing {
+        return found;
+    }
+    let mut names: Vec<_> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name != PACKED_CALLS_FILE && is_packed_calls_file(name))
+        .collect();
+    names.sort_unstable();
+    if names.is_empty() {
+        return found;
+    }
+    for name in &names {
+        if let Some(record) = find_packed(&folder.join(name), key)? {
+            return Ok(Some(record));
+        }
+    }
+    // A run that was resumed counts the attempts of jobs that it has taken over in its own way.
+    let is_call =
+        |other: AttemptKey| (other.batch, other.call_index) == (key.batch, key.call_index);
+    for name in &names {
+        if let Some(record) = find_matching(&folder.join(name), is_call)? {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 /// The whole records of a file, in order.

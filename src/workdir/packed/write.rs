@@ -21,6 +21,7 @@ use crate::workdir::layout::{PACKED_CALLS_FILE, damaged_packed_calls_file};
 #[derive(Debug)]
 pub struct PackedCalls {
     folder: PathBuf,
+    name: String,
     file: Mutex<Option<OpenFile>>,
 }
 
@@ -35,15 +36,23 @@ impl PackedCalls {
     ///
     /// * `folder`: subfolder of the task.
     pub fn new(folder: &Path) -> Self {
+        Self::named(folder, PACKED_CALLS_FILE.to_owned())
+    }
+
+    /// Creates the writer for some calls of a task.
+    ///
+    /// * `name`: name of the file.
+    pub fn named(folder: &Path, name: String) -> Self {
         Self {
             folder: folder.to_owned(),
+            name,
             file: Mutex::new(None),
         }
     }
 
     /// Returns the path of the file.
     pub fn path(&self) -> PathBuf {
-        self.folder.join(PACKED_CALLS_FILE)
+        self.folder.join(&self.name)
     }
 
     /// Appends a record. Returns the range of its data in the file.
@@ -55,7 +64,7 @@ impl PackedCalls {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let OpenFile { file, key } = match &mut *file {
             Some(file) => file,
-            closed => closed.insert(OpenFile::open(&self.folder)?),
+            closed => closed.insert(OpenFile::open(&self.folder, &self.name)?),
         };
         let (start, mut hasher) = record_start(key, head, data_bytes)?;
         for part in data {
@@ -104,8 +113,8 @@ fn write_all(file: &mut File, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
 }
 
 impl OpenFile {
-    fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(PACKED_CALLS_FILE);
+    fn open(folder: &Path, name: &str) -> io::Result<Self> {
+        let path = folder.join(name);
         loop {
             // Check the type before opening: opening a device can have any effect.
             match fs::symlink_metadata(&path) {

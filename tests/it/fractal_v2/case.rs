@@ -1,6 +1,7 @@
 //! One recorded case: its documents in a project, and its jobs through the program.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -113,7 +114,9 @@ impl Case {
     }
 
     /// Runs the jobs of the case, one after the other, each with the dataset of the one before.
-    pub fn run(&mut self) -> Vec<JobEnd> {
+    ///
+    /// * `change`: changes the command of each.
+    pub fn run(&mut self, change: &dyn Fn(&mut Command)) -> Vec<JobEnd> {
         let mut dataset = "dataset.json".to_owned();
         self.project.write(&dataset, self.dataset.to_string());
         let jobs = self.jobs["jobs"].as_array().cloned().expect("jobs");
@@ -132,7 +135,9 @@ impl Case {
             let arguments = self.arguments(job, &dataset, &work_dir);
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
             let before = self.project.tree();
-            let ended = finish_within(self.project.command(&arguments), TIMEOUT);
+            let mut command = self.project.command(&arguments);
+            change(&mut command);
+            let ended = finish_within(command, TIMEOUT);
             let trees = [before, self.project.tree()];
             let result = format!("{work_dir}/dataset.json");
             if self.project.path(&result).exists() {

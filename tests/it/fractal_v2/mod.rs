@@ -11,6 +11,7 @@ pub mod package;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -65,6 +66,29 @@ fn variants(group: &str) -> Vec<Variant> {
 }
 
 fn check_variant(variant: &Variant) -> Vec<String> {
+    check_variant_on(variant, &|_| {})
+}
+
+/// Differences of the cases of a group with another backend, each with the name of its case.
+///
+/// * `is_meant`: selects cases by their names.
+/// * `change`: changes the commands that run a case.
+pub fn differences_on(
+    group: &str,
+    is_meant: &dyn Fn(&str) -> bool,
+    change: &dyn Fn(&mut Command),
+) -> Vec<String> {
+    let variants = variants(group).into_iter();
+    let meant = variants.filter(|variant| is_meant(&variant.name));
+    let check = |variant: Variant| {
+        let differences = check_variant_on(&variant, change).into_iter();
+        let name = variant.name;
+        differences.map(move |difference| format!("{name}: {difference}"))
+    };
+    meant.flat_map(check).collect()
+}
+
+fn check_variant_on(variant: &Variant, change: &dyn Fn(&mut Command)) -> Vec<String> {
     let Variant {
         name,
         form,
@@ -73,7 +97,7 @@ fn check_variant(variant: &Variant) -> Vec<String> {
     } = variant;
     let checked = catch_unwind(AssertUnwindSafe(|| {
         let mut case = Case::read(name, *form, *is_defect, *is_odd);
-        let ends = case.run();
+        let ends = case.run(change);
         compare(&case, &ends).0
     }));
     checked.unwrap_or_else(|panic| vec![message_of(panic.as_ref())])

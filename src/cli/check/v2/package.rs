@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::{input_text, types_text};
 use crate::cli::check::lines::Lines;
-use crate::cli::check::package::{add_arguments, add_module_of_task};
+use crate::cli::check::package::{add_arguments, add_program};
 use crate::cli::check::{Checker, Found};
 use crate::fractal::args::argument::list_arguments;
 use crate::fractal::args::schema::check_defaults;
+use crate::fractal::command::{Command, command_words};
 use crate::fractal::package::TaskPackage;
-use crate::fractal::v2::{
-    Command, Package, RESERVED_ARGUMENTS, Side, TaskDocument, TaskSide, command_words,
-};
+use crate::fractal::v2::{Package, RESERVED_ARGUMENTS, Side, TaskDocument, TaskSide};
+use crate::plan::ScriptHome;
 use crate::problem::{Cursor, Location, Problems};
 
 /// Checks the package in a folder, or all packages directly below it.
@@ -74,11 +74,14 @@ fn add_package(
         if !seen.insert(path) {
             continue;
         }
-        lines.add(&format!("module {}", module_text(package, module)));
+        lines.add(&format!("module {}", module_text(package, module, checker)));
         lines.indented(|lines| {
             let advice = module.command.advice();
             let location = &module.location;
-            let facts = add_module_of_task(path, location, &advice, checker, lines, problems);
+            let paths = (module.command.named(), path.clone());
+            let home = ScriptHome::Package(&package.folder);
+            let place = (location, advice.as_str());
+            let facts = add_program(&paths, home, place, checker, lines, problems);
             if facts.is_object() {
                 modules.push(facts);
             }
@@ -95,7 +98,14 @@ fn add_package(
 
 /// Returns the name of a module in its package. A script is named after the module that stands for
 /// it.
-fn module_text(package: &Package, module: &NamedModule) -> String {
+fn module_text(package: &Package, module: &NamedModule, checker: &Checker) -> String {
+    let is_run = checker
+        .policy
+        .interpreter_of(&module.command.named())
+        .is_some();
+    if is_run && !module.command.module.is_file() {
+        return module.executable.clone();
+    }
     let path = &module.command.module;
     let name = path.strip_prefix(&package.folder).unwrap_or(path).display();
     if module.command.is_twin {
@@ -138,7 +148,7 @@ fn add_task(
             let module = named_module(package, task, side, given, problems);
             lines.add(side.name());
             lines.indented(|lines| {
-                facts[side.name()] = add_side(package, given, module.as_ref(), lines);
+                facts[side.name()] = add_side(package, given, module.as_ref(), checker, lines);
             });
             named.extend(module);
         }
@@ -150,6 +160,7 @@ fn add_side(
     package: &Package,
     side: &TaskSide,
     module: Option<&NamedModule>,
+    checker: &Checker,
     lines: &mut Lines,
 ) -> Value {
     let arguments = side
@@ -157,7 +168,7 @@ fn add_side(
         .as_ref()
         .map(|schema| list_arguments(schema, &RESERVED_ARGUMENTS));
     if let Some(module) = module {
-        lines.field("module", &module_text(package, module));
+        lines.field("module", &module_text(package, module, checker));
     }
     if !side.meta.is_empty() {
         let meta = Value::Object(side.meta.clone()).to_string();

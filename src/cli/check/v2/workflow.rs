@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use super::{input_text, types_text};
 use crate::cli::author_arguments::CheckArguments;
 use crate::cli::check::lines::Lines;
+use crate::cli::check::script::add_planned_script;
 use crate::cli::check::{Checker, Found};
 use crate::cli::documents::PackageReader;
 use crate::cli::wheels::{CacheUse, Wheels};
 use crate::fractal::v2::{TaskDetails, WorkflowDocument, modules_beside};
 use crate::model::TaskSpec;
 use crate::plan::DatasetPlanner;
-use crate::problem::Problems;
+use crate::problem::{Location, Problems};
 
 pub(in crate::cli::check) fn check(
     arguments: &CheckArguments,
@@ -45,6 +46,14 @@ pub(in crate::cli::check) fn check(
             if !details.output_types.is_empty() {
                 lines.field("sets", &types_text(&details.output_types));
             }
+            let place = Location::Parameter(format!("task {order}"));
+            let mut problem = |text: String| problems.add(place.clone(), text);
+            for spec in [Some(&spec), details.compute.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                add_planned_script(spec, checker, lines, &mut problem);
+            }
         });
         facts.push(task_facts(order, &details, &spec));
     }
@@ -62,6 +71,7 @@ fn task_facts(order: u64, details: &TaskDetails, spec: &TaskSpec) -> Value {
         Some(spec) => json!({
             "module": spec.module.path.to_string_lossy(),
             "module_sha256": spec.module.sha256,
+            "script": spec.script,
             "args": args,
         }),
     };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Prepared, backend, host_failed, wrong_input};
+use super::{Prepared, backend, host_failed, program_of, wrong_input};
 use crate::backend::Local;
 use crate::cli::Answer;
 use crate::cli::author_arguments::{ExecArguments, FractalArgument};
@@ -52,10 +52,11 @@ fn run(
         Err(text) => return Ok(host_failed(&text)),
     };
     let args = read_args(args_file, &mut problems);
-    let module = Prepared::new(
+    let program = program_of(&arguments.module, &policy, &mut problems);
+    let module = Prepared::of(
         &arguments.module,
-        &policy.default,
-        &backend,
+        program.as_ref(),
+        (&policy.default, &backend),
         arguments.quiet,
         &mut problems,
     );

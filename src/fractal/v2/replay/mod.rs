@@ -241,6 +241,7 @@ impl Case {
                 sha256: String::new(),
             },
             kind: ModuleKind::CommandP1,
+            script: None,
             fixed_args: Vec::new(),
             is_single: false,
             max_parallel: task.max_parallel,
@@ -249,6 +250,7 @@ impl Case {
             n_cpus: NonZeroUsize::MIN,
             env: Vec::new(),
             mounts: Vec::new(),
+            resources: Vec::new(),
         };
         let started = jiff::Timestamp::UNIX_EPOCH;
         let times = TaskTimes {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::fractal::read::split_command;
 use crate::problem::{Cursor, Problems};
 
-/// A module and its fixed arguments.
+/// A module and its fixed arguments, as a document names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     /// Path of the module.
@@ -40,20 +40,28 @@ pub(crate) fn command_words(
     } else {
         split_command(executable, text, problems)?
     };
+    drop_interpreter(&mut words);
+    let path = folder.join(words.remove(0));
+    let twin = twin_of(&path);
+    Some(Command {
+        is_twin: twin.is_some(),
+        module: twin.unwrap_or(path),
+        fixed_args: words,
+    })
+}
+
+/// Drops the interpreter in front of a script, which belongs to the machine that wrote the document.
+pub(crate) fn drop_interpreter(words: &mut Vec<String>) {
     if words.len() > 1 && is_python(&words[0]) && is_script(&words[1]) {
         words.remove(0);
     }
-    let path = folder.join(words.remove(0));
-    let is_twin = path.extension().is_some_and(|extension| extension == "py");
-    Some(Command {
-        module: if is_twin {
-            path.with_extension("wasm")
-        } else {
-            path
-        },
-        fixed_args: words,
-        is_twin,
-    })
+}
+
+/// Returns the module that stands for a script: that of the same name beside it. `None` if the path
+/// is not that of a script.
+pub(crate) fn twin_of(path: &Path) -> Option<PathBuf> {
+    let is_script = path.extension().is_some_and(|extension| extension == "py");
+    is_script.then(|| path.with_extension("wasm"))
 }
 
 fn is_script(word: &str) -> bool {
@@ -64,10 +72,21 @@ fn is_script(word: &str) -> bool {
 
 fn is_python(word: &str) -> bool {
     let name = Path::new(word).file_name().unwrap_or_default();
-    name.to_string_lossy().starts_with("python")
+    let name = name.to_string_lossy();
+    // A module is an interpreter that the document itself brings.
+    name.starts_with("python") && !name.ends_with(".wasm")
 }
 
 impl Command {
+    /// Returns the path that the document names: a script if the module stands for one.
+    pub(crate) fn named(&self) -> PathBuf {
+        if self.is_twin {
+            self.module.with_extension("py")
+        } else {
+            self.module.clone()
+        }
+    }
+
     /// Returns advice for the case that the module does not exist.
     pub(crate) fn advice(&self) -> String {
         if !self.is_twin || self.module.exists() {
@@ -75,7 +94,10 @@ impl Command {
         }
         let script = self.module.with_extension("py");
         let name = script.file_name().unwrap_or_default().to_string_lossy();
-        format!("; mandelbox runs this module in place of `{name}`: build it, and put it beside it")
+        format!(
+            "; mandelbox runs this module in place of `{name}`: build it, and put it beside it, or \
+             name an environment that runs the script, with `--python`"
+        )
     }
 }
 
@@ -112,5 +134,11 @@ mod tests {
         check("/e/bin/python3.11 /q/x.py -v", "/q/x.wasm", &["-v"], true);
         check("'a b/x.wasm'", "/p/a b/x.wasm", &[], false);
         check("python.wasm run", "/p/python.wasm", &["run"], false);
+        check(
+            "lib/python.wasm /task/x.py",
+            "/p/lib/python.wasm",
+            &["/task/x.py"],
+            false,
+        );
     }
 }

@@ -1,0 +1,657 @@
+//! `run --backend slurm` on a real cluster: results, and what disturbs them.
+
+#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::project::{Ended, Project, finish_within, fractal_history, module, parallel_task, task};
+use crate::slurm_cluster::{Cluster, Settings};
+
+/// Longest time of a run in these tests.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+const RUN: [&str; 19] = [
+    "run",
+    "workflow.json",
+    "--input",
+    "in",
+    "--output",
+    "out",
+    "--work-dir",
+    "work",
+    "--metadata",
+    "metadata.json",
+    "--backend",
+    "slurm",
+    "--slurm-config",
+    "slurm.json",
+    "--slurm-grace",
+    "6s",
+    "--progress",
+    "never",
+    "--resume",
+];
+
+fn is_whole() -> bool {
+    std::env::var_os("MANDELBOX_TEST_WHOLE").is_some()
+}
+
+/// True in a run of all tests; says what is left out otherwise.
+fn is_tried() -> bool {
+    if !is_whole() {
+        println!("skipped: set MANDELBOX_TEST_WHOLE to run it");
+    }
+    is_whole()
+}
+
+/// Two tasks, a command and a typed one, with a call for each of `n` components.
+fn project(n: usize, sleep_ms: u64) -> Project {
+    project_named(Project::new(), n, sleep_ms)
+}
+
+fn project_named(project: Project, n: usize, sleep_ms: u64) -> Project {
+    let command = json!({ "echo": ["component"], "stdout": "said", "sleep_ms": sleep_ms });
+    let steps = json!([
+        { "do": "log", "level": "info", "message": "logged" },
+        { "do": "sleep_ms", "ms": sleep_ms },
+        { "do": "args" }
+    ]);
+    project.workflow(&[
+        parallel_task(0, "first", &module("swiss.wasm"), "list", command),
+        parallel_task(
+            1,
+            "typed",
+            &module("typed.wasm"),
+            "list",
+            json!({ "steps": steps }),
+        ),
+    ]);
+    let list: Vec<_> = (0..n)
+        .map(|index| format!("B/{:02}/{index}", index % 12))
+        .collect();
+    project.write("metadata.json", json!({ "list": list }).to_string());
+    write_config(&project, 4, &[]);
+    project
+}
+
+/// * `parallel`: calls of a job that run at the same time.
+fn write_config(project: &Project, parallel: u64, extra_lines: &[&str]) {
+    let config = json!({
+        "default_slurm_config": {
+            "partition": "main", "cpus_per_task": 1, "mem": "100M", "extra_lines": extra_lines
+        },
+        "batching_config": {
+            "target_cpus_per_job": parallel, "max_cpus_per_job": parallel,
+            "target_mem_per_job": 100 * parallel, "max_mem_per_job": 100 * parallel,
+            "target_num_jobs": 4, "max_num_jobs": 4
+        }
+    });
+    project.write("slurm.json", config.to_string());
+}
+
+fn command(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = project.command(arguments);
+    command
+        .env("SLURM_CONF", cluster.config())
+        .env("MANDELBOX_TEST_PROGRAM", "secret-of-the-user");
+    command
+}
+
+fn run(project: &Project, cluster: &Cluster) -> Ended {
+    finish_within(command(project, cluster, &RUN), PATIENCE)
+}
+
+/// A run that goes on while the test disturbs it.
+fn begin(project: &Project, cluster: &Cluster) -> Child {
+    command(project, cluster, &RUN)
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(project.path("stderr")).expect("a file"))
+        .spawn()
+        .expect("started")
+}
+
+#[track_caller]
+fn wait(project: &Project, mut child: Child) {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("waited for") {
+            assert!(status.success(), "{status}: {}", project.read("stderr"));
+            return;
+        }
+        if started.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("the run did not end: {}", project.read("stderr"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn result(project: &Project) -> (Value, Vec<Value>) {
+    let result = project.json("work/result.json");
+    (
+        result["metadata"].clone(),
+        without_times(fractal_history(&result["history"])),
+    )
+}
+
+/// The args of the tasks of these tests have different times to sleep.
+fn without_times(mut history: Vec<Value>) -> Vec<Value> {
+    fn remove(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(remove),
+            Value::Object(map) => {
+                map.shift_remove("sleep_ms");
+                map.shift_remove("ms");
+                map.values_mut().for_each(remove);
+            }
+            _ => {}
+        }
+    }
+    history.iter_mut().for_each(remove);
+    history
+}
+
+/// The result of the same workflow on this machine.
+fn local(n: usize) -> (Value, Vec<Value>) {
+    let project = project(n, 0);
+    let arguments: Vec<_> = RUN[..10].iter().copied().collect();
+    crate::project::finish(project.command(&arguments)).expect(0);
+    result(&project)
+}
+
+fn events(project: &Project) -> Vec<Value> {
+    let log = project.read("work/events.jsonl");
+    let lines = log.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+/// More calls than have files of their own: their records are in one file for each job, and in the
+/// arguments of each call is the list of all items.
+#[test]
+fn packed_records_of_jobs_are_found() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = Project::new();
+    let args = json!({ "echo": ["component"], "stdout": "said" });
+    project.workflow(&[parallel_task(0, "t", &module("swiss.wasm"), "list", args)]);
+    let list: Vec<_> = (0..1200).collect();
+    let list: Vec<_> = list.iter().map(|index| format!("B/{index}")).collect();
+    project.write("metadata.json", json!({ "list": list }).to_string());
+    write_config(&project, 4, &[]);
+    run(&project, &cluster).expect(0);
+    check_calls(&project, 1200);
+    let shown = project
+        .mandelbox(&["show", "work", "0", "B/1100"])
+        .expect(0);
+    let text = format!("{}{}", shown.stdout, shown.stderr);
+    assert!(text.contains("said"), "{text}");
+}
+
+/// No call has ended twice, each of them has, and each has begun before.
+#[track_caller]
+fn check_calls(project: &Project, n_calls: usize) {
+    let mut began = BTreeSet::new();
+    let mut ended: BTreeMap<(u64, u64), usize> = BTreeMap::new();
+    for event in events(project) {
+        let number = |key: &str| event[key].as_u64().expect("a number");
+        match event["event"].as_str() {
+            Some("call_started") => {
+                began.insert((number("task"), number("call_index"), number("attempt")));
+            }
+            Some("call_finished") => {
+                let call = (number("task"), number("call_index"));
+                assert!(
+                    began.contains(&(call.0, call.1, number("attempt"))),
+                    "{event}"
+                );
+                if event["outcome"] == "succeeded" {
+                    *ended.entry(call).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(ended.len(), n_calls, "calls that succeeded");
+    let twice: Vec<_> = ended.iter().filter(|(_, n)| **n != 1).collect();
+    assert!(twice.is_empty(), "counted twice: {twice:?}");
+}
+
+#[test]
+fn a_run_is_that_of_this_machine() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = project(40, 1);
+    run(&project, &cluster).expect(0);
+    assert_eq!(result(&project), local(40));
+    check_calls(&project, 80);
+    // 4 jobs for each task, and nothing is left behind.
+    let jobs = cluster.jobs();
+    assert_eq!(jobs.len(), 8, "{jobs:?}");
+    assert!(!project.path("work/.jobs").exists());
+    assert!(project.path("work/0_first/0_par_b_00_0.args.json").exists());
+    let ended: Vec<_> = events(&project)
+        .into_iter()
+        .filter(|event| event["event"] == "job_ended")
+        .collect();
+    assert_eq!(ended.len(), 8);
+    for event in ended {
+        assert_eq!(event["n_calls"], 10, "{event}");
+        assert!(
+            event["queued_s"].is_number() && event["ran_s"].is_number(),
+            "{event}"
+        );
+        assert!(
+            event["node"]
+                .as_str()
+                .is_some_and(|node| node.starts_with('n')),
+            "{event}"
+        );
+    }
+    let status = project.mandelbox(&["status", "work"]).expect(0);
+    let status = status.says(&["jobs: 0 queued, 0 running, 4 ended; mean queue time"]);
+    assert!(status.stderr.contains("backend slurm"), "{}", status.stderr);
+
+    // A call that fails ends the run as it does here.
+    let args = json!({ "exit": 3, "stderr": "went wrong" });
+    project.workflow(&[parallel_task(
+        0,
+        "fails",
+        &module("swiss.wasm"),
+        "list",
+        args,
+    )]);
+    std::fs::remove_dir_all(project.path("work")).expect("removed");
+    let ended = run(&project, &cluster).expect(3);
+    ended.says(&["TaskExecutionError", "exited with code 3", "went wrong"]);
+}
+
+#[test]
+fn names_with_blanks_and_quotes_and_no_secret() {
+    let settings = Settings {
+        max_array_size: 3,
+        ..Settings::default()
+    };
+    let Some(cluster) = Cluster::start(settings) else {
+        return;
+    };
+    let project = Project::new();
+    let work = "it's a \"work\" %j $(touch x)";
+    // An array has 3 elements at most, so 4 jobs are two arrays.
+    let project = project_named(project, 12, 0);
+    write_config(&project, 1, &["env > /dev/stderr"]);
+    let mut arguments = RUN.to_vec();
+    arguments[7] = work;
+    // The log of a job is there while the jobs run.
+    let mut child = command(&project, &cluster, &arguments);
+    let logs = project.path(work).join(".jobs");
+    let mut child = child.stderr(Stdio::piped()).spawn().expect("started");
+    let mut variables = String::new();
+    while child.try_wait().expect("waited for").is_none() {
+        let rounds = walk(&logs);
+        for log in rounds.iter().filter(|path| path.ends_with(".log")) {
+            variables.push_str(&std::fs::read_to_string(log).unwrap_or_default());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().expect("waited for");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(variables.contains("SLURM_JOB_ID="), "{variables}");
+    assert!(!variables.contains("secret-of-the-user"), "{variables}");
+    assert!(!project.path("x").exists());
+    let result = project.json(&format!("{work}/result.json"));
+    assert_eq!(result["metadata"], local(12).0);
+}
+
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            paths.extend(walk(&path));
+        } else {
+            paths.push(path.to_string_lossy().into_owned());
+        }
+    }
+    paths
+}
+
+/// The host is killed at random moments; its jobs go on, and the run that resumes it finds them.
+#[test]
+fn a_run_that_is_killed_finds_its_jobs() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let n_kills = if is_whole() { 20 } else { 3 };
+    let project = project(48, 100);
+    let mut random = StdRng::seed_from_u64(17);
+    for _ in 0..n_kills {
+        let mut child = begin(&project, &cluster);
+        std::thread::sleep(Duration::from_millis(random.random_range(50..2500)));
+        if child.try_wait().expect("waited for").is_some() {
+            break;
+        }
+        child.kill().expect("killed");
+        child.wait().expect("waited for");
+    }
+    wait(&project, begin(&project, &cluster));
+    assert_eq!(result(&project), local(48));
+    check_calls(&project, 96);
+}
+
+/// Runs 24 calls, and disturbs them some time after a job has begun to run.
+fn disturbed(after_ms: u64, disturb: impl FnOnce(&mut Cluster)) -> Option<(Project, Cluster)> {
+    let mut cluster = Cluster::start(Settings::default())?;
+    let project = project(24, 1500 + after_ms / 2);
+    let child = begin(&project, &cluster);
+    cluster.wait_for("a job that runs", |cluster| {
+        cluster.running_node().is_some()
+    });
+    std::thread::sleep(Duration::from_millis(after_ms));
+    disturb(&mut cluster);
+    wait(&project, child);
+    assert_eq!(result(&project), local(24));
+    check_calls(&project, 48);
+    Some((project, cluster))
+}
+
+/// SLURM starts a job again in the same place: it keeps the results that it has.
+#[test]
+fn a_job_that_is_requeued_goes_on() {
+    if !is_tried() {
+        return;
+    }
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = project(32, 1200);
+    write_config(&project, 4, &["#SBATCH --requeue"]);
+    let child = begin(&project, &cluster);
+    cluster.wait_for("a job that runs", |cluster| {
+        cluster.running_node().is_some()
+    });
+    std::thread::sleep(Duration::from_millis(1800));
+    let jobs = cluster.output("squeue", &["-h", "-r", "-t", "RUNNING", "-o", "%i"]);
+    let job = jobs.lines().next().expect("a job").to_owned();
+    let requeued = cluster.command("scontrol", &["requeue", &job]).status();
+    assert!(requeued.expect("started").success());
+    wait(&project, child);
+    assert_eq!(result(&project), local(32));
+    check_calls(&project, 64);
+}
+
+#[test]
+fn a_node_that_is_lost_loses_no_call() {
+    let disturbed = disturbed(1000, |cluster| {
+        let node = cluster.running_node().expect("a node");
+        cluster.kill_node(node);
+        let name = format!("NodeName=n{node}");
+        let lost = ["update", &name, "State=DOWN", "Reason=lost"];
+        cluster.output("scontrol", &lost);
+    });
+    let Some((project, _cluster)) = disturbed else {
+        return;
+    };
+    let warnings = project.read("stderr");
+    assert!(warnings.contains("NODE_FAIL"), "{warnings}");
+    assert!(warnings.contains("on node n"), "{warnings}");
+    assert!(warnings.contains("of its"), "{warnings}");
+}
+
+/// The daemon of a node dies, and its job goes on while the run gives the calls to another one.
+#[test]
+fn a_job_that_runs_on_does_not_count_twice() {
+    disturbed(1000, |cluster| {
+        let node = cluster.running_node().expect("a node");
+        cluster.kill_daemon(node);
+        let name = format!("NodeName=n{node}");
+        let lost = ["update", &name, "State=DOWN", "Reason=lost"];
+        cluster.output("scontrol", &lost);
+    });
+}
+
+/// The controller saves its state every 5 s; jobs that it has not saved are forgotten.
+#[test]
+fn a_controller_that_is_killed_is_waited_for() {
+    if !is_tried() {
+        return;
+    }
+    disturbed(6000, |cluster| {
+        cluster.kill_controller();
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.start_controller();
+    });
+}
+
+/// A copy of `sbatch` that fails at its second call, and forgets to answer at its third.
+#[test]
+fn refused_jobs_are_submitted_later() {
+    let settings = Settings {
+        max_array_size: 2,
+        ..Settings::default()
+    };
+    let Some(cluster) = Cluster::start(settings) else {
+        return;
+    };
+    let project = project(16, 1);
+    let script = "#!/bin/sh\n\
+        n=$(cat COUNT 2>/dev/null || echo 0); n=$((n + 1)); echo $n > COUNT\n\
+        if [ $n = 2 ]; then echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1; fi\n\
+        if [ $n = 3 ]; then /usr/bin/sbatch \"$@\" > /dev/null; \
+        echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1; fi\n\
+        exec /usr/bin/sbatch \"$@\"\n";
+    let count = project.path("count").display().to_string();
+    let sbatch = project.write("bin/sbatch", script.replace("COUNT", &count));
+    std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let mut command = command(&project, &cluster, &RUN);
+    let path = format!("{}:/usr/bin:/bin", project.path("bin").display());
+    command.env("PATH", path);
+    let ended = finish_within(command, PATIENCE).expect(0);
+    ended.says(&[
+        "SLURM accepts no further jobs for now",
+        "AssocMaxSubmitJobLimit",
+        "SLURM did not answer",
+    ]);
+    assert_eq!(result(&project), local(16));
+    check_calls(&project, 32);
+}
+
+/// Two copies of an element run at once: one of them takes over, and nothing counts twice.
+#[test]
+fn two_copies_of_a_job_do_not_count_twice() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = project(16, 800);
+    let child = begin(&project, &cluster);
+    let jobs = project.path("work/.jobs/0/r0");
+    cluster.wait_for("results", |_| jobs.join("0.results").exists());
+    let copy = Command::new(env!("CARGO_BIN_EXE_mandelbox"))
+        .args(["worker", "--slice", "0", "--batch"])
+        .arg(jobs.join("batch.json"))
+        .env_clear()
+        .output()
+        .expect("started");
+    wait(&project, child);
+    assert!(
+        [Some(0), Some(5)].contains(&copy.status.code()),
+        "{:?}: {}",
+        copy.status,
+        String::from_utf8_lossy(&copy.stderr)
+    );
+    assert_eq!(result(&project), local(16));
+    check_calls(&project, 32);
+}
+
+/// Ctrl-C cancels the jobs, and a resumed run reuses what they saved.
+#[test]
+fn a_cancelled_run_cancels_its_jobs() {
+    let Some(cluster) = Cluster::start(Settings::default()) else {
+        return;
+    };
+    let project = project(32, 700);
+    let mut child = begin(&project, &cluster);
+    cluster.wait_for("a job that runs", |cluster| {
+        cluster.running_node().is_some()
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    let id = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .expect("started")
+            .success()
+    );
+    let status = child.wait().expect("waited for");
+    assert_eq!(status.code(), Some(130), "{}", project.read("stderr"));
+    cluster.wait_for("the end of all jobs", |cluster| {
+        let jobs = cluster.jobs();
+        jobs.iter()
+            .all(|[state, ..]| !["RUNNING", "PENDING"].contains(&state.as_str()))
+    });
+    wait(&project, begin(&project, &cluster));
+    assert_eq!(result(&project), local(32));
+    check_calls(&project, 64);
+}
+
+/// A job that asks for more than a node has is accepted, and waits for ever.
+#[test]
+fn a_job_that_never_starts_says_why() {
+    let settings = Settings {
+        n_nodes: 1,
+        n_cpus: 2,
+        ..Settings::default()
+    };
+    let Some(cluster) = Cluster::start(settings) else {
+        return;
+    };
+    let project = project(4, 0);
+    let mut child = begin(&project, &cluster);
+    let says = "jobs wait in the queue (PartitionConfig); no node of the partition can give a job";
+    cluster.wait_for("the warning", |_| project.read("stderr").contains(says));
+    let id = child.id().to_string();
+    let ended = Command::new("kill").args(["-INT", &id]).status();
+    assert!(ended.expect("started").success());
+    assert_eq!(child.wait().expect("waited for").code(), Some(130));
+    let jobs = cluster.jobs();
+    assert!(
+        jobs.iter().all(|[state, ..]| state != "PENDING"),
+        "{jobs:?}"
+    );
+}
+
+#[test]
+fn jobs_of_another_program_are_refused() {
+    let project = project(1, 0);
+    let batch = project.write("batch.json", r#"{"format_version":1,"version":"0.0.1"}"#);
+    let batch = batch.to_str().expect("UTF-8");
+    let ended = project.mandelbox(&["worker", "--batch", batch, "--slice", "0"]);
+    ended
+        .expect(2)
+        .says(&["is from mandelbox 0.0.1", "use the same program"]);
+}
+
+#[test]
+fn wrong_configurations_are_refused() {
+    let project = project(1, 0);
+    let run = || project.mandelbox(&RUN);
+    project.write(
+        "slurm.json",
+        r#"{"default_slurm_config":{"partitoin":"x"},"x":1}"#,
+    );
+    run().expect(2).says(&[
+        "slurm.json: /x: unknown key",
+        "/default_slurm_config/partitoin: unknown key",
+        "missing key `batching_config`",
+    ]);
+    write_config(&project, 1, &[]);
+    let mut wrong = task(0, "t", &module("swiss.wasm"), json!({}));
+    wrong["meta"] = json!({ "account": "x", "cpus_per_task": 5, "tasks_per_job": 2 });
+    project.workflow(&[wrong]);
+    run().expect(2).says(&[
+        "/task_list/0/meta/account: a task cannot choose the account",
+        "task 0: a call needs 5 CPUs, and a job has 1 at most",
+    ]);
+    let arguments = ["--slurm-config", "slurm.json"];
+    project
+        .run(&arguments)
+        .expect(2)
+        .says(&["is an option of `--backend slurm`"]);
+}
+
+#[test]
+fn a_run_with_jobs_is_not_resumed_on_this_machine() {
+    let project = project(1, 0);
+    project.run(&["--metadata", "metadata.json"]).expect(0);
+    project.write("work/.jobs/0/submissions", "");
+    let resume = ["--metadata", "metadata.json", "--resume"];
+    project.run(&resume).expect(2).says(&[
+        "the interrupted run has jobs on a cluster",
+        "add `--backend slurm`",
+    ]);
+}
+
+/// The environment names the configuration, and a dry run shows the plan without a cluster.
+#[test]
+fn a_dry_run_shows_the_script() {
+    let project = project(100, 0);
+    let mut arguments = RUN[..12].to_vec();
+    arguments.push("--dry-run");
+    let mut command = project.command(&arguments);
+    command
+        .env("PATH", "/nonexistent")
+        .env("FRACTAL_SLURM_CONFIG_FILE", project.path("slurm.json"));
+    let ended = crate::project::finish(command).expect(0);
+    ended.says(&[
+        "100 calls in 4 jobs of at most 25 calls, 4 at a time; arrays of 4 jobs",
+        "#SBATCH --mem=400M",
+        "#SBATCH --partition=main",
+        "#SBATCH --array=0-3",
+        "--slice \"$SLURM_ARRAY_TASK_ID\"",
+    ]);
+}
+
+#[test]
+fn doctor_checks_the_cluster() {
+    let Some(cluster) = Cluster::start(Settings {
+        n_nodes: 1,
+        ..Settings::default()
+    }) else {
+        return;
+    };
+    let project = project(1, 0);
+    let arguments = [
+        "doctor",
+        "--backend",
+        "slurm",
+        "--slurm-config",
+        "slurm.json",
+    ];
+    let ended = finish_within(command(&project, &cluster, &arguments), PATIENCE).expect(0);
+    ended.says(&[
+        "good     sbatch",
+        "good     controller",
+        "cluster test, SLURM ",
+        "a job read a file there and ran this program",
+    ]);
+    let mut command = project.command(&arguments);
+    command.env("PATH", "/nonexistent");
+    crate::project::finish(command)
+        .expect(1)
+        .says(&["broken   sbatch"]);
+}
