@@ -157,7 +157,9 @@ impl Shared {
         let mut own = self.files.own();
         let now = Self::now();
         let used = own.used.with(call);
-        if own.claimed.covers(used) && now.saturating_sub(own.looked) < KEPT.as_nanos() as u64 {
+        // Others wait for a call that waits, so its end has to be written.
+        let is_kept = own.claimed.covers(used) && own.waiting.is_empty();
+        if is_kept && now.saturating_sub(own.looked) < KEPT.as_nanos() as u64 {
             own.used = used;
             return Ok(true);
         }
@@ -358,6 +360,28 @@ mod tests {
         assert!(claim(&a, 3));
         let names: Vec<_> = fs::read_dir(folder.path()).expect("listed").collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_call_that_has_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (a, b) = (
+            Shared::join(folder.path()).expect("joined"),
+            Shared::join(folder.path()).expect("joined"),
+        );
+        let one = |all: Claims| all.n_cpus <= 1;
+        assert!(a.claim(CALL, 0, one).expect("read"));
+        assert!(!b.claim(CALL, 10, one).expect("read"));
+        a.release(CALL);
+        a.files.give_back();
+        let mut own = b.files.own();
+        (own.claimed, own.looked) = (CALL, Nanoseconds::MAX);
+        drop(own);
+        assert!(b.claim(CALL, 10, one).expect("read"));
+        b.release(CALL);
+        b.files.give_back();
+        let later = 10 + 2 * SLICE;
+        assert!(a.claim(CALL, later, one).expect("read"));
     }
 
     #[test]
