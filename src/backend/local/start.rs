@@ -29,7 +29,7 @@ pub(super) enum CallStart {
 
 #[cfg(feature = "compiler")]
 impl Local {
-    /// Starts modules for snapshots in a child process if their code has no checks for interruption.
+    /// Starts modules for snapshots in a child process if their code cannot be interrupted.
     /// Default: they start in threads of this process, where nothing ends one that runs forever.
     ///
     /// * `command`: starts a program that calls [`serve`](super::serve).
@@ -54,8 +54,8 @@ impl Local {
         wanted.make(sandbox, self.initializer_of(sandbox), on_start)
     }
 
-    /// Starts a module that was prepared for snapshots, and returns it as a command that starts with
-    /// the memory that it left.
+    /// Starts a module that was prepared for snapshots, and returns it as a command that starts
+    /// with the memory that it left.
     ///
     /// # Errors
     /// The reason why this is not possible.
