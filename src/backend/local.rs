@@ -1,5 +1,6 @@
 //! Calls on a rayon pool of this process.
 
+mod start;
 mod stream;
 
 use std::convert::Infallible;
@@ -26,15 +27,14 @@ use crate::sandbox::{GuestEnd, Interruption, Invocation, Sandbox, SandboxOptions
 use crate::text::whole_microseconds;
 use crate::trace;
 use crate::workdir::WorkerFolder;
+use start::CallStart;
 
 pub use stream::CallSource;
 
 #[cfg(feature = "compiler")]
 use super::process::Compiler;
 #[cfg(feature = "compiler")]
-use super::snapshots::{FromSnapshot, MadeSnapshot, NoSnapshot, WantedSnapshot};
-#[cfg(feature = "compiler")]
-use crate::event::{EventKind, Fact};
+use super::snapshots::FromSnapshot;
 
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
@@ -196,107 +196,6 @@ impl Local {
     pub fn compiling_in_processes(mut self, command: WorkerCommand, memory_bytes: u64) -> Self {
         self.compiler = Some(Compiler::new(command, memory_bytes));
         self
-    }
-
-    /// Starts modules for snapshots in a child process if their code has no checks for interruption.
-    /// Default: they start in threads of this process, where nothing ends one that runs forever.
-    ///
-    /// * `command`: starts a program that calls [`serve`](super::serve).
-    #[cfg(feature = "compiler")]
-    pub fn starting_snapshots_in_processes(mut self, command: WorkerCommand) -> Self {
-        self.initializer = Some(command);
-        self
-    }
-
-    /// Returns a snapshot of a module that was prepared for snapshots, and makes it if it does not
-    /// exist.
-    ///
-    /// * `on_start`: called before the module is started.
-    ///
-    /// # Errors
-    /// The reason why there is no snapshot.
-    #[cfg(feature = "compiler")]
-    pub fn snapshot(
-        &self,
-        wanted: &WantedSnapshot<'_>,
-        on_start: &mut dyn FnMut(),
-    ) -> Result<MadeSnapshot, NoSnapshot> {
-        let sandbox = self.sandbox_for(wanted.limits);
-        wanted.make(sandbox, self.initializer_of(sandbox), on_start)
-    }
-
-    /// Starts a module that was prepared for snapshots, and returns it as a command that starts with
-    /// the memory that it left.
-    ///
-    /// # Errors
-    /// The reason why this is not possible.
-    #[cfg(feature = "cli")]
-    pub(crate) fn whole_snapshot(
-        &self,
-        wanted: &WantedSnapshot<'_>,
-        module: &ModuleFile,
-    ) -> Result<Vec<u8>, NoSnapshot> {
-        let sandbox = self.sandbox_for(wanted.limits);
-        wanted.make_whole(sandbox, self.initializer_of(sandbox), module)
-    }
-
-    /// Returns the command of the process in which modules start; `None`: in a thread.
-    #[cfg(feature = "compiler")]
-    fn initializer_of(&self, sandbox: &Sandbox) -> Option<&WorkerCommand> {
-        match &self.isolation {
-            Isolation::Process(command) => Some(command),
-            Isolation::Thread => self
-                .initializer
-                .as_ref()
-                .filter(|_| sandbox.interruption() == Interruption::Process),
-        }
-    }
-
-    /// Returns what the calls of a task start from.
-    #[cfg(feature = "compiler")]
-    fn call_start(
-        &self,
-        calls: &BatchCalls,
-        observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
-    ) -> Result<CallStart, HostError> {
-        let task = &calls.batch().task;
-        let Some(spec) = task.snapshot else {
-            return Ok(CallStart::Module);
-        };
-        let wanted = WantedSnapshot {
-            module: &task.module,
-            mounts: &task.mounts,
-            limits: &task.limits,
-            init_time: spec.init_time,
-            cancel: calls.cancel(),
-        };
-        let happened = |kind| CallEvent::Happened(Fact::new(kind));
-        let mut observed = Ok(());
-        let made = self.snapshot(&wanted, &mut || {
-            observed = observe(happened(EventKind::SnapshotStarted {
-                task: task.order,
-                module: task.module.file_name(),
-            }));
-            // Nothing else happens until the snapshot is made.
-            observed =
-                std::mem::replace(&mut observed, Ok(())).and_then(|()| observe(CallEvent::Idle));
-        });
-        observed?;
-        Ok(match made {
-            Ok(made) => {
-                if let Some(init_time) = made.init_time {
-                    observe(happened(EventKind::SnapshotMade {
-                        task: task.order,
-                        init_time_s: whole_microseconds(init_time).as_secs_f64(),
-                        memory_bytes: made.memory_bytes,
-                    }))?;
-                }
-                CallStart::Snapshot(made.key)
-            }
-            Err(NoSnapshot::Cancelled) => CallStart::Module,
-            Err(NoSnapshot::Refused(message)) => CallStart::Failed(Outcome::Refused { message }),
-            Err(NoSnapshot::Host(message)) => CallStart::Failed(Outcome::HostFailed { message }),
-        })
     }
 
     /// Where the guests of a batch run, and what they start from.
@@ -534,18 +433,6 @@ impl Local {
             start: CallStart::Module,
         }
     }
-}
-
-/// What the calls of a task start from.
-enum CallStart {
-    /// The module.
-    Module,
-    /// The snapshot with this key.
-    #[cfg(feature = "compiler")]
-    Snapshot(String),
-    /// Nothing: each call has this outcome.
-    #[cfg(feature = "compiler")]
-    Failed(Outcome),
 }
 
 /// Where the guests of one task run.

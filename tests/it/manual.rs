@@ -2,13 +2,14 @@
 
 use crate::project::Project;
 
-const SUBCOMMANDS: [&str; 11] = [
+const SUBCOMMANDS: [&str; 12] = [
     "run",
     "check",
     "exec",
     "test",
     "new",
     "doctor",
+    "snapshot",
     "status",
     "runs",
     "report",

@@ -20,7 +20,7 @@ const PRESTAT_BYTES: usize = 8;
 impl Snapshot {
     /// Runs the initialization of a guest, and stores the image of its memory.
     ///
-    /// Returns how the guest ended: [`GuestEnd::Failed`] if it left something that an image does not
+    /// Returns how the guest ended: [`GuestEnd::Failed`] if it left something that an image cannot
     /// contain.
     pub(in crate::sandbox) async fn initialize(
         &self,

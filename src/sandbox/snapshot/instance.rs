@@ -45,7 +45,10 @@ impl SnapshotCode {
                 Some(ExternType::Func(ty)) if signature_of(&ty) == *signature)
         };
         let (entry, signature) = ENTRIES.iter().find(is_entry).ok_or("it has no entry")?;
-        let is_state = |ty: ExternType| matches!(ty, ExternType::Global(ty) if ty.mutability() == Mutability::Var);
+        let is_state = |ty: ExternType| match ty {
+            ExternType::Global(ty) => ty.mutability() == Mutability::Var,
+            _ => false,
+        };
         let globals = module.exports().filter(|export| is_state(export.ty()));
         Ok(Self {
             globals: globals.map(|export| export.name().to_owned()).collect(),

@@ -2,7 +2,7 @@
 //!
 //! A snapshot consists of two modules. The code is the guest's module with an imported memory
 //! (`split`). The image is a module that contains only a memory and the values of the globals
-//! (`image`). wasmtime maps the memory of the image copy-on-write, so a call pays only for the pages
+//! (`image`). wasmtime maps the memory of the image copy-on-write, so a call pays only for pages
 //! that it changes. `init` runs the start of the guest, `instance` starts a call, and `mounts`
 //! computes the digest of the files that the start could read.
 

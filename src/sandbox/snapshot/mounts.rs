@@ -1,7 +1,7 @@
 //! Digest of all files that the initialization of a guest can read.
 //!
 //! A snapshot contains what the guest read when it started: imported code, tables, the directory of
-//! a zip file. If a file changes, the snapshot is that of another guest. The digest therefore covers
+//! a zip file. If a file changes, the snapshot is that of another guest. So the digest covers
 //! every entry of the mounts: its path in the sandbox, its kind, its time of modification, and the
 //! target of a link or the contents of a file.
 //!

@@ -73,7 +73,7 @@ impl SplitModule<'_> {
     /// Returns the module with the memory and the globals of an image, as a command.
     ///
     /// # Errors
-    /// A sentence for the user if the entry returns an exit code, and the module does not import the
+    /// A sentence for the user if the entry returns an exit code and the module does not import the
     /// function that ends a guest with it.
     pub(in crate::sandbox) fn whole(&self, image: &[u8]) -> Result<Vec<u8>, String> {
         let image = Image::read(image).map_err(invalid)?;
