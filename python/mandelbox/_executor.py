@@ -163,7 +163,7 @@ class _ScriptBatch(Batch):
 
     def __init__(self, script: str, env: str, **options: Any) -> None:
         super().__init__(script, contract="argv", **options)
-        self._words.append(f"--python={env}")
+        self._more.append(f"--python={env}")
 
 
 class _Place:
