@@ -214,7 +214,9 @@ class Batch:
         if unknown:
             raise TypeError(f"unknown option `{unknown[0]}`")
         self.module = absolute(module)
-        self._words = _words(self.module, {**_DEFAULTS, **options})
+        self._options = {**_DEFAULTS, **options}
+        #: Further options of the program.
+        self._more: list[str] = []
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
         self._is_closed = False
@@ -339,7 +341,10 @@ class Batch:
             if self._is_closed:
                 raise MandelboxError("the batch is closed")
             if self._connection is None or self._connection.has_ended:
-                self._connection = _Connection(self._words)
+                # Not earlier: the arguments name this process, which a fork changes.
+                self._connection = _Connection(
+                    _words(self.module, self._options, self._more)
+                )
             return self._connection
 
     def _drop_after_fork(self) -> None:
@@ -524,8 +529,10 @@ class _Connection:
 _kept_after_fork: list[_Connection] = []
 
 
-def _words(module: str, options: Mapping[str, Any]) -> list[str]:
-    words = ["batch", module, "--calls=-", "--results=-", "--quiet"]
+def _words(
+    module: str, options: Mapping[str, Any], more: Sequence[str] = ()
+) -> list[str]:
+    words = ["batch", module, "--calls=-", "--results=-", "--quiet", *more]
     if options["contract"] is not None:
         words.append(f"--contract={options['contract']}")
     if options["output"] is not None:
