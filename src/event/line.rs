@@ -4,12 +4,11 @@
 //! flattened fields would lose the text of numbers.
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde::de::value::MapDeserializer;
 
+use super::fields::Fields;
 use super::outcome_fields::read_outcome;
 use super::{Event, EventKind, FORMAT_VERSION};
-use crate::json::{Entries, MAX_DATASET_DEPTH, Map, Value, parse_entries, type_name};
+use crate::json::{Entries, MAX_DATASET_DEPTH, Value, parse_entries, type_name};
 use crate::model::CallRef;
 
 /// Contents of a line.
@@ -189,65 +188,6 @@ fn read_kind(event: &str, mut fields: Fields<'_>) -> Result<Option<EventKind>, S
     }))
 }
 
-/// The keys of an event that were not taken yet. There are so few that a linear search is faster
-/// than a table.
-pub(super) struct Fields<'l>(Entries<'l>);
-
-impl Fields<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, value)| value)
-    }
-
-    fn remove(&mut self, key: &str) -> Option<Value> {
-        let index = self.0.iter().position(|(known, _)| known == key)?;
-        Some(self.0.swap_remove(index).1)
-    }
-
-    /// Takes a required value. Not for values from the user: their numbers would not keep their
-    /// text.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
-        let value = self
-            .remove(key)
-            .ok_or_else(|| format!("missing key `{key}`"))?;
-        serde_json::from_value(value).map_err(|err| format!("`{key}`: {err}"))
-    }
-
-    /// Takes an optional value; null counts as a missing key.
-    pub(super) fn take_optional<T: DeserializeOwned>(
-        &mut self,
-        key: &str,
-    ) -> Result<Option<T>, String> {
-        match self.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.take(key).map(Some),
-        }
-    }
-
-    pub(super) fn take_object_or_null(
-        &mut self,
-        key: &str,
-    ) -> Result<Option<Map<String, Value>>, String> {
-        match self.remove(key) {
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(Value::Null) => Ok(None),
-            Some(other) => Err(format!(
-                "`{key}`: must be an object or null, not {}",
-                type_name(&other)
-            )),
-            None => Err(format!("missing key `{key}`")),
-        }
-    }
-
-    /// Reads a structure whose fields are flattened into the event.
-    fn into_all<T: DeserializeOwned>(self) -> Result<T, String> {
-        let fields = MapDeserializer::<_, serde_json::Error>::new(self.0.into_iter());
-        T::deserialize(fields).map_err(|err| err.to_string())
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
@@ -258,7 +198,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::event::{CallLimits, FolderId, Reused, RunStarted, RunTask, Status, seal_lines};
-    use crate::json::{DuplicateKeys, parse_json};
+    use crate::json::{DuplicateKeys, Map, parse_json};
     use crate::model::{
         BatchFiles, FileSuffixes, ItemChanges, LogLevel, Outcome, ScriptRef, TaskFiles, Usage,
     };

@@ -4,6 +4,7 @@
 mod call_history;
 mod cursor;
 mod fact;
+mod fields;
 mod line;
 mod log;
 mod outcome_fields;

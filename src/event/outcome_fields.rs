@@ -1,6 +1,6 @@
 //! Reader of the outcome of a call from the fields of an event.
 
-use super::line::Fields;
+use super::fields::Fields;
 use crate::model::Outcome;
 
 /// Takes the fields of an outcome.
