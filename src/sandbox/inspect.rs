@@ -120,7 +120,14 @@ impl Sandbox {
     /// # Errors
     /// A sentence for the user if the file is not a valid module, whatever features are enabled.
     pub fn inspect(&self, module: &ModuleFile) -> Result<Inspection, String> {
-        inspect(&module.bytes, &self.linkers.preview1())
+        let mut found = inspect(&module.bytes, &self.linkers.preview1())?;
+        if !found.is_component {
+            found.snapshot = snapshot::inspect(&module.bytes).map(|found| match found {
+                Ok(entry) => SnapshotSupport::Possible(entry),
+                Err(why) => SnapshotSupport::Impossible(why),
+            });
+        }
+        Ok(found)
     }
 }
 
@@ -131,7 +138,9 @@ impl Sandbox {
         if is_small(module) {
             return Ok(());
         }
-        match self.inspect(module)?.refusal_at_once(module) {
+        // Without the search for snapshots, which reads all code again.
+        let inspection = inspect(&module.bytes, &self.linkers.preview1())?;
+        match inspection.refusal_at_once(module) {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }
@@ -162,10 +171,6 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
             .map_err(invalid)?;
     } else {
         found.add_core(types.as_ref(), preview1);
-        found.snapshot = snapshot::inspect(bytes).map(|found| match found {
-            Ok(entry) => SnapshotSupport::Possible(entry),
-            Err(why) => SnapshotSupport::Impossible(why),
-        });
     }
     found.add_memories(bytes).map_err(invalid)?;
     found.wasi = wasi_versions(&found);
@@ -173,7 +178,7 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
 }
 
 /// Returns true if a module compiles so quickly that inspecting it first saves nothing.
-fn is_small(module: &ModuleFile) -> bool {
+pub(super) fn is_small(module: &ModuleFile) -> bool {
     const SMALL_MODULE_BYTES: usize = 1 << 20;
     module.bytes.len() <= SMALL_MODULE_BYTES
 }

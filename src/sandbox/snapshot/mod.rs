@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::compile::{CompiledModule, compile};
 use super::engine::Sandbox;
+use super::inspect::is_small;
 use super::precompiled::ModuleForm;
 use crate::model::{Grant, ModuleFile, ModuleKind};
 
@@ -97,9 +98,12 @@ impl Sandbox {
         if module.bytes.get(4..8) != Some(&[1, 0, 0, 0]) {
             return Err("a snapshot of it is not possible: it is not a core module".to_owned());
         }
-        // An invalid module gets the message of the compiler, which gives better advice.
-        super::features::validate(&module.bytes)
-            .map_err(|err| super::compile::why_invalid(&module.bytes, &err))?;
+        // A large module was validated a line before. An invalid one gets the message of the
+        // compiler, which gives better advice.
+        if is_small(module) {
+            super::features::validate(&module.bytes)
+                .map_err(|err| super::compile::why_invalid(&module.bytes, &err))?;
+        }
         let code = SplitModule::read(&module.bytes)?.code()?;
         let key = code_key(&module.sha256);
         let compiled = compile(&ModuleFile {
@@ -164,7 +168,7 @@ impl Sandbox {
     /// A sentence for the user.
     pub(crate) fn prepare_initial_image(&self, module: &ModuleFile) -> Result<String, String> {
         let key = format!("snapshot {FORM} start of {}", module.sha256);
-        let image = SplitModule::read(&module.bytes)?.initial_image();
+        let image = SplitModule::read_checked(&module.bytes)?.initial_image();
         self.compile_image(&key, &module.sha256, image)?;
         Ok(key)
     }
@@ -208,7 +212,7 @@ impl Sandbox {
         max_bytes: u64,
     ) -> Result<Vec<u8>, String> {
         check_image(image, max_bytes)?;
-        let whole = SplitModule::read(&module.bytes)?.whole(image)?;
+        let whole = SplitModule::read_checked(&module.bytes)?.whole(image)?;
         super::features::validate(&whole)
             .map_err(|err| super::compile::why_invalid(&whole, &err))?;
         Ok(whole)

@@ -76,7 +76,19 @@ impl<'a> SplitModule<'a> {
     /// A sentence for the user: the module is not valid, or no snapshot of it is possible, with
     /// every reason that was found.
     pub(in crate::sandbox) fn read(bytes: &'a [u8]) -> Result<Self, String> {
-        let sections = Sections::read(bytes)?;
+        Self::of_sections(bytes, Sections::read(bytes, true)?)
+    }
+
+    /// Reads a module that [`Self::read`] has accepted. This is fast, since the instructions are not
+    /// checked again.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_checked(bytes: &'a [u8]) -> Result<Self, String> {
+        Self::of_sections(bytes, Sections::read(bytes, false)?)
+    }
+
+    fn of_sections(bytes: &'a [u8], sections: Sections<'a>) -> Result<Self, String> {
         let (reasons, entry) = sections.reasons();
         let (true, Some(entry), [memory]) = (reasons.is_empty(), entry, &sections.memories[..])
         else {
@@ -187,7 +199,8 @@ pub(super) fn encoded_export(kind: ExternalKind) -> encode::ExportKind {
 }
 
 impl<'a> Sections<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, String> {
+    /// * `checks_code`: true to look for instructions that a snapshot does not allow.
+    fn read(bytes: &'a [u8], checks_code: bool) -> Result<Self, String> {
         let mut sections = Self::default();
         let mut n_bodies = 0;
         for payload in Parser::new(0).parse_all(bytes) {
@@ -196,7 +209,7 @@ impl<'a> Sections<'a> {
                 let n_imported = sections.imports.len();
                 let index = u32::try_from(n_imported + n_bodies).unwrap_or(u32::MAX);
                 n_bodies += 1;
-                if sections.refused.is_none() {
+                if checks_code && sections.refused.is_none() {
                     let refused = refused_instruction(body).map_err(invalid)?;
                     sections.refused = refused.map(|name| (index, name));
                 }
