@@ -257,7 +257,8 @@ impl<'a> DatasetPlanner<'a> {
             .map_err(|text| self.add_once(executable.location(), text, problems))
             .ok()?;
         let path = program.as_ref().map(|program| &program.module);
-        let snapshot = policy.snapshot(requested.snapshot);
+        let is_wanted = program.as_ref().is_some_and(|program| program.has_snapshot);
+        let snapshot = policy.snapshot(requested.snapshot || is_wanted);
         let wanted = WantedModule {
             path: path.unwrap_or(&command.module).clone(),
             limits: &limits,

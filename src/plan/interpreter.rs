@@ -35,6 +35,8 @@ pub struct Interpreter {
     /// Arguments in place of `args` for a check of a script; `None` if scripts are not checked. The
     /// module then prints a JSON array with one string for each problem of the script.
     pub check: Option<Vec<String>>,
+    /// True if calls start from a snapshot of the module, which is made with its mounts.
+    pub snapshot: bool,
 }
 
 /// The description as written, in JSON or in a policy.
@@ -48,6 +50,8 @@ pub(super) struct InterpreterFile {
     #[serde(default)]
     args: Vec<String>,
     check: Option<Vec<String>>,
+    #[serde(default)]
+    snapshot: bool,
 }
 
 impl Interpreter {
@@ -138,6 +142,7 @@ impl Interpreter {
             mounts,
             args: file.args,
             check: file.check,
+            snapshot: file.snapshot,
         })
     }
 
@@ -185,6 +190,7 @@ impl Interpreter {
             args: with_script(&self.args),
             check: self.check.as_ref().map(|args| with_script(args)),
             mounts,
+            has_snapshot: self.snapshot,
             script: ScriptRef {
                 path: absolute(script),
                 sha256,
@@ -276,6 +282,8 @@ pub(crate) struct Program {
     pub(crate) check: Option<Vec<String>>,
     /// Folders that the call reads.
     pub(crate) mounts: Vec<Grant>,
+    /// True if the call starts from a snapshot.
+    pub(crate) has_snapshot: bool,
     /// Identity of the script and of all that it can import.
     pub(crate) script: ScriptRef,
 }

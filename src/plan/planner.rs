@@ -324,7 +324,8 @@ impl Planner<'_> {
             .map_err(|text| problems.add(module_location.clone(), text))
             .ok()?;
         let path = program.as_ref().map(|program| program.module.clone());
-        let snapshot = policy.snapshot(requested.snapshot);
+        let is_wanted = program.as_ref().is_some_and(|program| program.has_snapshot);
+        let snapshot = policy.snapshot(requested.snapshot || is_wanted);
         let wanted = WantedModule {
             path: path.unwrap_or_else(|| task.module_path()),
             limits: &limits,

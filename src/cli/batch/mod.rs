@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::documents::for_named_module;
-use super::exec::{Preparation, Prepared, host_failed, program_of, wrong_input};
+use super::exec::{Preparation, Prepared, has_snapshot, host_failed, program_of, wrong_input};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
 use super::temporary::TemporaryFolder;
@@ -72,7 +72,7 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &Preparation {
             limits: &policy.default,
             backend: &backend,
-            has_snapshot: arguments.snapshot,
+            has_snapshot: has_snapshot(&policy, arguments.snapshot, program.as_ref()),
             quiet: arguments.quiet,
         },
         &mut problems,

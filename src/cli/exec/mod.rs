@@ -85,6 +85,14 @@ fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
+/// Returns true if the calls of a task start from a snapshot.
+///
+/// * `is_requested`: true if the command line requests it.
+pub(super) fn has_snapshot(policy: &Policy, is_requested: bool, program: Option<&Program>) -> bool {
+    let is_wanted = program.is_some_and(|program| program.has_snapshot);
+    policy.snapshot(is_requested || is_wanted).is_some()
+}
+
 /// How a module is prepared.
 #[derive(Clone, Copy)]
 pub(super) struct Preparation<'a> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Preparation, Prepared, backend, host_failed, program_of, wrong_input};
+use super::{Preparation, Prepared, backend, has_snapshot, host_failed, program_of, wrong_input};
 use crate::backend::Local;
 use crate::cli::Answer;
 use crate::cli::author_arguments::{ExecArguments, FractalArgument};
@@ -62,7 +62,7 @@ fn run(
         &Preparation {
             limits: &policy.default,
             backend: &backend,
-            has_snapshot: arguments.snapshot,
+            has_snapshot: has_snapshot(&policy, arguments.snapshot, program.as_ref()),
             quiet: arguments.quiet,
         },
         &mut problems,
