@@ -134,6 +134,7 @@ fn task_started(n_calls: usize) -> EventKind {
         reused: Reused::None,
         n_reused: 0,
         n_available: None,
+        script: None,
         files: None,
     }
 }

@@ -188,7 +188,7 @@ impl Interpreter {
         Ok(Program {
             module: self.module.clone(),
             args: with_script(&self.args),
-            check: self.check.as_ref().map(|args| with_script(args)),
+            check: self.check.as_ref().map(with_script),
             mounts,
             has_snapshot: self.snapshot,
             script: ScriptRef {

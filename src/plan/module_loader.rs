@@ -8,13 +8,16 @@ use super::{Policy, Program, ScriptHome, ScriptStates};
 use crate::model::{Limits, ModuleFile, ModuleKind, Modules, ScriptRef};
 use crate::problem::{Location, Problems};
 
+/// A module that is ready, or the reason why it cannot run.
+type Loaded = Result<(ModuleFile, ModuleKind), String>;
+
 /// Reads and prepares modules.
 pub(super) struct ModuleLoader<'a> {
     policy: &'a Policy,
     modules: &'a dyn Modules,
     /// Modules read so far, or the reasons why they cannot run, by path, by whether calls have a
     /// time limit, and by whether they start from a snapshot.
-    loaded: HashMap<(PathBuf, bool, bool), Result<(ModuleFile, ModuleKind), String>>,
+    loaded: HashMap<(PathBuf, bool, bool), Loaded>,
     states: ScriptStates,
 }
 

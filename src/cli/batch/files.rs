@@ -135,14 +135,10 @@ fn open_results_file(path: &Path, resumes: bool) -> Result<(File, Indices), Stri
         .create(true)
         .open(path);
     let file = opened.map_err(cannot_open)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            return Err(
-                "is in use by another batch; wait for its end, or name another file".to_owned(),
-            );
-        }
-        // A file system without locks.
-        Ok(()) | Err(_) => {}
+    // Other errors are those of a file system without locks.
+    if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        let text = "is in use by another batch; wait for its end, or name another file";
+        return Err(text.to_owned());
     }
     let size = file.metadata().map_err(cannot_open)?.len();
     if size == 0 {

@@ -11,6 +11,9 @@ pub(super) type CallKey = (u32, usize);
 /// Number of calls that a message lists.
 const MAX_LISTED: usize = 5;
 
+/// Returns true if a call is the one that is named.
+type IsMeant<'n> = dyn Fn(CallKey, &KnownCall) -> bool + 'n;
+
 /// Finds a call.
 ///
 /// * `named`: in this order, the item, the index or batch and index, or the end of a path or URL.
@@ -18,7 +21,7 @@ const MAX_LISTED: usize = 5;
 /// # Errors
 /// A sentence for the user, if no call or more than one is meant.
 pub(super) fn find_call(calls: &CallHistory, named: &str) -> Result<CallKey, String> {
-    let ways: [&dyn Fn(CallKey, &KnownCall) -> bool; 3] = [
+    let ways: [&IsMeant<'_>; 3] = [
         &|_, call| has_item(call, named),
         &|key, _| has_index(key, named),
         &|_, call| item_text(call).is_some_and(|text| ends_with(&text, named)),
@@ -79,8 +82,9 @@ pub(super) fn item_text(call: &KnownCall) -> Option<String> {
 }
 
 fn has_item(call: &KnownCall, named: &str) -> bool {
-    let has_json = |item: &Value| item.to_string() == named;
-    item_text(call).is_some_and(|text| text == named) || call.item.as_ref().is_some_and(has_json)
+    let json_text = |item: &Value| item.to_string();
+    let texts = [item_text(call), call.item.as_ref().map(json_text)];
+    texts.iter().flatten().any(|text| text == named)
 }
 
 fn has_index((batch, index): CallKey, named: &str) -> bool {
