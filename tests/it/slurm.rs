@@ -405,7 +405,10 @@ fn a_node_that_is_lost_loses_no_call() {
         return;
     };
     let warnings = project.read("stderr");
-    assert!(warnings.contains("NODE_FAIL"), "{warnings}");
+    // The daemon can still report the end of its job.
+    let reasons = ["NODE_FAIL", "FAILED (signal 9)"];
+    let has_reason = reasons.iter().any(|reason| warnings.contains(reason));
+    assert!(has_reason, "{warnings}");
     assert!(warnings.contains("on node n"), "{warnings}");
     assert!(warnings.contains("of its"), "{warnings}");
 }

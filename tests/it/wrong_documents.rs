@@ -440,7 +440,7 @@ fn misspelt_names_get_the_nearest_one() {
             "('num_level' was unexpected); did you mean `num_levels`?",
             "/task_list/0/meta/mandelbox/memroy: unknown key `memroy`; the known keys are memory, timeout, \
              sha256, metadata_keys, \
-             metadata_in_args, env, mounts; did you mean `memory`?",
+             metadata_in_args, env, mounts, snapshot; did you mean `memory`?",
             "/parallel_task_per_job: unknown key; the only key of this file is \
              `parallel_tasks_per_job`; did you mean",
             "3 problems",
