@@ -463,11 +463,13 @@ impl Guests {
 
     /// Returns the outcome of all calls if they have nothing to start from.
     fn failed(&self) -> Option<&Outcome> {
-        #[cfg(feature = "compiler")]
-        if let CallStart::Failed(outcome) = &self.start {
-            return Some(outcome);
+        match &self.start {
+            CallStart::Module => None,
+            #[cfg(feature = "compiler")]
+            CallStart::Snapshot(_) => None,
+            #[cfg(feature = "compiler")]
+            CallStart::Failed(outcome) => Some(outcome),
         }
-        None
     }
 
     /// Sets up one thread for the calls of a task.

@@ -18,9 +18,7 @@ use crate::fractal::v2::{
     Dataset, Package, Selection, Side, TaskDetails, TaskDocument, TaskReference, WorkflowDocument,
     WorkflowTask, find_task, overruled_filters, pre_checks,
 };
-#[cfg(feature = "cli")]
-use crate::json::Map;
-use crate::json::Value;
+use crate::json::{Map, Value};
 use crate::model::{ModuleRef, Modules, TaskSpec};
 use crate::problem::{Cursor, Location, Problems};
 

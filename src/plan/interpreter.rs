@@ -55,8 +55,15 @@ pub(super) struct InterpreterFile {
 }
 
 impl Interpreter {
-    /// Reads the interpreter of an environment: a folder with an `interpreter.json`. Adds problems
-    /// to `problems`.
+    /// Reads the interpreter of an environment: a folder with an `interpreter.json`.
+    ///
+    /// # Errors
+    /// All problems of the description.
+    pub fn read(folder: &Path) -> Result<Self, Problems> {
+        Problems::or_value(|problems| Self::read_environment(folder, problems))
+    }
+
+    /// [`Self::read`], which adds problems to `problems`.
     pub(crate) fn read_environment(folder: &Path, problems: &mut Problems) -> Option<Self> {
         let path = folder.join(DESCRIPTION_FILE);
         let text = match read_bounded(&path) {

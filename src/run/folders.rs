@@ -17,19 +17,8 @@ use crate::text::unreadable;
 /// does not look at it either.
 ///
 /// * `output_option`, `work_dir_option`: what the user sets to have another output or work directory.
-pub(crate) fn check_folders(
-    input_paths: &[PathBuf],
-    output: (&Path, &str),
-    work_dir: (&Path, &str),
-    problems: &mut Problems,
-) -> Vec<Grant> {
-    check_run_folders(input_paths, output, work_dir, false, problems)
-}
-
-/// [`check_folders`], with an option.
-///
 /// * `input_in_output`: true if tasks may write to an input inside the output.
-pub(super) fn check_run_folders(
+pub(crate) fn check_folders(
     input_paths: &[PathBuf],
     (output_path, output_option): (&Path, &str),
     (work_dir, work_dir_option): (&Path, &str),
@@ -249,7 +238,7 @@ mod tests {
         std::os::unix::fs::symlink(root.join("out"), root.join("link")).expect("made");
         std::fs::write(root.join("file"), "").expect("written");
         let mut problems = Problems::default();
-        check_run_folders(
+        check_folders(
             &[root.join(input)],
             (&root.join(output), "--output"),
             (&root.join(work_dir), "--work-dir"),

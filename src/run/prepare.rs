@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
-use super::folders::{check_run_folders, real_path};
+use super::folders::{check_folders, real_path};
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
@@ -137,7 +137,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
     };
     let backend: &dyn Backend = options.backend.as_ref();
     let (mut plan, dialect) = job.plan(&options.policy, backend, problems);
-    let grants = check_run_folders(
+    let grants = check_folders(
         &plan.input_paths,
         (&plan.output_path, plan.output_option),
         (&work_dir, "--work-dir"),

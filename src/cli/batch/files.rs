@@ -53,6 +53,7 @@ impl Folders {
             &read,
             (&output, "--output"),
             (&work_dir, TEMPORARY_FOLDER_OPTION),
+            false,
             problems,
         );
         Self {

@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::path::PathBuf;
 
-#[cfg(feature = "cli")]
 use super::manifest::{Manifest, TaskDocument};
 #[cfg(feature = "cli")]
 use super::task::Side;
 #[cfg(feature = "cli")]
 use crate::fractal::command::command_words;
+#[cfg(feature = "cli")]
 use crate::json::Value;
 #[cfg(feature = "cli")]
 use crate::problem::{Cursor, Problems};

@@ -148,6 +148,7 @@ impl Request<'_> {
             inputs,
             (output, "--output"),
             (&self.work_dir, TEMPORARY_FOLDER_OPTION),
+            false,
             problems,
         )
     }
