@@ -32,7 +32,7 @@ impl Local {
     /// Starts modules for snapshots in a child process if their code cannot be interrupted.
     /// Default: they start in threads of this process, where nothing ends one that runs forever.
     ///
-    /// * `command`: starts a program that calls [`serve`](super::serve).
+    /// * `command`: starts a program that calls [`serve`](crate::backend::serve).
     pub fn starting_snapshots_in_processes(mut self, command: WorkerCommand) -> Self {
         self.initializer = Some(command);
         self
