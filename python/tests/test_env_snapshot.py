@@ -78,9 +78,8 @@ def test_preloaded_modules_must_exist(tmp_path: Path) -> None:
         for name in ("json/__init__.pyc", "argparse.pyc", "scipy/ndimage/__init__.pyc"):
             archive.writestr(name, b"")
     _create._write_preloaded(tmp_path, ["tasks", "json"])
-    names: dict[str, tuple[str, ...]] = {}
-    exec((tmp_path / "boot" / "_preload.py").read_text(), names)
-    assert names["MODULES"] == ("json", "argparse", "scipy.ndimage", "tasks")
+    names = json.loads((tmp_path / "boot" / "preload.json").read_text())
+    assert names == ["json", "argparse", "scipy.ndimage", "tasks"]
     with pytest.raises(EnvironmentProblem, match=r"numpy.fft: the environment has no such module"):
         _create._write_preloaded(tmp_path, ["numpy.fft"])
 
@@ -185,7 +184,7 @@ def test_files_that_are_not_closed_are_written(script: Path, tmp_path: Path) -> 
         assert [(out / name).read_text() for name in ("own", "held")] == ["text", "text"]
 
 
-def copy_environment(target: Path, modules: tuple[str, ...]) -> Path:
+def copy_environment(target: Path, modules: list[str]) -> Path:
     """Copy the environment without its packages, with other modules in its snapshots."""
     source = Path(ENVIRONMENT)
     target.mkdir()
@@ -194,14 +193,13 @@ def copy_environment(target: Path, modules: tuple[str, ...]) -> Path:
     for name in ("python.wasm", "interpreter.json"):
         shutil.copyfile(source / name, target / name)
     (target / "site").mkdir()
-    (target / "boot" / "_preload.py").write_text(f"MODULES = {modules!r}\n")
-    shutil.rmtree(target / "boot" / "__pycache__", ignore_errors=True)
+    (target / "boot" / "preload.json").write_text(json.dumps(modules))
     return target
 
 
 @needs_environment
 def test_a_changed_package_gives_a_new_snapshot(script: Path, tmp_path: Path) -> None:
-    environment = copy_environment(tmp_path / "env", ("no_such_module", "own_package"))
+    environment = copy_environment(tmp_path / "env", ["no_such_module", "own_package"])
     script.write_text(
         "import sys\n"
         "was_there = 'own_package' in sys.modules\n"

@@ -242,10 +242,7 @@ def _write_preloaded(folder: Path, modules: Sequence[str]) -> None:
                 f"{name}: the environment has no such module to preload; add its package"
             )
     defaults = [name for name in PRELOADED if _has_module(folder, names, name)]
-    listed = tuple(dict.fromkeys([*defaults, *modules]))
-    (folder / "boot" / "_preload.py").write_text(
-        f'"""Modules that snapshots of this environment contain."""\n\nMODULES = {listed!r}\n'
-    )
+    _write_json(folder / "boot" / "preload.json", list(dict.fromkeys([*defaults, *modules])))
 
 
 def _has_module(folder: Path, library: frozenset[str], name: str) -> bool:

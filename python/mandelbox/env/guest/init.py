@@ -1,7 +1,7 @@
 """Starts the interpreter for a snapshot: each call begins with what is imported here.
 
 The interpreter runs this file instead of its own initialization. Calls that start plainly do not
-run it. `_preload.py` has the names of the modules.
+run it. `preload.json` has the names of the modules.
 """
 
 import atexit
@@ -9,6 +9,7 @@ import encodings.utf_8  # noqa: F401
 import gc
 import importlib
 import io
+import json
 import linecache  # noqa: F401
 import os
 import pkgutil  # noqa: F401
@@ -24,17 +25,18 @@ import _reactor
 def import_modules():
     """Imports the modules of the environment. A call imports those that fail here, and fails."""
     sys.path.append("/boot")
-    import _preload
     import boot
 
     boot.prepare_imports()
-    for name in _preload.MODULES:
+    with open("/boot/preload.json") as file:
+        names = json.load(file)
+    for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:
             print(f"{name}: not in the snapshot: {type(error).__name__}: {error}", file=sys.stderr)
-    # The package of a script can have modules with these names.
-    del sys.modules["boot"], sys.modules["_preload"]
+    # The package of a script can have a module of this name.
+    del sys.modules["boot"]
 
 
 def ending_quickly(run):
