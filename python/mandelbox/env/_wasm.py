@@ -2,14 +2,22 @@
 
 The library exports ``run``, which returns the exit code, and perhaps ``_initialize``. The command
 exports ``_start`` in addition, which calls both and passes the code to ``proc_exit``.
+
+If the library exports ``wizer.initialize``, calls can start from a snapshot of the command: it exports
+``wizer.resume``, which is ``_start`` without ``_initialize``, and the initialization runs a file of
+the environment.
 """
 
 from __future__ import annotations
 
 _WASI = "wasi_snapshot_preview1"
-_TYPE, _IMPORT, _FUNCTION, _EXPORT, _CODE = 1, 2, 3, 7, 10
+_TYPE, _IMPORT, _FUNCTION, _EXPORT, _CODE, _DATA = 1, 2, 3, 7, 10, 11
 _FUNCTION_KIND = 0
 _CALL, _END = 0x10, 0x0B
+_INITIALIZE, _WIZER_INITIALIZE = "_initialize", "wizer.initialize"
+#: Code that the interpreter runs in its initialization, and the code in place of it.
+_INIT_TEXT = b"import encodings, io, os, sys, json, csv, re, _colorize\0"
+_NEW_INIT_TEXT = b"exec(open('/boot/init.py').read())".ljust(len(_INIT_TEXT), b"\0")
 
 
 class _Reader:
@@ -118,6 +126,13 @@ def _exports(section: bytes) -> dict[str, int]:
     return exports
 
 
+def _calling(functions: list[int]) -> bytes:
+    """Return the code of a function that calls others, each with the result of the one before."""
+    code = b"".join(bytes([_CALL]) + _leb128(index) for index in functions)
+    body = b"\0" + code + bytes([_END])
+    return _leb128(len(body)) + body
+
+
 def make_command(module: bytes) -> bytes:
     """Convert a library to a command.
 
@@ -141,21 +156,29 @@ def make_command(module: bytes) -> bytes:
         (_WASI, "fd_read", descriptor) if origin != _WASI else (origin, name, descriptor)
         for origin, name, descriptor, _ in imports
     ]
-    calls = [exports["_initialize"]] if "_initialize" in exports else []
-    calls += [exports["run"], functions.index((_WASI, "proc_exit"))]
-    code = b"".join(bytes([_CALL]) + _leb128(index) for index in calls)
-    body = b"\0" + code + bytes([_END])
+    ending = [exports["run"], functions.index((_WASI, "proc_exit"))]
+    start = [exports[_INITIALIZE]] if _INITIALIZE in exports else []
+    added = {"_start": _calling(start + ending)}
+    data = known.get(_DATA, b"")
+    if _WIZER_INITIALIZE in exports:
+        if data.count(_INIT_TEXT) != 1:
+            raise ValueError("it does not contain the code of its initialization once")
+        data = data.replace(_INIT_TEXT, _NEW_INIT_TEXT)
+        added["wizer.resume"] = _calling(ending)
 
-    types, start_type = _with_entries(known[_TYPE], b"\x60\0\0")
-    start = len(functions) + _Reader(known[_FUNCTION]).number()
-    export = _name("_start") + bytes([_FUNCTION_KIND]) + _leb128(start)
+    types, added_type = _with_entries(known[_TYPE], b"\x60\0\0")
+    first = len(functions) + _Reader(known[_FUNCTION]).number()
+    exported = [
+        _name(name) + bytes([_FUNCTION_KIND]) + _leb128(first + i) for i, name in enumerate(added)
+    ]
     changed = {
         _TYPE: types,
         _IMPORT: _leb128(len(renamed))
         + b"".join(_name(origin) + _name(name) + rest for origin, name, rest in renamed),
-        _FUNCTION: _with_entries(known[_FUNCTION], _leb128(start_type))[0],
-        _EXPORT: _with_entries(known[_EXPORT], export)[0],
-        _CODE: _with_entries(known[_CODE], _leb128(len(body)) + body)[0],
+        _FUNCTION: _with_entries(known[_FUNCTION], *[_leb128(added_type)] * len(added))[0],
+        _EXPORT: _with_entries(known[_EXPORT], *exported)[0],
+        _CODE: _with_entries(known[_CODE], *added.values())[0],
+        _DATA: data,
     }
     out = bytearray(module[:8])
     for number, content in sections:

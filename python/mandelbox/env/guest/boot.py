@@ -5,16 +5,26 @@ import os
 import sys
 import types
 
+_SITE = "/site"
+
 
 def start() -> None:
     """Prepare imports and streams."""
-    sys.path[:0] = ["/site"]
-    sys.path.append(os.path.dirname(__file__))
+    prepare_imports()
+    # Standard output goes to a file, and its lines keep their order among those of standard error.
+    sys.stdout.reconfigure(line_buffering=True)
+
+
+def prepare_imports() -> None:
+    """Let the packages and stand-ins be found. A snapshot contains this, and calls repeat it."""
+    folder = os.path.dirname(__file__)
+    if _SITE not in sys.path:
+        sys.path.insert(0, _SITE)
+    if folder not in sys.path:
+        sys.path.append(folder)
     import _shims
 
     _shims.install()
-    # Standard output goes to a file, and its lines keep their order among those of standard error.
-    sys.stdout.reconfigure(line_buffering=True)
 
 
 def run(script: str) -> None:
