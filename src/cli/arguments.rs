@@ -17,8 +17,6 @@ pub(super) use super::machine_arguments::{
     BackendArgument, DoctorArguments, SlurmArguments, WorkerArguments,
 };
 pub(super) use super::starter_arguments::{ProcessArguments, StarterArguments};
-#[cfg(feature = "weakened-for-tests")]
-use crate::backend::Layer;
 
 const EXAMPLE: &str = "\
 Example:
