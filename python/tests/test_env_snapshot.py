@@ -101,7 +101,8 @@ def run(script: Path, start: str, *options: str) -> subprocess.CompletedProcess[
     words = [_program.path(), "exec", str(script), "--quiet", start]
     if not any(option.startswith("--python") for option in options):
         words.append(f"--python={ENVIRONMENT}")
-    return subprocess.run([*words, *options], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    words += options
+    return subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)
 
 
 @pytest.fixture
