@@ -101,7 +101,8 @@ def run(script: Path, start: str, *options: str) -> subprocess.CompletedProcess[
     words = [_program.path(), "exec", str(script), "--quiet", start]
     if not any(option.startswith("--python") for option in options):
         words.append(f"--python={ENVIRONMENT}")
-    return subprocess.run([*words, *options], capture_output=True, check=False)
+    words += options
+    return subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)
 
 
 @pytest.fixture
@@ -143,27 +144,31 @@ def test_random_numbers_are_those_of_the_call(script: Path) -> None:
     assert len(json.loads(fixed[0])) == 6
 
 
-@needs_environment
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import sys\nprint('a', sys.argv[1:])\nsys.exit(7)",
-        "print('before')\n\ndef f():\n    raise ValueError('wrong')\n\nf()",
-        "raise SystemExit('a message')",
-        "import numpy\nnumpy.zeros(3)[5]",
-        "def f():\n    f()\nf()",
-        "import no_such_module",
-        "if True print(1)",
-        "import atexit, sys\natexit.register(print, 'last')\nprint(sys.stdin.read())",
-        "import sys, os\nprint(__name__, __file__ == sys.argv[0], dict(os.environ), sys.path)",
-        "import logging\nlogging.warning('one')\nprint('two')\nlogging.error('three')",
-    ],
+#: Scripts that end in different ways.
+ENDS = (
+    "import sys\nprint('a', sys.argv[1:])\nsys.exit(7)",
+    "print('before')\n\ndef f():\n    raise ValueError('wrong')\n\nf()",
+    "raise SystemExit('a message')",
+    "import numpy\nnumpy.zeros(3)[5]",
+    "def f():\n    f()\nf()",
+    "import no_such_module",
+    "if True print(1)",
+    "import atexit, sys\natexit.register(print, 'last')\nprint(sys.stdin.read())",
+    "import sys, os\nprint(__name__, __file__ == sys.argv[0], dict(os.environ), sys.path)",
+    "import logging\nlogging.warning('one')\nprint('two')\nlogging.error('three')",
 )
-def test_scripts_end_the_same(script: Path, text: str) -> None:
-    script.write_text(text)
-    plain, snapshot = (run(script, start, "--", "x", "y") for start in (PLAIN, SNAPSHOT))
-    assert (snapshot.returncode, snapshot.stdout) == (plain.returncode, plain.stdout)
-    assert snapshot.stderr == plain.stderr
+
+
+@needs_environment
+def test_scripts_end_the_same(script: Path) -> None:
+    # All scripts are written first, as a folder has one snapshot.
+    scripts = [script.with_name(f"task_{i}.py") for i in range(len(ENDS))]
+    for path, text in zip(scripts, ENDS):
+        path.write_text(text)
+    for path in scripts:
+        plain, snapshot = (run(path, start, "--", "x", "y") for start in (PLAIN, SNAPSHOT))
+        assert (snapshot.returncode, snapshot.stdout) == (plain.returncode, plain.stdout)
+        assert snapshot.stderr == plain.stderr
 
 
 @needs_environment

@@ -465,3 +465,20 @@ fn a_batch_calls_a_script() {
         );
     }
 }
+
+#[test]
+fn a_script_starts_from_a_snapshot_of_its_interpreter() {
+    let project = with_script();
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (func (export "wizer.initialize") (i32.store (i32.const 0) (i32.const 41)))
+        (func (export "_start") (call $exit (i32.load (i32.const 0)))))"#;
+    let module = wat::parse_str(text).expect("a module");
+    project.write("env/probe.wasm", module);
+    write_environment(&project, &json!({ "snapshot": true }));
+    let call = ["exec", "package/tasks/task.scr", "--python", "env"];
+    project.mandelbox(&call).expect(0);
+    let started = [&call[..], &["--snapshot"]].concat();
+    project.mandelbox(&started).expect(41);
+}

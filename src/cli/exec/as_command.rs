@@ -81,7 +81,11 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     }
     argv.extend(arguments.arguments.iter().cloned());
     let snapshot = if arguments.snapshot {
-        match make_snapshot(arguments, &module, &grants, limits, &backend, signals) {
+        let named = ModuleRef {
+            path: module_path,
+            sha256: module.sha256.clone(),
+        };
+        match make_snapshot(arguments, &named, &grants, limits, &backend, signals) {
             Ok(key) => Some(key),
             Err(answer) => return answer,
         }
@@ -144,22 +148,19 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
 /// The answer if there is no snapshot.
 fn make_snapshot(
     arguments: &ExecArguments,
-    module: &Prepared,
+    module: &ModuleRef,
     grants: &[Grant],
     limits: &Limits,
     backend: &Local,
     signals: &Signals,
 ) -> Result<String, Answer> {
-    let name = file_name(&arguments.module);
+    let name = file_name(&module.path);
     let mounts = grants
         .iter()
         .filter(|grant| grant.rights == Rights::ReadOnly);
     let mounts: Vec<Grant> = mounts.cloned().collect();
     let wanted = WantedSnapshot {
-        module: &ModuleRef {
-            path: arguments.module.clone(),
-            sha256: module.sha256.clone(),
-        },
+        module,
         mounts: &mounts,
         limits,
         init_time: COMPILE_TIME,
