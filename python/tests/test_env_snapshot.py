@@ -150,7 +150,7 @@ ENDS = (
     "print('before')\n\ndef f():\n    raise ValueError('wrong')\n\nf()",
     "raise SystemExit('a message')",
     "import numpy\nnumpy.zeros(3)[5]",
-    "def f():\n    f()\nf()",
+    "def f(n):\n    return f(n - 1) if n else 1 // 0\nf(20)",
     "import no_such_module",
     "if True print(1)",
     "import atexit, sys\natexit.register(print, 'last')\nprint(sys.stdin.read())",
