@@ -389,8 +389,10 @@ impl TaskSummary {
                 .extend(listed.into_iter().map(|key| (key, Progress::Done)));
             self.failed.retain(|(of, _), _| *of < batch);
         }
-        let is_begun = |(of, _): &&(u32, usize)| *of <= batch;
-        self.n_reused = self.others.keys().filter(is_begun).count();
+        // Calls of earlier batches have run since.
+        let earlier = if batch == 0 { 0 } else { self.n_reused };
+        let is_of_batch = |(of, _): &&(u32, usize)| *of == batch;
+        self.n_reused = earlier + self.others.keys().filter(is_of_batch).count();
     }
 
     fn add_usage(&mut self, usage: &Usage) {
