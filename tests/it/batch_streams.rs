@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::batch::{batch, command, lines, results, typed};
-use crate::project::{ISOLATIONS, Project, finish, module};
+use crate::project::{ISOLATIONS, Project, finish, module, peak_memory_bytes};
 use crate::signals::Running;
 
 /// A batch whose stdin stays open.
@@ -95,14 +95,6 @@ fn a_result_does_not_wait_for_a_call_that_runs() {
     assert!(open.child.wait().expect("waited for").success());
 }
 
-/// Peak resident memory of a process in bytes.
-fn peak_bytes(id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("there");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.expect("a size") << 10
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn calls_wait_for_the_reader_of_their_results() {
@@ -122,7 +114,7 @@ fn calls_wait_for_the_reader_of_their_results() {
         !writer.is_finished(),
         "calls are read although no result is"
     );
-    assert!(peak_bytes(open.child.id()) < 256 << 20);
+    assert!(peak_memory_bytes(open.child.id()) < 256 << 20);
     let mut ids = vec![false; 100_000];
     for _ in 0..100_000 {
         let id = open.receive()["id"].as_u64().expect("a number");

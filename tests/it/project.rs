@@ -259,3 +259,24 @@ pub fn fractal_history(history: &Value) -> Vec<Value> {
         })
         .collect()
 }
+
+/// Peak resident memory of a process in bytes, or 0 until the process executes the program and
+/// after it has ended.
+///
+/// A new process shares the memory of the tests until it executes the program, and its parent goes
+/// on a moment before that.
+#[cfg(target_os = "linux")]
+pub fn peak_memory_bytes(process: u32) -> u64 {
+    let folder = PathBuf::from(format!("/proc/{process}"));
+    let tests = std::env::current_exe().expect("a path");
+    let executed = std::fs::read_link(folder.join("exe"));
+    if executed.is_ok_and(|executed| executed == tests) {
+        return 0;
+    }
+    let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
+    let kib = status.lines().find_map(|line| {
+        let kib = line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?;
+        kib.parse::<u64>().ok()
+    });
+    kib.unwrap_or(0) << 10
+}

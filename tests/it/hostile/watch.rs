@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::project::Project;
+use crate::project::{Project, peak_memory_bytes};
 
 /// A program that takes longer is killed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ pub(super) fn watch(project: &Project, mut command: Command) -> Watched {
         if let Some(status) = child.try_wait().expect("waited for") {
             break status.code();
         }
-        peak_bytes = peak_bytes.max(peak_memory(child.id()));
+        peak_bytes = peak_bytes.max(peak_memory_bytes(child.id()));
         if started.elapsed() > PATIENCE {
             child.kill().expect("killed");
             child.wait().expect("waited for");
@@ -56,16 +56,4 @@ pub(super) fn watch(project: &Project, mut command: Command) -> Watched {
         peak_bytes,
         has_children,
     }
-}
-
-fn peak_memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kib = status.lines().find_map(|line| {
-        line.strip_prefix("VmHWM:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse()
-            .ok()
-    });
-    kib.unwrap_or(0u64) << 10
 }
