@@ -29,7 +29,7 @@ pub(super) struct Inbox<'a> {
     deadline: Option<Instant>,
     /// Measures the wall time of calls.
     clock: &'a RunningClock,
-    /// Which attempt of each call runs, and since when.
+    /// The running attempt of each call with its start.
     running: BTreeMap<usize, (Attempt, Duration)>,
     said_idle: bool,
     woken: Instant,

@@ -58,7 +58,8 @@ pub enum Isolation {
 ///
 /// Its threads are the limit over all runs that use it at the same time.
 pub struct Local {
-    /// Where guests can be interrupted, or all of them where that is not asked for.
+    /// For guests with a time limit; for all of them without
+    /// [`Self::without_epochs_for_untimed_calls`].
     sandbox: Arc<Sandbox>,
     /// For guests that nobody ends; see [`Self::without_epochs_for_untimed_calls`].
     unlimited: Option<Arc<Sandbox>>,
@@ -198,7 +199,7 @@ impl Local {
         self
     }
 
-    /// Where the guests of a batch run, and what they start from.
+    /// Returns the sandbox of the guests of a batch, and what they start from.
     fn started_guests(
         &self,
         calls: &BatchCalls,
@@ -435,7 +436,7 @@ impl Local {
     }
 }
 
-/// Where the guests of one task run.
+/// The sandbox of the guests of one task.
 struct Guests {
     sandbox: Arc<Sandbox>,
     isolation: Isolation,

@@ -1,4 +1,4 @@
-//! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same
+//! Backends run calls and return outcomes. Every backend gives the same outcomes for the same
 //! calls.
 
 mod admission;

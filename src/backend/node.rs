@@ -31,7 +31,7 @@ use crate::workdir::{
 /// others go on.
 const PANICKING: &str = "make the host panic";
 
-/// Where libraries create temporary files.
+/// Folder in which libraries create temporary files.
 const TMP: &str = "/tmp";
 
 /// Receives events of calls, on the threads that run them.
@@ -64,7 +64,7 @@ pub(super) struct CallRunner<'r> {
     /// Measures the wall time of calls.
     clock: &'r RunningClock,
     folders: Option<GuestFolders>,
-    /// Where scratch folders are created; `None` for guests without file functions. Declared last:
+    /// Parent of scratch folders; `None` for guests without file functions. Declared last:
     /// a worker process is dead when its folder is removed.
     scratch: Option<WorkerFolder>,
 }
@@ -372,7 +372,7 @@ fn warnings(calls: &BatchCalls, events: &EventSink, has_files: bool) -> GuestWar
     })
 }
 
-/// How a command's guest ended, but for its output.
+/// Returns the outcome of a command's guest without its output.
 pub(crate) fn outcome_of_end(end: GuestEnd) -> Outcome {
     match end {
         GuestEnd::Exited(code) => Outcome::Exited { code },

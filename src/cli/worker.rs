@@ -16,7 +16,7 @@ use crate::run::exit_code;
 use crate::sandbox::SandboxOptions;
 use crate::workdir::WorkDir;
 
-/// Why no call of the slice has started.
+/// Reason why no call of the slice has started.
 enum NotRun {
     /// The calls are not for this program, or their module is another one.
     Refused(String),

@@ -80,7 +80,7 @@ pub enum EventKind {
     },
     /// Calls of a resumed run that had succeeded run again.
     Rerun {
-        /// Which calls, and the reason.
+        /// The calls and the reason.
         message: String,
     },
     /// The module of a task is started once, without a call's data, for a snapshot from which the
@@ -241,7 +241,7 @@ pub enum EventKind {
     ItemsChanged {
         /// Order of the task.
         task: u64,
-        /// How the list changed.
+        /// Changes of the list.
         #[serde(flatten)]
         changes: ItemChanges,
     },

@@ -73,8 +73,8 @@ pub struct TaskSummary {
     pub peak_memory_bytes: u64,
     /// Number of calls that succeeded and wrote warnings.
     pub n_warnings: usize,
-    /// How the task changed the list of items of the dataset; `None` if it has none, or before the
-    /// end of the task.
+    /// Changes of the list of items of the dataset; `None` if it has none, or before the end of the
+    /// task.
     pub changes: Option<ItemChanges>,
     /// Jobs of a cluster that run its calls; `None` if its calls run on this machine.
     pub jobs: Option<JobSummary>,

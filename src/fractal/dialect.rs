@@ -114,14 +114,14 @@ pub enum Step {
     Done(TaskEnd),
 }
 
-/// What a task did to the dataset.
+/// Effects of a task on the dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskEnd {
     /// A text for the log.
     pub note: Option<String>,
     /// A text for the user.
     pub warning: Option<String>,
-    /// How the list of items changed; `None` for a dialect without one.
+    /// Changes of the list of items; `None` for a dialect without one.
     pub changes: Option<ItemChanges>,
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{CallRef, FailureKind, Grant, Outcome, TaskMetadata, TaskSpec};
 use crate::json::{Map, Value};
 
-/// How the files of calls (args, output, stdout, stderr) are kept in the work directory.
+/// Form of the files of calls (args, output, stdout, stderr) in the work directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskFiles {
@@ -55,7 +55,7 @@ pub struct Batch {
     pub grants: Vec<Grant>,
     /// The task's subfolder of the work directory.
     pub folder: PathBuf,
-    /// How the files of the calls are kept in `folder`.
+    /// Form of the files of the calls in `folder`.
     pub task_files: TaskFiles,
     /// The metadata that a typed task may fetch.
     pub metadata: TaskMetadata,
@@ -151,7 +151,7 @@ pub struct FileSuffixes {
 /// Form of the files of a batch, for readers of the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchFiles {
-    /// How the files are kept; not [`TaskFiles::Auto`].
+    /// Form of the files; not [`TaskFiles::Auto`].
     pub kept: TaskFiles,
     /// Suffixes of the file names of each call.
     pub suffixes: FileSuffixes,

@@ -262,7 +262,7 @@ impl Interpreter {
     }
 }
 
-/// Where a script may be, which decides on the folder that is mounted with it.
+/// Location of a script, which decides on the folder that is mounted with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScriptHome<'a> {
     /// Folder of the task package that names the script. All of it is mounted.

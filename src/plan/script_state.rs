@@ -1,4 +1,4 @@
-//! Digests of what the result of a script can depend on: the script, those beside it, and the
+//! Digests of what the result of a script can depend on: the script, those next to it, and the
 //! folders of its interpreter.
 
 use std::collections::HashMap;

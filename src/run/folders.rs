@@ -184,7 +184,7 @@ fn is_missing(err: &io::Error) -> bool {
     )
 }
 
-/// Where a link leads that leads to nothing, as a part of a sentence; `None`: it is no link.
+/// Returns the target of a broken link, as a part of a sentence; `None`: it is no link.
 pub(crate) fn broken_link(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     Some(format!(

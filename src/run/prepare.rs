@@ -19,13 +19,13 @@ use crate::workdir::WorkDir;
 
 /// Settings of a run in addition to the parameters of Fractal's function.
 pub struct RunOptions {
-    /// Where calls run.
+    /// Backend of the calls.
     pub backend: Arc<dyn Backend>,
     /// Limits of each call, and what packages may ask for.
     pub policy: Policy,
     /// True if all calls of a task run although one has failed. Default: false.
     pub keep_going: bool,
-    /// Which calls leave their files in the work directory.
+    /// Calls that leave their files in the work directory.
     pub task_files: TaskFiles,
     /// Token that cancels the run from another thread.
     pub cancel: CancelToken,
@@ -36,7 +36,7 @@ pub struct RunOptions {
     /// Order or name of the first task of which a resumed run reuses no result. Default: `None`, all
     /// results that count are reused.
     pub rerun_from: Option<String>,
-    /// How often calls that end with a JobExecutionError are retried.
+    /// Retries of calls that end with a JobExecutionError.
     pub retries: Retries,
     /// False if there is no `workflow.log`, because the program that starts the run has a log of its
     /// own. It gets the lines from [`LogLines`](crate::report::LogLines). Default: true.
@@ -87,7 +87,7 @@ pub struct PreparedRun {
     pub(super) options: RunOptions,
 }
 
-/// Why a run failed, and its result as far as it came.
+/// Reason why a run failed, and its result up to then.
 #[non_exhaustive]
 pub struct RunFailure {
     /// The error.

@@ -259,7 +259,7 @@ fn digest_of(item: Option<&Value>) -> ItemDigest {
 pub(super) struct ReusedCalls {
     /// Each call whose result is reused, with its output, in the order of their indices.
     pub(super) calls: Vec<(CallRef, Option<Map<String, Value>>)>,
-    /// How the log records them.
+    /// Their record in the log.
     pub(super) reused: Reused,
     /// When the task began, if a result is reused.
     pub(super) started: Option<Timestamp>,
@@ -267,9 +267,9 @@ pub(super) struct ReusedCalls {
     pub(super) ended: Option<Timestamp>,
     /// The calls that have to run.
     pub(super) pending: Pending,
-    /// Why calls that had succeeded are rerun; `None`: none is.
+    /// Reason why calls that had succeeded are rerun; `None`: none is.
     pub(super) rerun_reason: Option<String>,
-    /// Which results are dropped because their items do not exist any more, if any are.
+    /// The results that are dropped because their items do not exist any more, if any are.
     pub(super) note: Option<String>,
     /// State of the inputs before the first of the calls whose results are reused.
     pub(super) inputs: Rc<[InputState]>,

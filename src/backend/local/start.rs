@@ -1,4 +1,4 @@
-//! What the calls of a task start from: the module, or a snapshot.
+//! The starting point of the calls of a task: the module, or a snapshot.
 
 #[cfg(feature = "compiler")]
 use super::Isolation;
@@ -15,7 +15,7 @@ use crate::sandbox::{Interruption, Sandbox};
 #[cfg(feature = "compiler")]
 use crate::text::whole_microseconds;
 
-/// What the calls of a task start from.
+/// The starting point of the calls of a task.
 pub(super) enum CallStart {
     /// The module.
     Module,

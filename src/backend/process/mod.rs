@@ -278,8 +278,8 @@ fn max_returned_bytes(invocation: &Invocation<'_>) -> u64 {
     }
 }
 
-/// How the guest of a child that has died ended. A signal to all processes of the run ends a child
-/// that has only just begun, and cancels the run a moment later.
+/// Returns the end of the guest of a child that has died. A signal to all processes of the run
+/// ends a child that has only just begun, and cancels the run a moment later.
 fn lost(invocation: &Invocation<'_>, end: GuestEnd) -> GuestEnd {
     const MOMENT: Duration = Duration::from_millis(300);
     if invocation.cancel.wait_for(MOMENT) {
@@ -301,7 +301,7 @@ fn bounded(mut end: GuestEnd) -> GuestEnd {
     end
 }
 
-/// How a guest ended, with what it returned, which came in pieces before.
+/// Returns the end of a guest with its returned value, which came in pieces before.
 fn with_returned(end: GuestEnd, returned: Vec<u8>) -> GuestEnd {
     match end {
         GuestEnd::Returned(Some(_)) => match String::from_utf8(returned) {

@@ -62,7 +62,7 @@ pub struct WorkerSettings {
     pub interrupts_all: bool,
 }
 
-/// What all jobs of a round have in common.
+/// Data that all jobs of a round have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct BatchFile {
     format_version: u32,

@@ -2,8 +2,8 @@
 //!
 //! One thread does everything, in a loop: submit what waits, read what workers have written, ask
 //! SLURM for the states of all jobs at once, and decide which calls are lost. Results come first: a
-//! call counts as soon as the file of its slice has its end, whatever SLURM says about the job. What
-//! SLURM does not list is not finished: the job counts as lost only after a grace period.
+//! call counts as soon as the file of its slice has its end, whatever state SLURM reports for the
+//! job. A job that SLURM does not list is lost only after a grace period.
 //!
 //! Nothing counts twice. Each call has one slice from which results are taken. When its job is lost,
 //! the slice is closed, and the call becomes part of a slice of a new round.
@@ -251,7 +251,7 @@ impl<'d> Driver<'d> {
             .reader
             .read(&path, &mut |line| lines.extend(parse_line(line)));
         if !lines.is_empty() {
-            // Its worker is alive, whatever the queue says.
+            // Its worker is alive, whatever state the queue reports.
             slice.gone_since = None;
         }
         for line in lines {

@@ -13,7 +13,7 @@ const EXIT_NOT_STARTED: [u32; 2] = [126, 127];
 /// Signal that SLURM reports if the folder of a job is missing on its node.
 const SIGNAL_NO_FOLDER: u32 = 53;
 
-/// Why a job ended before its calls, and what follows.
+/// Reason why a job ended before its calls, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// State of the job, as SLURM names it.
@@ -30,7 +30,7 @@ pub(super) struct Verdict {
 
 /// Time in which results can still appear after a job has ended.
 ///
-/// * `grace`: time for a job without a known state, or one that says that it has succeeded.
+/// * `grace`: time for a job without a known state, or one that is reported as completed.
 pub(super) fn time_for_results(row: Option<&JobRow>, grace: Duration) -> Duration {
     match row.map(|row| row.state.as_str()) {
         // Its worker was killed, so only what it had written before can appear.

@@ -14,7 +14,7 @@ const WARNING_S: u64 = 30;
 /// Smallest time limit, in seconds, for which a job is warned before its end.
 const MIN_WARNED_S: u64 = 120;
 
-/// What the jobs of an array have in common.
+/// Data that the jobs of an array have in common.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptContents<'a> {
     /// Settings of the jobs.

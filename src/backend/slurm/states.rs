@@ -1,4 +1,4 @@
-//! States of jobs: what SLURM says about them, and which calls are lost.
+//! States of jobs as SLURM reports them, and the calls that are lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};

@@ -189,7 +189,7 @@ pub(super) fn add_arguments(arguments: Option<&[Argument]>, lines: &mut Lines) {
 /// `problems`.
 ///
 /// * `script`: path in the document.
-/// * `module`: the module that stands for it, or the same path.
+/// * `module`: the module that replaces it, or the same path.
 /// * `location`: location in the document that names it.
 /// * `advice`: end of the messages about a module.
 pub(super) fn add_program(

@@ -15,7 +15,7 @@ use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::plan::{DatasetJob, Job};
 use crate::problem::{Cursor, Location, Problems};
 
-/// Name of the file with the statuses, beside that with the dataset.
+/// Name of the file with the statuses, next to that with the dataset.
 const STATUS_FILE: &str = "status.json";
 
 /// Reads the job. Problems go to `problems`.

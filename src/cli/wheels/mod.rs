@@ -35,9 +35,9 @@ const N_DIGITS: usize = 32;
 /// Use of the user's cache of unpacked wheels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CacheUse {
-    /// Use what is there, and add what is missing.
+    /// Use the files in the cache, and add those that are missing.
     ReadWrite,
-    /// Use what is there.
+    /// Use the files in the cache, and add none.
     ReadOnly,
     /// Leave the cache alone.
     Nothing,

@@ -27,11 +27,11 @@ pub(super) struct TaskCalls {
     calls_per_batch: Option<NonZeroUsize>,
     /// Images of a single call.
     inputs: Vec<String>,
-    /// What the calls return.
+    /// Kind of output of the calls.
     output: Output,
 }
 
-/// What a call returns.
+/// Kind of output of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// Changes of the image list.
@@ -60,7 +60,7 @@ impl TaskCalls {
     }
 }
 
-/// What the calls of a batch are for.
+/// Purpose of the calls of a batch.
 pub(super) enum CallKind {
     /// A single call for images, of which a converter has none.
     Single {
