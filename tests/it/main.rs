@@ -55,7 +55,7 @@ mod recorded;
 mod report;
 mod result_files;
 mod resume;
-mod resume_disk;
+mod retries;
 mod reuse;
 mod ro_crate;
 mod run;

@@ -86,6 +86,21 @@ impl Project {
         serde_json::from_str(&self.read(name)).expect("JSON")
     }
 
+    /// Events of the run in `work`, in order.
+    pub fn events(&self) -> Vec<Value> {
+        let log = self.read("work/events.jsonl");
+        log.lines()
+            .map(|line| serde_json::from_str(line).expect("an event"))
+            .collect()
+    }
+
+    /// Events of one kind of the run in `work`, in order.
+    pub fn events_of(&self, kind: &str) -> Vec<Value> {
+        let mut events = self.events();
+        events.retain(|event| event["event"] == kind);
+        events
+    }
+
     /// Writes workflow.json with the given workflow tasks.
     pub fn workflow(&self, task_list: &[Value]) -> PathBuf {
         self.write(

@@ -106,7 +106,8 @@ fn complaints_and_late_calls(
     // What a guest has made on disk takes its time to remove, after its call has ended.
     let factor = if case.name.starts_with("disk_") { 3 } else { 1 };
     // Each round, and as much as one for all else.
-    let deadline = (case.timeout() + configuration.max_delay) * (configuration.n_rounds + 1) * factor;
+    let deadline =
+        (case.timeout() + configuration.max_delay) * (configuration.n_rounds + 1) * factor;
     if ended.elapsed > deadline {
         late.push(format!("took {:?}", ended.elapsed));
     }
