@@ -383,11 +383,20 @@ pub struct CallLimits {
 
 impl From<&Limits> for CallLimits {
     fn from(limits: &Limits) -> Self {
+        // All fields: can a result depend on a new one?
+        let Limits {
+            memory_bytes,
+            wall_time,
+            output_bytes,
+            call_output_bytes,
+            open_files: _,
+            module_bytes: _,
+        } = *limits;
         Self {
-            memory_bytes: limits.memory_bytes,
-            wall_time_s: limits.wall_time.map(|time| time.as_secs_f64()),
-            output_bytes: limits.output_bytes,
-            call_output_bytes: limits.call_output_bytes,
+            memory_bytes,
+            wall_time_s: wall_time.map(|time| time.as_secs_f64()),
+            output_bytes,
+            call_output_bytes,
         }
     }
 }
