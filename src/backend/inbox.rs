@@ -71,7 +71,8 @@ impl<'a> Inbox<'a> {
         now >= *self.deadline.get_or_insert(now + patience)
     }
 
-    /// Waits for the next event; returns [`CallEvent::Idle`] if none has come, and `None` at the end.
+    /// Waits for the next event; returns [`CallEvent::Idle`] if none has come, and `None` at the
+    /// end.
     fn wait(&mut self) -> Option<CallEvent> {
         match self.received.recv_timeout(POLL) {
             Ok(event) => Some(event),

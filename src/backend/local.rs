@@ -162,8 +162,9 @@ impl Local {
         self
     }
 
-    /// Lets calls start only while the memory limits of all running calls fit into `bytes` together.
-    /// Default: only limits that somebody asked for count, against the memory of the machine.
+    /// Lets calls start only while the memory limits of all running calls fit into `bytes`
+    /// together. Default: only limits that somebody asked for count, against the memory of the
+    /// machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
         let n_threads = self.pool.current_num_threads();
         self.given_bytes = Some(bytes);
@@ -527,7 +528,8 @@ impl Guests {
                 break;
             };
             let made = calls.run_with_retries(attempt, &mut run, |event| {
-                // Stop before the failure is reported, so that no call starts after a reported failure.
+                // Stop before the failure is reported, so that no call starts after a reported
+                // failure.
                 if event.ends_badly() && !calls.batch().keep_going {
                     queue.stop();
                 }

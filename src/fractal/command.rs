@@ -50,7 +50,8 @@ pub(crate) fn command_words(
     })
 }
 
-/// Drops the interpreter in front of a script, which belongs to the machine that wrote the document.
+/// Drops the interpreter in front of a script, which belongs to the machine that wrote the
+/// document.
 pub(crate) fn drop_interpreter(words: &mut Vec<String>) {
     if words.len() > 1 && is_python(&words[0]) && is_script(&words[1]) {
         words.remove(0);

@@ -249,7 +249,8 @@ pub trait CallList: Send + Sync {
     /// A sentence that describes what is wrong with the output.
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String>;
 
-    /// Returns a name by which another process finds the function that [`Self::check_output`] calls.
+    /// Returns a name by which another process finds the function that [`Self::check_output`]
+    /// calls.
     fn check_name(&self) -> &'static str;
 }
 

@@ -173,8 +173,8 @@ impl<'a> DatasetPlanner<'a> {
                 Some((found.task, found.package.folder.clone()))
             }
             Err(message) => {
-                // The problem of a package that could not be read, whose name may not be known either,
-                // was reported before.
+                // The problem of a package that could not be read, whose name may not be known
+                // either, was reported before.
                 if !self.packages.iter().any(|package| package.is_refused) {
                     self.add_once(entry.location_of("task"), message, problems);
                 }

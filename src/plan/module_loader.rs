@@ -47,8 +47,8 @@ impl<'a> ModuleLoader<'a> {
         }
     }
 
-    /// Returns the call of a script by its interpreter; `None` if the path is that of a module, or if
-    /// the module next to the script replaces it.
+    /// Returns the call of a script by its interpreter; `None` if the path is that of a module, or
+    /// if the module next to the script replaces it.
     ///
     /// * `named`: path in the document.
     /// * `twin`: the module that replaces it, or the same path.

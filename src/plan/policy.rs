@@ -53,8 +53,8 @@ pub struct Policy {
     /// Maximum size of all outputs of a run together, in bytes; default 1 GiB. Each value counts as
     /// at least 64 bytes, and each object as 512 more.
     pub outputs_bytes: u64,
-    /// Maximum number of images or items that a task of Fractal v2 is called for; default 20,000, as
-    /// in Fractal.
+    /// Maximum number of images or items that a task of Fractal v2 is called for; default 20,000,
+    /// as in Fractal.
     pub task_items: usize,
     /// Interpreters of scripts; of those with one suffix, the first counts.
     pub interpreters: Vec<Interpreter>,

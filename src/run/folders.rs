@@ -16,7 +16,8 @@ use crate::text::unreadable;
 /// in metadata. An input path that does not exist is granted to nobody, with a warning; Fractal
 /// does not look at it either.
 ///
-/// * `output_option`, `work_dir_option`: what the user sets to have another output or work directory.
+/// * `output_option`, `work_dir_option`: what the user sets to have another output or work
+///   directory.
 /// * `input_in_output`: true if tasks may write to an input inside the output.
 pub(crate) fn check_folders(
     input_paths: &[PathBuf],

@@ -185,8 +185,8 @@ pub(super) fn add_arguments(arguments: Option<&[Argument]>, lines: &mut Lines) {
     }
 }
 
-/// Adds the contents of a task's module, or of its script and what the script imports. Problems go to
-/// `problems`.
+/// Adds the contents of a task's module, or of its script and what the script imports. Problems go
+/// to `problems`.
 ///
 /// * `script`: path in the document.
 /// * `module`: the module that replaces it, or the same path.

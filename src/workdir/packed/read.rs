@@ -127,8 +127,8 @@ fn find_matching(
     Ok(found)
 }
 
-/// Finds the record of an attempt in the files of a task: that of this machine, or one of those that
-/// jobs of a cluster have written. See [`find_packed`].
+/// Finds the record of an attempt in the files of a task: that of this machine, or one of those
+/// that jobs of a cluster have written. See [`find_packed`].
 ///
 /// * `folder`: subfolder of the task.
 ///
