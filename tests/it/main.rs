@@ -72,6 +72,7 @@ mod snapshots;
 mod starters;
 mod status;
 mod stopped;
+mod strace;
 mod system_limits;
 mod task_files;
 #[cfg(feature = "otel")]

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 /// What `--isolation` takes.
 pub const ISOLATIONS: [&str; 2] = ["thread", "process"];
-/// Longest time that one run of the program may take in a test.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Maximum time of one run of the program in a test.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A project: documents, input and output folders, and runs of the program in it.
 pub struct Project {
@@ -173,12 +173,12 @@ fn walk(folder: &Path, prefix: &str, paths: &mut Vec<String>) {
 /// Runs a command to its end; one that takes too long fails the test.
 #[track_caller]
 pub fn finish(command: Command) -> Ended {
-    finish_within(command, PATIENCE)
+    finish_within(command, TIMEOUT)
 }
 
-/// [`finish`], with a longest time of the test's own.
+/// [`finish`] with another timeout.
 #[track_caller]
-pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
+pub fn finish_within(mut command: Command, timeout: Duration) -> Ended {
     let started = Instant::now();
     let child = command
         .stdout(Stdio::piped())
@@ -188,9 +188,9 @@ pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
     let id = child.id();
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || send.send(child.wait_with_output()));
-    let Ok(output) = receive.recv_timeout(patience) else {
+    let Ok(output) = receive.recv_timeout(timeout) else {
         let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
-        panic!("the program did not end within {patience:?}");
+        panic!("the program did not end within {timeout:?}");
     };
     let Output {
         status,
@@ -242,6 +242,16 @@ pub fn module(name: &str) -> String {
         .join(name);
     assert!(path.is_file(), "{} is missing", path.display());
     path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Gives a command the changes of the environment of another one.
+pub fn copy_env(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
 }
 
 /// Quotes a path as a shell does, for a `command`.

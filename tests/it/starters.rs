@@ -1,5 +1,5 @@
-//! Options of `run` for programs that start mandelbox: JSON answers, log lines, prepared folders, the
-//! end of the parent, and several runs that share the machine.
+//! Options of `run` for programs that start mandelbox: JSON answers, log lines, prepared folders,
+//! the end of the parent, and several runs that share the machine.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -300,8 +300,8 @@ fn a_run_stops_with_its_parent_and_is_resumed() {
     project.run(&["--die-with-parent", "1"]).expect(143);
 }
 
-/// Number of calls of all runs that went on at the same time at most. The log has the times at which
-/// starts and ends were recorded, so the first and the last moments of a call do not count.
+/// Number of calls of all runs that went on at the same time at most. The log has the times at
+/// which starts and ends were recorded, so the first and the last moments of a call do not count.
 fn most_at_a_time(logs: &[&Path]) -> usize {
     const RECORDING: jiff::SignedDuration = jiff::SignedDuration::from_millis(100);
     let mut changes: Vec<(jiff::Timestamp, i32)> = Vec::new();
