@@ -17,13 +17,14 @@ use super::signals::Signals;
 use super::{Answer, environment, parent, slurm};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
+use crate::model::record_names::RESULT_FILE;
 use crate::model::{HostError, Retries};
 use crate::problem::{Location, Problems};
 use crate::report::{HtmlReport, Notice, Progress, ProgressStyle};
 use crate::run::{Error, PreparedRun, RunFailure, RunOptions, exit_code, prepare};
 use crate::text::escaped;
 use crate::text::wording::shell_word;
-use crate::workdir::layout::REPORT_FILE;
+use crate::workdir::layout::{LOG_FILE, REPORT_FILE};
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let format = arguments.starter.format;
@@ -231,7 +232,7 @@ fn finish(
     match &ended {
         Ok(_) if !arguments.quiet => {
             let output = escaped(&output_path.to_string_lossy());
-            let result = path_of("result.json");
+            let result = path_of(RESULT_FILE);
             let _ = writeln!(answer.stderr, "finished in {:.2} s", elapsed.as_secs_f64());
             if !arguments.only.is_empty() {
                 let globs = escaped(&arguments.only.join(", "));
@@ -256,7 +257,7 @@ fn finish(
             };
             if result.is_some() {
                 let log = match &arguments.starter.log {
-                    None => path_of("workflow.log"),
+                    None => path_of(LOG_FILE),
                     Some(log) => escaped(&log.to_string_lossy()),
                 };
                 let folder = escaped(&shell_word(work_dir.display()));

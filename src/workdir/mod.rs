@@ -22,6 +22,7 @@ use std::{fs, io};
 use crate::event::EventLog;
 use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
 use crate::model::HostError;
+use crate::model::record_names::{HISTORY_FILE, METADATA_FILE};
 use layout::{JOBS_DIR, SCRATCH_DIR};
 use lock::{Lock, LockAttempt};
 
@@ -286,7 +287,7 @@ impl WorkDir {
     /// folder.
     fn is_taken(path: &Path, is_prepared: bool) -> bool {
         let exists = |record: &str| path.join(record).symlink_metadata().is_ok();
-        let records = [EventLog::NAME, "metadata.json", "history.json"];
+        let records = [EventLog::NAME, METADATA_FILE, HISTORY_FILE];
         records.into_iter().any(exists) || !is_prepared && exists(layout::LOG_FILE)
     }
 

@@ -17,6 +17,7 @@ use crate::fractal::dialect::{
     BatchEnd, Dialect, Preview, RECORD_INDENT, Record, Step, TaskEnd, TaskProblem, TaskTimes,
 };
 use crate::json::{Map, Value, write_json};
+use crate::model::record_names::{DATASET_FILE, RESULT_FILE, STATUS_FILE};
 use crate::model::{ItemChanges, TaskSpec};
 
 /// A dataset, and the tasks that change it.
@@ -378,16 +379,16 @@ impl Dialect for Dataset {
 
     fn records(&self) -> Vec<Record<'_>> {
         vec![
-            self.record("dataset.json"),
+            self.record(DATASET_FILE),
             Record {
-                name: "status.json",
+                name: STATUS_FILE,
                 write: Box::new(|file| write_json(file, &self.statuses, RECORD_INDENT)),
             },
         ]
     }
 
     fn result(&self) -> Record<'_> {
-        self.record("result.json")
+        self.record(RESULT_FILE)
     }
 
     fn into_result(self: Box<Self>) -> Map<String, Value> {

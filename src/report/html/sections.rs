@@ -10,8 +10,12 @@ use super::charts::LogAxis;
 use super::markup::{href, html, html_start};
 use super::timeline::color;
 use crate::event::{RunSummary, Status, TaskSummary};
+use crate::model::record_names::{
+    DATASET_FILE, HISTORY_FILE, METADATA_FILE, RESULT_FILE, STATUS_FILE,
+};
 use crate::text::escape::percent_encoded;
 use crate::text::{bytes_text, duration_text};
+use crate::workdir::layout::{EVENT_LOG_FILE, LOG_FILE};
 
 /// Number of failed calls that are visible without unfolding.
 const MAX_UNFOLDED: usize = 5;
@@ -465,13 +469,13 @@ pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
     /// Rows that not all runs have.
     const OPTIONAL: [&str; 2] = [METADATA_KEYS, PICTURES];
     const FILES: [&str; 7] = [
-        "workflow.log",
-        "events.jsonl",
-        "metadata.json",
-        "history.json",
-        "dataset.json",
-        "status.json",
-        "result.json",
+        LOG_FILE,
+        EVENT_LOG_FILE,
+        METADATA_FILE,
+        HISTORY_FILE,
+        DATASET_FILE,
+        STATUS_FILE,
+        RESULT_FILE,
     ];
     let files = FILES.iter().filter(|file| work_dir.join(file).is_file());
     let rows = [
