@@ -148,6 +148,18 @@ impl Project {
         self.mandelbox(&arguments)
     }
 
+    /// Names of all subcommands, in the order of `mandelbox --help`.
+    pub fn subcommands(&self) -> Vec<String> {
+        let help = self.mandelbox(&["--help"]).expect(0).stdout;
+        let commands = help.split("\nCommands:\n").nth(1).expect("a list");
+        let lines = commands.lines().take_while(|line| !line.is_empty());
+        // Further lines of a description are indented more.
+        let names = lines
+            .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+            .filter(|name| !name.is_empty() && *name != "help");
+        names.map(str::to_owned).collect()
+    }
+
     /// Every path in the project, sorted, relative, folders with a slash at the end.
     pub fn tree(&self) -> Vec<String> {
         let mut paths = Vec::new();
