@@ -22,7 +22,6 @@ use std::{fs, io};
 use crate::event::EventLog;
 use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
 use crate::model::HostError;
-use crate::model::record_names::{HISTORY_FILE, METADATA_FILE};
 use layout::{JOBS_DIR, SCRATCH_DIR};
 use lock::{Lock, LockAttempt};
 
@@ -286,8 +285,14 @@ impl WorkDir {
     /// Returns true if a folder contains the records of a run, apart from the log of a prepared
     /// folder.
     fn is_taken(path: &Path, is_prepared: bool) -> bool {
+        use crate::model::record_names;
+
         let exists = |record: &str| path.join(record).symlink_metadata().is_ok();
-        let records = [EventLog::NAME, METADATA_FILE, HISTORY_FILE];
+        let records = [
+            EventLog::NAME,
+            record_names::METADATA_FILE,
+            record_names::HISTORY_FILE,
+        ];
         records.into_iter().any(exists) || !is_prepared && exists(layout::LOG_FILE)
     }
 
