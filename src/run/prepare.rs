@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
-use super::folders::{check_folders, real_path};
+use super::folders::{check_folders, holds, real_path};
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
@@ -228,7 +228,7 @@ fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems)
     let real_work_dir = real_path(work_dir);
     let scripts = plan.tasks.iter().filter(|task| task.script.is_some());
     let mut mounts = scripts.flat_map(|task| &task.mounts);
-    let holding = mounts.find(|mount| real_work_dir.starts_with(real_path(&mount.host_path)));
+    let holding = mounts.find(|mount| holds(&real_path(&mount.host_path), &real_work_dir));
     if let Some(mount) = holding {
         let text = format!(
             "is in the folder `{}` of a script, which its task can read; choose another --work-dir",

@@ -250,6 +250,43 @@ fn an_input_inside_the_output_is_accepted_on_request() {
 }
 
 #[test]
+fn a_work_directory_in_a_bind_mount_of_the_output_is_refused() {
+    let project = project(json!({}));
+    for name in ["real", "mount"] {
+        std::fs::create_dir(project.path(name)).expect("made");
+    }
+    let program = project.command(&[
+        "run",
+        "workflow.json",
+        "--output",
+        "mount",
+        "--work-dir",
+        "real/work",
+    ]);
+    // The mount disappears with its namespace.
+    let mut mounted = Command::new("unshare");
+    mounted
+        .args(["-m", "sh", "-c"])
+        .arg("mount --bind real mount || exit 99; exec \"$@\"")
+        .arg("sh")
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(project.path(""))
+        .stdin(Stdio::null());
+    let output = match mounted.output() {
+        Ok(output) if matches!(output.status.code(), Some(0 | 2)) => output,
+        _ => {
+            eprintln!("skipped: this user cannot mount a folder");
+            return;
+        }
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("holds the work directory"), "{stderr}");
+    assert!(!project.path("real/work").exists());
+}
+
+#[test]
 fn a_run_stops_with_its_parent_and_is_resumed() {
     let project = project(json!({ "sleep_ms": 1000 }));
     let arguments = [
