@@ -67,6 +67,7 @@ mod signals;
 mod slurm;
 mod slurm_cases;
 mod slurm_cluster;
+mod slurm_ends;
 mod snapshot;
 mod snapshots;
 mod starters;

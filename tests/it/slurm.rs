@@ -17,7 +17,7 @@ use crate::slurm_cluster::{Cluster, Settings};
 /// Longest time of a run in these tests.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-const RUN: [&str; 19] = [
+pub const RUN: [&str; 19] = [
     "run",
     "workflow.json",
     "--input",
@@ -39,7 +39,7 @@ const RUN: [&str; 19] = [
     "--resume",
 ];
 
-fn is_whole() -> bool {
+pub fn is_whole() -> bool {
     std::env::var_os("MANDELBOX_TEST_WHOLE").is_some()
 }
 
@@ -52,7 +52,7 @@ fn is_tried() -> bool {
 }
 
 /// Two tasks, a command and a typed one, with a call for each of `n` components.
-fn project(n: usize, sleep_ms: u64) -> Project {
+pub fn project(n: usize, sleep_ms: u64) -> Project {
     project_named(Project::new(), n, sleep_ms)
 }
 
@@ -82,7 +82,7 @@ fn project_named(project: Project, n: usize, sleep_ms: u64) -> Project {
 }
 
 /// * `parallel`: calls of a job that run at the same time.
-fn write_config(project: &Project, parallel: u64, extra_lines: &[&str]) {
+pub fn write_config(project: &Project, parallel: u64, extra_lines: &[&str]) {
     let config = json!({
         "default_slurm_config": {
             "partition": "main", "cpus_per_task": 1, "mem": "100M", "extra_lines": extra_lines
@@ -104,12 +104,16 @@ fn command(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Command 
     command
 }
 
-fn run(project: &Project, cluster: &Cluster) -> Ended {
-    finish_within(command(project, cluster, &RUN), PATIENCE)
+pub fn run(project: &Project, cluster: &Cluster) -> Ended {
+    run_with(project, cluster, &RUN)
+}
+
+pub fn run_with(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Ended {
+    finish_within(command(project, cluster, arguments), PATIENCE)
 }
 
 /// A run that goes on while the test disturbs it.
-fn begin(project: &Project, cluster: &Cluster) -> Child {
+pub fn begin(project: &Project, cluster: &Cluster) -> Child {
     command(project, cluster, &RUN)
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(project.path("stderr")).expect("a file"))
@@ -118,7 +122,7 @@ fn begin(project: &Project, cluster: &Cluster) -> Child {
 }
 
 #[track_caller]
-fn wait(project: &Project, mut child: Child) {
+pub fn wait(project: &Project, mut child: Child) {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("waited for") {
@@ -133,7 +137,7 @@ fn wait(project: &Project, mut child: Child) {
     }
 }
 
-fn result(project: &Project) -> (Value, Vec<Value>) {
+pub fn result(project: &Project) -> (Value, Vec<Value>) {
     let result = project.json("work/result.json");
     (
         result["metadata"].clone(),
@@ -159,13 +163,13 @@ fn without_times(mut history: Vec<Value>) -> Vec<Value> {
 }
 
 /// The result of the same workflow on this machine.
-fn local(n: usize) -> (Value, Vec<Value>) {
+pub fn local(n: usize) -> (Value, Vec<Value>) {
     let project = project(n, 0);
     crate::project::finish(project.command(&RUN[..10])).expect(0);
     result(&project)
 }
 
-fn events(project: &Project) -> Vec<Value> {
+pub fn events(project: &Project) -> Vec<Value> {
     let log = project.read("work/events.jsonl");
     let lines = log.lines();
     lines
@@ -197,7 +201,7 @@ fn packed_records_of_jobs_are_found() {
 
 /// No call has ended twice, each of them has, and each has begun before.
 #[track_caller]
-fn check_calls(project: &Project, n_calls: usize) {
+pub fn check_calls(project: &Project, n_calls: usize) {
     let mut began = BTreeSet::new();
     let mut ended: BTreeMap<(u64, u64), usize> = BTreeMap::new();
     for event in events(project) {
