@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::{FormatArgument, ProgressArgument, RunArguments};
+use super::arguments::{BackendArgument, FormatArgument, ProgressArgument, RunArguments};
 use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
@@ -14,6 +14,7 @@ use super::result_files::ResultFiles;
 use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
+use super::wheels::Wheels;
 use super::{Answer, environment, parent, slurm};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
@@ -51,6 +52,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
+        arguments.backend == BackendArgument::Local,
         &arguments.starter.process,
         &mut problems,
     ) {
@@ -117,7 +119,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
             FormatArgument::Json => plan_answer(&prepared),
         };
     }
-    start_and_finish(&arguments, prepared, &files, signals)
+    start_and_finish(&arguments, prepared, &files, &wheels, signals)
         .unwrap_or_else(|err| failed(format, &err))
 }
 
@@ -126,10 +128,15 @@ fn start_and_finish(
     arguments: &RunArguments,
     mut prepared: PreparedRun,
     files: &ResultFiles,
+    wheels: &Wheels,
     signals: &Signals,
 ) -> Result<Answer, HostError> {
     let is_new = arguments.work_dir.is_none();
     prepared.create_work_dir()?;
+    if arguments.backend == BackendArgument::Slurm {
+        // Jobs do not see a temporary folder of this machine, nor always the user's cache.
+        prepared.copy_packages(wheels.folders());
+    }
     let work_dir = prepared.work_dir.clone();
     let reporters = reporters(
         arguments,

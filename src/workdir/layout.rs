@@ -19,6 +19,8 @@ pub const RO_CRATE_WORKFLOW_FILE: &str = "ro-crate-workflow.json";
 pub const PACKED_CALLS_FILE: &str = "calls.packed";
 /// Folder for the files that jobs of a cluster share with the run.
 pub const JOBS_DIR: &str = ".jobs";
+/// Folder for copies of task packages that jobs of a cluster use.
+pub const PACKAGES_DIR: &str = ".packages";
 /// Folder for the scratch folders of running calls.
 pub(super) const SCRATCH_DIR: &str = ".scratch";
 

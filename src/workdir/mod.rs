@@ -8,6 +8,7 @@ mod free_space;
 mod job_files;
 pub mod layout;
 mod lock;
+mod packages;
 mod packed;
 #[cfg(feature = "cli")]
 mod removal;
@@ -22,7 +23,7 @@ use std::{fs, io};
 use crate::event::EventLog;
 use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
 use crate::model::HostError;
-use layout::{JOBS_DIR, SCRATCH_DIR};
+use layout::{JOBS_DIR, PACKAGES_DIR, SCRATCH_DIR};
 use lock::{Lock, LockAttempt};
 
 pub use call_record::{CallOutput, CallRecord, CallWriters, RecordForm};
@@ -370,8 +371,7 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
         let checked = match entry.file_type() {
             Ok(kind) if is_file(&name) => check_plain(kind),
             Ok(kind)
-                if name == SCRATCH_DIR
-                    || name == JOBS_DIR
+                if [SCRATCH_DIR, JOBS_DIR, PACKAGES_DIR].contains(&&*name)
                     || layout::is_task_folder_name(&name) =>
             {
                 check_folder(kind)

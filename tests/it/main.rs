@@ -68,6 +68,7 @@ mod slurm;
 mod slurm_cases;
 mod slurm_cluster;
 mod slurm_disturbed;
+mod slurm_ends;
 mod snapshot;
 mod snapshots;
 mod starters;

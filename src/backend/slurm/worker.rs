@@ -100,6 +100,12 @@ impl Slice {
         self.file.parallel
     }
 
+    /// Lowers the number of files that each call can open.
+    pub fn limit_open_files(&mut self, open_files: usize) {
+        let limits = &mut self.file.batch.task.limits;
+        limits.open_files = limits.open_files.min(open_files);
+    }
+
     /// Name of the check of outputs.
     pub fn check_name(&self) -> &str {
         &self.file.check
