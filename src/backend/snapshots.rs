@@ -256,4 +256,8 @@ impl RunGuest for FromSnapshot<'_> {
             cancel: invocation.cancel,
         })
     }
+
+    fn cpu_time_elsewhere(&self) -> Duration {
+        self.worker.cpu_time_elsewhere()
+    }
 }

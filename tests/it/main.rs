@@ -29,6 +29,7 @@ mod file_systems;
 mod fractal;
 mod fractal_tables;
 mod fractal_v2;
+mod fractal_v2_defences;
 mod fractal_v2_documents;
 mod fractal_v2_resume;
 mod fractal_v2_scale;

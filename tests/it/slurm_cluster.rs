@@ -144,7 +144,7 @@ impl Cluster {
             cluster.start_node(node);
         }
         let are_ready = cluster.becomes(|cluster| {
-            let text = cluster.output("sinfo", &["-h", "-N", "-o", "%T"]);
+            let text = cluster.output("sinfo", &["-h", "-N", "-p", "main", "-o", "%T"]);
             text.lines().filter(|state| *state == "idle").count() == cluster.settings.n_nodes
         });
         if !are_ready {
