@@ -448,7 +448,20 @@ def _task_folders(folder: Path) -> list[Path]:
 
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:
-    return any(os.path.commonpath([path, folder]) == folder for folder in folders)
+    """Return True if one of the folders holds a path, also as a bind mount. Paths have no links."""
+    above = [identity for identity in map(_identity, [path, *map(str, Path(path).parents)]) if identity]
+    return any(
+        os.path.commonpath([path, folder]) == folder or _identity(folder) in above
+        for folder in folders
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _list_keywords(function: Any) -> None:
