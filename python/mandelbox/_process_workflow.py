@@ -32,6 +32,9 @@ __all__ = ["Keywords", "process_workflow", "process_workflow_sync"]
 _PAUSE_S = 0.05
 #: Records of a run that Fractal's users look at.
 _RECORDS = ("metadata.json", "history.json")
+#: Words of Fractal's error for a component list that is missing. The program finds it before the run
+#: if no task before can add it.
+_MISSING_LIST = "is missing in metadata keys"
 #: Keys of a workflow task, and of a task, for objects without ``model_dump``.
 _ENTRY_KEYS = ("id", "order", "args", "meta")
 _TASK_KEYS = (
@@ -223,7 +226,7 @@ class Job:
         try:
             result = self._run.result()
         except DocumentsError as error:
-            raise self._command_error(error) or error from None
+            raise self._command_error(error) or _missing_list(error) or error from None
         except TaskExecutionError as error:
             if error.calls and error.calls[0].stderr_tail.strip():
                 # As in Fractal, the message is the stderr of the task.
@@ -232,7 +235,7 @@ class Job:
         except JobExecutionError as error:
             if not error.calls:
                 reason = self._run.reason
-                if reason is not None and "is missing in metadata keys" in reason:
+                if reason is not None and _MISSING_LIST in reason:
                     raise RuntimeError(reason) from error
             raise
         return {"metadata": result.metadata, "history": result.history}
@@ -325,6 +328,13 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     return value
+
+
+def _missing_list(error: DocumentsError) -> RuntimeError | None:
+    """Return Fractal's exception, if a component list is missing."""
+    found = (problem.message for problem in error.problems if _MISSING_LIST in problem.message)
+    message = next(found, None)
+    return None if message is None else RuntimeError(message)
 
 
 def _command_index(problem: Problem) -> int | None:
@@ -438,7 +448,20 @@ def _task_folders(folder: Path) -> list[Path]:
 
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:
-    return any(os.path.commonpath([path, folder]) == folder for folder in folders)
+    """Return True if one of the folders holds a path, also as a bind mount. Paths have no links."""
+    above = [identity for identity in map(_identity, [path, *map(str, Path(path).parents)]) if identity]
+    return any(
+        os.path.commonpath([path, folder]) == folder or _identity(folder) in above
+        for folder in folders
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _list_keywords(function: Any) -> None:
