@@ -112,7 +112,7 @@ fn prepare(local: &Local, task: &TaskSpec, settings: &WorkerSettings) -> Result<
             module.sha256, task.module.sha256
         )));
     }
-    let prepared = match task.snapshot {
+    let prepared = match &task.snapshot {
         None => local.prepare(&module, &task.limits, settings.compile_time),
         Some(_) => local.prepare_snapshots(&module, &task.limits, settings.compile_time),
     };

@@ -68,6 +68,7 @@ mod slurm;
 mod slurm_cases;
 mod slurm_cluster;
 mod snapshot;
+mod snapshot_calls;
 mod snapshots;
 mod starters;
 mod status;

@@ -87,12 +87,12 @@ impl Local {
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<CallStart, HostError> {
         let task = &calls.batch().task;
-        let Some(spec) = task.snapshot else {
+        let Some(spec) = &task.snapshot else {
             return Ok(CallStart::Module);
         };
         let wanted = WantedSnapshot {
             module: &task.module,
-            mounts: &task.mounts,
+            mounts: &spec.mounts,
             limits: &task.limits,
             init_time: spec.init_time,
             cancel: calls.cancel(),

@@ -19,9 +19,11 @@ LONGEST = 40_000
 
 def load(request):
     """Return the function."""
-    if request["root"]:
+    if request["root"] and request["root"] not in sys.path:
         sys.path.insert(0, request["root"])
-    if request["file"]:
+    if "__mp_main__" in sys.modules:
+        module = sys.modules["__mp_main__"]
+    elif request["file"]:
         # The module of a program, without running the program.
         spec = importlib.util.spec_from_file_location("__mp_main__", request["file"])
         module = importlib.util.module_from_spec(spec)
@@ -99,18 +101,27 @@ def describe(error):
     }
 
 
-def answer(request):
+def answer_one(request, item, encoder):
     """Call the function and return the answer."""
-    encoder = Encoder(request["out"])
     try:
         function = load(request)
-        arguments, keywords = decode(request["args"]), decode(request["kwargs"])
-        result = encoder.encode(function(*arguments, **keywords))
+        arguments, keywords = decode(item["args"]), decode(item["kwargs"])
+        return {"result": encoder.encode(function(*arguments, **keywords))}
     except Exception as error:
         return {"error": describe(error)}
-    text = json.dumps(result)
+
+
+def answer(request):
+    """Call the function for each item, up to the first error, and return the answers."""
+    encoder = Encoder(request["out"])
+    answers = []
+    for item in request["items"]:
+        answers.append(answer_one(request, item, encoder))
+        if "error" in answers[-1]:
+            break
+    text = json.dumps(answers)
     if len(text) <= LONGEST:
-        return {"result": result}
+        return {"answers": answers}
     with open(encoder.new_path(), "w") as file:
         file.write(text)
     return {"file": encoder.n_files}
