@@ -69,6 +69,8 @@ mod slurm_cases;
 mod slurm_cluster;
 mod snapshot;
 mod snapshot_calls;
+mod snapshot_changes;
+mod snapshot_runs;
 mod snapshots;
 mod starters;
 mod status;

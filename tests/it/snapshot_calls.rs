@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::project::{ISOLATIONS, Project, parallel_task};
+use crate::project::{ISOLATIONS, Project};
+use crate::snapshot::{module, with_guest};
+use crate::snapshot_runs::snapshot_task;
 
 /// A guest whose calls print their state, change all of it, and end in different ways.
 ///
@@ -54,9 +56,7 @@ fn every_call_starts_with_the_state_of_the_initialization() {
     let project = Project::new();
     project.write("guest.wasm", wat::parse_str(CHANGER).expect("valid WAT"));
     project.write("in/a.txt", "text");
-    let mut task = parallel_task(0, "t", "guest.wasm", "image", json!({}));
-    task["task"]["meta"]["mandelbox"] = json!({ "snapshot": true });
-    project.workflow(&[task]);
+    project.workflow(&[snapshot_task(Some("image"))]);
     let items: Vec<_> = (0..60).map(|index| index.to_string()).collect();
     project.write("metadata.json", json!({ "image": items }).to_string());
     for isolation in ISOLATIONS {
@@ -75,4 +75,17 @@ fn every_call_starts_with_the_state_of_the_initialization() {
         assert!(first.len() == 6 && !first.ends_with('A'), "{first}");
         assert!(printed.lines().all(|line| line == first), "{printed}");
     }
+}
+
+#[test]
+fn what_the_initialization_prints_is_logged() {
+    let body = r#"(memory (export "memory") 1) (data (i32.const 100) "no module\1b[31m")
+        (func (export "wizer.initialize") (call $print (i32.const 100) (i32.const 14)))
+        (func (export "_start"))"#;
+    let project = with_guest(module(body));
+    project.workflow(&[snapshot_task(None)]);
+    project.run(&[]).expect(0);
+    let log = project.read("work/workflow.log");
+    let expected = "guest.wasm printed when it started for the snapshot: no module\\u{1b}[31m";
+    assert!(log.contains(expected), "{log}");
 }

@@ -116,6 +116,14 @@ impl Local {
                         init_time_s: whole_microseconds(init_time).as_secs_f64(),
                         memory_bytes: made.memory_bytes,
                     }))?;
+                    if !made.output.is_empty() {
+                        let module = task.module.file_name();
+                        let message = format!(
+                            "{module} printed when it started for the snapshot: {}",
+                            made.output
+                        );
+                        observe(happened(EventKind::Note { message }))?;
+                    }
                 }
                 CallStart::Snapshot(made.key)
             }
