@@ -12,7 +12,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::interpreter::{Interpreter, InterpreterFile};
-use crate::model::{Limits, SnapshotSpec};
+use crate::model::{Grant, Limits, SnapshotSpec};
 use crate::problem::{Location, Problems};
 use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;

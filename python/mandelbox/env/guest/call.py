@@ -19,11 +19,9 @@ LONGEST = 40_000
 
 def load(request):
     """Return the function."""
-    if request["root"] and request["root"] not in sys.path:
+    if request["root"]:
         sys.path.insert(0, request["root"])
-    if "__mp_main__" in sys.modules:
-        module = sys.modules["__mp_main__"]
-    elif request["file"]:
+    if request["file"]:
         # The module of a program, without running the program.
         spec = importlib.util.spec_from_file_location("__mp_main__", request["file"])
         module = importlib.util.module_from_spec(spec)
@@ -101,24 +99,22 @@ def describe(error):
     }
 
 
-def answer_one(request, item, encoder):
-    """Call the function and return the answer."""
+def call_all(request, encoder, answers):
+    """Call the function for each item, and append the answers."""
     try:
         function = load(request)
-        arguments, keywords = decode(item["args"]), decode(item["kwargs"])
-        return {"result": encoder.encode(function(*arguments, **keywords))}
+        for item in request["items"]:
+            arguments, keywords = decode(item["args"]), decode(item["kwargs"])
+            answers.append({"result": encoder.encode(function(*arguments, **keywords))})
     except Exception as error:
-        return {"error": describe(error)}
+        answers.append({"error": describe(error)})
 
 
 def answer(request):
     """Call the function for each item, up to the first error, and return the answers."""
     encoder = Encoder(request["out"])
     answers = []
-    for item in request["items"]:
-        answers.append(answer_one(request, item, encoder))
-        if "error" in answers[-1]:
-            break
+    call_all(request, encoder, answers)
     text = json.dumps(answers)
     if len(text) <= LONGEST:
         return {"answers": answers}
