@@ -116,7 +116,7 @@ fn prepare(local: &Local, task: &TaskSpec, settings: &WorkerSettings) -> Result<
         )));
     }
     check_script(task)?;
-    let prepared = match task.snapshot {
+    let prepared = match &task.snapshot {
         None => local.prepare(&module, &task.limits, settings.compile_time),
         Some(_) => local.prepare_snapshots(&module, &task.limits, settings.compile_time),
     };

@@ -396,7 +396,7 @@ mod tests {
                 vec((".{0,3}", ".{0,3}"), 0..3),
                 vec(grant(), 0..2),
                 vec(resource(), 0..2),
-                of((any::<u64>(), 0..1_000_000_000_u32)),
+                of((any::<u64>(), 0..1_000_000_000_u32, vec(grant(), 0..2))),
             ),
         )
             .prop_map(
@@ -425,8 +425,9 @@ mod tests {
                     env,
                     mounts,
                     resources,
-                    snapshot: snapshot.map(|(s, ns)| SnapshotSpec {
+                    snapshot: snapshot.map(|(s, ns, mounts)| SnapshotSpec {
                         init_time: Duration::new(s, ns),
+                        mounts,
                     }),
                 },
             )

@@ -255,8 +255,10 @@ impl<'a> DatasetPlanner<'a> {
             .map_err(|text| self.add_once(executable.location(), text, problems))
             .ok()?;
         let path = program.as_ref().map(|program| &program.module);
-        let is_wanted = program.as_ref().is_some_and(|program| program.has_snapshot);
-        let snapshot = policy.snapshot(requested.snapshot || is_wanted);
+        let snapshot = policy.snapshot(
+            requested.snapshot || Program::wants_snapshot(program.as_ref()),
+            || Program::start_mounts(program.as_ref(), &requested.mounts),
+        );
         let wanted = WantedModule {
             path: path.unwrap_or(&command.module).clone(),
             limits: &limits,

@@ -12,7 +12,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::interpreter::{Interpreter, InterpreterFile};
-use crate::model::{Limits, SnapshotSpec};
+use crate::model::{Grant, Limits, SnapshotSpec};
 use crate::problem::{Location, Problems};
 use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;
@@ -193,14 +193,20 @@ impl Policy {
     /// Returns the snapshot from which the calls of a task start.
     ///
     /// * `is_requested`: true if the task requests it.
-    pub(crate) fn snapshot(&self, is_requested: bool) -> Option<SnapshotSpec> {
+    /// * `mounts`: folders that the module can read when it starts.
+    pub(crate) fn snapshot(
+        &self,
+        is_requested: bool,
+        mounts: impl FnOnce() -> Vec<Grant>,
+    ) -> Option<SnapshotSpec> {
         let is_used = match self.snapshots {
             SnapshotUse::Never => false,
             SnapshotUse::OnRequest => is_requested,
             SnapshotUse::Always => true,
         };
-        is_used.then_some(SnapshotSpec {
+        is_used.then(|| SnapshotSpec {
             init_time: self.compile_time,
+            mounts: mounts(),
         })
     }
 

@@ -87,12 +87,12 @@ impl Local {
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<CallStart, HostError> {
         let task = &calls.batch().task;
-        let Some(spec) = task.snapshot else {
+        let Some(spec) = &task.snapshot else {
             return Ok(CallStart::Module);
         };
         let wanted = WantedSnapshot {
             module: &task.module,
-            mounts: &task.mounts,
+            mounts: &spec.mounts,
             limits: &task.limits,
             init_time: spec.init_time,
             cancel: calls.cancel(),
@@ -116,6 +116,14 @@ impl Local {
                         init_time_s: whole_microseconds(init_time).as_secs_f64(),
                         memory_bytes: made.memory_bytes,
                     }))?;
+                    if !made.output.is_empty() {
+                        let module = task.module.file_name();
+                        let message = format!(
+                            "{module} printed when it started for the snapshot: {}",
+                            made.output
+                        );
+                        observe(happened(EventKind::Note { message }))?;
+                    }
                 }
                 CallStart::Snapshot(made.key)
             }

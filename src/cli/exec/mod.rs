@@ -90,7 +90,9 @@ fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
 /// * `is_requested`: true if the command line requests it.
 pub(super) fn has_snapshot(policy: &Policy, is_requested: bool, program: Option<&Program>) -> bool {
     let is_wanted = program.is_some_and(|program| program.has_snapshot);
-    policy.snapshot(is_requested || is_wanted).is_some()
+    policy
+        .snapshot(is_requested || is_wanted, Vec::new)
+        .is_some()
 }
 
 /// Settings for the preparation of a module.
