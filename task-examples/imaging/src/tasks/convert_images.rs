@@ -5,8 +5,11 @@ use crate::image::{Acquisition, ImageWriter, Storage, read_acquisition};
 use crate::name::Component;
 use crate::replace::{recover, replace_folder};
 use fractal_task::{TaskError, check_range};
+use ome_zarr::ngff;
+use ome_zarr::pixel::{AnyPlane, PixelType};
 use ome_zarr::plane;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::io;
 use std::path::Path;
 
@@ -40,7 +43,7 @@ pub struct Converted {
     /// Channels, Z planes, rows and columns.
     pub(super) shape: [usize; 4],
     /// The smallest and the largest value of each channel.
-    intensity_range: Vec<[u16; 2]>,
+    intensity_range: Vec<[Value; 2]>,
 }
 
 /// Converts one image.
@@ -88,7 +91,11 @@ fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Re
             let size = (plane.width, plane.height);
             let (writer, first_size, first_path) = match &mut image {
                 Some(image) => image,
-                none => none.insert((ImageWriter::create(folder, (n_channels, n_planes), size, storage)?, size, path)),
+                none => none.insert((
+                    ImageWriter::create(folder, PixelType::U16, (n_channels, n_planes), size, storage)?,
+                    size,
+                    path,
+                )),
             };
             if size != *first_size {
                 return Err(TaskError::new(format!(
@@ -101,13 +108,13 @@ fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Re
                     first_size.1,
                 )));
             }
-            writer.write_plane(channel, z, plane.read()?)?;
+            writer.write_plane(channel, z, AnyPlane::U16(plane.read()?))?;
         }
     }
     let Some((writer, (width, height), _)) = image else {
         return Err(TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"));
     };
-    let intensity_range = writer.finish(acquisition)?;
+    let intensity_range = writer.finish(acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
     Ok(Converted { shape: [n_channels, n_planes, height, width], intensity_range })
 }
 

@@ -7,6 +7,7 @@ use crate::name::Component;
 use crate::replace::{recover, replace_folder};
 use crate::{about, illumination};
 use fractal_task::TaskError;
+use ome_zarr::each_plane;
 use ome_zarr::plane::{self, Plane};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -58,11 +59,11 @@ pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, Task
     replace_folder(&folder, |part| {
         let shape = (image.n_channels(), image.n_planes());
         let size = image.sizes().next().unwrap_or((0, 0));
-        let mut writer = ImageWriter::create(part, shape, size, image.storage())?;
+        let mut writer = ImageWriter::create(part, image.pixel_type(), shape, size, image.storage())?;
         for (channel, profile) in profiles.iter().enumerate() {
             for z in 0..image.n_planes() {
                 let mut plane = image.read_plane(0, channel, z)?;
-                illumination::correct(&mut plane, profile, args.background);
+                each_plane!(&mut plane, plane => illumination::correct(plane, profile, args.background));
                 writer.write_plane(channel, z, plane)?;
             }
         }

@@ -244,7 +244,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(n_limits, 28);
+        assert_eq!(n_limits, 26);
     }
 
     #[test]
