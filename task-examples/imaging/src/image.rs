@@ -2,6 +2,7 @@
 
 use crate::about;
 use crate::name::{Number, Well};
+use crate::source::Position;
 use fractal_task::TaskError;
 use ome_zarr::each_plane;
 use ome_zarr::ngff::{self, Downscaling};
@@ -42,10 +43,24 @@ pub struct Acquisition {
     pub channels: Vec<Channel>,
     /// The files of each channel, in the order of axis z.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<Vec<PathBuf>>,
+    pub files: Vec<Vec<PlaneFile>>,
+    /// Conditions of the well: names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<(String, String)>,
     /// How the illumination was corrected, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
+}
+
+/// Where the pixels of a plane are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaneFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Position in a file with several planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// How the illumination of an image was corrected.
