@@ -290,7 +290,9 @@ fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
         let is_well = |text: &str| Well::parse(text).is_some();
         // A point in time has the form of a well, too.
         let is_time = well.starts_with(['T', 't']) && before.is_some_and(is_well);
-        let is_unclear = n == 0 && before.is_none_or(is_well);
+        // Without numbers, the well has to look like one: not `z003`.
+        let is_real = Well::parse(well).is_some_and(|well| well.column.len() < 3 && well.row_number() <= 32);
+        let is_unclear = n == 0 && (before.is_none_or(is_well) || !is_real || well.starts_with(['Z', 'z']));
         if spans.len() != n + 1 || n > 0 && field.is_none() || is_time || is_unclear {
             return None;
         }

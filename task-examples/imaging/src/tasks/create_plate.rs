@@ -205,11 +205,17 @@ fn choose_channels(files: &Found, choices: &[ChannelChoice]) -> Result<Vec<Chann
         if channels.iter().any(|channel| channel.id == *id) {
             return Err(TaskError::new(format!("channels: {id:?} is there twice; take one of them away")));
         }
-        let color = color.clone().unwrap_or_else(|| ngff::color(index).to_owned());
+        let label = label.as_ref().or_else(|| files.labels.get(id)).unwrap_or(id);
+        let default_color = match label.as_str() {
+            "R" => "FF0000",
+            "G" => "00FF00",
+            "B" => "0000FF",
+            _ => ngff::color(index),
+        };
+        let color = color.as_deref().unwrap_or(default_color).to_owned();
         if color.len() != 6 || !color.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(TaskError::new(format!("channels: color {color:?} of {id} is not six hexadecimal digits")));
         }
-        let label = label.as_ref().or_else(|| files.labels.get(id)).unwrap_or(id);
         channels.push(Channel { id: id.clone(), label: label.clone(), color });
     }
     Ok(channels)
