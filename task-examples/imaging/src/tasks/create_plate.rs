@@ -7,6 +7,7 @@ use crate::files::{Found, Search, Sizes, find};
 use crate::image::{Acquisition, Channel, PlaneFile, write_empty};
 use crate::name::{Component, Number, PlaneId, Well};
 use crate::plate::{Plate, plate_component};
+use crate::source::Position;
 use crate::table::Conditions;
 use fractal_task::{TaskError, check_range};
 use ome_zarr::ngff;
@@ -262,7 +263,7 @@ impl Layout {
                 (Some(file), _) => Ok((*file).clone()),
                 (None, Some((folder, name))) => {
                     let file = folder.join(name.of(well, field, z, &id.channel));
-                    Ok(PlaneFile { file, position: None })
+                    Ok(PlaneFile { file, position: position_like(planes, &id) })
                 }
                 (None, None) => Err(TaskError::new(format!(
                     "the table has no row for plate {plate}, well {well}, field {field}, channel {}{}, which other images have; \
@@ -274,6 +275,14 @@ impl Layout {
         };
         channels.iter().map(|channel| self.z.iter().map(|z| file(channel, z)).collect()).collect()
     }
+}
+
+/// Where the plane of a missing file will be in it: as in the other files of the plate.
+fn position_like(planes: &BTreeMap<&PlaneId, &PlaneFile>, id: &PlaneId) -> Option<Position> {
+    let is_like = |other: &PlaneId| (&other.channel, &other.z) == (&id.channel, &id.z);
+    let mut like = planes.iter().filter(|(other, _)| is_like(other));
+    let same_field = like.clone().find(|(other, _)| other.field == id.field);
+    same_field.or_else(|| like.next()).and_then(|(_, file)| file.position)
 }
 
 #[cfg(test)]
