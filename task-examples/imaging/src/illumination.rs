@@ -4,6 +4,7 @@
 //! the same in all images of a channel.
 
 use fractal_task::TaskError;
+use ome_zarr::pixel::Pixel;
 use ome_zarr::plane::Plane;
 
 /// Degree of the polynomial in x and y that the illumination is described by.
@@ -57,12 +58,14 @@ pub fn estimate(samples: &[Vec<f64>], small: (usize, usize), size: (usize, usize
 
 /// Takes the background off an image and divides it by the illumination, as shares of its maximum.
 ///
-/// Values are rounded, halves upwards, and cut at 65535. `profile` has the size of the image and no 0.
-pub fn correct(plane: &mut Plane, profile: &Plane, background: u16) {
+/// Values below the background become 0. Integers are rounded, halves upwards, and cut at the largest one of their type.
+/// `profile` has the size of the image and no 0.
+pub fn correct<T: Pixel>(plane: &mut Plane<T>, profile: &Plane, background: u16) {
     let max = f64::from(profile.values.iter().copied().max().unwrap_or(1));
+    let rounding = if T::TYPE.limits().is_some() { 0.5 } else { 0.0 };
     for (value, &share) in plane.values.iter_mut().zip(&profile.values) {
-        let light = f64::from(value.saturating_sub(background)) / (f64::from(share) / max);
-        *value = (light + 0.5) as u16;
+        let light = (value.to_f64() - f64::from(background)).max(0.0) / (f64::from(share) / max);
+        *value = T::from_f64(light + rounding);
     }
 }
 
@@ -190,9 +193,12 @@ mod tests {
 
     #[test]
     fn values_are_rounded_and_cut() {
-        let mut plane = Plane { width: 5, height: 1, values: vec![50, 110, 111, 113, 65535] };
+        let mut plane = Plane { width: 5, height: 1, values: vec![50_u16, 110, 111, 113, 65535] };
         let profile = Plane { width: 5, height: 1, values: vec![65535, 65535, 65535, 43690, 13107] };
         correct(&mut plane, &profile, 110);
         assert_eq!(plane.values, [0, 0, 1, 5, 65535]);
+        let mut plane = Plane { width: 5, height: 1, values: vec![-50.5, 110.0, 110.5, 113.0, 1e6_f32] };
+        correct(&mut plane, &profile, 110);
+        assert_eq!(plane.values, [0.0, 0.0, 0.5, 4.5, 4_999_450.0]);
     }
 }

@@ -2,8 +2,11 @@
 
 use crate::about;
 use crate::name::{Number, Well};
+use crate::source::Position;
 use fractal_task::TaskError;
+use ome_zarr::each_plane;
 use ome_zarr::ngff::{self, Downscaling};
+use ome_zarr::pixel::{AnyPlane, Pixel, PixelType};
 use ome_zarr::plane::Plane;
 use ome_zarr::pyramid;
 use ome_zarr::zarr::{self, Array};
@@ -40,10 +43,24 @@ pub struct Acquisition {
     pub channels: Vec<Channel>,
     /// The files of each channel, in the order of axis z.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<Vec<PathBuf>>,
+    pub files: Vec<Vec<PlaneFile>>,
+    /// Conditions of the well: names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<(String, String)>,
     /// How the illumination was corrected, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
+}
+
+/// Where the pixels of a plane are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaneFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Position in a file with several planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// How the illumination of an image was corrected.
@@ -109,7 +126,7 @@ pub struct Image {
     /// What it is.
     pub acquisition: Acquisition,
     folder: PathBuf,
-    levels: Vec<Array<u16>>,
+    levels: Vec<Array>,
 }
 
 impl Image {
@@ -132,16 +149,24 @@ impl Image {
             .collect::<Result<Vec<_>, _>>()?;
         let image = Self { acquisition, folder: folder.to_owned(), levels };
         let n_channels = image.acquisition.channels.len();
-        if image.levels.is_empty()
-            || image.levels.iter().any(|level| level.outer().len() != 2 || level.outer()[0] != n_channels)
-        {
+        let fits = |level: &Array| {
+            level.outer().len() == 2
+                && level.outer()[0] == n_channels
+                && level.pixel_type() == image.levels[0].pixel_type()
+        };
+        if image.levels.is_empty() || !image.levels.iter().all(fits) {
             return Err(TaskError::about(
                 "cannot use",
                 folder,
-                format!("its arrays do not have the axes c, z, y, x with {n_channels} channels"),
+                format!("its arrays do not have the axes c, z, y, x with {n_channels} channels and one type of pixels"),
             ));
         }
         Ok(image)
+    }
+
+    /// The type of the pixels.
+    pub fn pixel_type(&self) -> PixelType {
+        self.levels[0].pixel_type()
     }
 
     /// The number of Z planes.
@@ -173,15 +198,15 @@ impl Image {
     ///
     /// # Errors
     /// If it cannot be read or is damaged.
-    pub fn read_plane(&self, level: usize, channel: usize, z: usize) -> Result<Plane, TaskError> {
-        self.levels[level].read_plane(&[channel, z])
+    pub fn read_plane(&self, level: usize, channel: usize, z: usize) -> Result<AnyPlane, TaskError> {
+        self.levels[level].read_any(&[channel, z])
     }
 
     /// Reads the only plane of a channel of level 0.
     ///
     /// # Errors
     /// If there are several, or it cannot be read.
-    pub fn read_projection(&self, channel: usize) -> Result<Plane, TaskError> {
+    pub fn read_projection(&self, channel: usize) -> Result<AnyPlane, TaskError> {
         if self.n_planes() != 1 {
             let cause = format!("it has {} Z planes; run \"Project maximum intensity\" first", self.n_planes());
             return Err(TaskError::about("cannot use", &self.folder, cause));
@@ -193,38 +218,41 @@ impl Image {
 /// Writes an image plane by plane, all levels of a plane at once.
 pub struct ImageWriter {
     folder: PathBuf,
-    levels: Vec<Array<u16>>,
+    pixel_type: PixelType,
+    levels: Vec<Array>,
     /// The smallest and the largest value of each channel.
-    windows: Vec<[u16; 2]>,
+    windows: Vec<[f64; 2]>,
 }
 
 impl ImageWriter {
     /// Makes the group and its arrays.
     ///
+    /// * `pixel_type`: type of the pixels of all planes.
     /// * `size`: width and height.
     ///
     /// # Errors
     /// If the folder cannot be written.
     pub fn create(
         folder: &Path,
+        pixel_type: PixelType,
         (n_channels, n_planes): (usize, usize),
         size: (usize, usize),
         storage: Storage,
     ) -> Result<Self, TaskError> {
         zarr::create_group(folder)?;
-        let levels = create_levels(folder, &[n_channels, n_planes], size, storage)?;
-        Ok(Self { folder: folder.to_owned(), levels, windows: vec![[u16::MAX, 0]; n_channels] })
+        let levels = create_levels(folder, pixel_type, &[n_channels, n_planes], size, storage)?;
+        let windows = vec![[f64::INFINITY, f64::NEG_INFINITY]; n_channels];
+        Ok(Self { folder: folder.to_owned(), pixel_type, levels, windows })
     }
 
     /// Writes one plane.
     ///
     /// # Errors
-    /// If a file cannot be written.
-    pub fn write_plane(&mut self, channel: usize, z: usize, plane: Plane) -> Result<(), TaskError> {
-        let [min, max] = self.windows[channel];
-        self.windows[channel] =
-            plane.values.iter().fold([min, max], |[min, max], &value| [min.min(value), max.max(value)]);
-        write_levels(&self.levels, &[channel, z], plane, pyramid::halve)
+    /// If a file cannot be written, or the image has pixels of another type.
+    pub fn write_plane(&mut self, channel: usize, z: usize, plane: AnyPlane) -> Result<(), TaskError> {
+        let ([min, max], window) = (plane.range(), &mut self.windows[channel]);
+        *window = [window[0].min(min), window[1].max(max)];
+        each_plane!(plane, plane => write_levels(&self.levels, &[channel, z], plane, pyramid::halve))
     }
 
     /// Writes the metadata, after the last plane.
@@ -233,7 +261,7 @@ impl ImageWriter {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn finish(self, acquisition: &Acquisition) -> Result<Vec<[u16; 2]>, TaskError> {
+    pub fn finish(self, acquisition: &Acquisition) -> Result<Vec<[f64; 2]>, TaskError> {
         let Acquisition { plate, well, field, pixel_size_um, z_step_um, channels, .. } = acquisition;
         let name = format!("{plate}_{well}_{field}");
         let channels: Vec<ngff::Channel> = channels
@@ -242,6 +270,7 @@ impl ImageWriter {
             .map(|(Channel { label, color, .. }, &window)| ngff::Channel {
                 label: label.clone(),
                 color: color.clone(),
+                pixel_type: self.pixel_type,
                 window,
             })
             .collect();
@@ -280,7 +309,7 @@ pub mod labels {
         about: &impl Serialize,
     ) -> Result<(), TaskError> {
         zarr::create_group(folder)?;
-        let levels = create_levels(folder, &[1], (plane.width, plane.height), storage)?;
+        let levels = create_levels(folder, PixelType::U32, &[1], (plane.width, plane.height), storage)?;
         write_levels(&levels, &[0], plane, pyramid::take_every_second)?;
         let scale = [acquisition.z_step_um, acquisition.pixel_size_um, acquisition.pixel_size_um];
         let attributes = json!({
@@ -327,22 +356,26 @@ pub mod labels {
     }
 }
 
-fn create_levels<T: zarr::Pixel>(
+fn create_levels(
     folder: &Path,
+    pixel_type: PixelType,
     outer: &[usize],
     size: (usize, usize),
     storage: Storage,
-) -> Result<Vec<Array<T>>, TaskError> {
+) -> Result<Vec<Array>, TaskError> {
     let Storage { n_levels, chunk_size, compression_level } = storage;
     std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)))
         .take(n_levels)
         .enumerate()
-        .map(|(level, size)| Array::create(folder.join(level.to_string()), outer, size, chunk_size, compression_level))
+        .map(|(level, size)| {
+            let folder = folder.join(level.to_string());
+            Array::create(folder, pixel_type, outer, size, chunk_size, compression_level)
+        })
         .collect()
 }
 
-fn write_levels<T: zarr::Pixel>(
-    levels: &[Array<T>],
+fn write_levels<T: Pixel>(
+    levels: &[Array],
     index: &[usize],
     mut plane: Plane<T>,
     halve: impl Fn(&Plane<T>) -> Plane<T>,

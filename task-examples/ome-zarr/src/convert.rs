@@ -6,6 +6,7 @@
 
 use crate::name::{FileName, ImageName};
 use crate::ngff::{self, Channel, Downscaling};
+use crate::pixel::PixelType;
 use crate::plane::{self, OpenPlane, Plane};
 use crate::pyramid;
 use crate::zarr::{self, Array};
@@ -217,12 +218,19 @@ fn write_image(
     let shape = [channels.len(), size.1, size.0];
     zarr::create_group(folder)?;
     let sizes = std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)));
-    let levels: Vec<Array<u16>> = sizes
+    let levels: Vec<Array> = sizes
         .take(parameters.num_levels)
         .enumerate()
         .map(|(level, size)| {
             let folder = folder.join(level.to_string());
-            Array::create(folder, &[shape[0]], size, parameters.chunk_size, parameters.compression_level)
+            Array::create(
+                folder,
+                PixelType::U16,
+                &[shape[0]],
+                size,
+                parameters.chunk_size,
+                parameters.compression_level,
+            )
         })
         .collect::<Result<_, _>>()?;
 
@@ -255,7 +263,12 @@ fn attributes(name: &ImageName, channels: &[String], intensity_range: &[[u16; 2]
         .iter()
         .zip(intensity_range)
         .enumerate()
-        .map(|(index, (label, &window))| Channel { label: label.clone(), color: ngff::color(index).to_owned(), window })
+        .map(|(index, (label, window))| Channel {
+            label: label.clone(),
+            color: ngff::color(index).to_owned(),
+            pixel_type: PixelType::U16,
+            window: window.map(f64::from),
+        })
         .collect();
     json!({
         "multiscales": [ngff::multiscales(&name, "cyx", &[1.0, size, size], parameters.num_levels, Downscaling::Mean)],

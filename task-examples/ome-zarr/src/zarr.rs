@@ -4,6 +4,8 @@
 //! Own code, since the crate `zarrs` does not fit a small module: its file store does not build for WASI, and without it
 //! an empty program is 2.3 MB and starts threads.
 
+use crate::each_type;
+use crate::pixel::{AnyPlane, Pixel, PixelType};
 use crate::plane::Plane;
 use fractal_task::TaskError;
 use serde::Serialize;
@@ -11,67 +13,29 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use zlib_rs::{DeflateConfig, InflateConfig, ReturnCode};
 
 /// The largest chunk that is read, in bytes of pixels.
 const MAX_CHUNK_BYTES: usize = 256 << 20;
 
-/// A kind of pixel that an array may have.
-pub trait Pixel: Copy + Default {
-    /// As Zarr calls it.
-    const DTYPE: &'static str;
-    /// Its size.
-    const N_BYTES: usize;
-    /// Puts it into `bytes`, [`Self::N_BYTES`] of them.
-    fn put(self, bytes: &mut [u8]);
-    /// Takes it from `bytes`, [`Self::N_BYTES`] of them.
-    fn take(bytes: &[u8]) -> Self;
-}
-
-impl Pixel for u16 {
-    const DTYPE: &'static str = "<u2";
-    const N_BYTES: usize = 2;
-
-    fn put(self, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.to_le_bytes());
-    }
-
-    fn take(bytes: &[u8]) -> Self {
-        Self::from_le_bytes([bytes[0], bytes[1]])
-    }
-}
-
-impl Pixel for u32 {
-    const DTYPE: &'static str = "<u4";
-    const N_BYTES: usize = 4;
-
-    fn put(self, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.to_le_bytes());
-    }
-
-    fn take(bytes: &[u8]) -> Self {
-        Self::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    }
-}
-
 /// An array of planes, in a folder of its own. A chunk is a part of one plane.
 #[derive(Debug)]
-pub struct Array<T> {
+pub struct Array {
     folder: PathBuf,
+    pixel_type: PixelType,
     /// The axes before height and width.
     outer: Vec<usize>,
     size: (usize, usize),
     chunk_size: (usize, usize),
     /// `None` is not compressed.
     compression_level: Option<u32>,
-    pixel: PhantomData<T>,
 }
 
-impl<T: Pixel> Array<T> {
+impl Array {
     /// Makes the folder and writes the array's metadata.
     ///
+    /// * `pixel_type`: type of the pixels.
     /// * `outer`: the sizes of the axes before height and width.
     /// * `size`: width and height of each plane.
     /// * `chunk_size`: the largest width and height of a chunk.
@@ -81,6 +45,7 @@ impl<T: Pixel> Array<T> {
     /// If the folder cannot be written.
     pub fn create(
         folder: PathBuf,
+        pixel_type: PixelType,
         outer: &[usize],
         size: (usize, usize),
         chunk_size: usize,
@@ -95,7 +60,7 @@ impl<T: Pixel> Array<T> {
             "zarr_format": 2,
             "shape": shape,
             "chunks": chunks,
-            "dtype": T::DTYPE,
+            "dtype": pixel_type.dtype(),
             "compressor": {"id": "zlib", "level": compression_level},
             "fill_value": 0,
             "order": "C",
@@ -104,7 +69,7 @@ impl<T: Pixel> Array<T> {
         });
         write_json(&folder.join(".zarray"), &metadata)?;
         let compression_level = Some(compression_level);
-        Ok(Self { folder, outer: outer.to_vec(), size, chunk_size, compression_level, pixel: PhantomData })
+        Ok(Self { folder, pixel_type, outer: outer.to_vec(), size, chunk_size, compression_level })
     }
 
     /// Opens an array that is there.
@@ -115,14 +80,18 @@ impl<T: Pixel> Array<T> {
     pub fn open(folder: PathBuf) -> Result<Self, TaskError> {
         let path = folder.join(".zarray");
         let metadata: Value = read_json(&path)?;
-        let expected =
-            json!({"zarr_format": 2, "dtype": T::DTYPE, "order": "C", "fill_value": 0, "dimension_separator": "/"});
+        let expected = json!({"zarr_format": 2, "order": "C", "fill_value": 0, "dimension_separator": "/"});
         for (key, expected) in expected.as_object().into_iter().flatten() {
             if &metadata[key] != expected {
                 let found = &metadata[key];
                 return Err(TaskError::about("cannot use", &path, format!("{key} is {found}, not {expected}")));
             }
         }
+        let dtype = &metadata["dtype"];
+        let Some(pixel_type) = PixelType::ALL.into_iter().find(|known| dtype == known.dtype()) else {
+            let known = PixelType::ALL.map(PixelType::dtype).join(", ");
+            return Err(TaskError::about("cannot use", &path, format!("dtype is {dtype}, not one of {known}")));
+        };
         let compression_level = match (&metadata["compressor"], &metadata["filters"]) {
             (Value::Null, Value::Null) => None,
             (compressor, Value::Null) if compressor["id"] == "zlib" => {
@@ -135,7 +104,7 @@ impl<T: Pixel> Array<T> {
         let (shape, chunks) = sizes("shape").zip(sizes("chunks")).ok_or_else(wrong)?;
         let [outer @ .., height, width] = shape.as_slice() else { return Err(wrong()) };
         let [outer_chunks @ .., chunk_height, chunk_width] = chunks.as_slice() else { return Err(wrong()) };
-        let n_bytes = chunk_height.checked_mul(*chunk_width).and_then(|n| n.checked_mul(T::N_BYTES));
+        let n_bytes = chunk_height.checked_mul(*chunk_width).and_then(|n| n.checked_mul(pixel_type.n_bytes()));
         let one_plane = outer_chunks.len() == outer.len() && outer_chunks.iter().all(|&n| n == 1);
         let usable =
             n_bytes.is_some_and(|n| (1..=MAX_CHUNK_BYTES).contains(&n)) && width.checked_mul(*height).is_some();
@@ -148,8 +117,13 @@ impl<T: Pixel> Array<T> {
             chunk_size: (*chunk_width, *chunk_height),
             compression_level,
             folder,
-            pixel: PhantomData,
+            pixel_type,
         })
+    }
+
+    /// The type of its pixels.
+    pub fn pixel_type(&self) -> PixelType {
+        self.pixel_type
     }
 
     /// The sizes of the axes before height and width.
@@ -177,8 +151,9 @@ impl<T: Pixel> Array<T> {
     /// * `index`: its place on the axes before height and width.
     ///
     /// # Errors
-    /// If a file cannot be written.
-    pub fn write_plane(&self, index: &[usize], plane: &Plane<T>) -> Result<(), TaskError> {
+    /// If a file cannot be written, or the array has other pixels.
+    pub fn write_plane<T: Pixel>(&self, index: &[usize], plane: &Plane<T>) -> Result<(), TaskError> {
+        self.check_type(T::TYPE)?;
         debug_assert_eq!((plane.width, plane.height), self.size, "a plane has the size of the array");
         for (row, y) in (0..plane.height).step_by(self.chunk_size.1).enumerate() {
             let folder = self.row_folder(index, row);
@@ -200,11 +175,12 @@ impl<T: Pixel> Array<T> {
     /// Reads one plane. A chunk that is not there is 0, as Zarr has it.
     ///
     /// # Errors
-    /// If a file cannot be read or is damaged.
-    pub fn read_plane(&self, index: &[usize]) -> Result<Plane<T>, TaskError> {
+    /// If a file cannot be read or is damaged, or the array has other pixels.
+    pub fn read_plane<T: Pixel>(&self, index: &[usize]) -> Result<Plane<T>, TaskError> {
+        self.check_type(T::TYPE)?;
         let (width, height) = self.size;
         let mut plane = Plane { width, height, values: vec![T::default(); width * height] };
-        let n_bytes = self.chunk_size.0 * self.chunk_size.1 * T::N_BYTES;
+        let n_bytes = self.chunk_size.0 * self.chunk_size.1 * T::TYPE.n_bytes();
         for (row, y) in (0..height).step_by(self.chunk_size.1).enumerate() {
             let folder = self.row_folder(index, row);
             for (column, x) in (0..width).step_by(self.chunk_size.0).enumerate() {
@@ -229,6 +205,22 @@ impl<T: Pixel> Array<T> {
             }
         }
         Ok(plane)
+    }
+
+    /// Reads one plane, whatever its pixels.
+    ///
+    /// # Errors
+    /// As [`Array::read_plane`].
+    pub fn read_any(&self, index: &[usize]) -> Result<AnyPlane, TaskError> {
+        each_type!(self.pixel_type, T => self.read_plane::<T>(index).map(Pixel::wrap))
+    }
+
+    fn check_type(&self, pixel_type: PixelType) -> Result<(), TaskError> {
+        if pixel_type == self.pixel_type {
+            return Ok(());
+        }
+        let cause = format!("its pixels are {}, not {}", self.pixel_type.name(), pixel_type.name());
+        Err(TaskError::about("cannot use", &self.folder, cause))
     }
 
     fn row_folder(&self, index: &[usize], row: usize) -> PathBuf {
@@ -271,11 +263,11 @@ pub fn is_group(folder: &Path) -> bool {
 
 /// The values of one chunk, little endian. Chunks at the right and lower edge are filled up with zeros.
 fn chunk_bytes<T: Pixel>(plane: &Plane<T>, (x, y): (usize, usize), (width, height): (usize, usize)) -> Vec<u8> {
-    let mut bytes = vec![0; T::N_BYTES * width * height];
+    let mut bytes = vec![0; T::TYPE.n_bytes() * width * height];
     let n_columns = width.min(plane.width - x);
     let rows = plane.values.chunks_exact(plane.width).skip(y);
-    for (target, row) in bytes.chunks_exact_mut(T::N_BYTES * width).zip(rows) {
-        for (bytes, value) in target.chunks_exact_mut(T::N_BYTES).zip(&row[x..x + n_columns]) {
+    for (target, row) in bytes.chunks_exact_mut(T::TYPE.n_bytes() * width).zip(rows) {
+        for (bytes, value) in target.chunks_exact_mut(T::TYPE.n_bytes()).zip(&row[x..x + n_columns]) {
             value.put(bytes);
         }
     }
@@ -286,8 +278,8 @@ fn chunk_bytes<T: Pixel>(plane: &Plane<T>, (x, y): (usize, usize), (width, heigh
 fn put_chunk<T: Pixel>(plane: &mut Plane<T>, (x, y): (usize, usize), chunk_width: usize, bytes: &[u8]) {
     let n_columns = chunk_width.min(plane.width - x);
     let rows = plane.values.chunks_exact_mut(plane.width).skip(y);
-    for (source, row) in bytes.chunks_exact(T::N_BYTES * chunk_width).zip(rows) {
-        for (bytes, value) in source.chunks_exact(T::N_BYTES).zip(&mut row[x..x + n_columns]) {
+    for (source, row) in bytes.chunks_exact(T::TYPE.n_bytes() * chunk_width).zip(rows) {
+        for (bytes, value) in source.chunks_exact(T::TYPE.n_bytes()).zip(&mut row[x..x + n_columns]) {
             *value = T::take(bytes);
         }
     }
@@ -355,21 +347,22 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let folder = std::env::temp_dir().join(format!("ome-zarr-array-{}", std::process::id()));
-        let array = Array::create(folder.clone(), &[2, 1], (3, 3), 2, 1).unwrap();
+        let array = Array::create(folder.clone(), PixelType::U16, &[2, 1], (3, 3), 2, 1).unwrap();
         array.write_plane(&[1, 0], &plane()).unwrap();
-        let array = Array::<u16>::open(folder.clone()).unwrap();
+        let array = Array::open(folder.clone()).unwrap();
         assert_eq!((array.outer(), array.size()), (&[2, 1][..], (3, 3)));
         assert_eq!(array.read_plane(&[1, 0]).unwrap(), plane());
-        assert_eq!(array.read_plane(&[0, 0]).unwrap().values, [0; 9], "a chunk that is not there");
+        assert_eq!(array.read_plane::<u16>(&[0, 0]).unwrap().values, [0; 9], "a chunk that is not there");
 
-        let error = Array::<u32>::open(folder.clone()).unwrap_err().to_string();
-        assert!(error.ends_with("dtype is \"<u2\", not \"<u4\""), "{error}");
+        assert_eq!(array.read_any(&[1, 0]).unwrap(), AnyPlane::U16(plane()));
+        let error = array.read_plane::<u32>(&[1, 0]).unwrap_err().to_string();
+        assert!(error.ends_with("its pixels are uint16, not uint32"), "{error}");
         let chunk = folder.join("1/0/1/0");
         let whole = fs::read(&chunk).unwrap();
         for damaged in [&whole[..whole.len() / 2], &compress(&[0; 6], 1).unwrap(), &compress(&[0; 9], 1).unwrap(), b""]
         {
             fs::write(&chunk, damaged).unwrap();
-            let error = array.read_plane(&[1, 0]).unwrap_err().to_string();
+            let error = array.read_plane::<u16>(&[1, 0]).unwrap_err().to_string();
             assert!(error.contains("1/0/1/0: ") && error.contains("the chunk is damaged"), "{error}");
         }
         fs::remove_dir_all(&folder).unwrap();

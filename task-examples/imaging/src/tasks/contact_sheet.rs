@@ -103,7 +103,8 @@ fn read_picture(folder: &Path, first: &Image, label_name: &str, level: usize) ->
         return Err(TaskError::about("cannot draw", folder, cause));
     }
     let channels =
-        (0..image.n_channels()).map(|channel| image.read_plane(level, channel, 0)).collect::<Result<Vec<_>, _>>()?;
+        (0..image.n_channels()).map(|channel| image.read_plane(level, channel, 0).map(|plane| plane.to_f32()));
+    let channels = channels.collect::<Result<Vec<_>, _>>()?;
     let mut picture = Picture { channels, labels: None, n_regions: 0 };
     let group = labels::folder(folder, label_name);
     if zarr::is_group(&group) {

@@ -1,14 +1,17 @@
 //! The task "Convert images": the pixels of one image, from its files to arrays with a pyramid.
 
 use super::Given;
-use crate::image::{Acquisition, ImageWriter, Storage, read_acquisition};
+use crate::image::{Acquisition, ImageWriter, PlaneFile, Storage, read_acquisition};
 use crate::name::Component;
 use crate::replace::{recover, replace_folder};
+use crate::source::{self, ImageFile};
 use fractal_task::{TaskError, check_range};
-use ome_zarr::plane;
+use ome_zarr::ngff;
+use ome_zarr::pixel::{AnyPlane, PixelType};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The arguments.
 #[derive(Debug, Deserialize)]
@@ -40,7 +43,7 @@ pub struct Converted {
     /// Channels, Z planes, rows and columns.
     pub(super) shape: [usize; 4],
     /// The smallest and the largest value of each channel.
-    intensity_range: Vec<[u16; 2]>,
+    intensity_range: Vec<[Value; 2]>,
 }
 
 /// Converts one image.
@@ -81,14 +84,18 @@ pub(super) fn convert(folder: &Path, acquisition: &Acquisition, storage: Storage
 fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
     let n_channels = acquisition.files.len();
     let n_planes = acquisition.files.first().map_or(0, Vec::len);
-    let mut image: Option<(ImageWriter, (usize, usize), &Path)> = None;
+    let mut reader = Reader { acquisition, last: None };
+    let mut first: Option<(ImageWriter, PixelType, (usize, usize), &Path)> = None;
     for (channel, files) in acquisition.files.iter().enumerate() {
-        for (z, path) in files.iter().enumerate() {
-            let plane = open(path, acquisition, channel)?;
-            let size = (plane.width, plane.height);
-            let (writer, first_size, first_path) = match &mut image {
-                Some(image) => image,
-                none => none.insert((ImageWriter::create(folder, (n_channels, n_planes), size, storage)?, size, path)),
+        for (z, plane_file) in files.iter().enumerate() {
+            let plane = reader.read(plane_file, channel)?;
+            let (size, pixel_type, path) = (plane.size(), plane.pixel_type(), plane_file.file.as_path());
+            let (writer, first_type, first_size, first_path) = match &mut first {
+                Some(first) => first,
+                none => {
+                    let writer = ImageWriter::create(folder, pixel_type, (n_channels, n_planes), size, storage)?;
+                    none.insert((writer, pixel_type, size, path))
+                }
             };
             if size != *first_size {
                 return Err(TaskError::new(format!(
@@ -101,27 +108,56 @@ fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Re
                     first_size.1,
                 )));
             }
-            writer.write_plane(channel, z, plane.read()?)?;
+            if pixel_type != *first_type {
+                return Err(TaskError::new(format!(
+                    "{} has pixels of the type {}, but {} of the type {}: all planes of an image must have one type, save \
+                     them with the same number of bits",
+                    path.display(),
+                    pixel_type.name(),
+                    first_path.display(),
+                    first_type.name(),
+                )));
+            }
+            writer.write_plane(channel, z, plane)?;
         }
     }
-    let Some((writer, (width, height), _)) = image else {
+    let Some((writer, _, (width, height), _)) = first else {
         return Err(TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"));
     };
-    let intensity_range = writer.finish(acquisition)?;
+    let intensity_range = writer.finish(acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
     Ok(Converted { shape: [n_channels, n_planes, height, width], intensity_range })
 }
 
-/// Opens a file; one that is missing is named with its image.
-fn open(path: &Path, acquisition: &Acquisition, channel: usize) -> Result<plane::OpenPlane, TaskError> {
-    match path.try_exists() {
-        Ok(false) => Err(TaskError::new(format!(
-            "field {} of well {}, channel {}: there is no {}; add the file",
-            acquisition.field,
-            acquisition.well,
-            acquisition.channels[channel].id,
-            path.display()
-        ))),
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot look for", path, err)),
-        _ => plane::open(path),
+/// Reads planes. The last file stays open, since several planes may be in it.
+struct Reader<'a> {
+    acquisition: &'a Acquisition,
+    last: Option<(PathBuf, ImageFile)>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, plane: &PlaneFile, channel: usize) -> Result<AnyPlane, TaskError> {
+        if self.last.as_ref().is_none_or(|(path, _)| *path != plane.file) {
+            let file = self.open(&plane.file, channel)?;
+            self.last = Some((plane.file.clone(), file));
+        }
+        match &mut self.last {
+            Some((_, file)) => file.read(plane.position),
+            None => Err(TaskError::about("cannot open", &plane.file, "it is not open")),
+        }
+    }
+
+    /// Opens a file; one that is missing is named with its image.
+    fn open(&self, path: &Path, channel: usize) -> Result<ImageFile, TaskError> {
+        match path.try_exists() {
+            Ok(false) => Err(TaskError::new(format!(
+                "field {} of well {}, channel {}: there is no {}; add the file",
+                self.acquisition.field,
+                self.acquisition.well,
+                self.acquisition.channels[channel].id,
+                path.display()
+            ))),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot look for", path, err)),
+            _ => source::open(path),
+        }
     }
 }

@@ -5,9 +5,12 @@ use super::estimate_illumination::{default_background, profile_file, profile_fol
 use crate::image::{Acquisition, Correction, Image, ImageWriter};
 use crate::name::Component;
 use crate::replace::{recover, replace_folder};
+use crate::source;
 use crate::{about, illumination};
 use fractal_task::TaskError;
-use ome_zarr::plane::{self, Plane};
+use ome_zarr::each_plane;
+use ome_zarr::pixel::AnyPlane;
+use ome_zarr::plane::Plane;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -58,11 +61,11 @@ pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, Task
     replace_folder(&folder, |part| {
         let shape = (image.n_channels(), image.n_planes());
         let size = image.sizes().next().unwrap_or((0, 0));
-        let mut writer = ImageWriter::create(part, shape, size, image.storage())?;
+        let mut writer = ImageWriter::create(part, image.pixel_type(), shape, size, image.storage())?;
         for (channel, profile) in profiles.iter().enumerate() {
             for z in 0..image.n_planes() {
                 let mut plane = image.read_plane(0, channel, z)?;
-                illumination::correct(&mut plane, profile, args.background);
+                each_plane!(&mut plane, plane => illumination::correct(plane, profile, args.background));
                 writer.write_plane(channel, z, plane)?;
             }
         }
@@ -79,7 +82,11 @@ fn read_profiles(folder: &Path, image: &Image) -> Result<Vec<Plane>, TaskError> 
                 "there is no such profile; run \"Estimate illumination\" first, or correct the argument profiles";
             return Err(TaskError::about("cannot use", &path, cause));
         }
-        let profile = plane::open(&path)?.read()?;
+        let profile = source::open(&path)?.read(None)?;
+        let AnyPlane::U16(profile) = profile else {
+            let cause = format!("its pixels are {}; save it with 16 bits unsigned", profile.pixel_type().name());
+            return Err(TaskError::about("cannot use", &path, cause));
+        };
         if (profile.width, profile.height) != size {
             let cause =
                 format!("it has {}x{} pixels, but the image {}x{}", profile.width, profile.height, size.0, size.1);

@@ -132,12 +132,13 @@ fn estimate_channel(
     let level = sizes.iter().position(is_small).unwrap_or(sizes.len() - 1);
     let mut samples = Vec::with_capacity(images.len());
     for image in images {
-        let mut darkest = image.read_plane(level, channel, 0)?.values;
+        let mut darkest = image.read_plane(level, channel, 0)?.to_f64();
         for z in 1..image.n_planes() {
-            let plane = image.read_plane(level, channel, z)?;
-            darkest.iter_mut().zip(plane.values).for_each(|(darkest, value)| *darkest = (*darkest).min(value));
+            let values = image.read_plane(level, channel, z)?.to_f64();
+            darkest.iter_mut().zip(values).for_each(|(darkest, value)| *darkest = darkest.min(value));
         }
-        samples.push(darkest.iter().map(|&value| f64::from(value) - f64::from(background)).collect());
+        darkest.iter_mut().for_each(|value| *value -= f64::from(background));
+        samples.push(darkest);
     }
     illumination::estimate(&samples, sizes[level], sizes[0])
 }

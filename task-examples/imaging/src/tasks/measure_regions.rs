@@ -10,6 +10,7 @@ use crate::region::{self, Region};
 use crate::replace::replace_file;
 use crate::table;
 use fractal_task::TaskError;
+use ome_zarr::each_plane;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,8 @@ pub(super) fn columns(image: &Image) -> Vec<String> {
     let channels = image.acquisition.channels.iter();
     let measures = channels
         .flat_map(|channel| ["mean", "integrated", "min", "max"].map(|measure| format!("{measure}_{}", channel.id)));
-    COLUMNS.iter().map(ToString::to_string).chain(measures).collect()
+    let conditions = image.acquisition.conditions.iter().map(|(name, _)| name.clone());
+    COLUMNS.iter().map(ToString::to_string).chain(measures).chain(conditions).collect()
 }
 
 /// Writes the table of this name into the folder of a plate's tables.
@@ -127,14 +129,15 @@ pub(super) fn measure_image(folder: &Path, image: &Image, label_name: &str) -> R
     let regions = region::measure(&labels);
     let mut rows: Vec<Vec<String>> = regions.iter().map(|region| shape_values(image, region)).collect();
     for channel in 0..image.n_channels() {
-        let intensities = region::measure_intensity(&labels, &regions, &image.read_projection(channel)?);
+        let plane = image.read_projection(channel)?;
+        let intensities = each_plane!(&plane, plane => region::measure_intensity(&labels, &regions, plane));
         for ((row, region), intensity) in rows.iter_mut().zip(&regions).zip(intensities) {
-            row.push((intensity.integrated as f64 / region.area as f64).to_string());
-            row.extend(
-                [intensity.integrated, intensity.min.into(), intensity.max.into()].map(|value| value.to_string()),
-            );
+            row.push((intensity.integrated / region.area as f64).to_string());
+            row.extend([intensity.integrated, intensity.min, intensity.max].map(|value| value.to_string()));
         }
     }
+    let conditions = image.acquisition.conditions.iter().map(|(_, value)| value.clone());
+    rows.iter_mut().for_each(|row| row.extend(conditions.clone()));
     Ok(rows)
 }
 

@@ -6,7 +6,8 @@ use crate::name::Component;
 use crate::replace::replace_folder;
 use crate::segmentation::{Segmentation, Settings, segment};
 use fractal_task::TaskError;
-use serde::{Deserialize, Serialize};
+use ome_zarr::ngff;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
 /// The arguments.
@@ -20,7 +21,7 @@ pub struct Args {
     #[serde(default = "default_smoothing_sigma")]
     smoothing_sigma: f64,
     #[serde(default)]
-    threshold: Option<u16>,
+    threshold: Option<f64>,
     #[serde(default = "default_split_sigma")]
     split_sigma: f64,
     #[serde(default = "default_min_distance")]
@@ -55,7 +56,13 @@ pub(super) fn default_min_area() -> usize {
 pub struct Segmented {
     pub(super) n_objects: usize,
     /// Objects are brighter than this.
-    pub(super) threshold: u16,
+    #[serde(serialize_with = "serialize_number")]
+    pub(super) threshold: f64,
+}
+
+/// Writes a number without a fraction, if it has none.
+fn serialize_number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    ngff::number(*value).serialize(serializer)
 }
 
 /// Refuses a name of labels that is no name of a folder.
@@ -85,7 +92,7 @@ pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError>
     let about = json!({
         "channel": image.acquisition.channels[channel].id,
         "settings": settings,
-        "threshold": threshold,
+        "threshold": ngff::number(threshold),
         "n_objects": n_objects,
     });
     replace_folder(&labels::folder(&folder, &name), |part| {
