@@ -2,6 +2,7 @@
 //!
 //! Names and values are those of scikit-image's `regionprops`, in pixels.
 
+use ome_zarr::pixel::Pixel;
 use ome_zarr::plane::Plane;
 use std::f64::consts::{FRAC_PI_4, PI, SQRT_2};
 
@@ -45,14 +46,14 @@ impl Region {
 }
 
 /// The intensity of one channel in a region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Intensity {
-    /// Sum over the pixels.
-    pub integrated: u64,
+    /// Sum over the pixels; exact up to 2^53 for integers.
+    pub integrated: f64,
     /// Smallest value.
-    pub min: u16,
+    pub min: f64,
     /// Largest value.
-    pub max: u16,
+    pub max: f64,
 }
 
 /// Sums over the pixels of a region.
@@ -69,6 +70,16 @@ struct Sums {
 
 /// Measures all regions, in the order of their numbers.
 pub fn measure(labels: &Plane<u32>) -> Vec<Region> {
+    numbered(&sum(labels)).map(|(label, sums)| measure_one(labels, label, sums)).collect()
+}
+
+/// The numbers of all regions, with the first row and column of each, and those after the last.
+pub fn bounding_boxes(labels: &Plane<u32>) -> Vec<(u32, (usize, usize, usize, usize))> {
+    let sums = sum(labels);
+    numbered(&sums).map(|(label, sums)| (label, (sums.top, sums.left, sums.bottom, sums.right))).collect()
+}
+
+fn sum(labels: &Plane<u32>) -> Vec<Sums> {
     let n_labels = labels.values.iter().max().map_or(0, |&max| max as usize);
     let empty = Sums { area: 0, y: 0, x: 0, top: usize::MAX, left: usize::MAX, bottom: 0, right: 0 };
     let mut sums = vec![empty; n_labels + 1];
@@ -84,8 +95,12 @@ pub fn measure(labels: &Plane<u32>) -> Vec<Region> {
             sums.right = sums.right.max(x + 1);
         }
     }
-    let regions = sums.iter().zip(0_u32..).filter(|(sums, label)| *label != 0 && sums.area > 0);
-    regions.map(|(sums, label)| measure_one(labels, label, sums)).collect()
+    sums
+}
+
+/// The regions that have pixels.
+fn numbered(sums: &[Sums]) -> impl Iterator<Item = (u32, &Sums)> {
+    (0_u32..).zip(sums).filter(|(label, sums)| *label != 0 && sums.area > 0)
 }
 
 fn measure_one(labels: &Plane<u32>, label: u32, sums: &Sums) -> Region {
@@ -162,12 +177,13 @@ fn perimeter(labels: &Plane<u32>, label: u32, sums: &Sums) -> f64 {
 }
 
 /// The intensity of one channel in each of the regions that [`measure`] gave for these labels.
-pub fn measure_intensity(labels: &Plane<u32>, regions: &[Region], channel: &Plane) -> Vec<Intensity> {
+pub fn measure_intensity<T: Pixel>(labels: &Plane<u32>, regions: &[Region], channel: &Plane<T>) -> Vec<Intensity> {
     let n_labels = regions.last().map_or(0, |region| region.label as usize);
-    let mut all = vec![Intensity { integrated: 0, min: u16::MAX, max: 0 }; n_labels + 1];
-    for (&label, &value) in labels.values.iter().zip(&channel.values) {
-        let intensity = &mut all[label as usize];
-        intensity.integrated += u64::from(value);
+    let empty = Intensity { integrated: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+    let mut all = vec![empty; n_labels + 1];
+    for (&label, value) in labels.values.iter().zip(&channel.values) {
+        let (intensity, value) = (&mut all[label as usize], value.to_f64());
+        intensity.integrated += value;
         intensity.min = intensity.min.min(value);
         intensity.max = intensity.max.max(value);
     }
@@ -212,8 +228,12 @@ mod tests {
     #[test]
     fn intensities_are_those_of_the_region() {
         let labels = Plane { width: 3, height: 1, values: vec![2, 0, 2] };
-        let channel = Plane { width: 3, height: 1, values: vec![5, 900, 8] };
+        let channel = Plane { width: 3, height: 1, values: vec![5_u16, 900, 8] };
         let regions = measure(&labels);
-        assert_eq!(measure_intensity(&labels, &regions, &channel), [Intensity { integrated: 13, min: 5, max: 8 }]);
+        let expected = Intensity { integrated: 13.0, min: 5.0, max: 8.0 };
+        assert_eq!(measure_intensity(&labels, &regions, &channel), [expected]);
+        let channel = Plane { width: 3, height: 1, values: vec![-5_i16, 900, -8] };
+        let expected = Intensity { integrated: -13.0, min: -8.0, max: -5.0 };
+        assert_eq!(measure_intensity(&labels, &regions, &channel), [expected]);
     }
 }

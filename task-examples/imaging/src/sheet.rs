@@ -28,10 +28,10 @@ pub struct Channel {
 }
 
 /// A small version of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     /// One plane a channel, all of one size.
-    pub channels: Vec<Plane>,
+    pub channels: Vec<Plane<f32>>,
     /// Its regions, of the same size.
     pub labels: Option<Plane<u32>>,
     /// The number of its regions.
@@ -190,11 +190,15 @@ fn is_outline(labels: &Plane<u32>, x: usize, y: usize) -> bool {
 /// The values that are drawn black and in full colour, the same in all pictures, so that they can be compared.
 fn range(sheet: &Sheet, channel: usize) -> (f64, f64) {
     let pictures = sheet.wells.values().flatten().filter_map(|picture| picture.channels.get(channel));
-    let mut values: Vec<u16> = pictures.flat_map(|plane| plane.values.iter().copied()).collect();
-    values.sort_unstable();
+    let values = pictures.flat_map(|plane| plane.values.iter().copied());
+    let mut values: Vec<f32> = values.filter(|value| value.is_finite()).collect();
+    values.sort_unstable_by(f32::total_cmp);
     let at = |share: f64| values.get((share * values.len() as f64) as usize).copied().map_or(0.0, f64::from);
     let black = at(BLACK_SHARE);
-    (black, at(1.0 - FULL_SHARE).max(black + 1.0))
+    let full = at(1.0 - FULL_SHARE);
+    // Whole values that do not differ are black. Fractions may be smaller than 1.
+    let is_whole = values.iter().all(|value| value.fract() == 0.0);
+    (black, if is_whole || full <= black { full.max(black + 1.0) } else { full })
 }
 
 fn legend_width(sheet: &Sheet) -> usize {
@@ -251,9 +255,12 @@ mod tests {
     use super::*;
 
     fn picture() -> Picture {
-        let nuclei =
-            Plane { width: 40, height: 30, values: (0..1200).map(|i| if i % 40 < 20 { 1000 } else { 10 }).collect() };
-        let dark = Plane { width: 40, height: 30, values: vec![10; 1200] };
+        let nuclei = Plane {
+            width: 40,
+            height: 30,
+            values: (0..1200).map(|i| if i % 40 < 20 { 1000.0 } else { 10.0 }).collect(),
+        };
+        let dark = Plane { width: 40, height: 30, values: vec![10.0; 1200] };
         let labels = Plane { width: 40, height: 30, values: (0..1200).map(|i| u32::from(i % 40 < 20)).collect() };
         Picture { channels: vec![nuclei, dark], labels: Some(labels), n_regions: 1 }
     }

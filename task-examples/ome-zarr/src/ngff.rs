@@ -1,5 +1,6 @@
-//! Metadata of OME-NGFF 0.4 images, as the attributes of their groups.
+//! Metadata of OME-NGFF images, without the version, which [`crate::group::write`] adds.
 
+use crate::pixel::PixelType;
 use serde_json::{Value, json};
 
 /// How a level of the pyramid is made of the one before.
@@ -12,14 +13,18 @@ pub enum Downscaling {
 }
 
 /// A channel as viewers show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
     /// Its name for people.
     pub label: String,
+    /// By which Fractal's tasks find it, if it has one.
+    pub wavelength_id: Option<String>,
     /// Six hexadecimal digits: red, green, blue.
     pub color: String,
+    /// The type of its pixels.
+    pub pixel_type: PixelType,
     /// The smallest and the largest value of its pixels.
-    pub window: [u16; 2],
+    pub window: [f64; 2],
 }
 
 /// A colour for the channel at `index`, for channels of which nothing is known.
@@ -57,7 +62,6 @@ pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downs
         Downscaling::Nearest => ("nearest", "each level has every second pixel of the one before"),
     };
     json!({
-        "version": "0.4",
         "name": name,
         "axes": axes,
         "datasets": datasets,
@@ -72,21 +76,43 @@ pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downs
 pub fn omero(name: &str, channels: &[Channel]) -> Value {
     let channels: Vec<Value> = channels
         .iter()
-        .map(|Channel { label, color, window: [min, max] }| {
+        .map(|Channel { label, wavelength_id, color, pixel_type, window: [start, end] }| {
             // Viewers divide by the width of the window, which must not be 0.
-            let end = u32::from(*max).max(u32::from(*min) + 1);
-            json!({
+            let end = if end > start { *end } else { start + 1.0 };
+            let [min, max] = pixel_type.limits().unwrap_or([*start, end]);
+            let mut channel = json!({
                 "label": label,
                 "color": color,
                 "active": true,
                 "coefficient": 1,
                 "family": "linear",
                 "inverted": false,
-                "window": {"min": 0, "max": u16::MAX, "start": min, "end": end},
-            })
+                "window": {
+                    "min": number(min),
+                    "max": number(max),
+                    "start": number(*start),
+                    "end": number(end),
+                },
+            });
+            if let Some(wavelength_id) = wavelength_id {
+                channel["wavelength_id"] = json!(wavelength_id);
+            }
+            channel
         })
         .collect();
-    json!({"version": "0.4", "name": name, "channels": channels, "rdefs": {"model": "color"}})
+    json!({"name": name, "channels": channels, "rdefs": {"model": "color"}})
+}
+
+/// A number of JSON: whole ones without a fraction. What JSON cannot have, such as an infinite number, is 0.
+pub fn number(value: f64) -> Value {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    if !value.is_finite() {
+        json!(0)
+    } else if value.trunc() == value && value.abs() < EXACT {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
 }
 
 #[cfg(test)]
@@ -103,8 +129,15 @@ mod tests {
 
     #[test]
     fn a_constant_channel_has_a_window() {
-        let channel = Channel { label: "C01".to_owned(), color: color(0).to_owned(), window: [7, 7] };
+        let channel = Channel {
+            label: "C01".to_owned(),
+            wavelength_id: Some("A01_C01".to_owned()),
+            color: color(0).to_owned(),
+            pixel_type: PixelType::U16,
+            window: [7.0; 2],
+        };
         let value = omero("a", &[channel]);
         assert_eq!(value["channels"][0]["window"], json!({"min": 0, "max": 65535, "start": 7, "end": 8}));
+        assert_eq!(value["channels"][0]["wavelength_id"], "A01_C01");
     }
 }

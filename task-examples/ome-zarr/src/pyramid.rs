@@ -1,23 +1,25 @@
 //! Smaller versions of a plane.
 
+use crate::pixel::Pixel;
 use crate::plane::Plane;
 
-/// Halves a plane in both directions: each value is the mean of 2x2 pixels, rounded, and
-/// halfway between two values to the even one, so that the levels do not drift upwards.
+/// Halves a plane in both directions: each value is the mean of 2x2 pixels. Integers are rounded, and
+/// halfway between two integers to the even one, so that the levels do not drift upwards.
 ///
 /// An odd last row or column counts as well: its values are means of the two pixels (in the corner
 /// the one pixel) that are there, so sizes are rounded up.
-pub fn halve(plane: &Plane) -> Plane {
+pub fn halve<T: Pixel>(plane: &Plane<T>) -> Plane<T> {
     let (width, height) = half_size((plane.width, plane.height));
     let mut values = Vec::with_capacity(width * height);
     for rows in plane.values.chunks(2 * plane.width) {
         let (upper, lower) = rows.split_at(plane.width);
         let lower = if lower.is_empty() { upper } else { lower };
-        values.extend(upper.chunks(2).zip(lower.chunks(2)).map(|(upper, lower)| {
-            let sum = |pair: &[u16]| u32::from(pair[0]) + u32::from(pair[pair.len() - 1]);
-            let sum = sum(upper) + sum(lower);
-            ((sum + 1 + sum / 4 % 2) / 4) as u16
-        }));
+        values.extend(
+            upper
+                .chunks(2)
+                .zip(lower.chunks(2))
+                .map(|(upper, lower)| T::mean([upper[0], upper[upper.len() - 1], lower[0], lower[lower.len() - 1]])),
+        );
     }
     Plane { width, height, values }
 }

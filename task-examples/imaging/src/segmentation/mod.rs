@@ -11,8 +11,10 @@ pub mod regions;
 pub mod split;
 
 use fractal_task::{TaskError, check_range};
+use ome_zarr::ngff;
+use ome_zarr::pixel::AnyPlane;
 use ome_zarr::plane::Plane;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// How objects are found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,7 +22,8 @@ pub struct Settings {
     /// Standard deviation of the Gaussian that the image is smoothed by, in pixels.
     pub smoothing_sigma: f64,
     /// Objects are brighter than this; Otsu's threshold if there is none.
-    pub threshold: Option<u16>,
+    #[serde(serialize_with = "serialize_threshold")]
+    pub threshold: Option<f64>,
     /// Standard deviation of the Gaussian that the distance to the background is smoothed by, in pixels.
     pub split_sigma: f64,
     /// Two objects that touch have their middles at least so many pixels apart, in x or in y.
@@ -41,26 +44,33 @@ impl Settings {
 }
 
 /// The objects of an image.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Segmentation {
     /// 0 is background; objects are numbered from 1 in the order of their first pixels, row by row.
     pub labels: Plane<u32>,
     /// The number of objects.
     pub n_objects: usize,
     /// Objects are brighter than this, after smoothing.
-    pub threshold: u16,
+    pub threshold: f64,
 }
 
-/// Finds the objects of an image.
+/// Writes a threshold without a fraction, if it has none.
+fn serialize_threshold<S: Serializer>(threshold: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    threshold.map(ngff::number).serialize(serializer)
+}
+
+/// Finds the objects of an image. The smoothed values of an image of integers are rounded.
 ///
 /// # Errors
 /// If all pixels are brighter than the threshold.
-pub fn segment(plane: &Plane, settings: &Settings) -> Result<Segmentation, TaskError> {
-    let (width, height) = (plane.width, plane.height);
-    let values: Vec<f64> = plane.values.iter().map(|&value| f64::from(value)).collect();
-    let smooth = gaussian::smooth(values, (width, height), settings.smoothing_sigma);
-    let smooth: Vec<u16> = smooth.iter().map(|&value| value.round_ties_even() as u16).collect();
-    let threshold = settings.threshold.unwrap_or_else(|| otsu::threshold(&smooth));
+pub fn segment(plane: &AnyPlane, settings: &Settings) -> Result<Segmentation, TaskError> {
+    let (width, height) = plane.size();
+    let whole = plane.pixel_type().limits().is_some();
+    let mut smooth = gaussian::smooth(plane.to_f64(), (width, height), settings.smoothing_sigma);
+    if whole {
+        smooth.iter_mut().for_each(|value| *value = value.round_ties_even());
+    }
+    let threshold = settings.threshold.unwrap_or_else(|| otsu::threshold(&smooth, whole));
     let mask: Vec<bool> = smooth.iter().map(|&value| value > threshold).collect();
     if mask.iter().all(|&in_mask| in_mask) {
         return Err(TaskError::new(format!(
@@ -103,12 +113,12 @@ mod tests {
     const SETTINGS: Settings =
         Settings { smoothing_sigma: 1.0, threshold: None, split_sigma: 1.0, min_distance: 5, min_area: 20 };
 
-    fn discs(size: usize, centres: &[(f64, f64)], radius: f64) -> Plane {
+    fn discs(size: usize, centres: &[(f64, f64)], radius: f64) -> AnyPlane {
         let is_in = |x: usize, y: usize| {
             centres.iter().any(|(cx, cy)| (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2) <= radius * radius)
         };
         let values = (0..size * size).map(|i| if is_in(i % size, i / size) { 1000 } else { 100 }).collect();
-        Plane { width: size, height: size, values }
+        AnyPlane::U16(Plane { width: size, height: size, values })
     }
 
     fn check(centres: &[(f64, f64)], radius: f64, expected: usize) -> Segmentation {
@@ -145,8 +155,27 @@ mod tests {
     }
 
     #[test]
+    fn all_types_of_pixels_have_the_same_objects() {
+        let plane = discs(64, &[(20.0, 30.0), (35.0, 30.0)], 9.0);
+        let expected = segment(&plane, &SETTINGS).unwrap();
+        let convert = |offset: f64, factor: f64| plane.to_f64().into_iter().map(move |value| (value + offset) * factor);
+        let (width, height) = plane.size();
+        let signed = convert(-600.0, 1.0).map(|value| value as i16).collect();
+        let large = convert(0.0, 4e6).map(|value| value as u32).collect();
+        let float = convert(-100.0, 0.001).map(|value| value as f32).collect();
+        for other in [
+            AnyPlane::I16(Plane { width, height, values: signed }),
+            AnyPlane::U32(Plane { width, height, values: large }),
+            AnyPlane::F32(Plane { width, height, values: float }),
+        ] {
+            let found = segment(&other, &SETTINGS).unwrap();
+            assert_eq!(found.labels, expected.labels, "{:?}", other.pixel_type());
+        }
+    }
+
+    #[test]
     fn a_threshold_below_everything_is_an_error() {
-        let settings = Settings { threshold: Some(0), ..SETTINGS };
+        let settings = Settings { threshold: Some(0.0), ..SETTINGS };
         let error = segment(&discs(32, &[], 1.0), &settings).unwrap_err().to_string();
         assert_eq!(error, "all pixels are brighter than the threshold 0: choose a higher one");
     }

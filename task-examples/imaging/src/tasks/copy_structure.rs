@@ -63,10 +63,11 @@ pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
         Copied { plate: Vec::new(), well: Vec::new(), image: Vec::new(), copy_ome_zarr: Copies::default() };
     for source in given.plates()? {
         let old = Plate::read(&given.output_path, &source.plate)?;
+        let format = old.format;
         let new = Plate { name: format!("{}_{suffix}", source.plate), ..old };
         new.write(&given.output_path, args.overwrite, &mut |component, folder| {
             let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&given.output_path))?;
-            write_empty(folder, &Acquisition { files: Vec::new(), ..acquisition })
+            write_empty(folder, format, &Acquisition { files: Vec::new(), mosaic: Vec::new(), ..acquisition })
         })?;
         copied.plate.push(plate_component(&new.name).to_string());
         copied.well.extend(new.well_components().map(|component| component.to_string()));

@@ -161,6 +161,9 @@ mod tests {
                 "complete": create_plate::default_complete(),
                 "pixel_size_um": create_plate::default_pixel_size_um(),
                 "z_step_um": create_plate::default_z_step_um(),
+                "ngff_version": "0.4",
+                "stitch": false,
+                "acquisitions": [],
                 "overwrite": false,
             },
             "convert_images": {

@@ -36,22 +36,18 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
 /// If the image cannot be read, or a file cannot be written.
 pub(super) fn project(source: &Path, target: &Path) -> Result<(), TaskError> {
     let image = Image::open(source)?;
-    let acquisition = Acquisition { files: Vec::new(), ..image.acquisition.clone() };
+    let acquisition = Acquisition { files: Vec::new(), mosaic: Vec::new(), ..image.acquisition.clone() };
     replace_folder(target, |part| {
         let size = image.sizes().next().unwrap_or((0, 0));
-        let mut writer = ImageWriter::create(part, (image.n_channels(), 1), size, image.storage())?;
+        let mut writer = ImageWriter::create(part, image.pixel_type(), (image.n_channels(), 1), size, image.storage())?;
         for channel in 0..image.n_channels() {
             let mut largest = image.read_plane(0, channel, 0)?;
             for z in 1..image.n_planes() {
-                let plane = image.read_plane(0, channel, z)?;
-                largest
-                    .values
-                    .iter_mut()
-                    .zip(&plane.values)
-                    .for_each(|(largest, value)| *largest = (*largest).max(*value));
+                // All planes of an array have one type and size.
+                let _ = largest.keep_larger(&image.read_plane(0, channel, z)?);
             }
             writer.write_plane(channel, 0, largest)?;
         }
-        writer.finish(&acquisition).map(|_| ())
+        writer.finish(&acquisition).map(drop)
     })
 }

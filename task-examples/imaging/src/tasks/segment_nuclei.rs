@@ -5,8 +5,10 @@ use crate::image::{Image, labels};
 use crate::name::Component;
 use crate::replace::replace_folder;
 use crate::segmentation::{Segmentation, Settings, segment};
+use crate::{region, stored};
 use fractal_task::TaskError;
-use serde::{Deserialize, Serialize};
+use ome_zarr::ngff;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
 /// The arguments.
@@ -20,7 +22,7 @@ pub struct Args {
     #[serde(default = "default_smoothing_sigma")]
     smoothing_sigma: f64,
     #[serde(default)]
-    threshold: Option<u16>,
+    threshold: Option<f64>,
     #[serde(default = "default_split_sigma")]
     split_sigma: f64,
     #[serde(default = "default_min_distance")]
@@ -55,15 +57,27 @@ pub(super) fn default_min_area() -> usize {
 pub struct Segmented {
     pub(super) n_objects: usize,
     /// Objects are brighter than this.
-    pub(super) threshold: u16,
+    #[serde(serialize_with = "serialize_number")]
+    pub(super) threshold: f64,
+}
+
+/// Writes a number without a fraction, if it has none.
+fn serialize_number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    ngff::number(*value).serialize(serializer)
 }
 
 /// Refuses a name of labels that is no name of a folder.
 pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
-    if crate::name::is_plate(name) {
-        return Ok(());
+    if !crate::name::is_plate(name) {
+        let cause = "cannot be the name of a folder; choose one such as \"nuclei\"";
+        return Err(TaskError::new(format!("label_name {name:?} {cause}")));
     }
-    Err(TaskError::new(format!("label_name {name:?} cannot be the name of a folder; choose one such as \"nuclei\"")))
+    // The tables of the labels have their name, too.
+    if ["FOV", "well"].contains(&name) || name.ends_with("_ROI_table") {
+        let cause = "would give its tables the names of other tables; choose one such as \"nuclei\"";
+        return Err(TaskError::new(format!("label_name {name:?} {cause}")));
+    }
+    Ok(())
 }
 
 /// Segments one image.
@@ -85,12 +99,15 @@ pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError>
     let about = json!({
         "channel": image.acquisition.channels[channel].id,
         "settings": settings,
-        "threshold": threshold,
+        "threshold": ngff::number(threshold),
         "n_objects": n_objects,
     });
+    let boxes = region::bounding_boxes(&plane);
+    let format = image.storage().format;
     replace_folder(&labels::folder(&folder, &name), |part| {
         labels::write(part, &name, plane, &image.acquisition, image.storage(), &about)
     })?;
-    labels::add_to_list(&folder, &name)?;
+    labels::add_to_list(&folder, format, &name)?;
+    stored::write_bounding_boxes(&folder, format, &name, &image.acquisition, &boxes, image.n_planes())?;
     Ok(Segmented { n_objects, threshold })
 }
