@@ -50,6 +50,7 @@ pub fn read_acquisition(folder: &Path, attributes: &Map<String, Value>) -> Resul
         channels: channels(attributes, *n_channels),
         files: Vec::new(),
         mosaic: Vec::new(),
+        conditions: Vec::new(),
         fields: Vec::new(),
         stage_um: None,
         correction: None,

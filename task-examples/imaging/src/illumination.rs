@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn values_are_rounded_and_cut() {
-        let mut plane = Plane { width: 5, height: 1, values: vec![50, 110, 111, 113, 65535_u16] };
+        let mut plane = Plane { width: 5, height: 1, values: vec![50_u16, 110, 111, 113, 65535] };
         let profile = Plane { width: 5, height: 1, values: vec![65535, 65535, 65535, 43690, 13107] };
         correct(&mut plane, &profile, 110);
         assert_eq!(plane.values, [0, 0, 1, 5, 65535]);

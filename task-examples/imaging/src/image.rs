@@ -3,6 +3,7 @@
 use crate::about;
 use crate::mosaic::Part;
 use crate::name::{Number, Well};
+use crate::source::Position;
 use crate::{foreign, stored};
 use fractal_task::TaskError;
 use ome_zarr::each_plane;
@@ -69,7 +70,7 @@ pub struct Acquisition {
     pub channels: Vec<Channel>,
     /// The files of each channel, in the order of axis z.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<Vec<PathBuf>>,
+    pub files: Vec<Vec<PlaneFile>>,
     /// The fields that the conversion puts into one image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mosaic: Vec<Part>,
@@ -79,6 +80,9 @@ pub struct Acquisition {
     /// Where the stage was in micrometers, x and y, for an image of one field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage_um: Option<[f64; 2]>,
+    /// Conditions of the well: names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<(String, String)>,
     /// How the illumination was corrected, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
@@ -86,6 +90,17 @@ pub struct Acquisition {
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
+}
+
+/// Where the pixels of a plane are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaneFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Position in a file with several planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// How the illumination of an image was corrected.

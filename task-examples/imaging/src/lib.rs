@@ -1,18 +1,21 @@
 //! Ten Fractal tasks, from the image files of a plate to a table of its nuclei.
 //!
 //! [`tasks`] has one module a task, in the order of the workflow; [`run`] calls the one that the command line names. What
-//! they share: [`name`] and [`table`] say which file is which plane, [`plate`] and [`image`] are OME-NGFF plates and images
+//! they share: [`name`], [`naming`], [`table`] and [`files`] say which file is which plane, [`source`] reads image files, [`plate`] and [`image`] are OME-NGFF plates and images
 //! on disk, [`replace`] puts a folder in place of another,
 //! [`png_file`] writes pictures. The computing is in [`illumination`], [`segmentation`],
 //! [`region`] and [`sheet`], which touch no file.
 
 pub mod name;
+pub mod naming;
+pub mod files;
 pub mod table;
 pub mod plate;
 pub mod image;
 pub mod foreign;
 pub mod stored;
 pub mod mosaic;
+pub mod source;
 pub mod replace;
 pub mod png_file;
 pub mod illumination;

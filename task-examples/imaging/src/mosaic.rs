@@ -2,7 +2,7 @@
 //! all of them in one plane.
 
 use crate::about;
-use crate::image::Place;
+use crate::image::{Place, PlaneFile};
 use crate::name::{Number, Well};
 use fractal_task::TaskError;
 use ome_zarr::each_type;
@@ -11,7 +11,7 @@ use ome_zarr::plane::Plane;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The largest plane of a stitched image, in bytes: about 23,000 x 23,000 pixels of 16 bits.
 const MAX_PLANE_BYTES: u64 = 1 << 30;
@@ -37,7 +37,7 @@ pub struct Part {
     /// Where it is.
     pub location: Location,
     /// The files of each channel, in the order of axis z.
-    pub files: Vec<Vec<PathBuf>>,
+    pub files: Vec<Vec<PlaneFile>>,
 }
 
 /// The position of the stage for each field of a plate.

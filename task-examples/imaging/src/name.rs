@@ -1,5 +1,4 @@
-//! Names: image files (`plate1_B03_F001_Z001_C01.tif`), wells (`B03`), and components (`plate1.zarr/B/03/0`). No file is
-//! touched here.
+//! Names: wells (`B03`) and components (`plate1.zarr/B/03/0`). No file is touched here.
 
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
@@ -19,12 +18,27 @@ pub struct Well {
 }
 
 impl Well {
-    /// Reads `B03`; `None` for another text.
+    /// Reads `B03` or `b03`; `None` for another text.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        let digits = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
         let row = &text[..text.len() - digits.len()];
         let fits = (1..=2).contains(&row.len()) && (1..=3).contains(&digits.len());
-        (fits && is_digits(digits)).then(|| Self { row: row.to_owned(), column: digits.to_owned() })
+        (fits && is_digits(digits)).then(|| Self { row: row.to_ascii_uppercase(), column: digits.to_owned() })
+    }
+
+    /// The letters of a row: A is 1, Z 26, AA 27.
+    pub fn row_of_number(number: usize) -> Option<String> {
+        let letter = |index: usize| char::from(b'A' + index as u8);
+        match number {
+            1..=26 => Some(letter(number - 1).to_string()),
+            27..=702 => Some([letter((number - 27) / 26), letter((number - 27) % 26)].iter().collect()),
+            _ => None,
+        }
+    }
+
+    /// The number of the row: A is 1, Z 26, AA 27.
+    pub fn row_number(&self) -> usize {
+        self.row.bytes().fold(0, |sum, letter| 26 * sum + usize::from(letter - b'A') + 1)
     }
 
     fn place(&self) -> (usize, &str, u32, &str) {
@@ -103,69 +117,6 @@ pub struct PlaneId {
     pub z: Number,
 }
 
-/// The name of an image file: a plate, a well, then field, Z and channel in any order, Z only where there are several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileName {
-    /// What it says.
-    pub id: PlaneId,
-    /// The order of `F`, `Z` and `C`, as it is written.
-    order: String,
-    extension: String,
-}
-
-impl FileName {
-    /// Reads a file name; `None` if it does not have the form `plate1_B03_F001_Z001_C01.tif`.
-    pub fn parse(name: &str) -> Option<Self> {
-        let (stem, extension) = name.rsplit_once('.')?;
-        // `C03` may be a channel and a well, so first it is tried with Z and then without.
-        [3, 2].into_iter().find_map(|n_numbers| {
-            let mut parts = stem.rsplitn(n_numbers + 1, '_');
-            let mut texts: Vec<&str> = parts.by_ref().take(n_numbers).collect();
-            texts.reverse();
-            let (plate, well) = parts.next()?.rsplit_once('_')?;
-            // A point in time has the form of a well, too.
-            let is_time =
-                well.starts_with('T') && plate.rsplit('_').next().is_some_and(|text| Well::parse(text).is_some());
-            let number = |kind: char| {
-                let mut found = texts.iter().filter(|text| text.strip_prefix(kind).is_some_and(is_digits));
-                let number = found.next().map(|text| Number((*text).to_owned()));
-                number.filter(|_| found.next().is_none())
-            };
-            let z = if n_numbers == 3 { number('Z')? } else { Number(String::new()) };
-            let id = PlaneId {
-                plate: (is_plate(plate) && !is_time).then(|| plate.to_owned())?,
-                well: Well::parse(well)?,
-                field: number('F')?,
-                channel: number('C')?,
-                z,
-            };
-            let order = texts.iter().filter_map(|text| text.chars().next()).collect();
-            Some(Self { id, order, extension: extension.to_owned() })
-        })
-    }
-
-    /// The name that another plane's file has, written as this one is.
-    pub fn of(&self, id: PlaneId) -> Self {
-        Self { id, ..self.clone() }
-    }
-}
-
-impl fmt::Display for FileName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PlaneId { plate, well, field, channel, z } = &self.id;
-        write!(f, "{plate}_{well}")?;
-        for kind in self.order.chars() {
-            let number = match kind {
-                'F' => field,
-                'Z' => z,
-                _ => channel,
-            };
-            write!(f, "_{number}")?;
-        }
-        write!(f, ".{}", self.extension)
-    }
-}
-
 /// Whether a plate may be called so: it becomes the name of a folder.
 pub fn is_plate(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\']) && !text.contains(char::is_control)
@@ -219,7 +170,8 @@ impl Component {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('/');
+        // Fractal's own tasks write a slash after wells and images.
+        let mut parts = text.strip_suffix('/').unwrap_or(text).split('/');
         let plate = parts.next()?.strip_suffix(".zarr").filter(|plate| is_plate(plate))?.to_owned();
         let (row, column, image) = (parts.next(), parts.next(), parts.next());
         let well = match row {
@@ -258,52 +210,14 @@ impl fmt::Display for Component {
     }
 }
 
-fn is_digits(text: &str) -> bool {
+/// True for a text of ASCII digits.
+pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn file_names_are_taken_apart_and_put_together() {
-        for name in [
-            "plate1_B03_F001_Z001_C01.tif",
-            "my_plate 2_AF48_C12_F1.TIFF",
-            "p.1_A1_F0_C0_Z3.png",
-            "F1_C2_B03_F1_C2.tif",
-            "plate1_C03_F001_C01.tif",
-            "plate1_C03_F001_Z1_C01.tif",
-            "plate1_Z05_F001_C01.tif",
-            "plate1_F07_Z1_F001_C01.tif",
-        ] {
-            assert_eq!(FileName::parse(name).expect(name).to_string(), name);
-        }
-        let file = FileName::parse("my_plate_B03_C02_Z7_F001.tif").unwrap();
-        assert_eq!((file.id.channel.0.as_str(), file.id.z.0.as_str(), file.id.field.0.as_str()), ("C02", "Z7", "F001"));
-        let other = PlaneId { z: Number("Z8".to_owned()), ..file.id.clone() };
-        assert_eq!(file.of(other).to_string(), "my_plate_B03_C02_Z8_F001.tif");
-    }
-
-    #[test]
-    fn other_names_are_refused() {
-        for name in [
-            "B03_F001_C01.tif",
-            "_B03_F001_C01.tif",
-            ".p_B03_F001_C01.tif",
-            "plate1_B03_F001.tif",
-            "plate1_B03_C01.tif",
-            "plate1_b03_F001_C01.tif",
-            "plate1_B03_F001_C01_C02.tif",
-            "plate1_B03_T01_F001_C01.tif",
-            "plate1_B03_F001_é1.tif",
-            "plate1_B03_F001_C01",
-            "thumbnail.png",
-        ] {
-            assert_eq!(FileName::parse(name), None, "{name}");
-        }
-    }
 
     #[test]
     fn components_are_places_below_the_output_folder() {
@@ -314,6 +228,8 @@ mod tests {
             Component::parse_image("p.zarr/B/03/1").unwrap().folder(Path::new("/out")),
             Path::new("/out/p.zarr/B/03/1")
         );
+        assert_eq!(Component::parse("p.zarr/B/03/0/"), Component::parse("p.zarr/B/03/0"));
+        assert_eq!(Component::parse("p.zarr/B/03/"), Component::parse("p.zarr/B/03"));
         for text in [
             "",
             "plate1",
@@ -328,6 +244,16 @@ mod tests {
             assert_eq!(Component::parse(text), None, "{text}");
         }
         assert!(Component::parse_well("p.zarr/B/03/0").is_err() && Component::parse_image("p.zarr/B/03").is_err());
+    }
+
+    #[test]
+    fn rows_have_numbers() {
+        for (row, number) in [("A", 1), ("Z", 26), ("AA", 27), ("AF", 32)] {
+            assert_eq!(Well::row_of_number(number).as_deref(), Some(row));
+            assert_eq!(Well::parse(&format!("{row}1")).unwrap().row_number(), number);
+        }
+        assert_eq!((Well::row_of_number(0), Well::row_of_number(703)), (None, None));
+        assert_eq!(Well::parse("b03"), Well::parse("B03"));
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! The task "Convert images": the pixels of one image, from its files to arrays with a pyramid.
 
 use super::Given;
-use crate::image::{Acquisition, ImageWriter, Storage, read_acquisition};
+use crate::image::{Acquisition, ImageWriter, PlaneFile, Storage, read_acquisition};
 use crate::mosaic::{self, Location, Part};
 use crate::name::{Component, Number};
 use crate::replace::{recover, replace_folder};
+use crate::source::{self, ImageFile};
 use fractal_task::{TaskError, check_range};
 use ome_zarr::group::Format;
 use ome_zarr::ngff;
 use ome_zarr::pixel::{AnyPlane, PixelType};
-use ome_zarr::plane;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// An image of more fields than this reads each plane from a file that is opened for it.
+const MAX_OPEN_FILES: usize = 32;
 
 /// The arguments.
 #[derive(Debug, Deserialize)]
@@ -97,26 +100,31 @@ fn write_mosaic(
     mosaic: &[Part],
     storage: Storage,
 ) -> Result<Converted, TaskError> {
-    let none = || TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again");
-    let n_channels = acquisition.channels.len();
-    let n_planes = mosaic[0].files.first().map_or(0, Vec::len);
-    let first = mosaic[0].files.first().and_then(|files| files.first()).ok_or_else(none)?;
-    let (size, pixel_type) = {
-        let plane = open(first, acquisition, &mosaic[0].field, 0)?;
-        ((plane.width, plane.height), PixelType::U16)
+    let file = |part: &'_ Part, channel: usize, z: usize| {
+        let file = part.files.get(channel).and_then(|files| files.get(z)).cloned();
+        file.ok_or_else(|| TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"))
     };
+    let mut readers: Vec<Reader<'_>> =
+        mosaic.iter().map(|part| Reader { acquisition, field: &part.field, last: None }).collect();
+    let first_file = file(&mosaic[0], 0, 0)?.file;
+    let first_plane = readers[0].read(&file(&mosaic[0], 0, 0)?, 0)?;
+    let first = First { size: first_plane.size(), pixel_type: first_plane.pixel_type(), path: &first_file };
     let located: Vec<(Number, Location)> = mosaic.iter().map(|part| (part.field.clone(), part.location)).collect();
-    let (places, whole) = mosaic::arrange(&located, size, acquisition.pixel_size_um, pixel_type)
+    let (places, whole) = mosaic::arrange(&located, first.size, acquisition.pixel_size_um, first.pixel_type)
         .map_err(|err| TaskError::new(format!("well {}: {err}", acquisition.well)))?;
-    let mut writer = ImageWriter::create(folder, pixel_type, (n_channels, n_planes), whole, storage)?;
+    let (n_channels, n_planes) = (acquisition.channels.len(), mosaic[0].files.first().map_or(0, Vec::len));
+    let mut writer = ImageWriter::create(folder, first.pixel_type, (n_channels, n_planes), whole, storage)?;
     for channel in 0..n_channels {
         for z in 0..n_planes {
-            let mut plane = mosaic::empty(pixel_type, whole);
-            for (part, place) in mosaic.iter().zip(&places) {
-                let path = part.files.get(channel).and_then(|files| files.get(z)).ok_or_else(none)?;
-                let field = AnyPlane::U16(open(path, acquisition, &part.field, channel)?.read()?);
-                if field.size() != size || !mosaic::paste(&mut plane, &field, (place.x, place.y)) {
-                    return Err(other_size(path, field.size(), first, size));
+            let mut plane = mosaic::empty(first.pixel_type, whole);
+            for ((part, place), reader) in mosaic.iter().zip(&places).zip(&mut readers) {
+                let file = file(part, channel, z)?;
+                let field = reader.read(&file, channel)?;
+                first.check(&file.file, &field)?;
+                // Places are inside of the image.
+                let _ = mosaic::paste(&mut plane, &field, (place.x, place.y));
+                if mosaic.len() > MAX_OPEN_FILES {
+                    reader.last = None;
                 }
             }
             writer.write_plane(channel, z, plane)?;
@@ -127,58 +135,99 @@ fn write_mosaic(
     Ok(Converted { shape: [n_channels, n_planes, whole.1, whole.0], intensity_range })
 }
 
-fn other_size(path: &Path, size: (usize, usize), first: &Path, first_size: (usize, usize)) -> TaskError {
-    TaskError::new(format!(
-        "{} has {}x{} pixels, but {} has {}x{}: all planes of an image must have one size, replace the wrong file",
-        path.display(),
-        size.0,
-        size.1,
-        first.display(),
-        first_size.0,
-        first_size.1,
-    ))
+/// What all planes of an image have in common.
+struct First<'a> {
+    size: (usize, usize),
+    pixel_type: PixelType,
+    path: &'a Path,
+}
+
+impl First<'_> {
+    /// Refuses a plane that is not like the first one.
+    fn check(&self, path: &Path, plane: &AnyPlane) -> Result<(), TaskError> {
+        let (size, first) = (plane.size(), self.path.display());
+        if size != self.size {
+            return Err(TaskError::new(format!(
+                "{} has {}x{} pixels, but {first} has {}x{}: all planes of an image must have one size, replace the wrong file",
+                path.display(),
+                size.0,
+                size.1,
+                self.size.0,
+                self.size.1,
+            )));
+        }
+        if plane.pixel_type() != self.pixel_type {
+            return Err(TaskError::new(format!(
+                "{} has pixels of the type {}, but {first} of the type {}: all planes of an image must have one type, save \
+                 them with the same number of bits",
+                path.display(),
+                plane.pixel_type().name(),
+                self.pixel_type.name(),
+            )));
+        }
+        Ok(())
+    }
 }
 
 fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
     let n_channels = acquisition.files.len();
     let n_planes = acquisition.files.first().map_or(0, Vec::len);
-    let mut image: Option<(ImageWriter, (usize, usize), &Path)> = None;
+    let mut reader = Reader { acquisition, field: &acquisition.field, last: None };
+    let mut image: Option<(ImageWriter, First<'_>)> = None;
     for (channel, files) in acquisition.files.iter().enumerate() {
-        for (z, path) in files.iter().enumerate() {
-            let plane = open(path, acquisition, &acquisition.field, channel)?;
-            let size = (plane.width, plane.height);
-            let (writer, first_size, first_path) = match &mut image {
+        for (z, file) in files.iter().enumerate() {
+            let plane = reader.read(file, channel)?;
+            let (writer, first) = match &mut image {
                 Some(image) => image,
-                none => none.insert((
-                    ImageWriter::create(folder, PixelType::U16, (n_channels, n_planes), size, storage)?,
-                    size,
-                    path,
-                )),
+                none => {
+                    let first = First { size: plane.size(), pixel_type: plane.pixel_type(), path: &file.file };
+                    let shape = (n_channels, n_planes);
+                    let writer = ImageWriter::create(folder, first.pixel_type, shape, first.size, storage)?;
+                    none.insert((writer, first))
+                }
             };
-            if size != *first_size {
-                return Err(other_size(path, size, first_path, *first_size));
-            }
-            writer.write_plane(channel, z, AnyPlane::U16(plane.read()?))?;
+            first.check(&file.file, &plane)?;
+            writer.write_plane(channel, z, plane)?;
         }
     }
-    let Some((writer, (width, height), _)) = image else {
+    let Some((writer, First { size: (width, height), .. })) = image else {
         return Err(TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"));
     };
     let intensity_range = writer.finish(acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
     Ok(Converted { shape: [n_channels, n_planes, height, width], intensity_range })
 }
 
-/// Opens a file; one that is missing is named with its image.
-fn open(path: &Path, acquisition: &Acquisition, field: &Number, channel: usize) -> Result<plane::OpenPlane, TaskError> {
-    match path.try_exists() {
-        Ok(false) => Err(TaskError::new(format!(
-            "field {} of well {}, channel {}: there is no {}; add the file",
-            field,
-            acquisition.well,
-            acquisition.channels[channel].id,
-            path.display()
-        ))),
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot look for", path, err)),
-        _ => plane::open(path),
+/// Reads planes. The last file stays open, since several planes may be in it.
+struct Reader<'a> {
+    acquisition: &'a Acquisition,
+    field: &'a Number,
+    last: Option<(PathBuf, ImageFile)>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, plane: &PlaneFile, channel: usize) -> Result<AnyPlane, TaskError> {
+        if self.last.as_ref().is_none_or(|(path, _)| *path != plane.file) {
+            let file = self.open(&plane.file, channel)?;
+            self.last = Some((plane.file.clone(), file));
+        }
+        match &mut self.last {
+            Some((_, file)) => file.read(plane.position),
+            None => Err(TaskError::about("cannot open", &plane.file, "it is not open")),
+        }
+    }
+
+    /// Opens a file; one that is missing is named with its image.
+    fn open(&self, path: &Path, channel: usize) -> Result<ImageFile, TaskError> {
+        match path.try_exists() {
+            Ok(false) => Err(TaskError::new(format!(
+                "field {} of well {}, channel {}: there is no {}; add the file",
+                self.field,
+                self.acquisition.well,
+                self.acquisition.channels[channel].id,
+                path.display()
+            ))),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot look for", path, err)),
+            _ => source::open(path),
+        }
     }
 }

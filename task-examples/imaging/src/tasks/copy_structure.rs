@@ -48,7 +48,7 @@ pub struct Copied {
 pub struct Copies {
     /// What was added to the names.
     pub suffix: String,
-    /// From the name of a new plate to the component that it is a copy of.
+    /// From the name of a new plate to the path of the plate that it is a copy of.
     pub sources: BTreeMap<String, String>,
 }
 
@@ -72,7 +72,7 @@ pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
         copied.plate.push(plate_component(&new.name).to_string());
         copied.well.extend(new.well_components().map(|component| component.to_string()));
         copied.image.extend(new.image_components().map(|component| component.to_string()));
-        copied.copy_ome_zarr.sources.insert(new.name, source.to_string());
+        copied.copy_ome_zarr.sources.insert(new.name, given.output_path.join(source.to_string()).display().to_string());
     }
     copied.copy_ome_zarr.suffix = suffix;
     Ok(copied)

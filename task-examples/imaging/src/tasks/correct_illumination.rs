@@ -5,10 +5,12 @@ use super::estimate_illumination::{default_background, profile_file, profile_fol
 use crate::image::{Acquisition, Correction, Image, ImageWriter};
 use crate::name::Component;
 use crate::replace::{recover, replace_folder};
+use crate::source;
 use crate::{about, illumination};
 use fractal_task::TaskError;
 use ome_zarr::each_plane;
-use ome_zarr::plane::{self, Plane};
+use ome_zarr::pixel::AnyPlane;
+use ome_zarr::plane::Plane;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -83,7 +85,11 @@ fn read_profiles(folder: &Path, image: &Image) -> Result<Vec<Plane>, TaskError> 
                 "there is no such profile; run \"Estimate illumination\" first, or correct the argument profiles";
             return Err(TaskError::about("cannot use", &path, cause));
         }
-        let profile = plane::open(&path)?.read()?;
+        let profile = source::open(&path)?.read(None)?;
+        let AnyPlane::U16(profile) = profile else {
+            let cause = format!("its pixels are {}; save it with 16 bits unsigned", profile.pixel_type().name());
+            return Err(TaskError::about("cannot use", &path, cause));
+        };
         if (profile.width, profile.height) != size {
             let what = if image.acquisition.fields.is_empty() { "the image" } else { "a field of the image" };
             let cause = format!("it has {}x{} pixels, but {what} {}x{}", profile.width, profile.height, size.0, size.1);

@@ -1,19 +1,19 @@
 //! The task "Create OME-Zarr plate": from a folder of image files, named or listed in a table, to a plate with its wells
-//! and images, which have no pixels yet. Only names are looked at; a damaged or missing file is found by the conversion.
+//! and images, which have no pixels yet. One file of each plate is opened, to find out what its files contain; a damaged or
+//! missing file is found by the conversion.
 
 use super::Given;
-use crate::about;
-use crate::image::{Acquisition, Channel, write_empty};
+use crate::files::{Found, Search, Sizes, find};
+use crate::image::{Acquisition, Channel, PlaneFile, write_empty};
 use crate::mosaic::{self, Location, Positions};
-use crate::name::{Component, FileName, Number, PlaneId, Well, is_plate};
+use crate::name::{Component, Number, PlaneId, Well, is_plate};
 use crate::plate::{Plate, WellImage, plate_component};
-use crate::table;
+use crate::table::Conditions;
 use fractal_task::{TaskError, check_range};
 use ome_zarr::group::Format;
 use ome_zarr::ngff;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The arguments.
@@ -22,16 +22,24 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     #[serde(default)]
     table: Option<String>,
+    #[serde(default)]
+    pattern: Option<String>,
+    #[serde(default)]
+    layout: Option<String>,
     #[serde(default = "default_extensions")]
     extensions: Vec<String>,
     #[serde(default)]
     channels: Vec<ChannelChoice>,
     #[serde(default = "default_complete")]
     complete: bool,
-    #[serde(default = "default_pixel_size_um")]
-    pixel_size_um: f64,
-    #[serde(default = "default_z_step_um")]
-    z_step_um: f64,
+    #[serde(default)]
+    pixel_size_um: Option<f64>,
+    #[serde(default)]
+    z_step_um: Option<f64>,
+    #[serde(default)]
+    rgb_channels: bool,
+    #[serde(default)]
+    time_point: Option<u64>,
     #[serde(default)]
     ngff_version: Format,
     #[serde(default)]
@@ -72,14 +80,6 @@ pub(super) fn default_complete() -> bool {
     true
 }
 
-pub(super) fn default_pixel_size_um() -> f64 {
-    0.65
-}
-
-pub(super) fn default_z_step_um() -> f64 {
-    1.0
-}
-
 /// The metadiff: the components of each level.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Created {
@@ -113,17 +113,21 @@ pub(super) fn create(
     args: Args,
     write_image: &mut dyn FnMut(&Component, &Path, Acquisition) -> Result<(), TaskError>,
 ) -> Result<Created, TaskError> {
-    check_range("pixel_size_um", args.pixel_size_um, 1e-6..=1e6)?;
-    check_range("z_step_um", args.z_step_um, 1e-6..=1e6)?;
+    for (name, size) in [("pixel_size_um", args.pixel_size_um), ("z_step_um", args.z_step_um)] {
+        size.map_or(Ok(()), |size| check_range(name, size, 1e-6..=1e6))?;
+    }
     check_range("field_columns", args.field_columns.unwrap_or(1), 1..=1000)?;
-    let (planes, names) = match &args.table {
-        Some(table) => (find_listed(table, inputs)?, None),
-        None => {
-            let (planes, names) = find_named(inputs, &args.extensions)?;
-            (planes, Some(names))
-        }
-    };
-    let channels = choose_channels(&planes, &args.channels)?;
+    args.time_point.map_or(Ok(()), |time_point| check_range("time_point", time_point, 0..=1_000_000))?;
+    let found = find(&Search {
+        folders: inputs,
+        extensions: &args.extensions,
+        pattern: args.pattern.as_deref(),
+        table: args.table.as_deref(),
+        time_point: args.time_point,
+        rgb_channels: args.rgb_channels,
+    })?;
+    let channels = choose_channels(&found, &args.channels)?;
+    let conditions = read_conditions(inputs, args.layout.as_deref())?;
     let mut created = Created {
         plate: Vec::new(),
         well: Vec::new(),
@@ -134,9 +138,9 @@ pub(super) fn create(
         Some(name) => Some(Positions::read(&find_input(name, inputs)?)?),
         None => None,
     };
-    for group in group_plates(&planes, &args)? {
+    for group in group_plates(&found, &args)? {
         let sources: Vec<Source<'_>> =
-            group.sources.iter().map(|name| Source::of(name, &planes, &channels, &args)).collect();
+            group.sources.iter().map(|name| Source::of(name, &found, &channels, &args)).collect();
         let images = plan_images(&sources, args.stitch);
         let plate = Plate {
             name: group.name.clone(),
@@ -150,7 +154,8 @@ pub(super) fn create(
                 return Ok(());
             };
             let source = &sources[image.acquisition];
-            let located = Located { args: &args, positions: positions.as_ref(), names: names.as_ref() };
+            let located =
+                Located { args: &args, positions: positions.as_ref(), found: &found, conditions: &conditions };
             write_image(component, folder, source.describe(&group.name, well, image, &located)?)
         })?;
         created.plate.push(plate_component(&group.name).to_string());
@@ -166,8 +171,8 @@ struct Group {
     sources: Vec<String>,
 }
 
-fn group_plates(planes: &Planes, args: &Args) -> Result<Vec<Group>, TaskError> {
-    let found: BTreeSet<&str> = planes.keys().map(|id| id.plate.as_str()).collect();
+fn group_plates(found: &Found, args: &Args) -> Result<Vec<Group>, TaskError> {
+    let found: BTreeSet<&str> = found.planes.keys().map(|id| id.plate.as_str()).collect();
     let mut groups: Vec<Group> = Vec::new();
     if let Some(first) = args.acquisitions.first() {
         if let Some(unknown) = args.acquisitions.iter().find(|name| !found.contains(name.as_str())) {
@@ -202,9 +207,11 @@ fn group_plates(planes: &Planes, args: &Args) -> Result<Vec<Group>, TaskError> {
 /// What the files have of one acquisition of a plate.
 struct Source<'a> {
     name: &'a str,
-    planes: BTreeMap<&'a PlaneId, &'a PathBuf>,
+    planes: BTreeMap<&'a PlaneId, &'a PlaneFile>,
     layout: Layout,
     channels: Vec<Channel>,
+    pixel_size_um: f64,
+    z_step_um: f64,
 }
 
 /// An image that is created.
@@ -214,11 +221,12 @@ struct Planned {
     fields: Vec<Number>,
 }
 
-/// Where fields are, and how files that are missing are named.
+/// Where fields are, how files that are missing are named, and the conditions of wells.
 struct Located<'a> {
     args: &'a Args,
     positions: Option<&'a Positions>,
-    names: Option<&'a Names>,
+    found: &'a Found,
+    conditions: &'a Conditions,
 }
 
 /// The images of each well, acquisition by acquisition.
@@ -241,19 +249,21 @@ fn well_images(images: &[Planned]) -> Vec<WellImage> {
 }
 
 impl<'a> Source<'a> {
-    fn of(name: &'a str, planes: &'a Planes, channels: &[Channel], args: &Args) -> Self {
+    fn of(name: &'a str, found: &'a Found, channels: &[Channel], args: &Args) -> Self {
         let has = |id: &PlaneId| id.plate == name;
         // The cycles of a plate have different channels.
         let is_used = |channel: &&Channel| {
-            args.acquisitions.is_empty() || planes.keys().any(|id| has(id) && id.channel.0 == channel.id)
+            args.acquisitions.is_empty() || found.planes.keys().any(|id| has(id) && id.channel.0 == channel.id)
         };
         let channels: Vec<Channel> = channels.iter().filter(is_used).cloned().collect();
-        let planes: BTreeMap<&PlaneId, &PathBuf> = planes
+        let planes: BTreeMap<&PlaneId, &PlaneFile> = found
+            .planes
             .iter()
             .filter(|(id, _)| has(id) && channels.iter().any(|channel| channel.id == id.channel.0))
             .collect();
         let layout = Layout::of(&planes, args.complete);
-        Self { name, planes, layout, channels }
+        let (pixel_size_um, z_step_um) = sizes_of(name, found.sizes.get(name), args, layout.z.len());
+        Self { name, planes, layout, channels, pixel_size_um, z_step_um }
     }
 
     /// * `plate`: the plate that is created.
@@ -264,16 +274,17 @@ impl<'a> Source<'a> {
         image: &Planned,
         located: &Located<'_>,
     ) -> Result<Acquisition, TaskError> {
-        let Args { pixel_size_um, z_step_um, stitch, .. } = *located.args;
+        let stitch = located.args.stitch;
         let files =
-            |field: &Number| self.layout.files(&self.planes, located.names, (self.name, well, field), &self.channels);
+            |field: &Number| self.layout.files(&self.planes, located.found, (self.name, well, field), &self.channels);
         let mut acquisition = Acquisition {
             plate: plate.to_owned(),
             well: well.clone(),
             field: Number(STITCHED.to_owned()),
             acquisition: image.acquisition,
-            pixel_size_um,
-            z_step_um,
+            pixel_size_um: self.pixel_size_um,
+            z_step_um: self.z_step_um,
+            conditions: located.conditions.of(self.name, well),
             channels: self.channels.clone(),
             files: Vec::new(),
             mosaic: Vec::new(),
@@ -313,11 +324,11 @@ fn without_position(well: &Well, field: &Number, positions: Option<&str>) -> Tas
     TaskError::new(format!("field {field} of well {well} has no position: {way_out}, or set stitch to false"))
 }
 
-/// The files of planes.
-type Planes = BTreeMap<PlaneId, PathBuf>;
-
-/// A file name of each plate, and its folder, to write the names of missing files like.
-type Names = BTreeMap<String, (PathBuf, FileName)>;
+/// Reads the layout of the plates, if there is one.
+fn read_conditions(inputs: &[PathBuf], layout: Option<&str>) -> Result<Conditions, TaskError> {
+    let Some(layout) = layout else { return Ok(Conditions::default()) };
+    Conditions::read(&find_input(layout, inputs)?)
+}
 
 /// A file in one of the input folders.
 fn find_input(name: &str, folders: &[PathBuf]) -> Result<PathBuf, TaskError> {
@@ -326,75 +337,28 @@ fn find_input(name: &str, folders: &[PathBuf]) -> Result<PathBuf, TaskError> {
     path.ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))
 }
 
-fn find_listed(table: &str, folders: &[PathBuf]) -> Result<Planes, TaskError> {
-    let path = find_input(table, folders)?;
-    let mut planes = Planes::new();
-    for (file, id) in table::read_files(&path)? {
-        // A file that is missing fails its image, not the plate.
-        let file = find_input(&file, folders)?;
-        if let Some(other) = planes.insert(id, file.clone()) {
-            let cause =
-                format!("{} and {} are the same plane; correct one of the two rows", other.display(), file.display());
-            return Err(TaskError::about("cannot use", &path, cause));
-        }
+/// Width and height of a pixel, and the distance of two Z planes, in micrometers: those of the arguments, then those of the
+/// files, and 1 with a warning if neither has them.
+fn sizes_of(plate: &str, stated: Option<&Sizes>, args: &Args, n_z: usize) -> (f64, f64) {
+    let stated = stated.copied().unwrap_or_default();
+    let choose = |argument: Option<f64>, stated: Option<f64>, name: &str, what: &str| {
+        argument.or(stated).unwrap_or_else(|| {
+            eprintln!(
+                "warning: the files of plate {plate} do not state {what}; 1 um is taken, and lengths in um are wrong: set the \
+                 argument {name}"
+            );
+            1.0
+        })
+    };
+    let pixel_size_um = choose(args.pixel_size_um, stated.pixel_um, "pixel_size_um", "the size of a pixel");
+    if n_z < 2 {
+        return (pixel_size_um, args.z_step_um.or(stated.z_step_um).unwrap_or(1.0));
     }
-    if planes.is_empty() {
-        return Err(TaskError::about("cannot use", &path, "it has no rows; add one for each file"));
-    }
-    Ok(planes)
+    (pixel_size_um, choose(args.z_step_um, stated.z_step_um, "z_step_um", "the distance of Z planes"))
 }
 
-fn find_named(folders: &[PathBuf], extensions: &[String]) -> Result<(Planes, Names), TaskError> {
-    if extensions.is_empty() {
-        return Err(TaskError::new("extensions is empty: give at least one ending, such as \"tif\""));
-    }
-    let (mut planes, mut names, mut others) = (Planes::new(), Names::new(), Vec::new());
-    for folder in folders {
-        for name in read_names(folder, extensions)? {
-            let Some(file) = FileName::parse(&name) else {
-                others.push(folder.join(name));
-                continue;
-            };
-            let path = folder.join(&name);
-            names.entry(file.id.plate.clone()).or_insert_with(|| (folder.clone(), file.clone()));
-            if let Some(other) = planes.insert(file.id, path.clone()) {
-                let (one, two) = (other.display(), path.display());
-                return Err(TaskError::new(format!("{one} and {two} are the same plane; take one of them away")));
-            }
-        }
-    }
-    if let Some(first) = others.first() {
-        let n = others.len();
-        println!("left out {n} file(s) not named like plate1_B03_F001_Z001_C01.tif, such as {}", first.display());
-    }
-    if planes.is_empty() {
-        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        return Err(TaskError::new(format!(
-            "no image named like plate1_B03_F001_Z001_C01.tif in {}: correct the input folder, or list the files in a table and \
-             name it in the argument table",
-            if folders.is_empty() { "input_paths, which is empty".to_owned() } else { folders.join(", ") }
-        )));
-    }
-    Ok((planes, names))
-}
-
-/// The files of a folder that have one of the endings, sorted; those whose name begins with a dot are left alone.
-fn read_names(folder: &Path, extensions: &[String]) -> Result<Vec<String>, TaskError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(about("cannot read the folder", folder))? {
-        let entry = entry.map_err(about("cannot read the folder", folder))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-        if !name.starts_with('.') && extensions.iter().any(|known| known.eq_ignore_ascii_case(ending)) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn choose_channels(planes: &Planes, choices: &[ChannelChoice]) -> Result<Vec<Channel>, TaskError> {
-    let found: BTreeSet<&Number> = planes.keys().map(|id| &id.channel).collect();
+fn choose_channels(files: &Found, choices: &[ChannelChoice]) -> Result<Vec<Channel>, TaskError> {
+    let found: BTreeSet<&Number> = files.planes.keys().map(|id| &id.channel).collect();
     let all: Vec<ChannelChoice>;
     let choices = if choices.is_empty() {
         all = found
@@ -426,12 +390,9 @@ fn choose_channels(planes: &Planes, choices: &[ChannelChoice]) -> Result<Vec<Cha
         if color.len() != 6 || !color.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(TaskError::new(format!("channels: color {color:?} of {id} is not six hexadecimal digits")));
         }
-        channels.push(Channel {
-            id: id.clone(),
-            label: label.clone().unwrap_or_else(|| id.clone()),
-            color,
-            wavelength_id: wavelength_id.clone(),
-        });
+        let label = label.as_ref().or_else(|| files.labels.get(id)).unwrap_or(id);
+        let wavelength_id = wavelength_id.clone();
+        channels.push(Channel { id: id.clone(), label: label.clone(), color, wavelength_id });
     }
     Ok(channels)
 }
@@ -444,7 +405,7 @@ struct Layout {
 
 impl Layout {
     /// * `complete`: each well should have the fields that any well of the plate has.
-    fn of(planes: &BTreeMap<&PlaneId, &PathBuf>, complete: bool) -> Self {
+    fn of(planes: &BTreeMap<&PlaneId, &PlaneFile>, complete: bool) -> Self {
         let mut fields: BTreeMap<Well, BTreeSet<Number>> = BTreeMap::new();
         for id in planes.keys() {
             fields.entry(id.well.clone()).or_default().insert(id.field.clone());
@@ -460,11 +421,11 @@ impl Layout {
     /// The files of an image, by channel and Z; those that are missing under the names that they should have.
     fn files(
         &self,
-        planes: &BTreeMap<&PlaneId, &PathBuf>,
-        names: Option<&Names>,
+        planes: &BTreeMap<&PlaneId, &PlaneFile>,
+        found: &Found,
         (plate, well, field): (&str, &Well, &Number),
         channels: &[Channel],
-    ) -> Result<Vec<Vec<PathBuf>>, TaskError> {
+    ) -> Result<Vec<Vec<PlaneFile>>, TaskError> {
         let file = |channel: &Channel, z: &Number| {
             let id = PlaneId {
                 plate: plate.to_owned(),
@@ -473,9 +434,12 @@ impl Layout {
                 channel: Number(channel.id.clone()),
                 z: z.clone(),
             };
-            match (planes.get(&id), names.and_then(|names| names.get(plate))) {
-                (Some(path), _) => Ok((*path).clone()),
-                (None, Some((folder, name))) => Ok(folder.join(name.of(id).to_string())),
+            match (planes.get(&id), found.names.get(plate)) {
+                (Some(file), _) => Ok((*file).clone()),
+                (None, Some((folder, name))) => {
+                    let file = folder.join(name.of(well, field, z, &id.channel));
+                    Ok(PlaneFile { file, position: None })
+                }
                 (None, None) => Err(TaskError::new(format!(
                     "the table has no row for plate {plate}, well {well}, field {field}, channel {}{}, which other images have; \
                      add it, or set the argument complete to false if the well lacks the whole field",
@@ -492,6 +456,7 @@ impl Layout {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::fs;
 
     /// Calls the task on a folder with these files, of which only a table has contents, and gives the metadiff with what each
     /// image of `plate1.zarr` says of itself.
@@ -519,7 +484,7 @@ mod tests {
     }
 
     fn names(image: &Acquisition) -> Vec<Vec<String>> {
-        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let name = |plane: &PlaneFile| plane.file.file_name().unwrap().to_str().unwrap().to_owned();
         image.files.iter().map(|files| files.iter().map(name).collect()).collect()
     }
 
@@ -559,6 +524,36 @@ mod tests {
             error,
             "cannot use IN/files.csv: IN/y.tif and IN/z.tif are the same plane; correct one of the two rows"
         );
+    }
+
+    #[test]
+    fn time_points_are_chosen() {
+        let files = ["p_B03_T0001F001L01A01Z01C01.png", "p_B03_T0002F001L01A01Z01C01.png"];
+        let error = check("times", &files, None, json!({})).unwrap_err();
+        assert!(
+            error.starts_with("the files have 2 time points, T0001 to T0002, but an image has one: set"),
+            "{error}"
+        );
+        let (_, images) = check("time", &files, None, json!({"time_point": 2})).unwrap();
+        assert_eq!(names(&images[0]), [["p_B03_T0002F001L01A01Z01C01.png"]]);
+        let error = check("no-time", &files, None, json!({"time_point": 3})).unwrap_err();
+        assert_eq!(error, "time_point is 3, but the files have the time points T0001 to T0002");
+    }
+
+    #[test]
+    fn channels_of_microscopes_have_ids_and_labels() {
+        let files = ["A - 1(fld 1 wv UV - DAPI z 1).tif", "A - 1(fld 1 wv UV - DAPI z 2).tif"];
+        let (created, images) = check("incell", &files, None, json!({})).unwrap();
+        assert_eq!(created["channels"], json!(["UV-DAPI"]));
+        assert_eq!((images[0].channels[0].label.as_str(), images[0].files[0].len()), ("UV - DAPI", 2));
+    }
+
+    #[test]
+    fn a_layout_gives_wells_their_conditions() {
+        let table = "file,plate,well,field,channel\nx.tif,q,A01,1,C01\n";
+        let args = json!({"table": "files.csv", "layout": "files.csv"});
+        let (_, images) = check("layout", &["x.tif"], Some(table), args).unwrap();
+        assert_eq!(images[0].conditions[1], ("field".to_owned(), "1".to_owned()));
     }
 
     #[test]
@@ -607,7 +602,16 @@ mod tests {
                 "\"C01\" is there twice; take one of them away",
             ),
             ("color", json!({"channels": [{"id": "C01", "color": "blue"}]}), "is not six hexadecimal digits"),
-            ("png", json!({"extensions": ["png"]}), "Z001_C01.tif in IN: correct the input folder"),
+            (
+                "png",
+                json!({"extensions": ["png"]}),
+                "no file with one of the endings png in IN: correct the input folder",
+            ),
+            (
+                "pattern",
+                json!({"pattern": "(?P<well>x)"}),
+                "IN: 5 files, such as p_C10_F1_Z1_C01.tif; none fits the pattern \"(?P<well>x)\"; set the argument pattern",
+            ),
             ("size", json!({"pixel_size_um": 0.0}), "pixel_size_um is 0: it must be from 0.000001 to 1000000"),
         ] {
             let error = check(name, &FILES, None, args).unwrap_err();

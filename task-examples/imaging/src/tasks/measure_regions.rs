@@ -85,7 +85,8 @@ pub(super) fn columns(image: &Image) -> Vec<String> {
     let channels = image.acquisition.channels.iter();
     let measures = channels
         .flat_map(|channel| ["mean", "integrated", "min", "max"].map(|measure| format!("{measure}_{}", channel.id)));
-    COLUMNS.iter().map(ToString::to_string).chain(measures).collect()
+    let conditions = image.acquisition.conditions.iter().map(|(name, _)| name.clone());
+    COLUMNS.iter().map(ToString::to_string).chain(measures).chain(conditions).collect()
 }
 
 /// Writes the measurements into the tables of the image, under the name of the labels.
@@ -156,6 +157,8 @@ pub(super) fn measure_image(folder: &Path, image: &Image, label_name: &str) -> R
             row.extend([intensity.integrated, intensity.min, intensity.max].map(|value| value.to_string()));
         }
     }
+    let conditions = image.acquisition.conditions.iter().map(|(_, value)| value.clone());
+    rows.iter_mut().for_each(|row| row.extend(conditions.clone()));
     Ok(rows)
 }
 

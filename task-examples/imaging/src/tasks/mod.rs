@@ -159,8 +159,7 @@ mod tests {
                 "extensions": create_plate::default_extensions(),
                 "channels": [],
                 "complete": create_plate::default_complete(),
-                "pixel_size_um": create_plate::default_pixel_size_um(),
-                "z_step_um": create_plate::default_z_step_um(),
+                "rgb_channels": false,
                 "ngff_version": "0.4",
                 "stitch": false,
                 "acquisitions": [],
@@ -247,7 +246,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(n_limits, 28);
+        assert_eq!(n_limits, 30);
     }
 
     #[test]

@@ -25,8 +25,12 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
             component.plate
         ))
     })?;
-    let source = component.in_plate(&Component::parse_plate(source)?.plate);
-    project(&source.folder(&given.output_path), &component.folder(&given.output_path))?;
+    // Fractal's own task writes the path of the plate.
+    let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let plate = Component::parse_plate(name)?;
+    let elsewhere = Path::new(source).parent().filter(|_| !plate.folder(&given.output_path).exists());
+    let source = component.in_plate(&plate.plate).folder(elsewhere.unwrap_or(&given.output_path));
+    project(&source, &component.folder(&given.output_path))?;
     Ok(Projected {})
 }
 

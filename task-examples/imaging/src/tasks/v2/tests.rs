@@ -306,7 +306,8 @@ fn both_versions_write_the_same_files() {
 
     let parameters = json!({"zarr_dir": v2, "image_dir": "images"});
     let first = folder.call_v2("create_plate", &with_arguments(parameters, "create_plate")).unwrap();
-    let file = |z: usize, channel: usize| folder.text(&format!("images/p_C03_F002_Z00{z}_C0{channel}.png"));
+    let file =
+        |z: usize, channel: usize| json!({"file": folder.text(&format!("images/p_C03_F002_Z00{z}_C0{channel}.png"))});
     assert_eq!(
         first["parallelization_list"][3]["init_args"]["files"],
         json!([[file(1, 1), file(2, 1)], [file(1, 2), file(2, 2)]])

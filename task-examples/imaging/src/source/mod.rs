@@ -1,0 +1,456 @@
+//! Image files of microscopes, TIFF and PNG: which planes a file has, and their pixels, as they are stored.
+//!
+//! [`open`] reads what the header states, so that files can be refused before any pixel is read; [`ImageFile::read`] reads
+//! one plane.
+
+mod description;
+mod ome;
+mod pixels;
+mod tiff;
+
+use crate::about;
+use fractal_task::TaskError;
+use ome_zarr::pixel::{AnyPlane, PixelType};
+use pixels::Form;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use tiff::{Tiff, tag};
+
+/// The largest plane that is read, in bytes of pixels: more than 11,500 x 11,500 pixels of 16 bits.
+const MAX_PLANE_BYTES: usize = 256 << 20;
+/// Larger pixels are not those of a microscope: files state 72 dots an inch when nothing is known.
+const MAX_PIXEL_SIZE_UM: f64 = 30.0;
+
+/// Position of a plane in a file with several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Image of the file.
+    pub series: usize,
+    /// Time point.
+    pub time: usize,
+    /// Z plane.
+    pub z: usize,
+    /// Channel.
+    pub channel: usize,
+}
+
+/// An image of a file: planes of one size and type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Width and height.
+    pub size: (usize, usize),
+    /// Type of the pixels.
+    pub pixel_type: PixelType,
+    /// Names of the channels; empty texts for channels without one.
+    pub channels: Vec<String>,
+    /// Number of Z planes.
+    pub n_z: usize,
+    /// Number of time points.
+    pub n_times: usize,
+    /// True if the channels are the red, green and blue of one picture.
+    pub is_color: bool,
+    /// True if the file states which plane is what. Otherwise its pages are taken as Z planes.
+    pub has_axes: bool,
+    /// Width and height of a pixel in micrometers.
+    pub pixel_size_um: Option<[f64; 2]>,
+    /// Distance of two Z planes in micrometers.
+    pub z_step_um: Option<f64>,
+    /// Time points, in each the Z planes, in each the channels.
+    planes: Vec<Location>,
+}
+
+impl Series {
+    /// Number of planes.
+    pub fn n_planes(&self) -> usize {
+        self.planes.len()
+    }
+}
+
+/// Where the pixels of a plane are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Location {
+    /// A sample of a page.
+    Page(usize, usize),
+    /// Behind the first page.
+    Raw(usize),
+    /// A sample of a PNG file.
+    Png(usize),
+}
+
+/// An open image file, whose pixels may still be damaged.
+pub struct ImageFile {
+    path: PathBuf,
+    tiff: Option<Box<Tiff>>,
+    series: Vec<Series>,
+    warnings: Vec<String>,
+}
+
+/// Opens an image file. The format is found from its first bytes, not from its name.
+///
+/// # Errors
+/// If the file cannot be opened, is neither TIFF nor PNG, is damaged, or has pixels that are not supported.
+pub fn open(path: &Path) -> Result<ImageFile, TaskError> {
+    let mut file = File::open(path).map_err(about("cannot open", path))?;
+    let mut start = [0; 4];
+    let n_start = file.read(&mut start).map_err(about("cannot read", path))?;
+    if n_start == 0 {
+        return Err(TaskError::about("cannot read", path, "the file is empty; replace it"));
+    }
+    file.seek(SeekFrom::Start(0)).map_err(about("cannot read", path))?;
+    if start == *b"\x89PNG" { open_png(path, file) } else { open_tiff(path, file) }
+}
+
+impl ImageFile {
+    /// The images of the file, at least one.
+    pub fn series(&self) -> &[Series] {
+        &self.series
+    }
+
+    /// What a user should know about the file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Reads a plane.
+    ///
+    /// * `position`: `None` for the only plane of the file.
+    ///
+    /// # Errors
+    /// If the file has no such plane, several planes and no position is given, or is damaged.
+    pub fn read(&mut self, position: Option<Position>) -> Result<AnyPlane, TaskError> {
+        let location = self.find(position)?;
+        let plane = match (location, &mut self.tiff) {
+            (Location::Page(page, sample), Some(tiff)) => pixels::read_page(tiff, page, sample)?,
+            (Location::Raw(index), Some(tiff)) => pixels::read_raw(tiff, index)?,
+            (Location::Png(sample), _) => read_png(&self.path, sample)?,
+            (_, None) => return Err(damaged(&self.path, "it has no such plane")),
+        };
+        let series = &self.series[position.unwrap_or_default().series];
+        if (plane.size(), plane.pixel_type()) != (series.size, series.pixel_type) {
+            return Err(damaged(&self.path, "its planes have different sizes or types of pixels"));
+        }
+        Ok(plane)
+    }
+
+    fn find(&self, position: Option<Position>) -> Result<Location, TaskError> {
+        let Some(Position { series, time, z, channel }) = position else {
+            let first = &self.series[0];
+            if first.is_color {
+                let cause = "it is an RGB image; set the argument `rgb_channels` of \"Create OME-Zarr plate\" to true to take \
+                             red, green and blue as three channels, or save it as a grey image";
+                return Err(TaskError::about("cannot convert", &self.path, cause));
+            }
+            let [location] = first.planes[..] else {
+                let cause = format!(
+                    "it has {} planes, but one is expected, as in the other files of the plate; save it like the others",
+                    first.planes.len()
+                );
+                return Err(TaskError::about("cannot convert", &self.path, cause));
+            };
+            return Ok(location);
+        };
+        let found = self
+            .series
+            .get(series)
+            .filter(|series| time < series.n_times && z < series.n_z && channel < series.channels.len());
+        found.and_then(|found| found.planes.get((time * found.n_z + z) * found.channels.len() + channel)).copied().ok_or_else(
+            || {
+                let cause = format!(
+                    "it has no plane for image {}, time point {}, z {}, channel {}, which other files of the plate have; \
+                     replace it",
+                    series + 1,
+                    time + 1,
+                    z + 1,
+                    channel + 1
+                );
+                TaskError::about("cannot convert", &self.path, cause)
+            },
+        )
+    }
+}
+
+fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
+    let mut tiff = Tiff::open(path, file)?;
+    let text = tiff.text(0, tag::DESCRIPTION)?.unwrap_or_default();
+    let file_name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let mut warnings = Vec::new();
+    let images = ome::read(&text, &file_name, tiff.n_pages()).map_err(|cause| tiff.damaged(cause))?;
+    let description = description::read(&text);
+    let mut series = Vec::new();
+    for image in images.iter().flatten() {
+        series.push(ome_series(&mut tiff, image)?);
+    }
+    if series.is_empty() {
+        if images.is_some() {
+            warnings.push("its OME-XML names other files only; its pages are taken as Z planes".to_owned());
+        }
+        series.push(page_series(&mut tiff, &description, &mut warnings)?);
+    }
+    for series in &mut series {
+        let Some(Location::Page(page, _)) = series.planes.first().copied() else { continue };
+        if series.pixel_size_um.is_none() {
+            series.pixel_size_um = resolution_um(&mut tiff, page, description.um_per_unit)?;
+        }
+    }
+    let first = match series[0].planes.first() {
+        Some(Location::Page(page, _)) => *page,
+        _ => 0,
+    };
+    match tiff.number(first, tag::PHOTOMETRIC)? {
+        Some(0) => warnings.push("0 is white in it (MinIsWhite); its values are kept as they are stored".to_owned()),
+        Some(3) => warnings.push("it has a color table, which is left out; its values are kept as they are".to_owned()),
+        _ => {}
+    }
+    Ok(ImageFile { path: path.to_owned(), tiff: Some(Box::new(tiff)), series, warnings })
+}
+
+fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskError> {
+    let axis = |axis: usize| image.pages.keys().map(|index| index[axis]).collect::<BTreeSet<usize>>();
+    let [times, zs, channels] = [0, 1, 2].map(axis);
+    let first = image.pages.values().next().copied().unwrap_or(0);
+    let form = Form::read(tiff, first)?;
+    let samples = n_channel_samples(&form);
+    let mut planes = Vec::with_capacity(image.pages.len() * samples);
+    for &time in &times {
+        for &z in &zs {
+            for &channel in &channels {
+                let page = image.pages.get(&[time, z, channel]).ok_or_else(|| {
+                    tiff.damaged(format!(
+                        "its OME-XML has no page for time point {}, z {}, channel {} of image {:?}",
+                        time + 1,
+                        z + 1,
+                        channel + 1,
+                        image.name
+                    ))
+                })?;
+                planes.extend((0..samples).map(|sample| Location::Page(*page, sample)));
+            }
+        }
+    }
+    let names = channels.iter().map(|&channel| image.channels.get(channel).cloned().unwrap_or_default());
+    Ok(Series {
+        pixel_size_um: image.pixel_size_um,
+        z_step_um: image.z_step_um,
+        channels: channel_names(&form, names.collect()),
+        n_z: zs.len(),
+        n_times: times.len(),
+        ..empty_series(&form, true, planes)
+    })
+}
+
+/// The pages of a file whose description is not OME-XML: those that have the size and type of the first.
+fn page_series(
+    tiff: &mut Tiff,
+    description: &description::Description,
+    warnings: &mut Vec<String>,
+) -> Result<Series, TaskError> {
+    let form = Form::read(tiff, 0)?;
+    let mut pages = Vec::new();
+    let mut n_others = 0;
+    for page in 0..tiff.n_pages() {
+        // Smaller versions and masks of another page.
+        if page > 0 && tiff.number(page, tag::SUBFILE_TYPE)?.is_some_and(|kind| kind & 5 != 0) {
+            continue;
+        }
+        match Form::read(tiff, page) {
+            Ok(other) if other.is_like(&form) => pages.push(page),
+            _ => n_others += 1,
+        }
+    }
+    if n_others > 0 {
+        let n = pages.len();
+        warnings.push(format!("{n_others} of its pages have another size or type than the first; {n} are taken"));
+    }
+    let n_stated = description.shape.map(|shape| shape.iter().product::<usize>());
+    let mut locations: Vec<Location> = pages.iter().map(|&page| Location::Page(page, 0)).collect();
+    if let Some(n) = n_stated
+        && description.is_imagej
+        && pages.len() == 1
+        && n > 1
+        && pixels::has_raw(tiff, n)?
+    {
+        locations = (0..n).map(Location::Raw).collect();
+    }
+    let stated = description.shape.filter(|_| n_stated == Some(locations.len()));
+    if n_stated.is_some() && stated.is_none() && description.is_imagej {
+        let n = locations.len();
+        return Err(tiff.damaged(format!("ImageJ wrote {} images into it, but it has {n}", n_stated.unwrap_or(0))));
+    }
+    let [n_times, n_z, n_channels] = stated.unwrap_or([1, locations.len(), 1]);
+    let order = description.order.filter(|_| stated.is_some()).unwrap_or([0, 1, 2]);
+    let samples = n_channel_samples(&form);
+    let mut planes = Vec::with_capacity(locations.len() * samples);
+    for index in 0..locations.len() {
+        let index = [index / n_channels / n_z, index / n_channels % n_z, index % n_channels];
+        let sizes = [n_times, n_z, n_channels];
+        let stored = order.iter().fold(0, |sum, &axis| sum * sizes[axis] + index[axis]);
+        planes.extend((0..samples).map(|sample| match locations[stored] {
+            Location::Page(page, _) => Location::Page(page, sample),
+            other => other,
+        }));
+    }
+    Ok(Series {
+        pixel_size_um: description.pixel_size_um,
+        z_step_um: description.z_step_um,
+        channels: channel_names(&form, vec![String::new(); n_channels]),
+        n_z,
+        n_times,
+        ..empty_series(&form, stated.is_some(), planes)
+    })
+}
+
+fn empty_series(form: &Form, has_axes: bool, planes: Vec<Location>) -> Series {
+    Series {
+        size: (form.width, form.height),
+        pixel_type: form.pixel_type,
+        channels: Vec::new(),
+        n_z: 1,
+        n_times: 1,
+        is_color: form.photometric == 2,
+        has_axes,
+        pixel_size_um: None,
+        z_step_um: None,
+        planes,
+    }
+}
+
+/// Number of samples of a page that are channels: all, but no more than red, green and blue.
+fn n_channel_samples(form: &Form) -> usize {
+    if form.photometric == 2 { form.n_samples.min(3) } else { form.n_samples }
+}
+
+fn channel_names(form: &Form, names: Vec<String>) -> Vec<String> {
+    match n_channel_samples(form) {
+        1 => names,
+        _ if form.photometric == 2 && names.len() == 1 => ["R", "G", "B"].map(str::to_owned).to_vec(),
+        n => vec![String::new(); n * names.len()],
+    }
+}
+
+/// Width and height of a pixel from the tags of the resolution.
+///
+/// * `um_per_unit`: micrometers of the unit, if the description states one.
+fn resolution_um(tiff: &mut Tiff, page: usize, um_per_unit: Option<f64>) -> Result<Option<[f64; 2]>, TaskError> {
+    let resolution = [tag::X_RESOLUTION, tag::Y_RESOLUTION].map(|tag| tiff.fraction(page, tag));
+    let [x, y] = resolution;
+    let (Some(x), Some(y)) = (x?, y?) else { return Ok(None) };
+    let unit = match (um_per_unit, tiff.number(page, tag::RESOLUTION_UNIT)?.unwrap_or(2)) {
+        (Some(unit), _) => unit,
+        (None, 2) => 25_400.0,
+        (None, 3) => 10_000.0,
+        _ => return Ok(None),
+    };
+    Ok(plausible_size([unit / x, unit / y]))
+}
+
+fn plausible_size(sizes: [f64; 2]) -> Option<[f64; 2]> {
+    sizes.iter().all(|size| *size > 0.0 && *size < MAX_PIXEL_SIZE_UM).then_some(sizes)
+}
+
+/// Micrometers of a unit of length, as OME-XML and ImageJ write it; `None` for pixels.
+fn um_per_unit(unit: &str) -> Option<f64> {
+    match unit.trim().to_lowercase().as_str() {
+        // The signs for micro and mu, and how ImageJ escapes the former.
+        "um" | "\u{b5}m" | "\u{3bc}m" | "\\u00b5m" | "micron" | "microns" | "micrometer" | "micrometre" => Some(1.0),
+        "nm" | "nanometer" | "nanometre" => Some(1e-3),
+        "pm" => Some(1e-6),
+        "\u{e5}" | "angstrom" => Some(1e-4),
+        "mm" => Some(1e3),
+        "cm" => Some(1e4),
+        "m" | "meter" => Some(1e6),
+        "in" | "inch" => Some(25_400.0),
+        _ => None,
+    }
+}
+
+fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> {
+    let reader = png_reader(path, file)?;
+    let info = reader.info();
+    check_size(path, info.width.into(), info.height.into(), PixelType::U16)?;
+    let unsupported = |pixels: &str| {
+        let cause = format!("its pixels are {pixels}; save it as an RGB or grey image with 8 or 16 bits");
+        TaskError::about("cannot convert", path, cause)
+    };
+    let pixel_type = match info.bit_depth {
+        png::BitDepth::Eight => PixelType::U8,
+        png::BitDepth::Sixteen => PixelType::U16,
+        other => return Err(unsupported(&format!("{}-bit", other as u8))),
+    };
+    let channels: Vec<String> = match info.color_type {
+        png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => vec![String::new()],
+        png::ColorType::Rgb | png::ColorType::Rgba => ["R", "G", "B"].map(str::to_owned).to_vec(),
+        png::ColorType::Indexed => return Err(unsupported("colors of a table")),
+    };
+    let pixel_size_um = info.pixel_dims.filter(|dims| dims.unit == png::Unit::Meter);
+    let series = Series {
+        size: (info.width as usize, info.height as usize),
+        pixel_type,
+        n_z: 1,
+        n_times: 1,
+        is_color: channels.len() == 3,
+        has_axes: true,
+        pixel_size_um: pixel_size_um
+            .and_then(|dims| plausible_size([dims.xppu, dims.yppu].map(|n| 1e6 / f64::from(n)))),
+        z_step_um: None,
+        planes: (0..channels.len()).map(Location::Png).collect(),
+        channels,
+    };
+    Ok(ImageFile { path: path.to_owned(), tiff: None, series: vec![series], warnings: Vec::new() })
+}
+
+fn png_reader(path: &Path, file: File) -> Result<png::Reader<BufReader<File>>, TaskError> {
+    let file = BufReader::with_capacity(1 << 16, file);
+    png::Decoder::new(file).read_info().map_err(|err| png_failed(path, err))
+}
+
+fn read_png(path: &Path, sample: usize) -> Result<AnyPlane, TaskError> {
+    let file = File::open(path).map_err(about("cannot open", path))?;
+    let mut reader = png_reader(path, file)?;
+    let info = reader.info();
+    let (size, n_samples) = ((info.width as usize, info.height as usize), info.color_type.samples());
+    let pixel_type = if info.bit_depth == png::BitDepth::Sixteen { PixelType::U16 } else { PixelType::U8 };
+    let n_value = pixel_type.n_bytes();
+    let mut bytes = vec![0; size.0 * size.1 * n_samples * n_value];
+    reader.next_frame(&mut bytes).map_err(|err| png_failed(path, err))?;
+    if n_samples > 1 {
+        let values = bytes.chunks_exact(n_samples * n_value).flat_map(|pixel| &pixel[sample * n_value..][..n_value]);
+        bytes = values.copied().collect();
+    }
+    if n_value == 2 {
+        bytes.chunks_exact_mut(2).for_each(<[u8]>::reverse);
+    }
+    Ok(AnyPlane::from_le_bytes(pixel_type, size, &bytes))
+}
+
+/// Refuses a plane that is too large.
+fn check_size(path: &Path, width: u64, height: u64, pixel_type: PixelType) -> Result<(), TaskError> {
+    let n_bytes = width.checked_mul(height).and_then(|n| n.checked_mul(pixel_type.n_bytes() as u64));
+    if n_bytes.is_some_and(|n_bytes| n_bytes <= MAX_PLANE_BYTES as u64) {
+        return Ok(());
+    }
+    let cause = format!(
+        "its planes have {width}x{height} pixels, more than the 256 MiB that a plane may have; cut it into fields"
+    );
+    Err(TaskError::about("cannot convert", path, cause))
+}
+
+fn damaged(path: &Path, cause: impl fmt::Display) -> TaskError {
+    TaskError::about("cannot read", path, format!("{cause}; the file is damaged or no TIFF or PNG image, replace it"))
+}
+
+fn png_failed(path: &Path, err: png::DecodingError) -> TaskError {
+    match err {
+        png::DecodingError::IoError(err) if err.kind() == ErrorKind::UnexpectedEof => {
+            damaged(path, "it ends too early")
+        }
+        err => damaged(path, err),
+    }
+}
+
+#[cfg(test)]
+mod tests;

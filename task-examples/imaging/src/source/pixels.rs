@@ -1,0 +1,421 @@
+//! Pixels of a page of a TIFF file: strips and tiles, decompressed and put together.
+
+use super::tiff::{Tiff, tag};
+use super::{MAX_PLANE_BYTES, check_size};
+use fractal_task::TaskError;
+use ome_zarr::pixel::{AnyPlane, PixelType};
+use std::io::Read;
+
+/// The largest memory that decoding LZMA may need, in KiB.
+const MAX_LZMA_KIB: u32 = 128 << 10;
+
+/// Form of the pixels of a page.
+#[derive(Debug)]
+pub(super) struct Form {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) pixel_type: PixelType,
+    /// Values of a pixel: 3 for red, green and blue.
+    pub(super) n_samples: usize,
+    pub(super) photometric: u64,
+    compression: u64,
+    predictor: u64,
+    /// True if the values of a pixel lie side by side.
+    interleaved: bool,
+}
+
+impl Form {
+    /// Reads the form of a page.
+    ///
+    /// # Errors
+    /// If the page has pixels that are not supported.
+    pub(super) fn read(tiff: &mut Tiff, page: usize) -> Result<Self, TaskError> {
+        let mut get = |tag: u16, default: u64| Ok(tiff.number(page, tag)?.unwrap_or(default));
+        let (width, height) = (get(tag::WIDTH, 0)?, get(tag::HEIGHT, 0)?);
+        let n_samples = get(tag::SAMPLES, 1)?;
+        let compression = get(tag::COMPRESSION, 1)?;
+        let (photometric, predictor) = (get(tag::PHOTOMETRIC, 1)?, get(tag::PREDICTOR, 1)?);
+        let interleaved = get(tag::PLANAR, 1)? == 1;
+        let (depth, fill_order) = (get(tag::IMAGE_DEPTH, 1)?, get(tag::FILL_ORDER, 1)?);
+        let (bits, formats) = (tiff.numbers(page, tag::BITS)?, tiff.numbers(page, tag::SAMPLE_FORMAT)?);
+        if width == 0 || height == 0 {
+            return Err(tiff.damaged("a page has no width or no height"));
+        }
+        if depth > 1 || fill_order != 1 {
+            return Err(
+                tiff.unsupported("it has volumes or reversed bits; save each plane as a page, with ImageJ for example")
+            );
+        }
+        if !(1..=4).contains(&n_samples) {
+            let cause = format!("its pixels have {n_samples} samples; save each channel as a page of its own");
+            return Err(tiff.unsupported(cause));
+        }
+        if n_samples > 1 && !matches!(photometric, 0..=2) {
+            let cause = "its colors are not stored as red, green and blue; save it as an RGB or grey image";
+            return Err(tiff.unsupported(cause));
+        }
+        let (bits, format) = (bits.first().copied().unwrap_or(1), formats.first().copied().unwrap_or(1));
+        let pixel_type = pixel_type(bits, format).ok_or_else(|| {
+            let name = match format {
+                1 | 4 => format!("{bits}-bit unsigned"),
+                2 => format!("{bits}-bit signed"),
+                3 => format!("{bits}-bit floating-point"),
+                other => format!("of the unknown sample format {other}"),
+            };
+            tiff.unsupported(format!(
+                "its pixels are {name}; save it with 8, 16 or 32 bits unsigned, 16 bits signed or 32 bits floating-point"
+            ))
+        })?;
+        check_size(tiff.path(), width, height, pixel_type)?;
+        Ok(Self {
+            width: width as usize,
+            height: height as usize,
+            pixel_type,
+            n_samples: n_samples as usize,
+            photometric,
+            compression,
+            predictor,
+            interleaved,
+        })
+    }
+
+    /// Bytes of one value of each pixel.
+    fn plane_bytes(&self) -> usize {
+        self.width * self.height * self.pixel_type.n_bytes()
+    }
+
+    /// True if a page has planes of the same size and type.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let key = |form: &Self| (form.width, form.height, form.pixel_type, form.n_samples, form.photometric);
+        key(self) == key(other)
+    }
+
+    /// True if the pixels of more planes may follow those of the page without pages of their own.
+    pub(super) fn is_raw(&self) -> bool {
+        self.compression == 1 && self.n_samples == 1
+    }
+}
+
+fn pixel_type(bits: u64, format: u64) -> Option<PixelType> {
+    match (bits, format) {
+        (8, 1 | 4) => Some(PixelType::U8),
+        (16, 1 | 4) => Some(PixelType::U16),
+        (32, 1 | 4) => Some(PixelType::U32),
+        (16, 2) => Some(PixelType::I16),
+        (32, 3) => Some(PixelType::F32),
+        _ => None,
+    }
+}
+
+/// Reads one sample of all pixels of a page.
+///
+/// # Errors
+/// If the page is damaged or compressed in an unsupported way.
+pub(super) fn read_page(tiff: &mut Tiff, page: usize, sample: usize) -> Result<AnyPlane, TaskError> {
+    let form = Form::read(tiff, page)?;
+    let grid = Grid::read(tiff, page, &form)?;
+    let n_value = form.pixel_type.n_bytes();
+    let mut bytes = vec![0; form.plane_bytes()];
+    let first = if form.interleaved { 0 } else { sample * grid.across * grid.down };
+    for index in 0..grid.across * grid.down {
+        let (x, y) = (index % grid.across * grid.width, index / grid.across * grid.height);
+        let n_rows = if grid.is_tiled { grid.height } else { grid.height.min(form.height - y) };
+        let block = grid.block(tiff, &form, first + index, n_rows)?;
+        let Some(block) = block else { continue };
+        let n_columns = grid.width.min(form.width - x);
+        let (step, offset) = if form.interleaved { (form.n_samples, sample) } else { (1, 0) };
+        let rows = block.chunks_exact(grid.width * step * n_value);
+        for (row, values) in rows.take(form.height - y).enumerate() {
+            let start = ((y + row) * form.width + x) * n_value;
+            let target = &mut bytes[start..start + n_columns * n_value];
+            if step == 1 {
+                target.copy_from_slice(&values[..n_columns * n_value]);
+                continue;
+            }
+            let pixels = values.chunks_exact(step * n_value);
+            for (target, pixel) in target.chunks_exact_mut(n_value).zip(pixels) {
+                target.copy_from_slice(&pixel[offset * n_value..(offset + 1) * n_value]);
+            }
+        }
+    }
+    Ok(AnyPlane::from_le_bytes(form.pixel_type, (form.width, form.height), &bytes))
+}
+
+/// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes files above 4 GiB.
+///
+/// # Errors
+/// If the file ends before the plane.
+pub(super) fn read_raw(tiff: &mut Tiff, index: usize) -> Result<AnyPlane, TaskError> {
+    let form = Form::read(tiff, 0)?;
+    let start = tiff.number(0, tag::STRIP_OFFSETS)?.unwrap_or(0);
+    let n_bytes = form.plane_bytes() as u64;
+    let mut bytes = tiff.bytes(start.saturating_add(n_bytes.saturating_mul(index as u64)), n_bytes)?;
+    to_little_endian(&mut bytes, form.pixel_type.n_bytes(), tiff.big_endian);
+    Ok(AnyPlane::from_le_bytes(form.pixel_type, (form.width, form.height), &bytes))
+}
+
+/// True if the file is long enough for this number of planes behind its only page.
+pub(super) fn has_raw(tiff: &mut Tiff, n_planes: usize) -> Result<bool, TaskError> {
+    let form = Form::read(tiff, 0)?;
+    let start = tiff.number(0, tag::STRIP_OFFSETS)?.unwrap_or(0);
+    let end = (form.plane_bytes() as u64).checked_mul(n_planes as u64).and_then(|n| n.checked_add(start));
+    Ok(form.is_raw() && end.is_some_and(|end| end <= tiff.n_bytes()))
+}
+
+/// How a page is cut into strips or tiles.
+struct Grid {
+    is_tiled: bool,
+    width: usize,
+    height: usize,
+    across: usize,
+    down: usize,
+    offsets: Vec<u64>,
+    lengths: Vec<u64>,
+}
+
+impl Grid {
+    fn read(tiff: &mut Tiff, page: usize, form: &Form) -> Result<Self, TaskError> {
+        let is_tiled = tiff.number(page, tag::TILE_WIDTH)?.is_some();
+        let (width, height, offsets, lengths) = if is_tiled {
+            let width = tiff.number(page, tag::TILE_WIDTH)?.unwrap_or(0);
+            let height = tiff.number(page, tag::TILE_HEIGHT)?.unwrap_or(0);
+            (width, height, tag::TILE_OFFSETS, tag::TILE_LENGTHS)
+        } else {
+            let rows = tiff.number(page, tag::ROWS_PER_STRIP)?.unwrap_or(u64::MAX);
+            (form.width as u64, rows.min(form.height as u64), tag::STRIP_OFFSETS, tag::STRIP_LENGTHS)
+        };
+        let n_values = form.pixel_type.n_bytes() * if form.interleaved { form.n_samples } else { 1 };
+        let n_bytes = width.checked_mul(height).and_then(|n| n.checked_mul(n_values as u64));
+        if width == 0 || height == 0 || n_bytes.is_none_or(|n| n > 4 * MAX_PLANE_BYTES as u64) {
+            return Err(tiff.damaged(format!("its strips or tiles have {width}x{height} pixels")));
+        }
+        let (width, height) = (width as usize, height as usize);
+        let (across, down) = (form.width.div_ceil(width), form.height.div_ceil(height));
+        let (offsets, mut lengths) = (tiff.numbers(page, offsets)?, tiff.numbers(page, lengths)?);
+        if lengths.is_empty() && form.compression == 1 && offsets.len() == 1 {
+            // Old programs leave the length of the only strip out.
+            lengths.push(form.plane_bytes() as u64);
+        }
+        let n_blocks = across * down * if form.interleaved { 1 } else { form.n_samples };
+        if offsets.len() < n_blocks || lengths.len() < n_blocks {
+            let n = offsets.len().min(lengths.len());
+            return Err(tiff.damaged(format!("it has {n} strips or tiles in place of {n_blocks}")));
+        }
+        Ok(Self { is_tiled, width, height, across, down, offsets, lengths })
+    }
+
+    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for zeros.
+    fn block(&self, tiff: &mut Tiff, form: &Form, index: usize, n_rows: usize) -> Result<Option<Vec<u8>>, TaskError> {
+        let (offset, length) = (self.offsets[index], self.lengths[index]);
+        if offset == 0 && length == 0 {
+            return Ok(None);
+        }
+        let n_samples = if form.interleaved { form.n_samples } else { 1 };
+        let (n_value, n_row) = (form.pixel_type.n_bytes(), self.width * n_samples * form.pixel_type.n_bytes());
+        let stored = tiff.bytes(offset, length)?;
+        let mut bytes = decompress(tiff, form.compression, stored, n_rows * n_row)?;
+        if bytes.len() < n_rows * n_row {
+            return Err(tiff.damaged(format!(
+                "a strip or tile has {} bytes in place of {}",
+                bytes.len(),
+                n_rows * n_row
+            )));
+        }
+        bytes.truncate(n_rows * n_row);
+        match form.predictor {
+            1 => to_little_endian(&mut bytes, n_value, tiff.big_endian),
+            2 => {
+                to_little_endian(&mut bytes, n_value, tiff.big_endian);
+                bytes.chunks_exact_mut(n_row).for_each(|row| undo_differences(row, n_samples, n_value));
+            }
+            3 => bytes.chunks_exact_mut(n_row).for_each(|row| undo_float_predictor(row, n_samples, n_value)),
+            other => return Err(tiff.unsupported(format!("it has the predictor {other}; save it without one"))),
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// Decompresses a strip or tile to at most `n_bytes` bytes.
+fn decompress(tiff: &Tiff, compression: u64, stored: Vec<u8>, n_bytes: usize) -> Result<Vec<u8>, TaskError> {
+    let damaged = |cause: String| tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"));
+    let mut bytes = vec![0; if compression == 1 { 0 } else { n_bytes }];
+    let n_decoded = match compression {
+        1 => return Ok(stored),
+        5 => {
+            let mut decoder = weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
+            decode_lzw(&mut decoder, &stored, &mut bytes).map_err(damaged)?
+        }
+        8 | 32946 => {
+            let mut inflate = zlib_rs::Inflate::new(true, 15);
+            let status = inflate.decompress(&stored, &mut bytes, zlib_rs::InflateFlush::Finish);
+            let n = inflate.total_out() as usize;
+            // A strip may hold more rows than the image.
+            if n < n_bytes
+                && let Err(err) = status
+            {
+                return Err(damaged(format!("{err:?}")));
+            }
+            n
+        }
+        32773 => decode_packbits(&stored, &mut bytes),
+        34925 => {
+            let reader = lzma_rust2::XzReader::new_mem_limit(stored.as_slice(), true, MAX_LZMA_KIB);
+            read_up_to(reader, &mut bytes).map_err(|err| damaged(err.to_string()))?
+        }
+        34926 | 50000 => {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(stored.as_slice());
+            let decoder = decoder.map_err(|err| damaged(err.to_string()))?;
+            read_up_to(decoder, &mut bytes).map_err(|err| damaged(err.to_string()))?
+        }
+        other => {
+            let name = compression_name(other);
+            return Err(tiff.unsupported(format!(
+                "it is compressed with {name}, which is not supported; save it with LZW, deflate, zstd, LZMA or no \
+                 compression, for example with ImageJ or `bfconvert -compression LZW`"
+            )));
+        }
+    };
+    bytes.truncate(n_decoded);
+    Ok(bytes)
+}
+
+/// Name of a compression that is not supported.
+///
+/// Source: the list of compressions of tifffile and libtiff.
+fn compression_name(compression: u64) -> String {
+    let name = match compression {
+        2..=4 => "a fax compression",
+        6 | 7 | 34892 => "JPEG",
+        33003 | 33004 | 33005 | 33007 | 34712 => "JPEG 2000",
+        34887 => "LERC",
+        34934 | 48124 | 22610 => "JPEG XR",
+        50001 => "WebP",
+        50002 | 52546 => "JPEG XL",
+        _ => return format!("method {compression}"),
+    };
+    name.to_owned()
+}
+
+fn decode_lzw(decoder: &mut weezl::decode::Decoder, stored: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
+    let (mut n_in, mut n_out) = (0, 0);
+    while n_out < bytes.len() {
+        let result = decoder.decode_bytes(&stored[n_in..], &mut bytes[n_out..]);
+        n_in += result.consumed_in;
+        n_out += result.consumed_out;
+        match result.status {
+            Ok(weezl::LzwStatus::Ok) if result.consumed_in + result.consumed_out > 0 => {}
+            Ok(_) => break,
+            Err(err) => return Err(err.to_string()),
+        }
+    }
+    Ok(n_out)
+}
+
+/// Source: TIFF 6.0, section 9.
+fn decode_packbits(stored: &[u8], bytes: &mut [u8]) -> usize {
+    let (mut rest, mut n_out) = (stored, 0);
+    while let [head, tail @ ..] = rest {
+        let (n, n_used) = match *head {
+            head @ 0..=127 => (usize::from(head) + 1, usize::from(head) + 1),
+            128 => (0, 0),
+            head => (257 - usize::from(head), 1),
+        };
+        let n_copied = n.min(bytes.len() - n_out);
+        let Some(source) = tail.get(..n_used) else { break };
+        let target = &mut bytes[n_out..n_out + n_copied];
+        if n_used == n {
+            target.copy_from_slice(&source[..n_copied]);
+        } else {
+            target.fill(source[0]);
+        }
+        n_out += n_copied;
+        rest = &tail[n_used..];
+    }
+    n_out
+}
+
+fn read_up_to(mut reader: impl Read, bytes: &mut [u8]) -> std::io::Result<usize> {
+    let mut n_read = 0;
+    while n_read < bytes.len() {
+        match reader.read(&mut bytes[n_read..])? {
+            0 => break,
+            n => n_read += n,
+        }
+    }
+    Ok(n_read)
+}
+
+fn to_little_endian(bytes: &mut [u8], n_value: usize, big_endian: bool) {
+    if big_endian && n_value > 1 {
+        bytes.chunks_exact_mut(n_value).for_each(<[u8]>::reverse);
+    }
+}
+
+/// Source: TIFF 6.0, section 14.
+fn undo_differences(row: &mut [u8], n_samples: usize, n_value: usize) {
+    let step = n_samples * n_value;
+    for start in (step..row.len()).step_by(n_value) {
+        let (before, value) = row.split_at_mut(start);
+        let (before, value) = (&before[start - step..][..n_value], &mut value[..n_value]);
+        match (before, value) {
+            ([before], [value]) => *value = value.wrapping_add(*before),
+            ([a, b], value) => {
+                let sum = u16::from_le_bytes([*a, *b]).wrapping_add(u16::from_le_bytes([value[0], value[1]]));
+                value.copy_from_slice(&sum.to_le_bytes());
+            }
+            (before, value) => {
+                let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte));
+                let sum = number(before).wrapping_add(number(value));
+                value.copy_from_slice(&sum.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Differences of bytes; the highest byte of all values comes first, then the next.
+///
+/// Source: Adobe Photoshop TIFF Technical Note 3.
+fn undo_float_predictor(row: &mut [u8], n_samples: usize, n_value: usize) {
+    for index in n_samples..row.len() {
+        row[index] = row[index].wrapping_add(row[index - n_samples]);
+    }
+    let planes = row.to_vec();
+    let n_values = row.len() / n_value;
+    for (index, value) in row.chunks_exact_mut(n_value).enumerate() {
+        for (byte, target) in value.iter_mut().rev().enumerate() {
+            *target = planes[byte * n_values + index];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packbits_of_the_specification() {
+        let stored = [0xFE, 0xAA, 0x02, 0x80, 0x00, 0x2A, 0xFD, 0xAA, 0x03, 0x80, 0x00, 0x2A, 0x22, 0xF7, 0xAA, 0x80];
+        let mut bytes = [0; 30];
+        assert_eq!(decode_packbits(&stored, &mut bytes), 24);
+        let expected = [[0xAA; 3].as_slice(), &[0x80, 0x00, 0x2A], &[0xAA; 4], &[0x80, 0x00, 0x2A, 0x22], &[0xAA; 10]];
+        assert_eq!(bytes[..24], expected.concat());
+        assert_eq!(decode_packbits(&[5, 1], &mut bytes), 0, "cut off");
+    }
+
+    #[test]
+    fn predictors_are_undone() {
+        let mut row = [250, 10, 10];
+        undo_differences(&mut row, 1, 1);
+        assert_eq!(row, [250, 4, 14]);
+        let mut row = [0xff, 0, 1, 0, 1, 1];
+        undo_differences(&mut row, 1, 2);
+        assert_eq!(row, [0xff, 0, 0, 1, 1, 2]);
+        let mut row = [1, 2, 1, 1];
+        undo_differences(&mut row, 2, 1);
+        assert_eq!(row, [1, 2, 2, 3]);
+        // 1.0 and 2.0 are 3f800000 and 40000000.
+        let mut row = [0x3f, 1, 0x40, 0x80, 0, 0, 0, 0];
+        undo_float_predictor(&mut row, 1, 4);
+        assert_eq!(row, [0, 0, 0x80, 0x3f, 0, 0, 0, 0x40]);
+    }
+}
