@@ -190,7 +190,7 @@ fn bad_files_fail_their_images_and_are_repaired() {
         "field F002 of well B04, channel C01: there is no ",
         "plate1_B04_F002_Z001_C01.tif; add the file",
         "plate1.zarr/C/04/0",
-        "C04_F001_Z003_C01.tif: its pixels are 8-bit grey; save it as a 16-bit unsigned grey image",
+        "C04_F001_Z003_C01.tif has pixels of the type uint8, but ",
     ]);
     assert_eq!(begun(&project, CONVERT, 0).len(), N_IMAGES);
     let has_pixels = |image: &str| {

@@ -345,19 +345,16 @@ fn channel_of(
     labels: &mut BTreeMap<String, String>,
 ) -> Number {
     let name = image.channels.get(index).map(String::as_str).unwrap_or_default();
-    match stated {
-        Some(stated) if n_channels == 1 => stated.clone(),
+    let (id, label) = match stated {
+        Some(stated) if n_channels == 1 => return stated.clone(),
         // Red, green and blue of the channel that the name states.
-        Some(stated) => Number(format!("{stated}-{name}")),
-        None if image.is_color => Number(name.to_owned()),
-        None => {
-            let id = format!("C{:02}", index + 1);
-            if !name.is_empty() {
-                labels.entry(id.clone()).or_insert_with(|| name.to_owned());
-            }
-            Number(id)
-        }
+        Some(stated) => (format!("{stated}-{}", index + 1), format!("{stated} {name}")),
+        None => (format!("C{:02}", index + 1), name.to_owned()),
+    };
+    if !label.is_empty() {
+        labels.entry(id.clone()).or_insert(label);
     }
+    Number(id)
 }
 
 /// Position of the time point in a file.

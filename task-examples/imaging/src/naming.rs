@@ -36,7 +36,7 @@ const GROUPS: [(Part, &str); 9] = [
 /// matter. A group `index` is the number of a well, row by row.
 ///
 /// Sources: see the table in the README.
-const PATTERNS: [(&str, &str, &str); 11] = [
+const PATTERNS: [(&str, &str, &str); 12] = [
     (
         "Yokogawa CellVoyager",
         "20200812-Test_B03_T0001F001L01A01Z01C01.png",
@@ -45,12 +45,17 @@ const PATTERNS: [(&str, &str, &str); 11] = [
     (
         "MetaXpress",
         "Mix_E07_s1_w1A1B2C3D4.tif",
-        r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?P<plate>[^/]+)_(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?_(?P<channel>w\d)(?:[0-9A-F]{8}[0-9A-F-]*)?",
+        r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?_(?P<channel>w\d)(?:[0-9A-F]{8}[0-9A-F-]*)?",
     ),
     (
         "MetaXpress, one channel",
         "Mix_E07_s1.tif",
-        r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?P<plate>[^/]+)_(?P<well>[A-P]\d{1,2})_(?P<field>s\d+)(?:[0-9A-F]{8}[0-9A-F-]*)?",
+        r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})_(?P<field>s\d+)(?:[0-9A-F]{8}[0-9A-F-]*)?",
+    ),
+    (
+        "ImageXpress, Z in the name",
+        "TimePoint_1/Mix_E07_s1_w1_z2.tif",
+        r"(?:TimePoint_(?P<time>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?(?:_(?P<channel>w\d))?_(?P<z>z\d+)",
     ),
     (
         "Operetta and Opera Phenix",
@@ -290,11 +295,13 @@ fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
         let is_well = |text: &str| Well::parse(text).is_some();
         // A point in time has the form of a well, too.
         let is_time = well.starts_with(['T', 't']) && before.is_some_and(is_well);
-        let is_unclear = n == 0 && before.is_none_or(is_well);
+        // Without numbers, the well has to look like one: not `z003`.
+        let is_real = Well::parse(well).is_some_and(|well| well.column.len() < 3 && well.row_number() <= 32);
+        let is_unclear = n == 0 && (before.is_none_or(is_well) || !is_real || well.starts_with(['Z', 'z']));
         if spans.len() != n + 1 || n > 0 && field.is_none() || is_time || is_unclear {
             return None;
         }
-        let plate = stem[start..].get(..well_start.checked_sub(start + 1).unwrap_or(0)).unwrap_or_default();
+        let plate = stem[start..].get(..well_start.saturating_sub(start + 1)).unwrap_or_default();
         if !plate.is_empty() && !is_plate(plate) || plate.is_empty() && well_start > start {
             return None;
         }
@@ -385,6 +392,8 @@ mod tests {
             ("Mix_E07_s2_w20A1B2C3D-1234-5678-9ABC-DEF012345678.tif", "Mix E07 s2 - w2 -"),
             ("x/TimePoint_1/ZStep_2/Mix_E07_s1_w1.TIF", "Mix E07 s1 2 w1 1"),
             ("Mix_E07_s3.tif", "Mix E07 s3 - - -"),
+            ("plate/TimePoint_1/A01_s1_w2_z3.tif", "- A01 s1 z3 w2 1"),
+            ("A01_s1_w2.tif", "- A01 s1 - w2 -"),
             ("Images/r02c03f01p01-ch1sk1fk1fl1.tiff", "- B03 f01 p01 ch1 1"),
             ("B - 3(fld 01 wv UV - DAPI z 2).tif", "- B3 01 2 UV - DAPI -"),
             ("B - 03(fld 1 wv DAPI - DAPI).tif", "- B03 1 - DAPI - DAPI -"),

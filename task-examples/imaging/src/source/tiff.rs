@@ -217,8 +217,7 @@ impl Tiff {
     /// Reads a part of the file.
     pub(super) fn bytes(&mut self, offset: u64, n_bytes: u64) -> Result<Vec<u8>, TaskError> {
         if offset.checked_add(n_bytes).is_none_or(|end| end > self.n_bytes) {
-            let cause = format!("it ends too early: it has {} bytes, but a part lies behind them", self.n_bytes);
-            return Err(self.damaged(cause));
+            return Err(self.damaged("it ends too early"));
         }
         let mut bytes = vec![0; n_bytes as usize];
         let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(&mut bytes));

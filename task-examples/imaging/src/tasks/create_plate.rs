@@ -8,6 +8,7 @@ use crate::image::{Acquisition, Channel, PlaneFile, write_empty};
 use crate::mosaic::{self, Location, Positions};
 use crate::name::{Component, Number, PlaneId, Well, is_plate};
 use crate::plate::{Plate, WellImage, plate_component};
+use crate::source::Position;
 use crate::table::Conditions;
 use fractal_task::{TaskError, check_range};
 use ome_zarr::group::Format;
@@ -386,11 +387,17 @@ fn choose_channels(files: &Found, choices: &[ChannelChoice]) -> Result<Vec<Chann
         if channels.iter().any(|channel| channel.id == *id) {
             return Err(TaskError::new(format!("channels: {id:?} is there twice; take one of them away")));
         }
-        let color = color.clone().unwrap_or_else(|| ngff::color(index).to_owned());
+        let label = label.as_ref().or_else(|| files.labels.get(id)).unwrap_or(id);
+        let default_color = match label.as_str() {
+            "R" => "FF0000",
+            "G" => "00FF00",
+            "B" => "0000FF",
+            _ => ngff::color(index),
+        };
+        let color = color.as_deref().unwrap_or(default_color).to_owned();
         if color.len() != 6 || !color.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(TaskError::new(format!("channels: color {color:?} of {id} is not six hexadecimal digits")));
         }
-        let label = label.as_ref().or_else(|| files.labels.get(id)).unwrap_or(id);
         let wavelength_id = wavelength_id.clone();
         channels.push(Channel { id: id.clone(), label: label.clone(), color, wavelength_id });
     }
@@ -438,7 +445,7 @@ impl Layout {
                 (Some(file), _) => Ok((*file).clone()),
                 (None, Some((folder, name))) => {
                     let file = folder.join(name.of(well, field, z, &id.channel));
-                    Ok(PlaneFile { file, position: None })
+                    Ok(PlaneFile { file, position: position_like(planes, &id) })
                 }
                 (None, None) => Err(TaskError::new(format!(
                     "the table has no row for plate {plate}, well {well}, field {field}, channel {}{}, which other images have; \
@@ -450,6 +457,14 @@ impl Layout {
         };
         channels.iter().map(|channel| self.z.iter().map(|z| file(channel, z)).collect()).collect()
     }
+}
+
+/// Where the plane of a missing file will be in it: as in the other files of the plate.
+fn position_like(planes: &BTreeMap<&PlaneId, &PlaneFile>, id: &PlaneId) -> Option<Position> {
+    let is_like = |other: &PlaneId| (&other.channel, &other.z) == (&id.channel, &id.z);
+    let mut like = planes.iter().filter(|(other, _)| is_like(other));
+    let same_field = like.clone().find(|(other, _)| other.field == id.field);
+    same_field.or_else(|| like.next()).and_then(|(_, file)| file.position)
 }
 
 #[cfg(test)]
