@@ -104,6 +104,9 @@ impl Shared {
     pub(super) fn join(folder: &Path) -> Result<Self, HostError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let failed = |path: &Path| HostError::file("share calls through the folder", path);
+        if folder.is_file() {
+            return Err(failed(folder)(io::ErrorKind::NotADirectory.into()));
+        }
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let lock = open(&folder.join(LOCK)).map_err(failed(folder))?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

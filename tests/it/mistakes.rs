@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::project::{Project, finish, module, resealed, task};
+use crate::project::{Project, finish, module, parallel_task, resealed, task};
 
 fn project() -> Project {
     let project = Project::new();
@@ -174,4 +174,27 @@ fn internal_commands_say_that_they_are() {
         "none: cannot be read: ",
         "all nodes must see the work directory",
     ]);
+}
+
+#[test]
+fn a_trial_run_without_items_is_a_warning() {
+    let project = Project::new();
+    project.workflow(&[parallel_task(0, "t", &module("swiss.wasm"), "c", json!({}))]);
+    project.write("metadata.json", r#"{"c":["a","b"]}"#);
+    let warning = "none of the 2 components of \"t\" matches the trial run's items x*, so it was \
+                   not called; correct `--only`";
+    project
+        .run(&["--metadata", "metadata.json", "--only", "x*"])
+        .expect(0)
+        .says(&[warning]);
+}
+
+#[test]
+fn a_file_cannot_be_shared() {
+    let project = project();
+    project
+        .run(&["--share", "workflow.json"])
+        .expect(1)
+        .says(&["share calls through the folder workflow.json: not a directory"]);
+    assert!(!project.path("work").exists());
 }

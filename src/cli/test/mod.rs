@@ -213,7 +213,10 @@ fn read_cases(
         for asked in &arguments.cases {
             if !folders.iter().any(|folder| name(folder) == *asked) {
                 let names: Vec<_> = folders.iter().map(name).collect();
-                let text = format!("no such case; the package has: {}", names.join(", "));
+                let text = match names.join(", ") {
+                    names if names.is_empty() => "no such case; the package has none".to_owned(),
+                    names => format!("no such case; the package has: {names}"),
+                };
                 problems.add(Location::Parameter(format!("--case {asked}")), text);
             }
         }

@@ -120,11 +120,15 @@ impl Dataset {
             .as_ref()
             .zip(level)
             .and_then(|(lists, level)| component_list(lists, level).ok());
+        let n_components = list.map_or(0, <[_]>::len);
+        let warning = level
+            .filter(|_| n_components == 0)
+            .and_then(|level| self.nothing_matches(&task.name, level));
         let run = TaskRun {
             details,
             module_sha256: &task.module.sha256,
             times: ended.times,
-            n_components: list.map_or(0, <[_]>::len),
+            n_components,
             only: &self.only,
         };
         let item = done_item(run, list);
@@ -156,8 +160,23 @@ impl Dataset {
         self.input_paths = vec![self.output_path.clone()];
         Step::Done(TaskEnd {
             note,
+            warning,
             ..TaskEnd::default()
         })
+    }
+
+    /// Returns a warning if a trial run has left out all components of a task.
+    fn nothing_matches(&self, task_name: &str, level: &str) -> Option<String> {
+        let all = component_list(&self.metadata, level).ok()?;
+        if self.only.is_empty() || all.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "none of the {} components of \"{task_name}\" matches the trial run's items {}, so it \
+             was not called; correct `--only`",
+            all.len(),
+            self.only.globs().join(", ")
+        ))
     }
 
     fn details(&self, task: &TaskSpec) -> &TaskDetails {
