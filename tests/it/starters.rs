@@ -250,6 +250,7 @@ fn an_input_inside_the_output_is_accepted_on_request() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a skipped test prints the reason")]
 fn a_work_directory_in_a_bind_mount_of_the_output_is_refused() {
     let project = project(json!({}));
     for name in ["real", "mount"] {
