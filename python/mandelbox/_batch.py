@@ -44,7 +44,7 @@ _WINDOW = 2048
 #: Bytes of calls that are collected before they are sent, and the longest time for it.
 _CHUNK_BYTES = 1 << 15
 _CHUNK_TIME_S = 0.005
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 17
 #: Size of the pipes to and from the process, where the system allows it: the process goes on while
 #: Python is busy with results.
 _PIPE_BYTES = 1 << 20

@@ -7,6 +7,8 @@ import os
 import shlex
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,14 +102,14 @@ class MandelboxRunner(local.LocalRunner):  # type: ignore[misc]
             for parameters, files in zip(list_parameters, list_task_files):
                 _write_args(parameters, files)
             rights = _rights_of(list_task_files[0])
-            batch = _open(base_command, rights, _jobs_of(config))
-            for index, result in enumerate(batch.map(list_parameters)):
-                try:
-                    results[index] = _take(result, list_task_files[index])
-                    units.set(index, HistoryUnitStatus.DONE)
-                except FractalTaskError as error:
-                    exceptions[index] = error
-                    units.set(index, HistoryUnitStatus.FAILED)
+            with _batch(base_command, rights, _jobs_of(config)) as batch:
+                for index, result in enumerate(batch.map(list_parameters)):
+                    try:
+                        results[index] = _take(result, list_task_files[index])
+                        units.set(index, HistoryUnitStatus.DONE)
+                    except FractalTaskError as error:
+                        exceptions[index] = error
+                        units.set(index, HistoryUnitStatus.FAILED)
         except Exception as error:  # As LocalRunner: the job fails, the server goes on.
             for index in range(len(list_parameters)):
                 if index not in results and index not in exceptions:
@@ -140,7 +142,8 @@ def run_single_task(
         )
     _write_args(parameters, task_files)
     try:
-        result = _open(base_command, _rights_of(task_files), None).call(parameters)
+        with _batch(base_command, _rights_of(task_files), None) as batch:
+            result = batch.call(parameters)
     except MandelboxError as error:
         raise FractalTaskError(str(error)) from error
     return _take(result, task_files)
@@ -150,12 +153,12 @@ def execute_tasks(*, dataset: Any, runner: Any, user_id: int, **rest: Any) -> An
     """Run the tasks of a job, with the rights of its dataset and its user."""
     assert _original is not None
     folder = str(runner.root_dir_local)
-    os.makedirs(dataset.zarr_dir, exist_ok=True)
     _rights[folder] = Rights(str(dataset.zarr_dir), _project_dirs(user_id))
     try:
         return _original[2](dataset=dataset, runner=runner, user_id=user_id, **rest)
     finally:
         _rights.pop(folder, None)
+        _close_unused()
 
 
 class _Units:
@@ -185,29 +188,43 @@ _open_batches: OrderedDict[tuple[Any, ...], Batch] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _open(command: str, rights: Rights, n_jobs: int | None) -> Batch:
-    """Return the open process for a command, its rights and its limit of calls."""
+@contextmanager
+def _batch(command: str, rights: Rights, n_jobs: int | None) -> Iterator[Batch]:
+    """Yield a process for a command. Those of a job stay open until it ends."""
     module, *fixed = shlex.split(command)
     found = options()
     if n_jobs is not None:
         found["jobs"] = min(n_jobs, found.get("jobs") or n_jobs)
-    key = (module, tuple(fixed), rights, tuple(sorted(found.items())), os.getpid(), _state(module))
+    if rights.zarr_dir is not None:
+        # It can only be granted if it exists. Not earlier: other tasks create it themselves.
+        os.makedirs(rights.zarr_dir, exist_ok=True)
+    read = [folder for folder in rights.read if os.path.isdir(folder)]
+    batch = Batch(
+        module, contract="v2", output=rights.zarr_dir, read=read, fixed_args=fixed, **found
+    )
+    if rights is _NO_RIGHTS:
+        with batch:
+            yield batch
+        return
+    setup = (module, tuple(fixed), tuple(read), tuple(sorted(found.items())))
+    key = (rights, setup, os.getpid(), _state(module))
     with _lock:
-        batch = _open_batches.pop(key, None)
-        if batch is None:
-            read = [folder for folder in rights.read if os.path.isdir(folder)]
-            batch = Batch(
-                module,
-                contract="v2",
-                output=rights.zarr_dir,
-                read=read,
-                fixed_args=fixed,
-                **found,
-            )
+        batch = _open_batches.pop(key, batch)
         _open_batches[key] = batch
         if len(_open_batches) > _MAX_OPEN:
+            # Its process ends when nobody uses it any more.
             _open_batches.popitem(last=False)
-        return batch
+    yield batch
+
+
+def _close_unused() -> None:
+    """End the processes with rights that no job has."""
+    used = set(_rights.values())
+    with _lock:
+        unused = [key for key in _open_batches if key[0] not in used]
+        batches = [_open_batches.pop(key) for key in unused]
+    for batch in batches:
+        batch.close()
 
 
 def _state(module: str) -> tuple[int, ...]:

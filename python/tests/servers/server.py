@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -15,19 +16,33 @@ from typing import Any
 import httpx
 
 
+def arguments(*commands: str) -> argparse.Namespace:
+    """Read the arguments of a test: commands of tasks, and what is served."""
+    parser = argparse.ArgumentParser()
+    for name in commands:
+        parser.add_argument(f"--{name}", required=True, metavar="COMMAND")
+    parser.add_argument("--app", default="fractal_server.main:app", metavar="MODULE:APP")
+    parser.add_argument("--gunicorn", action="store_true", help="two workers, with --preload")
+    return parser.parse_args()
+
+
 class Server:
-    """A server with a folder of its own, and a client that is logged in. Use it as a context manager.
+    """A server with a folder of its own, and a client. Use it as a context manager.
 
     Its database must be ready before the block, in which the server runs.
     """
 
     def __init__(
-        self, app: str, api: str, variables: dict[str, str], folders: tuple[str, ...]
+        self,
+        options: argparse.Namespace,
+        api: str,
+        variables: dict[str, str],
+        folders: tuple[str, ...],
     ) -> None:
         """Create the folders.
 
         Args:
-            app: What uvicorn serves, such as ``fractal_server.main:app``.
+            options: Those of :func:`arguments`.
             api: Start of the paths of requests, such as ``/api/v1``.
             variables: Variables of the environment. ``{root}`` stands for the folder of the server.
             folders: Names of folders in it.
@@ -43,7 +58,8 @@ class Server:
             **own,
         }
         self.n_wrong = 0
-        self._app = app
+        self._app = options.app
+        self._has_workers = options.gunicorn
         self._api = api
 
     def fractalctl(self, *arguments: str) -> None:
@@ -56,21 +72,20 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            self._app,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ]
+        address = f"127.0.0.1:{port}"
+        if self._has_workers:
+            # The app is imported before the workers are forked.
+            worker = "fractal_server.gunicorn_fractal.FractalWorker"
+            options = ["--preload", "--workers", "2", "--worker-class", worker, "--bind", address]
+            command = [sys.executable, "-m", "gunicorn", *options, self._app]
+        else:
+            options = ["--host", "127.0.0.1", "--port", str(port)]
+            command = [sys.executable, "-m", "uvicorn", *options, self._app]
         with open(self.root / "server.log", "w") as log:
             self._process = subprocess.Popen(
                 command, env=self.env, cwd=self.root, stdout=log, stderr=log
             )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.client = httpx.Client(base_url=f"http://{address}", timeout=30)
         return self
 
     def log_in(self, name: str, password: str) -> None:

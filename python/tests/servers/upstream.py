@@ -3,8 +3,8 @@
     pytest -p upstream TESTS
 
 The registration of the backend and the commands of the tasks are replaced, and nothing else. The
-variable ``TWINS`` is the path of the module whose subcommands do what the tasks of the tests do. Tests
-of version 1 that call functions inside of the backend get adapters over ``process_workflow``.
+variable ``TWINS`` is the path of the module whose subcommands do what the tasks of the tests do.
+Tests of version 1 that call functions inside of the backend get adapters over ``process_workflow``.
 """
 
 from __future__ import annotations
