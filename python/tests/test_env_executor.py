@@ -127,3 +127,15 @@ def test_limits_and_wrong_values_are_errors(functions: ModuleType) -> None:
             pool.submit(lambda: 1)
         with pytest.raises(JobExecutionError, match="time limit"):
             endless.result()
+
+
+def test_items_of_a_chunk_share_a_call(functions: ModuleType) -> None:
+    with executor(max_workers=1) as pool:
+        assert list(pool.map(functions.add, range(5), chunksize=2)) == [1, 2, 3, 4, 5]
+        assert list(pool.map(functions.long_text, [60_000, 1], chunksize=2)) == ["x" * 60_000, "x"]
+        results = pool.map(functions.add, [1, "a", 2], chunksize=3)
+        assert next(results) == 2
+        with pytest.raises(TypeError, match="str"):
+            next(results)
+        with pytest.raises(ValueError, match="chunksize"):
+            pool.map(functions.add, [1], chunksize=0)

@@ -84,6 +84,26 @@ def test_preloaded_modules_must_exist(tmp_path: Path) -> None:
         _create._write_preloaded(tmp_path, ["numpy.fft"])
 
 
+def test_scripts_of_task_packages_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "tasks"
+    (package / "inner").mkdir(parents=True)
+    for name in ("inner/a.py", "b.py"):
+        (package / name).write_text("")
+    tasks = [
+        {"executable": "inner/a.py"},
+        {"executable_non_parallel": "b.py", "executable_parallel": "inner/a.py"},
+        {"executable": "missing.py"},
+        {"executable": "../tasks/b.py"},
+        {"executable": "tool.wasm"},
+        {"executable": 1},
+    ]
+    (package / "__FRACTAL_MANIFEST__.json").write_text(json.dumps({"task_list": tasks}))
+    other = tmp_path / "site" / "other"
+    other.mkdir()
+    (other / "__FRACTAL_MANIFEST__.json").write_text("[]")
+    assert _create._scripts_of_packages(tmp_path) == ["/site/tasks/inner/a.py", "/site/tasks/b.py"]
+
+
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="for snapshots only"):
         _create.create(tmp_path / "env", snapshot=False, preload=["json"])

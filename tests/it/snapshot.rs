@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::project::{Ended, ISOLATIONS, Project, finish};
+use crate::snapshot_changes::READER;
 
 /// Imports and functions that the guests share. `$print` writes bytes to stdout, `$digit` one digit.
 const PRELUDE: &str = r#"

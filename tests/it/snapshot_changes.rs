@@ -7,7 +7,7 @@ use crate::project::{Ended, Project, finish};
 use crate::snapshot::{START, counter, exec, module, with_guest};
 
 /// A guest that reads `a.txt` of its first folder in its initialization, and prints it in each call.
-const READER: &str = r#"
+pub const READER: &str = r#"
     (memory (export "memory") 1)
     (data (i32.const 100) "a.txt")
     (func (export "wizer.initialize")
@@ -27,7 +27,7 @@ fn exec_cached(project: &Project, options: &[&str]) -> Ended {
     finish(command)
 }
 
-fn compiled_files(project: &Project) -> Vec<String> {
+pub fn compiled_files(project: &Project) -> Vec<String> {
     let files = project.tree().into_iter();
     files
         .filter(|path| path.starts_with("cache/") && path.ends_with(".compiled"))

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::project::{ISOLATIONS, Project, finish, parallel_task, task};
 use crate::snapshot::{START, counter, module, with_guest};
+use crate::snapshot_changes::compiled_files;
 
 /// A workflow with one task whose package requests a snapshot.
 pub fn snapshot_task(level: Option<&str>) -> Value {
