@@ -3,6 +3,7 @@
 //! A pixel is taken to be `background + illumination * light`, where the background is the camera's and the illumination is
 //! the same in all images of a channel.
 
+use crate::image::Place;
 use fractal_task::TaskError;
 use ome_zarr::pixel::Pixel;
 use ome_zarr::plane::Plane;
@@ -66,6 +67,38 @@ pub fn correct<T: Pixel>(plane: &mut Plane<T>, profile: &Plane, background: u16)
     for (value, &share) in plane.values.iter_mut().zip(&profile.values) {
         let light = (value.to_f64() - f64::from(background)).max(0.0) / (f64::from(share) / max);
         *value = T::from_f64(light + rounding);
+    }
+}
+
+/// Corrects each field of an image by the same profile: see [`correct`]. Where fields overlap, pixels are those of the last
+/// one. Pixels outside of all fields stay.
+///
+/// * `fields`: inside of the image, each of the size of the profile.
+pub fn correct_fields<T: Pixel>(plane: &mut Plane<T>, fields: &[Place], profile: &Plane, background: u16) {
+    if let [field] = fields
+        && (field.width, field.height) == (plane.width, plane.height)
+    {
+        return correct(plane, profile, background);
+    }
+    let (width, mut is_corrected) = (plane.width, vec![false; plane.values.len()]);
+    for field in fields.iter().rev() {
+        let mut light =
+            Plane { width: field.width, height: field.height, values: Vec::with_capacity(profile.values.len()) };
+        let start = |row: usize| (field.y + row) * width + field.x;
+        for row in 0..field.height {
+            light.values.extend_from_slice(&plane.values[start(row)..start(row) + field.width]);
+        }
+        correct(&mut light, profile, background);
+        for (row, light) in light.values.chunks_exact(field.width).enumerate() {
+            let pixels = start(row)..start(row) + field.width;
+            for ((value, is_corrected), light) in
+                plane.values[pixels.clone()].iter_mut().zip(&mut is_corrected[pixels]).zip(light)
+            {
+                if !std::mem::replace(is_corrected, true) {
+                    *value = *light;
+                }
+            }
+        }
     }
 }
 
@@ -189,6 +222,22 @@ mod tests {
     fn no_light_is_an_error() {
         let error = estimate(&[vec![0.0; 64]], (8, 8), (8, 8)).unwrap_err().to_string();
         assert!(error.contains("is the argument background the camera's"), "{error}");
+    }
+
+    #[test]
+    fn overlapping_fields_are_corrected_once() {
+        let place = |x: usize| Place {
+            field: crate::name::Number(x.to_string()),
+            x,
+            y: 1,
+            width: 2,
+            height: 1,
+            stage_um: None,
+        };
+        let mut plane = Plane { width: 4, height: 2, values: vec![9, 9, 9, 9, 9, 20, 20, 20_u16] };
+        let profile = Plane { width: 2, height: 1, values: vec![65535, 32768] };
+        correct_fields(&mut plane, &[place(1), place(2)], &profile, 10);
+        assert_eq!(plane.values, [9, 9, 9, 9, 9, 10, 10, 20]);
     }
 
     #[test]

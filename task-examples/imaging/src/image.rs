@@ -1,17 +1,20 @@
-//! OME-NGFF 0.4 images on disk, axes c, z, y, x, and the labels of their regions.
+//! OME-NGFF images on disk, axes c, z, y, x, and the labels of their regions.
 
 use crate::about;
+use crate::mosaic::Part;
 use crate::name::{Number, Well};
 use crate::source::Position;
+use crate::{foreign, stored};
 use fractal_task::TaskError;
 use ome_zarr::each_plane;
+use ome_zarr::group::{self, Format, object};
 use ome_zarr::ngff::{self, Downscaling};
 use ome_zarr::pixel::{AnyPlane, Pixel, PixelType};
 use ome_zarr::plane::Plane;
 use ome_zarr::pyramid;
-use ome_zarr::zarr::{self, Array};
+use ome_zarr::zarr::{Array, ArrayWriter, Options};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// A channel of an acquisition.
@@ -24,6 +27,27 @@ pub struct Channel {
     pub label: String,
     /// Six hexadecimal digits: red, green, blue.
     pub color: String,
+    /// By which Fractal's tasks find it; the id if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wavelength_id: Option<String>,
+}
+
+/// Where a field is in an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The field.
+    pub field: Number,
+    /// Left column.
+    pub x: usize,
+    /// Upper row.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Where the stage was in micrometers, x and y.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_um: Option<[f64; 2]>,
 }
 
 /// What an image is, beside its pixels: the key `imaging` of its attributes.
@@ -35,6 +59,9 @@ pub struct Acquisition {
     pub well: Well,
     /// Its field.
     pub field: Number,
+    /// The acquisition of the plate that it belongs to.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub acquisition: usize,
     /// Width and height of a pixel in micrometers.
     pub pixel_size_um: f64,
     /// Distance of two Z planes in micrometers.
@@ -44,12 +71,25 @@ pub struct Acquisition {
     /// The files of each channel, in the order of axis z.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Vec<PlaneFile>>,
+    /// The fields that the conversion puts into one image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mosaic: Vec<Part>,
+    /// The fields of an image that has several. Without any, the whole image is the field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Place>,
+    /// Where the stage was in micrometers, x and y, for an image of one field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_um: Option<[f64; 2]>,
     /// Conditions of the well: names and values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<(String, String)>,
     /// How the illumination was corrected, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// Where the pixels of a plane are.
@@ -73,6 +113,15 @@ pub struct Correction {
 }
 
 impl Acquisition {
+    /// The fields of the image, which has this width and height.
+    pub fn fields_of(&self, (width, height): (usize, usize)) -> Vec<Place> {
+        if self.fields.is_empty() {
+            let (field, stage_um) = (self.field.clone(), self.stage_um);
+            return vec![Place { field, x: 0, y: 0, width, height, stage_um }];
+        }
+        self.fields.clone()
+    }
+
     /// The place on axis c of the channel with this id or label.
     ///
     /// # Errors
@@ -90,33 +139,37 @@ impl Acquisition {
 ///
 /// # Errors
 /// If the folder cannot be written.
-pub fn write_empty(folder: &Path, acquisition: &Acquisition) -> Result<(), TaskError> {
-    zarr::create_group(folder)?;
-    zarr::write_attributes(folder, &json!({"imaging": acquisition}))
+pub fn write_empty(folder: &Path, format: Format, acquisition: &Acquisition) -> Result<(), TaskError> {
+    group::write(folder, format, Map::new(), object(json!({"imaging": acquisition})))
 }
 
-/// Reads what an image is, whether it has pixels or not.
+/// Reads what an image is, whether it has pixels or not. That of an image of other programs is found from its metadata.
 ///
 /// # Errors
-/// If its attributes are not there, or are not those of these tasks.
+/// If its attributes do not exist or do not fit.
 pub fn read_acquisition(folder: &Path) -> Result<Acquisition, TaskError> {
-    take_acquisition(folder, &mut zarr::read_attributes(folder)?)
+    take_acquisition(folder, &mut group::read_attributes(folder)?)
 }
 
-fn take_acquisition(folder: &Path, attributes: &mut Value) -> Result<Acquisition, TaskError> {
-    serde_json::from_value(attributes["imaging"].take()).map_err(|err| {
-        TaskError::about("cannot use the attributes of", folder, format!("imaging: {err}; make the plate again"))
-    })
+fn take_acquisition(folder: &Path, attributes: &mut Map<String, Value>) -> Result<Acquisition, TaskError> {
+    match attributes.remove("imaging") {
+        None if attributes.contains_key("multiscales") => foreign::read_acquisition(folder, attributes),
+        own => serde_json::from_value(own.unwrap_or_default()).map_err(|err| {
+            TaskError::about("cannot use the attributes of", folder, format!("imaging: {err}; make the plate again"))
+        }),
+    }
 }
 
 /// How arrays are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
+    /// Version of OME-NGFF.
+    pub format: Format,
     /// Levels of the pyramid, the full-size one included.
     pub n_levels: usize,
     /// The largest width and height of a chunk.
     pub chunk_size: usize,
-    /// 0 to 9 of zlib.
+    /// 0 to 9 of zlib or gzip.
     pub compression_level: u32,
 }
 
@@ -126,6 +179,9 @@ pub struct Image {
     /// What it is.
     pub acquisition: Acquisition,
     folder: PathBuf,
+    format: Format,
+    /// True if another program wrote it.
+    is_foreign: bool,
     levels: Vec<Array>,
 }
 
@@ -135,19 +191,18 @@ impl Image {
     /// # Errors
     /// If it has no pixels yet, or is damaged.
     pub fn open(folder: &Path) -> Result<Self, TaskError> {
-        let mut attributes: Value = zarr::read_attributes(folder)?;
-        let acquisition = take_acquisition(folder, &mut attributes)?;
-        let Some(datasets) = attributes["multiscales"][0]["datasets"].as_array() else {
+        let mut attributes = group::read_attributes(folder)?;
+        let is_foreign = !attributes.contains_key("imaging");
+        let Some(paths) = foreign::level_paths(&attributes) else {
             return Err(TaskError::about(
                 "cannot use",
                 folder,
                 "the image has no pixels yet; run \"Convert images\" first",
             ));
         };
-        let levels = (0..datasets.len())
-            .map(|level| Array::open(folder.join(level.to_string())))
-            .collect::<Result<Vec<_>, _>>()?;
-        let image = Self { acquisition, folder: folder.to_owned(), levels };
+        let acquisition = take_acquisition(folder, &mut attributes)?;
+        let levels = paths.iter().map(|path| Array::open(folder.join(path))).collect::<Result<Vec<_>, _>>()?;
+        let image = Self { acquisition, folder: folder.to_owned(), format: Format::of(folder), is_foreign, levels };
         let n_channels = image.acquisition.channels.len();
         let fits = |level: &Array| {
             level.outer().len() == 2
@@ -184,10 +239,27 @@ impl Image {
         self.levels.iter().map(Array::size)
     }
 
+    /// Width and height of its fields.
+    ///
+    /// # Errors
+    /// If they differ.
+    pub fn field_size(&self) -> Result<(usize, usize), TaskError> {
+        let fields = self.acquisition.fields_of(self.levels[0].size());
+        let sizes: Vec<(usize, usize)> = fields.iter().map(|field| (field.width, field.height)).collect();
+        if let Some(other) = sizes.iter().position(|size| *size != sizes[0]) {
+            let (one, other) = (&fields[0].field, &fields[other].field);
+            let cause =
+                format!("its fields {one} and {other} have different sizes, so one illumination does not fit both");
+            return Err(TaskError::about("cannot use", &self.folder, cause));
+        }
+        Ok(sizes[0])
+    }
+
     /// How it is stored.
     pub fn storage(&self) -> Storage {
         let (width, height) = self.levels[0].chunk_size();
         Storage {
+            format: self.format,
             n_levels: self.levels.len(),
             chunk_size: width.max(height),
             compression_level: self.levels[0].compression_level(),
@@ -219,7 +291,8 @@ impl Image {
 pub struct ImageWriter {
     folder: PathBuf,
     pixel_type: PixelType,
-    levels: Vec<Array>,
+    storage: Storage,
+    levels: Vec<ArrayWriter>,
     /// The smallest and the largest value of each channel.
     windows: Vec<[f64; 2]>,
 }
@@ -239,10 +312,9 @@ impl ImageWriter {
         size: (usize, usize),
         storage: Storage,
     ) -> Result<Self, TaskError> {
-        zarr::create_group(folder)?;
-        let levels = create_levels(folder, pixel_type, &[n_channels, n_planes], size, storage)?;
+        let levels = create_levels(folder, pixel_type, "czyx", &[n_channels, n_planes], size, storage)?;
         let windows = vec![[f64::INFINITY, f64::NEG_INFINITY]; n_channels];
-        Ok(Self { folder: folder.to_owned(), pixel_type, levels, windows })
+        Ok(Self { folder: folder.to_owned(), pixel_type, storage, levels, windows })
     }
 
     /// Writes one plane.
@@ -252,37 +324,68 @@ impl ImageWriter {
     pub fn write_plane(&mut self, channel: usize, z: usize, plane: AnyPlane) -> Result<(), TaskError> {
         let ([min, max], window) = (plane.range(), &mut self.windows[channel]);
         *window = [window[0].min(min), window[1].max(max)];
-        each_plane!(plane, plane => write_levels(&self.levels, &[channel, z], plane, pyramid::halve))
+        each_plane!(plane, plane => write_levels(&mut self.levels, &[channel, z], plane, pyramid::halve))
     }
 
-    /// Writes the metadata, after the last plane.
+    /// Writes the metadata and the tables of the fields, after the last plane.
     ///
     /// Returns the smallest and the largest value of each channel.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If a file cannot be written.
     pub fn finish(self, acquisition: &Acquisition) -> Result<Vec<[f64; 2]>, TaskError> {
+        let Self { folder, pixel_type, storage, levels, windows } = self;
         let Acquisition { plate, well, field, pixel_size_um, z_step_um, channels, .. } = acquisition;
         let name = format!("{plate}_{well}_{field}");
         let channels: Vec<ngff::Channel> = channels
             .iter()
-            .zip(&self.windows)
-            .map(|(Channel { label, color, .. }, &window)| ngff::Channel {
+            .zip(&windows)
+            .map(|(Channel { id, label, color, wavelength_id }, &window)| ngff::Channel {
                 label: label.clone(),
+                wavelength_id: Some(wavelength_id.as_ref().unwrap_or(id).clone()),
                 color: color.clone(),
-                pixel_type: self.pixel_type,
+                pixel_type,
                 window,
             })
             .collect();
         let scale = [1.0, *z_step_um, *pixel_size_um, *pixel_size_um];
-        let attributes = json!({
-            "multiscales": [ngff::multiscales(&name, "czyx", &scale, self.levels.len(), Downscaling::Mean)],
+        let ome = json!({
+            "multiscales": [ngff::multiscales(&name, "czyx", &scale, levels.len(), Downscaling::Mean)],
             "omero": ngff::omero(&name, &channels),
-            "imaging": acquisition,
         });
-        zarr::write_attributes(&self.folder, &attributes)?;
-        Ok(self.windows)
+        let extent = finish_levels(levels)?;
+        group::write(&folder, storage.format, object(ome), object(json!({"imaging": acquisition})))?;
+        stored::write_regions(&folder, storage.format, acquisition, extent)?;
+        Ok(windows)
     }
+
+    /// Writes the metadata after the last plane of an image that takes the place of another version of itself, whose labels
+    /// and other tables stay. An image of another program keeps all of its metadata.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    pub fn finish_in_place(self, old: &Image, acquisition: &Acquisition) -> Result<(), TaskError> {
+        let (folder, format) = (self.folder.clone(), self.storage.format);
+        if old.is_foreign {
+            finish_levels(self.levels)?;
+            group::write_like(&old.folder, &folder, "imaging", json!(acquisition))?;
+        } else {
+            self.finish(acquisition)?;
+        }
+        stored::copy_others(&old.folder, &folder, format)?;
+        let labels = old.folder.join("labels");
+        if group::exists(&labels) { stored::copy_folder(&labels, &folder.join("labels")) } else { Ok(()) }
+    }
+}
+
+/// Ends the arrays. Returns width, height and number of Z planes of the first.
+fn finish_levels(levels: Vec<ArrayWriter>) -> Result<stored::Extent, TaskError> {
+    let extent = levels.first().map_or((0, 0, 0), |level| {
+        let (width, height) = level.array().size();
+        (width, height, level.array().outer().last().copied().unwrap_or(1))
+    });
+    levels.into_iter().try_for_each(ArrayWriter::finish)?;
+    Ok(extent)
 }
 
 /// Labels of an image of one plane, as OME-NGFF has them: number 0 is background.
@@ -308,35 +411,32 @@ pub mod labels {
         storage: Storage,
         about: &impl Serialize,
     ) -> Result<(), TaskError> {
-        zarr::create_group(folder)?;
-        let levels = create_levels(folder, PixelType::U32, &[1], (plane.width, plane.height), storage)?;
-        write_levels(&levels, &[0], plane, pyramid::take_every_second)?;
+        let mut levels = create_levels(folder, PixelType::U32, "zyx", &[1], (plane.width, plane.height), storage)?;
+        write_levels(&mut levels, &[0], plane, pyramid::take_every_second)?;
         let scale = [acquisition.z_step_um, acquisition.pixel_size_um, acquisition.pixel_size_um];
-        let attributes = json!({
+        let ome = json!({
             "multiscales": [ngff::multiscales(name, "zyx", &scale, levels.len(), Downscaling::Nearest)],
-            "image-label": {"version": "0.4", "source": {"image": "../../"}},
-            "imaging": about,
+            "image-label": {"source": {"image": "../../"}},
         });
-        zarr::write_attributes(folder, &attributes)
+        finish_levels(levels)?;
+        group::write(folder, storage.format, object(ome), object(json!({"imaging": about})))
     }
 
     /// Adds a name to the list of an image's labels.
     ///
     /// # Errors
     /// If the list cannot be read or written.
-    pub fn add_to_list(image: &Path, name: &str) -> Result<(), TaskError> {
-        let group = image.join("labels");
+    pub fn add_to_list(image: &Path, format: Format, name: &str) -> Result<(), TaskError> {
+        let folder = image.join("labels");
         let mut names: Vec<String> = Vec::new();
-        if group.join(".zattrs").is_file() {
-            let mut attributes: Value = zarr::read_attributes(&group)?;
-            names = serde_json::from_value(attributes["labels"].take())
-                .map_err(super::about("cannot use the list of labels in", &group))?;
+        if group::exists(&folder) {
+            let list = group::read_attributes(&folder)?.remove("labels").unwrap_or_else(|| json!([]));
+            names = serde_json::from_value(list).map_err(super::about("cannot use the list of labels in", &folder))?;
         }
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
-        zarr::create_group(&group)?;
-        zarr::write_attributes(&group, &json!({"labels": names}))
+        group::write(&folder, format, object(json!({"labels": names})), Map::new())
     }
 
     /// Reads one level of labels.
@@ -345,7 +445,7 @@ pub mod labels {
     /// If they are not there or damaged.
     pub fn read(image: &Path, name: &str, level: usize) -> Result<Plane<u32>, TaskError> {
         let folder = folder(image, name);
-        if !zarr::is_group(&folder) {
+        if !group::exists(&folder) {
             return Err(TaskError::about(
                 "cannot use",
                 &folder,
@@ -356,31 +456,32 @@ pub mod labels {
     }
 }
 
+/// * `axes`: a letter for each axis.
+/// * `outer`: sizes of the axes before height and width.
 fn create_levels(
     folder: &Path,
     pixel_type: PixelType,
+    axes: &str,
     outer: &[usize],
     size: (usize, usize),
     storage: Storage,
-) -> Result<Vec<Array>, TaskError> {
-    let Storage { n_levels, chunk_size, compression_level } = storage;
+) -> Result<Vec<ArrayWriter>, TaskError> {
+    let Storage { format, n_levels, chunk_size, compression_level } = storage;
+    let options = Options { format, axes, chunk_size, compression_level };
     std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)))
         .take(n_levels)
         .enumerate()
-        .map(|(level, size)| {
-            let folder = folder.join(level.to_string());
-            Array::create(folder, pixel_type, outer, size, chunk_size, compression_level)
-        })
+        .map(|(level, size)| ArrayWriter::create(folder.join(level.to_string()), pixel_type, outer, size, options))
         .collect()
 }
 
 fn write_levels<T: Pixel>(
-    levels: &[Array],
+    levels: &mut [ArrayWriter],
     index: &[usize],
     mut plane: Plane<T>,
     halve: impl Fn(&Plane<T>) -> Plane<T>,
 ) -> Result<(), TaskError> {
-    for (level, array) in levels.iter().enumerate() {
+    for (level, array) in levels.iter_mut().enumerate() {
         if level > 0 {
             plane = halve(&plane);
         }

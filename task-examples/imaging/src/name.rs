@@ -170,7 +170,8 @@ impl Component {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('/');
+        // Fractal's own tasks write a slash after wells and images.
+        let mut parts = text.strip_suffix('/').unwrap_or(text).split('/');
         let plate = parts.next()?.strip_suffix(".zarr").filter(|plate| is_plate(plate))?.to_owned();
         let (row, column, image) = (parts.next(), parts.next(), parts.next());
         let well = match row {
@@ -227,6 +228,8 @@ mod tests {
             Component::parse_image("p.zarr/B/03/1").unwrap().folder(Path::new("/out")),
             Path::new("/out/p.zarr/B/03/1")
         );
+        assert_eq!(Component::parse("p.zarr/B/03/0/"), Component::parse("p.zarr/B/03/0"));
+        assert_eq!(Component::parse("p.zarr/B/03/"), Component::parse("p.zarr/B/03"));
         for text in [
             "",
             "plate1",

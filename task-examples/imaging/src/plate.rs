@@ -1,28 +1,46 @@
-//! OME-NGFF 0.4 plates on disk: which wells a plate has, and which images each well.
+//! OME-NGFF plates on disk: which wells a plate has, and which images each well.
 
 use crate::name::{Component, Number, Well};
 use crate::replace::replace_folder;
 use fractal_task::TaskError;
-use ome_zarr::zarr;
-use serde_json::{Value, json};
+use ome_zarr::group::{self, Format, object};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// A plate: its name, and each well's images, which are named `0`, `1`, ... in the order of the fields.
+/// More acquisitions than a plate has.
+const MAX_ACQUISITIONS: usize = 1000;
+
+/// An image of a well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WellImage {
+    /// Its folder: `0`, `1`, ... in the order of acquisitions and fields.
+    pub path: String,
+    /// The id of its acquisition.
+    pub acquisition: usize,
+}
+
+/// A plate: its name, and each well's images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plate {
     /// The folder without `.zarr`.
     pub name: String,
-    /// The names of each well's images.
-    pub wells: BTreeMap<Well, Vec<String>>,
+    /// Version of OME-NGFF.
+    pub format: Format,
+    /// The names of the acquisitions, whose ids are 0, 1, ...
+    pub acquisitions: Vec<String>,
+    /// Each well's images.
+    pub wells: BTreeMap<Well, Vec<WellImage>>,
 }
 
 impl Plate {
-    /// A plate with these fields in each well.
-    pub fn new(name: String, fields: &BTreeMap<Well, Vec<Number>>) -> Self {
-        let images = |fields: &Vec<Number>| (0..fields.len()).map(|index| index.to_string()).collect();
-        Self { name, wells: fields.iter().map(|(well, fields)| (well.clone(), images(fields))).collect() }
+    /// A plate of one acquisition with these fields in each well.
+    pub fn new(name: String, format: Format, fields: &BTreeMap<Well, Vec<Number>>) -> Self {
+        let image = |index: usize| WellImage { path: index.to_string(), acquisition: 0 };
+        let images = |fields: &Vec<Number>| (0..fields.len()).map(image).collect();
+        let wells = fields.iter().map(|(well, fields)| (well.clone(), images(fields))).collect();
+        Self { acquisitions: vec![name.clone()], name, format, wells }
     }
 
     /// Reads the metadata of a plate.
@@ -31,7 +49,7 @@ impl Plate {
     /// If they cannot be read or are of another form.
     pub fn read(output: &Path, name: &str) -> Result<Self, TaskError> {
         let folder = plate_component(name).folder(output);
-        let attributes: Value = zarr::read_attributes(&folder)?;
+        let attributes = Value::Object(group::read_attributes(&folder)?);
         let wrong = |what: &str| {
             TaskError::about("cannot use the attributes of", &folder, format!("{what}; make the plate again"))
         };
@@ -42,7 +60,15 @@ impl Plate {
                 .map_err(|_| wrong("a path in plate.wells is no well"))?;
             wells.insert(well, read_images(&component.folder(output))?);
         }
-        Ok(Self { name: name.to_owned(), wells })
+        let acquisitions = attributes["plate"]["acquisitions"].as_array();
+        let mut acquisitions: Vec<String> = acquisitions
+            .into_iter()
+            .flatten()
+            .map(|acquisition| acquisition["name"].as_str().unwrap_or(name).to_owned())
+            .collect();
+        let n_acquisitions = wells.values().flatten().map(|image: &WellImage| image.acquisition + 1).max().unwrap_or(1);
+        acquisitions.resize(n_acquisitions.max(acquisitions.len()), name.to_owned());
+        Ok(Self { name: name.to_owned(), format: Format::of(&folder), acquisitions, wells })
     }
 
     /// The components of its wells, in order.
@@ -55,7 +81,7 @@ impl Plate {
         self.wells.iter().flat_map(|(well, images)| {
             images.iter().map(|image| Component {
                 well: Some(well.clone()),
-                image: Some(image.clone()),
+                image: Some(image.path.clone()),
                 ..plate_component(&self.name)
             })
         })
@@ -78,15 +104,14 @@ impl Plate {
         self.check_target(&target, output, overwrite)?;
         let images: Vec<Component> = self.image_components().collect();
         replace_folder(&target, |part| {
-            zarr::create_group(part)?;
-            zarr::write_attributes(part, &self.attributes())?;
+            group::write(part, self.format, object(self.attributes()), Map::new())?;
             for (well, images) in &self.wells {
                 let row = part.join(&well.row);
-                zarr::create_group(&row)?;
-                let folder = row.join(&well.column);
-                zarr::create_group(&folder)?;
-                let images: Vec<Value> = images.iter().map(|image| json!({"path": image, "acquisition": 0})).collect();
-                zarr::write_attributes(&folder, &json!({"well": {"version": "0.4", "images": images}}))?;
+                group::write(&row, self.format, Map::new(), Map::new())?;
+                let entry = |image: &WellImage| json!({"path": image.path, "acquisition": image.acquisition});
+                let images: Vec<Value> = images.iter().map(entry).collect();
+                let ome = object(json!({"well": {"images": images}}));
+                group::write(&row.join(&well.column), self.format, ome, Map::new())?;
             }
             for component in &images {
                 let place = component.folder(Path::new(""));
@@ -97,13 +122,22 @@ impl Plate {
         })
     }
 
+    /// The largest number of images that a well has of one acquisition.
+    fn field_count(&self) -> usize {
+        let count = |images: &Vec<WellImage>| {
+            let ids = 0..self.acquisitions.len();
+            ids.map(|id| images.iter().filter(|image| image.acquisition == id).count()).max().unwrap_or(0)
+        };
+        self.wells.values().map(count).max().unwrap_or(0)
+    }
+
     fn check_target(&self, target: &Path, output: &Path, overwrite: bool) -> Result<(), TaskError> {
         let is_there = fs::symlink_metadata(target).is_ok();
         let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
         if !is_there || is_empty() {
             return Ok(());
         }
-        if !zarr::is_group(target) {
+        if !group::exists(target) {
             return Err(TaskError::about("cannot replace", target, "it is not a Zarr plate; take it away"));
         }
         // What a killed call left is not in anybody's way.
@@ -115,7 +149,7 @@ impl Plate {
         Err(TaskError::about("cannot write", target, "it exists; take it away or set the argument overwrite to true"))
     }
 
-    /// Source: OME-NGFF 0.4, "plate" metadata.
+    /// Source: OME-NGFF, "plate" metadata.
     fn attributes(&self) -> Value {
         let mut rows: Vec<&str> = self.wells.keys().map(|well| well.row.as_str()).collect();
         rows.dedup();
@@ -135,30 +169,35 @@ impl Plate {
             })
             .collect();
         let named = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+        let acquisitions = self.acquisitions.iter().enumerate().map(|(id, name)| json!({"id": id, "name": name}));
         json!({
             "plate": {
-                "version": "0.4",
                 "name": self.name,
                 "rows": named(&rows),
                 "columns": named(&columns),
                 "wells": wells,
-                "acquisitions": [{"id": 0, "name": self.name}],
-                "field_count": self.wells.values().map(Vec::len).max().unwrap_or(0),
+                "acquisitions": acquisitions.collect::<Vec<_>>(),
+                "field_count": self.field_count(),
             },
         })
     }
 }
 
-/// The names of a well's images.
+/// The images of a well.
 ///
 /// # Errors
 /// If its metadata cannot be read or are of another form.
-pub fn read_images(well: &Path) -> Result<Vec<String>, TaskError> {
-    let attributes: Value = zarr::read_attributes(well)?;
+pub fn read_images(well: &Path) -> Result<Vec<WellImage>, TaskError> {
+    let attributes = Value::Object(group::read_attributes(well)?);
+    let image = |image: &Value| {
+        let acquisition = image["acquisition"].as_u64().and_then(|id| usize::try_from(id).ok()).unwrap_or(0);
+        // An id that is no small number is not used as a position in a list.
+        let acquisition = if acquisition < MAX_ACQUISITIONS { acquisition } else { 0 };
+        Some(WellImage { path: image["path"].as_str()?.to_owned(), acquisition })
+    };
     let images = attributes["well"]["images"].as_array();
-    let names: Option<Vec<String>> =
-        images.and_then(|images| images.iter().map(|image| image["path"].as_str().map(str::to_owned)).collect());
-    names.ok_or_else(|| {
+    let images: Option<Vec<WellImage>> = images.and_then(|images| images.iter().map(image).collect());
+    images.ok_or_else(|| {
         TaskError::about(
             "cannot use the attributes of",
             well,

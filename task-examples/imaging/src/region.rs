@@ -70,6 +70,16 @@ struct Sums {
 
 /// Measures all regions, in the order of their numbers.
 pub fn measure(labels: &Plane<u32>) -> Vec<Region> {
+    numbered(&sum(labels)).map(|(label, sums)| measure_one(labels, label, sums)).collect()
+}
+
+/// The numbers of all regions, with the first row and column of each, and those after the last.
+pub fn bounding_boxes(labels: &Plane<u32>) -> Vec<(u32, (usize, usize, usize, usize))> {
+    let sums = sum(labels);
+    numbered(&sums).map(|(label, sums)| (label, (sums.top, sums.left, sums.bottom, sums.right))).collect()
+}
+
+fn sum(labels: &Plane<u32>) -> Vec<Sums> {
     let n_labels = labels.values.iter().max().map_or(0, |&max| max as usize);
     let empty = Sums { area: 0, y: 0, x: 0, top: usize::MAX, left: usize::MAX, bottom: 0, right: 0 };
     let mut sums = vec![empty; n_labels + 1];
@@ -85,8 +95,12 @@ pub fn measure(labels: &Plane<u32>) -> Vec<Region> {
             sums.right = sums.right.max(x + 1);
         }
     }
-    let regions = sums.iter().zip(0_u32..).filter(|(sums, label)| *label != 0 && sums.area > 0);
-    regions.map(|(sums, label)| measure_one(labels, label, sums)).collect()
+    sums
+}
+
+/// The regions that have pixels.
+fn numbered(sums: &[Sums]) -> impl Iterator<Item = (u32, &Sums)> {
+    (0_u32..).zip(sums).filter(|(label, sums)| *label != 0 && sums.area > 0)
 }
 
 fn measure_one(labels: &Plane<u32>, label: u32, sums: &Sums) -> Region {

@@ -244,6 +244,35 @@ pub fn read_rows(path: &Path) -> Result<(Vec<String>, Vec<Vec<String>>), TaskErr
     Ok((header, rows.map_err(about("cannot read", path))?))
 }
 
+/// Rows of several tables under the columns of all: where a table lacks a column, its rows are empty.
+#[derive(Debug, Default)]
+pub struct Union {
+    /// Names of the columns, in the order of the tables.
+    pub header: Vec<String>,
+    /// The rows, each with all columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Union {
+    /// Adds a table. Acquisitions of a plate may have different channels, so columns may differ.
+    pub fn extend(&mut self, header: &[String], rows: Vec<Vec<String>>) {
+        if self.header.is_empty() {
+            self.header = header.to_vec();
+        }
+        if self.header == header {
+            return self.rows.extend(rows);
+        }
+        let new = header.iter().filter(|column| !self.header.contains(column)).cloned().collect::<Vec<_>>();
+        self.header.extend(new);
+        self.rows.iter_mut().for_each(|row| row.resize(self.header.len(), String::new()));
+        let places: Vec<Option<usize>> =
+            self.header.iter().map(|column| header.iter().position(|known| known == column)).collect();
+        let value =
+            |row: &Vec<String>, place: &Option<usize>| place.map(|place| row[place].clone()).unwrap_or_default();
+        self.rows.extend(rows.iter().map(|row| places.iter().map(|place| value(row, place)).collect()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +328,17 @@ mod tests {
         ] {
             assert_eq!(check(name, &bytes).unwrap(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn rows_of_other_columns_are_filled_up() {
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut union = Union::default();
+        union.extend(&texts(&["label", "C01"]), vec![texts(&["1", "10"])]);
+        union.extend(&texts(&["label", "C02"]), vec![texts(&["2", "20"])]);
+        union.extend(&texts(&["label", "C01"]), vec![texts(&["3", "30"])]);
+        assert_eq!(union.header, ["label", "C01", "C02"]);
+        assert_eq!(union.rows, [["1", "10", ""], ["2", "", "20"], ["3", "30", ""]]);
     }
 
     #[test]

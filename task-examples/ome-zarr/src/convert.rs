@@ -4,18 +4,22 @@
 //! The image is written beside its place under a name ending in `.part` and moved there when whole:
 //! a call that is stopped leaves no half image, and one that fails leaves the old image.
 
+use crate::group::{self, Format, object};
 use crate::name::{FileName, ImageName};
 use crate::ngff::{self, Channel, Downscaling};
 use crate::pixel::PixelType;
 use crate::plane::{self, OpenPlane, Plane};
 use crate::pyramid;
-use crate::zarr::{self, Array};
+use crate::zarr::{ArrayWriter, Options};
 use fractal_task::{TaskError, check_range};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The axes of an image.
+const AXES: &str = "cyx";
 
 /// The parameters. The descriptions are in the manifest.
 #[derive(Debug, Deserialize)]
@@ -195,7 +199,7 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), TaskError> {
         ));
     }
     let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-    if kind.is_dir() && (zarr::is_group(target) || is_empty()) {
+    if kind.is_dir() && (group::exists(target) || is_empty()) {
         return Ok(());
     }
     Err(TaskError::about("cannot replace", target, "it is not a Zarr image; take it away"))
@@ -216,21 +220,18 @@ fn write_image(
 ) -> Result<Converted, TaskError> {
     let size = channels.first().map_or((0, 0), |channel| (channel.plane.width, channel.plane.height));
     let shape = [channels.len(), size.1, size.0];
-    zarr::create_group(folder)?;
     let sizes = std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)));
-    let levels: Vec<Array> = sizes
+    let options = Options {
+        format: Format::V04,
+        axes: AXES,
+        chunk_size: parameters.chunk_size,
+        compression_level: parameters.compression_level,
+    };
+    let mut levels: Vec<ArrayWriter> = sizes
         .take(parameters.num_levels)
         .enumerate()
         .map(|(level, size)| {
-            let folder = folder.join(level.to_string());
-            Array::create(
-                folder,
-                PixelType::U16,
-                &[shape[0]],
-                size,
-                parameters.chunk_size,
-                parameters.compression_level,
-            )
+            ArrayWriter::create(folder.join(level.to_string()), PixelType::U16, &[shape[0]], size, options)
         })
         .collect::<Result<_, _>>()?;
 
@@ -239,15 +240,16 @@ fn write_image(
         let mut plane = channel.plane.read()?;
         intensity_range.push(range_of(&plane));
         channel_names.push(channel.name);
-        for (level, array) in levels.iter().enumerate() {
+        for (level, array) in levels.iter_mut().enumerate() {
             if level > 0 {
                 plane = pyramid::halve(&plane);
             }
             array.write_plane(&[index], &plane)?;
         }
     }
+    levels.into_iter().try_for_each(ArrayWriter::finish)?;
     let attributes = attributes(name, &channel_names, &intensity_range, parameters);
-    zarr::write_attributes(folder, &attributes)?;
+    group::write(folder, Format::V04, object(attributes), Map::new())?;
     Ok(Converted { shape, intensity_range })
 }
 
@@ -265,13 +267,14 @@ fn attributes(name: &ImageName, channels: &[String], intensity_range: &[[u16; 2]
         .enumerate()
         .map(|(index, (label, window))| Channel {
             label: label.clone(),
+            wavelength_id: None,
             color: ngff::color(index).to_owned(),
             pixel_type: PixelType::U16,
             window: window.map(f64::from),
         })
         .collect();
     json!({
-        "multiscales": [ngff::multiscales(&name, "cyx", &[1.0, size, size], parameters.num_levels, Downscaling::Mean)],
+        "multiscales": [ngff::multiscales(&name, AXES, &[1.0, size, size], parameters.num_levels, Downscaling::Mean)],
         "omero": ngff::omero(&name, &channels),
     })
 }

@@ -1,4 +1,4 @@
-//! Metadata of OME-NGFF 0.4 images, as the attributes of their groups.
+//! Metadata of OME-NGFF images, without the version, which [`crate::group::write`] adds.
 
 use crate::pixel::PixelType;
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ pub enum Downscaling {
 pub struct Channel {
     /// Its name for people.
     pub label: String,
+    /// By which Fractal's tasks find it, if it has one.
+    pub wavelength_id: Option<String>,
     /// Six hexadecimal digits: red, green, blue.
     pub color: String,
     /// The type of its pixels.
@@ -60,7 +62,6 @@ pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downs
         Downscaling::Nearest => ("nearest", "each level has every second pixel of the one before"),
     };
     json!({
-        "version": "0.4",
         "name": name,
         "axes": axes,
         "datasets": datasets,
@@ -75,11 +76,11 @@ pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downs
 pub fn omero(name: &str, channels: &[Channel]) -> Value {
     let channels: Vec<Value> = channels
         .iter()
-        .map(|Channel { label, color, pixel_type, window: [start, end] }| {
+        .map(|Channel { label, wavelength_id, color, pixel_type, window: [start, end] }| {
             // Viewers divide by the width of the window, which must not be 0.
             let end = if end > start { *end } else { start + 1.0 };
             let [min, max] = pixel_type.limits().unwrap_or([*start, end]);
-            json!({
+            let mut channel = json!({
                 "label": label,
                 "color": color,
                 "active": true,
@@ -92,10 +93,14 @@ pub fn omero(name: &str, channels: &[Channel]) -> Value {
                     "start": number(*start),
                     "end": number(end),
                 },
-            })
+            });
+            if let Some(wavelength_id) = wavelength_id {
+                channel["wavelength_id"] = json!(wavelength_id);
+            }
+            channel
         })
         .collect();
-    json!({"version": "0.4", "name": name, "channels": channels, "rdefs": {"model": "color"}})
+    json!({"name": name, "channels": channels, "rdefs": {"model": "color"}})
 }
 
 /// A number of JSON: whole ones without a fraction. What JSON cannot have, such as an infinite number, is 0.
@@ -126,11 +131,13 @@ mod tests {
     fn a_constant_channel_has_a_window() {
         let channel = Channel {
             label: "C01".to_owned(),
+            wavelength_id: Some("A01_C01".to_owned()),
             color: color(0).to_owned(),
             pixel_type: PixelType::U16,
             window: [7.0; 2],
         };
         let value = omero("a", &[channel]);
         assert_eq!(value["channels"][0]["window"], json!({"min": 0, "max": 65535, "start": 7, "end": 8}));
+        assert_eq!(value["channels"][0]["wavelength_id"], "A01_C01");
     }
 }

@@ -8,7 +8,7 @@ use crate::plate::Plate;
 use crate::png_file;
 use crate::sheet::{self, Canvas, Channel, Picture, Sheet};
 use fractal_task::{TaskError, check_range};
-use ome_zarr::zarr;
+use ome_zarr::group;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +85,7 @@ fn read_sheet(output: &Path, plate: &Plate, label_name: &str, max_width: usize) 
     let mut wells: BTreeMap<Well, Vec<Picture>> = BTreeMap::new();
     for (component, images) in plate.well_components().zip(plate.wells.values()) {
         let folder = component.folder(output);
-        let pictures = images.iter().map(|image| read_picture(&folder.join(image), &first, label_name, level));
+        let pictures = images.iter().map(|image| read_picture(&folder.join(&image.path), &first, label_name, level));
         let pictures = pictures.collect::<Result<_, _>>()?;
         wells.extend(component.well.map(|well| (well, pictures)));
     }
@@ -106,14 +106,15 @@ fn read_picture(folder: &Path, first: &Image, label_name: &str, level: usize) ->
         (0..image.n_channels()).map(|channel| image.read_plane(level, channel, 0).map(|plane| plane.to_f32()));
     let channels = channels.collect::<Result<Vec<_>, _>>()?;
     let mut picture = Picture { channels, labels: None, n_regions: 0 };
-    let group = labels::folder(folder, label_name);
-    if zarr::is_group(&group) {
+    let label_folder = labels::folder(folder, label_name);
+    if group::exists(&label_folder) {
         let plane = labels::read(folder, label_name, level)?;
         if picture.channels.iter().any(|channel| (channel.width, channel.height) != (plane.width, plane.height)) {
-            return Err(TaskError::about("cannot draw", &group, "the labels have another size than the image"));
+            return Err(TaskError::about("cannot draw", &label_folder, "the labels have another size than the image"));
         }
-        let attributes: Value = zarr::read_attributes(&group)?;
-        picture.n_regions = attributes["imaging"]["n_objects"].as_u64().unwrap_or(0) as usize;
+        let attributes = group::read_attributes(&label_folder)?;
+        let n_regions = attributes.get("imaging").and_then(|about: &Value| about["n_objects"].as_u64());
+        picture.n_regions = n_regions.unwrap_or(0) as usize;
         picture.labels = Some(plane);
     }
     Ok(picture)

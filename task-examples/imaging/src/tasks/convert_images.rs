@@ -2,16 +2,21 @@
 
 use super::Given;
 use crate::image::{Acquisition, ImageWriter, PlaneFile, Storage, read_acquisition};
-use crate::name::Component;
+use crate::mosaic::{self, Location, Part};
+use crate::name::{Component, Number};
 use crate::replace::{recover, replace_folder};
 use crate::source::{self, ImageFile};
 use fractal_task::{TaskError, check_range};
+use ome_zarr::group::Format;
 use ome_zarr::ngff;
 use ome_zarr::pixel::{AnyPlane, PixelType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// An image of more fields than this reads each plane from a file that is opened for it.
+const MAX_OPEN_FILES: usize = 32;
 
 /// The arguments.
 #[derive(Debug, Deserialize)]
@@ -52,24 +57,28 @@ pub struct Converted {
 /// If an argument is out of range, a file is missing, damaged, of another type or of another size than the first one, or a
 /// file cannot be written. The image is then as it was.
 pub fn convert_images(given: &Given, args: Args) -> Result<Converted, TaskError> {
-    let storage = args.storage()?;
+    args.check()?;
     let folder = Component::parse_image(&given.component)?.folder(&given.output_path);
     recover(&folder)?;
+    let storage = args.storage(Format::of(&folder));
     let acquisition = Acquisition { correction: None, ..read_acquisition(&folder)? };
     convert(&folder, &acquisition, storage)
 }
 
 impl Args {
-    /// How the arrays are stored.
-    ///
-    /// # Errors
-    /// If an argument is out of range.
-    pub(super) fn storage(&self) -> Result<Storage, TaskError> {
+    /// Refuses arguments that are out of range.
+    pub(super) fn check(&self) -> Result<(), TaskError> {
         check_range("num_levels", self.num_levels, 1..=10)?;
         check_range("chunk_size", self.chunk_size, 16..=4096)?;
-        check_range("compression_level", self.compression_level, 0..=9)?;
+        check_range("compression_level", self.compression_level, 0..=9)
+    }
+
+    /// How the arrays are stored.
+    ///
+    /// * `format`: that of the plate.
+    pub(super) fn storage(&self, format: Format) -> Storage {
         let Self { num_levels: n_levels, chunk_size, compression_level } = *self;
-        Ok(Storage { n_levels, chunk_size, compression_level })
+        Storage { format, n_levels, chunk_size, compression_level }
     }
 }
 
@@ -78,50 +87,110 @@ impl Args {
 /// # Errors
 /// As [`convert_images`].
 pub(super) fn convert(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
-    replace_folder(folder, |part| write_image(part, acquisition, storage))
+    replace_folder(folder, |part| match acquisition.mosaic.as_slice() {
+        [] => write_image(part, acquisition, storage),
+        mosaic => write_mosaic(part, acquisition, mosaic, storage),
+    })
+}
+
+/// Writes an image of several fields. In memory are one plane of it and one of a field.
+fn write_mosaic(
+    folder: &Path,
+    acquisition: &Acquisition,
+    mosaic: &[Part],
+    storage: Storage,
+) -> Result<Converted, TaskError> {
+    let file = |part: &'_ Part, channel: usize, z: usize| {
+        let file = part.files.get(channel).and_then(|files| files.get(z)).cloned();
+        file.ok_or_else(|| TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"))
+    };
+    let mut readers: Vec<Reader<'_>> =
+        mosaic.iter().map(|part| Reader { acquisition, field: &part.field, last: None }).collect();
+    let first_file = file(&mosaic[0], 0, 0)?.file;
+    let first_plane = readers[0].read(&file(&mosaic[0], 0, 0)?, 0)?;
+    let first = First { size: first_plane.size(), pixel_type: first_plane.pixel_type(), path: &first_file };
+    let located: Vec<(Number, Location)> = mosaic.iter().map(|part| (part.field.clone(), part.location)).collect();
+    let (places, whole) = mosaic::arrange(&located, first.size, acquisition.pixel_size_um, first.pixel_type)
+        .map_err(|err| TaskError::new(format!("well {}: {err}", acquisition.well)))?;
+    let (n_channels, n_planes) = (acquisition.channels.len(), mosaic[0].files.first().map_or(0, Vec::len));
+    let mut writer = ImageWriter::create(folder, first.pixel_type, (n_channels, n_planes), whole, storage)?;
+    for channel in 0..n_channels {
+        for z in 0..n_planes {
+            let mut plane = mosaic::empty(first.pixel_type, whole);
+            for ((part, place), reader) in mosaic.iter().zip(&places).zip(&mut readers) {
+                let file = file(part, channel, z)?;
+                let field = reader.read(&file, channel)?;
+                first.check(&file.file, &field)?;
+                // Places are inside of the image.
+                let _ = mosaic::paste(&mut plane, &field, (place.x, place.y));
+                if mosaic.len() > MAX_OPEN_FILES {
+                    reader.last = None;
+                }
+            }
+            writer.write_plane(channel, z, plane)?;
+        }
+    }
+    let acquisition = Acquisition { fields: places, ..acquisition.clone() };
+    let intensity_range = writer.finish(&acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
+    Ok(Converted { shape: [n_channels, n_planes, whole.1, whole.0], intensity_range })
+}
+
+/// What all planes of an image have in common.
+struct First<'a> {
+    size: (usize, usize),
+    pixel_type: PixelType,
+    path: &'a Path,
+}
+
+impl First<'_> {
+    /// Refuses a plane that is not like the first one.
+    fn check(&self, path: &Path, plane: &AnyPlane) -> Result<(), TaskError> {
+        let (size, first) = (plane.size(), self.path.display());
+        if size != self.size {
+            return Err(TaskError::new(format!(
+                "{} has {}x{} pixels, but {first} has {}x{}: all planes of an image must have one size, replace the wrong file",
+                path.display(),
+                size.0,
+                size.1,
+                self.size.0,
+                self.size.1,
+            )));
+        }
+        if plane.pixel_type() != self.pixel_type {
+            return Err(TaskError::new(format!(
+                "{} has pixels of the type {}, but {first} of the type {}: all planes of an image must have one type, save \
+                 them with the same number of bits",
+                path.display(),
+                plane.pixel_type().name(),
+                self.pixel_type.name(),
+            )));
+        }
+        Ok(())
+    }
 }
 
 fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
     let n_channels = acquisition.files.len();
     let n_planes = acquisition.files.first().map_or(0, Vec::len);
-    let mut reader = Reader { acquisition, last: None };
-    let mut first: Option<(ImageWriter, PixelType, (usize, usize), &Path)> = None;
+    let mut reader = Reader { acquisition, field: &acquisition.field, last: None };
+    let mut image: Option<(ImageWriter, First<'_>)> = None;
     for (channel, files) in acquisition.files.iter().enumerate() {
-        for (z, plane_file) in files.iter().enumerate() {
-            let plane = reader.read(plane_file, channel)?;
-            let (size, pixel_type, path) = (plane.size(), plane.pixel_type(), plane_file.file.as_path());
-            let (writer, first_type, first_size, first_path) = match &mut first {
-                Some(first) => first,
+        for (z, file) in files.iter().enumerate() {
+            let plane = reader.read(file, channel)?;
+            let (writer, first) = match &mut image {
+                Some(image) => image,
                 none => {
-                    let writer = ImageWriter::create(folder, pixel_type, (n_channels, n_planes), size, storage)?;
-                    none.insert((writer, pixel_type, size, path))
+                    let first = First { size: plane.size(), pixel_type: plane.pixel_type(), path: &file.file };
+                    let shape = (n_channels, n_planes);
+                    let writer = ImageWriter::create(folder, first.pixel_type, shape, first.size, storage)?;
+                    none.insert((writer, first))
                 }
             };
-            if size != *first_size {
-                return Err(TaskError::new(format!(
-                    "{} has {}x{} pixels, but {} has {}x{}: all planes of an image must have one size, replace the wrong file",
-                    path.display(),
-                    size.0,
-                    size.1,
-                    first_path.display(),
-                    first_size.0,
-                    first_size.1,
-                )));
-            }
-            if pixel_type != *first_type {
-                return Err(TaskError::new(format!(
-                    "{} has pixels of the type {}, but {} of the type {}: all planes of an image must have one type, save \
-                     them with the same number of bits",
-                    path.display(),
-                    pixel_type.name(),
-                    first_path.display(),
-                    first_type.name(),
-                )));
-            }
+            first.check(&file.file, &plane)?;
             writer.write_plane(channel, z, plane)?;
         }
     }
-    let Some((writer, _, (width, height), _)) = first else {
+    let Some((writer, First { size: (width, height), .. })) = image else {
         return Err(TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"));
     };
     let intensity_range = writer.finish(acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
@@ -131,6 +200,7 @@ fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Re
 /// Reads planes. The last file stays open, since several planes may be in it.
 struct Reader<'a> {
     acquisition: &'a Acquisition,
+    field: &'a Number,
     last: Option<(PathBuf, ImageFile)>,
 }
 
@@ -151,7 +221,7 @@ impl Reader<'_> {
         match path.try_exists() {
             Ok(false) => Err(TaskError::new(format!(
                 "field {} of well {}, channel {}: there is no {}; add the file",
-                self.acquisition.field,
+                self.field,
                 self.acquisition.well,
                 self.acquisition.channels[channel].id,
                 path.display()

@@ -48,7 +48,7 @@ pub struct Copied {
 pub struct Copies {
     /// What was added to the names.
     pub suffix: String,
-    /// From the name of a new plate to the component that it is a copy of.
+    /// From the name of a new plate to the path of the plate that it is a copy of.
     pub sources: BTreeMap<String, String>,
 }
 
@@ -63,15 +63,16 @@ pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
         Copied { plate: Vec::new(), well: Vec::new(), image: Vec::new(), copy_ome_zarr: Copies::default() };
     for source in given.plates()? {
         let old = Plate::read(&given.output_path, &source.plate)?;
+        let format = old.format;
         let new = Plate { name: format!("{}_{suffix}", source.plate), ..old };
         new.write(&given.output_path, args.overwrite, &mut |component, folder| {
             let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&given.output_path))?;
-            write_empty(folder, &Acquisition { files: Vec::new(), ..acquisition })
+            write_empty(folder, format, &Acquisition { files: Vec::new(), mosaic: Vec::new(), ..acquisition })
         })?;
         copied.plate.push(plate_component(&new.name).to_string());
         copied.well.extend(new.well_components().map(|component| component.to_string()));
         copied.image.extend(new.image_components().map(|component| component.to_string()));
-        copied.copy_ome_zarr.sources.insert(new.name, source.to_string());
+        copied.copy_ome_zarr.sources.insert(new.name, given.output_path.join(source.to_string()).display().to_string());
     }
     copied.copy_ome_zarr.suffix = suffix;
     Ok(copied)

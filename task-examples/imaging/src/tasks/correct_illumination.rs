@@ -61,21 +61,24 @@ pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, Task
     replace_folder(&folder, |part| {
         let shape = (image.n_channels(), image.n_planes());
         let size = image.sizes().next().unwrap_or((0, 0));
+        let fields = image.acquisition.fields_of(size);
         let mut writer = ImageWriter::create(part, image.pixel_type(), shape, size, image.storage())?;
         for (channel, profile) in profiles.iter().enumerate() {
             for z in 0..image.n_planes() {
                 let mut plane = image.read_plane(0, channel, z)?;
-                each_plane!(&mut plane, plane => illumination::correct(plane, profile, args.background));
+                each_plane!(&mut plane, plane => {
+                    illumination::correct_fields(plane, &fields, profile, args.background);
+                });
                 writer.write_plane(channel, z, plane)?;
             }
         }
-        writer.finish(&acquisition).map(|_| Corrected {})
+        writer.finish_in_place(&image, &acquisition).map(|()| Corrected {})
     })
 }
 
 /// One profile a channel, PNG or TIFF.
 fn read_profiles(folder: &Path, image: &Image) -> Result<Vec<Plane>, TaskError> {
-    let size = image.sizes().next().unwrap_or((0, 0));
+    let size = image.field_size()?;
     let read = |path: PathBuf| {
         if !path.try_exists().map_err(about("cannot look for", &path))? {
             let cause =
@@ -88,8 +91,8 @@ fn read_profiles(folder: &Path, image: &Image) -> Result<Vec<Plane>, TaskError> 
             return Err(TaskError::about("cannot use", &path, cause));
         };
         if (profile.width, profile.height) != size {
-            let cause =
-                format!("it has {}x{} pixels, but the image {}x{}", profile.width, profile.height, size.0, size.1);
+            let what = if image.acquisition.fields.is_empty() { "the image" } else { "a field of the image" };
+            let cause = format!("it has {}x{} pixels, but {what} {}x{}", profile.width, profile.height, size.0, size.1);
             return Err(TaskError::about("cannot use", &path, cause));
         }
         if profile.values.contains(&0) {

@@ -5,11 +5,13 @@
 use super::Given;
 use crate::files::{Found, Search, Sizes, find};
 use crate::image::{Acquisition, Channel, PlaneFile, write_empty};
-use crate::name::{Component, Number, PlaneId, Well};
-use crate::plate::{Plate, plate_component};
+use crate::mosaic::{self, Location, Positions};
+use crate::name::{Component, Number, PlaneId, Well, is_plate};
+use crate::plate::{Plate, WellImage, plate_component};
 use crate::source::Position;
 use crate::table::Conditions;
 use fractal_task::{TaskError, check_range};
+use ome_zarr::group::Format;
 use ome_zarr::ngff;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +42,23 @@ pub struct Args {
     #[serde(default)]
     time_point: Option<u64>,
     #[serde(default)]
+    ngff_version: Format,
+    #[serde(default)]
+    stitch: bool,
+    #[serde(default)]
+    positions: Option<String>,
+    #[serde(default)]
+    field_columns: Option<usize>,
+    #[serde(default)]
+    acquisitions: Vec<String>,
+    #[serde(default)]
+    plate_name: Option<String>,
+    #[serde(default)]
     overwrite: bool,
 }
+
+/// The field of an image that has all fields of a well.
+const STITCHED: &str = "all";
 
 /// A channel that is used, and how it is shown.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +69,8 @@ struct ChannelChoice {
     label: Option<String>,
     #[serde(default)]
     color: Option<String>,
+    #[serde(default)]
+    wavelength_id: Option<String>,
 }
 
 pub(super) fn default_extensions() -> Vec<String> {
@@ -77,8 +96,9 @@ pub struct Created {
 /// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are the same plane, or a plate
 /// exists and may not be replaced.
 pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
+    let format = args.ngff_version;
     create(&given.input_paths, &given.output_path, args, &mut |_, folder, acquisition| {
-        write_empty(folder, &acquisition)
+        write_empty(folder, format, &acquisition)
     })
 }
 
@@ -97,6 +117,7 @@ pub(super) fn create(
     for (name, size) in [("pixel_size_um", args.pixel_size_um), ("z_step_um", args.z_step_um)] {
         size.map_or(Ok(()), |size| check_range(name, size, 1e-6..=1e6))?;
     }
+    check_range("field_columns", args.field_columns.unwrap_or(1), 1..=1000)?;
     args.time_point.map_or(Ok(()), |time_point| check_range("time_point", time_point, 0..=1_000_000))?;
     let found = find(&Search {
         folders: inputs,
@@ -108,56 +129,213 @@ pub(super) fn create(
     })?;
     let channels = choose_channels(&found, &args.channels)?;
     let conditions = read_conditions(inputs, args.layout.as_deref())?;
-    let planes = &found.planes;
     let mut created = Created {
         plate: Vec::new(),
         well: Vec::new(),
         image: Vec::new(),
         channels: channels.iter().map(|channel| channel.id.clone()).collect(),
     };
-    let by_plate: BTreeSet<&str> = planes.keys().map(|id| id.plate.as_str()).collect();
-    for name in by_plate {
-        let planes: BTreeMap<&PlaneId, &PlaneFile> = planes
-            .iter()
-            .filter(|(id, _)| id.plate == name && channels.iter().any(|channel| channel.id == id.channel.0))
-            .collect();
-        let layout = Layout::of(&planes, args.complete);
-        let (pixel_size_um, z_step_um) = sizes_of(name, found.sizes.get(name), &args, layout.z.len());
-        let plate = Plate::new(name.to_owned(), &layout.fields);
+    let positions = match &args.positions {
+        Some(name) => Some(Positions::read(&find_input(name, inputs)?)?),
+        None => None,
+    };
+    for group in group_plates(&found, &args)? {
+        let sources: Vec<Source<'_>> =
+            group.sources.iter().map(|name| Source::of(name, &found, &channels, &args)).collect();
+        let images = plan_images(&sources, args.stitch);
+        let plate = Plate {
+            name: group.name.clone(),
+            format: args.ngff_version,
+            acquisitions: group.sources.clone(),
+            wells: images.iter().map(|(well, images)| (well.clone(), well_images(images))).collect(),
+        };
         plate.write(output, args.overwrite, &mut |component, folder| {
-            let (well, index) =
-                (component.well.clone(), component.image.as_ref().and_then(|image| image.parse::<usize>().ok()));
-            let (Some(well), Some(index)) = (well, index) else { return Ok(()) };
-            let field = layout.fields[&well][index].clone();
-            let files = layout.files(&planes, &found, (name, &well, &field), &channels)?;
-            let channels = channels.clone();
-            let acquisition = Acquisition {
-                plate: name.to_owned(),
-                conditions: conditions.of(name, &well),
-                well,
-                field,
-                pixel_size_um,
-                z_step_um,
-                channels,
-                files,
-                correction: None,
+            let (Some(well), Some(path)) = (&component.well, &component.image) else { return Ok(()) };
+            let Some(image) = path.parse().ok().and_then(|index: usize| images.get(well)?.get(index)) else {
+                return Ok(());
             };
-            write_image(component, folder, acquisition)
+            let source = &sources[image.acquisition];
+            let located =
+                Located { args: &args, positions: positions.as_ref(), found: &found, conditions: &conditions };
+            write_image(component, folder, source.describe(&group.name, well, image, &located)?)
         })?;
-        created.plate.push(plate_component(name).to_string());
+        created.plate.push(plate_component(&group.name).to_string());
         created.well.extend(plate.well_components().map(|component| component.to_string()));
         created.image.extend(plate.image_components().map(|component| component.to_string()));
     }
     Ok(created)
 }
 
+/// A plate that is created, with the plates of the files that are its acquisitions.
+struct Group {
+    name: String,
+    sources: Vec<String>,
+}
+
+fn group_plates(found: &Found, args: &Args) -> Result<Vec<Group>, TaskError> {
+    let found: BTreeSet<&str> = found.planes.keys().map(|id| id.plate.as_str()).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    if let Some(first) = args.acquisitions.first() {
+        if let Some(unknown) = args.acquisitions.iter().find(|name| !found.contains(name.as_str())) {
+            let found: Vec<&str> = found.into_iter().collect();
+            return Err(TaskError::new(format!(
+                "acquisitions: no file belongs to a plate {unknown:?}; there are {}",
+                found.join(", ")
+            )));
+        }
+        let name = args.plate_name.as_ref().unwrap_or(first).clone();
+        if !is_plate(&name) {
+            return Err(TaskError::new(format!("plate_name {name:?} cannot be the name of a folder")));
+        }
+        groups.push(Group { name, sources: args.acquisitions.clone() });
+    }
+    let others = found.into_iter().filter(|name| !args.acquisitions.iter().any(|known| known == name));
+    groups.extend(others.map(|name| Group { name: name.to_owned(), sources: vec![name.to_owned()] }));
+    for (index, group) in groups.iter().enumerate() {
+        let mut sources = group.sources.clone();
+        sources.sort();
+        sources.dedup();
+        if sources.len() < group.sources.len() || groups[..index].iter().any(|other| other.name == group.name) {
+            return Err(TaskError::new(format!(
+                "acquisitions: {} would be written twice; correct acquisitions and plate_name",
+                group.name
+            )));
+        }
+    }
+    Ok(groups)
+}
+
+/// What the files have of one acquisition of a plate.
+struct Source<'a> {
+    name: &'a str,
+    planes: BTreeMap<&'a PlaneId, &'a PlaneFile>,
+    layout: Layout,
+    channels: Vec<Channel>,
+    pixel_size_um: f64,
+    z_step_um: f64,
+}
+
+/// An image that is created.
+struct Planned {
+    acquisition: usize,
+    /// One, or those that become one image.
+    fields: Vec<Number>,
+}
+
+/// Where fields are, how files that are missing are named, and the conditions of wells.
+struct Located<'a> {
+    args: &'a Args,
+    positions: Option<&'a Positions>,
+    found: &'a Found,
+    conditions: &'a Conditions,
+}
+
+/// The images of each well, acquisition by acquisition.
+fn plan_images(sources: &[Source<'_>], stitch: bool) -> BTreeMap<Well, Vec<Planned>> {
+    let mut images: BTreeMap<Well, Vec<Planned>> = BTreeMap::new();
+    for (acquisition, source) in sources.iter().enumerate() {
+        for (well, fields) in &source.layout.fields {
+            let size = if stitch { fields.len().max(1) } else { 1 };
+            let of_well = fields.chunks(size).map(|fields| Planned { acquisition, fields: fields.to_vec() });
+            images.entry(well.clone()).or_default().extend(of_well);
+        }
+    }
+    images
+}
+
+fn well_images(images: &[Planned]) -> Vec<WellImage> {
+    let image =
+        |(index, planned): (usize, &Planned)| WellImage { path: index.to_string(), acquisition: planned.acquisition };
+    images.iter().enumerate().map(image).collect()
+}
+
+impl<'a> Source<'a> {
+    fn of(name: &'a str, found: &'a Found, channels: &[Channel], args: &Args) -> Self {
+        let has = |id: &PlaneId| id.plate == name;
+        // The cycles of a plate have different channels.
+        let is_used = |channel: &&Channel| {
+            args.acquisitions.is_empty() || found.planes.keys().any(|id| has(id) && id.channel.0 == channel.id)
+        };
+        let channels: Vec<Channel> = channels.iter().filter(is_used).cloned().collect();
+        let planes: BTreeMap<&PlaneId, &PlaneFile> = found
+            .planes
+            .iter()
+            .filter(|(id, _)| has(id) && channels.iter().any(|channel| channel.id == id.channel.0))
+            .collect();
+        let layout = Layout::of(&planes, args.complete);
+        let (pixel_size_um, z_step_um) = sizes_of(name, found.sizes.get(name), args, layout.z.len());
+        Self { name, planes, layout, channels, pixel_size_um, z_step_um }
+    }
+
+    /// * `plate`: the plate that is created.
+    fn describe(
+        &self,
+        plate: &str,
+        well: &Well,
+        image: &Planned,
+        located: &Located<'_>,
+    ) -> Result<Acquisition, TaskError> {
+        let stitch = located.args.stitch;
+        let files =
+            |field: &Number| self.layout.files(&self.planes, located.found, (self.name, well, field), &self.channels);
+        let mut acquisition = Acquisition {
+            plate: plate.to_owned(),
+            well: well.clone(),
+            field: Number(STITCHED.to_owned()),
+            acquisition: image.acquisition,
+            pixel_size_um: self.pixel_size_um,
+            z_step_um: self.z_step_um,
+            conditions: located.conditions.of(self.name, well),
+            channels: self.channels.clone(),
+            files: Vec::new(),
+            mosaic: Vec::new(),
+            fields: Vec::new(),
+            stage_um: None,
+            correction: None,
+        };
+        let stage = |field: &Number| located.positions.and_then(|positions| positions.find(self.name, well, field));
+        match image.fields.as_slice() {
+            [field] if !stitch => {
+                acquisition.field = field.clone();
+                acquisition.stage_um = stage(field);
+                acquisition.files = files(field)?;
+            }
+            fields => {
+                for (index, field) in fields.iter().enumerate() {
+                    let location = match (stage(field), located.args.field_columns) {
+                        (Some(position), _) => Location::StageUm(position),
+                        (None, Some(n_columns)) if located.positions.is_none() => mosaic::cell(index, n_columns),
+                        _ if fields.len() == 1 => mosaic::cell(0, 1),
+                        _ => return Err(without_position(well, field, located.args.positions.as_deref())),
+                    };
+                    let part = mosaic::Part { field: field.clone(), location, files: files(field)? };
+                    acquisition.mosaic.push(part);
+                }
+            }
+        }
+        Ok(acquisition)
+    }
+}
+
+fn without_position(well: &Well, field: &Number, positions: Option<&str>) -> TaskError {
+    let way_out = match positions {
+        Some(table) => format!("add it to {table}"),
+        None => "name a table of positions in the argument positions, or give field_columns for a grid".to_owned(),
+    };
+    TaskError::new(format!("field {field} of well {well} has no position: {way_out}, or set stitch to false"))
+}
+
 /// Reads the layout of the plates, if there is one.
 fn read_conditions(inputs: &[PathBuf], layout: Option<&str>) -> Result<Conditions, TaskError> {
     let Some(layout) = layout else { return Ok(Conditions::default()) };
-    let mut paths = inputs.iter().map(|folder| folder.join(layout));
+    Conditions::read(&find_input(layout, inputs)?)
+}
+
+/// A file in one of the input folders.
+fn find_input(name: &str, folders: &[PathBuf]) -> Result<PathBuf, TaskError> {
+    let mut paths = folders.iter().map(|folder| folder.join(name));
     let path = paths.clone().find(|path| path.is_file()).or_else(|| paths.next());
-    let path = path.ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))?;
-    Conditions::read(&path)
+    path.ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))
 }
 
 /// Width and height of a pixel, and the distance of two Z planes, in micrometers: those of the arguments, then those of the
@@ -184,13 +362,16 @@ fn choose_channels(files: &Found, choices: &[ChannelChoice]) -> Result<Vec<Chann
     let found: BTreeSet<&Number> = files.planes.keys().map(|id| &id.channel).collect();
     let all: Vec<ChannelChoice>;
     let choices = if choices.is_empty() {
-        all = found.iter().map(|id| ChannelChoice { id: id.to_string(), label: None, color: None }).collect();
+        all = found
+            .iter()
+            .map(|id| ChannelChoice { id: id.to_string(), label: None, color: None, wavelength_id: None })
+            .collect();
         &all
     } else {
         choices
     };
     let mut channels: Vec<Channel> = Vec::new();
-    for (index, ChannelChoice { id, label, color }) in choices.iter().enumerate() {
+    for (index, ChannelChoice { id, label, color, wavelength_id }) in choices.iter().enumerate() {
         if !found.iter().any(|known| known.0 == *id) {
             let found: Vec<&str> = found.iter().map(|id| id.0.as_str()).collect();
             return Err(TaskError::new(format!(
@@ -217,7 +398,8 @@ fn choose_channels(files: &Found, choices: &[ChannelChoice]) -> Result<Vec<Chann
         if color.len() != 6 || !color.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(TaskError::new(format!("channels: color {color:?} of {id} is not six hexadecimal digits")));
         }
-        channels.push(Channel { id: id.clone(), label: label.clone(), color });
+        let wavelength_id = wavelength_id.clone();
+        channels.push(Channel { id: id.clone(), label: label.clone(), color, wavelength_id });
     }
     Ok(channels)
 }
@@ -387,6 +569,42 @@ mod tests {
         let args = json!({"table": "files.csv", "layout": "files.csv"});
         let (_, images) = check("layout", &["x.tif"], Some(table), args).unwrap();
         assert_eq!(images[0].conditions[1], ("field".to_owned(), "1".to_owned()));
+    }
+
+    #[test]
+    fn fields_of_a_well_become_one_image() {
+        let args = json!({"stitch": true, "field_columns": 2, "complete": false});
+        let (created, images) = check("stitch", &FILES, None, args).unwrap();
+        assert_eq!(created["image"], json!(["p.zarr/C/2/0", "p.zarr/C/10/0"]));
+        let cells: Vec<Location> = images[0].mosaic.iter().map(|part| part.location).collect();
+        assert_eq!(cells, [Location::Cell([0, 0]), Location::Cell([1, 0])]);
+        assert_eq!((images[0].mosaic[1].files[0].len(), images[0].files.len()), (2, 0));
+        let error = check("no-position", &FILES, None, json!({"stitch": true})).unwrap_err();
+        assert!(error.starts_with("field F1 of well C2 has no position: name a table"), "{error}");
+
+        let table = "field,x,y\nF1,0,0\nF2,100,-5\n";
+        let args = json!({"stitch": true, "positions": "files.csv"});
+        let (_, images) = check("positions", &FILES, Some(table), args).unwrap();
+        assert_eq!(images[0].mosaic[1].location, Location::StageUm([100.0, -5.0]));
+        let (_, images) = check("apart", &FILES, Some(table), json!({"positions": "files.csv"})).unwrap();
+        assert_eq!((images[1].stage_um, images.len()), (Some([100.0, -5.0]), 4));
+    }
+
+    #[test]
+    fn cycles_are_acquisitions_of_one_plate() {
+        let files = ["a_B03_F1_C01.tif", "a_B03_F2_C01.tif", "b_B03_F1_C02.tif", "c_B03_F1_C01.tif"];
+        let args = json!({"acquisitions": ["a", "b"], "plate_name": "p"});
+        let (created, images) = check("cycles", &files, None, args).unwrap();
+        assert_eq!(created["plate"], json!(["p.zarr", "c.zarr"]));
+        let expected = ["p.zarr/B/03/0", "p.zarr/B/03/1", "p.zarr/B/03/2", "c.zarr/B/03/0"];
+        assert_eq!(created["image"], json!(expected));
+        let about = |image: &Acquisition| (image.acquisition, image.plate.clone(), image.channels[0].id.clone());
+        assert_eq!(about(&images[1]), (0, "p".to_owned(), "C01".to_owned()));
+        assert_eq!(about(&images[2]), (1, "p".to_owned(), "C02".to_owned()));
+        let error = check("unknown-cycle", &files, None, json!({"acquisitions": ["a", "x"]})).unwrap_err();
+        assert_eq!(error, "acquisitions: no file belongs to a plate \"x\"; there are a, b, c");
+        let error = check("cycle-name", &files, None, json!({"acquisitions": ["a"], "plate_name": "c"})).unwrap_err();
+        assert!(error.contains("c would be written twice"), "{error}");
     }
 
     #[test]

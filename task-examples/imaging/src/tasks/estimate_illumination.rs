@@ -2,13 +2,14 @@
 
 use super::Given;
 use crate::illumination;
-use crate::image::Image;
+use crate::image::{Acquisition, Image};
 use crate::name::Component;
-use crate::plate::Plate;
+use crate::plate::{Plate, WellImage};
 use crate::png_file;
 use crate::replace::replace_folder;
 use fractal_task::{TaskError, check_range};
 use ome_zarr::plane::Plane;
+use ome_zarr::pyramid::half_size;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -50,13 +51,18 @@ pub fn estimate_illumination(given: &Given, args: Args) -> Result<Estimated, Tas
     check_max_images(args.max_images)?;
     let mut illumination = Vec::new();
     for plate in given.plates()? {
-        let images: Vec<Component> = Plate::read(&given.output_path, &plate.plate)?.image_components().collect();
-        let chosen = spread(&images, args.max_images).map(|component| component.folder(&given.output_path));
-        let images = open_images(chosen, &plate.plate)?;
-        let Some(first) = images.first() else { continue };
+        let whole = Plate::read(&given.output_path, &plate.plate)?;
+        let images: Vec<Component> = whole.image_components().collect();
+        let chosen = spread(&whole, &images, args.max_images);
+        let folders = chosen.iter().map(|component| component.folder(&given.output_path));
+        let images = open_images(folders, &plate.plate)?;
+        if images.is_empty() {
+            continue;
+        }
         replace_folder(&profile_folder(&given.output_path, &plate.plate), |folder| {
-            (0..first.n_channels())
-                .try_for_each(|channel| write_profile(folder, &plate.plate, &images, channel, args.background))
+            let channels = channel_ids(images.iter().map(|image| &image.acquisition));
+            let write = |channel: &String| write_profile(folder, &plate.plate, &images, channel, args.background);
+            channels.iter().try_for_each(write)
         })?;
         illumination.push(format!("{}.illumination", plate.plate));
     }
@@ -68,10 +74,30 @@ pub(super) fn check_max_images(max_images: usize) -> Result<(), TaskError> {
     check_range("max_images", max_images, 1..=10_000)
 }
 
-/// At most `max` of all images, evenly spread over the plate.
-pub(super) fn spread<T>(all: &[T], max: usize) -> impl Iterator<Item = &T> {
-    let n = all.len().min(max);
-    (0..n).map(move |index| &all[index * all.len() / n])
+/// At most `max` images of each acquisition, evenly spread over the plate.
+///
+/// * `all`: something for each image of the plate, in their order.
+pub(super) fn spread<'a, T>(plate: &Plate, all: &'a [T], max: usize) -> Vec<&'a T> {
+    let images: Vec<&WellImage> = plate.wells.values().flatten().collect();
+    let ids = 0..plate.acquisitions.len();
+    let of_one = ids.flat_map(|id| {
+        let of_acquisition = all.iter().zip(&images).filter(|(_, image)| image.acquisition == id);
+        let all: Vec<&T> = of_acquisition.map(|(all, _)| all).collect();
+        let n = all.len().min(max);
+        (0..n).map(|index| all[index * all.len() / n]).collect::<Vec<_>>()
+    });
+    of_one.collect()
+}
+
+/// The ids of all channels of some images, in the order of the images.
+pub(super) fn channel_ids<'a>(acquisitions: impl Iterator<Item = &'a Acquisition>) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for channel in acquisitions.flat_map(|acquisition| &acquisition.channels) {
+        if !ids.contains(&channel.id) {
+            ids.push(channel.id.clone());
+        }
+    }
+    ids
 }
 
 /// Opens the images of a plate that its illumination is estimated from.
@@ -80,7 +106,11 @@ pub(super) fn spread<T>(all: &[T], max: usize) -> impl Iterator<Item = &T> {
 /// If an image cannot be read or has another size than the first.
 pub(super) fn open_images(folders: impl Iterator<Item = PathBuf>, plate: &str) -> Result<Vec<Image>, TaskError> {
     let images: Vec<Image> = folders.map(|folder| Image::open(&folder)).collect::<Result<_, _>>()?;
-    if let Some(image) = images.iter().find(|image| !image.sizes().eq(images[0].sizes())) {
+    let sizes: Vec<(usize, usize)> = images.iter().map(Image::field_size).collect::<Result<_, _>>()?;
+    let other = |(image, size): &(&Image, &(usize, usize))| {
+        **size != sizes[0] || image.sizes().count() != images[0].sizes().count()
+    };
+    if let Some((image, _)) = images.iter().zip(&sizes).find(other) {
         let (well, field) = (&image.acquisition.well, &image.acquisition.field);
         return Err(TaskError::new(format!(
             "field {field} of well {well} has another size than the first image of plate {plate}: one illumination does not fit \
@@ -92,7 +122,8 @@ pub(super) fn open_images(folders: impl Iterator<Item = PathBuf>, plate: &str) -
 
 /// Estimates the profile of a channel, and writes it into the folder of the profiles.
 ///
-/// * `images`: at least one, from [`open_images`].
+/// * `images`: from [`open_images`]; at least one has the channel.
+/// * `channel`: its id.
 ///
 /// # Errors
 /// If an image cannot be read, there is no light in the images, or the file cannot be written.
@@ -100,16 +131,16 @@ pub(super) fn write_profile(
     folder: &Path,
     plate: &str,
     images: &[Image],
-    channel: usize,
+    channel: &str,
     background: u16,
 ) -> Result<(), TaskError> {
-    let sizes: Vec<(usize, usize)> = images[0].sizes().collect();
-    let id = &images[0].acquisition.channels[channel].id;
-    let profile = estimate_channel(images, channel, &sizes, background)
-        .map_err(|err| TaskError::new(format!("plate {plate}, channel {id}: {err}")))?;
+    let place = |image: &Image| image.acquisition.channels.iter().position(|known| known.id == channel);
+    let images: Vec<(&Image, usize)> = images.iter().filter_map(|image| Some((image, place(image)?))).collect();
+    let profile = estimate_channel(&images, background)
+        .map_err(|err| TaskError::new(format!("plate {plate}, channel {channel}: {err}")))?;
     let bytes: Vec<u8> = profile.values.iter().flat_map(|value| value.to_be_bytes()).collect();
     let pixels = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
-    png_file::write(&profile_file(folder, id), (profile.width, profile.height), pixels, &bytes)
+    png_file::write(&profile_file(folder, channel), (profile.width, profile.height), pixels, &bytes)
 }
 
 /// Where the profiles of a plate are.
@@ -122,23 +153,39 @@ pub(super) fn profile_file(folder: &Path, channel: &str) -> PathBuf {
     folder.join(format!("{channel}.png"))
 }
 
-fn estimate_channel(
-    images: &[Image],
-    channel: usize,
-    sizes: &[(usize, usize)],
-    background: u16,
-) -> Result<Plane, TaskError> {
+/// * `images`: images with the place of the channel in each.
+fn estimate_channel(images: &[(&Image, usize)], background: u16) -> Result<Plane, TaskError> {
+    let Some((first, _)) = images.first() else { return Err(TaskError::new("no image has this channel")) };
+    let size = first.field_size()?;
+    let sizes: Vec<(usize, usize)> =
+        std::iter::successors(Some(size), |size| Some(half_size(*size))).take(first.sizes().count()).collect();
     let is_small = |size: &(usize, usize)| size.0.max(size.1) <= SAMPLE_SIZE;
     let level = sizes.iter().position(is_small).unwrap_or(sizes.len() - 1);
     let mut samples = Vec::with_capacity(images.len());
-    for image in images {
+    for &(image, channel) in images {
         let mut darkest = image.read_plane(level, channel, 0)?.to_f64();
         for z in 1..image.n_planes() {
             let values = image.read_plane(level, channel, z)?.to_f64();
             darkest.iter_mut().zip(values).for_each(|(darkest, value)| *darkest = darkest.min(value));
         }
         darkest.iter_mut().for_each(|value| *value -= f64::from(background));
-        samples.push(darkest);
+        let fields = image.acquisition.fields_of(image.sizes().next().unwrap_or((0, 0)));
+        let level_size = image.sizes().nth(level).unwrap_or((0, 0));
+        for field in &fields {
+            samples.push(cut_out(&darkest, level_size, (field.x >> level, field.y >> level), sizes[level]));
+        }
     }
-    illumination::estimate(&samples, sizes[level], sizes[0])
+    illumination::estimate(&samples, sizes[level], size)
+}
+
+/// The pixels of a field in a small version of its image. At the right and lower edge, which sizes that are rounded up may
+/// leave by a pixel, the last column and row are there again.
+fn cut_out(
+    values: &[f64],
+    image: (usize, usize),
+    (left, top): (usize, usize),
+    (width, height): (usize, usize),
+) -> Vec<f64> {
+    let row = |y: usize| (top + y).min(image.1 - 1) * image.0;
+    (0..height).flat_map(|y| (0..width).map(move |x| values[row(y) + (left + x).min(image.0 - 1)])).collect()
 }

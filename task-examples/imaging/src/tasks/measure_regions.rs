@@ -3,12 +3,13 @@
 use super::Given;
 use super::segment_nuclei::{check_label_name, default_label_name};
 use crate::about;
-use crate::image::{Image, labels};
+use crate::image::{Image, Place, labels};
 use crate::name::Component;
 use crate::plate::read_images;
 use crate::region::{self, Region};
 use crate::replace::replace_file;
-use crate::table;
+use crate::stored::{self, StoredTable};
+use crate::table::{self, Union};
 use fractal_task::TaskError;
 use ome_zarr::each_plane;
 use serde::{Deserialize, Serialize};
@@ -52,32 +53,28 @@ const COLUMNS: [&str; 19] = [
     "form_factor",
 ];
 
+/// The column of the labels.
+const LABEL: usize = 3;
+
 /// Measures the regions of one well.
 ///
 /// # Errors
-/// If an image or its labels cannot be read, images of the well have other channels than the first, or the table cannot be
-/// written.
+/// If an image or its labels cannot be read, or a table cannot be written.
 pub fn measure_regions(given: &Given, args: Args) -> Result<Measured, TaskError> {
     let (Given { output_path: output, .. }, Args { label_name }) = (given, args);
     check_label_name(&label_name)?;
     let (component, well) = Component::parse_well(&given.component)?;
     let folder = component.folder(output);
-    let (mut header, mut rows) = (Vec::new(), Vec::new());
+    let mut table = Union::default();
     for image in read_images(&folder)? {
-        let folder = folder.join(image);
+        let folder = folder.join(image.path);
         let image = Image::open(&folder)?;
-        let columns = columns(&image);
-        if header.is_empty() {
-            header = columns;
-        } else if header != columns {
-            return Err(TaskError::about(
-                "cannot measure",
-                &folder,
-                "it has other channels than the first image of its well",
-            ));
-        }
-        rows.extend(measure_image(&folder, &image, &label_name)?);
+        let header = columns(&image);
+        let measured = measure_image(&folder, &image, &label_name)?;
+        store(&folder, &image, &label_name, &header, &measured)?;
+        table.extend(&header, measured);
     }
+    let Union { header, rows } = table;
     let n_regions = rows.len();
     write_table(&table_folder(output, &component.plate), &well.to_string(), &header, rows)?;
     Ok(Measured { n_regions })
@@ -90,6 +87,29 @@ pub(super) fn columns(image: &Image) -> Vec<String> {
         .flat_map(|channel| ["mean", "integrated", "min", "max"].map(|measure| format!("{measure}_{}", channel.id)));
     let conditions = image.acquisition.conditions.iter().map(|(name, _)| name.clone());
     COLUMNS.iter().map(ToString::to_string).chain(measures).chain(conditions).collect()
+}
+
+/// Writes the measurements into the tables of the image, under the name of the labels.
+///
+/// * `header`, `rows`: from [`columns`] and [`measure_image`].
+///
+/// # Errors
+/// If a file cannot be written.
+pub(super) fn store(
+    folder: &Path,
+    image: &Image,
+    label_name: &str,
+    header: &[String],
+    rows: &[Vec<String>],
+) -> Result<(), TaskError> {
+    // Plate, well and field are texts, and the label is the index.
+    let number = |text: &String| text.parse().unwrap_or(f64::NAN);
+    let table = StoredTable {
+        index: rows.iter().map(|row| row[LABEL].clone()).collect(),
+        columns: header[LABEL + 1..].to_vec(),
+        values: rows.iter().flat_map(|row| row[LABEL + 1..].iter().map(number)).collect(),
+    };
+    stored::replace(folder, image.storage().format, label_name, stored::Kind::Features(label_name), &table)
 }
 
 /// Writes the table of this name into the folder of a plate's tables.
@@ -127,7 +147,8 @@ pub(super) fn measure_image(folder: &Path, image: &Image, label_name: &str) -> R
         return Err(TaskError::about("cannot measure", folder, cause));
     }
     let regions = region::measure(&labels);
-    let mut rows: Vec<Vec<String>> = regions.iter().map(|region| shape_values(image, region)).collect();
+    let fields = image.acquisition.fields_of((labels.width, labels.height));
+    let mut rows: Vec<Vec<String>> = regions.iter().map(|region| shape_values(image, &fields, region)).collect();
     for channel in 0..image.n_channels() {
         let plane = image.read_projection(channel)?;
         let intensities = each_plane!(&plane, plane => region::measure_intensity(&labels, &regions, plane));
@@ -141,9 +162,16 @@ pub(super) fn measure_image(folder: &Path, image: &Image, label_name: &str) -> R
     Ok(rows)
 }
 
-fn shape_values(image: &Image, region: &Region) -> Vec<String> {
+/// * `fields`: the fields of the image. The one that has the centre of the region is written.
+fn shape_values(image: &Image, fields: &[Place], region: &Region) -> Vec<String> {
     let acquisition = &image.acquisition;
-    let names = [acquisition.plate.clone(), acquisition.well.to_string(), acquisition.field.to_string()];
+    let (y, x) = (region.centroid.0 as usize, region.centroid.1 as usize);
+    let has_centre = |place: &&Place| {
+        (place.x..place.x + place.width).contains(&x) && (place.y..place.y + place.height).contains(&y)
+    };
+    // Where fields overlap, the last one is seen.
+    let field = fields.iter().rev().find(has_centre).map_or(&acquisition.field, |place| &place.field);
+    let names = [acquisition.plate.clone(), acquisition.well.to_string(), field.to_string()];
     let (top, left, bottom, right) = region.bbox;
     let lengths = [
         region.equivalent_diameter_area(),

@@ -4,7 +4,7 @@ use super::measure_regions::{table_file, table_folder};
 use super::{Given, NoArgs};
 use crate::plate::Plate;
 use crate::replace::replace_file;
-use crate::table;
+use crate::table::{self, Union};
 use fractal_task::TaskError;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct Merged {
 /// Merges the tables of all plates.
 ///
 /// # Errors
-/// If a table is missing or has other columns than the first, or the new one cannot be written.
+/// If a table is missing, or the new one cannot be written.
 pub fn merge_tables(given: &Given, _: NoArgs) -> Result<Merged, TaskError> {
     let mut tables = Vec::new();
     for plate in given.plates()? {
@@ -39,18 +39,13 @@ pub fn merge_tables(given: &Given, _: NoArgs) -> Result<Merged, TaskError> {
 /// # Errors
 /// As [`merge_tables`].
 pub(super) fn merge(output: &Path, plate: &str, tables: impl Iterator<Item = PathBuf>) -> Result<String, TaskError> {
-    let (mut header, mut all) = (Vec::new(), Vec::new());
+    let mut all = Union::default();
     for path in tables {
         let (columns, rows) = table::read_rows(&path)?;
-        if header.is_empty() {
-            header = columns;
-        } else if header != columns {
-            let cause = "it has other columns than the first table; run \"Measure regions\" again";
-            return Err(TaskError::about("cannot use", &path, cause));
-        }
-        all.extend(rows);
+        all.extend(&columns, rows);
     }
+    let Union { header, rows } = all;
     let name = format!("{plate}.csv");
-    replace_file(&output.join(&name), |part| table::write_rows(part, &header, all))?;
+    replace_file(&output.join(&name), |part| table::write_rows(part, &header, rows))?;
     Ok(name)
 }

@@ -160,6 +160,9 @@ mod tests {
                 "channels": [],
                 "complete": create_plate::default_complete(),
                 "rgb_channels": false,
+                "ngff_version": "0.4",
+                "stitch": false,
+                "acquisitions": [],
                 "overwrite": false,
             },
             "convert_images": {
@@ -243,7 +246,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(n_limits, 28);
+        assert_eq!(n_limits, 30);
     }
 
     #[test]

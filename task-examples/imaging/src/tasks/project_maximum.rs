@@ -25,8 +25,12 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
             component.plate
         ))
     })?;
-    let source = component.in_plate(&Component::parse_plate(source)?.plate);
-    project(&source.folder(&given.output_path), &component.folder(&given.output_path))?;
+    // Fractal's own task writes the path of the plate.
+    let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let plate = Component::parse_plate(name)?;
+    let elsewhere = Path::new(source).parent().filter(|_| !plate.folder(&given.output_path).exists());
+    let source = component.in_plate(&plate.plate).folder(elsewhere.unwrap_or(&given.output_path));
+    project(&source, &component.folder(&given.output_path))?;
     Ok(Projected {})
 }
 
@@ -36,7 +40,7 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
 /// If the image cannot be read, or a file cannot be written.
 pub(super) fn project(source: &Path, target: &Path) -> Result<(), TaskError> {
     let image = Image::open(source)?;
-    let acquisition = Acquisition { files: Vec::new(), ..image.acquisition.clone() };
+    let acquisition = Acquisition { files: Vec::new(), mosaic: Vec::new(), ..image.acquisition.clone() };
     replace_folder(target, |part| {
         let size = image.sizes().next().unwrap_or((0, 0));
         let mut writer = ImageWriter::create(part, image.pixel_type(), (image.n_channels(), 1), size, image.storage())?;
@@ -48,6 +52,6 @@ pub(super) fn project(source: &Path, target: &Path) -> Result<(), TaskError> {
             }
             writer.write_plane(channel, 0, largest)?;
         }
-        writer.finish(&acquisition).map(|_| ())
+        writer.finish(&acquisition).map(drop)
     })
 }

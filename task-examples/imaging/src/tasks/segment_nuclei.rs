@@ -5,6 +5,7 @@ use crate::image::{Image, labels};
 use crate::name::Component;
 use crate::replace::replace_folder;
 use crate::segmentation::{Segmentation, Settings, segment};
+use crate::{region, stored};
 use fractal_task::TaskError;
 use ome_zarr::ngff;
 use serde::{Deserialize, Serialize, Serializer};
@@ -67,10 +68,16 @@ fn serialize_number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, 
 
 /// Refuses a name of labels that is no name of a folder.
 pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
-    if crate::name::is_plate(name) {
-        return Ok(());
+    if !crate::name::is_plate(name) {
+        let cause = "cannot be the name of a folder; choose one such as \"nuclei\"";
+        return Err(TaskError::new(format!("label_name {name:?} {cause}")));
     }
-    Err(TaskError::new(format!("label_name {name:?} cannot be the name of a folder; choose one such as \"nuclei\"")))
+    // The tables of the labels have their name, too.
+    if ["FOV", "well"].contains(&name) || name.ends_with("_ROI_table") {
+        let cause = "would give its tables the names of other tables; choose one such as \"nuclei\"";
+        return Err(TaskError::new(format!("label_name {name:?} {cause}")));
+    }
+    Ok(())
 }
 
 /// Segments one image.
@@ -95,9 +102,12 @@ pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError>
         "threshold": ngff::number(threshold),
         "n_objects": n_objects,
     });
+    let boxes = region::bounding_boxes(&plane);
+    let format = image.storage().format;
     replace_folder(&labels::folder(&folder, &name), |part| {
         labels::write(part, &name, plane, &image.acquisition, image.storage(), &about)
     })?;
-    labels::add_to_list(&folder, &name)?;
+    labels::add_to_list(&folder, format, &name)?;
+    stored::write_bounding_boxes(&folder, format, &name, &image.acquisition, &boxes, image.n_planes())?;
     Ok(Segmented { n_objects, threshold })
 }

@@ -5,7 +5,7 @@ use super::{ForFolder, ForImage, ForImages, ForItem};
 use crate::about;
 use crate::image::{Acquisition, Image, read_acquisition};
 use crate::name::Component;
-use crate::plate::Plate;
+use crate::plate::{Plate, plate_component};
 use crate::replace::replace_folder;
 use crate::tasks::estimate_illumination::{default_background, default_max_images, profile_folder};
 use crate::tasks::segment_nuclei::check_label_name;
@@ -15,6 +15,7 @@ use crate::tasks::{
 };
 use fractal_task::TaskError;
 use fractal_task::v2::{ImageUpdate, InitOutput, Item, TaskOutput};
+use ome_zarr::group::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -78,16 +79,17 @@ pub(super) fn resolve(zarr_dir: &Path, path: &Path) -> PathBuf {
 /// # Errors
 /// As [`convert_images::convert_images`].
 pub(super) fn convert_images(given: ForItem<Acquisition>, args: convert_images::Args) -> Result<TaskOutput, TaskError> {
-    let storage = args.storage()?;
+    args.check()?;
     let ForItem { zarr_url, init_args: acquisition } = given;
     let url = ImageUrl::parse(&zarr_url)?;
+    let storage = args.storage(Format::of(&plate_component(&url.component.plate).folder(&url.output())));
     let [_, n_planes, ..] = convert_images::convert(&url.path(), &acquisition, storage)?.shape;
     let attributes = [
         ("plate".to_owned(), json!(url.plate())),
         ("well".to_owned(), json!(acquisition.well)),
         ("field".to_owned(), json!(acquisition.field)),
         // The acquisition that the metadata of the well name.
-        ("acquisition".to_owned(), json!(0)),
+        ("acquisition".to_owned(), json!(acquisition.acquisition)),
     ];
     Ok(ImageUpdate {
         zarr_url,
@@ -127,14 +129,19 @@ pub(super) fn choose_images(given: ForImages, args: ChooseArgs) -> Result<InitOu
     let mut items = Vec::new();
     for selection in Selection::of(&given.zarr_urls)? {
         let all = selection.images();
-        let images: Vec<String> = estimate_illumination::spread(&all, args.max_images).map(ImageUrl::url).collect();
+        let chosen = estimate_illumination::spread(&selection.plate, &all, args.max_images);
+        let images: Vec<String> = chosen.iter().map(|image| image.url()).collect();
         let Some(first) = all.first() else { continue };
-        let channels = read_acquisition(&first.path())?.channels;
+        let acquisitions: Vec<Acquisition> =
+            chosen.iter().map(|image| read_acquisition(&image.path())).collect::<Result<_, _>>()?;
+        let channels = estimate_illumination::channel_ids(acquisitions.iter());
         replace_folder(&profile_folder(&selection.output(), &selection.plate.name), |_| Ok(()))?;
-        items.extend(channels.into_iter().map(|channel| Item {
-            zarr_url: first.url(),
-            init_args: Reference { channel: channel.id, images: images.clone() },
-        }));
+        items.extend(
+            channels.into_iter().map(|channel| Item {
+                zarr_url: first.url(),
+                init_args: Reference { channel, images: images.clone() },
+            }),
+        );
     }
     Ok(InitOutput { parallelization_list: items })
 }
@@ -158,11 +165,12 @@ pub(super) fn estimate_illumination(given: ForItem<Reference>, args: EstimateArg
     let paths: Vec<PathBuf> =
         images.iter().map(|image| ImageUrl::parse(image).map(|url| url.path())).collect::<Result<_, _>>()?;
     let images = estimate_illumination::open_images(paths.into_iter(), plate)?;
-    let first = images.first().ok_or_else(|| TaskError::new("init_args.images is empty"))?;
-    let channel = first.acquisition.find_channel(&channel)?;
+    if images.is_empty() {
+        return Err(TaskError::new("init_args.images is empty"));
+    }
     let folder = profile_folder(&url.output(), plate);
     fs::create_dir_all(&folder).map_err(about("cannot make the folder", &folder))?;
-    estimate_illumination::write_profile(&folder, plate, &images, channel, args.background)?;
+    estimate_illumination::write_profile(&folder, plate, &images, &channel, args.background)?;
     Ok(TaskOutput::default())
 }
 
@@ -242,8 +250,10 @@ pub(super) fn measure_regions(given: ForImage, args: measure_regions::Args) -> R
     let image = Image::open(&url.path())?;
     let rows = measure_regions::measure_image(&url.path(), &image, &label_name)?;
     println!("{} regions", rows.len());
-    let tables = measure_regions::table_folder(&url.output(), &url.component.plate);
-    measure_regions::write_table(&tables, &table_name(&url.component), &measure_regions::columns(&image), rows)?;
+    let (header, tables) =
+        (measure_regions::columns(&image), measure_regions::table_folder(&url.output(), &url.component.plate));
+    measure_regions::store(&url.path(), &image, &label_name, &header, &rows)?;
+    measure_regions::write_table(&tables, &table_name(&url.component), &header, rows)?;
     Ok(TaskOutput::default())
 }
 

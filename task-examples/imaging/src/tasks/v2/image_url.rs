@@ -86,7 +86,7 @@ impl Selection {
                 && let Component { well: Some(well), image: Some(image), .. } = &component
                 && let Some(names) = plate.wells.get_mut(well)
             {
-                names.retain(|name| name != image);
+                names.retain(|known| known.path != *image);
             }
         }
         plate.wells.retain(|_, images| !images.is_empty());

@@ -1,0 +1,317 @@
+//! Compression of chunks: what this crate writes (zlib, gzip), and what programs in Python write by default (Blosc, zstd).
+//!
+//! The container of Blosc is read here, since the crates that can do it bind the library in C, which does not build for WASI
+//! without a C compiler.
+
+use serde_json::{Value, json};
+use std::io::{self, Read};
+use zlib_rs::{DeflateConfig, InflateConfig, ReturnCode};
+
+/// Value that zlib's window bits have for its largest window, and what is added for the header of gzip.
+const WINDOW_BITS: i32 = 15;
+const GZIP: i32 = 16;
+/// The compression level of arrays that are written like one whose compression is only read here.
+const DEFAULT_LEVEL: u32 = 1;
+
+/// Compression of the chunks of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// Not compressed.
+    None,
+    /// zlib with a level, 0 to 9.
+    Zlib(u32),
+    /// gzip with a level, 0 to 9.
+    Gzip(u32),
+    /// Zstandard, which is only read.
+    Zstd,
+    /// Blosc with LZ4, zlib or Zstandard inside, which is only read.
+    Blosc,
+}
+
+impl Codec {
+    /// Reads the compressor of an array of Zarr version 2, or a codec of version 3; `None` for an unknown one.
+    pub fn parse(compressor: &Value) -> Option<Self> {
+        let name = compressor["id"].as_str().or(compressor["name"].as_str());
+        let level = compressor["level"].as_u64().or(compressor["configuration"]["level"].as_u64());
+        let level = level.and_then(|level| u32::try_from(level).ok()).filter(|level| *level <= 9);
+        match name {
+            None if compressor.is_null() => Some(Self::None),
+            Some("zlib") => level.map(Self::Zlib),
+            Some("gzip") => level.map(Self::Gzip),
+            Some("zstd") => Some(Self::Zstd),
+            Some("blosc") => Some(Self::Blosc),
+            _ => None,
+        }
+    }
+
+    /// Compressor of an array of Zarr version 2.
+    pub fn compressor(self) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::Zlib(level) => json!({"id": "zlib", "level": level}),
+            Self::Gzip(level) => json!({"id": "gzip", "level": level}),
+            Self::Zstd => json!({"id": "zstd"}),
+            Self::Blosc => json!({"id": "blosc"}),
+        }
+    }
+
+    /// The level of zlib and gzip; for others that of the arrays that are written like this one.
+    pub fn level(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Zlib(level) | Self::Gzip(level) => level,
+            Self::Zstd | Self::Blosc => DEFAULT_LEVEL,
+        }
+    }
+
+    /// Compresses a chunk.
+    ///
+    /// # Errors
+    /// If the codec is only read.
+    pub(crate) fn encode(self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::None => Ok(bytes),
+            Self::Zlib(level) => deflate(&bytes, level, WINDOW_BITS),
+            Self::Gzip(level) => deflate(&bytes, level, WINDOW_BITS + GZIP),
+            Self::Zstd | Self::Blosc => Err(io::Error::other("this compression is only read")),
+        }
+    }
+
+    /// Decompresses a chunk of `n_bytes`; another size is an error.
+    ///
+    /// # Errors
+    /// If the bytes are damaged, or compressed in a way that is not supported.
+    pub(crate) fn decode(self, bytes: Vec<u8>, n_bytes: usize) -> io::Result<Vec<u8>> {
+        let values = match self {
+            Self::None => bytes,
+            Self::Zlib(_) => inflate(&bytes, n_bytes, WINDOW_BITS)?,
+            Self::Gzip(_) => inflate(&bytes, n_bytes, WINDOW_BITS + GZIP)?,
+            Self::Zstd => unzstd(&bytes, n_bytes)?,
+            Self::Blosc => unblosc(&bytes, n_bytes)?,
+        };
+        if values.len() == n_bytes { Ok(values) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Decompresses a chunk whose size is not known, with a limit.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`], and if the chunk is larger than `max_bytes`.
+    pub(crate) fn decode_any(self, bytes: Vec<u8>, max_bytes: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Self::None => Ok(bytes),
+            Self::Blosc => {
+                let n_bytes = read_u32(&bytes, 4)?;
+                if n_bytes > max_bytes {
+                    return Err(invalid(format!("{n_bytes} bytes are too many")));
+                }
+                unblosc(&bytes, n_bytes)
+            }
+            Self::Zlib(_) => inflate(&bytes, max_bytes, WINDOW_BITS),
+            Self::Gzip(_) => inflate(&bytes, max_bytes, WINDOW_BITS + GZIP),
+            Self::Zstd => unzstd(&bytes, max_bytes),
+        }
+    }
+}
+
+/// * `level`: 0 to 9.
+fn deflate(bytes: &[u8], level: u32, window_bits: i32) -> io::Result<Vec<u8>> {
+    // A header of gzip is 12 bytes longer than one of zlib.
+    let mut compressed = vec![0; zlib_rs::compress_bound(bytes.len()) + 12];
+    let config = DeflateConfig { window_bits, ..DeflateConfig::new(level as i32) };
+    let (whole, code) = zlib_rs::compress_slice(&mut compressed, bytes, config);
+    let n_bytes = whole.len();
+    check(code)?;
+    compressed.truncate(n_bytes);
+    Ok(compressed)
+}
+
+/// At most `n_bytes`, whatever the compressed data say; more of them are an error.
+fn inflate(bytes: &[u8], n_bytes: usize, window_bits: i32) -> io::Result<Vec<u8>> {
+    let mut values = vec![0; n_bytes];
+    let (whole, code) = zlib_rs::decompress_slice(&mut values, bytes, InflateConfig { window_bits });
+    let n_bytes = whole.len();
+    check(code)?;
+    values.truncate(n_bytes);
+    Ok(values)
+}
+
+fn check(code: ReturnCode) -> io::Result<()> {
+    match code {
+        ReturnCode::Ok => Ok(()),
+        code => Err(invalid(format!("zlib ends with {code:?}"))),
+    }
+}
+
+/// At most `n_bytes`; more of them are an error.
+fn unzstd(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut decoder = ruzstd::decoding::StreamingDecoder::new(bytes).map_err(invalid)?;
+    let mut values = Vec::new();
+    decoder.by_ref().take(n_bytes as u64 + 1).read_to_end(&mut values)?;
+    Ok(values)
+}
+
+/// Source: c-blosc 1, README_CHUNK_FORMAT.rst.
+fn unblosc(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
+    const HEADER: usize = 16;
+    const SHUFFLED: u8 = 1;
+    const COPIED: u8 = 2;
+    const BITS_SHUFFLED: u8 = 4;
+    const NOT_SPLIT: u8 = 16;
+    let header = bytes.get(..HEADER).ok_or_else(cut)?;
+    let (flags, type_size) = (header[2], usize::from(header[3]).max(1));
+    if read_u32(header, 4)? != n_bytes {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    if flags & COPIED != 0 {
+        return Ok(bytes.get(HEADER..HEADER + n_bytes).ok_or_else(cut)?.to_vec());
+    }
+    if flags & BITS_SHUFFLED != 0 {
+        return Err(invalid("Blosc with shuffled bits is not supported"));
+    }
+    let block_size = read_u32(header, 8)?.max(1);
+    let mut values = vec![0; n_bytes];
+    for (index, block) in values.chunks_mut(block_size).enumerate() {
+        let is_split =
+            flags & NOT_SPLIT == 0 && type_size <= 16 && block_size / type_size >= 128 && block.len() == block_size;
+        let n_streams = if is_split { type_size } else { 1 };
+        let mut start = read_u32(bytes, HEADER + 4 * index)?;
+        let mut stored = vec![0; block.len()];
+        for stream in stored.chunks_mut(block.len() / n_streams) {
+            let n_stored = read_u32(bytes, start)?;
+            let end = start.checked_add(4 + n_stored).ok_or_else(cut)?;
+            unblosc_stream(flags >> 5, bytes.get(start + 4..end).ok_or_else(cut)?, stream)?;
+            start = end;
+        }
+        if flags & SHUFFLED != 0 && type_size > 1 {
+            unshuffle(&stored, type_size, block);
+        } else {
+            block.copy_from_slice(&stored);
+        }
+    }
+    Ok(values)
+}
+
+/// Decompresses one stream of a block. One that would have grown is stored as it is.
+fn unblosc_stream(format: u8, bytes: &[u8], values: &mut [u8]) -> io::Result<()> {
+    let n_bytes = values.len();
+    if bytes.len() == n_bytes {
+        values.copy_from_slice(bytes);
+        return Ok(());
+    }
+    let n_read = match format {
+        1 => lz4_flex::block::decompress_into(bytes, values).map_err(invalid)?,
+        3 | 4 => {
+            let read = if format == 3 { inflate(bytes, n_bytes, WINDOW_BITS)? } else { unzstd(bytes, n_bytes)? };
+            values[..read.len().min(n_bytes)].copy_from_slice(&read[..read.len().min(n_bytes)]);
+            read.len()
+        }
+        _ => return Err(invalid("Blosc with another compressor than LZ4, zlib and zstd is not supported")),
+    };
+    if n_read == n_bytes { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// Puts the first bytes of all values, then all second ones, and so on back together. What is left at the end is stored as
+/// it is.
+fn unshuffle(stored: &[u8], type_size: usize, values: &mut [u8]) {
+    let n = stored.len() / type_size;
+    for (byte, plane) in stored[..n * type_size].chunks_exact(n.max(1)).enumerate() {
+        for (value, stored) in values.iter_mut().skip(byte).step_by(type_size).zip(plane) {
+            *value = *stored;
+        }
+    }
+    values[n * type_size..].copy_from_slice(&stored[n * type_size..]);
+}
+
+fn read_u32(bytes: &[u8], start: usize) -> io::Result<usize> {
+    let end = start.checked_add(4).ok_or_else(cut)?;
+    let bytes = bytes.get(start..end).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).ok_or_else(cut)?;
+    Ok(u32::from_le_bytes(bytes) as usize)
+}
+
+fn cut() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+fn invalid(cause: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_is_decompressed() {
+        let bytes: Vec<u8> = (0..5000_u32).map(|i| (i * i / 7 % 50) as u8).collect();
+        for codec in [Codec::None, Codec::Zlib(1), Codec::Gzip(6), Codec::Zlib(0), Codec::Gzip(0)] {
+            let stored = codec.encode(bytes.clone()).unwrap();
+            assert_eq!(codec.decode(stored.clone(), bytes.len()).unwrap(), bytes);
+            assert!(codec.decode(stored.clone(), bytes.len() - 1).is_err(), "{codec:?}");
+            assert!(codec.decode(stored[..stored.len() / 2].to_vec(), bytes.len()).is_err(), "{codec:?}");
+        }
+        assert!(Codec::Gzip(1).encode(bytes).unwrap().starts_with(&[0x1f, 0x8b]));
+    }
+
+    /// 400 numbers of 16 bits, 0, 3, 6, ..., as numcodecs 0.16 stores them.
+    fn check(codec: Codec, stored: &str) {
+        let expected: Vec<u8> = (0..400_u16).flat_map(|i| (3 * i).to_le_bytes()).collect();
+        let stored: Vec<u8> = stored
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
+        assert_eq!(codec.decode(stored.clone(), expected.len()).unwrap(), expected);
+        for length in 0..stored.len() {
+            assert!(codec.decode(stored[..length].to_vec(), expected.len()).is_err(), "{codec:?} cut at {length}");
+        }
+        for position in 0..stored.len() {
+            for flip in [1, 0x10, 0x80, 0xff] {
+                let mut damaged = stored.clone();
+                damaged[position] ^= flip;
+                let _ = codec.decode(damaged, expected.len());
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_other_programs_are_read() {
+        check(Codec::Blosc, BLOSC_LZ4);
+        check(Codec::Blosc, BLOSC_ZSTD);
+        check(Codec::Zstd, ZSTD);
+    }
+
+    const BLOSC_LZ4: &str = concat!(
+        "02012102200300002003000046010000140000000b010000fff1000306090c0f1215181b1e2124272a2d303336393c3f4245",
+        "484b4e5154575a5d606366696c6f7275787b7e8184878a8d909396999c9fa2a5a8abaeb1b4b7babdc0c3c6c9cccfd2d5d8db",
+        "dee1e4e7eaedf0f3f6f9fcff0205080b0e1114171a1d202326292c2f3235383b3e4144474a4d505356595c5f6265686b6e71",
+        "74777a7d808386898c8f9295989b9ea1a4a7aaadb0b3b6b9bcbfc2c5c8cbced1d4d7dadde0e3e6e9eceff2f5f8fbfe010407",
+        "0a0d101316191c1f2225282b2e3134373a3d404346494c4f5255585b5e6164676a6d707376797c7f8285888b8e9194979a9d",
+        "a0a3a6a9acafb2b5b8bbbec1c4c7cacdd0d3d6d9dcdfe2e5e8ebeef1f4f7fafd00017850a1a4a7aaad1f0000001f00010042",
+        "1f010100411f020100411f030100421f04010021500404040404",
+    );
+    const BLOSC_ZSTD: &str = concat!(
+        "0201910220030000200300003d010000140000002501000028b52ffd602002dd08005410000306090c0f1215181b1e212427",
+        "2a2d303336393c3f4245484b4e5154575a5d606366696c6f7275787b7e8184878a8d909396999c9fa2a5a8abaeb1b4b7babd",
+        "c0c3c6c9cccfd2d5d8dbdee1e4e7eaedf0f3f6f9fcff0205080b0e1114171a1d202326292c2f3235383b3e4144474a4d5053",
+        "56595c5f6265686b6e7174777a7d808386898c8f9295989b9ea1a4a7aaadb0b3b6b9bcbfc2c5c8cbced1d4d7dadde0e3e6e9",
+        "eceff2f5f8fbfe0104070a0d101316191c1f2225282b2e3134373a3d404346494c4f5255585b5e6164676a6d707376797c7f",
+        "8285888b8e9194979a9da0a3a6a9acafb2b5b8bbbec1c4c7cacdd0d3d6d9dcdfe2e5e8ebeef1f4f7fafd0001020304060006",
+        "a708982ec0c4024c22f874013406a83505",
+    );
+    const ZSTD: &str = concat!(
+        "28b52ffd6020026d14000672a21a10d82c1d0cc3300cc3300cc36228594a9692a56429addd29c91493009e009400f92019e4",
+        "6116e66006e65ff6e55ee6e55dd6e55cbae52aaedfcaadd96aadd30aadcdaaacc74aacc1eaabbb8aabb52aabafcaaaa96aaa",
+        "a30aaa9daaa9974aa991eaa88b8aa8852aa87fcaa7796aa7730aa76daaa6674aa661eaa55b8aa5552aa54fcaa4496aa4430a",
+        "a43daaa3374aa331eaa22b8aa2252aa21fcaa1196aa1130aa10daaa08625ac6001eb57beea15af76a5ebdbde611cae61197e",
+        "61164e61131e6110ee600dbe600a8e60075ee00446e00336e00226e00116e00006e0e84c72192ebde5b6c496d5525a3e4b66",
+        "992c8de5b00496bd5257de4a5a192b5de5aa4495a552547e4a4e99292de5a484948d52511e4a421928fde49ec49375524ebe",
+        "49369926cde49804935d524b5e492a19259de4924492455248fe481e99236de48c84912d52459e481219223de486c4901552",
+        "423f73320f732fdf722caf72297f72264f72231f7220ef711dbf711a8f71175f71142f7111ff700ecf700b9f70086f700537",
+        "3ce1050f78bff35def78b73bddff7a9cc1b99bb5f99aa9399a9d799991b99885f9977939976d799661b99555f9944939943d",
+        "799331b99225f9911939910d799001b98ff5f88ee9388edd788dd1b88cc5f88bb9388bad788aa1b88995f8888938887d0471",
+        "5284141b4545f150241403453f714fc413eb4439f14d6413d34433714c0413bb442df14aa412a34427714944128b4421f147",
+        "e41173441b714684115b4415f144241143440f7143c4102b4409f14164100f63611c8c81f12ff6c5bd9817ef625d9c8b7eb9",
+        "8bfbb7737bb65bfbb4437bb32bfbb1137bb0fbfaaee37aadcbfaabb37aaa9bfaa8837aa76bfaa5537aa43bfaa2237aa10bfa",
+        "9ff3799edbf99cc3799bab0900",
+    );
+}
