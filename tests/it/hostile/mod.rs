@@ -1,9 +1,9 @@
 //! Every module of `tests/hostile/`, run by the real program as four calls of a parallel task, in
 //! several configurations.
 //!
-//! The first line of a module says how each call must end and what it tries. Whatever it tries: the
-//! program ends in time, nothing outside the module's folders changes or is seen, the records are
-//! whole, and a run with a good module goes well afterwards.
+//! The first line of a module has the outcome of each call and what it tries. Whatever it tries:
+//! the program ends in time, nothing outside the module's folders changes or is seen, the records
+//! are whole, and a run with a good module goes well afterwards.
 #![cfg(target_os = "linux")]
 
 mod bombs;
@@ -35,7 +35,7 @@ struct Configuration {
     /// Calls of [`fixture::COMPONENTS`] that run one after the other, of as many as there are
     /// workers.
     n_rounds: u32,
-    /// How much later than its time limit a call may end.
+    /// Maximum delay of the end of a call on a busy machine.
     max_delay: Duration,
 }
 
