@@ -94,7 +94,7 @@ fn result(project: &Project) -> (Value, Vec<Value>) {
 /// Task and position of a call, and its event's number.
 type CallEvent = (u64, u64, u64);
 
-/// Calls in whole lines of a log: those that began, and those that ended well.
+/// Calls in whole lines of a log: those that began, and those that succeeded.
 fn calls(log: &str) -> (Vec<CallEvent>, Vec<CallEvent>) {
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     let (mut began, mut done) = (Vec::new(), Vec::new());
@@ -117,7 +117,7 @@ fn calls(log: &str) -> (Vec<CallEvent>, Vec<CallEvent>) {
 /// A run in a work directory that is disturbed again and again.
 struct Disturbed {
     project: Project,
-    /// Calls of which a reader of events was told that they ended well.
+    /// Calls that a reader of events has seen to succeed.
     told: Vec<CallEvent>,
     /// Runs that did not come to their end.
     n_cut_short: usize,
@@ -171,7 +171,7 @@ impl Disturbed {
         }
     }
 
-    /// Runs a command whose stdout takes events, and keeps what it was told; `end` may end it.
+    /// Runs a command whose stdout takes events, and keeps the events; `end` may end it.
     fn run(&mut self, mut command: Command, end: impl FnOnce(&mut std::process::Child)) -> Ended {
         let (events, stderr) = (self.project.path("events"), self.project.path("stderr"));
         let started = Instant::now();
