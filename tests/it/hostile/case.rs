@@ -71,11 +71,15 @@ impl Case {
         }
     }
 
+    /// True if the time limit may end calls.
+    pub(super) fn can_time_out(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome == "timed_out")
+    }
+
     /// Time limit of each call. It is short for modules that never end by themselves. Modules that
     /// must end by themselves have time on a busy machine.
     pub(super) fn timeout(&self) -> Duration {
-        let can_time_out = self.outcomes.iter().any(|outcome| outcome == "timed_out");
-        match (can_time_out, self.outcomes.len()) {
+        match (self.can_time_out(), self.outcomes.len()) {
             (true, 1) => Duration::from_millis(250),
             (true, _) => Duration::from_secs(1),
             (false, _) => Duration::from_secs(3),
