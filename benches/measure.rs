@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Steps a second in which Linux tells CPU time.
+/// Resolution of CPU times in Linux, in steps a second.
 const TICKS_PER_S: f64 = 100.0;
 
 /// What a piece of work cost, in seconds.

@@ -58,7 +58,7 @@ fn main() {
     }
 }
 
-/// Events a second into a reporter, made anew for each round.
+/// Events a second into a reporter, created for each round.
 fn tell(
     kind: &str,
     reader: &str,

@@ -109,7 +109,7 @@ fn high_water_kb(id: u32) -> u64 {
         .unwrap_or(0)
 }
 
-/// Whether the beginning of the event log tells of a call that ended.
+/// Returns true if the beginning of the event log has a call that ended.
 fn has_result(events: &Path) -> bool {
     let mut text = Vec::new();
     let read = File::open(events).and_then(|file| file.take(16 << 10).read_to_end(&mut text));

@@ -96,8 +96,8 @@ impl Command {
         let script = self.module.with_extension("py");
         let name = script.file_name().unwrap_or_default().to_string_lossy();
         format!(
-            "; mandelbox runs this module in place of `{name}`: build it, and put it beside it, or \
-             name an environment that runs the script, with `--python`"
+            "; mandelbox runs this module in place of `{name}`: build it, and put it next to it, \
+             or name an environment that runs the script, with `--python`"
         )
     }
 }

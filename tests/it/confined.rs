@@ -71,7 +71,7 @@ pub fn run(project: &Project, shell: &str, more: &[&str]) -> Ended {
     finish(confined(shell, &project.command(&arguments)))
 }
 
-/// Whether a shell's line can be run here; says so if not.
+/// Returns true if a shell's line can run here; prints so otherwise.
 fn can(shell: &str) -> bool {
     let done = finish(confined(shell, &Command::new("true"))).code == 0;
     if !done {
@@ -109,7 +109,7 @@ fn check_echo(project: &Project, work_dir: &str, n: usize) {
     check_whole(&project.path(work_dir));
 }
 
-/// The run did not start: one line says why, and no work directory is there.
+/// The run did not start: one line has the reason, and no work directory exists.
 #[track_caller]
 fn check_refused(project: &Project, ended: Ended, says: &[&str]) {
     assert!(

@@ -78,7 +78,7 @@ fn event(line: &[u8]) -> Value {
     serde_json::from_slice(line).expect("an event")
 }
 
-/// Tasks and positions of the calls that ended well in whole lines of `log` which are in `damaged`
+/// Tasks and positions of the calls that succeeded in whole lines of `log` which are in `damaged`
 /// too.
 fn n_recorded(log: &[u8], damaged: &[u8], task: u64) -> usize {
     let left: std::collections::HashSet<_> =

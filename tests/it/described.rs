@@ -211,7 +211,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
         good,
         &["does not describe itself: it trapped"],
     );
-    // Another module than its file says, and a folder that nobody allowed.
+    // Another module than in its file, and a folder that nobody allowed.
     let asks = |own: Value| {
         good.replace(
             "\"t\"",

@@ -89,7 +89,7 @@ fn documents_are_checked_without_a_thread_or_a_signal_handler() {
         assert!(!problems.is_empty());
         assert_eq!((n_threads(), n_open_files()), before);
         assert_eq!(before.0, 2, "the test harness's main thread and this one");
-        // Those of Rust's own runtime, which tell an overflow of the stack.
+        // Those of Rust's own runtime, which report a stack overflow.
         let rusts = BTreeSet::from([signal::BUS, signal::SEGMENTATION_FAULT]);
         assert_eq!(handled_signals(), rusts);
         return;

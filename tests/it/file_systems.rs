@@ -175,7 +175,7 @@ fn file_systems_that_cannot_sync_or_set_modes_hold_runs() {
         assert!(project.read("trace").contains(error), "nothing was refused");
         assert_eq!(has_warning(&project), 0);
     }
-    // A disk that fails is told.
+    // A failing disk is reported.
     let project = project();
     let ended = refusing(
         &project,
@@ -442,7 +442,7 @@ fn a_cache_whose_files_cannot_be_run_is_read() {
     let Some(ended) = with_cache(&project, "noexec", script) else {
         return;
     };
-    // The task has no args, which it says.
+    // The task fails because it has no args.
     assert_eq!(project.read("codes"), "2\n3\n3\n3\n", "{}", ended.stderr);
     ended.says(&["mounted noexec", "compiled modules are read, not mapped"]);
 }

@@ -1,7 +1,7 @@
 //! Every recorded case of the real fractal-server, through the real program.
 //!
 //! Cases marked `must` give the same; `should` the same outcome; for `quirk` and `defect`, and
-//! where only the outcome is the same, [`own_ending`] says what mandelbox does instead.
+//! where only the outcome is the same, [`own_ending`] has what mandelbox does instead.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,9 +34,9 @@ enum Ending {
     AsRecorded,
     /// Exit code 0 with this metadata; files are free.
     Metadata(Value),
-    /// This exit code, and stderr says each of these.
+    /// This exit code, and stderr contains each of these.
     Fails(i32, &'static [&'static str]),
-    /// Exit code 0, and stderr says each of these.
+    /// Exit code 0, and stderr contains each of these.
     Warns(&'static [&'static str]),
 }
 

@@ -345,7 +345,7 @@ fn code_that_is_not_the_modules_is_refused() {
         refusal(&ModuleFile::from_bytes("m".into(), code.clone()), &code)
             .contains("is precompiled native code")
     );
-    // What the code says of the version that made it.
+    // The version in the code.
     let version = concat!("mandelbox ", env!("CARGO_PKG_VERSION"));
     let at = code
         .windows(version.len())

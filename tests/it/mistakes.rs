@@ -1,4 +1,4 @@
-//! Mistakes of a user: each message names the place, and says what to do.
+//! Mistakes of a user: each message names the location and the remedy.
 
 #![expect(clippy::print_stdout, reason = "what was not tried is said")]
 

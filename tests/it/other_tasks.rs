@@ -20,7 +20,7 @@ fn each(order: u64, name: &str) -> Value {
 
 struct Shown {
     text: String,
-    /// Order, name, state, calls that have ended well, and failed ones.
+    /// Order, name, state, calls that succeeded, and calls that failed.
     tasks: Vec<(u64, String, String, u64, u64)>,
     /// Names of the tasks in the crate's workflow.
     crate_tasks: Vec<Value>,

@@ -151,7 +151,7 @@ fn nothing_of_a_package_under_test_is_followed() {
     check_refused(&project, &paths, &|| {
         project.mandelbox(&["test", "package", "--update"])
     });
-    // What a case can hold of files is checked too; the message says what to do.
+    // What a case can hold of files is checked too; the message names the remedy.
     for path in [
         "output/old.txt",
         "output/sub",
@@ -326,7 +326,7 @@ fn nothing_of_a_work_directory_is_followed() {
         "work/0_t",
     ];
     check_refused(&project, &paths, &|| project.run(&["--resume"]));
-    // The log tells whether it is a run at all.
+    // Only the log shows that it is a run.
     let outside = tempfile::tempdir().expect("a folder");
     for (plant, _) in PLANTS {
         let (place, moved) = (

@@ -192,7 +192,7 @@ fn a_child_gives_up_what_it_does_not_need() {
     assert!(open.iter().all(|path| *path != scratch), "{open:?}");
     check_ends_well(running);
 
-    // The log says the same, layer by layer.
+    // The log reports the same for each layer.
     assert_eq!(layers.len(), 7);
     let log = project.read("work/workflow.log");
     for layer in &layers {

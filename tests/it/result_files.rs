@@ -87,7 +87,7 @@ fn documents_and_records_are_not_overwritten() {
         .says(&["can go to stdout"]);
     assert_eq!(project.read("there"), "kept");
     assert!(!project.path("work").exists());
-    // Of a run that is resumed, its own records are told first.
+    // A resumed run reports its own records first.
     project
         .run(&["--result", "/dev/null", "--events", "/dev/null"])
         .expect(0);

@@ -15,7 +15,7 @@ fn answer(ended: &Ended) -> Value {
     serde_json::from_str(&ended.stdout).unwrap_or_else(|err| panic!("{err}: {}", ended.stdout))
 }
 
-/// A list of three components, then a task that does as told with them.
+/// A list of three components, then a task that runs the given steps for them.
 fn project(args: Value) -> Project {
     let project = Project::new();
     let list = json!({ "metadiff": { "well": ["a", "b", "c"] } });

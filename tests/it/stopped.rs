@@ -123,7 +123,7 @@ fn many_calls(project: &Project, components: &[String]) -> Value {
     many
 }
 
-/// A workflow that says more with --verbose than a pipe holds.
+/// A workflow that prints more with --verbose than a pipe holds.
 fn says_much(project: &Project, last: &Value) {
     let n_calls = 3000;
     let components: Vec<_> = (0..n_calls).map(|n| format!("component-{n}")).collect();

@@ -26,9 +26,13 @@ pub fn can_trace() -> bool {
 /// * `options`: more options of `strace`, such as `-e` with `trace=write`.
 pub fn traced(program: &Command, trace: &str, options: &[&str]) -> Command {
     let mut command = Command::new("strace");
-    // With --seccomp-bpf, only the system calls of the options stop the program.
+    command.args(["-f", "-qq", "-o", trace]);
+    // Only the system calls of the options stop the program. strace 6.1 then sends no signals to
+    // its other threads.
+    if !options.iter().any(|option| option.contains(":signal=")) {
+        command.arg("--seccomp-bpf");
+    }
     command
-        .args(["-f", "--seccomp-bpf", "-qq", "-o", trace])
         .args(options)
         .arg(program.get_program())
         .args(program.get_args())

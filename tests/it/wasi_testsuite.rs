@@ -51,7 +51,7 @@ fn the_wasi_testsuite_passes() {
     assert!(n_programs > 0 && wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Runs one program as its specification, the JSON file beside it, says; `None` if it passes.
+/// Runs one program by its specification, the JSON file next to it; `None` if it passes.
 fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
     let specification = fs::read(program.with_extension("json")).unwrap_or_else(|_| b"{}".to_vec());
     let specification: Value = serde_json::from_slice(&specification).expect("JSON");

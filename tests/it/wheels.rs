@@ -32,7 +32,7 @@ fn command_module(body: &str) -> Vec<u8> {
     wat::parse_str(text).expect("valid WAT")
 }
 
-/// The files of a good wheel of version 2, whose executable is a script with a module beside it.
+/// The files of a good wheel of version 2, whose executable is a script with a module next to it.
 fn files() -> Vec<(String, Vec<u8>)> {
     let manifest = json!({
         "manifest_version": "2",
@@ -421,7 +421,7 @@ fn a_wheel_must_be_whole() {
     let ended = run(&project, "work", &[]).expect(2);
     // The location is in the wheel that the user named, wherever it was unpacked.
     ended
-        .says(&["t.wasm", "build it, and put it beside it"])
+        .says(&["t.wasm", "build it, and put it next to it"])
         .says(&[&format!("{WHEEL}/{MANIFEST}: /task_list/0")]);
 }
 

@@ -372,7 +372,7 @@ fn typed_tasks_of_another_world() {
     );
 }
 
-/// A module that is refused is told whole: all that is wrong, and what is in it.
+/// The message about a refused module is complete: all problems, and the contents.
 #[test]
 fn everything_is_said_at_once() {
     let project = Project::new();

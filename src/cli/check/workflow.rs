@@ -10,7 +10,7 @@ use super::lines::Lines;
 use super::script::add_planned_script;
 use super::{Checker, Found, v2};
 use crate::cli::author_arguments::CheckArguments;
-use crate::fractal::package::manifest::modules_beside;
+use crate::fractal::package::manifest::modules_next_to;
 use crate::fractal::v1::task_facts;
 use crate::fractal::workflow::{Version, Workflow};
 use crate::plan::{PlanRequest, PlannedTask, build_plan};
@@ -30,7 +30,7 @@ pub(super) fn check(
         None => None,
     };
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let beside = workflow.as_ref().map(modules_beside).unwrap_or_default();
+    let beside = workflow.as_ref().map(modules_next_to).unwrap_or_default();
     let tasks = [arguments.tasks.as_slice(), &beside].concat();
     let wheels = Wheels::new(CacheUse::ReadOnly);
     let reader = PackageReader {

@@ -6,7 +6,7 @@ use super::{JobContext, set};
 use crate::cli::documents::absolute;
 use crate::cli::environment;
 use crate::cli::result_files::InputFile;
-use crate::fractal::package::manifest::{modules_beside, slugify_task_name};
+use crate::fractal::package::manifest::{modules_next_to, slugify_task_name};
 use crate::fractal::package::{MANIFEST, TaskPackage};
 use crate::fractal::v1::document::{self, TaskReference};
 use crate::fractal::v1::{WorkflowDocument, WorkflowTaskDocument};
@@ -44,7 +44,7 @@ pub(super) fn read(
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
     let (first_task_index, last_task_index) = context.task_range(&names, problems);
     set::apply_v1(&arguments.set, &mut workflow, &names, problems);
-    let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
+    let tasks = [arguments.tasks.as_slice(), &modules_next_to(&workflow)].concat();
     let packages = context.packages.read_v1(&tasks, &workflow.folder, problems);
     let files = input_files(context, &workflow, &packages);
 

@@ -9,7 +9,7 @@ use crate::fractal::command::command_words;
 use crate::fractal::package::MANIFEST;
 use crate::fractal::v2::{
     DatasetDocument, Filters, Package, STATUS_KEY, Side, Statuses, TaskReference, WorkflowDocument,
-    WorkflowTask, modules_beside, normalized_url,
+    WorkflowTask, modules_next_to, normalized_url,
 };
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
 use crate::model::record_names::STATUS_FILE;
@@ -38,7 +38,7 @@ pub(super) fn read(
         problems,
     );
     let dataset = dataset(context, problems);
-    let tasks = [arguments.tasks.as_slice(), &modules_beside(&workflow)].concat();
+    let tasks = [arguments.tasks.as_slice(), &modules_next_to(&workflow)].concat();
     let packages = context.packages.read_v2(&tasks, &workflow.folder, problems);
     let names: Vec<_> = workflow.task_list.iter().map(names).collect();
     let (first_task_index, last_task_index) = context.task_range(&names, problems);

@@ -204,7 +204,7 @@ impl TaskPackage {
 /// Returns the typed tasks in the folder of a workflow that its sources name: the source
 /// `count:count_entries` is in `count.wasm`. Returns none if the folder has a manifest, since then
 /// the manifest lists its tasks.
-pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
+pub fn modules_next_to(workflow: &WorkflowDocument) -> Vec<PathBuf> {
     if TaskPackage::is_in(&workflow.folder) {
         return Vec::new();
     }

@@ -40,4 +40,4 @@ pub use packages::{FoundTask, Package, find_task};
 pub(crate) use pre_checks::{Selection, overruled_filters, pre_checks};
 pub use status::{Status, Statuses};
 pub use task::{RESERVED_ARGUMENTS, Side, TaskDetails, TaskType};
-pub use typed_package::modules_beside;
+pub use typed_package::modules_next_to;

@@ -103,7 +103,7 @@ fn add_executables(entry: &mut Map<String, Value>, module: &str) {
 /// Returns the typed tasks in the folder of a workflow that it names: those of the package `count`
 /// are in `count.wasm`, those of `count-cells` in `count-cells.wasm` or `count_cells.wasm`. Returns
 /// none if the folder has a manifest, since then the manifest lists its tasks.
-pub fn modules_beside(workflow: &WorkflowDocument) -> Vec<PathBuf> {
+pub fn modules_next_to(workflow: &WorkflowDocument) -> Vec<PathBuf> {
     if workflow.folder.join(MANIFEST).symlink_metadata().is_ok() {
         return Vec::new();
     }

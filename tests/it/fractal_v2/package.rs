@@ -15,7 +15,7 @@ pub struct Package<'a> {
     pub version: &'a str,
     /// The manifest, as the package's author wrote it.
     pub manifest: Value,
-    /// Module that stands for `swiss.py`.
+    /// Module that replaces `swiss.py`.
     pub module: &'a str,
     /// True if the name and the version are in `*.dist-info/METADATA`, next to the package; else
     /// they are keys of the manifest.

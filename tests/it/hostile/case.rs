@@ -71,16 +71,27 @@ impl Case {
         }
     }
 
-    /// Time limit of each call. It is short for modules that never end by themselves, and long
-    /// enough for the others on a busy machine.
+    /// True if the time limit may end calls.
+    pub(super) fn can_time_out(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome == "timed_out")
+    }
+
+    /// Time limit of each call. It is short for modules that never end by themselves. Modules that
+    /// must end by themselves have time on a busy machine.
     pub(super) fn timeout(&self) -> Duration {
-        match self.outcomes.as_slice() {
-            [outcome] if outcome == "timed_out" => Duration::from_millis(250),
-            _ => Duration::from_secs(1),
+        match (self.can_time_out(), self.outcomes.len()) {
+            (true, 1) => Duration::from_millis(250),
+            (true, _) => Duration::from_secs(1),
+            (false, _) => Duration::from_secs(3),
         }
     }
 
-    /// Compiles the module; `@ROOT@` in it stands for the project's folder.
+    /// Time in which each call must end, without the delays of a busy machine.
+    pub(super) fn max_time(&self) -> Duration {
+        self.timeout().min(Duration::from_secs(1))
+    }
+
+    /// Compiles the module; `@ROOT@` in it is replaced by the project's folder.
     pub(super) fn module(&self, root: &Path) -> Vec<u8> {
         let text = self.text.replace(
             "@ROOT@",

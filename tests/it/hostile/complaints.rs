@@ -102,12 +102,12 @@ fn complaints_and_late_calls(
     if !wrong.is_empty() {
         wrong.push(ended.printed.chars().take(2000).collect());
     }
-    let mut late = late_calls(&project, case.timeout() + configuration.max_delay);
+    let mut late = late_calls(&project, case.max_time() + configuration.max_delay);
     // What a guest has made on disk takes its time to remove, after its call has ended.
     let factor = if case.name.starts_with("disk_") { 3 } else { 1 };
     // Each round, and as much as one for all else.
     let deadline =
-        (case.timeout() + configuration.max_delay) * (configuration.n_rounds + 1) * factor;
+        (case.max_time() + configuration.max_delay) * (configuration.n_rounds + 1) * factor;
     if ended.elapsed > deadline {
         late.push(format!("took {:?}", ended.elapsed));
     }

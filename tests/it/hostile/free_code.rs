@@ -274,7 +274,7 @@ fn check_targets(folder: &Path, without: &[Layer]) {
     }
 }
 
-/// Whether this kernel has what a test of a layer needs; says so if not.
+/// Returns true if this kernel has what a test of a layer needs; prints so otherwise.
 fn has(tried: &Tried, layer: Layer) -> bool {
     let has = tried.is_in_force(layer);
     if !has {

@@ -1,9 +1,9 @@
 //! Every module of `tests/hostile/`, run by the real program as four calls of a parallel task, in
 //! several configurations.
 //!
-//! The first line of a module says how each call must end and what it tries. Whatever it tries: the
-//! program ends in time, nothing outside the module's folders changes or is seen, the records are
-//! whole, and a run with a good module goes well afterwards.
+//! The first line of a module has the outcome of each call and what it tries. Whatever it tries:
+//! the program ends in time, nothing outside the module's folders changes or is seen, the records
+//! are whole, and a run with a good module goes well afterwards.
 #![cfg(target_os = "linux")]
 
 mod bombs;
@@ -35,7 +35,7 @@ struct Configuration {
     /// Calls of [`fixture::COMPONENTS`] that run one after the other, of as many as there are
     /// workers.
     n_rounds: u32,
-    /// How much later than its time limit a call may end.
+    /// Maximum delay of the end of a call on a busy machine.
     max_delay: Duration,
 }
 
@@ -56,7 +56,7 @@ fn cases_for_more_configurations() -> Vec<Case> {
     cases().into_iter().step_by(step).collect()
 }
 
-/// Runs cases on two threads, those that only sleep on two more, and fails with all complaints.
+/// Runs all cases, and fails with all complaints.
 fn check_all(cases: Vec<Case>, configuration: Configuration) {
     // One corpus at a time: its deadlines are for a machine that does little else.
     static ONE: Mutex<()> = Mutex::new(());
@@ -64,7 +64,11 @@ fn check_all(cases: Vec<Case>, configuration: Configuration) {
     let (sleeping, others): (Vec<_>, Vec<_>) = cases
         .into_iter()
         .partition(|case| case.name.starts_with("sleep_"));
-    let queues = [sleeping, others].map(|cases| Mutex::new(cases.into_iter()));
+    let (computing, short): (Vec<_>, Vec<_>) = others.into_iter().partition(Case::can_time_out);
+    // Cases with their number of threads. Each run that computes has two workers, for two CPUs, and
+    // short runs mostly wait for the disk.
+    let queues = [(sleeping, 2), (computing, 1), (short, 3)]
+        .map(|(cases, n_threads)| (Mutex::new(cases.into_iter()), n_threads));
     let found = Mutex::new(Vec::new());
     let work = |queue: &Mutex<std::vec::IntoIter<Case>>| {
         (configuration.prepare_thread)();
@@ -83,8 +87,10 @@ fn check_all(cases: Vec<Case>, configuration: Configuration) {
         }
     };
     std::thread::scope(|scope| {
-        for queue in queues.iter().chain(&queues) {
-            scope.spawn(|| work(queue));
+        for (queue, n_threads) in &queues {
+            for _ in 0..*n_threads {
+                scope.spawn(|| work(queue));
+            }
         }
     });
     let found = found.into_inner().expect("not poisoned");

@@ -1,4 +1,4 @@
-//! What hostile calls do to the process that they run in, and to good calls beside them.
+//! Effects of hostile calls on the process that they run in, and on good calls at the same time.
 //!
 //! Each test here runs in a process of its own, where no other test has threads and files.
 
@@ -106,8 +106,8 @@ fn good_calls_beside_hostile_ones_end_well_in_processes() {
     );
 }
 
-/// Each module beside a good task, on the same two workers; nothing is held at the end that was not
-/// at the start.
+/// Runs each module at the same time as a good task, on the same two workers; nothing is held at
+/// the end that was not at the start.
 fn check_neighbours(isolation: Isolation) {
     let backend = Local::with_options(2, &SandboxOptions::default(), isolation).expect("a backend");
     let backend: Arc<dyn Backend> = Arc::new(backend);

@@ -16,7 +16,7 @@ fn image(name: &str) -> Vec<u8> {
     std::fs::read(path).expect("an image of the examples")
 }
 
-/// What `status` says of each task.
+/// Value of a key of each task in the answer of `status`.
 fn status_of_tasks(project: &Project, key: &str) -> Vec<Value> {
     let status = project
         .mandelbox(&["status", "work", "--format", "json"])
@@ -137,7 +137,7 @@ fn after_a_repair_only_the_failed_components_run() {
             fractal_history(&other["history"])
         );
 
-        // A run that has ended well is taken up, too, and has nothing to do.
+        // A run that succeeded can be resumed too, and has nothing to do.
         let before = n_events(&project);
         run(&RESUME).expect(0);
         assert_eq!(begun(&project, before), []);

@@ -11,7 +11,7 @@ use crate::cli::check::script::add_planned_script;
 use crate::cli::check::{Checker, Found};
 use crate::cli::documents::PackageReader;
 use crate::cli::wheels::{CacheUse, Wheels};
-use crate::fractal::v2::{TaskDetails, WorkflowDocument, modules_beside};
+use crate::fractal::v2::{TaskDetails, WorkflowDocument, modules_next_to};
 use crate::model::TaskSpec;
 use crate::plan::DatasetPlanner;
 use crate::problem::{Location, Problems};
@@ -24,7 +24,7 @@ pub(in crate::cli::check) fn check(
     problems: &mut Problems,
 ) -> Found {
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let tasks = [arguments.tasks.as_slice(), &modules_beside(workflow)].concat();
+    let tasks = [arguments.tasks.as_slice(), &modules_next_to(workflow)].concat();
     let wheels = Wheels::new(CacheUse::ReadOnly);
     let reader = PackageReader {
         policy: &checker.policy,
