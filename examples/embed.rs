@@ -4,8 +4,8 @@
 //! `cargo run --example embed -- OUTPUT` converts `task-examples/images` to OME-Zarr images in the
 //! folder OUTPUT.
 //!
-//! With a second argument it loads the native code of its tasks from that folder, where `precompile`
-//! has written it. Then it needs no compiler:
+//! With a second argument it loads the native code of its tasks from that folder, where
+//! `precompile` has written it. Then it needs no compiler:
 //!
 //! ```sh
 //! cargo run --example precompile -- code task-examples/modules/{list_images,convert_to_ome_zarr}.wasm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
 import signal
@@ -11,10 +12,11 @@ import tempfile
 import threading
 import time
 import weakref
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from . import _json, _share
 from ._options import DEFAULTS, PathLike, absolute, limit_words
@@ -42,7 +44,10 @@ _WINDOW = 2048
 #: Bytes of calls that are collected before they are sent, and the longest time for it.
 _CHUNK_BYTES = 1 << 15
 _CHUNK_TIME_S = 0.005
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 20
+#: Size of the pipes to and from the process, where the system allows it: the process goes on while
+#: Python is busy with results.
+_PIPE_BYTES = 1 << 20
 #: Processes for :func:`map` and :class:`Task` that are kept open.
 _MAX_SHARED = 8
 #: Time for which running calls may end when a batch is closed by an exception.
@@ -119,7 +124,7 @@ class CallResult:
     """Result of one call, whether it succeeded or failed.
 
     Attributes:
-        index: Position of the call, from 0.
+        index: Position of the call among those of its :meth:`Batch.map`, from 0.
         item: Name of its item, or None.
         outcome: ``succeeded``, or why it failed, as in ``events.jsonl``.
         exit_code: Exit code of the task; None if it did not exit by itself.
@@ -172,19 +177,20 @@ class CallResult:
 
 
 def _result(line: bytes) -> CallResult:
-    facts = json.loads(line)
-    return CallResult(
-        facts["index"],
-        facts["item"],
-        facts["outcome"],
-        facts["exit_code"],
-        facts["output"],
-        facts["stdout"],
-        facts["stderr"],
-        facts["wall_time_s"],
-        facts["peak_memory_bytes"],
-        facts.get("message"),
-    )
+    facts: dict[str, Any] = json.loads(line)
+    return _result_of(facts)
+
+
+def _result_of(facts: dict[str, Any]) -> CallResult:
+    """Return the facts of a line as a result, which takes the dict over.
+
+    The fields of a frozen class are set one by one otherwise, which takes longer than reading the
+    line.
+    """
+    facts.pop("id", None)
+    result = object.__new__(CallResult)
+    object.__setattr__(result, "__dict__", facts)
+    return result
 
 
 class Batch:
@@ -281,34 +287,8 @@ class Batch:
             DocumentsError: As for :meth:`call`.
             HostError: As for :meth:`call`.
         """
-        connection = self._connect()
-        sink = _Sink()
-        lines = _lines(items)
-        base: int | None = None
-        waiting: dict[int, CallResult] = {}
-        n_sent = n_given = 0
-        is_exhausted = False
-        while True:
-            # Half of the window is refilled at a time, so that many calls are sent at once.
-            if not is_exhausted and n_sent - n_given <= _WINDOW // 2:
-                chunk, is_exhausted = _take(lines, _WINDOW - (n_sent - n_given))
-                if chunk:
-                    first = connection.send(chunk, sink)
-                    n_sent += len(chunk)
-                    base = first if base is None else base
-            if is_exhausted and n_given == n_sent:
-                return
-            can_send = not is_exhausted and n_sent - n_given <= _WINDOW // 2
-            for line in sink.take_all(0.0 if can_send else None):
-                result = _result(line)
-                if not ordered:
-                    n_given += 1
-                    yield result
-                    continue
-                waiting[connection.position(result.index, sink)] = result
-            while ordered and n_given in waiting:
-                yield waiting.pop(n_given)
-                n_given += 1
+        window = _Window(self._connect(), items)
+        return _in_order(window) if ordered else _as_they_end(window)
 
     def close(self) -> None:
         """End the process after the calls that run. Later calls are an error."""
@@ -354,8 +334,89 @@ class Batch:
             connection.drop_after_fork()
 
 
+class _Window:
+    """The calls of one :meth:`Batch.map` that were sent and whose results were not returned."""
+
+    def __init__(
+        self, connection: _Connection, items: Iterable[Mapping[str, Any] | Sequence[str]]
+    ) -> None:
+        self.n_given = 0
+        self._connection = connection
+        self._sink = _Sink()
+        self._lines = _lines(items)
+        self._is_exhausted = False
+        self._n_sent = 0
+        #: Calls that were sent without those of others between them: the first index in the process,
+        #: and by how much the indices there are higher than the positions.
+        self._firsts: list[int] = []
+        self._shifts: list[int] = []
+
+    def refill(self) -> bool:
+        """Send more calls if half of the window is free. Returns False once all results were given.
+
+        Half of the window at a time, so that many calls are sent at once.
+        """
+        if self._has_room():
+            n_most = _WINDOW - (self._n_sent - self.n_given)
+            chunk, self._is_exhausted = _take(self._lines, n_most)
+            if chunk:
+                first = self._connection.send(chunk, self._sink)
+                shift = first - self._n_sent
+                if not self._shifts or self._shifts[-1] != shift:
+                    self._firsts.append(first)
+                    self._shifts.append(shift)
+                self._n_sent += len(chunk)
+        return not self._is_exhausted or self.n_given < self._n_sent
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Return the facts of the results that are there. Waits for one if no call can be sent."""
+        lines = self._sink.take_all(0.0 if self._has_room() else None)
+        found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
+        shifts = self._shifts
+        if len(shifts) == 1:
+            shift = shifts[0]
+            if shift:
+                for facts in found:
+                    facts["index"] -= shift
+            return found
+        for facts in found:
+            facts["index"] -= shifts[bisect_right(self._firsts, facts["index"]) - 1]
+        return found
+
+    def _has_room(self) -> bool:
+        return not self._is_exhausted and self._n_sent - self.n_given <= _WINDOW // 2
+
+
+def _as_they_end(window: _Window) -> Iterator[CallResult]:
+    while window.refill():
+        for facts in window.receive():
+            window.n_given += 1
+            yield _result_of(facts)
+
+
+def _in_order(window: _Window) -> Iterator[CallResult]:
+    waiting: dict[int, dict[str, Any]] = {}
+    while window.refill():
+        for facts in window.receive():
+            waiting[facts["index"]] = facts
+        while window.n_given in waiting:
+            facts = waiting.pop(window.n_given)
+            window.n_given += 1
+            yield _result_of(facts)
+
+
+class _Receiver(Protocol):
+    """Receives the lines of the results of its calls, on the thread that reads them."""
+
+    def put(self, lines: list[bytes], /) -> None:
+        """Take lines, each of one result."""
+
+    def fail(self, error: MandelboxError, /) -> None:
+        """Take the error after which no result comes."""
+
+
 class _Sink:
-    """Receives the lines of results for one caller."""
+    """Receives the lines of results for one caller, which waits for them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -406,14 +467,14 @@ class _Connection:
         self._send_lock = threading.Lock()
         self._n_sent = 0
         self._is_closed = False
-        #: Who waits for the result of a call, and which of its calls it is.
-        self._waiting: dict[int, tuple[_Sink, int]] = {}
-        self._positions: dict[int, int] = {}
+        self._routes = _Routes()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = launch(words, stdin=None, stdout=subprocess.PIPE, stderr=self._stderr, pipe=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin = self._process.stdin.fileno()
         self._stdout = self._process.stdout.fileno()
+        for pipe in (self._stdin, self._stdout):
+            _enlarge(pipe)
         threading.Thread(target=self._read, name="mandelbox-batch", daemon=True).start()
 
     def send(self, lines: list[str], sink: _Sink) -> int:
@@ -422,10 +483,7 @@ class _Connection:
         with self._send_lock:
             first = self._n_sent
             self._n_sent += len(lines)
-            start = getattr(sink, "n_calls", 0)
-            sink.n_calls = start + len(lines)  # type: ignore[attr-defined]
-            for offset in range(len(lines)):
-                self._waiting[first + offset] = (sink, start + offset)
+            self._routes.add(first, len(lines), sink)
             try:
                 while data:
                     data = data[os.write(self._stdin, data) :]
@@ -436,37 +494,27 @@ class _Connection:
                 sink.fail(self._error)
             return first
 
-    def position(self, index: int, sink: _Sink) -> int:
-        """Return which call of its sender a result is for."""
-        return self._positions.pop(index)
+    def position(self, index: int, receiver: object) -> int:
+        """Return the index of a call in this process. Receivers of one call have no other."""
+        return index
 
     def _read(self) -> None:
-        rest = b""
+        # The parts of a line are joined at its end: a line can be longer than many reads.
+        parts: list[bytes] = []
         try:
-            while True:
-                chunk = os.read(self._stdout, _READ_BYTES)
-                if not chunk:
-                    break
-                *lines, rest = (rest + chunk).split(b"\n")
-                self._deliver(lines)
+            while chunk := os.read(self._stdout, _READ_BYTES):
+                end = chunk.rfind(b"\n") + 1
+                if end:
+                    parts.append(chunk[: end - 1])
+                    self._routes.deliver(b"".join(parts).split(b"\n"))
+                    parts.clear()
+                if end < len(chunk):
+                    parts.append(chunk[end:])
         except OSError:
             # The descriptor was closed.
             pass
         finally:
             self._end()
-
-    def _deliver(self, lines: list[bytes]) -> None:
-        by_sink: dict[int, tuple[_Sink, list[bytes]]] = {}
-        for line in lines:
-            index = _index_of(line)
-            waiting = self._waiting.pop(index, None)
-            if waiting is None:
-                continue
-            sink, position = waiting
-            self._positions[index] = position
-            by_sink.setdefault(id(sink), (sink, []))[1].append(line)
-        for sink, of_sink in by_sink.values():
-            sink.put(of_sink)
 
     def _end(self) -> None:
         if self.owner != os.getpid():
@@ -477,9 +525,8 @@ class _Connection:
         stderr = self._stderr.read()
         self._error = unexpected(b"", stderr, code) if code else HostError("the batch has ended")
         self.has_ended = True
-        for sink, _ in list(self._waiting.values()):
-            sink.fail(self._error)
-        self._waiting.clear()
+        for receiver in self._routes.clear():
+            receiver.fail(self._error)
 
     def hang_up(self) -> None:
         """Close the input. The process ends when its calls have ended."""
@@ -523,6 +570,81 @@ class _Connection:
                 except (OSError, ValueError):
                     pass
         _kept_after_fork.append(self)
+
+
+class _Routes:
+    """Receivers of results, by the indices of the calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: Receivers of calls that were sent alone.
+        self._single: dict[int, _Receiver] = {}
+        #: Ranges of calls that were sent together: the first index, the receiver, and the number of
+        #: results that are missing. They are sorted, and neighbours have different receivers.
+        self._firsts: list[int] = []
+        self._receivers: list[_Receiver] = []
+        self._n_missing: list[int] = []
+
+    def add(self, first: int, n_calls: int, receiver: _Receiver) -> None:
+        """Add the receiver of calls, before they are sent."""
+        with self._lock:
+            if n_calls == 1:
+                self._single[first] = receiver
+            elif self._receivers and self._receivers[-1] is receiver:
+                self._n_missing[-1] += n_calls
+            else:
+                self._firsts.append(first)
+                self._receivers.append(receiver)
+                self._n_missing.append(n_calls)
+
+    def deliver(self, lines: list[bytes]) -> None:
+        """Give each line to the receiver of its call."""
+        with self._lock:
+            if not self._single and len(self._receivers) == 1:
+                # Who else could have sent these calls? Their indices need not be read.
+                receiver = self._receivers[0]
+                self._received(0, len(lines))
+                found = [(receiver, lines)]
+            else:
+                found = self._sort(lines)
+        for receiver, of_it in found:
+            receiver.put(of_it)
+
+    def _sort(self, lines: list[bytes]) -> list[tuple[_Receiver, list[bytes]]]:
+        found: dict[int, tuple[_Receiver, list[bytes]]] = {}
+        for line in lines:
+            index = _index_of(line)
+            receiver = self._single.pop(index, None)
+            if receiver is None:
+                at = bisect_right(self._firsts, index) - 1
+                receiver = self._receivers[at]
+                self._received(at, 1)
+            found.setdefault(id(receiver), (receiver, []))[1].append(line)
+        return list(found.values())
+
+    def _received(self, at: int, n_results: int) -> None:
+        self._n_missing[at] -= n_results
+        if self._n_missing[at] == 0:
+            del self._firsts[at], self._receivers[at], self._n_missing[at]
+
+    def clear(self) -> list[_Receiver]:
+        """Remove all receivers and return them."""
+        with self._lock:
+            found = {id(receiver): receiver for receiver in self._single.values()}
+            found.update((id(receiver), receiver) for receiver in self._receivers)
+            self._single.clear()
+            self._firsts.clear()
+            self._receivers.clear()
+            self._n_missing.clear()
+        return list(found.values())
+
+
+def _enlarge(pipe: int) -> None:
+    # Linux has this; the limit of a user can be lower.
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except (AttributeError, OSError):
+        pass
 
 
 #: Connections of the parent process, whose files must not be closed a second time.

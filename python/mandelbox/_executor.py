@@ -13,8 +13,10 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -76,7 +78,7 @@ class SandboxExecutor(Executor):
         self._options: dict[str, Any] = {"memory": memory, "timeout": timeout, "jobs": max_workers}
         self._lock = threading.Lock()
         self._batches: dict[str, Batch] = {}
-        self._pending: set[Future[Any]] = set()
+        self._pending: set[Future[list[_Returned]]] = set()
         self._is_shut_down = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -92,19 +94,67 @@ class SandboxExecutor(Executor):
                 module.
             RuntimeError: The executor was shut down.
         """
+        answers = self._start(fn, [(args, kwargs)])
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+
+        def finish(done: Future[list[_Returned]]) -> None:
+            try:
+                future.set_result(done.result()[0].get())
+            except BaseException as error:
+                future.set_exception(error)
+
+        answers.add_done_callback(finish)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Any]:
+        """Call a function with the items of iterables, as ``map`` does, and return the results in order.
+
+        Args:
+            fn: A function at the top level of a module.
+            *iterables: Its arguments. All are read at once.
+            timeout: Seconds after which the next result raises a ``TimeoutError``.
+            chunksize: Items of a call of the sandbox. They share an interpreter, and what it costs to
+                start it; by default, each item has its own.
+
+        Raises:
+            ValueError: ``chunksize`` is below 1.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be 1 or more")
+        items: list[_Item] = [(args, {}) for args in zip(*iterables)]  # noqa: B905
+        starts = range(0, len(items), chunksize)
+        chunks = [self._start(fn, items[start : start + chunksize]) for start in starts]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return _results(chunks, deadline)
+
+    def _start(self, fn: Callable[..., Any], items: Sequence[_Item]) -> Future[list[_Returned]]:
+        """Start a call of the sandbox for some items. There is no answer after the first error."""
         place = _place_of(fn)
         name = secrets.token_hex(16)
+        out = os.path.join(self._outputs, name)
         encoder = _Encoder(os.path.join(self._inputs, name))
         request = {
             "root": place.root,
             "file": place.file,
             "module": place.module,
             "function": place.function,
-            "args": encoder.encode(list(args), "args"),
-            "kwargs": encoder.encode(kwargs, "kwargs"),
-            "out": os.path.join(self._outputs, name),
+            "items": [
+                {
+                    "args": encoder.encode(list(args), "args"),
+                    "kwargs": encoder.encode(kwargs, "kwargs"),
+                }
+                for args, kwargs in items
+            ],
+            "out": out,
         }
-        future: Future[Any] = Future()
+        future: Future[list[_Returned]] = Future()
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -114,12 +164,12 @@ class SandboxExecutor(Executor):
         future.set_running_or_notify_cancel()
         connection = batch._connect()
         line = json.dumps({"argv": [], "stdin": json.dumps(request)})
-        files = encoder.files, _Outputs(request["out"])
+        files = encoder.files, _Outputs(out)
         answer = _Answer(future, str(fn.__module__), files, connection)
         connection.send([line], answer)  # type: ignore[arg-type]
         return future
 
-    def _forget(self, future: Future[Any]) -> None:
+    def _forget(self, future: Future[list[_Returned]]) -> None:
         with self._lock:
             self._pending.discard(future)
 
@@ -163,6 +213,23 @@ class SandboxExecutor(Executor):
             batch.close()
         shutil.rmtree(self._outputs, ignore_errors=True)
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+#: Arguments and keyword arguments.
+_Item = tuple[Sequence[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Returned:
+    """Value that a function returned, or error that it raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def get(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 class _Place:
@@ -275,7 +342,7 @@ class _Answer:
 
     def __init__(
         self,
-        future: Future[Any],
+        future: Future[list[_Returned]],
         module: str,
         files: tuple[list[str], _Outputs],
         connection: Any,
@@ -290,11 +357,11 @@ class _Answer:
         self._connection.position(result.index, self)
         self._remove_files()
         try:
-            value = _value_of(result, self._module, self._outputs)
+            returned = _returned_of(result, self._module, self._outputs)
         except BaseException as error:
             self._future.set_exception(error)
         else:
-            self._future.set_result(value)
+            self._future.set_result(returned)
 
     def fail(self, error: MandelboxError) -> None:
         self._remove_files()
@@ -307,7 +374,18 @@ class _Answer:
                 os.unlink(path)
 
 
-def _value_of(result: CallResult, module: str, outputs: _Outputs) -> Any:
+def _results(chunks: Sequence[Future[list[_Returned]]], deadline: float | None) -> Iterator[Any]:
+    try:
+        for chunk in chunks:
+            left = None if deadline is None else deadline - time.monotonic()
+            for returned in chunk.result(left):
+                yield returned.get()
+    finally:
+        for chunk in chunks:
+            chunk.cancel()
+
+
+def _returned_of(result: CallResult, module: str, outputs: _Outputs) -> list[_Returned]:
     printed, mark, text = result.stdout.rpartition(_MARK)
     sys.stderr.write(result.stderr)
     if not result.ok or not mark:
@@ -315,12 +393,17 @@ def _value_of(result: CallResult, module: str, outputs: _Outputs) -> Any:
         raise TaskExecutionError(f"the call returned no result\n{result.stderr}", calls=[])
     sys.stdout.write(printed)
     answer = json.loads(text)
-    if "error" in answer:
-        raise _error_of(answer["error"], module)
     if "file" in answer:
         with outputs.open(answer["file"]) as file:
-            answer["result"] = json.load(file)
-    return outputs.decode(answer["result"])
+            answers = json.load(file)
+    else:
+        answers = answer["answers"]
+    return [
+        _Returned(error=_error_of(one["error"], module))
+        if "error" in one
+        else _Returned(value=outputs.decode(one["result"]))
+        for one in answers
+    ]
 
 
 class _RemoteTraceback(Exception):

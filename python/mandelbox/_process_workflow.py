@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._run import Run
 from .errors import (
@@ -22,13 +23,18 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Required, Unpack
+
     from ._options import PathLike
 
-__all__ = ["process_workflow", "process_workflow_sync"]
+__all__ = ["Keywords", "process_workflow", "process_workflow_sync"]
 
 _PAUSE_S = 0.05
 #: Records of a run that Fractal's users look at.
 _RECORDS = ("metadata.json", "history.json")
+#: Words of Fractal's error for a component list that is missing. The program finds it before the run
+#: if no task before can add it.
+_MISSING_LIST = "is missing in metadata keys"
 #: Keys of a workflow task, and of a task, for objects without ``model_dump``.
 _ENTRY_KEYS = ("id", "order", "args", "meta")
 _TASK_KEYS = (
@@ -46,29 +52,10 @@ _TASK_KEYS = (
 )
 
 
-async def process_workflow(
-    *,
-    workflow: Any,
-    input_paths: Sequence[PathLike],
-    output_path: PathLike,
-    input_metadata: Mapping[str, Any],
-    input_history: Sequence[Mapping[str, Any]],
-    logger_name: str,
-    workflow_dir_local: PathLike,
-    workflow_dir_remote: PathLike | None = None,
-    slurm_user: str | None = None,
-    slurm_account: str | None = None,
-    user_cache_dir: str | None = None,
-    worker_init: str | None = None,
-    first_task_index: int | None = None,
-    last_task_index: int | None = None,
-) -> dict[str, Any]:
-    """Run a workflow, as Fractal's function of this name does.
+class Keywords(TypedDict, total=False):
+    """Keywords of Fractal's function.
 
-    Inputs are never modified. Log lines go to ``logging.getLogger(logger_name)``. Cancelling the
-    asyncio task cancels the run.
-
-    Args:
+    Attributes:
         workflow: A document, or an object with ``name`` and ``task_list``, whose entries have ``id``,
             ``order``, ``args``, ``meta`` and ``task``.
         input_paths: Folders that the first task reads.
@@ -84,6 +71,32 @@ async def process_workflow(
         worker_init: Not used.
         first_task_index: Position of the first task; None: 0.
         last_task_index: Position of the last task, inclusive; None: the last one.
+    """
+
+    workflow: Required[Any]
+    input_paths: Required[Sequence[PathLike]]
+    output_path: Required[PathLike]
+    input_metadata: Required[Mapping[str, Any]]
+    input_history: Required[Sequence[Mapping[str, Any]]]
+    logger_name: Required[str]
+    workflow_dir_local: Required[PathLike]
+    workflow_dir_remote: PathLike | None
+    slurm_user: str | None
+    slurm_account: str | None
+    user_cache_dir: str | None
+    worker_init: str | None
+    first_task_index: int | None
+    last_task_index: int | None
+
+
+async def process_workflow(**keywords: Unpack[Keywords]) -> dict[str, Any]:
+    """Run a workflow, as Fractal's function of this name does.
+
+    Inputs are never modified. Log lines go to ``logging.getLogger(logger_name)``. Cancelling the
+    asyncio task cancels the run.
+
+    Args:
+        **keywords: See :class:`Keywords`.
 
     Returns:
         ``{"metadata": ..., "history": ...}``.
@@ -94,6 +107,7 @@ async def process_workflow(
         RuntimeError: A component list is missing.
         DocumentsError: The documents have other problems.
         NotImplementedError: ``workflow_dir_remote`` is another folder.
+        TypeError: Missing or unknown keywords.
 
     Example:
         >>> from mandelbox import process_workflow
@@ -108,55 +122,12 @@ async def process_workflow(
         ...         workflow_dir_local="job",
         ...     )
     """
-    import asyncio
-
-    job = Job(
-        workflow,
-        input_paths,
-        output_path,
-        input_metadata,
-        input_history,
-        logger_name,
-        workflow_dir_local,
-        workflow_dir_remote,
-        (first_task_index, last_task_index),
-    )
-    with job:
-        while job.step():
-            await asyncio.sleep(_PAUSE_S)
-        return job.result()
+    return await Job(**keywords).run()
 
 
-def process_workflow_sync(
-    *,
-    workflow: Any,
-    input_paths: Sequence[PathLike],
-    output_path: PathLike,
-    input_metadata: Mapping[str, Any],
-    input_history: Sequence[Mapping[str, Any]],
-    logger_name: str,
-    workflow_dir_local: PathLike,
-    workflow_dir_remote: PathLike | None = None,
-    slurm_user: str | None = None,
-    slurm_account: str | None = None,
-    user_cache_dir: str | None = None,
-    worker_init: str | None = None,
-    first_task_index: int | None = None,
-    last_task_index: int | None = None,
-) -> dict[str, Any]:
+def process_workflow_sync(**keywords: Unpack[Keywords]) -> dict[str, Any]:
     """Run a workflow like :func:`process_workflow`, on the calling thread."""
-    job = Job(
-        workflow,
-        input_paths,
-        output_path,
-        input_metadata,
-        input_history,
-        logger_name,
-        workflow_dir_local,
-        workflow_dir_remote,
-        (first_task_index, last_task_index),
-    )
-    with job:
+    with Job(**keywords) as job:
         pause = _PAUSE_S / 20
         while job.step():
             time.sleep(pause)
@@ -169,18 +140,33 @@ class Job:
 
     def __init__(
         self,
+        *,
         workflow: Any,
         input_paths: Sequence[PathLike],
         output_path: PathLike,
         input_metadata: Mapping[str, Any],
         input_history: Sequence[Mapping[str, Any]],
         logger_name: str,
-        work_dir: PathLike,
-        remote: PathLike | None,
-        indices: tuple[int | None, int | None],
+        workflow_dir_local: PathLike,
+        workflow_dir_remote: PathLike | None = None,
+        slurm_user: str | None = None,
+        slurm_account: str | None = None,
+        user_cache_dir: str | None = None,
+        worker_init: str | None = None,
+        first_task_index: int | None = None,
+        last_task_index: int | None = None,
         environment: Mapping[str, str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        """Start the run.
+
+        Args:
+            environment: Variables of the program in addition to those of this process.
+            options: Further options of the run.
+
+        The other arguments are those of Fractal: see :class:`Keywords`.
+        """
+        work_dir, remote = workflow_dir_local, workflow_dir_remote
         if remote is not None and Path(remote) != Path(work_dir):
             raise NotImplementedError(
                 "Local backend does not support different directories "
@@ -200,8 +186,8 @@ class Job:
                     "input": list(input_paths),
                     "metadata": input_metadata,
                     "history": input_history,
-                    "first_task": indices[0],
-                    "last_task": indices[1],
+                    "first_task": first_task_index,
+                    "last_task": last_task_index,
                     "work_dir": self._mirror.source if self._mirror else work_dir,
                     **(options or {}),
                 },
@@ -217,6 +203,15 @@ class Job:
             self._remove()
             raise
 
+    async def run(self) -> dict[str, Any]:
+        """Wait for the end of the run and return its result, as :meth:`result` does."""
+        import asyncio
+
+        with self:
+            while self.step():
+                await asyncio.sleep(_PAUSE_S)
+            return self.result()
+
     def step(self) -> bool:
         """Log new lines and copy new files. Returns False once the run has ended."""
         is_going = not self._run.done()
@@ -231,7 +226,7 @@ class Job:
         try:
             result = self._run.result()
         except DocumentsError as error:
-            raise self._command_error(error) or error from None
+            raise self._command_error(error) or _missing_list(error) or error from None
         except TaskExecutionError as error:
             if error.calls and error.calls[0].stderr_tail.strip():
                 # As in Fractal, the message is the stderr of the task.
@@ -240,7 +235,7 @@ class Job:
         except JobExecutionError as error:
             if not error.calls:
                 reason = self._run.reason
-                if reason is not None and "is missing in metadata keys" in reason:
+                if reason is not None and _MISSING_LIST in reason:
                     raise RuntimeError(reason) from error
             raise
         return {"metadata": result.metadata, "history": result.history}
@@ -333,6 +328,13 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     return value
+
+
+def _missing_list(error: DocumentsError) -> RuntimeError | None:
+    """Return Fractal's exception, if a component list is missing."""
+    found = (problem.message for problem in error.problems if _MISSING_LIST in problem.message)
+    message = next(found, None)
+    return None if message is None else RuntimeError(message)
 
 
 def _command_index(problem: Problem) -> int | None:
@@ -446,4 +448,28 @@ def _task_folders(folder: Path) -> list[Path]:
 
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:
-    return any(os.path.commonpath([path, folder]) == folder for folder in folders)
+    """Return True if one of the folders holds a path, also as a bind mount. Paths have no links."""
+    above = [identity for identity in map(_identity, [path, *map(str, Path(path).parents)]) if identity]
+    return any(
+        os.path.commonpath([path, folder]) == folder or _identity(folder) in above
+        for folder in folders
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _list_keywords(function: Any) -> None:
+    """List the keywords in the signature, for completion in notebooks and for ``help``."""
+    parameters = inspect.signature(Job.__init__).parameters
+    own = [parameters[name] for name in Keywords.__annotations__]
+    function.__signature__ = inspect.signature(function).replace(parameters=own)
+
+
+for _function in (process_workflow, process_workflow_sync):
+    _list_keywords(_function)

@@ -342,8 +342,7 @@ def run(
 
     Args:
         workflow: A workflow file of Fractal v1 or v2, or the document itself.
-        progress: ``"auto"``: a bar in a notebook (if ``tqdm`` is installed) or on a terminal; True:
-            always; False: never.
+        progress: ``"auto"``: a bar in a notebook or on a terminal; True: always; False: never.
         on_event: Called with each event, on this thread. If it raises an exception, the run is
             cancelled and the exception is raised.
         **options: See :class:`mandelbox.Options`.
@@ -759,9 +758,10 @@ def _notebook_bar(progress: Progress) -> Any:
         return None
     try:
         from ._progress import Bar
+
+        return Bar()
     except ImportError:
         return None
-    return Bar()
 
 
 def _has_terminal() -> bool:

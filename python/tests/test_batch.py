@@ -51,6 +51,9 @@ def test_results_in_order_and_as_they_come() -> None:
         assert ordered == [{"i": i} for i in range(10)]
         coming = [result.value() for result in swiss.map(items, ordered=False)]
         assert coming[0] != {"i": 0} and sorted(out["i"] for out in coming if out) == list(range(10))
+        # The index is that of the item, also for later items of the same process.
+        for result in swiss.map(items, ordered=False):
+            assert result.output == {"i": result.index}
 
 
 def test_failed_calls_have_results() -> None:
@@ -97,7 +100,9 @@ def test_threads_share_a_batch() -> None:
 
         def call(thread: int) -> None:
             items = ({"metadiff": {"i": 100 * thread + i}} for i in range(50))
-            found[thread] = [(result.output or {})["i"] for result in swiss.map(items)]
+            results = list(swiss.map(items))
+            assert [result.index for result in results] == list(range(50))
+            found[thread] = [(result.output or {})["i"] for result in results]
 
         threads = [threading.Thread(target=call, args=(index,)) for index in range(4)]
         for thread in threads:

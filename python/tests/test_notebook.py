@@ -42,6 +42,8 @@ def test_the_notebook_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.Mon
     assert "nothing was run" in of("mandelbox.plan") and "Segment nuclei" in of("mandelbox.plan")
     run = of("result = mandelbox.run(")
     assert "Contact sheet" in run and "data:image/png;base64," in run and "report.html" in run
+    # The bar is one output that was updated, at its end.
+    assert run.count("<progress") == 1 and "41 of 41 calls" in run
     assert "B03" in of("read_csv")
     assert "Segment nuclei" in of("groupby(\"task\")")
     assert "Segment nuclei [(" in of("except mandelbox.TaskExecutionError")

@@ -1,4 +1,5 @@
-//! Which calls may start now, by the memory that they may have and the CPUs that they count as.
+//! Decides which calls may start now, by the memory that they may have and the CPUs that they count
+//! as.
 //!
 //! A call counts as one CPU, or as the number that its task requests, at most as all of them. Calls
 //! start while those that run count as no more CPUs than the backend has threads.
@@ -6,7 +7,7 @@
 //! A memory limit that somebody asked for (`--memory`, the policy, a document) is a reservation:
 //! calls start while the limits of those that run fit into the memory together. The default limit
 //! is more than most calls use, and holding calls back by it would leave small machines idle. Such
-//! calls start until memory is short. Where the operator says how much memory calls may have, all
+//! calls start until memory is short. If the operator sets how much memory calls may have, all
 //! limits are reservations. A call starts in any case if none else runs.
 //!
 //! Processes can share all this, see `shared`.
@@ -124,7 +125,8 @@ impl Admission {
         Some(usize::try_from(n).unwrap_or(usize::MAX).max(1))
     }
 
-    /// Why no more than [`Self::n_fitting`] calls run at a time: a sentence for the user.
+    /// Returns the reason why no more than [`Self::n_fitting`] calls run at a time: a sentence for
+    /// the user.
     ///
     /// * `n_calls`: how many would run otherwise.
     pub(super) fn why_held_back(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {

@@ -23,7 +23,7 @@ use crate::workdir::{AttemptKey, PackedCall, PackedCalls, RecordForm, WorkDir};
 
 /// Context of the calls of a batch: all that cannot be written down.
 pub struct RunContext {
-    /// Where the calls' files go.
+    /// Destination of the files of the calls.
     pub work_dir: Arc<WorkDir>,
     /// Ends the run when it is cancelled.
     pub cancel: CancelToken,
@@ -33,7 +33,7 @@ pub struct RunContext {
     pub session: u32,
     /// Writer of the calls' stdout and stderr, in place of their files.
     pub writer: Option<Arc<OutputWriter>>,
-    /// What the ends of calls have of their stdout and stderr.
+    /// Parts of stdout and stderr in the ends of calls.
     pub tails: Tails,
     /// Bound on all outputs of the run together.
     pub(crate) budget: Arc<OutputBudget>,
@@ -44,7 +44,8 @@ pub struct RunContext {
 /// Creates a writer for the stdout or the stderr of a guest.
 pub type OutputWriter = dyn Fn() -> Box<dyn Write + Send> + Send + Sync;
 
-/// What the end of a call has of its stdout and stderr, in addition to what is written elsewhere.
+/// Parts of stdout and stderr in the end of a call, in addition to those that are written
+/// elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tails {
     /// Maximum number of bytes from the end of stdout; default 0.
@@ -234,7 +235,7 @@ impl BatchCalls {
         self.list.files(&self.batch, call_index)
     }
 
-    /// How events name an attempt.
+    /// Name of an attempt in events.
     pub fn call_ref(&self, attempt: Attempt) -> CallRef {
         CallRef {
             task: self.batch.task.order,

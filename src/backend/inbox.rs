@@ -29,7 +29,7 @@ pub(super) struct Inbox<'a> {
     deadline: Option<Instant>,
     /// Measures the wall time of calls.
     clock: &'a RunningClock,
-    /// Which attempt of each call runs, and since when.
+    /// The running attempt of each call with its start.
     running: BTreeMap<usize, (Attempt, Duration)>,
     said_idle: bool,
     woken: Instant,
@@ -71,7 +71,8 @@ impl<'a> Inbox<'a> {
         now >= *self.deadline.get_or_insert(now + patience)
     }
 
-    /// Waits for the next event; returns [`CallEvent::Idle`] if none has come, and `None` at the end.
+    /// Waits for the next event; returns [`CallEvent::Idle`] if none has come, and `None` at the
+    /// end.
     fn wait(&mut self) -> Option<CallEvent> {
         match self.received.recv_timeout(POLL) {
             Ok(event) => Some(event),

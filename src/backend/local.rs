@@ -58,7 +58,8 @@ pub enum Isolation {
 ///
 /// Its threads are the limit over all runs that use it at the same time.
 pub struct Local {
-    /// Where guests can be interrupted, or all of them where that is not asked for.
+    /// For guests with a time limit; for all of them without
+    /// [`Self::without_epochs_for_untimed_calls`].
     sandbox: Arc<Sandbox>,
     /// For guests that nobody ends; see [`Self::without_epochs_for_untimed_calls`].
     unlimited: Option<Arc<Sandbox>>,
@@ -161,8 +162,9 @@ impl Local {
         self
     }
 
-    /// Lets calls start only while the memory limits of all running calls fit into `bytes` together.
-    /// Default: only limits that somebody asked for count, against the memory of the machine.
+    /// Lets calls start only while the memory limits of all running calls fit into `bytes`
+    /// together. Default: only limits that somebody asked for count, against the memory of the
+    /// machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
         let n_threads = self.pool.current_num_threads();
         self.given_bytes = Some(bytes);
@@ -198,7 +200,7 @@ impl Local {
         self
     }
 
-    /// Where the guests of a batch run, and what they start from.
+    /// Returns the sandbox of the guests of a batch, and what they start from.
     fn started_guests(
         &self,
         calls: &BatchCalls,
@@ -435,7 +437,7 @@ impl Local {
     }
 }
 
-/// Where the guests of one task run.
+/// The sandbox of the guests of one task.
 struct Guests {
     sandbox: Arc<Sandbox>,
     isolation: Isolation,
@@ -526,7 +528,8 @@ impl Guests {
                 break;
             };
             let made = calls.run_with_retries(attempt, &mut run, |event| {
-                // Stop before the failure is reported, so that no call starts after a reported failure.
+                // Stop before the failure is reported, so that no call starts after a reported
+                // failure.
                 if event.ends_badly() && !calls.batch().keep_going {
                     queue.stop();
                 }

@@ -77,7 +77,7 @@ fn groups_of(root: &Path, line: &str) -> Vec<Memory> {
 fn of_group(folder: &Path, [limit, usage, cache]: [&str; 3]) -> Option<Memory> {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    // `max` stands for no limit.
+    // `max` means no limit.
     let total_bytes = number(limit)?;
     let cached = read("memory.stat").and_then(|stat| {
         stat.lines()

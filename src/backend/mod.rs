@@ -1,4 +1,4 @@
-//! Where calls run: calls in, outcomes out. Every backend gives the same outcomes for the same
+//! Backends run calls and return outcomes. Every backend gives the same outcomes for the same
 //! calls.
 
 mod admission;
@@ -60,8 +60,8 @@ pub trait Backend: Modules {
         String::new()
     }
 
-    /// Reason why fewer calls of a task run at a time than threads and the task's own bound allow: a
-    /// sentence for the user.
+    /// Reason why fewer calls of a task run at a time than threads and the task's own bound allow:
+    /// a sentence for the user.
     fn holds_back(&self, task: &TaskSpec) -> Option<String> {
         let _ = task;
         None
@@ -104,7 +104,8 @@ pub trait Backend: Modules {
     /// starts, unless the batch keeps going.
     ///
     /// * `observe`: gets, on the calling thread, the start of each call, what it reports, and its
-    ///   end, in the order in which they happened. An error from it ends the batch as a failure does.
+    ///   end, in the order in which they happened. An error from it ends the batch as a failure
+    ///   does.
     ///
     /// # Errors
     /// The error of `observe`, or the host's own failure to run calls at all.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::output_budget::NoRoom;
 use super::process::ProcessWorker;
 use super::{BatchCalls, CallEvent};
-use crate::clock::RunningClock;
+use crate::clock::{CpuLaps, RunningClock};
 use crate::event::{EventKind, Fact};
 use crate::json::{Value, parse_guest_json};
 use crate::model::{
@@ -31,7 +31,7 @@ use crate::workdir::{
 /// others go on.
 const PANICKING: &str = "make the host panic";
 
-/// Where libraries create temporary files.
+/// Folder in which libraries create temporary files.
 const TMP: &str = "/tmp";
 
 /// Receives events of calls, on the threads that run them.
@@ -41,6 +41,11 @@ pub(super) type EventSink = Arc<dyn Fn(CallEvent) + Send + Sync>;
 pub(super) trait RunGuest {
     /// Returns how the guest ended and the most bytes of memory that it had.
     fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64);
+
+    /// Returns the CPU time of the last guest in another process.
+    fn cpu_time_elsewhere(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl RunGuest for Worker<'_> {
@@ -53,6 +58,10 @@ impl RunGuest for ProcessWorker<'_> {
     fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
         ProcessWorker::run(self, invocation)
     }
+
+    fn cpu_time_elsewhere(&self) -> Duration {
+        self.cpu_time()
+    }
 }
 
 /// Runs calls of one task, one after the other, with what they use in turn.
@@ -63,8 +72,10 @@ pub(super) struct CallRunner<'r> {
     events: EventSink,
     /// Measures the wall time of calls.
     clock: &'r RunningClock,
+    /// Measures their CPU time; `None` before the first one.
+    cpu: Option<CpuLaps>,
     folders: Option<GuestFolders>,
-    /// Where scratch folders are created; `None` for guests without file functions. Declared last:
+    /// Parent of scratch folders; `None` for guests without file functions. Declared last:
     /// a worker process is dead when its folder is removed.
     scratch: Option<WorkerFolder>,
 }
@@ -90,6 +101,7 @@ impl<'r> CallRunner<'r> {
             calls,
             events,
             clock,
+            cpu: None,
             folders: None,
             scratch,
         }
@@ -98,6 +110,7 @@ impl<'r> CallRunner<'r> {
     /// Runs one call; whatever happens is an outcome.
     pub(super) fn run(&mut self, call: &CallSpec) -> Ended {
         let started = self.clock.now();
+        self.cpu.get_or_insert_with(CpuLaps::start);
         let ended = self
             .folders()
             .and_then(|folders| self.run_in(folders, call, started));
@@ -151,6 +164,10 @@ impl<'r> CallRunner<'r> {
             &mut folders,
         )?;
         ended.usage.wall_time = whole_microseconds(self.clock.now() - started);
+        ended.usage.cpu_time = self.cpu.as_mut().map(|cpu| {
+            let time = cpu.lap().saturating_add(self.worker.cpu_time_elsewhere());
+            whole_microseconds(time)
+        });
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
         if folders.scratch.as_mut().is_none_or(Scratch::clean) {
             self.folders = Some(folders);
@@ -372,7 +389,7 @@ fn warnings(calls: &BatchCalls, events: &EventSink, has_files: bool) -> GuestWar
     })
 }
 
-/// How a command's guest ended, but for its output.
+/// Returns the outcome of a command's guest without its output.
 pub(crate) fn outcome_of_end(end: GuestEnd) -> Outcome {
     match end {
         GuestEnd::Exited(code) => Outcome::Exited { code },

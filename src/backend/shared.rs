@@ -99,8 +99,8 @@ impl Shared {
     /// Joins the processes that share a folder. It is created if it is missing.
     ///
     /// # Errors
-    /// [`HostError::File`] if the folder cannot be created or written to, [`HostError::Setup`] if no
-    /// thread can be started.
+    /// [`HostError::File`] if the folder cannot be created or written to, [`HostError::Setup`] if
+    /// no thread can be started.
     pub(super) fn join(folder: &Path) -> Result<Self, HostError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let failed = |path: &Path| HostError::file("share calls through the folder", path);

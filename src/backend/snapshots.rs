@@ -23,6 +23,14 @@ pub struct MadeSnapshot {
     pub memory_bytes: u64,
     /// Time that it took to make the snapshot; `None` if the cache contained it.
     pub init_time: Option<Duration>,
+    /// End of what the module printed meanwhile; empty if the cache contained the snapshot.
+    pub output: String,
+}
+
+/// Image that a module left when it started, and the end of what it printed.
+struct StartedModule {
+    image: Vec<u8>,
+    output: String,
 }
 
 /// Reason why there is no snapshot.
@@ -64,7 +72,7 @@ impl WantedSnapshot<'_> {
         let sha256 = &self.module.sha256;
         let key = self.key(sandbox)?;
         if let Some(memory_bytes) = sandbox.find_snapshot(&key, sha256) {
-            return self.within_limits(key, memory_bytes, None);
+            return self.within_limits(key, memory_bytes, None, String::new());
         }
         on_start();
         let started = sandbox.clock().now();
@@ -74,18 +82,18 @@ impl WantedSnapshot<'_> {
         }
         // Another run may have made the snapshot while this one was waiting for the lock.
         if let Some(memory_bytes) = sandbox.find_snapshot(&key, sha256) {
-            return self.within_limits(key, memory_bytes, None);
+            return self.within_limits(key, memory_bytes, None, String::new());
         }
-        let image = self.initialize(sandbox, command)?;
+        let started_module = self.initialize(sandbox, command)?;
         if self.key(sandbox)? != key {
             return Err(self.refused("a file of its mounts changed meanwhile; run again"));
         }
         let memory_bytes = sandbox
-            .prepare_image(&key, sha256, image, self.limits.memory_bytes)
+            .prepare_image(&key, sha256, started_module.image, self.limits.memory_bytes)
             .map_err(|text| NoSnapshot::Host(self.text(&text)))?;
         drop(lock);
         let init_time = elapsed(sandbox.clock(), started);
-        self.within_limits(key, memory_bytes, Some(init_time))
+        self.within_limits(key, memory_bytes, Some(init_time), started_module.output)
     }
 
     /// Starts the module, and returns it as a command that starts with the memory that it left.
@@ -97,7 +105,7 @@ impl WantedSnapshot<'_> {
         module: &ModuleFile,
     ) -> Result<Vec<u8>, NoSnapshot> {
         let lock = sandbox.lock_snapshot(&module.sha256, || self.cancel.is_cancelled());
-        let image = self.initialize(sandbox, command)?;
+        let image = self.initialize(sandbox, command)?.image;
         drop(lock);
         sandbox
             .whole_module(module, &image, self.limits.memory_bytes)
@@ -114,7 +122,7 @@ impl WantedSnapshot<'_> {
         &self,
         sandbox: &Sandbox,
         command: Option<&WorkerCommand>,
-    ) -> Result<Vec<u8>, NoSnapshot> {
+    ) -> Result<StartedModule, NoSnapshot> {
         let module = ModuleFile::read(&self.module.path, u64::MAX)
             .and_then(|module| match module.sha256 == self.module.sha256 {
                 true => Ok(module),
@@ -135,7 +143,7 @@ impl WantedSnapshot<'_> {
         sandbox: &Sandbox,
         command: Option<&WorkerCommand>,
         initial: &str,
-    ) -> Result<Vec<u8>, NoSnapshot> {
+    ) -> Result<StartedModule, NoSnapshot> {
         let host = |err: HostError| NoSnapshot::Host(self.text(&err.chain()));
         let mut worker: Box<dyn RunGuest + '_> = match command {
             Some(command) => Box::new(ProcessWorker::new(sandbox, command, self.mounts.to_vec())),
@@ -162,9 +170,10 @@ impl WantedSnapshot<'_> {
             seed: 0,
             cancel: self.cancel,
         });
+        let output = stderr.tail().trim_end().to_owned();
         let why = match end {
             GuestEnd::Exited(code) => match slot.take() {
-                Some(image) => return Ok(image),
+                Some(image) => return Ok(StartedModule { image, output }),
                 None => format!("it exited with code {code}, and must return"),
             },
             GuestEnd::Cancelled => return Err(NoSnapshot::Cancelled),
@@ -183,12 +192,10 @@ impl WantedSnapshot<'_> {
             ),
             GuestEnd::Returned(_) | GuestEnd::OutputFailed => "it was ended".to_owned(),
         };
-        let tail = stderr.tail();
-        let tail = tail.trim_end();
-        let output = if tail.is_empty() {
-            String::new()
+        let output = if output.is_empty() {
+            output
         } else {
-            format!(" (output: {tail})")
+            format!(" (output: {output})")
         };
         Err(self.refused(&format!("`wizer.initialize`: {why}{output}")))
     }
@@ -199,6 +206,7 @@ impl WantedSnapshot<'_> {
         key: String,
         memory_bytes: u64,
         init_time: Option<Duration>,
+        output: String,
     ) -> Result<MadeSnapshot, NoSnapshot> {
         let limit_bytes = self.limits.memory_bytes;
         if memory_bytes > limit_bytes {
@@ -214,6 +222,7 @@ impl WantedSnapshot<'_> {
             key,
             memory_bytes,
             init_time,
+            output,
         })
     }
 
@@ -255,5 +264,9 @@ impl RunGuest for FromSnapshot<'_> {
             seed: invocation.seed,
             cancel: invocation.cancel,
         })
+    }
+
+    fn cpu_time_elsewhere(&self) -> Duration {
+        self.worker.cpu_time_elsewhere()
     }
 }

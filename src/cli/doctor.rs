@@ -11,6 +11,7 @@ use crate::backend::{ClusterCheck, Confinement, Isolation, LayerReport, LayerSta
 use crate::json::build_json;
 use crate::model::{CancelToken, Limits, ModuleFile, Modules};
 use crate::plan::Policy;
+use crate::problem::Problems;
 use crate::run::exit_code;
 use crate::sandbox::{
     Entry, GuestEnd, GuestInput, GuestOutput, GuestWarnings, Invocation, Reservation,
@@ -54,6 +55,19 @@ impl State {
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
+    if arguments.backend == BackendArgument::Local {
+        let mut problems = Problems::default();
+        slurm::refuse_options(
+            &[
+                ("--slurm-config", arguments.slurm_config.is_some()),
+                ("--folder", arguments.folder.is_some()),
+            ],
+            &mut problems,
+        );
+        if !problems.is_empty() {
+            return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
+        }
+    }
     let mut findings = vec![
         cpus(),
         open_files(),

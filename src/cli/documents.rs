@@ -23,7 +23,8 @@ pub(super) const COMPILE_NOTICE_DELAY: Duration = Duration::from_secs(1);
 
 /// Returns the policy for a module that the user named. Problems go to `problems`.
 pub(super) fn author_policy(arguments: &SandboxArguments, problems: &mut Problems) -> Policy {
-    let open_files = open_files::of_a_call(open_files::raise_limit(), 1).unwrap_or_else(|text| {
+    let limit = open_files::raise_limit();
+    let open_files = open_files::of_a_call(limit, 1, "--jobs").unwrap_or_else(|text| {
         problems.add(Location::Parameter("ulimit -n".to_owned()), text);
         usize::MAX
     });

@@ -1,6 +1,7 @@
 //! Environment variables that mandelbox reads: three of Fractal's, the location of the cache, the
-//! type of the terminal, those that commands of SLURM need and those of a job; with the feature `otel` also those that enable the export of spans.
-//! OpenTelemetry's crates read further variables themselves.
+//! type of the terminal, those that commands of SLURM need and those of a job; with the feature
+//! `otel` also those that enable the export of spans. OpenTelemetry's crates read further variables
+//! themselves.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"

@@ -59,8 +59,9 @@ pub(super) struct SlurmArguments {
     pub(super) slurm_config: Option<PathBuf>,
     /// Time in which results can appear after a job has left the queue; slow shared file systems
     /// need more
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "60s")]
-    pub(super) slurm_grace: Duration,
+    /// [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(super) slurm_grace: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -140,6 +140,11 @@ fn stoppable(name: &'static str, quiet: bool, command: impl FnOnce(&Signals) -> 
 fn answer_parent(served: std::io::Result<()>) -> Answer {
     match served {
         Ok(()) => Answer::default(),
+        Err(err) if err.kind() == std::io::ErrorKind::UnexpectedEof => {
+            let text = "error: no other mandelbox sends work to this command on stdin; use \
+                `mandelbox run`, which starts it\n";
+            Answer::text(text.to_owned(), exit_code::WRONG_INPUT)
+        }
         Err(err) => Answer::text(format!("error: {err}\n"), exit_code::HOST_FAILED),
     }
 }

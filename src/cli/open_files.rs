@@ -41,9 +41,11 @@ pub(super) fn most_calls(limit: Option<u64>) -> usize {
 /// Returns the number of files that each of `n_calls` calls can open without taking any from
 /// another call or from the records.
 ///
+/// * `option`: sets the number of calls, for the message.
+///
 /// # Errors
 /// A message for the user if that is too few for a call.
-pub(super) fn of_a_call(limit: Option<u64>, n_calls: usize) -> Result<usize, String> {
+pub(super) fn of_a_call(limit: Option<u64>, n_calls: usize, option: &str) -> Result<usize, String> {
     let Some(limit) = limit else {
         return Ok(usize::MAX);
     };
@@ -52,12 +54,12 @@ pub(super) fn of_a_call(limit: Option<u64>, n_calls: usize) -> Result<usize, Str
     if each < LEAST_OF_A_CALL {
         let needed = RESERVED + n_calls * (RESERVED_A_CALL + LEAST_OF_A_CALL);
         let fewer = if n_calls > 1 {
-            ", or lower `--jobs`"
+            format!(", or lower `{option}`")
         } else {
-            ""
+            String::new()
         };
         return Err(format!(
-            "{limit} open files are too few for `--jobs {n_calls}`; raise the limit to \
+            "{limit} open files are too few for `{option} {n_calls}`; raise the limit to \
              {needed}{fewer}"
         ));
     }
@@ -70,13 +72,13 @@ mod tests {
 
     #[test]
     fn a_limit_is_shared_by_the_calls() {
-        assert_eq!(of_a_call(None, 1000), Ok(usize::MAX));
-        assert_eq!(of_a_call(Some(1024), 4), Ok(240));
+        assert_eq!(of_a_call(None, 1000, "--jobs"), Ok(usize::MAX));
+        assert_eq!(of_a_call(Some(1024), 4, "--jobs"), Ok(240));
         for n_calls in [1, 2, 3, 100] {
             let needed = 32 + 24 * n_calls as u64;
-            assert_eq!(of_a_call(Some(needed), n_calls), Ok(16));
+            assert_eq!(of_a_call(Some(needed), n_calls, "--jobs"), Ok(16));
             assert_eq!(most_calls(Some(needed)), n_calls);
-            let text = of_a_call(Some(needed - 1), n_calls).expect_err("one too few");
+            let text = of_a_call(Some(needed - 1), n_calls, "--jobs").expect_err("one too few");
             assert!(
                 text.contains(&format!("raise the limit to {needed}")),
                 "{text}"

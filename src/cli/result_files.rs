@@ -1,5 +1,5 @@
-//! Files of `--result`, `--events` and `--log`. They are checked before the run: an error after hours of
-//! work, or a workflow that was overwritten, would be found too late.
+//! Files of `--result`, `--events` and `--log`. They are checked before the run: an error after
+//! hours of work, or a workflow that was overwritten, would be found too late.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

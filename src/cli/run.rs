@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::{FormatArgument, ProgressArgument, RunArguments};
+use super::arguments::{BackendArgument, FormatArgument, ProgressArgument, RunArguments};
 use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
@@ -14,16 +14,18 @@ use super::result_files::ResultFiles;
 use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
 use super::signals::Signals;
+use super::wheels::Wheels;
 use super::{Answer, environment, parent, slurm};
 use crate::event::Reporter;
 use crate::json::{Map, Value, build_json};
+use crate::model::record_names::RESULT_FILE;
 use crate::model::{HostError, Retries};
 use crate::problem::{Location, Problems};
 use crate::report::{HtmlReport, Notice, Progress, ProgressStyle};
 use crate::run::{Error, PreparedRun, RunFailure, RunOptions, exit_code, prepare};
 use crate::text::escaped;
 use crate::text::wording::shell_word;
-use crate::workdir::layout::REPORT_FILE;
+use crate::workdir::layout::{LOG_FILE, REPORT_FILE};
 
 pub(super) fn run(arguments: RunArguments, signals: &Signals) -> Answer {
     let format = arguments.starter.format;
@@ -50,6 +52,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
+        arguments.backend == BackendArgument::Local,
         &arguments.starter.process,
         &mut problems,
     ) {
@@ -116,7 +119,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
             FormatArgument::Json => plan_answer(&prepared),
         };
     }
-    start_and_finish(&arguments, prepared, &files, signals)
+    start_and_finish(&arguments, prepared, &files, &wheels, signals)
         .unwrap_or_else(|err| failed(format, &err))
 }
 
@@ -125,10 +128,15 @@ fn start_and_finish(
     arguments: &RunArguments,
     mut prepared: PreparedRun,
     files: &ResultFiles,
+    wheels: &Wheels,
     signals: &Signals,
 ) -> Result<Answer, HostError> {
     let is_new = arguments.work_dir.is_none();
     prepared.create_work_dir()?;
+    if arguments.backend == BackendArgument::Slurm {
+        // Jobs do not see a temporary folder of this machine, nor always the user's cache.
+        prepared.copy_packages(wheels.folders());
+    }
     let work_dir = prepared.work_dir.clone();
     let reporters = reporters(
         arguments,
@@ -231,7 +239,7 @@ fn finish(
     match &ended {
         Ok(_) if !arguments.quiet => {
             let output = escaped(&output_path.to_string_lossy());
-            let result = path_of("result.json");
+            let result = path_of(RESULT_FILE);
             let _ = writeln!(answer.stderr, "finished in {:.2} s", elapsed.as_secs_f64());
             if !arguments.only.is_empty() {
                 let globs = escaped(&arguments.only.join(", "));
@@ -256,7 +264,7 @@ fn finish(
             };
             if result.is_some() {
                 let log = match &arguments.starter.log {
-                    None => path_of("workflow.log"),
+                    None => path_of(LOG_FILE),
                     Some(log) => escaped(&log.to_string_lossy()),
                 };
                 let folder = escaped(&shell_word(work_dir.display()));

@@ -97,6 +97,7 @@ pub(super) struct CallsBackend {
 ///
 /// * `deterministic`: true for fixed clocks and random numbers.
 /// * `jobs`: number of calls that run at a time; `None`: the number of CPUs.
+/// * `runs_here`: true if the calls run on this machine, so that its limit of open files counts.
 ///
 /// # Errors
 /// [`HostError`] if the host cannot run calls.
@@ -104,6 +105,7 @@ pub(super) fn backend_for_calls(
     arguments: &SandboxArguments,
     deterministic: bool,
     jobs: Option<u16>,
+    runs_here: bool,
     process: &ProcessArguments,
     problems: &mut Problems,
 ) -> Result<CallsBackend, HostError> {
@@ -111,9 +113,9 @@ pub(super) fn backend_for_calls(
     let isolation = arguments.isolation();
     let isolation = isolation.map_err(HostError::setup("start worker processes"))?;
     let n_cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let limit = open_files::raise_limit();
+    let limit = open_files::raise_limit().filter(|_| runs_here);
     let n_threads = jobs.map_or_else(|| n_cpus.min(open_files::most_calls(limit)), usize::from);
-    let open_files = open_files::of_a_call(limit, n_threads).unwrap_or_else(|text| {
+    let open_files = open_files::of_a_call(limit, n_threads, "--jobs").unwrap_or_else(|text| {
         problems.add(Location::Parameter("ulimit -n".to_owned()), text);
         usize::MAX
     });

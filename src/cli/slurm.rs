@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arguments::{BackendArgument, IsolationArgument, RunArguments};
 use super::documents::absolute;
@@ -13,6 +14,19 @@ use crate::backend::{
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::workdir::layout::JOBS_DIR;
+
+/// Default of `--slurm-grace`.
+const DEFAULT_GRACE: Duration = Duration::from_secs(60);
+
+/// Refuses options that only the SLURM backend has.
+///
+/// * `given`: options, and true for those that are given.
+pub(super) fn refuse_options(given: &[(&str, bool)], problems: &mut Problems) {
+    for (option, _) in given.iter().filter(|(_, is_given)| *is_given) {
+        let text = "is an option of `--backend slurm`; add it, or remove this option";
+        problems.add(Location::Parameter((*option).to_owned()), text);
+    }
+}
 
 /// Returns the backend that the command line names.
 ///
@@ -26,12 +40,15 @@ pub(super) fn backend_of(
     policy: &Policy,
     problems: &mut Problems,
 ) -> Result<Arc<dyn Backend>, String> {
-    let given = &arguments.slurm.slurm_config;
+    let given = &arguments.slurm;
     if arguments.backend == BackendArgument::Local {
-        if given.is_some() {
-            let text = "is an option of `--backend slurm`; add it, or remove this option";
-            problems.add(Location::Parameter("--slurm-config".to_owned()), text);
-        }
+        refuse_options(
+            &[
+                ("--slurm-config", given.slurm_config.is_some()),
+                ("--slurm-grace", given.slurm_grace.is_some()),
+            ],
+            problems,
+        );
         refuse_jobs(arguments, problems);
         return Ok(local);
     }
@@ -45,10 +62,10 @@ pub(super) fn backend_of(
         interrupts_all: policy.interrupts_all,
     };
     let options = SlurmOptions {
-        config: config(given.clone(), problems),
+        config: config(given.slurm_config.clone(), problems),
         program: this_program()?,
         worker,
-        grace: arguments.slurm.slurm_grace,
+        grace: given.slurm_grace.unwrap_or(DEFAULT_GRACE),
     };
     Ok(Arc::new(Slurm::new(options, client(), local)))
 }

@@ -61,6 +61,10 @@ pub(super) fn no_run(work_dir: &Path, err: &ReadEventsError) -> String {
                 EventLog::NAME
             )
         }
+        ReadEventsError::Io(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
+            let folder = escaped(&work_dir.to_string_lossy());
+            format!("error: {folder}: is not a folder; name the work directory of a run\n")
+        }
         ReadEventsError::Line(err) => {
             format!("error: {path}: {err}; use the version of mandelbox that wrote it\n")
         }

@@ -12,11 +12,12 @@ use crate::backend::{
 };
 use crate::fractal::output_check;
 use crate::model::{FailureKind, HostError, ModuleFile, Modules, TaskSpec};
+use crate::plan::digest_of_script;
 use crate::run::exit_code;
 use crate::sandbox::SandboxOptions;
 use crate::workdir::WorkDir;
 
-/// Why no call of the slice has started.
+/// Reason why no call of the slice has started.
 enum NotRun {
     /// The calls are not for this program, or their module is another one.
     Refused(String),
@@ -58,8 +59,10 @@ pub(super) fn worker(batch: &Path, slice: usize, signals: &Signals) -> Answer {
 }
 
 fn run(batch: &Path, index: usize, signals: &Signals) -> Result<SliceEnd, NotRun> {
-    open_files::raise_limit();
-    let slice = Slice::read(batch, index).map_err(NotRun::Refused)?;
+    let mut slice = Slice::read(batch, index).map_err(NotRun::Refused)?;
+    let limit = open_files::raise_limit();
+    let open_files = open_files::of_a_call(limit, slice.parallel(), "parallel_tasks_per_job");
+    slice.limit_open_files(open_files.map_err(NotRun::Refused)?);
     let Some(check) = output_check(slice.check_name()) else {
         let text = format!("unknown check of outputs `{}`", slice.check_name());
         return Err(NotRun::Refused(text));
@@ -112,7 +115,8 @@ fn prepare(local: &Local, task: &TaskSpec, settings: &WorkerSettings) -> Result<
             module.sha256, task.module.sha256
         )));
     }
-    let prepared = match task.snapshot {
+    check_script(task)?;
+    let prepared = match &task.snapshot {
         None => local.prepare(&module, &task.limits, settings.compile_time),
         Some(_) => local.prepare_snapshots(&module, &task.limits, settings.compile_time),
     };
@@ -121,5 +125,22 @@ fn prepare(local: &Local, task: &TaskSpec, settings: &WorkerSettings) -> Result<
         return Err(refused("is a module of another kind".to_owned()));
     }
     local.write_cache();
+    Ok(())
+}
+
+/// Checks that the script of the calls is the one that the run has checked.
+fn check_script(task: &TaskSpec) -> Result<(), NotRun> {
+    let Some(script) = &task.script else {
+        return Ok(());
+    };
+    let refused = |text: String| NotRun::Refused(format!("{}: {text}", script.path.display()));
+    let sha256 = digest_of_script(&script.path).map_err(refused)?;
+    if sha256 != script.sha256 {
+        return Err(refused(format!(
+            "the script has changed since the run has started: its SHA-256 is {sha256} instead of \
+             {}",
+            script.sha256
+        )));
+    }
     Ok(())
 }

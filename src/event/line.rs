@@ -386,6 +386,7 @@ pub(super) mod tests {
             (0..1_u64 << 50, any::<u64>(), any::<u64>()).prop_map(|(micros, memory, output)| {
                 Usage {
                     wall_time: Duration::from_micros(micros),
+                    cpu_time: (output % 2 == 1).then(|| Duration::from_micros(micros / 2)),
                     peak_memory_bytes: memory,
                     stdout_bytes: output,
                     stderr_bytes: output,

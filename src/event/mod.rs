@@ -80,7 +80,7 @@ pub enum EventKind {
     },
     /// Calls of a resumed run that had succeeded run again.
     Rerun {
-        /// Which calls, and the reason.
+        /// The calls and the reason.
         message: String,
     },
     /// The module of a task is started once, without a call's data, for a snapshot from which the
@@ -241,7 +241,7 @@ pub enum EventKind {
     ItemsChanged {
         /// Order of the task.
         task: u64,
-        /// How the list changed.
+        /// Changes of the list.
         #[serde(flatten)]
         changes: ItemChanges,
     },
@@ -383,11 +383,20 @@ pub struct CallLimits {
 
 impl From<&Limits> for CallLimits {
     fn from(limits: &Limits) -> Self {
+        // All fields: can a result depend on a new one?
+        let Limits {
+            memory_bytes,
+            wall_time,
+            output_bytes,
+            call_output_bytes,
+            open_files: _,
+            module_bytes: _,
+        } = *limits;
         Self {
-            memory_bytes: limits.memory_bytes,
-            wall_time_s: limits.wall_time.map(|time| time.as_secs_f64()),
-            output_bytes: limits.output_bytes,
-            call_output_bytes: limits.call_output_bytes,
+            memory_bytes,
+            wall_time_s: wall_time.map(|time| time.as_secs_f64()),
+            output_bytes,
+            call_output_bytes,
         }
     }
 }

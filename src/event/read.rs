@@ -109,8 +109,8 @@ pub fn visit_events(path: &Path, mut take: impl FnMut(Event)) -> Result<EndOfLog
     visit_log(path, |event, _, _| take(event))
 }
 
-/// Reads the first event of an open log; `None` if the log is empty, or its first line is incomplete
-/// or damaged.
+/// Reads the first event of an open log; `None` if the log is empty, or its first line is
+/// incomplete or damaged.
 ///
 /// # Errors
 /// As for [`visit_events`].

@@ -67,14 +67,16 @@ pub struct TaskSummary {
     pub end: Option<(Timestamp, Status)>,
     /// Total run time of the calls.
     pub total_time: Duration,
+    /// CPU time of all calls that have ended, as far as it was measured.
+    pub total_cpu_time: Duration,
     /// Longest run time of a call.
     pub longest_time: Duration,
     /// Largest peak memory of a call, in bytes.
     pub peak_memory_bytes: u64,
     /// Number of calls that succeeded and wrote warnings.
     pub n_warnings: usize,
-    /// How the task changed the list of items of the dataset; `None` if it has none, or before the
-    /// end of the task.
+    /// Changes of the list of items of the dataset; `None` if it has none, or before the end of the
+    /// task.
     pub changes: Option<ItemChanges>,
     /// Jobs of a cluster that run its calls; `None` if its calls run on this machine.
     pub jobs: Option<JobSummary>,
@@ -359,6 +361,7 @@ impl TaskSummary {
             started: Timestamp::UNIX_EPOCH,
             end: None,
             total_time: Duration::ZERO,
+            total_cpu_time: Duration::ZERO,
             longest_time: Duration::ZERO,
             peak_memory_bytes: 0,
             n_warnings: 0,
@@ -397,6 +400,8 @@ impl TaskSummary {
 
     fn add_usage(&mut self, usage: &Usage) {
         self.total_time = self.total_time.saturating_add(usage.wall_time);
+        let cpu_time = usage.cpu_time.unwrap_or_default();
+        self.total_cpu_time = self.total_cpu_time.saturating_add(cpu_time);
         self.longest_time = self.longest_time.max(usage.wall_time);
         self.peak_memory_bytes = self.peak_memory_bytes.max(usage.peak_memory_bytes);
     }

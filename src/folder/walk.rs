@@ -15,8 +15,8 @@ const MAX_DEPTH: usize = 32;
 
 impl Folder {
     /// Visits all entries below this folder. Follows no link, enters no other file system, and
-    /// enters no folder that is deeper than [`MAX_DEPTH`]. Entries that disappear meanwhile are left
-    /// out.
+    /// enters no folder that is deeper than [`MAX_DEPTH`]. Entries that disappear meanwhile are
+    /// left out.
     ///
     /// Returns true if all folders were entered and read.
     ///

@@ -12,13 +12,13 @@ pub(crate) struct Command {
     pub(crate) module: PathBuf,
     /// Arguments before those of the call.
     pub(crate) fixed_args: Vec<String>,
-    /// True if the document names a Python script, which the module stands for.
+    /// True if the document names a Python script, which the module replaces.
     pub(crate) is_twin: bool,
 }
 
 /// Splits the executable of a manifest, or the command of a workflow.
 ///
-/// An executable that ends in `.py` stands for the module of the same name beside it, so that one
+/// An executable that ends in `.py` names the module of the same name next to it, so that one
 /// manifest serves mandelbox and Fractal. The interpreter in front of a script is dropped.
 ///
 /// * `is_command`: true for the command of a workflow, which is always split. The executable of a
@@ -50,15 +50,16 @@ pub(crate) fn command_words(
     })
 }
 
-/// Drops the interpreter in front of a script, which belongs to the machine that wrote the document.
+/// Drops the interpreter in front of a script, which belongs to the machine that wrote the
+/// document.
 pub(crate) fn drop_interpreter(words: &mut Vec<String>) {
     if words.len() > 1 && is_python(&words[0]) && is_script(&words[1]) {
         words.remove(0);
     }
 }
 
-/// Returns the module that stands for a script: that of the same name beside it. `None` if the path
-/// is not that of a script.
+/// Returns the path of the module that replaces a script: that of the same name next to it. `None`
+/// if the path is not that of a script.
 pub(crate) fn twin_of(path: &Path) -> Option<PathBuf> {
     let is_script = path.extension().is_some_and(|extension| extension == "py");
     is_script.then(|| path.with_extension("wasm"))
@@ -78,7 +79,7 @@ fn is_python(word: &str) -> bool {
 }
 
 impl Command {
-    /// Returns the path that the document names: a script if the module stands for one.
+    /// Returns the path that the document names: a script if the module replaces one.
     pub(crate) fn named(&self) -> PathBuf {
         if self.is_twin {
             self.module.with_extension("py")

@@ -23,8 +23,8 @@ pub trait Dialect: Send {
     /// Returns the facts about a task for a dry run, before the first task has run.
     fn preview(&self, task: &TaskSpec) -> Preview;
 
-    /// Returns a workflow task for the event log, with its args; `None` if the records of the dataset
-    /// have it.
+    /// Returns a workflow task for the event log, with its args; `None` if the records of the
+    /// dataset have it.
     fn workflow_task(&self, task: &TaskSpec) -> Option<Map<String, Value>> {
         let _ = task;
         None
@@ -60,8 +60,8 @@ pub trait Dialect: Send {
         false
     }
 
-    /// True if all tasks have their folders in the work directory from the start of the run, and not
-    /// only from their first calls.
+    /// True if all tasks have their folders in the work directory from the start of the run, and
+    /// not only from their first calls.
     fn has_early_folders(&self) -> bool {
         true
     }
@@ -114,14 +114,14 @@ pub enum Step {
     Done(TaskEnd),
 }
 
-/// What a task did to the dataset.
+/// Effects of a task on the dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskEnd {
     /// A text for the log.
     pub note: Option<String>,
     /// A text for the user.
     pub warning: Option<String>,
-    /// How the list of items changed; `None` for a dialect without one.
+    /// Changes of the list of items; `None` for a dialect without one.
     pub changes: Option<ItemChanges>,
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 #[cfg(feature = "cli")]
 use crate::fractal::read::read_dataset;
 use crate::json::{Map, Value};
+use crate::model::record_names::{HISTORY_FILE, METADATA_FILE};
 use crate::problem::{Cursor, Problems};
 use crate::text::wording::{did_you_mean, shell_word};
 
@@ -107,8 +108,8 @@ impl DocumentKind {
             }
             Self::Result => format!(
                 "a run writes both parts next to it: `--metadata {} --history {}`",
-                sibling("metadata.json"),
-                sibling("history.json")
+                sibling(METADATA_FILE),
+                sibling(HISTORY_FILE)
             ),
             Self::History => "give it as `--history`".to_owned(),
             Self::Dataset => {

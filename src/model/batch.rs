@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{CallRef, FailureKind, Grant, Outcome, TaskMetadata, TaskSpec};
 use crate::json::{Map, Value};
 
-/// How the files of calls (args, output, stdout, stderr) are kept in the work directory.
+/// Form of the files of calls (args, output, stdout, stderr) in the work directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskFiles {
@@ -55,7 +55,7 @@ pub struct Batch {
     pub grants: Vec<Grant>,
     /// The task's subfolder of the work directory.
     pub folder: PathBuf,
-    /// How the files of the calls are kept in `folder`.
+    /// Form of the files of the calls in `folder`.
     pub task_files: TaskFiles,
     /// The metadata that a typed task may fetch.
     pub metadata: TaskMetadata,
@@ -151,7 +151,7 @@ pub struct FileSuffixes {
 /// Form of the files of a batch, for readers of the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchFiles {
-    /// How the files are kept; not [`TaskFiles::Auto`].
+    /// Form of the files; not [`TaskFiles::Auto`].
     pub kept: TaskFiles,
     /// Suffixes of the file names of each call.
     pub suffixes: FileSuffixes,
@@ -249,7 +249,8 @@ pub trait CallList: Send + Sync {
     /// A sentence that describes what is wrong with the output.
     fn check_output(&self, output: Value) -> Result<Option<Map<String, Value>>, String>;
 
-    /// Returns a name by which another process finds the function that [`Self::check_output`] calls.
+    /// Returns a name by which another process finds the function that [`Self::check_output`]
+    /// calls.
     fn check_name(&self) -> &'static str;
 }
 
@@ -395,7 +396,7 @@ mod tests {
                 vec((".{0,3}", ".{0,3}"), 0..3),
                 vec(grant(), 0..2),
                 vec(resource(), 0..2),
-                of((any::<u64>(), 0..1_000_000_000_u32)),
+                of((any::<u64>(), 0..1_000_000_000_u32, vec(grant(), 0..2))),
             ),
         )
             .prop_map(
@@ -424,8 +425,9 @@ mod tests {
                     env,
                     mounts,
                     resources,
-                    snapshot: snapshot.map(|(s, ns)| SnapshotSpec {
+                    snapshot: snapshot.map(|(s, ns, mounts)| SnapshotSpec {
                         init_time: Duration::new(s, ns),
+                        mounts,
                     }),
                 },
             )

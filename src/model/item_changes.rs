@@ -1,8 +1,8 @@
-//! How a task changed the list of items of a dataset.
+//! Changes that a task made to the list of items of a dataset.
 
 use serde::{Deserialize, Serialize};
 
-/// How a task changed the list of items of a dataset.
+/// Changes that a task made to the list of items of a dataset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemChanges {
     /// Number of items that the task added.

@@ -92,18 +92,24 @@ impl Limits {
 
     /// Returns the names of the limits that exceed those of `maximum`, as in the policy file.
     pub(crate) fn above(&self, maximum: &Self) -> Vec<&'static str> {
+        // All fields, so that a new one is not forgotten.
+        let Self {
+            memory_bytes,
+            wall_time,
+            output_bytes,
+            call_output_bytes,
+            open_files,
+            module_bytes,
+        } = *self;
         // No time limit exceeds any time limit.
-        let time = |limits: &Self| limits.wall_time.unwrap_or(Duration::MAX);
+        let time = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
         let is_above = [
-            ("memory", self.memory_bytes > maximum.memory_bytes),
-            ("timeout", time(self) > time(maximum)),
-            ("output", self.output_bytes > maximum.output_bytes),
-            (
-                "call_output",
-                self.call_output_bytes > maximum.call_output_bytes,
-            ),
-            ("open_files", self.open_files > maximum.open_files),
-            ("module", self.module_bytes > maximum.module_bytes),
+            ("memory", memory_bytes > maximum.memory_bytes),
+            ("timeout", time(wall_time) > time(maximum.wall_time)),
+            ("output", output_bytes > maximum.output_bytes),
+            ("call_output", call_output_bytes > maximum.call_output_bytes),
+            ("open_files", open_files > maximum.open_files),
+            ("module", module_bytes > maximum.module_bytes),
         ];
         is_above
             .into_iter()

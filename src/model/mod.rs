@@ -12,6 +12,7 @@ mod module_file;
 mod module_kind;
 mod modules;
 mod outcome;
+pub(crate) mod record_names;
 mod task;
 mod task_metadata;
 

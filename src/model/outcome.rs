@@ -199,6 +199,15 @@ pub struct Usage {
     /// for removing the files that the guest has left.
     #[serde(rename = "wall_time_s", with = "seconds")]
     pub wall_time: Duration,
+    /// CPU time of the call, the host's work for it included; `None` if the log is from before it
+    /// was measured.
+    #[serde(
+        rename = "cpu_time_s",
+        default,
+        with = "optional_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cpu_time: Option<Duration>,
     /// Peak size of the guest's memories and tables together, in bytes.
     pub peak_memory_bytes: u64,
     /// Bytes that the guest wrote to stdout, including those that were dropped.
@@ -277,6 +286,32 @@ impl std::fmt::Display for CallFailure {
             write!(f, "\n    stderr: {}", escaped(&path.to_string_lossy()))?;
         }
         Ok(())
+    }
+}
+
+/// As [`seconds`], for a time that may be missing.
+mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::seconds::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Seconds(#[serde(with = "super::seconds")] Duration);
+        let seconds = Option::<Seconds>::deserialize(deserializer)?;
+        Ok(seconds.map(|Seconds(time)| time))
     }
 }
 

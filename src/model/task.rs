@@ -91,10 +91,13 @@ pub struct TaskSpec {
 }
 
 /// Snapshot from which the calls of a task start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotSpec {
     /// Maximum time for starting the module.
     pub init_time: Duration,
+    /// Folders that the module can read when it starts, of those that calls read. Tasks with the
+    /// same module and folders share a snapshot.
+    pub mounts: Vec<Grant>,
 }
 
 /// A key of a task's meta, unchecked: only the backend knows what it means.

@@ -173,8 +173,8 @@ impl<'a> DatasetPlanner<'a> {
                 Some((found.task, found.package.folder.clone()))
             }
             Err(message) => {
-                // The problem of a package that could not be read, whose name may not be known either,
-                // was reported before.
+                // The problem of a package that could not be read, whose name may not be known
+                // either, was reported before.
                 if !self.packages.iter().any(|package| package.is_refused) {
                     self.add_once(entry.location_of("task"), message, problems);
                 }
@@ -255,8 +255,10 @@ impl<'a> DatasetPlanner<'a> {
             .map_err(|text| self.add_once(executable.location(), text, problems))
             .ok()?;
         let path = program.as_ref().map(|program| &program.module);
-        let is_wanted = program.as_ref().is_some_and(|program| program.has_snapshot);
-        let snapshot = policy.snapshot(requested.snapshot || is_wanted);
+        let snapshot = policy.snapshot(
+            requested.snapshot || Program::wants_snapshot(program.as_ref()),
+            || Program::start_mounts(program.as_ref(), &requested.mounts),
+        );
         let wanted = WantedModule {
             path: path.unwrap_or(&command.module).clone(),
             limits: &limits,

@@ -197,6 +197,7 @@ impl Interpreter {
             args: with_script(&self.args),
             check: self.check.as_ref().map(with_script),
             mounts,
+            n_own_mounts: self.mounts.len(),
             has_snapshot: self.snapshot,
             script: ScriptRef {
                 path: absolute(script),
@@ -262,7 +263,7 @@ impl Interpreter {
     }
 }
 
-/// Where a script may be, which decides on the folder that is mounted with it.
+/// Location of a script, which decides on the folder that is mounted with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScriptHome<'a> {
     /// Folder of the task package that names the script. All of it is mounted.
@@ -289,6 +290,8 @@ pub(crate) struct Program {
     pub(crate) check: Option<Vec<String>>,
     /// Folders that the call reads.
     pub(crate) mounts: Vec<Grant>,
+    /// Number of those folders, from the first on, that belong to the interpreter.
+    n_own_mounts: usize,
     /// True if the call starts from a snapshot.
     pub(crate) has_snapshot: bool,
     /// Identity of the script and of all that it can import.
@@ -296,6 +299,25 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// Returns the folders that belong to the interpreter. It does not depend on the script.
+    pub(crate) fn own_mounts(&self) -> &[Grant] {
+        &self.mounts[..self.n_own_mounts]
+    }
+
+    /// True if the interpreter of a call requests snapshots.
+    pub(super) fn wants_snapshot(program: Option<&Self>) -> bool {
+        program.is_some_and(|program| program.has_snapshot)
+    }
+
+    /// Returns the folders that a task's module can read when it starts for a snapshot. The folder
+    /// of a script is not one of them, so all scripts of an interpreter share its snapshot.
+    ///
+    /// * `requested`: folders that the package requests.
+    pub(super) fn start_mounts(program: Option<&Self>, requested: &[Grant]) -> Vec<Grant> {
+        let own = program.map(Self::own_mounts).unwrap_or_default();
+        [requested, own].concat()
+    }
+
     /// Returns what a task with this call has in addition: its script, its first arguments, and its
     /// mounts.
     pub(super) fn into_parts(

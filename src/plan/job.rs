@@ -1,4 +1,4 @@
-//! What a run is planned from, whatever its version of Fractal.
+//! Input of the planner, whatever its version of Fractal.
 
 use std::path::Path;
 

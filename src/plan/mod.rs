@@ -30,3 +30,5 @@ pub use process_workflow::{Package, ProcessWorkflow};
 pub(crate) use requested::read_requested;
 pub use run_plan::RunPlan;
 pub(crate) use script_state::ScriptStates;
+#[cfg(feature = "cli")]
+pub(crate) use script_state::digest_of_file as digest_of_script;

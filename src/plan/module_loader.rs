@@ -33,7 +33,7 @@ pub(super) struct WantedModule<'w> {
     pub(super) sha256: Option<&'w str>,
     /// True if calls start from a snapshot.
     pub(super) has_snapshot: bool,
-    /// Where the document names it.
+    /// Location of its name in the document.
     pub(super) location: Location,
 }
 
@@ -47,11 +47,11 @@ impl<'a> ModuleLoader<'a> {
         }
     }
 
-    /// Returns the call of a script by its interpreter; `None` if the path is that of a module, or if
-    /// the module beside the script stands for it.
+    /// Returns the call of a script by its interpreter; `None` if the path is that of a module, or
+    /// if the module next to the script replaces it.
     ///
     /// * `named`: path in the document.
-    /// * `twin`: the module that stands for it, or the same path.
+    /// * `twin`: the module that replaces it, or the same path.
     ///
     /// # Errors
     /// A sentence for the user with the reason why the script cannot run.

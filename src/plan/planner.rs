@@ -324,8 +324,10 @@ impl Planner<'_> {
             .map_err(|text| problems.add(module_location.clone(), text))
             .ok()?;
         let path = program.as_ref().map(|program| program.module.clone());
-        let is_wanted = program.as_ref().is_some_and(|program| program.has_snapshot);
-        let snapshot = policy.snapshot(requested.snapshot || is_wanted);
+        let snapshot = policy.snapshot(
+            requested.snapshot || Program::wants_snapshot(program.as_ref()),
+            || Program::start_mounts(program.as_ref(), &requested.mounts),
+        );
         let wanted = WantedModule {
             path: path.unwrap_or_else(|| task.module_path()),
             limits: &limits,

@@ -12,7 +12,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::interpreter::{Interpreter, InterpreterFile};
-use crate::model::{Limits, SnapshotSpec};
+use crate::model::{Grant, Limits, SnapshotSpec};
 use crate::problem::{Location, Problems};
 use crate::text::units::{parse_bytes, parse_memory, parse_time};
 use crate::text::unreadable;
@@ -53,8 +53,8 @@ pub struct Policy {
     /// Maximum size of all outputs of a run together, in bytes; default 1 GiB. Each value counts as
     /// at least 64 bytes, and each object as 512 more.
     pub outputs_bytes: u64,
-    /// Maximum number of images or items that a task of Fractal v2 is called for; default 20,000, as
-    /// in Fractal.
+    /// Maximum number of images or items that a task of Fractal v2 is called for; default 20,000,
+    /// as in Fractal.
     pub task_items: usize,
     /// Interpreters of scripts; of those with one suffix, the first counts.
     pub interpreters: Vec<Interpreter>,
@@ -193,14 +193,20 @@ impl Policy {
     /// Returns the snapshot from which the calls of a task start.
     ///
     /// * `is_requested`: true if the task requests it.
-    pub(crate) fn snapshot(&self, is_requested: bool) -> Option<SnapshotSpec> {
+    /// * `mounts`: folders that the module can read when it starts.
+    pub(crate) fn snapshot(
+        &self,
+        is_requested: bool,
+        mounts: impl FnOnce() -> Vec<Grant>,
+    ) -> Option<SnapshotSpec> {
         let is_used = match self.snapshots {
             SnapshotUse::Never => false,
             SnapshotUse::OnRequest => is_requested,
             SnapshotUse::Always => true,
         };
-        is_used.then_some(SnapshotSpec {
+        is_used.then(|| SnapshotSpec {
             init_time: self.compile_time,
+            mounts: mounts(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Digests of what the result of a script can depend on: the script, those beside it, and the
+//! Digests of what the result of a script can depend on: the script, those next to it, and the
 //! folders of its interpreter.
 
 use std::collections::HashMap;
@@ -61,7 +61,7 @@ impl ScriptStates {
 ///
 /// # Errors
 /// The end of a sentence for the user.
-pub(super) fn digest_of_file(path: &Path) -> Result<String, String> {
+pub(crate) fn digest_of_file(path: &Path) -> Result<String, String> {
     let failed = |err: io::Error| format!("cannot be read: {err}");
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();

@@ -15,6 +15,7 @@ use serde::de::{
 use crate::event::{RunSummary, TaskSummary};
 use crate::folder::open_plain_file;
 use crate::json::{Map, Value, next_value_of, read_stream};
+use crate::model::record_names::{HISTORY_FILE, RESULT_FILE};
 
 /// Reads the workflow task of each task of `summary`, in order, from the last records of the run.
 /// It is `None` for a task without a history item, such as the task in which a run was killed.
@@ -29,11 +30,11 @@ pub(super) fn read_workflow_tasks(
     };
     // Only the result has a failed task; a killed run has no result.
     let of_result = match summary.end {
-        Some(_) => open("result.json").and_then(|file| read_stream(file, Key("history")).ok()),
+        Some(_) => open(RESULT_FILE).and_then(|file| read_stream(file, Key("history")).ok()),
         None => None,
     };
     let items =
-        of_result.or_else(|| open("history.json").and_then(|file| read_stream(file, Items).ok()));
+        of_result.or_else(|| open(HISTORY_FILE).and_then(|file| read_stream(file, Items).ok()));
     let mut items = items.unwrap_or_default();
     let take = |task: &TaskSummary| {
         let mut items = items.iter_mut().rev();

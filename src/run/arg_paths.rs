@@ -14,8 +14,8 @@ use crate::text::wording::shell_word;
 const MAX_STRINGS: usize = 10_000;
 const MAX_PATHS: usize = 20;
 
-/// Warns of absolute paths in the args of tasks that exist on this machine, and that the task cannot
-/// access.
+/// Warns of absolute paths in the args of tasks that exist on this machine, and that the task
+/// cannot access.
 pub(super) fn warn_of_paths(
     plan: &RunPlan,
     dialect: &dyn Dialect,

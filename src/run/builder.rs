@@ -210,8 +210,8 @@ impl<J: Job> RunBuilder<J> {
         self
     }
 
-    /// Writes no `workflow.log`, for a program with a log of its own: add [`LogLines`] as a reporter.
-    /// Default: the log is written.
+    /// Writes no `workflow.log`, for a program with a log of its own: add [`LogLines`] as a
+    /// reporter. Default: the log is written.
     ///
     /// [`LogLines`]: crate::report::LogLines
     pub fn without_log_file(mut self) -> Self {

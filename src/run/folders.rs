@@ -1,6 +1,7 @@
 //! The folders that calls see, and the rules between input, output and work directory.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -16,7 +17,8 @@ use crate::text::unreadable;
 /// in metadata. An input path that does not exist is granted to nobody, with a warning; Fractal
 /// does not look at it either.
 ///
-/// * `output_option`, `work_dir_option`: what the user sets to have another output or work directory.
+/// * `output_option`, `work_dir_option`: what the user sets to have another output or work
+///   directory.
 /// * `input_in_output`: true if tasks may write to an input inside the output.
 pub(crate) fn check_folders(
     input_paths: &[PathBuf],
@@ -55,7 +57,7 @@ pub(crate) fn check_folders(
             text,
         );
     }
-    if real_work_dir.starts_with(&real_output) {
+    if holds(&real_output, &real_work_dir) {
         let text = format!(
             "holds the work directory {}, where no task may write; choose another \
              {work_dir_option} or {output_option}",
@@ -99,7 +101,7 @@ pub(crate) fn check_folders(
         }
         if let Err(err) = access(path, Access::READ_OK | Access::EXEC_OK) {
             problems.add(place, unreadable(&err.into()));
-        } else if real_work_dir.starts_with(&real) {
+        } else if holds(&real, &real_work_dir) {
             let text = format!(
                 "holds the work directory {}, whose records no task may see; choose another \
                  {work_dir_option}",
@@ -126,6 +128,24 @@ pub(crate) fn check_folders(
         Rights::ReadWrite,
     ));
     grants
+}
+
+/// True if `path` is `folder` or is inside it. A bind mount has another path than its folder, and a
+/// file system can ignore case, so folders are also compared by device and inode.
+///
+/// Both are paths without links.
+pub(crate) fn holds(folder: &Path, path: &Path) -> bool {
+    if path.starts_with(folder) {
+        return true;
+    }
+    let identity = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    match identity(folder) {
+        Some(own) => path.ancestors().any(|above| identity(above) == Some(own)),
+        None => false,
+    }
 }
 
 /// Checks that a folder can be written to, or made where it is missing.
@@ -184,7 +204,7 @@ fn is_missing(err: &io::Error) -> bool {
     )
 }
 
-/// Where a link leads that leads to nothing, as a part of a sentence; `None`: it is no link.
+/// Returns the target of a broken link, as a part of a sentence; `None`: it is no link.
 pub(crate) fn broken_link(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     Some(format!(
@@ -249,6 +269,18 @@ mod tests {
             None => assert!(problems.is_empty(), "{problems}"),
             Some(text) => assert!(problems.to_string().contains(text), "{problems}"),
         }
+    }
+
+    #[test]
+    fn a_folder_holds_what_is_below_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("a path");
+        std::fs::create_dir_all(root.join("out/work")).expect("made");
+        assert!(holds(&root.join("out"), &root.join("out")));
+        assert!(holds(&root.join("out"), &root.join("out/work/not/there")));
+        assert!(holds(&root.join("none"), &root.join("none/work")));
+        assert!(!holds(&root.join("out/work"), &root.join("out")));
+        assert!(!holds(&root.join("none"), &root.join("out/work")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arg_paths::warn_of_paths;
 use super::builder::default_work_dir;
-use super::folders::{check_folders, real_path};
+use super::folders::{check_folders, holds, real_path};
 use crate::backend::Backend;
 use crate::fractal::dialect::Dialect;
 use crate::json::{Map, Value};
@@ -16,16 +16,18 @@ use crate::problem::{Location, Problems};
 use crate::run::Error;
 use crate::trace;
 use crate::workdir::WorkDir;
+#[cfg(feature = "cli")]
+use crate::workdir::layout::PACKAGES_DIR;
 
 /// Settings of a run in addition to the parameters of Fractal's function.
 pub struct RunOptions {
-    /// Where calls run.
+    /// Backend of the calls.
     pub backend: Arc<dyn Backend>,
     /// Limits of each call, and what packages may ask for.
     pub policy: Policy,
     /// True if all calls of a task run although one has failed. Default: false.
     pub keep_going: bool,
-    /// Which calls leave their files in the work directory.
+    /// Calls that leave their files in the work directory.
     pub task_files: TaskFiles,
     /// Token that cancels the run from another thread.
     pub cancel: CancelToken,
@@ -36,7 +38,7 @@ pub struct RunOptions {
     /// Order or name of the first task of which a resumed run reuses no result. Default: `None`, all
     /// results that count are reused.
     pub rerun_from: Option<String>,
-    /// How often calls that end with a JobExecutionError are retried.
+    /// Retries of calls that end with a JobExecutionError.
     pub retries: Retries,
     /// False if there is no `workflow.log`, because the program that starts the run has a log of its
     /// own. It gets the lines from [`LogLines`](crate::report::LogLines). Default: true.
@@ -84,10 +86,12 @@ pub struct PreparedRun {
     pub(super) rerun_from: Option<u64>,
     /// True to append a number to the name of the work directory if it exists.
     pub(super) numbers_work_dir: bool,
+    /// Folders of packages, and the names of their copies in the work directory.
+    pub(super) packages: Vec<(PathBuf, String)>,
     pub(super) options: RunOptions,
 }
 
-/// Why a run failed, and its result as far as it came.
+/// Reason why a run failed, and its result up to then.
 #[non_exhaustive]
 pub struct RunFailure {
     /// The error.
@@ -122,6 +126,17 @@ impl std::error::Error for RunFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error.source()
     }
+}
+
+/// Paths of the files and folders of a package that the calls of a task use.
+#[cfg(feature = "cli")]
+fn task_paths(task: &mut TaskSpec) -> impl Iterator<Item = &mut PathBuf> {
+    let script = task.script.as_mut().map(|script| &mut script.path);
+    let mounts = task.mounts.iter_mut().map(|mount| &mut mount.host_path);
+    [&mut task.module.path]
+        .into_iter()
+        .chain(script)
+        .chain(mounts)
 }
 
 /// Checks everything that can be checked before the run. Problems are added to those in `problems`;
@@ -168,12 +183,39 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
         logger_name: job.logger_name().to_owned(),
         rerun_from,
         numbers_work_dir,
+        packages: Vec::new(),
         options,
     }
 }
 
 #[cfg(feature = "cli")]
 impl PreparedRun {
+    /// Lets calls use copies of package folders, which the run makes in its work directory: the
+    /// machines that run the calls may see no other folder.
+    ///
+    /// * `folders`: each folder, and a name for its copy.
+    pub(crate) fn copy_packages(&mut self, folders: Vec<(PathBuf, String)>) {
+        let packages = self.work_dir.join(PACKAGES_DIR);
+        for (folder, name) in folders {
+            let sources = [folder.clone(), real_path(&folder)];
+            let copy = packages.join(&name);
+            let mut is_used = false;
+            for path in self.plan.tasks.iter_mut().flat_map(task_paths) {
+                let rest = sources
+                    .iter()
+                    .find_map(|source| path.strip_prefix(source).ok());
+                if let Some(rest) = rest {
+                    // Without the separator at the end that an empty rest would add.
+                    *path = copy.components().chain(rest.components()).collect();
+                    is_used = true;
+                }
+            }
+            if is_used {
+                self.packages.push((folder, name));
+            }
+        }
+    }
+
     /// Returns what a dry run shows of a task.
     pub(crate) fn preview(&self, task: &TaskSpec) -> crate::fractal::dialect::Preview {
         let dialect = self.dialect.as_ref().expect("a run is executed once");
@@ -228,7 +270,7 @@ fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems)
     let real_work_dir = real_path(work_dir);
     let scripts = plan.tasks.iter().filter(|task| task.script.is_some());
     let mut mounts = scripts.flat_map(|task| &task.mounts);
-    let holding = mounts.find(|mount| real_work_dir.starts_with(real_path(&mount.host_path)));
+    let holding = mounts.find(|mount| holds(&real_path(&mount.host_path), &real_work_dir));
     if let Some(mount) = holding {
         let text = format!(
             "is in the folder `{}` of a script, which its task can read; choose another --work-dir",

@@ -16,8 +16,9 @@ use crate::trace;
 /// * `reporters`: get every event, in addition to the records in the work directory.
 ///
 /// # Errors
-/// [`RunFailure`] with [`Error::Documents`] before anything is written; with [`Error::TaskExecution`],
-/// [`Error::JobExecution`] or [`Error::Host`] and the result after the run has started.
+/// [`RunFailure`] with [`Error::Documents`] before anything is written; with
+/// [`Error::TaskExecution`], [`Error::JobExecution`] or [`Error::Host`] and the result after the
+/// run has started.
 pub fn process_workflow(
     arguments: &ProcessWorkflow,
     options: RunOptions,
@@ -33,7 +34,8 @@ pub fn process_workflow(
     run.execute(reporters)
 }
 
-/// [`process_workflow`] for asynchronous programs, whatever their runtime: it runs on a thread of its own.
+/// [`process_workflow`] for asynchronous programs, whatever their runtime: it runs on a thread of
+/// its own.
 ///
 /// Nothing runs before the future is polled. A future that is dropped does not end the run: cancel
 /// its token.

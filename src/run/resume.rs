@@ -1,9 +1,9 @@
 //! The event log → the calls that still have to run.
 //!
-//! A call that succeeded is not rerun if all that its result can depend on is unchanged: the version
-//! of mandelbox, the module, the args and the like (as a digest), and its item. No limit may be
-//! lower than it was. A call is rerun if a call of an earlier batch ran after it, since that call
-//! can have changed its data.
+//! A call that succeeded is not rerun if all that its result can depend on is unchanged: the
+//! version of mandelbox, the module, the args and the like (as a digest), and its item. No limit
+//! may be lower than it was. A call is rerun if a call of an earlier batch ran after it, since that
+//! call can have changed its data.
 //!
 //! # Limits
 //!
@@ -22,14 +22,14 @@
 //! - Batches of a session start in their order, each with an event. Between two events of one
 //!   session, only the last batch that started and later ones can have run. Results of later
 //!   batches are from earlier sessions, and are dropped.
-//! - Where the start of a session is missing, any batch can have run, with any args. All results are
-//!   dropped, and the events that follow do not count before the next start.
+//! - Where the start of a session is missing, any batch can have run, with any args. All results
+//!   are dropped, and the events that follow do not count before the next start.
 //! - Results of a batch count if the event of its start exists, which records what they depend on.
 //!
 //! # Order of writing
 //!
-//! The reverse side is in `execute.rs`: before a call changes data, the log on disk has to show that
-//! a batch has started, so that results of later batches do not count any more.
+//! The reverse side is in `execute.rs`: before a call changes data, the log on disk has to show
+//! that a batch has started, so that results of later batches do not count any more.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -132,7 +132,8 @@ impl BatchKey {
         }
     }
 
-    /// Describes the differences that a result can depend on, for the user; empty if there are none.
+    /// Describes the differences that a result can depend on, for the user; empty if there are
+    /// none.
     fn changes_since(&self, before: &Self) -> String {
         let mut changes = Vec::new();
         if self.version != before.version {
@@ -259,7 +260,7 @@ fn digest_of(item: Option<&Value>) -> ItemDigest {
 pub(super) struct ReusedCalls {
     /// Each call whose result is reused, with its output, in the order of their indices.
     pub(super) calls: Vec<(CallRef, Option<Map<String, Value>>)>,
-    /// How the log records them.
+    /// Their record in the log.
     pub(super) reused: Reused,
     /// When the task began, if a result is reused.
     pub(super) started: Option<Timestamp>,
@@ -267,9 +268,9 @@ pub(super) struct ReusedCalls {
     pub(super) ended: Option<Timestamp>,
     /// The calls that have to run.
     pub(super) pending: Pending,
-    /// Why calls that had succeeded are rerun; `None`: none is.
+    /// Reason why calls that had succeeded are rerun; `None`: none is.
     pub(super) rerun_reason: Option<String>,
-    /// Which results are dropped because their items do not exist any more, if any are.
+    /// The results that are dropped because their items do not exist any more, if any are.
     pub(super) note: Option<String>,
     /// State of the inputs before the first of the calls whose results are reused.
     pub(super) inputs: Rc<[InputState]>,

@@ -23,9 +23,9 @@ pub(crate) struct SingleCall<'a> {
     pub(crate) dialect: &'a mut dyn Dialect,
     /// Folders that the guest sees in addition to its scratch folder.
     pub(crate) grants: &'a [Grant],
-    /// Where the guest of a command finds its args and leaves its output: a path in the sandbox.
+    /// Folder of the args and the output of the guest of a command: a path in the sandbox.
     pub(crate) folder: PathBuf,
-    /// Where the scratch folder is created.
+    /// Parent of the scratch folder.
     pub(crate) work_dir: Arc<WorkDir>,
     /// Takes stdout and stderr; `None`: only the end of stderr is kept, for the error.
     pub(crate) writer: Option<Arc<OutputWriter>>,

@@ -54,6 +54,9 @@ impl PreparedRun {
             None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
             Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end)?, end.clone()),
         };
+        for (folder, name) in &self.packages {
+            work_dir.copy_package(folder, name)?;
+        }
         let mut all: Vec<Box<dyn Reporter>> = Vec::new();
         if self.options.log_file {
             let (folder, name) = (&self.work_dir, &self.logger_name);

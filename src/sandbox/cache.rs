@@ -184,7 +184,8 @@ impl ModuleCache {
         use rustix::io::Errno;
 
         const POLL: Duration = Duration::from_millis(20);
-        // A lock file is never removed, since another run may wait for it. Keys share a few of them.
+        // A lock file is never removed, since another run may wait for it. Keys share a few of
+        // them.
         let index = blake3::hash(key.as_bytes()).as_bytes()[0] % N_LOCKS;
         let name = format!("lock-{index}");
         let file = match self.folder.open_file(&*name) {

@@ -23,6 +23,8 @@ use super::host::Linkers;
 use super::module::PreparedModule;
 use super::precompiled::ModuleForm;
 use super::reservation::Reservation;
+#[cfg(feature = "compiler")]
+use super::snapshot::PageMap;
 use super::worker::Worker;
 use super::{features, pool};
 use crate::clock::{RunningClock, Ticker};
@@ -89,6 +91,9 @@ pub struct Sandbox {
     /// Held while a snapshot is made, so that threads do not make the same one.
     #[cfg(feature = "compiler")]
     pub(super) making_snapshot: Mutex<()>,
+    /// Report about the pages of this process. Instances of snapshots are kept if it exists.
+    #[cfg(feature = "compiler")]
+    pub(super) pages: Option<PageMap>,
     pub(super) interruption: Interruption,
     clock: OnceLock<Clock>,
 }
@@ -150,6 +155,8 @@ impl Sandbox {
             unsaved: Mutex::default(),
             #[cfg(feature = "compiler")]
             making_snapshot: Mutex::default(),
+            #[cfg(feature = "compiler")]
+            pages: PageMap::open(),
             interruption: options.interruption,
             clock,
         })

@@ -29,6 +29,20 @@ pub(super) struct Host {
     pub(super) warnings: GuestWarnings,
 }
 
+impl Host {
+    /// Data of a store in which no call runs.
+    pub(super) fn idle() -> Self {
+        Self {
+            wasi: WasiCtxBuilder::new().build_p1(),
+            budget: MemoryBudget::new(&Limits::default()),
+            typed: None,
+            folders: GuestFolders::default(),
+            listings: Listings::default(),
+            warnings: GuestWarnings::dropped(),
+        }
+    }
+}
+
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
@@ -77,15 +91,7 @@ impl Linkers {
 
     /// Returns the functions of preview 1 that core modules can import.
     pub(super) fn preview1(&self) -> Preview1 {
-        let host = Host {
-            wasi: WasiCtxBuilder::new().build_p1(),
-            budget: MemoryBudget::new(&Limits::default()),
-            typed: None,
-            folders: GuestFolders::default(),
-            listings: Listings::default(),
-            warnings: GuestWarnings::dropped(),
-        };
-        let mut store = Store::new(self.core.engine(), host);
+        let mut store = Store::new(self.core.engine(), Host::idle());
         let items: Vec<_> = self
             .core
             .iter(&mut store)

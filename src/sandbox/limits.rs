@@ -75,6 +75,19 @@ impl MemoryBudget {
         }
     }
 
+    /// Adds the memory of an instance that a call does not create.
+    #[cfg(feature = "compiler")]
+    pub(super) fn start_with(&mut self, bytes: u64) {
+        self.used_bytes = bytes;
+        self.peak_bytes = bytes;
+    }
+
+    /// Returns the memory of the instances in bytes, without listings.
+    #[cfg(feature = "compiler")]
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
     pub(super) fn peak_bytes(&self) -> u64 {
         self.peak_bytes
     }

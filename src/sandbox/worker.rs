@@ -10,7 +10,8 @@
 //! ends it.
 //!
 //! Each call gets a new store, so no state of a guest survives it. Only the opened folders are kept
-//! for the next call.
+//! for the next call. A call from a snapshot can run in the store of the call before, after the
+//! memory was restored ([`super::snapshot`]).
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -36,10 +37,12 @@ use super::limits::{
 };
 use super::module::{CoreEntry, PreparedModule};
 use super::read_directory::Listings;
+#[cfg(feature = "compiler")]
+use super::snapshot::{InstanceParts, KeptInstance};
 use super::stdio::OutputFailed;
 use super::typed::TypedHost;
 use crate::clock::RunningClock;
-use crate::model::{CancelToken, HostError};
+use crate::model::{CancelToken, HostError, Limits};
 
 /// Maximum number of handles of WASM component resources in a call.
 const MAX_COMPONENT_HANDLES: usize = 1000;
@@ -52,6 +55,9 @@ pub struct Worker<'a> {
     runtime: Runtime,
     /// Opened folders of the previous call. The calls of a task have the same folders.
     folders: OpenFolders,
+    /// Instance of the previous call, if it was a call from a snapshot that ended by itself.
+    #[cfg(feature = "compiler")]
+    kept: Option<KeptInstance>,
 }
 
 /// Reason for ending a guest from outside.
@@ -70,6 +76,8 @@ impl<'a> Worker<'a> {
             sandbox,
             runtime,
             folders: OpenFolders::default(),
+            #[cfg(feature = "compiler")]
+            kept: None,
         })
     }
 
@@ -81,29 +89,91 @@ impl<'a> Worker<'a> {
                 0,
             );
         };
-        let mut store = match self.store(invocation) {
-            Ok(store) => store,
+        let host = match self.host(invocation) {
+            Ok(host) => host,
             Err(text) => return (GuestEnd::HostFailed(text), 0),
         };
+        // Before a new instance is created, which needs its place in the pool.
+        #[cfg(feature = "compiler")]
+        if let Some(kept) = self.restored(&module, invocation) {
+            return self.run_again(kept, host, invocation);
+        }
+        let mut store = Store::new(&self.sandbox.engine, host);
+        self.configure(&mut store, invocation.limits);
+        let mut started = Started::default();
+        let guest = run_guest(
+            &mut store,
+            &self.sandbox.linkers,
+            &module,
+            invocation,
+            &mut started,
+        );
+        let end = self.run_to_its_end(guest, invocation);
+        let peak_bytes = store.data().budget.peak_bytes();
+        #[cfg(feature = "compiler")]
+        if let (GuestEnd::Exited(_), Some((parts, start_bytes)), Some(_)) =
+            (&end, started, &self.sandbox.pages)
+        {
+            self.kept = Some(KeptInstance::new(module, store, parts, start_bytes));
+        }
+        (end, peak_bytes)
+    }
+
+    /// Returns the instance of the previous call, if a call can run in it.
+    #[cfg(feature = "compiler")]
+    fn restored(
+        &mut self,
+        module: &Arc<PreparedModule>,
+        invocation: &Invocation<'_>,
+    ) -> Option<KeptInstance> {
+        let kept = self.kept.take()?;
+        let pages = self.sandbox.pages.as_ref()?;
+        kept.can_run(module, invocation)
+            .then(|| kept.restored(pages))?
+    }
+
+    /// Runs a call in the instance of the previous one.
+    #[cfg(feature = "compiler")]
+    fn run_again(
+        &mut self,
+        mut kept: KeptInstance,
+        mut host: Host,
+        invocation: &Invocation<'_>,
+    ) -> (GuestEnd, u64) {
+        host.budget.start_with(kept.start_bytes);
+        *kept.store.data_mut() = host;
+        self.configure(&mut kept.store, invocation.limits);
+        let guest = async { Ok(GuestEnd::Exited(kept.call().await?)) };
+        let end = self.run_to_its_end(guest, invocation);
+        let peak_bytes = kept.store.data().budget.peak_bytes();
+        if let GuestEnd::Exited(_) = end {
+            self.kept = Some(kept.idle());
+        }
+        (end, peak_bytes)
+    }
+
+    fn run_to_its_end(
+        &self,
+        guest: impl Future<Output = wasmtime::Result<GuestEnd>>,
+        invocation: &Invocation<'_>,
+    ) -> GuestEnd {
         let limit = invocation
             .limits
             .wall_time
             .map(|limit| (limit, self.sandbox.clock()));
-        let end = self.runtime.block_on(async {
-            let guest = run_guest(&mut store, &self.sandbox.linkers, module, invocation);
-            until_interrupted(guest, limit, invocation.cancel).await
-        });
-        let end = match end {
+        let end = self
+            .runtime
+            .block_on(until_interrupted(guest, limit, invocation.cancel));
+        match end {
             Ok(Ok(end)) => end,
             Ok(Err(err)) => guest_end(&err),
             Err(Interrupted::TimedOut(limit)) => GuestEnd::TimedOut(limit),
             Err(Interrupted::Cancelled) => GuestEnd::Cancelled,
-        };
-        (end, store.data().budget.peak_bytes())
+        }
     }
 
-    fn store(&mut self, invocation: &Invocation<'_>) -> Result<Store<Host>, String> {
-        let limits = invocation.limits;
+    /// Returns the data of the store of a call.
+    fn host(&mut self, invocation: &Invocation<'_>) -> Result<Host, String> {
         let mut builder = WasiCtxBuilder::new();
         builder.args(invocation.argv);
         builder.envs(invocation.env);
@@ -128,14 +198,22 @@ impl<'a> Worker<'a> {
         let (opened, folders) = self.folders.of(invocation.grants)?;
         let mut host = Host {
             wasi: builder.build_p1(),
-            budget: MemoryBudget::new(limits),
+            budget: MemoryBudget::new(invocation.limits),
             typed,
             folders,
             listings: Listings::new(is_deterministic),
             warnings: invocation.warnings.clone(),
         };
         *host.filesystem().ctx = opened;
-        let mut store = Store::new(&self.sandbox.engine, host);
+        host.wasi
+            .ctx()
+            .table
+            .set_max_capacity(invocation.limits.open_files);
+        Ok(host)
+    }
+
+    /// Sets up a store for a call.
+    fn configure(&self, store: &mut Store<Host>, limits: &Limits) {
         store.limiter(|host| &mut host.budget);
         if self.sandbox.interruption == Interruption::Epochs {
             store.set_epoch_deadline(1);
@@ -150,25 +228,26 @@ impl<'a> Worker<'a> {
         // MiB.
         store.set_hostcall_fuel(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX));
         store.set_max_component_handles(MAX_COMPONENT_HANDLES);
-        store
-            .data_mut()
-            .wasi
-            .ctx()
-            .table
-            .set_max_capacity(limits.open_files);
-        Ok(store)
     }
 }
 
+/// Instance of a snapshot before its call, and the memory that it needs.
+#[cfg(feature = "compiler")]
+type Started = Option<(InstanceParts, u64)>;
+#[cfg(not(feature = "compiler"))]
+type Started = ();
+
+/// * `started`: receives the instance of a snapshot.
 async fn run_guest(
     store: &mut Store<Host>,
     linkers: &Linkers,
-    module: Arc<PreparedModule>,
+    module: &PreparedModule,
     invocation: &Invocation<'_>,
+    started: &mut Started,
 ) -> wasmtime::Result<GuestEnd> {
     #[cfg(not(feature = "compiler"))]
-    let _ = linkers;
-    match &*module {
+    let (_, _) = (linkers, started);
+    match module {
         PreparedModule::Core { pre, entry } => {
             let instance = pre.instantiate_async(&mut *store).await?;
             let start = match entry {
@@ -201,7 +280,11 @@ async fn run_guest(
             if let Entry::Initialize(slot) = &invocation.entry {
                 return snapshot.initialize(linkers, store, invocation, slot).await;
             }
-            return Ok(GuestEnd::Exited(snapshot.call(linkers, store).await?));
+            let instance = snapshot.instantiate(linkers, store).await?;
+            let start_bytes = store.data().budget.used_bytes();
+            let parts = InstanceParts::of(snapshot, instance, store);
+            *started = parts.map(|parts| (parts, start_bytes));
+            return Ok(GuestEnd::Exited(snapshot.run(instance, store).await?));
         }
         #[cfg(feature = "compiler")]
         PreparedModule::SnapshotCode(_) => {

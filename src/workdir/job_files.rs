@@ -239,7 +239,9 @@ impl LineWriter {
 
     /// Returns true while the file has its name: no other writer has taken it over.
     pub(crate) fn is_current(&self) -> bool {
-        let named = fs::symlink_metadata(&self.path);
+        // A network file system can remember the attributes of a name for a minute; it asks its
+        // server when a file is opened.
+        let named = open_plain_file(&self.path).and_then(|file| file.metadata());
         named.is_ok_and(|named| (named.dev(), named.ino()) == self.identity)
     }
 }

@@ -1,6 +1,8 @@
 //! Names of files and folders in a work directory. All functions are pure.
 
 use crate::event::EventLog;
+#[cfg(feature = "cli")]
+use crate::model::record_names;
 use crate::text::file_name::{is_safe, sanitize_string, suffixed};
 
 /// Event log.
@@ -13,12 +15,12 @@ pub const REPORT_FILE: &str = "report.html";
 pub const RO_CRATE_FILE: &str = "ro-crate-metadata.json";
 /// Workflow of the run, for [`RO_CRATE_FILE`].
 pub const RO_CRATE_WORKFLOW_FILE: &str = "ro-crate-workflow.json";
-/// Result of a run, successful or failed.
-pub const RESULT_FILE: &str = "result.json";
 /// Records of the calls of a task, in the task's subfolder.
 pub const PACKED_CALLS_FILE: &str = "calls.packed";
 /// Folder for the files that jobs of a cluster share with the run.
 pub const JOBS_DIR: &str = ".jobs";
+/// Folder for copies of task packages that jobs of a cluster use.
+pub const PACKAGES_DIR: &str = ".packages";
 /// Folder for the scratch folders of running calls.
 pub(super) const SCRATCH_DIR: &str = ".scratch";
 
@@ -58,15 +60,6 @@ pub fn is_task_folder_name(name: &str) -> bool {
         .is_some_and(|(order, _)| order.parse::<u64>().is_ok())
 }
 
-/// Records of a run that the versions of Fractal define.
-#[cfg(feature = "cli")]
-const FRACTAL_RECORDS: [&str; 4] = [
-    "metadata.json",
-    "history.json",
-    "dataset.json",
-    "status.json",
-];
-
 /// Returns true if a file of this name in a work directory is one that mandelbox writes there.
 #[cfg(feature = "cli")]
 pub(super) fn is_record_name(name: &str) -> bool {
@@ -76,14 +69,15 @@ pub(super) fn is_record_name(name: &str) -> bool {
         REPORT_FILE,
         RO_CRATE_FILE,
         RO_CRATE_WORKFLOW_FILE,
-        RESULT_FILE,
+        record_names::RESULT_FILE,
+        record_names::METADATA_FILE,
+        record_names::HISTORY_FILE,
+        record_names::DATASET_FILE,
+        record_names::STATUS_FILE,
         super::lock::NAME,
     ];
     let is_damaged_log = name.starts_with("events.damaged-") && name.ends_with(".jsonl");
-    records.contains(&name)
-        || FRACTAL_RECORDS.contains(&name)
-        || is_damaged_log
-        || crate::folder::is_unfinished_name(name)
+    records.contains(&name) || is_damaged_log || crate::folder::is_unfinished_name(name)
 }
 
 /// Converts the name of a workflow for use in the name of a folder.

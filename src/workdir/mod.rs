@@ -8,6 +8,7 @@ mod free_space;
 mod job_files;
 pub mod layout;
 mod lock;
+mod packages;
 mod packed;
 #[cfg(feature = "cli")]
 mod removal;
@@ -22,7 +23,7 @@ use std::{fs, io};
 use crate::event::EventLog;
 use crate::folder::{Folder, WriteContents, check_folder, check_plain, write_all_whole};
 use crate::model::HostError;
-use layout::{JOBS_DIR, SCRATCH_DIR};
+use layout::{JOBS_DIR, PACKAGES_DIR, SCRATCH_DIR};
 use lock::{Lock, LockAttempt};
 
 pub use call_record::{CallOutput, CallRecord, CallWriters, RecordForm};
@@ -285,8 +286,14 @@ impl WorkDir {
     /// Returns true if a folder contains the records of a run, apart from the log of a prepared
     /// folder.
     fn is_taken(path: &Path, is_prepared: bool) -> bool {
+        use crate::model::record_names;
+
         let exists = |record: &str| path.join(record).symlink_metadata().is_ok();
-        let records = [EventLog::NAME, "metadata.json", "history.json"];
+        let records = [
+            EventLog::NAME,
+            record_names::METADATA_FILE,
+            record_names::HISTORY_FILE,
+        ];
         records.into_iter().any(exists) || !is_prepared && exists(layout::LOG_FILE)
     }
 
@@ -364,8 +371,7 @@ fn unsafe_entry(path: &Path) -> Option<WorkDirError> {
         let checked = match entry.file_type() {
             Ok(kind) if is_file(&name) => check_plain(kind),
             Ok(kind)
-                if name == SCRATCH_DIR
-                    || name == JOBS_DIR
+                if [SCRATCH_DIR, JOBS_DIR, PACKAGES_DIR].contains(&&*name)
                     || layout::is_task_folder_name(&name) =>
             {
                 check_folder(kind)

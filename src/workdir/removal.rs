@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{FileType, FlockOperation, Stat, flock};
 use rustix::io::Errno;
 
-use super::layout::{self, JOBS_DIR, SCRATCH_DIR};
+use super::layout::{self, JOBS_DIR, PACKAGES_DIR, SCRATCH_DIR};
 use super::lock::{self, Lock, LockAttempt};
 use crate::event::{Event, EventKind, EventLog, first_event};
 use crate::folder::{Folder, disk_bytes, sync_folder};
@@ -161,7 +161,8 @@ fn foreign_entry(folder: &Folder) -> io::Result<Option<String>> {
     for (name, kind) in folder.entries()? {
         let is_known = name.to_str().is_some_and(|name| match kind {
             FileType::Directory => {
-                name == SCRATCH_DIR || name == JOBS_DIR || layout::is_task_folder_name(name)
+                [SCRATCH_DIR, JOBS_DIR, PACKAGES_DIR].contains(&name)
+                    || layout::is_task_folder_name(name)
             }
             FileType::RegularFile => layout::is_record_name(name),
             _ => false,

@@ -99,6 +99,56 @@ def imagej_one_page(folder):
     return data.swapaxes(0, 1)
 
 
+@case
+def one_page_of_tifffile(folder):
+    data = pixels(3, 24, 32)
+    tifffile.imwrite(folder / "plate1_B03_F001_C01.tif", data, truncate=True, photometric="minisblack")
+    return data[None]
+
+
+@case
+def two_samples(folder):
+    """Two channels side by side in each pixel."""
+    data = pixels(24, 32, 2)
+    tifffile.imwrite(folder / STACK, data, photometric="minisblack", planarconfig="contig")
+    return data.transpose(2, 0, 1)[:, None]
+
+
+@case
+def axes_of_tifffile(folder):
+    data = pixels(2, 3, 24, 32)
+    tifffile.imwrite(folder / STACK, data, metadata={"axes": "CZYX"}, photometric="minisblack")
+    return data
+
+
+@case
+def palette(folder):
+    data = pixels(24, 32, dtype="uint8")
+    colormap = pixels(3, 256)
+    tifffile.imwrite(folder / NAME, data, photometric="palette", colormap=colormap)
+    return data[None, None]
+
+
+@case
+def ome_set(folder):
+    """Each file has one channel, and the description of both."""
+    data = pixels(2, 24, 32)
+    ids = ["urn:uuid:00000000-0000-0000-0000-00000000000" + str(index) for index in (1, 2)]
+    names = [f"plate1_B03_F001_C0{index}.ome.tif" for index in (1, 2)]
+    parts = "".join(
+        f'<TiffData FirstC="{index}" IFD="0" PlaneCount="1"><UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for index, (name, uuid) in enumerate(zip(names, ids))
+    )
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" SizeC="2" '
+        f'SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
+    )
+    for name, plane in zip(names, data):
+        tifffile.imwrite(folder / name, plane, description=text, metadata=None)
+    return data[:, None], {"pixel": 0.5}
+
+
 def ome(data, axes, compression=None, **metadata):
     def create(folder):
         path, metadata_of_file = folder / "plate1_B03_F001.ome.tif", {"axes": axes, **metadata}

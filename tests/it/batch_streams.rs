@@ -1,5 +1,5 @@
-//! `mandelbox batch` over time: an input that stays open, readers that wait or go away, signals, and
-//! results that are resumed.
+//! `mandelbox batch` over time: an input that stays open, readers that wait or go away, signals,
+//! and results that are resumed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};

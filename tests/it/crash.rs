@@ -17,7 +17,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::project::{Ended, Project, finish, fractal_history, module, parallel_task};
+use crate::project::{Ended, Project, copy_env, finish, fractal_history, module, parallel_task};
+use crate::strace::{can_trace, traced};
 
 const N_COMPONENTS: usize = 60;
 /// System calls with which records and the files of calls are written.
@@ -264,42 +265,13 @@ fn kills_at_random_moments_lose_nothing() {
 
 /// The program under a tracer that does something at the n-th of some system calls, in each thread.
 fn disturbing(project: &Project, calls: &str, action: &str, n: usize) -> Command {
-    traced(
-        project,
-        calls,
-        &["-e", &format!("inject={calls}:{action}:when={n}")],
-    )
-}
-
-/// The program under a tracer, which writes down some system calls.
-fn traced(project: &Project, calls: &str, more: &[&str]) -> Command {
-    let program = project.command(&RUN);
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={calls}")])
-        .args(more);
-    command.arg(program.get_program()).args(program.get_args());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir(project.path("")).stdin(Stdio::null());
-    command
-}
-
-pub fn can_trace() -> bool {
-    let traced = Command::new("strace")
-        .args(["-f", "-o", "/dev/null", "true"])
-        .status();
-    let can = traced.is_ok_and(|status| status.success());
-    if !can {
-        println!(
-            "skipped: no program can be traced here (strace is not installed, or not allowed)"
-        );
-    }
-    can
+    let options = [
+        "-e",
+        &format!("trace={calls}"),
+        "-e",
+        &format!("inject={calls}:{action}:when={n}"),
+    ];
+    traced(&project.command(&RUN), "trace", &options)
 }
 
 #[test]
@@ -372,11 +344,9 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
     }
     let project = project();
     // Texts are left out, files are named: `write(1</work/events.jsonl>, ""..., 234) = 234`.
-    let mut command = traced(
-        &project,
-        "write,fsync,fdatasync,rename,renameat,renameat2",
-        &["-y", "-s", "0"],
-    );
+    let calls = "trace=write,fsync,fdatasync,rename,renameat,renameat2";
+    let options = ["-e", calls, "-y", "-s", "0"];
+    let mut command = traced(&project.command(&RUN), "trace", &options);
     command
         .stdout(File::create(project.path("events")).expect("made"))
         .stderr(Stdio::null());
@@ -475,12 +445,7 @@ fn a_file_system_that_fills_up_loses_nothing() {
         .args(["-m", "sh", "-c", script])
         .arg(program.get_program())
         .current_dir(project.path(""));
-    for (name, value) in program
-        .get_envs()
-        .filter_map(|(name, value)| Some((name, value?)))
-    {
-        command.env(name, value);
-    }
+    copy_env(&program, &mut command);
     finish(command);
     let (first, codes) = (project.read("first"), project.read("codes"));
     let codes: Vec<_> = codes.lines().collect();

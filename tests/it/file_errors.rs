@@ -4,11 +4,11 @@
 #![expect(clippy::print_stdout, reason = "what was not tried is said")]
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::project::{Ended, Project, finish, module};
+use crate::strace::{can_trace, traced};
 
 /// Lets the probe do one step in the folder that it sees at /files, with a system call that fails.
 fn probe_failing(
@@ -30,30 +30,15 @@ fn probe_failing(
         "--metadata-out",
         "/files/metadiff.json",
     ]);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:error={error}")]);
-    command
-        .arg(mandelbox.get_program())
-        .args(mandelbox.get_args())
-        .current_dir(project.path(""));
-    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    let ended = finish(command);
+    let options = [
+        "-e",
+        &format!("trace={call}"),
+        "-e",
+        &format!("inject={call}:error={error}"),
+    ];
+    let ended = finish(traced(&mandelbox, "/dev/null", &options));
     let metadiff = std::fs::read_to_string(project.path("files/metadiff.json")).unwrap_or_default();
     (ended, serde_json::from_str(&metadiff).unwrap_or_default())
-}
-
-fn can_trace() -> bool {
-    let traced = Command::new("strace")
-        .args(["-f", "-o", "/dev/null", "true"])
-        .status();
-    let can = traced.is_ok_and(|status| status.success());
-    if !can {
-        println!(
-            "skipped: no program can be traced here (strace is not installed, or not allowed)"
-        );
-    }
-    can
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::process::Command;
 use rustix::process::geteuid;
 use serde_json::json;
 
-use crate::crash::can_trace;
-use crate::project::{Ended, Project, finish, module, task};
+use crate::project::{Ended, Project, copy_env, finish, module, task};
+use crate::strace::{can_trace, traced};
 
 /// A user and a group that no passwd file has.
 const NOBODY: u32 = 12_347;
@@ -52,15 +52,6 @@ fn with_umask(project: &Project, umask: &str, arguments: &[&str]) -> Ended {
     finish(command)
 }
 
-fn copy_env(from: &Command, to: &mut Command) {
-    for (name, value) in from.get_envs() {
-        match value {
-            Some(value) => to.env(name, value),
-            None => to.env_remove(name),
-        };
-    }
-}
-
 /// `run` under a tracer that refuses system calls.
 ///
 /// * `more`: of the tracer, such as `inject=fsync:error=EINVAL`.
@@ -73,18 +64,13 @@ fn refusing(project: &Project, umask: &str, expressions: &[&str]) -> Ended {
         "--work-dir",
         "work",
     ]);
+    let options: Vec<_> = expressions.iter().flat_map(|text| ["-e", text]).collect();
+    let traced = traced(&program, "trace", &options);
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        &format!("umask {umask}; exec strace -f -qq -o trace \"$@\""),
-        "strace",
-    ]);
-    for expression in expressions {
-        command.args(["-e", expression]);
-    }
     command
-        .arg(program.get_program())
-        .args(program.get_args())
+        .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
+        .arg(traced.get_program())
+        .args(traced.get_args())
         .current_dir(project.path(""));
     copy_env(&program, &mut command);
     finish(command)
@@ -396,25 +382,16 @@ fn a_run_that_does_not_begin_leaves_no_default_work_directory() {
     }
     let project = project();
     let program = project.command(&["run", "workflow.json", "--output", "new"]);
-    let mut command = Command::new("strace");
-    command
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "trace",
-            "-e",
-            "trace=mkdir,mkdirat",
-            "-P",
-        ])
-        .arg(project.path("new"));
-    command.args(["-e", "inject=mkdir,mkdirat:error=EDQUOT"]);
-    command
-        .arg(program.get_program())
-        .args(program.get_args())
-        .current_dir(project.path(""));
-    copy_env(&program, &mut command);
-    finish(command)
+    let folder = project.path("new");
+    let options = [
+        "-e",
+        "trace=mkdir,mkdirat",
+        "-P",
+        folder.to_str().expect("UTF-8"),
+        "-e",
+        "inject=mkdir,mkdirat:error=EDQUOT",
+    ];
+    finish(traced(&program, "trace", &options))
         .expect(1)
         .says(&["failed to make the output folder"]);
     assert_eq!(

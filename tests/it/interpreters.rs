@@ -57,17 +57,6 @@ fn results(project: &Project) -> Value {
     results.map(value).collect()
 }
 
-/// The events of a kind.
-fn events(project: &Project, kind: &str) -> Vec<Value> {
-    let log = project.read("work/events.jsonl");
-    let events = log
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"));
-    events
-        .filter(|event: &Value| event["event"] == kind)
-        .collect()
-}
-
 #[test]
 fn a_script_runs_with_its_package_and_the_environment_read_only() {
     for isolation in ISOLATIONS {
@@ -99,7 +88,7 @@ fn a_script_runs_with_its_package_and_the_environment_read_only() {
             assert!(results[refused].is_string(), "{results}");
         }
         assert_eq!(project.read("package/tasks/task.scr"), "a script");
-        let started = &events(&project, "task_started")[0];
+        let started = &project.events_of("task_started")[0];
         assert_eq!(started["script"]["path"], json!(script));
         let digest = "82d91bef0a42b0a0fee8bd64c95bfa9f87b09b36984f266cb601ce2806276c1c";
         assert_eq!(started["script"]["sha256"], digest);
@@ -172,7 +161,7 @@ fn the_module_beside_a_script_stands_for_it() {
     run(&project, &[]).expect(0);
     let argv = results(&project)[0].clone();
     assert_eq!((&argv[0], &argv[1]), (&json!("task.wasm"), &json!("-j")));
-    assert_eq!(events(&project, "task_started")[0].get("script"), None);
+    assert_eq!(project.events_of("task_started")[0].get("script"), None);
 }
 
 #[test]
@@ -227,7 +216,7 @@ fn packages_of_version_2_have_scripts_too() {
         "work",
     ]);
     // The output of the probe is not one of version 2; the call itself was made.
-    let started = &events(&project, "task_started")[0];
+    let started = &project.events_of("task_started")[0];
     assert_eq!(
         started["script"]["path"],
         json!(project.path("package/tasks/task.scr"))

@@ -2,27 +2,14 @@
 
 use crate::project::Project;
 
-const SUBCOMMANDS: [&str; 12] = [
-    "run",
-    "check",
-    "exec",
-    "test",
-    "new",
-    "doctor",
-    "snapshot",
-    "status",
-    "runs",
-    "report",
-    "completions",
-    "man",
-];
-
 #[test]
 fn completions_name_the_subcommands() {
     let project = Project::new();
+    let mut names = project.subcommands();
+    names.extend(["deterministic", "isolation"].map(str::to_owned));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = project.mandelbox(&["completions", shell]).expect(0).stdout;
-        for name in SUBCOMMANDS.iter().chain(&["deterministic", "isolation"]) {
+        for name in &names {
             assert!(text.contains(name), "{shell} {name}");
         }
     }
@@ -37,12 +24,12 @@ fn the_manual_has_a_page_for_each_subcommand() {
     let project = Project::new();
     let page = project.mandelbox(&["man"]).expect(0).stdout;
     assert!(page.contains(".TH mandelbox 1"), "{page}");
-    for name in SUBCOMMANDS {
+    for name in project.subcommands() {
         assert!(
             page.contains(&format!("mandelbox\\-{name}(1)")),
             "{name}: {page}"
         );
-        let page = project.mandelbox(&["man", name]).expect(0).stdout;
+        let page = project.mandelbox(&["man", &name]).expect(0).stdout;
         assert!(
             page.contains(&format!(".TH mandelbox-{name} 1")) && page.contains("Examples:"),
             "{page}"

@@ -124,3 +124,54 @@ fn an_output_that_cannot_be_written_to_is_told_before_anything_runs() {
     ]);
     assert!(!project.path("work").exists());
 }
+
+#[test]
+fn options_of_the_other_backend_are_refused() {
+    let project = project();
+    let of_slurm = "is an option of `--backend slurm`; add it, or remove this option";
+    project
+        .run(&["--slurm-grace", "5s"])
+        .expect(2)
+        .says(&["--slurm-grace: ", of_slurm]);
+    assert!(!project.path("work").exists());
+    for option in ["--folder", "--slurm-config"] {
+        project
+            .mandelbox(&["doctor", option, "in"])
+            .expect(2)
+            .says(&[option, of_slurm]);
+    }
+    project
+        .mandelbox(&["doctor", "--backend", "slurm", "--slurm-config", "none"])
+        .expect(2)
+        .says(&["none: cannot be read: ", "; correct the path"]);
+}
+
+#[test]
+fn a_file_is_no_work_directory() {
+    let project = project();
+    let is_file = "workflow.json: is not a folder; name the work directory of a run\n";
+    for command in [
+        &["status", "workflow.json"][..],
+        &["report", "workflow.json"],
+        &["show", "workflow.json", "0"],
+    ] {
+        project.mandelbox(command).expect(2).says(&[is_file]);
+    }
+}
+
+/// Commands for other programs of mandelbox, started by hand.
+#[test]
+fn internal_commands_say_that_they_are() {
+    let project = project();
+    for command in ["worker", "compiler"] {
+        project.mandelbox(&[command]).expect(2).says(&[
+            "no other mandelbox sends work to this command",
+            "`mandelbox run`",
+        ]);
+    }
+    let worker = ["worker", "--batch", "none", "--slice", "0"];
+    project.mandelbox(&worker).expect(2).says(&[
+        "none: cannot be read: ",
+        "all nodes must see the work directory",
+    ]);
+}

@@ -13,8 +13,8 @@ use crate::confined::confined;
 use crate::hostile::no_openat2::refuse_calls;
 use crate::project::{Project, finish, module, task};
 
-/// Time in which something must have come to pass.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time until an expected state is reached.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Nanoseconds that a guest sleeps.
 const SLEEP_NS: u64 = 3_000_000_000;
 
@@ -36,7 +36,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        assert!(started.elapsed() < TIMEOUT, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

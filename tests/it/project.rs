@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 /// What `--isolation` takes.
 pub const ISOLATIONS: [&str; 2] = ["thread", "process"];
-/// Longest time that one run of the program may take in a test.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Maximum time of one run of the program in a test.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A project: documents, input and output folders, and runs of the program in it.
 pub struct Project {
@@ -86,6 +86,21 @@ impl Project {
         serde_json::from_str(&self.read(name)).expect("JSON")
     }
 
+    /// Events of the run in `work`, in order.
+    pub fn events(&self) -> Vec<Value> {
+        let log = self.read("work/events.jsonl");
+        log.lines()
+            .map(|line| serde_json::from_str(line).expect("an event"))
+            .collect()
+    }
+
+    /// Events of one kind of the run in `work`, in order.
+    pub fn events_of(&self, kind: &str) -> Vec<Value> {
+        let mut events = self.events();
+        events.retain(|event| event["event"] == kind);
+        events
+    }
+
     /// Writes workflow.json with the given workflow tasks.
     pub fn workflow(&self, task_list: &[Value]) -> PathBuf {
         self.write(
@@ -133,6 +148,18 @@ impl Project {
         self.mandelbox(&arguments)
     }
 
+    /// Names of all subcommands, in the order of `mandelbox --help`.
+    pub fn subcommands(&self) -> Vec<String> {
+        let help = self.mandelbox(&["--help"]).expect(0).stdout;
+        let commands = help.split("\nCommands:\n").nth(1).expect("a list");
+        let lines = commands.lines().take_while(|line| !line.is_empty());
+        // Further lines of a description are indented more.
+        let names = lines
+            .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+            .filter(|name| !name.is_empty() && *name != "help");
+        names.map(str::to_owned).collect()
+    }
+
     /// Every path in the project, sorted, relative, folders with a slash at the end.
     pub fn tree(&self) -> Vec<String> {
         let mut paths = Vec::new();
@@ -158,12 +185,12 @@ fn walk(folder: &Path, prefix: &str, paths: &mut Vec<String>) {
 /// Runs a command to its end; one that takes too long fails the test.
 #[track_caller]
 pub fn finish(command: Command) -> Ended {
-    finish_within(command, PATIENCE)
+    finish_within(command, TIMEOUT)
 }
 
-/// [`finish`], with a longest time of the test's own.
+/// [`finish`] with another timeout.
 #[track_caller]
-pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
+pub fn finish_within(mut command: Command, timeout: Duration) -> Ended {
     let started = Instant::now();
     let child = command
         .stdout(Stdio::piped())
@@ -173,9 +200,9 @@ pub fn finish_within(mut command: Command, patience: Duration) -> Ended {
     let id = child.id();
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || send.send(child.wait_with_output()));
-    let Ok(output) = receive.recv_timeout(patience) else {
+    let Ok(output) = receive.recv_timeout(timeout) else {
         let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
-        panic!("the program did not end within {patience:?}");
+        panic!("the program did not end within {timeout:?}");
     };
     let Output {
         status,
@@ -227,6 +254,16 @@ pub fn module(name: &str) -> String {
         .join(name);
     assert!(path.is_file(), "{} is missing", path.display());
     path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Gives a command the changes of the environment of another one.
+pub fn copy_env(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
 }
 
 /// Quotes a path as a shell does, for a `command`.

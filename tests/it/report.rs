@@ -218,6 +218,66 @@ fn parameters_of_each_task_are_folded() {
     );
 }
 
+/// A run of 20 tasks is killed in its last one, and resumed later.
+#[test]
+fn gaps_and_many_tasks_are_told_apart() {
+    let project = Project::new();
+    let tasks: Vec<_> = (0..20)
+        .map(|order| {
+            task(
+                order,
+                &format!("t{order}"),
+                &module("swiss.wasm"),
+                json!({}),
+            )
+        })
+        .collect();
+    project.workflow(&tasks);
+    project.run(&[]).expect(0);
+    let log = project.read("work/events.jsonl");
+    let last_end = log.rfind("call_finished").expect("a call");
+    let end = log[..last_end].rfind('\n').expect("a line") + 1;
+    project.write("work/events.jsonl", &log[..end]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    project.run(&["--resume"]).expect(0);
+    let page = project.read("work/report.html");
+    let data = timeline(&page);
+    let seconds = |value: &Value| {
+        let units = value.as_f64().expect("a number") * data["unit_us"].as_f64().expect("a number");
+        units / 1e6
+    };
+    let gaps = data["gaps"].as_array().expect("a list");
+    let [gap] = &gaps[..] else {
+        panic!("{gaps:?}");
+    };
+    assert!(seconds(&gap[1]) - seconds(&gap[0]) >= 0.3, "{gap}");
+    // The call that was killed ends with its run.
+    let (mut at, mut killed) = (0.0, Vec::new());
+    let lists = [&data["start"], &data["length"]].map(|list| list.as_array().expect("a list"));
+    for (index, state) in data["state"].as_str().expect("text").chars().enumerate() {
+        at += seconds(&lists[0][index]);
+        if state == '2' {
+            killed.push(at + seconds(&lists[1][index]));
+        }
+    }
+    assert_eq!(killed.len(), 1);
+    assert!(killed[0] <= seconds(&gap[0]) + 0.01, "{killed:?}, {gap}");
+    let colors: std::collections::BTreeSet<_> = data["color"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_u64)
+        .collect();
+    assert_eq!(colors.len(), 20);
+    for color in colors {
+        let (variable, class) = (format!("--c{color}: "), format!(".c{color} {{ fill: "));
+        assert!(page.contains(&variable) && page.contains(&class), "{color}");
+    }
+    for text in ["CPU time of all calls", "<th class=\"n\">CPU time</th>"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
 #[test]
 fn the_page_is_made_again_from_the_log() {
     let project = hostile_run();

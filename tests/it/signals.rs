@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use crate::confined::confined;
 use crate::project::{Project, module, parallel_task, task};
 
-/// Time in which a signal must have ended the program: far less than its guests run, and enough for a
-/// disk that is busy with other things when the records are synced.
+/// Time in which a signal must have ended the program: far less than its guests run, and enough for
+/// a disk that is busy with other things when the records are synced.
 pub const END_TIME: Duration = Duration::from_secs(60);
 /// Time in which a program must have got where a test waits for it.
-const PATIENCE: Duration = Duration::from_secs(100);
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A program that runs, and all processes that it has started.
 pub struct Running(pub Child);
@@ -52,7 +52,7 @@ impl Running {
                 "ended before {what}: {}",
                 self.stderr()
             );
-            assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+            assert!(started.elapsed() < TIMEOUT, "waited too long for {what}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,5 +1,5 @@
-//! The recorded cases of both versions of Fractal on a SLURM cluster: a selection, or all of them if
-//! `MANDELBOX_TEST_WHOLE` is set.
+//! The recorded cases of both versions of Fractal on a SLURM cluster: a selection, or all of them
+//! if `MANDELBOX_TEST_WHOLE` is set.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,8 +24,8 @@ const SELECTED_V1: [&str; 10] = [
     "e01-components-special",
     "i02-big-integers",
 ];
-/// Starts of the names of cases that are about the local backend: `parallel_tasks_per_job` of a task
-/// is refused without `tasks_per_job` on SLURM, as in Fractal.
+/// Starts of the names of cases that are about the local backend: `parallel_tasks_per_job` of a
+/// task is refused without `tasks_per_job` on SLURM, as in Fractal.
 const ABOUT_LOCAL_V1: [&str; 6] = ["f", "d18", "e02", "e04", "e05", "e07"];
 /// The same of version 2.
 const ABOUT_LOCAL_V2: [&str; 3] = ["d10", "d16", "g29"];

@@ -1,6 +1,6 @@
 //! A throw-away SLURM cluster on this machine: one controller and several nodes, each a `slurmd` of
-//! its own on loopback. It needs no root. Debian's packages `slurmctld`, `slurmd`, `slurm-client` and
-//! `munge` have all its programs; without them, tests say so and are skipped.
+//! its own on loopback. It needs no root. Debian's packages `slurmctld`, `slurmd`, `slurm-client`
+//! and `munge` have all its programs; without them, tests say so and are skipped.
 
 #![expect(clippy::print_stdout, reason = "what was not tried is said")]
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub max_array_size: u64,
     /// Seconds after which a job that has ended leaves the queue.
     pub min_job_age_s: u64,
+    /// True to limit the memory of jobs, which needs root and cgroups of version 1.
+    pub limits_memory: bool,
 }
 
 impl Default for Settings {
@@ -35,8 +37,30 @@ impl Default for Settings {
             n_cpus: 4,
             max_array_size: 1001,
             min_job_age_s: 300,
+            limits_memory: false,
         }
     }
+}
+
+impl Settings {
+    /// Plugins that limit the memory of jobs, or none.
+    fn plugins(&self) -> [&'static str; 3] {
+        if self.limits_memory {
+            ["proctrack/cgroup", "task/cgroup", "jobacct_gather/cgroup"]
+        } else {
+            ["proctrack/linuxproc", "task/none", "jobacct_gather/none"]
+        }
+    }
+}
+
+/// Reason why jobs have no memory limits here; `None` if they can have them.
+fn obstacle_to_memory_limits() -> Option<&'static str> {
+    let user = Command::new("id").arg("-u").output().expect("id").stdout;
+    if String::from_utf8_lossy(&user).trim() != "0" {
+        return Some("limits of memory need root");
+    }
+    let has_groups = Path::new("/sys/fs/cgroup/memory/tasks").is_file();
+    (!has_groups).then_some("limits of memory need cgroups of version 1")
 }
 
 /// A running cluster. It ends, with its jobs, when this value is dropped.
@@ -54,6 +78,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// Reason why no cluster can start here; `None` if one can.
 fn obstacle() -> Option<String> {
+    if std::env::var_os("MANDELBOX_TEST_SLURM").is_some_and(|value| value == "0") {
+        return Some("MANDELBOX_TEST_SLURM is 0".to_owned());
+    }
     for program in ["slurmctld", "slurmd", "sbatch", "munged"] {
         let is_there = |folder: &str| Path::new(folder).join(program).is_file();
         if !PATHS.split(':').any(is_there) {
@@ -79,6 +106,11 @@ impl Cluster {
     /// Starts a cluster, or says why there is none.
     pub fn start(settings: Settings) -> Option<Self> {
         if let Some(reason) = obstacle() {
+            println!("skipped: {reason}");
+            return None;
+        }
+        let obstacle = obstacle_to_memory_limits().filter(|_| settings.limits_memory);
+        if let Some(reason) = obstacle {
             println!("skipped: {reason}");
             return None;
         }
@@ -112,7 +144,7 @@ impl Cluster {
             cluster.start_node(node);
         }
         let are_ready = cluster.becomes(|cluster| {
-            let text = cluster.output("sinfo", &["-h", "-N", "-o", "%T"]);
+            let text = cluster.output("sinfo", &["-h", "-N", "-p", "main", "-o", "%T"]);
             text.lines().filter(|state| *state == "idle").count() == cluster.settings.n_nodes
         });
         if !are_ready {
@@ -150,7 +182,9 @@ impl Cluster {
             n_cpus,
             max_array_size,
             min_job_age_s,
+            limits_memory,
         } = &self.settings;
+        let [track, task, gather] = self.settings.plugins();
         let mut text = format!(
             "ClusterName=test\n\
              SlurmctldHost={host}(127.0.0.1)\n\
@@ -168,9 +202,9 @@ impl Cluster {
              SlurmctldLogFile={folder}/log/slurmctld.log\n\
              SlurmdLogFile={folder}/log/slurmd.%n.log\n\
              MailProg=/bin/true\n\
-             ProctrackType=proctrack/linuxproc\n\
-             TaskPlugin=task/none\n\
-             JobAcctGatherType=jobacct_gather/none\n\
+             ProctrackType={track}\n\
+             TaskPlugin={task}\n\
+             JobAcctGatherType={gather}\n\
              SwitchType=switch/none\n\
              MpiDefault=none\n\
              SelectType=select/cons_tres\n\
@@ -182,7 +216,9 @@ impl Cluster {
              SlurmdTimeout=10\n\
              KillWait=3\n\
              MinJobAge={min_job_age_s}\n\
-             MaxArraySize={max_array_size}\n",
+             MaxArraySize={max_array_size}\n\
+             PreemptType=preempt/partition_prio\n\
+             PreemptMode=CANCEL\n",
             ports[0]
         );
         for (node, port) in (1..).zip(&ports[1..]) {
@@ -195,10 +231,13 @@ impl Cluster {
         }
         let _ = writeln!(
             text,
-            "PartitionName=main Nodes=n[1-{n_nodes}] Default=YES MaxTime=INFINITE State=UP"
+            "PartitionName=main Nodes=n[1-{n_nodes}] Default=YES MaxTime=INFINITE State=UP\n\
+             PartitionName=urgent Nodes=n[1-{n_nodes}] PriorityTier=10 State=UP"
         );
         std::fs::write(self.config(), text).expect("written");
-        let cgroups = "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n";
+        let limits = if *limits_memory { "yes" } else { "no" };
+        let cgroups =
+            format!("CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace={limits}\n");
         std::fs::write(self.folder.join("cgroup.conf"), cgroups).expect("written");
     }
 

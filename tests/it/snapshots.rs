@@ -107,24 +107,8 @@ fn run_with<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn help() {
     let project = Project::new();
     check_command(&project, "help", &["--help"]);
-    let subcommands = [
-        "run",
-        "check",
-        "exec",
-        "batch",
-        "test",
-        "new",
-        "doctor",
-        "snapshot",
-        "status",
-        "runs",
-        "show",
-        "report",
-        "completions",
-        "man",
-    ];
-    for name in subcommands {
-        check_command(&project, &format!("help_{name}"), &[name, "--help"]);
+    for name in project.subcommands() {
+        check_command(&project, &format!("help_{name}"), &[&name, "--help"]);
     }
 }
 

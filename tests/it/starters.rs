@@ -1,5 +1,5 @@
-//! Options of `run` for programs that start mandelbox: JSON answers, log lines, prepared folders, the
-//! end of the parent, and several runs that share the machine.
+//! Options of `run` for programs that start mandelbox: JSON answers, log lines, prepared folders,
+//! the end of the parent, and several runs that share the machine.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -250,6 +250,43 @@ fn an_input_inside_the_output_is_accepted_on_request() {
 }
 
 #[test]
+fn a_work_directory_in_a_bind_mount_of_the_output_is_refused() {
+    let project = project(json!({}));
+    for name in ["real", "mount"] {
+        std::fs::create_dir(project.path(name)).expect("made");
+    }
+    let program = project.command(&[
+        "run",
+        "workflow.json",
+        "--output",
+        "mount",
+        "--work-dir",
+        "real/work",
+    ]);
+    // The mount disappears with its namespace.
+    let mut mounted = Command::new("unshare");
+    mounted
+        .args(["-m", "sh", "-c"])
+        .arg("mount --bind real mount || exit 99; exec \"$@\"")
+        .arg("sh")
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(project.path(""))
+        .stdin(Stdio::null());
+    let output = match mounted.output() {
+        Ok(output) if matches!(output.status.code(), Some(0 | 2)) => output,
+        _ => {
+            eprintln!("skipped: this user cannot mount a folder");
+            return;
+        }
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("holds the work directory"), "{stderr}");
+    assert!(!project.path("real/work").exists());
+}
+
+#[test]
 fn a_run_stops_with_its_parent_and_is_resumed() {
     let project = project(json!({ "sleep_ms": 1000 }));
     let arguments = [
@@ -300,8 +337,8 @@ fn a_run_stops_with_its_parent_and_is_resumed() {
     project.run(&["--die-with-parent", "1"]).expect(143);
 }
 
-/// Number of calls of all runs that went on at the same time at most. The log has the times at which
-/// starts and ends were recorded, so the first and the last moments of a call do not count.
+/// Number of calls of all runs that went on at the same time at most. The log has the times at
+/// which starts and ends were recorded, so the first and the last moments of a call do not count.
 fn most_at_a_time(logs: &[&Path]) -> usize {
     const RECORDING: jiff::SignedDuration = jiff::SignedDuration::from_millis(100);
     let mut changes: Vec<(jiff::Timestamp, i32)> = Vec::new();

@@ -34,14 +34,6 @@ pub fn results(project: &Project) -> Value {
     project.json("work/metadata.json")["typed"].clone()
 }
 
-fn events(project: &Project, kind: &str) -> Vec<Value> {
-    let lines = project.read("work/events.jsonl");
-    let events = lines
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    events.filter(|event| event["event"] == kind).collect()
-}
-
 #[test]
 fn a_typed_task_runs_where_a_command_does() {
     let both_kinds = |name: &str, single: Value, parallel: Value| {
@@ -161,7 +153,7 @@ fn an_error_is_a_task_execution_error_with_its_message() {
                 "task \"t\" (order 0) failed",
                 "failed: no image in \\u{1b}[31mA/1",
             ]);
-            let finished = &events(project, "call_finished")[0];
+            let finished = &project.events_of("call_finished")[0];
             assert_eq!(
                 (&finished["outcome"], &finished["message"]),
                 (&json!("failed"), &json!("no image in \u{1b}[31mA/1"))
@@ -181,7 +173,7 @@ fn an_error_is_a_task_execution_error_with_its_message() {
         |project, ended| {
             ended.expect(3).says(&[" [cut]"]);
             assert_eq!(
-                events(project, "call_finished")[0]["message"]
+                project.events_of("call_finished")[0]["message"]
                     .as_str()
                     .map(str::len),
                 Some(4096)
@@ -288,7 +280,8 @@ fn log_lines_become_events_and_reach_the_reader() {
     both(&steps, &[], |project, ended| {
         let ended = ended.expect(0).says(&["  warning: one plane is empty"]);
         assert!(!ended.stderr.contains("reading"));
-        let logged: Vec<_> = events(project, "call_logged")
+        let logged: Vec<_> = project
+            .events_of("call_logged")
             .iter()
             .map(|event| {
                 assert_eq!(
@@ -336,7 +329,7 @@ fn lines_of_a_component_name_it() {
         .run(&["--metadata", "metadata.json"])
         .expect(0)
         .says(&["  \"b\" error: odd"]);
-    assert_eq!(events(&project, "call_logged")[0]["item"], "b");
+    assert_eq!(project.events_of("call_logged")[0]["item"], "b");
     assert!(
         project
             .read("work/workflow.log")
@@ -354,7 +347,7 @@ fn a_flood_of_lines_is_cut_and_counted() {
             ended
                 .expect(0)
                 .says(&["more log lines were dropped; a call may log 1 MiB]"]);
-            let logged = events(project, "call_logged");
+            let logged = project.events_of("call_logged");
             // 1 MiB holds 856 lines of 1,024 bytes, with 200 for each event.
             assert_eq!(logged.len(), 857);
             let last = logged.last().expect("an event");
@@ -384,7 +377,8 @@ fn progress_becomes_events_ten_times_a_second_at_most() {
     ]);
     both(&steps, &["--verbose"], |project, ended| {
         let ended = ended.expect(0).says(&["  25 % reading", "  0 %"]);
-        let seen: Vec<_> = events(project, "call_progress")
+        let seen: Vec<_> = project
+            .events_of("call_progress")
             .iter()
             .map(|event| (event["permille"].clone(), event["message"].clone()))
             .collect();

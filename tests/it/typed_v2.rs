@@ -1,5 +1,5 @@
-//! Typed tasks in workflows of version 2. A copy of `task-examples/test-guests/typed` that is called
-//! `v2_TYPE.wasm` describes a task of that type.
+//! Typed tasks in workflows of version 2. A copy of `task-examples/test-guests/typed` that is
+//! called `v2_TYPE.wasm` describes a task of that type.
 
 use std::fs;
 

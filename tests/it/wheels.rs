@@ -283,8 +283,8 @@ fn what_killed_processes_left_is_removed() {
     assert!(!packages.join(".new-old").exists() && packages.join(".new-now").exists());
 }
 
-#[test]
-fn version_1_has_wheels_too() {
+/// A wheel of version 1 with the task `fractal_x:t`.
+pub fn wheel_of_version_1() -> Vec<u8> {
     let mut files = files();
     let manifest = json!({
         "manifest_version": "1",
@@ -293,7 +293,12 @@ fn version_1_has_wheels_too() {
         }],
     });
     files[1].1 = manifest.to_string().into_bytes();
-    let project = project(&wheel_of(&files));
+    wheel_of(&files)
+}
+
+#[test]
+fn version_1_has_wheels_too() {
+    let project = project(&wheel_of_version_1());
     let task = json!({ "args": {}, "meta": null, "task": { "source": "fractal_x:t" } });
     project.workflow(&[task]);
     project.run(&["--tasks", WHEEL]).expect(0);

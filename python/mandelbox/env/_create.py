@@ -25,7 +25,16 @@ LOCK_VERSION = 1
 LOCK_FILE = "lock.json"
 DESCRIPTION_FILE = "interpreter.json"
 _GUEST = Path(__file__).parent / "guest"
-_SCRIPTS = ("boot.py", "call.py", "check.py", "compile_site.py", "init.py", "_shims.py")
+_SCRIPTS = (
+    "boot.py",
+    "call.py",
+    "check.py",
+    "compile_site.py",
+    "init.py",
+    "learn.py",
+    "_shims.py",
+)
+_MANIFEST = "__FRACTAL_MANIFEST__.json"
 #: Modules that snapshots contain, as far as an environment has them.
 PRELOADED = (
     "json",
@@ -105,6 +114,10 @@ def create(
                 "compiling the modules of packages in the sandbox (the interpreter first, once) ..."
             )
             _compile(draft)
+        scripts = _scripts_of_packages(draft) if snapshot else []
+        if compile and scripts:
+            report("finding the modules that the tasks of packages import ...")
+            _write_preloaded(draft, [*_learn(draft, scripts), *modules])
         contents["files_sha256"] = _digest(draft, locked, report)
         _write_json(draft / LOCK_FILE, contents)
         draft.rename(target)
@@ -243,6 +256,46 @@ def _write_preloaded(folder: Path, modules: Sequence[str]) -> None:
             )
     defaults = [name for name in PRELOADED if _has_module(folder, names, name)]
     _write_json(folder / "boot" / "preload.json", list(dict.fromkeys([*defaults, *modules])))
+
+
+def _scripts_of_packages(folder: Path) -> list[str]:
+    """Return the paths in the sandbox of the scripts of the task packages of an environment."""
+    site = folder / "site"
+    scripts = []
+    for manifest in sorted(site.glob(f"*/{_MANIFEST}")):
+        try:
+            tasks = json.loads(manifest.read_text())["task_list"]
+            names = [
+                task[key]
+                for task in tasks
+                for key in ("executable", "executable_non_parallel", "executable_parallel")
+                if isinstance(task.get(key), str)
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # `mandelbox check` reports what is wrong with a manifest.
+            continue
+        paths = [manifest.parent / name for name in names]
+        scripts += [
+            f"/site/{path.relative_to(site).as_posix()}"
+            for path in paths
+            if path.suffix == ".py" and path.is_file() and ".." not in path.parts
+        ]
+    return list(dict.fromkeys(scripts))
+
+
+def _learn(folder: Path, scripts: Sequence[str]) -> list[str]:
+    """Return the names of the modules that scripts import, as the sandbox finds them."""
+    words = [_program.path(), "exec", str(folder / "boot" / "learn.py")]
+    words += [f"--python={folder}", "--quiet", "--no-snapshots", "--", *scripts]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    try:
+        names = json.loads(done.stdout)
+    except ValueError as error:
+        text = done.stderr.strip() or done.stdout
+        raise EnvironmentProblem(f"the imports of the tasks cannot be found: {text}") from error
+    with zipfile.ZipFile(folder / "lib" / _interpreter.LIBRARY) as archive:
+        library = frozenset(archive.namelist())
+    return [name for name in names if _has_module(folder, library, name)]
 
 
 def _has_module(folder: Path, library: frozenset[str], name: str) -> bool:

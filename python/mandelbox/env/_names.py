@@ -11,7 +11,12 @@ try:
 except ImportError:
     try:
         # pip brings its own copy.
-        from pip._vendor.packaging import markers, requirements, specifiers, version
+        from pip._vendor.packaging import (  # type: ignore[no-redef]
+            markers,
+            requirements,
+            specifiers,
+            version,
+        )
     except ImportError as error:
         raise EnvironmentProblem(
             "environments need the package `pip` (or `packaging`); install it"

@@ -10,6 +10,7 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     if requirement.marker is None:
         return extra == ""
     environment = {
-        **default_environment(),
+        **{key: str(value) for key, value in default_environment().items()},
         "extra": extra,
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -191,7 +192,7 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return holds and (extra == "" or not without)
 
 
-def _metadata(wheel: Path):
+def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         name = min(names, key=len)

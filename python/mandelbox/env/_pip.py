@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._errors import EnvironmentProblem
@@ -30,7 +30,7 @@ COMPILED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Source:
     """Where pip looks for wheels.
 
@@ -41,10 +41,16 @@ class Source:
 
     find_links: Sequence[str] = ()
     index: bool = True
+    #: Folder of the downloads, which goes away with this object.
+    _scratch: tempfile.TemporaryDirectory[str] = field(
+        default_factory=lambda: tempfile.TemporaryDirectory(prefix="mandelbox-env-"),
+        init=False,
+        repr=False,
+    )
 
     def fetch(self, requirement: str, kind: Sequence[str], constraints: Sequence[str]) -> Path | str:
         """Download the best wheel. Returns its path, or why there is none."""
-        folder = Path(tempfile.mkdtemp(dir=self._scratch()))
+        folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
         words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         words += ["--disable-pip-version-check", "--only-binary=:all:", f"--dest={folder}", *kind]
         words += [f"--find-links={path}" for path in self.find_links]
@@ -61,9 +67,3 @@ class Source:
         if not lines and "No module named pip" in done.stderr:
             raise EnvironmentProblem(f"{sys.executable} has no pip; install it")
         return lines[-1].removeprefix("ERROR: ") if lines else done.stderr.strip()[-300:]
-
-    def _scratch(self) -> str:
-        return self.scratch.name
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scratch", tempfile.TemporaryDirectory(prefix="mandelbox-env-"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fractal_server.app.runner import v1 as runner
 from fractal_server.app.runner.exceptions import JobExecutionError as FractalJobError
@@ -14,68 +12,20 @@ from fractal_server.app.runner.v1 import _local as local
 from fractal_server.config import get_settings
 from fractal_server.syringe import Inject
 
-from .._process_workflow import Job
+from .._process_workflow import Job, Keywords
 from ..errors import JobExecutionError, MandelboxError, TaskExecutionError
 from . import expect_parameters, options
 
-_PARAMETERS = {
-    "workflow",
-    "input_paths",
-    "output_path",
-    "input_metadata",
-    "input_history",
-    "logger_name",
-    "workflow_dir_local",
-    "workflow_dir_remote",
-    "slurm_user",
-    "slurm_account",
-    "user_cache_dir",
-    "worker_init",
-    "first_task_index",
-    "last_task_index",
-}
-_PAUSE_S = 0.05
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _original: Any = None
 
 
-async def process_workflow(
-    *,
-    workflow: Any,
-    input_paths: list[Path],
-    output_path: Path,
-    input_metadata: dict[str, Any],
-    input_history: list[dict[str, Any]],
-    logger_name: str,
-    workflow_dir_local: Path,
-    workflow_dir_remote: Path | None = None,
-    slurm_user: str | None = None,
-    slurm_account: str | None = None,
-    user_cache_dir: str | None = None,
-    worker_init: str | None = None,
-    first_task_index: int | None = None,
-    last_task_index: int | None = None,
-) -> dict[str, Any]:
+async def process_workflow(**keywords: Unpack[Keywords]) -> dict[str, Any]:
     """Run a workflow in the sandbox, with the keywords and the exceptions of fractal-server."""
-    indices = (first_task_index, last_task_index)
     try:
-        job = Job(
-            workflow,
-            input_paths,
-            output_path,
-            input_metadata,
-            input_history,
-            logger_name,
-            workflow_dir_local,
-            workflow_dir_remote,
-            indices,
-            environment=environment(),
-            options=options(),
-        )
-        with job:
-            while job.step():
-                await asyncio.sleep(_PAUSE_S)
-            return job.result()
+        return await Job(**keywords, environment=environment(), options=options()).run()
     except (TaskExecutionError, JobExecutionError) as error:
         raise exception_of(error) from error
 
@@ -118,7 +68,7 @@ def install() -> None:
     for place, name in ((runner, "local_process_workflow"), (local, "process_workflow")):
         if not hasattr(place, name):
             raise MandelboxError(f"fractal-server has no {place.__name__}.{name}")
-    expect_parameters(local.process_workflow, _PARAMETERS, "process_workflow")
+    expect_parameters(local.process_workflow, set(Keywords.__annotations__), "process_workflow")
     _original = local.process_workflow
     _register(process_workflow)
 

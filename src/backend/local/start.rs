@@ -1,4 +1,4 @@
-//! What the calls of a task start from: the module, or a snapshot.
+//! The starting point of the calls of a task: the module, or a snapshot.
 
 #[cfg(feature = "compiler")]
 use super::Isolation;
@@ -15,7 +15,7 @@ use crate::sandbox::{Interruption, Sandbox};
 #[cfg(feature = "compiler")]
 use crate::text::whole_microseconds;
 
-/// What the calls of a task start from.
+/// The starting point of the calls of a task.
 pub(super) enum CallStart {
     /// The module.
     Module,
@@ -87,12 +87,12 @@ impl Local {
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
     ) -> Result<CallStart, HostError> {
         let task = &calls.batch().task;
-        let Some(spec) = task.snapshot else {
+        let Some(spec) = &task.snapshot else {
             return Ok(CallStart::Module);
         };
         let wanted = WantedSnapshot {
             module: &task.module,
-            mounts: &task.mounts,
+            mounts: &spec.mounts,
             limits: &task.limits,
             init_time: spec.init_time,
             cancel: calls.cancel(),
@@ -116,6 +116,14 @@ impl Local {
                         init_time_s: whole_microseconds(init_time).as_secs_f64(),
                         memory_bytes: made.memory_bytes,
                     }))?;
+                    if !made.output.is_empty() {
+                        let module = task.module.file_name();
+                        let message = format!(
+                            "{module} printed when it started for the snapshot: {}",
+                            made.output
+                        );
+                        observe(happened(EventKind::Note { message }))?;
+                    }
                 }
                 CallStart::Snapshot(made.key)
             }

@@ -6,8 +6,8 @@
 //! side, [`compile_for_parent`] the child's.
 //!
 //! The parent writes a head (its length in 4 bytes, then JSON) and the module to the child's stdin,
-//! and reads what comes until the child has ended: what it gives and then one byte that tells what
-//! it is. Of a child that has died there is what the runtime printed of why.
+//! and reads the child's stdout until it ends: the answer, then one byte for its kind. If the child
+//! has died, the answer is the message of the runtime.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};

@@ -74,6 +74,8 @@ pub(super) struct ProcessWorker<'a> {
     /// Folders that the child may reach, whatever a call grants.
     folders: Vec<Grant>,
     child: Option<Child>,
+    /// CPU time of the last call in its process.
+    cpu_time: Duration,
 }
 
 impl<'a> ProcessWorker<'a> {
@@ -87,7 +89,13 @@ impl<'a> ProcessWorker<'a> {
             command,
             folders,
             child: None,
+            cpu_time: Duration::ZERO,
         }
+    }
+
+    /// Returns the CPU time of the last call in its process; zero if the process was killed.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.cpu_time
     }
 
     /// Confinement of the children, as one of them reports it; starts a child if none runs.
@@ -98,6 +106,7 @@ impl<'a> ProcessWorker<'a> {
 
     /// Runs one call to its end; returns how it ended and the most bytes of memory that it had.
     pub(super) fn run(&mut self, invocation: &Invocation<'_>) -> (GuestEnd, u64) {
+        self.cpu_time = Duration::ZERO;
         if let Err(text) = self.start(invocation) {
             self.child = None;
             return (lost(invocation, GuestEnd::HostFailed(text)), 0);
@@ -142,7 +151,9 @@ impl<'a> ProcessWorker<'a> {
                 Ok(Received::Message(FromChild::Ended {
                     end,
                     peak_memory_bytes,
+                    cpu_time_ns,
                 })) => {
+                    self.cpu_time = Duration::from_nanos(cpu_time_ns);
                     #[cfg(feature = "compiler")]
                     if let Entry::Initialize(slot) = &invocation.entry
                         && !returned.is_empty()
@@ -278,8 +289,8 @@ fn max_returned_bytes(invocation: &Invocation<'_>) -> u64 {
     }
 }
 
-/// How the guest of a child that has died ended. A signal to all processes of the run ends a child
-/// that has only just begun, and cancels the run a moment later.
+/// Returns the end of the guest of a child that has died. A signal to all processes of the run
+/// ends a child that has only just begun, and cancels the run a moment later.
 fn lost(invocation: &Invocation<'_>, end: GuestEnd) -> GuestEnd {
     const MOMENT: Duration = Duration::from_millis(300);
     if invocation.cancel.wait_for(MOMENT) {
@@ -301,7 +312,7 @@ fn bounded(mut end: GuestEnd) -> GuestEnd {
     end
 }
 
-/// How a guest ended, with what it returned, which came in pieces before.
+/// Returns the end of a guest with its returned value, which came in pieces before.
 fn with_returned(end: GuestEnd, returned: Vec<u8>) -> GuestEnd {
     match end {
         GuestEnd::Returned(Some(_)) => match String::from_utf8(returned) {

@@ -68,6 +68,7 @@ pub(super) enum FromChild {
     Ended {
         end: GuestEnd,
         peak_memory_bytes: u64,
+        cpu_time_ns: u64,
     },
 }
 
@@ -181,6 +182,8 @@ enum FromChildHead {
     Ended {
         end: GuestEnd,
         peak_memory_bytes: u64,
+        #[serde(default)]
+        cpu_time_ns: u64,
     },
 }
 
@@ -300,10 +303,12 @@ impl FromChild {
             Self::Ended {
                 end,
                 peak_memory_bytes,
+                cpu_time_ns,
             } => {
                 let head = FromChildHead::Ended {
                     end: end.clone(),
                     peak_memory_bytes: *peak_memory_bytes,
+                    cpu_time_ns: *cpu_time_ns,
                 };
                 write_message(writer, &head, &[])
             }
@@ -340,9 +345,11 @@ impl FromChild {
             FromChildHead::Ended {
                 end,
                 peak_memory_bytes,
+                cpu_time_ns,
             } => Self::Ended {
                 end,
                 peak_memory_bytes,
+                cpu_time_ns,
             },
         };
         received.drain(..4 + length);
@@ -428,6 +435,7 @@ mod tests {
                     asked_bytes: 2,
                 },
                 peak_memory_bytes: 3,
+                cpu_time_ns: 4,
             },
         ];
         for message in &sent {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::confine::confine;
 use super::layers::Layer;
 use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
+use crate::clock::CpuLaps;
 use crate::model::{CancelToken, TaskMetadata};
 #[cfg(feature = "compiler")]
 use crate::sandbox::ImageSlot;
@@ -84,6 +85,7 @@ pub(super) fn serve_with(
         },
     )?;
     let mut metadata = TaskMetadata::default();
+    let mut cpu = CpuLaps::start();
     loop {
         match ToChild::read(&mut from_parent) {
             Ok(ToChild::Module { sha256, form, code }) => {
@@ -98,11 +100,13 @@ pub(super) fn serve_with(
             Ok(ToChild::Call(call)) => {
                 let (end, peak_memory_bytes) = run(&mut worker, &call, &metadata, &to_parent)?;
                 let end = send_returned(end, &to_parent)?;
+                let cpu_time_ns = u64::try_from(cpu.lap().as_nanos()).unwrap_or(u64::MAX);
                 send(
                     &to_parent,
                     &FromChild::Ended {
                         end,
                         peak_memory_bytes,
+                        cpu_time_ns,
                     },
                 )?;
             }

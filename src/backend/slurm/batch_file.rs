@@ -62,7 +62,7 @@ pub struct WorkerSettings {
     pub interrupts_all: bool,
 }
 
-/// What all jobs of a round have in common.
+/// Data that all jobs of a round have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct BatchFile {
     format_version: u32,
@@ -197,7 +197,9 @@ impl BatchFile {
         let mut bytes = Vec::new();
         let read = open_plain_file(path).and_then(|mut file| file.read_to_end(&mut bytes));
         let text = path.display();
-        read.map_err(|err| format!("{text}: cannot be read: {err}"))?;
+        read.map_err(|err| {
+            format!("{text}: cannot be read: {err}; all nodes must see the work directory")
+        })?;
         let file: Value = serde_json::from_slice(&bytes)
             .map_err(|err| format!("{text}: is not valid JSON: {err}"))?;
         let own = version();

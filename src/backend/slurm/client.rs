@@ -40,11 +40,11 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// Why a command gave no answer: a sentence for the user.
+/// Reason why a command gave no answer: a sentence for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NoAnswer(pub(super) String);
 
-/// Why `sbatch` did not submit a job.
+/// Reason why `sbatch` did not submit a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SubmitError {
     pub(super) kind: Refusal,
@@ -59,7 +59,7 @@ struct Ran {
     stderr: String,
 }
 
-/// Why a command did not end by itself.
+/// Reason why a command did not end by itself.
 enum Stopped {
     /// It could not be started.
     Missing(io::Error),

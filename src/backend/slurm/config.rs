@@ -12,6 +12,7 @@ use super::config_values::{
 use crate::json::{DuplicateKeys, Value, parse_json};
 use crate::model::RequestedResource;
 use crate::problem::{Cursor, Location, Problems};
+use crate::text::unreadable;
 use crate::text::wording::did_you_mean;
 
 /// Keys of the file.
@@ -355,7 +356,7 @@ fn read_json(path: &Path, problems: &mut Problems) -> Option<Value> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(err) => {
-            problems.add(location(), format!("cannot be read: {err}"));
+            problems.add(location(), unreadable(&err));
             return None;
         }
     };

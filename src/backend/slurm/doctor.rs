@@ -21,13 +21,13 @@ const POLL: Duration = Duration::from_millis(100);
 /// A fact about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterCheck {
-    /// What was checked.
+    /// Subject of the check.
     pub name: &'static str,
     /// True if it is as it should be.
     pub is_good: bool,
-    /// What was found.
+    /// Result of the check.
     pub value: String,
-    /// What to do; empty if it is good.
+    /// Action for the user; empty if the result is good.
     pub advice: &'static str,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! One thread does everything, in a loop: submit what waits, read what workers have written, ask
 //! SLURM for the states of all jobs at once, and decide which calls are lost. Results come first: a
-//! call counts as soon as the file of its slice has its end, whatever SLURM says about the job. What
-//! SLURM does not list is not finished: the job counts as lost only after a grace period.
+//! call counts as soon as the file of its slice has its end, whatever state SLURM reports for the
+//! job. A job that SLURM does not list is lost only after a grace period.
 //!
 //! Nothing counts twice. Each call has one slice from which results are taken. When its job is lost,
 //! the slice is closed, and the call becomes part of a slice of a new round.
@@ -251,7 +251,7 @@ impl<'d> Driver<'d> {
             .reader
             .read(&path, &mut |line| lines.extend(parse_line(line)));
         if !lines.is_empty() {
-            // Its worker is alive, whatever the queue says.
+            // Its worker is alive, whatever state the queue reports.
             slice.gone_since = None;
         }
         for line in lines {
@@ -275,6 +275,10 @@ impl<'d> Driver<'d> {
                 Ok(())
             }
             Line::Ended(ended) => {
+                if !ended.is_done {
+                    // Ask for the reason at once.
+                    self.poll_interval = POLL[0];
+                }
                 slice.ended = Some(ended);
                 Ok(())
             }
@@ -292,6 +296,18 @@ impl<'d> Driver<'d> {
         Some((*state, u32::try_from(number).unwrap_or(u32::MAX)))
     }
 
+    /// A second copy of a job begins a call with its first attempt again. If that one has ended, the
+    /// new one is a further attempt, since no number counts twice.
+    fn count_on(&mut self, position: usize, attempt: Attempt) {
+        let Some((state, number)) = self.owned(position, attempt) else {
+            return;
+        };
+        let next = state.started.unwrap_or(state.number);
+        if let Some(delta) = self.slices[position].open.get_mut(&attempt.call_index) {
+            *delta += i64::from(next.saturating_sub(number));
+        }
+    }
+
     fn take_fact(&mut self, position: usize, mut kind: EventKind) -> Result<(), HostError> {
         if let EventKind::Warning { message } = kind {
             return match self.calls.context().seen_warnings.first(message) {
@@ -302,10 +318,13 @@ impl<'d> Driver<'d> {
         let Some((attempt, _)) = attempt_of(&kind) else {
             return Ok(());
         };
+        let is_start = matches!(kind, EventKind::CallStarted { .. });
+        if is_start {
+            self.count_on(position, attempt);
+        }
         let Some((state, number)) = self.owned(position, attempt) else {
             return Ok(());
         };
-        let is_start = matches!(kind, EventKind::CallStarted { .. });
         if state.is_finished || is_start && state.started == Some(number) {
             return Ok(());
         }

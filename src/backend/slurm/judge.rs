@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::parse::JobRow;
+use super::parse::{JobRow, JobState, job_state};
+use super::script::build_time;
 
 /// Exit code of a worker that refused its calls: another version, or another module.
 pub const EXIT_REFUSED: u8 = 2;
@@ -13,7 +14,7 @@ const EXIT_NOT_STARTED: [u32; 2] = [126, 127];
 /// Signal that SLURM reports if the folder of a job is missing on its node.
 const SIGNAL_NO_FOLDER: u32 = 53;
 
-/// Why a job ended before its calls, and what follows.
+/// Reason why a job ended before its calls, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// State of the job, as SLURM names it.
@@ -28,9 +29,33 @@ pub(super) struct Verdict {
     pub(super) blames_node: bool,
 }
 
+/// What is known of a job that ended before its calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Evidence<'a> {
+    /// Identifier of the job.
+    pub(super) job: &'a str,
+    /// Last known state.
+    pub(super) row: Option<&'a JobRow>,
+    /// Node that the job ran on; empty if it is not known.
+    pub(super) node: &'a str,
+    /// End of the log of the job.
+    pub(super) log: &'a str,
+    /// How its worker was stopped; `None` if the worker has not reported that.
+    pub(super) stopped: Option<Stopped>,
+}
+
+/// A worker that a signal has stopped. It has saved its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// For its time limit, in seconds.
+    AtTimeLimit(u64),
+    /// For another reason.
+    Early,
+}
+
 /// Time in which results can still appear after a job has ended.
 ///
-/// * `grace`: time for a job without a known state, or one that says that it has succeeded.
+/// * `grace`: time for a job without a known state, or one that is reported as completed.
 pub(super) fn time_for_results(row: Option<&JobRow>, grace: Duration) -> Duration {
     match row.map(|row| row.state.as_str()) {
         // Its worker was killed, so only what it had written before can appear.
@@ -44,21 +69,45 @@ pub(super) fn time_for_results(row: Option<&JobRow>, grace: Duration) -> Duratio
 }
 
 /// Judges a job that has ended, or has left the queue, without results of all its calls.
-///
-/// * `job`: identifier of the job.
-/// * `row`: last known state.
-/// * `node`: node that the job ran on; empty if it is not known.
-/// * `log`: end of the log of the job.
-pub(super) fn judge(job: &str, row: Option<&JobRow>, node: &str, log: &str) -> Verdict {
+pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let Evidence { job, node, log, .. } = *evidence;
     let place = if node.is_empty() {
         format!("job {job}")
     } else {
         format!("job {job} on node {node}")
     };
-    let Some(row) = row else {
-        let message = format!("{place} left the queue without results of all its calls");
-        return verdict("UNKNOWN", with_log(message, log), true);
-    };
+    let row = evidence.row.filter(|row| explains(row, evidence.stopped));
+    match (row, evidence.stopped) {
+        (Some(row), _) => judge_row(row, &place, log),
+        (None, Some(stopped)) => judge_stopped(stopped, &place),
+        (None, None) => {
+            let message = format!("{place} left the queue without results of all its calls");
+            verdict("UNKNOWN", with_log(message, log), true)
+        }
+    }
+}
+
+/// Returns true if a state gives the reason of the end. That of a job whose worker was stopped can
+/// be one from before its end, or the exit code of the worker.
+fn explains(row: &JobRow, stopped: Option<Stopped>) -> bool {
+    let has_ended = job_state(&row.state) == JobState::Ended;
+    stopped.is_none() || has_ended && !["FAILED", "COMPLETED"].contains(&row.state.as_str())
+}
+
+fn judge_stopped(stopped: Stopped, place: &str) -> Verdict {
+    match stopped {
+        Stopped::AtTimeLimit(time_s) => {
+            let limit = build_time(time_s);
+            let message = format!(
+                "{place} was stopped before its time limit of {limit}; raise `time` of the task"
+            );
+            verdict("TIMEOUT", message, true)
+        }
+        Stopped::Early => verdict("STOPPED", format!("{place} was stopped by a signal"), true),
+    }
+}
+
+fn judge_row(row: &JobRow, place: &str, log: &str) -> Verdict {
     let state = row.state.as_str();
     let ended = format!("{place} ended with {state}");
     match state {
@@ -73,7 +122,7 @@ pub(super) fn judge(job: &str, row: Option<&JobRow>, node: &str, log: &str) -> V
         "PREEMPTED" => verdict(state, ended, true),
         // Not only users cancel jobs: SLURM does too, after its controller has lost its state.
         "CANCELLED" => verdict(state, format!("{ended}, by a user or by SLURM"), true),
-        _ => judge_exit(row, &place, &ended, log),
+        _ => judge_exit(row, place, &ended, log),
     }
 }
 
@@ -229,7 +278,13 @@ mod tests {
                 "results of its calls are missing",
             ),
         ] {
-            let verdict = judge("7_3", Some(&row(state, code, signal)), "n2", log);
+            let verdict = judge(&Evidence {
+                job: "7_3",
+                row: Some(&row(state, code, signal)),
+                node: "n2",
+                log,
+                stopped: None,
+            });
             assert!(verdict.message.contains(expected), "{}", verdict.message);
             assert_eq!(verdict.retries, retries, "{state}");
             assert!(
@@ -238,7 +293,10 @@ mod tests {
                 verdict.message
             );
         }
-        let verdict = judge("7", None, "", "");
+        let verdict = judge(&Evidence {
+            job: "7",
+            ..Evidence::default()
+        });
         assert!(
             verdict.message.starts_with("job 7 left the queue"),
             "{}",
@@ -247,9 +305,55 @@ mod tests {
         assert!(verdict.retries);
     }
 
+    /// SLURM's state counts if it gives the reason; the worker's exit code does not.
+    #[test]
+    fn a_worker_that_was_stopped_has_a_reason() {
+        let early = Stopped::Early;
+        let limit = Stopped::AtTimeLimit(150);
+        for (state, stopped, expected, message) in [
+            ("TIMEOUT", early, "TIMEOUT", "ended with TIMEOUT; raise"),
+            ("PREEMPTED", early, "PREEMPTED", "ended with PREEMPTED"),
+            ("CANCELLED", early, "CANCELLED", "by a user or by SLURM"),
+            ("FAILED", early, "STOPPED", "was stopped by a signal"),
+            ("RUNNING", early, "STOPPED", "was stopped by a signal"),
+            (
+                "FAILED",
+                limit,
+                "TIMEOUT",
+                "its time limit of 0-00:02:30; raise",
+            ),
+            ("COMPLETING", limit, "TIMEOUT", "its time limit of"),
+        ] {
+            let verdict = judge(&Evidence {
+                job: "7",
+                row: Some(&row(state, 143, 0)),
+                node: "n2",
+                log: "stopped; the results of its calls were saved",
+                stopped: Some(stopped),
+            });
+            assert_eq!(verdict.state, expected);
+            assert!(verdict.message.contains(message), "{}", verdict.message);
+            assert!(verdict.retries && !verdict.is_refused);
+        }
+        let verdict = judge(&Evidence {
+            job: "7",
+            stopped: Some(early),
+            ..Evidence::default()
+        });
+        assert_eq!(verdict.message, "job 7 was stopped by a signal");
+    }
+
     #[test]
     fn nodes_that_failed_are_blamed() {
-        let blames = |row: JobRow| judge("7", Some(&row), "n1", "").blames_node;
+        let blames = |row: JobRow| {
+            let row = Some(&row);
+            judge(&Evidence {
+                job: "7",
+                row,
+                ..Evidence::default()
+            })
+            .blames_node
+        };
         assert!(blames(row("NODE_FAIL", 0, 0)));
         assert!(blames(row("FAILED", 0, 53)));
         assert!(!blames(row("TIMEOUT", 0, 15)));

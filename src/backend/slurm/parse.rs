@@ -83,6 +83,15 @@ impl Exit {
             signal: status & 0x7f,
         }
     }
+
+    /// Parses `CODE:SIGNAL`, as `sacct` prints it.
+    fn of_pair(text: &str) -> Self {
+        let (code, signal) = text.split_once(':').unwrap_or((text, "0"));
+        Self {
+            code: code.parse().unwrap_or_default(),
+            signal: signal.parse().unwrap_or_default(),
+        }
+    }
 }
 
 /// Reads the identifier that `sbatch --parsable` prints: `ID` or `ID;CLUSTER`, on the last line
@@ -115,7 +124,11 @@ fn squeue_row(line: &str) -> Option<JobRow> {
         return None;
     };
     let own_id = job_id.parse().ok();
-    let exit = exit.parse().map(Exit::of_wait_status).unwrap_or_default();
+    // `squeue` prints the number; a wrapper can print the form of `sacct`.
+    let exit = match exit.parse() {
+        Ok(status) => Exit::of_wait_status(status),
+        Err(_) => Exit::of_pair(exit),
+    };
     let reason = match reason {
         "None" | "N/A" | "(null)" => "",
         reason => reason,
@@ -145,16 +158,12 @@ fn sacct_row(line: &str) -> Option<JobRow> {
         Some((job_id, element)) => (job_id, element.parse().ok()),
         None => (id, None),
     };
-    let (code, signal) = exit.split_once(':').unwrap_or((exit, "0"));
     Some(JobRow {
         job_id: job_id.parse().ok()?,
         element,
         // `CANCELLED by 1000`
         state: state.split(' ').next()?.to_owned(),
-        exit: Exit {
-            code: code.parse().unwrap_or_default(),
-            signal: signal.parse().unwrap_or_default(),
-        },
+        exit: Exit::of_pair(exit),
         node: node_name(node),
         ..JobRow::default()
     })

@@ -11,10 +11,12 @@ use super::config::JobSettings;
 
 /// Seconds before the time limit at which a job gets SIGTERM, to save the results of its calls.
 const WARNING_S: u64 = 30;
+/// SLURM sends that signal up to this many seconds earlier.
+const EARLY_S: u64 = 60;
 /// Smallest time limit, in seconds, for which a job is warned before its end.
 const MIN_WARNED_S: u64 = 120;
 
-/// What the jobs of an array have in common.
+/// Data that the jobs of an array have in common.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptContents<'a> {
     /// Settings of the jobs.
@@ -113,8 +115,7 @@ fn options(contents: &ScriptContents<'_>) -> Vec<String> {
     ] {
         options.extend(value.iter().map(|value| format!("--{name}={value}")));
     }
-    if let Some(time_s) = settings.time_s {
-        let time_s = time_s.saturating_mul(contents.rounds.max(1));
+    if let Some(time_s) = job_time_s(settings, contents.rounds) {
         options.push(format!("--time={}", build_time(time_s)));
         if time_s >= MIN_WARNED_S {
             options.push(format!("--signal=B:TERM@{WARNING_S}"));
@@ -124,6 +125,20 @@ fn options(contents: &ScriptContents<'_>) -> Vec<String> {
         options.push(format!("--array=0-{}", contents.n_slices - 1));
     }
     options
+}
+
+/// Time limit of a job in seconds; `None`: that of the partition.
+///
+/// * `rounds`: calls of the job that run one after the other.
+pub(super) fn job_time_s(settings: &JobSettings, rounds: u64) -> Option<u64> {
+    let time_s = settings.time_s?;
+    Some(time_s.saturating_mul(rounds.max(1)))
+}
+
+/// Returns true if a job that was stopped after `ran_s` seconds was warned of its time limit.
+pub(super) fn was_warned(time_s: u64, ran_s: f64) -> bool {
+    let earliest_s = time_s.saturating_sub(WARNING_S + EARLY_S);
+    time_s >= MIN_WARNED_S && ran_s >= std::time::Duration::from_secs(earliest_s).as_secs_f64()
 }
 
 /// Arguments of `sbatch` that differ from job to job or contain paths, which need no quotes here.
@@ -205,7 +220,7 @@ fn quote_option(option: &str) -> String {
 }
 
 /// Formats a time limit as `D-HH:MM:SS`.
-fn build_time(seconds: u64) -> String {
+pub(super) fn build_time(seconds: u64) -> String {
     let (minutes, s) = (seconds / 60, seconds % 60);
     let (hours, min) = (minutes / 60, minutes % 60);
     let (days, h) = (hours / 24, hours % 24);
@@ -282,6 +297,20 @@ mod tests {
         assert!(last_line(0, 1).ends_with("--slice 0"));
         assert!(last_line(7, 1).ends_with("--slice 7"));
         assert!(last_line(1000, 2).ends_with(r#"--slice "$((1000 + SLURM_ARRAY_TASK_ID))""#));
+    }
+
+    #[test]
+    fn a_job_is_warned_before_its_time_limit() {
+        let settings = JobSettings {
+            time_s: Some(100),
+            ..JobSettings::default()
+        };
+        assert_eq!(job_time_s(&settings, 3), Some(300));
+        assert_eq!(job_time_s(&JobSettings::default(), 3), None);
+        assert!(was_warned(300, 271.0) && was_warned(300, 210.0));
+        assert!(!was_warned(300, 209.0));
+        // A short job is not warned.
+        assert!(!was_warned(119, 119.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! States of jobs: what SLURM says about them, and which calls are lost.
+//! States of jobs as SLURM reports them, and the calls that are lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::client::NoAnswer;
 use super::driver::{Driver, MAX_LOSSES};
-use super::jobs::{PieceState, now_s};
-use super::judge::{Verdict, judge, time_for_results};
+use super::jobs::{PieceState, SliceState, now_s};
+use super::judge::{Evidence, Stopped, Verdict, judge, time_for_results};
 use super::parse::{JobRow, JobState, advice_for_reason, job_state};
-use super::script::log_name;
+use super::script::{job_time_s, log_name, was_warned};
 use crate::backend::CallEvent;
 use crate::event::{EventKind, Fact};
 use crate::model::{Attempt, Ended, HostError, Outcome};
@@ -18,6 +18,8 @@ use crate::model::{Attempt, Ended, HostError, Outcome};
 pub(super) const POLL: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 /// Longest interval while the controller does not answer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+/// Time in which SLURM reports why it has stopped a worker.
+const REASON_TIME: Duration = Duration::from_secs(15);
 /// Interval between two reports of the numbers of jobs.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes that are read of the log of a job.
@@ -201,10 +203,17 @@ impl Driver<'_> {
     fn time_left(&self, position: usize) -> Option<Duration> {
         let slice = &self.slices[position];
         let grace = self.slurm.options.grace;
-        if slice.ended.is_some() {
-            return Some(Duration::ZERO);
+        let row = slice.row.as_ref().filter(|row| is_ended(row));
+        if let Some(ended) = &slice.ended {
+            // Nothing more appears in the file, but SLURM can still give the reason.
+            let has_reason = ended.is_done || row.is_some();
+            return Some(if has_reason {
+                Duration::ZERO
+            } else {
+                REASON_TIME
+            });
         }
-        if let Some(row) = slice.row.as_ref().filter(|row| is_ended(row)) {
+        if let Some(row) = row {
             return Some(time_for_results(Some(row), grace));
         }
         slice.is_absent.then_some(grace)
@@ -273,15 +282,29 @@ impl Driver<'_> {
     fn verdict(&self, position: usize) -> Verdict {
         let slice = &self.slices[position];
         let Some(piece) = slice.piece.map(|piece| &self.pieces[piece]) else {
-            return judge("", None, "", "");
+            return judge(&Evidence::default());
         };
         let element = slice.index - piece.first;
         let of_array = (piece.n_slices > 1).then_some(element as u64);
         let log = self.rounds[slice.round]
             .folder
             .read_end(&log_name(&piece.name, of_array), LOG_BYTES);
-        let job = piece.job_of(element);
-        judge(&job, slice.row.as_ref(), &slice.node(), &log)
+        judge(&Evidence {
+            job: &piece.job_of(element),
+            row: slice.row.as_ref(),
+            node: &slice.node(),
+            log: &log,
+            stopped: self.stopped(slice),
+        })
+    }
+
+    /// How the worker of a slice was stopped; `None` if it was not, as far as that is known.
+    fn stopped(&self, slice: &SliceState) -> Option<Stopped> {
+        let ended = slice.ended.as_ref().filter(|ended| !ended.is_done)?;
+        let limit_s = job_time_s(&self.settings.job, self.shape.rounds());
+        let ran_s = ended.time_s - slice.worker.as_ref()?.time_s;
+        let limit_s = limit_s.filter(|limit_s| was_warned(*limit_s, ran_s));
+        Some(limit_s.map_or(Stopped::Early, Stopped::AtTimeLimit))
     }
 
     /// Returns true if the call runs again.

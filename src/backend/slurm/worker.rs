@@ -1,4 +1,5 @@
-//! What a job runs: the calls of one slice, through the local backend, with results in a file.
+//! The program of a job: it runs the calls of one slice on the local backend, with results in a
+//! file.
 //!
 //! SLURM can start a second copy of a job while the first one still runs, as when a node only lost
 //! its connection. The later copy takes the file of results over. The earlier one notices that and
@@ -46,7 +47,7 @@ pub struct JobIdentity {
     pub node: String,
 }
 
-/// How a worker ended.
+/// Outcome of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SliceEnd {
     /// Its calls have run; the kind of failure of the first one that failed.
@@ -97,6 +98,12 @@ impl Slice {
     /// Number of calls that run at the same time.
     pub fn parallel(&self) -> usize {
         self.file.parallel
+    }
+
+    /// Lowers the number of files that each call can open.
+    pub fn limit_open_files(&mut self, open_files: usize) {
+        let limits = &mut self.file.batch.task.limits;
+        limits.open_files = limits.open_files.min(open_files);
     }
 
     /// Name of the check of outputs.

@@ -28,7 +28,7 @@ pub(super) struct Folders {
     pub(super) inputs: Vec<PathBuf>,
     /// Folder of `--output`, or a temporary one.
     pub(super) output: PathBuf,
-    /// Where scratch folders are created.
+    /// Parent of scratch folders.
     pub(super) work_dir: PathBuf,
     pub(super) grants: Vec<Grant>,
 }

@@ -26,7 +26,7 @@ use crate::run::folders::real_path;
 
 /// Form of the calls of a batch.
 pub(super) struct Form {
-    /// A call without what its line says.
+    /// A call without the values of its line.
     base: CallSpec,
     kind: FormKind,
     contract: ContractArgument,
@@ -152,7 +152,7 @@ pub(super) struct Planned {
     pub(super) completes_args: bool,
 }
 
-/// What the form of the calls is decided by.
+/// Everything that decides on the form of the calls.
 pub(super) struct FormRequest<'a> {
     pub(super) arguments: &'a BatchArguments,
     pub(super) kind: ModuleKind,

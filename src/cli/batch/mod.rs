@@ -58,6 +58,7 @@ fn run(arguments: &BatchArguments, signals: &Signals) -> Result<Answer, HostErro
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
+        true,
         &arguments.process,
         &mut problems,
     )?;

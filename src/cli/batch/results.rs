@@ -145,7 +145,7 @@ impl Results {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Skips a call whose result is there already.
+    /// Skips a call that has its result already.
     pub(super) fn skip(&self, index: u64) {
         if self.is_ordered {
             self.add_line(index, Vec::new());

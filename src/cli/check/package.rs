@@ -185,11 +185,11 @@ pub(super) fn add_arguments(arguments: Option<&[Argument]>, lines: &mut Lines) {
     }
 }
 
-/// Adds the contents of a task's module, or of its script and what the script imports. Problems go to
-/// `problems`.
+/// Adds the contents of a task's module, or of its script and what the script imports. Problems go
+/// to `problems`.
 ///
 /// * `script`: path in the document.
-/// * `module`: the module that stands for it, or the same path.
+/// * `module`: the module that replaces it, or the same path.
 /// * `location`: location in the document that names it.
 /// * `advice`: end of the messages about a module.
 pub(super) fn add_program(

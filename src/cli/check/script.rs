@@ -25,7 +25,7 @@ const MAX_PROBLEMS: usize = 100;
 /// Adds the interpreter of a script, and what the script imports and its environment lacks.
 ///
 /// * `script`: path in the document.
-/// * `twin`: the module that stands for it, or the same path.
+/// * `twin`: the module that replaces it, or the same path.
 /// * `problem`: receives each reason why the script cannot run.
 ///
 /// Returns the facts for programs; `None` if no interpreter runs the file, so that it is a module.

@@ -33,7 +33,7 @@ pub(super) fn add_snapshot(
     let policy = &checker.policy;
     let mut found = Problems::default();
     let requested = read_requested(|_| meta.clone(), folder, policy, &mut found);
-    let Some(spec) = policy.snapshot(requested.snapshot) else {
+    let Some(spec) = policy.snapshot(requested.snapshot, || requested.mounts.clone()) else {
         return Value::Null;
     };
     if !found.is_empty() {
@@ -52,7 +52,7 @@ pub(super) fn add_snapshot(
             .prepare_snapshots(&file, &limits, policy.compile_time)?;
         let wanted = WantedSnapshot {
             module: &ModuleRef::from(&file),
-            mounts: &requested.mounts,
+            mounts: &spec.mounts,
             limits: &limits,
             init_time: spec.init_time,
             cancel: &CancelToken::new(),

@@ -68,7 +68,10 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             .clone()
             .unwrap_or_else(|| file_name(&module_path)),
     ];
+    let mut start_mounts: Option<Vec<String>> = None;
     if let Some(program) = program {
+        let names = program.own_mounts().iter();
+        start_mounts = Some(names.map(|mount| mount.guest_path.clone()).collect());
         argv.extend(program.args);
         // A folder that the user mounts at the same path takes precedence.
         let is_free = |mount: &Grant| {
@@ -85,7 +88,8 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             path: module_path,
             sha256: module.sha256.clone(),
         };
-        match make_snapshot(arguments, &named, &grants, limits, &backend, signals) {
+        let mounts = mounts_at_start(&grants, start_mounts.as_deref());
+        match make_snapshot(arguments, &named, &mounts, limits, &backend, signals) {
             Ok(key) => Some(key),
             Err(answer) => return answer,
         }
@@ -141,27 +145,32 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
     ended.unwrap_or_else(Answer::from)
 }
 
-/// Returns the key of the snapshot of the module, with a notice if making it takes long. The
-/// module can read its read-only mounts when it starts.
+/// Returns the folders that a module can read when it starts for a snapshot: the read-only ones.
+///
+/// * `own`: paths of the folders of an interpreter, to which they are limited.
+fn mounts_at_start(grants: &[Grant], own: Option<&[String]>) -> Vec<Grant> {
+    let is_one = |grant: &&Grant| {
+        grant.rights == Rights::ReadOnly && own.is_none_or(|own| own.contains(&grant.guest_path))
+    };
+    grants.iter().filter(is_one).cloned().collect()
+}
+
+/// Returns the key of the snapshot of the module, with a notice if making it takes long.
 ///
 /// # Errors
 /// The answer if there is no snapshot.
 fn make_snapshot(
     arguments: &ExecArguments,
     module: &ModuleRef,
-    grants: &[Grant],
+    mounts: &[Grant],
     limits: &Limits,
     backend: &Local,
     signals: &Signals,
 ) -> Result<String, Answer> {
     let name = file_name(&module.path);
-    let mounts = grants
-        .iter()
-        .filter(|grant| grant.rights == Rights::ReadOnly);
-    let mounts: Vec<Grant> = mounts.cloned().collect();
     let wanted = WantedSnapshot {
         module,
-        mounts: &mounts,
+        mounts,
         limits,
         init_time: COMPILE_TIME,
         cancel: signals.cancel(),

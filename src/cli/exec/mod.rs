@@ -59,7 +59,7 @@ fn backend(
 }
 
 /// Returns the call of a script that the command line names in place of a module; `None` for a
-/// module, and for a script that a module beside it stands for. Problems go to `problems`.
+/// module, and for a script that a module next to it replaces. Problems go to `problems`.
 pub(super) fn program_of(path: &Path, policy: &Policy, problems: &mut Problems) -> Option<Program> {
     if twin(path).is_some() {
         return None;
@@ -71,12 +71,12 @@ pub(super) fn program_of(path: &Path, policy: &Policy, problems: &mut Problems) 
         .ok()
 }
 
-/// Returns the module beside a script that stands for it, if there is one.
+/// Returns the module that replaces a script: that of the same name next to it, if it exists.
 fn twin(path: &Path) -> Option<PathBuf> {
     twin_of(path).filter(|twin| twin.is_file())
 }
 
-/// Returns the path of the module that runs: that of an interpreter, of the module that stands for a
+/// Returns the path of the module that runs: that of an interpreter, of the module that replaces a
 /// script, or the path that the command line names.
 fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
     let interpreter = program.map(|program| program.module.clone());
@@ -90,10 +90,12 @@ fn module_path(path: &Path, program: Option<&Program>) -> PathBuf {
 /// * `is_requested`: true if the command line requests it.
 pub(super) fn has_snapshot(policy: &Policy, is_requested: bool, program: Option<&Program>) -> bool {
     let is_wanted = program.is_some_and(|program| program.has_snapshot);
-    policy.snapshot(is_requested || is_wanted).is_some()
+    policy
+        .snapshot(is_requested || is_wanted, Vec::new)
+        .is_some()
 }
 
-/// How a module is prepared.
+/// Settings for the preparation of a module.
 #[derive(Clone, Copy)]
 pub(super) struct Preparation<'a> {
     /// Limits of the calls.

@@ -82,7 +82,7 @@ pub(super) fn read_job(
     RequestedJob { job, files, wheels }
 }
 
-/// Where a job is read from.
+/// Sources of a job.
 struct JobContext<'a> {
     arguments: &'a RunArguments,
     packages: PackageReader<'a>,

@@ -12,11 +12,9 @@ use crate::fractal::v2::{
     WorkflowTask, modules_beside, normalized_url,
 };
 use crate::json::{DuplicateKeys, Map, Value, parse_json};
+use crate::model::record_names::STATUS_FILE;
 use crate::plan::{DatasetJob, Job};
 use crate::problem::{Cursor, Location, Problems};
-
-/// Name of the file with the statuses, beside that with the dataset.
-const STATUS_FILE: &str = "status.json";
 
 /// Reads the job. Problems go to `problems`.
 ///

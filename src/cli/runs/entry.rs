@@ -50,9 +50,9 @@ pub(super) struct RunEntry {
     pub(super) state: State,
     /// Kind of the error of a failed run, or what stopped the run: `cancelled` or `killed`.
     pub(super) error: Option<String>,
-    /// Why the run cannot be read, or which part of its log is damaged.
+    /// Reason why the run cannot be read, or the part of its log that is damaged.
     pub(super) damage: Option<String>,
-    /// What its log contains; `None` if that cannot be read.
+    /// Contents of its log; `None` if that cannot be read.
     pub(super) facts: Option<Facts>,
     pub(super) contents: Contents,
     /// Identity of the folder, if it could be read.

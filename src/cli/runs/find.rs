@@ -17,7 +17,7 @@ const MAX_FOUND: usize = 10_000;
 /// Result of a search.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// What was found, in no particular order.
+    /// Runs that were found, in no particular order.
     pub(super) found: Vec<Found>,
     /// False if there was more than is searched or listed.
     pub(super) is_whole: bool,

@@ -1,7 +1,7 @@
 //! `mandelbox show`: the calls of a task, or the args, output and streams of one of them.
 //!
-//! What calls did is read from the event log, and what they left from their files, in whatever form
-//! these are kept.
+//! The outcomes of calls come from the event log. Their args, output and streams come from their
+//! files, in whatever form these are kept.
 
 mod find;
 mod parts;

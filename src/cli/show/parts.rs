@@ -33,11 +33,11 @@ impl Place {
     }
 }
 
-/// What is kept of one attempt.
+/// Records of one attempt.
 #[derive(Debug)]
 pub(super) struct CallParts {
     pub(super) place: Place,
-    /// Why something is missing, if the reason is known; not escaped.
+    /// Reason why something is missing, if it is known; not escaped.
     pub(super) not_kept: Option<String>,
     /// The files.
     pub(super) paths: Vec<PathBuf>,

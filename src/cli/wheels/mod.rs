@@ -35,9 +35,9 @@ const N_DIGITS: usize = 32;
 /// Use of the user's cache of unpacked wheels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CacheUse {
-    /// Use what is there, and add what is missing.
+    /// Use the files in the cache, and add those that are missing.
     ReadWrite,
-    /// Use what is there.
+    /// Use the files in the cache, and add none.
     ReadOnly,
     /// Leave the cache alone.
     Nothing,
@@ -47,9 +47,16 @@ pub(super) enum CacheUse {
 /// which are removed when this is dropped.
 pub(super) struct Wheels {
     cache_use: CacheUse,
-    /// Folder of each wheel, and the wheel.
-    unpacked: RefCell<Vec<(PathBuf, PathBuf)>>,
+    unpacked: RefCell<Vec<Unpacked>>,
     temporaries: RefCell<Vec<TemporaryFolder>>,
+}
+
+/// A wheel that was unpacked.
+struct Unpacked {
+    folder: PathBuf,
+    wheel: PathBuf,
+    /// Name of a folder with these contents.
+    name: String,
 }
 
 /// Returns true if a file is a wheel, by its name or its first bytes.
@@ -82,23 +89,36 @@ impl Wheels {
     /// # Errors
     /// A sentence for the user.
     pub(super) fn unpack(&self, path: &Path) -> Result<PathBuf, String> {
-        let folder = self.unpack_into_folder(path)?;
-        let unpacked = (folder.clone(), path.to_owned());
-        self.unpacked.borrow_mut().push(unpacked);
+        let mut wheel = Wheel::open(path)?;
+        let name = folder_name(path, wheel.digest());
+        let folder = self.unpack_into_folder(&mut wheel, &name)?;
+        self.unpacked.borrow_mut().push(Unpacked {
+            folder: folder.clone(),
+            wheel: path.to_owned(),
+            name,
+        });
         Ok(folder)
+    }
+
+    /// Returns the folder of each wheel, and a name that only folders with these contents have.
+    pub(super) fn folders(&self) -> Vec<(PathBuf, String)> {
+        let unpacked = self.unpacked.borrow();
+        let folders = unpacked.iter();
+        folders
+            .map(|unpacked| (unpacked.folder.clone(), unpacked.name.clone()))
+            .collect()
     }
 
     /// Names files of wheels as parts of the wheels that the user named.
     pub(super) fn rename_in(&self, problems: &mut Problems) {
-        for (folder, wheel) in &*self.unpacked.borrow() {
-            problems.rename(folder, wheel);
+        for unpacked in &*self.unpacked.borrow() {
+            problems.rename(&unpacked.folder, &unpacked.wheel);
         }
     }
 
-    fn unpack_into_folder(&self, path: &Path) -> Result<PathBuf, String> {
-        let mut wheel = Wheel::open(path)?;
+    fn unpack_into_folder(&self, wheel: &mut Wheel, name: &str) -> Result<PathBuf, String> {
         if let Some(folder) = environment::packages_folder()
-            && let Some(unpacked) = self.unpack_into_cache(path, &mut wheel, &folder)?
+            && let Some(unpacked) = self.unpack_into_cache(name, wheel, &folder)?
         {
             return Ok(unpacked);
         }
@@ -118,17 +138,18 @@ impl Wheels {
 
     /// Returns the folder of a wheel in the cache; `None` if the cache is not used, or cannot be.
     ///
+    /// * `name`: name of the folder.
     /// * `cache`: folder of all unpacked wheels.
     ///
     /// # Errors
     /// A sentence for the user, if there is something wrong with the wheel.
     fn unpack_into_cache(
         &self,
-        path: &Path,
+        name: &str,
         wheel: &mut Wheel,
         cache: &Path,
     ) -> Result<Option<PathBuf>, String> {
-        let target = cache.join(folder_name(path, wheel.digest()));
+        let target = cache.join(name);
         let is_used = match self.cache_use {
             CacheUse::ReadWrite => true,
             CacheUse::ReadOnly => target.is_dir(),

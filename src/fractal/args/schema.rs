@@ -278,8 +278,8 @@ fn relaxed(mut schema: Map<String, Value>, source: &ArgsSchema<'_>) -> Map<Strin
     schema
 }
 
-/// Returns the validator of a schema, which does not require reserved names; `None` if the schema is
-/// invalid.
+/// Returns the validator of a schema, which does not require reserved names; `None` if the schema
+/// is invalid.
 #[cfg(feature = "cli")]
 pub(super) fn compiled(source: &ArgsSchema<'_>) -> Option<Validator> {
     let schema = relaxed(source.schema.as_object()?.clone(), source);

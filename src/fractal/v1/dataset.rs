@@ -15,6 +15,7 @@ use crate::fractal::dialect::{
     BatchEnd, Calls, Dialect, Preview, RECORD_INDENT, Record, Step, TaskEnd, TaskProblem, TaskTimes,
 };
 use crate::json::{Map, Value, write_json};
+use crate::model::record_names::{HISTORY_FILE, METADATA_FILE, RESULT_FILE};
 use crate::model::{ModuleKind, TaskMetadata, TaskSpec};
 
 /// Names of tasks whose component calls get the `image` list nevertheless.
@@ -233,11 +234,11 @@ impl Dialect for Dataset {
     fn records(&self) -> Vec<Record<'_>> {
         vec![
             Record {
-                name: "metadata.json",
+                name: METADATA_FILE,
                 write: Box::new(|file| write_json(file, &*self.metadata, RECORD_INDENT)),
             },
             Record {
-                name: "history.json",
+                name: HISTORY_FILE,
                 write: Box::new(|file| write_json(file, &self.history, RECORD_INDENT)),
             },
         ]
@@ -250,7 +251,7 @@ impl Dialect for Dataset {
             history: &'a [Value],
         }
         Record {
-            name: "result.json",
+            name: RESULT_FILE,
             write: Box::new(|file| {
                 let result = RunResult {
                     metadata: &self.metadata,

@@ -352,8 +352,8 @@ impl TaskDocument {
 }
 
 impl TaskDocument {
-    /// Returns the path of the module. A script stands for the module of the same name beside it, if
-    /// there is one.
+    /// Returns the path of the module. The module of the same name next to a script replaces it, if
+    /// it exists.
     pub fn module_path(&self) -> PathBuf {
         let named = self.named_path();
         let twin = twin_of(&named).filter(|twin| twin.is_file());

@@ -20,7 +20,7 @@ pub struct DatasetDocument {
     pub zarr_dir: String,
     /// The images.
     pub images: ImageList,
-    /// What is known of the trial run that wrote the document; `None` for any other run.
+    /// Data of the trial run that wrote the document; `None` for any other run.
     #[serde(rename = "mandelbox", skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialRun>,
 }

@@ -11,6 +11,7 @@ use crate::fractal::document_kind::{DocumentKind, refuse_another};
 use crate::fractal::local_config::{self, LocalConfig, merged_meta};
 use crate::fractal::read::read_document;
 use crate::json::{Map, Value};
+use crate::model::WEAKENED;
 use crate::problem::{Cursor, Location, Problems};
 use crate::text::wording::did_you_mean;
 
@@ -320,7 +321,7 @@ impl GivenSide {
     fn read(entry: &Cursor<'_>, side: &str, problems: &mut Problems) -> Self {
         let args = read_entries(entry, &format!("args_{side}"), problems);
         for key in args.keys() {
-            if RESERVED_ARGUMENTS.contains(&key.as_str()) {
+            if RESERVED_ARGUMENTS.contains(&key.as_str()) && !WEAKENED {
                 let text = format!("`{key}` is reserved: each call gets its own; remove it");
                 problems.add(entry.location_of(&format!("args_{side}")), text);
             }

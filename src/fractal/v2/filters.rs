@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::image::{Image, Types, read_types, trimmed_entries};
 use crate::json::{Number, Value};
+use crate::model::WEAKENED;
 use crate::problem::{Cursor, Problems};
 
 /// Key in attribute filters that selects by status instead.
@@ -86,10 +87,11 @@ impl AttributeFilters {
     ///
     /// Source: conformance rule V46.
     pub fn match_image(&self, image: &Image) -> bool {
-        self.0.iter().all(|(key, accepted)| {
-            let value = image.attributes.get(key);
-            value.is_some_and(|value| accepted.iter().any(|other| are_equal(value, other)))
-        })
+        WEAKENED
+            || self.0.iter().all(|(key, accepted)| {
+                let value = image.attributes.get(key);
+                value.is_some_and(|value| accepted.iter().any(|other| are_equal(value, other)))
+            })
     }
 }
 
@@ -98,7 +100,7 @@ impl AttributeFilters {
 /// Source: conformance rule V45.
 pub fn match_types(filters: &Types, image: &Image) -> bool {
     let has = |key| image.types.get(key).copied().unwrap_or(false);
-    filters.iter().all(|(key, is_set)| has(key) == *is_set)
+    WEAKENED || filters.iter().all(|(key, is_set)| has(key) == *is_set)
 }
 
 /// Merges the input types of a task with the type filters of a workflow task.

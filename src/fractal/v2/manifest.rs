@@ -164,8 +164,10 @@ impl TaskDocument {
                 problems.add(task.location(), text);
                 return None;
             }
+            (Some(one), None) if takes_no_images(one) => TaskType::ConverterNonParallel,
             (Some(_), None) => TaskType::NonParallel,
             (None, Some(_)) => TaskType::Parallel,
+            (Some(one), Some(_)) if takes_no_images(one) => TaskType::ConverterCompound,
             (Some(_), Some(_)) => TaskType::Compound,
         };
         let task_type = match given {
@@ -228,6 +230,15 @@ impl TaskDocument {
             pointer: format!("{pointer}/{key}"),
         }
     }
+}
+
+/// Returns true if the schema of the single call has the argument `zarr_dir`, and no `zarr_urls`.
+/// Only a converter has such a schema. Packages from before the types of converters have no other
+/// sign of it.
+fn takes_no_images(single: &TaskSide) -> bool {
+    let schema = single.args_schema.as_ref();
+    let names = schema.and_then(|schema| schema.get("properties")?.as_object());
+    names.is_some_and(|names| names.contains_key("zarr_dir") && !names.contains_key("zarr_urls"))
 }
 
 impl TaskSide {
@@ -353,6 +364,37 @@ mod tests {
             Some(TaskType::ConverterCompound),
         );
         check(json!({"name": "t", one: "p", "type": converter}), None);
+        // A manifest without types: the schema shows a converter.
+        let schema = "args_schema_non_parallel";
+        let of = |names: &[&str]| {
+            let names = names.iter().map(|name| ((*name).to_owned(), json!({})));
+            json!({ "properties": names.collect::<Map<String, Value>>() })
+        };
+        let (old, image_task) = (of(&["zarr_dir", "x"]), of(&["zarr_dir", "zarr_urls"]));
+        for (document, expected) in [
+            (
+                json!({"name": "t", other: "q", schema: old}),
+                TaskType::ConverterNonParallel,
+            ),
+            (
+                json!({"name": "t", one: "p", other: "q", schema: old}),
+                TaskType::ConverterCompound,
+            ),
+            (
+                json!({"name": "t", other: "q", schema: image_task}),
+                TaskType::NonParallel,
+            ),
+            (
+                json!({"name": "t", other: "q", schema: old, "type": "non_parallel"}),
+                TaskType::NonParallel,
+            ),
+            (
+                json!({"name": "t", other: "q", schema: of(&[])}),
+                TaskType::NonParallel,
+            ),
+        ] {
+            check(document, Some(expected));
+        }
         check(json!({"name": "t", other: "p", "type": "parallel"}), None);
     }
 }

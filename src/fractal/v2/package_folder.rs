@@ -23,9 +23,9 @@ impl Package {
         Problems::or_value(|problems| Some(Self::read_all_into(folder, problems)))
     }
 
-    /// Reads the packages of a folder: the folder itself if it has a manifest, otherwise all folders
-    /// directly below it that have one, as in `site-packages` or an unpacked wheel. Problems go to
-    /// `problems`.
+    /// Reads the packages of a folder: the folder itself if it has a manifest, otherwise all
+    /// folders directly below it that have one, as in `site-packages` or an unpacked wheel.
+    /// Problems go to `problems`.
     ///
     /// The name and version of a package are those of its `*.dist-info/METADATA`, which is next to
     /// it, or else the keys `pkg_name` and `version` of its manifest.
@@ -129,8 +129,8 @@ struct Distribution {
 }
 
 impl Distribution {
-    /// Reads a `*.dist-info` folder; `None` if it is of no package with a manifest. Adds a problem if
-    /// it lacks the name or the version.
+    /// Reads a `*.dist-info` folder; `None` if it is of no package with a manifest. Adds a problem
+    /// if it lacks the name or the version.
     fn read(folder: &Path, problems: &mut Problems) -> Option<Self> {
         let file = folder.join("METADATA");
         let metadata = read_text(&file)?;

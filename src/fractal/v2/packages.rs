@@ -61,8 +61,8 @@ impl Package {
     }
 }
 
-/// Finds a task by package, version and name, each of which must be equal; the names of packages are
-/// compared as package registries do.
+/// Finds a task by package, version and name, each of which must be equal; the names of packages
+/// are compared as package registries do.
 ///
 /// * `version`: `None` is accepted if only one version has the task.
 ///

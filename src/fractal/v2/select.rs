@@ -68,9 +68,19 @@ impl Dataset {
                     self.only.globs().join(", ")
                 )
             };
+            let task_type = self.details(task).task_type;
+            let advice = if task_type.has_single_call() && self.state.images.images().is_empty() {
+                format!(
+                    " The dataset has no image. If the task creates images, give it the type \
+                     \"converter_{}\" in its manifest.",
+                    task_type.name()
+                )
+            } else {
+                String::new()
+            };
             return Err(TaskProblem::of_job(format!(
                 "Cannot run task '{}' for an empty image list (obtained after applying \
-                 type_filters={} and attribute_filters={}{statuses}{only}).",
+                 type_filters={} and attribute_filters={}{statuses}{only}).{advice}",
                 task.name,
                 json!(self.type_filters(task)),
                 json!(self.filters.attributes.0),

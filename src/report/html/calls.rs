@@ -20,6 +20,8 @@ pub(super) struct CallRow {
     pub(super) lane: u32,
     pub(super) state: CallState,
     pub(super) wall_time: Duration,
+    /// `None` if it was not measured, as of a call that was killed.
+    pub(super) cpu_time: Option<Duration>,
     pub(super) peak_memory_bytes: u64,
 }
 
@@ -46,6 +48,10 @@ pub(super) struct CallTable {
     /// the lowest free lane.
     free: BTreeSet<u32>,
     pub(super) n_lanes: u32,
+    /// Time of the last event, in microseconds since 1970.
+    last_us: i64,
+    /// Ends of the interrupted runs, each with the time at which the run was resumed.
+    pub(super) gaps: Vec<(i64, i64)>,
 }
 
 impl CallTable {
@@ -53,8 +59,11 @@ impl CallTable {
     pub(super) fn add(&mut self, event: &Event) {
         let now_us = event.time.as_microsecond();
         match &event.kind {
-            // The calls that are open now were interrupted, and the run was resumed.
-            EventKind::RunResumed(_) => self.close_all(now_us),
+            // The calls that are open now were interrupted with their run.
+            EventKind::RunResumed(_) => {
+                self.close_all(self.last_us);
+                self.gaps.push((self.last_us.min(now_us), now_us));
+            }
             EventKind::CallReused { call, .. } => {
                 self.listed.insert(item_text(call.item.as_ref()));
             }
@@ -102,11 +111,13 @@ impl CallTable {
                 // Never before the start, even if the clock was set back.
                 row.end_us = now_us.max(row.start_us);
                 row.wall_time = usage.wall_time;
+                row.cpu_time = usage.cpu_time;
                 row.peak_memory_bytes = usage.peak_memory_bytes;
                 self.free.insert(row.lane);
             }
             _ => {}
         }
+        self.last_us = now_us;
     }
 
     /// Closes the calls that have no end of their own.
@@ -139,6 +150,7 @@ impl CallTable {
             lane,
             state: CallState::Open,
             wall_time: Duration::ZERO,
+            cpu_time: None,
             peak_memory_bytes: 0,
         });
     }

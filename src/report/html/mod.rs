@@ -138,7 +138,10 @@ fn page(summary: &RunSummary, calls: &CallTable, work_dir: &Path) -> String {
     let parts = [
         ("script_digest", base64(&Sha256::digest(SCRIPT))),
         ("title", format!("{} - {}", html(workflow), html(&state))),
-        ("style", STYLE.to_owned()),
+        (
+            "style",
+            format!("{STYLE}{}", timeline::further_colors(summary.tasks.len())),
+        ),
         ("workflow", html(workflow)),
         ("state", html(&state)),
         ("state_class", state_class.to_owned()),

@@ -10,8 +10,12 @@ use super::charts::LogAxis;
 use super::markup::{href, html, html_start};
 use super::timeline::color;
 use crate::event::{RunSummary, Status, TaskSummary};
+use crate::model::record_names::{
+    DATASET_FILE, HISTORY_FILE, METADATA_FILE, RESULT_FILE, STATUS_FILE,
+};
 use crate::text::escape::percent_encoded;
 use crate::text::{bytes_text, duration_text};
+use crate::workdir::layout::{EVENT_LOG_FILE, LOG_FILE};
 
 /// Number of failed calls that are visible without unfolding.
 const MAX_UNFOLDED: usize = 5;
@@ -92,6 +96,13 @@ pub(super) fn cards(summary: &RunSummary, calls: &CallTable) -> String {
         "calls failed".to_owned(),
     );
     cards += &card(duration_text(total), "run time of all calls".to_owned());
+    // Logs of earlier versions have no CPU time.
+    if calls.rows.iter().any(|row| row.cpu_time.is_some()) {
+        let cpu_time = summary.tasks.iter().fold(Duration::ZERO, |total, task| {
+            total.saturating_add(task.total_cpu_time)
+        });
+        cards += &card(duration_text(cpu_time), "CPU time of all calls".to_owned());
+    }
     if let Some(row) = calls.rows.iter().max_by_key(|row| row.wall_time) {
         let name = if row.name.is_empty() {
             task_name(summary, row.task)
@@ -353,8 +364,15 @@ pub(super) fn slowest(summary: &RunSummary, calls: &CallTable) -> String {
         Some(run) => html(&run.item_kind),
         None => "item".to_owned(),
     };
+    // Logs of earlier versions have no CPU time.
+    let has_cpu_time = rows.iter().any(|row| row.cpu_time.is_some());
+    let cpu_title = if has_cpu_time {
+        "<th class=\"n\">CPU time</th>"
+    } else {
+        ""
+    };
     let mut table = format!(
-        "<thead><tr><th class=\"n\">run time</th><th>{item_kind}</th><th>task</th>\
+        "<thead><tr><th class=\"n\">run time</th>{cpu_title}<th>{item_kind}</th><th>task</th>\
          <th class=\"n\">started after</th><th class=\"n\">peak memory</th>\
          <th>outcome</th></tr></thead>\n<tbody>"
     );
@@ -366,9 +384,14 @@ pub(super) fn slowest(summary: &RunSummary, calls: &CallTable) -> String {
         };
         let started =
             Duration::from_micros(row.start_us.saturating_sub(origin).try_into().unwrap_or(0));
+        let cpu_time = match row.cpu_time {
+            _ if !has_cpu_time => String::new(),
+            Some(time) => format!("<td class=\"n\">{}</td>", duration_text(time)),
+            None => "<td></td>".to_owned(),
+        };
         let _ = writeln!(
             table,
-            "<tr><td class=\"n\">{}</td><td class=\"name\">{}</td><td class=\"name\">{} \
+            "<tr><td class=\"n\">{}</td>{cpu_time}<td class=\"name\">{}</td><td class=\"name\">{} \
              {}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td \
              class=\"{class}\">{outcome}</td></tr>",
             duration_text(row.wall_time),
@@ -465,13 +488,13 @@ pub(super) fn facts(summary: &RunSummary, work_dir: &Path) -> String {
     /// Rows that not all runs have.
     const OPTIONAL: [&str; 2] = [METADATA_KEYS, PICTURES];
     const FILES: [&str; 7] = [
-        "workflow.log",
-        "events.jsonl",
-        "metadata.json",
-        "history.json",
-        "dataset.json",
-        "status.json",
-        "result.json",
+        LOG_FILE,
+        EVENT_LOG_FILE,
+        METADATA_FILE,
+        HISTORY_FILE,
+        DATASET_FILE,
+        STATUS_FILE,
+        RESULT_FILE,
     ];
     let files = FILES.iter().filter(|file| work_dir.join(file).is_file());
     let rows = [

@@ -58,9 +58,12 @@
         context.fillRect(x, data.lane[i] * laneHeight, Math.max(failed ? 2 : 0.6, w > 3 ? w - 0.6 : w), bar);
       }
     }
-    for (const time of data.resumed) {
-      const x = (time - from) * scale;
-      if (x < 0 || x > width) continue;
+    for (const [stopped, resumed] of data.gaps) {
+      const x = (resumed - from) * scale, left = Math.max(0, (stopped - from) * scale);
+      if (x < 0 || left > width) continue;
+      context.fillStyle = color("wait");
+      context.fillRect(left, 0, Math.min(x, width) - left, height - AXIS);
+      if (x > width) continue;
       context.strokeStyle = context.fillStyle = color("ink");
       context.setLineDash([4, 3]);
       context.beginPath();
@@ -68,8 +71,9 @@
       context.lineTo(x, height - AXIS);
       context.stroke();
       context.setLineDash([]);
+      const text = " resumed after " + timeText(seconds(resumed - stopped)) + " ";
       context.textAlign = x < width / 2 ? "left" : "right";
-      context.fillText(" resumed ", x, 10);
+      context.fillText(text, x, height - AXIS - 3);
     }
     if (dragged) {
       context.fillStyle = color("quiet");

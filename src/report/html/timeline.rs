@@ -15,11 +15,40 @@ const NAME_CHARS: usize = 60;
 /// Number of points in time that a drawing can distinguish when it is zoomed in.
 const RESOLUTION: i64 = 10_000_000;
 /// Number of colours for tasks in the style sheet.
-const N_COLORS: usize = 16;
+const N_CHOSEN_COLORS: usize = 16;
+/// Largest number of colours; more could not be told apart.
+const N_COLORS: usize = 64;
 
 /// Returns the number of a task's colour.
 pub(super) fn color(task_index: usize) -> usize {
     task_index % N_COLORS
+}
+
+/// Returns the rules of the colours that are not in the style sheet: each further task turns the
+/// hue by the golden angle, so that neighbours differ.
+///
+/// * `n_tasks`: number of tasks.
+pub(super) fn further_colors(n_tasks: usize) -> String {
+    let further = N_CHOSEN_COLORS..n_tasks.min(N_COLORS);
+    if further.is_empty() {
+        return String::new();
+    }
+    let variables = |saturation: u32, lightness: [u32; 3]| -> String {
+        let variable = |index: usize| {
+            let (hue, lightness) = (index * 137 % 360, lightness[index % 3]);
+            format!("--c{index}: hsl({hue} {saturation}% {lightness}%); ")
+        };
+        further.clone().map(variable).collect()
+    };
+    let classes = further.clone().map(|index| {
+        format!(".c{index} {{ fill: var(--c{index}); background: var(--c{index}); }}\n")
+    });
+    format!(
+        "\n:root {{ {}}}\n@media (prefers-color-scheme: dark) {{ :root:not(.print) {{ {}}} }}\n{}",
+        variables(48, [30, 44, 58]),
+        variables(60, [58, 70, 82]),
+        classes.collect::<String>()
+    )
 }
 
 /// Data for the script. Except for the first six fields, each field has one value per call. Times
@@ -32,8 +61,8 @@ pub(super) struct TimelineData {
     /// Names and colours of the tasks.
     tasks: Vec<String>,
     color: Vec<usize>,
-    /// Times at which the run was resumed.
-    resumed: Vec<i64>,
+    /// Times from the end of an interrupted run to its resumption, each a start and an end.
+    gaps: Vec<[i64; 2]>,
     /// Start of each call, relative to the start of the previous call.
     start: Vec<i64>,
     length: Vec<i64>,
@@ -90,10 +119,10 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
             .map(|task| escaped(&task.name))
             .collect(),
         color: (0..summary.tasks.len()).map(color).collect(),
-        resumed: summary
-            .resumed
+        gaps: calls
+            .gaps
             .iter()
-            .map(|time| units(time.as_microsecond()))
+            .map(|(from_us, to_us)| [units(*from_us), units(*to_us)])
             .collect(),
         start,
         length: rows

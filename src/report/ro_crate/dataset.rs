@@ -7,39 +7,42 @@ use serde_json::json;
 use super::graph::{Graph, reference, references};
 use super::{Found, INPUT_ID, OUTPUT_ID, Records};
 use crate::event::EventLog;
+use crate::model::record_names::{
+    DATASET_FILE, HISTORY_FILE, METADATA_FILE, RESULT_FILE, STATUS_FILE,
+};
 use crate::text::escape::percent_encoded;
 use crate::text::escaped;
-use crate::workdir::layout::REPORT_FILE;
+use crate::workdir::layout::{LOG_FILE, REPORT_FILE};
 
 /// Records in the work directory: name, format, description, and true if the record is a result of
 /// the run.
 const RECORDS: [(&str, &str, &str, bool); 8] = [
     (
-        "metadata.json",
+        METADATA_FILE,
         "application/json",
         "The dataset's metadata after the last task that succeeded",
         true,
     ),
     (
-        "history.json",
+        HISTORY_FILE,
         "application/json",
         "The dataset's history after the last task that succeeded",
         true,
     ),
     (
-        "result.json",
+        RESULT_FILE,
         "application/json",
         "Result at the end of the run",
         true,
     ),
     (
-        "dataset.json",
+        DATASET_FILE,
         "application/json",
         "The dataset with its images after the last task",
         true,
     ),
     (
-        "status.json",
+        STATUS_FILE,
         "application/json",
         "The status of each image for each task",
         true,
@@ -51,7 +54,7 @@ const RECORDS: [(&str, &str, &str, bool); 8] = [
         false,
     ),
     (
-        "workflow.log",
+        LOG_FILE,
         "text/plain",
         "Log lines of the run, as Fractal writes them",
         false,

@@ -9,11 +9,10 @@ use serde_json::json;
 use super::graph::Graph;
 use crate::folder::open_plain_file;
 use crate::json::{Map, Value};
+use crate::model::record_names::DATASET_FILE;
 use crate::text::escape::percent_encoded;
 use crate::text::escaped;
 
-/// Name of the record with the images.
-const DATASET_FILE: &str = "dataset.json";
 /// Maximum number of images in a crate. `dataset.json`, which is part of it, has all of them.
 const MAX_IMAGES: usize = 10_000;
 

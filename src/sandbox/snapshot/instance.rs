@@ -14,8 +14,8 @@ use crate::sandbox::module::core_import;
 pub(in crate::sandbox) struct SnapshotCode {
     module: Module,
     /// Name of the export that calls run.
-    entry: &'static str,
-    signature: Signature,
+    pub(super) entry: &'static str,
+    pub(super) signature: Signature,
     /// Names of the mutable globals, whose values belong to the memory.
     pub(super) globals: Vec<String>,
     /// Maximum size of the memory in pages.
@@ -72,7 +72,7 @@ fn signature_of(ty: &wasmtime::FuncType) -> Signature {
 /// Code with the memory from which calls start.
 pub(in crate::sandbox) struct Snapshot {
     pub(super) code: Arc<SnapshotCode>,
-    image: InstancePre<Host>,
+    pub(super) image: InstancePre<Host>,
     /// Size of the memory in bytes.
     pub(in crate::sandbox) memory_bytes: u64,
 }
@@ -99,7 +99,7 @@ impl Snapshot {
     }
 
     /// Creates an instance whose memory and globals are those of the image.
-    pub(super) async fn instantiate(
+    pub(in crate::sandbox) async fn instantiate(
         &self,
         linkers: &Linkers,
         store: &mut Store<Host>,
@@ -127,13 +127,12 @@ impl Snapshot {
         Ok(instance)
     }
 
-    /// Runs a call. Returns its exit code.
-    pub(in crate::sandbox) async fn call(
+    /// Runs the entry of an instance. Returns the exit code.
+    pub(in crate::sandbox) async fn run(
         &self,
-        linkers: &Linkers,
+        instance: Instance,
         store: &mut Store<Host>,
     ) -> wasmtime::Result<i32> {
-        let instance = self.instantiate(linkers, store).await?;
         let entry = self.code.entry;
         if self.code.signature == Signature::ExitCode {
             let run = instance.get_typed_func::<(), i32>(&mut *store, entry)?;

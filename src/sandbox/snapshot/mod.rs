@@ -3,12 +3,14 @@
 //! A snapshot consists of two modules. The code is the guest's module with an imported memory
 //! (`split`). The image is a module that contains only a memory and the values of the globals
 //! (`image`). wasmtime maps the memory of the image copy-on-write, so a call pays only for pages
-//! that it changes. `init` runs the start of the guest, `instance` starts a call, and `mounts`
-//! computes the digest of the files that the start could read.
+//! that it changes. `init` runs the start of the guest, `instance` starts a call, `kept` starts the
+//! next one in the same instance, and `mounts` computes the digest of the files that the start could
+//! read.
 
 mod image;
 mod init;
 mod instance;
+mod kept;
 mod mounts;
 mod split;
 #[cfg(feature = "cli")]
@@ -26,6 +28,7 @@ use crate::model::{Grant, ModuleFile, ModuleKind};
 
 pub(super) use image::check_image;
 pub(super) use instance::{Snapshot, SnapshotCode};
+pub(super) use kept::{InstanceParts, KeptInstance, PageMap};
 pub(super) use split::{SplitModule, offers_snapshot};
 
 /// Version of the form of snapshots, which their keys depend on.

@@ -79,8 +79,8 @@ impl<'a> SplitModule<'a> {
         Self::of_sections(bytes, Sections::read(bytes, true)?)
     }
 
-    /// Reads a module that [`Self::read`] has accepted. This is fast, since the instructions are not
-    /// checked again.
+    /// Reads a module that [`Self::read`] has accepted. This is fast, since the instructions are
+    /// not checked again.
     ///
     /// # Errors
     /// As [`Self::read`].

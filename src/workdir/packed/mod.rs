@@ -12,10 +12,10 @@
 //!
 //! # Damage
 //!
-//! A record counts if it is whole: see `format.rs`. A process that is killed, or a full disk, leaves
-//! part of a record behind. Readers skip it, and later records follow it. Nothing is ever removed
-//! from the file, so a resumed run cannot lose a record. A file whose first bytes are damaged is
-//! kept under another name, and a new one is begun.
+//! A record counts if it is whole: see `format.rs`. A process that is killed, or a full disk,
+//! leaves part of a record behind. Readers skip it, and later records follow it. Nothing is ever
+//! removed from the file, so a resumed run cannot lose a record. A file whose first bytes are
+//! damaged is kept under another name, and a new one is begun.
 
 pub(super) mod format;
 mod read;

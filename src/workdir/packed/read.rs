@@ -14,7 +14,7 @@ use super::{AttemptKey, Pieces};
 use crate::folder::open_plain_file;
 use crate::workdir::layout::{PACKED_CALLS_FILE, is_packed_calls_file};
 
-/// What the file has of one attempt of a call.
+/// Records of one attempt of a call in the file.
 #[derive(Debug)]
 pub struct PackedRecord {
     file: File,
@@ -127,8 +127,8 @@ fn find_matching(
     Ok(found)
 }
 
-/// Finds the record of an attempt in the files of a task: that of this machine, or one of those that
-/// jobs of a cluster have written. See [`find_packed`].
+/// Finds the record of an attempt in the files of a task: that of this machine, or one of those
+/// that jobs of a cluster have written. See [`find_packed`].
 ///
 /// * `folder`: subfolder of the task.
 ///

@@ -92,7 +92,12 @@ pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
     for (plate, files) in by_plate {
         let contents = open_first(&files)?;
         if let Some(series) = contents.as_ref().and_then(|contents| contents.first()) {
-            let pixel_um = series.pixel_size_um.map(|[x, _]| x);
+            let pixel_um = series.pixel_size_um.map(|[x, y]| {
+                if (x / y - 1.0).abs() > 1e-3 {
+                    eprintln!("warning: the pixels of plate {plate} have {x} x {y} um; {x} um is taken for both");
+                }
+                x
+            });
             found.sizes.insert(plate, Sizes { pixel_um, z_step_um: series.z_step_um });
         }
         for file in files {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// One module and how its calls may end.
 pub(super) struct Case {
@@ -67,6 +68,15 @@ impl Case {
             name,
             outcomes,
             text,
+        }
+    }
+
+    /// Time limit of each call. It is short for modules that never end by themselves, and long
+    /// enough for the others on a busy machine.
+    pub(super) fn timeout(&self) -> Duration {
+        match self.outcomes.as_slice() {
+            [outcome] if outcome == "timed_out" => Duration::from_millis(250),
+            _ => Duration::from_secs(1),
         }
     }
 

@@ -1,7 +1,6 @@
 //! One module in one configuration: what of its run is not as it must be.
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,9 +11,8 @@ use super::records::{late_calls, outcomes, wrong_files, wrong_records};
 use super::watch::watch;
 use crate::project::{Project, module, parallel_task};
 
-/// Limits of every call.
-const LIMITS: [&str; 5] = ["--timeout", "1s", "--memory", "64M", "--keep-going"];
-const LIMIT: Duration = Duration::from_secs(1);
+/// Options of every run.
+const OPTIONS: [&str; 3] = ["--memory", "64M", "--keep-going"];
 /// Two calls with their memory, a copy of it in the host, and 256 MiB for the host.
 const MAX_HOST_BYTES: u64 = (2 * 2 * 64 + 256) << 20;
 
@@ -44,9 +42,11 @@ fn complaints_and_late_calls(
 
     let arguments =
         "run workflow.json --input in --output out --work-dir work --metadata metadata.json";
+    let timeout = format!("{}ms", case.timeout().as_millis());
     let arguments: Vec<_> = arguments
         .split(' ')
-        .chain(LIMITS)
+        .chain(OPTIONS)
+        .chain(["--timeout", &timeout])
         .chain(configuration.arguments.iter().copied())
         .collect();
     let ended = watch(&project, project.command(&arguments));
@@ -102,11 +102,12 @@ fn complaints_and_late_calls(
     if !wrong.is_empty() {
         wrong.push(ended.printed.chars().take(2000).collect());
     }
-    let mut late = late_calls(&project, LIMIT + configuration.patience);
+    let mut late = late_calls(&project, case.timeout() + configuration.max_delay);
     // What a guest has made on disk takes its time to remove, after its call has ended.
     let factor = if case.name.starts_with("disk_") { 3 } else { 1 };
     // Each round, and as much as one for all else.
-    let deadline = (LIMIT + configuration.patience) * (configuration.n_rounds + 1) * factor;
+    let deadline =
+        (case.timeout() + configuration.max_delay) * (configuration.n_rounds + 1) * factor;
     if ended.elapsed > deadline {
         late.push(format!("took {:?}", ended.elapsed));
     }

@@ -28,22 +28,22 @@ use complaints::complaints;
 /// How the program runs the corpus.
 #[derive(Clone, Copy)]
 struct Configuration {
-    /// Arguments beside those that every run has.
+    /// Arguments in addition to those of every run.
     arguments: &'static [&'static str],
     /// Done on the thread that starts the program.
     prepare_thread: fn(),
     /// Calls of [`fixture::COMPONENTS`] that run one after the other, of as many as there are
     /// workers.
     n_rounds: u32,
-    /// How much later than its limit a call may end.
-    patience: Duration,
+    /// How much later than its time limit a call may end.
+    max_delay: Duration,
 }
 
 const THREADS: Configuration = Configuration {
     arguments: &["--jobs", "2"],
     prepare_thread: || {},
     n_rounds: 2,
-    patience: Duration::from_secs(2),
+    max_delay: Duration::from_secs(2),
 };
 
 /// All modules where `MANDELBOX_TEST_WHOLE` is set, as in CI, else every eighth: all take minutes.
@@ -122,7 +122,7 @@ fn no_hostile_module_gets_its_way_in_processes() {
         cases_for_more_configurations(),
         Configuration {
             arguments,
-            patience: Duration::from_secs(1),
+            max_delay: Duration::from_secs(1),
             ..THREADS
         },
     );

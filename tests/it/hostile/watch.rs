@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::project::{Project, peak_memory_bytes};
 
 /// A program that takes longer is killed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How the program ended, and the most memory that it had.
 pub(super) struct Watched {
@@ -37,7 +37,7 @@ pub(super) fn watch(project: &Project, mut command: Command) -> Watched {
             break status.code();
         }
         peak_bytes = peak_bytes.max(peak_memory_bytes(child.id()));
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             child.kill().expect("killed");
             child.wait().expect("waited for");
             break None;

@@ -1,9 +1,11 @@
 """Runs a script as ``python SCRIPT ARG...`` does: ``python.wasm boot.py SCRIPT ARG...``."""
 
+import importlib.util
 import io
 import os
 import sys
 import types
+from importlib.machinery import SourcelessFileLoader
 
 _SITE = "/site"
 
@@ -27,6 +29,16 @@ def prepare_imports() -> None:
     _shims.install()
 
 
+def code_of(script: str) -> types.CodeType:
+    """Return the code of a script: the one that was compiled with the environment, if it has one."""
+    if script.startswith(f"{_SITE}/"):
+        cached = importlib.util.cache_from_source(script)
+        if os.path.isfile(cached):
+            return SourcelessFileLoader("__main__", cached).get_code("__main__")
+    with io.open_code(script) as file:
+        return compile(file.read(), script, "exec")
+
+
 def run(script: str) -> None:
     """Run a script as ``__main__``, and end with its exit code."""
     sys.path.insert(0, os.path.dirname(script))
@@ -35,15 +47,15 @@ def run(script: str) -> None:
     main.__builtins__ = __builtins__
     sys.modules["__main__"] = main
     try:
-        with io.open_code(script) as file:
-            code = compile(file.read(), script, "exec")
-        exec(code, main.__dict__)
+        exec(code_of(script), main.__dict__)
     except SystemExit:
         raise
     except BaseException as error:
-        # Without the frame of this function, as natively.
+        # Without the frames of this file, as natively.
         trace = error.__traceback__
-        error.__traceback__ = trace and trace.tb_next
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        error.__traceback__ = trace
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
 

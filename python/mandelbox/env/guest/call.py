@@ -99,18 +99,25 @@ def describe(error):
     }
 
 
-def answer(request):
-    """Call the function and return the answer."""
-    encoder = Encoder(request["out"])
+def call_all(request, encoder, answers):
+    """Call the function for each item, and append the answers."""
     try:
         function = load(request)
-        arguments, keywords = decode(request["args"]), decode(request["kwargs"])
-        result = encoder.encode(function(*arguments, **keywords))
+        for item in request["items"]:
+            arguments, keywords = decode(item["args"]), decode(item["kwargs"])
+            answers.append({"result": encoder.encode(function(*arguments, **keywords))})
     except Exception as error:
-        return {"error": describe(error)}
-    text = json.dumps(result)
+        answers.append({"error": describe(error)})
+
+
+def answer(request):
+    """Call the function for each item, up to the first error, and return the answers."""
+    encoder = Encoder(request["out"])
+    answers = []
+    call_all(request, encoder, answers)
+    text = json.dumps(answers)
     if len(text) <= LONGEST:
-        return {"result": result}
+        return {"answers": answers}
     with open(encoder.new_path(), "w") as file:
         file.write(text)
     return {"file": encoder.n_files}

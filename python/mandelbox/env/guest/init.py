@@ -22,6 +22,12 @@ import _colorize  # noqa: F401
 import _reactor
 
 
+#: Programs of the environment, one of which each call runs first.
+PROGRAMS = ("/boot/boot.py", "/boot/call.py")
+#: Memory that a call can use without growing it. Pages that it does not touch cost nothing.
+SPARE_BYTES = 32 << 20
+
+
 def import_modules():
     """Imports the modules of the environment. A call imports those that fail here, and fails."""
     sys.path.append("/boot")
@@ -74,5 +80,24 @@ def flush_files():
                 pass
 
 
+def remember_programs():
+    """Keeps the code of the programs, which calls otherwise compile."""
+    codes = {}
+    for path in PROGRAMS:
+        with open(path, "rb") as file:
+            codes[path] = compile(file.read(), path, "exec")
+    get_code = runpy._get_code_from_file
+    runpy._get_code_from_file = lambda path, *more: codes.get(path) or get_code(path, *more)
+    # They are files, not folders or archives with a program.
+    sys.path_importer_cache.update(dict.fromkeys(PROGRAMS))
+
+
+def add_spare_memory():
+    """Leaves free memory for calls: an instance whose memory has grown serves no further call."""
+    del bytearray(SPARE_BYTES)[:]
+
+
 import_modules()
+remember_programs()
+add_spare_memory()
 _reactor.run = ending_quickly(_reactor.run)

@@ -61,6 +61,17 @@ fn rows_of_squeue_are_read() {
     );
 }
 
+/// With `SLURM_CLUSTERS`, a line names the cluster before its jobs.
+#[test]
+fn other_forms_of_rows_are_read() {
+    let text = "CLUSTER: c1\n9|N/A|9|FAILED|3:9|NonZeroExitCode|0|n1|g-1|\n\
+                10|N/A|10|TIMEOUT||TimeLimit|0|n1|h-1|\n";
+    let rows = parse_squeue(text);
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].exit, Exit { code: 3, signal: 9 });
+    assert_eq!(rows[1].exit, Exit::default());
+}
+
 #[test]
 fn lines_of_a_wrapper_are_skipped() {
     let text = format!("Welcome to the cluster!\n\n{SQUEUE_22_05}a|b\n");

@@ -137,7 +137,7 @@ fn add_snapshots(
     snapshots
 }
 
-/// Returns the name of a module in its package. A script is named after the module that stands for
+/// Returns the name of a module in its package. A script is named after the module that replaces
 /// it.
 fn module_text(package: &Package, module: &NamedModule, checker: &Checker) -> String {
     let is_run = checker

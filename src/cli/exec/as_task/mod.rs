@@ -117,7 +117,7 @@ fn read_args(file: &Path, problems: &mut Problems) -> Option<Map<String, Value>>
     parse_args(file, &text, problems)
 }
 
-/// What is known about a call before its task is.
+/// Data of a call that are known before its task is.
 struct Request<'a> {
     arguments: &'a ExecArguments,
     args_file: &'a Path,

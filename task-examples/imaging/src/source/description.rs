@@ -12,7 +12,9 @@ pub(super) struct Description {
     pub(super) pixel_size_um: Option<[f64; 2]>,
     pub(super) z_step_um: Option<f64>,
     /// True if the planes may lie behind the only page of the file.
-    pub(super) is_imagej: bool,
+    pub(super) may_be_raw: bool,
+    /// True if it states which axis is what.
+    pub(super) has_axes: bool,
     /// Order of the axes from the slowest, as positions in `shape`.
     pub(super) order: Option<[usize; 3]>,
 }
@@ -46,7 +48,8 @@ fn read_imagej(text: &str) -> Description {
         shape: Some(shape),
         um_per_unit: unit,
         z_step_um: unit.zip(spacing).map(|(unit, spacing)| unit * spacing),
-        is_imagej: true,
+        may_be_raw: true,
+        has_axes: true,
         ..Description::default()
     }
 }
@@ -66,23 +69,35 @@ fn read_metamorph(text: &str) -> Description {
     Description { pixel_size_um: sizes, ..Description::default() }
 }
 
-/// Source: tifffile, the key `axes` of its own descriptions.
+/// Source: tifffile, the keys `axes`, `shape` and `truncated` of its own descriptions.
 fn read_tifffile(text: &str) -> Description {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return Description::default() };
-    let (Some(axes), Some(sizes)) = (value["axes"].as_str(), value["shape"].as_array()) else {
-        return Description::default();
+    let sizes = value["shape"].as_array().and_then(|sizes| {
+        let size = |size: &Value| size.as_u64().filter(|size| (1..=1 << 20).contains(size)).map(|size| size as usize);
+        sizes.iter().map(size).collect::<Option<Vec<usize>>>()
+    });
+    let Some(sizes) = sizes else { return Description::default() };
+    // The file has one page, and the pixels of all planes.
+    let may_be_raw = value["truncated"] == true;
+    let Some(axes) = value["axes"].as_str() else {
+        let n = sizes[..sizes.len().saturating_sub(2)].iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+        let shape = n.filter(|_| may_be_raw).map(|n| [1, n, 1]);
+        return Description { shape, may_be_raw, ..Description::default() };
     };
     let (mut shape, mut order) = ([1; 3], Vec::new());
     for (axis, size) in axes.chars().zip(sizes) {
         let Some(index) = "TZC".find(axis) else { continue };
-        let Some(size) = size.as_u64().filter(|size| (1..=1 << 20).contains(size)) else {
-            return Description::default();
-        };
-        shape[index] = size as usize;
+        shape[index] = size;
         order.push(index);
     }
     order.extend((0..3).filter(|index| !order.contains(index)).collect::<Vec<_>>());
-    Description { shape: Some(shape), order: order.try_into().ok(), ..Description::default() }
+    Description {
+        shape: Some(shape),
+        order: order.try_into().ok(),
+        may_be_raw,
+        has_axes: true,
+        ..Description::default()
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +128,8 @@ mod tests {
         let found = read("{\"axes\": \"CZYX\", \"shape\": [2, 3, 24, 32]}");
         assert_eq!((found.shape, found.order), (Some([1, 3, 2]), Some([2, 1, 0])));
         assert_eq!(read("{\"shape\": [3, 24, 32]}"), Description::default());
+        let found = read("{\"shape\": [3, 24, 32], \"truncated\": true}");
+        assert_eq!((found.shape, found.may_be_raw, found.has_axes), (Some([1, 3, 1]), true, false));
         assert_eq!(read("anything"), Description::default());
     }
 }

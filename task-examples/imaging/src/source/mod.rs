@@ -269,7 +269,7 @@ fn page_series(
     let n_stated = description.shape.map(|shape| shape.iter().product::<usize>());
     let mut locations: Vec<Location> = pages.iter().map(|&page| Location::Page(page, 0)).collect();
     if let Some(n) = n_stated
-        && description.is_imagej
+        && description.may_be_raw
         && pages.len() == 1
         && n > 1
         && pixels::has_raw(tiff, n)?
@@ -277,9 +277,9 @@ fn page_series(
         locations = (0..n).map(Location::Raw).collect();
     }
     let stated = description.shape.filter(|_| n_stated == Some(locations.len()));
-    if n_stated.is_some() && stated.is_none() && description.is_imagej {
-        let n = locations.len();
-        return Err(tiff.damaged(format!("ImageJ wrote {} images into it, but it has {n}", n_stated.unwrap_or(0))));
+    if n_stated.is_some() && stated.is_none() && description.may_be_raw {
+        let (stated, n) = (n_stated.unwrap_or(0), locations.len());
+        return Err(tiff.damaged(format!("its description states {stated} planes, but it has {n}")));
     }
     let [n_times, n_z, n_channels] = stated.unwrap_or([1, locations.len(), 1]);
     let order = description.order.filter(|_| stated.is_some()).unwrap_or([0, 1, 2]);
@@ -300,7 +300,7 @@ fn page_series(
         channels: channel_names(&form, vec![String::new(); n_channels]),
         n_z,
         n_times,
-        ..empty_series(&form, stated.is_some(), planes)
+        ..empty_series(&form, stated.is_some() && description.has_axes, planes)
     })
 }
 
@@ -336,7 +336,7 @@ fn channel_names(form: &Form, names: Vec<String>) -> Vec<String> {
 ///
 /// * `um_per_unit`: micrometers of the unit, if the description states one.
 fn resolution_um(tiff: &mut Tiff, page: usize, um_per_unit: Option<f64>) -> Result<Option<[f64; 2]>, TaskError> {
-    let resolution = [tag::X_RESOLUTION, tag::Y_RESOLUTION].map(|tag| tiff.fraction(page, tag));
+    let resolution = [tag::X_RESOLUTION, tag::Y_RESOLUTION].map(|tag| tiff.inverse_fraction(page, tag));
     let [x, y] = resolution;
     let (Some(x), Some(y)) = (x?, y?) else { return Ok(None) };
     let unit = match (um_per_unit, tiff.number(page, tag::RESOLUTION_UNIT)?.unwrap_or(2)) {
@@ -345,7 +345,7 @@ fn resolution_um(tiff: &mut Tiff, page: usize, um_per_unit: Option<f64>) -> Resu
         (None, 3) => 10_000.0,
         _ => return Ok(None),
     };
-    Ok(plausible_size([unit / x, unit / y]))
+    Ok(plausible_size([unit * x, unit * y]))
 }
 
 fn plausible_size(sizes: [f64; 2]) -> Option<[f64; 2]> {

@@ -184,14 +184,14 @@ impl Tiff {
         Ok(Some(String::from_utf8(bytes).unwrap_or_else(|err| err.into_bytes().into_iter().map(char::from).collect())))
     }
 
-    /// Reads the first fraction of a tag; `None` also if its denominator is 0.
-    pub(super) fn fraction(&mut self, page: usize, tag: u16) -> Result<Option<f64>, TaskError> {
+    /// Reads 1 divided by the first fraction of a tag; `None` also if a part of the fraction is 0.
+    pub(super) fn inverse_fraction(&mut self, page: usize, tag: u16) -> Result<Option<f64>, TaskError> {
         let Some((entry, bytes)) = self.value(page, tag)? else { return Ok(None) };
         if entry.kind != 5 || bytes.len() < 8 {
             return Ok(None);
         }
         let (above, below) = (self.u32(&bytes), self.u32(&bytes[4..]));
-        Ok((below != 0).then(|| f64::from(above) / f64::from(below)))
+        Ok((above != 0 && below != 0).then(|| f64::from(below) / f64::from(above)))
     }
 
     fn value(&mut self, page: usize, tag: u16) -> Result<Option<(Entry, Vec<u8>)>, TaskError> {

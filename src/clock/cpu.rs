@@ -1,0 +1,61 @@
+//! CPU time of a thread.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Measures the CPU time of the thread that uses it, in laps. A lap costs one system call, since it
+/// begins where the one before ended.
+pub(crate) struct CpuLaps {
+    last: Duration,
+}
+
+impl CpuLaps {
+    /// Begins the first lap.
+    pub(crate) fn start() -> Self {
+        Self { last: now() }
+    }
+
+    /// Returns the CPU time of this lap, and begins the next one.
+    pub(crate) fn lap(&mut self) -> Duration {
+        let now = now();
+        let lap = now.saturating_sub(self.last);
+        self.last = now;
+        lap
+    }
+}
+
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // Neither part is negative.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn only_computing_takes_cpu_time() {
+        let mut laps = CpuLaps::start();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(laps.lap() < Duration::from_millis(100));
+        let started = Instant::now();
+        let mut sum = 0_u64;
+        let computed = loop {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+            if sum.is_multiple_of(1 << 20) {
+                let used = now().saturating_sub(laps.last);
+                if used >= Duration::from_millis(20) {
+                    break used;
+                }
+                assert!(started.elapsed() < Duration::from_secs(60), "no CPU time");
+            }
+        };
+        assert!(laps.lap() >= computed);
+        assert!(laps.lap() < Duration::from_millis(20));
+    }
+}
