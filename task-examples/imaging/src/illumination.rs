@@ -60,35 +60,41 @@ pub fn estimate(samples: &[Vec<f64>], small: (usize, usize), size: (usize, usize
 /// Takes the background off an image and divides it by the illumination, as shares of its maximum.
 ///
 /// Values below the background become 0. Integers are rounded, halves upwards, and cut at the largest one of their type.
-/// `profile` has the size of the image and no 0.
-pub fn correct<T: Pixel>(plane: &mut Plane<T>, profile: &Plane, background: u16) {
-    let max = f64::from(profile.values.iter().copied().max().unwrap_or(1));
+/// `shares` has the size of the image: see [`shares`].
+pub fn correct<T: Pixel>(plane: &mut Plane<T>, shares: &Plane<f64>, background: u16) {
     let rounding = if T::TYPE.limits().is_some() { 0.5 } else { 0.0 };
-    for (value, &share) in plane.values.iter_mut().zip(&profile.values) {
-        let light = (value.to_f64() - f64::from(background)).max(0.0) / (f64::from(share) / max);
+    for (value, &share) in plane.values.iter_mut().zip(&shares.values) {
+        let light = (value.to_f64() - f64::from(background)).max(0.0) / share;
         *value = T::from_f64(light + rounding);
     }
+}
+
+/// The illumination of each pixel as a share of the brightest one, from a profile without 0.
+pub fn shares(profile: &Plane) -> Plane<f64> {
+    let max = f64::from(profile.values.iter().copied().max().unwrap_or(1));
+    let values = profile.values.iter().map(|&share| f64::from(share) / max).collect();
+    Plane { width: profile.width, height: profile.height, values }
 }
 
 /// Corrects each field of an image by the same profile: see [`correct`]. Where fields overlap, pixels are those of the last
 /// one. Pixels outside of all fields stay.
 ///
-/// * `fields`: inside of the image, each of the size of the profile.
-pub fn correct_fields<T: Pixel>(plane: &mut Plane<T>, fields: &[Place], profile: &Plane, background: u16) {
+/// * `fields`: inside of the image, each of the size of `shares`.
+pub fn correct_fields<T: Pixel>(plane: &mut Plane<T>, fields: &[Place], shares: &Plane<f64>, background: u16) {
     if let [field] = fields
         && (field.width, field.height) == (plane.width, plane.height)
     {
-        return correct(plane, profile, background);
+        return correct(plane, shares, background);
     }
     let (width, mut is_corrected) = (plane.width, vec![false; plane.values.len()]);
     for field in fields.iter().rev() {
         let mut light =
-            Plane { width: field.width, height: field.height, values: Vec::with_capacity(profile.values.len()) };
+            Plane { width: field.width, height: field.height, values: Vec::with_capacity(shares.values.len()) };
         let start = |row: usize| (field.y + row) * width + field.x;
         for row in 0..field.height {
             light.values.extend_from_slice(&plane.values[start(row)..start(row) + field.width]);
         }
-        correct(&mut light, profile, background);
+        correct(&mut light, shares, background);
         for (row, light) in light.values.chunks_exact(field.width).enumerate() {
             let pixels = start(row)..start(row) + field.width;
             for ((value, is_corrected), light) in
@@ -236,7 +242,7 @@ mod tests {
         };
         let mut plane = Plane { width: 4, height: 2, values: vec![9, 9, 9, 9, 9, 20, 20, 20_u16] };
         let profile = Plane { width: 2, height: 1, values: vec![65535, 32768] };
-        correct_fields(&mut plane, &[place(1), place(2)], &profile, 10);
+        correct_fields(&mut plane, &[place(1), place(2)], &shares(&profile), 10);
         assert_eq!(plane.values, [9, 9, 9, 9, 9, 10, 10, 20]);
     }
 
@@ -244,10 +250,10 @@ mod tests {
     fn values_are_rounded_and_cut() {
         let mut plane = Plane { width: 5, height: 1, values: vec![50_u16, 110, 111, 113, 65535] };
         let profile = Plane { width: 5, height: 1, values: vec![65535, 65535, 65535, 43690, 13107] };
-        correct(&mut plane, &profile, 110);
+        correct(&mut plane, &shares(&profile), 110);
         assert_eq!(plane.values, [0, 0, 1, 5, 65535]);
         let mut plane = Plane { width: 5, height: 1, values: vec![-50.5, 110.0, 110.5, 113.0, 1e6_f32] };
-        correct(&mut plane, &profile, 110);
+        correct(&mut plane, &shares(&profile), 110);
         assert_eq!(plane.values, [0.0, 0.0, 0.5, 4.5, 4_999_450.0]);
     }
 }

@@ -15,6 +15,7 @@ use ome_zarr::pyramid;
 use ome_zarr::zarr::{Array, ArrayWriter, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A channel of an acquisition.
@@ -334,6 +335,13 @@ impl ImageWriter {
     /// # Errors
     /// If a file cannot be written.
     pub fn finish(self, acquisition: &Acquisition) -> Result<Vec<[f64; 2]>, TaskError> {
+        let (folder, format) = (self.folder.clone(), self.storage.format);
+        let (windows, extent) = self.finish_metadata(acquisition)?;
+        stored::write_regions(&folder, format, acquisition, extent)?;
+        Ok(windows)
+    }
+
+    fn finish_metadata(self, acquisition: &Acquisition) -> Result<(Vec<[f64; 2]>, stored::Extent), TaskError> {
         let Self { folder, pixel_type, storage, levels, windows } = self;
         let Acquisition { plate, well, field, pixel_size_um, z_step_um, channels, .. } = acquisition;
         let name = format!("{plate}_{well}_{field}");
@@ -355,8 +363,7 @@ impl ImageWriter {
         });
         let extent = finish_levels(levels)?;
         group::write(&folder, storage.format, object(ome), object(json!({"imaging": acquisition})))?;
-        stored::write_regions(&folder, storage.format, acquisition, extent)?;
-        Ok(windows)
+        Ok((windows, extent))
     }
 
     /// Writes the metadata after the last plane of an image that takes the place of another version of itself, whose labels
@@ -369,6 +376,11 @@ impl ImageWriter {
         if old.is_foreign {
             finish_levels(self.levels)?;
             group::write_like(&old.folder, &folder, "imaging", json!(acquisition))?;
+        } else if stored::has_only_regions(&old.folder)? {
+            // These tables are written anew if this call ends before the new image is in place.
+            let (from, to) = (old.folder.join("tables"), folder.join("tables"));
+            self.finish_metadata(acquisition)?;
+            fs::rename(&from, &to).map_err(about("cannot move", &from))?;
         } else {
             self.finish(acquisition)?;
         }

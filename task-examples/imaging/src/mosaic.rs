@@ -5,9 +5,9 @@ use crate::about;
 use crate::image::{Place, PlaneFile};
 use crate::name::{Number, Well};
 use fractal_task::TaskError;
-use ome_zarr::each_type;
 use ome_zarr::pixel::{AnyPlane, Pixel, PixelType};
 use ome_zarr::plane::Plane;
+use ome_zarr::{each_plane, each_type};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -159,6 +159,19 @@ pub fn empty(pixel_type: PixelType, (width, height): (usize, usize)) -> AnyPlane
     each_type!(pixel_type, T => T::wrap(Plane { width, height, values: vec![T::default(); width * height] }))
 }
 
+/// The pixels of a field in the plane of an image.
+///
+/// * `place`: inside of the image.
+pub fn cut(plane: &AnyPlane, place: &Place) -> AnyPlane {
+    each_plane!(plane, plane => Pixel::wrap(cut_pixels(plane, place)))
+}
+
+fn cut_pixels<T: Pixel>(plane: &Plane<T>, place: &Place) -> Plane<T> {
+    let rows = plane.values.chunks_exact(plane.width).skip(place.y).take(place.height);
+    let values = rows.flat_map(|row| &row[place.x..place.x + place.width]).copied().collect();
+    Plane { width: place.width, height: place.height, values }
+}
+
 /// Puts a field into the plane of the image, over what is there.
 ///
 /// Returns true if both planes have the same type of pixels and the field fits.
@@ -221,6 +234,8 @@ mod tests {
         assert!(!paste(&mut plane, &field(3), (2, 0)));
         assert!(!paste(&mut plane, &empty(PixelType::U8, (1, 1)), (0, 0)));
         assert_eq!(plane, AnyPlane::U16(Plane { width: 3, height: 2, values: vec![1, 2, 2, 0, 0, 0] }));
+        let place = Place { field: Number("F1".to_owned()), x: 1, y: 0, width: 1, height: 2, stage_um: None };
+        assert_eq!(cut(&plane, &place), AnyPlane::U16(Plane { width: 1, height: 2, values: vec![2, 0] }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! OME-NGFF plates on disk: which wells a plate has, and which images each well.
 
-use crate::name::{Component, Number, Well};
+use crate::name::{Component, Well};
 use crate::replace::replace_folder;
 use fractal_task::TaskError;
 use ome_zarr::group::{self, Format, object};
@@ -35,14 +35,6 @@ pub struct Plate {
 }
 
 impl Plate {
-    /// A plate of one acquisition with these fields in each well.
-    pub fn new(name: String, format: Format, fields: &BTreeMap<Well, Vec<Number>>) -> Self {
-        let image = |index: usize| WellImage { path: index.to_string(), acquisition: 0 };
-        let images = |fields: &Vec<Number>| (0..fields.len()).map(image).collect();
-        let wells = fields.iter().map(|(well, fields)| (well.clone(), images(fields))).collect();
-        Self { acquisitions: vec![name.clone()], name, format, wells }
-    }
-
     /// Reads the metadata of a plate.
     ///
     /// # Errors

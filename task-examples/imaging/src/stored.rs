@@ -208,6 +208,14 @@ pub fn read_list(image: &Path) -> Result<Vec<String>, TaskError> {
     serde_json::from_value(list).map_err(about("cannot use the list of tables in", &tables))
 }
 
+/// True if an image has the tables of [`write_regions`] and no others.
+///
+/// # Errors
+/// If the list cannot be read.
+pub fn has_only_regions(image: &Path) -> Result<bool, TaskError> {
+    Ok(read_list(image)? == [FIELDS, WELL])
+}
+
 fn write_list(image: &Path, format: Format, names: &[String]) -> Result<(), TaskError> {
     group::write(&image.join("tables"), format, Map::new(), object(json!({"tables": names})))
 }
@@ -218,13 +226,14 @@ fn write_list(image: &Path, format: Format, names: &[String]) -> Result<(), Task
 /// If a file cannot be read or written.
 pub fn copy_others(from: &Path, to: &Path, format: Format) -> Result<(), TaskError> {
     let mut names = read_list(to)?;
+    let n_names = names.len();
     for name in read_list(from)? {
         if !names.contains(&name) && crate::name::is_plate(&name) {
             copy_folder(&folder(from, &name), &folder(to, &name))?;
             names.push(name);
         }
     }
-    if names.is_empty() { Ok(()) } else { write_list(to, format, &names) }
+    if names.len() == n_names { Ok(()) } else { write_list(to, format, &names) }
 }
 
 /// Copies a folder with all that is below it.

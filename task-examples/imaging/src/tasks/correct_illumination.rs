@@ -64,10 +64,11 @@ pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, Task
         let fields = image.acquisition.fields_of(size);
         let mut writer = ImageWriter::create(part, image.pixel_type(), shape, size, image.storage())?;
         for (channel, profile) in profiles.iter().enumerate() {
+            let shares = illumination::shares(profile);
             for z in 0..image.n_planes() {
                 let mut plane = image.read_plane(0, channel, z)?;
                 each_plane!(&mut plane, plane => {
-                    illumination::correct_fields(plane, &fields, profile, args.background);
+                    illumination::correct_fields(plane, &fields, &shares, args.background);
                 });
                 writer.write_plane(channel, z, plane)?;
             }

@@ -2,7 +2,8 @@
 
 use super::Given;
 use crate::illumination;
-use crate::image::{Acquisition, Image};
+use crate::image::{Acquisition, Image, Place};
+use crate::mosaic;
 use crate::name::Component;
 use crate::plate::{Plate, WellImage};
 use crate::png_file;
@@ -161,31 +162,42 @@ fn estimate_channel(images: &[(&Image, usize)], background: u16) -> Result<Plane
         std::iter::successors(Some(size), |size| Some(half_size(*size))).take(first.sizes().count()).collect();
     let is_small = |size: &(usize, usize)| size.0.max(size.1) <= SAMPLE_SIZE;
     let level = sizes.iter().position(is_small).unwrap_or(sizes.len() - 1);
-    let mut samples = Vec::with_capacity(images.len());
+    let mut samples: Vec<Vec<f64>> = Vec::with_capacity(images.len());
     for &(image, channel) in images {
-        let mut darkest = image.read_plane(level, channel, 0)?.to_f64();
-        for z in 1..image.n_planes() {
-            let values = image.read_plane(level, channel, z)?.to_f64();
-            darkest.iter_mut().zip(values).for_each(|(darkest, value)| *darkest = darkest.min(value));
+        let mut darkest: Vec<Vec<f64>> = Vec::new();
+        for z in 0..image.n_planes() {
+            for (index, values) in small_fields(image, channel, z, level)?.into_iter().enumerate() {
+                match darkest.get_mut(index) {
+                    None => darkest.push(values),
+                    Some(darkest) => {
+                        darkest.iter_mut().zip(values).for_each(|(darkest, value)| *darkest = darkest.min(value));
+                    }
+                }
+            }
         }
-        darkest.iter_mut().for_each(|value| *value -= f64::from(background));
-        let fields = image.acquisition.fields_of(image.sizes().next().unwrap_or((0, 0)));
-        let level_size = image.sizes().nth(level).unwrap_or((0, 0));
-        for field in &fields {
-            samples.push(cut_out(&darkest, level_size, (field.x >> level, field.y >> level), sizes[level]));
-        }
+        darkest.iter_mut().flatten().for_each(|value| *value -= f64::from(background));
+        samples.extend(darkest);
     }
-    illumination::estimate(&samples, sizes[level], size)
+    // The levels of other programs may be smaller by a pixel.
+    let small = match first.acquisition.fields.as_slice() {
+        [] => first.sizes().nth(level).unwrap_or(sizes[level]),
+        _ => sizes[level],
+    };
+    if samples.iter().any(|sample| sample.len() != small.0 * small.1) {
+        return Err(TaskError::new("the images have levels of different sizes; convert them in one way"));
+    }
+    illumination::estimate(&samples, small, size)
 }
 
-/// The pixels of a field in a small version of its image. At the right and lower edge, which sizes that are rounded up may
-/// leave by a pixel, the last column and row are there again.
-fn cut_out(
-    values: &[f64],
-    image: (usize, usize),
-    (left, top): (usize, usize),
-    (width, height): (usize, usize),
-) -> Vec<f64> {
-    let row = |y: usize| (top + y).min(image.1 - 1) * image.0;
-    (0..height).flat_map(|y| (0..width).map(move |x| values[row(y) + (left + x).min(image.0 - 1)])).collect()
+/// Small versions of the fields in a plane of an image, row after row.
+///
+/// * `level`: how often they are halved.
+fn small_fields(image: &Image, channel: usize, z: usize, level: usize) -> Result<Vec<Vec<f64>>, TaskError> {
+    if image.acquisition.fields.is_empty() {
+        return Ok(vec![image.read_plane(level, channel, z)?.to_f64()]);
+    }
+    // The levels of the image mix pixels of a field with those next to it.
+    let plane = image.read_plane(0, channel, z)?;
+    let small = |field: &Place| (0..level).fold(mosaic::cut(&plane, field), |plane, _| plane.halve()).to_f64();
+    Ok(image.acquisition.fields.iter().map(small).collect())
 }

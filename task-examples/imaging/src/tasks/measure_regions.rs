@@ -102,12 +102,13 @@ pub(super) fn store(
     header: &[String],
     rows: &[Vec<String>],
 ) -> Result<(), TaskError> {
-    // Plate, well and field are texts, and the label is the index.
+    // Plate, well and field are texts, the label is the index, and the conditions are those of the well.
+    let numbers = LABEL + 1..header.len() - image.acquisition.conditions.len();
     let number = |text: &String| text.parse().unwrap_or(f64::NAN);
     let table = StoredTable {
         index: rows.iter().map(|row| row[LABEL].clone()).collect(),
-        columns: header[LABEL + 1..].to_vec(),
-        values: rows.iter().flat_map(|row| row[LABEL + 1..].iter().map(number)).collect(),
+        columns: header[numbers.clone()].to_vec(),
+        values: rows.iter().flat_map(|row| row[numbers.clone()].iter().map(number)).collect(),
     };
     stored::replace(folder, image.storage().format, label_name, stored::Kind::Features(label_name), &table)
 }
