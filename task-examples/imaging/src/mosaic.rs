@@ -206,7 +206,10 @@ mod tests {
         Number(text.to_owned())
     }
 
-    fn corners(fields: &[(&str, Location)]) -> Result<(Vec<(usize, usize)>, (usize, usize)), String> {
+    /// Width and height, or a column and a row.
+    type Pair = (usize, usize);
+
+    fn corners(fields: &[(&str, Location)]) -> Result<(Vec<Pair>, Pair), String> {
         let fields: Vec<(Number, Location)> = fields.iter().map(|(name, location)| (field(name), *location)).collect();
         let arranged = arrange(&fields, (10, 8), 0.5, PixelType::U16).map_err(|err| err.to_string());
         arranged.map(|(places, size)| (places.iter().map(|place| (place.x, place.y)).collect(), size))

@@ -73,8 +73,11 @@ pub fn measure(labels: &Plane<u32>) -> Vec<Region> {
     numbered(&sum(labels)).map(|(label, sums)| measure_one(labels, label, sums)).collect()
 }
 
-/// The numbers of all regions, with the first row and column of each, and those after the last.
-pub fn bounding_boxes(labels: &Plane<u32>) -> Vec<(u32, (usize, usize, usize, usize))> {
+/// First row and column of a region, and those after the last.
+pub type BoundingBox = (usize, usize, usize, usize);
+
+/// The numbers of all regions, with the bounding box of each.
+pub fn bounding_boxes(labels: &Plane<u32>) -> Vec<(u32, BoundingBox)> {
     let sums = sum(labels);
     numbered(&sums).map(|(label, sums)| (label, (sums.top, sums.left, sums.bottom, sums.right))).collect()
 }

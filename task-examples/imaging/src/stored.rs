@@ -7,6 +7,7 @@
 
 use crate::about;
 use crate::image::Acquisition;
+use crate::region::BoundingBox;
 use crate::replace::replace_folder;
 use crate::table;
 use fractal_task::TaskError;
@@ -170,7 +171,7 @@ pub fn write_bounding_boxes(
     format: Format,
     label_name: &str,
     acquisition: &Acquisition,
-    boxes: &[(u32, (usize, usize, usize, usize))],
+    boxes: &[(u32, BoundingBox)],
     n_planes: usize,
 ) -> Result<(), TaskError> {
     let mut table = StoredTable::new(&REGION_COLUMNS);

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most elements and attributes of a document.
 const MAX_NODES: u32 = 4_000_000;
+/// The most attributes of an element: the parser compares each with all others.
+const MAX_ATTRIBUTES: usize = 1000;
 /// The most planes of an image.
 const MAX_PLANES: usize = 1 << 20;
 
@@ -36,8 +38,13 @@ pub(super) fn read(text: &str, file_name: &str, n_pages: usize) -> Result<Option
     if !start.starts_with('<') || !start.contains("<OME") && !start.contains(":OME") {
         return Ok(None);
     }
+    let tags = start.split('<').map(|tag| tag.split_once('>').map_or(tag, |(tag, _)| tag));
+    if tags.map(|tag| tag.matches('=').count()).max().unwrap_or(0) > MAX_ATTRIBUTES {
+        return Err(format!("an element of its OME-XML has more than {MAX_ATTRIBUTES} attributes"));
+    }
     let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(start, options).map_err(|err| err.to_string())?;
+    let document =
+        Document::parse_with_options(start, options).map_err(|err| format!("its OME-XML cannot be read ({err})"))?;
     let root = document.root_element();
     if root.tag_name().name() != "OME" {
         return Ok(None);
@@ -193,6 +200,8 @@ mod tests {
         assert!(read("<OME><Image></OME>", "a", 1).is_err());
         let bomb = "<!DOCTYPE OME [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;&a;\">]><OME>&b;</OME>";
         assert!(read(bomb, "a", 1).is_err());
+        let many: String = (0..2000).map(|index| format!(" a{index}=\"\"")).collect();
+        assert!(read(&format!("<OME{many}/>"), "a", 1).unwrap_err().contains("more than 1000 attributes"));
         assert!(read(&document("SizeZ=\"0\"", ""), "a", 1).unwrap_err().contains("SizeZ is \"0\""));
         let huge = "SizeZ=\"1000000\" SizeC=\"1000000\"";
         assert!(read(&document(huge, ""), "a", 1).unwrap_err().contains("more than 1,000,000 planes"));
