@@ -163,10 +163,11 @@ impl<'r> CallRunner<'r> {
             &self.events,
             &mut folders,
         )?;
-        ended.usage.wall_time = whole_microseconds(self.clock.now() - started);
-        ended.usage.cpu_time = self.cpu.as_mut().map(|cpu| {
-            let time = cpu.lap().saturating_add(self.worker.cpu_time_elsewhere());
-            whole_microseconds(time)
+        let wall_time = whole_microseconds(self.clock.now() - started);
+        ended.usage.wall_time = wall_time;
+        let cpu_time = self.cpu.as_mut().and_then(|cpu| cpu.lap(wall_time));
+        ended.usage.cpu_time = cpu_time.map(|cpu_time| {
+            whole_microseconds(cpu_time.saturating_add(self.worker.cpu_time_elsewhere()))
         });
         // A scratch folder that is not easily cleaned is removed, and the next call gets a new one.
         if folders.scratch.as_mut().is_none_or(Scratch::clean) {

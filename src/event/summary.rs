@@ -67,7 +67,7 @@ pub struct TaskSummary {
     pub end: Option<(Timestamp, Status)>,
     /// Total run time of the calls.
     pub total_time: Duration,
-    /// CPU time of all calls that have ended, as far as it was measured.
+    /// Total CPU time of the calls that took 1 ms or more.
     pub total_cpu_time: Duration,
     /// Longest run time of a call.
     pub longest_time: Duration,

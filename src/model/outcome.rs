@@ -199,8 +199,8 @@ pub struct Usage {
     /// for removing the files that the guest has left.
     #[serde(rename = "wall_time_s", with = "seconds")]
     pub wall_time: Duration,
-    /// CPU time of the call, the host's work for it included; `None` if the log is from before it
-    /// was measured.
+    /// CPU time of the call, the host's work for it included; `None` if the call took less than
+    /// 1 ms, since measuring would slow such calls.
     #[serde(
         rename = "cpu_time_s",
         default,

@@ -6,14 +6,16 @@
 
 use serde_json::{Value, json};
 
-use crate::fractal_v2::package::{Package, entry, manifest, swiss, write_dataset, write_workflow};
+use crate::fractal_v2::package::{
+    Package, entry, manifest, swiss, text_of, write_dataset, write_workflow,
+};
 use crate::project::{Ended, Project};
 
 /// A run with one task. The dataset has the images `a` and `b`.
 struct Attempt {
     /// Type of the task.
     task_type: &'static str,
-    /// The entry of the workflow.
+    /// The entry of the workflow; `ZARR_DIR` in it is the folder of the dataset.
     entry: Value,
     /// Images of the dataset.
     images: &'static [&'static str],
@@ -49,7 +51,10 @@ impl Attempt {
     fn run(&self) -> (Project, Ended) {
         let project = Project::new();
         let folder = Package::new(manifest(&[swiss("t", self.task_type)])).write(&project);
-        write_workflow(&project, &[entry("t", self.entry.clone())]);
+        let zarr_dir = text_of(&project.path("zarr"));
+        let given = self.entry.to_string().replace("ZARR_DIR", &zarr_dir);
+        let given = serde_json::from_str(&given).expect("JSON");
+        write_workflow(&project, &[entry("t", given)]);
         write_dataset(&project, self.images);
         project.write("policy.toml", self.policy);
         let arguments = ["run", "workflow.json", "--dataset", "dataset.json"];
@@ -97,7 +102,7 @@ fn images_outside_of_the_folder() {
         };
         attempt.check();
     }
-    for url in ["/elsewhere/{name}", "{zarr_dir}2/{name}", "{zarr_dir}"] {
+    for url in ["/elsewhere/{name}", "ZARR_DIR2/{name}", "ZARR_DIR"] {
         let output = json!({ "image_list_updates": [{ "zarr_url": url }] });
         let text = "Cannot create image if zarr_url is not a subfolder of zarr_dir";
         let project = Attempt::of_output(output, (3, text)).check();
@@ -132,7 +137,7 @@ fn arguments_that_the_runner_sets() {
 /// Source: defect W19, conformance rule V73.
 #[test]
 fn removals_of_images_of_others() {
-    let output = json!({ "image_list_removals": ["{zarr_dir}/other"] });
+    let output = json!({ "image_list_removals": ["ZARR_DIR/other"] });
     Attempt::of_output(output, (3, "Cannot remove missing image")).check();
 }
 
@@ -147,7 +152,7 @@ fn outputs_with_unknown_keys() {
 #[test]
 fn two_changes_of_one_image() {
     let output = json!({ "image_list_updates": [
-        { "zarr_url": "{zarr_dir}/a", "attributes": { "by": "{name}" } }
+        { "zarr_url": "ZARR_DIR/a", "attributes": { "by": "{name}" } }
     ] });
     let text = "change the image";
     Attempt::of_output(output, (4, text)).check();

@@ -228,7 +228,7 @@ fn gaps_and_many_tasks_are_told_apart() {
                 order,
                 &format!("t{order}"),
                 &module("swiss.wasm"),
-                json!({}),
+                json!({ "sleep_ms": 3 }),
             )
         })
         .collect();
@@ -273,7 +273,10 @@ fn gaps_and_many_tasks_are_told_apart() {
         let (variable, class) = (format!("--c{color}: "), format!(".c{color} {{ fill: "));
         assert!(page.contains(&variable) && page.contains(&class), "{color}");
     }
-    for text in ["CPU time of all calls", "<th class=\"n\">CPU time</th>"] {
+    for text in [
+        "CPU time of calls of 1 ms or more",
+        "<th class=\"n\">CPU time</th>",
+    ] {
         assert!(page.contains(text), "{text}");
     }
 }

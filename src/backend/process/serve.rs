@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::confine::confine;
 use super::layers::Layer;
@@ -98,9 +99,11 @@ pub(super) fn serve_with(
             }
             Ok(ToChild::Metadata(texts)) => metadata = texts,
             Ok(ToChild::Call(call)) => {
+                let started = Instant::now();
                 let (end, peak_memory_bytes) = run(&mut worker, &call, &metadata, &to_parent)?;
                 let end = send_returned(end, &to_parent)?;
-                let cpu_time_ns = u64::try_from(cpu.lap().as_nanos()).unwrap_or(u64::MAX);
+                let cpu_time = cpu.lap(started.elapsed()).unwrap_or_default();
+                let cpu_time_ns = u64::try_from(cpu_time.as_nanos()).unwrap_or(u64::MAX);
                 send(
                     &to_parent,
                     &FromChild::Ended {

@@ -96,13 +96,13 @@ pub(super) fn cards(summary: &RunSummary, calls: &CallTable) -> String {
         "calls failed".to_owned(),
     );
     cards += &card(duration_text(total), "run time of all calls".to_owned());
-    // Logs of earlier versions have no CPU time.
-    if calls.rows.iter().any(|row| row.cpu_time.is_some()) {
-        let cpu_time = summary.tasks.iter().fold(Duration::ZERO, |total, task| {
-            total.saturating_add(task.total_cpu_time)
-        });
-        cards += &card(duration_text(cpu_time), "CPU time of all calls".to_owned());
-    }
+    let cpu_time = summary.tasks.iter().fold(Duration::ZERO, |total, task| {
+        total.saturating_add(task.total_cpu_time)
+    });
+    cards += &card(
+        duration_text(cpu_time),
+        "CPU time of calls of 1 ms or more".to_owned(),
+    );
     if let Some(row) = calls.rows.iter().max_by_key(|row| row.wall_time) {
         let name = if row.name.is_empty() {
             task_name(summary, row.task)
@@ -364,7 +364,7 @@ pub(super) fn slowest(summary: &RunSummary, calls: &CallTable) -> String {
         Some(run) => html(&run.item_kind),
         None => "item".to_owned(),
     };
-    // Logs of earlier versions have no CPU time.
+    // Short calls have no CPU time.
     let has_cpu_time = rows.iter().any(|row| row.cpu_time.is_some());
     let cpu_title = if has_cpu_time {
         "<th class=\"n\">CPU time</th>"
