@@ -449,7 +449,8 @@ def _task_folders(folder: Path) -> list[Path]:
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:
     """Return True if one of the folders holds a path, also as a bind mount. Paths have no links."""
-    identities = {_identity(above) for above in (path, *Path(path).parents)} - {None}
+    above = [Path(path), *Path(path).parents]
+    identities = {_identity(folder) for folder in above} - {None}
     return any(
         os.path.commonpath([path, folder]) == folder or _identity(folder) in identities
         for folder in folders
