@@ -346,8 +346,8 @@ class _Window:
         self._lines = _lines(items)
         self._is_exhausted = False
         self._n_sent = 0
-        #: Calls that were sent without those of others between them: the first index in the process,
-        #: and by how much the indices there are higher than the positions.
+        #: Calls that were sent without those of others between them: the first index in the
+        #: process, and by how much the indices there are higher than the positions.
         self._firsts: list[int] = []
         self._shifts: list[int] = []
 

@@ -32,8 +32,8 @@ __all__ = ["Keywords", "process_workflow", "process_workflow_sync"]
 _PAUSE_S = 0.05
 #: Records of a run that Fractal's users look at.
 _RECORDS = ("metadata.json", "history.json")
-#: Words of Fractal's error for a component list that is missing. The program finds it before the run
-#: if no task before can add it.
+#: Words of Fractal's error for a component list that is missing. The program finds it before the
+#: run if no task before can add it.
 _MISSING_LIST = "is missing in metadata keys"
 #: Keys of a workflow task, and of a task, for objects without ``model_dump``.
 _ENTRY_KEYS = ("id", "order", "args", "meta")
@@ -449,14 +449,15 @@ def _task_folders(folder: Path) -> list[Path]:
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:
     """Return True if one of the folders holds a path, also as a bind mount. Paths have no links."""
-    above = [identity for identity in map(_identity, [path, *map(str, Path(path).parents)]) if identity]
+    above = [Path(path), *Path(path).parents]
+    identities = {_identity(folder) for folder in above} - {None}
     return any(
-        os.path.commonpath([path, folder]) == folder or _identity(folder) in above
+        os.path.commonpath([path, folder]) == folder or _identity(folder) in identities
         for folder in folders
     )
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: PathLike) -> tuple[int, int] | None:
     try:
         facts = os.stat(path)
     except OSError:
