@@ -21,7 +21,7 @@ const CHANGER: &str = r#"(module
         (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
     (memory (export "memory") 1600)
     (global $g (mut i32) (i32.const 1))
-    (data (i32.const 64) "a.txt")
+    (data (i32.const 64) ".")
     (func $letter (param $value i32)
         (i32.store8 (i32.const 12) (i32.add (i32.const 65) (local.get $value)))
         (i32.store (i32.const 0) (i32.const 12))
@@ -37,8 +37,8 @@ const CHANGER: &str = r#"(module
         (call $letter (i32.load8_u (i32.const 104857599)))
         (call $letter (i32.sub (memory.size) (i32.const 1600)))
         (call $letter (global.get $g))
-        (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 5)
-            (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))
+        (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 1)
+            (i32.const 2) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 16)))
         (call $letter (i32.load (i32.const 16)))
         (memory.fill (i32.const 4096) (i32.const 9) (i32.const 900000))
         (i32.store8 (i32.const 104857599) (i32.const 9))
@@ -55,7 +55,6 @@ const CHANGER: &str = r#"(module
 fn every_call_starts_with_the_state_of_the_initialization() {
     let project = Project::new();
     project.write("guest.wasm", wat::parse_str(CHANGER).expect("valid WAT"));
-    project.write("in/a.txt", "text");
     project.workflow(&[snapshot_task(Some("image"))]);
     let items: Vec<_> = (0..60).map(|index| index.to_string()).collect();
     project.write("metadata.json", json!({ "image": items }).to_string());
