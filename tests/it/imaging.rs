@@ -183,15 +183,17 @@ fn bad_files_fail_their_images_and_are_repaired() {
     );
     project.write(cut, &whole_cut[..whole_cut.len() / 2]);
     project.write(wrong, tiff_of_8_bits(192));
-    run(&project, "out", "work", &["--keep-going"]).expect(3).says(&[
-        "plate1.zarr/B/03/1",
-        "B03_F002_Z002_C02.tif: it ends too early; the file is damaged",
-        "plate1.zarr/B/04/1",
-        "field F002 of well B04, channel C01: there is no ",
-        "plate1_B04_F002_Z001_C01.tif; add the file",
-        "plate1.zarr/C/04/0",
-        "C04_F001_Z003_C01.tif has pixels of the type uint8, but ",
-    ]);
+    run(&project, "out", "work", &["--keep-going"])
+        .expect(3)
+        .says(&[
+            "plate1.zarr/B/03/1",
+            "B03_F002_Z002_C02.tif: it ends too early; the file is damaged",
+            "plate1.zarr/B/04/1",
+            "field F002 of well B04, channel C01: there is no ",
+            "plate1_B04_F002_Z001_C01.tif; add the file",
+            "plate1.zarr/C/04/0",
+            "C04_F001_Z003_C01.tif has pixels of the type uint8, but ",
+        ]);
     assert_eq!(begun(&project, CONVERT, 0).len(), N_IMAGES);
     let has_pixels = |image: &str| {
         project
