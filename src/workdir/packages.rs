@@ -57,7 +57,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let package = folder.path().join("package");
         fs::create_dir_all(package.join("a/b")).expect("created");
-        fs::copy("/dev/null", package.join("a/b/c")).expect("created");
+        fs::File::create(package.join("a/b/c")).expect("created");
         let work_dir = WorkDir::create(&folder.path().join("work")).expect("created");
         work_dir.copy_package(&package, "p-1").expect("copied");
         let copy = folder.path().join("work").join(PACKAGES_DIR).join("p-1");
