@@ -15,6 +15,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+#[cfg(feature = "compiler")]
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -235,7 +236,7 @@ impl<'a> Worker<'a> {
 #[cfg(feature = "compiler")]
 type Started = Option<(InstanceParts, u64)>;
 #[cfg(not(feature = "compiler"))]
-type Started = ();
+type Started = Option<()>;
 
 /// * `started`: receives the instance of a snapshot.
 async fn run_guest(
