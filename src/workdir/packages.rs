@@ -29,8 +29,12 @@ impl WorkDir {
         // Jobs of an interrupted run can use a copy, so it is whole as soon as it has its name.
         let unfinished = packages.join(format!(".new-{name}"));
         JobFolder::new(unfinished.clone()).remove();
-        copy_tree(from, &unfinished).map_err(failed())?;
-        fs::rename(&unfinished, &target).map_err(failed())
+        copy_tree(from, &unfinished)
+            .and_then(|()| fs::rename(&unfinished, &target))
+            .map_err(|err| {
+                JobFolder::new(unfinished).remove();
+                failed()(err)
+            })
     }
 }
 
