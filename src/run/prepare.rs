@@ -206,7 +206,7 @@ impl PreparedRun {
                     .find_map(|source| path.strip_prefix(source).ok());
                 if let Some(rest) = rest {
                     // Without the separator at the end that an empty rest would add.
-                    *path = copy.components().chain(rest.components()).collect();
+                    *path = copy.iter().chain(rest).collect();
                     is_used = true;
                 }
             }
