@@ -1,6 +1,7 @@
 //! Calls from a snapshot that run one after the other in the same instance.
 
 use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -78,10 +79,16 @@ fn every_call_starts_with_the_state_of_the_initialization() {
 
 #[test]
 fn what_the_initialization_prints_is_logged() {
-    let body = r#"(memory (export "memory") 1) (data (i32.const 100) "no module\1b[31m")
+    // A module of its own for each run of the test, whose snapshot is not in the cache.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let body = format!(
+        r#"(memory (export "memory") 1) (data (i32.const 100) "no module\1b[31m")
+        (data (i32.const 200) "{:?}")
         (func (export "wizer.initialize") (call $print (i32.const 100) (i32.const 14)))
-        (func (export "_start"))"#;
-    let project = with_guest(module(body));
+        (func (export "_start"))"#,
+        now.expect("after 1970")
+    );
+    let project = with_guest(module(&body));
     project.workflow(&[snapshot_task(None)]);
     project.run(&[]).expect(0);
     let log = project.read("work/workflow.log");
