@@ -173,6 +173,8 @@ struct Records {
     key: Key,
     /// End of the last record, or of what was searched.
     position: u64,
+    /// Where to search for a mark if there is no whole record at the position.
+    search_start: u64,
 }
 
 impl Records {
@@ -189,6 +191,7 @@ impl Records {
             file: BufReader::with_capacity(64 << 10, file),
             key,
             position: FILE_START_BYTES as u64,
+            search_start: FILE_START_BYTES as u64,
         })
     }
 
@@ -200,7 +203,7 @@ impl Records {
                 Err(err) if err.kind() != io::ErrorKind::UnexpectedEof => return Err(err),
                 // There is no whole record here. Search for the next one.
                 Ok(None) | Err(_) => {
-                    if !self.find_mark(self.position + 1)? {
+                    if !self.find_mark(self.search_start)? {
                         return Ok(None);
                     }
                 }
@@ -237,6 +240,9 @@ impl Records {
         }
         let data_start = self.position + (RECORD_START_BYTES + text.len()) as u64;
         self.position = data_start + data + SUM_BYTES as u64;
+        // The sum of a torn record can end with bytes that the next record's mark begins with. The
+        // record is whole then, but the next one starts before its end.
+        self.search_start = self.position - (RECORD_MARK.len() as u64 - 1);
         Ok(Some((head_of_call, data_start)))
     }
 
@@ -267,6 +273,7 @@ impl Records {
             self.position += n_read as u64;
             if n_found == RECORD_MARK.len() {
                 self.position -= RECORD_MARK.len() as u64;
+                self.search_start = self.position + 1;
                 self.file.seek(SeekFrom::Start(self.position))?;
                 return Ok(true);
             }

@@ -92,11 +92,38 @@ fn a_record_after_a_torn_one_counts() {
         pack(&calls, 1, [b"out", b""], Some(b"{}"));
         pack(&calls, 2, [b"out", b""], None);
         let bytes = fs::read(&path).expect("there");
-        assert_eq!(
-            found_in(folder.path(), &bytes).expect("read"),
-            [1, 2],
-            "cut at {cut}"
-        );
+        let mut found = found_in(folder.path(), &bytes).expect("read");
+        // One of 256 torn records lacks just a byte that is also the first one of the next record.
+        if cut + 1 == ends[1] && found[0] == 0 {
+            found.remove(0);
+        }
+        assert_eq!(found, [1, 2], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_record_that_begins_in_the_sum_of_a_torn_one_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(PACKED_CALLS_FILE);
+    let calls = Arc::new(PackedCalls::new(folder.path()));
+    // The sum of about one of 256 records ends with the first byte of a mark.
+    let (bytes, torn_call) = (0..100_000)
+        .find_map(|call_index| {
+            pack(&calls, call_index, [b"out", b""], None);
+            let bytes = fs::read(&path).expect("there");
+            bytes
+                .ends_with(&RECORD_MARK[..1])
+                .then_some((bytes, call_index))
+        })
+        .expect("a sum that ends with the first byte of a mark");
+    fs::write(&path, &bytes[..bytes.len() - 1]).expect("written");
+    let calls = Arc::new(PackedCalls::new(folder.path()));
+    for call_index in [torn_call + 1, torn_call + 2] {
+        pack(&calls, call_index, [b"out", b""], None);
+    }
+    for call_index in [torn_call, torn_call + 1, torn_call + 2] {
+        let found = find_packed(&path, key(call_index)).expect("read");
+        assert!(found.is_some_and(|record| record.has_ended), "{call_index}");
     }
 }
 
