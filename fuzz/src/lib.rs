@@ -1,4 +1,5 @@
-//! What must hold for any bytes: one function a fuzz target, which the target and the replay of its corpus both call.
+//! What must hold for any bytes: one function for each fuzz target, which the target and the replay of its
+//! corpus both call.
 //!
 //! A function panics if its property does not hold. None of them runs a guest.
 
@@ -31,11 +32,11 @@ use mandelbox::sandbox::{Sandbox, SandboxOptions};
 use mandelbox::text::is_misleading;
 use mandelbox::workdir::layout::{task_folder_name, workflow_folder_name};
 
-/// Documents that users and operators write. The first byte says which: `w`orkflow, `m`anifest, meta`d`ata, `h`istory,
-/// local `c`onfiguration, `p`olicy.
+/// Documents that users and operators write. The first byte says which: `w`orkflow, `m`anifest,
+/// meta`d`ata, `h`istory, local `c`onfiguration, `p`olicy.
 ///
-/// What is read without a problem makes a plan within the policy, or is the same when it is written and read again; a
-/// policy's defaults are within its bounds; problems are fit for a terminal.
+/// What is read without a problem makes a plan within the policy, or is the same when it is written
+/// and read again; a policy's defaults are within its bounds; problems are fit for a terminal.
 pub fn documents(bytes: &[u8]) {
     let Some((kind, text)) = bytes.split_first() else {
         return;
@@ -185,10 +186,11 @@ fn parse_object(text: &[u8]) -> Map<String, Value> {
     }
 }
 
-/// What a guest leaves as its metadiff.
+/// The output file of a guest.
 ///
-/// The reader takes what the JSON library takes, but for numbers beyond `f64`; what it took is not nested too deep and the
-/// same when it is written, in both layouts, and read again, and when it went through the event log.
+/// The reader takes what the JSON library takes, but for numbers beyond `f64`; what it took is not
+/// nested too deep and the same when it is written, in both layouts, and read again, and when it
+/// went through the event log.
 pub fn metadiff(bytes: &[u8]) {
     let parsed = parse_guest_json(bytes);
     let text = String::from_utf8_lossy(bytes);
@@ -292,8 +294,9 @@ pub fn event_log(bytes: &[u8]) {
     read_log(&seal_lines(bytes));
 }
 
-/// Events come in order; what is cut off is the end; a log that is cut anywhere has the events before; what was read is
-/// the same when it is written and read again, and is told to people without a character that misleads.
+/// Events come in order; what is cut off is the end; a log that is cut anywhere has the events
+/// before; what was read is the same when it is written and read again, and is shown to people
+/// without a character that misleads.
 fn read_log(bytes: &[u8]) {
     let StoredEvents {
         mut events,
@@ -349,10 +352,12 @@ fn read_log(bytes: &[u8]) {
     assert_eq!(build_log(&read_again.events), written);
 }
 
-/// A list of components, one a line: JSON, or else a string; the first line is also a task's and a workflow's name.
+/// A list of components, one a line: JSON, or else a string; the first line is also a task's and a
+/// workflow's name.
 ///
-/// No two files of a task have the same name, not even where case does not count; a name is one part of a path, has at
-/// most 255 bytes and no character that misleads; every run of the program gives the same names.
+/// No two files of a task have the same name, not even where case does not count; a name is one
+/// part of a path, has at most 255 bytes and no character that misleads; every run of the program
+/// gives the same names.
 pub fn component_names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let component = |line: &str| {
@@ -402,8 +407,8 @@ fn check_name(name: &str, max_bytes: usize) {
 
 /// The bytes of a module, at most 64 KiB.
 ///
-/// The module is made ready or refused with a reason; its kind is what its bytes say. Looking into one that is ready finds
-/// nothing to refuse.
+/// The module is prepared or refused with a reason; its kind is what its bytes say. Inspecting
+/// a prepared one finds nothing to refuse.
 pub fn module_loader(bytes: &[u8]) {
     const MAX_BYTES: usize = 64 << 10;
     const COMPILE_TIME: Duration = Duration::from_secs(60);
@@ -441,7 +446,8 @@ pub fn module_loader(bytes: &[u8]) {
 
 /// What a child process sends to its parent.
 ///
-/// The parent gets the same messages and the same error however the bytes come in pieces, and messages survive the way.
+/// The parent gets the same messages and the same error however the bytes come in pieces, and
+/// all messages are read as they were written.
 pub fn protocol(bytes: &[u8]) {
     let (messages, is_wrong) = read_from_child(bytes, bytes.len());
     for piece_bytes in [1, 7] {

@@ -167,8 +167,8 @@ pub(super) struct ExecArguments {
     pub(super) arguments: Vec<String>,
     #[command(flatten)]
     pub(super) sandbox: SandboxArguments,
-    /// Start the module once, without the call's data, and run the call from its memory; kept in the
-    /// cache for later calls (docs/snapshots.md)
+    /// Start the module once, without the call's data, and run the call from its memory; kept in
+    /// the cache for later calls (docs/snapshots.md)
     #[arg(long, conflicts_with = "no_snapshots")]
     pub(super) snapshot: bool,
     /// Give tasks fixed clocks and random numbers, so that two runs produce the same bytes
@@ -277,8 +277,8 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct CheckArguments {
-    /// Workflow (JSON), module (.wasm), script, folder of a task package or of installed packages, or
-    /// dataset (JSON)
+    /// Workflow (JSON), module (.wasm), script, folder of a task package or of installed packages,
+    /// or dataset (JSON)
     #[arg(value_name = "WORKFLOW|MODULE|PACKAGE|DATASET")]
     pub(super) path: PathBuf,
     /// Task package in which the tasks of the workflow are looked up: a folder, in Fractal v2 also

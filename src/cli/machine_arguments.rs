@@ -53,8 +53,8 @@ impl WorkerArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options for SLURM")]
 pub(super) struct SlurmArguments {
-    /// Resources and number of the jobs: a JSON file with Fractal's keys [default: the file named by
-    /// FRACTAL_SLURM_CONFIG_FILE]
+    /// Resources and number of the jobs: a JSON file with Fractal's keys [default: the file named
+    /// by FRACTAL_SLURM_CONFIG_FILE]
     #[arg(long, value_name = "FILE")]
     pub(super) slurm_config: Option<PathBuf>,
     /// Time in which results can appear after a job has left the queue; slow shared file systems

@@ -28,8 +28,8 @@ pub(in crate::cli) struct StarterArguments {
     pub(in crate::cli) format: FormatArgument,
     #[command(flatten)]
     pub(in crate::cli) process: ProcessArguments,
-    /// Write log lines to this file in place of workflow.log, as JSON lines with `level` and `text`,
-    /// without those of the start and the end of the run; - is stdout
+    /// Write log lines to this file in place of workflow.log, as JSON lines with `level` and
+    /// `text`, without those of the start and the end of the run; - is stdout
     #[arg(long, value_name = "FILE|-")]
     pub(in crate::cli) log: Option<PathBuf>,
     /// Accept a --work-dir that exists, with a workflow.log and folders of tasks, but without other

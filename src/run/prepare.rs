@@ -32,19 +32,19 @@ pub struct RunOptions {
     /// Token that cancels the run from another thread.
     pub cancel: CancelToken,
     /// True to resume the run in the work directory: calls that succeeded are not rerun unless
-    /// something that they depend on has changed. An empty work directory starts a new run. Default:
-    /// false, the work directory must be new.
+    /// something that they depend on has changed. An empty work directory starts a new run.
+    /// Default: false, the work directory must be new.
     pub resume: bool,
-    /// Order or name of the first task of which a resumed run reuses no result. Default: `None`, all
-    /// results that count are reused.
+    /// Order or name of the first task of which a resumed run reuses no result. Default: `None`,
+    /// all results that count are reused.
     pub rerun_from: Option<String>,
     /// Retries of calls that end with a JobExecutionError.
     pub retries: Retries,
-    /// False if there is no `workflow.log`, because the program that starts the run has a log of its
-    /// own. It gets the lines from [`LogLines`](crate::report::LogLines). Default: true.
+    /// False if there is no `workflow.log`, because the program that starts the run has a log of
+    /// its own. It gets the lines from [`LogLines`](crate::report::LogLines). Default: true.
     pub log_file: bool,
-    /// True if a new run may have a work directory that contains `workflow.log` and folders of tasks
-    /// already. Default: false.
+    /// True if a new run may have a work directory that contains `workflow.log` and folders of
+    /// tasks already. Default: false.
     pub prepared_work_dir: bool,
     /// True if an input may be inside the output. Tasks can then write to it. Default: false.
     pub input_in_output: bool,
@@ -264,8 +264,8 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
     None
 }
 
-/// Refuses folders of scripts that hold the work directory: their tasks could read the records of the
-/// run.
+/// Refuses folders of scripts that hold the work directory: their tasks could read the records of
+/// the run.
 fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems) {
     let real_work_dir = real_path(work_dir);
     let scripts = plan.tasks.iter().filter(|task| task.script.is_some());
@@ -289,8 +289,8 @@ fn check_tasks(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
     }
 }
 
-/// Warns about tasks of which fewer calls run at a time, because of the memory that each may have or
-/// the CPUs that it counts as.
+/// Warns about tasks of which fewer calls run at a time, because of the memory that each may have
+/// or the CPUs that it counts as.
 fn warn_of_held_back_calls(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
     let mut orders_by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for task in &plan.tasks {

@@ -1,11 +1,13 @@
-//! Files that jobs of a cluster share with the run that has submitted them, on a shared file system.
+//! Files that jobs of a cluster share with the run that has submitted them, on a shared file
+//! system.
 //!
 //! A file of lines has one writer. A second copy of the writer, which a cluster can start while the
 //! first one still runs, takes the file over: it writes a new file and renames it over the old one.
-//! From then on readers see the new file only, and the first copy notices that its file has lost its
-//! name. So lines of two copies never mix.
+//! From then on readers see the new file only, and the first copy notices that its file has lost
+//! its name. So lines of two copies never mix.
 //!
-//! Each line begins with its checksum. A line that is incomplete or damaged ends what a reader takes.
+//! Each line begins with its checksum. A line that is incomplete or damaged ends what a reader
+//! takes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -60,7 +62,8 @@ impl JobFolder {
         names
     }
 
-    /// Writes a file, whole or not at all. It is not synced: after a power failure it may be missing.
+    /// Writes a file, whole or not at all. It is not synced: after a power failure it may be
+    /// missing.
     ///
     /// # Errors
     /// [`HostError::File`].
@@ -171,8 +174,8 @@ impl LineWriter {
         Ok(writer)
     }
 
-    /// Opens the file to append lines to it, and creates it if it does not exist. For files with one
-    /// writer only.
+    /// Opens the file to append lines to it, and creates it if it does not exist. For files with
+    /// one writer only.
     ///
     /// # Errors
     /// [`HostError::File`].
@@ -256,8 +259,8 @@ pub(crate) struct LineReader {
 }
 
 impl LineReader {
-    /// Reads the whole lines that were added since the last call. A file that was taken over is read
-    /// from its start.
+    /// Reads the whole lines that were added since the last call. A file that was taken over is
+    /// read from its start.
     ///
     /// * `take`: gets each line, without its checksum and its line feed.
     ///

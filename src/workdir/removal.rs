@@ -4,8 +4,8 @@
 //! and everything at its top is a record. The lock is held meanwhile, so no run is in progress and
 //! none can be resumed.
 //!
-//! The folder gets a name of its own before anything in it is removed. After a crash, the name shows
-//! that the rest can be removed too, and no half-removed run is taken for a whole one.
+//! The folder gets a name of its own before anything in it is removed. After a crash, the name
+//! shows that the rest can be removed too, and no half-removed run is taken for a whole one.
 
 use std::ffi::{CStr, OsStr};
 use std::io;

@@ -1,5 +1,5 @@
-//! Runs on a cluster that are disturbed: the host, jobs, nodes or the controller are killed, jobs are
-//! refused, requeued or cancelled. No call is lost, and none counts twice.
+//! Runs on a cluster that are disturbed: the host, jobs, nodes or the controller are killed, jobs
+//! are refused, requeued or cancelled. No call is lost, and none counts twice.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

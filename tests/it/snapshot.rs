@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::project::{Ended, ISOLATIONS, Project, finish};
 use crate::snapshot_changes::READER;
 
-/// Imports and functions that the guests share. `$print` writes bytes to stdout, `$digit` one digit.
+/// Imports and functions that the guests share. `$print` writes bytes to stdout, `$digit` one
+/// digit.
 const PRELUDE: &str = r#"
     (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -42,8 +43,8 @@ const PRELUDE: &str = r#"
         (i32.load (i32.const 16)))
 "#;
 
-/// A guest that counts: its initialization sets a byte of the memory and globals of all types, and a
-/// call prints and changes them. `run` returns 3 more than 4.
+/// A guest that counts: its initialization sets a byte of the memory and globals of all types, and
+/// a call prints and changes them. `run` returns 3 more than 4.
 const COUNTER: &str = r#"
     (memory (export "memory") 2)
     (global $a (mut i32) (i32.const 1))

@@ -1,4 +1,5 @@
-//! What snapshots depend on: the files that the initialization can read, the module and the settings.
+//! What snapshots depend on: the files that the initialization can read, the module and the
+//! settings.
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
@@ -6,7 +7,8 @@ use std::process::Command;
 use crate::project::{Ended, Project, finish};
 use crate::snapshot::{START, counter, exec, module, with_guest};
 
-/// A guest that reads `a.txt` of its first folder in its initialization, and prints it in each call.
+/// A guest that reads `a.txt` of its first folder in its initialization, and prints it in each
+/// call.
 pub const READER: &str = r#"
     (memory (export "memory") 1)
     (data (i32.const 100) "a.txt")

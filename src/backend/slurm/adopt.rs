@@ -1,8 +1,8 @@
 //! Resumption: the jobs of an interrupted run are found by their names, and go on.
 //!
 //! A run writes the name of a job before it submits the job, and its identifier after that. A run
-//! that was killed leaves this journal behind, with the files of its rounds. The run that resumes it
-//! takes the jobs over if they do the same work, and cancels them otherwise.
+//! that was killed leaves this journal behind, with the files of its rounds. The run that resumes
+//! it takes the jobs over if they do the same work, and cancels them otherwise.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -178,8 +178,8 @@ impl Driver<'_> {
         }
     }
 
-    /// A piece that was refused for a limit was split, so its slices belong to the later pieces; those
-    /// that were never submitted belong to none, and their calls run in a new round.
+    /// A piece that was refused for a limit was split, so its slices belong to the later pieces;
+    /// those that were never submitted belong to none, and their calls run in a new round.
     fn drop_unsubmitted(&mut self) {
         for (index, piece) in self.pieces.iter_mut().enumerate() {
             let slices = &self.slices[piece.position..piece.position + piece.n_slices];

@@ -5,8 +5,8 @@
 //! call counts as soon as the file of its slice has its end, whatever state SLURM reports for the
 //! job. A job that SLURM does not list is lost only after a grace period.
 //!
-//! Nothing counts twice. Each call has one slice from which results are taken. When its job is lost,
-//! the slice is closed, and the call becomes part of a slice of a new round.
+//! Nothing counts twice. Each call has one slice from which results are taken. When its job is
+//! lost, the slice is closed, and the call becomes part of a slice of a new round.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -296,8 +296,8 @@ impl<'d> Driver<'d> {
         Some((*state, u32::try_from(number).unwrap_or(u32::MAX)))
     }
 
-    /// A second copy of a job begins a call with its first attempt again. If that one has ended, the
-    /// new one is a further attempt, since no number counts twice.
+    /// A second copy of a job begins a call with its first attempt again. If that one has ended,
+    /// the new one is a further attempt, since no number counts twice.
     fn count_on(&mut self, position: usize, attempt: Attempt) {
         let Some((state, number)) = self.owned(position, attempt) else {
             return;
@@ -462,7 +462,8 @@ impl<'d> Driver<'d> {
         Ok(())
     }
 
-    /// Takes no further results of a slice, and lets a worker that starts late run none of its calls.
+    /// Takes no further results of a slice, and lets a worker that starts late run none of its
+    /// calls.
     pub(super) fn close_slice(&mut self, position: usize) -> Result<(), HostError> {
         let slice = &mut self.slices[position];
         slice.is_closed = true;

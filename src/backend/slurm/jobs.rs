@@ -97,8 +97,8 @@ pub(super) struct SliceState {
     pub(super) index: usize,
     /// Position of the piece; `None` if it was never submitted.
     pub(super) piece: Option<usize>,
-    /// Calls that are not finished, each with the difference of the number of its attempt to that in
-    /// the file.
+    /// Calls that are not finished, each with the difference of the number of its attempt to that
+    /// in the file.
     pub(super) open: HashMap<usize, i64>,
     pub(super) n_calls: usize,
     pub(super) reader: LineReader,

@@ -32,8 +32,8 @@ pub(super) struct Question {
 }
 
 impl Driver<'_> {
-    /// Asks the queue for the states of all jobs, if it is time. Another thread waits for the answer:
-    /// without a controller that takes 18 s.
+    /// Asks the queue for the states of all jobs, if it is time. Another thread waits for the
+    /// answer: without a controller that takes 18 s.
     pub(super) fn poll(&mut self) -> Result<(), HostError> {
         if let Some(question) = &self.question {
             return match question.answer.try_recv() {
@@ -219,7 +219,8 @@ impl Driver<'_> {
         slice.is_absent.then_some(grace)
     }
 
-    /// Asks the accounting database for the state of a job that has left the queue, if there is one.
+    /// Asks the accounting database for the state of a job that has left the queue, if there is
+    /// one.
     fn ask_accounting(&mut self, position: usize) {
         let slice = &self.slices[position];
         let id = slice.piece.and_then(|piece| self.pieces[piece].id);

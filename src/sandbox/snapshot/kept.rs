@@ -2,9 +2,9 @@
 //!
 //! The memory of a call from a snapshot differs from the image in the pages that the call has
 //! written. Starting the next call in a new instance gives these pages back to the system, and the
-//! next call faults them in again, one by one. Restoring their contents is faster. The kernel reports
-//! them: a page that was written belongs to this process alone, and all others are pages of the
-//! image.
+//! next call faults them in again, one by one. Restoring their contents is faster. The kernel
+//! reports them: a page that was written belongs to this process alone, and all others are pages of
+//! the image.
 //!
 //! An instance has no state other than its memory and its numeric globals: [`super::split`] refuses
 //! all other kinds. So after both are restored, a call cannot distinguish the instance from a new
@@ -174,8 +174,8 @@ impl KeptInstance {
         self
     }
 
-    /// Restores the memory and the globals for the next call. `None` if that is not possible: a call
-    /// has grown the memory, which cannot shrink, or has written most of it.
+    /// Restores the memory and the globals for the next call. `None` if that is not possible: a
+    /// call has grown the memory, which cannot shrink, or has written most of it.
     pub(in crate::sandbox) fn restored(mut self, pages: &PageMap) -> Option<Self> {
         let memory = self.parts.memory;
         let PreparedModule::Snapshot(snapshot) = &*self.module else {

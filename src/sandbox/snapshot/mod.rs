@@ -4,8 +4,8 @@
 //! (`split`). The image is a module that contains only a memory and the values of the globals
 //! (`image`). wasmtime maps the memory of the image copy-on-write, so a call pays only for pages
 //! that it changes. `init` runs the start of the guest, `instance` starts a call, `kept` starts the
-//! next one in the same instance, and `mounts` computes the digest of the files that the start could
-//! read.
+//! next one in the same instance, and `mounts` computes the digest of the files that the start
+//! could read.
 
 mod image;
 mod init;

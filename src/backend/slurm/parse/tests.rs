@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// `squeue` 22.05.8: elements of an array that ended, ran and waited, a job that a signal ended, and
-/// one whose folder was missing on its node.
+/// `squeue` 22.05.8: elements of an array that ended, ran and waited, a job that a signal ended,
+/// and one whose folder was missing on its node.
 const SQUEUE_22_05: &str = "\
 1|0|5|COMPLETED|0|None|0|n1|a-1|
 1|1|6|FAILED|256|NonZeroExitCode|0|n1|a-1|
