@@ -1,5 +1,5 @@
-//! What must hold for any bytes: one function for each fuzz target, which the target and the replay of its
-//! corpus both call.
+//! What must hold for any bytes: one function for each fuzz target, which the target and the replay
+//! of its corpus both call.
 //!
 //! A function panics if its property does not hold. None of them runs a guest.
 
