@@ -47,6 +47,8 @@ pub(super) struct Admission {
 #[derive(Default)]
 struct State {
     n_running: usize,
+    /// Threads that wait for the end of a call.
+    n_waiting: usize,
     reserved_cpus: usize,
     reserved_bytes: u64,
     /// Time of the last check, and true if memory was short then.
@@ -208,11 +210,13 @@ impl Admission {
                 );
             }
             let pause = if may_start { LOOK_AT_OTHERS } else { LOOK };
+            state.n_waiting += 1;
             state = self
                 .ended
                 .wait_timeout(state, pause)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            state.n_waiting -= 1;
         }
     }
 
@@ -302,7 +306,12 @@ impl Drop for Admitted<'_> {
         if let Some(shared) = self.admission.shared.as_ref().filter(|_| self.is_claimed) {
             shared.release(self.share.claims());
         }
-        self.admission.ended.notify_all();
+        // A notification is a system call, which costs a short call 1 us even if nobody waits.
+        let is_awaited = state.n_waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.admission.ended.notify_all();
+        }
     }
 }
 
