@@ -16,15 +16,24 @@ const OPTIONS: [&str; 3] = ["--memory", "64M", "--keep-going"];
 /// Two calls with their memory, a copy of it in the host, and 256 MiB for the host.
 const MAX_HOST_BYTES: u64 = (2 * 2 * 64 + 256) << 20;
 
-/// Runs one module; gives all that is not as it must be. A module whose calls ended late, and
-/// nothing else, gets a second try: the machine may have been busy.
+/// Number of times that a module runs whose calls end late, and nothing else is wrong: the machine may
+/// be busy.
+const N_TRIES: usize = 3;
+
+/// Runs one module; gives all that is not as it must be.
 pub(super) fn complaints(case: &Case, configuration: Configuration) -> Vec<String> {
-    let (wrong, late) = complaints_and_late_calls(case, configuration);
-    if !wrong.is_empty() || late.is_empty() {
-        return [wrong, late].concat();
+    let mut late = Vec::new();
+    for _ in 0..N_TRIES {
+        let (wrong, late_now) = complaints_and_late_calls(case, configuration);
+        if !wrong.is_empty() {
+            return [wrong, late_now].concat();
+        }
+        late = late_now;
+        if late.is_empty() {
+            break;
+        }
     }
-    let (wrong, late) = complaints_and_late_calls(case, configuration);
-    [wrong, late].concat()
+    late
 }
 
 fn complaints_and_late_calls(
