@@ -207,7 +207,7 @@ fn threads_and_a_memory_above_the_limit_are_refused() {
         (func (export "wizer.initialize")) (func (export "_start")))"#;
     for (text, expected) in [
         (threads, "threads"),
-        (large, "the memory limit of a call is 1 MiB"),
+        (large, "more memory than the limit of a call, 1 MiB"),
     ] {
         let project = with_guest(wat::parse_str(text).expect("valid WAT"));
         for isolation in ISOLATIONS {
