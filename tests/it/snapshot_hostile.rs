@@ -75,10 +75,10 @@ fn an_initialization_that_does_not_return_is_ended_and_named() {
         unreachable"#;
     let grow = r#"(loop $more
         (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))"#;
-    // 64 MiB of output.
+    // 4 MiB of output.
     let print = r#"(loop $more (call $write)
         (local.set $i (i32.add (local.get $i) (i32.const 1)))
-        (br_if $more (i32.lt_u (local.get $i) (i32.const 1024)))) unreachable"#;
+        (br_if $more (i32.lt_u (local.get $i) (i32.const 64)))) unreachable"#;
     let print_for_ever = "(loop $more (call $write) (br $more))";
     let cases = [
         ("(loop $more (br $more))", "it took longer than 1 s"),
