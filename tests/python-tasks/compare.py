@@ -15,7 +15,9 @@ import zarr
 def files_of(folder):
     """Returns the relative paths of all files that are not chunks of arrays."""
     found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder) for path in found if path.suffix or path.name[:2] == ".z"}
+    # The same values can be compressed to other bytes. The names of chunks are numbers.
+    others = (path for path in found if not path.name.replace(".", "").isdigit())
+    return {path.relative_to(folder) for path in others}
 
 
 def content(path, root):
