@@ -30,39 +30,56 @@ class Calls:
         return json.loads(output_file.read_text()) if output_file.exists() else None
 
 
-def run(workflow, inputs, target, python):
-    """Runs a workflow. `inputs` has the folders with images by their names."""
-    scratch = target.with_name(f"{target.name}.calls")
-    scratch.mkdir()
-    target.mkdir()
-    calls = Calls(python, scratch, workflow.script_options)
-    run_version = _run_v2 if workflow.is_v2 else _run_v1
-    run_version(calls, workflow.filled(inputs), inputs, target)
+class NativeRun:
+    """A native run of a workflow. `inputs` has the folders with images by their names."""
 
+    def __init__(self, workflow, inputs, target, python):
+        scratch = target.with_name(f"{target.name}.calls")
+        scratch.mkdir()
+        target.mkdir()
+        self._workflow, self._target = workflow, target
+        self._calls = Calls(python, scratch, workflow.script_options)
+        self._paths = [str(path) for path in inputs.values()]
+        self._steps = workflow.filled(inputs)
+        self._images = []
 
-def _run_v1(calls, steps, inputs, target):
-    paths, metadata = [str(path) for path in inputs.values()], {}
-    for step in steps:
-        task = calls.tasks[step.name]
-        level = (task.get("meta") or {}).get("parallelization_level")
-        args = {**step.args, "input_paths": paths, "output_path": str(target)}
-        if level is None:
-            metadata |= calls.call(task["executable"], {**args, "metadata": metadata}) or {}
+    def convert(self):
+        """Runs the tasks that only run natively. Returns the images of the dataset."""
+        for step in self._steps[: self._workflow.n_native]:
+            self._run_v2(step)
+        return self._images
+
+    def finish(self):
+        """Runs the other tasks."""
+        if self._workflow.is_v2:
+            for step in self._steps[self._workflow.n_native :]:
+                self._run_v2(step)
         else:
-            for component in metadata[level]:
-                args |= {"component": component, "metadata": metadata}
-                calls.call(task["executable"], args)
-        paths = [str(target)]
+            self._run_v1()
 
+    def _run_v1(self):
+        paths, metadata = self._paths, {}
+        for step in self._steps:
+            task = self._calls.tasks[step.name]
+            level = (task.get("meta") or {}).get("parallelization_level")
+            args = {**step.args, "input_paths": paths, "output_path": str(self._target)}
+            if level is None:
+                args["metadata"] = metadata
+                metadata |= self._calls.call(task["executable"], args) or {}
+            else:
+                for component in metadata[level]:
+                    args |= {"component": component, "metadata": metadata}
+                    self._calls.call(task["executable"], args)
+            paths = [str(self._target)]
 
-def _run_v2(calls, steps, inputs, target):
-    urls = []
-    for step in steps:
-        task = calls.tasks[step.name]
-        parallel, rest = task.get("executable_parallel"), step.args_parallel or {}
+    def _run_v2(self, step):
+        task = self._calls.tasks[step.name]
+        urls = [image["zarr_url"] for image in self._images]
         items = [{"zarr_url": url} for url in urls]
         if "executable_non_parallel" in task:
-            args = {**step.args, "zarr_urls": urls, "zarr_dir": str(target)}
-            items = calls.call(task["executable_non_parallel"], args)["parallelization_list"]
-        updates = [calls.call(parallel, {**rest, **item})["image_list_updates"] for item in items]
-        urls = [image["zarr_url"] for images in updates for image in images]
+            args = {**step.args, "zarr_urls": urls, "zarr_dir": str(self._target)}
+            output = self._calls.call(task["executable_non_parallel"], args)
+            items = output["parallelization_list"]
+        parallel, rest = task["executable_parallel"], step.args_parallel or {}
+        outputs = [self._calls.call(parallel, {**rest, **item}) for item in items]
+        self._images = [image for output in outputs for image in output["image_list_updates"]]

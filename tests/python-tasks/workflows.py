@@ -28,9 +28,8 @@ class Workflow:
     inputs: tuple
     steps: list
     is_v2 = False
-    #: Option of `run` for a folder with images, and that for the folder of the results.
-    input_option = "--input"
-    output_option = "--output"
+    #: Number of tasks at the start that only run natively.
+    n_native = 0
     #: Options of the scripts: the file of the arguments, and that of the output.
     script_options = ("--json", "--metadata-out")
 
@@ -61,16 +60,19 @@ class Workflow:
 
 
 class WorkflowV2(Workflow):
-    """A workflow of Fractal's version 2."""
+    """A workflow of Fractal's version 2.
+
+    Its first task, which creates the images, runs natively: it requires `zarr_urls`, which converters
+    do not get any more.
+    """
 
     is_v2 = True
-    input_option = "--read"
-    output_option = "--zarr-dir"
+    n_native = 1
     script_options = ("--args-json", "--out-json")
 
     def document(self, inputs):
         tasks = []
-        for step in self.filled(inputs):
+        for step in self.filled(inputs)[self.n_native :]:
             name = {"pkg_name": "fractal-tasks-core", "version": self.version, "name": step.name}
             task = {"task": name, "args_non_parallel": step.args}
             if step.args_parallel is not None:
