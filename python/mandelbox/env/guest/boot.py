@@ -1,8 +1,8 @@
 """Runs a script as ``python SCRIPT ARG...`` does: ``python.wasm boot.py SCRIPT ARG...``."""
 
 import importlib.util
-import io
 import os
+import runpy
 import sys
 import types
 from importlib.machinery import SourcelessFileLoader
@@ -30,13 +30,15 @@ def prepare_imports() -> None:
 
 
 def code_of(script: str) -> types.CodeType:
-    """Return the code of a script: the one that was compiled with the environment, if it has one."""
+    """Return the code of a script: the one that was compiled with the environment, if it has one.
+
+    In a snapshot, ``runpy`` has the code of the environment's own programs.
+    """
     if script.startswith(f"{_SITE}/"):
         cached = importlib.util.cache_from_source(script)
         if os.path.isfile(cached):
             return SourcelessFileLoader("__main__", cached).get_code("__main__")
-    with io.open_code(script) as file:
-        return compile(file.read(), script, "exec")
+    return runpy._get_code_from_file(script, "__main__")
 
 
 def run(script: str) -> None:
