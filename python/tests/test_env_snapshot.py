@@ -82,6 +82,12 @@ def test_preloaded_modules_must_exist(tmp_path: Path) -> None:
     _create._write_preloaded(tmp_path, ["tasks", "json"])
     names = json.loads((tmp_path / "boot" / "preload.json").read_text())
     assert names == ["json", "argparse", "scipy.ndimage", "tasks"]
+    # What zarr imports when it is used, as far as it exists.
+    for name in ("zarr", "fsspec/implementations/local"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+    _create._write_preloaded(tmp_path, ["zarr", "tasks"])
+    names = json.loads((tmp_path / "boot" / "preload.json").read_text())
+    assert names[-3:] == ["zarr", "tasks", "fsspec.implementations.local"]
     with pytest.raises(EnvironmentProblem, match=r"numpy.fft: the environment has no such module"):
         _create._write_preloaded(tmp_path, ["numpy.fft"])
 
