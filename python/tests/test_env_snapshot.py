@@ -226,7 +226,7 @@ found = {
     "builtins": hasattr(builtins, "LEAK"),
     "attributes": [hasattr(thing, "LEAK") for thing in (json, np, pd, os, sys)],
     "replaced functions": [json.dumps.__module__, np.zeros.__name__, os.getcwd.__name__],
-    "modules": [name for name in ("leak", "colorsys") if name in sys.modules],
+    "modules": [name for name in ("leak", "tabnanny") if name in sys.modules],
     "paths": list(sys.path),
     "finders": len(sys.meta_path),
     "environment": dict(os.environ),
@@ -251,7 +251,7 @@ for thing in (json, np, pd, os, sys):
     thing.LEAK = True
 json.dumps = np.zeros = os.getcwd = lambda *more: "leak"
 sys.modules["leak"] = json
-import colorsys
+import tabnanny
 sys.path.append("/leak")
 sys.meta_path.append(object())
 os.environ["LEAK"] = "1"

@@ -8,6 +8,8 @@ import types
 from importlib.machinery import SourcelessFileLoader
 
 _SITE = "/site"
+#: Files whose frames are above those of a script: this one, and those that return its code.
+_OWN_FILES = (__file__, "<frozen runpy>", "<string>")
 
 
 def start() -> None:
@@ -53,9 +55,9 @@ def run(script: str) -> None:
     except SystemExit:
         raise
     except BaseException as error:
-        # Without the frames of this file, as natively.
+        # Only the frames of the script, as natively.
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
             trace = trace.tb_next
         error.__traceback__ = trace
         sys.excepthook(type(error), error, error.__traceback__)
