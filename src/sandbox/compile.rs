@@ -264,3 +264,37 @@ pub(super) fn compile(
             .to_owned(),
     )
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn another_process_opens_the_same_file_unless_it_has_changed() {
+        let mut new = tempfile::NamedTempFile::new().expect("a file");
+        new.write_all(b"code").expect("written");
+        let file = File::open(new.path()).expect("opened");
+        let identity = FileIdentity::of(&file.metadata().expect("there")).expect("an identity");
+        let compiled = CompiledModule::File(CacheFile {
+            name: "code".into(),
+            file: Arc::new(file),
+            identity,
+        });
+        let shared = compiled.open_file().expect("a file");
+        let opened = shared.open().expect("opened");
+        assert_eq!(*opened.bytes().expect("read"), *b"code");
+
+        new.write_all(b" of another module").expect("written");
+        assert!(shared.open().is_none());
+        // The process has ended, or does not exist yet.
+        drop(compiled);
+        assert!(shared.open().is_none());
+        assert!(
+            CompiledModule::Memory((*b"code").into())
+                .open_file()
+                .is_none()
+        );
+    }
+}
