@@ -183,7 +183,6 @@ ENDS = (
     "if True print(1)",
     "import atexit, sys\natexit.register(print, 'last')\nprint(sys.stdin.read())",
     "import sys, os\nprint(__name__, __file__ == sys.argv[0], dict(os.environ), sys.path)",
-    "import logging\nlogging.warning('one')\nprint('two')\nlogging.error('three')",
 )
 
 
@@ -321,6 +320,16 @@ def copy_environment(target: Path, modules: list[str]) -> Path:
     (target / "site").mkdir()
     (target / "boot" / "preload.json").write_text(json.dumps(modules))
     return target
+
+
+@needs_environment
+def test_log_lines_are_the_same(script: Path, tmp_path: Path) -> None:
+    # Packages that configure `logging` when they are imported would do so in all calls.
+    option = f"--python={copy_environment(tmp_path / 'env', ['logging'])}"
+    script.write_text("import logging\nlogging.warning('one')\nlogging.error('two')")
+    plain, snapshot = (run(script, start, option) for start in (PLAIN, SNAPSHOT))
+    assert plain.stderr == b"WARNING:root:one\nERROR:root:two\n"
+    assert snapshot.stderr == plain.stderr
 
 
 @needs_environment
