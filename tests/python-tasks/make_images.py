@@ -1,8 +1,8 @@
 """Writes a plate of a Yokogawa microscope: `make_images.py FOLDER CYCLE`.
 
-Two wells, two fields, two channels and two planes of 270 x 270 pixels as PNG files, with the table of
-their positions, and a profile of the illumination. The second cycle is the first one, moved by 5 and 3
-pixels, with other noise. Needs numpy and Pillow.
+Two wells, two fields, two channels and two planes of 270 x 270 pixels as PNG files, with the table
+of their positions, and a profile of the illumination. The second cycle is the first one, moved by 5
+and 3 pixels, with other noise. Needs numpy and Pillow.
 """
 
 import csv

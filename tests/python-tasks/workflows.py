@@ -62,8 +62,8 @@ class Workflow:
 class WorkflowV2(Workflow):
     """A workflow of Fractal's version 2.
 
-    Its first task, which creates the images, runs natively: it requires `zarr_urls`, which converters
-    do not get any more.
+    Its first task, which creates the images, runs natively: it requires `zarr_urls`, which
+    converters do not get any more.
     """
 
     is_v2 = True
@@ -127,9 +127,7 @@ ALL = [
                     "background": 100,
                 },
             ),
-            Step(
-                "Calculate registration (image-based)", {"wavelength_id": "A01_C01", "level": 0}
-            ),
+            Step("Calculate registration (image-based)", {"wavelength_id": "A01_C01", "level": 0}),
             Step("Apply Registration to ROI Tables", {"new_roi_table": _REGISTERED}),
             Step("Apply Registration to Image", {"registered_roi_table": _REGISTERED}),
             Step("Copy OME-Zarr structure", {"project_to_2D": True, "suffix": "mip"}),
