@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("pip", reason="environments need pip")
 
+import mandelbox
 from mandelbox import _program
 from mandelbox.env import _create, _interpreter, _wasm
 from mandelbox.env._errors import EnvironmentProblem
@@ -80,6 +82,12 @@ def test_preloaded_modules_must_exist(tmp_path: Path) -> None:
     _create._write_preloaded(tmp_path, ["tasks", "json"])
     names = json.loads((tmp_path / "boot" / "preload.json").read_text())
     assert names == ["json", "argparse", "scipy.ndimage", "tasks"]
+    # What zarr imports when it is used, as far as it exists.
+    for name in ("zarr", "fsspec/implementations/local"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+    _create._write_preloaded(tmp_path, ["zarr", "tasks"])
+    names = json.loads((tmp_path / "boot" / "preload.json").read_text())
+    assert names[-3:] == ["zarr", "tasks", "fsspec.implementations.local"]
     with pytest.raises(EnvironmentProblem, match=r"numpy.fft: the environment has no such module"):
         _create._write_preloaded(tmp_path, ["numpy.fft"])
 
@@ -175,7 +183,6 @@ ENDS = (
     "if True print(1)",
     "import atexit, sys\natexit.register(print, 'last')\nprint(sys.stdin.read())",
     "import sys, os\nprint(__name__, __file__ == sys.argv[0], dict(os.environ), sys.path)",
-    "import logging\nlogging.warning('one')\nprint('two')\nlogging.error('three')",
 )
 
 
@@ -208,6 +215,99 @@ def test_files_that_are_not_closed_are_written(script: Path, tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         assert [(out / name).read_text() for name in ("own", "held")] == ["text", "text"]
 
+#: Reports what a call finds, and then changes all of it.
+STATE = """
+import builtins, decimal, gc, json, locale, logging, os, pathlib, random, sys, warnings
+import numpy as np
+import pandas as pd
+
+found = {
+    "builtins": hasattr(builtins, "LEAK"),
+    "attributes": [hasattr(thing, "LEAK") for thing in (json, np, pd, os, sys)],
+    "replaced functions": [json.dumps.__module__, np.zeros.__name__, os.getcwd.__name__],
+    "modules": [name for name in ("leak", "tabnanny") if name in sys.modules],
+    "paths": list(sys.path),
+    "finders": len(sys.meta_path),
+    "environment": dict(os.environ),
+    "folder": os.getcwd(),
+    "files": [sorted(os.listdir(path)) for path in (".", "/tmp")],
+    "warnings": len(warnings.filters),
+    "loggers": [len(logging.root.handlers), logging.root.level],
+    "recursion": sys.getrecursionlimit(),
+    "collector": [gc.isenabled(), gc.get_threshold()],
+    "decimal": decimal.getcontext().prec,
+    "numpy": [np.geterr()["divide"], np.get_printoptions()["precision"]],
+    "pandas": pd.get_option("display.max_rows"),
+    "locale": locale.setlocale(locale.LC_ALL),
+    "arguments": sys.argv[1:],
+}
+drawn = [random.random(), np.random.rand(), np.random.default_rng().random()]
+sys.stdout.write(json.dumps([found, drawn]))
+sys.stdout.flush()
+
+builtins.LEAK = True
+for thing in (json, np, pd, os, sys):
+    thing.LEAK = True
+json.dumps = np.zeros = os.getcwd = lambda *more: "leak"
+sys.modules["leak"] = json
+import tabnanny
+sys.path.append("/leak")
+sys.meta_path.append(object())
+os.environ["LEAK"] = "1"
+for name in ("leak", "/tmp/other"):
+    with open(name, "w") as file:
+        file.write("text")
+os.mkdir("folder")
+os.chdir("folder")
+warnings.simplefilter("error")
+logging.basicConfig(level=10)
+sys.setrecursionlimit(5000)
+gc.disable()
+gc.set_threshold(1)
+decimal.getcontext().prec = 3
+np.seterr(divide="raise")
+np.set_printoptions(precision=1)
+pd.set_option("display.max_rows", 3)
+random.seed(1)
+np.random.seed(1)
+kept_open = open("/tmp/other")
+raise SystemExit(int(sys.argv[1]))
+"""
+
+
+def states(script: Path, **options: Any) -> list[Any]:
+    """Return what each of five calls in one worker finds and draws."""
+    script.write_text(STATE)
+    with mandelbox.batch(
+        script, contract="argv", python=ENVIRONMENT, jobs=1, **options
+    ) as calls:
+        # One that fails, too.
+        results = [calls.call(argv=[code]) for code in "00100"]
+    assert [result.exit_code for result in results] == [0, 0, 1, 0, 0], results[0].stderr
+    return [json.loads(result.stdout) for result in results]
+
+
+@needs_environment
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_no_state_passes_from_call_to_call(script: Path, isolation: str) -> None:
+    found, drawn = zip(*states(script, isolation=isolation))
+    arguments = [facts.pop("arguments") for facts in found]
+    assert arguments == [["0"], ["0"], ["1"], ["0"], ["0"]]
+    assert [facts for facts in found if facts != found[0]] == []
+    assert not found[0]["builtins"] and not any(found[0]["attributes"])
+    assert (found[0]["modules"], found[0]["environment"]) == ([], {})
+    assert found[0]["files"] == [[], []]
+    numbers = [number for call in drawn for number in call]
+    assert len(set(numbers)) == len(numbers)
+
+
+@needs_environment
+def test_deterministic_calls_are_repeatable(script: Path) -> None:
+    first, second = (states(script, deterministic=True) for _ in range(2))
+    assert first == second
+    numbers = [number for _, drawn in first for number in drawn]
+    assert len(set(numbers)) == len(numbers)
+
 
 def copy_environment(target: Path, modules: list[str]) -> Path:
     """Copy the environment without its packages, with other modules in its snapshots."""
@@ -220,6 +320,16 @@ def copy_environment(target: Path, modules: list[str]) -> Path:
     (target / "site").mkdir()
     (target / "boot" / "preload.json").write_text(json.dumps(modules))
     return target
+
+
+@needs_environment
+def test_log_lines_are_the_same(script: Path, tmp_path: Path) -> None:
+    # Packages that configure `logging` when they are imported would do so in all calls.
+    option = f"--python={copy_environment(tmp_path / 'env', ['logging'])}"
+    script.write_text("import logging\nlogging.warning('one')\nlogging.error('two')")
+    plain, snapshot = (run(script, start, option) for start in (PLAIN, SNAPSHOT))
+    assert plain.stderr == b"WARNING:root:one\nERROR:root:two\n"
+    assert snapshot.stderr == plain.stderr
 
 
 @needs_environment

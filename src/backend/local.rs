@@ -296,6 +296,25 @@ impl Modules for Local {
         sandbox.prepare(module, time)
     }
 
+    fn prepare_known(
+        &self,
+        path: &Path,
+        limits: &Limits,
+        max_bytes: u64,
+        has_snapshot: bool,
+    ) -> Option<(String, ModuleKind)> {
+        let limits = Limits {
+            module_bytes: max_bytes,
+            ..limits.clone()
+        };
+        #[cfg(feature = "compiler")]
+        if has_snapshot {
+            return self.prepare_snapshots_unchanged(path, &limits);
+        }
+        let _ = has_snapshot;
+        self.prepare_unchanged(path, &limits)
+    }
+
     #[cfg(feature = "compiler")]
     fn prepare_snapshots(
         &self,

@@ -99,7 +99,7 @@ fn write(
         module: &ModuleRef::from(module),
         mounts: grants,
         limits: &policy.default,
-        init_time: COMPILE_TIME,
+        init_time: policy.init_time,
         cancel: signals.cancel(),
     };
     let made = backend.whole_snapshot(&wanted, module)?;

@@ -1,5 +1,6 @@
 //! The interface that the planner uses to prepare modules.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Limits, ModuleFile, ModuleKind};
@@ -19,6 +20,23 @@ pub trait Modules: Send + Sync {
         limits: &Limits,
         time: Duration,
     ) -> Result<ModuleKind, String>;
+
+    /// Prepares a module without reading its file, if the backend knows the file by its identity and
+    /// has its code. Returns its SHA-256 and its kind. By default, no file is known.
+    ///
+    /// * `limits`: limits of the calls.
+    /// * `max_bytes`: maximum size of the file.
+    /// * `has_snapshot`: true if the calls start from a snapshot.
+    fn prepare_known(
+        &self,
+        path: &Path,
+        limits: &Limits,
+        max_bytes: u64,
+        has_snapshot: bool,
+    ) -> Option<(String, ModuleKind)> {
+        let _ = (path, limits, max_bytes, has_snapshot);
+        None
+    }
 
     /// Prepares a module for calls that start from a snapshot. By default, prepares it for plain
     /// calls, for backends without snapshots.

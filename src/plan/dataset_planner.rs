@@ -19,7 +19,7 @@ use crate::fractal::v2::{
     WorkflowTask, find_task, overruled_filters, pre_checks,
 };
 use crate::json::{Map, Value};
-use crate::model::{ModuleRef, Modules, TaskSpec};
+use crate::model::{Modules, TaskSpec};
 use crate::problem::{Cursor, Location, Problems};
 
 const NO_TASKS: &str = "the workflow has no tasks; add one";
@@ -278,7 +278,7 @@ impl<'a> DatasetPlanner<'a> {
             order: entry.order,
             name: task.name.clone(),
             id: None,
-            module: ModuleRef::from(&module),
+            module,
             kind,
             script,
             fixed_args: args.into_iter().chain(command.fixed_args).collect(),

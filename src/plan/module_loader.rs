@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Policy, Program, ScriptHome, ScriptStates};
-use crate::model::{Limits, ModuleFile, ModuleKind, Modules, ScriptRef};
+use crate::model::{Limits, ModuleFile, ModuleKind, ModuleRef, Modules, ScriptRef};
 use crate::problem::{Location, Problems};
 
 /// A module that is ready, or the reason why it cannot run.
-type Loaded = Result<(ModuleFile, ModuleKind), String>;
+type Loaded = Result<(ModuleRef, ModuleKind), String>;
 
 /// Reads and prepares modules.
 pub(super) struct ModuleLoader<'a> {
@@ -78,7 +78,7 @@ impl<'a> ModuleLoader<'a> {
         wanted: WantedModule<'_>,
         advice: impl Fn() -> String,
         problems: &mut Problems,
-    ) -> Option<(ModuleFile, ModuleKind)> {
+    ) -> Option<(ModuleRef, ModuleKind)> {
         let WantedModule {
             path,
             limits,
@@ -91,20 +91,12 @@ impl<'a> ModuleLoader<'a> {
         let loaded = self
             .loaded
             .entry((path.clone(), limits.wall_time.is_some(), has_snapshot))
-            .or_insert_with(|| {
-                // The limits are for modules of packages. The operator names interpreters.
-                let (max_bytes, compile_time) = match script {
-                    None => (policy.default.module_bytes, policy.compile_time),
-                    Some(_) => (ModuleFile::MAX_NAMED_BYTES, Duration::MAX),
-                };
-                let module = ModuleFile::read(&path, max_bytes)?;
-                let prepared = if has_snapshot {
-                    modules.prepare_snapshots(&module, limits, compile_time)
-                } else {
-                    modules.prepare(&module, limits, compile_time)
-                };
-                let kind = prepared.map_err(|text| format!("{}: {text}", path.display()))?;
-                Ok((module, kind))
+            .or_insert_with(|| match script {
+                None => {
+                    let bounds = (policy.default.module_bytes, policy.compile_time);
+                    read(modules, &path, limits, bounds, has_snapshot)
+                }
+                Some(_) => read_interpreter(modules, &path, limits, has_snapshot),
             });
         match loaded {
             Err(text) => {
@@ -135,4 +127,46 @@ impl<'a> ModuleLoader<'a> {
             }
         }
     }
+}
+
+/// Reads a module and prepares it.
+///
+/// * `(max_bytes, compile_time)`: limits of the size of the file, and of the time for compiling.
+fn read(
+    modules: &dyn Modules,
+    path: &Path,
+    limits: &Limits,
+    (max_bytes, compile_time): (u64, Duration),
+    has_snapshot: bool,
+) -> Loaded {
+    let module = ModuleFile::read(path, max_bytes)?;
+    let prepared = if has_snapshot {
+        modules.prepare_snapshots(&module, limits, compile_time)
+    } else {
+        modules.prepare(&module, limits, compile_time)
+    };
+    let kind = prepared.map_err(|text| format!("{}: {text}", path.display()))?;
+    Ok((ModuleRef::from(&module), kind))
+}
+
+/// Prepares an interpreter, which is large: it is read only if the backend does not know its file.
+fn read_interpreter(
+    modules: &dyn Modules,
+    path: &Path,
+    limits: &Limits,
+    has_snapshot: bool,
+) -> Loaded {
+    // The limits for modules of packages do not apply: the operator names interpreters.
+    let max_bytes = ModuleFile::MAX_NAMED_BYTES;
+    if let Some((sha256, kind)) = modules.prepare_known(path, limits, max_bytes, has_snapshot) {
+        let path = path.to_owned();
+        return Ok((ModuleRef { path, sha256 }, kind));
+    }
+    read(
+        modules,
+        path,
+        limits,
+        (max_bytes, Duration::MAX),
+        has_snapshot,
+    )
 }

@@ -16,7 +16,7 @@ use crate::fractal::v1::{
     RESERVED_ARGUMENTS, TaskDetails, check_list, list_key, reserved_advice, shown_workflow_task,
 };
 use crate::json::{Map, Value};
-use crate::model::{ModuleKind, ModuleRef, Modules, TaskSpec};
+use crate::model::{ModuleKind, Modules, TaskSpec};
 use crate::plan::Policy;
 use crate::plan::planned::{Plan, PlannedTask, check_orders};
 use crate::problem::{Cursor, Location, Problems, pointer_to};
@@ -358,7 +358,7 @@ impl Planner<'_> {
                 order: workflow_task.order,
                 name: task.name.clone(),
                 id,
-                module: ModuleRef::from(&module),
+                module,
                 kind,
                 script,
                 fixed_args: program_args.into_iter().chain(fixed_args).collect(),

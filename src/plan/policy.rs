@@ -37,8 +37,11 @@ pub struct Policy {
     pub mounts: Vec<PathBuf>,
     /// Tasks whose calls start from a snapshot; default: those that request it.
     pub snapshots: SnapshotUse,
-    /// Maximum time for compiling a module, and for starting one for a snapshot; default 60 s.
+    /// Maximum time for compiling a module; default 60 s.
     pub compile_time: Duration,
+    /// Maximum time for starting a module for a snapshot; default 60 s. Policy files have one value
+    /// for both, but the compilation of a module that the user named has no limit.
+    pub init_time: Duration,
     /// Maximum memory for compiling a module, if a separate process compiles it; default 2 GiB.
     pub compile_memory_bytes: u64,
     /// Maximum memory of all running calls together, by their limits; default: the memory of the
@@ -163,6 +166,7 @@ impl Policy {
             mounts: Vec::new(),
             snapshots: SnapshotUse::default(),
             compile_time: Duration::from_secs(60),
+            init_time: Duration::from_secs(60),
             compile_memory_bytes: DEFAULT_COMPILE_MEMORY_BYTES,
             memory_bytes: None,
             reserves_memory,
@@ -205,7 +209,7 @@ impl Policy {
             SnapshotUse::Always => true,
         };
         is_used.then(|| SnapshotSpec {
-            init_time: self.compile_time,
+            init_time: self.init_time,
             mounts: mounts(),
         })
     }
@@ -294,6 +298,7 @@ impl Policy {
                 None | Some(true) => SnapshotUse::OnRequest,
             },
             compile_time: file.host.compile.unwrap_or(usual.compile_time),
+            init_time: file.host.compile.unwrap_or(usual.init_time),
             compile_memory_bytes: file
                 .host
                 .compile_memory

@@ -48,6 +48,35 @@ impl CacheFile {
 }
 
 /// Compiled code that is loaded into an engine.
+/// Open file of the cache in another process of this user, by its descriptor there.
+///
+/// A process that knows it opens the file through `/proc`, so both map the same pages.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct OpenCacheFile {
+    process: u32,
+    descriptor: i32,
+    bytes: u64,
+    /// Time of the last change, in nanoseconds since 1970.
+    modified_ns: i64,
+}
+
+impl OpenCacheFile {
+    /// Opens the file. `None` if the system does not allow it, or if the file has changed.
+    pub(crate) fn open(&self) -> Option<CompiledModule> {
+        let path = format!("/proc/{}/fd/{}", self.process, self.descriptor);
+        let file = File::open(path).ok()?;
+        let identity = FileIdentity::of(&file.metadata().ok()?)?;
+        if (identity.bytes, identity.modified_ns) != (self.bytes, self.modified_ns.into()) {
+            return None;
+        }
+        Some(CompiledModule::File(CacheFile {
+            name: "compiled code".into(),
+            file: Arc::new(file),
+            identity,
+        }))
+    }
+}
+
 pub(super) enum CompiledCode {
     Core(Module),
     Component(Component),
@@ -62,6 +91,20 @@ impl CompiledModule {
         match self {
             Self::Memory(code) => Ok(Cow::Borrowed(code)),
             Self::File(file) => Ok(Cow::Owned(file.read()?)),
+        }
+    }
+
+    /// Returns the file with the code for another process, which can open it while this object
+    /// exists. `None` for code in memory.
+    pub(crate) fn open_file(&self) -> Option<OpenCacheFile> {
+        match self {
+            Self::Memory(_) => None,
+            Self::File(file) => Some(OpenCacheFile {
+                process: std::process::id(),
+                descriptor: file.file.as_raw_fd(),
+                bytes: file.identity.bytes,
+                modified_ns: file.identity.modified_ns.try_into().ok()?,
+            }),
         }
     }
 
@@ -220,4 +263,38 @@ pub(super) fn compile(
          cache of compiled modules, or its precompiled code must be adopted first"
             .to_owned(),
     )
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn another_process_opens_the_same_file_unless_it_has_changed() {
+        let mut new = tempfile::NamedTempFile::new().expect("a file");
+        new.write_all(b"code").expect("written");
+        let file = File::open(new.path()).expect("opened");
+        let identity = FileIdentity::of(&file.metadata().expect("there")).expect("an identity");
+        let compiled = CompiledModule::File(CacheFile {
+            name: "code".into(),
+            file: Arc::new(file),
+            identity,
+        });
+        let shared = compiled.open_file().expect("a file");
+        let opened = shared.open().expect("opened");
+        assert_eq!(*opened.bytes().expect("read"), *b"code");
+
+        new.write_all(b" of another module").expect("written");
+        assert!(shared.open().is_none());
+        // The process has ended, or does not exist yet.
+        drop(compiled);
+        assert!(shared.open().is_none());
+        assert!(
+            CompiledModule::Memory((*b"code").into())
+                .open_file()
+                .is_none()
+        );
+    }
 }

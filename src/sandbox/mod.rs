@@ -42,9 +42,9 @@ mod typed;
 mod warnings;
 mod worker;
 
-pub(crate) use compile::CompiledModule;
 #[cfg(feature = "compiler")]
 pub(crate) use compile::takes_too_long;
+pub(crate) use compile::{CompiledModule, OpenCacheFile};
 #[cfg(feature = "compiler")]
 pub(crate) use engine::compile_alone;
 pub use engine::{Interruption, Sandbox, SandboxOptions, capture_no_backtraces};

@@ -15,6 +15,7 @@ use mandelbox::sandbox::{Reservation, Sandbox, SandboxOptions};
 use serde_json::{Map, Value, json};
 
 use crate::project::{Project, module, parallel_task, task};
+use crate::snapshot::{START, counter, with_guest};
 
 fn document(task_list: &Value) -> WorkflowDocument {
     let text = json!({ "name": "w", "task_list": task_list }).to_string();
@@ -321,6 +322,35 @@ fn precompiled_code_is_run_in_place_of_the_module() {
             json!([{ "component": "a" }, { "component": "b" }])
         );
     }
+}
+
+/// Checks that the whole form of a snapshot can be precompiled. Snapshots that the host makes need
+/// the compiler.
+#[test]
+#[expect(
+    unsafe_code,
+    reason = "the code that is adopted was compiled a line before"
+)]
+fn the_whole_form_of_a_snapshot_can_be_precompiled() {
+    let project = with_guest(counter(START));
+    let written = project.mandelbox(&["snapshot", "guest.wasm", "-o", "whole.wasm"]);
+    written.expect(0);
+    let path = project.path("whole.wasm");
+    let whole = ModuleFile::read(&path, 1 << 30).expect("a module");
+    let sandbox = Local::new(1).expect("a backend");
+    let code = sandbox
+        .sandbox()
+        .precompile(&whole, TIME)
+        .expect("compiles");
+
+    let backend = Local::new(1).expect("a backend");
+    // SAFETY: the code is the compiler's.
+    unsafe { backend.sandbox().adopt_precompiled(&whole, &code) }.expect("adopted");
+    let one = task(0, "one", path.to_str().expect("UTF-8"), json!({}));
+    let workflow = document(&json!([one]));
+    let arguments = ProcessWorkflow::new(workflow, &project.path("out"), &project.path("work"));
+    process_workflow(&arguments, RunOptions::new(Arc::new(backend)), Vec::new()).expect("runs");
+    assert_eq!(project.read("work/0_one/0.out"), "5634567");
 }
 
 #[test]

@@ -73,6 +73,7 @@ mod slurm_ends;
 mod snapshot;
 mod snapshot_calls;
 mod snapshot_changes;
+mod snapshot_hostile;
 mod snapshot_runs;
 mod snapshots;
 mod starters;

@@ -54,3 +54,10 @@ CHANGES = {
 CONSTRAINTS = {
     "zarr": "<3.1",
 }
+
+#: Modules that another module imports when it is first used, and not when it is imported. Snapshots
+#: contain them with that module: each call would import them otherwise.
+LATE_IMPORTS = {
+    "zarr": ("fsspec.implementations.local", "fsspec.implementations.chained"),
+    "skimage.io": ("PIL.PngImagePlugin", "PIL.TiffImagePlugin"),
+}

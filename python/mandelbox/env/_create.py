@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import _program
 from . import _interpreter, _packages
-from ._adapters import ADAPTERS
+from ._adapters import ADAPTERS, LATE_IMPORTS
 from ._errors import EnvironmentProblem
 from ._names import Requirement, parse
 from ._pip import COMPILED, PURE, Source
@@ -254,8 +254,11 @@ def _write_preloaded(folder: Path, modules: Sequence[str]) -> None:
             raise EnvironmentProblem(
                 f"{name}: the environment has no such module to preload; add its package"
             )
-    defaults = [name for name in PRELOADED if _has_module(folder, names, name)]
-    _write_json(folder / "boot" / "preload.json", list(dict.fromkeys([*defaults, *modules])))
+    late = [name for module in modules for name in LATE_IMPORTS.get(module, ())]
+    optional = [name for name in (*PRELOADED, *late) if _has_module(folder, names, name)]
+    # Those for all environments are first, and the late ones last.
+    ordered = sorted(dict.fromkeys([*optional, *modules]), key=late.__contains__)
+    _write_json(folder / "boot" / "preload.json", ordered)
 
 
 def _scripts_of_packages(folder: Path) -> list[str]:

@@ -108,8 +108,10 @@ impl Child {
                 Received::Message(FromChild::Ready {
                     version: theirs,
                     confinement,
+                    loaded,
                 }) if theirs == version => {
                     child.confinement = confinement;
+                    child.modules.extend(loaded);
                     return Ok(child);
                 }
                 Received::Message(FromChild::Unable { reason }) => {

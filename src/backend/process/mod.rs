@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::model::Grant;
 use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, Sandbox, TypedCall};
 use child::{Child, Received};
-use protocol::{FromChild, Hello, ToChild, WireInvocation};
+use protocol::{FromChild, Hello, SharedCode, ToChild, WireInvocation};
 
 #[cfg(feature = "compiler")]
 pub(super) use compiler::Compiler;
@@ -100,7 +100,7 @@ impl<'a> ProcessWorker<'a> {
 
     /// Confinement of the children, as one of them reports it; starts a child if none runs.
     pub(super) fn confinement(&mut self) -> Result<Confinement, String> {
-        self.child(&GuestInput::Empty)
+        self.child(&GuestInput::Empty, None)
             .map(|child| child.confinement.clone())
     }
 
@@ -216,8 +216,8 @@ impl<'a> ProcessWorker<'a> {
         if self.child.as_ref().is_some_and(|child| !child.is_quiet()) {
             self.child = None;
         }
-        let child = self.child(&invocation.stdin)?;
         let sha256 = invocation.module_sha256;
+        let child = self.child(&invocation.stdin, Some(sha256))?;
         if !child.modules.contains(sha256) {
             let parts = sandbox.parts(sha256);
             if parts.is_empty() {
@@ -251,8 +251,11 @@ impl<'a> ProcessWorker<'a> {
         child.send(ToChild::Call(WireInvocation::of(invocation)), cancel)
     }
 
-    /// The child, or a new one; `stdin` is what its guests read.
-    fn child(&mut self, stdin: &GuestInput) -> Result<&mut Child, String> {
+    /// The child, or a new one.
+    ///
+    /// * `stdin`: what its guests read.
+    /// * `first`: module of its first call, if it is known.
+    fn child(&mut self, stdin: &GuestInput, first: Option<&str>) -> Result<&mut Child, String> {
         if self.child.is_none() {
             let hello = Hello {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -260,6 +263,7 @@ impl<'a> ProcessWorker<'a> {
                 reservation: self.sandbox.reservation(),
                 on_demand: self.sandbox.is_on_demand(),
                 folders: self.folders.clone(),
+                files: first.map(|sha256| self.shared(sha256)).unwrap_or_default(),
             };
             self.child = Some(Child::start(
                 self.command,
@@ -271,6 +275,20 @@ impl<'a> ProcessWorker<'a> {
         self.child
             .as_mut()
             .ok_or_else(|| "no worker process".to_owned())
+    }
+}
+
+impl ProcessWorker<'_> {
+    /// Returns the parts of a prepared module that a child can map from files, up to the first one
+    /// that it has to receive.
+    fn shared(&self, sha256: &str) -> Vec<SharedCode> {
+        let parts = self.sandbox.parts(sha256).into_iter();
+        parts
+            .map_while(|(sha256, form, compiled)| {
+                let file = compiled.open_file()?;
+                Some(SharedCode { sha256, form, file })
+            })
+            .collect()
     }
 }
 

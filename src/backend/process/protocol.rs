@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Confinement;
 use crate::model::{Grant, GuestReport, Limits, TaskMetadata};
-use crate::sandbox::{Entry, GuestEnd, GuestInput, Invocation, ModuleForm, Reservation, TypedCall};
+use crate::sandbox::{
+    Entry, GuestEnd, GuestInput, Invocation, ModuleForm, OpenCacheFile, Reservation, TypedCall,
+};
 
 /// Bytes of a message to a child: the largest is compiled code.
 pub(super) const MAX_TO_CHILD: usize = 2 << 30;
@@ -29,6 +31,16 @@ pub(super) struct Hello {
     pub(super) reservation: Reservation,
     pub(super) on_demand: bool,
     pub(super) folders: Vec<Grant>,
+    /// Compiled code in files that the parent has open, in the order in which it must be loaded.
+    pub(super) files: Vec<SharedCode>,
+}
+
+/// Compiled code that a child shares with its parent instead of receiving a copy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SharedCode {
+    pub(super) sha256: String,
+    pub(super) form: ModuleForm,
+    pub(super) file: OpenCacheFile,
 }
 
 /// A message to a child.
@@ -52,6 +64,8 @@ pub(super) enum FromChild {
     Ready {
         version: String,
         confinement: Confinement,
+        /// Keys of the compiled code of [`Hello::files`] that the child has loaded.
+        loaded: Vec<String>,
     },
     /// The child cannot serve.
     Unable {
@@ -166,6 +180,8 @@ enum FromChildHead {
     Ready {
         version: String,
         confinement: Confinement,
+        /// Keys of the compiled code of [`Hello::files`] that the child has loaded.
+        loaded: Vec<String>,
     },
     Unable {
         reason: String,
@@ -269,10 +285,12 @@ impl FromChild {
             Self::Ready {
                 version,
                 confinement,
+                loaded,
             } => {
                 let head = FromChildHead::Ready {
                     version: version.clone(),
                     confinement: confinement.clone(),
+                    loaded: loaded.clone(),
                 };
                 write_message(writer, &head, &[])
             }
@@ -332,9 +350,11 @@ impl FromChild {
             FromChildHead::Ready {
                 version,
                 confinement,
+                loaded,
             } => Self::Ready {
                 version,
                 confinement,
+                loaded,
             },
             FromChildHead::Unable { reason } => Self::Unable { reason },
             FromChildHead::Stdout => Self::Stdout(bytes.to_vec()),
@@ -419,6 +439,7 @@ mod tests {
             FromChild::Ready {
                 version: "1".to_owned(),
                 confinement: Confinement::default(),
+                loaded: vec!["k".to_owned()],
             },
             FromChild::Unable {
                 reason: "no thread".to_owned(),

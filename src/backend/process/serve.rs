@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::confine::confine;
 use super::layers::Layer;
-use super::protocol::{FromChild, Hello, ToChild, WireEntry, WireInvocation};
+use super::protocol::{FromChild, Hello, SharedCode, ToChild, WireEntry, WireInvocation};
 use crate::clock::CpuLaps;
 use crate::model::{CancelToken, TaskMetadata};
 #[cfg(feature = "compiler")]
@@ -61,6 +61,7 @@ pub(super) fn serve_with(
         reservation,
         on_demand,
         folders,
+        files,
         ..
     } = hello;
     let interruption = Interruption::Process;
@@ -76,13 +77,16 @@ pub(super) fn serve_with(
     // not be confined.
     let sandbox = Sandbox::new(&options).map_err(|err| unable(err.chain()))?;
     let mut worker = sandbox.worker().map_err(|err| unable(err.chain()))?;
-    // No guest code has been received yet.
+    // A confined process cannot open these files.
+    let loaded = load_shared(&sandbox, &files);
+    // No guest code has run yet.
     let confinement = confine(&folders, layers);
     send(
         &to_parent,
         &FromChild::Ready {
             version,
             confinement,
+            loaded,
         },
     )?;
     let mut metadata = TaskMetadata::default();
@@ -118,6 +122,19 @@ pub(super) fn serve_with(
             Err(err) => return Err(err),
         }
     }
+}
+
+/// Loads compiled code from the files of the parent, up to the first one that cannot be loaded: the
+/// parent sends the rest. Returns the keys of what was loaded.
+fn load_shared(sandbox: &Sandbox, files: &[SharedCode]) -> Vec<String> {
+    let loaded = files.iter().map_while(|shared| {
+        let compiled = shared.file.open()?;
+        // SAFETY: as for code that the parent sends: it is the same version of this program, and
+        // has loaded the code of this file itself.
+        unsafe { sandbox.adopt(&shared.sha256, compiled, &shared.form) }.ok()?;
+        Some(shared.sha256.clone())
+    });
+    loaded.collect()
 }
 
 type Answers = Arc<Mutex<Box<dyn Write + Send>>>;

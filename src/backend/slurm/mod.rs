@@ -159,6 +159,17 @@ impl Modules for Slurm {
         self.local.prepare(module, limits, time)
     }
 
+    fn prepare_known(
+        &self,
+        path: &Path,
+        limits: &Limits,
+        max_bytes: u64,
+        has_snapshot: bool,
+    ) -> Option<(String, ModuleKind)> {
+        self.local
+            .prepare_known(path, limits, max_bytes, has_snapshot)
+    }
+
     fn prepare_snapshots(
         &self,
         module: &ModuleFile,

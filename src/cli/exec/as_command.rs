@@ -12,9 +12,10 @@ use crate::backend::outcome_of_end;
 use crate::backend::{Local, NoSnapshot, WantedSnapshot};
 use crate::cli::Answer;
 use crate::cli::author_arguments::ExecArguments;
-use crate::cli::documents::{COMPILE_NOTICE_DELAY, COMPILE_TIME, author_policy};
+use crate::cli::documents::{COMPILE_NOTICE_DELAY, author_policy};
 use crate::cli::signals::Signals;
-use crate::model::{Grant, HostError, Limits, ModuleKind, ModuleRef, Outcome, Rights};
+use crate::model::{Grant, HostError, ModuleKind, ModuleRef, Outcome, Rights};
+use crate::plan::Policy;
 use crate::problem::{Location, Problems};
 use crate::report::{Notice, Stream, raw_stream};
 use crate::run::exit_code;
@@ -89,7 +90,7 @@ pub(super) fn exec(arguments: &ExecArguments, signals: &Signals) -> Answer {
             sha256: module.sha256.clone(),
         };
         let mounts = mounts_at_start(&grants, start_mounts.as_deref());
-        match make_snapshot(arguments, &named, &mounts, limits, &backend, signals) {
+        match make_snapshot(arguments, &named, &mounts, &policy, &backend, signals) {
             Ok(key) => Some(key),
             Err(answer) => return answer,
         }
@@ -163,7 +164,7 @@ fn make_snapshot(
     arguments: &ExecArguments,
     module: &ModuleRef,
     mounts: &[Grant],
-    limits: &Limits,
+    policy: &Policy,
     backend: &Local,
     signals: &Signals,
 ) -> Result<String, Answer> {
@@ -171,8 +172,8 @@ fn make_snapshot(
     let wanted = WantedSnapshot {
         module,
         mounts,
-        limits,
-        init_time: COMPILE_TIME,
+        limits: &policy.default,
+        init_time: policy.init_time,
         cancel: signals.cancel(),
     };
     let mut notice = None;

@@ -1,13 +1,15 @@
 """Runs a script as ``python SCRIPT ARG...`` does: ``python.wasm boot.py SCRIPT ARG...``."""
 
 import importlib.util
-import io
 import os
+import runpy
 import sys
 import types
 from importlib.machinery import SourcelessFileLoader
 
 _SITE = "/site"
+#: Files whose frames are above those of a script: this one, and those that return its code.
+_OWN_FILES = (__file__, "<frozen runpy>", "<string>")
 
 
 def start() -> None:
@@ -30,13 +32,15 @@ def prepare_imports() -> None:
 
 
 def code_of(script: str) -> types.CodeType:
-    """Return the code of a script: the one that was compiled with the environment, if it has one."""
+    """Return the code of a script: the one that was compiled with the environment, if it has one.
+
+    In a snapshot, ``runpy`` has the code of the environment's own programs.
+    """
     if script.startswith(f"{_SITE}/"):
         cached = importlib.util.cache_from_source(script)
         if os.path.isfile(cached):
             return SourcelessFileLoader("__main__", cached).get_code("__main__")
-    with io.open_code(script) as file:
-        return compile(file.read(), script, "exec")
+    return runpy._get_code_from_file(script, "__main__")
 
 
 def run(script: str) -> None:
@@ -51,9 +55,9 @@ def run(script: str) -> None:
     except SystemExit:
         raise
     except BaseException as error:
-        # Without the frames of this file, as natively.
+        # Only the frames of the script, as natively.
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
             trace = trace.tb_next
         error.__traceback__ = trace
         sys.excepthook(type(error), error, error.__traceback__)

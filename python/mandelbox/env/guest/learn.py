@@ -6,6 +6,7 @@ only the scripts of one package find are left out, and so are imports that fail.
 
 import ast
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -18,11 +19,17 @@ import check
 
 def modules(node):
     """Import what one statement imports, and return the names of the modules."""
-    check.load(node)
     if isinstance(node, ast.Import):
+        check.load(node)
         return [alias.name for alias in node.names]
+    if node.module:
+        importlib.import_module(node.module)
+    # Some packages import a module when a name of it is first used.
+    before = set(sys.modules)
+    check.load(node)
     inner = [f"{node.module}.{alias.name}" for alias in node.names]
-    return [node.module, *(name for name in inner if name in sys.modules)]
+    known = [name for name in inner if name in before]
+    return [node.module, *known, *(name for name in sys.modules if name not in before)]
 
 
 def learn(scripts):
