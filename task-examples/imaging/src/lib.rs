@@ -6,22 +6,22 @@
 //! [`png_file`] writes pictures. The computing is in [`illumination`], [`segmentation`],
 //! [`region`] and [`sheet`], which touch no file.
 
+pub mod files;
+pub mod foreign;
+pub mod illumination;
+pub mod image;
+pub mod mosaic;
 pub mod name;
 pub mod naming;
-pub mod files;
-pub mod table;
 pub mod plate;
-pub mod image;
-pub mod foreign;
-pub mod stored;
-pub mod mosaic;
-pub mod source;
-pub mod replace;
 pub mod png_file;
-pub mod illumination;
-pub mod segmentation;
 pub mod region;
+pub mod replace;
+pub mod segmentation;
 pub mod sheet;
+pub mod source;
+pub mod stored;
+pub mod table;
 pub mod tasks;
 
 use fractal_task::{Call, TaskError, exit_code};
@@ -36,6 +36,9 @@ pub fn run() -> ExitCode {
 }
 
 /// Wraps what a file operation says with what was done to which file.
-fn about<E: std::fmt::Display>(action: &str, path: &std::path::Path) -> impl FnOnce(E) -> TaskError {
+fn about<E: std::fmt::Display>(
+    action: &str,
+    path: &std::path::Path,
+) -> impl FnOnce(E) -> TaskError {
     move |err| TaskError::about(action, path, err)
 }

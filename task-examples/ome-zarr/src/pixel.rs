@@ -198,7 +198,11 @@ impl AnyPlane {
     /// Decodes little-endian values.
     ///
     /// * `bytes`: as many as the size and the type of the pixels need.
-    pub fn from_le_bytes(pixel_type: PixelType, (width, height): (usize, usize), bytes: &[u8]) -> Self {
+    pub fn from_le_bytes(
+        pixel_type: PixelType,
+        (width, height): (usize, usize),
+        bytes: &[u8],
+    ) -> Self {
         each_type!(pixel_type, T => {
             let values: Vec<T> = bytes.chunks_exact(T::TYPE.n_bytes()).map(T::take).collect();
             T::wrap(Plane { width, height, values })
@@ -240,7 +244,11 @@ impl AnyPlane {
     pub fn to_f32(&self) -> Plane<f32> {
         let (width, height) = self.size();
         let values = each_plane!(self, plane => plane.values.iter().map(|value| value.to_f64() as f32).collect());
-        Plane { width, height, values }
+        Plane {
+            width,
+            height,
+            values,
+        }
     }
 
     /// Keeps the larger value of each pair of pixels. Planes of other pixels or another size change nothing.
@@ -260,8 +268,13 @@ impl AnyPlane {
 }
 
 fn range<T: Pixel>(values: &[T]) -> [f64; 2] {
-    let mut known = values.iter().copied().filter(|value| value.partial_cmp(value).is_some());
-    let Some(first) = known.next() else { return [f64::INFINITY, f64::NEG_INFINITY] };
+    let mut known = values
+        .iter()
+        .copied()
+        .filter(|value| value.partial_cmp(value).is_some());
+    let Some(first) = known.next() else {
+        return [f64::INFINITY, f64::NEG_INFINITY];
+    };
     let mut range = [first; 2];
     for value in known {
         if value < range[0] {
@@ -280,7 +293,11 @@ fn keep_larger<T: Pixel>(one: &mut Plane<T>, other: &Plane<T>) -> bool {
         for (value, &other) in one.values.iter_mut().zip(&other.values) {
             let old = *value;
             // A NaN gives way to any number.
-            *value = if other > old || old.partial_cmp(&old).is_none() { other } else { old };
+            *value = if other > old || old.partial_cmp(&old).is_none() {
+                other
+            } else {
+                old
+            };
         }
     }
     same
@@ -292,10 +309,27 @@ mod tests {
 
     #[test]
     fn means_are_rounded_halves_to_even() {
-        assert_eq!([u8::mean([1, 2, 3, 4]), u8::mean([255; 4]), u8::mean([0, 1, 1, 0])], [2, 255, 0]);
-        assert_eq!([i16::mean([-1, -2, -3, -4]), i16::mean([-1, -1, 0, 0]), i16::mean([i16::MIN; 4])], [-2, 0, -32768]);
+        assert_eq!(
+            [
+                u8::mean([1, 2, 3, 4]),
+                u8::mean([255; 4]),
+                u8::mean([0, 1, 1, 0])
+            ],
+            [2, 255, 0]
+        );
+        assert_eq!(
+            [
+                i16::mean([-1, -2, -3, -4]),
+                i16::mean([-1, -1, 0, 0]),
+                i16::mean([i16::MIN; 4])
+            ],
+            [-2, 0, -32768]
+        );
         assert_eq!(i16::mean([-1, -1, -1, 0]), -1);
-        assert_eq!([u32::mean([u32::MAX; 4]), u32::mean([1, 2, 2, 1])], [u32::MAX, 2]);
+        assert_eq!(
+            [u32::mean([u32::MAX; 4]), u32::mean([1, 2, 2, 1])],
+            [u32::MAX, 2]
+        );
         assert_eq!(f32::mean([0.5, 1.0, 0.0, 0.5]), 0.5);
         assert_eq!(f32::mean([f32::MAX; 4]), f32::MAX);
     }
@@ -308,17 +342,29 @@ mod tests {
             assert_eq!((plane.pixel_type(), plane.size()), (pixel_type, (2, 1)));
         }
         let plane = AnyPlane::from_le_bytes(PixelType::I16, (2, 1), &[0xff, 0xff, 1, 0]);
-        assert_eq!((plane.range(), plane.to_f64()), ([-1.0, 1.0], vec![-1.0, 1.0]));
+        assert_eq!(
+            (plane.range(), plane.to_f64()),
+            ([-1.0, 1.0], vec![-1.0, 1.0])
+        );
     }
 
     #[test]
     fn nan_is_no_value() {
-        let plane = |values: Vec<f32>| AnyPlane::F32(Plane { width: values.len(), height: 1, values });
+        let plane = |values: Vec<f32>| {
+            AnyPlane::F32(Plane {
+                width: values.len(),
+                height: 1,
+                values,
+            })
+        };
         let mut one = plane(vec![f32::NAN, 2.0, -1.0]);
         assert_eq!(one.range(), [-1.0, 2.0]);
         assert!(one.keep_larger(&plane(vec![1.0, f32::NAN, 3.0])));
         assert_eq!(one, plane(vec![1.0, 2.0, 3.0]));
         assert!(!one.keep_larger(&plane(vec![9.0])));
-        assert_eq!(plane(vec![f32::NAN]).range(), [f64::INFINITY, f64::NEG_INFINITY]);
+        assert_eq!(
+            plane(vec![f32::NAN]).range(),
+            [f64::INFINITY, f64::NEG_INFINITY]
+        );
     }
 }

@@ -29,7 +29,11 @@ pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
 }
 
 /// The pixels above, left, right and below, where there are any.
-pub(super) fn neighbours(pixel: usize, width: usize, n_pixels: usize) -> impl Iterator<Item = usize> {
+pub(super) fn neighbours(
+    pixel: usize,
+    width: usize,
+    n_pixels: usize,
+) -> impl Iterator<Item = usize> {
     let x = pixel % width;
     let above = pixel.checked_sub(width);
     let left = (x > 0).then(|| pixel - 1);
@@ -53,19 +57,26 @@ pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
         let squared = |x: i64, nearest: i64| (x - nearest).pow(2) + column[nearest as usize].pow(2);
         parts.clear();
         for next in 0..width as i64 {
-            while parts.last().is_some_and(|&(nearest, start)| squared(start, nearest) > squared(start, next)) {
+            while parts
+                .last()
+                .is_some_and(|&(nearest, start)| squared(start, nearest) > squared(start, next))
+            {
                 parts.pop();
             }
             let start = parts.last().map_or(0, |&(nearest, _)| {
-                let rise =
-                    next * next - nearest * nearest + column[next as usize].pow(2) - column[nearest as usize].pow(2);
+                let rise = next * next - nearest * nearest + column[next as usize].pow(2)
+                    - column[nearest as usize].pow(2);
                 1 + rise.div_euclid(2 * (next - nearest))
             });
             if start < width as i64 {
                 parts.push((next, start));
             }
         }
-        let ends = parts.iter().skip(1).map(|&(_, start)| start).chain([width as i64]);
+        let ends = parts
+            .iter()
+            .skip(1)
+            .map(|&(_, start)| start)
+            .chain([width as i64]);
         for (&(nearest, start), end) in parts.iter().zip(ends) {
             distances.extend((start..end).map(|x| (squared(x, nearest) as f64).sqrt()));
         }
@@ -78,7 +89,11 @@ fn distance_in_columns(mask: &[bool], width: usize, far: i64) -> Vec<i64> {
     let mut distances = vec![0; mask.len()];
     for pixel in 0..mask.len() {
         if mask[pixel] {
-            distances[pixel] = if pixel < width { far } else { (distances[pixel - width] + 1).min(far) };
+            distances[pixel] = if pixel < width {
+                far
+            } else {
+                (distances[pixel - width] + 1).min(far)
+            };
         }
     }
     for pixel in (0..mask.len().saturating_sub(width)).rev() {
@@ -93,7 +108,8 @@ mod tests {
 
     #[test]
     fn regions_have_edges_in_common() {
-        let mask = [true, false, true, true, false, true, false, true, false].map(|in_mask| in_mask);
+        let mask =
+            [true, false, true, true, false, true, false, true, false].map(|in_mask| in_mask);
         assert_eq!(connected_regions(&mask, 3), [1, 0, 2, 1, 0, 2, 0, 3, 0]);
     }
 
@@ -108,10 +124,19 @@ mod tests {
             let mask: Vec<bool> = (0..width * height).map(is_in).collect();
             for (pixel, found) in distance_to_outside(&mask, width).into_iter().enumerate() {
                 let squared = |other: usize| {
-                    (other % width).abs_diff(pixel % width).pow(2) + (other / width).abs_diff(pixel / width).pow(2)
+                    (other % width).abs_diff(pixel % width).pow(2)
+                        + (other / width).abs_diff(pixel / width).pow(2)
                 };
-                let expected = (0..mask.len()).filter(|&other| !mask[other]).map(squared).min().unwrap();
-                assert_eq!(found, (expected as f64).sqrt(), "pixel {pixel} of {width}x{height}");
+                let expected = (0..mask.len())
+                    .filter(|&other| !mask[other])
+                    .map(squared)
+                    .min()
+                    .unwrap();
+                assert_eq!(
+                    found,
+                    (expected as f64).sqrt(),
+                    "pixel {pixel} of {width}x{height}"
+                );
             }
         }
     }

@@ -36,5 +36,9 @@ impl Random {
 
 /// A checksum of values in their order.
 fn checksum(values: impl IntoIterator<Item = u64>) -> u64 {
-    values.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, value| (sum ^ value).wrapping_mul(0x0100_0000_01b3))
+    values
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, value| {
+            (sum ^ value).wrapping_mul(0x0100_0000_01b3)
+        })
 }

@@ -48,14 +48,21 @@ mod runtime {
     }
 
     #[global_allocator]
-    static ALLOCATOR: Growing = Growing { next: AtomicUsize::new(0) };
+    static ALLOCATOR: Growing = Growing {
+        next: AtomicUsize::new(0),
+    };
 
     // SAFETY: `alloc` returns pages that `memory.grow` gave, each byte once; with one thread no two calls run at once.
     unsafe impl GlobalAlloc for Growing {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             let end = wasm32::memory_size(0) * PAGE_BYTES;
             let next = self.next.load(Ordering::Relaxed);
-            let start = if next == 0 { (&raw const __heap_base).addr() } else { next }.next_multiple_of(layout.align());
+            let start = if next == 0 {
+                (&raw const __heap_base).addr()
+            } else {
+                next
+            }
+            .next_multiple_of(layout.align());
             let after = start + layout.size();
             let missing = after.saturating_sub(end).div_ceil(PAGE_BYTES);
             if missing > 0 && wasm32::memory_grow(0, missing) == usize::MAX {

@@ -56,16 +56,26 @@ impl Call {
     fn new(words: &[String], args_option: &str, output_option: &str) -> Result<Self, String> {
         let after = |option: &str| {
             let index = words.iter().position(|word| word == option);
-            index.and_then(|index| words.get(index + 1)).cloned().ok_or_else(|| format!("there is no {option}"))
+            index
+                .and_then(|index| words.get(index + 1))
+                .cloned()
+                .ok_or_else(|| format!("there is no {option}"))
         };
         let args_file = after(args_option)?;
         let text = fs::read_to_string(&args_file).map_err(|err| format!("{args_file}: {err}"))?;
         let args = serde_json::from_str(&text).map_err(|err| format!("{args_file}: {err}"))?;
-        Ok(Self { args_file, output_file: after(output_option)?, args })
+        Ok(Self {
+            args_file,
+            output_file: after(output_option)?,
+            args,
+        })
     }
 
     fn text(&self, key: &str) -> &str {
-        self.args.get(key).and_then(Value::as_str).unwrap_or_default()
+        self.args
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     fn value(&self, key: &str) -> Value {

@@ -41,7 +41,8 @@ struct Task;
 
 impl bindings::Guest for Task {
     fn run(args: String) -> Result<Option<String>, String> {
-        let args: Value = serde_json::from_str(&args).map_err(|err| format!("cannot read the parameters: {err}"))?;
+        let args: Value = serde_json::from_str(&args)
+            .map_err(|err| format!("cannot read the parameters: {err}"))?;
         let mut results = Vec::new();
         match do_all(&args["steps"], &args, &mut results) {
             Ok(()) => Ok(Some(json!({ "typed": results }).to_string())),
@@ -52,7 +53,10 @@ impl bindings::Guest for Task {
 
     fn describe() -> String {
         let name = std::env::args().next().unwrap_or_default();
-        if let Some(task_type) = name.strip_prefix("v2_").and_then(|name| name.strip_suffix(".wasm")) {
+        if let Some(task_type) = name
+            .strip_prefix("v2_")
+            .and_then(|name| name.strip_suffix(".wasm"))
+        {
             return describe_v2(task_type).to_string();
         }
         let description = json!({
@@ -108,8 +112,14 @@ fn images(step: &Value, args: &Value) -> Value {
         return json!({ "image_list_updates": [{ "zarr_url": url, "attributes": attributes }] });
     }
     let folder = args["zarr_dir"].as_str().unwrap_or_default();
-    let names = step["names"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let items = names.map(|name| json!({ "zarr_url": format!("{folder}/{name}"), "init_args": { "from": name } }));
+    let names = step["names"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    let items = names.map(
+        |name| json!({ "zarr_url": format!("{folder}/{name}"), "init_args": { "from": name } }),
+    );
     json!({ "parallelization_list": items.collect::<Value>() })
 }
 
@@ -122,7 +132,9 @@ enum End {
 fn do_all(steps: &Value, args: &Value, results: &mut Vec<Value>) -> Result<(), End> {
     for step in steps.as_array().into_iter().flatten() {
         match step["do"].as_str().unwrap_or_default() {
-            "for" if step["component"] == args["component"] => do_all(&step["steps"], args, results)?,
+            "for" if step["component"] == args["component"] => {
+                do_all(&step["steps"], args, results)?
+            }
             "for" => {}
             "repeat" => {
                 for _ in 0..step["n"].as_u64().unwrap_or(0) {
@@ -140,22 +152,31 @@ fn do_step(step: &Value, args: &Value) -> Result<Value, End> {
     let number = |key: &str| step[key].as_u64().unwrap_or(0);
     let message = || text("message").repeat(step["times"].as_u64().unwrap_or(1) as usize);
     match text("do") {
-        "args" => return Ok(args.as_object().map(|args| args.keys().cloned().collect()).unwrap_or_default()),
+        "args" => {
+            return Ok(args
+                .as_object()
+                .map(|args| args.keys().cloned().collect())
+                .unwrap_or_default());
+        }
         "argv" => return Ok(std::env::args().collect()),
         "env" => return Ok(std::env::vars().map(|(name, _)| name).collect()),
         "log" => host::log(level(text("level")), &message()),
-        "progress" => host::progress(step["fraction"].as_f64().unwrap_or(f64::NAN) as f32, text("message")),
+        "progress" => host::progress(
+            step["fraction"].as_f64().unwrap_or(f64::NAN) as f32,
+            text("message"),
+        ),
         "metadata" => {
             let value = host::metadata(text("key")).map(|text| serde_json::from_str(&text));
-            return value.unwrap_or(Ok(Value::Null)).map_err(|err| End::Failed(format!("no JSON: {err}")));
+            return value
+                .unwrap_or(Ok(Value::Null))
+                .map_err(|err| End::Failed(format!("no JSON: {err}")));
         }
         "print" if text("stream") == "stderr" => print(std::io::stderr(), text("text")),
         "print" => print(std::io::stdout(), text("text")),
         "list" => return Ok(list(text("path")).unwrap_or_else(|err| json!(err.to_string()))),
         "write" => {
-            return Ok(
-                std::fs::write(text("path"), text("text")).map_or_else(|err| json!(err.to_string()), Value::from)
-            );
+            return Ok(std::fs::write(text("path"), text("text"))
+                .map_or_else(|err| json!(err.to_string()), Value::from));
         }
         "sleep_ms" => std::thread::sleep(Duration::from_millis(number("ms"))),
         "allocate_mib" => allocate(number("n")),
@@ -178,7 +199,9 @@ fn do_step(step: &Value, args: &Value) -> Result<Value, End> {
 /// Prints a text at once: nothing writes what is buffered when `run` returns.
 fn print(mut stream: impl Write, text: &str) {
     // A test sees what is missing.
-    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+    let _ = stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.flush());
 }
 
 fn level(name: &str) -> Level {
@@ -192,7 +215,8 @@ fn level(name: &str) -> Level {
 }
 
 fn list(path: &str) -> std::io::Result<Value> {
-    let entries = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let entries =
+        std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
     names.sort();
     Ok(json!(names))
@@ -202,7 +226,10 @@ fn list(path: &str) -> std::io::Result<Value> {
 fn allocate(mib: u64) {
     const PAGE_BYTES: usize = 64 << 10;
     let mut memory = vec![0_u8; (mib as usize) << 20];
-    memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+    memory
+        .iter_mut()
+        .step_by(PAGE_BYTES)
+        .for_each(|byte| *byte = 1);
     std::hint::black_box(memory.leak());
 }
 

@@ -20,7 +20,10 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first().and_then(|arg| arg.to_str()) {
         None | Some("-h" | "--help") => {
-            let (v1, v2) = (imaging::tasks::NAMES.join(", "), imaging::tasks::v2::NAMES.join(", "));
+            let (v1, v2) = (
+                imaging::tasks::NAMES.join(", "),
+                imaging::tasks::v2::NAMES.join(", "),
+            );
             println!("{USAGE}\n\nTASK is one of {v1}.\nWith --args-json, TASK is one of {v2}.");
             ExitCode::SUCCESS
         }
@@ -47,11 +50,13 @@ fn run(args: &[OsString]) -> Result<(), TaskError> {
     let workflow = workflow.ok_or_else(|| missing("the workflow"))?;
     let input = absolute(&input.ok_or_else(|| missing("--input"))?)?;
     let output = output.ok_or_else(|| missing("--output"))?;
-    std::fs::create_dir_all(&output).map_err(|err| TaskError::about("cannot make the folder", &output, err))?;
+    std::fs::create_dir_all(&output)
+        .map_err(|err| TaskError::about("cannot make the folder", &output, err))?;
     workflow::run(&workflow, &input, &absolute(&output)?)
 }
 
 /// Metadata hold paths, so these have to be the ones that the sandbox would see.
 fn absolute(path: &Path) -> Result<PathBuf, TaskError> {
-    path.canonicalize().map_err(|err| TaskError::about("cannot find", path, err))
+    path.canonicalize()
+        .map_err(|err| TaskError::about("cannot find", path, err))
 }

@@ -23,11 +23,22 @@ pub(crate) struct Ellipse {
 
 impl Ellipse {
     pub(crate) fn new(x: f64, y: f64, axes: [f64; 2], angle: f64) -> Self {
-        Self { x, y, axes, angle, cos: libm::cos(angle), sin: libm::sin(angle) }
+        Self {
+            x,
+            y,
+            axes,
+            angle,
+            cos: libm::cos(angle),
+            sin: libm::sin(angle),
+        }
     }
 
     pub(crate) fn moved_to(&self, x: f64, y: f64) -> Self {
-        Self { x, y, ..self.clone() }
+        Self {
+            x,
+            y,
+            ..self.clone()
+        }
     }
 
     /// The radius of a circle of the same area.
@@ -56,7 +67,11 @@ impl Ellipse {
         let radius = (along * along + across * across).sqrt();
         let (along, across) = (along / self.axes[0], across / self.axes[1]);
         let slope = (along * along + across * across).sqrt() / radius;
-        if radius < 1e-9 { -self.axes[1] } else { (radius - 1.0) / slope }
+        if radius < 1e-9 {
+            -self.axes[1]
+        } else {
+            (radius - 1.0) / slope
+        }
     }
 
     /// The gap between two ellipses, or minus the way that one has to go until they only touch.
@@ -70,7 +85,8 @@ impl Ellipse {
         for step in 0..=N_DIRECTIONS {
             let angle = between + PI * (f64::from(step) / f64::from(N_DIRECTIONS) - 0.5);
             let (along, across) = (libm::cos(angle), libm::sin(angle));
-            let width = dx * along + dy * across - self.reach(along, across) - other.reach(along, across);
+            let width =
+                dx * along + dy * across - self.reach(along, across) - other.reach(along, across);
             gap = gap.max(width);
         }
         gap
@@ -83,7 +99,10 @@ impl Ellipse {
             let last = libm::ceil(middle + half + reach).min(size as f64 - 1.0) as usize;
             first..=last
         };
-        [range(self.y, self.reach(0.0, 1.0)), range(self.x, self.reach(1.0, 0.0))]
+        [
+            range(self.y, self.reach(0.0, 1.0)),
+            range(self.x, self.reach(1.0, 0.0)),
+        ]
     }
 
     /// Counts the pixels whose centre is inside, in a square image of `size` rows.
@@ -112,7 +131,11 @@ mod tests {
     #[test]
     fn the_gap_of_circles_is_that_of_their_radii() {
         let one = Ellipse::new(10.0, 20.0, [5.0, 5.0], 0.3);
-        for (other, gap) in [((30.0, 20.0), 8.0), ((10.0, 8.0), 0.0), ((13.0, 24.0), -7.0)] {
+        for (other, gap) in [
+            ((30.0, 20.0), 8.0),
+            ((10.0, 8.0), 0.0),
+            ((13.0, 24.0), -7.0),
+        ] {
             let found = one.gap_to(&Ellipse::new(other.0, other.1, [7.0, 7.0], 1.0));
             assert!((found - gap).abs() < 0.01, "{other:?} {found}");
         }
@@ -124,7 +147,10 @@ mod tests {
         let other = Ellipse::new(19.0, 15.0, [11.0, 9.0], 2.5);
         let edge = |ellipse: &Ellipse, step: u32| {
             let t = 2.0 * PI * f64::from(step) / 720.0;
-            let (along, across) = (ellipse.axes[0] * libm::cos(t), ellipse.axes[1] * libm::sin(t));
+            let (along, across) = (
+                ellipse.axes[0] * libm::cos(t),
+                ellipse.axes[1] * libm::sin(t),
+            );
             (
                 ellipse.x + along * ellipse.cos - across * ellipse.sin,
                 ellipse.y + along * ellipse.sin + across * ellipse.cos,
@@ -137,7 +163,10 @@ mod tests {
             }
         }
         let gap = one.gap_to(&other);
-        assert!(gap <= shortest + 1e-9 && shortest - gap < 0.05, "{gap} {shortest}");
+        assert!(
+            gap <= shortest + 1e-9 && shortest - gap < 0.05,
+            "{gap} {shortest}"
+        );
         assert_eq!(format!("{gap:.6}"), format!("{:.6}", other.gap_to(&one)));
     }
 
