@@ -21,10 +21,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Runs a task from its command line and returns the exit code of the process: 0, or 1 after an error.
+/// Runs a task from its command line and returns the exit code of the process: 0, or 1 after an
+/// error.
 ///
-/// * `task`: from the parameters in the args file to the value that becomes the metadiff, which is a
-///   JSON object. It is not called if the parameters cannot be read.
+/// * `task`: from the parameters in the args file to the value that becomes the metadiff, which is
+///   a JSON object. It is not called if the parameters cannot be read.
 pub fn run<P: DeserializeOwned, M: Serialize>(
     task: impl FnOnce(P) -> Result<M, TaskError>,
 ) -> ExitCode {
@@ -114,7 +115,8 @@ impl Call {
     /// Reads arguments, the program's name left out.
     ///
     /// # Errors
-    /// If one of the two options of a version is missing, has no value or is given twice, or if both versions have options.
+    /// If one of the two options of a version is missing, has no value or is given twice, or if
+    /// both versions have options.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, TaskError> {
         let (mut given, mut files, mut fixed_args) = (None, [None, None], Vec::new());
         let mut args = args.into_iter();
@@ -210,7 +212,8 @@ pub fn check_range<T: PartialOrd + fmt::Display>(
     )))
 }
 
-/// Why a task failed: a message that names the file, the cause and, where there is one, the way out.
+/// Why a task failed: a message that names the file, the cause and, where there is one, the way
+/// out.
 ///
 /// It is shown as one line: line breaks and other control characters become blanks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 /// Output of a task without a list of items.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TaskOutput {
-    /// Images that the task created or changed. If all outputs of a task have none, Fractal takes all images that the task
-    /// was called for as changed.
+    /// Images that the task created or changed. If all outputs of a task have none, Fractal takes
+    /// all images that the task was called for as changed.
     pub image_list_updates: Vec<ImageUpdate>,
 }
 
@@ -58,7 +58,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    // Fractal reads `origin: null` as no origin, but refuses unknown keys and texts that are no URL.
+    // Fractal reads `origin: null` as no origin, but refuses unknown keys and texts that are no
+    // URL.
     #[test]
     fn outputs_have_the_keys_that_fractal_accepts() {
         assert_eq!(

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Folders below an input folder are searched so deep: ImageXpress has `TimePoint_1/ZStep_1`.
 const MAX_DEPTH: usize = 3;
-/// So many files of a plate are opened, if the first ones are damaged, to find out what the files of the plate contain.
+/// So many files of a plate are opened, if the first ones are damaged, to find out what the files
+/// of the plate contain.
 const MAX_OPENED: usize = 3;
 
 /// How files are found and read.
@@ -69,8 +70,8 @@ struct Known {
 /// Finds the planes of the input folders.
 ///
 /// # Errors
-/// If a folder or the table cannot be read, no file fits, two files are the same plane, or the files contain what is not
-/// supported.
+/// If a folder or the table cannot be read, no file fits, two files are the same plane, or the
+/// files contain what is not supported.
 pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
     let mut found = Found::default();
     let mut known = match search.table {
@@ -342,8 +343,8 @@ fn plate_of_folder(folder: &Path, path: &str) -> String {
         .to_owned()
 }
 
-/// Adds the files below a folder that have one of the endings, sorted; those whose name begins with a dot are left alone.
-/// Folders are searched if there are no such files next to them.
+/// Adds the files below a folder that have one of the endings, sorted; those whose name begins with
+/// a dot are left alone. Folders are searched if there are no such files next to them.
 fn read_names(
     folder: &Path,
     below: &str,
@@ -390,7 +391,8 @@ fn read_names(
     Ok(())
 }
 
-/// What the first file of a plate that can be opened contains; `None` if none can be. Damaged files fail their images later.
+/// What the first file of a plate that can be opened contains; `None` if none can be. Damaged files
+/// fail their images later.
 fn open_first(files: &[Known]) -> Result<Option<Vec<Series>>, TaskError> {
     for file in files.iter().take(MAX_OPENED) {
         if let Ok(opened) = source::open(&file.path) {

@@ -1,5 +1,5 @@
-//! Images of OME-NGFF that other programs wrote, such as Fractal's converters: what these tasks have to know of an image, from
-//! its metadata, its place in the plate, and its table of fields.
+//! Images of OME-NGFF that other programs wrote, such as Fractal's converters: what these tasks
+//! have to know of an image, from its metadata, its place in the plate, and its table of fields.
 
 use crate::image::{Acquisition, Channel, Place};
 use crate::name::{Number, Well, is_plate};
@@ -29,7 +29,8 @@ pub fn level_paths(attributes: &Map<String, Value>) -> Option<Vec<String>> {
 /// * `folder`: `PLATE.zarr/ROW/COLUMN/IMAGE`.
 ///
 /// # Errors
-/// If it is not in a plate, has other axes than c, z, y and x, or its metadata do not fit its arrays.
+/// If it is not in a plate, has other axes than c, z, y and x, or its metadata do not fit its
+/// arrays.
 pub fn read_acquisition(
     folder: &Path,
     attributes: &Map<String, Value>,

@@ -1,7 +1,8 @@
-//! The illumination of a channel over the field of view: estimated from many images, taken out of one.
+//! The illumination of a channel over the field of view: estimated from many images, taken out of
+//! one.
 //!
-//! A pixel is taken to be `background + illumination * light`, where the background is the camera's and the illumination is
-//! the same in all images of a channel.
+//! A pixel is taken to be `background + illumination * light`, where the background is the camera's
+//! and the illumination is the same in all images of a channel.
 
 use crate::image::Place;
 use fractal_task::TaskError;
@@ -12,8 +13,8 @@ use ome_zarr::plane::Plane;
 const DEGREE: usize = 4;
 /// Terms of that polynomial.
 const N_TERMS: usize = (DEGREE + 1) * (DEGREE + 2) / 2;
-/// The share of images that are darker at a pixel than the value which stands for it: few, so that it is light from between
-/// the objects, and yet not that of one empty image.
+/// The share of images that are darker at a pixel than the value which stands for it: few, so that
+/// it is light from between the objects, and yet not that of one empty image.
 const QUANTILE: f64 = 0.05;
 /// How often the polynomial is fitted anew.
 const N_FITS: usize = 40;
@@ -24,10 +25,12 @@ const MIN_SHARE: f64 = 0.05;
 
 /// Estimates the illumination from small versions of many images.
 ///
-/// What is dark at a pixel, in the few darkest images, is light from between the objects. Where there are objects in nearly
-/// all images the value is too high, so values above the polynomial count less, the farther the less, and those below it do not.
+/// What is dark at a pixel, in the few darkest images, is light from between the objects. Where
+/// there are objects in nearly all images the value is too high, so values above the polynomial
+/// count less, the farther the less, and those below it do not.
 ///
-/// * `samples`: one image each, all of one size: the darkest of its Z planes; values without the camera's background.
+/// * `samples`: one image each, all of one size: the darkest of its Z planes; values without the
+///   camera's background.
 /// * `small`: their width and height.
 /// * `size`: width and height of the result.
 ///
@@ -72,8 +75,8 @@ pub fn estimate(
 
 /// Takes the background off an image and divides it by the illumination, as shares of its maximum.
 ///
-/// Values below the background become 0. Integers are rounded, halves upwards, and cut at the largest one of their type.
-/// `shares` has the size of the image: see [`shares`].
+/// Values below the background become 0. Integers are rounded, halves upwards, and cut at the
+/// largest one of their type. `shares` has the size of the image: see [`shares`].
 pub fn correct<T: Pixel>(plane: &mut Plane<T>, shares: &Plane<f64>, background: u16) {
     let rounding = if T::TYPE.limits().is_some() { 0.5 } else { 0.0 };
     for (value, &share) in plane.values.iter_mut().zip(&shares.values) {
@@ -97,8 +100,8 @@ pub fn shares(profile: &Plane) -> Plane<f64> {
     }
 }
 
-/// Corrects each field of an image by the same profile: see [`correct`]. Where fields overlap, pixels are those of the last
-/// one. Pixels outside of all fields stay.
+/// Corrects each field of an image by the same profile: see [`correct`]. Where fields overlap,
+/// pixels are those of the last one. Pixels outside of all fields stay.
 ///
 /// * `fields`: inside of the image, each of the size of `shares`.
 pub fn correct_fields<T: Pixel>(
@@ -211,8 +214,9 @@ fn fit(values: &[f64], weights: &[f64], size: (usize, usize)) -> [f64; N_TERMS] 
     solve(matrix, right)
 }
 
-/// Solves `matrix * x = right` for a symmetric, positive matrix by Cholesky's decomposition. Directions in which the matrix
-/// is singular (an image of few pixels does not determine all terms) get 0.
+/// Solves `matrix * x = right` for a symmetric, positive matrix by Cholesky's decomposition.
+/// Directions in which the matrix is singular (an image of few pixels does not determine all terms)
+/// get 0.
 fn solve(mut matrix: [[f64; N_TERMS]; N_TERMS], right: [f64; N_TERMS]) -> [f64; N_TERMS] {
     let smallest = 1e-9 * matrix[0][0];
     for column in 0..N_TERMS {

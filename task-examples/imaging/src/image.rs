@@ -170,7 +170,8 @@ pub fn write_empty(
     )
 }
 
-/// Reads what an image is, whether it has pixels or not. That of an image of other programs is found from its metadata.
+/// Reads what an image is, whether it has pixels or not. That of an image of other programs is
+/// found from its metadata.
 ///
 /// # Errors
 /// If its attributes do not exist or do not fit.
@@ -474,8 +475,9 @@ impl ImageWriter {
         Ok((windows, extent))
     }
 
-    /// Writes the metadata after the last plane of an image that takes the place of another version of itself, whose labels
-    /// and other tables stay. An image of another program keeps all of its metadata.
+    /// Writes the metadata after the last plane of an image that takes the place of another version
+    /// of itself, whose labels and other tables stay. An image of another program keeps all of its
+    /// metadata.
     ///
     /// # Errors
     /// If a file cannot be read or written.

@@ -1,5 +1,5 @@
-//! The fields of a well as one image: where each field is, from the positions of the stage or from a grid, and the pixels of
-//! all of them in one plane.
+//! The fields of a well as one image: where each field is, from the positions of the stage or from
+//! a grid, and the pixels of all of them in one plane.
 
 use crate::about;
 use crate::image::{Place, PlaneFile};
@@ -15,7 +15,8 @@ use std::path::Path;
 
 /// The largest plane of a stitched image, in bytes: about 23,000 x 23,000 pixels of 16 bits.
 const MAX_PLANE_BYTES: u64 = 1 << 30;
-/// How many times larger than all fields together an image may be. Positions in another unit give much more.
+/// How many times larger than all fields together an image may be. Positions in another unit give
+/// much more.
 const MAX_EMPTY: u64 = 16;
 
 /// Where a field of a well is.
@@ -45,7 +46,8 @@ pub struct Part {
 pub struct Positions(BTreeMap<(String, Option<Well>, u64), [f64; 2]>);
 
 impl Positions {
-    /// Reads a CSV file with the columns `field`, `x` and `y`, in micrometers, and `plate` and `well` if they differ there.
+    /// Reads a CSV file with the columns `field`, `x` and `y`, in micrometers, and `plate` and
+    /// `well` if they differ there.
     ///
     /// # Errors
     /// If the file cannot be read, a column is missing, or a value does not fit.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A well's place: a row of one or two capital letters, then a column of one to three digits. Its text is `B03`.
+/// A well's place: a row of one or two capital letters, then a column of one to three digits. Its
+/// text is `B03`.
 ///
 /// Wells are in the order of their rows, then of their columns: `B02` before `B10` before `AA01`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -32,8 +32,8 @@ const GROUPS: [(Part, &str); 9] = [
     (Part::Time, "time"),
 ];
 
-/// Name, example and regular expression of the file names of each kind of microscope. Names have no ending; case does not
-/// matter. A group `index` is the number of a well, row by row.
+/// Name, example and regular expression of the file names of each kind of microscope. Names have no
+/// ending; case does not matter. A group `index` is the number of a well, row by row.
 ///
 /// Sources: see the table in the README.
 const PATTERNS: [(&str, &str, &str); 12] = [
@@ -285,7 +285,8 @@ fn parse_with(regex: &Regex, path: &str, offset: usize, text: &str) -> Option<Fi
     })
 }
 
-/// The well with a number, row by row from 1: of a plate with 96 wells, or with 384 for larger numbers.
+/// The well with a number, row by row from 1: of a plate with 96 wells, or with 384 for larger
+/// numbers.
 fn well_of_index(index: usize) -> Option<Well> {
     let n_columns = N_COLUMNS[usize::from(index > 96)];
     let index = index.checked_sub(1)?;
@@ -296,8 +297,8 @@ fn well_of_index(index: usize) -> Option<Well> {
     ))
 }
 
-/// Reads `plate1_B03_F001_Z001_C01`: a plate, a well, then field, Z, channel and time point in any order. All but the well
-/// and, where there is more, the field may be missing.
+/// Reads `plate1_B03_F001_Z001_C01`: a plate, a well, then field, Z, channel and time point in any
+/// order. All but the well and, where there is more, the field may be missing.
 fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
     let parts: Vec<(usize, &str)> = {
         let mut offset = start;

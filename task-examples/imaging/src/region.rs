@@ -21,7 +21,8 @@ pub struct Region {
     pub axes: (f64, f64),
     /// Of that ellipse: 0 is a circle.
     pub eccentricity: f64,
-    /// Angle between the rows' direction (downwards) and the longer axis, counter-clockwise, from -pi/2 to pi/2.
+    /// Angle between the rows' direction (downwards) and the longer axis, counter-clockwise, from
+    /// -pi/2 to pi/2.
     pub orientation: f64,
     /// Length of the line through the centres of the border pixels.
     pub perimeter: f64,
@@ -166,7 +167,8 @@ fn orientation(yy: f64, xx: f64, xy: f64) -> f64 {
     0.5 * libm::atan2(2.0 * xy, yy - xx)
 }
 
-/// Source: K. Benkrid and D. Crookes, "Design and FPGA implementation of a perimeter estimator", 2000, with 4 neighbours.
+/// Source: K. Benkrid and D. Crookes, "Design and FPGA implementation of a perimeter estimator",
+/// 2000, with 4 neighbours.
 fn perimeter(labels: &Plane<u32>, label: u32, sums: &Sums) -> f64 {
     // A copy of the region with two pixels of background around.
     let (width, height) = (sums.right - sums.left + 4, sums.bottom - sums.top + 4);

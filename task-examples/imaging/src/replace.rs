@@ -1,4 +1,5 @@
-//! Puts a new folder or file in the place of an old one, so that one of the two is there whole at any moment that counts.
+//! Puts a new folder or file in the place of an old one, so that one of the two is there whole at
+//! any moment that counts.
 
 use crate::about;
 use fractal_task::TaskError;
@@ -8,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Makes a folder and puts it in the place of `target`, whether something is there or not.
 ///
-/// It is made beside `target`, under the same name with `.part`; the old folder is `.old` for the moment in which the new
-/// one takes its place. A task that is killed in between and called again finds its way: see [`recover`].
+/// It is made beside `target`, under the same name with `.part`; the old folder is `.old` for the
+/// moment in which the new one takes its place. A task that is killed in between and called again
+/// finds its way: see [`recover`].
 ///
 /// * `make`: fills the empty folder that it gets.
 ///
@@ -62,8 +64,8 @@ fn replace(
     }
 }
 
-/// Makes a file and puts it in the place of `target`, whether something is there or not. It is made beside `target`, under
-/// the same name with `.part`.
+/// Makes a file and puts it in the place of `target`, whether something is there or not. It is made
+/// beside `target`, under the same name with `.part`.
 ///
 /// * `make`: writes the file under the name that it gets.
 ///
@@ -84,8 +86,8 @@ pub fn replace_file(
     moved
 }
 
-/// Ends what a killed call of [`replace_folder`] began: the old folder goes back where there is no new one, and away where
-/// there is.
+/// Ends what a killed call of [`replace_folder`] began: the old folder goes back where there is no
+/// new one, and away where there is.
 ///
 /// # Errors
 /// If a folder cannot be moved or removed.
@@ -197,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_killed_call_is_ended_by_the_next() {
-        // Killed while the new folder was made, between the two moves, and before the old folder was removed.
+        // Killed while the new folder was made, between the two moves, and before the old folder
+        // was removed.
         check(
             |target| make_old(&with_ending(target, ".part")),
             Ok(()),

@@ -1,4 +1,5 @@
-//! A contact sheet: all wells of a plate as small pictures, at their places on the plate, with the outlines of the regions.
+//! A contact sheet: all wells of a plate as small pictures, at their places on the plate, with the
+//! outlines of the regions.
 
 use crate::name::Well;
 use font8x8::legacy::BASIC_LEGACY;
@@ -152,7 +153,8 @@ fn grid_start() -> (usize, usize) {
     (2 * LETTER + 2 * GAP, 2 * LETTER + 3 * GAP)
 }
 
-/// The pictures of a well lie beside each other, in as many columns as rows or one more, above the number of regions.
+/// The pictures of a well lie beside each other, in as many columns as rows or one more, above the
+/// number of regions.
 fn fields_across(n_fields: usize) -> usize {
     (1..=n_fields).find(|n| n * n >= n_fields).unwrap_or(1)
 }
@@ -235,8 +237,8 @@ fn draw_picture(
     }
 }
 
-/// Whether a pixel lies around a region, or, of two regions that touch, on the border of the first one: so that even small
-/// regions can be seen.
+/// Whether a pixel lies around a region, or, of two regions that touch, on the border of the first
+/// one: so that even small regions can be seen.
 fn is_outline(labels: &Plane<u32>, x: usize, y: usize) -> bool {
     let at = |x: usize, y: usize| labels.values[y * labels.width + x];
     let label = at(x, y);
@@ -256,7 +258,8 @@ fn is_outline(labels: &Plane<u32>, x: usize, y: usize) -> bool {
         .any(|other| other != 0)
 }
 
-/// The values that are drawn black and in full colour, the same in all pictures, so that they can be compared.
+/// The values that are drawn black and in full colour, the same in all pictures, so that they can
+/// be compared.
 fn range(sheet: &Sheet, channel: usize) -> (f64, f64) {
     let pictures = sheet
         .wells

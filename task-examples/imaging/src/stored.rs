@@ -1,7 +1,8 @@
-//! Tables that are stored with an image, as Fractal and ngio read them: regions of interest, and measurements of labels.
+//! Tables that are stored with an image, as Fractal and ngio read them: regions of interest, and
+//! measurements of labels.
 //!
-//! An image of OME-NGFF 0.4 has them in the form of AnnData, which Fractal's tasks of version 1 read. An image of 0.5 has them
-//! as CSV, which ngio reads: 2 files for each table instead of 9.
+//! An image of OME-NGFF 0.4 has them in the form of AnnData, which Fractal's tasks of version 1
+//! read. An image of 0.5 has them as CSV, which ngio reads: 2 files for each table instead of 9.
 //!
 //! Source: Fractal's table specifications, version 1, and ngio's backends `anndata` and `csv`.
 
@@ -122,7 +123,8 @@ impl StoredTable {
 /// Size of an image: width, height and number of Z planes.
 pub type Extent = (usize, usize, usize);
 
-/// Writes the tables of the fields and of the whole image into the folder of an image that has no tables yet.
+/// Writes the tables of the fields and of the whole image into the folder of an image that has no
+/// tables yet.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -185,7 +187,8 @@ fn region_values(
     [x, y, 0.0, width, height, micrometers(n_planes, step)]
 }
 
-/// A multiple of a size, without the digits that only come from the binary form: 192 pixels of 0.65 are 124.8.
+/// A multiple of a size, without the digits that only come from the binary form: 192 pixels of 0.65
+/// are 124.8.
 fn micrometers(n: usize, size: f64) -> f64 {
     let product = n as f64 * size;
     format!("{product:.9}").parse().unwrap_or(product)

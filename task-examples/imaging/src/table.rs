@@ -1,4 +1,5 @@
-//! Tables as CSV files: the one that says which file is which plane, the layout of a plate, and the ones of measured regions.
+//! Tables as CSV files: the one that says which file is which plane, the layout of a plate, and the
+//! ones of measured regions.
 
 use crate::about;
 use crate::name::{Number, Well, is_plate};
@@ -24,7 +25,8 @@ pub struct Row {
     pub channel: Option<Number>,
 }
 
-/// A table as spreadsheets save it: text of any of their encodings, separated by commas, semicolons or tabs.
+/// A table as spreadsheets save it: text of any of their encodings, separated by commas, semicolons
+/// or tabs.
 #[derive(Debug)]
 struct Sheet {
     /// Names of the columns, as they are written.
@@ -145,8 +147,8 @@ fn decode(bytes: Vec<u8>) -> String {
     }
 }
 
-/// Reads a table of image files: a row each, with the columns `file`, `plate` and `well`, and `field`, `channel` and `z`
-/// where they are not in the files. Other columns are left alone.
+/// Reads a table of image files: a row each, with the columns `file`, `plate` and `well`, and
+/// `field`, `channel` and `z` where they are not in the files. Other columns are left alone.
 ///
 /// # Errors
 /// If the file cannot be read, a column is missing, or a value is no well or no name of a plate.
@@ -201,11 +203,12 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Reads the layout of plates: a row for each well, with the column `well`, `plate` if plates differ, and any others.
-    /// Decimal commas become points.
+    /// Reads the layout of plates: a row for each well, with the column `well`, `plate` if plates
+    /// differ, and any others. Decimal commas become points.
     ///
     /// # Errors
-    /// If the file cannot be read, there is no column of wells, a value is no well, or a well has two rows.
+    /// If the file cannot be read, there is no column of wells, a value is no well, or a well has
+    /// two rows.
     pub fn read(path: &Path) -> Result<Self, TaskError> {
         let sheet = Sheet::read(path)?;
         let (well, plate) = (sheet.required(path, &["well"])?, sheet.column(&["plate"]));
@@ -314,7 +317,8 @@ pub fn read_rows(path: &Path) -> Result<(Vec<String>, Vec<Vec<String>>), TaskErr
     Ok((header, rows.map_err(about("cannot read", path))?))
 }
 
-/// Rows of several tables under the columns of all: where a table lacks a column, its rows are empty.
+/// Rows of several tables under the columns of all: where a table lacks a column, its rows are
+/// empty.
 #[derive(Debug, Default)]
 pub struct Union {
     /// Names of the columns, in the order of the tables.

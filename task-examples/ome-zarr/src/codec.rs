@@ -1,13 +1,15 @@
-//! Compression of chunks: what this crate writes (zlib, gzip), and what programs in Python write by default (Blosc, zstd).
+//! Compression of chunks: what this crate writes (zlib, gzip), and what programs in Python write by
+//! default (Blosc, zstd).
 //!
-//! The container of Blosc is read here, since the crates that can do it bind the library in C, which does not build for WASI
-//! without a C compiler.
+//! The container of Blosc is read here, since the crates that can do it bind the library in C,
+//! which does not build for WASI without a C compiler.
 
 use serde_json::{Value, json};
 use std::io::{self, Read};
 use zlib_rs::{DeflateConfig, InflateConfig, ReturnCode};
 
-/// Value that zlib's window bits have for its largest window, and what is added for the header of gzip.
+/// Value that zlib's window bits have for its largest window, and what is added for the header of
+/// gzip.
 const WINDOW_BITS: i32 = 15;
 const GZIP: i32 = 16;
 /// The compression level of arrays that are written like one whose compression is only read here.
@@ -29,7 +31,8 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Reads the compressor of an array of Zarr version 2, or a codec of version 3; `None` for an unknown one.
+    /// Reads the compressor of an array of Zarr version 2, or a codec of version 3; `None` for an
+    /// unknown one.
     pub fn parse(compressor: &Value) -> Option<Self> {
         let name = compressor["id"].as_str().or(compressor["name"].as_str());
         let level = compressor["level"]
@@ -246,8 +249,8 @@ fn unblosc_stream(format: u8, bytes: &[u8], values: &mut [u8]) -> io::Result<()>
     }
 }
 
-/// Puts the first bytes of all values, then all second ones, and so on back together. What is left at the end is stored as
-/// it is.
+/// Puts the first bytes of all values, then all second ones, and so on back together. What is left
+/// at the end is stored as it is.
 fn unshuffle(stored: &[u8], type_size: usize, values: &mut [u8]) {
     let n = stored.len() / type_size;
     for (byte, plane) in stored[..n * type_size].chunks_exact(n.max(1)).enumerate() {

@@ -1,5 +1,5 @@
-//! The task "Convert to OME-Zarr": from the channel files of one image to an OME-Zarr 0.4 image with
-//! axes c, y, x and a pyramid.
+//! The task "Convert to OME-Zarr": from the channel files of one image to an OME-Zarr 0.4 image
+//! with axes c, y, x and a pyramid.
 //!
 //! The image is written beside its place under a name ending in `.part` and moved there when whole:
 //! a call that is stopped leaves no half image, and one that fails leaves the old image.

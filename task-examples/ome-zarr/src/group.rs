@@ -1,4 +1,5 @@
-//! Groups of Zarr versions 2 and 3, and where their attributes have the metadata of OME-NGFF 0.4 and 0.5.
+//! Groups of Zarr versions 2 and 3, and where their attributes have the metadata of OME-NGFF 0.4
+//! and 0.5.
 
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,8 @@ pub(crate) const METADATA_V3: &str = "zarr.json";
 
 /// Creates a folder that is a Zarr group, and the folders above it.
 ///
-/// * `ome`: what OME-NGFF describes, such as `{"well": {...}}`, without versions. An empty object is nothing.
+/// * `ome`: what OME-NGFF describes, such as `{"well": {...}}`, without versions. An empty object
+///   is nothing.
 /// * `others`: other attributes.
 ///
 /// # Errors
@@ -98,7 +100,8 @@ fn add_version(value: &mut Value, format: Format) {
     }
 }
 
-/// Reads the attributes of a group of either version. The keys in `ome` of 0.5 are next to the others, as in 0.4.
+/// Reads the attributes of a group of either version. The keys in `ome` of 0.5 are next to the
+/// others, as in 0.4.
 ///
 /// # Errors
 /// If the file does not exist or has other contents.

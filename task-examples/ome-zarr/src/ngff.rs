@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 pub enum Downscaling {
     /// The mean of 2x2 pixels, as [`crate::pyramid::halve`] makes it: for intensities.
     Mean,
-    /// Every second pixel of every second row, as [`crate::pyramid::take_every_second`] does: for labels.
+    /// Every second pixel of every second row, as [`crate::pyramid::take_every_second`] does: for
+    /// labels.
     Nearest,
 }
 
@@ -33,7 +34,8 @@ pub fn color(index: usize) -> &'static str {
     COLORS[index % COLORS.len()]
 }
 
-/// One entry of `multiscales`: levels `0`, `1`, ... of which each has half the width and height of the one before.
+/// One entry of `multiscales`: levels `0`, `1`, ... of which each has half the width and height of
+/// the one before.
 ///
 /// * `axes`: the names of the axes in order, such as `czyx`; all but `c` are in micrometers.
 /// * `scale`: for each axis the size of a pixel of level 0.
@@ -123,7 +125,8 @@ pub fn omero(name: &str, channels: &[Channel]) -> Value {
     json!({"name": name, "channels": channels, "rdefs": {"model": "color"}})
 }
 
-/// A number of JSON: whole ones without a fraction. What JSON cannot have, such as an infinite number, is 0.
+/// A number of JSON: whole ones without a fraction. What JSON cannot have, such as an infinite
+/// number, is 0.
 pub fn number(value: f64) -> Value {
     const EXACT: f64 = (1_u64 << 53) as f64;
     if !value.is_finite() {

@@ -75,9 +75,11 @@ pub trait Pixel: Copy + Default + PartialOrd + 'static {
     fn take(bytes: &[u8]) -> Self;
     /// Its value, exactly.
     fn to_f64(self) -> f64;
-    /// The value without its fraction, cut at the limits of the type. Floating-point pixels keep the fraction.
+    /// The value without its fraction, cut at the limits of the type. Floating-point pixels keep
+    /// the fraction.
     fn from_f64(value: f64) -> Self;
-    /// The mean of four pixels. Integers are rounded, and halfway between two integers to the even one.
+    /// The mean of four pixels. Integers are rounded, and halfway between two integers to the even
+    /// one.
     fn mean(four: [Self; 4]) -> Self;
     /// Wraps a plane of such pixels.
     fn wrap(plane: Plane<Self>) -> AnyPlane;
@@ -230,7 +232,8 @@ impl AnyPlane {
         each_plane!(self, plane => Pixel::wrap(pyramid::halve(plane)))
     }
 
-    /// The smallest and the largest value, without NaN; infinite and negative infinite if there is none.
+    /// The smallest and the largest value, without NaN; infinite and negative infinite if there is
+    /// none.
     pub fn range(&self) -> [f64; 2] {
         each_plane!(self, plane => range(&plane.values))
     }
@@ -251,7 +254,8 @@ impl AnyPlane {
         }
     }
 
-    /// Keeps the larger value of each pair of pixels. Planes of other pixels or another size change nothing.
+    /// Keeps the larger value of each pair of pixels. Planes of other pixels or another size change
+    /// nothing.
     ///
     /// Returns true if the two planes have the same type and size.
     #[must_use]

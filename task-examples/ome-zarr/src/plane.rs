@@ -1,7 +1,8 @@
 //! Reads 16-bit grey images, TIFF or PNG, one plane a file.
 //!
 //! [`open`] checks all that the header tells, so that a set of files can be refused before any
-//! pixel is read; [`OpenPlane::read`] then reads the pixels. A TIFF in which 0 is white is inverted.
+//! pixel is read; [`OpenPlane::read`] then reads the pixels. A TIFF in which 0 is white is
+//! inverted.
 
 use fractal_task::TaskError;
 use std::fmt;

@@ -3,8 +3,8 @@
 use crate::pixel::Pixel;
 use crate::plane::Plane;
 
-/// Halves a plane in both directions: each value is the mean of 2x2 pixels. Integers are rounded, and
-/// halfway between two integers to the even one, so that the levels do not drift upwards.
+/// Halves a plane in both directions: each value is the mean of 2x2 pixels. Integers are rounded,
+/// and halfway between two integers to the even one, so that the levels do not drift upwards.
 ///
 /// An odd last row or column counts as well: its values are means of the two pixels (in the corner
 /// the one pixel) that are there, so sizes are rounded up.
@@ -30,7 +30,8 @@ pub fn halve<T: Pixel>(plane: &Plane<T>) -> Plane<T> {
     }
 }
 
-/// Every second pixel of every second row, from the first ones on: halves labels, of which there is no mean.
+/// Every second pixel of every second row, from the first ones on: halves labels, of which there is
+/// no mean.
 pub fn take_every_second<T: Copy>(plane: &Plane<T>) -> Plane<T> {
     let (width, height) = half_size((plane.width, plane.height));
     let rows = plane.values.chunks(plane.width).step_by(2);

@@ -1,4 +1,5 @@
-//! Small arrays of Zarr version 2 whose values belong to a table: numbers and texts, one chunk, not compressed.
+//! Small arrays of Zarr version 2 whose values belong to a table: numbers and texts, one chunk, not
+//! compressed.
 
 use crate::codec::Codec;
 use crate::group::{read_json, write_json};

@@ -1,10 +1,11 @@
 //! Arrays of planes in Zarr versions 2 and 3. It knows nothing of what the arrays mean.
 //!
-//! Arrays of version 2 have a file for each chunk, compressed with zlib. Those of version 3 have shards, each with all chunks
-//! of an array, compressed with gzip. Arrays of other programs may be stored in other ways.
+//! Arrays of version 2 have a file for each chunk, compressed with zlib. Those of version 3 have
+//! shards, each with all chunks of an array, compressed with gzip. Arrays of other programs may be
+//! stored in other ways.
 //!
-//! Own code, since the crate `zarrs` does not fit a small module: its file store does not build for WASI, and without it
-//! an empty program is 2.3 MB and starts threads.
+//! Own code, since the crate `zarrs` does not fit a small module: its file store does not build for
+//! WASI, and without it an empty program is 2.3 MB and starts threads.
 
 use crate::codec::Codec;
 use crate::each_type;
@@ -39,7 +40,8 @@ pub struct Options<'a> {
 /// Where the chunks of an array are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Layout {
-    /// A file for each chunk, with this text between the parts of its name. In version 3 they are below a folder `c`.
+    /// A file for each chunk, with this text between the parts of its name. In version 3 they are
+    /// below a folder `c`.
     Files {
         separator: &'static str,
         below_c: bool,
@@ -572,7 +574,8 @@ fn metadata_v2(pixel_type: PixelType, shape: &[usize], chunks: &[usize], codec: 
 
 /// * `n_chunks`: chunks of a shard on each axis.
 ///
-/// Source: Zarr 3 core specification, and the codecs `bytes`, `gzip`, `crc32c` and `sharding_indexed`.
+/// Source: Zarr 3 core specification, and the codecs `bytes`, `gzip`, `crc32c` and
+/// `sharding_indexed`.
 fn metadata_v3(
     pixel_type: PixelType,
     shape: &[usize],
@@ -759,7 +762,8 @@ fn not_found_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The values of one chunk, little endian. Chunks at the right and lower edge are filled up with zeros.
+/// The values of one chunk, little endian. Chunks at the right and lower edge are filled up with
+/// zeros.
 fn chunk_bytes<T: Pixel>(
     plane: &Plane<T>,
     (x, y): (usize, usize),

@@ -1,5 +1,5 @@
-//! Otsu's threshold as a command task: `otsu-rust --args-json ARGS.json --out-json OUTPUT.json`, or for Fractal v1
-//! `otsu-rust -j ARGS.json --metadata-out METADIFF.json`.
+//! Otsu's threshold as a command task: `otsu-rust --args-json ARGS.json --out-json OUTPUT.json`, or
+//! for Fractal v1 `otsu-rust -j ARGS.json --metadata-out METADIFF.json`.
 
 mod task;
 

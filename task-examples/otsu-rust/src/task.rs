@@ -25,7 +25,8 @@ pub fn run(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
     }
 }
 
-/// Makes the mask of the image in the folder `zarr_url`; without it, imports the images of a folder.
+/// Makes the mask of the image in the folder `zarr_url`; without it, imports the images of a
+/// folder.
 ///
 /// Returns the changes of the image list.
 fn run_v2(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
@@ -58,7 +59,8 @@ fn import_images(args: &Value) -> Result<Value, String> {
     Ok(json!({ "image_list_updates": updates }))
 }
 
-/// Makes the mask of the image that `component` names; without a component, says which images there are.
+/// Makes the mask of the image that `component` names; without a component, says which images there
+/// are.
 ///
 /// Returns the metadiff.
 fn run_v1(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
@@ -131,8 +133,8 @@ fn image_names(folder: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Reads a binary PGM image: `P5`, width, height, maximum, one blank, pixels of one byte, or two if the maximum is
-/// above 255.
+/// Reads a binary PGM image: `P5`, width, height, maximum, one blank, pixels of one byte, or two if
+/// the maximum is above 255.
 fn parse_pgm(bytes: &[u8]) -> Result<Image, String> {
     const HEADER: &str =
         "its header needs a width, a height and a maximum of at most 65535, each above 0";
@@ -178,7 +180,8 @@ fn parse_pgm(bytes: &[u8]) -> Result<Image, String> {
     }
 }
 
-/// Takes a number of 7 digits at most, with the blanks and comments before it, from the start of `rest`.
+/// Takes a number of 7 digits at most, with the blanks and comments before it, from the start of
+/// `rest`.
 fn take_number(rest: &mut &[u8]) -> Option<u64> {
     while let [b' ' | b'\t' | b'\r' | b'\n' | b'#', after @ ..] = *rest {
         let is_comment = rest[0] == b'#';
@@ -199,8 +202,8 @@ fn take_number(rest: &mut &[u8]) -> Option<u64> {
         .filter(|_| n_digits <= 7)
 }
 
-/// The smallest pixel value of the foreground: the bound between two bins that separates the pixels best. In an image
-/// of one bin only it is above every pixel.
+/// The smallest pixel value of the foreground: the bound between two bins that separates the pixels
+/// best. In an image of one bin only it is above every pixel.
 ///
 /// Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979.
 fn otsu_threshold(image: &Image, bins: u64) -> u64 {

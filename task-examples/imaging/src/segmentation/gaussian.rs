@@ -50,7 +50,8 @@ pub fn smooth(values: Vec<f64>, (width, height): (usize, usize), sigma: f64) -> 
     smooth
 }
 
-/// The weights of the pixel itself and of those at distance 1, 2, ... to each side; all together are 1.
+/// The weights of the pixel itself and of those at distance 1, 2, ... to each side; all together
+/// are 1.
 fn kernel(sigma: f64, radius: usize) -> Vec<f64> {
     let weights: Vec<f64> = (0..=radius)
         .map(|distance| libm::exp(-0.5 / (sigma * sigma) * (distance * distance) as f64))

@@ -1,9 +1,10 @@
-//! Bright objects of an image, touching ones split: smoothing, Otsu's threshold, and a watershed of the distance to the
-//! background.
+//! Bright objects of an image, touching ones split: smoothing, Otsu's threshold, and a watershed of
+//! the distance to the background.
 //!
-//! All steps give what scikit-image and scipy give for the same parameters: `gaussian_filter` with `truncate=4` and the
-//! edge repeated, `threshold_otsu` of whole grey levels, `distance_transform_edt`, `peak_local_max` for each connected
-//! region, `watershed` with connectivity 1.
+//! All steps give what scikit-image and scipy give for the same parameters: `gaussian_filter` with
+//! `truncate=4` and the edge repeated, `threshold_otsu` of whole grey levels,
+//! `distance_transform_edt`, `peak_local_max` for each connected region, `watershed` with
+//! connectivity 1.
 
 pub mod gaussian;
 pub mod otsu;
@@ -24,7 +25,8 @@ pub struct Settings {
     /// Objects are brighter than this; Otsu's threshold if there is none.
     #[serde(serialize_with = "serialize_threshold")]
     pub threshold: Option<f64>,
-    /// Standard deviation of the Gaussian that the distance to the background is smoothed by, in pixels.
+    /// Standard deviation of the Gaussian that the distance to the background is smoothed by, in
+    /// pixels.
     pub split_sigma: f64,
     /// Two objects that touch have their middles at least so many pixels apart, in x or in y.
     pub min_distance: usize,

@@ -5,15 +5,16 @@ const N_BINS: usize = 256;
 /// Whole values that span fewer levels are counted level by level.
 const MAX_COUNTED: f64 = (1 << 16) as f64;
 
-/// The grey level up to which pixels are background, such that the two classes differ most: the lowest one if several do
-/// equally. For an image of one level it is that level.
+/// The grey level up to which pixels are background, such that the two classes differ most: the
+/// lowest one if several do equally. For an image of one level it is that level.
 ///
-/// * `whole`: the values have no fractions, and each is a level. Otherwise the levels are the centres of 256 bins.
+/// * `whole`: the values have no fractions, and each is a level. Otherwise the levels are the
+///   centres of 256 bins.
 ///
 /// Values that are not finite do not count.
 ///
-/// Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979; scikit-image's `threshold_otsu` gives
-/// the same.
+/// Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979; scikit-image's
+/// `threshold_otsu` gives the same.
 pub fn threshold(values: &[f64], whole: bool) -> f64 {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let min = finite().fold(f64::INFINITY, f64::min);

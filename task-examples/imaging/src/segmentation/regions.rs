@@ -1,11 +1,12 @@
 //! The regions of a mask, and how far each pixel is from its outside.
 //!
-//! Own code, since it is short: the crate that has both, `imageproc`, brings linear algebra, random numbers and colour
-//! management along.
+//! Own code, since it is short: the crate that has both, `imageproc`, brings linear algebra, random
+//! numbers and colour management along.
 
 use std::collections::VecDeque;
 
-/// The regions of pixels that have an edge in common, numbered from 1 in the order of their first pixels; 0 is outside.
+/// The regions of pixels that have an edge in common, numbered from 1 in the order of their first
+/// pixels; 0 is outside.
 pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
     let mut regions = vec![0; mask.len()];
     let (mut n_regions, mut front) = (0, VecDeque::new());
@@ -42,15 +43,16 @@ pub(super) fn neighbours(
     [above, left, right, below].into_iter().flatten()
 }
 
-/// The distance of each pixel of a mask to the nearest one outside, in pixels; 0 outside. The edge of the image is no
-/// outside, and a mask without outside is further away than the image is large.
+/// The distance of each pixel of a mask to the nearest one outside, in pixels; 0 outside. The edge
+/// of the image is no outside, and a mask without outside is further away than the image is large.
 ///
-/// Source: A. Meijster, J. Roerdink and W. Hesselink, "A general algorithm for computing distance transforms in linear
-/// time", 2000; exact, in whole numbers up to the root.
+/// Source: A. Meijster, J. Roerdink and W. Hesselink, "A general algorithm for computing distance
+/// transforms in linear time", 2000; exact, in whole numbers up to the root.
 pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
     let height = mask.len() / width;
     let columns = distance_in_columns(mask, width, (width + height) as i64);
-    // The parts of a row in each of which one pixel of the row is the nearest: that pixel, and where its part begins.
+    // The parts of a row in each of which one pixel of the row is the nearest: that pixel, and
+    // where its part begins.
     let mut parts: Vec<(i64, i64)> = Vec::with_capacity(width);
     let mut distances = Vec::with_capacity(mask.len());
     for column in columns.chunks_exact(width) {

@@ -1,4 +1,5 @@
-//! Splits objects that touch: a marker at each peak of the distance to the background, from which labels flow downhill.
+//! Splits objects that touch: a marker at each peak of the distance to the background, from which
+//! labels flow downhill.
 
 use super::regions::neighbours;
 use std::cmp::Ordering;
@@ -8,9 +9,11 @@ use std::collections::BinaryHeap;
 ///
 /// * `height`: what is to be high, row after row.
 /// * `regions`: the region of each pixel; 0 is none.
-/// * `min_distance`: how far the neighbourhood reaches in x and y, and how far two peaks of a region are apart in x or in y.
+/// * `min_distance`: how far the neighbourhood reaches in x and y, and how far two peaks of a
+///   region are apart in x or in y.
 ///
-/// Returns their places, each region's by falling height; of equally high ones the first counts. Each region has a peak.
+/// Returns their places, each region's by falling height; of equally high ones the first counts.
+/// Each region has a peak.
 ///
 /// Source: scikit-image's `peak_local_max` with `labels` and without borders.
 pub fn find_peaks(
@@ -96,10 +99,11 @@ impl PartialEq for Front {
 
 impl Eq for Front {}
 
-/// Labels the pixels of a mask from markers on, highest first, through edges that pixels have in common. What is reached
-/// over a lower pixel is as low as that one.
+/// Labels the pixels of a mask from markers on, highest first, through edges that pixels have in
+/// common. What is reached over a lower pixel is as low as that one.
 ///
-/// Returns the labels, row after row: that of the first marker is 1, and 0 is what no marker reaches.
+/// Returns the labels, row after row: that of the first marker is 1, and 0 is what no marker
+/// reaches.
 ///
 /// Source: F. Meyer's flooding, as scikit-image's `watershed` has it.
 pub fn flood(height: &[f64], mask: &[bool], width: usize, markers: &[usize]) -> Vec<u32> {

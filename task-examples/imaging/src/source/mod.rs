@@ -1,7 +1,8 @@
-//! Image files of microscopes, TIFF and PNG: which planes a file has, and their pixels, as they are stored.
+//! Image files of microscopes, TIFF and PNG: which planes a file has, and their pixels, as they are
+//! stored.
 //!
-//! [`open`] reads what the header states, so that files can be refused before any pixel is read; [`ImageFile::read`] reads
-//! one plane.
+//! [`open`] reads what the header states, so that files can be refused before any pixel is read;
+//! [`ImageFile::read`] reads one plane.
 
 mod description;
 mod ome;
@@ -93,7 +94,8 @@ pub struct ImageFile {
 /// Opens an image file. The format is found from its first bytes, not from its name.
 ///
 /// # Errors
-/// If the file cannot be opened, is neither TIFF nor PNG, is damaged, or has pixels that are not supported.
+/// If the file cannot be opened, is neither TIFF nor PNG, is damaged, or has pixels that are not
+/// supported.
 pub fn open(path: &Path) -> Result<ImageFile, TaskError> {
     let mut file = File::open(path).map_err(about("cannot open", path))?;
     let mut start = [0; 4];
@@ -285,7 +287,8 @@ fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskErro
     })
 }
 
-/// The pages of a file whose description is not OME-XML: those that have the size and type of the first.
+/// The pages of a file whose description is not OME-XML: those that have the size and type of the
+/// first.
 fn page_series(
     tiff: &mut Tiff,
     description: &description::Description,

@@ -1,4 +1,5 @@
-//! OME-XML, the description of OME-TIFF files: which page is which plane, channels, and sizes of pixels.
+//! OME-XML, the description of OME-TIFF files: which page is which plane, channels, and sizes of
+//! pixels.
 
 use roxmltree::{Document, Node, ParsingOptions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,8 +79,8 @@ pub(super) fn read(
     Ok(Some(images))
 }
 
-/// Returns a function that is true for the name of this file in the document. A document that names one file is about this
-/// file even if it was renamed.
+/// Returns a function that is true for the name of this file in the document. A document that names
+/// one file is about this file even if it was renamed.
 fn own_file(root: Node<'_, '_>, file_name: &str) -> impl Fn(&str) -> bool {
     let names: BTreeSet<&str> = root
         .descendants()

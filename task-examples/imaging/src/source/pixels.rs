@@ -181,7 +181,8 @@ pub(super) fn read_page(
     ))
 }
 
-/// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes files above 4 GiB.
+/// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes
+/// files above 4 GiB.
 ///
 /// # Errors
 /// If the file ends before the plane.
@@ -269,7 +270,8 @@ impl Grid {
         })
     }
 
-    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for zeros.
+    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for
+    /// zeros.
     fn block(
         &self,
         tiff: &mut Tiff,

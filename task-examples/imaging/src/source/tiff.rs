@@ -1,8 +1,9 @@
-//! The container of TIFF and BigTIFF files: pages and their tags. Pixels are decoded in [`super::pixels`].
+//! The container of TIFF and BigTIFF files: pages and their tags. Pixels are decoded in
+//! [`super::pixels`].
 //!
-//! Own code, since the crate `tiff` decodes whole pages only: it does not hand out compressed strips (zstd, LZMA), nor the
-//! planes behind the only page of a large ImageJ file. All positions and lengths are checked against the length of the file
-//! before anything is allocated.
+//! Own code, since the crate `tiff` decodes whole pages only: it does not hand out compressed
+//! strips (zstd, LZMA), nor the planes behind the only page of a large ImageJ file. All positions
+//! and lengths are checked against the length of the file before anything is allocated.
 
 use crate::about;
 use fractal_task::TaskError;
@@ -224,7 +225,8 @@ impl Tiff {
         Ok(self.numbers(page, tag)?.first().copied())
     }
 
-    /// Reads the text of a tag, up to its first zero byte. Bytes that are not UTF-8 are read as Latin-1.
+    /// Reads the text of a tag, up to its first zero byte. Bytes that are not UTF-8 are read as
+    /// Latin-1.
     pub(super) fn text(&mut self, page: usize, tag: u16) -> Result<Option<String>, TaskError> {
         let Some((_, mut bytes)) = self.value(page, tag)? else {
             return Ok(None);

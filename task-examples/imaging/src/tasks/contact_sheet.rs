@@ -38,8 +38,8 @@ pub struct Drawn {
 /// Draws the contact sheets of all plates.
 ///
 /// # Errors
-/// If an argument is out of range, an image cannot be read or has other channels than the first, or a sheet cannot be
-/// written.
+/// If an argument is out of range, an image cannot be read or has other channels than the first, or
+/// a sheet cannot be written.
 pub fn contact_sheet(given: &Given, args: Args) -> Result<Drawn, TaskError> {
     args.check()?;
     let mut drawn = Vec::new();
@@ -83,7 +83,8 @@ impl Args {
     }
 }
 
-/// Reads the level of the pyramid with which the sheet is not too wide. A plate without images has no sheet.
+/// Reads the level of the pyramid with which the sheet is not too wide. A plate without images has
+/// no sheet.
 fn read_sheet(
     output: &Path,
     plate: &Plate,

@@ -54,8 +54,8 @@ pub struct Converted {
 /// Converts one image.
 ///
 /// # Errors
-/// If an argument is out of range, a file is missing, damaged, of another type or of another size than the first one, or a
-/// file cannot be written. The image is then as it was.
+/// If an argument is out of range, a file is missing, damaged, of another type or of another size
+/// than the first one, or a file cannot be written. The image is then as it was.
 pub fn convert_images(given: &Given, args: Args) -> Result<Converted, TaskError> {
     args.check()?;
     let folder = Component::parse_image(&given.component)?.folder(&given.output_path);

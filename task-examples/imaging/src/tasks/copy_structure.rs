@@ -1,5 +1,5 @@
-//! The task "Copy plate structure": for each plate one with the same wells and images, without pixels, that later tasks
-//! fill.
+//! The task "Copy plate structure": for each plate one with the same wells and images, without
+//! pixels, that later tasks fill.
 
 use super::Given;
 use crate::image::{Acquisition, read_acquisition, write_empty};

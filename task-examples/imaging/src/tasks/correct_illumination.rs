@@ -1,4 +1,5 @@
-//! The task "Correct illumination": takes the camera's background and the illumination out of one image, in place.
+//! The task "Correct illumination": takes the camera's background and the illumination out of one
+//! image, in place.
 
 use super::Given;
 use super::estimate_illumination::{default_background, profile_file, profile_folder};
@@ -28,11 +29,12 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 pub struct Corrected {}
 
-/// Corrects one image. An image that was corrected in the same way stays as it is, so that a call can be made again.
+/// Corrects one image. An image that was corrected in the same way stays as it is, so that a call
+/// can be made again.
 ///
 /// # Errors
-/// If the image or a profile cannot be read, a profile has another size or a 0, the image was corrected in another way, or a
-/// file cannot be written. The image is then as it was.
+/// If the image or a profile cannot be read, a profile has another size or a 0, the image was
+/// corrected in another way, or a file cannot be written. The image is then as it was.
 pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, TaskError> {
     let component = Component::parse_image(&given.component)?;
     let folder = component.folder(&given.output_path);

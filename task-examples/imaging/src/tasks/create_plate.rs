@@ -1,6 +1,6 @@
-//! The task "Create OME-Zarr plate": from a folder of image files, named or listed in a table, to a plate with its wells
-//! and images, which have no pixels yet. One file of each plate is opened, to find out what its files contain; a damaged or
-//! missing file is found by the conversion.
+//! The task "Create OME-Zarr plate": from a folder of image files, named or listed in a table, to a
+//! plate with its wells and images, which have no pixels yet. One file of each plate is opened, to
+//! find out what its files contain; a damaged or missing file is found by the conversion.
 
 use super::Given;
 use crate::files::{Found, Search, Sizes, find};
@@ -93,8 +93,8 @@ pub struct Created {
 /// Makes the plates of the input folders.
 ///
 /// # Errors
-/// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are the same plane, or a plate
-/// exists and may not be replaced.
+/// If an argument is wrong, a folder or the table cannot be read, no image is found, two files are
+/// the same plane, or a plate exists and may not be replaced.
 pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
     let format = args.ngff_version;
     create(
@@ -105,7 +105,8 @@ pub fn create_plate(given: &Given, args: Args) -> Result<Created, TaskError> {
     )
 }
 
-/// Creates the plates of the input folders, their wells, and what `write_image` writes for each image.
+/// Creates the plates of the input folders, their wells, and what `write_image` writes for each
+/// image.
 ///
 /// * `write_image`: gets the component, the folder and the description of an image.
 ///
@@ -439,8 +440,8 @@ fn find_input(name: &str, folders: &[PathBuf]) -> Result<PathBuf, TaskError> {
     path.ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))
 }
 
-/// Width and height of a pixel, and the distance of two Z planes, in micrometers: those of the arguments, then those of the
-/// files, and 1 with a warning if neither has them.
+/// Width and height of a pixel, and the distance of two Z planes, in micrometers: those of the
+/// arguments, then those of the files, and 1 with a warning if neither has them.
 fn sizes_of(plate: &str, stated: Option<&Sizes>, args: &Args, n_z: usize) -> (f64, f64) {
     let stated = stated.copied().unwrap_or_default();
     let choose = |argument: Option<f64>, stated: Option<f64>, name: &str, what: &str| {
@@ -582,7 +583,8 @@ impl Layout {
         }
     }
 
-    /// The files of an image, by channel and Z; those that are missing under the names that they should have.
+    /// The files of an image, by channel and Z; those that are missing under the names that they
+    /// should have.
     fn files(
         &self,
         planes: &BTreeMap<&PlaneId, &PlaneFile>,
@@ -642,8 +644,8 @@ mod tests {
     use serde_json::{Value, json};
     use std::fs;
 
-    /// Calls the task on a folder with these files, of which only a table has contents, and gives the metadiff with what each
-    /// image of `plate1.zarr` says of itself.
+    /// Calls the task on a folder with these files, of which only a table has contents, and gives
+    /// the metadiff with what each image of `plate1.zarr` says of itself.
     fn check(
         name: &str,
         files: &[&str],

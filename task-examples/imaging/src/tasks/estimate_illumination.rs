@@ -1,4 +1,5 @@
-//! The task "Estimate illumination": for each channel of each plate, how the light falls on the field of view.
+//! The task "Estimate illumination": for each channel of each plate, how the light falls on the
+//! field of view.
 
 use super::Given;
 use crate::illumination;
@@ -46,8 +47,8 @@ pub struct Estimated {
 /// Estimates the illumination of all channels.
 ///
 /// # Errors
-/// If an argument is out of range, an image cannot be read or has another size than the others, or there is no light in the
-/// images.
+/// If an argument is out of range, an image cannot be read or has another size than the others, or
+/// there is no light in the images.
 pub fn estimate_illumination(given: &Given, args: Args) -> Result<Estimated, TaskError> {
     check_max_images(args.max_images)?;
     let mut illumination = Vec::new();

@@ -123,7 +123,8 @@ pub(super) fn store(
     header: &[String],
     rows: &[Vec<String>],
 ) -> Result<(), TaskError> {
-    // Plate, well and field are texts, the label is the index, and the conditions are those of the well.
+    // Plate, well and field are texts, the label is the index, and the conditions are those of the
+    // well.
     let numbers = LABEL + 1..header.len() - image.acquisition.conditions.len();
     let number = |text: &String| text.parse().unwrap_or(f64::NAN);
     let table = StoredTable {

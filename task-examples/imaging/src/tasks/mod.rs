@@ -1,5 +1,6 @@
-//! The tasks, in the order of the workflow. Each has its arguments, whose descriptions are in the manifest, and its
-//! metadiff. These are the forms of version 1 of Fractal; [`v2`] has those of version 2.
+//! The tasks, in the order of the workflow. Each has its arguments, whose descriptions are in the
+//! manifest, and its metadiff. These are the forms of version 1 of Fractal; [`v2`] has those of
+//! version 2.
 
 pub mod contact_sheet;
 pub mod convert_images;
@@ -88,7 +89,8 @@ fn split<A: DeserializeOwned>(
     Ok((from_object(given)?, from_object(parameters)?))
 }
 
-/// Reads a type from an object. Not inlined, so that the module has this code once for the two forms of a task.
+/// Reads a type from an object. Not inlined, so that the module has this code once for the two
+/// forms of a task.
 #[inline(never)]
 fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> serde_json::Result<T> {
     serde_json::from_value(Value::Object(object))

@@ -1,4 +1,5 @@
-//! The task "Project maximum intensity": an image of one plane, each pixel the largest of its Z planes.
+//! The task "Project maximum intensity": an image of one plane, each pixel the largest of its Z
+//! planes.
 
 use super::{Given, NoArgs};
 use crate::image::{Acquisition, Image, ImageWriter};
@@ -42,7 +43,8 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
     Ok(Projected {})
 }
 
-/// Projects the image in the folder `source`. The projection replaces what the folder `target` held.
+/// Projects the image in the folder `source`. The projection replaces what the folder `target`
+/// held.
 ///
 /// # Errors
 /// If the image cannot be read, or a file cannot be written.

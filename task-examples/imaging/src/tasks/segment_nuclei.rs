@@ -84,8 +84,8 @@ pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
 /// Segments one image.
 ///
 /// # Errors
-/// If an argument is out of range, the image cannot be read, has no such channel or several planes, or a file cannot be
-/// written. Labels that were there before stay then.
+/// If an argument is out of range, the image cannot be read, has no such channel or several planes,
+/// or a file cannot be written. Labels that were there before stay then.
 pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError> {
     let Args {
         smoothing_sigma,

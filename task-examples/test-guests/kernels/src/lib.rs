@@ -1,7 +1,8 @@
-//! Work of known kinds and sizes: the same code runs in a sandbox and natively, so that the two can be compared.
+//! Work of known kinds and sizes: the same code runs in a sandbox and natively, so that the two can
+//! be compared.
 //!
-//! Every kernel repeats its work `n` times on data that it makes itself and returns a checksum, which is the same
-//! wherever it runs.
+//! Every kernel repeats its work `n` times on data that it makes itself and returns a checksum,
+//! which is the same wherever it runs.
 
 mod files;
 mod pixels;

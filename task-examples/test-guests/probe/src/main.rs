@@ -1,9 +1,10 @@
 //! A task that tries out the sandbox it runs in, for tests of the host.
 //!
-//! The parameters have one step (`{"do": "env"}`) or a list of them (`{"steps": [{"do": "env"}, ...]}`);
-//! [`Step`] lists what there is. The metadiff is `{"probe": RESULT}` or `{"probe": [RESULT, ...]}`, where
-//! RESULT is `{"do": NAME, "ok": VALUE}` or `{"do": NAME, "error": TEXT}`. A step that fails does not stop
-//! the following ones. Before a step that ends or hangs the guest the results so far are written.
+//! The parameters have one step (`{"do": "env"}`) or a list of them (`{"steps": [{"do": "env"},
+//! ...]}`); [`Step`] lists what there is. The metadiff is `{"probe": RESULT}` or `{"probe":
+//! [RESULT, ...]}`, where RESULT is `{"do": NAME, "ok": VALUE}` or `{"do": NAME, "error": TEXT}`. A
+//! step that fails does not stop the following ones. Before a step that ends or hangs the guest the
+//! results so far are written.
 
 use fractal_task::{Call, TaskError};
 use serde::Deserialize;
@@ -32,14 +33,15 @@ enum Step {
     List { path: PathBuf },
     /// The names in a folder, in the order in which they come.
     ListAsIs { path: PathBuf },
-    /// Lists a folder `n` times; gives how many listings lack one of the first `n_files` names `f00000`, `f00001`, ..., how
-    /// many have one twice, and how many fail.
+    /// Lists a folder `n` times; gives how many listings lack one of the first `n_files` names
+    /// `f00000`, `f00001`, ..., how many have one twice, and how many fail.
     ListOften {
         path: PathBuf,
         n_files: usize,
         n: usize,
     },
-    /// Opens a listing of a folder `n` times and reads one name of each, without closing it; gives the number that is open.
+    /// Opens a listing of a folder `n` times and reads one name of each, without closing it; gives
+    /// the number that is open.
     OpenListings { path: PathBuf, n: usize },
     /// The size of a file, following links.
     Size { path: PathBuf },

@@ -1,15 +1,16 @@
 //! A task that does what its parameters say, for tests of the host.
 //!
-//! It understands the command lines of both versions of Fractal: version 1 here, version 2 in [`v2`].
+//! It understands the command lines of both versions of Fractal: version 1 here, version 2 in
+//! [`v2`].
 //!
 //! In this order:
 //! 1. The keys of `per_component[component]`, if there are any, replace those of the parameters.
 //! 2. `refuse_existing`: fails if the metadiff file exists.
 //! 3. `stdout`, `stderr`: text to print. `stderr_hex`: bytes to print, in hex.
 //! 4. `sleep_ms`: waits.
-//! 5. The metadiff file, by the first of these that is there: `echo` (true: all parameters as they were
-//!    read; a list: those with these names), `metadiff_raw` (text), `metadiff` (a value; `"__null__"`
-//!    is null and `"__missing__"` no file).
+//! 5. The metadiff file, by the first of these that is there: `echo` (true: all parameters as they
+//!    were read; a list: those with these names), `metadiff_raw` (text), `metadiff` (a value;
+//!    `"__null__"` is null and `"__missing__"` no file).
 //! 6. `signal`: any name is a trap. Else `exit`: the exit code, by default 0.
 
 mod v2;

@@ -5,10 +5,11 @@
 //!    `init_args.act`; `per_url[zarr_url]`, or `per_url[NAME]` with the last part of the URL;
 //!    `first_time`, if its `marker` (a path) is no file yet, which is then created.
 //! 2. `touch`: paths; each gets a line.
-//! 3. `stdout`, `stderr`, `stderr_hex` as in version 1; `stderr_fill`: number of letters `x` to print.
+//! 3. `stdout`, `stderr`, `stderr_hex` as in version 1; `stderr_fill`: number of letters `x` to
+//!    print.
 //! 4. `sleep_ms`: waits.
-//! 5. The output file, by the first of these that is there: `out_raw` (text), `out` (a value, which is
-//!    expanded; `"__null__"` is null and `"__missing__"` no file).
+//! 5. The output file, by the first of these that is there: `out_raw` (text), `out` (a value, which
+//!    is expanded; `"__null__"` is null and `"__missing__"` no file).
 //! 6. `signal`: any name is a trap. Else `exit`: the exit code, by default 0.
 //!
 //! [`Scope::expand`] describes how `out` is expanded. Paths have the same placeholders.
@@ -176,8 +177,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Replaces `{zarr_dir}`, `{zarr_url}`, `{name}` (the last part of the URL) and `{index}`. Those
-    /// without a value stay.
+    /// Replaces `{zarr_dir}`, `{zarr_url}`, `{name}` (the last part of the URL) and `{index}`.
+    /// Those without a value stay.
     fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         let index = self.index.map(|index| index.to_string());
@@ -194,9 +195,11 @@ impl<'a> Scope<'a> {
         filled
     }
 
-    /// Fills the placeholders in all texts but keys, and replaces the objects whose only key is one of
+    /// Fills the placeholders in all texts but keys, and replaces the objects whose only key is one
+    /// of
     /// * `$each`: a list of its value, expanded for each of `zarr_urls`, with `index` counting;
-    /// * `$range`, a number and a value: a list of the value, expanded as often, with `index` counting;
+    /// * `$range`, a number and a value: a list of the value, expanded as often, with `index`
+    ///   counting;
     /// * `$arg`: the parameter at this path of keys, or null;
     /// * `$env`: the environment variable with this name, or null.
     fn expand(&self, template: &Value) -> Value {

@@ -1,9 +1,10 @@
 //! Twins of the tasks that fractal-server's own tests use, for tests of its backends.
 //!
 //! Version 1: `twins.wasm NAME -j ARGS --metadata-out METADIFF`, with the parameters of the tasks
-//! `dummy` and `dummy_parallel` in fractal-server's tests, or with `copy_args`, `null` and `nothing`.
-//! Version 2: `twins.wasm NAME --args-json ARGS --out-json OUTPUT`, with a converter `v2_create` that
-//! makes three images, and a parallel task `v2_mark`. `true` and `false` only exit.
+//! `dummy` and `dummy_parallel` in fractal-server's tests, or with `copy_args`, `null` and
+//! `nothing`. Version 2: `twins.wasm NAME --args-json ARGS --out-json OUTPUT`, with a converter
+//! `v2_create` that makes three images, and a parallel task `v2_mark`. `true` and `false` only
+//! exit.
 
 mod stamp;
 mod v1;

@@ -1,8 +1,9 @@
 //! A typed task that does what its parameters say, for tests of the host.
 //!
-//! Parameters: `steps`, a list of objects. Each has `do` and further keys, and is done in order; the results become the
-//! metadiff `{"typed": [RESULT, ...]}`, unless a step ends the call before. A step `{"do": "for", "component": C,
-//! "steps": [...]}` is done for that component only; `{"do": "repeat", "n": N, "step": {...}}` does a step many times.
+//! Parameters: `steps`, a list of objects. Each has `do` and further keys, and is done in order;
+//! the results become the metadiff `{"typed": [RESULT, ...]}`, unless a step ends the call before.
+//! A step `{"do": "for", "component": C, "steps": [...]}` is done for that component only; `{"do":
+//! "repeat", "n": N, "step": {...}}` does a step many times.
 //!
 //! | `do` | further keys | RESULT |
 //! | --- | --- | --- |
@@ -16,13 +17,15 @@
 //! | `sleep_ms` | `ms` | null |
 //! | `allocate_mib` | `n` | `n`, written to and kept |
 //! | `return` | `text` | ends the call with this metadiff |
-//! | `images` | `names` | ends the call with an output of Fractal v2 that fits the parameters, see [`images`] |
+//! | `images` | `names` | ends the call with an output of Fractal v2 that fits the parameters, see
+//! [`images`] |
 //! | `return_letters` | `n` | ends the call with a text of so many letters |
 //! | `none`, `error` | `message`, `times` | ends the call without a metadiff; with an error |
 //! | `exit` | `code` | ends the guest |
 //! | `trap`, `panic`, `spin` | | ends the guest with a trap; never ends |
 //!
-//! A copy of the module whose file is called `v2_TYPE.wasm` describes a task of Fractal v2 of that type.
+//! A copy of the module whose file is called `v2_TYPE.wasm` describes a task of Fractal v2 of that
+//! type.
 
 use serde_json::{Value, json};
 use std::io::Write;
@@ -101,8 +104,8 @@ fn describe_v2(task_type: &str) -> Value {
     entry
 }
 
-/// An output of Fractal v2. The call for an image has its URL as a parameter, and updates it; the first call of a
-/// compound task has none, and returns an item for each of the step's names.
+/// An output of Fractal v2. The call for an image has its URL as a parameter, and updates it; the
+/// first call of a compound task has none, and returns an item for each of the step's names.
 fn images(step: &Value, args: &Value) -> Value {
     if let Some(url) = args["zarr_url"].as_str() {
         let attributes = match args.get("init_args") {

@@ -1,5 +1,6 @@
-//! Turns a WASI preview 1 module into a WASM component: the module is put into the component together
-//! with the adapter that translates its imports to WASI 0.2. It runs on the host, at build time only.
+//! Turns a WASI preview 1 module into a WASM component: the module is put into the component
+//! together with the adapter that translates its imports to WASI 0.2. It runs on the host, at build
+//! time only.
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
 //! The tasks of `imaging` built for this machine.
 //!
-//! `imaging-native TASK -j ARGS.json --metadata-out METADIFF.json` calls one task as the sandbox does, for a debugger or a
-//! profiler. The command line of Fractal v2, `TASK --args-json ARGS.json --out-json OUTPUT.json`, calls the form of the task
-//! for that version. `imaging-native run WORKFLOW --input DIR --output DIR` makes all calls of the package's workflow one after the
-//! other in this process. Both give the same bytes as the module.
+//! `imaging-native TASK -j ARGS.json --metadata-out METADIFF.json` calls one task as the sandbox
+//! does, for a debugger or a profiler. The command line of Fractal v2, `TASK --args-json ARGS.json
+//! --out-json OUTPUT.json`, calls the form of the task for that version. `imaging-native run
+//! WORKFLOW --input DIR --output DIR` makes all calls of the package's workflow one after the other
+//! in this process. Both give the same bytes as the module.
 
 mod workflow;
 

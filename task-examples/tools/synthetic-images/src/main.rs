@@ -1,5 +1,5 @@
-//! Makes a small plate of 16-bit microscope-like images: wells B03 and C05, two fields each, and of each
-//! field channel C01 (nuclei) and C02 (cytoplasm around them).
+//! Makes a small plate of 16-bit microscope-like images: wells B03 and C05, two fields each, and of
+//! each field channel C01 (nuclei) and C02 (cytoplasm around them).
 //!
 //! The same seed gives the same bytes on every machine: random numbers and all functions beyond
 //! arithmetic are computed here or by `libm`, never by the system.

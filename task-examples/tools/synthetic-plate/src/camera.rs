@@ -17,7 +17,8 @@ pub(crate) struct Illumination {
 }
 
 impl Illumination {
-    /// Those of both channels, which depend on the plate's seed: bright near the middle, in different places.
+    /// Those of both channels, which depend on the plate's seed: bright near the middle, in
+    /// different places.
     pub(crate) fn of_plate(seed: u64, size: usize) -> [Self; 2] {
         let mut random = Random::new(seed);
         let first = random.uniform(0.0, 2.0 * PI);
@@ -29,7 +30,8 @@ impl Illumination {
         ]
     }
 
-    /// * `direction`, `offset`: from the middle of the image to its brightest place, in radians and image widths.
+    /// * `direction`, `offset`: from the middle of the image to its brightest place, in radians and
+    ///   image widths.
     fn new(size: usize, direction: f64, offset: f64, darkest: f64) -> Self {
         let (x, y) = (
             0.5 + offset * libm::cos(direction),

@@ -1,4 +1,5 @@
-//! Ellipses in the plane of an image: what is inside, how far it is to the edge, the gap between two of them.
+//! Ellipses in the plane of an image: what is inside, how far it is to the edge, the gap between
+//! two of them.
 //!
 //! The unit is the pixel; the centre of the first pixel is (0, 0), x goes to the right and y down.
 
@@ -15,7 +16,8 @@ pub(crate) struct Ellipse {
     pub(crate) y: f64,
     /// Half axes, the longer one first.
     pub(crate) axes: [f64; 2],
-    /// From the x axis to the longer half axis, towards the y axis (on the screen clockwise), in radians.
+    /// From the x axis to the longer half axis, towards the y axis (on the screen clockwise), in
+    /// radians.
     pub(crate) angle: f64,
     cos: f64,
     sin: f64,
@@ -76,8 +78,9 @@ impl Ellipse {
 
     /// The gap between two ellipses, or minus the way that one has to go until they only touch.
     ///
-    /// Two convex shapes are as far from each other as the best line between them is wide; as it is sought in a number of
-    /// directions only, the true gap may be larger by some hundredths of a pixel.
+    /// Two convex shapes are as far from each other as the best line between them is wide; as it is
+    /// sought in a number of directions only, the true gap may be larger by some hundredths of a
+    /// pixel.
     pub(crate) fn gap_to(&self, other: &Self) -> f64 {
         let (dx, dy) = (other.x - self.x, other.y - self.y);
         let between = libm::atan2(dy, dx);
@@ -92,7 +95,8 @@ impl Ellipse {
         gap
     }
 
-    /// The rows and columns of a square image of `size` rows in which the ellipse is, or what is at most `reach` outside of it.
+    /// The rows and columns of a square image of `size` rows in which the ellipse is, or what is at
+    /// most `reach` outside of it.
     pub(crate) fn bounds(&self, size: usize, reach: f64) -> [RangeInclusive<usize>; 2] {
         let range = |middle: f64, half: f64| {
             let first = libm::floor(middle - half - reach).max(0.0) as usize;

@@ -1,4 +1,5 @@
-//! From cells to the light in each plane, before it passes the objective's illumination and the camera.
+//! From cells to the light in each plane, before it passes the objective's illumination and the
+//! camera.
 
 use crate::cells::Cell;
 use crate::ellipse::Ellipse;
@@ -8,10 +9,12 @@ use synthetic_images::random::Random;
 
 /// Light where there is no cell: autofluorescence and what is far out of focus.
 pub(crate) const BACKGROUND: f64 = 120.0;
-/// Standard deviation of the edge of what is in focus, in pixels, and what each plane out of focus adds.
+/// Standard deviation of the edge of what is in focus, in pixels, and what each plane out of focus
+/// adds.
 const BLUR: [f64; 2] = [1.0, 2.0];
 
-/// The light of one field, of both channels, each with its planes; a plane is a list of pixels, row by row.
+/// The light of one field, of both channels, each with its planes; a plane is a list of pixels, row
+/// by row.
 #[derive(Debug)]
 pub(crate) struct Light {
     pub(crate) nuclei: Vec<Vec<f64>>,
@@ -73,7 +76,8 @@ pub(crate) fn draw(
     light
 }
 
-/// The share of light at a distance from an edge that is blurred: 1 inside (where the distance is negative), 1/2 on the edge.
+/// The share of light at a distance from an edge that is blurred: 1 inside (where the distance is
+/// negative), 1/2 on the edge.
 ///
 /// * `blur`: standard deviation of the Gaussian.
 fn soft_edge(distance: f64, blur: f64) -> f64 {

@@ -1,8 +1,10 @@
-//! Makes a plate of microscope-like images with uneven illumination and noise, and writes down what is in them.
+//! Makes a plate of microscope-like images with uneven illumination and noise, and writes down what
+//! is in them.
 //!
-//! Each well has some fields of view, a field two channels (C01 nuclei, C02 cytoplasm) and some focal planes. The same
-//! arguments give the same bytes on every machine: random numbers and all functions beyond arithmetic and the square root
-//! are computed by this workspace or by `libm`, never by the system.
+//! Each well has some fields of view, a field two channels (C01 nuclei, C02 cytoplasm) and some
+//! focal planes. The same arguments give the same bytes on every machine: random numbers and all
+//! functions beyond arithmetic and the square root are computed by this workspace or by `libm`,
+//! never by the system.
 
 mod camera;
 mod cells;
@@ -22,8 +24,8 @@ use wells::Wells;
 
 /// Makes a plate of microscope-like images of nuclei, with the truth about them
 ///
-/// Writes FOLDER/images/*.tif, FOLDER/truth.json and FOLDER/illumination/*.png; other files there stay. The same
-/// arguments give the same bytes.
+/// Writes FOLDER/images/*.tif, FOLDER/truth.json and FOLDER/illumination/*.png; other files there
+/// stay. The same arguments give the same bytes.
 #[derive(Debug, clap::Parser)]
 struct Arguments {
     /// Where the plate goes; made if it is not there

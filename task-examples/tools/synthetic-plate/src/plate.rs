@@ -65,7 +65,8 @@ impl Plate {
         Ok(fields)
     }
 
-    /// Counts the images of this plate in a folder that these arguments do not make: they are of an earlier run.
+    /// Counts the images of this plate in a folder that these arguments do not make: they are of an
+    /// earlier run.
     pub(crate) fn count_other_images(&self, folder: &Path) -> anyhow::Result<usize> {
         let own: HashSet<String> = self
             .places()

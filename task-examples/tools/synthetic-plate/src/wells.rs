@@ -63,7 +63,8 @@ impl Wells {
         self.0.iter().copied()
     }
 
-    /// How much the cells of a well respond: 0 to 1, more in each column; the lower the row, the later.
+    /// How much the cells of a well respond: 0 to 1, more in each column; the lower the row, the
+    /// later.
     pub(crate) fn response_in(&self, well: Well) -> f64 {
         let dose = share_below(self.iter().map(|well| well.column), well.column);
         let half = 0.3 + 0.4 * share_below(self.iter().map(|well| well.row), well.row);

@@ -72,8 +72,8 @@ pub(super) fn create_plate(
     })
 }
 
-/// A relative path starts in the folder that contains `zarr_dir`. `.` and `..` are resolved here, since a sandbox may lack
-/// the folders between.
+/// A relative path starts in the folder that contains `zarr_dir`. `.` and `..` are resolved here,
+/// since a sandbox may lack the folders between.
 pub(super) fn resolve(zarr_dir: &Path, path: &Path) -> PathBuf {
     let path = zarr_dir.parent().unwrap_or(zarr_dir).join(path);
     let mut resolved = PathBuf::new();
@@ -139,7 +139,8 @@ pub(super) struct Reference {
     images: Vec<String>,
 }
 
-/// First call of "Estimate illumination": chooses the reference images of each plate, and removes old profiles.
+/// First call of "Estimate illumination": chooses the reference images of each plate, and removes
+/// old profiles.
 ///
 /// Returns an item for each channel of each plate.
 ///
@@ -242,7 +243,8 @@ pub(super) struct Origin {
     origin_url: String,
 }
 
-/// First call of "Project maximum intensity": creates plates for the projections of the selected images.
+/// First call of "Project maximum intensity": creates plates for the projections of the selected
+/// images.
 ///
 /// Returns an item for each projection.
 ///
@@ -302,7 +304,8 @@ pub(super) fn project_maximum(given: ForItem<Origin>, _: NoArgs) -> Result<TaskO
     .into())
 }
 
-/// "Segment nuclei" of one image. The number of nuclei goes to the log, since outputs of version 2 have no place for it.
+/// "Segment nuclei" of one image. The number of nuclei goes to the log, since outputs of version 2
+/// have no place for it.
 ///
 /// # Errors
 /// As [`segment_nuclei::segment_nuclei`].

@@ -71,7 +71,8 @@ impl Selection {
     /// Groups images by their plates, in the order of the plates' names.
     ///
     /// # Errors
-    /// If a URL is not an image of a plate, or the metadata of the plate cannot be read or lack the image.
+    /// If a URL is not an image of a plate, or the metadata of the plate cannot be read or lack the
+    /// image.
     pub(super) fn of(urls: &[String]) -> Result<Vec<Self>, TaskError> {
         let mut by_plate: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for url in urls {

@@ -1,8 +1,9 @@
 //! The tasks as Fractal v2 calls them: for images, which have URLs, instead of for components.
 //!
-//! The work is that of version 1. This module reads the parameters of version 2 and writes its outputs. A compound task has
-//! two names on the command line: that of its first call, which returns the items, and that of the calls for the items. No two
-//! calls of a task write the same file.
+//! The work is that of version 1. This module reads the parameters of version 2 and writes its
+//! outputs. A compound task has two names on the command line: that of its first call, which
+//! returns the items, and that of the calls for the items. No two calls of a task write the same
+//! file.
 
 mod forms;
 mod image_url;

@@ -13,7 +13,8 @@ fn manifest(text: &str) -> Vec<Value> {
     manifest["task_list"].as_array().unwrap().clone()
 }
 
-/// The kinds of calls, with the name that the task has on the command line and the schema of its parameters.
+/// The kinds of calls, with the name that the task has on the command line and the schema of its
+/// parameters.
 fn sides() -> Vec<(Value, &'static str, String, Value)> {
     let mut sides = Vec::new();
     for task in manifest(include_str!(
@@ -167,7 +168,8 @@ fn arguments_are_those_of_version_1() {
     assert_eq!(v1, v2);
 }
 
-/// Parameters with which each kind of call reads its arguments, and then fails or finds nothing to do.
+/// Parameters with which each kind of call reads its arguments, and then fails or finds nothing to
+/// do.
 fn parameters(task: &Value, side: &str, command: &str) -> Value {
     let init_args = match command {
         "convert_images" => json!({
