@@ -80,8 +80,10 @@ pub fn estimate(
 pub fn correct<T: Pixel>(plane: &mut Plane<T>, shares: &Plane<f64>, background: u16) {
     let rounding = if T::TYPE.limits().is_some() { 0.5 } else { 0.0 };
     for (value, &share) in plane.values.iter_mut().zip(&shares.values) {
-        let light = (value.to_f64() - f64::from(background)).max(0.0) / share;
-        *value = T::from_f64(light + rounding);
+        let light = value.to_f64() - f64::from(background);
+        // Modules have an instruction for this comparison, but none for `max`, which is for NaN too.
+        let light = if light > 0.0 { light } else { 0.0 };
+        *value = T::from_f64(light / share + rounding);
     }
 }
 

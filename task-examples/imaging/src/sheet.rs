@@ -266,14 +266,17 @@ fn range(sheet: &Sheet, channel: usize) -> (f64, f64) {
         .values()
         .flatten()
         .filter_map(|picture| picture.channels.get(channel));
-    let values = pictures.flat_map(|plane| plane.values.iter().copied());
-    let mut values: Vec<f32> = values.filter(|value| value.is_finite()).collect();
-    values.sort_unstable_by(f32::total_cmp);
-    let at = |share: f64| {
-        values
-            .get((share * values.len() as f64) as usize)
-            .copied()
-            .map_or(0.0, f64::from)
+    let mut values: Vec<f32> = Vec::new();
+    for plane in pictures {
+        values.extend(plane.values.iter().filter(|value| value.is_finite()));
+    }
+    let mut at = |share: f64| {
+        let index = (share * values.len() as f64) as usize;
+        if index >= values.len() {
+            return 0.0;
+        }
+        let (_, value, _) = values.select_nth_unstable_by(index, f32::total_cmp);
+        f64::from(*value)
     };
     let black = at(BLACK_SHARE);
     let full = at(1.0 - FULL_SHARE);

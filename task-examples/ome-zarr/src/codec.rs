@@ -5,8 +5,9 @@
 //! which does not build for WASI without a C compiler.
 
 use serde_json::{Value, json};
+use std::fmt;
 use std::io::{self, Read};
-use zlib_rs::{DeflateConfig, InflateConfig, ReturnCode};
+use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, InflateConfig, ReturnCode, Status};
 
 /// Value that zlib's window bits have for its largest window, and what is added for the header of
 /// gzip.
@@ -71,19 +72,6 @@ impl Codec {
         }
     }
 
-    /// Compresses a chunk.
-    ///
-    /// # Errors
-    /// If the codec is only read.
-    pub(crate) fn encode(self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        match self {
-            Self::None => Ok(bytes),
-            Self::Zlib(level) => deflate(&bytes, level, WINDOW_BITS),
-            Self::Gzip(level) => deflate(&bytes, level, WINDOW_BITS + GZIP),
-            Self::Zstd | Self::Blosc => Err(io::Error::other("this compression is only read")),
-        }
-    }
-
     /// Decompresses a chunk of `n_bytes`; another size is an error.
     ///
     /// # Errors
@@ -124,19 +112,62 @@ impl Codec {
     }
 }
 
-/// * `level`: 0 to 9.
-fn deflate(bytes: &[u8], level: u32, window_bits: i32) -> io::Result<Vec<u8>> {
-    // A header of gzip is 12 bytes longer than one of zlib.
-    let mut compressed = vec![0; zlib_rs::compress_bound(bytes.len()) + 12];
-    let config = DeflateConfig {
-        window_bits,
-        ..DeflateConfig::new(level as i32)
-    };
-    let (whole, code) = zlib_rs::compress_slice(&mut compressed, bytes, config);
-    let n_bytes = whole.len();
-    check(code)?;
-    compressed.truncate(n_bytes);
-    Ok(compressed)
+/// Compresses chunks one after the other, in memory that is allocated and cleared once.
+pub(crate) struct Encoder {
+    codec: Codec,
+    deflate: Option<Deflate>,
+    compressed: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            deflate: None,
+            compressed: Vec::new(),
+        }
+    }
+
+    /// Compresses a chunk.
+    ///
+    /// # Errors
+    /// If the codec is only read.
+    pub(crate) fn encode<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let (level, window_bits) = match self.codec {
+            Codec::None => return Ok(bytes),
+            Codec::Zlib(level) => (level, WINDOW_BITS),
+            Codec::Gzip(level) => (level, WINDOW_BITS + GZIP),
+            Codec::Zstd | Codec::Blosc => {
+                return Err(io::Error::other("this compression is only read"));
+            }
+        };
+        // A header of gzip is 12 bytes longer than one of zlib.
+        let max_bytes = zlib_rs::compress_bound(bytes.len()) + 12;
+        if self.compressed.len() < max_bytes {
+            self.compressed.resize(max_bytes, 0);
+        }
+        let deflate = match &mut self.deflate {
+            Some(deflate) => {
+                deflate.reset();
+                deflate
+            }
+            none => none.insert(Deflate::new_with_config(DeflateConfig {
+                window_bits,
+                ..DeflateConfig::new(level as i32)
+            })),
+        };
+        match deflate.compress(bytes, &mut self.compressed, DeflateFlush::Finish) {
+            Ok(Status::StreamEnd) => Ok(&self.compressed[..deflate.total_out() as usize]),
+            other => Err(invalid(format!("zlib ends with {other:?}"))),
+        }
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut encoder = formatter.debug_struct("Encoder");
+        encoder.field("codec", &self.codec).finish_non_exhaustive()
+    }
 }
 
 /// At most `n_bytes`, whatever the compressed data say; more of them are an error.
@@ -292,7 +323,10 @@ mod tests {
             Codec::Zlib(0),
             Codec::Gzip(0),
         ] {
-            let stored = codec.encode(bytes.clone()).unwrap();
+            let stored = Encoder::new(codec).encode(&bytes).unwrap().to_vec();
+            let mut used = Encoder::new(codec);
+            used.encode(&bytes.repeat(20)).unwrap();
+            assert_eq!(used.encode(&bytes).unwrap(), stored, "{codec:?}");
             assert_eq!(codec.decode(stored.clone(), bytes.len()).unwrap(), bytes);
             assert!(
                 codec.decode(stored.clone(), bytes.len() - 1).is_err(),
@@ -306,8 +340,8 @@ mod tests {
             );
         }
         assert!(
-            Codec::Gzip(1)
-                .encode(bytes)
+            Encoder::new(Codec::Gzip(1))
+                .encode(&bytes)
                 .unwrap()
                 .starts_with(&[0x1f, 0x8b])
         );

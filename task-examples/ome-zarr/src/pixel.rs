@@ -88,8 +88,9 @@ pub trait Pixel: Copy + Default + PartialOrd + 'static {
 }
 
 /// * `$sum`: type that holds the sum of four pixels.
+/// * `$from`: converts a number.
 macro_rules! pixel {
-    ($type:ty, $variant:ident, $sum:ty, |$total:ident| $mean:expr) => {
+    ($type:ty, $variant:ident, $sum:ty, |$total:ident| $mean:expr, |$number:ident| $from:expr) => {
         impl Pixel for $type {
             const TYPE: PixelType = PixelType::$variant;
 
@@ -107,8 +108,8 @@ macro_rules! pixel {
                 self.into()
             }
 
-            fn from_f64(value: f64) -> Self {
-                value as Self
+            fn from_f64($number: f64) -> Self {
+                ($from) as Self
             }
 
             fn mean(four: [Self; 4]) -> Self {
@@ -131,12 +132,19 @@ macro_rules! pixel {
     };
 }
 
-// A shift divides by 4 and rounds down, for negative sums too.
-pixel!(u8, U8, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(u16, U16, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(u32, U32, u64, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(i16, I16, i32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(f32, F32, f64, |sum| sum / 4.0);
+// A shift divides by 4 and rounds down, for negative sums too. Modules convert numbers to signed
+// integers of 32 bits faster than to others.
+pixel!(u8, U8, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| (n
+    as i32)
+    .clamp(0, 255));
+pixel!(u16, U16, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| (n
+    as i32)
+    .clamp(0, 65_535));
+pixel!(u32, U32, u64, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| n);
+pixel!(i16, I16, i32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| {
+    (n as i32).clamp(-32_768, 32_767)
+});
+pixel!(f32, F32, f64, |sum| sum / 4.0, |n| n);
 
 /// A plane of any type of pixels.
 #[derive(Debug, Clone, PartialEq)]
@@ -336,6 +344,34 @@ mod tests {
         );
         assert_eq!(f32::mean([0.5, 1.0, 0.0, 0.5]), 0.5);
         assert_eq!(f32::mean([f32::MAX; 4]), f32::MAX);
+    }
+
+    #[test]
+    fn numbers_lose_their_fraction_and_are_cut_at_the_limits() {
+        let numbers = [
+            f64::NEG_INFINITY,
+            -40_000.5,
+            -1.5,
+            1.9,
+            254.99,
+            65_535.9,
+            5e9,
+            f64::NAN,
+        ];
+        assert_eq!(numbers.map(u8::from_f64), [0, 0, 0, 1, 254, 255, 255, 0]);
+        assert_eq!(
+            numbers.map(u16::from_f64),
+            [0, 0, 0, 1, 254, 65_535, 65_535, 0]
+        );
+        assert_eq!(
+            numbers.map(i16::from_f64),
+            [-32_768, -32_768, -1, 1, 254, 32_767, 32_767, 0]
+        );
+        assert_eq!(
+            numbers.map(u32::from_f64),
+            [0, 0, 0, 1, 254, 65_535, u32::MAX, 0]
+        );
+        assert_eq!(f32::from_f64(-1.5), -1.5);
     }
 
     #[test]

@@ -14,14 +14,12 @@ pub fn halve<T: Pixel>(plane: &Plane<T>) -> Plane<T> {
     for rows in plane.values.chunks(2 * plane.width) {
         let (upper, lower) = rows.split_at(plane.width);
         let lower = if lower.is_empty() { upper } else { lower };
-        values.extend(upper.chunks(2).zip(lower.chunks(2)).map(|(upper, lower)| {
-            T::mean([
-                upper[0],
-                upper[upper.len() - 1],
-                lower[0],
-                lower[lower.len() - 1],
-            ])
-        }));
+        let ((upper, upper_end), (lower, lower_end)) = (upper.as_chunks(), lower.as_chunks());
+        let pairs = upper.iter().zip(lower);
+        values.extend(pairs.map(|([a, b], [c, d])| T::mean([*a, *b, *c, *d])));
+        if let ([upper], [lower]) = (upper_end, lower_end) {
+            values.push(T::mean([*upper, *upper, *lower, *lower]));
+        }
     }
     Plane {
         width,

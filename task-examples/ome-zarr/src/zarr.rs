@@ -7,7 +7,7 @@
 //! Own code, since the crate `zarrs` does not fit a small module: its file store does not build for
 //! WASI, and without it an empty program is 2.3 MB and starts threads.
 
-use crate::codec::Codec;
+use crate::codec::{Codec, Encoder};
 use crate::each_type;
 use crate::group::{Format, METADATA_V3, read_json, write_json};
 use crate::pixel::{AnyPlane, Pixel, PixelType};
@@ -394,6 +394,9 @@ pub struct ArrayWriter {
     array: Array,
     /// The shard that is written.
     open: Option<(PathBuf, ShardWriter)>,
+    encoder: Encoder,
+    /// Memory for the bytes of a chunk.
+    chunk: Vec<u8>,
 }
 
 impl ArrayWriter {
@@ -474,7 +477,12 @@ impl ArrayWriter {
             has_checksums: false,
             layout,
         };
-        Ok(Self { array, open: None })
+        Ok(Self {
+            array,
+            open: None,
+            encoder: Encoder::new(codec),
+            chunk: Vec::new(),
+        })
     }
 
     /// The array, whose last planes may not have been written yet.
@@ -503,7 +511,7 @@ impl ArrayWriter {
         for (row, y) in (0..plane.height).step_by(chunk_height).enumerate() {
             let mut folder = None;
             for (column, x) in (0..plane.width).step_by(chunk_width).enumerate() {
-                let bytes = chunk_bytes(plane, (x, y), (chunk_width, chunk_height));
+                put_bytes(plane, (x, y), (chunk_width, chunk_height), &mut self.chunk);
                 let place = self.array.chunk_place(index, row, column);
                 let path = self.array.file(&place);
                 // The chunks of a row are in one folder.
@@ -514,7 +522,7 @@ impl ArrayWriter {
                             .map_err(|err| TaskError::about("cannot make the folder", folder, err))
                     })?;
                 }
-                self.write_chunk(&path, &place, bytes)
+                self.write_chunk(&path, &place)
                     .map_err(|err| TaskError::about("cannot write", &path, err))?;
             }
         }
@@ -534,9 +542,10 @@ impl ArrayWriter {
         }
     }
 
-    fn write_chunk(&mut self, path: &Path, place: &[usize], bytes: Vec<u8>) -> io::Result<()> {
+    /// Writes the chunk whose bytes are in `self.chunk`.
+    fn write_chunk(&mut self, path: &Path, place: &[usize]) -> io::Result<()> {
         let Layout::Shards { n_chunks, .. } = &self.array.layout else {
-            return fs::write(path, self.array.codec.encode(bytes)?);
+            return fs::write(path, self.encoder.encode(&self.chunk)?);
         };
         if !matches!(&self.open, Some((open, _)) if open == path) {
             let writer = ShardWriter::create(path, n_chunks.iter().product())?;
@@ -550,8 +559,8 @@ impl ArrayWriter {
         );
         match &mut self.open {
             // A chunk without light needs no bytes: 0 is the fill value.
-            Some((_, writer)) if bytes.iter().any(|byte| *byte != 0) => {
-                writer.add(chunk, &self.array.codec.encode(bytes)?)
+            Some((_, writer)) if self.chunk.iter().any(|byte| *byte != 0) => {
+                writer.add(chunk, self.encoder.encode(&self.chunk)?)
             }
             _ => Ok(()),
         }
@@ -762,15 +771,19 @@ fn not_found_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The values of one chunk, little endian. Chunks at the right and lower edge are filled up with
-/// zeros.
-fn chunk_bytes<T: Pixel>(
+/// Puts the values of one chunk, little endian, into `bytes`. Chunks at the right and lower edge are
+/// filled up with zeros.
+fn put_bytes<T: Pixel>(
     plane: &Plane<T>,
     (x, y): (usize, usize),
     (width, height): (usize, usize),
-) -> Vec<u8> {
-    let mut bytes = vec![0; T::TYPE.n_bytes() * width * height];
+    bytes: &mut Vec<u8>,
+) {
     let n_columns = width.min(plane.width - x);
+    bytes.resize(T::TYPE.n_bytes() * width * height, 0);
+    if n_columns < width || y + height > plane.height {
+        bytes.fill(0);
+    }
     let rows = plane.values.chunks_exact(plane.width).skip(y);
     for (target, row) in bytes.chunks_exact_mut(T::TYPE.n_bytes() * width).zip(rows) {
         for (bytes, value) in target
@@ -780,10 +793,9 @@ fn chunk_bytes<T: Pixel>(
             value.put(bytes);
         }
     }
-    bytes
 }
 
-/// Puts what [`chunk_bytes`] gives into its place, without what the edge chunks are filled up with.
+/// Puts what [`put_bytes`] gives into its place, without what the edge chunks are filled up with.
 fn put_chunk<T: Pixel>(
     plane: &mut Plane<T>,
     (x, y): (usize, usize),
@@ -828,18 +840,16 @@ mod tests {
 
     #[test]
     fn edge_chunks_are_filled_up() {
-        assert_eq!(
-            chunk_bytes(&plane(), (0, 0), (2, 2)),
-            [0, 1, 0, 2, 0, 4, 0, 5]
-        );
-        assert_eq!(
-            chunk_bytes(&plane(), (2, 0), (2, 2)),
-            [0, 3, 0, 0, 0, 6, 0, 0]
-        );
-        assert_eq!(
-            chunk_bytes(&plane(), (2, 2), (2, 2)),
-            [0, 9, 0, 0, 0, 0, 0, 0]
-        );
+        let mut bytes = Vec::new();
+        for (place, expected) in [
+            ((0, 0), [0, 1, 0, 2, 0, 4, 0, 5]),
+            ((2, 0), [0, 3, 0, 0, 0, 6, 0, 0]),
+            ((0, 0), [0, 1, 0, 2, 0, 4, 0, 5]),
+            ((2, 2), [0, 9, 0, 0, 0, 0, 0, 0]),
+        ] {
+            put_bytes(&plane(), place, (2, 2), &mut bytes);
+            assert_eq!(bytes, expected);
+        }
     }
 
     fn damage(folder: &Path, array: &Array, chunk: &str, damaged: &[Vec<u8>]) {
@@ -895,9 +905,12 @@ mod tests {
             let whole = fs::read(folder.join(chunk)).unwrap();
             let mut damaged = vec![whole[..whole.len() / 2].to_vec(), Vec::new()];
             match format {
-                Format::V04 => {
-                    damaged.extend([6, 9].map(|n| Codec::Zlib(1).encode(vec![0; n]).unwrap()))
-                }
+                Format::V04 => damaged.extend([6, 9].map(|n| {
+                    Encoder::new(Codec::Zlib(1))
+                        .encode(&vec![0; n])
+                        .unwrap()
+                        .to_vec()
+                })),
                 Format::V05 => {
                     let mut wrong = whole.clone();
                     wrong[12] ^= 0xff;

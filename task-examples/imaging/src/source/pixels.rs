@@ -449,28 +449,34 @@ fn to_little_endian(bytes: &mut [u8], n_value: usize, big_endian: bool) {
 }
 
 /// Source: TIFF 6.0, section 14.
+///
+/// * `n_value`: 1, 2 or 4.
 fn undo_differences(row: &mut [u8], n_samples: usize, n_value: usize) {
-    let step = n_samples * n_value;
-    for start in (step..row.len()).step_by(n_value) {
-        let (before, value) = row.split_at_mut(start);
-        let (before, value) = (&before[start - step..][..n_value], &mut value[..n_value]);
-        match (before, value) {
-            ([before], [value]) => *value = value.wrapping_add(*before),
-            ([a, b], value) => {
-                let sum = u16::from_le_bytes([*a, *b])
-                    .wrapping_add(u16::from_le_bytes([value[0], value[1]]));
-                value.copy_from_slice(&sum.to_le_bytes());
-            }
-            (before, value) => {
-                let number = |bytes: &[u8]| {
-                    bytes
-                        .iter()
-                        .rev()
-                        .fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte))
-                };
-                let sum = number(before).wrapping_add(number(value));
-                value.copy_from_slice(&sum.to_le_bytes());
-            }
+    match n_value {
+        1 => add_up(row, n_samples, |[sum], [value]| [sum.wrapping_add(value)]),
+        2 => add_up(row, n_samples, |sum, value| {
+            let sum = u16::from_le_bytes(sum);
+            sum.wrapping_add(u16::from_le_bytes(value)).to_le_bytes()
+        }),
+        _ => add_up(row, n_samples, |sum, value| {
+            let sum = u32::from_le_bytes(sum);
+            sum.wrapping_add(u32::from_le_bytes(value)).to_le_bytes()
+        }),
+    }
+}
+
+/// Replaces each value by the sum of the values up to it, sample by sample.
+fn add_up<const N: usize>(
+    row: &mut [u8],
+    n_samples: usize,
+    add: impl Fn([u8; N], [u8; N]) -> [u8; N],
+) {
+    let values = row.as_chunks_mut::<N>().0;
+    for sample in 0..n_samples {
+        let mut sum = [0; N];
+        for value in values.iter_mut().skip(sample).step_by(n_samples) {
+            sum = add(sum, *value);
+            *value = sum;
         }
     }
 }

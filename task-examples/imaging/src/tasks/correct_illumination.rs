@@ -46,11 +46,10 @@ pub fn correct_illumination(given: &Given, args: Args) -> Result<Corrected, Task
     };
     let profiles = read_profiles(&profile_folder, &image)?;
     let checksum = |profile: &Plane| {
+        let values = profile.values.iter();
+        let bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes()).collect();
         let mut crc = flate2::Crc::new();
-        profile
-            .values
-            .iter()
-            .for_each(|value| crc.update(&value.to_le_bytes()));
+        crc.update(&bytes);
         crc.sum()
     };
     let correction = Correction {
