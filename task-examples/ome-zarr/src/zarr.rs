@@ -17,6 +17,7 @@ use fractal_task::TaskError;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The largest chunk that is read, in bytes of pixels.
@@ -239,41 +240,50 @@ impl Array {
         let mut open = None;
         for (row, y) in (0..height).step_by(self.chunk_size.1).enumerate() {
             for (column, x) in (0..width).step_by(self.chunk_size.0).enumerate() {
-                let place = self.chunk_place(index, row, column);
-                let bytes = match &self.layout {
-                    Layout::Files { .. } => not_found_is_none(fs::read(self.file(&place))),
-                    Layout::Shards { n_chunks, form, .. } => {
-                        self.read_from_shard(&mut open, &place, n_chunks, *form)
-                    }
-                };
-                let bytes = bytes
-                    .and_then(|bytes| bytes.map(|bytes| self.decode(bytes)).transpose())
-                    .map_err(|err| {
-                        let cause = match err.kind() {
-                            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                                format!("{err}; the chunk is damaged, make its image again")
-                            }
-                            _ => err.to_string(),
-                        };
-                        TaskError::about("cannot read", &self.file(&place), cause)
-                    })?;
-                if let Some(bytes) = bytes {
-                    let n_plane = self.chunk_size.0 * self.chunk_size.1 * T::TYPE.n_bytes();
-                    let start = n_plane
-                        * flat(
-                            &self.outer_chunk,
-                            index.iter().zip(&self.outer_chunk).map(|(i, n)| i % n),
-                        );
-                    put_chunk(
-                        &mut plane,
-                        (x, y),
-                        self.chunk_size.0,
-                        &bytes[start..start + n_plane],
-                    );
+                if let Some(bytes) = self.read_chunk(&mut open, index, row, column)? {
+                    let bytes = &bytes[self.range_in_chunk(index)];
+                    put_chunk(&mut plane, (x, y), self.chunk_size.0, bytes);
                 }
             }
         }
         Ok(plane)
+    }
+
+    /// Reads the bytes of a chunk; `None` if it is not there. The code of this function does not
+    /// depend on the pixels, so it is in a module once.
+    fn read_chunk(
+        &self,
+        open: &mut Option<(PathBuf, Option<ShardReader>)>,
+        index: &[usize],
+        row: usize,
+        column: usize,
+    ) -> Result<Option<Vec<u8>>, TaskError> {
+        let place = self.chunk_place(index, row, column);
+        let bytes = match &self.layout {
+            Layout::Files { .. } => not_found_is_none(fs::read(self.file(&place))),
+            Layout::Shards { n_chunks, form, .. } => {
+                self.read_from_shard(open, &place, n_chunks, *form)
+            }
+        };
+        bytes
+            .and_then(|bytes| bytes.map(|bytes| self.decode(bytes)).transpose())
+            .map_err(|err| {
+                let cause = match err.kind() {
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                        format!("{err}; the chunk is damaged, make its image again")
+                    }
+                    _ => err.to_string(),
+                };
+                TaskError::about("cannot read", &self.file(&place), cause)
+            })
+    }
+
+    /// Position of a plane in the bytes of its chunks.
+    fn range_in_chunk(&self, index: &[usize]) -> Range<usize> {
+        let n_bytes = self.chunk_size.0 * self.chunk_size.1 * self.pixel_type.n_bytes();
+        let places = index.iter().zip(&self.outer_chunk).map(|(i, n)| i % n);
+        let start = n_bytes * flat(&self.outer_chunk, places);
+        start..start + n_bytes
     }
 
     /// Reads one plane, whatever its pixels.
@@ -397,6 +407,8 @@ pub struct ArrayWriter {
     encoder: Encoder,
     /// Memory for the bytes of a chunk.
     chunk: Vec<u8>,
+    /// Folder of the last chunk.
+    folder: Option<PathBuf>,
 }
 
 impl ArrayWriter {
@@ -482,6 +494,7 @@ impl ArrayWriter {
             open: None,
             encoder: Encoder::new(codec),
             chunk: Vec::new(),
+            folder: None,
         })
     }
 
@@ -509,21 +522,9 @@ impl ArrayWriter {
         );
         let (chunk_width, chunk_height) = self.array.chunk_size;
         for (row, y) in (0..plane.height).step_by(chunk_height).enumerate() {
-            let mut folder = None;
             for (column, x) in (0..plane.width).step_by(chunk_width).enumerate() {
                 put_bytes(plane, (x, y), (chunk_width, chunk_height), &mut self.chunk);
-                let place = self.array.chunk_place(index, row, column);
-                let path = self.array.file(&place);
-                // The chunks of a row are in one folder.
-                if folder.as_deref() != path.parent() {
-                    folder = path.parent().map(Path::to_owned);
-                    folder.iter().try_for_each(|folder| {
-                        fs::create_dir_all(folder)
-                            .map_err(|err| TaskError::about("cannot make the folder", folder, err))
-                    })?;
-                }
-                self.write_chunk(&path, &place)
-                    .map_err(|err| TaskError::about("cannot write", &path, err))?;
+                self.write_chunk(index, row, column)?;
             }
         }
         Ok(())
@@ -542,8 +543,24 @@ impl ArrayWriter {
         }
     }
 
-    /// Writes the chunk whose bytes are in `self.chunk`.
-    fn write_chunk(&mut self, path: &Path, place: &[usize]) -> io::Result<()> {
+    /// Writes the chunk whose bytes are in `self.chunk`. The code of this function does not depend
+    /// on the pixels, so it is in a module once.
+    fn write_chunk(&mut self, index: &[usize], row: usize, column: usize) -> Result<(), TaskError> {
+        let place = self.array.chunk_place(index, row, column);
+        let path = self.array.file(&place);
+        // The chunks of a row are in one folder.
+        if self.folder.as_deref() != path.parent() {
+            self.folder = path.parent().map(Path::to_owned);
+            self.folder.iter().try_for_each(|folder| {
+                fs::create_dir_all(folder)
+                    .map_err(|err| TaskError::about("cannot make the folder", folder, err))
+            })?;
+        }
+        self.store_chunk(&path, &place)
+            .map_err(|err| TaskError::about("cannot write", &path, err))
+    }
+
+    fn store_chunk(&mut self, path: &Path, place: &[usize]) -> io::Result<()> {
         let Layout::Shards { n_chunks, .. } = &self.array.layout else {
             return fs::write(path, self.encoder.encode(&self.chunk)?);
         };
@@ -771,8 +788,8 @@ fn not_found_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Puts the values of one chunk, little endian, into `bytes`. Chunks at the right and lower edge are
-/// filled up with zeros.
+/// Puts the values of one chunk, little endian, into `bytes`. Chunks at the right and lower edge
+/// are filled up with zeros.
 fn put_bytes<T: Pixel>(
     plane: &Plane<T>,
     (x, y): (usize, usize),
