@@ -21,14 +21,20 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Runs a task from its command line and returns the exit code of the process: 0, or 1 after an error.
+/// Runs a task from its command line and returns the exit code of the process: 0, or 1 after an
+/// error.
 ///
-/// * `task`: from the parameters in the args file to the value that becomes the metadiff, which is a
-///   JSON object. It is not called if the parameters cannot be read.
-pub fn run<P: DeserializeOwned, M: Serialize>(task: impl FnOnce(P) -> Result<M, TaskError>) -> ExitCode {
+/// * `task`: from the parameters in the args file to the value that becomes the metadiff, which is
+///   a JSON object. It is not called if the parameters cannot be read.
+pub fn run<P: DeserializeOwned, M: Serialize>(
+    task: impl FnOnce(P) -> Result<M, TaskError>,
+) -> ExitCode {
     let done = Call::from_command_line().and_then(|call| {
         if let Some(arg) = call.fixed_args.first() {
-            return Err(TaskError::new(format!("unexpected argument {arg:?}; {}", call.version.usage())));
+            return Err(TaskError::new(format!(
+                "unexpected argument {arg:?}; {}",
+                call.version.usage()
+            )));
         }
         let metadiff = task(call.read_parameters()?)?;
         call.write_metadiff(&metadiff)
@@ -109,7 +115,8 @@ impl Call {
     /// Reads arguments, the program's name left out.
     ///
     /// # Errors
-    /// If one of the two options of a version is missing, has no value or is given twice, or if both versions have options.
+    /// If one of the two options of a version is missing, has no value or is given twice, or if
+    /// both versions have options.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, TaskError> {
         let (mut given, mut files, mut fixed_args) = (None, [None, None], Vec::new());
         let mut args = args.into_iter();
@@ -118,9 +125,13 @@ impl Call {
                 fixed_args.push(arg);
                 continue;
             };
-            let wrong = |what: &str| TaskError::new(format!("{} {what}; {}", arg.display(), version.usage()));
+            let wrong = |what: &str| {
+                TaskError::new(format!("{} {what}; {}", arg.display(), version.usage()))
+            };
             if given.is_some_and(|given| given != version) {
-                return Err(wrong("belongs to another version of Fractal than the options before it"));
+                return Err(wrong(
+                    "belongs to another version of Fractal than the options before it",
+                ));
             }
             given = Some(version);
             let value = args.next().ok_or_else(|| wrong("has no value"))?;
@@ -131,7 +142,8 @@ impl Call {
         let version = given.unwrap_or(Version::V1);
         let [args_option, metadiff_option] = version.options();
         let [args_file, metadiff_file] = files;
-        let missing = |option: &str| TaskError::new(format!("{option} is missing; {}", version.usage()));
+        let missing =
+            |option: &str| TaskError::new(format!("{option} is missing; {}", version.usage()));
         Ok(Self {
             version,
             args_file: args_file.ok_or_else(|| missing(args_option))?,
@@ -155,7 +167,8 @@ impl Call {
     /// # Errors
     /// If the file cannot be read or is not UTF-8.
     pub fn read_args_text(&self) -> Result<String, TaskError> {
-        fs::read_to_string(&self.args_file).map_err(|err| TaskError::about("cannot read", &self.args_file, err))
+        fs::read_to_string(&self.args_file)
+            .map_err(|err| TaskError::about("cannot read", &self.args_file, err))
     }
 
     /// Writes `metadiff` as JSON, in place of what the file held.
@@ -163,8 +176,9 @@ impl Call {
     /// # Errors
     /// If the value has no JSON form or the file cannot be written.
     pub fn write_metadiff<M: Serialize>(&self, metadiff: &M) -> Result<(), TaskError> {
-        let text = serde_json::to_string(metadiff)
-            .map_err(|err| TaskError::about("cannot write the metadiff to", &self.metadiff_file, err))?;
+        let text = serde_json::to_string(metadiff).map_err(|err| {
+            TaskError::about("cannot write the metadiff to", &self.metadiff_file, err)
+        })?;
         self.write_metadiff_text(&text)
     }
 
@@ -173,8 +187,9 @@ impl Call {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_metadiff_text(&self, text: &str) -> Result<(), TaskError> {
-        fs::write(&self.metadiff_file, text)
-            .map_err(|err| TaskError::about("cannot write the metadiff to", &self.metadiff_file, err))
+        fs::write(&self.metadiff_file, text).map_err(|err| {
+            TaskError::about("cannot write the metadiff to", &self.metadiff_file, err)
+        })
     }
 }
 
@@ -190,10 +205,15 @@ pub fn check_range<T: PartialOrd + fmt::Display>(
     if range.contains(&value) {
         return Ok(());
     }
-    Err(TaskError::new(format!("{name} is {value}: it must be from {} to {}", range.start(), range.end())))
+    Err(TaskError::new(format!(
+        "{name} is {value}: it must be from {} to {}",
+        range.start(),
+        range.end()
+    )))
 }
 
-/// Why a task failed: a message that names the file, the cause and, where there is one, the way out.
+/// Why a task failed: a message that names the file, the cause and, where there is one, the way
+/// out.
 ///
 /// It is shown as one line: line breaks and other control characters become blanks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,13 +270,28 @@ mod tests {
             ("", format!("-j is missing; {v1}")),
             ("-j a.json", format!("--metadata-out is missing; {v1}")),
             ("--metadata-out m.json -j", format!("-j has no value; {v1}")),
-            ("-j a -j b --metadata-out m", format!("-j is given twice; {v1}")),
+            (
+                "-j a -j b --metadata-out m",
+                format!("-j is given twice; {v1}"),
+            ),
             ("--args-json a.json", format!("--out-json is missing; {v2}")),
-            ("--out-json m.json one", format!("--args-json is missing; {v2}")),
-            ("--args-json a --out-json", format!("--out-json has no value; {v2}")),
-            ("--args-json a --out-json m --out-json m", format!("--out-json is given twice; {v2}")),
+            (
+                "--out-json m.json one",
+                format!("--args-json is missing; {v2}"),
+            ),
+            (
+                "--args-json a --out-json",
+                format!("--out-json has no value; {v2}"),
+            ),
+            (
+                "--args-json a --out-json m --out-json m",
+                format!("--out-json is given twice; {v2}"),
+            ),
             ("-j a --out-json m", format!("--out-json {other}; {v2}")),
-            ("--args-json a --metadata-out m", format!("--metadata-out {other}; {v1}")),
+            (
+                "--args-json a --metadata-out m",
+                format!("--metadata-out {other}; {v1}"),
+            ),
         ] {
             assert_eq!(parse(line).unwrap_err(), expected, "{line:?}");
         }

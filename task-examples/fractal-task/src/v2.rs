@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 /// Output of a task without a list of items.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TaskOutput {
-    /// Images that the task created or changed. If all outputs of a task have none, Fractal takes all images that the task
-    /// was called for as changed.
+    /// Images that the task created or changed. If all outputs of a task have none, Fractal takes
+    /// all images that the task was called for as changed.
     pub image_list_updates: Vec<ImageUpdate>,
 }
 
 impl From<ImageUpdate> for TaskOutput {
     fn from(update: ImageUpdate) -> Self {
-        Self { image_list_updates: vec![update] }
+        Self {
+            image_list_updates: vec![update],
+        }
     }
 }
 
@@ -56,12 +58,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    // Fractal reads `origin: null` as no origin, but refuses unknown keys and texts that are no URL.
+    // Fractal reads `origin: null` as no origin, but refuses unknown keys and texts that are no
+    // URL.
     #[test]
     fn outputs_have_the_keys_that_fractal_accepts() {
-        assert_eq!(json!(TaskOutput::default()), json!({"image_list_updates": []}));
-        let update = ImageUpdate { zarr_url: "/z/a".to_owned(), ..ImageUpdate::default() };
-        assert_eq!(json!(TaskOutput::from(update.clone())), json!({"image_list_updates": [{"zarr_url": "/z/a"}]}));
+        assert_eq!(
+            json!(TaskOutput::default()),
+            json!({"image_list_updates": []})
+        );
+        let update = ImageUpdate {
+            zarr_url: "/z/a".to_owned(),
+            ..ImageUpdate::default()
+        };
+        assert_eq!(
+            json!(TaskOutput::from(update.clone())),
+            json!({"image_list_updates": [{"zarr_url": "/z/a"}]})
+        );
         let update = ImageUpdate {
             origin: Some("/z/b".to_owned()),
             attributes: [("well".to_owned(), json!("B03"))].into_iter().collect(),
@@ -72,9 +84,14 @@ mod tests {
             json!(update),
             json!({"zarr_url": "/z/a", "origin": "/z/b", "attributes": {"well": "B03"}, "types": {"is_3D": false}})
         );
-        let item = Item { zarr_url: "/z/a".to_owned(), init_args: json!({"n": 1}) };
+        let item = Item {
+            zarr_url: "/z/a".to_owned(),
+            init_args: json!({"n": 1}),
+        };
         assert_eq!(
-            json!(InitOutput { parallelization_list: vec![item] }),
+            json!(InitOutput {
+                parallelization_list: vec![item]
+            }),
             json!({"parallelization_list": [{"zarr_url": "/z/a", "init_args": {"n": 1}}]})
         );
     }

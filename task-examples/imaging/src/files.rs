@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Folders below an input folder are searched so deep: ImageXpress has `TimePoint_1/ZStep_1`.
 const MAX_DEPTH: usize = 3;
-/// So many files of a plate are opened, if the first ones are damaged, to find out what the files of the plate contain.
+/// So many files of a plate are opened, if the first ones are damaged, to find out what the files
+/// of the plate contain.
 const MAX_OPENED: usize = 3;
 
 /// How files are found and read.
@@ -69,8 +70,8 @@ struct Known {
 /// Finds the planes of the input folders.
 ///
 /// # Errors
-/// If a folder or the table cannot be read, no file fits, two files are the same plane, or the files contain what is not
-/// supported.
+/// If a folder or the table cannot be read, no file fits, two files are the same plane, or the
+/// files contain what is not supported.
 pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
     let mut found = Found::default();
     let mut known = match search.table {
@@ -78,7 +79,9 @@ pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
         None => find_named(search, &mut found)?,
     };
     for file in &mut known {
-        let Some(channel) = &mut file.channel else { continue };
+        let Some(channel) = &mut file.channel else {
+            continue;
+        };
         let id = channel_id(&channel.0);
         if id != channel.0 {
             let label = std::mem::replace(&mut channel.0, id.clone());
@@ -98,14 +101,25 @@ pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
                 }
                 x
             });
-            found.sizes.insert(plate, Sizes { pixel_um, z_step_um: series.z_step_um });
+            found.sizes.insert(
+                plate,
+                Sizes {
+                    pixel_um,
+                    z_step_um: series.z_step_um,
+                },
+            );
         }
         for file in files {
             for (id, position) in expand(&file, contents.as_deref(), search, &mut found.labels)? {
-                let plane = PlaneFile { file: file.path.clone(), position };
+                let plane = PlaneFile {
+                    file: file.path.clone(),
+                    position,
+                };
                 if let Some(other) = found.planes.insert(id, plane) {
                     let (one, two) = (other.file.display(), file.path.display());
-                    return Err(TaskError::new(format!("{one} and {two} are the same plane; take one of them away")));
+                    return Err(TaskError::new(format!(
+                        "{one} and {two} are the same plane; take one of them away"
+                    )));
                 }
             }
         }
@@ -116,27 +130,61 @@ pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
 /// A channel's name with letters, digits, - and _ only.
 fn channel_id(text: &str) -> String {
     let parts = text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
-    let parts: Vec<&str> = parts.filter(|part| !part.is_empty() && *part != "-").collect();
+    let parts: Vec<&str> = parts
+        .filter(|part| !part.is_empty() && *part != "-")
+        .collect();
     parts.join("-")
 }
 
 fn find_listed(table: &str, search: &Search<'_>) -> Result<Vec<Known>, TaskError> {
     let find = |name: &str| {
         let mut paths = search.folders.iter().map(|folder| folder.join(name));
-        paths.clone().find(|path| path.is_file()).or_else(|| paths.next())
+        paths
+            .clone()
+            .find(|path| path.is_file())
+            .or_else(|| paths.next())
     };
-    let path = find(table).ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))?;
+    let path = find(table)
+        .ok_or_else(|| TaskError::new("input_paths is empty: give the folder of the images"))?;
     let rows = table::read_files(&path)?;
     if rows.is_empty() {
-        return Err(TaskError::about("cannot use", &path, "it has no rows; add one for each file"));
+        return Err(TaskError::about(
+            "cannot use",
+            &path,
+            "it has no rows; add one for each file",
+        ));
     }
-    let known = rows.into_iter().map(|Row { file, plate, well, field, z, channel }| {
-        // A file that is missing fails its image, not the plate.
-        Known { path: find(&file).unwrap_or_default(), plate, well, field, z, channel }
-    });
+    let known = rows.into_iter().map(
+        |Row {
+             file,
+             plate,
+             well,
+             field,
+             z,
+             channel,
+         }| {
+            // A file that is missing fails its image, not the plate.
+            Known {
+                path: find(&file).unwrap_or_default(),
+                plate,
+                well,
+                field,
+                z,
+                channel,
+            }
+        },
+    );
     let known: Vec<Known> = known.collect();
     let mut planes = BTreeMap::new();
-    for Known { path: file, plate, well, field, z, channel } in &known {
+    for Known {
+        path: file,
+        plate,
+        well,
+        field,
+        z,
+        channel,
+    } in &known
+    {
         if let Some(other) = planes.insert((plate, well, field, z, channel), file) {
             let (one, two) = (Path::new(other).display(), file.display());
             let cause = format!("{one} and {two} are the same plane; correct one of the two rows");
@@ -148,7 +196,9 @@ fn find_listed(table: &str, search: &Search<'_>) -> Result<Vec<Known>, TaskError
 
 fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, TaskError> {
     if search.extensions.is_empty() {
-        return Err(TaskError::new("extensions is empty: give at least one ending, such as \"tif\""));
+        return Err(TaskError::new(
+            "extensions is empty: give at least one ending, such as \"tif\"",
+        ));
     }
     let mut paths: Vec<(&PathBuf, String)> = Vec::new();
     for folder in search.folders {
@@ -173,22 +223,55 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
     }
     if let Some(first) = others.first() {
         let n = others.len();
-        eprintln!("warning: left out {n} file(s) named in another way than the others, such as {}", first.display());
+        eprintln!(
+            "warning: left out {n} file(s) named in another way than the others, such as {}",
+            first.display()
+        );
     }
-    let time = choose_time(search.time_point, files.iter().filter_map(|(.., name)| name.time.as_ref()))?;
+    let time = choose_time(
+        search.time_point,
+        files.iter().filter_map(|(.., name)| name.time.as_ref()),
+    )?;
     files.retain(|(.., name)| time.is_none() || name.time.is_none() || name.time == time);
     let known = files.into_iter().map(|(folder, path, name)| {
-        let plate = name.plate.clone().unwrap_or_else(|| plate_of_folder(folder, path));
-        found.names.entry(plate.clone()).or_insert_with(|| (folder.clone(), name.clone()));
-        let FileName { well, field, z, channel, .. } = name;
-        Known { path: folder.join(path), plate, well, field, z, channel }
+        let plate = name
+            .plate
+            .clone()
+            .unwrap_or_else(|| plate_of_folder(folder, path));
+        found
+            .names
+            .entry(plate.clone())
+            .or_insert_with(|| (folder.clone(), name.clone()));
+        let FileName {
+            well,
+            field,
+            z,
+            channel,
+            ..
+        } = name;
+        Known {
+            path: folder.join(path),
+            plate,
+            well,
+            field,
+            z,
+            channel,
+        }
     });
     Ok(known.collect())
 }
 
 fn nothing_fits(search: &Search<'_>, names: &[String]) -> TaskError {
-    let folders: Vec<String> = search.folders.iter().map(|folder| folder.display().to_string()).collect();
-    let place = if folders.is_empty() { "input_paths, which is empty".to_owned() } else { folders.join(", ") };
+    let folders: Vec<String> = search
+        .folders
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let place = if folders.is_empty() {
+        "input_paths, which is empty".to_owned()
+    } else {
+        folders.join(", ")
+    };
     if names.is_empty() {
         let extensions = search.extensions.join(", ");
         return TaskError::new(format!(
@@ -196,7 +279,11 @@ fn nothing_fits(search: &Search<'_>, names: &[String]) -> TaskError {
         ));
     }
     let seen = match search.pattern {
-        Some(pattern) => format!("{} files, such as {}; none fits the pattern {pattern:?}", names.len(), names[0]),
+        Some(pattern) => format!(
+            "{} files, such as {}; none fits the pattern {pattern:?}",
+            names.len(),
+            names[0]
+        ),
         None => describe_unknown(names),
     };
     TaskError::new(format!(
@@ -205,9 +292,17 @@ fn nothing_fits(search: &Search<'_>, names: &[String]) -> TaskError {
 }
 
 /// The time point to take: `None` if there are none.
-fn choose_time<'a>(chosen: Option<u64>, times: impl Iterator<Item = &'a Number>) -> Result<Option<Number>, TaskError> {
+fn choose_time<'a>(
+    chosen: Option<u64>,
+    times: impl Iterator<Item = &'a Number>,
+) -> Result<Option<Number>, TaskError> {
     let times: BTreeSet<&Number> = times.collect();
-    let value = |time: &Number| time.0.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok();
+    let value = |time: &Number| {
+        time.0
+            .trim_start_matches(|c: char| !c.is_ascii_digit())
+            .parse::<u64>()
+            .ok()
+    };
     match (chosen, times.first().zip(times.last())) {
         (_, None) => Ok(None),
         (None, Some((first, last))) if first == last => Ok(None),
@@ -217,9 +312,15 @@ fn choose_time<'a>(chosen: Option<u64>, times: impl Iterator<Item = &'a Number>)
             times.len()
         ))),
         (Some(chosen), Some((first, last))) => {
-            let time = times.iter().find(|time| value(time) == Some(chosen)).copied().cloned();
+            let time = times
+                .iter()
+                .find(|time| value(time) == Some(chosen))
+                .copied()
+                .cloned();
             time.map(Some).ok_or_else(|| {
-                TaskError::new(format!("time_point is {chosen}, but the files have the time points {first} to {last}"))
+                TaskError::new(format!(
+                    "time_point is {chosen}, but the files have the time points {first} to {last}"
+                ))
             })
         }
     }
@@ -230,14 +331,20 @@ fn plate_of_folder(folder: &Path, path: &str) -> String {
     let below = path.split('/').rev().skip(1);
     let above = folder.iter().rev().filter_map(|name| name.to_str());
     let is_name = |name: &&str| {
-        let is_part = ["Images", "TimePoint_", "ZStep_", "Default"].iter().any(|part| name.starts_with(part));
+        let is_part = ["Images", "TimePoint_", "ZStep_", "Default"]
+            .iter()
+            .any(|part| name.starts_with(part));
         !is_part && !name.contains("-Site_") && crate::name::is_plate(name)
     };
-    below.chain(above).find(is_name).unwrap_or("plate").to_owned()
+    below
+        .chain(above)
+        .find(is_name)
+        .unwrap_or("plate")
+        .to_owned()
 }
 
-/// Adds the files below a folder that have one of the endings, sorted; those whose name begins with a dot are left alone.
-/// Folders are searched if there are no such files next to them.
+/// Adds the files below a folder that have one of the endings, sorted; those whose name begins with
+/// a dot are left alone. Folders are searched if there are no such files next to them.
 fn read_names(
     folder: &Path,
     below: &str,
@@ -248,14 +355,19 @@ fn read_names(
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(about("cannot read the folder", folder))? {
         let entry = entry.map_err(about("cannot read the folder", folder))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
         if name.starts_with('.') || ending == "zarr" {
             continue;
         }
         // MetaXpress and others put small versions next to the images.
         let is_thumbnail = name.to_ascii_lowercase().contains("_thumb");
-        if extensions.iter().any(|known| known.eq_ignore_ascii_case(ending)) {
+        if extensions
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(ending))
+        {
             files.extend((!is_thumbnail).then_some(name));
         } else if entry.path().is_dir() {
             folders.push(name);
@@ -267,13 +379,20 @@ fn read_names(
     names.extend(files.into_iter().map(|name| format!("{below}{name}")));
     if is_empty && depth > 0 {
         for name in folders {
-            read_names(&folder.join(&name), &format!("{below}{name}/"), extensions, depth - 1, names)?;
+            read_names(
+                &folder.join(&name),
+                &format!("{below}{name}/"),
+                extensions,
+                depth - 1,
+                names,
+            )?;
         }
     }
     Ok(())
 }
 
-/// What the first file of a plate that can be opened contains; `None` if none can be. Damaged files fail their images later.
+/// What the first file of a plate that can be opened contains; `None` if none can be. Damaged files
+/// fail their images later.
 fn open_first(files: &[Known]) -> Result<Option<Vec<Series>>, TaskError> {
     for file in files.iter().take(MAX_OPENED) {
         if let Ok(opened) = source::open(&file.path) {
@@ -304,11 +423,24 @@ fn expand(
         channel: channel.unwrap_or_else(|| number("C01")),
         z: z.unwrap_or_else(|| number("")),
     };
-    let Known { field, z, channel, .. } = file;
-    let single = || Ok(vec![(plane(field.clone(), z.clone(), channel.clone()), None)]);
-    let Some(contents) = contents else { return single() };
+    let Known {
+        field, z, channel, ..
+    } = file;
+    let single = || {
+        Ok(vec![(
+            plane(field.clone(), z.clone(), channel.clone()),
+            None,
+        )])
+    };
+    let Some(contents) = contents else {
+        return single();
+    };
     let contents = if field.is_some() && contents.len() > 1 {
-        eprintln!("warning: {} has {} images; the first is taken", file.path.display(), contents.len());
+        eprintln!(
+            "warning: {} has {} images; the first is taken",
+            file.path.display(),
+            contents.len()
+        );
         &contents[..1]
     } else {
         contents
@@ -330,10 +462,23 @@ fn expand(
         for c in 0..axes.n_channels {
             let channel = channel_of(channel.as_ref(), image, axes.n_channels, c, labels);
             for z_index in 0..axes.n_z {
-                let z = z.clone().or_else(|| (axes.n_z > 1).then(|| Number(format!("{:03}", z_index + 1))));
-                let field = field.clone().unwrap_or_else(|| Number((series + 1).to_string()));
-                let (z_inside, channel_inside) = if axes.pages_are_channels { (c, 0) } else { (z_index, c) };
-                let position = Position { series, time, z: z_inside, channel: channel_inside };
+                let z = z
+                    .clone()
+                    .or_else(|| (axes.n_z > 1).then(|| Number(format!("{:03}", z_index + 1))));
+                let field = field
+                    .clone()
+                    .unwrap_or_else(|| Number((series + 1).to_string()));
+                let (z_inside, channel_inside) = if axes.pages_are_channels {
+                    (c, 0)
+                } else {
+                    (z_index, c)
+                };
+                let position = Position {
+                    series,
+                    time,
+                    z: z_inside,
+                    channel: channel_inside,
+                };
                 planes.push((plane(Some(field), z, Some(channel.clone())), Some(position)));
             }
         }
@@ -349,11 +494,18 @@ fn channel_of(
     index: usize,
     labels: &mut BTreeMap<String, String>,
 ) -> Number {
-    let name = image.channels.get(index).map(String::as_str).unwrap_or_default();
+    let name = image
+        .channels
+        .get(index)
+        .map(String::as_str)
+        .unwrap_or_default();
     let (id, label) = match stated {
         Some(stated) if n_channels == 1 => return stated.clone(),
         // Red, green and blue of the channel that the name states.
-        Some(stated) => (format!("{stated}-{}", index + 1), format!("{stated} {name}")),
+        Some(stated) => (
+            format!("{stated}-{}", index + 1),
+            format!("{stated} {name}"),
+        ),
         None => (format!("C{:02}", index + 1), name.to_owned()),
     };
     if !label.is_empty() {
@@ -370,7 +522,9 @@ fn position_of_time(n_times: usize, chosen: Option<u64>) -> Result<usize, String
             "it has {n_times} time points, but an image has one: set the argument time_point to one of 1 to {n_times}"
         )),
         Some(chosen) => {
-            let index = usize::try_from(chosen).ok().filter(|chosen| (1..=n_times).contains(chosen));
+            let index = usize::try_from(chosen)
+                .ok()
+                .filter(|chosen| (1..=n_times).contains(chosen));
             index
                 .map(|index| index - 1)
                 .ok_or_else(|| format!("time_point is {chosen}, but it has {n_times} time points"))
@@ -391,7 +545,11 @@ impl Axes {
     fn of(image: &Series, has_z: bool, has_channel: bool) -> Result<Self, String> {
         let (n_channels, n_z) = (image.channels.len(), image.n_z);
         if n_z > 1 && has_z && !has_channel && n_channels == 1 && !image.has_axes {
-            return Ok(Self { n_channels: n_z, n_z: 1, pages_are_channels: true });
+            return Ok(Self {
+                n_channels: n_z,
+                n_z: 1,
+                pages_are_channels: true,
+            });
         }
         let twice = |n: usize, what: &str| {
             format!(
@@ -405,6 +563,10 @@ impl Axes {
         if n_channels > 1 && has_channel && !image.is_color {
             return Err(twice(n_channels, "channels"));
         }
-        Ok(Self { n_channels, n_z, pages_are_channels: false })
+        Ok(Self {
+            n_channels,
+            n_z,
+            pages_are_channels: false,
+        })
     }
 }

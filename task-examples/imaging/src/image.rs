@@ -118,7 +118,14 @@ impl Acquisition {
     pub fn fields_of(&self, (width, height): (usize, usize)) -> Vec<Place> {
         if self.fields.is_empty() {
             let (field, stage_um) = (self.field.clone(), self.stage_um);
-            return vec![Place { field, x: 0, y: 0, width, height, stage_um }];
+            return vec![Place {
+                field,
+                x: 0,
+                y: 0,
+                width,
+                height,
+                stage_um,
+            }];
         }
         self.fields.clone()
     }
@@ -128,10 +135,20 @@ impl Acquisition {
     /// # Errors
     /// If there is none.
     pub fn find_channel(&self, name: &str) -> Result<usize, TaskError> {
-        let place = self.channels.iter().position(|channel| channel.id == name || channel.label == name);
+        let place = self
+            .channels
+            .iter()
+            .position(|channel| channel.id == name || channel.label == name);
         place.ok_or_else(|| {
-            let names: Vec<&str> = self.channels.iter().map(|channel| channel.id.as_str()).collect();
-            TaskError::new(format!("channel {name:?} is not in the image, which has {}", names.join(", ")))
+            let names: Vec<&str> = self
+                .channels
+                .iter()
+                .map(|channel| channel.id.as_str())
+                .collect();
+            TaskError::new(format!(
+                "channel {name:?} is not in the image, which has {}",
+                names.join(", ")
+            ))
         })
     }
 }
@@ -140,11 +157,21 @@ impl Acquisition {
 ///
 /// # Errors
 /// If the folder cannot be written.
-pub fn write_empty(folder: &Path, format: Format, acquisition: &Acquisition) -> Result<(), TaskError> {
-    group::write(folder, format, Map::new(), object(json!({"imaging": acquisition})))
+pub fn write_empty(
+    folder: &Path,
+    format: Format,
+    acquisition: &Acquisition,
+) -> Result<(), TaskError> {
+    group::write(
+        folder,
+        format,
+        Map::new(),
+        object(json!({"imaging": acquisition})),
+    )
 }
 
-/// Reads what an image is, whether it has pixels or not. That of an image of other programs is found from its metadata.
+/// Reads what an image is, whether it has pixels or not. That of an image of other programs is
+/// found from its metadata.
 ///
 /// # Errors
 /// If its attributes do not exist or do not fit.
@@ -152,11 +179,20 @@ pub fn read_acquisition(folder: &Path) -> Result<Acquisition, TaskError> {
     take_acquisition(folder, &mut group::read_attributes(folder)?)
 }
 
-fn take_acquisition(folder: &Path, attributes: &mut Map<String, Value>) -> Result<Acquisition, TaskError> {
+fn take_acquisition(
+    folder: &Path,
+    attributes: &mut Map<String, Value>,
+) -> Result<Acquisition, TaskError> {
     match attributes.remove("imaging") {
-        None if attributes.contains_key("multiscales") => foreign::read_acquisition(folder, attributes),
+        None if attributes.contains_key("multiscales") => {
+            foreign::read_acquisition(folder, attributes)
+        }
         own => serde_json::from_value(own.unwrap_or_default()).map_err(|err| {
-            TaskError::about("cannot use the attributes of", folder, format!("imaging: {err}; make the plate again"))
+            TaskError::about(
+                "cannot use the attributes of",
+                folder,
+                format!("imaging: {err}; make the plate again"),
+            )
         }),
     }
 }
@@ -202,8 +238,17 @@ impl Image {
             ));
         };
         let acquisition = take_acquisition(folder, &mut attributes)?;
-        let levels = paths.iter().map(|path| Array::open(folder.join(path))).collect::<Result<Vec<_>, _>>()?;
-        let image = Self { acquisition, folder: folder.to_owned(), format: Format::of(folder), is_foreign, levels };
+        let levels = paths
+            .iter()
+            .map(|path| Array::open(folder.join(path)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let image = Self {
+            acquisition,
+            folder: folder.to_owned(),
+            format: Format::of(folder),
+            is_foreign,
+            levels,
+        };
         let n_channels = image.acquisition.channels.len();
         let fits = |level: &Array| {
             level.outer().len() == 2
@@ -214,7 +259,9 @@ impl Image {
             return Err(TaskError::about(
                 "cannot use",
                 folder,
-                format!("its arrays do not have the axes c, z, y, x with {n_channels} channels and one type of pixels"),
+                format!(
+                    "its arrays do not have the axes c, z, y, x with {n_channels} channels and one type of pixels"
+                ),
             ));
         }
         Ok(image)
@@ -246,11 +293,15 @@ impl Image {
     /// If they differ.
     pub fn field_size(&self) -> Result<(usize, usize), TaskError> {
         let fields = self.acquisition.fields_of(self.levels[0].size());
-        let sizes: Vec<(usize, usize)> = fields.iter().map(|field| (field.width, field.height)).collect();
+        let sizes: Vec<(usize, usize)> = fields
+            .iter()
+            .map(|field| (field.width, field.height))
+            .collect();
         if let Some(other) = sizes.iter().position(|size| *size != sizes[0]) {
             let (one, other) = (&fields[0].field, &fields[other].field);
-            let cause =
-                format!("its fields {one} and {other} have different sizes, so one illumination does not fit both");
+            let cause = format!(
+                "its fields {one} and {other} have different sizes, so one illumination does not fit both"
+            );
             return Err(TaskError::about("cannot use", &self.folder, cause));
         }
         Ok(sizes[0])
@@ -271,7 +322,12 @@ impl Image {
     ///
     /// # Errors
     /// If it cannot be read or is damaged.
-    pub fn read_plane(&self, level: usize, channel: usize, z: usize) -> Result<AnyPlane, TaskError> {
+    pub fn read_plane(
+        &self,
+        level: usize,
+        channel: usize,
+        z: usize,
+    ) -> Result<AnyPlane, TaskError> {
         self.levels[level].read_any(&[channel, z])
     }
 
@@ -281,7 +337,10 @@ impl Image {
     /// If there are several, or it cannot be read.
     pub fn read_projection(&self, channel: usize) -> Result<AnyPlane, TaskError> {
         if self.n_planes() != 1 {
-            let cause = format!("it has {} Z planes; run \"Project maximum intensity\" first", self.n_planes());
+            let cause = format!(
+                "it has {} Z planes; run \"Project maximum intensity\" first",
+                self.n_planes()
+            );
             return Err(TaskError::about("cannot use", &self.folder, cause));
         }
         self.read_plane(0, channel, 0)
@@ -313,16 +372,34 @@ impl ImageWriter {
         size: (usize, usize),
         storage: Storage,
     ) -> Result<Self, TaskError> {
-        let levels = create_levels(folder, pixel_type, "czyx", &[n_channels, n_planes], size, storage)?;
+        let levels = create_levels(
+            folder,
+            pixel_type,
+            "czyx",
+            &[n_channels, n_planes],
+            size,
+            storage,
+        )?;
         let windows = vec![[f64::INFINITY, f64::NEG_INFINITY]; n_channels];
-        Ok(Self { folder: folder.to_owned(), pixel_type, storage, levels, windows })
+        Ok(Self {
+            folder: folder.to_owned(),
+            pixel_type,
+            storage,
+            levels,
+            windows,
+        })
     }
 
     /// Writes one plane.
     ///
     /// # Errors
     /// If a file cannot be written, or the image has pixels of another type.
-    pub fn write_plane(&mut self, channel: usize, z: usize, plane: AnyPlane) -> Result<(), TaskError> {
+    pub fn write_plane(
+        &mut self,
+        channel: usize,
+        z: usize,
+        plane: AnyPlane,
+    ) -> Result<(), TaskError> {
         let ([min, max], window) = (plane.range(), &mut self.windows[channel]);
         *window = [window[0].min(min), window[1].max(max)];
         each_plane!(plane, plane => write_levels(&mut self.levels, &[channel, z], plane, pyramid::halve))
@@ -341,20 +418,47 @@ impl ImageWriter {
         Ok(windows)
     }
 
-    fn finish_metadata(self, acquisition: &Acquisition) -> Result<(Vec<[f64; 2]>, stored::Extent), TaskError> {
-        let Self { folder, pixel_type, storage, levels, windows } = self;
-        let Acquisition { plate, well, field, pixel_size_um, z_step_um, channels, .. } = acquisition;
+    fn finish_metadata(
+        self,
+        acquisition: &Acquisition,
+    ) -> Result<(Vec<[f64; 2]>, stored::Extent), TaskError> {
+        let Self {
+            folder,
+            pixel_type,
+            storage,
+            levels,
+            windows,
+        } = self;
+        let Acquisition {
+            plate,
+            well,
+            field,
+            pixel_size_um,
+            z_step_um,
+            channels,
+            ..
+        } = acquisition;
         let name = format!("{plate}_{well}_{field}");
         let channels: Vec<ngff::Channel> = channels
             .iter()
             .zip(&windows)
-            .map(|(Channel { id, label, color, wavelength_id }, &window)| ngff::Channel {
-                label: label.clone(),
-                wavelength_id: Some(wavelength_id.as_ref().unwrap_or(id).clone()),
-                color: color.clone(),
-                pixel_type,
-                window,
-            })
+            .map(
+                |(
+                    Channel {
+                        id,
+                        label,
+                        color,
+                        wavelength_id,
+                    },
+                    &window,
+                )| ngff::Channel {
+                    label: label.clone(),
+                    wavelength_id: Some(wavelength_id.as_ref().unwrap_or(id).clone()),
+                    color: color.clone(),
+                    pixel_type,
+                    window,
+                },
+            )
             .collect();
         let scale = [1.0, *z_step_um, *pixel_size_um, *pixel_size_um];
         let ome = json!({
@@ -362,12 +466,18 @@ impl ImageWriter {
             "omero": ngff::omero(&name, &channels),
         });
         let extent = finish_levels(levels)?;
-        group::write(&folder, storage.format, object(ome), object(json!({"imaging": acquisition})))?;
+        group::write(
+            &folder,
+            storage.format,
+            object(ome),
+            object(json!({"imaging": acquisition})),
+        )?;
         Ok((windows, extent))
     }
 
-    /// Writes the metadata after the last plane of an image that takes the place of another version of itself, whose labels
-    /// and other tables stay. An image of another program keeps all of its metadata.
+    /// Writes the metadata after the last plane of an image that takes the place of another version
+    /// of itself, whose labels and other tables stay. An image of another program keeps all of its
+    /// metadata.
     ///
     /// # Errors
     /// If a file cannot be read or written.
@@ -386,7 +496,11 @@ impl ImageWriter {
         }
         stored::copy_others(&old.folder, &folder, format)?;
         let labels = old.folder.join("labels");
-        if group::exists(&labels) { stored::copy_folder(&labels, &folder.join("labels")) } else { Ok(()) }
+        if group::exists(&labels) {
+            stored::copy_folder(&labels, &folder.join("labels"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -394,7 +508,11 @@ impl ImageWriter {
 fn finish_levels(levels: Vec<ArrayWriter>) -> Result<stored::Extent, TaskError> {
     let extent = levels.first().map_or((0, 0, 0), |level| {
         let (width, height) = level.array().size();
-        (width, height, level.array().outer().last().copied().unwrap_or(1))
+        (
+            width,
+            height,
+            level.array().outer().last().copied().unwrap_or(1),
+        )
     });
     levels.into_iter().try_for_each(ArrayWriter::finish)?;
     Ok(extent)
@@ -423,15 +541,31 @@ pub mod labels {
         storage: Storage,
         about: &impl Serialize,
     ) -> Result<(), TaskError> {
-        let mut levels = create_levels(folder, PixelType::U32, "zyx", &[1], (plane.width, plane.height), storage)?;
+        let mut levels = create_levels(
+            folder,
+            PixelType::U32,
+            "zyx",
+            &[1],
+            (plane.width, plane.height),
+            storage,
+        )?;
         write_levels(&mut levels, &[0], plane, pyramid::take_every_second)?;
-        let scale = [acquisition.z_step_um, acquisition.pixel_size_um, acquisition.pixel_size_um];
+        let scale = [
+            acquisition.z_step_um,
+            acquisition.pixel_size_um,
+            acquisition.pixel_size_um,
+        ];
         let ome = json!({
             "multiscales": [ngff::multiscales(name, "zyx", &scale, levels.len(), Downscaling::Nearest)],
             "image-label": {"source": {"image": "../../"}},
         });
         finish_levels(levels)?;
-        group::write(folder, storage.format, object(ome), object(json!({"imaging": about})))
+        group::write(
+            folder,
+            storage.format,
+            object(ome),
+            object(json!({"imaging": about})),
+        )
     }
 
     /// Adds a name to the list of an image's labels.
@@ -442,13 +576,21 @@ pub mod labels {
         let folder = image.join("labels");
         let mut names: Vec<String> = Vec::new();
         if group::exists(&folder) {
-            let list = group::read_attributes(&folder)?.remove("labels").unwrap_or_else(|| json!([]));
-            names = serde_json::from_value(list).map_err(super::about("cannot use the list of labels in", &folder))?;
+            let list = group::read_attributes(&folder)?
+                .remove("labels")
+                .unwrap_or_else(|| json!([]));
+            names = serde_json::from_value(list)
+                .map_err(super::about("cannot use the list of labels in", &folder))?;
         }
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
-        group::write(&folder, format, object(json!({"labels": names})), Map::new())
+        group::write(
+            &folder,
+            format,
+            object(json!({"labels": names})),
+            Map::new(),
+        )
     }
 
     /// Reads one level of labels.
@@ -478,12 +620,30 @@ fn create_levels(
     size: (usize, usize),
     storage: Storage,
 ) -> Result<Vec<ArrayWriter>, TaskError> {
-    let Storage { format, n_levels, chunk_size, compression_level } = storage;
-    let options = Options { format, axes, chunk_size, compression_level };
+    let Storage {
+        format,
+        n_levels,
+        chunk_size,
+        compression_level,
+    } = storage;
+    let options = Options {
+        format,
+        axes,
+        chunk_size,
+        compression_level,
+    };
     std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)))
         .take(n_levels)
         .enumerate()
-        .map(|(level, size)| ArrayWriter::create(folder.join(level.to_string()), pixel_type, outer, size, options))
+        .map(|(level, size)| {
+            ArrayWriter::create(
+                folder.join(level.to_string()),
+                pixel_type,
+                outer,
+                size,
+                options,
+            )
+        })
         .collect()
 }
 

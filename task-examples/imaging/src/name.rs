@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A well's place: a row of one or two capital letters, then a column of one to three digits. Its text is `B03`.
+/// A well's place: a row of one or two capital letters, then a column of one to three digits. Its
+/// text is `B03`.
 ///
 /// Wells are in the order of their rows, then of their columns: `B02` before `B10` before `AA01`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,7 +24,10 @@ impl Well {
         let digits = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
         let row = &text[..text.len() - digits.len()];
         let fits = (1..=2).contains(&row.len()) && (1..=3).contains(&digits.len());
-        (fits && is_digits(digits)).then(|| Self { row: row.to_ascii_uppercase(), column: digits.to_owned() })
+        (fits && is_digits(digits)).then(|| Self {
+            row: row.to_ascii_uppercase(),
+            column: digits.to_owned(),
+        })
     }
 
     /// The letters of a row: A is 1, Z 26, AA 27.
@@ -31,18 +35,29 @@ impl Well {
         let letter = |index: usize| char::from(b'A' + index as u8);
         match number {
             1..=26 => Some(letter(number - 1).to_string()),
-            27..=702 => Some([letter((number - 27) / 26), letter((number - 27) % 26)].iter().collect()),
+            27..=702 => Some(
+                [letter((number - 27) / 26), letter((number - 27) % 26)]
+                    .iter()
+                    .collect(),
+            ),
             _ => None,
         }
     }
 
     /// The number of the row: A is 1, Z 26, AA 27.
     pub fn row_number(&self) -> usize {
-        self.row.bytes().fold(0, |sum, letter| 26 * sum + usize::from(letter - b'A') + 1)
+        self.row
+            .bytes()
+            .fold(0, |sum, letter| 26 * sum + usize::from(letter - b'A') + 1)
     }
 
     fn place(&self) -> (usize, &str, u32, &str) {
-        (self.row.len(), &self.row, self.column.parse().unwrap_or(0), &self.column)
+        (
+            self.row.len(),
+            &self.row,
+            self.column.parse().unwrap_or(0),
+            &self.column,
+        )
     }
 }
 
@@ -85,8 +100,16 @@ pub struct Number(pub String);
 
 impl Ord for Number {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let value = |number: &Self| number.0.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok();
-        value(self).cmp(&value(other)).then_with(|| self.0.cmp(&other.0))
+        let value = |number: &Self| {
+            number
+                .0
+                .trim_start_matches(|c: char| !c.is_ascii_digit())
+                .parse::<u64>()
+                .ok()
+        };
+        value(self)
+            .cmp(&value(other))
+            .then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -119,7 +142,10 @@ pub struct PlaneId {
 
 /// Whether a plate may be called so: it becomes the name of a folder.
 pub fn is_plate(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\']) && !text.contains(char::is_control)
+    !text.is_empty()
+        && !text.starts_with('.')
+        && !text.contains(['/', '\\'])
+        && !text.contains(char::is_control)
 }
 
 /// A component: a plate, a well or an image, as a path below the output folder.
@@ -166,22 +192,36 @@ impl Component {
     pub fn parse_plate(text: &str) -> Result<Self, TaskError> {
         Self::parse(text)
             .filter(|component| component.well.is_none())
-            .ok_or_else(|| TaskError::new(format!("{text:?} in metadata.plate is no plate, such as plate1.zarr")))
+            .ok_or_else(|| {
+                TaskError::new(format!(
+                    "{text:?} in metadata.plate is no plate, such as plate1.zarr"
+                ))
+            })
     }
 
     fn parse(text: &str) -> Option<Self> {
         // Fractal's own tasks write a slash after wells and images.
         let mut parts = text.strip_suffix('/').unwrap_or(text).split('/');
-        let plate = parts.next()?.strip_suffix(".zarr").filter(|plate| is_plate(plate))?.to_owned();
+        let plate = parts
+            .next()?
+            .strip_suffix(".zarr")
+            .filter(|plate| is_plate(plate))?
+            .to_owned();
         let (row, column, image) = (parts.next(), parts.next(), parts.next());
         let well = match row {
             None => None,
-            Some(row) => Some(Well::parse(&format!("{row}{}", column?)).filter(|well| well.row == row)?),
+            Some(row) => {
+                Some(Well::parse(&format!("{row}{}", column?)).filter(|well| well.row == row)?)
+            }
         };
         if image.is_some_and(|image| !is_digits(image)) || parts.next().is_some() {
             return None;
         }
-        Some(Self { plate, well, image: image.map(str::to_owned) })
+        Some(Self {
+            plate,
+            well,
+            image: image.map(str::to_owned),
+        })
     }
 
     /// The folder.
@@ -196,7 +236,10 @@ impl Component {
 
     /// The same place in another plate.
     pub fn in_plate(&self, plate: &str) -> Self {
-        Self { plate: plate.to_owned(), ..self.clone() }
+        Self {
+            plate: plate.to_owned(),
+            ..self.clone()
+        }
     }
 }
 
@@ -206,7 +249,9 @@ impl fmt::Display for Component {
         if let Some(well) = &self.well {
             write!(f, "/{}/{}", well.row, well.column)?;
         }
-        self.image.iter().try_for_each(|image| write!(f, "/{image}"))
+        self.image
+            .iter()
+            .try_for_each(|image| write!(f, "/{image}"))
     }
 }
 
@@ -221,15 +266,28 @@ mod tests {
 
     #[test]
     fn components_are_places_below_the_output_folder() {
-        for text in ["plate1.zarr/B/03/0", "plate1.zarr/AA/103/12", "p q.zarr/B/03", "plate1.zarr"] {
+        for text in [
+            "plate1.zarr/B/03/0",
+            "plate1.zarr/AA/103/12",
+            "p q.zarr/B/03",
+            "plate1.zarr",
+        ] {
             assert_eq!(Component::parse(text).expect(text).to_string(), text);
         }
         assert_eq!(
-            Component::parse_image("p.zarr/B/03/1").unwrap().folder(Path::new("/out")),
+            Component::parse_image("p.zarr/B/03/1")
+                .unwrap()
+                .folder(Path::new("/out")),
             Path::new("/out/p.zarr/B/03/1")
         );
-        assert_eq!(Component::parse("p.zarr/B/03/0/"), Component::parse("p.zarr/B/03/0"));
-        assert_eq!(Component::parse("p.zarr/B/03/"), Component::parse("p.zarr/B/03"));
+        assert_eq!(
+            Component::parse("p.zarr/B/03/0/"),
+            Component::parse("p.zarr/B/03/0")
+        );
+        assert_eq!(
+            Component::parse("p.zarr/B/03/"),
+            Component::parse("p.zarr/B/03")
+        );
         for text in [
             "",
             "plate1",
@@ -243,16 +301,25 @@ mod tests {
         ] {
             assert_eq!(Component::parse(text), None, "{text}");
         }
-        assert!(Component::parse_well("p.zarr/B/03/0").is_err() && Component::parse_image("p.zarr/B/03").is_err());
+        assert!(
+            Component::parse_well("p.zarr/B/03/0").is_err()
+                && Component::parse_image("p.zarr/B/03").is_err()
+        );
     }
 
     #[test]
     fn rows_have_numbers() {
         for (row, number) in [("A", 1), ("Z", 26), ("AA", 27), ("AF", 32)] {
             assert_eq!(Well::row_of_number(number).as_deref(), Some(row));
-            assert_eq!(Well::parse(&format!("{row}1")).unwrap().row_number(), number);
+            assert_eq!(
+                Well::parse(&format!("{row}1")).unwrap().row_number(),
+                number
+            );
         }
-        assert_eq!((Well::row_of_number(0), Well::row_of_number(703)), (None, None));
+        assert_eq!(
+            (Well::row_of_number(0), Well::row_of_number(703)),
+            (None, None)
+        );
         assert_eq!(Well::parse("b03"), Well::parse("B03"));
     }
 
@@ -260,7 +327,10 @@ mod tests {
     fn the_order_is_that_of_the_numbers() {
         let mut wells = ["AA1", "B10", "A12", "B2"].map(|text| Well::parse(text).unwrap());
         wells.sort();
-        assert_eq!(wells.map(|well| well.to_string()), ["A12", "B2", "B10", "AA1"]);
+        assert_eq!(
+            wells.map(|well| well.to_string()),
+            ["A12", "B2", "B10", "AA1"]
+        );
         assert!(Number("F2".to_owned()) < Number("F10".to_owned()));
     }
 }

@@ -32,8 +32,8 @@ const GROUPS: [(Part, &str); 9] = [
     (Part::Time, "time"),
 ];
 
-/// Name, example and regular expression of the file names of each kind of microscope. Names have no ending; case does not
-/// matter. A group `index` is the number of a well, row by row.
+/// Name, example and regular expression of the file names of each kind of microscope. Names have no
+/// ending; case does not matter. A group `index` is the number of a well, row by row.
 ///
 /// Sources: see the table in the README.
 const PATTERNS: [(&str, &str, &str); 12] = [
@@ -167,11 +167,15 @@ impl Naming {
     /// If it is no regular expression or has no group for the well.
     pub fn of_argument(pattern: &str) -> Result<Self, TaskError> {
         let wrong = |cause: String| TaskError::new(format!("pattern {pattern:?}: {cause}"));
-        let regex = Regex::new(pattern).map_err(|err| wrong(format!("it is no regular expression: {err}")))?;
+        let regex = Regex::new(pattern)
+            .map_err(|err| wrong(format!("it is no regular expression: {err}")))?;
         let names: Vec<&str> = regex.capture_names().flatten().collect();
         let known = GROUPS.map(|(_, name)| name);
         if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-            return Err(wrong(format!("the group {unknown:?} is none of {}", known.join(", "))));
+            return Err(wrong(format!(
+                "the group {unknown:?} is none of {}",
+                known.join(", ")
+            )));
         }
         let has = |name: &str| names.contains(&name);
         if !(has("well") || has("index") || has("row") && has("column")) {
@@ -194,7 +198,10 @@ impl Naming {
         let namings = std::iter::once(Self::Plain).chain(patterns);
         let mut best: Option<(usize, Self)> = None;
         for naming in namings {
-            let n = paths.iter().filter(|path| naming.parse(path).is_some()).count();
+            let n = paths
+                .iter()
+                .filter(|path| naming.parse(path).is_some())
+                .count();
             if n > best.as_ref().map_or(0, |(n, _)| *n) {
                 best = Some((n, naming));
             }
@@ -209,8 +216,15 @@ impl Naming {
         match self {
             Self::Plain => parse_plain(path, start, stem),
             Self::Pattern(regex) => {
-                let texts = [(0, stem), (0, path), (start, &path[start..]), (start, stem.get(start..)?)];
-                texts.into_iter().find_map(|(offset, text)| parse_with(regex, path, offset, text))
+                let texts = [
+                    (0, stem),
+                    (0, path),
+                    (start, &path[start..]),
+                    (start, stem.get(start..)?),
+                ];
+                texts
+                    .into_iter()
+                    .find_map(|(offset, text)| parse_with(regex, path, offset, text))
             }
         }
     }
@@ -231,16 +245,23 @@ fn parse_with(regex: &Regex, path: &str, offset: usize, text: &str) -> Option<Fi
     let mut spans = Vec::new();
     let mut get = |part: Part| {
         let (_, name) = GROUPS.into_iter().find(|(known, _)| *known == part)?;
-        let found = captures.name(name).filter(|found| !found.as_str().is_empty())?;
+        let found = captures
+            .name(name)
+            .filter(|found| !found.as_str().is_empty())?;
         spans.push((part, offset + found.start()..offset + found.end()));
         Some(found.as_str())
     };
     let row = get(Part::Row);
-    let well = match (get(Part::Well), row.zip(get(Part::Column)), get(Part::Index)) {
+    let well = match (
+        get(Part::Well),
+        row.zip(get(Part::Column)),
+        get(Part::Index),
+    ) {
         (Some(well), ..) => Well::parse(well)?,
-        (_, Some((row, column)), _) if is_digits(row) => {
-            Well::parse(&format!("{}{column}", Well::row_of_number(row.parse().ok()?)?))?
-        }
+        (_, Some((row, column)), _) if is_digits(row) => Well::parse(&format!(
+            "{}{column}",
+            Well::row_of_number(row.parse().ok()?)?
+        ))?,
         (_, Some((row, column)), _) => Well::parse(&format!("{row}{column}"))?,
         (.., Some(index)) => well_of_index(index.parse().ok()?)?,
         _ => Well::parse("A01")?,
@@ -252,18 +273,32 @@ fn parse_with(regex: &Regex, path: &str, offset: usize, text: &str) -> Option<Fi
     let mut number = |part: Part| get(part).map(|text| Number(text.to_owned()));
     let (field, z) = (number(Part::Field), number(Part::Z));
     let (channel, time) = (number(Part::Channel), number(Part::Time));
-    Some(FileName { plate, well, field, z, channel, time, path: path.to_owned(), spans })
+    Some(FileName {
+        plate,
+        well,
+        field,
+        z,
+        channel,
+        time,
+        path: path.to_owned(),
+        spans,
+    })
 }
 
-/// The well with a number, row by row from 1: of a plate with 96 wells, or with 384 for larger numbers.
+/// The well with a number, row by row from 1: of a plate with 96 wells, or with 384 for larger
+/// numbers.
 fn well_of_index(index: usize) -> Option<Well> {
     let n_columns = N_COLUMNS[usize::from(index > 96)];
     let index = index.checked_sub(1)?;
-    Well::parse(&format!("{}{:02}", Well::row_of_number(index / n_columns + 1)?, index % n_columns + 1))
+    Well::parse(&format!(
+        "{}{:02}",
+        Well::row_of_number(index / n_columns + 1)?,
+        index % n_columns + 1
+    ))
 }
 
-/// Reads `plate1_B03_F001_Z001_C01`: a plate, a well, then field, Z, channel and time point in any order. All but the well
-/// and, where there is more, the field may be missing.
+/// Reads `plate1_B03_F001_Z001_C01`: a plate, a well, then field, Z, channel and time point in any
+/// order. All but the well and, where there is more, the field may be missing.
 fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
     let parts: Vec<(usize, &str)> = {
         let mut offset = start;
@@ -280,10 +315,17 @@ fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
     (0..=4.min(parts.len() - 1)).rev().find_map(|n| {
         let (front, numbers) = parts.split_at(parts.len() - n);
         let mut spans = Vec::new();
-        let kinds = [(Part::Field, 'F'), (Part::Z, 'Z'), (Part::Channel, 'C'), (Part::Time, 'T')];
+        let kinds = [
+            (Part::Field, 'F'),
+            (Part::Z, 'Z'),
+            (Part::Channel, 'C'),
+            (Part::Time, 'T'),
+        ];
         let [field, z, channel, time] = kinds.map(|(part, letter)| {
-            let is_number =
-                |text: &str| text.strip_prefix([letter, letter.to_ascii_lowercase()]).is_some_and(is_digits);
+            let is_number = |text: &str| {
+                text.strip_prefix([letter, letter.to_ascii_lowercase()])
+                    .is_some_and(is_digits)
+            };
             let mut found = numbers.iter().filter(|(_, text)| is_number(text));
             let (place, text) = found.next().filter(|_| found.next().is_none())?;
             spans.push((part, *place..place + text.len()));
@@ -296,17 +338,30 @@ fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
         // A point in time has the form of a well, too.
         let is_time = well.starts_with(['T', 't']) && before.is_some_and(is_well);
         // Without numbers, the well has to look like one: not `z003`.
-        let is_real = Well::parse(well).is_some_and(|well| well.column.len() < 3 && well.row_number() <= 32);
-        let is_unclear = n == 0 && (before.is_none_or(is_well) || !is_real || well.starts_with(['Z', 'z']));
+        let is_real =
+            Well::parse(well).is_some_and(|well| well.column.len() < 3 && well.row_number() <= 32);
+        let is_unclear =
+            n == 0 && (before.is_none_or(is_well) || !is_real || well.starts_with(['Z', 'z']));
         if spans.len() != n + 1 || n > 0 && field.is_none() || is_time || is_unclear {
             return None;
         }
-        let plate = stem[start..].get(..well_start.saturating_sub(start + 1)).unwrap_or_default();
+        let plate = stem[start..]
+            .get(..well_start.saturating_sub(start + 1))
+            .unwrap_or_default();
         if !plate.is_empty() && !is_plate(plate) || plate.is_empty() && well_start > start {
             return None;
         }
         let plate = (!plate.is_empty()).then(|| plate.to_owned());
-        Some(FileName { plate, well: Well::parse(well)?, field, z, channel, time, path: path.to_owned(), spans })
+        Some(FileName {
+            plate,
+            well: Well::parse(well)?,
+            field,
+            z,
+            channel,
+            time,
+            path: path.to_owned(),
+            spans,
+        })
     })
 }
 
@@ -317,7 +372,10 @@ pub fn describe_unknown(paths: &[String]) -> String {
     let known = plain.chain(PATTERNS.iter().map(|(name, example, _)| (*name, *example)));
     let closest = known.max_by_key(|(_, example)| similarity(first, example));
     let (name, example) = closest.unwrap_or(PLAIN);
-    format!("{} files, such as {first}; no pattern fits; closest: {example} ({name})", paths.len())
+    format!(
+        "{} files, such as {first}; no pattern fits; closest: {example} ({name})",
+        paths.len()
+    )
 }
 
 /// How similar two names are, in 1/1000, if only the kinds of their characters count.
@@ -342,7 +400,11 @@ fn similarity(one: &str, other: &str) -> usize {
         let mut diagonal = 0;
         for (index, b) in other.iter().enumerate() {
             let above = lengths[index + 1];
-            lengths[index + 1] = if a == b { diagonal + 1 } else { above.max(lengths[index]) };
+            lengths[index + 1] = if a == b {
+                diagonal + 1
+            } else {
+                above.max(lengths[index])
+            };
             diagonal = above;
         }
     }
@@ -354,14 +416,34 @@ mod tests {
     use super::*;
 
     fn show(name: Option<FileName>) -> String {
-        let Some(FileName { plate, well, field, z, channel, time, .. }) = name else { return "none".to_owned() };
-        let numbers = [field, z, channel, time].map(|number| number.map_or("-".to_owned(), |number| number.0));
-        format!("{} {well} {}", plate.unwrap_or("-".to_owned()), numbers.join(" "))
+        let Some(FileName {
+            plate,
+            well,
+            field,
+            z,
+            channel,
+            time,
+            ..
+        }) = name
+        else {
+            return "none".to_owned();
+        };
+        let numbers = [field, z, channel, time]
+            .map(|number| number.map_or("-".to_owned(), |number| number.0));
+        format!(
+            "{} {well} {}",
+            plate.unwrap_or("-".to_owned()),
+            numbers.join(" ")
+        )
     }
 
     fn check(path: &str, expected: &str) {
         let naming = Naming::find(&[path.to_owned()]);
-        assert_eq!(show(naming.and_then(|naming| naming.parse(path))), expected, "{path}");
+        assert_eq!(
+            show(naming.and_then(|naming| naming.parse(path))),
+            expected,
+            "{path}"
+        );
     }
 
     #[test]
@@ -387,23 +469,53 @@ mod tests {
     #[test]
     fn names_of_microscopes() {
         for (path, expected) in [
-            ("20200812-Test_B03_T0001F001L01A01Z01C01.png", "20200812-Test B03 F001 Z01 C01 T0001"),
+            (
+                "20200812-Test_B03_T0001F001L01A01Z01C01.png",
+                "20200812-Test B03 F001 Z01 C01 T0001",
+            ),
             ("Mix_E07_s1_w10A1B2C3D.tif", "Mix E07 s1 - w1 -"),
-            ("Mix_E07_s2_w20A1B2C3D-1234-5678-9ABC-DEF012345678.tif", "Mix E07 s2 - w2 -"),
-            ("x/TimePoint_1/ZStep_2/Mix_E07_s1_w1.TIF", "Mix E07 s1 2 w1 1"),
+            (
+                "Mix_E07_s2_w20A1B2C3D-1234-5678-9ABC-DEF012345678.tif",
+                "Mix E07 s2 - w2 -",
+            ),
+            (
+                "x/TimePoint_1/ZStep_2/Mix_E07_s1_w1.TIF",
+                "Mix E07 s1 2 w1 1",
+            ),
             ("Mix_E07_s3.tif", "Mix E07 s3 - - -"),
             ("plate/TimePoint_1/A01_s1_w2_z3.tif", "- A01 s1 z3 w2 1"),
             ("A01_s1_w2.tif", "- A01 s1 - w2 -"),
-            ("Images/r02c03f01p01-ch1sk1fk1fl1.tiff", "- B03 f01 p01 ch1 1"),
-            ("B - 3(fld 01 wv UV - DAPI z 2).tif", "- B3 01 2 UV - DAPI -"),
-            ("B - 03(fld 1 wv DAPI - DAPI).tif", "- B03 1 - DAPI - DAPI -"),
-            ("B3--W00015--P00001--Z00000--T00000--DAPI.tif", "- B3 00001 00000 DAPI 00000"),
-            ("a--W00015--P00001--Z00000--T00000--DAPI.tif", "a B03 00001 00000 DAPI 00000"),
+            (
+                "Images/r02c03f01p01-ch1sk1fk1fl1.tiff",
+                "- B03 f01 p01 ch1 1",
+            ),
+            (
+                "B - 3(fld 01 wv UV - DAPI z 2).tif",
+                "- B3 01 2 UV - DAPI -",
+            ),
+            (
+                "B - 03(fld 1 wv DAPI - DAPI).tif",
+                "- B03 1 - DAPI - DAPI -",
+            ),
+            (
+                "B3--W00015--P00001--Z00000--T00000--DAPI.tif",
+                "- B3 00001 00000 DAPI 00000",
+            ),
+            (
+                "a--W00015--P00001--Z00000--T00000--DAPI.tif",
+                "a B03 00001 00000 DAPI 00000",
+            ),
             ("W0015F0001T0001Z001C1.tif", "- B03 F0001 Z001 C1 T0001"),
             ("screen_1_MMStack_B3-Site_0.ome.tif", "screen_1 B3 0 - - -"),
             ("screen_1_MMStack_Pos0.ome.tif", "screen_1 A01 0 - - -"),
-            ("Default/B3-Site_1/img_channel000_position001_time000000000_z003.tif", "- B3 1 003 channel000 000000000"),
-            ("B3-Site_1/img_000000000_DAPI_003.tif", "- B3 1 003 DAPI 000000000"),
+            (
+                "Default/B3-Site_1/img_channel000_position001_time000000000_z003.tif",
+                "- B3 1 003 channel000 000000000",
+            ),
+            (
+                "B3-Site_1/img_000000000_DAPI_003.tif",
+                "- B3 1 003 DAPI 000000000",
+            ),
         ] {
             check(path, expected);
         }
@@ -429,9 +541,15 @@ mod tests {
         ] {
             check(path, "none");
         }
-        let names = ["scan 7/tile-B3-1.tif".to_owned(), "scan 7/tile-B3-2.tif".to_owned()];
+        let names = [
+            "scan 7/tile-B3-1.tif".to_owned(),
+            "scan 7/tile-B3-2.tif".to_owned(),
+        ];
         let text = describe_unknown(&names);
-        assert!(text.starts_with("2 files, such as scan 7/tile-B3-1.tif; no pattern fits; closest: "), "{text}");
+        assert!(
+            text.starts_with("2 files, such as scan 7/tile-B3-1.tif; no pattern fits; closest: "),
+            "{text}"
+        );
     }
 
     #[test]
@@ -440,10 +558,21 @@ mod tests {
         let of = |path: &str| {
             let naming = Naming::find(&[path.to_owned()]).unwrap();
             let numbers = [field, z, channel].map(|text| Number(text.to_owned()));
-            naming.parse(path).unwrap().of(&Well::parse(well).unwrap(), &numbers[0], &numbers[1], &numbers[2])
+            naming.parse(path).unwrap().of(
+                &Well::parse(well).unwrap(),
+                &numbers[0],
+                &numbers[1],
+                &numbers[2],
+            )
         };
-        assert_eq!(of("a/plate1_B03_F001_Z001_C01.tif"), "a/plate1_C04_2_5_w2.tif");
-        assert_eq!(of("r02c03f01p01-ch1sk1fk1fl1.tiff"), "r03c0425-w2sk1fk1fl1.tiff");
+        assert_eq!(
+            of("a/plate1_B03_F001_Z001_C01.tif"),
+            "a/plate1_C04_2_5_w2.tif"
+        );
+        assert_eq!(
+            of("r02c03f01p01-ch1sk1fk1fl1.tiff"),
+            "r03c0425-w2sk1fk1fl1.tiff"
+        );
     }
 
     #[test]
@@ -452,7 +581,9 @@ mod tests {
         assert_eq!(show(naming.parse("x/B3-7.tif")), "- B3 7 - - -");
         let error = |pattern: &str| Naming::of_argument(pattern).unwrap_err().to_string();
         assert!(error("(").contains("it is no regular expression"));
-        assert!(error("(?P<site>a)(?P<well>b)").contains("the group \"site\" is none of plate, well"));
+        assert!(
+            error("(?P<site>a)(?P<well>b)").contains("the group \"site\" is none of plate, well")
+        );
         assert!(error("(?P<plate>a)").contains("no named group for the well"));
     }
 }

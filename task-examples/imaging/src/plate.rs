@@ -43,10 +43,17 @@ impl Plate {
         let folder = plate_component(name).folder(output);
         let attributes = Value::Object(group::read_attributes(&folder)?);
         let wrong = |what: &str| {
-            TaskError::about("cannot use the attributes of", &folder, format!("{what}; make the plate again"))
+            TaskError::about(
+                "cannot use the attributes of",
+                &folder,
+                format!("{what}; make the plate again"),
+            )
         };
         let mut wells = BTreeMap::new();
-        for well in attributes["plate"]["wells"].as_array().ok_or_else(|| wrong("there is no list plate.wells"))? {
+        for well in attributes["plate"]["wells"]
+            .as_array()
+            .ok_or_else(|| wrong("there is no list plate.wells"))?
+        {
             let path = well["path"].as_str().unwrap_or_default();
             let (component, well) = Component::parse_well(&format!("{name}.zarr/{path}"))
                 .map_err(|_| wrong("a path in plate.wells is no well"))?;
@@ -58,14 +65,27 @@ impl Plate {
             .flatten()
             .map(|acquisition| acquisition["name"].as_str().unwrap_or(name).to_owned())
             .collect();
-        let n_acquisitions = wells.values().flatten().map(|image: &WellImage| image.acquisition + 1).max().unwrap_or(1);
+        let n_acquisitions = wells
+            .values()
+            .flatten()
+            .map(|image: &WellImage| image.acquisition + 1)
+            .max()
+            .unwrap_or(1);
         acquisitions.resize(n_acquisitions.max(acquisitions.len()), name.to_owned());
-        Ok(Self { name: name.to_owned(), format: Format::of(&folder), acquisitions, wells })
+        Ok(Self {
+            name: name.to_owned(),
+            format: Format::of(&folder),
+            acquisitions,
+            wells,
+        })
     }
 
     /// The components of its wells, in order.
     pub fn well_components(&self) -> impl Iterator<Item = Component> {
-        self.wells.keys().map(|well| Component { well: Some(well.clone()), ..plate_component(&self.name) })
+        self.wells.keys().map(|well| Component {
+            well: Some(well.clone()),
+            ..plate_component(&self.name)
+        })
     }
 
     /// The components of its images, in order.
@@ -118,7 +138,14 @@ impl Plate {
     fn field_count(&self) -> usize {
         let count = |images: &Vec<WellImage>| {
             let ids = 0..self.acquisitions.len();
-            ids.map(|id| images.iter().filter(|image| image.acquisition == id).count()).max().unwrap_or(0)
+            ids.map(|id| {
+                images
+                    .iter()
+                    .filter(|image| image.acquisition == id)
+                    .count()
+            })
+            .max()
+            .unwrap_or(0)
         };
         self.wells.values().map(count).max().unwrap_or(0)
     }
@@ -130,15 +157,27 @@ impl Plate {
             return Ok(());
         }
         if !group::exists(target) {
-            return Err(TaskError::about("cannot replace", target, "it is not a Zarr plate; take it away"));
+            return Err(TaskError::about(
+                "cannot replace",
+                target,
+                "it is not a Zarr plate; take it away",
+            ));
         }
         // What a killed call left is not in anybody's way.
         let old = Self::read(output, &self.name);
-        let has_pixels = |plate: Self| plate.image_components().any(|image| image.folder(output).join("0").exists());
+        let has_pixels = |plate: Self| {
+            plate
+                .image_components()
+                .any(|image| image.folder(output).join("0").exists())
+        };
         if overwrite || old.is_ok_and(|old| !has_pixels(old)) {
             return Ok(());
         }
-        Err(TaskError::about("cannot write", target, "it exists; take it away or set the argument overwrite to true"))
+        Err(TaskError::about(
+            "cannot write",
+            target,
+            "it exists; take it away or set the argument overwrite to true",
+        ))
     }
 
     /// Source: OME-NGFF, "plate" metadata.
@@ -160,8 +199,17 @@ impl Plate {
                 })
             })
             .collect();
-        let named = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
-        let acquisitions = self.acquisitions.iter().enumerate().map(|(id, name)| json!({"id": id, "name": name}));
+        let named = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| json!({"name": name}))
+                .collect::<Vec<_>>()
+        };
+        let acquisitions = self
+            .acquisitions
+            .iter()
+            .enumerate()
+            .map(|(id, name)| json!({"id": id, "name": name}));
         json!({
             "plate": {
                 "name": self.name,
@@ -182,13 +230,24 @@ impl Plate {
 pub fn read_images(well: &Path) -> Result<Vec<WellImage>, TaskError> {
     let attributes = Value::Object(group::read_attributes(well)?);
     let image = |image: &Value| {
-        let acquisition = image["acquisition"].as_u64().and_then(|id| usize::try_from(id).ok()).unwrap_or(0);
+        let acquisition = image["acquisition"]
+            .as_u64()
+            .and_then(|id| usize::try_from(id).ok())
+            .unwrap_or(0);
         // An id that is no small number is not used as a position in a list.
-        let acquisition = if acquisition < MAX_ACQUISITIONS { acquisition } else { 0 };
-        Some(WellImage { path: image["path"].as_str()?.to_owned(), acquisition })
+        let acquisition = if acquisition < MAX_ACQUISITIONS {
+            acquisition
+        } else {
+            0
+        };
+        Some(WellImage {
+            path: image["path"].as_str()?.to_owned(),
+            acquisition,
+        })
     };
     let images = attributes["well"]["images"].as_array();
-    let images: Option<Vec<WellImage>> = images.and_then(|images| images.iter().map(image).collect());
+    let images: Option<Vec<WellImage>> =
+        images.and_then(|images| images.iter().map(image).collect());
     images.ok_or_else(|| {
         TaskError::about(
             "cannot use the attributes of",
@@ -200,5 +259,9 @@ pub fn read_images(well: &Path) -> Result<Vec<WellImage>, TaskError> {
 
 /// The component of a whole plate.
 pub fn plate_component(name: &str) -> Component {
-    Component { plate: name.to_owned(), well: None, image: None }
+    Component {
+        plate: name.to_owned(),
+        well: None,
+        image: None,
+    }
 }

@@ -15,8 +15,15 @@ use std::path::Path;
 ///
 /// # Errors
 /// If the file cannot be written. An old one stays then.
-pub fn write(path: &Path, size: (usize, usize), pixels: (ColorType, BitDepth), bytes: &[u8]) -> Result<(), TaskError> {
-    replace_file(path, |part| encode(part, size, pixels, bytes).map_err(about("cannot write", part)))
+pub fn write(
+    path: &Path,
+    size: (usize, usize),
+    pixels: (ColorType, BitDepth),
+    bytes: &[u8],
+) -> Result<(), TaskError> {
+    replace_file(path, |part| {
+        encode(part, size, pixels, bytes).map_err(about("cannot write", part))
+    })
 }
 
 fn encode(
@@ -25,7 +32,11 @@ fn encode(
     (color, depth): (ColorType, BitDepth),
     bytes: &[u8],
 ) -> Result<(), png::EncodingError> {
-    let mut encoder = Encoder::new(BufWriter::new(File::create(path)?), width as u32, height as u32);
+    let mut encoder = Encoder::new(
+        BufWriter::new(File::create(path)?),
+        width as u32,
+        height as u32,
+    );
     encoder.set_color(color);
     encoder.set_depth(depth);
     let mut writer = encoder.write_header()?;

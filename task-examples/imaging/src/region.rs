@@ -21,7 +21,8 @@ pub struct Region {
     pub axes: (f64, f64),
     /// Of that ellipse: 0 is a circle.
     pub eccentricity: f64,
-    /// Angle between the rows' direction (downwards) and the longer axis, counter-clockwise, from -pi/2 to pi/2.
+    /// Angle between the rows' direction (downwards) and the longer axis, counter-clockwise, from
+    /// -pi/2 to pi/2.
     pub orientation: f64,
     /// Length of the line through the centres of the border pixels.
     pub perimeter: f64,
@@ -41,7 +42,8 @@ impl Region {
 
     /// `4 pi area / perimeter^2`: 1 for a disc, less for other shapes; `None` without a perimeter.
     pub fn form_factor(&self) -> Option<f64> {
-        (self.perimeter > 0.0).then(|| 4.0 * PI * self.area as f64 / (self.perimeter * self.perimeter))
+        (self.perimeter > 0.0)
+            .then(|| 4.0 * PI * self.area as f64 / (self.perimeter * self.perimeter))
     }
 }
 
@@ -70,7 +72,9 @@ struct Sums {
 
 /// Measures all regions, in the order of their numbers.
 pub fn measure(labels: &Plane<u32>) -> Vec<Region> {
-    numbered(&sum(labels)).map(|(label, sums)| measure_one(labels, label, sums)).collect()
+    numbered(&sum(labels))
+        .map(|(label, sums)| measure_one(labels, label, sums))
+        .collect()
 }
 
 /// First row and column of a region, and those after the last.
@@ -79,12 +83,22 @@ pub type BoundingBox = (usize, usize, usize, usize);
 /// The numbers of all regions, with the bounding box of each.
 pub fn bounding_boxes(labels: &Plane<u32>) -> Vec<(u32, BoundingBox)> {
     let sums = sum(labels);
-    numbered(&sums).map(|(label, sums)| (label, (sums.top, sums.left, sums.bottom, sums.right))).collect()
+    numbered(&sums)
+        .map(|(label, sums)| (label, (sums.top, sums.left, sums.bottom, sums.right)))
+        .collect()
 }
 
 fn sum(labels: &Plane<u32>) -> Vec<Sums> {
     let n_labels = labels.values.iter().max().map_or(0, |&max| max as usize);
-    let empty = Sums { area: 0, y: 0, x: 0, top: usize::MAX, left: usize::MAX, bottom: 0, right: 0 };
+    let empty = Sums {
+        area: 0,
+        y: 0,
+        x: 0,
+        top: usize::MAX,
+        left: usize::MAX,
+        bottom: 0,
+        right: 0,
+    };
     let mut sums = vec![empty; n_labels + 1];
     for (y, row) in labels.values.chunks_exact(labels.width).enumerate() {
         for (x, &label) in row.iter().enumerate().filter(|(_, label)| **label != 0) {
@@ -103,7 +117,9 @@ fn sum(labels: &Plane<u32>) -> Vec<Sums> {
 
 /// The regions that have pixels.
 fn numbered(sums: &[Sums]) -> impl Iterator<Item = (u32, &Sums)> {
-    (0_u32..).zip(sums).filter(|(label, sums)| *label != 0 && sums.area > 0)
+    (0_u32..)
+        .zip(sums)
+        .filter(|(label, sums)| *label != 0 && sums.area > 0)
 }
 
 fn measure_one(labels: &Plane<u32>, label: u32, sums: &Sums) -> Region {
@@ -112,7 +128,13 @@ fn measure_one(labels: &Plane<u32>, label: u32, sums: &Sums) -> Region {
     let (mut yy, mut xx, mut xy) = (0.0, 0.0, 0.0);
     for y in sums.top..sums.bottom {
         let row = &labels.values[y * labels.width..(y + 1) * labels.width];
-        for (x, _) in row.iter().enumerate().take(sums.right).skip(sums.left).filter(|(_, other)| **other == label) {
+        for (x, _) in row
+            .iter()
+            .enumerate()
+            .take(sums.right)
+            .skip(sums.left)
+            .filter(|(_, other)| **other == label)
+        {
             let (dy, dx) = (y as f64 - cy, x as f64 - cx);
             yy += dy * dy;
             xx += dx * dx;
@@ -128,7 +150,11 @@ fn measure_one(labels: &Plane<u32>, label: u32, sums: &Sums) -> Region {
         centroid: (cy, cx),
         bbox: (sums.top, sums.left, sums.bottom, sums.right),
         axes: (4.0 * large.sqrt(), 4.0 * small.sqrt()),
-        eccentricity: if large == 0.0 { 0.0 } else { (1.0 - small / large).max(0.0).sqrt() },
+        eccentricity: if large == 0.0 {
+            0.0
+        } else {
+            (1.0 - small / large).max(0.0).sqrt()
+        },
         orientation: orientation(yy, xx, xy),
         perimeter: perimeter(labels, label, sums),
     }
@@ -141,14 +167,16 @@ fn orientation(yy: f64, xx: f64, xy: f64) -> f64 {
     0.5 * libm::atan2(2.0 * xy, yy - xx)
 }
 
-/// Source: K. Benkrid and D. Crookes, "Design and FPGA implementation of a perimeter estimator", 2000, with 4 neighbours.
+/// Source: K. Benkrid and D. Crookes, "Design and FPGA implementation of a perimeter estimator",
+/// 2000, with 4 neighbours.
 fn perimeter(labels: &Plane<u32>, label: u32, sums: &Sums) -> f64 {
     // A copy of the region with two pixels of background around.
     let (width, height) = (sums.right - sums.left + 4, sums.bottom - sums.top + 4);
     let mut inside = vec![false; width * height];
     for y in sums.top..sums.bottom {
         for x in sums.left..sums.right {
-            inside[(y - sums.top + 2) * width + x - sums.left + 2] = labels.values[y * labels.width + x] == label;
+            inside[(y - sums.top + 2) * width + x - sums.left + 2] =
+                labels.values[y * labels.width + x] == label;
         }
     }
     let is_border = |pixel: usize| {
@@ -180,9 +208,17 @@ fn perimeter(labels: &Plane<u32>, label: u32, sums: &Sums) -> f64 {
 }
 
 /// The intensity of one channel in each of the regions that [`measure`] gave for these labels.
-pub fn measure_intensity<T: Pixel>(labels: &Plane<u32>, regions: &[Region], channel: &Plane<T>) -> Vec<Intensity> {
+pub fn measure_intensity<T: Pixel>(
+    labels: &Plane<u32>,
+    regions: &[Region],
+    channel: &Plane<T>,
+) -> Vec<Intensity> {
     let n_labels = regions.last().map_or(0, |region| region.label as usize);
-    let empty = Intensity { integrated: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+    let empty = Intensity {
+        integrated: 0.0,
+        min: f64::INFINITY,
+        max: f64::NEG_INFINITY,
+    };
     let mut all = vec![empty; n_labels + 1];
     for (&label, value) in labels.values.iter().zip(&channel.values) {
         let (intensity, value) = (&mut all[label as usize], value.to_f64());
@@ -190,7 +226,10 @@ pub fn measure_intensity<T: Pixel>(labels: &Plane<u32>, regions: &[Region], chan
         intensity.min = intensity.min.min(value);
         intensity.max = intensity.max.max(value);
     }
-    regions.iter().map(|region| all[region.label as usize]).collect()
+    regions
+        .iter()
+        .map(|region| all[region.label as usize])
+        .collect()
 }
 
 #[cfg(test)]
@@ -198,8 +237,15 @@ mod tests {
     use super::*;
 
     fn region(rows: &[&str]) -> Region {
-        let values = rows.iter().flat_map(|row| row.bytes().map(|byte| u32::from(byte == b'#') * 3)).collect();
-        let labels = Plane { width: rows[0].len(), height: rows.len(), values };
+        let values = rows
+            .iter()
+            .flat_map(|row| row.bytes().map(|byte| u32::from(byte == b'#') * 3))
+            .collect();
+        let labels = Plane {
+            width: rows[0].len(),
+            height: rows.len(),
+            values,
+        };
         let mut regions = measure(&labels);
         assert_eq!(regions.len(), 1);
         regions.remove(0)
@@ -208,8 +254,14 @@ mod tests {
     #[test]
     fn a_square() {
         let region = region(&["......", ".####.", ".####.", ".####.", ".####."]);
-        assert_eq!((region.label, region.area, region.bbox), (3, 16, (1, 1, 5, 5)));
-        assert_eq!((region.centroid, region.eccentricity, region.orientation), ((2.5, 2.5), 0.0, -FRAC_PI_4));
+        assert_eq!(
+            (region.label, region.area, region.bbox),
+            (3, 16, (1, 1, 5, 5))
+        );
+        assert_eq!(
+            (region.centroid, region.eccentricity, region.orientation),
+            ((2.5, 2.5), 0.0, -FRAC_PI_4)
+        );
         assert_eq!((region.perimeter, region.extent()), (12.0, 1.0));
         assert!((region.axes.0 - 4.0 * 1.25_f64.sqrt()).abs() < 1e-12);
     }
@@ -217,7 +269,10 @@ mod tests {
     #[test]
     fn a_line_points_along_its_rows_or_columns() {
         let standing = region(&["#", "#", "#"]);
-        assert_eq!((standing.orientation, standing.eccentricity, standing.axes.1), (0.0, 1.0, 0.0));
+        assert_eq!(
+            (standing.orientation, standing.eccentricity, standing.axes.1),
+            (0.0, 1.0, 0.0)
+        );
         assert_eq!(region(&["###"]).orientation.abs(), PI / 2.0);
         assert!((region(&["#..", ".#.", "..#"]).orientation - FRAC_PI_4).abs() < 1e-12);
     }
@@ -225,18 +280,41 @@ mod tests {
     #[test]
     fn one_pixel_has_no_perimeter() {
         let region = region(&["...", ".#.", "..."]);
-        assert_eq!((region.perimeter, region.form_factor(), region.eccentricity), (0.0, None, 0.0));
+        assert_eq!(
+            (region.perimeter, region.form_factor(), region.eccentricity),
+            (0.0, None, 0.0)
+        );
     }
 
     #[test]
     fn intensities_are_those_of_the_region() {
-        let labels = Plane { width: 3, height: 1, values: vec![2, 0, 2] };
-        let channel = Plane { width: 3, height: 1, values: vec![5_u16, 900, 8] };
+        let labels = Plane {
+            width: 3,
+            height: 1,
+            values: vec![2, 0, 2],
+        };
+        let channel = Plane {
+            width: 3,
+            height: 1,
+            values: vec![5_u16, 900, 8],
+        };
         let regions = measure(&labels);
-        let expected = Intensity { integrated: 13.0, min: 5.0, max: 8.0 };
+        let expected = Intensity {
+            integrated: 13.0,
+            min: 5.0,
+            max: 8.0,
+        };
         assert_eq!(measure_intensity(&labels, &regions, &channel), [expected]);
-        let channel = Plane { width: 3, height: 1, values: vec![-5_i16, 900, -8] };
-        let expected = Intensity { integrated: -13.0, min: -8.0, max: -5.0 };
+        let channel = Plane {
+            width: 3,
+            height: 1,
+            values: vec![-5_i16, 900, -8],
+        };
+        let expected = Intensity {
+            integrated: -13.0,
+            min: -8.0,
+            max: -5.0,
+        };
         assert_eq!(measure_intensity(&labels, &regions, &channel), [expected]);
     }
 }

@@ -1,4 +1,5 @@
-//! A contact sheet: all wells of a plate as small pictures, at their places on the plate, with the outlines of the regions.
+//! A contact sheet: all wells of a plate as small pictures, at their places on the plate, with the
+//! outlines of the regions.
 
 use crate::name::Well;
 use font8x8::legacy::BASIC_LEGACY;
@@ -66,42 +67,81 @@ pub struct Canvas {
 ///
 /// * `n_rows`, `n_columns`: of the plate.
 /// * `n_fields`: the most pictures that a well has.
-pub fn size(n_rows: usize, n_columns: usize, n_fields: usize, picture: (usize, usize)) -> (usize, usize) {
+pub fn size(
+    n_rows: usize,
+    n_columns: usize,
+    n_fields: usize,
+    picture: (usize, usize),
+) -> (usize, usize) {
     let well = well_size(n_fields, picture);
     let (left, top) = grid_start();
-    (left + n_columns * (well.0 + GAP) + GAP, top + n_rows * (well.1 + GAP) + LETTER + 3 * GAP)
+    (
+        left + n_columns * (well.0 + GAP) + GAP,
+        top + n_rows * (well.1 + GAP) + LETTER + 3 * GAP,
+    )
 }
 
 /// Draws a sheet.
 pub fn draw(sheet: &Sheet) -> Canvas {
     let mut rows: Vec<&str> = sheet.wells.keys().map(|well| well.row.as_str()).collect();
     rows.dedup();
-    let mut columns: Vec<&str> = sheet.wells.keys().map(|well| well.column.as_str()).collect();
+    let mut columns: Vec<&str> = sheet
+        .wells
+        .keys()
+        .map(|well| well.column.as_str())
+        .collect();
     columns.sort_by_key(|column| (column.parse().unwrap_or(0_u32), *column));
     columns.dedup();
     let n_fields = sheet.wells.values().map(Vec::len).max().unwrap_or(0);
-    let picture = sheet.wells.values().flatten().find_map(|picture| picture.channels.first());
+    let picture = sheet
+        .wells
+        .values()
+        .flatten()
+        .find_map(|picture| picture.channels.first());
     let picture = picture.map_or((1, 1), |plane| (plane.width, plane.height));
     let (width, height) = size(rows.len(), columns.len(), n_fields, picture);
     // The title and the legend may be wider than the pictures.
-    let width = width.max(GAP * 2 + LETTER * sheet.title.len()).max(legend_width(sheet) + 2 * GAP);
-    let mut canvas = Canvas { width, height, rgb: PAPER.repeat(width * height) };
+    let width = width
+        .max(GAP * 2 + LETTER * sheet.title.len())
+        .max(legend_width(sheet) + 2 * GAP);
+    let mut canvas = Canvas {
+        width,
+        height,
+        rgb: PAPER.repeat(width * height),
+    };
 
     let well = well_size(n_fields, picture);
     let (left, top) = grid_start();
     canvas.write((GAP, GAP), &sheet.title, TEXT);
     for (index, column) in columns.iter().enumerate() {
-        canvas.write((left + index * (well.0 + GAP), top - LETTER - GAP / 2), column, TEXT);
+        canvas.write(
+            (left + index * (well.0 + GAP), top - LETTER - GAP / 2),
+            column,
+            TEXT,
+        );
     }
-    let ranges: Vec<(f64, f64)> = (0..sheet.channels.len()).map(|channel| range(sheet, channel)).collect();
+    let ranges: Vec<(f64, f64)> = (0..sheet.channels.len())
+        .map(|channel| range(sheet, channel))
+        .collect();
     for (row_index, row) in rows.iter().enumerate() {
         let y = top + row_index * (well.1 + GAP);
         canvas.write((GAP, y + (well.1 - LETTER) / 2), row, TEXT);
         for (column_index, column) in columns.iter().enumerate() {
             let place = (left + column_index * (well.0 + GAP), y);
-            let well = Well { row: (*row).to_owned(), column: (*column).to_owned() };
+            let well = Well {
+                row: (*row).to_owned(),
+                column: (*column).to_owned(),
+            };
             if let Some(pictures) = sheet.wells.get(&well) {
-                draw_well(&mut canvas, place, pictures, &sheet.channels, &ranges, n_fields, picture);
+                draw_well(
+                    &mut canvas,
+                    place,
+                    pictures,
+                    &sheet.channels,
+                    &ranges,
+                    n_fields,
+                    picture,
+                );
             }
         }
     }
@@ -113,7 +153,8 @@ fn grid_start() -> (usize, usize) {
     (2 * LETTER + 2 * GAP, 2 * LETTER + 3 * GAP)
 }
 
-/// The pictures of a well lie beside each other, in as many columns as rows or one more, above the number of regions.
+/// The pictures of a well lie beside each other, in as many columns as rows or one more, above the
+/// number of regions.
 fn fields_across(n_fields: usize) -> usize {
     (1..=n_fields).find(|n| n * n >= n_fields).unwrap_or(1)
 }
@@ -121,7 +162,10 @@ fn fields_across(n_fields: usize) -> usize {
 fn well_size(n_fields: usize, (width, height): (usize, usize)) -> (usize, usize) {
     let across = fields_across(n_fields);
     let down = n_fields.div_ceil(across).max(1);
-    (across * width + (across - 1) * 2, down * height + (down - 1) * 2 + GAP / 2 + LETTER)
+    (
+        across * width + (across - 1) * 2,
+        down * height + (down - 1) * 2 + GAP / 2 + LETTER,
+    )
 }
 
 fn draw_well(
@@ -135,9 +179,14 @@ fn draw_well(
 ) {
     let across = fields_across(n_fields);
     for index in 0..n_fields {
-        let place = (x + index % across * (width + 2), y + index / across * (height + 2));
+        let place = (
+            x + index % across * (width + 2),
+            y + index / across * (height + 2),
+        );
         match pictures.get(index) {
-            Some(picture) => draw_picture(canvas, place, picture, channels, ranges, (width, height)),
+            Some(picture) => {
+                draw_picture(canvas, place, picture, channels, ranges, (width, height))
+            }
             None => canvas.fill(place, (width, height), EMPTY),
         }
     }
@@ -157,52 +206,98 @@ fn draw_picture(
     (width, height): (usize, usize),
 ) {
     canvas.fill((left, top), (width, height), EMPTY);
-    let Some(first) = picture.channels.first() else { return };
+    let Some(first) = picture.channels.first() else {
+        return;
+    };
     for y in 0..height.min(first.height) {
         for x in 0..width.min(first.width) {
             let mut color = [0.0; 3];
-            for ((plane, channel), (black, full)) in picture.channels.iter().zip(channels).zip(ranges) {
-                let light = ((f64::from(plane.values[y * plane.width + x]) - black) / (full - black)).clamp(0.0, 1.0);
-                color.iter_mut().zip(channel.color).for_each(|(sum, part)| *sum += light * f64::from(part));
+            for ((plane, channel), (black, full)) in
+                picture.channels.iter().zip(channels).zip(ranges)
+            {
+                let light = ((f64::from(plane.values[y * plane.width + x]) - black)
+                    / (full - black))
+                    .clamp(0.0, 1.0);
+                color
+                    .iter_mut()
+                    .zip(channel.color)
+                    .for_each(|(sum, part)| *sum += light * f64::from(part));
             }
-            let is_outline = picture.labels.as_ref().is_some_and(|labels| is_outline(labels, x, y));
-            let color = if is_outline { OUTLINE } else { color.map(|sum| sum as u8) };
+            let is_outline = picture
+                .labels
+                .as_ref()
+                .is_some_and(|labels| is_outline(labels, x, y));
+            let color = if is_outline {
+                OUTLINE
+            } else {
+                color.map(|sum| sum as u8)
+            };
             canvas.set((left + x, top + y), color);
         }
     }
 }
 
-/// Whether a pixel lies around a region, or, of two regions that touch, on the border of the first one: so that even small
-/// regions can be seen.
+/// Whether a pixel lies around a region, or, of two regions that touch, on the border of the first
+/// one: so that even small regions can be seen.
 fn is_outline(labels: &Plane<u32>, x: usize, y: usize) -> bool {
     let at = |x: usize, y: usize| labels.values[y * labels.width + x];
     let label = at(x, y);
     let right = (x + 1 < labels.width).then(|| at(x + 1, y));
     let below = (y + 1 < labels.height).then(|| at(x, y + 1));
     if label != 0 {
-        return [right, below].into_iter().flatten().any(|other| other != 0 && other != label);
+        return [right, below]
+            .into_iter()
+            .flatten()
+            .any(|other| other != 0 && other != label);
     }
     let left = x.checked_sub(1).map(|x| at(x, y));
     let above = y.checked_sub(1).map(|y| at(x, y));
-    [left, above, right, below].into_iter().flatten().any(|other| other != 0)
+    [left, above, right, below]
+        .into_iter()
+        .flatten()
+        .any(|other| other != 0)
 }
 
-/// The values that are drawn black and in full colour, the same in all pictures, so that they can be compared.
+/// The values that are drawn black and in full colour, the same in all pictures, so that they can
+/// be compared.
 fn range(sheet: &Sheet, channel: usize) -> (f64, f64) {
-    let pictures = sheet.wells.values().flatten().filter_map(|picture| picture.channels.get(channel));
-    let values = pictures.flat_map(|plane| plane.values.iter().copied());
-    let mut values: Vec<f32> = values.filter(|value| value.is_finite()).collect();
-    values.sort_unstable_by(f32::total_cmp);
-    let at = |share: f64| values.get((share * values.len() as f64) as usize).copied().map_or(0.0, f64::from);
+    let pictures = sheet
+        .wells
+        .values()
+        .flatten()
+        .filter_map(|picture| picture.channels.get(channel));
+    let mut values: Vec<f32> = Vec::new();
+    for plane in pictures {
+        values.extend(plane.values.iter().filter(|value| value.is_finite()));
+    }
+    let mut at = |share: f64| {
+        let index = (share * values.len() as f64) as usize;
+        if index >= values.len() {
+            return 0.0;
+        }
+        let (_, value, _) = values.select_nth_unstable_by(index, f32::total_cmp);
+        f64::from(*value)
+    };
     let black = at(BLACK_SHARE);
     let full = at(1.0 - FULL_SHARE);
     // Whole values that do not differ are black. Fractions may be smaller than 1.
     let is_whole = values.iter().all(|value| value.fract() == 0.0);
-    (black, if is_whole || full <= black { full.max(black + 1.0) } else { full })
+    (
+        black,
+        if is_whole || full <= black {
+            full.max(black + 1.0)
+        } else {
+            full
+        },
+    )
 }
 
 fn legend_width(sheet: &Sheet) -> usize {
-    let letters: usize = sheet.channels.iter().map(|channel| channel.label.chars().count() + 1).sum();
+    let letters: usize = sheet
+        .channels
+        .iter()
+        .map(|channel| channel.label.chars().count() + 1)
+        .sum();
     letters * LETTER + 20 * LETTER
 }
 
@@ -216,7 +311,11 @@ fn draw_legend(canvas: &mut Canvas, sheet: &Sheet, y: usize, picture_width: usiz
     // The longest of these that is no longer than half a picture.
     let lengths = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
     let pixels = |length: usize| (length as f64 / sheet.pixel_size_um) as usize;
-    if let Some(length) = lengths.into_iter().rev().find(|&length| (1..=picture_width / 2).contains(&pixels(length))) {
+    if let Some(length) = lengths
+        .into_iter()
+        .rev()
+        .find(|&length| (1..=picture_width / 2).contains(&pixels(length)))
+    {
         canvas.fill((x, y + LETTER / 2), (pixels(length), 3), TEXT);
         canvas.write((x + pixels(length) + GAP, y), &format!("{length} um"), TEXT);
     }
@@ -230,7 +329,12 @@ impl Canvas {
         }
     }
 
-    fn fill(&mut self, (left, top): (usize, usize), (width, height): (usize, usize), color: [u8; 3]) {
+    fn fill(
+        &mut self,
+        (left, top): (usize, usize),
+        (width, height): (usize, usize),
+        color: [u8; 3],
+    ) {
         for y in top..top + height {
             (left..left + width).for_each(|x| self.set((x, y), color));
         }
@@ -240,10 +344,16 @@ impl Canvas {
     fn write(&mut self, (left, top): (usize, usize), text: &str, color: [u8; 3]) {
         let scale = LETTER / 8;
         for (index, letter) in text.chars().enumerate() {
-            let glyph = BASIC_LEGACY.get(letter as usize).unwrap_or(&BASIC_LEGACY['?' as usize]);
+            let glyph = BASIC_LEGACY
+                .get(letter as usize)
+                .unwrap_or(&BASIC_LEGACY['?' as usize]);
             for (y, row) in glyph.iter().enumerate() {
                 for x in (0..8).filter(|x| row >> x & 1 == 1) {
-                    self.fill((left + index * LETTER + x * scale, top + y * scale), (scale, scale), color);
+                    self.fill(
+                        (left + index * LETTER + x * scale, top + y * scale),
+                        (scale, scale),
+                        color,
+                    );
                 }
             }
         }
@@ -258,16 +368,34 @@ mod tests {
         let nuclei = Plane {
             width: 40,
             height: 30,
-            values: (0..1200).map(|i| if i % 40 < 20 { 1000.0 } else { 10.0 }).collect(),
+            values: (0..1200)
+                .map(|i| if i % 40 < 20 { 1000.0 } else { 10.0 })
+                .collect(),
         };
-        let dark = Plane { width: 40, height: 30, values: vec![10.0; 1200] };
-        let labels = Plane { width: 40, height: 30, values: (0..1200).map(|i| u32::from(i % 40 < 20)).collect() };
-        Picture { channels: vec![nuclei, dark], labels: Some(labels), n_regions: 1 }
+        let dark = Plane {
+            width: 40,
+            height: 30,
+            values: vec![10.0; 1200],
+        };
+        let labels = Plane {
+            width: 40,
+            height: 30,
+            values: (0..1200).map(|i| u32::from(i % 40 < 20)).collect(),
+        };
+        Picture {
+            channels: vec![nuclei, dark],
+            labels: Some(labels),
+            n_regions: 1,
+        }
     }
 
     fn sheet() -> Sheet {
-        let channel = |label: &str, color| Channel { label: label.to_owned(), color };
-        let wells = ["B03", "C10"].map(|well| (Well::parse(well).unwrap(), vec![picture(), picture()]));
+        let channel = |label: &str, color| Channel {
+            label: label.to_owned(),
+            color,
+        };
+        let wells =
+            ["B03", "C10"].map(|well| (Well::parse(well).unwrap(), vec![picture(), picture()]));
         Sheet {
             title: "p".to_owned(),
             channels: vec![channel("a", [0, 255, 255]), channel("b", [255, 0, 0])],
@@ -278,7 +406,11 @@ mod tests {
 
     fn at(canvas: &Canvas, x: usize, y: usize) -> [u8; 3] {
         let start = 3 * (y * canvas.width + x);
-        [canvas.rgb[start], canvas.rgb[start + 1], canvas.rgb[start + 2]]
+        [
+            canvas.rgb[start],
+            canvas.rgb[start + 1],
+            canvas.rgb[start + 2],
+        ]
     }
 
     #[test]
@@ -286,25 +418,53 @@ mod tests {
         let canvas = draw(&sheet());
         assert_eq!(canvas.rgb.len(), 3 * canvas.width * canvas.height);
         let (left, top) = grid_start();
-        assert_eq!(at(&canvas, left + 10, top + 10), [0, 255, 255], "in the region");
-        assert_eq!(at(&canvas, left + 19, top + 10), [0, 255, 255], "its last pixel");
+        assert_eq!(
+            at(&canvas, left + 10, top + 10),
+            [0, 255, 255],
+            "in the region"
+        );
+        assert_eq!(
+            at(&canvas, left + 19, top + 10),
+            [0, 255, 255],
+            "its last pixel"
+        );
         assert_eq!(at(&canvas, left + 20, top + 10), OUTLINE);
-        assert_eq!(at(&canvas, left + 30, top + 10), [0, 0, 0], "outside the region");
+        assert_eq!(
+            at(&canvas, left + 30, top + 10),
+            [0, 0, 0],
+            "outside the region"
+        );
         let (width, height) = well_size(2, (40, 30));
-        assert_eq!(at(&canvas, left + width + GAP + 10, top + 10), PAPER, "B10 is not on the plate");
-        assert_eq!(at(&canvas, left + width + GAP + 10, top + height + GAP + 10), [0, 255, 255]);
+        assert_eq!(
+            at(&canvas, left + width + GAP + 10, top + 10),
+            PAPER,
+            "B10 is not on the plate"
+        );
+        assert_eq!(
+            at(&canvas, left + width + GAP + 10, top + height + GAP + 10),
+            [0, 255, 255]
+        );
     }
 
     #[test]
     fn regions_that_touch_have_a_border() {
-        let labels = Plane { width: 5, height: 2, values: vec![0, 1, 1, 2, 2, 0, 0, 0, 0, 2] };
+        let labels = Plane {
+            width: 5,
+            height: 2,
+            values: vec![0, 1, 1, 2, 2, 0, 0, 0, 0, 2],
+        };
         let outline: Vec<bool> = (0..10).map(|i| is_outline(&labels, i % 5, i / 5)).collect();
-        let expected = [true, false, true, false, false, false, true, true, true, false];
+        let expected = [
+            true, false, true, false, false, false, true, true, true, false,
+        ];
         assert_eq!(outline, expected);
     }
 
     #[test]
     fn a_plate_of_96_wells_has_the_size_that_is_told() {
-        assert_eq!(size(8, 12, 1, (128, 128)), (48 + 12 * 136 + 8, 56 + 8 * (128 + 20 + 8) + 40));
+        assert_eq!(
+            size(8, 12, 1, (128, 128)),
+            (48 + 12 * 136 + 8, 56 + 8 * (128 + 20 + 8) + 40)
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! Tables that are stored with an image, as Fractal and ngio read them: regions of interest, and measurements of labels.
+//! Tables that are stored with an image, as Fractal and ngio read them: regions of interest, and
+//! measurements of labels.
 //!
-//! An image of OME-NGFF 0.4 has them in the form of AnnData, which Fractal's tasks of version 1 read. An image of 0.5 has them
-//! as CSV, which ngio reads: 2 files for each table instead of 9.
+//! An image of OME-NGFF 0.4 has them in the form of AnnData, which Fractal's tasks of version 1
+//! read. An image of 0.5 has them as CSV, which ngio reads: 2 files for each table instead of 9.
 //!
 //! Source: Fractal's table specifications, version 1, and ngio's backends `anndata` and `csv`.
 
@@ -26,8 +27,14 @@ const FIELD_INDEX: &str = "FieldIndex";
 /// Name of the index of the tables of labels.
 const LABEL_INDEX: &str = "label";
 /// Columns that each table of regions has.
-const REGION_COLUMNS: [&str; 6] =
-    ["x_micrometer", "y_micrometer", "z_micrometer", "len_x_micrometer", "len_y_micrometer", "len_z_micrometer"];
+const REGION_COLUMNS: [&str; 6] = [
+    "x_micrometer",
+    "y_micrometer",
+    "z_micrometer",
+    "len_x_micrometer",
+    "len_y_micrometer",
+    "len_z_micrometer",
+];
 /// Where the stage was, for the tables of fields.
 const ORIGIN_COLUMNS: [&str; 2] = ["x_micrometer_original", "y_micrometer_original"];
 
@@ -58,7 +65,10 @@ impl Kind<'_> {
         }));
         if let Some(label) = label {
             attributes.insert("instance_key".to_owned(), json!(LABEL_INDEX));
-            attributes.insert("region".to_owned(), json!({"path": format!("../labels/{label}")}));
+            attributes.insert(
+                "region".to_owned(),
+                json!({"path": format!("../labels/{label}")}),
+            );
         }
         attributes
     }
@@ -84,7 +94,11 @@ pub struct StoredTable {
 
 impl StoredTable {
     fn new(columns: &[&str]) -> Self {
-        Self { index: Vec::new(), columns: columns.iter().map(ToString::to_string).collect(), values: Vec::new() }
+        Self {
+            index: Vec::new(),
+            columns: columns.iter().map(ToString::to_string).collect(),
+            values: Vec::new(),
+        }
     }
 
     fn push(&mut self, name: String, values: &[f64]) {
@@ -94,7 +108,9 @@ impl StoredTable {
     }
 
     fn rows(&self) -> impl Iterator<Item = (&String, &[f64])> {
-        self.index.iter().zip(self.values.chunks_exact(self.columns.len().max(1)))
+        self.index
+            .iter()
+            .zip(self.values.chunks_exact(self.columns.len().max(1)))
     }
 
     /// The value of a row in the column with this name, if there is one.
@@ -107,14 +123,28 @@ impl StoredTable {
 /// Size of an image: width, height and number of Z planes.
 pub type Extent = (usize, usize, usize);
 
-/// Writes the tables of the fields and of the whole image into the folder of an image that has no tables yet.
+/// Writes the tables of the fields and of the whole image into the folder of an image that has no
+/// tables yet.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write_regions(image: &Path, format: Format, acquisition: &Acquisition, extent: Extent) -> Result<(), TaskError> {
-    write_files(&folder(image, FIELDS), format, Kind::Regions, &field_table(acquisition, extent))?;
+pub fn write_regions(
+    image: &Path,
+    format: Format,
+    acquisition: &Acquisition,
+    extent: Extent,
+) -> Result<(), TaskError> {
+    write_files(
+        &folder(image, FIELDS),
+        format,
+        Kind::Regions,
+        &field_table(acquisition, extent),
+    )?;
     let mut whole = StoredTable::new(&REGION_COLUMNS);
-    whole.push("well_1".to_owned(), &region_values(acquisition, (0, 0), extent));
+    whole.push(
+        "well_1".to_owned(),
+        &region_values(acquisition, (0, 0), extent),
+    );
     write_files(&folder(image, WELL), format, Kind::Regions, &whole)?;
     write_list(image, format, &[FIELDS.to_owned(), WELL.to_owned()])
 }
@@ -146,14 +176,19 @@ pub fn region_name(field: &str) -> String {
     }
 }
 
-fn region_values(acquisition: &Acquisition, (x, y): (usize, usize), (width, height, n_planes): Extent) -> [f64; 6] {
+fn region_values(
+    acquisition: &Acquisition,
+    (x, y): (usize, usize),
+    (width, height, n_planes): Extent,
+) -> [f64; 6] {
     let (pixel, step) = (acquisition.pixel_size_um, acquisition.z_step_um);
     let lengths = [x, y, width, height].map(|n| micrometers(n, pixel));
     let [x, y, width, height] = lengths;
     [x, y, 0.0, width, height, micrometers(n_planes, step)]
 }
 
-/// A multiple of a size, without the digits that only come from the binary form: 192 pixels of 0.65 are 124.8.
+/// A multiple of a size, without the digits that only come from the binary form: 192 pixels of 0.65
+/// are 124.8.
 fn micrometers(n: usize, size: f64) -> f64 {
     let product = n as f64 * size;
     format!("{product:.9}").parse().unwrap_or(product)
@@ -176,18 +211,36 @@ pub fn write_bounding_boxes(
 ) -> Result<(), TaskError> {
     let mut table = StoredTable::new(&REGION_COLUMNS);
     for &(label, (top, left, bottom, right)) in boxes {
-        let values = region_values(acquisition, (left, top), (right - left, bottom - top, n_planes));
+        let values = region_values(
+            acquisition,
+            (left, top),
+            (right - left, bottom - top, n_planes),
+        );
         table.push(label.to_string(), &values);
     }
-    replace(image, format, &format!("{label_name}_ROI_table"), Kind::BoundingBoxes(label_name), &table)
+    replace(
+        image,
+        format,
+        &format!("{label_name}_ROI_table"),
+        Kind::BoundingBoxes(label_name),
+        &table,
+    )
 }
 
 /// Writes a table of an image, in place of an old one.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn replace(image: &Path, format: Format, name: &str, kind: Kind<'_>, table: &StoredTable) -> Result<(), TaskError> {
-    replace_folder(&folder(image, name), |part| write_files(part, format, kind, table))?;
+pub fn replace(
+    image: &Path,
+    format: Format,
+    name: &str,
+    kind: Kind<'_>,
+    table: &StoredTable,
+) -> Result<(), TaskError> {
+    replace_folder(&folder(image, name), |part| {
+        write_files(part, format, kind, table)
+    })?;
     let mut names = read_list(image)?;
     if !names.iter().any(|known| known == name) {
         names.push(name.to_owned());
@@ -205,7 +258,9 @@ pub fn read_list(image: &Path) -> Result<Vec<String>, TaskError> {
     if !group::exists(&tables) {
         return Ok(Vec::new());
     }
-    let list = group::read_attributes(&tables)?.remove("tables").unwrap_or_else(|| json!([]));
+    let list = group::read_attributes(&tables)?
+        .remove("tables")
+        .unwrap_or_else(|| json!([]));
     serde_json::from_value(list).map_err(about("cannot use the list of tables in", &tables))
 }
 
@@ -218,7 +273,12 @@ pub fn has_only_regions(image: &Path) -> Result<bool, TaskError> {
 }
 
 fn write_list(image: &Path, format: Format, names: &[String]) -> Result<(), TaskError> {
-    group::write(&image.join("tables"), format, Map::new(), object(json!({"tables": names})))
+    group::write(
+        &image.join("tables"),
+        format,
+        Map::new(),
+        object(json!({"tables": names})),
+    )
 }
 
 /// Copies the tables that an image does not have yet from another version of the image.
@@ -234,7 +294,11 @@ pub fn copy_others(from: &Path, to: &Path, format: Format) -> Result<(), TaskErr
             names.push(name);
         }
     }
-    if names.len() == n_names { Ok(()) } else { write_list(to, format, &names) }
+    if names.len() == n_names {
+        Ok(())
+    } else {
+        write_list(to, format, &names)
+    }
 }
 
 /// Copies a folder with all that is below it.
@@ -246,7 +310,11 @@ pub fn copy_folder(from: &Path, to: &Path) -> Result<(), TaskError> {
     for entry in fs::read_dir(from).map_err(about("cannot read the folder", from))? {
         let entry = entry.map_err(about("cannot read the folder", from))?;
         let target = to.join(entry.file_name());
-        if entry.file_type().map_err(about("cannot look at", &entry.path()))?.is_dir() {
+        if entry
+            .file_type()
+            .map_err(about("cannot look at", &entry.path()))?
+            .is_dir()
+        {
             copy_folder(&entry.path(), &target)?;
         } else {
             fs::copy(entry.path(), &target).map_err(about("cannot copy to", &target))?;
@@ -259,7 +327,12 @@ fn folder(image: &Path, name: &str) -> PathBuf {
     image.join("tables").join(name)
 }
 
-fn write_files(folder: &Path, format: Format, kind: Kind<'_>, table: &StoredTable) -> Result<(), TaskError> {
+fn write_files(
+    folder: &Path,
+    format: Format,
+    kind: Kind<'_>,
+    table: &StoredTable,
+) -> Result<(), TaskError> {
     let mut attributes = kind.attributes();
     match format {
         Format::V04 => {
@@ -281,12 +354,19 @@ fn write_anndata(
     table: &StoredTable,
     mut attributes: Map<String, Value>,
 ) -> Result<(), TaskError> {
-    let encoding = |kind: &str, version: &str| object(json!({"encoding-type": kind, "encoding-version": version}));
+    let encoding = |kind: &str, version: &str| {
+        object(json!({"encoding-type": kind, "encoding-version": version}))
+    };
     attributes.extend(encoding("anndata", "0.1.0"));
     group::write(folder, Format::V04, Map::new(), attributes)?;
     let (n_rows, n_columns) = (table.index.len(), table.columns.len());
     let floats = Values::Floats(table.values.clone());
-    values::write(&folder.join("X"), &[n_rows, n_columns], &floats, &encoding("array", "0.2.0"))?;
+    values::write(
+        &folder.join("X"),
+        &[n_rows, n_columns],
+        &floats,
+        &encoding("array", "0.2.0"),
+    )?;
     let frame = |name: &str, index: &str, columns: &[&str], texts: &[String]| {
         let mut attributes = encoding("dataframe", "0.2.0");
         attributes.insert("_index".to_owned(), json!(index));
@@ -294,7 +374,12 @@ fn write_anndata(
         let folder = folder.join(name);
         group::write(&folder, Format::V04, Map::new(), attributes)?;
         let values = Values::Texts(texts.to_vec());
-        values::write(&folder.join(index), &[texts.len()], &values, &encoding("string-array", "0.2.0"))
+        values::write(
+            &folder.join(index),
+            &[texts.len()],
+            &values,
+            &encoding("string-array", "0.2.0"),
+        )
     };
     frame("var", "_index", &[], &table.columns)?;
     match kind {
@@ -304,16 +389,33 @@ fn write_anndata(
             frame("obs", "_index", &[LABEL_INDEX], &table.index)?;
             let texts = Values::Texts(table.index.clone());
             let folder = folder.join("obs").join(LABEL_INDEX);
-            values::write(&folder, &[n_rows], &texts, &encoding("string-array", "0.2.0"))
+            values::write(
+                &folder,
+                &[n_rows],
+                &texts,
+                &encoding("string-array", "0.2.0"),
+            )
         }
     }
 }
 
 fn write_csv(path: &Path, kind: Kind<'_>, table: &StoredTable) -> Result<(), TaskError> {
-    let header: Vec<String> = [kind.index_name().to_owned()].into_iter().chain(table.columns.iter().cloned()).collect();
+    let header: Vec<String> = [kind.index_name().to_owned()]
+        .into_iter()
+        .chain(table.columns.iter().cloned())
+        .collect();
     let rows = table.rows().map(|(name, values)| {
-        let text = |value: &f64| if value.is_nan() { String::new() } else { value.to_string() };
-        [name.clone()].into_iter().chain(values.iter().map(text)).collect()
+        let text = |value: &f64| {
+            if value.is_nan() {
+                String::new()
+            } else {
+                value.to_string()
+            }
+        };
+        [name.clone()]
+            .into_iter()
+            .chain(values.iter().map(text))
+            .collect()
     });
     table::write_rows(path, &header, rows)
 }
@@ -328,34 +430,61 @@ pub fn read(image: &Path, name: &str) -> Result<Option<StoredTable>, TaskError> 
         return Ok(None);
     }
     let csv = folder.join("table.csv");
-    if csv.is_file() { read_csv(&csv) } else { read_anndata(&folder) }.map(Some)
+    if csv.is_file() {
+        read_csv(&csv)
+    } else {
+        read_anndata(&folder)
+    }
+    .map(Some)
 }
 
 fn read_csv(path: &Path) -> Result<StoredTable, TaskError> {
     let (header, rows) = table::read_rows(path)?;
     let columns: Vec<String> = header.into_iter().skip(1).collect();
     let number = |text: &String| text.parse().unwrap_or(f64::NAN);
-    let values = rows.iter().flat_map(|row| row.iter().skip(1).map(number)).collect();
-    Ok(StoredTable { index: rows.iter().map(|row| row[0].clone()).collect(), columns, values })
+    let values = rows
+        .iter()
+        .flat_map(|row| row.iter().skip(1).map(number))
+        .collect();
+    Ok(StoredTable {
+        index: rows.iter().map(|row| row[0].clone()).collect(),
+        columns,
+        values,
+    })
 }
 
 fn read_anndata(folder: &Path) -> Result<StoredTable, TaskError> {
     let texts = |name: &str| {
         let folder = folder.join(name);
         let index = group::read_attributes(&folder)?;
-        let index = index.get("_index").and_then(Value::as_str).unwrap_or("_index");
+        let index = index
+            .get("_index")
+            .and_then(Value::as_str)
+            .unwrap_or("_index");
         match values::read(&folder.join(index))? {
             (_, Values::Texts(texts)) => Ok(texts),
-            _ => Err(TaskError::about("cannot use", &folder, "its index has no texts")),
+            _ => Err(TaskError::about(
+                "cannot use",
+                &folder,
+                "its index has no texts",
+            )),
         }
     };
     let (index, columns) = (texts("obs")?, texts("var")?);
     let path = folder.join("X");
     match values::read(&path)? {
         (shape, Values::Floats(values)) if shape == [index.len(), columns.len()] => {
-            Ok(StoredTable { index, columns, values })
+            Ok(StoredTable {
+                index,
+                columns,
+                values,
+            })
         }
-        _ => Err(TaskError::about("cannot use", &path, "it does not have a number for each row and column")),
+        _ => Err(TaskError::about(
+            "cannot use",
+            &path,
+            "it does not have a number for each row and column",
+        )),
     }
 }
 
@@ -376,7 +505,14 @@ mod tests {
                 assert_eq!((&read.index, &read.columns), (&table.index, &table.columns));
                 assert_eq!(format!("{:?}", read.values), format!("{:?}", table.values));
             }
-            replace(&image, format, "cells", Kind::BoundingBoxes("nuclei"), &table).unwrap();
+            replace(
+                &image,
+                format,
+                "cells",
+                Kind::BoundingBoxes("nuclei"),
+                &table,
+            )
+            .unwrap();
             assert_eq!(read_list(&image).unwrap(), ["nuclei", "cells"]);
             assert_eq!(read(&image, "others").unwrap(), None);
             let attributes = group::read_attributes(&image.join("tables/cells")).unwrap();

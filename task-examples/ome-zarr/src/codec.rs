@@ -1,13 +1,16 @@
-//! Compression of chunks: what this crate writes (zlib, gzip), and what programs in Python write by default (Blosc, zstd).
+//! Compression of chunks: what this crate writes (zlib, gzip), and what programs in Python write by
+//! default (Blosc, zstd).
 //!
-//! The container of Blosc is read here, since the crates that can do it bind the library in C, which does not build for WASI
-//! without a C compiler.
+//! The container of Blosc is read here, since the crates that can do it bind the library in C,
+//! which does not build for WASI without a C compiler.
 
 use serde_json::{Value, json};
+use std::fmt;
 use std::io::{self, Read};
-use zlib_rs::{DeflateConfig, InflateConfig, ReturnCode};
+use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, InflateConfig, ReturnCode, Status};
 
-/// Value that zlib's window bits have for its largest window, and what is added for the header of gzip.
+/// Value that zlib's window bits have for its largest window, and what is added for the header of
+/// gzip.
 const WINDOW_BITS: i32 = 15;
 const GZIP: i32 = 16;
 /// The compression level of arrays that are written like one whose compression is only read here.
@@ -29,11 +32,16 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Reads the compressor of an array of Zarr version 2, or a codec of version 3; `None` for an unknown one.
+    /// Reads the compressor of an array of Zarr version 2, or a codec of version 3; `None` for an
+    /// unknown one.
     pub fn parse(compressor: &Value) -> Option<Self> {
         let name = compressor["id"].as_str().or(compressor["name"].as_str());
-        let level = compressor["level"].as_u64().or(compressor["configuration"]["level"].as_u64());
-        let level = level.and_then(|level| u32::try_from(level).ok()).filter(|level| *level <= 9);
+        let level = compressor["level"]
+            .as_u64()
+            .or(compressor["configuration"]["level"].as_u64());
+        let level = level
+            .and_then(|level| u32::try_from(level).ok())
+            .filter(|level| *level <= 9);
         match name {
             None if compressor.is_null() => Some(Self::None),
             Some("zlib") => level.map(Self::Zlib),
@@ -64,19 +72,6 @@ impl Codec {
         }
     }
 
-    /// Compresses a chunk.
-    ///
-    /// # Errors
-    /// If the codec is only read.
-    pub(crate) fn encode(self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        match self {
-            Self::None => Ok(bytes),
-            Self::Zlib(level) => deflate(&bytes, level, WINDOW_BITS),
-            Self::Gzip(level) => deflate(&bytes, level, WINDOW_BITS + GZIP),
-            Self::Zstd | Self::Blosc => Err(io::Error::other("this compression is only read")),
-        }
-    }
-
     /// Decompresses a chunk of `n_bytes`; another size is an error.
     ///
     /// # Errors
@@ -89,7 +84,11 @@ impl Codec {
             Self::Zstd => unzstd(&bytes, n_bytes)?,
             Self::Blosc => unblosc(&bytes, n_bytes)?,
         };
-        if values.len() == n_bytes { Ok(values) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if values.len() == n_bytes {
+            Ok(values)
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
     }
 
     /// Decompresses a chunk whose size is not known, with a limit.
@@ -113,22 +112,69 @@ impl Codec {
     }
 }
 
-/// * `level`: 0 to 9.
-fn deflate(bytes: &[u8], level: u32, window_bits: i32) -> io::Result<Vec<u8>> {
-    // A header of gzip is 12 bytes longer than one of zlib.
-    let mut compressed = vec![0; zlib_rs::compress_bound(bytes.len()) + 12];
-    let config = DeflateConfig { window_bits, ..DeflateConfig::new(level as i32) };
-    let (whole, code) = zlib_rs::compress_slice(&mut compressed, bytes, config);
-    let n_bytes = whole.len();
-    check(code)?;
-    compressed.truncate(n_bytes);
-    Ok(compressed)
+/// Compresses chunks one after the other, in memory that is allocated and cleared once.
+pub(crate) struct Encoder {
+    codec: Codec,
+    deflate: Option<Deflate>,
+    compressed: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            deflate: None,
+            compressed: Vec::new(),
+        }
+    }
+
+    /// Compresses a chunk.
+    ///
+    /// # Errors
+    /// If the codec is only read.
+    pub(crate) fn encode<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let (level, window_bits) = match self.codec {
+            Codec::None => return Ok(bytes),
+            Codec::Zlib(level) => (level, WINDOW_BITS),
+            Codec::Gzip(level) => (level, WINDOW_BITS + GZIP),
+            Codec::Zstd | Codec::Blosc => {
+                return Err(io::Error::other("this compression is only read"));
+            }
+        };
+        // A header of gzip is 12 bytes longer than one of zlib.
+        let max_bytes = zlib_rs::compress_bound(bytes.len()) + 12;
+        if self.compressed.len() < max_bytes {
+            self.compressed.resize(max_bytes, 0);
+        }
+        let deflate = match &mut self.deflate {
+            Some(deflate) => {
+                deflate.reset();
+                deflate
+            }
+            none => none.insert(Deflate::new_with_config(DeflateConfig {
+                window_bits,
+                ..DeflateConfig::new(level as i32)
+            })),
+        };
+        match deflate.compress(bytes, &mut self.compressed, DeflateFlush::Finish) {
+            Ok(Status::StreamEnd) => Ok(&self.compressed[..deflate.total_out() as usize]),
+            other => Err(invalid(format!("zlib ends with {other:?}"))),
+        }
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut encoder = formatter.debug_struct("Encoder");
+        encoder.field("codec", &self.codec).finish_non_exhaustive()
+    }
 }
 
 /// At most `n_bytes`, whatever the compressed data say; more of them are an error.
 fn inflate(bytes: &[u8], n_bytes: usize, window_bits: i32) -> io::Result<Vec<u8>> {
     let mut values = vec![0; n_bytes];
-    let (whole, code) = zlib_rs::decompress_slice(&mut values, bytes, InflateConfig { window_bits });
+    let (whole, code) =
+        zlib_rs::decompress_slice(&mut values, bytes, InflateConfig { window_bits });
     let n_bytes = whole.len();
     check(code)?;
     values.truncate(n_bytes);
@@ -146,7 +192,10 @@ fn check(code: ReturnCode) -> io::Result<()> {
 fn unzstd(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
     let mut decoder = ruzstd::decoding::StreamingDecoder::new(bytes).map_err(invalid)?;
     let mut values = Vec::new();
-    decoder.by_ref().take(n_bytes as u64 + 1).read_to_end(&mut values)?;
+    decoder
+        .by_ref()
+        .take(n_bytes as u64 + 1)
+        .read_to_end(&mut values)?;
     Ok(values)
 }
 
@@ -163,7 +212,10 @@ fn unblosc(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     if flags & COPIED != 0 {
-        return Ok(bytes.get(HEADER..HEADER + n_bytes).ok_or_else(cut)?.to_vec());
+        return Ok(bytes
+            .get(HEADER..HEADER + n_bytes)
+            .ok_or_else(cut)?
+            .to_vec());
     }
     if flags & BITS_SHUFFLED != 0 {
         return Err(invalid("Blosc with shuffled bits is not supported"));
@@ -171,15 +223,21 @@ fn unblosc(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
     let block_size = read_u32(header, 8)?.max(1);
     let mut values = vec![0; n_bytes];
     for (index, block) in values.chunks_mut(block_size).enumerate() {
-        let is_split =
-            flags & NOT_SPLIT == 0 && type_size <= 16 && block_size / type_size >= 128 && block.len() == block_size;
+        let is_split = flags & NOT_SPLIT == 0
+            && type_size <= 16
+            && block_size / type_size >= 128
+            && block.len() == block_size;
         let n_streams = if is_split { type_size } else { 1 };
         let mut start = read_u32(bytes, HEADER + 4 * index)?;
         let mut stored = vec![0; block.len()];
         for stream in stored.chunks_mut(block.len() / n_streams) {
             let n_stored = read_u32(bytes, start)?;
             let end = start.checked_add(4 + n_stored).ok_or_else(cut)?;
-            unblosc_stream(flags >> 5, bytes.get(start + 4..end).ok_or_else(cut)?, stream)?;
+            unblosc_stream(
+                flags >> 5,
+                bytes.get(start + 4..end).ok_or_else(cut)?,
+                stream,
+            )?;
             start = end;
         }
         if flags & SHUFFLED != 0 && type_size > 1 {
@@ -201,17 +259,29 @@ fn unblosc_stream(format: u8, bytes: &[u8], values: &mut [u8]) -> io::Result<()>
     let n_read = match format {
         1 => lz4_flex::block::decompress_into(bytes, values).map_err(invalid)?,
         3 | 4 => {
-            let read = if format == 3 { inflate(bytes, n_bytes, WINDOW_BITS)? } else { unzstd(bytes, n_bytes)? };
+            let read = if format == 3 {
+                inflate(bytes, n_bytes, WINDOW_BITS)?
+            } else {
+                unzstd(bytes, n_bytes)?
+            };
             values[..read.len().min(n_bytes)].copy_from_slice(&read[..read.len().min(n_bytes)]);
             read.len()
         }
-        _ => return Err(invalid("Blosc with another compressor than LZ4, zlib and zstd is not supported")),
+        _ => {
+            return Err(invalid(
+                "Blosc with another compressor than LZ4, zlib and zstd is not supported",
+            ));
+        }
     };
-    if n_read == n_bytes { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if n_read == n_bytes {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
-/// Puts the first bytes of all values, then all second ones, and so on back together. What is left at the end is stored as
-/// it is.
+/// Puts the first bytes of all values, then all second ones, and so on back together. What is left
+/// at the end is stored as it is.
 fn unshuffle(stored: &[u8], type_size: usize, values: &mut [u8]) {
     let n = stored.len() / type_size;
     for (byte, plane) in stored[..n * type_size].chunks_exact(n.max(1)).enumerate() {
@@ -224,7 +294,10 @@ fn unshuffle(stored: &[u8], type_size: usize, values: &mut [u8]) {
 
 fn read_u32(bytes: &[u8], start: usize) -> io::Result<usize> {
     let end = start.checked_add(4).ok_or_else(cut)?;
-    let bytes = bytes.get(start..end).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).ok_or_else(cut)?;
+    let bytes = bytes
+        .get(start..end)
+        .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
+        .ok_or_else(cut)?;
     Ok(u32::from_le_bytes(bytes) as usize)
 }
 
@@ -243,13 +316,35 @@ mod tests {
     #[test]
     fn what_is_compressed_is_decompressed() {
         let bytes: Vec<u8> = (0..5000_u32).map(|i| (i * i / 7 % 50) as u8).collect();
-        for codec in [Codec::None, Codec::Zlib(1), Codec::Gzip(6), Codec::Zlib(0), Codec::Gzip(0)] {
-            let stored = codec.encode(bytes.clone()).unwrap();
+        for codec in [
+            Codec::None,
+            Codec::Zlib(1),
+            Codec::Gzip(6),
+            Codec::Zlib(0),
+            Codec::Gzip(0),
+        ] {
+            let stored = Encoder::new(codec).encode(&bytes).unwrap().to_vec();
+            let mut used = Encoder::new(codec);
+            used.encode(&bytes.repeat(20)).unwrap();
+            assert_eq!(used.encode(&bytes).unwrap(), stored, "{codec:?}");
             assert_eq!(codec.decode(stored.clone(), bytes.len()).unwrap(), bytes);
-            assert!(codec.decode(stored.clone(), bytes.len() - 1).is_err(), "{codec:?}");
-            assert!(codec.decode(stored[..stored.len() / 2].to_vec(), bytes.len()).is_err(), "{codec:?}");
+            assert!(
+                codec.decode(stored.clone(), bytes.len() - 1).is_err(),
+                "{codec:?}"
+            );
+            assert!(
+                codec
+                    .decode(stored[..stored.len() / 2].to_vec(), bytes.len())
+                    .is_err(),
+                "{codec:?}"
+            );
         }
-        assert!(Codec::Gzip(1).encode(bytes).unwrap().starts_with(&[0x1f, 0x8b]));
+        assert!(
+            Encoder::new(Codec::Gzip(1))
+                .encode(&bytes)
+                .unwrap()
+                .starts_with(&[0x1f, 0x8b])
+        );
     }
 
     /// 400 numbers of 16 bits, 0, 3, 6, ..., as numcodecs 0.16 stores them.
@@ -260,9 +355,17 @@ mod tests {
             .chunks(2)
             .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
-        assert_eq!(codec.decode(stored.clone(), expected.len()).unwrap(), expected);
+        assert_eq!(
+            codec.decode(stored.clone(), expected.len()).unwrap(),
+            expected
+        );
         for length in 0..stored.len() {
-            assert!(codec.decode(stored[..length].to_vec(), expected.len()).is_err(), "{codec:?} cut at {length}");
+            assert!(
+                codec
+                    .decode(stored[..length].to_vec(), expected.len())
+                    .is_err(),
+                "{codec:?} cut at {length}"
+            );
         }
         for position in 0..stored.len() {
             for flip in [1, 0x10, 0x80, 0xff] {

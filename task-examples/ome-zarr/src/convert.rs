@@ -1,5 +1,5 @@
-//! The task "Convert to OME-Zarr": from the channel files of one image to an OME-Zarr 0.4 image with
-//! axes c, y, x and a pyramid.
+//! The task "Convert to OME-Zarr": from the channel files of one image to an OME-Zarr 0.4 image
+//! with axes c, y, x and a pyramid.
 //!
 //! The image is written beside its place under a name ending in `.part` and moved there when whole:
 //! a call that is stopped leaves no half image, and one that fails leaves the old image.
@@ -101,7 +101,8 @@ pub fn convert(parameters: Parameters) -> Result<Converted, TaskError> {
     let written = write_image(&part, &name, channels, &parameters);
     let moved = written.and_then(|converted| {
         remove_folder(&target)?;
-        fs::rename(&part, &target).map_err(|err| TaskError::about("cannot move the new image to", &target, err))?;
+        fs::rename(&part, &target)
+            .map_err(|err| TaskError::about("cannot move the new image to", &target, err))?;
         Ok(converted)
     });
     if moved.is_err() {
@@ -112,14 +113,20 @@ pub fn convert(parameters: Parameters) -> Result<Converted, TaskError> {
 }
 
 fn check_parameters(parameters: &Parameters) -> Result<(), TaskError> {
-    let Metadata { original_paths, channels, extensions } = &parameters.metadata;
+    let Metadata {
+        original_paths,
+        channels,
+        extensions,
+    } = &parameters.metadata;
     for (key, is_empty) in [
         ("original_paths", original_paths.is_empty()),
         ("channels", channels.is_empty()),
         ("extensions", extensions.is_empty()),
     ] {
         if is_empty {
-            return Err(TaskError::new(format!("metadata.{key} is missing or empty: run \"List images\" first")));
+            return Err(TaskError::new(format!(
+                "metadata.{key} is missing or empty: run \"List images\" first"
+            )));
         }
     }
     check_range("pixel_size_um", parameters.pixel_size_um, 1e-6..=1e6)?;
@@ -138,7 +145,11 @@ fn find_file(name: &ImageName, channel: &str, metadata: &Metadata) -> Result<Pat
     let mut tried = Vec::new();
     for folder in &metadata.original_paths {
         for extension in &metadata.extensions {
-            let file = FileName { image: name.clone(), channel: channel.to_owned(), extension: extension.clone() };
+            let file = FileName {
+                image: name.clone(),
+                channel: channel.to_owned(),
+                extension: extension.clone(),
+            };
             let path = folder.join(file.to_string());
             match path.try_exists() {
                 Ok(true) => return Ok(path),
@@ -165,7 +176,10 @@ fn open_all(files: &[(String, PathBuf)]) -> Result<Vec<ChannelFile>, TaskError> 
     for (name, path) in files {
         let plane = plane::open(path)?;
         if let (Some(first), Some((_, first_path))) = (channels.first(), files.first()) {
-            let (size, first_size) = ((plane.width, plane.height), (first.plane.width, first.plane.height));
+            let (size, first_size) = (
+                (plane.width, plane.height),
+                (first.plane.width, first.plane.height),
+            );
             if size != first_size {
                 return Err(TaskError::new(format!(
                     "{} has {}x{} pixels, but {} has {}x{}: \
@@ -179,7 +193,10 @@ fn open_all(files: &[(String, PathBuf)]) -> Result<Vec<ChannelFile>, TaskError> 
                 )));
             }
         }
-        channels.push(ChannelFile { name: name.clone(), plane });
+        channels.push(ChannelFile {
+            name: name.clone(),
+            plane,
+        });
     }
     Ok(channels)
 }
@@ -202,12 +219,18 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), TaskError> {
     if kind.is_dir() && (group::exists(target) || is_empty()) {
         return Ok(());
     }
-    Err(TaskError::about("cannot replace", target, "it is not a Zarr image; take it away"))
+    Err(TaskError::about(
+        "cannot replace",
+        target,
+        "it is not a Zarr image; take it away",
+    ))
 }
 
 fn remove_folder(folder: &Path) -> Result<(), TaskError> {
     match fs::remove_dir_all(folder) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot remove", folder, err)),
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(TaskError::about("cannot remove", folder, err))
+        }
         _ => Ok(()),
     }
 }
@@ -218,7 +241,9 @@ fn write_image(
     channels: Vec<ChannelFile>,
     parameters: &Parameters,
 ) -> Result<Converted, TaskError> {
-    let size = channels.first().map_or((0, 0), |channel| (channel.plane.width, channel.plane.height));
+    let size = channels.first().map_or((0, 0), |channel| {
+        (channel.plane.width, channel.plane.height)
+    });
     let shape = [channels.len(), size.1, size.0];
     let sizes = std::iter::successors(Some(size), |size| Some(pyramid::half_size(*size)));
     let options = Options {
@@ -231,7 +256,13 @@ fn write_image(
         .take(parameters.num_levels)
         .enumerate()
         .map(|(level, size)| {
-            ArrayWriter::create(folder.join(level.to_string()), PixelType::U16, &[shape[0]], size, options)
+            ArrayWriter::create(
+                folder.join(level.to_string()),
+                PixelType::U16,
+                &[shape[0]],
+                size,
+                options,
+            )
         })
         .collect::<Result<_, _>>()?;
 
@@ -250,15 +281,32 @@ fn write_image(
     levels.into_iter().try_for_each(ArrayWriter::finish)?;
     let attributes = attributes(name, &channel_names, &intensity_range, parameters);
     group::write(folder, Format::V04, object(attributes), Map::new())?;
-    Ok(Converted { shape, intensity_range })
+    Ok(Converted {
+        shape,
+        intensity_range,
+    })
 }
 
 fn range_of(plane: &Plane) -> [u16; 2] {
-    let range = plane.values.iter().fold([u16::MAX, 0], |[min, max], &value| [min.min(value), max.max(value)]);
-    if plane.values.is_empty() { [0, 0] } else { range }
+    let range = plane
+        .values
+        .iter()
+        .fold([u16::MAX, 0], |[min, max], &value| {
+            [min.min(value), max.max(value)]
+        });
+    if plane.values.is_empty() {
+        [0, 0]
+    } else {
+        range
+    }
 }
 
-fn attributes(name: &ImageName, channels: &[String], intensity_range: &[[u16; 2]], parameters: &Parameters) -> Value {
+fn attributes(
+    name: &ImageName,
+    channels: &[String],
+    intensity_range: &[[u16; 2]],
+    parameters: &Parameters,
+) -> Value {
     let name = name.to_string();
     let size = parameters.pixel_size_um;
     let channels: Vec<Channel> = channels
@@ -297,15 +345,30 @@ mod tests {
     }
 
     fn check_refused(change: Value, expected: &str) {
-        assert_eq!(convert(parameters(change)).unwrap_err().to_string(), expected);
+        assert_eq!(
+            convert(parameters(change)).unwrap_err().to_string(),
+            expected
+        );
     }
 
     #[test]
     fn wrong_parameters_are_refused() {
-        check_refused(json!({"chunk_size": 0}), "chunk_size is 0: it must be from 1 to 4096");
-        check_refused(json!({"num_levels": 11}), "num_levels is 11: it must be from 1 to 10");
-        check_refused(json!({"compression_level": 10}), "compression_level is 10: it must be from 0 to 9");
-        check_refused(json!({"pixel_size_um": -1}), "pixel_size_um is -1: it must be from 0.000001 to 1000000");
+        check_refused(
+            json!({"chunk_size": 0}),
+            "chunk_size is 0: it must be from 1 to 4096",
+        );
+        check_refused(
+            json!({"num_levels": 11}),
+            "num_levels is 11: it must be from 1 to 10",
+        );
+        check_refused(
+            json!({"compression_level": 10}),
+            "compression_level is 10: it must be from 0 to 9",
+        );
+        check_refused(
+            json!({"pixel_size_um": -1}),
+            "pixel_size_um is -1: it must be from 0.000001 to 1000000",
+        );
         check_refused(
             json!({"metadata": {"original_paths": ["/in"]}}),
             "metadata.channels is missing or empty: run \"List images\" first",
@@ -327,18 +390,30 @@ mod tests {
 
     #[test]
     fn defaults_and_limits_are_those_of_the_manifest() {
-        let manifest: Value = serde_json::from_str(include_str!("../__FRACTAL_MANIFEST__.json")).unwrap();
+        let manifest: Value =
+            serde_json::from_str(include_str!("../__FRACTAL_MANIFEST__.json")).unwrap();
         let properties = &manifest["task_list"][1]["args_schema"]["properties"];
         let ours = parameters(json!({}));
         assert_eq!(properties["pixel_size_um"]["default"], ours.pixel_size_um);
         assert_eq!(properties["chunk_size"]["default"], ours.chunk_size);
         assert_eq!(properties["num_levels"]["default"], ours.num_levels);
-        assert_eq!(properties["compression_level"]["default"], ours.compression_level);
+        assert_eq!(
+            properties["compression_level"]["default"],
+            ours.compression_level
+        );
         assert_eq!(properties["overwrite"]["default"], ours.overwrite);
-        for name in ["pixel_size_um", "chunk_size", "num_levels", "compression_level"] {
+        for name in [
+            "pixel_size_um",
+            "chunk_size",
+            "num_levels",
+            "compression_level",
+        ] {
             for limit in ["minimum", "maximum"] {
                 let value = properties[name][limit].clone();
-                assert!(check_parameters(&parameters(json!({ name: value }))).is_ok(), "{name} at its {limit}");
+                assert!(
+                    check_parameters(&parameters(json!({ name: value }))).is_ok(),
+                    "{name} at its {limit}"
+                );
             }
         }
     }

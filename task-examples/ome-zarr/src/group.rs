@@ -1,4 +1,5 @@
-//! Groups of Zarr versions 2 and 3, and where their attributes have the metadata of OME-NGFF 0.4 and 0.5.
+//! Groups of Zarr versions 2 and 3, and where their attributes have the metadata of OME-NGFF 0.4
+//! and 0.5.
 
 use fractal_task::TaskError;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,11 @@ impl Format {
 
     /// The format of a folder: 0.5 if it is a group or an array of Zarr version 3.
     pub fn of(folder: &Path) -> Self {
-        if folder.join(METADATA_V3).is_file() { Self::V05 } else { Self::V04 }
+        if folder.join(METADATA_V3).is_file() {
+            Self::V05
+        } else {
+            Self::V04
+        }
     }
 }
 
@@ -39,7 +44,8 @@ pub(crate) const METADATA_V3: &str = "zarr.json";
 
 /// Creates a folder that is a Zarr group, and the folders above it.
 ///
-/// * `ome`: what OME-NGFF describes, such as `{"well": {...}}`, without versions. An empty object is nothing.
+/// * `ome`: what OME-NGFF describes, such as `{"well": {...}}`, without versions. An empty object
+///   is nothing.
 /// * `others`: other attributes.
 ///
 /// # Errors
@@ -52,7 +58,8 @@ pub fn write(
     mut ome: Map<String, Value>,
     others: Map<String, Value>,
 ) -> Result<(), TaskError> {
-    fs::create_dir_all(folder).map_err(|err| TaskError::about("cannot make the folder", folder, err))?;
+    fs::create_dir_all(folder)
+        .map_err(|err| TaskError::about("cannot make the folder", folder, err))?;
     match format {
         Format::V04 => {
             for value in ome.values_mut() {
@@ -60,7 +67,11 @@ pub fn write(
             }
             ome.extend(others);
             write_json(&folder.join(".zgroup"), &json!({"zarr_format": 2}))?;
-            if ome.is_empty() { Ok(()) } else { write_json(&folder.join(".zattrs"), &ome) }
+            if ome.is_empty() {
+                Ok(())
+            } else {
+                write_json(&folder.join(".zattrs"), &ome)
+            }
         }
         Format::V05 => {
             let mut attributes = others;
@@ -68,7 +79,8 @@ pub fn write(
                 ome.insert("version".to_owned(), json!(format.version()));
                 attributes.insert("ome".to_owned(), Value::Object(ome));
             }
-            let metadata = json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
+            let metadata =
+                json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
             write_json(&folder.join(METADATA_V3), &metadata)
         }
     }
@@ -79,13 +91,17 @@ fn add_version(value: &mut Value, format: Format) {
     match value {
         Value::Object(object) => drop(object.insert("version".to_owned(), json!(format.version()))),
         Value::Array(entries) => {
-            entries.iter_mut().filter(|entry| entry.is_object()).for_each(|entry| add_version(entry, format));
+            entries
+                .iter_mut()
+                .filter(|entry| entry.is_object())
+                .for_each(|entry| add_version(entry, format));
         }
         _ => {}
     }
 }
 
-/// Reads the attributes of a group of either version. The keys in `ome` of 0.5 are next to the others, as in 0.4.
+/// Reads the attributes of a group of either version. The keys in `ome` of 0.5 are next to the
+/// others, as in 0.4.
 ///
 /// # Errors
 /// If the file does not exist or has other contents.
@@ -128,7 +144,9 @@ pub fn write_like(old: &Path, folder: &Path, key: &str, value: Value) -> Result<
 
 /// True if a folder is a group of Zarr version 2 or 3.
 pub fn exists(folder: &Path) -> bool {
-    [".zgroup", METADATA_V3].iter().any(|name| folder.join(name).is_file())
+    [".zgroup", METADATA_V3]
+        .iter()
+        .any(|name| folder.join(name).is_file())
 }
 
 /// The object of a JSON value; an empty one for other values.
@@ -159,7 +177,9 @@ mod tests {
     #[test]
     fn attributes_are_read_as_they_were_written() {
         let folder = std::env::temp_dir().join(format!("ome-zarr-group-{}", std::process::id()));
-        let ome = || object(json!({"multiscales": [{"name": "a"}], "labels": ["b"], "well": {"images": []}}));
+        let ome = || {
+            object(json!({"multiscales": [{"name": "a"}], "labels": ["b"], "well": {"images": []}}))
+        };
         let others = || object(json!({"imaging": {"n": 1}}));
         for (name, format) in [("v2", Format::V04), ("v3", Format::V05)] {
             let group = folder.join(name);
@@ -168,7 +188,10 @@ mod tests {
             assert!(exists(&group));
             assert_eq!(Format::of(&group), format);
             let read = read_attributes(&group).unwrap();
-            assert_eq!((&read["labels"], &read["imaging"]), (&json!(["b"]), &json!({"n": 1})));
+            assert_eq!(
+                (&read["labels"], &read["imaging"]),
+                (&json!(["b"]), &json!({"n": 1}))
+            );
             assert_eq!(read["multiscales"][0]["name"], "a");
         }
         let v04: Value = read_json(&folder.join("v2/.zattrs")).unwrap();

@@ -2,8 +2,9 @@
 //! finds the images, [`convert::convert`] writes one of them as OME-Zarr 0.4.
 //!
 //! [`name`] has the names, [`plane`] reads TIFF and PNG, [`pyramid`] makes the smaller levels,
-//! [`zarr`] reads and writes arrays, [`values`] those of tables, [`group`] groups with their attributes, and [`ngff`] has the
-//! metadata that say what the pixels mean. [`pixel`] has the types of pixels, [`codec`] the compression of chunks.
+//! [`zarr`] reads and writes arrays, [`values`] those of tables, [`group`] groups with their
+//! attributes, and [`ngff`] has the metadata that say what the pixels mean. [`pixel`] has the types
+//! of pixels, [`codec`] the compression of chunks.
 
 pub mod codec;
 pub mod convert;

@@ -48,10 +48,14 @@ pub struct Listing {
 /// or two files are the same channel of the same image.
 pub fn list_images(parameters: Parameters) -> Result<Listing, TaskError> {
     if parameters.input_paths.is_empty() {
-        return Err(TaskError::new("input_paths is empty: give at least one folder of images"));
+        return Err(TaskError::new(
+            "input_paths is empty: give at least one folder of images",
+        ));
     }
     if parameters.extensions.is_empty() {
-        return Err(TaskError::new("extensions is empty: give at least one ending, such as \"tif\""));
+        return Err(TaskError::new(
+            "extensions is empty: give at least one ending, such as \"tif\"",
+        ));
     }
     let (mut files, mut others) = (Vec::new(), Vec::new());
     for folder in &parameters.input_paths {
@@ -81,7 +85,11 @@ pub fn list_images(parameters: Parameters) -> Result<Listing, TaskError> {
         )));
     }
     let listing = group(&files, &parameters.input_paths)?;
-    println!("found {} image(s) of {} channel(s)", listing.image.len(), listing.channels.len());
+    println!(
+        "found {} image(s) of {} channel(s)",
+        listing.image.len(),
+        listing.channels.len()
+    );
     Ok(listing)
 }
 
@@ -104,7 +112,9 @@ fn read_file_names(folder: &Path) -> Result<Vec<String>, TaskError> {
 /// Upper and lower case are the same here, and so are `tif` and `.tif`.
 fn has_extension(name: &str, extensions: &[String]) -> bool {
     name.rsplit_once('.').is_some_and(|(_, extension)| {
-        extensions.iter().any(|one| one.trim_start_matches('.').eq_ignore_ascii_case(extension))
+        extensions
+            .iter()
+            .any(|one| one.trim_start_matches('.').eq_ignore_ascii_case(extension))
     })
 }
 
@@ -116,7 +126,9 @@ fn group(files: &[(&Path, FileName)], folders: &[PathBuf]) -> Result<Listing, Ta
         let other = channels.insert(&file.channel, path.clone());
         if other.as_ref() == Some(&path) {
             let folder = folder.display();
-            return Err(TaskError::new(format!("input_paths names the folder {folder} twice: name it once")));
+            return Err(TaskError::new(format!(
+                "input_paths names the folder {folder} twice: name it once"
+            )));
         }
         if let Some(other) = other {
             return Err(TaskError::new(format!(
@@ -133,7 +145,14 @@ fn group(files: &[(&Path, FileName)], folders: &[PathBuf]) -> Result<Listing, Ta
         .iter()
         .filter(|(_, channels)| channels.len() < all_channels.len())
         .map(|(image, channels)| {
-            format!("{image} lacks {}", join(all_channels.iter().filter(|channel| !channels.contains_key(**channel))))
+            format!(
+                "{image} lacks {}",
+                join(
+                    all_channels
+                        .iter()
+                        .filter(|channel| !channels.contains_key(**channel))
+                )
+            )
         })
         .collect();
     if let Some(first) = incomplete.first() {
@@ -148,7 +167,10 @@ fn group(files: &[(&Path, FileName)], folders: &[PathBuf]) -> Result<Listing, Ta
             join(&all_channels),
         )));
     }
-    let extensions: BTreeSet<&str> = files.iter().map(|(_, file)| file.extension.as_str()).collect();
+    let extensions: BTreeSet<&str> = files
+        .iter()
+        .map(|(_, file)| file.extension.as_str())
+        .collect();
     Ok(Listing {
         image: images.keys().map(|image| image.component()).collect(),
         original_paths: folders.to_vec(),
@@ -158,7 +180,11 @@ fn group(files: &[(&Path, FileName)], folders: &[PathBuf]) -> Result<Listing, Ta
 }
 
 fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -167,14 +193,22 @@ mod tests {
 
     fn check(names: &[&str]) -> Result<Listing, String> {
         let folder = PathBuf::from("/in");
-        let files: Vec<_> = names.iter().map(|name| (folder.as_path(), FileName::parse(name).expect(name))).collect();
+        let files: Vec<_> = names
+            .iter()
+            .map(|name| (folder.as_path(), FileName::parse(name).expect(name)))
+            .collect();
         group(&files, std::slice::from_ref(&folder)).map_err(|err| err.to_string())
     }
 
     #[test]
     fn complete_images_are_listed_in_order() {
-        let listing =
-            check(&["p_C05_F002_C02.tif", "p_B03_F001_C01.tif", "p_C05_F002_C01.tif", "p_B03_F001_C02.TIF"]).unwrap();
+        let listing = check(&[
+            "p_C05_F002_C02.tif",
+            "p_B03_F001_C01.tif",
+            "p_C05_F002_C01.tif",
+            "p_B03_F001_C02.TIF",
+        ])
+        .unwrap();
         assert_eq!(listing.image, ["p_B03_F001.zarr", "p_C05_F002.zarr"]);
         assert_eq!(listing.channels, ["C01", "C02"]);
         assert_eq!(listing.extensions, ["TIF", "tif"]);
@@ -182,8 +216,13 @@ mod tests {
 
     #[test]
     fn a_missing_channel_is_named() {
-        let message = check(&["p_B03_F001_C01.tif", "p_B03_F001_C02.tif", "p_B03_F002_C02.tif", "p_B03_F003_C01.tif"])
-            .unwrap_err();
+        let message = check(&[
+            "p_B03_F001_C01.tif",
+            "p_B03_F001_C02.tif",
+            "p_B03_F002_C02.tif",
+            "p_B03_F003_C01.tif",
+        ])
+        .unwrap_err();
         assert_eq!(
             message,
             "image p_B03_F002 lacks C01 (and 1 more images are incomplete): all images in /in must have \
@@ -194,7 +233,10 @@ mod tests {
     #[test]
     fn the_same_channel_twice_is_refused() {
         let message = check(&["p_B03_F001_C01.tif", "p_B03_F001_C01.png"]).unwrap_err();
-        assert!(message.contains("p_B03_F001_C01.tif and /in/p_B03_F001_C01.png are both channel C01"), "{message}");
+        assert!(
+            message.contains("p_B03_F001_C01.tif and /in/p_B03_F001_C01.png are both channel C01"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ impl ImageName {
     fn parse(text: &str) -> Option<Self> {
         let (rest, field) = text.rsplit_once('_')?;
         let (plate, well) = rest.rsplit_once('_')?;
-        let safe_plate = !plate.is_empty() && !plate.contains(['/', '\\']) && !plate.contains(char::is_control);
+        let safe_plate =
+            !plate.is_empty() && !plate.contains(['/', '\\']) && !plate.contains(char::is_control);
         (safe_plate && is_well(well) && is_number(field, 'F')).then(|| Self {
             plate: plate.to_owned(),
             well: well.to_owned(),
@@ -57,7 +58,11 @@ impl FileName {
         let (stem, extension) = name.rsplit_once('.')?;
         let (image, channel) = stem.rsplit_once('_')?;
         is_number(channel, 'C').then_some(())?;
-        Some(Self { image: ImageName::parse(image)?, channel: channel.to_owned(), extension: extension.to_owned() })
+        Some(Self {
+            image: ImageName::parse(image)?,
+            channel: channel.to_owned(),
+            extension: extension.to_owned(),
+        })
     }
 }
 
@@ -71,11 +76,14 @@ impl fmt::Display for FileName {
 fn is_well(text: &str) -> bool {
     let digits = text.trim_start_matches(|c: char| c.is_ascii_uppercase());
     let n_letters = text.len() - digits.len();
-    (1..=2).contains(&n_letters) && (1..=3).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    (1..=2).contains(&n_letters)
+        && (1..=3).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_number(text: &str, prefix: char) -> bool {
-    text.strip_prefix(prefix).is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+    text.strip_prefix(prefix)
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -84,7 +92,11 @@ mod tests {
 
     #[test]
     fn file_names_are_taken_apart_and_put_together() {
-        for name in ["plate1_B03_F001_C01.tif", "my_plate 2_AF48_F1_C12.TIFF", "p.1_A1_F0_C0.png"] {
+        for name in [
+            "plate1_B03_F001_C01.tif",
+            "my_plate 2_AF48_F1_C12.TIFF",
+            "p.1_A1_F0_C0.png",
+        ] {
             assert_eq!(FileName::parse(name).expect(name).to_string(), name);
         }
         let file = FileName::parse("my_plate_B03_F001_C02.tif").unwrap();
@@ -107,7 +119,13 @@ mod tests {
         ] {
             assert_eq!(FileName::parse(name), None, "{name}");
         }
-        for component in ["../p_B03_F001.zarr", "p_B03_F001", "p_B03_F001.zarr/0", "a\\p_B03_F001.zarr", ""] {
+        for component in [
+            "../p_B03_F001.zarr",
+            "p_B03_F001",
+            "p_B03_F001.zarr/0",
+            "a\\p_B03_F001.zarr",
+            "",
+        ] {
             assert_eq!(ImageName::parse_component(component), None, "{component}");
         }
     }

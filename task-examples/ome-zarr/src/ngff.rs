@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 pub enum Downscaling {
     /// The mean of 2x2 pixels, as [`crate::pyramid::halve`] makes it: for intensities.
     Mean,
-    /// Every second pixel of every second row, as [`crate::pyramid::take_every_second`] does: for labels.
+    /// Every second pixel of every second row, as [`crate::pyramid::take_every_second`] does: for
+    /// labels.
     Nearest,
 }
 
@@ -33,13 +34,20 @@ pub fn color(index: usize) -> &'static str {
     COLORS[index % COLORS.len()]
 }
 
-/// One entry of `multiscales`: levels `0`, `1`, ... of which each has half the width and height of the one before.
+/// One entry of `multiscales`: levels `0`, `1`, ... of which each has half the width and height of
+/// the one before.
 ///
 /// * `axes`: the names of the axes in order, such as `czyx`; all but `c` are in micrometers.
 /// * `scale`: for each axis the size of a pixel of level 0.
 ///
 /// Source: OME-NGFF 0.4, "multiscales" metadata.
-pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downscaling: Downscaling) -> Value {
+pub fn multiscales(
+    name: &str,
+    axes: &str,
+    scale: &[f64],
+    n_levels: usize,
+    downscaling: Downscaling,
+) -> Value {
     let datasets: Vec<Value> = (0..n_levels)
         .map(|level| {
             let scale: Vec<f64> = axes
@@ -58,8 +66,14 @@ pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downs
         })
         .collect();
     let (kind, description) = match downscaling {
-        Downscaling::Mean => ("mean", "each level is the mean of 2x2 pixels of the one before, rounded"),
-        Downscaling::Nearest => ("nearest", "each level has every second pixel of the one before"),
+        Downscaling::Mean => (
+            "mean",
+            "each level is the mean of 2x2 pixels of the one before, rounded",
+        ),
+        Downscaling::Nearest => (
+            "nearest",
+            "each level has every second pixel of the one before",
+        ),
     };
     json!({
         "name": name,
@@ -76,34 +90,43 @@ pub fn multiscales(name: &str, axes: &str, scale: &[f64], n_levels: usize, downs
 pub fn omero(name: &str, channels: &[Channel]) -> Value {
     let channels: Vec<Value> = channels
         .iter()
-        .map(|Channel { label, wavelength_id, color, pixel_type, window: [start, end] }| {
-            // Viewers divide by the width of the window, which must not be 0.
-            let end = if end > start { *end } else { start + 1.0 };
-            let [min, max] = pixel_type.limits().unwrap_or([*start, end]);
-            let mut channel = json!({
-                "label": label,
-                "color": color,
-                "active": true,
-                "coefficient": 1,
-                "family": "linear",
-                "inverted": false,
-                "window": {
-                    "min": number(min),
-                    "max": number(max),
-                    "start": number(*start),
-                    "end": number(end),
-                },
-            });
-            if let Some(wavelength_id) = wavelength_id {
-                channel["wavelength_id"] = json!(wavelength_id);
-            }
-            channel
-        })
+        .map(
+            |Channel {
+                 label,
+                 wavelength_id,
+                 color,
+                 pixel_type,
+                 window: [start, end],
+             }| {
+                // Viewers divide by the width of the window, which must not be 0.
+                let end = if end > start { *end } else { start + 1.0 };
+                let [min, max] = pixel_type.limits().unwrap_or([*start, end]);
+                let mut channel = json!({
+                    "label": label,
+                    "color": color,
+                    "active": true,
+                    "coefficient": 1,
+                    "family": "linear",
+                    "inverted": false,
+                    "window": {
+                        "min": number(min),
+                        "max": number(max),
+                        "start": number(*start),
+                        "end": number(end),
+                    },
+                });
+                if let Some(wavelength_id) = wavelength_id {
+                    channel["wavelength_id"] = json!(wavelength_id);
+                }
+                channel
+            },
+        )
         .collect();
     json!({"name": name, "channels": channels, "rdefs": {"model": "color"}})
 }
 
-/// A number of JSON: whole ones without a fraction. What JSON cannot have, such as an infinite number, is 0.
+/// A number of JSON: whole ones without a fraction. What JSON cannot have, such as an infinite
+/// number, is 0.
 pub fn number(value: f64) -> Value {
     const EXACT: f64 = (1_u64 << 53) as f64;
     if !value.is_finite() {
@@ -124,7 +147,10 @@ mod tests {
         let value = multiscales("a", "czyx", &[1.0, 2.0, 0.325, 0.325], 3, Downscaling::Mean);
         let scale = &value["datasets"][2]["coordinateTransformations"][0]["scale"];
         assert_eq!(scale, &json!([1.0, 2.0, 1.3, 1.3]));
-        assert_eq!(value["axes"][1], json!({"name": "z", "type": "space", "unit": "micrometer"}));
+        assert_eq!(
+            value["axes"][1],
+            json!({"name": "z", "type": "space", "unit": "micrometer"})
+        );
     }
 
     #[test]
@@ -137,7 +163,10 @@ mod tests {
             window: [7.0; 2],
         };
         let value = omero("a", &[channel]);
-        assert_eq!(value["channels"][0]["window"], json!({"min": 0, "max": 65535, "start": 7, "end": 8}));
+        assert_eq!(
+            value["channels"][0]["window"],
+            json!({"min": 0, "max": 65535, "start": 7, "end": 8})
+        );
         assert_eq!(value["channels"][0]["wavelength_id"], "A01_C01");
     }
 }

@@ -75,9 +75,11 @@ pub trait Pixel: Copy + Default + PartialOrd + 'static {
     fn take(bytes: &[u8]) -> Self;
     /// Its value, exactly.
     fn to_f64(self) -> f64;
-    /// The value without its fraction, cut at the limits of the type. Floating-point pixels keep the fraction.
+    /// The value without its fraction, cut at the limits of the type. Floating-point pixels keep
+    /// the fraction.
     fn from_f64(value: f64) -> Self;
-    /// The mean of four pixels. Integers are rounded, and halfway between two integers to the even one.
+    /// The mean of four pixels. Integers are rounded, and halfway between two integers to the even
+    /// one.
     fn mean(four: [Self; 4]) -> Self;
     /// Wraps a plane of such pixels.
     fn wrap(plane: Plane<Self>) -> AnyPlane;
@@ -86,8 +88,9 @@ pub trait Pixel: Copy + Default + PartialOrd + 'static {
 }
 
 /// * `$sum`: type that holds the sum of four pixels.
+/// * `$from`: converts a number.
 macro_rules! pixel {
-    ($type:ty, $variant:ident, $sum:ty, |$total:ident| $mean:expr) => {
+    ($type:ty, $variant:ident, $sum:ty, |$total:ident| $mean:expr, |$number:ident| $from:expr) => {
         impl Pixel for $type {
             const TYPE: PixelType = PixelType::$variant;
 
@@ -105,8 +108,8 @@ macro_rules! pixel {
                 self.into()
             }
 
-            fn from_f64(value: f64) -> Self {
-                value as Self
+            fn from_f64($number: f64) -> Self {
+                ($from) as Self
             }
 
             fn mean(four: [Self; 4]) -> Self {
@@ -129,12 +132,19 @@ macro_rules! pixel {
     };
 }
 
-// A shift divides by 4 and rounds down, for negative sums too.
-pixel!(u8, U8, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(u16, U16, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(u32, U32, u64, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(i16, I16, i32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2);
-pixel!(f32, F32, f64, |sum| sum / 4.0);
+// A shift divides by 4 and rounds down, for negative sums too. Modules convert numbers to signed
+// integers of 32 bits faster than to others.
+pixel!(u8, U8, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| (n
+    as i32)
+    .clamp(0, 255));
+pixel!(u16, U16, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| (n
+    as i32)
+    .clamp(0, 65_535));
+pixel!(u32, U32, u64, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| n);
+pixel!(i16, I16, i32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| {
+    (n as i32).clamp(-32_768, 32_767)
+});
+pixel!(f32, F32, f64, |sum| sum / 4.0, |n| n);
 
 /// A plane of any type of pixels.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,7 +208,11 @@ impl AnyPlane {
     /// Decodes little-endian values.
     ///
     /// * `bytes`: as many as the size and the type of the pixels need.
-    pub fn from_le_bytes(pixel_type: PixelType, (width, height): (usize, usize), bytes: &[u8]) -> Self {
+    pub fn from_le_bytes(
+        pixel_type: PixelType,
+        (width, height): (usize, usize),
+        bytes: &[u8],
+    ) -> Self {
         each_type!(pixel_type, T => {
             let values: Vec<T> = bytes.chunks_exact(T::TYPE.n_bytes()).map(T::take).collect();
             T::wrap(Plane { width, height, values })
@@ -226,7 +240,8 @@ impl AnyPlane {
         each_plane!(self, plane => Pixel::wrap(pyramid::halve(plane)))
     }
 
-    /// The smallest and the largest value, without NaN; infinite and negative infinite if there is none.
+    /// The smallest and the largest value, without NaN; infinite and negative infinite if there is
+    /// none.
     pub fn range(&self) -> [f64; 2] {
         each_plane!(self, plane => range(&plane.values))
     }
@@ -240,10 +255,15 @@ impl AnyPlane {
     pub fn to_f32(&self) -> Plane<f32> {
         let (width, height) = self.size();
         let values = each_plane!(self, plane => plane.values.iter().map(|value| value.to_f64() as f32).collect());
-        Plane { width, height, values }
+        Plane {
+            width,
+            height,
+            values,
+        }
     }
 
-    /// Keeps the larger value of each pair of pixels. Planes of other pixels or another size change nothing.
+    /// Keeps the larger value of each pair of pixels. Planes of other pixels or another size change
+    /// nothing.
     ///
     /// Returns true if the two planes have the same type and size.
     #[must_use]
@@ -260,8 +280,13 @@ impl AnyPlane {
 }
 
 fn range<T: Pixel>(values: &[T]) -> [f64; 2] {
-    let mut known = values.iter().copied().filter(|value| value.partial_cmp(value).is_some());
-    let Some(first) = known.next() else { return [f64::INFINITY, f64::NEG_INFINITY] };
+    let mut known = values
+        .iter()
+        .copied()
+        .filter(|value| value.partial_cmp(value).is_some());
+    let Some(first) = known.next() else {
+        return [f64::INFINITY, f64::NEG_INFINITY];
+    };
     let mut range = [first; 2];
     for value in known {
         if value < range[0] {
@@ -280,7 +305,11 @@ fn keep_larger<T: Pixel>(one: &mut Plane<T>, other: &Plane<T>) -> bool {
         for (value, &other) in one.values.iter_mut().zip(&other.values) {
             let old = *value;
             // A NaN gives way to any number.
-            *value = if other > old || old.partial_cmp(&old).is_none() { other } else { old };
+            *value = if other > old || old.partial_cmp(&old).is_none() {
+                other
+            } else {
+                old
+            };
         }
     }
     same
@@ -292,12 +321,57 @@ mod tests {
 
     #[test]
     fn means_are_rounded_halves_to_even() {
-        assert_eq!([u8::mean([1, 2, 3, 4]), u8::mean([255; 4]), u8::mean([0, 1, 1, 0])], [2, 255, 0]);
-        assert_eq!([i16::mean([-1, -2, -3, -4]), i16::mean([-1, -1, 0, 0]), i16::mean([i16::MIN; 4])], [-2, 0, -32768]);
+        assert_eq!(
+            [
+                u8::mean([1, 2, 3, 4]),
+                u8::mean([255; 4]),
+                u8::mean([0, 1, 1, 0])
+            ],
+            [2, 255, 0]
+        );
+        assert_eq!(
+            [
+                i16::mean([-1, -2, -3, -4]),
+                i16::mean([-1, -1, 0, 0]),
+                i16::mean([i16::MIN; 4])
+            ],
+            [-2, 0, -32768]
+        );
         assert_eq!(i16::mean([-1, -1, -1, 0]), -1);
-        assert_eq!([u32::mean([u32::MAX; 4]), u32::mean([1, 2, 2, 1])], [u32::MAX, 2]);
+        assert_eq!(
+            [u32::mean([u32::MAX; 4]), u32::mean([1, 2, 2, 1])],
+            [u32::MAX, 2]
+        );
         assert_eq!(f32::mean([0.5, 1.0, 0.0, 0.5]), 0.5);
         assert_eq!(f32::mean([f32::MAX; 4]), f32::MAX);
+    }
+
+    #[test]
+    fn numbers_lose_their_fraction_and_are_cut_at_the_limits() {
+        let numbers = [
+            f64::NEG_INFINITY,
+            -40_000.5,
+            -1.5,
+            1.9,
+            254.99,
+            65_535.9,
+            5e9,
+            f64::NAN,
+        ];
+        assert_eq!(numbers.map(u8::from_f64), [0, 0, 0, 1, 254, 255, 255, 0]);
+        assert_eq!(
+            numbers.map(u16::from_f64),
+            [0, 0, 0, 1, 254, 65_535, 65_535, 0]
+        );
+        assert_eq!(
+            numbers.map(i16::from_f64),
+            [-32_768, -32_768, -1, 1, 254, 32_767, 32_767, 0]
+        );
+        assert_eq!(
+            numbers.map(u32::from_f64),
+            [0, 0, 0, 1, 254, 65_535, u32::MAX, 0]
+        );
+        assert_eq!(f32::from_f64(-1.5), -1.5);
     }
 
     #[test]
@@ -308,17 +382,29 @@ mod tests {
             assert_eq!((plane.pixel_type(), plane.size()), (pixel_type, (2, 1)));
         }
         let plane = AnyPlane::from_le_bytes(PixelType::I16, (2, 1), &[0xff, 0xff, 1, 0]);
-        assert_eq!((plane.range(), plane.to_f64()), ([-1.0, 1.0], vec![-1.0, 1.0]));
+        assert_eq!(
+            (plane.range(), plane.to_f64()),
+            ([-1.0, 1.0], vec![-1.0, 1.0])
+        );
     }
 
     #[test]
     fn nan_is_no_value() {
-        let plane = |values: Vec<f32>| AnyPlane::F32(Plane { width: values.len(), height: 1, values });
+        let plane = |values: Vec<f32>| {
+            AnyPlane::F32(Plane {
+                width: values.len(),
+                height: 1,
+                values,
+            })
+        };
         let mut one = plane(vec![f32::NAN, 2.0, -1.0]);
         assert_eq!(one.range(), [-1.0, 2.0]);
         assert!(one.keep_larger(&plane(vec![1.0, f32::NAN, 3.0])));
         assert_eq!(one, plane(vec![1.0, 2.0, 3.0]));
         assert!(!one.keep_larger(&plane(vec![9.0])));
-        assert_eq!(plane(vec![f32::NAN]).range(), [f64::INFINITY, f64::NEG_INFINITY]);
+        assert_eq!(
+            plane(vec![f32::NAN]).range(),
+            [f64::INFINITY, f64::NEG_INFINITY]
+        );
     }
 }

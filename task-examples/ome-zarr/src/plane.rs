@@ -1,7 +1,8 @@
 //! Reads 16-bit grey images, TIFF or PNG, one plane a file.
 //!
 //! [`open`] checks all that the header tells, so that a set of files can be refused before any
-//! pixel is read; [`OpenPlane::read`] then reads the pixels. A TIFF in which 0 is white is inverted.
+//! pixel is read; [`OpenPlane::read`] then reads the pixels. A TIFF in which 0 is white is
+//! inverted.
 
 use fractal_task::TaskError;
 use std::fmt;
@@ -48,18 +49,34 @@ enum Decoder {
 pub fn open(path: &Path) -> Result<OpenPlane, TaskError> {
     let file = File::open(path).map_err(|err| TaskError::about("cannot open", path, err))?;
     let mut file = BufReader::with_capacity(1 << 16, file);
-    let start = file.fill_buf().map_err(|err| TaskError::about("cannot read", path, err))?;
+    let start = file
+        .fill_buf()
+        .map_err(|err| TaskError::about("cannot read", path, err))?;
     if start.is_empty() {
-        return Err(TaskError::about("cannot read", path, "the file is empty; replace it"));
+        return Err(TaskError::about(
+            "cannot read",
+            path,
+            "the file is empty; replace it",
+        ));
     }
     let is_png = start.starts_with(b"\x89PNG");
-    let opened = if is_png { open_png(path, file) } else { open_tiff(path, file) }?;
-    let n_bytes = opened.width.checked_mul(opened.height).and_then(|n| n.checked_mul(2));
+    let opened = if is_png {
+        open_png(path, file)
+    } else {
+        open_tiff(path, file)
+    }?;
+    let n_bytes = opened
+        .width
+        .checked_mul(opened.height)
+        .and_then(|n| n.checked_mul(2));
     if n_bytes.is_none_or(|n_bytes| n_bytes > MAX_PLANE_BYTES) {
         return Err(TaskError::about(
             "cannot convert",
             path,
-            format!("{}x{} pixels are more than the 256 MiB that a plane may have", opened.width, opened.height),
+            format!(
+                "{}x{} pixels are more than the 256 MiB that a plane may have",
+                opened.width, opened.height
+            ),
         ));
     }
     Ok(opened)
@@ -80,14 +97,26 @@ impl OpenPlane {
             },
             Decoder::Png(mut reader) => {
                 let mut bytes = vec![0; n_values * 2];
-                reader.next_frame(&mut bytes).map_err(|err| png_failed(&self.path, err))?;
-                bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+                reader
+                    .next_frame(&mut bytes)
+                    .map_err(|err| png_failed(&self.path, err))?;
+                bytes
+                    .chunks_exact(2)
+                    .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+                    .collect()
             }
         };
         if values.len() != n_values {
-            return Err(damaged(&self.path, format!("{} pixels in place of {n_values}", values.len())));
+            return Err(damaged(
+                &self.path,
+                format!("{} pixels in place of {n_values}", values.len()),
+            ));
         }
-        Ok(Plane { width: self.width, height: self.height, values })
+        Ok(Plane {
+            width: self.width,
+            height: self.height,
+            values,
+        })
     }
 }
 
@@ -95,14 +124,18 @@ fn open_tiff(path: &Path, file: BufReader<File>) -> Result<OpenPlane, TaskError>
     let failed = |err| tiff_failed(path, err);
     let mut limits = tiff::decoder::Limits::default();
     limits.decoding_buffer_size = MAX_PLANE_BYTES;
-    let mut decoder = tiff::decoder::Decoder::new(file).map_err(failed)?.with_limits(limits);
+    let mut decoder = tiff::decoder::Decoder::new(file)
+        .map_err(failed)?
+        .with_limits(limits);
     let (width, height) = decoder.dimensions().map_err(failed)?;
     match decoder.colortype().map_err(failed)? {
         tiff::ColorType::Gray(16) => {}
         tiff::ColorType::Gray(bits) => return Err(other_pixels(path, &format!("{bits}-bit grey"))),
         color => return Err(other_pixels(path, &format!("{color:?}"))),
     }
-    let formats: Option<Vec<u16>> = decoder.find_tag_unsigned_vec(Tag::SampleFormat).map_err(failed)?;
+    let formats: Option<Vec<u16>> = decoder
+        .find_tag_unsigned_vec(Tag::SampleFormat)
+        .map_err(failed)?;
     if formats.is_some_and(|formats| formats != [1]) {
         return Err(other_pixels(path, "16-bit signed or floating-point grey"));
     }
@@ -122,14 +155,21 @@ fn open_tiff(path: &Path, file: BufReader<File>) -> Result<OpenPlane, TaskError>
 }
 
 fn open_png(path: &Path, file: BufReader<File>) -> Result<OpenPlane, TaskError> {
-    let reader = png::Decoder::new(file).read_info().map_err(|err| png_failed(path, err))?;
+    let reader = png::Decoder::new(file)
+        .read_info()
+        .map_err(|err| png_failed(path, err))?;
     let info = reader.info();
     let (width, height) = (info.width as usize, info.height as usize);
     if (info.color_type, info.bit_depth) != (png::ColorType::Grayscale, png::BitDepth::Sixteen) {
         let pixels = format!("{}-bit {:?}", info.bit_depth as u8, info.color_type);
         return Err(other_pixels(path, &pixels));
     }
-    Ok(OpenPlane { width, height, path: path.to_owned(), decoder: Decoder::Png(Box::new(reader)) })
+    Ok(OpenPlane {
+        width,
+        height,
+        path: path.to_owned(),
+        decoder: Decoder::Png(Box::new(reader)),
+    })
 }
 
 fn other_pixels(path: &Path, pixels: &str) -> TaskError {
@@ -148,10 +188,14 @@ fn damaged(path: &Path, cause: impl fmt::Display) -> TaskError {
 fn tiff_failed(path: &Path, err: TiffError) -> TaskError {
     match err {
         TiffError::UnsupportedError(err) => {
-            let cause = format!("{err}; save it as a 16-bit unsigned grey TIFF with LZW, deflate or no compression");
+            let cause = format!(
+                "{err}; save it as a 16-bit unsigned grey TIFF with LZW, deflate or no compression"
+            );
             TaskError::about("cannot convert", path, cause)
         }
-        TiffError::IoError(err) if err.kind() == ErrorKind::UnexpectedEof => damaged(path, "it ends too early"),
+        TiffError::IoError(err) if err.kind() == ErrorKind::UnexpectedEof => {
+            damaged(path, "it ends too early")
+        }
         TiffError::FormatError(err) => damaged(path, err),
         err => damaged(path, err),
     }
@@ -196,12 +240,19 @@ mod tests {
         let mut encoder = png::Encoder::new(&mut bytes, WIDTH, HEIGHT);
         encoder.set_color(color);
         encoder.set_depth(depth);
-        encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+        encoder
+            .write_header()
+            .unwrap()
+            .write_image_data(pixels)
+            .unwrap();
         bytes
     }
 
     fn grey_png_bytes() -> Vec<u8> {
-        let pixels: Vec<u8> = values().iter().flat_map(|value| value.to_be_bytes()).collect();
+        let pixels: Vec<u8> = values()
+            .iter()
+            .flat_map(|value| value.to_be_bytes())
+            .collect();
         png_bytes(png::ColorType::Grayscale, png::BitDepth::Sixteen, &pixels)
     }
 
@@ -216,7 +267,11 @@ mod tests {
 
     #[test]
     fn both_formats_give_the_same_plane() {
-        let expected = Plane { width: 20, height: 12, values: values() };
+        let expected = Plane {
+            width: 20,
+            height: 12,
+            values: values(),
+        };
         assert_eq!(read("good.tif", &tiff_bytes()).unwrap(), expected);
         assert_eq!(read("good.png", &grey_png_bytes()).unwrap(), expected);
     }
@@ -225,9 +280,17 @@ mod tests {
     fn eight_bits_are_refused() {
         let n = (WIDTH * HEIGHT) as usize;
         let grey = png_bytes(png::ColorType::Grayscale, png::BitDepth::Eight, &vec![7; n]);
-        assert!(read("8.png", &grey).unwrap_err().contains("its pixels are 8-bit Grayscale; save it as"));
+        assert!(
+            read("8.png", &grey)
+                .unwrap_err()
+                .contains("its pixels are 8-bit Grayscale; save it as")
+        );
         let color = png_bytes(png::ColorType::Rgb, png::BitDepth::Eight, &vec![7; 3 * n]);
-        assert!(read("rgb.png", &color).unwrap_err().contains("its pixels are 8-bit Rgb"));
+        assert!(
+            read("rgb.png", &color)
+                .unwrap_err()
+                .contains("its pixels are 8-bit Rgb")
+        );
     }
 
     #[test]
@@ -235,7 +298,11 @@ mod tests {
         for (name, bytes) in [("fuzz.tif", tiff_bytes()), ("fuzz.png", grey_png_bytes())] {
             for length in 0..bytes.len() {
                 let cut = catch_unwind(|| read(name, &bytes[..length])).expect("no panic");
-                assert!(cut.is_err() || length + 16 > bytes.len(), "{name} cut at {length} of {}", bytes.len());
+                assert!(
+                    cut.is_err() || length + 16 > bytes.len(),
+                    "{name} cut at {length} of {}",
+                    bytes.len()
+                );
             }
             for position in 0..bytes.len() {
                 for flip in [0x01, 0x80, 0xff] {

@@ -3,8 +3,8 @@
 use crate::pixel::Pixel;
 use crate::plane::Plane;
 
-/// Halves a plane in both directions: each value is the mean of 2x2 pixels. Integers are rounded, and
-/// halfway between two integers to the even one, so that the levels do not drift upwards.
+/// Halves a plane in both directions: each value is the mean of 2x2 pixels. Integers are rounded,
+/// and halfway between two integers to the even one, so that the levels do not drift upwards.
 ///
 /// An odd last row or column counts as well: its values are means of the two pixels (in the corner
 /// the one pixel) that are there, so sizes are rounded up.
@@ -14,21 +14,32 @@ pub fn halve<T: Pixel>(plane: &Plane<T>) -> Plane<T> {
     for rows in plane.values.chunks(2 * plane.width) {
         let (upper, lower) = rows.split_at(plane.width);
         let lower = if lower.is_empty() { upper } else { lower };
-        values.extend(
-            upper
-                .chunks(2)
-                .zip(lower.chunks(2))
-                .map(|(upper, lower)| T::mean([upper[0], upper[upper.len() - 1], lower[0], lower[lower.len() - 1]])),
-        );
+        let ((upper, upper_end), (lower, lower_end)) = (upper.as_chunks(), lower.as_chunks());
+        let pairs = upper.iter().zip(lower);
+        values.extend(pairs.map(|([a, b], [c, d])| T::mean([*a, *b, *c, *d])));
+        if let ([upper], [lower]) = (upper_end, lower_end) {
+            values.push(T::mean([*upper, *upper, *lower, *lower]));
+        }
     }
-    Plane { width, height, values }
+    Plane {
+        width,
+        height,
+        values,
+    }
 }
 
-/// Every second pixel of every second row, from the first ones on: halves labels, of which there is no mean.
+/// Every second pixel of every second row, from the first ones on: halves labels, of which there is
+/// no mean.
 pub fn take_every_second<T: Copy>(plane: &Plane<T>) -> Plane<T> {
     let (width, height) = half_size((plane.width, plane.height));
     let rows = plane.values.chunks(plane.width).step_by(2);
-    Plane { width, height, values: rows.flat_map(|row| row.iter().step_by(2).copied()).collect() }
+    Plane {
+        width,
+        height,
+        values: rows
+            .flat_map(|row| row.iter().step_by(2).copied())
+            .collect(),
+    }
 }
 
 /// The size of a halved plane, from its width and height.
@@ -41,7 +52,11 @@ mod tests {
     use super::*;
 
     fn check(width: usize, values: &[u16], half_width: usize, expected: &[u16]) {
-        let plane = Plane { width, height: values.len() / width, values: values.to_vec() };
+        let plane = Plane {
+            width,
+            height: values.len() / width,
+            values: values.to_vec(),
+        };
         let half = halve(&plane);
         assert_eq!((half.width, half.values.as_slice()), (half_width, expected));
         assert_eq!(half.height, expected.len() / half_width);
@@ -57,8 +72,19 @@ mod tests {
 
     #[test]
     fn labels_stay_labels() {
-        let plane = Plane { width: 3, height: 3, values: vec![1_u32, 2, 3, 4, 5, 6, 7, 8, 9] };
-        assert_eq!(take_every_second(&plane), Plane { width: 2, height: 2, values: vec![1, 3, 7, 9] });
+        let plane = Plane {
+            width: 3,
+            height: 3,
+            values: vec![1_u32, 2, 3, 4, 5, 6, 7, 8, 9],
+        };
+        assert_eq!(
+            take_every_second(&plane),
+            Plane {
+                width: 2,
+                height: 2,
+                values: vec![1, 3, 7, 9]
+            }
+        );
     }
 
     #[test]

@@ -21,7 +21,11 @@ pub(crate) struct ShardWriter {
 
 impl ShardWriter {
     pub(crate) fn create(path: &Path, n_chunks: usize) -> io::Result<Self> {
-        Ok(Self { file: File::create(path)?, index: vec![ABSENT; n_chunks], end: 0 })
+        Ok(Self {
+            file: File::create(path)?,
+            index: vec![ABSENT; n_chunks],
+            end: 0,
+        })
     }
 
     /// Appends a chunk, compressed.
@@ -34,7 +38,10 @@ impl ShardWriter {
 
     /// Writes the index after the last chunk.
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        let entries = self.index.iter().flat_map(|(offset, n_bytes)| [*offset, *n_bytes]);
+        let entries = self
+            .index
+            .iter()
+            .flat_map(|(offset, n_bytes)| [*offset, *n_bytes]);
         let mut bytes: Vec<u8> = entries.flat_map(u64::to_le_bytes).collect();
         bytes.extend(crc32c(&bytes).to_le_bytes());
         self.file.write_all(&bytes)
@@ -57,22 +64,45 @@ pub(crate) struct ShardReader {
 
 impl ShardReader {
     /// * `max_bytes`: the largest chunk that is read.
-    pub(crate) fn open(path: &Path, n_chunks: usize, form: IndexForm, max_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        n_chunks: usize,
+        form: IndexForm,
+        max_bytes: usize,
+    ) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let n_bytes = n_chunks * ENTRY_BYTES + if form.has_checksum { CHECKSUM_BYTES } else { 0 };
         let length = file.metadata()?.len();
-        let start = length.checked_sub(n_bytes as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let start = length
+            .checked_sub(n_bytes as u64)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         file.seek(SeekFrom::Start(if form.is_at_end { start } else { 0 }))?;
         let mut bytes = vec![0; n_bytes];
         file.read_exact(&mut bytes)?;
         let (entries, checksum) = bytes.split_at(n_chunks * ENTRY_BYTES);
         if form.has_checksum && checksum != crc32c(entries).to_le_bytes() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum of its index is wrong"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the checksum of its index is wrong",
+            ));
         }
-        let numbers = entries.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let numbers = entries
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| u64::from_le_bytes(*bytes));
         let numbers: Vec<u64> = numbers.collect();
-        let index = numbers.as_chunks::<2>().0.iter().map(|[offset, n_bytes]| (*offset, *n_bytes)).collect();
-        Ok(Self { file, index, max_bytes: length.min(max_bytes as u64) })
+        let index = numbers
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[offset, n_bytes]| (*offset, *n_bytes))
+            .collect();
+        Ok(Self {
+            file,
+            index,
+            max_bytes: length.min(max_bytes as u64),
+        })
     }
 
     /// Reads a chunk, compressed; `None` for one that is not stored.
@@ -82,7 +112,10 @@ impl ShardReader {
             return Ok(None);
         }
         if n_bytes > self.max_bytes {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its index is damaged"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its index is damaged",
+            ));
         }
         self.file.seek(SeekFrom::Start(offset))?;
         let mut bytes = vec![0; n_bytes as usize];
@@ -98,7 +131,11 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     for byte in bytes {
         sum ^= u32::from(*byte);
         for _ in 0..8 {
-            sum = if sum & 1 == 1 { sum >> 1 ^ POLYNOMIAL } else { sum >> 1 };
+            sum = if sum & 1 == 1 {
+                sum >> 1 ^ POLYNOMIAL
+            } else {
+                sum >> 1
+            };
         }
     }
     !sum
@@ -116,7 +153,10 @@ mod tests {
         writer.add(2, b"last").unwrap();
         writer.add(0, b"first").unwrap();
         writer.finish().unwrap();
-        let form = IndexForm { is_at_end: true, has_checksum: true };
+        let form = IndexForm {
+            is_at_end: true,
+            has_checksum: true,
+        };
         let mut reader = ShardReader::open(&path, 3, form, 100).unwrap();
         assert_eq!(reader.read(0).unwrap().as_deref(), Some(&b"first"[..]));
         assert_eq!(reader.read(1).unwrap(), None);
@@ -124,7 +164,12 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[1..]).unwrap();
         let mut reader = ShardReader::open(&path, 3, form, 100).unwrap();
-        assert!(reader.read(0).unwrap().is_some_and(|bytes| bytes != b"first"));
+        assert!(
+            reader
+                .read(0)
+                .unwrap()
+                .is_some_and(|bytes| bytes != b"first")
+        );
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert!(ShardReader::open(&path, 3, form, 100).is_err());
         std::fs::remove_file(&path).unwrap();

@@ -1,4 +1,5 @@
-//! Small arrays of Zarr version 2 whose values belong to a table: numbers and texts, one chunk, not compressed.
+//! Small arrays of Zarr version 2 whose values belong to a table: numbers and texts, one chunk, not
+//! compressed.
 
 use crate::codec::Codec;
 use crate::group::{read_json, write_json};
@@ -34,15 +35,33 @@ pub fn write(
     values: &Values,
     attributes: &Map<String, Value>,
 ) -> Result<(), TaskError> {
-    fs::create_dir_all(folder).map_err(|err| TaskError::about("cannot make the folder", folder, err))?;
+    fs::create_dir_all(folder)
+        .map_err(|err| TaskError::about("cannot make the folder", folder, err))?;
     let (dtype, fill_value, filters, bytes) = match values {
-        Values::Floats(values) => {
-            ("<f8", json!(0.0), Value::Null, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        }
-        Values::Integers(values) => {
-            ("<i8", json!(0), Value::Null, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        }
-        Values::Texts(values) => ("|O", json!(""), json!([{"id": "vlen-utf8"}]), text_bytes(values)),
+        Values::Floats(values) => (
+            "<f8",
+            json!(0.0),
+            Value::Null,
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        ),
+        Values::Integers(values) => (
+            "<i8",
+            json!(0),
+            Value::Null,
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        ),
+        Values::Texts(values) => (
+            "|O",
+            json!(""),
+            json!([{"id": "vlen-utf8"}]),
+            text_bytes(values),
+        ),
     };
     let chunks: Vec<usize> = shape.iter().map(|n| (*n).max(1)).collect();
     let metadata = json!({
@@ -80,17 +99,25 @@ fn text_bytes(values: &[String]) -> Vec<u8> {
 pub fn read(folder: &Path) -> Result<(Vec<usize>, Values), TaskError> {
     let path = folder.join(".zarray");
     let metadata: Value = read_json(&path)?;
-    let unsupported = |what: &str| TaskError::about("cannot use", &path, format!("{what} is not supported"));
+    let unsupported =
+        |what: &str| TaskError::about("cannot use", &path, format!("{what} is not supported"));
     let sizes = |key: &str| serde_json::from_value::<Vec<usize>>(metadata[key].clone()).ok();
     let (Some(shape), Some(chunks)) = (sizes("shape"), sizes("chunks")) else {
         return Err(unsupported("an array without shape and chunks"));
     };
-    let n_values = |sizes: &[usize]| sizes.iter().try_fold(1_usize, |n, size| n.checked_mul(*size));
-    let n = n_values(&chunks).filter(|n| *n <= MAX_BYTES / 8).ok_or_else(|| unsupported("an array of this size"))?;
+    let n_values = |sizes: &[usize]| {
+        sizes
+            .iter()
+            .try_fold(1_usize, |n, size| n.checked_mul(*size))
+    };
+    let n = n_values(&chunks)
+        .filter(|n| *n <= MAX_BYTES / 8)
+        .ok_or_else(|| unsupported("an array of this size"))?;
     if chunks.len() != shape.len() || chunks.iter().zip(&shape).any(|(chunk, n)| *chunk < *n) {
         return Err(unsupported("an array of several chunks"));
     }
-    let codec = Codec::parse(&metadata["compressor"]).ok_or_else(|| unsupported("the compressor"))?;
+    let codec =
+        Codec::parse(&metadata["compressor"]).ok_or_else(|| unsupported("the compressor"))?;
     let dtype = metadata["dtype"].as_str().unwrap_or_default();
     let is_text = dtype == "|O" && metadata["filters"][0]["id"] == "vlen-utf8";
     let is_empty = shape.contains(&0);
@@ -108,17 +135,24 @@ pub fn read(folder: &Path) -> Result<(Vec<usize>, Values), TaskError> {
         _ if is_empty && is_text => Values::Texts(Vec::new()),
         _ if is_empty => Values::Floats(Vec::new()),
         (_, true) => {
-            let texts = read_texts(&read(None)?).map_err(|err| TaskError::about("cannot read", &path, err))?;
+            let texts = read_texts(&read(None)?)
+                .map_err(|err| TaskError::about("cannot read", &path, err))?;
             Values::Texts(texts)
         }
         ("<f8", _) => Values::Floats(numbers(&read(Some(8 * n))?, f64::from_le_bytes)),
-        ("<f4", _) => {
-            Values::Floats(numbers(&read(Some(4 * n))?, f32::from_le_bytes).into_iter().map(f64::from).collect())
-        }
+        ("<f4", _) => Values::Floats(
+            numbers(&read(Some(4 * n))?, f32::from_le_bytes)
+                .into_iter()
+                .map(f64::from)
+                .collect(),
+        ),
         ("<i8", _) => Values::Integers(numbers(&read(Some(8 * n))?, i64::from_le_bytes)),
-        ("<i4", _) => {
-            Values::Integers(numbers(&read(Some(4 * n))?, i32::from_le_bytes).into_iter().map(i64::from).collect())
-        }
+        ("<i4", _) => Values::Integers(
+            numbers(&read(Some(4 * n))?, i32::from_le_bytes)
+                .into_iter()
+                .map(i64::from)
+                .collect(),
+        ),
         _ => return Err(unsupported(&format!("the type {dtype}"))),
     };
     let found = match &values {
@@ -133,7 +167,12 @@ pub fn read(folder: &Path) -> Result<(Vec<usize>, Values), TaskError> {
 }
 
 fn numbers<const N: usize, T>(bytes: &[u8], parse: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|bytes| parse(*bytes)).collect()
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(|bytes| parse(*bytes))
+        .collect()
 }
 
 fn read_texts(bytes: &[u8]) -> io::Result<Vec<String>> {
@@ -163,9 +202,17 @@ mod tests {
     fn what_is_written_is_read() {
         let folder = std::env::temp_dir().join(format!("ome-zarr-values-{}", std::process::id()));
         for (name, shape, values) in [
-            ("floats", vec![2, 3], Values::Floats(vec![0.1, 2.0, f64::MAX, -1.0, 0.0, 5.5])),
+            (
+                "floats",
+                vec![2, 3],
+                Values::Floats(vec![0.1, 2.0, f64::MAX, -1.0, 0.0, 5.5]),
+            ),
             ("integers", vec![2], Values::Integers(vec![1, -2])),
-            ("texts", vec![3], Values::Texts(vec!["FOV_1".to_owned(), String::new(), "µ".to_owned()])),
+            (
+                "texts",
+                vec![3],
+                Values::Texts(vec!["FOV_1".to_owned(), String::new(), "µ".to_owned()]),
+            ),
             ("none", vec![0], Values::Texts(Vec::new())),
         ] {
             let folder = folder.join(name);

@@ -12,7 +12,8 @@ export!(Task);
 
 impl Guest for Task {
     fn run(args: String) -> Result<Option<String>, String> {
-        let args = serde_json::from_str(&args).map_err(|err| format!("the args are no JSON: {err}"))?;
+        let args =
+            serde_json::from_str(&args).map_err(|err| format!("the args are no JSON: {err}"))?;
         let output = task::run(&args, |line| host::log(Level::Info, line))?;
         Ok(Some(output.to_string()))
     }

@@ -1,5 +1,5 @@
-//! Otsu's threshold as a command task: `otsu-rust --args-json ARGS.json --out-json OUTPUT.json`, or for Fractal v1
-//! `otsu-rust -j ARGS.json --metadata-out METADIFF.json`.
+//! Otsu's threshold as a command task: `otsu-rust --args-json ARGS.json --out-json OUTPUT.json`, or
+//! for Fractal v1 `otsu-rust -j ARGS.json --metadata-out METADIFF.json`.
 
 mod task;
 
@@ -24,10 +24,17 @@ fn call() -> Result<(), String> {
     };
     match (args_option.as_str(), output_option.as_str()) {
         ("--args-json", "--out-json") | ("-j", "--metadata-out") => {}
-        _ => return Err(format!("unexpected arguments {args_option} and {output_option}")),
+        _ => {
+            return Err(format!(
+                "unexpected arguments {args_option} and {output_option}"
+            ));
+        }
     }
-    let text = fs::read_to_string(args_file).map_err(|err| format!("cannot read {args_file}: {err}"))?;
-    let args = serde_json::from_str(&text).map_err(|err| format!("{args_file} is no JSON: {err}"))?;
+    let text =
+        fs::read_to_string(args_file).map_err(|err| format!("cannot read {args_file}: {err}"))?;
+    let args =
+        serde_json::from_str(&text).map_err(|err| format!("{args_file} is no JSON: {err}"))?;
     let output = task::run(&args, |line| println!("{line}"))?;
-    fs::write(output_file, output.to_string()).map_err(|err| format!("cannot write {output_file}: {err}"))
+    fs::write(output_file, output.to_string())
+        .map_err(|err| format!("cannot write {output_file}: {err}"))
 }

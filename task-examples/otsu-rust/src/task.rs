@@ -25,16 +25,21 @@ pub fn run(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
     }
 }
 
-/// Makes the mask of the image in the folder `zarr_url`; without it, imports the images of a folder.
+/// Makes the mask of the image in the folder `zarr_url`; without it, imports the images of a
+/// folder.
 ///
 /// Returns the changes of the image list.
 fn run_v2(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
-    let Some(zarr_url) = args["zarr_url"].as_str() else { return import_images(args) };
+    let Some(zarr_url) = args["zarr_url"].as_str() else {
+        return import_images(args);
+    };
     let folder = Path::new(zarr_url);
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let threshold = segment(&name, &folder.join(IMAGE), &folder.join("mask.pgm"), args)?;
     log(&format!("{name}: threshold {threshold}"));
-    Ok(json!({ "image_list_updates": [{ "zarr_url": zarr_url, "attributes": { "threshold": threshold } }] }))
+    Ok(
+        json!({ "image_list_updates": [{ "zarr_url": zarr_url, "attributes": { "threshold": threshold } }] }),
+    )
 }
 
 /// Copies each image of `folder` to a folder of its own in `zarr_dir`.
@@ -45,7 +50,8 @@ fn import_images(args: &Value) -> Result<Value, String> {
     for file in image_names(folder)? {
         let from = Path::new(folder).join(&file);
         let to = Path::new(zarr_dir).join(file.trim_end_matches(".pgm"));
-        let image = fs::read(&from).map_err(|err| format!("cannot read {}: {err}", from.display()))?;
+        let image =
+            fs::read(&from).map_err(|err| format!("cannot read {}: {err}", from.display()))?;
         let written = fs::create_dir_all(&to).and_then(|()| fs::write(to.join(IMAGE), image));
         written.map_err(|err| format!("cannot write {}: {err}", to.display()))?;
         updates.push(json!({ "zarr_url": to, "attributes": { "file": file } }));
@@ -53,17 +59,22 @@ fn import_images(args: &Value) -> Result<Value, String> {
     Ok(json!({ "image_list_updates": updates }))
 }
 
-/// Makes the mask of the image that `component` names; without a component, says which images there are.
+/// Makes the mask of the image that `component` names; without a component, says which images there
+/// are.
 ///
 /// Returns the metadiff.
 fn run_v1(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
-    let input = args["input_paths"][0].as_str().ok_or("input_paths has no path")?;
+    let input = args["input_paths"][0]
+        .as_str()
+        .ok_or("input_paths has no path")?;
     let Some(component) = args["component"].as_str() else {
         return Ok(json!({ "image": image_names(input)?, "image_folder": input }));
     };
     // In a workflow only the first task gets the input: what lists the images says where they are.
     let folder = args["metadata"]["image_folder"].as_str().unwrap_or(input);
-    let output = args["output_path"].as_str().ok_or("output_path is no path")?;
+    let output = args["output_path"]
+        .as_str()
+        .ok_or("output_path is no path")?;
     let stem = component.strip_suffix(".pgm").unwrap_or(component);
     let mask = Path::new(output).join(format!("{stem}_mask.pgm"));
     let threshold = segment(component, &Path::new(folder).join(component), &mask, args)?;
@@ -75,7 +86,10 @@ fn run_v1(args: &Value, log: impl Fn(&str)) -> Result<Value, String> {
 ///
 /// * `name`: name of the image for messages.
 fn segment(name: &str, path: &Path, mask_path: &Path, args: &Value) -> Result<u64, String> {
-    let bins = args.get("bins").map_or(Some(256), Value::as_u64).filter(|bins| (2..=65536).contains(bins));
+    let bins = args
+        .get("bins")
+        .map_or(Some(256), Value::as_u64)
+        .filter(|bins| (2..=65536).contains(bins));
     let bins = bins.ok_or("bins must be a whole number from 2 to 65536")?;
     let write_mask = args.get("write_mask").map_or(Some(true), Value::as_bool);
     let write_mask = write_mask.ok_or("write_mask must be true or false")?;
@@ -85,8 +99,15 @@ fn segment(name: &str, path: &Path, mask_path: &Path, args: &Value) -> Result<u6
     let threshold = otsu_threshold(&image, bins);
     if write_mask {
         let mut mask = format!("P5\n{} {}\n255\n", image.width, image.height).into_bytes();
-        mask.extend(image.pixels.iter().map(|&pixel| if u64::from(pixel) >= threshold { 255 } else { 0 }));
-        fs::write(mask_path, mask).map_err(|err| format!("cannot write {}: {err}", mask_path.display()))?;
+        mask.extend(image.pixels.iter().map(|&pixel| {
+            if u64::from(pixel) >= threshold {
+                255
+            } else {
+                0
+            }
+        }));
+        fs::write(mask_path, mask)
+            .map_err(|err| format!("cannot write {}: {err}", mask_path.display()))?;
     }
     Ok(threshold)
 }
@@ -96,7 +117,14 @@ fn image_names(folder: &str) -> Result<Vec<String>, String> {
     let failed = |err| format!("cannot list {folder}: {err}");
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
-        names.extend(entry.map_err(failed)?.file_name().into_string().ok().filter(|name| name.ends_with(".pgm")));
+        names.extend(
+            entry
+                .map_err(failed)?
+                .file_name()
+                .into_string()
+                .ok()
+                .filter(|name| name.ends_with(".pgm")),
+        );
     }
     names.sort();
     if names.is_empty() {
@@ -105,46 +133,77 @@ fn image_names(folder: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Reads a binary PGM image: `P5`, width, height, maximum, one blank, pixels of one byte, or two if the maximum is
-/// above 255.
+/// Reads a binary PGM image: `P5`, width, height, maximum, one blank, pixels of one byte, or two if
+/// the maximum is above 255.
 fn parse_pgm(bytes: &[u8]) -> Result<Image, String> {
-    const HEADER: &str = "its header needs a width, a height and a maximum of at most 65535, each above 0";
-    let mut rest = bytes.strip_prefix(b"P5").ok_or("no binary PGM image, which begins with P5")?;
+    const HEADER: &str =
+        "its header needs a width, a height and a maximum of at most 65535, each above 0";
+    let mut rest = bytes
+        .strip_prefix(b"P5")
+        .ok_or("no binary PGM image, which begins with P5")?;
     let mut number = || take_number(&mut rest).filter(|number| *number > 0);
-    let (width, height, max) = (number().ok_or(HEADER)?, number().ok_or(HEADER)?, number().ok_or(HEADER)?);
-    let [b' ' | b'\t' | b'\r' | b'\n', data @ ..] = rest else { return Err(HEADER.to_owned()) };
+    let (width, height, max) = (
+        number().ok_or(HEADER)?,
+        number().ok_or(HEADER)?,
+        number().ok_or(HEADER)?,
+    );
+    let [b' ' | b'\t' | b'\r' | b'\n', data @ ..] = rest else {
+        return Err(HEADER.to_owned());
+    };
     if max > 65535 {
         return Err(HEADER.to_owned());
     }
     let pixel_bytes = if max < 256 { 1 } else { 2 };
     let needed = width * height * pixel_bytes;
     if (data.len() as u64) < needed {
-        return Err(format!("cut off: {width} x {height} pixels need {needed} bytes, and there are {}", data.len()));
+        return Err(format!(
+            "cut off: {width} x {height} pixels need {needed} bytes, and there are {}",
+            data.len()
+        ));
     }
     let pixels = data[..needed as usize].chunks_exact(pixel_bytes as usize);
-    let pixels: Vec<_> =
-        pixels.map(|bytes| bytes.iter().fold(0, |value, &byte| value << 8 | u16::from(byte))).collect();
+    let pixels: Vec<_> = pixels
+        .map(|bytes| {
+            bytes
+                .iter()
+                .fold(0, |value, &byte| value << 8 | u16::from(byte))
+        })
+        .collect();
     match pixels.iter().find(|pixel| u64::from(**pixel) > max) {
         Some(pixel) => Err(format!("a pixel is {pixel}, above the maximum {max}")),
-        None => Ok(Image { width, height, max, pixels }),
+        None => Ok(Image {
+            width,
+            height,
+            max,
+            pixels,
+        }),
     }
 }
 
-/// Takes a number of 7 digits at most, with the blanks and comments before it, from the start of `rest`.
+/// Takes a number of 7 digits at most, with the blanks and comments before it, from the start of
+/// `rest`.
 fn take_number(rest: &mut &[u8]) -> Option<u64> {
     while let [b' ' | b'\t' | b'\r' | b'\n' | b'#', after @ ..] = *rest {
         let is_comment = rest[0] == b'#';
-        let end = if is_comment { after.iter().position(|byte| *byte == b'\n')? } else { 0 };
+        let end = if is_comment {
+            after.iter().position(|byte| *byte == b'\n')?
+        } else {
+            0
+        };
         *rest = &after[end..];
     }
     let n_digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, after) = rest.split_at(n_digits);
     *rest = after;
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| n_digits <= 7)
+    std::str::from_utf8(digits)
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|_| n_digits <= 7)
 }
 
-/// The smallest pixel value of the foreground: the bound between two bins that separates the pixels best. In an image
-/// of one bin only it is above every pixel.
+/// The smallest pixel value of the foreground: the bound between two bins that separates the pixels
+/// best. In an image of one bin only it is above every pixel.
 ///
 /// Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979.
 fn otsu_threshold(image: &Image, bins: u64) -> u64 {
@@ -154,7 +213,11 @@ fn otsu_threshold(image: &Image, bins: u64) -> u64 {
         histogram[(u64::from(*pixel) * bins / n_values) as usize] += 1;
     }
     let total = image.pixels.len() as f64;
-    let total_sum: f64 = histogram.iter().enumerate().map(|(bin, &n)| bin as f64 * n as f64).sum();
+    let total_sum: f64 = histogram
+        .iter()
+        .enumerate()
+        .map(|(bin, &n)| bin as f64 * n as f64)
+        .sum();
     let (mut below, mut sum_below, mut best_variance, mut threshold) = (0.0, 0.0, 0.0, n_values);
     for (bin, &n) in histogram.iter().enumerate() {
         below += n as f64;

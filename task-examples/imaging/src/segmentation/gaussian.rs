@@ -20,33 +20,50 @@ pub fn smooth(values: Vec<f64>, (width, height): (usize, usize), sigma: f64) -> 
         let row = |y: usize| &values[y * width..(y + 1) * width];
         scale(sums, row(y), kernel[0]);
         for (distance, &weight) in kernel.iter().enumerate().skip(1).rev() {
-            add(sums, row(y.saturating_sub(distance)), row((y + distance).min(height - 1)), weight);
+            add(
+                sums,
+                row(y.saturating_sub(distance)),
+                row((y + distance).min(height - 1)),
+                weight,
+            );
         }
     }
     let mut smooth = values;
     let mut padded = vec![0.0; width + 2 * radius];
-    for (row, sums) in columns_done.chunks_exact(width).zip(smooth.chunks_exact_mut(width)) {
+    for (row, sums) in columns_done
+        .chunks_exact(width)
+        .zip(smooth.chunks_exact_mut(width))
+    {
         padded[..radius].fill(row[0]);
         padded[radius..radius + width].copy_from_slice(row);
         padded[radius + width..].fill(row[width - 1]);
         scale(sums, row, kernel[0]);
         for (distance, &weight) in kernel.iter().enumerate().skip(1).rev() {
-            add(sums, &padded[radius - distance..][..width], &padded[radius + distance..][..width], weight);
+            add(
+                sums,
+                &padded[radius - distance..][..width],
+                &padded[radius + distance..][..width],
+                weight,
+            );
         }
     }
     smooth
 }
 
-/// The weights of the pixel itself and of those at distance 1, 2, ... to each side; all together are 1.
+/// The weights of the pixel itself and of those at distance 1, 2, ... to each side; all together
+/// are 1.
 fn kernel(sigma: f64, radius: usize) -> Vec<f64> {
-    let weights: Vec<f64> =
-        (0..=radius).map(|distance| libm::exp(-0.5 / (sigma * sigma) * (distance * distance) as f64)).collect();
+    let weights: Vec<f64> = (0..=radius)
+        .map(|distance| libm::exp(-0.5 / (sigma * sigma) * (distance * distance) as f64))
+        .collect();
     let sum = weights[0] + 2.0 * weights[1..].iter().sum::<f64>();
     weights.iter().map(|weight| weight / sum).collect()
 }
 
 fn scale(sums: &mut [f64], values: &[f64], weight: f64) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = value * weight);
+    sums.iter_mut()
+        .zip(values)
+        .for_each(|(sum, value)| *sum = value * weight);
 }
 
 fn add(sums: &mut [f64], before: &[f64], after: &[f64], weight: f64) {
@@ -68,7 +85,10 @@ mod tests {
         for (pixel, value) in smooth.iter().enumerate() {
             let (dx, dy) = ((pixel % 11).abs_diff(5), (pixel / 11).abs_diff(4));
             let expected = if dx > 4 { 0.0 } else { kernel[dx] * kernel[dy] };
-            assert!((value - expected).abs() < 1e-15, "{pixel}: {value} {expected}");
+            assert!(
+                (value - expected).abs() < 1e-15,
+                "{pixel}: {value} {expected}"
+            );
         }
     }
 

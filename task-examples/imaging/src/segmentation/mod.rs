@@ -1,9 +1,10 @@
-//! Bright objects of an image, touching ones split: smoothing, Otsu's threshold, and a watershed of the distance to the
-//! background.
+//! Bright objects of an image, touching ones split: smoothing, Otsu's threshold, and a watershed of
+//! the distance to the background.
 //!
-//! All steps give what scikit-image and scipy give for the same parameters: `gaussian_filter` with `truncate=4` and the
-//! edge repeated, `threshold_otsu` of whole grey levels, `distance_transform_edt`, `peak_local_max` for each connected
-//! region, `watershed` with connectivity 1.
+//! All steps give what scikit-image and scipy give for the same parameters: `gaussian_filter` with
+//! `truncate=4` and the edge repeated, `threshold_otsu` of whole grey levels,
+//! `distance_transform_edt`, `peak_local_max` for each connected region, `watershed` with
+//! connectivity 1.
 
 pub mod gaussian;
 pub mod otsu;
@@ -24,7 +25,8 @@ pub struct Settings {
     /// Objects are brighter than this; Otsu's threshold if there is none.
     #[serde(serialize_with = "serialize_threshold")]
     pub threshold: Option<f64>,
-    /// Standard deviation of the Gaussian that the distance to the background is smoothed by, in pixels.
+    /// Standard deviation of the Gaussian that the distance to the background is smoothed by, in
+    /// pixels.
     pub split_sigma: f64,
     /// Two objects that touch have their middles at least so many pixels apart, in x or in y.
     pub min_distance: usize,
@@ -55,7 +57,10 @@ pub struct Segmentation {
 }
 
 /// Writes a threshold without a fraction, if it has none.
-fn serialize_threshold<S: Serializer>(threshold: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_threshold<S: Serializer>(
+    threshold: &Option<f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     threshold.map(ngff::number).serialize(serializer)
 }
 
@@ -68,9 +73,13 @@ pub fn segment(plane: &AnyPlane, settings: &Settings) -> Result<Segmentation, Ta
     let whole = plane.pixel_type().limits().is_some();
     let mut smooth = gaussian::smooth(plane.to_f64(), (width, height), settings.smoothing_sigma);
     if whole {
-        smooth.iter_mut().for_each(|value| *value = value.round_ties_even());
+        smooth
+            .iter_mut()
+            .for_each(|value| *value = value.round_ties_even());
     }
-    let threshold = settings.threshold.unwrap_or_else(|| otsu::threshold(&smooth, whole));
+    let threshold = settings
+        .threshold
+        .unwrap_or_else(|| otsu::threshold(&smooth, whole));
     let mask: Vec<bool> = smooth.iter().map(|&value| value > threshold).collect();
     if mask.iter().all(|&in_mask| in_mask) {
         return Err(TaskError::new(format!(
@@ -83,7 +92,15 @@ pub fn segment(plane: &AnyPlane, settings: &Settings) -> Result<Segmentation, Ta
     let peaks = split::find_peaks(&distance, &regions, width, settings.min_distance);
     let mut labels = split::flood(&distance, &mask, width, &peaks);
     let n_objects = number(&mut labels, settings.min_area);
-    Ok(Segmentation { labels: Plane { width, height, values: labels }, n_objects, threshold })
+    Ok(Segmentation {
+        labels: Plane {
+            width,
+            height,
+            values: labels,
+        },
+        n_objects,
+        threshold,
+    })
 }
 
 /// Leaves out small objects and numbers the others anew. Returns how many there are.
@@ -111,15 +128,28 @@ mod tests {
     use super::*;
     use ome_zarr::pixel::PixelType;
 
-    const SETTINGS: Settings =
-        Settings { smoothing_sigma: 1.0, threshold: None, split_sigma: 1.0, min_distance: 5, min_area: 20 };
+    const SETTINGS: Settings = Settings {
+        smoothing_sigma: 1.0,
+        threshold: None,
+        split_sigma: 1.0,
+        min_distance: 5,
+        min_area: 20,
+    };
 
     fn discs(size: usize, centres: &[(f64, f64)], radius: f64) -> AnyPlane {
         let is_in = |x: usize, y: usize| {
-            centres.iter().any(|(cx, cy)| (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2) <= radius * radius)
+            centres.iter().any(|(cx, cy)| {
+                (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2) <= radius * radius
+            })
         };
-        let values = (0..size * size).map(|i| if is_in(i % size, i / size) { 1000 } else { 100 }).collect();
-        AnyPlane::U16(Plane { width: size, height: size, values })
+        let values = (0..size * size)
+            .map(|i| if is_in(i % size, i / size) { 1000 } else { 100 })
+            .collect();
+        AnyPlane::U16(Plane {
+            width: size,
+            height: size,
+            values,
+        })
     }
 
     fn check(centres: &[(f64, f64)], radius: f64, expected: usize) -> Segmentation {
@@ -159,28 +189,57 @@ mod tests {
     fn all_types_of_pixels_have_the_same_objects() {
         let plane = discs(64, &[(20.0, 30.0), (35.0, 30.0)], 9.0);
         let expected = segment(&plane, &SETTINGS).unwrap();
-        let convert = |offset: f64, factor: f64| plane.to_f64().into_iter().map(move |value| (value + offset) * factor);
+        let convert = |offset: f64, factor: f64| {
+            plane
+                .to_f64()
+                .into_iter()
+                .map(move |value| (value + offset) * factor)
+        };
         let (width, height) = plane.size();
         let signed = convert(-600.0, 1.0).map(|value| value as i16).collect();
         let large = convert(0.0, 4e6).map(|value| value as u32).collect();
         let float = convert(-100.0, 0.001).map(|value| value as f32).collect();
         for other in [
-            AnyPlane::I16(Plane { width, height, values: signed }),
-            AnyPlane::U32(Plane { width, height, values: large }),
-            AnyPlane::F32(Plane { width, height, values: float }),
+            AnyPlane::I16(Plane {
+                width,
+                height,
+                values: signed,
+            }),
+            AnyPlane::U32(Plane {
+                width,
+                height,
+                values: large,
+            }),
+            AnyPlane::F32(Plane {
+                width,
+                height,
+                values: float,
+            }),
         ] {
             let found = segment(&other, &SETTINGS).unwrap();
             assert_eq!(found.n_objects, 2, "{:?}", other.pixel_type());
             // The levels of fractions are the centres of bins, so the threshold is another one.
             let is_same = found.labels == expected.labels;
-            assert!(is_same || other.pixel_type() == PixelType::F32, "{:?}", other.pixel_type());
+            assert!(
+                is_same || other.pixel_type() == PixelType::F32,
+                "{:?}",
+                other.pixel_type()
+            );
         }
     }
 
     #[test]
     fn a_threshold_below_everything_is_an_error() {
-        let settings = Settings { threshold: Some(0.0), ..SETTINGS };
-        let error = segment(&discs(32, &[], 1.0), &settings).unwrap_err().to_string();
-        assert_eq!(error, "all pixels are brighter than the threshold 0: choose a higher one");
+        let settings = Settings {
+            threshold: Some(0.0),
+            ..SETTINGS
+        };
+        let error = segment(&discs(32, &[], 1.0), &settings)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "all pixels are brighter than the threshold 0: choose a higher one"
+        );
     }
 }

@@ -5,15 +5,16 @@ const N_BINS: usize = 256;
 /// Whole values that span fewer levels are counted level by level.
 const MAX_COUNTED: f64 = (1 << 16) as f64;
 
-/// The grey level up to which pixels are background, such that the two classes differ most: the lowest one if several do
-/// equally. For an image of one level it is that level.
+/// The grey level up to which pixels are background, such that the two classes differ most: the
+/// lowest one if several do equally. For an image of one level it is that level.
 ///
-/// * `whole`: the values have no fractions, and each is a level. Otherwise the levels are the centres of 256 bins.
+/// * `whole`: the values have no fractions, and each is a level. Otherwise the levels are the
+///   centres of 256 bins.
 ///
 /// Values that are not finite do not count.
 ///
-/// Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979; scikit-image's `threshold_otsu` gives
-/// the same.
+/// Source: N. Otsu, "A threshold selection method from gray-level histograms", 1979; scikit-image's
+/// `threshold_otsu` gives the same.
 pub fn threshold(values: &[f64], whole: bool) -> f64 {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let min = finite().fold(f64::INFINITY, f64::min);
@@ -24,12 +25,22 @@ pub fn threshold(values: &[f64], whole: bool) -> f64 {
     if whole && max - min >= MAX_COUNTED {
         let mut sorted: Vec<f64> = finite().collect();
         sorted.sort_by(f64::total_cmp);
-        let levels: Vec<(f64, f64)> =
-            sorted.chunk_by(|one, other| one == other).map(|level| (level[0], level.len() as f64)).collect();
+        let levels: Vec<(f64, f64)> = sorted
+            .chunk_by(|one, other| one == other)
+            .map(|level| (level[0], level.len() as f64))
+            .collect();
         return separate(&levels);
     }
-    let width = if whole { 1.0 } else { (max - min) / N_BINS as f64 };
-    let n_bins = if whole { (max - min) as usize + 1 } else { N_BINS };
+    let width = if whole {
+        1.0
+    } else {
+        (max - min) / N_BINS as f64
+    };
+    let n_bins = if whole {
+        (max - min) as usize + 1
+    } else {
+        N_BINS
+    };
     let mut counts = vec![0_u64; n_bins];
     finite().for_each(|value| counts[(((value - min) / width) as usize).min(n_bins - 1)] += 1);
     let offset = if whole { min } else { min + width / 2.0 };
@@ -71,24 +82,38 @@ mod tests {
     /// By trying all thresholds.
     fn slow(values: &[u16]) -> u16 {
         let variance = |threshold: u16| {
-            let (below, above): (Vec<f64>, Vec<f64>) =
-                values.iter().map(|&value| f64::from(value)).partition(|&value| value <= f64::from(threshold));
+            let (below, above): (Vec<f64>, Vec<f64>) = values
+                .iter()
+                .map(|&value| f64::from(value))
+                .partition(|&value| value <= f64::from(threshold));
             let mean = |class: &[f64]| class.iter().sum::<f64>() / class.len() as f64;
             let difference = mean(&below) - mean(&above);
             below.len() as f64 * above.len() as f64 * difference * difference
         };
         let max = *values.iter().max().unwrap();
-        let mut levels: Vec<u16> = values.iter().copied().filter(|&value| value < max).collect();
+        let mut levels: Vec<u16> = values
+            .iter()
+            .copied()
+            .filter(|&value| value < max)
+            .collect();
         levels.sort_unstable();
         levels
             .into_iter()
-            .fold((0, -1.0), |best, level| if variance(level) > best.1 { (level, variance(level)) } else { best })
+            .fold((0, -1.0), |best, level| {
+                if variance(level) > best.1 {
+                    (level, variance(level))
+                } else {
+                    best
+                }
+            })
             .0
     }
 
     #[test]
     fn the_classes_differ_most() {
-        let values: Vec<u16> = (0..500_u32).map(|i| (i * i % 97 + if i % 3 == 0 { 400 } else { 60 }) as u16).collect();
+        let values: Vec<u16> = (0..500_u32)
+            .map(|i| (i * i % 97 + if i % 3 == 0 { 400 } else { 60 }) as u16)
+            .collect();
         let as_f64: Vec<f64> = values.iter().map(|&value| value.into()).collect();
         assert_eq!(threshold(&as_f64, true), f64::from(slow(&values)));
         assert_eq!(threshold(&[1.0, 1.0, 9.0, 9.0], true), 1.0);
@@ -98,9 +123,13 @@ mod tests {
 
     #[test]
     fn large_and_fractional_values_have_levels() {
-        let large: Vec<f64> = (0..400).map(|i| f64::from(i % 7) + if i % 3 == 0 { 4e9 } else { -30_000.0 }).collect();
+        let large: Vec<f64> = (0..400)
+            .map(|i| f64::from(i % 7) + if i % 3 == 0 { 4e9 } else { -30_000.0 })
+            .collect();
         assert_eq!(threshold(&large, true), -29_994.0);
-        let fractions: Vec<f64> = (0..400).map(|i| f64::from(i % 7) / 100.0 + f64::from(i % 2)).collect();
+        let fractions: Vec<f64> = (0..400)
+            .map(|i| f64::from(i % 7) / 100.0 + f64::from(i % 2))
+            .collect();
         let found = threshold(&fractions, false);
         assert!((0.06..1.0).contains(&found), "{found}");
         assert_eq!(threshold(&[f64::NAN, 0.5, 0.5], false), 0.5);

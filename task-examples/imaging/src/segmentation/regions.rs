@@ -1,11 +1,12 @@
 //! The regions of a mask, and how far each pixel is from its outside.
 //!
-//! Own code, since it is short: the crate that has both, `imageproc`, brings linear algebra, random numbers and colour
-//! management along.
+//! Own code, since it is short: the crate that has both, `imageproc`, brings linear algebra, random
+//! numbers and colour management along.
 
 use std::collections::VecDeque;
 
-/// The regions of pixels that have an edge in common, numbered from 1 in the order of their first pixels; 0 is outside.
+/// The regions of pixels that have an edge in common, numbered from 1 in the order of their first
+/// pixels; 0 is outside.
 pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
     let mut regions = vec![0; mask.len()];
     let (mut n_regions, mut front) = (0, VecDeque::new());
@@ -29,7 +30,11 @@ pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
 }
 
 /// The pixels above, left, right and below, where there are any.
-pub(super) fn neighbours(pixel: usize, width: usize, n_pixels: usize) -> impl Iterator<Item = usize> {
+pub(super) fn neighbours(
+    pixel: usize,
+    width: usize,
+    n_pixels: usize,
+) -> impl Iterator<Item = usize> {
     let x = pixel % width;
     let above = pixel.checked_sub(width);
     let left = (x > 0).then(|| pixel - 1);
@@ -38,34 +43,42 @@ pub(super) fn neighbours(pixel: usize, width: usize, n_pixels: usize) -> impl It
     [above, left, right, below].into_iter().flatten()
 }
 
-/// The distance of each pixel of a mask to the nearest one outside, in pixels; 0 outside. The edge of the image is no
-/// outside, and a mask without outside is further away than the image is large.
+/// The distance of each pixel of a mask to the nearest one outside, in pixels; 0 outside. The edge
+/// of the image is no outside, and a mask without outside is further away than the image is large.
 ///
-/// Source: A. Meijster, J. Roerdink and W. Hesselink, "A general algorithm for computing distance transforms in linear
-/// time", 2000; exact, in whole numbers up to the root.
+/// Source: A. Meijster, J. Roerdink and W. Hesselink, "A general algorithm for computing distance
+/// transforms in linear time", 2000; exact, in whole numbers up to the root.
 pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
     let height = mask.len() / width;
     let columns = distance_in_columns(mask, width, (width + height) as i64);
-    // The parts of a row in each of which one pixel of the row is the nearest: that pixel, and where its part begins.
+    // The parts of a row in each of which one pixel of the row is the nearest: that pixel, and
+    // where its part begins.
     let mut parts: Vec<(i64, i64)> = Vec::with_capacity(width);
     let mut distances = Vec::with_capacity(mask.len());
     for column in columns.chunks_exact(width) {
         let squared = |x: i64, nearest: i64| (x - nearest).pow(2) + column[nearest as usize].pow(2);
         parts.clear();
         for next in 0..width as i64 {
-            while parts.last().is_some_and(|&(nearest, start)| squared(start, nearest) > squared(start, next)) {
+            while parts
+                .last()
+                .is_some_and(|&(nearest, start)| squared(start, nearest) > squared(start, next))
+            {
                 parts.pop();
             }
             let start = parts.last().map_or(0, |&(nearest, _)| {
-                let rise =
-                    next * next - nearest * nearest + column[next as usize].pow(2) - column[nearest as usize].pow(2);
+                let rise = next * next - nearest * nearest + column[next as usize].pow(2)
+                    - column[nearest as usize].pow(2);
                 1 + rise.div_euclid(2 * (next - nearest))
             });
             if start < width as i64 {
                 parts.push((next, start));
             }
         }
-        let ends = parts.iter().skip(1).map(|&(_, start)| start).chain([width as i64]);
+        let ends = parts
+            .iter()
+            .skip(1)
+            .map(|&(_, start)| start)
+            .chain([width as i64]);
         for (&(nearest, start), end) in parts.iter().zip(ends) {
             distances.extend((start..end).map(|x| (squared(x, nearest) as f64).sqrt()));
         }
@@ -78,7 +91,11 @@ fn distance_in_columns(mask: &[bool], width: usize, far: i64) -> Vec<i64> {
     let mut distances = vec![0; mask.len()];
     for pixel in 0..mask.len() {
         if mask[pixel] {
-            distances[pixel] = if pixel < width { far } else { (distances[pixel - width] + 1).min(far) };
+            distances[pixel] = if pixel < width {
+                far
+            } else {
+                (distances[pixel - width] + 1).min(far)
+            };
         }
     }
     for pixel in (0..mask.len().saturating_sub(width)).rev() {
@@ -93,7 +110,8 @@ mod tests {
 
     #[test]
     fn regions_have_edges_in_common() {
-        let mask = [true, false, true, true, false, true, false, true, false].map(|in_mask| in_mask);
+        let mask =
+            [true, false, true, true, false, true, false, true, false].map(|in_mask| in_mask);
         assert_eq!(connected_regions(&mask, 3), [1, 0, 2, 1, 0, 2, 0, 3, 0]);
     }
 
@@ -108,10 +126,19 @@ mod tests {
             let mask: Vec<bool> = (0..width * height).map(is_in).collect();
             for (pixel, found) in distance_to_outside(&mask, width).into_iter().enumerate() {
                 let squared = |other: usize| {
-                    (other % width).abs_diff(pixel % width).pow(2) + (other / width).abs_diff(pixel / width).pow(2)
+                    (other % width).abs_diff(pixel % width).pow(2)
+                        + (other / width).abs_diff(pixel / width).pow(2)
                 };
-                let expected = (0..mask.len()).filter(|&other| !mask[other]).map(squared).min().unwrap();
-                assert_eq!(found, (expected as f64).sqrt(), "pixel {pixel} of {width}x{height}");
+                let expected = (0..mask.len())
+                    .filter(|&other| !mask[other])
+                    .map(squared)
+                    .min()
+                    .unwrap();
+                assert_eq!(
+                    found,
+                    (expected as f64).sqrt(),
+                    "pixel {pixel} of {width}x{height}"
+                );
             }
         }
     }

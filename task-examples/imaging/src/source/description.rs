@@ -35,15 +35,31 @@ pub(super) fn read(text: &str) -> Description {
 
 /// Source: ImageJ, `ij.io.FileSaver.getDescriptionString`.
 fn read_imagej(text: &str) -> Description {
-    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::trim);
-    let number = |key: &str| value(key).and_then(|text| text.parse::<usize>().ok()).filter(|&n| n > 0);
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(str::trim)
+    };
+    let number = |key: &str| {
+        value(key)
+            .and_then(|text| text.parse::<usize>().ok())
+            .filter(|&n| n > 0)
+    };
     let n_images = number("images").unwrap_or(1);
     let shape = ["frames", "slices", "channels"].map(|key| number(key).unwrap_or(1));
-    let n = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+    let n = shape
+        .iter()
+        .try_fold(1_usize, |n, &size| n.checked_mul(size));
     // Without axes the images are a stack.
-    let shape = if n == Some(n_images) { shape } else { [1, n_images, 1] };
+    let shape = if n == Some(n_images) {
+        shape
+    } else {
+        [1, n_images, 1]
+    };
     let unit = value("unit").and_then(super::um_per_unit);
-    let spacing = value("spacing").and_then(|text| text.parse::<f64>().ok()).filter(|n| n.is_finite() && *n > 0.0);
+    let spacing = value("spacing")
+        .and_then(|text| text.parse::<f64>().ok())
+        .filter(|n| n.is_finite() && *n > 0.0);
     Description {
         shape: Some(shape),
         um_per_unit: unit,
@@ -59,38 +75,74 @@ fn read_metamorph(text: &str) -> Description {
     let value = |id: &str| {
         let (_, rest) = text.split_once(&format!("id=\"{id}\""))?;
         let (tag, _) = rest.split_once('>')?;
-        tag.split_once("value=\"")?.1.split_once('"').map(|(value, _)| value)
+        tag.split_once("value=\"")?
+            .1
+            .split_once('"')
+            .map(|(value, _)| value)
     };
-    let number = |id: &str| value(id)?.parse::<f64>().ok().filter(|size| size.is_finite() && *size > 0.0);
+    let number = |id: &str| {
+        value(id)?
+            .parse::<f64>()
+            .ok()
+            .filter(|size| size.is_finite() && *size > 0.0)
+    };
     let unit = value("spatial-calibration-units").and_then(super::um_per_unit);
-    let is_on = value("spatial-calibration-state").is_none_or(|state| state.eq_ignore_ascii_case("on"));
-    let sizes = number("spatial-calibration-x").zip(number("spatial-calibration-y")).zip(unit);
-    let sizes = sizes.filter(|_| is_on).map(|((x, y), unit)| [x * unit, y * unit]);
-    Description { pixel_size_um: sizes, ..Description::default() }
+    let is_on =
+        value("spatial-calibration-state").is_none_or(|state| state.eq_ignore_ascii_case("on"));
+    let sizes = number("spatial-calibration-x")
+        .zip(number("spatial-calibration-y"))
+        .zip(unit);
+    let sizes = sizes
+        .filter(|_| is_on)
+        .map(|((x, y), unit)| [x * unit, y * unit]);
+    Description {
+        pixel_size_um: sizes,
+        ..Description::default()
+    }
 }
 
 /// Source: tifffile, the keys `axes`, `shape` and `truncated` of its own descriptions.
 fn read_tifffile(text: &str) -> Description {
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Description::default() };
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return Description::default();
+    };
     let sizes = value["shape"].as_array().and_then(|sizes| {
-        let size = |size: &Value| size.as_u64().filter(|size| (1..=1 << 20).contains(size)).map(|size| size as usize);
+        let size = |size: &Value| {
+            size.as_u64()
+                .filter(|size| (1..=1 << 20).contains(size))
+                .map(|size| size as usize)
+        };
         sizes.iter().map(size).collect::<Option<Vec<usize>>>()
     });
-    let Some(sizes) = sizes else { return Description::default() };
+    let Some(sizes) = sizes else {
+        return Description::default();
+    };
     // The file has one page, and the pixels of all planes.
     let may_be_raw = value["truncated"] == true;
     let Some(axes) = value["axes"].as_str() else {
-        let n = sizes[..sizes.len().saturating_sub(2)].iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+        let n = sizes[..sizes.len().saturating_sub(2)]
+            .iter()
+            .try_fold(1_usize, |n, &size| n.checked_mul(size));
         let shape = n.filter(|_| may_be_raw).map(|n| [1, n, 1]);
-        return Description { shape, may_be_raw, ..Description::default() };
+        return Description {
+            shape,
+            may_be_raw,
+            ..Description::default()
+        };
     };
     let (mut shape, mut order) = ([1; 3], Vec::new());
     for (axis, size) in axes.chars().zip(sizes) {
-        let Some(index) = "TZC".find(axis) else { continue };
+        let Some(index) = "TZC".find(axis) else {
+            continue;
+        };
         shape[index] = size;
         order.push(index);
     }
-    order.extend((0..3).filter(|index| !order.contains(index)).collect::<Vec<_>>());
+    order.extend(
+        (0..3)
+            .filter(|index| !order.contains(index))
+            .collect::<Vec<_>>(),
+    );
     Description {
         shape: Some(shape),
         order: order.try_into().ok(),
@@ -108,16 +160,29 @@ mod tests {
     fn imagej_states_axes_and_sizes() {
         let text = "ImageJ=1.54f\nimages=6\nchannels=2\nslices=3\nhyperstack=true\nunit=\\u00B5m\nspacing=2.5\n";
         let found = read(text);
-        assert_eq!((found.shape, found.um_per_unit, found.z_step_um), (Some([1, 3, 2]), Some(1.0), Some(2.5)));
+        assert_eq!(
+            (found.shape, found.um_per_unit, found.z_step_um),
+            (Some([1, 3, 2]), Some(1.0), Some(2.5))
+        );
         assert_eq!(read("ImageJ=1.11a\nimages=4\n").shape, Some([1, 4, 1]));
-        assert_eq!(read("ImageJ=1.11a\nimages=2\nunit=pixel\nspacing=1.0\n").z_step_um, None);
+        assert_eq!(
+            read("ImageJ=1.11a\nimages=2\nunit=pixel\nspacing=1.0\n").z_step_um,
+            None
+        );
     }
 
     #[test]
     fn metamorph_states_sizes() {
-        let prop = |id: &str, value: &str| format!("<prop id=\"{id}\" type=\"float\" value=\"{value}\"/>\n");
-        let text = ["x", "y"].map(|axis| prop(&format!("spatial-calibration-{axis}"), "0.65")).concat();
-        let text = format!("<MetaData>\n{text}{}", prop("spatial-calibration-units", "um"));
+        let prop = |id: &str, value: &str| {
+            format!("<prop id=\"{id}\" type=\"float\" value=\"{value}\"/>\n")
+        };
+        let text = ["x", "y"]
+            .map(|axis| prop(&format!("spatial-calibration-{axis}"), "0.65"))
+            .concat();
+        let text = format!(
+            "<MetaData>\n{text}{}",
+            prop("spatial-calibration-units", "um")
+        );
         assert_eq!(read(&text).pixel_size_um, Some([0.65; 2]));
         let off = format!("{text}{}", prop("spatial-calibration-state", "off"));
         assert_eq!(read(&off).pixel_size_um, None);
@@ -126,10 +191,16 @@ mod tests {
     #[test]
     fn tifffile_states_axes() {
         let found = read("{\"axes\": \"CZYX\", \"shape\": [2, 3, 24, 32]}");
-        assert_eq!((found.shape, found.order), (Some([1, 3, 2]), Some([2, 1, 0])));
+        assert_eq!(
+            (found.shape, found.order),
+            (Some([1, 3, 2]), Some([2, 1, 0]))
+        );
         assert_eq!(read("{\"shape\": [3, 24, 32]}"), Description::default());
         let found = read("{\"shape\": [3, 24, 32], \"truncated\": true}");
-        assert_eq!((found.shape, found.may_be_raw, found.has_axes), (Some([1, 3, 1]), true, false));
+        assert_eq!(
+            (found.shape, found.may_be_raw, found.has_axes),
+            (Some([1, 3, 1]), true, false)
+        );
         assert_eq!(read("anything"), Description::default());
     }
 }

@@ -1,7 +1,8 @@
-//! Image files of microscopes, TIFF and PNG: which planes a file has, and their pixels, as they are stored.
+//! Image files of microscopes, TIFF and PNG: which planes a file has, and their pixels, as they are
+//! stored.
 //!
-//! [`open`] reads what the header states, so that files can be refused before any pixel is read; [`ImageFile::read`] reads
-//! one plane.
+//! [`open`] reads what the header states, so that files can be refused before any pixel is read;
+//! [`ImageFile::read`] reads one plane.
 
 mod description;
 mod ome;
@@ -93,16 +94,26 @@ pub struct ImageFile {
 /// Opens an image file. The format is found from its first bytes, not from its name.
 ///
 /// # Errors
-/// If the file cannot be opened, is neither TIFF nor PNG, is damaged, or has pixels that are not supported.
+/// If the file cannot be opened, is neither TIFF nor PNG, is damaged, or has pixels that are not
+/// supported.
 pub fn open(path: &Path) -> Result<ImageFile, TaskError> {
     let mut file = File::open(path).map_err(about("cannot open", path))?;
     let mut start = [0; 4];
     let n_start = file.read(&mut start).map_err(about("cannot read", path))?;
     if n_start == 0 {
-        return Err(TaskError::about("cannot read", path, "the file is empty; replace it"));
+        return Err(TaskError::about(
+            "cannot read",
+            path,
+            "the file is empty; replace it",
+        ));
     }
-    file.seek(SeekFrom::Start(0)).map_err(about("cannot read", path))?;
-    if start == *b"\x89PNG" { open_png(path, file) } else { open_tiff(path, file) }
+    file.seek(SeekFrom::Start(0))
+        .map_err(about("cannot read", path))?;
+    if start == *b"\x89PNG" {
+        open_png(path, file)
+    } else {
+        open_tiff(path, file)
+    }
 }
 
 impl ImageFile {
@@ -132,13 +143,22 @@ impl ImageFile {
         };
         let series = &self.series[position.unwrap_or_default().series];
         if (plane.size(), plane.pixel_type()) != (series.size, series.pixel_type) {
-            return Err(damaged(&self.path, "its planes have different sizes or types of pixels"));
+            return Err(damaged(
+                &self.path,
+                "its planes have different sizes or types of pixels",
+            ));
         }
         Ok(plane)
     }
 
     fn find(&self, position: Option<Position>) -> Result<Location, TaskError> {
-        let Some(Position { series, time, z, channel }) = position else {
+        let Some(Position {
+            series,
+            time,
+            z,
+            channel,
+        }) = position
+        else {
             let first = &self.series[0];
             if first.is_color {
                 let cause = "it is an RGB image; set the argument `rgb_channels` of \"Create OME-Zarr plate\" to true to take \
@@ -154,10 +174,9 @@ impl ImageFile {
             };
             return Ok(location);
         };
-        let found = self
-            .series
-            .get(series)
-            .filter(|series| time < series.n_times && z < series.n_z && channel < series.channels.len());
+        let found = self.series.get(series).filter(|series| {
+            time < series.n_times && z < series.n_z && channel < series.channels.len()
+        });
         found.and_then(|found| found.planes.get((time * found.n_z + z) * found.channels.len() + channel)).copied().ok_or_else(
             || {
                 let cause = format!(
@@ -177,9 +196,13 @@ impl ImageFile {
 fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
     let mut tiff = Tiff::open(path, file)?;
     let text = tiff.text(0, tag::DESCRIPTION)?.unwrap_or_default();
-    let file_name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let file_name = path
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     let mut warnings = Vec::new();
-    let images = ome::read(&text, &file_name, tiff.n_pages()).map_err(|cause| tiff.damaged(cause))?;
+    let images =
+        ome::read(&text, &file_name, tiff.n_pages()).map_err(|cause| tiff.damaged(cause))?;
     let description = description::read(&text);
     let mut series = Vec::new();
     for image in images.iter().flatten() {
@@ -187,12 +210,16 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
     }
     if series.is_empty() {
         if images.is_some() {
-            warnings.push("its OME-XML names other files only; its pages are taken as Z planes".to_owned());
+            warnings.push(
+                "its OME-XML names other files only; its pages are taken as Z planes".to_owned(),
+            );
         }
         series.push(page_series(&mut tiff, &description, &mut warnings)?);
     }
     for series in &mut series {
-        let Some(Location::Page(page, _)) = series.planes.first().copied() else { continue };
+        let Some(Location::Page(page, _)) = series.planes.first().copied() else {
+            continue;
+        };
         if series.pixel_size_um.is_none() {
             series.pixel_size_um = resolution_um(&mut tiff, page, description.um_per_unit)?;
         }
@@ -202,15 +229,30 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         _ => 0,
     };
     match tiff.number(first, tag::PHOTOMETRIC)? {
-        Some(0) => warnings.push("0 is white in it (MinIsWhite); its values are kept as they are stored".to_owned()),
-        Some(3) => warnings.push("it has a color table, which is left out; its values are kept as they are".to_owned()),
+        Some(0) => warnings.push(
+            "0 is white in it (MinIsWhite); its values are kept as they are stored".to_owned(),
+        ),
+        Some(3) => warnings.push(
+            "it has a color table, which is left out; its values are kept as they are".to_owned(),
+        ),
         _ => {}
     }
-    Ok(ImageFile { path: path.to_owned(), tiff: Some(Box::new(tiff)), series, warnings })
+    Ok(ImageFile {
+        path: path.to_owned(),
+        tiff: Some(Box::new(tiff)),
+        series,
+        warnings,
+    })
 }
 
 fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskError> {
-    let axis = |axis: usize| image.pages.keys().map(|index| index[axis]).collect::<BTreeSet<usize>>();
+    let axis = |axis: usize| {
+        image
+            .pages
+            .keys()
+            .map(|index| index[axis])
+            .collect::<BTreeSet<usize>>()
+    };
     let [times, zs, channels] = [0, 1, 2].map(axis);
     let first = image.pages.values().next().copied().unwrap_or(0);
     let form = Form::read(tiff, first)?;
@@ -232,7 +274,9 @@ fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskErro
             }
         }
     }
-    let names = channels.iter().map(|&channel| image.channels.get(channel).cloned().unwrap_or_default());
+    let names = channels
+        .iter()
+        .map(|&channel| image.channels.get(channel).cloned().unwrap_or_default());
     Ok(Series {
         pixel_size_um: image.pixel_size_um,
         z_step_um: image.z_step_um,
@@ -243,7 +287,8 @@ fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskErro
     })
 }
 
-/// The pages of a file whose description is not OME-XML: those that have the size and type of the first.
+/// The pages of a file whose description is not OME-XML: those that have the size and type of the
+/// first.
 fn page_series(
     tiff: &mut Tiff,
     description: &description::Description,
@@ -254,7 +299,11 @@ fn page_series(
     let mut n_others = 0;
     for page in 0..tiff.n_pages() {
         // Smaller versions and masks of another page.
-        if page > 0 && tiff.number(page, tag::SUBFILE_TYPE)?.is_some_and(|kind| kind & 5 != 0) {
+        if page > 0
+            && tiff
+                .number(page, tag::SUBFILE_TYPE)?
+                .is_some_and(|kind| kind & 5 != 0)
+        {
             continue;
         }
         match Form::read(tiff, page) {
@@ -264,9 +313,13 @@ fn page_series(
     }
     if n_others > 0 {
         let n = pages.len();
-        warnings.push(format!("{n_others} of its pages have another size or type than the first; {n} are taken"));
+        warnings.push(format!(
+            "{n_others} of its pages have another size or type than the first; {n} are taken"
+        ));
     }
-    let n_stated = description.shape.map(|shape| shape.iter().product::<usize>());
+    let n_stated = description
+        .shape
+        .map(|shape| shape.iter().product::<usize>());
     let mut locations: Vec<Location> = pages.iter().map(|&page| Location::Page(page, 0)).collect();
     if let Some(n) = n_stated
         && description.may_be_raw
@@ -276,19 +329,32 @@ fn page_series(
     {
         locations = (0..n).map(Location::Raw).collect();
     }
-    let stated = description.shape.filter(|_| n_stated == Some(locations.len()));
+    let stated = description
+        .shape
+        .filter(|_| n_stated == Some(locations.len()));
     if n_stated.is_some() && stated.is_none() && description.may_be_raw {
         let (stated, n) = (n_stated.unwrap_or(0), locations.len());
-        return Err(tiff.damaged(format!("its description states {stated} planes, but it has {n}")));
+        return Err(tiff.damaged(format!(
+            "its description states {stated} planes, but it has {n}"
+        )));
     }
     let [n_times, n_z, n_channels] = stated.unwrap_or([1, locations.len(), 1]);
-    let order = description.order.filter(|_| stated.is_some()).unwrap_or([0, 1, 2]);
+    let order = description
+        .order
+        .filter(|_| stated.is_some())
+        .unwrap_or([0, 1, 2]);
     let samples = n_channel_samples(&form);
     let mut planes = Vec::with_capacity(locations.len() * samples);
     for index in 0..locations.len() {
-        let index = [index / n_channels / n_z, index / n_channels % n_z, index % n_channels];
+        let index = [
+            index / n_channels / n_z,
+            index / n_channels % n_z,
+            index % n_channels,
+        ];
         let sizes = [n_times, n_z, n_channels];
-        let stored = order.iter().fold(0, |sum, &axis| sum * sizes[axis] + index[axis]);
+        let stored = order
+            .iter()
+            .fold(0, |sum, &axis| sum * sizes[axis] + index[axis]);
         planes.extend((0..samples).map(|sample| match locations[stored] {
             Location::Page(page, _) => Location::Page(page, sample),
             other => other,
@@ -321,13 +387,19 @@ fn empty_series(form: &Form, has_axes: bool, planes: Vec<Location>) -> Series {
 
 /// Number of samples of a page that are channels: all, but no more than red, green and blue.
 fn n_channel_samples(form: &Form) -> usize {
-    if form.photometric == 2 { form.n_samples.min(3) } else { form.n_samples }
+    if form.photometric == 2 {
+        form.n_samples.min(3)
+    } else {
+        form.n_samples
+    }
 }
 
 fn channel_names(form: &Form, names: Vec<String>) -> Vec<String> {
     match n_channel_samples(form) {
         1 => names,
-        _ if form.photometric == 2 && names.len() == 1 => ["R", "G", "B"].map(str::to_owned).to_vec(),
+        _ if form.photometric == 2 && names.len() == 1 => {
+            ["R", "G", "B"].map(str::to_owned).to_vec()
+        }
         n => vec![String::new(); n * names.len()],
     }
 }
@@ -335,11 +407,21 @@ fn channel_names(form: &Form, names: Vec<String>) -> Vec<String> {
 /// Width and height of a pixel from the tags of the resolution.
 ///
 /// * `um_per_unit`: micrometers of the unit, if the description states one.
-fn resolution_um(tiff: &mut Tiff, page: usize, um_per_unit: Option<f64>) -> Result<Option<[f64; 2]>, TaskError> {
-    let resolution = [tag::X_RESOLUTION, tag::Y_RESOLUTION].map(|tag| tiff.inverse_fraction(page, tag));
+fn resolution_um(
+    tiff: &mut Tiff,
+    page: usize,
+    um_per_unit: Option<f64>,
+) -> Result<Option<[f64; 2]>, TaskError> {
+    let resolution =
+        [tag::X_RESOLUTION, tag::Y_RESOLUTION].map(|tag| tiff.inverse_fraction(page, tag));
     let [x, y] = resolution;
-    let (Some(x), Some(y)) = (x?, y?) else { return Ok(None) };
-    let unit = match (um_per_unit, tiff.number(page, tag::RESOLUTION_UNIT)?.unwrap_or(2)) {
+    let (Some(x), Some(y)) = (x?, y?) else {
+        return Ok(None);
+    };
+    let unit = match (
+        um_per_unit,
+        tiff.number(page, tag::RESOLUTION_UNIT)?.unwrap_or(2),
+    ) {
         (Some(unit), _) => unit,
         (None, 2) => 25_400.0,
         (None, 3) => 10_000.0,
@@ -349,14 +431,18 @@ fn resolution_um(tiff: &mut Tiff, page: usize, um_per_unit: Option<f64>) -> Resu
 }
 
 fn plausible_size(sizes: [f64; 2]) -> Option<[f64; 2]> {
-    sizes.iter().all(|size| *size > 0.0 && *size < MAX_PIXEL_SIZE_UM).then_some(sizes)
+    sizes
+        .iter()
+        .all(|size| *size > 0.0 && *size < MAX_PIXEL_SIZE_UM)
+        .then_some(sizes)
 }
 
 /// Micrometers of a unit of length, as OME-XML and ImageJ write it; `None` for pixels.
 fn um_per_unit(unit: &str) -> Option<f64> {
     match unit.trim().to_lowercase().as_str() {
         // The signs for micro and mu, and how ImageJ escapes the former.
-        "um" | "\u{b5}m" | "\u{3bc}m" | "\\u00b5m" | "micron" | "microns" | "micrometer" | "micrometre" => Some(1.0),
+        "um" | "\u{b5}m" | "\u{3bc}m" | "\\u00b5m" | "micron" | "microns" | "micrometer"
+        | "micrometre" => Some(1.0),
         "nm" | "nanometer" | "nanometre" => Some(1e-3),
         "pm" => Some(1e-6),
         "\u{e5}" | "angstrom" => Some(1e-4),
@@ -373,7 +459,8 @@ fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> {
     let info = reader.info();
     check_size(path, info.width.into(), info.height.into(), PixelType::U16)?;
     let unsupported = |pixels: &str| {
-        let cause = format!("its pixels are {pixels}; save it as an RGB or grey image with 8 or 16 bits");
+        let cause =
+            format!("its pixels are {pixels}; save it as an RGB or grey image with 8 or 16 bits");
         TaskError::about("cannot convert", path, cause)
     };
     let pixel_type = match info.bit_depth {
@@ -400,25 +487,43 @@ fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         planes: (0..channels.len()).map(Location::Png).collect(),
         channels,
     };
-    Ok(ImageFile { path: path.to_owned(), tiff: None, series: vec![series], warnings: Vec::new() })
+    Ok(ImageFile {
+        path: path.to_owned(),
+        tiff: None,
+        series: vec![series],
+        warnings: Vec::new(),
+    })
 }
 
 fn png_reader(path: &Path, file: File) -> Result<png::Reader<BufReader<File>>, TaskError> {
     let file = BufReader::with_capacity(1 << 16, file);
-    png::Decoder::new(file).read_info().map_err(|err| png_failed(path, err))
+    png::Decoder::new(file)
+        .read_info()
+        .map_err(|err| png_failed(path, err))
 }
 
 fn read_png(path: &Path, sample: usize) -> Result<AnyPlane, TaskError> {
     let file = File::open(path).map_err(about("cannot open", path))?;
     let mut reader = png_reader(path, file)?;
     let info = reader.info();
-    let (size, n_samples) = ((info.width as usize, info.height as usize), info.color_type.samples());
-    let pixel_type = if info.bit_depth == png::BitDepth::Sixteen { PixelType::U16 } else { PixelType::U8 };
+    let (size, n_samples) = (
+        (info.width as usize, info.height as usize),
+        info.color_type.samples(),
+    );
+    let pixel_type = if info.bit_depth == png::BitDepth::Sixteen {
+        PixelType::U16
+    } else {
+        PixelType::U8
+    };
     let n_value = pixel_type.n_bytes();
     let mut bytes = vec![0; size.0 * size.1 * n_samples * n_value];
-    reader.next_frame(&mut bytes).map_err(|err| png_failed(path, err))?;
+    reader
+        .next_frame(&mut bytes)
+        .map_err(|err| png_failed(path, err))?;
     if n_samples > 1 {
-        let values = bytes.chunks_exact(n_samples * n_value).flat_map(|pixel| &pixel[sample * n_value..][..n_value]);
+        let values = bytes
+            .chunks_exact(n_samples * n_value)
+            .flat_map(|pixel| &pixel[sample * n_value..][..n_value]);
         bytes = values.copied().collect();
     }
     if n_value == 2 {
@@ -428,8 +533,15 @@ fn read_png(path: &Path, sample: usize) -> Result<AnyPlane, TaskError> {
 }
 
 /// Refuses a plane that is too large.
-fn check_size(path: &Path, width: u64, height: u64, pixel_type: PixelType) -> Result<(), TaskError> {
-    let n_bytes = width.checked_mul(height).and_then(|n| n.checked_mul(pixel_type.n_bytes() as u64));
+fn check_size(
+    path: &Path,
+    width: u64,
+    height: u64,
+    pixel_type: PixelType,
+) -> Result<(), TaskError> {
+    let n_bytes = width
+        .checked_mul(height)
+        .and_then(|n| n.checked_mul(pixel_type.n_bytes() as u64));
     if n_bytes.is_some_and(|n_bytes| n_bytes <= MAX_PLANE_BYTES as u64) {
         return Ok(());
     }
@@ -440,7 +552,11 @@ fn check_size(path: &Path, width: u64, height: u64, pixel_type: PixelType) -> Re
 }
 
 fn damaged(path: &Path, cause: impl fmt::Display) -> TaskError {
-    TaskError::about("cannot read", path, format!("{cause}; the file is damaged or no TIFF or PNG image, replace it"))
+    TaskError::about(
+        "cannot read",
+        path,
+        format!("{cause}; the file is damaged or no TIFF or PNG image, replace it"),
+    )
 }
 
 fn png_failed(path: &Path, err: png::DecodingError) -> TaskError {

@@ -1,4 +1,5 @@
-//! OME-XML, the description of OME-TIFF files: which page is which plane, channels, and sizes of pixels.
+//! OME-XML, the description of OME-TIFF files: which page is which plane, channels, and sizes of
+//! pixels.
 
 use roxmltree::{Document, Node, ParsingOptions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,18 +34,29 @@ pub(super) struct OmeImage {
 /// If the document is damaged.
 ///
 /// Source: OME-TIFF specification, "The TiffData element".
-pub(super) fn read(text: &str, file_name: &str, n_pages: usize) -> Result<Option<Vec<OmeImage>>, String> {
+pub(super) fn read(
+    text: &str,
+    file_name: &str,
+    n_pages: usize,
+) -> Result<Option<Vec<OmeImage>>, String> {
     let start = text.trim_start_matches('\u{feff}').trim_start();
     if !start.starts_with('<') || !start.contains("<OME") && !start.contains(":OME") {
         return Ok(None);
     }
-    let tags = start.split('<').map(|tag| tag.split_once('>').map_or(tag, |(tag, _)| tag));
+    let tags = start
+        .split('<')
+        .map(|tag| tag.split_once('>').map_or(tag, |(tag, _)| tag));
     if tags.map(|tag| tag.matches('=').count()).max().unwrap_or(0) > MAX_ATTRIBUTES {
-        return Err(format!("an element of its OME-XML has more than {MAX_ATTRIBUTES} attributes"));
+        return Err(format!(
+            "an element of its OME-XML has more than {MAX_ATTRIBUTES} attributes"
+        ));
     }
-    let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document =
-        Document::parse_with_options(start, options).map_err(|err| format!("its OME-XML cannot be read ({err})"))?;
+    let options = ParsingOptions {
+        nodes_limit: MAX_NODES,
+        ..ParsingOptions::default()
+    };
+    let document = Document::parse_with_options(start, options)
+        .map_err(|err| format!("its OME-XML cannot be read ({err})"))?;
     let root = document.root_element();
     if root.tag_name().name() != "OME" {
         return Ok(None);
@@ -54,7 +66,10 @@ pub(super) fn read(text: &str, file_name: &str, n_pages: usize) -> Result<Option
     for image in children(root, "Image") {
         for pixels in children(image, "Pixels") {
             let name = image.attribute("Name").unwrap_or_default();
-            images.push(OmeImage { name: name.to_owned(), ..read_pixels(pixels, n_pages, &is_ours)? });
+            images.push(OmeImage {
+                name: name.to_owned(),
+                ..read_pixels(pixels, n_pages, &is_ours)?
+            });
         }
     }
     if images.is_empty() {
@@ -64,41 +79,77 @@ pub(super) fn read(text: &str, file_name: &str, n_pages: usize) -> Result<Option
     Ok(Some(images))
 }
 
-/// Returns a function that is true for the name of this file in the document. A document that names one file is about this
-/// file even if it was renamed.
+/// Returns a function that is true for the name of this file in the document. A document that names
+/// one file is about this file even if it was renamed.
 fn own_file(root: Node<'_, '_>, file_name: &str) -> impl Fn(&str) -> bool {
-    let names: BTreeSet<&str> = root.descendants().filter_map(|node| node.attribute("FileName")).collect();
+    let names: BTreeSet<&str> = root
+        .descendants()
+        .filter_map(|node| node.attribute("FileName"))
+        .collect();
     let only = names.len() == 1;
     let file_name = file_name.to_owned();
     move |name| only || name == file_name
 }
 
 fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
-    node.children().filter(move |child| child.is_element() && child.tag_name().name() == name)
+    node.children()
+        .filter(move |child| child.is_element() && child.tag_name().name() == name)
 }
 
-fn read_pixels(pixels: Node<'_, '_>, n_pages: usize, is_ours: &dyn Fn(&str) -> bool) -> Result<OmeImage, String> {
+fn read_pixels(
+    pixels: Node<'_, '_>,
+    n_pages: usize,
+    is_ours: &dyn Fn(&str) -> bool,
+) -> Result<OmeImage, String> {
     let size = |name: &str| -> Result<usize, String> {
         let text = pixels.attribute(name).unwrap_or("1").trim();
-        let size = text.parse().ok().filter(|size| (1..=MAX_PLANES).contains(size));
+        let size = text
+            .parse()
+            .ok()
+            .filter(|size| (1..=MAX_PLANES).contains(size));
         size.ok_or_else(|| format!("{name} is {text:?} in its OME-XML"))
     };
     let (n_z, n_t, n_c) = (size("SizeZ")?, size("SizeT")?, size("SizeC")?);
-    if n_z.checked_mul(n_t).and_then(|n| n.checked_mul(n_c)).is_none_or(|n| n > MAX_PLANES) {
+    if n_z
+        .checked_mul(n_t)
+        .and_then(|n| n.checked_mul(n_c))
+        .is_none_or(|n| n > MAX_PLANES)
+    {
         return Err("its OME-XML has more than 1,000,000 planes".to_owned());
     }
     // The red, green and blue of a page are one channel with three samples.
     let channels: Vec<Node<'_, '_>> = children(pixels, "Channel").collect();
-    let n_samples = channels.first().and_then(|channel| channel.attribute("SamplesPerPixel")?.parse().ok());
+    let n_samples = channels
+        .first()
+        .and_then(|channel| channel.attribute("SamplesPerPixel")?.parse().ok());
     let n_channels = n_c.div_ceil(n_samples.unwrap_or(1).max(1));
-    let name = |index: usize| channels.get(index).and_then(|channel| channel.attribute("Name")).unwrap_or_default();
-    let sizes = [("PhysicalSizeX", "PhysicalSizeXUnit"), ("PhysicalSizeY", "PhysicalSizeYUnit")];
+    let name = |index: usize| {
+        channels
+            .get(index)
+            .and_then(|channel| channel.attribute("Name"))
+            .unwrap_or_default()
+    };
+    let sizes = [
+        ("PhysicalSizeX", "PhysicalSizeXUnit"),
+        ("PhysicalSizeY", "PhysicalSizeYUnit"),
+    ];
     let [x, y] = sizes.map(|(size, unit)| length_um(pixels, size, unit));
-    let mut order: Vec<usize> =
-        pixels.attribute("DimensionOrder").unwrap_or("XYCZT").chars().filter_map(|axis| "TZC".find(axis)).collect();
-    order.extend([2, 1, 0].into_iter().filter(|axis| !order.contains(axis)).collect::<Vec<_>>());
+    let mut order: Vec<usize> = pixels
+        .attribute("DimensionOrder")
+        .unwrap_or("XYCZT")
+        .chars()
+        .filter_map(|axis| "TZC".find(axis))
+        .collect();
+    order.extend(
+        [2, 1, 0]
+            .into_iter()
+            .filter(|axis| !order.contains(axis))
+            .collect::<Vec<_>>(),
+    );
     let mut image = OmeImage {
-        channels: (0..n_channels).map(|index| name(index).to_owned()).collect(),
+        channels: (0..n_channels)
+            .map(|index| name(index).to_owned())
+            .collect(),
         pixel_size_um: x.or(y).zip(y.or(x)).map(|(x, y)| [x, y]),
         z_step_um: length_um(pixels, "PhysicalSizeZ", "PhysicalSizeZUnit"),
         ..OmeImage::default()
@@ -108,7 +159,10 @@ fn read_pixels(pixels: Node<'_, '_>, n_pages: usize, is_ours: &dyn Fn(&str) -> b
     let mut has_data = false;
     for data in children(pixels, "TiffData") {
         has_data = true;
-        let number = |name: &str| data.attribute(name).and_then(|text| text.trim().parse::<usize>().ok());
+        let number = |name: &str| {
+            data.attribute(name)
+                .and_then(|text| text.trim().parse::<usize>().ok())
+        };
         let file = children(data, "UUID").find_map(|uuid| uuid.attribute("FileName"));
         if file.is_some_and(|name| !is_ours(name)) {
             continue;
@@ -116,10 +170,22 @@ fn read_pixels(pixels: Node<'_, '_>, n_pages: usize, is_ours: &dyn Fn(&str) -> b
         let first = ["FirstT", "FirstZ", "FirstC"].map(|name| number(name).unwrap_or(0));
         let default = if number("IFD").is_some() { 1 } else { n_planes };
         let n = number("PlaneCount").unwrap_or(default).min(n_planes);
-        add_pages(&mut image.pages, (shape, &order), first, (number("IFD").unwrap_or(0), n), n_pages);
+        add_pages(
+            &mut image.pages,
+            (shape, &order),
+            first,
+            (number("IFD").unwrap_or(0), n),
+            n_pages,
+        );
     }
     if !has_data {
-        add_pages(&mut image.pages, (shape, &order), [0; 3], (0, n_planes), n_pages);
+        add_pages(
+            &mut image.pages,
+            (shape, &order),
+            [0; 3],
+            (0, n_planes),
+            n_pages,
+        );
     }
     Ok(image)
 }
@@ -168,17 +234,34 @@ mod tests {
     }
 
     fn pages(image: &OmeImage) -> Vec<([usize; 3], usize)> {
-        image.pages.iter().map(|(index, page)| (*index, *page)).collect()
+        image
+            .pages
+            .iter()
+            .map(|(index, page)| (*index, *page))
+            .collect()
     }
 
     #[test]
     fn the_order_of_the_axes_numbers_the_pages() {
         let pixels = "DimensionOrder=\"XYZCT\" SizeX=\"4\" SizeY=\"4\" SizeZ=\"2\" SizeC=\"2\" SizeT=\"1\" \
                       PhysicalSizeX=\"325\" PhysicalSizeXUnit=\"nm\" PhysicalSizeZ=\"1.5\"";
-        let images = read(&document(pixels, "<TiffData/>"), "a.ome.tif", 4).unwrap().unwrap();
+        let images = read(&document(pixels, "<TiffData/>"), "a.ome.tif", 4)
+            .unwrap()
+            .unwrap();
         assert_eq!(images[0].channels, ["DAPI", ""]);
-        assert_eq!((images[0].pixel_size_um, images[0].z_step_um), (Some([0.325; 2]), Some(1.5)));
-        assert_eq!(pages(&images[0]), [([0, 0, 0], 0), ([0, 0, 1], 2), ([0, 1, 0], 1), ([0, 1, 1], 3)]);
+        assert_eq!(
+            (images[0].pixel_size_um, images[0].z_step_um),
+            (Some([0.325; 2]), Some(1.5))
+        );
+        assert_eq!(
+            pages(&images[0]),
+            [
+                ([0, 0, 0], 0),
+                ([0, 0, 1], 2),
+                ([0, 1, 0], 1),
+                ([0, 1, 1], 3)
+            ]
+        );
     }
 
     #[test]
@@ -188,9 +271,19 @@ mod tests {
                     <TiffData FirstZ=\"1\" IFD=\"0\"><UUID FileName=\"b.tif\">2</UUID></TiffData>";
         let images = read(&document(pixels, data), "b.tif", 1).unwrap().unwrap();
         assert_eq!(pages(&images[0]), [([0, 1, 0], 0)]);
-        assert_eq!(read(&document(pixels, data), "c.tif", 1).unwrap().unwrap(), []);
+        assert_eq!(
+            read(&document(pixels, data), "c.tif", 1).unwrap().unwrap(),
+            []
+        );
         let only = "<TiffData><UUID FileName=\"old.tif\">1</UUID></TiffData>";
-        assert_eq!(read(&document(pixels, only), "new.tif", 2).unwrap().unwrap()[0].pages.len(), 2);
+        assert_eq!(
+            read(&document(pixels, only), "new.tif", 2)
+                .unwrap()
+                .unwrap()[0]
+                .pages
+                .len(),
+            2
+        );
     }
 
     #[test]
@@ -201,9 +294,21 @@ mod tests {
         let bomb = "<!DOCTYPE OME [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;&a;\">]><OME>&b;</OME>";
         assert!(read(bomb, "a", 1).is_err());
         let many: String = (0..2000).map(|index| format!(" a{index}=\"\"")).collect();
-        assert!(read(&format!("<OME{many}/>"), "a", 1).unwrap_err().contains("more than 1000 attributes"));
-        assert!(read(&document("SizeZ=\"0\"", ""), "a", 1).unwrap_err().contains("SizeZ is \"0\""));
+        assert!(
+            read(&format!("<OME{many}/>"), "a", 1)
+                .unwrap_err()
+                .contains("more than 1000 attributes")
+        );
+        assert!(
+            read(&document("SizeZ=\"0\"", ""), "a", 1)
+                .unwrap_err()
+                .contains("SizeZ is \"0\"")
+        );
         let huge = "SizeZ=\"1000000\" SizeC=\"1000000\"";
-        assert!(read(&document(huge, ""), "a", 1).unwrap_err().contains("more than 1,000,000 planes"));
+        assert!(
+            read(&document(huge, ""), "a", 1)
+                .unwrap_err()
+                .contains("more than 1,000,000 planes")
+        );
     }
 }

@@ -37,7 +37,10 @@ impl Form {
         let (photometric, predictor) = (get(tag::PHOTOMETRIC, 1)?, get(tag::PREDICTOR, 1)?);
         let interleaved = get(tag::PLANAR, 1)? == 1;
         let (depth, fill_order) = (get(tag::IMAGE_DEPTH, 1)?, get(tag::FILL_ORDER, 1)?);
-        let (bits, formats) = (tiff.numbers(page, tag::BITS)?, tiff.numbers(page, tag::SAMPLE_FORMAT)?);
+        let (bits, formats) = (
+            tiff.numbers(page, tag::BITS)?,
+            tiff.numbers(page, tag::SAMPLE_FORMAT)?,
+        );
         if width == 0 || height == 0 {
             return Err(tiff.damaged("a page has no width or no height"));
         }
@@ -47,14 +50,20 @@ impl Form {
             );
         }
         if !(1..=4).contains(&n_samples) {
-            let cause = format!("its pixels have {n_samples} samples; save each channel as a page of its own");
+            let cause = format!(
+                "its pixels have {n_samples} samples; save each channel as a page of its own"
+            );
             return Err(tiff.unsupported(cause));
         }
         if n_samples > 1 && !matches!(photometric, 0..=2) {
-            let cause = "its colors are not stored as red, green and blue; save it as an RGB or grey image";
+            let cause =
+                "its colors are not stored as red, green and blue; save it as an RGB or grey image";
             return Err(tiff.unsupported(cause));
         }
-        let (bits, format) = (bits.first().copied().unwrap_or(1), formats.first().copied().unwrap_or(1));
+        let (bits, format) = (
+            bits.first().copied().unwrap_or(1),
+            formats.first().copied().unwrap_or(1),
+        );
         let pixel_type = pixel_type(bits, format).ok_or_else(|| {
             let name = match format {
                 1 | 4 => format!("{bits}-bit unsigned"),
@@ -86,7 +95,15 @@ impl Form {
 
     /// True if a page has planes of the same size and type.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let key = |form: &Self| (form.width, form.height, form.pixel_type, form.n_samples, form.photometric);
+        let key = |form: &Self| {
+            (
+                form.width,
+                form.height,
+                form.pixel_type,
+                form.n_samples,
+                form.photometric,
+            )
+        };
         key(self) == key(other)
     }
 
@@ -111,19 +128,38 @@ fn pixel_type(bits: u64, format: u64) -> Option<PixelType> {
 ///
 /// # Errors
 /// If the page is damaged or compressed in an unsupported way.
-pub(super) fn read_page(tiff: &mut Tiff, page: usize, sample: usize) -> Result<AnyPlane, TaskError> {
+pub(super) fn read_page(
+    tiff: &mut Tiff,
+    page: usize,
+    sample: usize,
+) -> Result<AnyPlane, TaskError> {
     let form = Form::read(tiff, page)?;
     let grid = Grid::read(tiff, page, &form)?;
     let n_value = form.pixel_type.n_bytes();
     let mut bytes = vec![0; form.plane_bytes()];
-    let first = if form.interleaved { 0 } else { sample * grid.across * grid.down };
+    let first = if form.interleaved {
+        0
+    } else {
+        sample * grid.across * grid.down
+    };
     for index in 0..grid.across * grid.down {
-        let (x, y) = (index % grid.across * grid.width, index / grid.across * grid.height);
-        let n_rows = if grid.is_tiled { grid.height } else { grid.height.min(form.height - y) };
+        let (x, y) = (
+            index % grid.across * grid.width,
+            index / grid.across * grid.height,
+        );
+        let n_rows = if grid.is_tiled {
+            grid.height
+        } else {
+            grid.height.min(form.height - y)
+        };
         let block = grid.block(tiff, &form, first + index, n_rows)?;
         let Some(block) = block else { continue };
         let n_columns = grid.width.min(form.width - x);
-        let (step, offset) = if form.interleaved { (form.n_samples, sample) } else { (1, 0) };
+        let (step, offset) = if form.interleaved {
+            (form.n_samples, sample)
+        } else {
+            (1, 0)
+        };
         let rows = block.chunks_exact(grid.width * step * n_value);
         for (row, values) in rows.take(form.height - y).enumerate() {
             let start = ((y + row) * form.width + x) * n_value;
@@ -138,10 +174,15 @@ pub(super) fn read_page(tiff: &mut Tiff, page: usize, sample: usize) -> Result<A
             }
         }
     }
-    Ok(AnyPlane::from_le_bytes(form.pixel_type, (form.width, form.height), &bytes))
+    Ok(AnyPlane::from_le_bytes(
+        form.pixel_type,
+        (form.width, form.height),
+        &bytes,
+    ))
 }
 
-/// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes files above 4 GiB.
+/// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes
+/// files above 4 GiB.
 ///
 /// # Errors
 /// If the file ends before the plane.
@@ -149,16 +190,25 @@ pub(super) fn read_raw(tiff: &mut Tiff, index: usize) -> Result<AnyPlane, TaskEr
     let form = Form::read(tiff, 0)?;
     let start = tiff.number(0, tag::STRIP_OFFSETS)?.unwrap_or(0);
     let n_bytes = form.plane_bytes() as u64;
-    let mut bytes = tiff.bytes(start.saturating_add(n_bytes.saturating_mul(index as u64)), n_bytes)?;
+    let mut bytes = tiff.bytes(
+        start.saturating_add(n_bytes.saturating_mul(index as u64)),
+        n_bytes,
+    )?;
     to_little_endian(&mut bytes, form.pixel_type.n_bytes(), tiff.big_endian);
-    Ok(AnyPlane::from_le_bytes(form.pixel_type, (form.width, form.height), &bytes))
+    Ok(AnyPlane::from_le_bytes(
+        form.pixel_type,
+        (form.width, form.height),
+        &bytes,
+    ))
 }
 
 /// True if the file is long enough for this number of planes behind its only page.
 pub(super) fn has_raw(tiff: &mut Tiff, n_planes: usize) -> Result<bool, TaskError> {
     let form = Form::read(tiff, 0)?;
     let start = tiff.number(0, tag::STRIP_OFFSETS)?.unwrap_or(0);
-    let end = (form.plane_bytes() as u64).checked_mul(n_planes as u64).and_then(|n| n.checked_add(start));
+    let end = (form.plane_bytes() as u64)
+        .checked_mul(n_planes as u64)
+        .and_then(|n| n.checked_add(start));
     Ok(form.is_raw() && end.is_some_and(|end| end <= tiff.n_bytes()))
 }
 
@@ -182,10 +232,18 @@ impl Grid {
             (width, height, tag::TILE_OFFSETS, tag::TILE_LENGTHS)
         } else {
             let rows = tiff.number(page, tag::ROWS_PER_STRIP)?.unwrap_or(u64::MAX);
-            (form.width as u64, rows.min(form.height as u64), tag::STRIP_OFFSETS, tag::STRIP_LENGTHS)
+            (
+                form.width as u64,
+                rows.min(form.height as u64),
+                tag::STRIP_OFFSETS,
+                tag::STRIP_LENGTHS,
+            )
         };
-        let n_values = form.pixel_type.n_bytes() * if form.interleaved { form.n_samples } else { 1 };
-        let n_bytes = width.checked_mul(height).and_then(|n| n.checked_mul(n_values as u64));
+        let n_values =
+            form.pixel_type.n_bytes() * if form.interleaved { form.n_samples } else { 1 };
+        let n_bytes = width
+            .checked_mul(height)
+            .and_then(|n| n.checked_mul(n_values as u64));
         if width == 0 || height == 0 || n_bytes.is_none_or(|n| n > 4 * MAX_PLANE_BYTES as u64) {
             return Err(tiff.damaged(format!("its strips or tiles have {width}x{height} pixels")));
         }
@@ -201,17 +259,35 @@ impl Grid {
             let n = offsets.len().min(lengths.len());
             return Err(tiff.damaged(format!("it has {n} strips or tiles in place of {n_blocks}")));
         }
-        Ok(Self { is_tiled, width, height, across, down, offsets, lengths })
+        Ok(Self {
+            is_tiled,
+            width,
+            height,
+            across,
+            down,
+            offsets,
+            lengths,
+        })
     }
 
-    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for zeros.
-    fn block(&self, tiff: &mut Tiff, form: &Form, index: usize, n_rows: usize) -> Result<Option<Vec<u8>>, TaskError> {
+    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for
+    /// zeros.
+    fn block(
+        &self,
+        tiff: &mut Tiff,
+        form: &Form,
+        index: usize,
+        n_rows: usize,
+    ) -> Result<Option<Vec<u8>>, TaskError> {
         let (offset, length) = (self.offsets[index], self.lengths[index]);
         if offset == 0 && length == 0 {
             return Ok(None);
         }
         let n_samples = if form.interleaved { form.n_samples } else { 1 };
-        let (n_value, n_row) = (form.pixel_type.n_bytes(), self.width * n_samples * form.pixel_type.n_bytes());
+        let (n_value, n_row) = (
+            form.pixel_type.n_bytes(),
+            self.width * n_samples * form.pixel_type.n_bytes(),
+        );
         let stored = tiff.bytes(offset, length)?;
         let mut bytes = decompress(tiff, form.compression, stored, n_rows * n_row)?;
         if bytes.len() < n_rows * n_row {
@@ -226,23 +302,38 @@ impl Grid {
             1 => to_little_endian(&mut bytes, n_value, tiff.big_endian),
             2 => {
                 to_little_endian(&mut bytes, n_value, tiff.big_endian);
-                bytes.chunks_exact_mut(n_row).for_each(|row| undo_differences(row, n_samples, n_value));
+                bytes
+                    .chunks_exact_mut(n_row)
+                    .for_each(|row| undo_differences(row, n_samples, n_value));
             }
-            3 => bytes.chunks_exact_mut(n_row).for_each(|row| undo_float_predictor(row, n_samples, n_value)),
-            other => return Err(tiff.unsupported(format!("it has the predictor {other}; save it without one"))),
+            3 => bytes
+                .chunks_exact_mut(n_row)
+                .for_each(|row| undo_float_predictor(row, n_samples, n_value)),
+            other => {
+                return Err(
+                    tiff.unsupported(format!("it has the predictor {other}; save it without one"))
+                );
+            }
         }
         Ok(Some(bytes))
     }
 }
 
 /// Decompresses a strip or tile to at most `n_bytes` bytes.
-fn decompress(tiff: &Tiff, compression: u64, stored: Vec<u8>, n_bytes: usize) -> Result<Vec<u8>, TaskError> {
-    let damaged = |cause: String| tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"));
+fn decompress(
+    tiff: &Tiff,
+    compression: u64,
+    stored: Vec<u8>,
+    n_bytes: usize,
+) -> Result<Vec<u8>, TaskError> {
+    let damaged =
+        |cause: String| tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"));
     let mut bytes = vec![0; if compression == 1 { 0 } else { n_bytes }];
     let n_decoded = match compression {
         1 => return Ok(stored),
         5 => {
-            let mut decoder = weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
+            let mut decoder =
+                weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
             decode_lzw(&mut decoder, &stored, &mut bytes).map_err(damaged)?
         }
         8 | 32946 => {
@@ -296,7 +387,11 @@ fn compression_name(compression: u64) -> String {
     name.to_owned()
 }
 
-fn decode_lzw(decoder: &mut weezl::decode::Decoder, stored: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
+fn decode_lzw(
+    decoder: &mut weezl::decode::Decoder,
+    stored: &[u8],
+    bytes: &mut [u8],
+) -> Result<usize, String> {
     let (mut n_in, mut n_out) = (0, 0);
     while n_out < bytes.len() {
         let result = decoder.decode_bytes(&stored[n_in..], &mut bytes[n_out..]);
@@ -321,7 +416,9 @@ fn decode_packbits(stored: &[u8], bytes: &mut [u8]) -> usize {
             head => (257 - usize::from(head), 1),
         };
         let n_copied = n.min(bytes.len() - n_out);
-        let Some(source) = tail.get(..n_used) else { break };
+        let Some(source) = tail.get(..n_used) else {
+            break;
+        };
         let target = &mut bytes[n_out..n_out + n_copied];
         if n_used == n {
             target.copy_from_slice(&source[..n_copied]);
@@ -352,22 +449,34 @@ fn to_little_endian(bytes: &mut [u8], n_value: usize, big_endian: bool) {
 }
 
 /// Source: TIFF 6.0, section 14.
+///
+/// * `n_value`: 1, 2 or 4.
 fn undo_differences(row: &mut [u8], n_samples: usize, n_value: usize) {
-    let step = n_samples * n_value;
-    for start in (step..row.len()).step_by(n_value) {
-        let (before, value) = row.split_at_mut(start);
-        let (before, value) = (&before[start - step..][..n_value], &mut value[..n_value]);
-        match (before, value) {
-            ([before], [value]) => *value = value.wrapping_add(*before),
-            ([a, b], value) => {
-                let sum = u16::from_le_bytes([*a, *b]).wrapping_add(u16::from_le_bytes([value[0], value[1]]));
-                value.copy_from_slice(&sum.to_le_bytes());
-            }
-            (before, value) => {
-                let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte));
-                let sum = number(before).wrapping_add(number(value));
-                value.copy_from_slice(&sum.to_le_bytes());
-            }
+    match n_value {
+        1 => add_up(row, n_samples, |[sum], [value]| [sum.wrapping_add(value)]),
+        2 => add_up(row, n_samples, |sum, value| {
+            let sum = u16::from_le_bytes(sum);
+            sum.wrapping_add(u16::from_le_bytes(value)).to_le_bytes()
+        }),
+        _ => add_up(row, n_samples, |sum, value| {
+            let sum = u32::from_le_bytes(sum);
+            sum.wrapping_add(u32::from_le_bytes(value)).to_le_bytes()
+        }),
+    }
+}
+
+/// Replaces each value by the sum of the values up to it, sample by sample.
+fn add_up<const N: usize>(
+    row: &mut [u8],
+    n_samples: usize,
+    add: impl Fn([u8; N], [u8; N]) -> [u8; N],
+) {
+    let values = row.as_chunks_mut::<N>().0;
+    for sample in 0..n_samples {
+        let mut sum = [0; N];
+        for value in values.iter_mut().skip(sample).step_by(n_samples) {
+            sum = add(sum, *value);
+            *value = sum;
         }
     }
 }
@@ -394,10 +503,19 @@ mod tests {
 
     #[test]
     fn packbits_of_the_specification() {
-        let stored = [0xFE, 0xAA, 0x02, 0x80, 0x00, 0x2A, 0xFD, 0xAA, 0x03, 0x80, 0x00, 0x2A, 0x22, 0xF7, 0xAA, 0x80];
+        let stored = [
+            0xFE, 0xAA, 0x02, 0x80, 0x00, 0x2A, 0xFD, 0xAA, 0x03, 0x80, 0x00, 0x2A, 0x22, 0xF7,
+            0xAA, 0x80,
+        ];
         let mut bytes = [0; 30];
         assert_eq!(decode_packbits(&stored, &mut bytes), 24);
-        let expected = [[0xAA; 3].as_slice(), &[0x80, 0x00, 0x2A], &[0xAA; 4], &[0x80, 0x00, 0x2A, 0x22], &[0xAA; 10]];
+        let expected = [
+            [0xAA; 3].as_slice(),
+            &[0x80, 0x00, 0x2A],
+            &[0xAA; 4],
+            &[0x80, 0x00, 0x2A, 0x22],
+            &[0xAA; 10],
+        ];
         assert_eq!(bytes[..24], expected.concat());
         assert_eq!(decode_packbits(&[5, 1], &mut bytes), 0, "cut off");
     }

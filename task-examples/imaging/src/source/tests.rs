@@ -19,7 +19,12 @@ fn tiff_bytes(pixels: &[u8], description: &str, pages: &[Vec<Tag>]) -> Vec<u8> {
         bytes[link..link + 4].copy_from_slice(&start.to_le_bytes());
         let mut tags = tags.clone();
         if !description.is_empty() {
-            tags.push((tag::DESCRIPTION, 2, description.len() as u32 + 1, description_offset));
+            tags.push((
+                tag::DESCRIPTION,
+                2,
+                description.len() as u32 + 1,
+                description_offset,
+            ));
         }
         bytes.extend((tags.len() as u16).to_le_bytes());
         for (tag, kind, count, value) in tags {
@@ -44,7 +49,11 @@ fn page(width: u32, height: u32, bits: u32, offset: u32) -> Vec<Tag> {
 }
 
 /// Each test has a file name of its own, as tests run side by side.
-fn with_file<T>(name: &str, bytes: &[u8], action: impl FnOnce(Result<ImageFile, String>) -> T) -> T {
+fn with_file<T>(
+    name: &str,
+    bytes: &[u8],
+    action: impl FnOnce(Result<ImageFile, String>) -> T,
+) -> T {
     let path = std::env::temp_dir().join(format!("imaging-source-{}-{name}", std::process::id()));
     fs::write(&path, bytes).unwrap();
     let shown = path.display().to_string();
@@ -54,7 +63,9 @@ fn with_file<T>(name: &str, bytes: &[u8], action: impl FnOnce(Result<ImageFile, 
 }
 
 fn read(name: &str, bytes: &[u8], position: Option<Position>) -> Result<AnyPlane, String> {
-    with_file(name, bytes, |file| file.and_then(|mut file| file.read(position).map_err(|err| err.to_string())))
+    with_file(name, bytes, |file| {
+        file.and_then(|mut file| file.read(position).map_err(|err| err.to_string()))
+    })
 }
 
 fn refused(name: &str, bytes: &[u8], expected: &str) {
@@ -69,12 +80,34 @@ fn pages_are_z_planes_unless_the_description_says_otherwise() {
     with_file("stack.tif", &tiff_bytes(&pixels, "", &pages), |file| {
         let mut file = file.unwrap();
         let series = file.series()[0].clone();
-        assert_eq!((series.n_z, series.channels.len(), series.has_axes), (6, 1, false));
-        let plane = file.read(Some(Position { z: 2, ..Position::default() })).unwrap();
+        assert_eq!(
+            (series.n_z, series.channels.len(), series.has_axes),
+            (6, 1, false)
+        );
+        let plane = file
+            .read(Some(Position {
+                z: 2,
+                ..Position::default()
+            }))
+            .unwrap();
         assert_eq!(plane.to_f64(), [8.0, 9.0, 10.0, 11.0]);
-        assert!(file.read(None).unwrap_err().to_string().contains("it has 6 planes, but one is expected"));
-        let error = file.read(Some(Position { z: 6, ..Position::default() })).unwrap_err().to_string();
-        assert!(error.contains("no plane for image 1, time point 1, z 7, channel 1"), "{error}");
+        assert!(
+            file.read(None)
+                .unwrap_err()
+                .to_string()
+                .contains("it has 6 planes, but one is expected")
+        );
+        let error = file
+            .read(Some(Position {
+                z: 6,
+                ..Position::default()
+            }))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no plane for image 1, time point 1, z 7, channel 1"),
+            "{error}"
+        );
     });
     let text = "ImageJ=1.54f\nimages=6\nchannels=2\nslices=3\nunit=um\nspacing=2\n";
     // The second form has one page, behind which all planes are.
@@ -82,8 +115,17 @@ fn pages_are_z_planes_unless_the_description_says_otherwise() {
         with_file(name, &tiff_bytes(&pixels, text, pages), |file| {
             let mut file = file.unwrap();
             let series = file.series()[0].clone();
-            assert_eq!((series.n_z, series.channels.len(), series.z_step_um), (3, 2, Some(2.0)));
-            let plane = file.read(Some(Position { z: 1, channel: 1, ..Position::default() })).unwrap();
+            assert_eq!(
+                (series.n_z, series.channels.len(), series.z_step_um),
+                (3, 2, Some(2.0))
+            );
+            let plane = file
+                .read(Some(Position {
+                    z: 1,
+                    channel: 1,
+                    ..Position::default()
+                }))
+                .unwrap();
             assert_eq!(plane.to_f64(), [12.0, 13.0, 14.0, 15.0]);
         });
     }
@@ -96,15 +138,33 @@ fn values_are_kept_as_they_are() {
     let pixels = [0xff, 0xff, 0, 0x80];
     let mut signed = page(2, 1, 16, 0);
     signed.push((tag::SAMPLE_FORMAT, 3, 1, 2));
-    assert_eq!(read("i16.tif", &tiff_bytes(&pixels, "", &[signed]), None).unwrap().to_f64(), [-1.0, -32768.0]);
+    assert_eq!(
+        read("i16.tif", &tiff_bytes(&pixels, "", &[signed]), None)
+            .unwrap()
+            .to_f64(),
+        [-1.0, -32768.0]
+    );
     let float = vec![(tag::SAMPLE_FORMAT, 3, 1, 3)];
     let float = [page(1, 1, 32, 0), float].concat();
-    assert_eq!(read("f32.tif", &tiff_bytes(&1.5_f32.to_le_bytes(), "", &[float]), None).unwrap().to_f64(), [1.5]);
+    assert_eq!(
+        read(
+            "f32.tif",
+            &tiff_bytes(&1.5_f32.to_le_bytes(), "", &[float]),
+            None
+        )
+        .unwrap()
+        .to_f64(),
+        [1.5]
+    );
     let mut white = page(2, 1, 16, 0);
     white[3].3 = 0;
     with_file("white.tif", &tiff_bytes(&pixels, "", &[white]), |file| {
         let mut file = file.unwrap();
-        assert!(file.warnings()[0].contains("MinIsWhite"), "{:?}", file.warnings());
+        assert!(
+            file.warnings()[0].contains("MinIsWhite"),
+            "{:?}",
+            file.warnings()
+        );
         assert_eq!(file.read(None).unwrap().to_f64(), [65535.0, 32768.0]);
     });
 }
@@ -116,8 +176,15 @@ fn colors_are_channels_on_request() {
     color[5].3 = 6;
     color.push((tag::SAMPLES, 3, 1, 3));
     let bytes = tiff_bytes(&[1, 2, 3, 4, 5, 6], "", &[color]);
-    refused("rgb.tif", &bytes, "it is an RGB image; set the argument `rgb_channels`");
-    let green = Some(Position { channel: 1, ..Position::default() });
+    refused(
+        "rgb.tif",
+        &bytes,
+        "it is an RGB image; set the argument `rgb_channels`",
+    );
+    let green = Some(Position {
+        channel: 1,
+        ..Position::default()
+    });
     assert_eq!(read("rgb.tif", &bytes, green).unwrap().to_f64(), [2.0, 5.0]);
 }
 
@@ -130,17 +197,48 @@ fn wrong_files_are_refused() {
         tiff_bytes(&[0; 4], "", &[page])
     };
     refused("empty.tif", b"", "the file is empty");
-    refused("text.tif", b"a text", "it does not begin like a TIFF or PNG file; the file is damaged or no TIFF");
-    refused("version.tif", b"II\x07\0\0\0\0\0", "its version is 7, not 42 (TIFF) or 43 (BigTIFF)");
+    refused(
+        "text.tif",
+        b"a text",
+        "it does not begin like a TIFF or PNG file; the file is damaged or no TIFF",
+    );
+    refused(
+        "version.tif",
+        b"II\x07\0\0\0\0\0",
+        "its version is 7, not 42 (TIFF) or 43 (BigTIFF)",
+    );
     refused("no-page.tif", b"II*\0\0\0\0\0", "it has no page");
     refused("zero.tif", &change(0, 0), "no width or no height");
-    refused("bits.tif", &change(2, 12), "its pixels are 12-bit unsigned; save it with 8, 16 or 32 bits");
+    refused(
+        "bits.tif",
+        &change(2, 12),
+        "its pixels are 12-bit unsigned; save it with 8, 16 or 32 bits",
+    );
     refused("offset.tif", &change(4, 1 << 30), "it ends too early");
-    refused("huge.tif", &change(0, u32::MAX), "more than the 256 MiB that a plane may have");
-    let jpeg2000 = tiff_bytes(&[0; 4], "", &[[good.clone(), vec![(tag::COMPRESSION, 3, 1, 34712)]].concat()]);
-    refused("jpeg2000.tif", &jpeg2000, "compressed with JPEG 2000, which is not supported; save it with LZW");
-    let tiles = vec![(tag::TILE_WIDTH, 4, 1, 1 << 16), (tag::TILE_HEIGHT, 4, 1, 1 << 16)];
-    refused("tiles.tif", &tiff_bytes(&[0; 4], "", &[[good.clone(), tiles].concat()]), "have 65536x65536 pixels");
+    refused(
+        "huge.tif",
+        &change(0, u32::MAX),
+        "more than the 256 MiB that a plane may have",
+    );
+    let jpeg2000 = tiff_bytes(
+        &[0; 4],
+        "",
+        &[[good.clone(), vec![(tag::COMPRESSION, 3, 1, 34712)]].concat()],
+    );
+    refused(
+        "jpeg2000.tif",
+        &jpeg2000,
+        "compressed with JPEG 2000, which is not supported; save it with LZW",
+    );
+    let tiles = vec![
+        (tag::TILE_WIDTH, 4, 1, 1 << 16),
+        (tag::TILE_HEIGHT, 4, 1, 1 << 16),
+    ];
+    refused(
+        "tiles.tif",
+        &tiff_bytes(&[0; 4], "", &[[good.clone(), tiles].concat()]),
+        "have 65536x65536 pixels",
+    );
     let mut cycle = tiff_bytes(&[0; 4], "", &[good]);
     let (n, first) = (cycle.len(), cycle[4..8].to_vec());
     cycle[n - 4..].copy_from_slice(&first);
@@ -149,8 +247,15 @@ fn wrong_files_are_refused() {
 
 #[test]
 fn no_cut_and_no_changed_byte_makes_a_panic() {
-    let bytes = tiff_bytes(&[7; 24], "ImageJ=1\nimages=2\nslices=2\n", &[page(3, 2, 16, 0), page(3, 2, 16, 12)]);
-    let position = Some(Position { z: 1, ..Position::default() });
+    let bytes = tiff_bytes(
+        &[7; 24],
+        "ImageJ=1\nimages=2\nslices=2\n",
+        &[page(3, 2, 16, 0), page(3, 2, 16, 12)],
+    );
+    let position = Some(Position {
+        z: 1,
+        ..Position::default()
+    });
     for length in 0..bytes.len() {
         let cut = catch_unwind(|| read("fuzz.tif", &bytes[..length], position)).expect("no panic");
         assert!(cut.is_err(), "cut at {length} of {}", bytes.len());
@@ -167,7 +272,12 @@ fn no_cut_and_no_changed_byte_makes_a_panic() {
 
 #[test]
 fn units_of_length() {
-    for (unit, expected) in [("\u{b5}m", Some(1.0)), ("Micron", Some(1.0)), ("mm", Some(1e3)), ("pixel", None)] {
+    for (unit, expected) in [
+        ("\u{b5}m", Some(1.0)),
+        ("Micron", Some(1.0)),
+        ("mm", Some(1e3)),
+        ("pixel", None),
+    ] {
         assert_eq!(um_per_unit(unit), expected);
     }
 }

@@ -1,8 +1,9 @@
-//! The container of TIFF and BigTIFF files: pages and their tags. Pixels are decoded in [`super::pixels`].
+//! The container of TIFF and BigTIFF files: pages and their tags. Pixels are decoded in
+//! [`super::pixels`].
 //!
-//! Own code, since the crate `tiff` decodes whole pages only: it does not hand out compressed strips (zstd, LZMA), nor the
-//! planes behind the only page of a large ImageJ file. All positions and lengths are checked against the length of the file
-//! before anything is allocated.
+//! Own code, since the crate `tiff` decodes whole pages only: it does not hand out compressed
+//! strips (zstd, LZMA), nor the planes behind the only page of a large ImageJ file. All positions
+//! and lengths are checked against the length of the file before anything is allocated.
 
 use crate::about;
 use fractal_task::TaskError;
@@ -73,7 +74,14 @@ impl Tiff {
     pub(super) fn open(path: &Path, file: File) -> Result<Self, TaskError> {
         let n_bytes = file.metadata().map_err(about("cannot read", path))?.len();
         let path = path.to_owned();
-        let mut tiff = Self { path, file, n_bytes, big_endian: false, is_big_tiff: false, pages: Vec::new() };
+        let mut tiff = Self {
+            path,
+            file,
+            n_bytes,
+            big_endian: false,
+            is_big_tiff: false,
+            pages: Vec::new(),
+        };
         let start = tiff.bytes(0, 8.min(n_bytes))?;
         tiff.big_endian = match start.get(..2) {
             Some(b"II") => false,
@@ -90,7 +98,11 @@ impl Tiff {
                 let offset = tiff.bytes(8, 8)?;
                 tiff.u64(&offset)
             }
-            other => return Err(tiff.damaged(format!("its version is {other}, not 42 (TIFF) or 43 (BigTIFF)"))),
+            other => {
+                return Err(tiff.damaged(format!(
+                    "its version is {other}, not 42 (TIFF) or 43 (BigTIFF)"
+                )));
+            }
         };
         tiff.read_pages(first)?;
         Ok(tiff)
@@ -100,10 +112,15 @@ impl Tiff {
         let (mut offset, mut known) = (first, BTreeSet::new());
         while offset != 0 {
             if !known.insert(offset) {
-                return Err(self.damaged(format!("page {} points back to an earlier page", known.len())));
+                return Err(self.damaged(format!(
+                    "page {} points back to an earlier page",
+                    known.len()
+                )));
             }
             if known.len() > MAX_PAGES {
-                return Err(self.unsupported(format!("it has more than {MAX_PAGES} pages; split it")));
+                return Err(
+                    self.unsupported(format!("it has more than {MAX_PAGES} pages; split it"))
+                );
             }
             let (page, next) = self.read_page(offset)?;
             self.pages.push(page);
@@ -117,16 +134,31 @@ impl Tiff {
 
     /// Returns the tags of a page and the offset of the next page.
     fn read_page(&mut self, offset: u64) -> Result<(Vec<Entry>, u64), TaskError> {
-        let (n_count, n_entry, n_offset) = if self.is_big_tiff { (8, 20, 8) } else { (2, 12, 4) };
+        let (n_count, n_entry, n_offset) = if self.is_big_tiff {
+            (8, 20, 8)
+        } else {
+            (2, 12, 4)
+        };
         let count = self.bytes(offset, n_count)?;
-        let count = if self.is_big_tiff { self.u64(&count) } else { self.u16(&count).into() };
+        let count = if self.is_big_tiff {
+            self.u64(&count)
+        } else {
+            self.u16(&count).into()
+        };
         if count > u64::from(u16::MAX) {
             return Err(self.damaged(format!("a page has {count} tags")));
         }
         let bytes = self.bytes(offset + n_count, count * n_entry + n_offset)?;
         let (entries, next) = bytes.split_at((count * n_entry) as usize);
-        let page = entries.chunks_exact(n_entry as usize).map(|bytes| self.entry(bytes)).collect();
-        let next = if self.is_big_tiff { self.u64(next) } else { self.u32(next).into() };
+        let page = entries
+            .chunks_exact(n_entry as usize)
+            .map(|bytes| self.entry(bytes))
+            .collect();
+        let next = if self.is_big_tiff {
+            self.u64(next)
+        } else {
+            self.u32(next).into()
+        };
         Ok((page, next))
     }
 
@@ -135,10 +167,20 @@ impl Tiff {
         let mut value = [0; 8];
         if self.is_big_tiff {
             value.copy_from_slice(&bytes[12..20]);
-            return Entry { tag, kind, count: self.u64(&bytes[4..]), value };
+            return Entry {
+                tag,
+                kind,
+                count: self.u64(&bytes[4..]),
+                value,
+            };
         }
         value[..4].copy_from_slice(&bytes[8..12]);
-        Entry { tag, kind, count: self.u32(&bytes[4..]).into(), value }
+        Entry {
+            tag,
+            kind,
+            count: self.u32(&bytes[4..]).into(),
+            value,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -155,13 +197,19 @@ impl Tiff {
 
     /// Reads the whole numbers of a tag; none if the page has no such tag.
     pub(super) fn numbers(&mut self, page: usize, tag: u16) -> Result<Vec<u64>, TaskError> {
-        let Some((entry, bytes)) = self.value(page, tag)? else { return Ok(Vec::new()) };
+        let Some((entry, bytes)) = self.value(page, tag)? else {
+            return Ok(Vec::new());
+        };
         let size = match entry.kind {
             1 | 7 => 1,
             3 => 2,
             4 | 13 => 4,
             16 | 18 => 8,
-            other => return Err(self.damaged(format!("tag {tag} has the type {other}, not a whole number"))),
+            other => {
+                return Err(self.damaged(format!(
+                    "tag {tag} has the type {other}, not a whole number"
+                )));
+            }
         };
         let number = |bytes: &[u8]| match size {
             1 => bytes[0].into(),
@@ -177,16 +225,32 @@ impl Tiff {
         Ok(self.numbers(page, tag)?.first().copied())
     }
 
-    /// Reads the text of a tag, up to its first zero byte. Bytes that are not UTF-8 are read as Latin-1.
+    /// Reads the text of a tag, up to its first zero byte. Bytes that are not UTF-8 are read as
+    /// Latin-1.
     pub(super) fn text(&mut self, page: usize, tag: u16) -> Result<Option<String>, TaskError> {
-        let Some((_, mut bytes)) = self.value(page, tag)? else { return Ok(None) };
-        bytes.truncate(bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()));
-        Ok(Some(String::from_utf8(bytes).unwrap_or_else(|err| err.into_bytes().into_iter().map(char::from).collect())))
+        let Some((_, mut bytes)) = self.value(page, tag)? else {
+            return Ok(None);
+        };
+        bytes.truncate(
+            bytes
+                .iter()
+                .position(|&byte| byte == 0)
+                .unwrap_or(bytes.len()),
+        );
+        Ok(Some(String::from_utf8(bytes).unwrap_or_else(|err| {
+            err.into_bytes().into_iter().map(char::from).collect()
+        })))
     }
 
     /// Reads 1 divided by the first fraction of a tag; `None` also if a part of the fraction is 0.
-    pub(super) fn inverse_fraction(&mut self, page: usize, tag: u16) -> Result<Option<f64>, TaskError> {
-        let Some((entry, bytes)) = self.value(page, tag)? else { return Ok(None) };
+    pub(super) fn inverse_fraction(
+        &mut self,
+        page: usize,
+        tag: u16,
+    ) -> Result<Option<f64>, TaskError> {
+        let Some((entry, bytes)) = self.value(page, tag)? else {
+            return Ok(None);
+        };
         if entry.kind != 5 || bytes.len() < 8 {
             return Ok(None);
         }
@@ -195,7 +259,13 @@ impl Tiff {
     }
 
     fn value(&mut self, page: usize, tag: u16) -> Result<Option<(Entry, Vec<u8>)>, TaskError> {
-        let Some(entry) = self.pages[page].iter().find(|entry| entry.tag == tag).copied() else { return Ok(None) };
+        let Some(entry) = self.pages[page]
+            .iter()
+            .find(|entry| entry.tag == tag)
+            .copied()
+        else {
+            return Ok(None);
+        };
         let size = match entry.kind {
             1 | 2 | 6 | 7 => 1,
             3 | 8 => 2,
@@ -210,34 +280,56 @@ impl Tiff {
         if n_bytes > MAX_TAG_BYTES {
             return Err(self.damaged(format!("tag {tag} has {n_bytes} bytes")));
         }
-        let offset = if self.is_big_tiff { self.u64(&entry.value) } else { self.u32(&entry.value).into() };
+        let offset = if self.is_big_tiff {
+            self.u64(&entry.value)
+        } else {
+            self.u32(&entry.value).into()
+        };
         Ok(Some((entry, self.bytes(offset, n_bytes)?)))
     }
 
     /// Reads a part of the file.
     pub(super) fn bytes(&mut self, offset: u64, n_bytes: u64) -> Result<Vec<u8>, TaskError> {
-        if offset.checked_add(n_bytes).is_none_or(|end| end > self.n_bytes) {
+        if offset
+            .checked_add(n_bytes)
+            .is_none_or(|end| end > self.n_bytes)
+        {
             return Err(self.damaged("it ends too early"));
         }
         let mut bytes = vec![0; n_bytes as usize];
-        let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(&mut bytes));
+        let read = self
+            .file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(about("cannot read", &self.path))?;
         Ok(bytes)
     }
 
     pub(super) fn u16(&self, bytes: &[u8]) -> u16 {
         let bytes = [bytes[0], bytes[1]];
-        if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+        if self.big_endian {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        }
     }
 
     pub(super) fn u32(&self, bytes: &[u8]) -> u32 {
         let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
-        if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        if self.big_endian {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        }
     }
 
     fn u64(&self, bytes: &[u8]) -> u64 {
         let (one, two) = (self.u32(bytes).into(), self.u32(&bytes[4..]).into());
-        let (high, low): (u64, u64) = if self.big_endian { (one, two) } else { (two, one) };
+        let (high, low): (u64, u64) = if self.big_endian {
+            (one, two)
+        } else {
+            (two, one)
+        };
         high << 32 | low
     }
 

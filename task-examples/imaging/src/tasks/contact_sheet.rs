@@ -38,15 +38,20 @@ pub struct Drawn {
 /// Draws the contact sheets of all plates.
 ///
 /// # Errors
-/// If an argument is out of range, an image cannot be read or has other channels than the first, or a sheet cannot be
-/// written.
+/// If an argument is out of range, an image cannot be read or has other channels than the first, or
+/// a sheet cannot be written.
 pub fn contact_sheet(given: &Given, args: Args) -> Result<Drawn, TaskError> {
     args.check()?;
     let mut drawn = Vec::new();
     for plate in given.plates()? {
-        drawn.extend(args.draw(&given.output_path, &Plate::read(&given.output_path, &plate.plate)?)?);
+        drawn.extend(args.draw(
+            &given.output_path,
+            &Plate::read(&given.output_path, &plate.plate)?,
+        )?);
     }
-    Ok(Drawn { contact_sheet: drawn })
+    Ok(Drawn {
+        contact_sheet: drawn,
+    })
 }
 
 impl Args {
@@ -63,57 +68,116 @@ impl Args {
     /// # Errors
     /// As [`contact_sheet`].
     pub(super) fn draw(&self, output: &Path, plate: &Plate) -> Result<Option<String>, TaskError> {
-        let Some(sheet) = read_sheet(output, plate, &self.label_name, self.max_width)? else { return Ok(None) };
+        let Some(sheet) = read_sheet(output, plate, &self.label_name, self.max_width)? else {
+            return Ok(None);
+        };
         let name = format!("{}.png", plate.name);
         let Canvas { width, height, rgb } = sheet::draw(&sheet);
-        png_file::write(&output.join(&name), (width, height), (png::ColorType::Rgb, png::BitDepth::Eight), &rgb)?;
+        png_file::write(
+            &output.join(&name),
+            (width, height),
+            (png::ColorType::Rgb, png::BitDepth::Eight),
+            &rgb,
+        )?;
         Ok(Some(name))
     }
 }
 
-/// Reads the level of the pyramid with which the sheet is not too wide. A plate without images has no sheet.
-fn read_sheet(output: &Path, plate: &Plate, label_name: &str, max_width: usize) -> Result<Option<Sheet>, TaskError> {
-    let Some(first) = plate.image_components().next() else { return Ok(None) };
+/// Reads the level of the pyramid with which the sheet is not too wide. A plate without images has
+/// no sheet.
+fn read_sheet(
+    output: &Path,
+    plate: &Plate,
+    label_name: &str,
+    max_width: usize,
+) -> Result<Option<Sheet>, TaskError> {
+    let Some(first) = plate.image_components().next() else {
+        return Ok(None);
+    };
     let first = Image::open(&first.folder(output))?;
-    let n_rows = plate.wells.keys().map(|well| &well.row).collect::<BTreeSet<_>>().len();
-    let n_columns = plate.wells.keys().map(|well| &well.column).collect::<BTreeSet<_>>().len();
+    let n_rows = plate
+        .wells
+        .keys()
+        .map(|well| &well.row)
+        .collect::<BTreeSet<_>>()
+        .len();
+    let n_columns = plate
+        .wells
+        .keys()
+        .map(|well| &well.column)
+        .collect::<BTreeSet<_>>()
+        .len();
     let n_fields = plate.wells.values().map(Vec::len).max().unwrap_or(0);
     let sizes: Vec<(usize, usize)> = first.sizes().collect();
-    let fits = |size: &(usize, usize)| sheet::size(n_rows, n_columns, n_fields, *size).0 <= max_width;
+    let fits =
+        |size: &(usize, usize)| sheet::size(n_rows, n_columns, n_fields, *size).0 <= max_width;
     let level = sizes.iter().position(fits).unwrap_or(sizes.len() - 1);
 
     let mut wells: BTreeMap<Well, Vec<Picture>> = BTreeMap::new();
     for (component, images) in plate.well_components().zip(plate.wells.values()) {
         let folder = component.folder(output);
-        let pictures = images.iter().map(|image| read_picture(&folder.join(&image.path), &first, label_name, level));
+        let pictures = images
+            .iter()
+            .map(|image| read_picture(&folder.join(&image.path), &first, label_name, level));
         let pictures = pictures.collect::<Result<_, _>>()?;
         wells.extend(component.well.map(|well| (well, pictures)));
     }
     let channels = first.acquisition.channels.iter();
-    let channels =
-        channels.map(|channel| Channel { label: channel.label.clone(), color: parse_color(&channel.color) }).collect();
+    let channels = channels
+        .map(|channel| Channel {
+            label: channel.label.clone(),
+            color: parse_color(&channel.color),
+        })
+        .collect();
     let pixel_size_um = first.acquisition.pixel_size_um * (1_u32 << level) as f64;
-    Ok(Some(Sheet { title: plate.name.clone(), channels, wells, pixel_size_um }))
+    Ok(Some(Sheet {
+        title: plate.name.clone(),
+        channels,
+        wells,
+        pixel_size_um,
+    }))
 }
 
-fn read_picture(folder: &Path, first: &Image, label_name: &str, level: usize) -> Result<Picture, TaskError> {
+fn read_picture(
+    folder: &Path,
+    first: &Image,
+    label_name: &str,
+    level: usize,
+) -> Result<Picture, TaskError> {
     let image = Image::open(folder)?;
     if image.n_channels() != first.n_channels() || level >= image.sizes().count() {
         let cause = "it has other channels or levels than the first image of the plate";
         return Err(TaskError::about("cannot draw", folder, cause));
     }
-    let channels =
-        (0..image.n_channels()).map(|channel| image.read_plane(level, channel, 0).map(|plane| plane.to_f32()));
+    let channels = (0..image.n_channels()).map(|channel| {
+        image
+            .read_plane(level, channel, 0)
+            .map(|plane| plane.to_f32())
+    });
     let channels = channels.collect::<Result<Vec<_>, _>>()?;
-    let mut picture = Picture { channels, labels: None, n_regions: 0 };
+    let mut picture = Picture {
+        channels,
+        labels: None,
+        n_regions: 0,
+    };
     let label_folder = labels::folder(folder, label_name);
     if group::exists(&label_folder) {
         let plane = labels::read(folder, label_name, level)?;
-        if picture.channels.iter().any(|channel| (channel.width, channel.height) != (plane.width, plane.height)) {
-            return Err(TaskError::about("cannot draw", &label_folder, "the labels have another size than the image"));
+        if picture
+            .channels
+            .iter()
+            .any(|channel| (channel.width, channel.height) != (plane.width, plane.height))
+        {
+            return Err(TaskError::about(
+                "cannot draw",
+                &label_folder,
+                "the labels have another size than the image",
+            ));
         }
         let attributes = group::read_attributes(&label_folder)?;
-        let n_regions = attributes.get("imaging").and_then(|about: &Value| about["n_objects"].as_u64());
+        let n_regions = attributes
+            .get("imaging")
+            .and_then(|about: &Value| about["n_objects"].as_u64());
         picture.n_regions = n_regions.unwrap_or(0) as usize;
         picture.labels = Some(plane);
     }

@@ -54,14 +54,17 @@ pub struct Converted {
 /// Converts one image.
 ///
 /// # Errors
-/// If an argument is out of range, a file is missing, damaged, of another type or of another size than the first one, or a
-/// file cannot be written. The image is then as it was.
+/// If an argument is out of range, a file is missing, damaged, of another type or of another size
+/// than the first one, or a file cannot be written. The image is then as it was.
 pub fn convert_images(given: &Given, args: Args) -> Result<Converted, TaskError> {
     args.check()?;
     let folder = Component::parse_image(&given.component)?.folder(&given.output_path);
     recover(&folder)?;
     let storage = args.storage(Format::of(&folder));
-    let acquisition = Acquisition { correction: None, ..read_acquisition(&folder)? };
+    let acquisition = Acquisition {
+        correction: None,
+        ..read_acquisition(&folder)?
+    };
     convert(&folder, &acquisition, storage)
 }
 
@@ -77,8 +80,17 @@ impl Args {
     ///
     /// * `format`: that of the plate.
     pub(super) fn storage(&self, format: Format) -> Storage {
-        let Self { num_levels: n_levels, chunk_size, compression_level } = *self;
-        Storage { format, n_levels, chunk_size, compression_level }
+        let Self {
+            num_levels: n_levels,
+            chunk_size,
+            compression_level,
+        } = *self;
+        Storage {
+            format,
+            n_levels,
+            chunk_size,
+            compression_level,
+        }
     }
 }
 
@@ -86,7 +98,11 @@ impl Args {
 ///
 /// # Errors
 /// As [`convert_images`].
-pub(super) fn convert(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
+pub(super) fn convert(
+    folder: &Path,
+    acquisition: &Acquisition,
+    storage: Storage,
+) -> Result<Converted, TaskError> {
     replace_folder(folder, |part| match acquisition.mosaic.as_slice() {
         [] => write_image(part, acquisition, storage),
         mosaic => write_mosaic(part, acquisition, mosaic, storage),
@@ -101,19 +117,52 @@ fn write_mosaic(
     storage: Storage,
 ) -> Result<Converted, TaskError> {
     let file = |part: &'_ Part, channel: usize, z: usize| {
-        let file = part.files.get(channel).and_then(|files| files.get(z)).cloned();
-        file.ok_or_else(|| TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"))
+        let file = part
+            .files
+            .get(channel)
+            .and_then(|files| files.get(z))
+            .cloned();
+        file.ok_or_else(|| {
+            TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again")
+        })
     };
-    let mut readers: Vec<Reader<'_>> =
-        mosaic.iter().map(|part| Reader { acquisition, field: &part.field, last: None }).collect();
+    let mut readers: Vec<Reader<'_>> = mosaic
+        .iter()
+        .map(|part| Reader {
+            acquisition,
+            field: &part.field,
+            last: None,
+        })
+        .collect();
     let first_file = file(&mosaic[0], 0, 0)?.file;
     let first_plane = readers[0].read(&file(&mosaic[0], 0, 0)?, 0)?;
-    let first = First { size: first_plane.size(), pixel_type: first_plane.pixel_type(), path: &first_file };
-    let located: Vec<(Number, Location)> = mosaic.iter().map(|part| (part.field.clone(), part.location)).collect();
-    let (places, whole) = mosaic::arrange(&located, first.size, acquisition.pixel_size_um, first.pixel_type)
-        .map_err(|err| TaskError::new(format!("well {}: {err}", acquisition.well)))?;
-    let (n_channels, n_planes) = (acquisition.channels.len(), mosaic[0].files.first().map_or(0, Vec::len));
-    let mut writer = ImageWriter::create(folder, first.pixel_type, (n_channels, n_planes), whole, storage)?;
+    let first = First {
+        size: first_plane.size(),
+        pixel_type: first_plane.pixel_type(),
+        path: &first_file,
+    };
+    let located: Vec<(Number, Location)> = mosaic
+        .iter()
+        .map(|part| (part.field.clone(), part.location))
+        .collect();
+    let (places, whole) = mosaic::arrange(
+        &located,
+        first.size,
+        acquisition.pixel_size_um,
+        first.pixel_type,
+    )
+    .map_err(|err| TaskError::new(format!("well {}: {err}", acquisition.well)))?;
+    let (n_channels, n_planes) = (
+        acquisition.channels.len(),
+        mosaic[0].files.first().map_or(0, Vec::len),
+    );
+    let mut writer = ImageWriter::create(
+        folder,
+        first.pixel_type,
+        (n_channels, n_planes),
+        whole,
+        storage,
+    )?;
     for channel in 0..n_channels {
         for z in 0..n_planes {
             let mut plane = mosaic::empty(first.pixel_type, whole);
@@ -130,9 +179,19 @@ fn write_mosaic(
             writer.write_plane(channel, z, plane)?;
         }
     }
-    let acquisition = Acquisition { fields: places, ..acquisition.clone() };
-    let intensity_range = writer.finish(&acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
-    Ok(Converted { shape: [n_channels, n_planes, whole.1, whole.0], intensity_range })
+    let acquisition = Acquisition {
+        fields: places,
+        ..acquisition.clone()
+    };
+    let intensity_range = writer
+        .finish(&acquisition)?
+        .iter()
+        .map(|range| range.map(ngff::number))
+        .collect();
+    Ok(Converted {
+        shape: [n_channels, n_planes, whole.1, whole.0],
+        intensity_range,
+    })
 }
 
 /// What all planes of an image have in common.
@@ -169,10 +228,18 @@ impl First<'_> {
     }
 }
 
-fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Result<Converted, TaskError> {
+fn write_image(
+    folder: &Path,
+    acquisition: &Acquisition,
+    storage: Storage,
+) -> Result<Converted, TaskError> {
     let n_channels = acquisition.files.len();
     let n_planes = acquisition.files.first().map_or(0, Vec::len);
-    let mut reader = Reader { acquisition, field: &acquisition.field, last: None };
+    let mut reader = Reader {
+        acquisition,
+        field: &acquisition.field,
+        last: None,
+    };
     let mut image: Option<(ImageWriter, First<'_>)> = None;
     for (channel, files) in acquisition.files.iter().enumerate() {
         for (z, file) in files.iter().enumerate() {
@@ -180,9 +247,14 @@ fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Re
             let (writer, first) = match &mut image {
                 Some(image) => image,
                 none => {
-                    let first = First { size: plane.size(), pixel_type: plane.pixel_type(), path: &file.file };
+                    let first = First {
+                        size: plane.size(),
+                        pixel_type: plane.pixel_type(),
+                        path: &file.file,
+                    };
                     let shape = (n_channels, n_planes);
-                    let writer = ImageWriter::create(folder, first.pixel_type, shape, first.size, storage)?;
+                    let writer =
+                        ImageWriter::create(folder, first.pixel_type, shape, first.size, storage)?;
                     none.insert((writer, first))
                 }
             };
@@ -190,11 +262,27 @@ fn write_image(folder: &Path, acquisition: &Acquisition, storage: Storage) -> Re
             writer.write_plane(channel, z, plane)?;
         }
     }
-    let Some((writer, First { size: (width, height), .. })) = image else {
-        return Err(TaskError::new("the image has no files; run \"Create OME-Zarr plate\" again"));
+    let Some((
+        writer,
+        First {
+            size: (width, height),
+            ..
+        },
+    )) = image
+    else {
+        return Err(TaskError::new(
+            "the image has no files; run \"Create OME-Zarr plate\" again",
+        ));
     };
-    let intensity_range = writer.finish(acquisition)?.iter().map(|range| range.map(ngff::number)).collect();
-    Ok(Converted { shape: [n_channels, n_planes, height, width], intensity_range })
+    let intensity_range = writer
+        .finish(acquisition)?
+        .iter()
+        .map(|range| range.map(ngff::number))
+        .collect();
+    Ok(Converted {
+        shape: [n_channels, n_planes, height, width],
+        intensity_range,
+    })
 }
 
 /// Reads planes. The last file stays open, since several planes may be in it.
@@ -206,13 +294,21 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&mut self, plane: &PlaneFile, channel: usize) -> Result<AnyPlane, TaskError> {
-        if self.last.as_ref().is_none_or(|(path, _)| *path != plane.file) {
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|(path, _)| *path != plane.file)
+        {
             let file = self.open(&plane.file, channel)?;
             self.last = Some((plane.file.clone(), file));
         }
         match &mut self.last {
             Some((_, file)) => file.read(plane.position),
-            None => Err(TaskError::about("cannot open", &plane.file, "it is not open")),
+            None => Err(TaskError::about(
+                "cannot open",
+                &plane.file,
+                "it is not open",
+            )),
         }
     }
 
@@ -226,7 +322,9 @@ impl Reader<'_> {
                 self.acquisition.channels[channel].id,
                 path.display()
             ))),
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(TaskError::about("cannot look for", path, err)),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(TaskError::about("cannot look for", path, err))
+            }
             _ => source::open(path),
         }
     }

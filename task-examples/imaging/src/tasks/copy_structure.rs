@@ -1,5 +1,5 @@
-//! The task "Copy plate structure": for each plate one with the same wells and images, without pixels, that later tasks
-//! fill.
+//! The task "Copy plate structure": for each plate one with the same wells and images, without
+//! pixels, that later tasks fill.
 
 use super::Given;
 use crate::image::{Acquisition, read_acquisition, write_empty};
@@ -30,7 +30,9 @@ impl Args {
         if !suffix.is_empty() && is_plate(suffix) {
             return Ok(());
         }
-        Err(TaskError::new(format!("suffix {suffix:?} cannot be part of a folder's name; choose one such as \"mip\"")))
+        Err(TaskError::new(format!(
+            "suffix {suffix:?} cannot be part of a folder's name; choose one such as \"mip\""
+        )))
     }
 }
 
@@ -59,20 +61,53 @@ pub struct Copies {
 pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
     args.check()?;
     let Args { suffix, .. } = args;
-    let mut copied =
-        Copied { plate: Vec::new(), well: Vec::new(), image: Vec::new(), copy_ome_zarr: Copies::default() };
+    let mut copied = Copied {
+        plate: Vec::new(),
+        well: Vec::new(),
+        image: Vec::new(),
+        copy_ome_zarr: Copies::default(),
+    };
     for source in given.plates()? {
         let old = Plate::read(&given.output_path, &source.plate)?;
         let format = old.format;
-        let new = Plate { name: format!("{}_{suffix}", source.plate), ..old };
-        new.write(&given.output_path, args.overwrite, &mut |component, folder| {
-            let acquisition = read_acquisition(&component.in_plate(&source.plate).folder(&given.output_path))?;
-            write_empty(folder, format, &Acquisition { files: Vec::new(), mosaic: Vec::new(), ..acquisition })
-        })?;
+        let new = Plate {
+            name: format!("{}_{suffix}", source.plate),
+            ..old
+        };
+        new.write(
+            &given.output_path,
+            args.overwrite,
+            &mut |component, folder| {
+                let acquisition = read_acquisition(
+                    &component.in_plate(&source.plate).folder(&given.output_path),
+                )?;
+                write_empty(
+                    folder,
+                    format,
+                    &Acquisition {
+                        files: Vec::new(),
+                        mosaic: Vec::new(),
+                        ..acquisition
+                    },
+                )
+            },
+        )?;
         copied.plate.push(plate_component(&new.name).to_string());
-        copied.well.extend(new.well_components().map(|component| component.to_string()));
-        copied.image.extend(new.image_components().map(|component| component.to_string()));
-        copied.copy_ome_zarr.sources.insert(new.name, given.output_path.join(source.to_string()).display().to_string());
+        copied
+            .well
+            .extend(new.well_components().map(|component| component.to_string()));
+        copied.image.extend(
+            new.image_components()
+                .map(|component| component.to_string()),
+        );
+        copied.copy_ome_zarr.sources.insert(
+            new.name,
+            given
+                .output_path
+                .join(source.to_string())
+                .display()
+                .to_string(),
+        );
     }
     copied.copy_ome_zarr.suffix = suffix;
     Ok(copied)

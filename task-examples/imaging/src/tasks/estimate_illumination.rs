@@ -1,4 +1,5 @@
-//! The task "Estimate illumination": for each channel of each plate, how the light falls on the field of view.
+//! The task "Estimate illumination": for each channel of each plate, how the light falls on the
+//! field of view.
 
 use super::Given;
 use crate::illumination;
@@ -46,8 +47,8 @@ pub struct Estimated {
 /// Estimates the illumination of all channels.
 ///
 /// # Errors
-/// If an argument is out of range, an image cannot be read or has another size than the others, or there is no light in the
-/// images.
+/// If an argument is out of range, an image cannot be read or has another size than the others, or
+/// there is no light in the images.
 pub fn estimate_illumination(given: &Given, args: Args) -> Result<Estimated, TaskError> {
     check_max_images(args.max_images)?;
     let mut illumination = Vec::new();
@@ -55,16 +56,23 @@ pub fn estimate_illumination(given: &Given, args: Args) -> Result<Estimated, Tas
         let whole = Plate::read(&given.output_path, &plate.plate)?;
         let images: Vec<Component> = whole.image_components().collect();
         let chosen = spread(&whole, &images, args.max_images);
-        let folders = chosen.iter().map(|component| component.folder(&given.output_path));
+        let folders = chosen
+            .iter()
+            .map(|component| component.folder(&given.output_path));
         let images = open_images(folders, &plate.plate)?;
         if images.is_empty() {
             continue;
         }
-        replace_folder(&profile_folder(&given.output_path, &plate.plate), |folder| {
-            let channels = channel_ids(images.iter().map(|image| &image.acquisition));
-            let write = |channel: &String| write_profile(folder, &plate.plate, &images, channel, args.background);
-            channels.iter().try_for_each(write)
-        })?;
+        replace_folder(
+            &profile_folder(&given.output_path, &plate.plate),
+            |folder| {
+                let channels = channel_ids(images.iter().map(|image| &image.acquisition));
+                let write = |channel: &String| {
+                    write_profile(folder, &plate.plate, &images, channel, args.background)
+                };
+                channels.iter().try_for_each(write)
+            },
+        )?;
         illumination.push(format!("{}.illumination", plate.plate));
     }
     Ok(Estimated { illumination })
@@ -82,10 +90,15 @@ pub(super) fn spread<'a, T>(plate: &Plate, all: &'a [T], max: usize) -> Vec<&'a 
     let images: Vec<&WellImage> = plate.wells.values().flatten().collect();
     let ids = 0..plate.acquisitions.len();
     let of_one = ids.flat_map(|id| {
-        let of_acquisition = all.iter().zip(&images).filter(|(_, image)| image.acquisition == id);
+        let of_acquisition = all
+            .iter()
+            .zip(&images)
+            .filter(|(_, image)| image.acquisition == id);
         let all: Vec<&T> = of_acquisition.map(|(all, _)| all).collect();
         let n = all.len().min(max);
-        (0..n).map(|index| all[index * all.len() / n]).collect::<Vec<_>>()
+        (0..n)
+            .map(|index| all[index * all.len() / n])
+            .collect::<Vec<_>>()
     });
     of_one.collect()
 }
@@ -105,9 +118,17 @@ pub(super) fn channel_ids<'a>(acquisitions: impl Iterator<Item = &'a Acquisition
 ///
 /// # Errors
 /// If an image cannot be read or has another size than the first.
-pub(super) fn open_images(folders: impl Iterator<Item = PathBuf>, plate: &str) -> Result<Vec<Image>, TaskError> {
-    let images: Vec<Image> = folders.map(|folder| Image::open(&folder)).collect::<Result<_, _>>()?;
-    let sizes: Vec<(usize, usize)> = images.iter().map(Image::field_size).collect::<Result<_, _>>()?;
+pub(super) fn open_images(
+    folders: impl Iterator<Item = PathBuf>,
+    plate: &str,
+) -> Result<Vec<Image>, TaskError> {
+    let images: Vec<Image> = folders
+        .map(|folder| Image::open(&folder))
+        .collect::<Result<_, _>>()?;
+    let sizes: Vec<(usize, usize)> = images
+        .iter()
+        .map(Image::field_size)
+        .collect::<Result<_, _>>()?;
     let other = |(image, size): &(&Image, &(usize, usize))| {
         **size != sizes[0] || image.sizes().count() != images[0].sizes().count()
     };
@@ -135,13 +156,31 @@ pub(super) fn write_profile(
     channel: &str,
     background: u16,
 ) -> Result<(), TaskError> {
-    let place = |image: &Image| image.acquisition.channels.iter().position(|known| known.id == channel);
-    let images: Vec<(&Image, usize)> = images.iter().filter_map(|image| Some((image, place(image)?))).collect();
+    let place = |image: &Image| {
+        image
+            .acquisition
+            .channels
+            .iter()
+            .position(|known| known.id == channel)
+    };
+    let images: Vec<(&Image, usize)> = images
+        .iter()
+        .filter_map(|image| Some((image, place(image)?)))
+        .collect();
     let profile = estimate_channel(&images, background)
         .map_err(|err| TaskError::new(format!("plate {plate}, channel {channel}: {err}")))?;
-    let bytes: Vec<u8> = profile.values.iter().flat_map(|value| value.to_be_bytes()).collect();
+    let bytes: Vec<u8> = profile
+        .values
+        .iter()
+        .flat_map(|value| value.to_be_bytes())
+        .collect();
     let pixels = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
-    png_file::write(&profile_file(folder, channel), (profile.width, profile.height), pixels, &bytes)
+    png_file::write(
+        &profile_file(folder, channel),
+        (profile.width, profile.height),
+        pixels,
+        &bytes,
+    )
 }
 
 /// Where the profiles of a plate are.
@@ -156,26 +195,39 @@ pub(super) fn profile_file(folder: &Path, channel: &str) -> PathBuf {
 
 /// * `images`: images with the place of the channel in each.
 fn estimate_channel(images: &[(&Image, usize)], background: u16) -> Result<Plane, TaskError> {
-    let Some((first, _)) = images.first() else { return Err(TaskError::new("no image has this channel")) };
+    let Some((first, _)) = images.first() else {
+        return Err(TaskError::new("no image has this channel"));
+    };
     let size = first.field_size()?;
     let sizes: Vec<(usize, usize)> =
-        std::iter::successors(Some(size), |size| Some(half_size(*size))).take(first.sizes().count()).collect();
+        std::iter::successors(Some(size), |size| Some(half_size(*size)))
+            .take(first.sizes().count())
+            .collect();
     let is_small = |size: &(usize, usize)| size.0.max(size.1) <= SAMPLE_SIZE;
     let level = sizes.iter().position(is_small).unwrap_or(sizes.len() - 1);
     let mut samples: Vec<Vec<f64>> = Vec::with_capacity(images.len());
     for &(image, channel) in images {
         let mut darkest: Vec<Vec<f64>> = Vec::new();
         for z in 0..image.n_planes() {
-            for (index, values) in small_fields(image, channel, z, level)?.into_iter().enumerate() {
+            for (index, values) in small_fields(image, channel, z, level)?
+                .into_iter()
+                .enumerate()
+            {
                 match darkest.get_mut(index) {
                     None => darkest.push(values),
                     Some(darkest) => {
-                        darkest.iter_mut().zip(values).for_each(|(darkest, value)| *darkest = darkest.min(value));
+                        darkest
+                            .iter_mut()
+                            .zip(values)
+                            .for_each(|(darkest, value)| *darkest = darkest.min(value));
                     }
                 }
             }
         }
-        darkest.iter_mut().flatten().for_each(|value| *value -= f64::from(background));
+        darkest
+            .iter_mut()
+            .flatten()
+            .for_each(|value| *value -= f64::from(background));
         samples.extend(darkest);
     }
     // The levels of other programs may be smaller by a pixel.
@@ -183,8 +235,13 @@ fn estimate_channel(images: &[(&Image, usize)], background: u16) -> Result<Plane
         [] => first.sizes().nth(level).unwrap_or(sizes[level]),
         _ => sizes[level],
     };
-    if samples.iter().any(|sample| sample.len() != small.0 * small.1) {
-        return Err(TaskError::new("the images have levels of different sizes; convert them in one way"));
+    if samples
+        .iter()
+        .any(|sample| sample.len() != small.0 * small.1)
+    {
+        return Err(TaskError::new(
+            "the images have levels of different sizes; convert them in one way",
+        ));
     }
     illumination::estimate(&samples, small, size)
 }
@@ -192,12 +249,21 @@ fn estimate_channel(images: &[(&Image, usize)], background: u16) -> Result<Plane
 /// Small versions of the fields in a plane of an image, row after row.
 ///
 /// * `level`: how often they are halved.
-fn small_fields(image: &Image, channel: usize, z: usize, level: usize) -> Result<Vec<Vec<f64>>, TaskError> {
+fn small_fields(
+    image: &Image,
+    channel: usize,
+    z: usize,
+    level: usize,
+) -> Result<Vec<Vec<f64>>, TaskError> {
     if image.acquisition.fields.is_empty() {
         return Ok(vec![image.read_plane(level, channel, z)?.to_f64()]);
     }
     // The levels of the image mix pixels of a field with those next to it.
     let plane = image.read_plane(0, channel, z)?;
-    let small = |field: &Place| (0..level).fold(mosaic::cut(&plane, field), |plane, _| plane.halve()).to_f64();
+    let small = |field: &Place| {
+        (0..level)
+            .fold(mosaic::cut(&plane, field), |plane, _| plane.halve())
+            .to_f64()
+    };
     Ok(image.acquisition.fields.iter().map(small).collect())
 }

@@ -26,7 +26,10 @@ pub fn merge_tables(given: &Given, _: NoArgs) -> Result<Merged, TaskError> {
         let name = &plate.plate;
         let folder = table_folder(&given.output_path, name);
         let plate = Plate::read(&given.output_path, name)?;
-        let wells = plate.wells.keys().map(|well| table_file(&folder, &well.to_string()));
+        let wells = plate
+            .wells
+            .keys()
+            .map(|well| table_file(&folder, &well.to_string()));
         tables.push(merge(&given.output_path, name, wells)?);
     }
     Ok(Merged { table: tables })
@@ -38,7 +41,11 @@ pub fn merge_tables(given: &Given, _: NoArgs) -> Result<Merged, TaskError> {
 ///
 /// # Errors
 /// As [`merge_tables`].
-pub(super) fn merge(output: &Path, plate: &str, tables: impl Iterator<Item = PathBuf>) -> Result<String, TaskError> {
+pub(super) fn merge(
+    output: &Path,
+    plate: &str,
+    tables: impl Iterator<Item = PathBuf>,
+) -> Result<String, TaskError> {
     let mut all = Union::default();
     for path in tables {
         let (columns, rows) = table::read_rows(&path)?;
@@ -46,6 +53,8 @@ pub(super) fn merge(output: &Path, plate: &str, tables: impl Iterator<Item = Pat
     }
     let Union { header, rows } = all;
     let name = format!("{plate}.csv");
-    replace_file(&output.join(&name), |part| table::write_rows(part, &header, rows))?;
+    replace_file(&output.join(&name), |part| {
+        table::write_rows(part, &header, rows)
+    })?;
     Ok(name)
 }

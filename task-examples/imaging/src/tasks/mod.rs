@@ -1,16 +1,17 @@
-//! The tasks, in the order of the workflow. Each has its arguments, whose descriptions are in the manifest, and its
-//! metadiff. These are the forms of version 1 of Fractal; [`v2`] has those of version 2.
+//! The tasks, in the order of the workflow. Each has its arguments, whose descriptions are in the
+//! manifest, and its metadiff. These are the forms of version 1 of Fractal; [`v2`] has those of
+//! version 2.
 
-pub mod create_plate;
+pub mod contact_sheet;
 pub mod convert_images;
-pub mod estimate_illumination;
-pub mod correct_illumination;
 pub mod copy_structure;
-pub mod project_maximum;
-pub mod segment_nuclei;
+pub mod correct_illumination;
+pub mod create_plate;
+pub mod estimate_illumination;
 pub mod measure_regions;
 pub mod merge_tables;
-pub mod contact_sheet;
+pub mod project_maximum;
+pub mod segment_nuclei;
 pub mod v2;
 
 use crate::about;
@@ -66,20 +67,30 @@ impl Given {
     fn plates(&self) -> Result<Vec<Component>, TaskError> {
         let plates = &self.metadata.plate;
         if plates.is_empty() {
-            return Err(TaskError::new("metadata.plate is missing or empty: run \"Create OME-Zarr plate\" first"));
+            return Err(TaskError::new(
+                "metadata.plate is missing or empty: run \"Create OME-Zarr plate\" first",
+            ));
         }
-        plates.iter().map(|plate| Component::parse_plate(plate)).collect()
+        plates
+            .iter()
+            .map(|plate| Component::parse_plate(plate))
+            .collect()
     }
 }
 
 /// Takes what the host passes to every task out of the parameters; what is left are the arguments.
-fn split<A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json::Result<(Given, A)> {
+fn split<A: DeserializeOwned>(
+    mut parameters: Map<String, Value>,
+) -> serde_json::Result<(Given, A)> {
     let given = ["input_paths", "output_path", "metadata", "component"].into_iter();
-    let given = given.filter_map(|name| parameters.remove_entry(name)).collect();
+    let given = given
+        .filter_map(|name| parameters.remove_entry(name))
+        .collect();
     Ok((from_object(given)?, from_object(parameters)?))
 }
 
-/// Reads a type from an object. Not inlined, so that the module has this code once for the two forms of a task.
+/// Reads a type from an object. Not inlined, so that the module has this code once for the two
+/// forms of a task.
 #[inline(never)]
 fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> serde_json::Result<T> {
     serde_json::from_value(Value::Object(object))
@@ -113,21 +124,26 @@ fn call_v1(call: &Call) -> Result<(), TaskError> {
 }
 
 fn fixed_args(call: &Call) -> Vec<&str> {
-    call.fixed_args.iter().filter_map(|arg| arg.to_str()).collect()
+    call.fixed_args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .collect()
 }
 
 fn unknown_task(fixed_args: &[&str], names: &[&str], version: Version) -> TaskError {
     let [option, _] = version.options();
     let (given, names) = (fixed_args.join(" "), names.join(", "));
-    TaskError::new(format!("{given:?} is none of the tasks {names}; put one of them before {option}"))
+    TaskError::new(format!(
+        "{given:?} is none of the tasks {names}; put one of them before {option}"
+    ))
 }
 
 fn run<A: DeserializeOwned, M: Serialize>(
     call: &Call,
     task: impl FnOnce(&Given, A) -> Result<M, TaskError>,
 ) -> Result<(), TaskError> {
-    let (given, args) =
-        split(call.read_parameters()?).map_err(about("cannot use the parameters in", &call.args_file))?;
+    let (given, args) = split(call.read_parameters()?)
+        .map_err(about("cannot use the parameters in", &call.args_file))?;
     call.write_metadiff(&task(&given, args)?)
 }
 
@@ -137,13 +153,18 @@ mod tests {
     use serde_json::json;
 
     fn manifest() -> Vec<Value> {
-        let manifest: Value = serde_json::from_str(include_str!("../../__FRACTAL_MANIFEST__.json")).unwrap();
+        let manifest: Value =
+            serde_json::from_str(include_str!("../../__FRACTAL_MANIFEST__.json")).unwrap();
         manifest["task_list"].as_array().unwrap().clone()
     }
 
     /// The name that a task has on the command line.
     fn command(task: &Value) -> &str {
-        task["executable"].as_str().unwrap().strip_prefix("../modules/imaging.wasm ").unwrap()
+        task["executable"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("../modules/imaging.wasm ")
+            .unwrap()
     }
 
     #[test]
@@ -192,20 +213,33 @@ mod tests {
             },
         });
         for task in manifest() {
-            let properties = task["args_schema"]["properties"].as_object().unwrap().clone();
+            let properties = task["args_schema"]["properties"]
+                .as_object()
+                .unwrap()
+                .clone();
             let defaults: serde_json::Map<String, Value> = properties
                 .into_iter()
                 .filter_map(|(name, property)| Some((name, property.get("default")?.clone())))
                 .collect();
-            assert_eq!(Value::Object(defaults), expected[command(&task)], "{}", command(&task));
+            assert_eq!(
+                Value::Object(defaults),
+                expected[command(&task)],
+                "{}",
+                command(&task)
+            );
         }
     }
 
     /// What a task says of args that hold one argument beside those that the host adds.
     fn said(task: &Value, name: &str, value: &Value) -> String {
-        let folder = std::env::temp_dir().join(format!("imaging-args-{}-{}-{name}", std::process::id(), command(task)));
+        let folder = std::env::temp_dir().join(format!(
+            "imaging-args-{}-{}-{name}",
+            std::process::id(),
+            command(task)
+        ));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut args = json!({"input_paths": [], "output_path": folder.join("none"), "metadata": {}});
+        let mut args =
+            json!({"input_paths": [], "output_path": folder.join("none"), "metadata": {}});
         if task["meta"]["parallelization_level"].is_string() {
             args["component"] = json!("none");
         }
@@ -231,15 +265,30 @@ mod tests {
                 let unknown = said(&task, &format!("{name}_"), &json!(1));
                 assert!(unknown.contains("unknown field"), "{unknown}");
                 for (limit, step) in [("minimum", -1.0), ("maximum", 1.0)] {
-                    let Some(limit) = property.get(limit).and_then(Value::as_f64) else { continue };
+                    let Some(limit) = property.get(limit).and_then(Value::as_f64) else {
+                        continue;
+                    };
                     // The smallest step outside; types refuse what they cannot hold.
-                    let step = if property["type"] == "number" { step * 1e-7 * limit.abs().max(1.0) } else { step };
-                    let value =
-                        |value: f64| if property["type"] == "number" { json!(value) } else { json!(value as i64) };
-                    let (good, bad) = (said(&task, name, &value(limit)), said(&task, name, &value(limit + step)));
+                    let step = if property["type"] == "number" {
+                        step * 1e-7 * limit.abs().max(1.0)
+                    } else {
+                        step
+                    };
+                    let value = |value: f64| {
+                        if property["type"] == "number" {
+                            json!(value)
+                        } else {
+                            json!(value as i64)
+                        }
+                    };
+                    let (good, bad) = (
+                        said(&task, name, &value(limit)),
+                        said(&task, name, &value(limit + step)),
+                    );
                     assert!(!good.contains(name.as_str()), "{good}");
                     assert!(
-                        bad.contains(&format!("{name} is ")) || bad.starts_with("cannot use the parameters in "),
+                        bad.contains(&format!("{name} is "))
+                            || bad.starts_with("cannot use the parameters in "),
                         "{bad}"
                     );
                     n_limits += 1;
@@ -259,10 +308,22 @@ mod tests {
         };
         for names in [&["segment"][..], &[], &["segment_nuclei", "more"]] {
             let error = super::call(&call(names)).unwrap_err().to_string();
-            assert!(error.contains(&format!("{:?} is none of the tasks create_plate, ", names.join(" "))), "{error}");
+            assert!(
+                error.contains(&format!(
+                    "{:?} is none of the tasks create_plate, ",
+                    names.join(" ")
+                )),
+                "{error}"
+            );
         }
         for name in NAMES {
-            assert!(super::call(&call(&[name])).unwrap_err().to_string().starts_with("cannot read none"), "{name}");
+            assert!(
+                super::call(&call(&[name]))
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with("cannot read none"),
+                "{name}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The task "Project maximum intensity": an image of one plane, each pixel the largest of its Z planes.
+//! The task "Project maximum intensity": an image of one plane, each pixel the largest of its Z
+//! planes.
 
 use super::{Given, NoArgs};
 use crate::image::{Acquisition, Image, ImageWriter};
@@ -26,24 +27,43 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
         ))
     })?;
     // Fractal's own task writes the path of the plate.
-    let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let name = source
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     let plate = Component::parse_plate(name)?;
-    let elsewhere = Path::new(source).parent().filter(|_| !plate.folder(&given.output_path).exists());
-    let source = component.in_plate(&plate.plate).folder(elsewhere.unwrap_or(&given.output_path));
+    let elsewhere = Path::new(source)
+        .parent()
+        .filter(|_| !plate.folder(&given.output_path).exists());
+    let source = component
+        .in_plate(&plate.plate)
+        .folder(elsewhere.unwrap_or(&given.output_path));
     project(&source, &component.folder(&given.output_path))?;
     Ok(Projected {})
 }
 
-/// Projects the image in the folder `source`. The projection replaces what the folder `target` held.
+/// Projects the image in the folder `source`. The projection replaces what the folder `target`
+/// held.
 ///
 /// # Errors
 /// If the image cannot be read, or a file cannot be written.
 pub(super) fn project(source: &Path, target: &Path) -> Result<(), TaskError> {
     let image = Image::open(source)?;
-    let acquisition = Acquisition { files: Vec::new(), mosaic: Vec::new(), ..image.acquisition.clone() };
+    let acquisition = Acquisition {
+        files: Vec::new(),
+        mosaic: Vec::new(),
+        ..image.acquisition.clone()
+    };
     replace_folder(target, |part| {
         let size = image.sizes().next().unwrap_or((0, 0));
-        let mut writer = ImageWriter::create(part, image.pixel_type(), (image.n_channels(), 1), size, image.storage())?;
+        let mut writer = ImageWriter::create(
+            part,
+            image.pixel_type(),
+            (image.n_channels(), 1),
+            size,
+            image.storage(),
+        )?;
         for channel in 0..image.n_channels() {
             let mut largest = image.read_plane(0, channel, 0)?;
             for z in 1..image.n_planes() {

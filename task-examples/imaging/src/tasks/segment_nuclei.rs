@@ -74,7 +74,8 @@ pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
     }
     // The tables of the labels have their name, too.
     if ["FOV", "well"].contains(&name) || name.ends_with("_ROI_table") {
-        let cause = "would give its tables the names of other tables; choose one such as \"nuclei\"";
+        let cause =
+            "would give its tables the names of other tables; choose one such as \"nuclei\"";
         return Err(TaskError::new(format!("label_name {name:?} {cause}")));
     }
     Ok(())
@@ -83,18 +84,37 @@ pub(super) fn check_label_name(name: &str) -> Result<(), TaskError> {
 /// Segments one image.
 ///
 /// # Errors
-/// If an argument is out of range, the image cannot be read, has no such channel or several planes, or a file cannot be
-/// written. Labels that were there before stay then.
+/// If an argument is out of range, the image cannot be read, has no such channel or several planes,
+/// or a file cannot be written. Labels that were there before stay then.
 pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError> {
-    let Args { smoothing_sigma, threshold, split_sigma, min_distance, min_area, .. } = args;
-    let settings = Settings { smoothing_sigma, threshold, split_sigma, min_distance, min_area };
+    let Args {
+        smoothing_sigma,
+        threshold,
+        split_sigma,
+        min_distance,
+        min_area,
+        ..
+    } = args;
+    let settings = Settings {
+        smoothing_sigma,
+        threshold,
+        split_sigma,
+        min_distance,
+        min_area,
+    };
     settings.check()?;
     let name = args.label_name;
     check_label_name(&name)?;
     let folder = Component::parse_image(&given.component)?.folder(&given.output_path);
     let image = Image::open(&folder)?;
-    let channel = args.channel.map_or(Ok(0), |channel| image.acquisition.find_channel(&channel))?;
-    let Segmentation { labels: plane, n_objects, threshold } = segment(&image.read_projection(channel)?, &settings)
+    let channel = args
+        .channel
+        .map_or(Ok(0), |channel| image.acquisition.find_channel(&channel))?;
+    let Segmentation {
+        labels: plane,
+        n_objects,
+        threshold,
+    } = segment(&image.read_projection(channel)?, &settings)
         .map_err(|err| TaskError::about("cannot segment", &folder, err))?;
     let about = json!({
         "channel": image.acquisition.channels[channel].id,
@@ -105,9 +125,26 @@ pub fn segment_nuclei(given: &Given, args: Args) -> Result<Segmented, TaskError>
     let boxes = region::bounding_boxes(&plane);
     let format = image.storage().format;
     replace_folder(&labels::folder(&folder, &name), |part| {
-        labels::write(part, &name, plane, &image.acquisition, image.storage(), &about)
+        labels::write(
+            part,
+            &name,
+            plane,
+            &image.acquisition,
+            image.storage(),
+            &about,
+        )
     })?;
     labels::add_to_list(&folder, format, &name)?;
-    stored::write_bounding_boxes(&folder, format, &name, &image.acquisition, &boxes, image.n_planes())?;
-    Ok(Segmented { n_objects, threshold })
+    stored::write_bounding_boxes(
+        &folder,
+        format,
+        &name,
+        &image.acquisition,
+        &boxes,
+        image.n_planes(),
+    )?;
+    Ok(Segmented {
+        n_objects,
+        threshold,
+    })
 }

@@ -40,7 +40,8 @@ pub(super) fn read(n: u32, folder: &Path) -> io::Result<u64> {
     Ok(checksum(sums))
 }
 
-/// Writes 10,000 files of 4 KiB in folders of 100, looks at them, reads them back and removes them, `n` times.
+/// Writes 10,000 files of 4 KiB in folders of 100, looks at them, reads them back and removes them,
+/// `n` times.
 pub(super) fn small_files(n: u32, folder: &Path) -> io::Result<u64> {
     let bytes = [1; SMALL_BYTES];
     let mut sizes = Vec::new();

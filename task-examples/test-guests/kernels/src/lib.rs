@@ -1,7 +1,8 @@
-//! Work of known kinds and sizes: the same code runs in a sandbox and natively, so that the two can be compared.
+//! Work of known kinds and sizes: the same code runs in a sandbox and natively, so that the two can
+//! be compared.
 //!
-//! Every kernel repeats its work `n` times on data that it makes itself and returns a checksum, which is the same
-//! wherever it runs.
+//! Every kernel repeats its work `n` times on data that it makes itself and returns a checksum,
+//! which is the same wherever it runs.
 
 mod files;
 mod pixels;
@@ -36,5 +37,9 @@ impl Random {
 
 /// A checksum of values in their order.
 fn checksum(values: impl IntoIterator<Item = u64>) -> u64 {
-    values.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, value| (sum ^ value).wrapping_mul(0x0100_0000_01b3))
+    values
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, value| {
+            (sum ^ value).wrapping_mul(0x0100_0000_01b3)
+        })
 }

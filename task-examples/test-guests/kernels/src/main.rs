@@ -14,8 +14,11 @@ fn run(args: &[String]) -> Result<(), TaskError> {
     };
     let kernel = kernels::KERNELS.iter().find(|(known, _)| known == name);
     let (_, kernel) = kernel.ok_or_else(|| TaskError::new(format!("there is no kernel {name}")))?;
-    let n = n.parse().map_err(|err| TaskError::new(format!("{n} is no number: {err}")))?;
-    let sum = kernel(n, Path::new(folder)).map_err(|err| TaskError::about("cannot work in", Path::new(folder), err))?;
+    let n = n
+        .parse()
+        .map_err(|err| TaskError::new(format!("{n} is no number: {err}")))?;
+    let sum = kernel(n, Path::new(folder))
+        .map_err(|err| TaskError::about("cannot work in", Path::new(folder), err))?;
     println!("{sum}");
     Ok(())
 }

@@ -36,10 +36,16 @@ pub(super) fn filter(n: u32) -> u64 {
     });
     let sum: f32 = taps.iter().sum();
     let taps = taps.map(|tap| tap / sum);
-    let mut image: Vec<f32> = noise(WIDTH * HEIGHT).iter().map(|pixel| f32::from(*pixel)).collect();
+    let mut image: Vec<f32> = noise(WIDTH * HEIGHT)
+        .iter()
+        .map(|pixel| f32::from(*pixel))
+        .collect();
     let mut filtered = image.clone();
     for _ in 0..n {
-        for (row, out) in image.chunks_exact(WIDTH).zip(filtered.chunks_exact_mut(WIDTH)) {
+        for (row, out) in image
+            .chunks_exact(WIDTH)
+            .zip(filtered.chunks_exact_mut(WIDTH))
+        {
             // The last pixels of a row, fewer than a chunk, stay as they are.
             let out = &mut out[RADIUS..WIDTH - RADIUS];
             for (at, sums) in out.chunks_exact_mut(LANES).enumerate() {
@@ -55,7 +61,11 @@ pub(super) fn filter(n: u32) -> u64 {
             for x in (0..WIDTH).step_by(LANES) {
                 let mut sum = [0.0; LANES];
                 for (offset, tap) in taps.iter().enumerate() {
-                    add(&mut sum, *tap, &filtered[(y - RADIUS + offset) * WIDTH + x..][..LANES]);
+                    add(
+                        &mut sum,
+                        *tap,
+                        &filtered[(y - RADIUS + offset) * WIDTH + x..][..LANES],
+                    );
                 }
                 image[y * WIDTH + x..][..LANES].copy_from_slice(&sum);
             }

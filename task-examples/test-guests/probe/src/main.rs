@@ -1,9 +1,10 @@
 //! A task that tries out the sandbox it runs in, for tests of the host.
 //!
-//! The parameters have one step (`{"do": "env"}`) or a list of them (`{"steps": [{"do": "env"}, ...]}`);
-//! [`Step`] lists what there is. The metadiff is `{"probe": RESULT}` or `{"probe": [RESULT, ...]}`, where
-//! RESULT is `{"do": NAME, "ok": VALUE}` or `{"do": NAME, "error": TEXT}`. A step that fails does not stop
-//! the following ones. Before a step that ends or hangs the guest the results so far are written.
+//! The parameters have one step (`{"do": "env"}`) or a list of them (`{"steps": [{"do": "env"},
+//! ...]}`); [`Step`] lists what there is. The metadiff is `{"probe": RESULT}` or `{"probe":
+//! [RESULT, ...]}`, where RESULT is `{"do": NAME, "ok": VALUE}` or `{"do": NAME, "error": TEXT}`. A
+//! step that fails does not stop the following ones. Before a step that ends or hangs the guest the
+//! results so far are written.
 
 use fractal_task::{Call, TaskError};
 use serde::Deserialize;
@@ -32,10 +33,15 @@ enum Step {
     List { path: PathBuf },
     /// The names in a folder, in the order in which they come.
     ListAsIs { path: PathBuf },
-    /// Lists a folder `n` times; gives how many listings lack one of the first `n_files` names `f00000`, `f00001`, ..., how
-    /// many have one twice, and how many fail.
-    ListOften { path: PathBuf, n_files: usize, n: usize },
-    /// Opens a listing of a folder `n` times and reads one name of each, without closing it; gives the number that is open.
+    /// Lists a folder `n` times; gives how many listings lack one of the first `n_files` names
+    /// `f00000`, `f00001`, ..., how many have one twice, and how many fail.
+    ListOften {
+        path: PathBuf,
+        n_files: usize,
+        n: usize,
+    },
+    /// Opens a listing of a folder `n` times and reads one name of each, without closing it; gives
+    /// the number that is open.
     OpenListings { path: PathBuf, n: usize },
     /// The size of a file, following links.
     Size { path: PathBuf },
@@ -99,11 +105,18 @@ fn probe(call: &Call) -> Result<(), TaskError> {
     let (steps, is_list) = find_steps(&parameters)?;
     let mut results = Vec::new();
     let write = |results: &[Value]| {
-        let probe = if is_list { json!(results) } else { json!(results.first()) };
+        let probe = if is_list {
+            json!(results)
+        } else {
+            json!(results.first())
+        };
         call.write_metadiff(&json!({ "probe": probe }))
     };
     for (name, step) in steps {
-        if matches!(step, Step::Exit { .. } | Step::Trap | Step::Panic | Step::Recurse | Step::Spin) {
+        if matches!(
+            step,
+            Step::Exit { .. } | Step::Trap | Step::Panic | Step::Recurse | Step::Spin
+        ) {
             write(&results)?;
         }
         results.push(match try_out(step) {
@@ -122,8 +135,13 @@ fn find_steps(parameters: &Value) -> Result<(Vec<(String, Step)>, bool), TaskErr
         None => (vec![own_keys(parameters)], false),
     };
     let steps = steps.into_iter().map(|step| {
-        let name = step.get("do").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let parsed = Step::deserialize(&step).map_err(|err| TaskError::new(format!("step {step}: {err}")))?;
+        let name = step
+            .get("do")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let parsed = Step::deserialize(&step)
+            .map_err(|err| TaskError::new(format!("step {step}: {err}")))?;
         Ok((name, parsed))
     });
     Ok((steps.collect::<Result<_, TaskError>>()?, is_list))
@@ -132,8 +150,13 @@ fn find_steps(parameters: &Value) -> Result<(Vec<(String, Step)>, bool), TaskErr
 /// The parameters without those that Fractal adds.
 fn own_keys(parameters: &Value) -> Value {
     const ADDED: [&str; 4] = ["input_paths", "output_path", "metadata", "component"];
-    let own = parameters.as_object().into_iter().flatten().filter(|(key, _)| !ADDED.contains(&key.as_str()));
-    own.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let own = parameters
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !ADDED.contains(&key.as_str()));
+    own.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn try_out(step: Step) -> io::Result<Value> {
@@ -142,8 +165,14 @@ fn try_out(step: Step) -> io::Result<Value> {
             let variables = std::env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value)));
             Ok(json!(variables.collect::<BTreeMap<_, _>>()))
         }
-        Step::Argv => Ok(json!(std::env::args_os().map(|arg| lossy(&arg)).collect::<Vec<_>>())),
-        Step::Stdin => io::copy(&mut io::stdin().lock(), &mut io::sink()).map(|n_bytes| json!(n_bytes)),
+        Step::Argv => Ok(json!(
+            std::env::args_os()
+                .map(|arg| lossy(&arg))
+                .collect::<Vec<_>>()
+        )),
+        Step::Stdin => {
+            io::copy(&mut io::stdin().lock(), &mut io::sink()).map(|n_bytes| json!(n_bytes))
+        }
         Step::List { path } => list(&path),
         Step::ListAsIs { path } => Ok(json!(names(&path)?)),
         Step::ListOften { path, n_files, n } => Ok(list_often(&path, n_files, n)),
@@ -167,10 +196,17 @@ fn try_out(step: Step) -> io::Result<Value> {
         Step::MakeDir { path } => done(fs::create_dir(path)),
         Step::Remove { path } => {
             let is_folder = fs::symlink_metadata(&path)?.is_dir();
-            done(if is_folder { fs::remove_dir(path) } else { fs::remove_file(path) })
+            done(if is_folder {
+                fs::remove_dir(path)
+            } else {
+                fs::remove_file(path)
+            })
         }
         Step::Symlink { from, to } => {
-            #[expect(deprecated, reason = "the one stable way to make a symbolic link on WASI")]
+            #[expect(
+                deprecated,
+                reason = "the one stable way to make a symbolic link on WASI"
+            )]
             let linked = fs::soft_link(from, to);
             done(linked)
         }
@@ -178,7 +214,9 @@ fn try_out(step: Step) -> io::Result<Value> {
         Step::HardLink { from, to } => done(fs::hard_link(from, to)),
         Step::OpenFiles { path, n } => open_files(&path, n),
         Step::Clock => {
-            let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?;
+            let time = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_err(io::Error::other)?;
             Ok(json!(time.as_nanos() as u64))
         }
         Step::Random => Ok(json!(RandomState::new().hash_one(0))),
@@ -187,8 +225,14 @@ fn try_out(step: Step) -> io::Result<Value> {
             Ok(Value::Null)
         }
         Step::AllocateMib { n } => allocate(n),
-        Step::Flood { stream: Stream::Stdout, mib } => done(flood(io::stdout().lock(), mib)),
-        Step::Flood { stream: Stream::Stderr, mib } => done(flood(io::stderr().lock(), mib)),
+        Step::Flood {
+            stream: Stream::Stdout,
+            mib,
+        } => done(flood(io::stdout().lock(), mib)),
+        Step::Flood {
+            stream: Stream::Stderr,
+            mib,
+        } => done(flood(io::stderr().lock(), mib)),
         Step::Exit { code } => std::process::exit(code),
         Step::Trap => trap(),
         Step::Panic => panic!("the probe was told to panic"),
@@ -220,7 +264,9 @@ fn list(path: &Path) -> io::Result<Value> {
 }
 
 fn names(path: &Path) -> io::Result<Vec<String>> {
-    fs::read_dir(path)?.map(|entry| Ok(lossy(&entry?.file_name()))).collect()
+    fs::read_dir(path)?
+        .map(|entry| Ok(lossy(&entry?.file_name())))
+        .collect()
 }
 
 fn list_often(path: &Path, n_files: usize, n: usize) -> Value {
@@ -248,7 +294,12 @@ fn open_listings(path: &Path, n: usize) -> io::Result<Value> {
         });
         match listing {
             Ok(listing) => std::mem::forget(listing),
-            Err(err) => return Err(io::Error::new(err.kind(), format!("after {n_open} listings: {err}"))),
+            Err(err) => {
+                return Err(io::Error::new(
+                    err.kind(),
+                    format!("after {n_open} listings: {err}"),
+                ));
+            }
         }
     }
     Ok(json!(n))
@@ -265,7 +316,10 @@ fn open_files(path: &Path, n: usize) -> io::Result<Value> {
         match File::open(path) {
             Ok(file) => std::mem::forget(file),
             Err(err) => {
-                return Err(io::Error::new(err.kind(), format!("after {n_open} files: {err}")));
+                return Err(io::Error::new(
+                    err.kind(),
+                    format!("after {n_open} files: {err}"),
+                ));
             }
         }
     }
@@ -273,9 +327,13 @@ fn open_files(path: &Path, n: usize) -> io::Result<Value> {
 }
 
 fn allocate(n_mib: usize) -> io::Result<Value> {
-    let n_bytes = n_mib.checked_mul(1 << 20).ok_or(io::ErrorKind::OutOfMemory)?;
+    let n_bytes = n_mib
+        .checked_mul(1 << 20)
+        .ok_or(io::ErrorKind::OutOfMemory)?;
     let mut memory: Vec<u8> = Vec::new();
-    memory.try_reserve_exact(n_bytes).map_err(io::Error::other)?;
+    memory
+        .try_reserve_exact(n_bytes)
+        .map_err(io::Error::other)?;
     memory.resize(n_bytes, 1);
     std::mem::forget(std::hint::black_box(memory));
     Ok(json!(n_mib))
@@ -315,19 +373,35 @@ mod tests {
     #[test]
     fn steps_are_found_in_both_forms() {
         let (steps, is_list) =
-            find_steps(&json!({"input_paths": [], "metadata": {}, "do": "exit", "code": 3})).unwrap();
+            find_steps(&json!({"input_paths": [], "metadata": {}, "do": "exit", "code": 3}))
+                .unwrap();
         assert!(matches!(steps[..], [(_, Step::Exit { code: 3 })]) && !is_list);
-        let (steps, is_list) =
-            find_steps(&json!({"steps": [{"do": "env"}, {"do": "flood", "stream": "stderr", "mib": 1}]})).unwrap();
+        let (steps, is_list) = find_steps(
+            &json!({"steps": [{"do": "env"}, {"do": "flood", "stream": "stderr", "mib": 1}]}),
+        )
+        .unwrap();
         assert!(matches!(steps[..], [(_, Step::Env), (_, Step::Flood { .. })]) && is_list);
         let message = find_steps(&json!({"do": "fly"})).unwrap_err().to_string();
-        assert!(message.starts_with(r#"step {"do":"fly"}: unknown variant `fly`"#), "{message}");
+        assert!(
+            message.starts_with(r#"step {"do":"fly"}: unknown variant `fly`"#),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_failing_step_gives_an_error_text() {
         let path = PathBuf::from("/no-such-folder");
-        assert!(try_out(Step::List { path: path.clone() }).unwrap_err().to_string().contains("os error"));
-        assert!(try_out(Step::OpenFiles { path, n: 1 }).unwrap_err().to_string().starts_with("after 0 files: "));
+        assert!(
+            try_out(Step::List { path: path.clone() })
+                .unwrap_err()
+                .to_string()
+                .contains("os error")
+        );
+        assert!(
+            try_out(Step::OpenFiles { path, n: 1 })
+                .unwrap_err()
+                .to_string()
+                .starts_with("after 0 files: ")
+        );
     }
 }

@@ -1,15 +1,16 @@
 //! A task that does what its parameters say, for tests of the host.
 //!
-//! It understands the command lines of both versions of Fractal: version 1 here, version 2 in [`v2`].
+//! It understands the command lines of both versions of Fractal: version 1 here, version 2 in
+//! [`v2`].
 //!
 //! In this order:
 //! 1. The keys of `per_component[component]`, if there are any, replace those of the parameters.
 //! 2. `refuse_existing`: fails if the metadiff file exists.
 //! 3. `stdout`, `stderr`: text to print. `stderr_hex`: bytes to print, in hex.
 //! 4. `sleep_ms`: waits.
-//! 5. The metadiff file, by the first of these that is there: `echo` (true: all parameters as they were
-//!    read; a list: those with these names), `metadiff_raw` (text), `metadiff` (a value; `"__null__"`
-//!    is null and `"__missing__"` no file).
+//! 5. The metadiff file, by the first of these that is there: `echo` (true: all parameters as they
+//!    were read; a list: those with these names), `metadiff_raw` (text), `metadiff` (a value;
+//!    `"__null__"` is null and `"__missing__"` no file).
 //! 6. `signal`: any name is a trap. Else `exit`: the exit code, by default 0.
 
 mod v2;
@@ -95,7 +96,11 @@ fn orders_for_component(parameters: &Map<String, Value>) -> Map<String, Value> {
         Some(other) => other.to_string(),
         None => return orders,
     };
-    if let Some(own) = parameters.get("per_component").and_then(|all| all.get(&component)).and_then(Value::as_object) {
+    if let Some(own) = parameters
+        .get("per_component")
+        .and_then(|all| all.get(&component))
+        .and_then(Value::as_object)
+    {
         orders.extend(own.clone());
     }
     orders
@@ -111,7 +116,8 @@ fn build_metadiff(parameters: &Map<String, Value>, orders: &Map<String, Value>) 
         Some(Value::Bool(true)) => return Some(echo(parameters.clone())),
         Some(Value::Array(names)) => {
             let names = names.iter().filter_map(Value::as_str);
-            let named = names.filter_map(|name| Some((name.to_owned(), parameters.get(name)?.clone())));
+            let named =
+                names.filter_map(|name| Some((name.to_owned(), parameters.get(name)?.clone())));
             return Some(echo(named.collect()));
         }
         _ => {}
@@ -127,13 +133,22 @@ fn build_metadiff(parameters: &Map<String, Value>, orders: &Map<String, Value>) 
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let digits: Vec<u32> = text
+        .chars()
+        .map(|c| c.to_digit(16))
+        .collect::<Option<_>>()?;
     let pairs = digits.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect())
+    pairs
+        .remainder()
+        .is_empty()
+        .then(|| pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect())
 }
 
 fn print(mut stream: impl Write, bytes: &[u8]) -> Result<(), TaskError> {
-    stream.write_all(bytes).and_then(|()| stream.flush()).map_err(|err| TaskError::new(format!("cannot print: {err}")))
+    stream
+        .write_all(bytes)
+        .and_then(|()| stream.flush())
+        .map_err(|err| TaskError::new(format!("cannot print: {err}")))
 }
 
 fn trap() -> ! {
@@ -155,9 +170,18 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_applies_gives_the_metadiff() {
-        check(r#"{"metadiff": 1, "echo": true}"#, Some(r#"{"echo":{"metadiff":1,"echo":true}}"#));
-        check(r#"{"echo": ["b", "a", "c"], "a": 1, "b": 2}"#, Some(r#"{"echo":{"b":2,"a":1}}"#));
-        check(r#"{"metadiff": 1, "metadiff_raw": "{not json"}"#, Some("{not json"));
+        check(
+            r#"{"metadiff": 1, "echo": true}"#,
+            Some(r#"{"echo":{"metadiff":1,"echo":true}}"#),
+        );
+        check(
+            r#"{"echo": ["b", "a", "c"], "a": 1, "b": 2}"#,
+            Some(r#"{"echo":{"b":2,"a":1}}"#),
+        );
+        check(
+            r#"{"metadiff": 1, "metadiff_raw": "{not json"}"#,
+            Some("{not json"),
+        );
         check(r#"{"metadiff": "__null__"}"#, Some("null"));
         check(r#"{"metadiff": null}"#, Some("null"));
         check(r#"{"metadiff": "__missing__"}"#, None);
@@ -167,13 +191,20 @@ mod tests {
     #[test]
     fn a_component_has_orders_of_its_own() {
         let all = r#""per_component": {"a": {"metadiff": {"v": 2}}}, "metadiff": {"v": 1}"#;
-        check(&format!(r#"{{"component": "a", {all}}}"#), Some(r#"{"v":2}"#));
-        check(&format!(r#"{{"component": "b", {all}}}"#), Some(r#"{"v":1}"#));
+        check(
+            &format!(r#"{{"component": "a", {all}}}"#),
+            Some(r#"{"v":2}"#),
+        );
+        check(
+            &format!(r#"{{"component": "b", {all}}}"#),
+            Some(r#"{"v":1}"#),
+        );
     }
 
     #[test]
     fn numbers_keep_their_text_and_nesting_is_no_problem() {
-        let numbers = r#"{"n":123456789012345678901234567890,"m":-18446744073709551617,"x":0.10,"y":1e+400}"#;
+        let numbers =
+            r#"{"n":123456789012345678901234567890,"m":-18446744073709551617,"x":0.10,"y":1e+400}"#;
         check(&format!(r#"{{"metadiff": {numbers}}}"#), Some(numbers));
         let nested = format!("{}1{}", "[".repeat(300), "]".repeat(300));
         check(&format!(r#"{{"metadiff": {nested}}}"#), Some(&nested));

@@ -5,10 +5,11 @@
 //!    `init_args.act`; `per_url[zarr_url]`, or `per_url[NAME]` with the last part of the URL;
 //!    `first_time`, if its `marker` (a path) is no file yet, which is then created.
 //! 2. `touch`: paths; each gets a line.
-//! 3. `stdout`, `stderr`, `stderr_hex` as in version 1; `stderr_fill`: number of letters `x` to print.
+//! 3. `stdout`, `stderr`, `stderr_hex` as in version 1; `stderr_fill`: number of letters `x` to
+//!    print.
 //! 4. `sleep_ms`: waits.
-//! 5. The output file, by the first of these that is there: `out_raw` (text), `out` (a value, which is
-//!    expanded; `"__null__"` is null and `"__missing__"` no file).
+//! 5. The output file, by the first of these that is there: `out_raw` (text), `out` (a value, which
+//!    is expanded; `"__null__"` is null and `"__missing__"` no file).
 //! 6. `signal`: any name is a trap. Else `exit`: the exit code, by default 0.
 //!
 //! [`Scope::expand`] describes how `out` is expanded. Paths have the same placeholders.
@@ -46,16 +47,22 @@ impl Files {
         }
         match (args_file, out_file) {
             (None, None) => Ok(None),
-            (Some(Some(args)), Some(Some(out))) => Ok(Some(Self { args: args.into(), out: out.into() })),
-            _ => Err(TaskError::new("usage: MODULE --args-json ARGS.json --out-json OUT.json")),
+            (Some(Some(args)), Some(Some(out))) => Ok(Some(Self {
+                args: args.into(),
+                out: out.into(),
+            })),
+            _ => Err(TaskError::new(
+                "usage: MODULE --args-json ARGS.json --out-json OUT.json",
+            )),
         }
     }
 }
 
 pub(crate) fn act(files: &Files) -> Result<(), TaskError> {
-    let text = fs::read_to_string(&files.args).map_err(|err| TaskError::about("cannot read", &files.args, err))?;
-    let args =
-        parse_parameters(&text).map_err(|err| TaskError::about("cannot use the parameters in", &files.args, err))?;
+    let text = fs::read_to_string(&files.args)
+        .map_err(|err| TaskError::about("cannot read", &files.args, err))?;
+    let args = parse_parameters(&text)
+        .map_err(|err| TaskError::about("cannot use the parameters in", &files.args, err))?;
     let scope = Scope::new(&args);
     let mut orders = orders_for_call(&args);
     if let Some(Value::Object(mut first)) = orders.get("first_time").cloned()
@@ -64,15 +71,25 @@ pub(crate) fn act(files: &Files) -> Result<(), TaskError> {
     {
         orders.extend(first);
     }
-    for path in orders.get("touch").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    for path in orders
+        .get("touch")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         touch(Path::new(&scope.fill(path)))?;
     }
     print_streams(&orders)?;
-    let fill = orders.get("stderr_fill").and_then(Value::as_u64).unwrap_or(0);
+    let fill = orders
+        .get("stderr_fill")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
     print(io::stderr(), &vec![b'x'; fill as usize])?;
     pause(&orders)?;
     if let Some(text) = build_output(&scope, &orders) {
-        fs::write(&files.out, text).map_err(|err| TaskError::about("cannot write", &files.out, err))?;
+        fs::write(&files.out, text)
+            .map_err(|err| TaskError::about("cannot write", &files.out, err))?;
     }
     end(&orders)
 }
@@ -80,13 +97,19 @@ pub(crate) fn act(files: &Files) -> Result<(), TaskError> {
 /// The parameters with the changes for this call, but for those of `first_time`.
 fn orders_for_call(args: &Map<String, Value>) -> Map<String, Value> {
     let mut orders = args.clone();
-    if let Some(act) = args.get("init_args").and_then(|init| init.get("act")).and_then(Value::as_object) {
+    if let Some(act) = args
+        .get("init_args")
+        .and_then(|init| init.get("act"))
+        .and_then(Value::as_object)
+    {
         orders.extend(act.clone());
     }
     if let Some(Value::String(url)) = args.get("zarr_url")
         && let Some(per_url) = orders.get("per_url").and_then(Value::as_object)
     {
-        let own = [url.as_str(), last_part(url)].into_iter().find_map(|key| per_url.get(key)?.as_object());
+        let own = [url.as_str(), last_part(url)]
+            .into_iter()
+            .find_map(|key| per_url.get(key)?.as_object());
         orders.extend(own.cloned().unwrap_or_default());
     }
     orders
@@ -146,11 +169,16 @@ struct Scope<'a> {
 impl<'a> Scope<'a> {
     fn new(args: &'a Map<String, Value>) -> Self {
         let text = |key| args.get(key).and_then(Value::as_str);
-        Self { args, zarr_dir: text("zarr_dir"), zarr_url: text("zarr_url"), index: None }
+        Self {
+            args,
+            zarr_dir: text("zarr_dir"),
+            zarr_url: text("zarr_url"),
+            index: None,
+        }
     }
 
-    /// Replaces `{zarr_dir}`, `{zarr_url}`, `{name}` (the last part of the URL) and `{index}`. Those
-    /// without a value stay.
+    /// Replaces `{zarr_dir}`, `{zarr_url}`, `{name}` (the last part of the URL) and `{index}`.
+    /// Those without a value stay.
     fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         let index = self.index.map(|index| index.to_string());
@@ -167,9 +195,11 @@ impl<'a> Scope<'a> {
         filled
     }
 
-    /// Fills the placeholders in all texts but keys, and replaces the objects whose only key is one of
+    /// Fills the placeholders in all texts but keys, and replaces the objects whose only key is one
+    /// of
     /// * `$each`: a list of its value, expanded for each of `zarr_urls`, with `index` counting;
-    /// * `$range`, a number and a value: a list of the value, expanded as often, with `index` counting;
+    /// * `$range`, a number and a value: a list of the value, expanded as often, with `index`
+    ///   counting;
     /// * `$arg`: the parameter at this path of keys, or null;
     /// * `$env`: the environment variable with this name, or null.
     fn expand(&self, template: &Value) -> Value {
@@ -178,10 +208,14 @@ impl<'a> Scope<'a> {
             Value::Array(items) => items.iter().map(|item| self.expand(item)).collect(),
             Value::Object(map) => {
                 let special = map.iter().next().filter(|_| map.len() == 1);
-                special.and_then(|(key, value)| self.expand_special(key, value)).unwrap_or_else(|| {
-                    let entries = map.iter().map(|(key, value)| (key.clone(), self.expand(value)));
-                    Value::Object(entries.collect())
-                })
+                special
+                    .and_then(|(key, value)| self.expand_special(key, value))
+                    .unwrap_or_else(|| {
+                        let entries = map
+                            .iter()
+                            .map(|(key, value)| (key.clone(), self.expand(value)));
+                        Value::Object(entries.collect())
+                    })
             }
             other => other.clone(),
         }
@@ -190,22 +224,41 @@ impl<'a> Scope<'a> {
     fn expand_special(&self, key: &str, value: &Value) -> Option<Value> {
         match key {
             "$each" => {
-                let urls = self.args.get("zarr_urls").and_then(Value::as_array).into_iter().flatten();
-                let each = urls
-                    .filter_map(Value::as_str)
-                    .zip(0..)
-                    .map(|(url, index)| Self { zarr_url: Some(url), index: Some(index), ..*self }.expand(value));
+                let urls = self
+                    .args
+                    .get("zarr_urls")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten();
+                let each = urls.filter_map(Value::as_str).zip(0..).map(|(url, index)| {
+                    Self {
+                        zarr_url: Some(url),
+                        index: Some(index),
+                        ..*self
+                    }
+                    .expand(value)
+                });
                 Some(each.collect())
             }
             "$range" => {
-                let each = (0..value.get(0)?.as_u64()?)
-                    .map(|index| Some(Self { index: Some(index), ..*self }.expand(value.get(1)?)));
+                let each = (0..value.get(0)?.as_u64()?).map(|index| {
+                    Some(
+                        Self {
+                            index: Some(index),
+                            ..*self
+                        }
+                        .expand(value.get(1)?),
+                    )
+                });
                 each.collect::<Option<Vec<_>>>().map(Value::Array)
             }
             "$arg" => {
                 let (first, rest) = value.as_array()?.split_first()?;
                 let first = first.as_str().and_then(|key| self.args.get(key));
-                let found = first.and_then(|first| rest.iter().try_fold(first, |value, key| value.get(key.as_str()?)));
+                let found = first.and_then(|first| {
+                    rest.iter()
+                        .try_fold(first, |value, key| value.get(key.as_str()?))
+                });
                 Some(found.cloned().unwrap_or_default())
             }
             "$env" => Some(std::env::var(value.as_str()?).map_or(Value::Null, Value::String)),
@@ -256,16 +309,31 @@ mod tests {
             Some(r#"{"x":[{"u":"/z/a","n":"a0"},{"u":"/z/b","n":"b1"}]}"#),
         );
         check(r#"{"out": {"$each": 1}}"#, Some("[]"));
-        check(r#"{"out": {"$range": [2, ["{index}"]]}}"#, Some(r#"[["0"],["1"]]"#));
-        check(r#"{"out": {"$range": [1, 1], "other": 1}}"#, Some(r#"{"$range":[1,1],"other":1}"#));
+        check(
+            r#"{"out": {"$range": [2, ["{index}"]]}}"#,
+            Some(r#"[["0"],["1"]]"#),
+        );
+        check(
+            r#"{"out": {"$range": [1, 1], "other": 1}}"#,
+            Some(r#"{"$range":[1,1],"other":1}"#),
+        );
     }
 
     #[test]
     fn parameters_and_variables_are_values() {
         let n = "123456789012345678901234567890";
-        check(&format!(r#"{{"a": {{"b": [{n}, 1.0]}}, "out": {{"$arg": ["a", "b"]}}}}"#), Some(&format!("[{n},1.0]")));
-        check(r#"{"a": 1, "out": [{"$arg": ["a", "b"]}, {"$arg": ["c"]}]}"#, Some("[null,null]"));
-        check(r#"{"out": {"$env": "A_VARIABLE_THAT_IS_NOT_SET"}}"#, Some("null"));
+        check(
+            &format!(r#"{{"a": {{"b": [{n}, 1.0]}}, "out": {{"$arg": ["a", "b"]}}}}"#),
+            Some(&format!("[{n},1.0]")),
+        );
+        check(
+            r#"{"a": 1, "out": [{"$arg": ["a", "b"]}, {"$arg": ["c"]}]}"#,
+            Some("[null,null]"),
+        );
+        check(
+            r#"{"out": {"$env": "A_VARIABLE_THAT_IS_NOT_SET"}}"#,
+            Some("null"),
+        );
     }
 
     #[test]
@@ -275,14 +343,23 @@ mod tests {
             check(&format!(r#"{{"zarr_url": "{url}", {per_url}}}"#), Some(out));
         }
         let init = r#""init_args": {"act": {"out": 3, "per_url": {"c": {"out": 4}}}}"#;
-        check(&format!(r#"{{{init}, "zarr_url": "/z/b", {per_url}}}"#), Some("3"));
-        check(&format!(r#"{{{init}, "zarr_url": "/z/c", {per_url}}}"#), Some("4"));
+        check(
+            &format!(r#"{{{init}, "zarr_url": "/z/b", {per_url}}}"#),
+            Some("3"),
+        );
+        check(
+            &format!(r#"{{{init}, "zarr_url": "/z/c", {per_url}}}"#),
+            Some("4"),
+        );
     }
 
     #[test]
     fn the_version_is_seen_in_the_command_line() {
         let parse = |line: &str| Files::parse(line.split_whitespace().map(OsString::from));
-        let files = Files { args: "a".into(), out: "o".into() };
+        let files = Files {
+            args: "a".into(),
+            out: "o".into(),
+        };
         assert_eq!(parse("x --out-json o --args-json a").unwrap(), Some(files));
         assert_eq!(parse("-j a --metadata-out o").unwrap(), None);
         assert!(parse("--args-json a").is_err() && parse("--args-json a --out-json").is_err());

@@ -1,4 +1,5 @@
-//! A typed task that does nothing: no metadiff, no host function, no WASI import. For measuring what a call costs.
+//! A typed task that does nothing: no metadiff, no host function, no WASI import. For measuring
+//! what a call costs.
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 extern crate alloc;
@@ -25,8 +26,8 @@ impl bindings::Guest for Task {
     }
 }
 
-/// What a module without the standard library has to have: an allocator, which here only ever gives, and an end for
-/// panics.
+/// What a module without the standard library has to have: an allocator, which here only ever
+/// gives, and an end for panics.
 #[cfg(target_arch = "wasm32")]
 mod runtime {
     #![expect(unsafe_code, reason = "an allocator is")]
@@ -38,7 +39,8 @@ mod runtime {
     const PAGE_BYTES: usize = 64 << 10;
 
     unsafe extern "C" {
-        /// Where the linker's data ends; the rest of the memory that an instance begins with is free.
+        /// Where the linker's data ends; the rest of the memory that an instance begins with is
+        /// free.
         static __heap_base: u8;
     }
 
@@ -48,14 +50,22 @@ mod runtime {
     }
 
     #[global_allocator]
-    static ALLOCATOR: Growing = Growing { next: AtomicUsize::new(0) };
+    static ALLOCATOR: Growing = Growing {
+        next: AtomicUsize::new(0),
+    };
 
-    // SAFETY: `alloc` returns pages that `memory.grow` gave, each byte once; with one thread no two calls run at once.
+    // SAFETY: `alloc` returns pages that `memory.grow` gave, each byte once; with one thread no two
+    // calls run at once.
     unsafe impl GlobalAlloc for Growing {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             let end = wasm32::memory_size(0) * PAGE_BYTES;
             let next = self.next.load(Ordering::Relaxed);
-            let start = if next == 0 { (&raw const __heap_base).addr() } else { next }.next_multiple_of(layout.align());
+            let start = if next == 0 {
+                (&raw const __heap_base).addr()
+            } else {
+                next
+            }
+            .next_multiple_of(layout.align());
             let after = start + layout.size();
             let missing = after.saturating_sub(end).div_ceil(PAGE_BYTES);
             if missing > 0 && wasm32::memory_grow(0, missing) == usize::MAX {

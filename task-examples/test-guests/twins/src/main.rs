@@ -1,9 +1,10 @@
 //! Twins of the tasks that fractal-server's own tests use, for tests of its backends.
 //!
 //! Version 1: `twins.wasm NAME -j ARGS --metadata-out METADIFF`, with the parameters of the tasks
-//! `dummy` and `dummy_parallel` in fractal-server's tests, or with `copy_args`, `null` and `nothing`.
-//! Version 2: `twins.wasm NAME --args-json ARGS --out-json OUTPUT`, with a converter `v2_create` that
-//! makes three images, and a parallel task `v2_mark`. `true` and `false` only exit.
+//! `dummy` and `dummy_parallel` in fractal-server's tests, or with `copy_args`, `null` and
+//! `nothing`. Version 2: `twins.wasm NAME --args-json ARGS --out-json OUTPUT`, with a converter
+//! `v2_create` that makes three images, and a parallel task `v2_mark`. `true` and `false` only
+//! exit.
 
 mod stamp;
 mod v1;
@@ -56,16 +57,26 @@ impl Call {
     fn new(words: &[String], args_option: &str, output_option: &str) -> Result<Self, String> {
         let after = |option: &str| {
             let index = words.iter().position(|word| word == option);
-            index.and_then(|index| words.get(index + 1)).cloned().ok_or_else(|| format!("there is no {option}"))
+            index
+                .and_then(|index| words.get(index + 1))
+                .cloned()
+                .ok_or_else(|| format!("there is no {option}"))
         };
         let args_file = after(args_option)?;
         let text = fs::read_to_string(&args_file).map_err(|err| format!("{args_file}: {err}"))?;
         let args = serde_json::from_str(&text).map_err(|err| format!("{args_file}: {err}"))?;
-        Ok(Self { args_file, output_file: after(output_option)?, args })
+        Ok(Self {
+            args_file,
+            output_file: after(output_option)?,
+            args,
+        })
     }
 
     fn text(&self, key: &str) -> &str {
-        self.args.get(key).and_then(Value::as_str).unwrap_or_default()
+        self.args
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     fn value(&self, key: &str) -> Value {

@@ -11,7 +11,9 @@ pub(crate) struct Stamp {
 
 /// Returns the present time.
 pub(crate) fn now() -> Stamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     at(since.as_secs(), since.subsec_millis())
 }
 
@@ -20,7 +22,12 @@ fn at(seconds: u64, milliseconds: u32) -> Stamp {
     let (year, month, day) = date(days);
     Stamp {
         date: format!("{year:04}-{month:02}-{day:02}"),
-        time: format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60),
+        time: format!(
+            "{:02}:{:02}:{:02}",
+            of_day / 3600,
+            of_day / 60 % 60,
+            of_day % 60
+        ),
         milliseconds,
     }
 }

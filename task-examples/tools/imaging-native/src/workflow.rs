@@ -16,21 +16,46 @@ pub(crate) fn run(workflow: &Path, input: &Path, output: &Path) -> Result<(), Ta
     let scratch = Scratch::make()?;
     let mut metadata = Map::new();
     let mut input = input;
-    for (index, entry) in document["task_list"].as_array().into_iter().flatten().enumerate() {
+    for (index, entry) in document["task_list"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         let source = entry["task"]["source"].as_str().unwrap_or_default();
-        let task = manifest["task_list"].as_array().into_iter().flatten().find(|task| is_source(source, task));
-        let task =
-            task.ok_or_else(|| TaskError::about("cannot use", workflow, format!("{source:?} is not in the manifest")))?;
-        let command =
-            task["executable"].as_str().and_then(|executable| executable.split_once(' ')).map(|(_, name)| name);
-        let command = command
-            .ok_or_else(|| TaskError::about("cannot use", &manifest_path, "an executable has no fixed argument"))?;
+        let task = manifest["task_list"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|task| is_source(source, task));
+        let task = task.ok_or_else(|| {
+            TaskError::about(
+                "cannot use",
+                workflow,
+                format!("{source:?} is not in the manifest"),
+            )
+        })?;
+        let command = task["executable"]
+            .as_str()
+            .and_then(|executable| executable.split_once(' '))
+            .map(|(_, name)| name);
+        let command = command.ok_or_else(|| {
+            TaskError::about(
+                "cannot use",
+                &manifest_path,
+                "an executable has no fixed argument",
+            )
+        })?;
         let mut args = json!({"input_paths": [input], "output_path": output, "metadata": metadata});
         merge(&mut args, &entry["args"]);
         match task["meta"]["parallelization_level"].as_str() {
             None => metadata.extend(call(&scratch, command, &args)?),
             Some(level) => {
-                let components = metadata.get(level).and_then(Value::as_array).cloned().unwrap_or_default();
+                let components = metadata
+                    .get(level)
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
                 let mut metadiffs = Vec::with_capacity(components.len());
                 for component in components {
                     args["component"] = component;
@@ -48,12 +73,15 @@ pub(crate) fn run(workflow: &Path, input: &Path, output: &Path) -> Result<(), Ta
 /// Whether `imaging:create_ome-zarr_plate` is the task "Create OME-Zarr plate".
 fn is_source(source: &str, task: &Value) -> bool {
     let name = source.rsplit(':').next().unwrap_or_default();
-    task["name"].as_str().is_some_and(|known| known.to_lowercase().replace(' ', "_") == name)
+    task["name"]
+        .as_str()
+        .is_some_and(|known| known.to_lowercase().replace(' ', "_") == name)
 }
 
 fn call(scratch: &Scratch, command: &str, args: &Value) -> Result<Map<String, Value>, TaskError> {
     let (args_file, metadiff_file) = (scratch.0.join("args.json"), scratch.0.join("metadiff.json"));
-    fs::write(&args_file, args.to_string()).map_err(|err| TaskError::about("cannot write", &args_file, err))?;
+    fs::write(&args_file, args.to_string())
+        .map_err(|err| TaskError::about("cannot write", &args_file, err))?;
     imaging::tasks::call(&Call {
         version: Version::V1,
         args_file,
@@ -62,7 +90,11 @@ fn call(scratch: &Scratch, command: &str, args: &Value) -> Result<Map<String, Va
     })?;
     match read_json(&metadiff_file)? {
         Value::Object(metadiff) => Ok(metadiff),
-        _ => Err(TaskError::about("cannot use", &metadiff_file, "a metadiff is an object")),
+        _ => Err(TaskError::about(
+            "cannot use",
+            &metadiff_file,
+            "a metadiff is an object",
+        )),
     }
 }
 
@@ -94,7 +126,8 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn make() -> Result<Self, TaskError> {
         let folder = std::env::temp_dir().join(format!("imaging-native-{}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(|err| TaskError::about("cannot make the folder", &folder, err))?;
+        fs::create_dir_all(&folder)
+            .map_err(|err| TaskError::about("cannot make the folder", &folder, err))?;
         Ok(Self(folder))
     }
 }

@@ -44,7 +44,9 @@ impl Field {
         for _ in 0..400 {
             let place = |random: &mut Random| random.uniform(margin, size as f64 - margin);
             let center = (place(random), place(random));
-            let is_free = cells.iter().all(|cell| distance(cell.center, center) > 34.0);
+            let is_free = cells
+                .iter()
+                .all(|cell| distance(cell.center, center) > 34.0);
             if is_free && cells.len() < n_cells {
                 let width = random.uniform(8.0, 12.0);
                 cells.push(Cell {
@@ -58,7 +60,10 @@ impl Field {
         let slope = (random.uniform(-0.2, 0.2), random.uniform(-0.2, 0.2));
         let waves = (0..12)
             .map(|_| {
-                let (length, angle) = (random.uniform(5.0, 24.0), random.uniform(0.0, std::f64::consts::PI));
+                let (length, angle) = (
+                    random.uniform(5.0, 24.0),
+                    random.uniform(0.0, std::f64::consts::PI),
+                );
                 let frequency = 2.0 * std::f64::consts::PI / length;
                 Wave {
                     frequency: (frequency * libm::cos(angle), frequency * libm::sin(angle)),
@@ -66,13 +71,21 @@ impl Field {
                 }
             })
             .collect();
-        Self { size, cells, slope, waves }
+        Self {
+            size,
+            cells,
+            slope,
+            waves,
+        }
     }
 
     /// Channel C01: bright ellipses with soft edges.
     pub(crate) fn nuclei(&self, random: &mut Random) -> Vec<u16> {
         self.expose(random, |x, y| {
-            let light = self.cells.iter().map(|cell| cell.brightness * soft_edge(cell.radius_at(x, y, 1.0), 0.12));
+            let light = self
+                .cells
+                .iter()
+                .map(|cell| cell.brightness * soft_edge(cell.radius_at(x, y, 1.0), 0.12));
             3200.0 * light.sum::<f64>()
         })
     }
@@ -95,7 +108,9 @@ impl Field {
         for row in 0..self.size {
             for column in 0..self.size {
                 let (x, y) = (column as f64, row as f64);
-                let illumination = 1.0 + (self.slope.0 * (x - middle) + self.slope.1 * (y - middle)) / self.size as f64;
+                let illumination = 1.0
+                    + (self.slope.0 * (x - middle) + self.slope.1 * (y - middle))
+                        / self.size as f64;
                 let mean = BACKGROUND + illumination * (120.0 + light_at(x, y));
                 let noise = libm::sqrt(mean * GAIN + READ_NOISE * READ_NOISE) * random.normal();
                 values.push(libm::round(mean + noise).clamp(0.0, 65535.0) as u16);
@@ -107,7 +122,9 @@ impl Field {
     /// About -1 to 1.
     fn texture_at(&self, x: f64, y: f64) -> f64 {
         let waves = self.waves.iter();
-        let sum: f64 = waves.map(|wave| libm::cos(wave.frequency.0 * x + wave.frequency.1 * y + wave.phase)).sum();
+        let sum: f64 = waves
+            .map(|wave| libm::cos(wave.frequency.0 * x + wave.frequency.1 * y + wave.phase))
+            .sum();
         sum / libm::sqrt(2.0 * self.waves.len() as f64)
     }
 }

@@ -1,4 +1,5 @@
-//! What programs that make images share: random numbers and TIFF files whose bytes depend on the arguments alone.
+//! What programs that make images share: random numbers and TIFF files whose bytes depend on the
+//! arguments alone.
 
 pub mod random;
 
@@ -11,7 +12,8 @@ use tiff::encoder::{Compression, Predictor, TiffEncoder, colortype::Gray16};
 ///
 /// * `size`: rows and columns.
 /// * `values`: row by row, `size * size` of them.
-/// * `level`: of the compression. Noise makes the best one hardly smaller than the fast one, which takes a tenth of the time.
+/// * `level`: of the compression. Noise makes the best one hardly smaller than the fast one, which
+///   takes a tenth of the time.
 ///
 /// # Errors
 /// Of the encoder, if the number of values is another one.

@@ -50,7 +50,10 @@ pub(crate) fn place_cells(
         let radius = shape.mean_radius() / MEAN_RADIUS;
         let light = libm::pow(radius, settings.size_power);
         let scatter = settings.scatter;
-        let brightness = [light * random.uniform(1.0 - scatter, 1.0 + scatter), random.uniform(0.75, 1.25)];
+        let brightness = [
+            light * random.uniform(1.0 - scatter, 1.0 + scatter),
+            random.uniform(0.75, 1.25),
+        ];
         let plane = random.uniform(0.0, n_planes as f64) as usize;
         for _ in 0..N_TRIES {
             let place = if is_joined {
@@ -60,7 +63,12 @@ pub(crate) fn place_cells(
             };
             if let Some(nucleus) = place {
                 let cytoplasm = draw_cytoplasm(&nucleus, settings.cytoplasm_size, random);
-                cells.push(Cell { nucleus, cytoplasm, plane, brightness });
+                cells.push(Cell {
+                    nucleus,
+                    cytoplasm,
+                    plane,
+                    brightness,
+                });
                 break;
             }
         }
@@ -71,16 +79,31 @@ pub(crate) fn place_cells(
 /// Two thirds of the nuclei are small, the others, before they divide, are large.
 fn draw_shape(random: &mut Random) -> Ellipse {
     let is_large = random.uniform(0.0, 1.0) < 0.35;
-    let long = if is_large { random.uniform(10.5, AXES[1]) } else { random.uniform(8.5, 10.0) };
+    let long = if is_large {
+        random.uniform(10.5, AXES[1])
+    } else {
+        random.uniform(8.5, 10.0)
+    };
     let short = (long * random.uniform(0.76, 1.0)).max(AXES[0]);
-    Ellipse::new(0.0, 0.0, [thousandths(long), thousandths(short)], thousandths(random.uniform(0.0, PI)))
+    Ellipse::new(
+        0.0,
+        0.0,
+        [thousandths(long), thousandths(short)],
+        thousandths(random.uniform(0.0, PI)),
+    )
 }
 
 /// Around a nucleus, which is not in its middle.
 fn draw_cytoplasm(nucleus: &Ellipse, size: f64, random: &mut Random) -> Ellipse {
     let radius = nucleus.mean_radius() * size;
-    let axes = [radius * random.uniform(1.0, 1.3), radius * random.uniform(0.8, 1.0)];
-    let (x, y) = (nucleus.x + random.uniform(-3.0, 3.0), nucleus.y + random.uniform(-3.0, 3.0));
+    let axes = [
+        radius * random.uniform(1.0, 1.3),
+        radius * random.uniform(0.8, 1.0),
+    ];
+    let (x, y) = (
+        nucleus.x + random.uniform(-3.0, 3.0),
+        nucleus.y + random.uniform(-3.0, 3.0),
+    );
     Ellipse::new(x, y, axes, random.uniform(0.0, PI))
 }
 
@@ -92,12 +115,18 @@ fn place_apart(
     size: usize,
     random: &mut Random,
 ) -> Option<Ellipse> {
-    let (width, height) = (shape.reach(1.0, 0.0) + MARGIN, shape.reach(0.0, 1.0) + MARGIN);
+    let (width, height) = (
+        shape.reach(1.0, 0.0) + MARGIN,
+        shape.reach(0.0, 1.0) + MARGIN,
+    );
     let last = size as f64 - 1.0;
     let x = random.uniform(width, last - width);
     let y = random.uniform(height, last - height);
     let nucleus = shape.moved_to(thousandths(x), thousandths(y));
-    cells.iter().all(|cell| has_gap(&cell.nucleus, &nucleus, settings.gap)).then_some(nucleus)
+    cells
+        .iter()
+        .all(|cell| has_gap(&cell.nucleus, &nucleus, settings.gap))
+        .then_some(nucleus)
 }
 
 /// Beside one of the cells, if it is inside the image and not too near to another one.
@@ -114,18 +143,30 @@ fn place_beside(
     let (dx, dy) = (libm::cos(direction), libm::sin(direction));
     let gap = random.uniform(settings.joined_gap[0], settings.joined_gap[1]);
     let at = |distance: f64| {
-        shape.moved_to(thousandths(neighbour.x + dx * distance), thousandths(neighbour.y + dy * distance))
+        shape.moved_to(
+            thousandths(neighbour.x + dx * distance),
+            thousandths(neighbour.y + dy * distance),
+        )
     };
     let (mut near, mut far) = (0.0, 2.0 * AXES[1] + gap.max(0.0));
     for _ in 0..20 {
         let middle = (near + far) / 2.0;
-        if neighbour.gap_to(&at(middle)) < gap { near = middle } else { far = middle }
+        if neighbour.gap_to(&at(middle)) < gap {
+            near = middle
+        } else {
+            far = middle
+        }
     }
-    let nucleus = at(far.max(LEAST_DISTANCE * (neighbour.mean_radius() + shape.mean_radius()) / 2.0));
+    let nucleus =
+        at(far.max(LEAST_DISTANCE * (neighbour.mean_radius() + shape.mean_radius()) / 2.0));
     let is_inside = is_between(nucleus.x, nucleus.reach(1.0, 0.0) + MARGIN, size)
         && is_between(nucleus.y, nucleus.reach(0.0, 1.0) + MARGIN, size);
-    let mut others = cells.iter().enumerate().filter(|(other, _)| *other != index);
-    (is_inside && others.all(|(_, cell)| has_gap(&cell.nucleus, &nucleus, settings.gap))).then_some(nucleus)
+    let mut others = cells
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != index);
+    (is_inside && others.all(|(_, cell)| has_gap(&cell.nucleus, &nucleus, settings.gap)))
+        .then_some(nucleus)
 }
 
 fn is_between(position: f64, margin: f64, size: usize) -> bool {
@@ -134,7 +175,8 @@ fn is_between(position: f64, margin: f64, size: usize) -> bool {
 
 fn has_gap(one: &Ellipse, other: &Ellipse, gap: f64) -> bool {
     // Most are too far from each other to be looked at.
-    let distance = ((one.x - other.x) * (one.x - other.x) + (one.y - other.y) * (one.y - other.y)).sqrt();
+    let distance =
+        ((one.x - other.x) * (one.x - other.x) + (one.y - other.y) * (one.y - other.y)).sqrt();
     distance >= one.axes[0] + other.axes[0] + gap || one.gap_to(other) >= gap
 }
 
@@ -196,9 +238,18 @@ mod tests {
             for cell in fields(kind).concat() {
                 let nucleus = &cell.nucleus;
                 let [long, short] = nucleus.axes;
-                assert!((8.0..=12.0).contains(&short) && (short..=12.0).contains(&long), "{nucleus:?}");
-                for (position, reach) in [(nucleus.x, nucleus.reach(1.0, 0.0)), (nucleus.y, nucleus.reach(0.0, 1.0))] {
-                    assert!(position - reach >= 2.99 && position + reach <= 252.01, "{nucleus:?}");
+                assert!(
+                    (8.0..=12.0).contains(&short) && (short..=12.0).contains(&long),
+                    "{nucleus:?}"
+                );
+                for (position, reach) in [
+                    (nucleus.x, nucleus.reach(1.0, 0.0)),
+                    (nucleus.y, nucleus.reach(0.0, 1.0)),
+                ] {
+                    assert!(
+                        position - reach >= 2.99 && position + reach <= 252.01,
+                        "{nucleus:?}"
+                    );
                 }
                 assert!(cell.plane < 3);
             }
@@ -208,7 +259,8 @@ mod tests {
     #[test]
     fn the_response_takes_cells_away() {
         let settings = Kind::Easy.settings();
-        let n_cells = |response| place_cells(&settings, 512, 1, response, &mut Random::new(3)).len();
+        let n_cells =
+            |response| place_cells(&settings, 512, 1, response, &mut Random::new(3)).len();
         assert!(n_cells(0.0) > n_cells(0.5) && n_cells(0.5) > n_cells(1.0));
     }
 }

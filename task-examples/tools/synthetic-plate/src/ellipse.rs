@@ -1,4 +1,5 @@
-//! Ellipses in the plane of an image: what is inside, how far it is to the edge, the gap between two of them.
+//! Ellipses in the plane of an image: what is inside, how far it is to the edge, the gap between
+//! two of them.
 //!
 //! The unit is the pixel; the centre of the first pixel is (0, 0), x goes to the right and y down.
 
@@ -15,7 +16,8 @@ pub(crate) struct Ellipse {
     pub(crate) y: f64,
     /// Half axes, the longer one first.
     pub(crate) axes: [f64; 2],
-    /// From the x axis to the longer half axis, towards the y axis (on the screen clockwise), in radians.
+    /// From the x axis to the longer half axis, towards the y axis (on the screen clockwise), in
+    /// radians.
     pub(crate) angle: f64,
     cos: f64,
     sin: f64,
@@ -23,11 +25,22 @@ pub(crate) struct Ellipse {
 
 impl Ellipse {
     pub(crate) fn new(x: f64, y: f64, axes: [f64; 2], angle: f64) -> Self {
-        Self { x, y, axes, angle, cos: libm::cos(angle), sin: libm::sin(angle) }
+        Self {
+            x,
+            y,
+            axes,
+            angle,
+            cos: libm::cos(angle),
+            sin: libm::sin(angle),
+        }
     }
 
     pub(crate) fn moved_to(&self, x: f64, y: f64) -> Self {
-        Self { x, y, ..self.clone() }
+        Self {
+            x,
+            y,
+            ..self.clone()
+        }
     }
 
     /// The radius of a circle of the same area.
@@ -56,13 +69,18 @@ impl Ellipse {
         let radius = (along * along + across * across).sqrt();
         let (along, across) = (along / self.axes[0], across / self.axes[1]);
         let slope = (along * along + across * across).sqrt() / radius;
-        if radius < 1e-9 { -self.axes[1] } else { (radius - 1.0) / slope }
+        if radius < 1e-9 {
+            -self.axes[1]
+        } else {
+            (radius - 1.0) / slope
+        }
     }
 
     /// The gap between two ellipses, or minus the way that one has to go until they only touch.
     ///
-    /// Two convex shapes are as far from each other as the best line between them is wide; as it is sought in a number of
-    /// directions only, the true gap may be larger by some hundredths of a pixel.
+    /// Two convex shapes are as far from each other as the best line between them is wide; as it is
+    /// sought in a number of directions only, the true gap may be larger by some hundredths of a
+    /// pixel.
     pub(crate) fn gap_to(&self, other: &Self) -> f64 {
         let (dx, dy) = (other.x - self.x, other.y - self.y);
         let between = libm::atan2(dy, dx);
@@ -70,20 +88,25 @@ impl Ellipse {
         for step in 0..=N_DIRECTIONS {
             let angle = between + PI * (f64::from(step) / f64::from(N_DIRECTIONS) - 0.5);
             let (along, across) = (libm::cos(angle), libm::sin(angle));
-            let width = dx * along + dy * across - self.reach(along, across) - other.reach(along, across);
+            let width =
+                dx * along + dy * across - self.reach(along, across) - other.reach(along, across);
             gap = gap.max(width);
         }
         gap
     }
 
-    /// The rows and columns of a square image of `size` rows in which the ellipse is, or what is at most `reach` outside of it.
+    /// The rows and columns of a square image of `size` rows in which the ellipse is, or what is at
+    /// most `reach` outside of it.
     pub(crate) fn bounds(&self, size: usize, reach: f64) -> [RangeInclusive<usize>; 2] {
         let range = |middle: f64, half: f64| {
             let first = libm::floor(middle - half - reach).max(0.0) as usize;
             let last = libm::ceil(middle + half + reach).min(size as f64 - 1.0) as usize;
             first..=last
         };
-        [range(self.y, self.reach(0.0, 1.0)), range(self.x, self.reach(1.0, 0.0))]
+        [
+            range(self.y, self.reach(0.0, 1.0)),
+            range(self.x, self.reach(1.0, 0.0)),
+        ]
     }
 
     /// Counts the pixels whose centre is inside, in a square image of `size` rows.
@@ -112,7 +135,11 @@ mod tests {
     #[test]
     fn the_gap_of_circles_is_that_of_their_radii() {
         let one = Ellipse::new(10.0, 20.0, [5.0, 5.0], 0.3);
-        for (other, gap) in [((30.0, 20.0), 8.0), ((10.0, 8.0), 0.0), ((13.0, 24.0), -7.0)] {
+        for (other, gap) in [
+            ((30.0, 20.0), 8.0),
+            ((10.0, 8.0), 0.0),
+            ((13.0, 24.0), -7.0),
+        ] {
             let found = one.gap_to(&Ellipse::new(other.0, other.1, [7.0, 7.0], 1.0));
             assert!((found - gap).abs() < 0.01, "{other:?} {found}");
         }
@@ -124,7 +151,10 @@ mod tests {
         let other = Ellipse::new(19.0, 15.0, [11.0, 9.0], 2.5);
         let edge = |ellipse: &Ellipse, step: u32| {
             let t = 2.0 * PI * f64::from(step) / 720.0;
-            let (along, across) = (ellipse.axes[0] * libm::cos(t), ellipse.axes[1] * libm::sin(t));
+            let (along, across) = (
+                ellipse.axes[0] * libm::cos(t),
+                ellipse.axes[1] * libm::sin(t),
+            );
             (
                 ellipse.x + along * ellipse.cos - across * ellipse.sin,
                 ellipse.y + along * ellipse.sin + across * ellipse.cos,
@@ -137,7 +167,10 @@ mod tests {
             }
         }
         let gap = one.gap_to(&other);
-        assert!(gap <= shortest + 1e-9 && shortest - gap < 0.05, "{gap} {shortest}");
+        assert!(
+            gap <= shortest + 1e-9 && shortest - gap < 0.05,
+            "{gap} {shortest}"
+        );
         assert_eq!(format!("{gap:.6}"), format!("{:.6}", other.gap_to(&one)));
     }
 

@@ -7,7 +7,8 @@ use clap::ValueEnum;
 pub(crate) enum Kind {
     /// Bright nuclei with gaps of 6 pixels and more.
     Easy,
-    /// Many dim nuclei of different brightness, of which a third and more touch or overlap a little.
+    /// Many dim nuclei of different brightness, of which a third and more touch or overlap a
+    /// little.
     Crowded,
 }
 
@@ -24,7 +25,8 @@ pub(crate) struct Settings {
     pub(crate) joined_gap: [f64; 2],
     /// Light of a nucleus of mean size.
     pub(crate) nucleus_light: f64,
-    /// By how much the light of nuclei differs: 0.2 for 0.8 to 1.2 times of what their size asks for.
+    /// By how much the light of nuclei differs: 0.2 for 0.8 to 1.2 times of what their size asks
+    /// for.
     pub(crate) scatter: f64,
     /// How much brighter larger nuclei are: their light goes with this power of the radius.
     pub(crate) size_power: f64,

@@ -1,4 +1,5 @@
-//! From cells to the light in each plane, before it passes the objective's illumination and the camera.
+//! From cells to the light in each plane, before it passes the objective's illumination and the
+//! camera.
 
 use crate::cells::Cell;
 use crate::ellipse::Ellipse;
@@ -8,10 +9,12 @@ use synthetic_images::random::Random;
 
 /// Light where there is no cell: autofluorescence and what is far out of focus.
 pub(crate) const BACKGROUND: f64 = 120.0;
-/// Standard deviation of the edge of what is in focus, in pixels, and what each plane out of focus adds.
+/// Standard deviation of the edge of what is in focus, in pixels, and what each plane out of focus
+/// adds.
 const BLUR: [f64; 2] = [1.0, 2.0];
 
-/// The light of one field, of both channels, each with its planes; a plane is a list of pixels, row by row.
+/// The light of one field, of both channels, each with its planes; a plane is a list of pixels, row
+/// by row.
 #[derive(Debug)]
 pub(crate) struct Light {
     pub(crate) nuclei: Vec<Vec<f64>>,
@@ -32,7 +35,10 @@ pub(crate) fn draw(
     let chromatin = Texture::new(size, [5.0, 14.0], random).values();
     let fibres = Texture::new(size, [5.0, 24.0], random).values();
     let outline = Texture::new(size, [16.0, 60.0], random).values();
-    let mut light = Light { nuclei: Vec::new(), cytoplasm: Vec::new() };
+    let mut light = Light {
+        nuclei: Vec::new(),
+        cytoplasm: Vec::new(),
+    };
     for plane in 0..n_planes {
         let mut nuclei = vec![BACKGROUND; size * size];
         let mut cytoplasm = vec![0.0_f64; size * size];
@@ -45,17 +51,20 @@ pub(crate) fn draw(
             for pixel in pixels_near(&cell.nucleus, size, 3.5 * blur) {
                 let share = soft_edge(pixel.distance, blur);
                 let dome = 1.0 - 0.18 * pixel.radius.min(1.0) * pixel.radius.min(1.0);
-                nuclei[pixel.index] += strength * share * dome * (1.0 + 0.06 * contrast * chromatin[pixel.index]);
+                nuclei[pixel.index] +=
+                    strength * share * dome * (1.0 + 0.06 * contrast * chromatin[pixel.index]);
                 inside[pixel.index] = inside[pixel.index].max(share * contrast);
             }
-            let strength = settings.cytoplasm_light * cytoplasm_light * cell.brightness[1] / (1.0 + 0.6 * defocus);
+            let strength = settings.cytoplasm_light * cytoplasm_light * cell.brightness[1]
+                / (1.0 + 0.6 * defocus);
             let blur = 1.0 + blur;
             for pixel in pixels_near(&cell.cytoplasm, size, 3.5 * blur) {
                 // Thin towards the rim, which is not an ellipse's.
                 let share = soft_edge(pixel.distance + 2.5 * outline[pixel.index], blur);
                 let dome = 1.0 - 0.5 * pixel.radius.min(1.0) * pixel.radius.min(1.0);
                 let texture = 1.0 + 0.22 * (0.3 + 0.7 * contrast) * fibres[pixel.index];
-                cytoplasm[pixel.index] = cytoplasm[pixel.index].max(strength * share * dome * texture);
+                cytoplasm[pixel.index] =
+                    cytoplasm[pixel.index].max(strength * share * dome * texture);
             }
         }
         for (light, inside) in cytoplasm.iter_mut().zip(inside) {
@@ -67,12 +76,17 @@ pub(crate) fn draw(
     light
 }
 
-/// The share of light at a distance from an edge that is blurred: 1 inside (where the distance is negative), 1/2 on the edge.
+/// The share of light at a distance from an edge that is blurred: 1 inside (where the distance is
+/// negative), 1/2 on the edge.
 ///
 /// * `blur`: standard deviation of the Gaussian.
 fn soft_edge(distance: f64, blur: f64) -> f64 {
     // Most pixels are far from the edge, and this function is slow.
-    if distance < -3.5 * blur { 1.0 } else { 0.5 * libm::erfc(distance / (blur * SQRT_2)) }
+    if distance < -3.5 * blur {
+        1.0
+    } else {
+        0.5 * libm::erfc(distance / (blur * SQRT_2))
+    }
 }
 
 /// A pixel of an image, seen from an ellipse.
@@ -89,7 +103,11 @@ fn pixels_near(ellipse: &Ellipse, size: usize, reach: f64) -> impl Iterator<Item
     let [rows, columns] = ellipse.bounds(size, reach);
     let pixel = move |row: usize, column: usize| {
         let (x, y) = (column as f64, row as f64);
-        Pixel { index: row * size + column, distance: ellipse.edge_distance(x, y), radius: ellipse.radius_at(x, y) }
+        Pixel {
+            index: row * size + column,
+            distance: ellipse.edge_distance(x, y),
+            radius: ellipse.radius_at(x, y),
+        }
     };
     rows.flat_map(move |row| columns.clone().map(move |column| pixel(row, column)))
         .filter(move |pixel| pixel.distance < reach)
@@ -107,9 +125,16 @@ impl Texture {
         let wave = |_| {
             let frequency = 2.0 * PI / random.uniform(lengths[0], lengths[1]);
             let angle = random.uniform(0.0, PI);
-            [frequency * libm::cos(angle), frequency * libm::sin(angle), random.uniform(0.0, 2.0 * PI)]
+            [
+                frequency * libm::cos(angle),
+                frequency * libm::sin(angle),
+                random.uniform(0.0, 2.0 * PI),
+            ]
         };
-        Self { size, waves: (0..24).map(wave).collect() }
+        Self {
+            size,
+            waves: (0..24).map(wave).collect(),
+        }
     }
 
     /// The value at each pixel: mean 0, standard deviation 1.
@@ -120,7 +145,9 @@ impl Texture {
             // The cosine of a sum, from tables of a row and a column.
             let table = |frequency: f64, phase: f64| -> Vec<(f64, f64)> {
                 let angles = (0..self.size).map(|index| frequency * index as f64 + phase);
-                angles.map(|angle| (libm::cos(angle), libm::sin(angle))).collect()
+                angles
+                    .map(|angle| (libm::cos(angle), libm::sin(angle)))
+                    .collect()
             };
             let (columns, rows) = (table(*along, *phase), table(*down, 0.0));
             for (line, (row_cos, row_sin)) in values.chunks_exact_mut(self.size).zip(rows) {
@@ -141,8 +168,20 @@ mod tests {
     fn one_cell(n_planes: usize) -> Light {
         let nucleus = Ellipse::new(32.0, 32.0, [12.0, 8.0], 0.0);
         let cytoplasm = Ellipse::new(32.0, 32.0, [26.0, 26.0], 0.0);
-        let cell = Cell { nucleus, cytoplasm, plane: 0, brightness: [1.0, 1.0] };
-        draw(&[cell], &Kind::Easy.settings(), 64, n_planes, 1.0, &mut Random::new(1))
+        let cell = Cell {
+            nucleus,
+            cytoplasm,
+            plane: 0,
+            brightness: [1.0, 1.0],
+        };
+        draw(
+            &[cell],
+            &Kind::Easy.settings(),
+            64,
+            n_planes,
+            1.0,
+            &mut Random::new(1),
+        )
     }
 
     #[test]
@@ -171,8 +210,9 @@ mod tests {
         let nucleus = Ellipse::new(32.0, 32.0, [12.0, 8.0], 0.0);
         let mean = |radii: std::ops::Range<f64>| {
             let pixels = light.iter().enumerate();
-            let ring = pixels
-                .filter(|(index, _)| radii.contains(&nucleus.radius_at((index % 64) as f64, (index / 64) as f64)));
+            let ring = pixels.filter(|(index, _)| {
+                radii.contains(&nucleus.radius_at((index % 64) as f64, (index / 64) as f64))
+            });
             let values: Vec<f64> = ring.map(|(_, value)| *value).collect();
             values.iter().sum::<f64>() / values.len() as f64
         };
@@ -186,6 +226,9 @@ mod tests {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         let variance = values.iter().map(|value| value * value).sum::<f64>() / n;
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.1, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.1,
+            "{mean} {variance}"
+        );
     }
 }

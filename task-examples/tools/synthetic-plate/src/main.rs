@@ -1,8 +1,10 @@
-//! Makes a plate of microscope-like images with uneven illumination and noise, and writes down what is in them.
+//! Makes a plate of microscope-like images with uneven illumination and noise, and writes down what
+//! is in them.
 //!
-//! Each well has some fields of view, a field two channels (C01 nuclei, C02 cytoplasm) and some focal planes. The same
-//! arguments give the same bytes on every machine: random numbers and all functions beyond arithmetic and the square root
-//! are computed by this workspace or by `libm`, never by the system.
+//! Each well has some fields of view, a field two channels (C01 nuclei, C02 cytoplasm) and some
+//! focal planes. The same arguments give the same bytes on every machine: random numbers and all
+//! functions beyond arithmetic and the square root are computed by this workspace or by `libm`,
+//! never by the system.
 
 mod camera;
 mod cells;
@@ -22,8 +24,8 @@ use wells::Wells;
 
 /// Makes a plate of microscope-like images of nuclei, with the truth about them
 ///
-/// Writes FOLDER/images/*.tif, FOLDER/truth.json and FOLDER/illumination/*.png; other files there stay. The same
-/// arguments give the same bytes.
+/// Writes FOLDER/images/*.tif, FOLDER/truth.json and FOLDER/illumination/*.png; other files there
+/// stay. The same arguments give the same bytes.
 #[derive(Debug, clap::Parser)]
 struct Arguments {
     /// Where the plate goes; made if it is not there
@@ -59,14 +61,21 @@ fn main() -> ExitCode {
         kind: arguments.kind,
         seed: arguments.seed,
     };
-    let made = plate.write(&folder).and_then(|fields| Ok((fields, plate.count_other_images(&folder)?)));
+    let made = plate
+        .write(&folder)
+        .and_then(|fields| Ok((fields, plate.count_other_images(&folder)?)));
     match made {
         Ok((fields, n_others)) => {
             let n_images = fields.len() * 2 * usize::from(plate.n_planes);
             let n_nuclei: usize = fields.iter().map(|field| field.cells.len()).sum();
-            println!("{n_images} images with {n_nuclei} nuclei are in {}", folder.display());
+            println!(
+                "{n_images} images with {n_nuclei} nuclei are in {}",
+                folder.display()
+            );
             if n_others > 0 {
-                eprintln!("note: {n_others} other images of plate1 are there, which truth.json does not describe");
+                eprintln!(
+                    "note: {n_others} other images of plate1 are there, which truth.json does not describe"
+                );
             }
             ExitCode::SUCCESS
         }
@@ -91,11 +100,20 @@ mod tests {
     fn wrong_arguments_are_named() {
         Arguments::command().debug_assert();
         for (args, part) in [
-            (["out", "--wells", "B3"], "'B3' is no well: write a letter from A to P and a column from 01 to 24"),
-            (["out", "--wells", "97"], "a whole plate has 6, 12, 24, 48, 96 or 384 wells"),
+            (
+                ["out", "--wells", "B3"],
+                "'B3' is no well: write a letter from A to P and a column from 01 to 24",
+            ),
+            (
+                ["out", "--wells", "97"],
+                "a whole plate has 6, 12, 24, 48, 96 or 384 wells",
+            ),
             (["out", "--size", "63"], "63 is not in 64..=4096"),
             (["out", "--fields", "0"], "0 is not in 1..=999"),
-            (["out", "--kind", "hard"], "[possible values: easy, crowded]"),
+            (
+                ["out", "--kind", "hard"],
+                "[possible values: easy, crowded]",
+            ),
         ] {
             assert!(message(&args).contains(part), "{}", message(&args));
         }

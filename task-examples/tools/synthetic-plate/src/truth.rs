@@ -54,7 +54,11 @@ fn describe(field: &Field, size: usize) -> TrueField {
             angle: nucleus.angle,
         }
     });
-    TrueField { well: field.well.to_string(), field: format!("F{:03}", field.number), nuclei: nuclei.collect() }
+    TrueField {
+        well: field.well.to_string(),
+        field: format!("F{:03}", field.number),
+        nuclei: nuclei.collect(),
+    }
 }
 
 #[cfg(test)]
@@ -68,11 +72,22 @@ mod tests {
 
     fn truth() -> Value {
         let wells = Wells::parse("B03,C05").unwrap();
-        let plate = Plate { wells, n_fields: 1, n_planes: 3, size: 128, kind: Kind::Easy, seed: 9 };
+        let plate = Plate {
+            wells,
+            n_fields: 1,
+            n_planes: 3,
+            size: 128,
+            kind: Kind::Easy,
+            seed: 9,
+        };
         let mut random = Random::new(9);
         let field = |well| {
             let cells = place_cells(&plate.kind.settings(), 128, 3, 0.5, &mut random);
-            Field { well, number: 1, cells }
+            Field {
+                well,
+                number: 1,
+                cells,
+            }
         };
         let fields: Vec<_> = plate.wells.iter().map(field).collect();
         serde_json::from_str(&build_json(&plate, &fields).unwrap()).unwrap()
@@ -103,11 +118,18 @@ mod tests {
             let axis = |index: usize| nucleus["axes_px"][index].as_f64().unwrap();
             let (sin, cos) = (libm::sin(number("angle")), libm::cos(number("angle")));
             let is_inside = |row: i32, column: i32| {
-                let (dx, dy) = (f64::from(column) - number("x"), f64::from(row) - number("y"));
-                ((dx * cos + dy * sin) / axis(0)).powi(2) + ((dy * cos - dx * sin) / axis(1)).powi(2) <= 1.0
+                let (dx, dy) = (
+                    f64::from(column) - number("x"),
+                    f64::from(row) - number("y"),
+                );
+                ((dx * cos + dy * sin) / axis(0)).powi(2)
+                    + ((dy * cos - dx * sin) / axis(1)).powi(2)
+                    <= 1.0
             };
             let pixels = (0..128).flat_map(|row| (0..128).map(move |column| (row, column)));
-            let area = pixels.filter(|(row, column)| is_inside(*row, *column)).count();
+            let area = pixels
+                .filter(|(row, column)| is_inside(*row, *column))
+                .count();
             assert_eq!(nucleus["area_px"], json!(area));
         }
     }

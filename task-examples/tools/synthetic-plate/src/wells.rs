@@ -52,14 +52,19 @@ impl Wells {
                 return Err("a whole plate has 6, 12, 24, 48, 96 or 384 wells: write one of these, or names".to_owned());
             }
         };
-        Ok(Self((0..n_rows).flat_map(|row| (1..=n_columns).map(move |column| Well { row, column })).collect()))
+        Ok(Self(
+            (0..n_rows)
+                .flat_map(|row| (1..=n_columns).map(move |column| Well { row, column }))
+                .collect(),
+        ))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Well> {
         self.0.iter().copied()
     }
 
-    /// How much the cells of a well respond: 0 to 1, more in each column; the lower the row, the later.
+    /// How much the cells of a well respond: 0 to 1, more in each column; the lower the row, the
+    /// later.
     pub(crate) fn response_in(&self, well: Well) -> f64 {
         let dose = share_below(self.iter().map(|well| well.column), well.column);
         let half = 0.3 + 0.4 * share_below(self.iter().map(|well| well.row), well.row);
@@ -76,9 +81,14 @@ fn share_below(values: impl Iterator<Item = u8>, value: u8) -> f64 {
 }
 
 fn parse_well(name: &str) -> Option<Well> {
-    let [row @ b'A'..=b'P', tens @ b'0'..=b'2', ones @ b'0'..=b'9'] = name.as_bytes() else { return None };
+    let [row @ b'A'..=b'P', tens @ b'0'..=b'2', ones @ b'0'..=b'9'] = name.as_bytes() else {
+        return None;
+    };
     let column = (tens - b'0') * 10 + (ones - b'0');
-    (1..=24).contains(&column).then_some(Well { row: row - b'A', column })
+    (1..=24).contains(&column).then_some(Well {
+        row: row - b'A',
+        column,
+    })
 }
 
 #[cfg(test)]
@@ -86,7 +96,11 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<String> {
-        Wells::parse(text).unwrap().iter().map(|well| well.to_string()).collect()
+        Wells::parse(text)
+            .unwrap()
+            .iter()
+            .map(|well| well.to_string())
+            .collect()
     }
 
     #[test]
@@ -102,9 +116,15 @@ mod tests {
     fn wrong_wells_are_named() {
         let message = |text: &str| Wells::parse(text).unwrap_err();
         for name in ["b03", "B3", "Q01", "A00", "A25", "", "B03 "] {
-            assert!(message(&format!("A01,{name}")).starts_with(&format!("'{name}' is no well")), "{name}");
+            assert!(
+                message(&format!("A01,{name}")).starts_with(&format!("'{name}' is no well")),
+                "{name}"
+            );
         }
-        assert_eq!(message("B03,B03"), "B03 is there twice: name each well once");
+        assert_eq!(
+            message("B03,B03"),
+            "B03 is there twice: name each well once"
+        );
         assert!(message("97").starts_with("a whole plate has 6, 12,"));
     }
 

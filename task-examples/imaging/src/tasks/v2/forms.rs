@@ -10,8 +10,8 @@ use crate::replace::replace_folder;
 use crate::tasks::estimate_illumination::{default_background, default_max_images, profile_folder};
 use crate::tasks::segment_nuclei::check_label_name;
 use crate::tasks::{
-    NoArgs, contact_sheet, convert_images, copy_structure, correct_illumination, create_plate, estimate_illumination,
-    measure_regions, merge_tables, project_maximum, segment_nuclei,
+    NoArgs, contact_sheet, convert_images, copy_structure, correct_illumination, create_plate,
+    estimate_illumination, measure_regions, merge_tables, project_maximum, segment_nuclei,
 };
 use fractal_task::TaskError;
 use fractal_task::v2::{ImageUpdate, InitOutput, Item, TaskOutput};
@@ -48,19 +48,32 @@ fn types(name: &str, value: bool) -> BTreeMap<String, bool> {
 ///
 /// # Errors
 /// As [`create_plate::create_plate`].
-pub(super) fn create_plate(given: ForFolder, args: create_plate::Args) -> Result<InitOutput<Acquisition>, TaskError> {
+pub(super) fn create_plate(
+    given: ForFolder,
+    args: create_plate::Args,
+) -> Result<InitOutput<Acquisition>, TaskError> {
     let zarr_dir = given.zarr_dir.trim_end_matches('/');
     let image_dir = resolve(Path::new(zarr_dir), Path::new(&given.image_dir));
     let mut items = Vec::new();
-    create_plate::create(&[image_dir], Path::new(&given.zarr_dir), args, &mut |component, _, acquisition| {
-        items.push(Item { zarr_url: format!("{zarr_dir}/{component}"), init_args: acquisition });
-        Ok(())
-    })?;
-    Ok(InitOutput { parallelization_list: items })
+    create_plate::create(
+        &[image_dir],
+        Path::new(&given.zarr_dir),
+        args,
+        &mut |component, _, acquisition| {
+            items.push(Item {
+                zarr_url: format!("{zarr_dir}/{component}"),
+                init_args: acquisition,
+            });
+            Ok(())
+        },
+    )?;
+    Ok(InitOutput {
+        parallelization_list: items,
+    })
 }
 
-/// A relative path starts in the folder that contains `zarr_dir`. `.` and `..` are resolved here, since a sandbox may lack
-/// the folders between.
+/// A relative path starts in the folder that contains `zarr_dir`. `.` and `..` are resolved here,
+/// since a sandbox may lack the folders between.
 pub(super) fn resolve(zarr_dir: &Path, path: &Path) -> PathBuf {
     let path = zarr_dir.parent().unwrap_or(zarr_dir).join(path);
     let mut resolved = PathBuf::new();
@@ -78,11 +91,19 @@ pub(super) fn resolve(zarr_dir: &Path, path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// As [`convert_images::convert_images`].
-pub(super) fn convert_images(given: ForItem<Acquisition>, args: convert_images::Args) -> Result<TaskOutput, TaskError> {
+pub(super) fn convert_images(
+    given: ForItem<Acquisition>,
+    args: convert_images::Args,
+) -> Result<TaskOutput, TaskError> {
     args.check()?;
-    let ForItem { zarr_url, init_args: acquisition } = given;
+    let ForItem {
+        zarr_url,
+        init_args: acquisition,
+    } = given;
     let url = ImageUrl::parse(&zarr_url)?;
-    let storage = args.storage(Format::of(&plate_component(&url.component.plate).folder(&url.output())));
+    let storage = args.storage(Format::of(
+        &plate_component(&url.component.plate).folder(&url.output()),
+    ));
     let [_, n_planes, ..] = convert_images::convert(&url.path(), &acquisition, storage)?.shape;
     let attributes = [
         ("plate".to_owned(), json!(url.plate())),
@@ -118,13 +139,17 @@ pub(super) struct Reference {
     images: Vec<String>,
 }
 
-/// First call of "Estimate illumination": chooses the reference images of each plate, and removes old profiles.
+/// First call of "Estimate illumination": chooses the reference images of each plate, and removes
+/// old profiles.
 ///
 /// Returns an item for each channel of each plate.
 ///
 /// # Errors
 /// If an argument is out of range, an image cannot be read, or a folder cannot be written.
-pub(super) fn choose_images(given: ForImages, args: ChooseArgs) -> Result<InitOutput<Reference>, TaskError> {
+pub(super) fn choose_images(
+    given: ForImages,
+    args: ChooseArgs,
+) -> Result<InitOutput<Reference>, TaskError> {
     estimate_illumination::check_max_images(args.max_images)?;
     let mut items = Vec::new();
     for selection in Selection::of(&given.zarr_urls)? {
@@ -132,18 +157,26 @@ pub(super) fn choose_images(given: ForImages, args: ChooseArgs) -> Result<InitOu
         let chosen = estimate_illumination::spread(&selection.plate, &all, args.max_images);
         let images: Vec<String> = chosen.iter().map(|image| image.url()).collect();
         let Some(first) = all.first() else { continue };
-        let acquisitions: Vec<Acquisition> =
-            chosen.iter().map(|image| read_acquisition(&image.path())).collect::<Result<_, _>>()?;
+        let acquisitions: Vec<Acquisition> = chosen
+            .iter()
+            .map(|image| read_acquisition(&image.path()))
+            .collect::<Result<_, _>>()?;
         let channels = estimate_illumination::channel_ids(acquisitions.iter());
-        replace_folder(&profile_folder(&selection.output(), &selection.plate.name), |_| Ok(()))?;
-        items.extend(
-            channels.into_iter().map(|channel| Item {
-                zarr_url: first.url(),
-                init_args: Reference { channel, images: images.clone() },
-            }),
-        );
+        replace_folder(
+            &profile_folder(&selection.output(), &selection.plate.name),
+            |_| Ok(()),
+        )?;
+        items.extend(channels.into_iter().map(|channel| Item {
+            zarr_url: first.url(),
+            init_args: Reference {
+                channel,
+                images: images.clone(),
+            },
+        }));
     }
-    Ok(InitOutput { parallelization_list: items })
+    Ok(InitOutput {
+        parallelization_list: items,
+    })
 }
 
 /// Arguments of a call of "Estimate illumination" for one channel.
@@ -158,12 +191,20 @@ pub(super) struct EstimateArgs {
 ///
 /// # Errors
 /// As [`estimate_illumination::estimate_illumination`].
-pub(super) fn estimate_illumination(given: ForItem<Reference>, args: EstimateArgs) -> Result<TaskOutput, TaskError> {
-    let ForItem { zarr_url, init_args: Reference { channel, images } } = given;
+pub(super) fn estimate_illumination(
+    given: ForItem<Reference>,
+    args: EstimateArgs,
+) -> Result<TaskOutput, TaskError> {
+    let ForItem {
+        zarr_url,
+        init_args: Reference { channel, images },
+    } = given;
     let url = ImageUrl::parse(&zarr_url)?;
     let plate = &url.component.plate;
-    let paths: Vec<PathBuf> =
-        images.iter().map(|image| ImageUrl::parse(image).map(|url| url.path())).collect::<Result<_, _>>()?;
+    let paths: Vec<PathBuf> = images
+        .iter()
+        .map(|image| ImageUrl::parse(image).map(|url| url.path()))
+        .collect::<Result<_, _>>()?;
     let images = estimate_illumination::open_images(paths.into_iter(), plate)?;
     if images.is_empty() {
         return Err(TaskError::new("init_args.images is empty"));
@@ -178,10 +219,21 @@ pub(super) fn estimate_illumination(given: ForItem<Reference>, args: EstimateArg
 ///
 /// # Errors
 /// As [`correct_illumination::correct_illumination`].
-pub(super) fn correct_illumination(given: ForImage, args: correct_illumination::Args) -> Result<TaskOutput, TaskError> {
-    correct_illumination::correct_illumination(&given_for(&ImageUrl::parse(&given.zarr_url)?), args)?;
+pub(super) fn correct_illumination(
+    given: ForImage,
+    args: correct_illumination::Args,
+) -> Result<TaskOutput, TaskError> {
+    correct_illumination::correct_illumination(
+        &given_for(&ImageUrl::parse(&given.zarr_url)?),
+        args,
+    )?;
     let types = types(ILLUMINATION_CORRECTED, true);
-    Ok(ImageUpdate { zarr_url: given.zarr_url, types, ..ImageUpdate::default() }.into())
+    Ok(ImageUpdate {
+        zarr_url: given.zarr_url,
+        types,
+        ..ImageUpdate::default()
+    }
+    .into())
 }
 
 /// Image that is projected.
@@ -191,25 +243,43 @@ pub(super) struct Origin {
     origin_url: String,
 }
 
-/// First call of "Project maximum intensity": creates plates for the projections of the selected images.
+/// First call of "Project maximum intensity": creates plates for the projections of the selected
+/// images.
 ///
 /// Returns an item for each projection.
 ///
 /// # Errors
 /// As [`copy_structure::copy_structure`].
-pub(super) fn copy_structure(given: ForImages, args: copy_structure::Args) -> Result<InitOutput<Origin>, TaskError> {
+pub(super) fn copy_structure(
+    given: ForImages,
+    args: copy_structure::Args,
+) -> Result<InitOutput<Origin>, TaskError> {
     args.check()?;
     let mut items = Vec::new();
     for selection in Selection::of(&given.zarr_urls)? {
         let name = format!("{}_{}", selection.plate.name, args.suffix);
         items.extend(selection.images().iter().map(|origin| {
-            let target = ImageUrl { component: origin.component.in_plate(&name), ..origin.clone() };
-            Item { zarr_url: target.url(), init_args: Origin { origin_url: origin.url() } }
+            let target = ImageUrl {
+                component: origin.component.in_plate(&name),
+                ..origin.clone()
+            };
+            Item {
+                zarr_url: target.url(),
+                init_args: Origin {
+                    origin_url: origin.url(),
+                },
+            }
         }));
         let output = selection.output();
-        Plate { name, ..selection.plate }.write(&output, args.overwrite, &mut |_, _| Ok(()))?;
+        Plate {
+            name,
+            ..selection.plate
+        }
+        .write(&output, args.overwrite, &mut |_, _| Ok(()))?;
     }
-    Ok(InitOutput { parallelization_list: items })
+    Ok(InitOutput {
+        parallelization_list: items,
+    })
 }
 
 /// Call of "Project maximum intensity" for one image.
@@ -217,25 +287,38 @@ pub(super) fn copy_structure(given: ForImages, args: copy_structure::Args) -> Re
 /// # Errors
 /// If the image cannot be read, or a file cannot be written.
 pub(super) fn project_maximum(given: ForItem<Origin>, _: NoArgs) -> Result<TaskOutput, TaskError> {
-    let ForItem { zarr_url, init_args: Origin { origin_url } } = given;
+    let ForItem {
+        zarr_url,
+        init_args: Origin { origin_url },
+    } = given;
     let url = ImageUrl::parse(&zarr_url)?;
     project_maximum::project(&ImageUrl::parse(&origin_url)?.path(), &url.path())?;
     Ok(ImageUpdate {
         zarr_url,
         origin: Some(origin_url),
-        attributes: [("plate".to_owned(), json!(url.plate()))].into_iter().collect(),
+        attributes: [("plate".to_owned(), json!(url.plate()))]
+            .into_iter()
+            .collect(),
         types: types(IS_3D, false),
     }
     .into())
 }
 
-/// "Segment nuclei" of one image. The number of nuclei goes to the log, since outputs of version 2 have no place for it.
+/// "Segment nuclei" of one image. The number of nuclei goes to the log, since outputs of version 2
+/// have no place for it.
 ///
 /// # Errors
 /// As [`segment_nuclei::segment_nuclei`].
-pub(super) fn segment_nuclei(given: ForImage, args: segment_nuclei::Args) -> Result<TaskOutput, TaskError> {
-    let segmented = segment_nuclei::segment_nuclei(&given_for(&ImageUrl::parse(&given.zarr_url)?), args)?;
-    println!("{} nuclei, brighter than {}", segmented.n_objects, segmented.threshold);
+pub(super) fn segment_nuclei(
+    given: ForImage,
+    args: segment_nuclei::Args,
+) -> Result<TaskOutput, TaskError> {
+    let segmented =
+        segment_nuclei::segment_nuclei(&given_for(&ImageUrl::parse(&given.zarr_url)?), args)?;
+    println!(
+        "{} nuclei, brighter than {}",
+        segmented.n_objects, segmented.threshold
+    );
     Ok(TaskOutput::default())
 }
 
@@ -243,15 +326,20 @@ pub(super) fn segment_nuclei(given: ForImage, args: segment_nuclei::Args) -> Res
 ///
 /// # Errors
 /// As [`measure_regions::measure_regions`].
-pub(super) fn measure_regions(given: ForImage, args: measure_regions::Args) -> Result<TaskOutput, TaskError> {
+pub(super) fn measure_regions(
+    given: ForImage,
+    args: measure_regions::Args,
+) -> Result<TaskOutput, TaskError> {
     let label_name = args.label_name;
     check_label_name(&label_name)?;
     let url = ImageUrl::parse(&given.zarr_url)?;
     let image = Image::open(&url.path())?;
     let rows = measure_regions::measure_image(&url.path(), &image, &label_name)?;
     println!("{} regions", rows.len());
-    let (header, tables) =
-        (measure_regions::columns(&image), measure_regions::table_folder(&url.output(), &url.component.plate));
+    let (header, tables) = (
+        measure_regions::columns(&image),
+        measure_regions::table_folder(&url.output(), &url.component.plate),
+    );
     measure_regions::store(&url.path(), &image, &label_name, &header, &rows)?;
     measure_regions::write_table(&tables, &table_name(&url.component), &header, rows)?;
     Ok(TaskOutput::default())
@@ -259,7 +347,11 @@ pub(super) fn measure_regions(given: ForImage, args: measure_regions::Args) -> R
 
 /// Name of the table of an image: `B03_0`.
 pub(super) fn table_name(image: &Component) -> String {
-    let well = image.well.as_ref().map(ToString::to_string).unwrap_or_default();
+    let well = image
+        .well
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     format!("{well}_{}", image.image.as_deref().unwrap_or_default())
 }
 
@@ -271,7 +363,9 @@ pub(super) fn merge_tables(given: ForImages, _: NoArgs) -> Result<TaskOutput, Ta
     for selection in Selection::of(&given.zarr_urls)? {
         let (output, plate) = (selection.output(), &selection.plate);
         let folder = measure_regions::table_folder(&output, &plate.name);
-        let tables = plate.image_components().map(|image| measure_regions::table_file(&folder, &table_name(&image)));
+        let tables = plate
+            .image_components()
+            .map(|image| measure_regions::table_file(&folder, &table_name(&image)));
         merge_tables::merge(&output, &plate.name, tables)?;
     }
     Ok(TaskOutput::default())
@@ -281,7 +375,10 @@ pub(super) fn merge_tables(given: ForImages, _: NoArgs) -> Result<TaskOutput, Ta
 ///
 /// # Errors
 /// As [`contact_sheet::contact_sheet`].
-pub(super) fn contact_sheet(given: ForImages, args: contact_sheet::Args) -> Result<TaskOutput, TaskError> {
+pub(super) fn contact_sheet(
+    given: ForImages,
+    args: contact_sheet::Args,
+) -> Result<TaskOutput, TaskError> {
     args.check()?;
     for selection in Selection::of(&given.zarr_urls)? {
         args.draw(&selection.output(), &selection.plate)?;

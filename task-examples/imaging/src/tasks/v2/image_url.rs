@@ -24,9 +24,13 @@ impl ImageUrl {
         let parts: Vec<&str> = url.trim_end_matches('/').rsplitn(5, '/').collect();
         if let [image, column, row, plate, folder] = parts[..]
             && url.starts_with('/')
-            && let Ok(component) = Component::parse_image(&format!("{plate}/{row}/{column}/{image}"))
+            && let Ok(component) =
+                Component::parse_image(&format!("{plate}/{row}/{column}/{image}"))
         {
-            return Ok(Self { folder: folder.to_owned(), component });
+            return Ok(Self {
+                folder: folder.to_owned(),
+                component,
+            });
         }
         Err(TaskError::new(format!(
             "zarr_url {url:?} is no image of a plate on this machine, such as /data/plate1.zarr/B/03/0"
@@ -67,15 +71,22 @@ impl Selection {
     /// Groups images by their plates, in the order of the plates' names.
     ///
     /// # Errors
-    /// If a URL is not an image of a plate, or the metadata of the plate cannot be read or lack the image.
+    /// If a URL is not an image of a plate, or the metadata of the plate cannot be read or lack the
+    /// image.
     pub(super) fn of(urls: &[String]) -> Result<Vec<Self>, TaskError> {
         let mut by_plate: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for url in urls {
             let url = ImageUrl::parse(url)?;
             let key = (url.folder.clone(), url.component.plate.clone());
-            by_plate.entry(key).or_default().insert(url.component.to_string());
+            by_plate
+                .entry(key)
+                .or_default()
+                .insert(url.component.to_string());
         }
-        by_plate.into_iter().map(|((folder, plate), images)| Self::read(folder, &plate, images)).collect()
+        by_plate
+            .into_iter()
+            .map(|((folder, plate), images)| Self::read(folder, &plate, images))
+            .collect()
     }
 
     fn read(folder: String, plate: &str, mut images: BTreeSet<String>) -> Result<Self, TaskError> {
@@ -83,7 +94,11 @@ impl Selection {
         let mut plate = Plate::read(&output, plate)?;
         for component in plate.image_components().collect::<Vec<_>>() {
             if !images.remove(&component.to_string())
-                && let Component { well: Some(well), image: Some(image), .. } = &component
+                && let Component {
+                    well: Some(well),
+                    image: Some(image),
+                    ..
+                } = &component
                 && let Some(names) = plate.wells.get_mut(well)
             {
                 names.retain(|known| known.path != *image);
@@ -107,6 +122,11 @@ impl Selection {
     /// The images, in the order of the wells.
     pub(super) fn images(&self) -> Vec<ImageUrl> {
         let images = self.plate.image_components();
-        images.map(|component| ImageUrl { folder: self.folder.clone(), component }).collect()
+        images
+            .map(|component| ImageUrl {
+                folder: self.folder.clone(),
+                component,
+            })
+            .collect()
     }
 }

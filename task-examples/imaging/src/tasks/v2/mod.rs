@@ -1,11 +1,12 @@
 //! The tasks as Fractal v2 calls them: for images, which have URLs, instead of for components.
 //!
-//! The work is that of version 1. This module reads the parameters of version 2 and writes its outputs. A compound task has
-//! two names on the command line: that of its first call, which returns the items, and that of the calls for the items. No two
-//! calls of a task write the same file.
+//! The work is that of version 1. This module reads the parameters of version 2 and writes its
+//! outputs. A compound task has two names on the command line: that of its first call, which
+//! returns the items, and that of the calls for the items. No two calls of a task write the same
+//! file.
 
-mod image_url;
 mod forms;
+mod image_url;
 
 use super::from_object;
 use crate::about;
@@ -78,8 +79,13 @@ impl<A: DeserializeOwned> Given for ForItem<A> {
 }
 
 /// Takes what the host passes out of the parameters; what is left are the arguments.
-fn split<G: Given, A: DeserializeOwned>(mut parameters: Map<String, Value>) -> serde_json::Result<(G, A)> {
-    let given = G::KEYS.iter().filter_map(|key| parameters.remove_entry(*key)).collect();
+fn split<G: Given, A: DeserializeOwned>(
+    mut parameters: Map<String, Value>,
+) -> serde_json::Result<(G, A)> {
+    let given = G::KEYS
+        .iter()
+        .filter_map(|key| parameters.remove_entry(*key))
+        .collect();
     Ok((from_object(given)?, from_object(parameters)?))
 }
 
@@ -108,8 +114,8 @@ fn run<G: Given, A: DeserializeOwned, O: Serialize>(
     call: &Call,
     task: impl FnOnce(G, A) -> Result<O, TaskError>,
 ) -> Result<(), TaskError> {
-    let (given, args) =
-        split(call.read_parameters()?).map_err(about("cannot use the parameters in", &call.args_file))?;
+    let (given, args) = split(call.read_parameters()?)
+        .map_err(about("cannot use the parameters in", &call.args_file))?;
     call.write_metadiff(&task(given, args)?)
 }
 
