@@ -47,7 +47,6 @@ impl CacheFile {
     }
 }
 
-/// Compiled code that is loaded into an engine.
 /// Open file of the cache in another process of this user, by its descriptor there.
 ///
 /// A process that knows it opens the file through `/proc`, so both map the same pages.
@@ -77,6 +76,7 @@ impl OpenCacheFile {
     }
 }
 
+/// Compiled code that is loaded into an engine.
 pub(super) enum CompiledCode {
     Core(Module),
     Component(Component),
