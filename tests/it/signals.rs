@@ -482,6 +482,7 @@ fn ignores_hangups() -> bool {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the test skips a signal")]
 fn every_signal_that_ends_a_program_saves_the_records() {
     for (signal, name, code) in [
         (Signal::HUP, "SIGHUP", 129),
@@ -496,7 +497,7 @@ fn every_signal_that_ends_a_program_saves_the_records() {
         ),
     ] {
         if signal == Signal::HUP && ignores_hangups() {
-            eprintln!("SIGHUP is not tried: the tests were started with it ignored, as by `nohup`");
+            println!("skipped SIGHUP: the tests were started with it ignored, as by `nohup`");
             continue;
         }
         for isolation in ["thread", "process"] {
