@@ -44,11 +44,11 @@ fn a_job_over_its_time_limit_is_named() {
     let Some(cluster) = Cluster::start(Settings::default()) else {
         return;
     };
-    let project = project(16, 20_000);
+    // SLURM checks limits every 30 s.
+    let project = project(16, 45_000);
     let child = begin(&project, &cluster);
     cluster.wait_for("a job that runs", |cluster| running_job(cluster).is_some());
     let job = format!("JobId={}", running_job(&cluster).expect("a job"));
-    // Limits are checked every 30 s.
     cluster.output("scontrol", &["update", &job, "EndTime=now+1"]);
     wait(&project, child);
     assert_eq!(result(&project), local(16));
