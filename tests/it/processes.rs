@@ -211,14 +211,16 @@ fn a_child_gives_up_what_it_does_not_need() {
 fn a_child_maps_the_code_that_its_parent_has_mapped() {
     let (project, mut command) = sleeping(1);
     let running = start_with_cache(&project, &mut command);
-    let worker = worker_of(running.0.id()).expect("a guest that runs");
-    let maps = fs::read_to_string(worker.join("maps")).expect("there");
     let cache = project.path("cache").canonicalize().expect("there");
     let cache = cache.to_str().expect("UTF-8");
-    let mapped: Vec<_> = maps.lines().filter(|line| line.contains(cache)).collect();
-    assert!(!mapped.is_empty(), "{maps}");
+    let mapped = wait_for("code from the cache", || {
+        let maps = fs::read_to_string(worker_of(running.0.id())?.join("maps")).ok()?;
+        let lines = maps.lines().filter(|line| line.contains(cache));
+        let mapped: Vec<_> = lines.map(str::to_owned).collect();
+        (!mapped.is_empty()).then_some(mapped)
+    });
     // Copies on write: nothing that the process does changes the file.
-    let is_private = |line: &&str| {
+    let is_private = |line: &String| {
         line.split(' ')
             .nth(1)
             .is_some_and(|rights| rights.ends_with('p'))
