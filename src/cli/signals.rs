@@ -43,7 +43,7 @@ use crate::report::{drain_stderr, say};
 use crate::run::exit_code;
 
 /// Grace period of running calls after a cancellation. Calls that still run are then abandoned.
-pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(2);
+pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// Time after the first signal in which a further one is a duplicate: programs such as `timeout`
 /// send a signal to a process and also to its group.
 const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);

@@ -339,7 +339,7 @@ fn a_read_only_file_system() {
     // Everything, but for one folder and what is mounted elsewhere.
     let shell = "mkdir -p writable && exec unshare -m sh -c 'mount --bind writable writable && cd \
         \"$PWD\" &&
-        for folder in / /tmp \"$XDG_CACHE_HOME\"; do
+        for folder in / /tmp \"$(stat -c %m .)\" \"$XDG_CACHE_HOME\"; do
             ! mountpoint -q \"$folder\" || mount -o remount,bind,ro \"$folder\" || exit 99
         done && exec \"$@\"' confined \"$@\"";
     if finish(confined(shell, &project(1).command(&["--version"]))).code != 0 {

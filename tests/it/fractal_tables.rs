@@ -70,7 +70,7 @@ fn defaults_of_args() {
 #[test]
 fn manifests() {
     for row in rows("manifest") {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = crate::project::temporary_folder();
         std::fs::write(folder.path().join(MANIFEST), row["manifest"].to_string()).expect("written");
         let mut problems = Problems::default();
         let package = TaskPackage::read_into(folder.path(), &mut problems);

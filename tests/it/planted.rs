@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 use serde_json::json;
 
-use crate::project::{Ended, Project, module, task};
+use crate::project::{Ended, Project, module, task, temporary_folder};
 
 /// What is planted, and what is said of it.
 const PLANTS: [(Plant, &str); 3] = [
@@ -72,7 +72,7 @@ fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// Plants each thing in place of each path, and checks that the command is refused with exit code
 /// 2, names the path, and leaves everything as it was.
 fn check_refused(project: &Project, paths: &[&str], run: &dyn Fn() -> Ended) {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = temporary_folder();
     for path in paths {
         for (plant, text) in PLANTS {
             let (place, moved) = (project.path(path), outside.path().join("moved"));
@@ -159,7 +159,7 @@ fn nothing_of_a_package_under_test_is_followed() {
         "expected/output/sub",
     ] {
         for (plant, _) in PLANTS {
-            let outside = tempfile::tempdir().expect("a folder");
+            let outside = temporary_folder();
             let (place, moved) = (
                 project.path("package/tests/a").join(path),
                 outside.path().join("moved"),
@@ -225,7 +225,7 @@ fn a_manifest_is_a_plain_file_for_all_who_read_it() {
 #[test]
 fn a_module_is_a_regular_file() {
     let project = package();
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = temporary_folder();
     for (plant, _) in PLANTS {
         let (place, moved) = (
             project.path("package/probe.wasm"),
@@ -255,7 +255,7 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
         let project = package();
         fs::remove_dir_all(project.path("package/tests/a/input")).expect("removed");
         fs::create_dir(project.path("package/tests/a/input")).expect("made");
-        let victim = tempfile::tempdir().expect("a folder");
+        let victim = temporary_folder();
         fs::create_dir(victim.path().join("sub")).expect("made");
         for name in ["secret", "old.txt", "sub/stale.txt", "sub/other"] {
             fs::write(victim.path().join(name), "SECRET of the user\n").expect("written");
@@ -327,7 +327,7 @@ fn nothing_of_a_work_directory_is_followed() {
     ];
     check_refused(&project, &paths, &|| project.run(&["--resume"]));
     // Only the log shows that it is a run.
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = temporary_folder();
     for (plant, _) in PLANTS {
         let (place, moved) = (
             project.path("work/events.jsonl"),
@@ -364,7 +364,7 @@ fn nothing_of_a_work_directory_is_followed() {
 #[test]
 fn records_replace_links() {
     let project = failed_run();
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = temporary_folder();
     let victim = outside.path().join("victim");
     fs::write(&victim, "SECRET").expect("written");
     let records = [

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -11,6 +12,10 @@ use tempfile::TempDir;
 
 /// What `--isolation` takes.
 pub const ISOLATIONS: [&str; 2] = ["thread", "process"];
+/// Folder in memory for the files of tests, on Linux.
+const MEMORY_FOLDER: &str = "/dev/shm";
+/// Free space in [`MEMORY_FOLDER`] for which it is used.
+const MEMORY_BYTES: u64 = 4 << 30;
 /// Maximum time of one run of the program in a test.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -53,13 +58,49 @@ impl Ended {
     }
 }
 
+/// Creates a folder for one test, in [`folder_of_tests`].
+pub fn temporary_folder() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("mandelbox-test")
+        .tempdir_in(folder_of_tests())
+        .expect("a folder")
+}
+
+/// Returns the folder of all folders of tests. It is in memory where there is enough, because tests
+/// create and remove many small files. `TMPDIR` replaces it, and the exhaustive tests use the disk.
+pub fn folder_of_tests() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let in_memory = PathBuf::from(MEMORY_FOLDER);
+        let is_on_disk = ["TMPDIR", "MANDELBOX_TEST_WHOLE"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some());
+        if !is_on_disk && is_usable(&in_memory) {
+            in_memory
+        } else {
+            std::env::temp_dir()
+        }
+    });
+    &FOLDER
+}
+
+/// Whether a folder has the space for all tests, and programs in it can be run.
+fn is_usable(folder: &Path) -> bool {
+    use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+    let is_accessible = access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    let Ok(file_system) = statvfs(folder) else {
+        return false;
+    };
+    let free_bytes = file_system.f_bavail.saturating_mul(file_system.f_frsize);
+    is_accessible
+        && free_bytes >= MEMORY_BYTES
+        && !file_system.f_flag.contains(StatVfsMountFlags::NOEXEC)
+}
+
 impl Project {
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("mandelbox-test")
-            .tempdir()
-            .expect("a folder");
-        let project = Self { folder };
+        let project = Self {
+            folder: temporary_folder(),
+        };
         for name in ["in", "out"] {
             std::fs::create_dir(project.path(name)).expect("made");
         }

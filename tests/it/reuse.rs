@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::project::{Project, module, parallel_task};
+use crate::project::{Project, module, parallel_task, temporary_folder};
 
 /// Runs one call after the other on one worker, in a thread and in a process; all must end well.
 fn run_in_turn(module: &str, args: &serde_json::Value, check: impl Fn(&Project)) {
@@ -95,7 +95,7 @@ fn no_memory_of_a_call_is_left_for_the_next() {
           (table.fill $t (i32.const 0) (ref.func $f) (i32.const 100))
           (global.set $g (i64.const 6))
           (memory.fill (i32.const 0) (i32.const 255) (i32.const 13107200))))"#;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = temporary_folder();
     let path = folder.path().join("guest.wasm");
     std::fs::write(&path, wat::parse_str(text).expect("valid WAT")).expect("written");
     run_in_turn(path.to_str().expect("UTF-8"), &json!({}), |_| {});

@@ -80,7 +80,7 @@ fn complaint(sandbox: &Sandbox, program: &Path) -> Option<String> {
         .map(|(name, value)| (name.clone(), text(value)))
         .collect();
     // Programs change their folder, so each gets a copy.
-    let root = tempfile::tempdir().expect("a folder");
+    let root = crate::project::temporary_folder();
     let mut grants = Vec::new();
     if let Some(name) = specification["root"].as_str() {
         copy_tree(&program.with_file_name(name), root.path());

@@ -93,7 +93,7 @@ struct Targets {
 
 impl Targets {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = crate::project::temporary_folder();
         for name in [
             "elsewhere/file",
             "elsewhere/old",
