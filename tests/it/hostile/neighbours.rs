@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mandelbox::backend::{Backend, Isolation, Local, WorkerCommand};
 use mandelbox::fractal::v1::WorkflowDocument;
@@ -120,7 +120,24 @@ fn check_neighbours(isolation: Isolation) {
     for case in &cases_for_more_configurations() {
         run_beside_good_calls(&backend, case);
     }
-    assert_eq!(held(), before, "threads, open files and children");
+    check_held(before);
+}
+
+/// Fails if this process goes on holding more than it did before. Threads of the host that end
+/// after their work may have counted before.
+fn check_held(before: [usize; 3]) {
+    let started = Instant::now();
+    loop {
+        let now = held();
+        if now.iter().zip(before).all(|(now, before)| *now <= before) {
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "threads, open files and children: {now:?} instead of {before:?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Two calls of a hostile module and eight of a good one, at the same time.
@@ -202,17 +219,17 @@ fn hundreds_of_guests() {
             failure.to_string().contains("time limit of 0.02 s"),
             "{failure}"
         );
-        held()
     };
-    let first = (run("sleep_relative_hour", 5), run("loop_forever", 5));
+    run("sleep_relative_hour", 5);
+    run("loop_forever", 5);
+    let before = held();
     let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() {
         1000
     } else {
         100
     };
-    let last = (
-        run("sleep_relative_hour", n),
-        run("loop_forever", n.min(300)),
-    );
-    assert_eq!(first, last, "threads, open files and children");
+    run("sleep_relative_hour", n);
+    check_held(before);
+    run("loop_forever", n.min(300));
+    check_held(before);
 }
