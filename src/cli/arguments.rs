@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::shared_arguments::{FormatArgument, SandboxArguments};
 use crate::json::{DuplicateKeys, Value, parse_json};
 use crate::model::TaskFiles;
-use crate::text::units::{parse_memory, parse_time};
+use crate::text::units::parse_time;
 
 pub(super) use super::author_arguments::{
     CheckArguments, ExecArguments, NewArguments, SnapshotArguments, TestArguments,
@@ -16,7 +17,7 @@ pub(super) use super::batch::BatchArguments;
 pub(super) use super::machine_arguments::{
     BackendArgument, DoctorArguments, SlurmArguments, WorkerArguments,
 };
-pub(super) use super::starter_arguments::{ProcessArguments, StarterArguments};
+pub(super) use super::starter_arguments::StarterArguments;
 
 const EXAMPLE: &str = "\
 Example:
@@ -325,34 +326,6 @@ impl StatusArgument {
     }
 }
 
-/// Options of all commands that run calls: limits, policy, isolation and cache.
-#[derive(Debug, Args)]
-pub(super) struct SandboxArguments {
-    /// Memory limit of a call, such as 512M or 1.5G (K, M, G and T are powers of 1024); reserved
-    /// before a call starts [default: the policy's, else 4GiB, not reserved]
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
-    pub(super) memory: Option<u64>,
-    /// Time limit of a call, such as 30s, 10min or 2h [default: the policy's, else none]
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(super) timeout: Option<Duration>,
-    /// Limits of calls and rights of packages: a TOML file, see docs/policy.example.toml
-    #[arg(long, value_name = "FILE")]
-    pub(super) policy: Option<PathBuf>,
-    /// Run scripts (.py) with the interpreter of this environment, a folder with an
-    /// `interpreter.json` that `python -m mandelbox.env create` makes
-    #[arg(long, value_name = "ENV")]
-    pub(super) python: Option<PathBuf>,
-    /// Run calls in threads, or in child processes that can be killed and are confined further
-    #[arg(long, value_name = "MODE", default_value = "thread")]
-    pub(super) isolation: IsolationArgument,
-    /// Compile modules from scratch, without the user's cache of compiled modules
-    #[arg(long)]
-    pub(super) no_cache: bool,
-    /// Start the module in each call, also where a package requests a snapshot of its start
-    #[arg(long)]
-    pub(super) no_snapshots: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum TaskFilesArgument {
     Auto,
@@ -372,12 +345,6 @@ impl From<TaskFilesArgument> for TaskFiles {
             TaskFilesArgument::None => Self::None,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum IsolationArgument {
-    Thread,
-    Process,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -553,10 +520,4 @@ Examples:
 pub(super) struct ManArguments {
     /// Subcommand [default: the program itself]
     pub(super) subcommand: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FormatArgument {
-    Text,
-    Json,
 }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::arguments::{FormatArgument, SandboxArguments};
 use super::new::{Kind, Language};
+use super::shared_arguments::{FormatArgument, FractalArgument, SandboxArguments};
 
 const EXEC_USAGE: &str = "\
 mandelbox exec [OPTIONS] <MODULE> --args <FILE|->
@@ -54,15 +54,6 @@ Exit codes without --args: those of the module, and
   134: the sandbox ended the module (trap, time limit, memory limit)
   141: the reader of its output is gone
   129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM";
-
-/// Version of Fractal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FractalArgument {
-    #[value(name = "1")]
-    V1,
-    #[value(name = "2")]
-    V2,
-}
 
 /// Option that names the item of a call.
 pub(super) const ITEM_OPTION: &str = "--component";

@@ -4,8 +4,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
-use super::arguments::{BackendArgument, DoctorArguments, FormatArgument};
+use super::arguments::{BackendArgument, DoctorArguments};
 use super::sandbox_options::worker_command;
+use super::shared_arguments::FormatArgument;
 use super::{Answer, doctor_cache, environment, slurm};
 use crate::backend::{ClusterCheck, Confinement, Isolation, LayerReport, LayerState, Local};
 use crate::json::build_json;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::arguments::SandboxArguments;
 use super::open_files;
+use super::shared_arguments::SandboxArguments;
 use super::wheels::{Wheels, is_wheel};
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::packages_in;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::arguments::FormatArgument;
+use super::shared_arguments::FormatArgument;
 use crate::text::units::parse_time;
 
 #[cfg(feature = "weakened-for-tests")]

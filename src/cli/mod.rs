@@ -24,6 +24,7 @@ mod run;
 mod run_answer;
 mod runs;
 mod sandbox_options;
+mod shared_arguments;
 mod show;
 mod signals;
 mod slurm;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::arguments::{FormatArgument, RunArguments};
+use super::arguments::RunArguments;
 use super::documents::absolute;
 use super::earlier_events::{EarlierEvents, Found};
+use super::shared_arguments::FormatArgument;
 use crate::event::Reporter;
 use crate::folder::write_whole;
 use crate::model::{CancelToken, HostError};

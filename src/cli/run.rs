@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::{BackendArgument, FormatArgument, ProgressArgument, RunArguments};
+use super::arguments::{BackendArgument, ProgressArgument, RunArguments};
 use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
 use super::result_files::ResultFiles;
 use super::run_answer::{host_answer, line, outcome_facts, plan_answer, problems_answer};
 use super::sandbox_options::{CallsBackend, backend_for_calls};
+use super::shared_arguments::FormatArgument;
 use super::signals::Signals;
 use super::wheels::Wheels;
 use super::{Answer, environment, parent, slurm};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::arguments::{IsolationArgument, ProcessArguments, SandboxArguments};
+use super::shared_arguments::{IsolationArgument, ProcessArguments, SandboxArguments};
 use super::{environment, open_files, signals};
 use crate::backend::{Isolation, Local, WorkerCommand};
 use crate::model::HostError;

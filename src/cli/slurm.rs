@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arguments::{BackendArgument, IsolationArgument, RunArguments};
+use super::arguments::{BackendArgument, RunArguments};
 use super::documents::absolute;
 use super::environment;
+use super::shared_arguments::IsolationArgument;
 use crate::backend::{
     Backend, Client, ClusterCheck, Local, Slurm, SlurmConfig, SlurmOptions, WorkerSettings,
     check_cluster,

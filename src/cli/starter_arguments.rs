@@ -4,19 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::FormatArgument;
-
-/// Options of commands that make many calls, for programs that start them.
-#[derive(Debug, Default, Args)]
-pub(in crate::cli) struct ProcessArguments {
-    /// Stop, as SIGTERM does, when the parent process ends; PID is its process ID
-    #[arg(long, value_name = "PID")]
-    pub(in crate::cli) die_with_parent: Option<u32>,
-    /// Share CPUs and memory with all runs and batches that name the same folder: their calls
-    /// together are no more than --jobs and the policy's `host.memory` allow; created if missing
-    #[arg(long, value_name = "DIR")]
-    pub(in crate::cli) share: Option<PathBuf>,
-}
+use super::shared_arguments::{FormatArgument, ProcessArguments};
 
 /// Options of `run` for programs that start it.
 #[derive(Debug, Args)]

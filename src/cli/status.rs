@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Answer;
-use super::arguments::{FormatArgument, StatusArguments};
+use super::arguments::StatusArguments;
 use super::documents::absolute;
+use super::shared_arguments::FormatArgument;
 use crate::event::{
     EndOfLog, EventLog, FailedCall, JobSummary, ReadEventsError, RunSummary, Status, TaskSummary,
     visit_events,

@@ -24,10 +24,6 @@ use super::errno::{self, forget_last};
 use super::host::Host;
 use super::lookup::GuestFolders;
 
-/// WASI's `errno` for "operation not permitted", the runtime's answer to a path that leaves its
-/// folder.
-pub(super) const ERRNO_PERM: i32 = 63;
-
 /// Maximum number of links to follow, the same as on Linux.
 const MAX_LINKS: usize = 40;
 /// Maximum number of components to walk, of the path and of the targets of its links.

@@ -183,7 +183,7 @@ pub(super) fn compile(
 ) -> Result<CompiledModule, String> {
     use std::sync::mpsc::{RecvTimeoutError, channel};
 
-    use super::module::ModuleFormat;
+    use super::format::ModuleFormat;
 
     let format = ModuleFormat::of(&module.bytes)?;
     let (send, receive) = channel();
@@ -257,12 +257,19 @@ pub(super) fn compile(
     module: &crate::model::ModuleFile,
     _: std::time::Duration,
 ) -> Result<CompiledModule, String> {
-    super::module::ModuleFormat::of(&module.bytes)?;
+    super::format::ModuleFormat::of(&module.bytes)?;
     Err(
         "is not compiled: this program is built without the compiler, so a module must be in the \
          cache of compiled modules, or its precompiled code must be adopted first"
             .to_owned(),
     )
+}
+
+/// Returns true if a module compiles so quickly that inspecting it first saves nothing.
+#[cfg(feature = "compiler")]
+pub(super) fn is_small(module: &crate::model::ModuleFile) -> bool {
+    const SMALL_MODULE_BYTES: usize = 1 << 20;
+    module.bytes.len() <= SMALL_MODULE_BYTES
 }
 
 #[cfg(all(test, target_os = "linux"))]

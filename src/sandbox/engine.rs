@@ -19,7 +19,7 @@ use wasmtime::{Config, Engine, ModuleVersionStrategy};
 
 use super::cache::ModuleCache;
 use super::compile::{CompiledModule, compile};
-use super::host::Linkers;
+use super::linkers::Linkers;
 use super::module::PreparedModule;
 use super::precompiled::ModuleForm;
 use super::reservation::Reservation;

@@ -21,8 +21,13 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     PathFlags,
 };
 
-use super::host::{Host, PREVIEW1};
+use super::host::Host;
+use super::imports::PREVIEW1;
 use super::warnings::GuestWarnings;
+
+/// WASI's `errno` for "operation not permitted", the runtime's answer to a path that leaves its
+/// folder.
+pub(super) const ERRNO_PERM: i32 = 63;
 
 /// Returns the numbers of an error that the runtime has no number for: the number in preview 1, and
 /// the code in WASI 0.2 if it has one.

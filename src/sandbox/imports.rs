@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::host::PREVIEW1;
+use wasmtime::ExternType;
+
 use super::typed;
+
+/// Name of the module that `wasm32-wasip1` imports from.
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// State of an import in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -28,6 +32,21 @@ pub(super) struct CoreImport<'a> {
     pub(super) name: &'a str,
     /// Type of the function, from [`function_text`]; `None` if the import is not a function.
     pub(super) function: Option<String>,
+}
+
+impl<'a> CoreImport<'a> {
+    /// Describes an import of a compiled module.
+    pub(super) fn of(import: &wasmtime::ImportType<'a>) -> Self {
+        let function = match import.ty() {
+            ExternType::Func(ty) => Some(function_text(ty.params(), ty.results())),
+            _ => None,
+        };
+        Self {
+            module: import.module(),
+            name: import.name(),
+            function,
+        }
+    }
 }
 
 /// Functions of preview 1, and their types as text.
@@ -269,6 +288,15 @@ fn component_origin(foreign: &[String]) -> String {
          component that provides them (`wac plug`)"
     };
     origin.to_owned()
+}
+
+/// Returns both results or both errors, so that an author who builds a module again knows of both.
+pub(super) fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(text), Ok(_)) | (Ok(_), Err(text)) => Err(text),
+        (Err(a), Err(b)) => Err(format!("{a}. In addition, {b}")),
+    }
 }
 
 #[cfg(test)]

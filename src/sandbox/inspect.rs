@@ -8,15 +8,15 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{MemoryType, Parser, Payload, TableType};
 
-use super::compile::why_invalid;
+use super::compile::{is_small, why_invalid};
 use super::engine::Sandbox;
 use super::features::{self, MissingFeature, Validated};
-use super::host::PREVIEW1;
+use super::format::ModuleFormat;
 use super::imports::{
-    CoreImport, ImportState, Preview1, component_import, component_refusal, core_import,
+    CoreImport, ImportState, PREVIEW1, Preview1, component_import, component_refusal, core_import,
     core_refusal, function_text,
 };
-use super::module::{ModuleFormat, core_entry};
+use super::module::core_entry;
 use super::snapshot;
 use crate::model::ModuleFile;
 
@@ -175,12 +175,6 @@ fn inspect(bytes: &[u8], preview1: &Preview1) -> Result<Inspection, String> {
     found.add_memories(bytes).map_err(invalid)?;
     found.wasi = wasi_versions(&found);
     Ok(found)
-}
-
-/// Returns true if a module compiles so quickly that inspecting it first saves nothing.
-pub(super) fn is_small(module: &ModuleFile) -> bool {
-    const SMALL_MODULE_BYTES: usize = 1 << 20;
-    module.bytes.len() <= SMALL_MODULE_BYTES
 }
 
 impl Inspection {

@@ -1,10 +1,10 @@
 //! Input of one call, and its result.
 
+#[cfg(feature = "compiler")]
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::reports::GuestReports;
-#[cfg(feature = "compiler")]
-use super::snapshot::ImageSlot;
 use super::stdio::GuestOutput;
 use super::warnings::GuestWarnings;
 use crate::model::{CancelToken, Grant, Limits, TaskMetadata};
@@ -31,6 +31,24 @@ impl Entry<'_> {
         #[cfg(not(feature = "compiler"))]
         let is_initialization = false;
         is_initialization
+    }
+}
+
+/// Receiver of the image that a guest leaves when it has started.
+#[cfg(feature = "compiler")]
+#[derive(Default)]
+pub struct ImageSlot(Mutex<Option<Vec<u8>>>);
+
+#[cfg(feature = "compiler")]
+impl ImageSlot {
+    /// Stores the image.
+    pub(crate) fn put(&self, image: Vec<u8>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(image);
+    }
+
+    /// Takes the image, if the guest has started.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -19,9 +19,9 @@ use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1};
 
-use super::absolute_links::ERRNO_PERM;
-use super::errno::{forget_last, preview1_answer};
-use super::host::{Host, PREVIEW1};
+use super::errno::{ERRNO_PERM, forget_last, preview1_answer};
+use super::host::Host;
+use super::imports::PREVIEW1;
 
 #[cfg(target_os = "linux")]
 use super::listing::file_number;

@@ -15,6 +15,7 @@ mod errno;
 mod features;
 mod file_writer;
 mod folders;
+mod format;
 mod host;
 mod imports;
 #[cfg(feature = "compiler")]
@@ -22,6 +23,7 @@ mod inspect;
 mod invocation;
 mod known_files;
 mod limits;
+mod linkers;
 mod listing;
 mod lookup;
 mod module;
@@ -54,6 +56,8 @@ pub use imports::ImportState;
 pub use inspect::{
     Export, ImportedInterface, ImportedItem, Inspection, Memory, SnapshotSupport, Table,
 };
+#[cfg(feature = "compiler")]
+pub use invocation::ImageSlot;
 pub use invocation::{Entry, GuestEnd, GuestInput, Invocation, TypedCall};
 pub use pool::scans_changed_pages;
 pub(crate) use precompiled::ModuleForm;
@@ -61,8 +65,6 @@ pub(crate) use precompiled::ModuleForm;
 pub(crate) use private_folder::open_private;
 pub use reports::{GuestReports, MAX_REPORT_BYTES};
 pub use reservation::Reservation;
-#[cfg(feature = "compiler")]
-pub use snapshot::ImageSlot;
 pub use stdio::GuestOutput;
 pub(crate) use stdio::TAIL_BYTES;
 pub use warnings::GuestWarnings;

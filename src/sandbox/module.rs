@@ -10,42 +10,13 @@ use wasmtime::{Engine, ExternType, InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::compile::CompiledCode;
-use super::host::{Host, Linkers};
-use super::imports::{CoreImport, component_refusal, core_refusal, function_text};
-use super::not_wasm::why_not_wasm;
+use super::host::Host;
+use super::imports::{CoreImport, both, component_refusal, core_refusal, function_text};
+use super::linkers::Linkers;
 #[cfg(feature = "compiler")]
 use super::snapshot::{Snapshot, SnapshotCode};
 use super::typed::{self, TypedEntry, TypedPre};
 use crate::model::ModuleKind;
-
-/// Format of a module, from its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ModuleFormat {
-    /// Core module.
-    Core,
-    /// WASM component.
-    Component,
-}
-
-impl ModuleFormat {
-    /// Detects the format of a module. The error is a sentence for the user.
-    pub(super) fn of(bytes: &[u8]) -> Result<Self, String> {
-        match bytes {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::Core),
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Self::Component),
-            _ => Err(why_not_wasm(bytes)),
-        }
-    }
-}
-
-impl std::fmt::Display for ModuleFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Core => "core module",
-            Self::Component => "WASM component",
-        })
-    }
-}
 
 /// Compiled module with its imports resolved.
 pub(super) enum PreparedModule {
@@ -149,7 +120,10 @@ impl PreparedModule {
 
     fn new_core(linkers: &Linkers, module: &Module) -> Result<Self, String> {
         let linked = linkers.core.instantiate_pre(module).map_err(|err| {
-            let imports: Vec<_> = module.imports().map(core_import).collect();
+            let imports: Vec<_> = module
+                .imports()
+                .map(|import| CoreImport::of(&import))
+                .collect();
             core_refusal(&imports, &linkers.preview1()).unwrap_or_else(|| unlinked(&err))
         });
         let signature = |name: &str| match module.get_export(name) {
@@ -189,27 +163,6 @@ impl PreparedModule {
         CommandPre::new(pre)
             .map(Self::Component)
             .map_err(|err| unlinked(&err))
-    }
-}
-
-/// Returns both results or both errors, so that an author who builds a module again knows of both.
-pub(super) fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
-    match (a, b) {
-        (Ok(a), Ok(b)) => Ok((a, b)),
-        (Err(text), Ok(_)) | (Ok(_), Err(text)) => Err(text),
-        (Err(a), Err(b)) => Err(format!("{a}. In addition, {b}")),
-    }
-}
-
-pub(super) fn core_import(import: wasmtime::ImportType<'_>) -> CoreImport<'_> {
-    let function = match import.ty() {
-        ExternType::Func(ty) => Some(function_text(ty.params(), ty.results())),
-        _ => None,
-    };
-    CoreImport {
-        module: import.module(),
-        name: import.name(),
-        function,
     }
 }
 

@@ -12,7 +12,8 @@ use wasmtime::{Engine, Precompiled};
 
 use super::compile::CompiledModule;
 use super::engine::Sandbox;
-use super::module::{ModuleFormat, PreparedModule};
+use super::format::ModuleFormat;
+use super::module::PreparedModule;
 use crate::model::{ModuleFile, ModuleKind};
 
 /// Form of a module that was compiled.

@@ -21,7 +21,8 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 
 use super::errno::{forget_last, preview1_answer, preview1_errno};
-use super::host::{Host, PREVIEW1};
+use super::host::Host;
+use super::imports::PREVIEW1;
 use super::listing::Listing;
 
 /// Replaces `fd_readdir` of preview 1, and the functions that end a listing.

@@ -14,7 +14,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 
 use super::errno::{answer, forget_last, preview1_answer};
-use super::host::{Host, PREVIEW1};
+use super::host::Host;
+use super::imports::PREVIEW1;
 use super::lookup::{SYMLINK_FOLLOW, slice};
 
 /// Replaces `path_filestat_set_times` of preview 1.

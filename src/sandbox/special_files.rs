@@ -14,9 +14,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
 };
 
-use super::absolute_links::ERRNO_PERM;
-use super::errno::{self, forget_last, preview1_answer};
-use super::host::{Host, PREVIEW1};
+use super::errno::{self, ERRNO_PERM, forget_last, preview1_answer};
+use super::host::Host;
+use super::imports::PREVIEW1;
 use super::lookup::{FILESTAT_BYTES, OwnMemory, SYMLINK_FOLLOW, slice};
 
 /// Replaces `path_open` of preview 1.

@@ -6,8 +6,8 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, 
 use wasmtime::{Engine, Store, StoreContextMut};
 
 use super::host::Host;
+use super::imports::both;
 use super::invocation::{Entry, GuestEnd, TypedCall};
-use super::module::both;
 use super::reports::{GuestReports, cut};
 use crate::model::{Limits, LogLevel, TaskMetadata};
 use crate::text::bytes_text;

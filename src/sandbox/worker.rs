@@ -29,13 +29,14 @@ use wasmtime_wasi::{I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
 use super::determinism::make_deterministic;
 use super::engine::{Interruption, Sandbox};
 use super::folders::OpenFolders;
-use super::host::{Host, Linkers};
+use super::host::Host;
 #[cfg(feature = "compiler")]
 use super::invocation::Entry;
 use super::invocation::{GuestEnd, GuestInput, Invocation};
 use super::limits::{
     BudgetExceeded, MachineIsFull, MemoryBudget, is_machine_error, machine_is_full,
 };
+use super::linkers::Linkers;
 use super::module::{CoreEntry, PreparedModule};
 use super::read_directory::Listings;
 #[cfg(feature = "compiler")]

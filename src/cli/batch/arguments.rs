@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::arguments::{ProcessArguments, SandboxArguments};
+use crate::cli::shared_arguments::{ProcessArguments, SandboxArguments};
 
 // A line that ends in a backslash continues in the next line: clap wraps the paragraph to the width
 // of the terminal.

@@ -16,8 +16,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::arguments::FormatArgument;
 use super::sandbox_options::{add_environment, within_memory};
+use super::shared_arguments::FormatArgument;
 use super::{Answer, environment};
 use crate::backend::{Isolation, Local};
 use crate::cli::author_arguments::CheckArguments;

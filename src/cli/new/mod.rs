@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Answer;
-use crate::cli::author_arguments::{FractalArgument, NewArguments};
+use crate::cli::author_arguments::NewArguments;
+use crate::cli::shared_arguments::FractalArgument;
 use crate::run::exit_code;
 use crate::text::escaped;
 use crate::text::wording::shell_word;

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::cli::author_arguments::FractalArgument;
+use crate::cli::shared_arguments::FractalArgument;
 
 /// Language of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::entry::{RunEntry, State};
 use super::{Answer, json_text, table};
-use crate::cli::arguments::{FormatArgument, RunsArguments};
+use crate::cli::arguments::RunsArguments;
+use crate::cli::shared_arguments::FormatArgument;
 use crate::report::say;
 use crate::run::exit_code;
 use crate::text::escaped;

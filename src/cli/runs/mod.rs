@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Answer;
-use super::arguments::{FormatArgument, RunsArguments, StateArgument};
+use super::arguments::{RunsArguments, StateArgument};
 use super::documents::absolute;
+use super::shared_arguments::FormatArgument;
 use crate::json::build_json;
 use crate::run::exit_code;
 use crate::text::{escaped, span, unreadable};

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::FileType;
 
 use super::Answer;
-use super::arguments::FormatArgument;
 use super::documents::{COMPILE_NOTICE_DELAY, author_policy};
 use super::sandbox_options::within_memory;
+use super::shared_arguments::FormatArgument;
 use super::signals::{self, Signals};
 use super::temporary::TemporaryFolder;
 use crate::backend::Local;

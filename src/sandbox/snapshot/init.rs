@@ -5,9 +5,10 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1;
 
 use super::image::write_image;
 use super::instance::Snapshot;
-use super::{INITIALIZE, ImageSlot, MEMORY, WIZER_INITIALIZE};
-use crate::sandbox::host::{Host, Linkers};
-use crate::sandbox::invocation::{GuestEnd, Invocation};
+use super::{INITIALIZE, MEMORY, WIZER_INITIALIZE};
+use crate::sandbox::host::Host;
+use crate::sandbox::invocation::{GuestEnd, ImageSlot, Invocation};
+use crate::sandbox::linkers::Linkers;
 
 /// Number of the standard streams, which come before the folders of a guest.
 const N_STREAMS: usize = 3;

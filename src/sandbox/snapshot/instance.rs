@@ -6,9 +6,9 @@ use std::sync::Arc;
 use wasmtime::{Extern, ExternType, Instance, InstancePre, Module, Mutability, Store, ValType};
 
 use super::{ENTRIES, MEMORY, MEMORY_MODULE, Signature};
-use crate::sandbox::host::{Host, Linkers};
-use crate::sandbox::imports::core_refusal;
-use crate::sandbox::module::core_import;
+use crate::sandbox::host::Host;
+use crate::sandbox::imports::{CoreImport, core_refusal};
+use crate::sandbox::linkers::Linkers;
 
 /// Code of a module whose memory is imported.
 pub(in crate::sandbox) struct SnapshotCode {
@@ -33,7 +33,7 @@ impl SnapshotCode {
                 {
                     memory = Some(ty);
                 }
-                _ => imports.push(core_import(import)),
+                _ => imports.push(CoreImport::of(&import)),
             }
         }
         if let Some(refusal) = core_refusal(&imports, &linkers.preview1()) {

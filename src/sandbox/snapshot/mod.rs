@@ -17,12 +17,11 @@ mod split;
 mod whole;
 
 use std::fs::File;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{MutexGuard, TryLockError};
 use std::time::Duration;
 
-use super::compile::{CompiledModule, compile};
+use super::compile::{CompiledModule, compile, is_small};
 use super::engine::Sandbox;
-use super::inspect::is_small;
 use super::precompiled::ModuleForm;
 use crate::model::{Grant, ModuleFile, ModuleKind};
 
@@ -59,22 +58,6 @@ enum Signature {
     /// No parameters, and an exit code as the result.
     ExitCode,
     Other,
-}
-
-/// Receiver of the image that a guest leaves when it has started.
-#[derive(Default)]
-pub struct ImageSlot(Mutex<Option<Vec<u8>>>);
-
-impl ImageSlot {
-    /// Stores the image.
-    pub(crate) fn put(&self, image: Vec<u8>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(image);
-    }
-
-    /// Takes the image, if the guest has started.
-    pub(crate) fn take(&self) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 /// Key of the code of a module's snapshots in a sandbox.

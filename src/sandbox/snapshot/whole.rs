@@ -8,7 +8,7 @@ use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, TypeRef};
 
 use super::split::{SplitModule, encoded_export, encoded_memory, invalid};
 use super::{INITIALIZE, RUN, START, WIZER_INITIALIZE};
-use crate::sandbox::host::PREVIEW1;
+use crate::sandbox::imports::PREVIEW1;
 
 /// Function that ends a guest with an exit code.
 const PROC_EXIT: &str = "proc_exit";
