@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::event::{Event, EventKind, Reused, TaskSummary};
-use crate::json::Value;
+use crate::json::{Map, Value};
 use crate::model::CallRef;
 
 /// A call that has started.
@@ -144,7 +144,7 @@ impl CallTable {
         self.open.insert((call.task, call.key()), self.rows.len());
         self.rows.push(CallRow {
             task: call.task,
-            name: item_text(call.item.as_ref()),
+            name: item_name(call.item.as_ref()),
             start_us,
             end_us: start_us,
             lane,
@@ -156,11 +156,55 @@ impl CallTable {
     }
 }
 
+/// Returns the name of an item: [`item_text`], but for an object its first text and the keys of all
+/// that it has in addition.
+fn item_name(item: Option<&Value>) -> String {
+    let text_of = |members: &Map<String, Value>| {
+        let (text_key, text) = members
+            .iter()
+            .find_map(|(key, value)| Some((key, value.as_str()?)))?;
+        let others = members.keys().filter(|key| *key != text_key);
+        let others: Vec<_> = others.map(String::as_str).collect();
+        Some(if others.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{text} with {}", others.join(", "))
+        })
+    };
+    item.and_then(Value::as_object)
+        .and_then(text_of)
+        .unwrap_or_else(|| item_text(item))
+}
+
 /// Returns an item as people know it: the text of a string, any other value as JSON.
 pub(super) fn item_text(item: Option<&Value>) -> String {
     match item {
         None => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn objects_have_their_first_text_as_their_name() {
+        for (item, name) in [
+            (json!("B/03/0"), "B/03/0"),
+            (json!(7), "7"),
+            (json!({ "zarr_url": "/a/B/03/0" }), "/a/B/03/0"),
+            (
+                json!({ "zarr_url": "/a/B/03/0", "init_args": { "z": "text" } }),
+                "/a/B/03/0 with init_args",
+            ),
+            (json!({ "n": 1 }), r#"{"n":1}"#),
+        ] {
+            assert_eq!(item_name(Some(&item)), name);
+        }
+        assert_eq!(item_name(None), "");
     }
 }

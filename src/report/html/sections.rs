@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::calls::{CallRow, CallState, CallTable, item_text};
 use super::charts::LogAxis;
 use super::markup::{href, html, html_start};
-use super::timeline::color;
+use super::timeline::{color, name_end};
 use crate::event::{RunSummary, Status, TaskSummary};
 use crate::model::record_names::{
     DATASET_FILE, HISTORY_FILE, METADATA_FILE, RESULT_FILE, STATUS_FILE,
@@ -107,7 +107,7 @@ pub(super) fn cards(summary: &RunSummary, calls: &CallTable) -> String {
         let name = if row.name.is_empty() {
             task_name(summary, row.task)
         } else {
-            html_start(&row.name, NAME_CHARS)
+            html(&name_end(&row.name))
         };
         cards += &card(
             duration_text(row.wall_time),

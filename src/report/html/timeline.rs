@@ -138,21 +138,22 @@ pub(super) fn timeline_data(summary: &RunSummary, calls: &CallTable) -> Timeline
                 .collect()
         }),
         memory_kib: named.map(|rows| rows.iter().map(|row| row.peak_memory_bytes >> 10).collect()),
-        names: named.map(|rows| rows.iter().map(|row| short(&row.name)).collect()),
+        names: named.map(|rows| {
+            rows.iter()
+                .map(|row| escaped(&name_end(&row.name)))
+                .collect()
+        }),
     }
 }
 
 /// Returns the end of a long name, since items of one dataset differ at their ends.
-fn short(name: &str) -> String {
-    let n_chars = name.chars().count();
-    let end: String = name
-        .chars()
-        .skip(n_chars.saturating_sub(NAME_CHARS))
-        .collect();
-    if n_chars > NAME_CHARS {
-        format!("...{}", escaped(&end))
+pub(super) fn name_end(name: &str) -> String {
+    let n_dropped = name.chars().count().saturating_sub(NAME_CHARS);
+    let end: String = name.chars().skip(n_dropped).collect();
+    if n_dropped > 0 {
+        format!("...{end}")
     } else {
-        escaped(&end)
+        end
     }
 }
 
