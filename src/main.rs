@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use mandelbox::cli::{Answer, answer};
-use mandelbox::report::say_last;
+use mandelbox::report::print_last;
 
 fn main() -> ExitCode {
     let Answer {
@@ -15,11 +15,11 @@ fn main() -> ExitCode {
     let written = io::stdout()
         .write_all(&stdout)
         .and_then(|()| io::stdout().flush());
-    say_last(&stderr);
+    print_last(&stderr);
     match written {
         // A reader that closed the pipe is no failure: the results are in the work directory.
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            say_last(&format!("error: failed to write to stdout: {err}\n"));
+            print_last(&format!("error: failed to write to stdout: {err}\n"));
             ExitCode::from(mandelbox::run::exit_code::HOST_FAILED)
         }
         _ => ExitCode::from(exit_code),

@@ -678,7 +678,7 @@ def _lines(items: Iterable[Mapping[str, Any] | Sequence[str]]) -> Iterator[str]:
             yield '{"argv":' + _json.dumps(item, f"items[{index}]") + "}"
         else:
             text = f"must be args (a dict) or a command line (a list), not {type(item).__name__}"
-            raise DocumentsError([Problem(text, place=f"items[{index}]")])
+            raise DocumentsError([Problem(text, location=f"items[{index}]")])
 
 
 def _take(lines: Iterator[str], n_most: int) -> tuple[list[str], bool]:

@@ -136,15 +136,15 @@ class SandboxExecutor(Executor):
 
     def _start(self, fn: Callable[..., Any], items: Sequence[_Item]) -> Future[list[_Returned]]:
         """Start a call of the sandbox for some items. There is no answer after the first error."""
-        place = _place_of(fn)
+        location = _location_of(fn)
         name = secrets.token_hex(16)
         out = os.path.join(self._outputs, name)
         encoder = _Encoder(os.path.join(self._inputs, name))
         request = {
-            "root": place.root,
-            "file": place.file,
-            "module": place.module,
-            "function": place.function,
+            "root": location.root,
+            "file": location.file,
+            "module": location.module,
+            "function": location.function,
             "items": [
                 {
                     "args": encoder.encode(list(args), "args"),
@@ -158,7 +158,7 @@ class SandboxExecutor(Executor):
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            batch = self._batch_for(place.root)
+            batch = self._batch_for(location.root)
             self._pending.add(future)
         future.add_done_callback(self._forget)
         future.set_running_or_notify_cancel()
@@ -232,7 +232,7 @@ class _Returned:
         return self.value
 
 
-class _Place:
+class _Location:
     """Where the interpreter finds a function."""
 
     def __init__(self, root: str, file: str, module: str, function: str) -> None:
@@ -242,7 +242,7 @@ class _Place:
         self.function = function
 
 
-def _place_of(fn: Callable[..., Any]) -> _Place:
+def _location_of(fn: Callable[..., Any]) -> _Location:
     function = getattr(fn, "__qualname__", None)
     module = getattr(fn, "__module__", None)
     if not function or "<" in function:
@@ -254,16 +254,16 @@ def _place_of(fn: Callable[..., Any]) -> _Place:
     if source is None or not os.path.exists(source):
         if module in (None, "__main__"):
             raise TypeError(f"{fn!r} is not in a file; define it in a module")
-        return _Place("", "", module, function)
+        return _Location("", "", module, function)
     path = os.path.abspath(source)
     if module == "__main__":
-        return _Place(os.path.dirname(path), path, "", function)
+        return _Location(os.path.dirname(path), path, "", function)
     if any(path.startswith(folder + os.sep) for folder in _installed()):
-        return _Place("", "", str(module), function)
+        return _Location("", "", str(module), function)
     parts = str(module).split(".")
     is_package = os.path.basename(path) == "__init__.py"
     root = Path(path).parents[len(parts) - (0 if is_package else 1)]
-    return _Place(str(root), "", str(module), function)
+    return _Location(str(root), "", str(module), function)
 
 
 def _installed() -> list[str]:
@@ -279,18 +279,18 @@ class _Encoder:
         self._prefix = prefix
         self.files: list[str] = []
 
-    def encode(self, value: Any, place: str) -> Any:
+    def encode(self, value: Any, location: str) -> Any:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if isinstance(value, (list, tuple)):
-            return [self.encode(item, f"{place}[{i}]") for i, item in enumerate(value)]
+            return [self.encode(item, f"{location}[{i}]") for i, item in enumerate(value)]
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
-                    raise TypeError(f"{place}: a key must be a string, not {type(key).__name__}")
+                    raise TypeError(f"{location}: a key must be a string, not {type(key).__name__}")
             if _ARRAY in value:
-                raise TypeError(f"{place}: the key `{_ARRAY}` is reserved")
-            return {key: self.encode(item, f"{place}.{key}") for key, item in value.items()}
+                raise TypeError(f"{location}: the key `{_ARRAY}` is reserved")
+            return {key: self.encode(item, f"{location}.{key}") for key, item in value.items()}
         if isinstance(value, os.PathLike):
             return os.fspath(value)
         numpy = sys.modules.get("numpy")
@@ -301,7 +301,7 @@ class _Encoder:
             return {_ARRAY: path}
         if numpy is not None and isinstance(value, numpy.generic):
             return value.item()
-        raise TypeError(f"{place}: {type(value).__name__} is neither JSON nor an array")
+        raise TypeError(f"{location}: {type(value).__name__} is neither JSON nor an array")
 
 
 class _Outputs:

@@ -1,4 +1,4 @@
-"""JSON documents whose numbers keep their digits, and errors that name the place of a bad value."""
+"""JSON documents whose numbers keep their digits, and errors that name the location of a bad value."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def dumps(value: Any, name: str) -> str:
         name: Name of the value for errors, such as ``metadata``.
 
     Raises:
-        DocumentsError: A value that JSON does not have, with its place.
+        DocumentsError: A value that JSON does not have, with its location.
     """
     parts: list[str] = []
     problems: list[Problem] = []
@@ -167,5 +167,5 @@ def _is_numpy_scalar(value: Any) -> bool:
 def _refuse(at: list[Any], name: str, problems: list[Problem], message: str) -> None:
     keys = (str(key).replace("~", "~0").replace("/", "~1") for key in at)
     pointer = "".join("/" + key for key in keys)
-    place = f"{name}: {pointer}" if pointer else name
-    problems.append(Problem(message, place=place, file=name, pointer=pointer))
+    location = f"{name}: {pointer}" if pointer else name
+    problems.append(Problem(message, location=location, file=name, pointer=pointer))

@@ -179,7 +179,7 @@ class Arguments:
             return
         if folder is not None:
             text = "is for workflows that are given as documents; a file has its own folder"
-            raise DocumentsError([Problem(text, place="folder")])
+            raise DocumentsError([Problem(text, location="folder")])
         self.words.append(absolute(workflow))
 
     def _add_dataset(self) -> None:
@@ -236,7 +236,7 @@ class Arguments:
         self._text("--rerun-from", options["rerun_from"])
         if options["resume"] and options["work_dir"] is None:
             text = "needs `work_dir`, the folder of the run to resume"
-            raise DocumentsError([Problem(text, place="resume")])
+            raise DocumentsError([Problem(text, location="resume")])
 
     def _text(self, option: str, value: Any) -> None:
         if value is not None:

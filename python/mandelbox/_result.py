@@ -284,7 +284,7 @@ def problems_of(facts: Sequence[Mapping[str, Any]]) -> list[Problem]:
     return [
         Problem(
             message=problem["message"],
-            place=problem.get("place", ""),
+            location=problem.get("location", ""),
             file=problem.get("file"),
             pointer=problem.get("pointer"),
             line=problem.get("line"),

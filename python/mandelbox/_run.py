@@ -534,8 +534,8 @@ def load(path: PathLike) -> dict[str, Any]:
         with open(file, "rb") as opened:
             document = _json.loads(opened.read())
     except json.JSONDecodeError as error:
-        place = f"{file}:{error.lineno}:{error.colno}"
-        problem = Problem(error.msg, place, file, line=error.lineno, column=error.colno)
+        location = f"{file}:{error.lineno}:{error.colno}"
+        problem = Problem(error.msg, location, file, line=error.lineno, column=error.colno)
         raise DocumentsError([problem]) from error
     except (OSError, UnicodeDecodeError) as error:
         problem = Problem(f"cannot be read: {error}", file, file)

@@ -31,7 +31,7 @@ class Problem:
 
     Attributes:
         message: Description of the problem, and the action to take.
-        place: Location as text.
+        location: Location as text.
         file: Path of the file, or None for an option.
         pointer: JSON pointer (RFC 6901) of the value in the file, or None.
         line: Line in the file, from 1, or None.
@@ -39,14 +39,14 @@ class Problem:
     """
 
     message: str
-    place: str = ""
+    location: str = ""
     file: str | None = None
     pointer: str | None = None
     line: int | None = None
     column: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
+        return f"{self.location}: {self.message}" if self.location else self.message
 
 
 @dataclass(frozen=True)

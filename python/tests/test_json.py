@@ -1,4 +1,4 @@
-"""Documents keep their values, and what JSON does not have is refused with its place."""
+"""Documents keep their values, and what JSON does not have is refused with its location."""
 
 from __future__ import annotations
 

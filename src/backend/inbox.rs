@@ -31,7 +31,7 @@ pub(super) struct Inbox<'a> {
     clock: &'a RunningClock,
     /// The running attempt of each call with its start.
     running: BTreeMap<usize, (Attempt, Duration)>,
-    said_idle: bool,
+    reported_idle: bool,
     woken: Instant,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Inbox<'a> {
         patience: Option<Duration>,
         clock: &'a RunningClock,
     ) -> Self {
-        let (running, said_idle, woken) = (BTreeMap::new(), false, Instant::now());
+        let (running, reported_idle, woken) = (BTreeMap::new(), false, Instant::now());
         Self {
             received,
             cancel,
@@ -50,7 +50,7 @@ impl<'a> Inbox<'a> {
             deadline: None,
             clock,
             running,
-            said_idle,
+            reported_idle,
             woken,
         }
     }
@@ -114,8 +114,8 @@ impl Iterator for Inbox<'_> {
         }
         let event = match self.received.try_recv() {
             Ok(event) => event,
-            Err(_) if !self.said_idle => {
-                self.said_idle = true;
+            Err(_) if !self.reported_idle => {
+                self.reported_idle = true;
                 return Some(CallEvent::Idle);
             }
             Err(_) => {
@@ -130,7 +130,7 @@ impl Iterator for Inbox<'_> {
                 event
             }
         };
-        self.said_idle = false;
+        self.reported_idle = false;
         self.note(&event);
         Some(event)
     }

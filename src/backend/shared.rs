@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_call_that_has_started() {
+    fn a_started_call_delays_no_other_process() {
         let folder = tempfile::tempdir().expect("a folder");
         let (a, b) = (
             Shared::join(folder.path()).expect("joined"),

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_on_behind_the_events_of_its_run() {
+    fn a_file_continues_after_the_events_of_its_run() {
         let (work_dir, lines) = work_dir();
         let path = work_dir.path().join("events");
         let whole = lines.concat();

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_as_other_clocks_do() {
+    fn it_advances_as_other_clocks_do() {
         let (clock, _ticker) =
             RunningClock::start("test", Duration::from_millis(5), || {}).expect("a thread");
         let (before, started) = (clock.now(), Instant::now());

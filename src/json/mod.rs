@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_told() {
+    fn locations_are_reported() {
         let err = lenient("{\n  \"a\": nope\n}").expect_err("no JSON");
         assert_eq!((err.line, err.column), (2, 9));
         assert!(lenient("").is_err());

@@ -54,7 +54,7 @@ pub fn say(text: &str) {
 ///
 /// * `text`: safe to show, with its line ends.
 #[cfg(feature = "cli")]
-pub fn say_last(text: &str) {
+pub fn print_last(text: &str) {
     let _ = stderr::write_last(text);
 }
 

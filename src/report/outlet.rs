@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_reader_that_has_stopped() {
+    fn a_reader_that_has_stopped_blocks_no_one() {
         let (reader, writer) = io::pipe().expect("a pipe");
         let outlet = Outlet::start("test", writer).expect("a thread");
         let stall = Duration::from_millis(100);

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_above_the_frame_and_the_frame_goes_without_a_trace() {
+    fn lines_stay_above_the_frame_and_the_frame_is_removed_completely() {
         let (mut screen, mut terminal) = (Screen { frame: Vec::new() }, Terminal::new(20));
         terminal.write(&screen.print("before\n", 20));
         terminal.write(&screen.draw(frame(&["one 1/20", "two", "three"]), 20));

@@ -339,8 +339,8 @@ impl PreparedRun {
     }
 }
 
-fn wrong(place: Location, text: String) -> Error {
+fn wrong(location: Location, text: String) -> Error {
     let mut problems = Problems::default();
-    problems.add(place, text);
+    problems.add(location, text);
     Error::Documents(problems)
 }

@@ -493,7 +493,7 @@ mod tests {
     /// Checks that a cache keeps using the folder that it has opened, even if another folder takes
     /// its path.
     #[test]
-    fn all_goes_by_the_folder_that_was_opened() {
+    fn everything_uses_the_folder_that_was_opened() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("modules");
         let opened = cache(&path);

@@ -388,7 +388,7 @@ mod tests {
     /// Checks every change of one byte. The module must be valid with the features that are
     /// reported. If none are reported, it must be valid without any or invalid with all of them.
     #[test]
-    fn what_is_told_of_a_changed_module_is_true_of_it() {
+    fn messages_about_a_changed_module_are_true() {
         let bytes = module(
             "(type $t (func (param i32) (result i32))) (memory 1 1) (table 1 funcref) \
              (global (mut i64) (i64.const 0)) \

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_of_components_are_told_apart() {
+    fn interfaces_of_components_are_distinguished() {
         for (name, expected) in [
             ("wasi:cli/run@0.3.0", "WASI 0.3.0 is not supported"),
             ("wasi:io/streams@0.2.0-rc-2023-11-10", "only releases"),

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_reads_waits_and_comes_whole() {
+    fn unread_output_waits_and_is_complete() {
         for never_blocks in [true, false] {
             let (mut reader, writer) = io::pipe().expect("a pipe");
             let mut output = Passthrough::new(File::from(OwnedFd::from(writer)));

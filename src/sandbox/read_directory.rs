@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn any_buffer_goes_on_where_the_one_before_ended() {
+    fn any_buffer_continues_where_the_previous_one_ended() {
         let names: Vec<_> = (0..50)
             .map(|n| format!("{n:02}{}", "x".repeat(n)))
             .collect();

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_fractions_are_taken_for_the_nearest() {
+    fn unusual_fractions_are_rounded_to_the_nearest() {
         let fractions = [f32::NAN, f32::INFINITY, -f32::INFINITY, -0.5, 1.5, 0.1234];
         for (fraction, expected) in fractions
             .into_iter()
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_ten_times_a_second_at_most_and_the_latest_counts() {
+    fn progress_is_reported_at_most_ten_times_a_second_and_the_latest_counts() {
         let (reports, sent) = reports(u64::MAX, 0);
         let mut state = reports.lock();
         let started = state.started;

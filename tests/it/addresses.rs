@@ -14,7 +14,7 @@ fn few_addresses() {
 }
 
 #[test]
-fn the_doctor_says_how_memory_is_reserved() {
+fn the_doctor_reports_how_memory_is_reserved() {
     let cases = [
         (
             "unlimited",
@@ -83,12 +83,12 @@ fn a_memory_that_is_moved_keeps_its_contents_and_its_bounds() {
         project.workflow(&[task(0, "t", &path("past.wasm"), json!({}))]);
         run(&project, &shell, &["--isolation", isolation])
             .expect(4)
-            .says(&["out of bounds memory access"]);
+            .reports(&["out of bounds memory access"]);
     }
 }
 
 #[test]
-fn a_guest_that_the_machine_has_no_memory_for_is_told_apart_from_one_that_traps() {
+fn a_lack_of_memory_of_the_machine_is_not_a_trap() {
     let project = project(1);
     let path = project.write("grows.wasm", wat::parse_str(GROWS).expect("WAT"));
     project.workflow(&[task(0, "t", path.to_str().expect("UTF-8"), json!({}))]);
@@ -97,6 +97,6 @@ fn a_guest_that_the_machine_has_no_memory_for_is_told_apart_from_one_that_traps(
     let ended = run(&project, "ulimit -v 573440; exec \"$@\"", &["--jobs", "1"]);
     ended
         .expect(4)
-        .says(&["could not be run: the machine is out of memory"]);
+        .reports(&["could not be run: the machine is out of memory"]);
     check_whole(&project.path("work"));
 }

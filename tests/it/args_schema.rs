@@ -72,7 +72,7 @@ fn schemas_of_both_pydantics_are_read() {
 /// A null that a schema does not name counts as missing where the member is optional, and reaches
 /// the task as it is.
 #[test]
-fn null_stands_for_an_optional_argument() {
+fn null_is_an_absent_optional_argument() {
     let project = Project::new();
     let args = json!({ "metadiff": {}, "start": null, "names": null, "window": { "end": null }, "echo": ["start", "window"] });
     let mut entry = task(0, "t", &module("swiss.wasm"), args);
@@ -102,7 +102,7 @@ fn null_stands_for_an_optional_argument() {
     entry["args"]["must"] = json!(1);
     project.workflow(&[entry.clone()]);
     let ended = project.run(&[]).expect(0);
-    ended.says(&[
+    ended.reports(&[
         "warning: ",
         "/task_list/0/args/names: the `args_schema` does not allow null for `names`, `start`, \
          `window/end`",
@@ -142,17 +142,17 @@ fn null_inside_a_default_of_the_package_is_no_problem() {
         "p/__FRACTAL_MANIFEST__.json",
         json!({ "manifest_version": "1", "task_list": [task] }).to_string(),
     );
-    let told = "args_schema/properties/normalize/default/lower: the `args_schema` does not allow \
+    let reported = "args_schema/properties/normalize/default/lower: the `args_schema` does not allow \
         null for `normalize/lower`";
     project
         .mandelbox(&["check", "p"])
         .expect(0)
-        .says(&["warning: ", told]);
+        .reports(&["warning: ", reported]);
     project.workflow(&[json!({ "args": { "echo": ["normalize"] }, "task": { "source": "p:t" } })]);
     project
         .run(&["--tasks", "p"])
         .expect(0)
-        .says(&["warning: "]);
+        .reports(&["warning: "]);
     let echoed = project.json("work/metadata.json")["echo"].clone();
     assert_eq!(
         echoed["normalize"],
@@ -323,10 +323,10 @@ fn many_schemas_may_take_no_more_than_one() {
         entry
     };
     project.workflow(&(0..200).map(entry).collect::<Vec<_>>());
-    let told = "/task_list/199/task/args_schema: takes too long to check: ";
+    let reported = "/task_list/199/task/args_schema: takes too long to check: ";
     watched(project.command(&["check", "workflow.json"]))
         .expect(2)
-        .says(&[told, "(task \"t199\")"]);
+        .reports(&[reported, "(task \"t199\")"]);
     std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
     let task = |i: usize| json!({ "name": format!("t{i}"), "executable": "../m.wasm", "input_type": "a", "output_type": "b", "args_schema": levels(13) });
     let tasks: Vec<_> = (0..200).map(task).collect();
@@ -336,7 +336,7 @@ fn many_schemas_may_take_no_more_than_one() {
     );
     watched(project.command(&["check", "p"]))
         .expect(2)
-        .says(&["/task_list/199/args_schema", "takes too long to check"]);
+        .reports(&["/task_list/199/args_schema", "takes too long to check"]);
 }
 
 /// Honest schemas and args, large and recursive ones, pass.
@@ -380,13 +380,13 @@ fn large_and_recursive_schemas_are_checked() {
         watched(project.command(&["run", "workflow.json", "--output", "out", "--dry-run"]))
     };
     with(&tree).expect(0);
-    let place = format!(
+    let location = format!(
         "/task_list/0/args/tree{}/value: ",
         "/children/0".repeat(100)
     );
     with(&broken)
         .expect(2)
-        .says(&[&place, "\"x\" is not of type \"integer\"", "1 problem"]);
+        .reports(&[&location, "\"x\" is not of type \"integer\"", "1 problem"]);
 
     // A chain of references that is just short enough for the stack.
     let mut links: Map<String, Value> = (0..1900)

@@ -67,7 +67,7 @@ fn a_workflow_is_checked_without_a_dataset() {
     parallel["args_parallel"] = json!({ "size": 3 });
     project.workflow(&[compound, parallel.clone()]);
     let check = ["check", "workflow.json", "--tasks", "tasks"];
-    project.mandelbox(&check).expect(0).says(&[
+    project.mandelbox(&check).expect(0).reports(&[
         "0 \"Compound\" (compound)",
         "images with flat=false",
         "sets      flat=true",
@@ -89,7 +89,7 @@ fn a_workflow_is_checked_without_a_dataset() {
     parallel["args_parallel"] = json!({ "size": "big" });
     parallel["args_non_parallel"] = json!({ "x": 1 });
     project.workflow(&[entry("Compount", "1.0"), parallel]);
-    project.mandelbox(&check).expect(2).says(&[
+    project.mandelbox(&check).expect(2).reports(&[
         "/task_list/0/task: the package my-tasks 1.0 has no task \"Compount\"",
         "did you mean `Compound`?",
         "/task_list/1/args_parallel/size: does not match",
@@ -101,7 +101,7 @@ fn a_workflow_is_checked_without_a_dataset() {
         r#"{"name": "w", "task_list": [{"task": {"pkg_name": "p"}}]}"#,
     );
     let ended = project.mandelbox(&check).expect(2);
-    ended.says(&["missing key `name`", "1 problem found"]);
+    ended.reports(&["missing key `name`", "1 problem found"]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn each_thing_that_is_missing_is_named_once() {
     let project = with_package();
     project.workflow(&[entry("Compound", "1.0"), entry("Parallel", "1.0")]);
     let ended = project.mandelbox(&["check", "workflow.json"]).expect(2);
-    let ended = ended.says(&[
+    let ended = ended.reports(&[
         "the package my-tasks is missing: no task package was given; name its folder with \
          `--tasks`",
         "1 problem found",
@@ -119,14 +119,14 @@ fn each_thing_that_is_missing_is_named_once() {
     project
         .mandelbox(&run)
         .expect(2)
-        .says(&["the package my-tasks is missing", "1 problem"]);
+        .reports(&["the package my-tasks is missing", "1 problem"]);
 
     let with_tasks = |more: &[&str]| {
         let arguments = [&["check", "workflow.json", "--tasks", "tasks"], more].concat();
         project.mandelbox(&arguments)
     };
     project.workflow(&[entry("Compound", "2.0"), entry("Parallel", "2.0")]);
-    with_tasks(&[]).expect(2).says(&[
+    with_tasks(&[]).expect(2).reports(&[
         "the package my-tasks is not there in version 2.0, only in 1.0",
         "1 problem found",
     ]);
@@ -137,7 +137,7 @@ fn each_thing_that_is_missing_is_named_once() {
     let ended = with_tasks(&[]).expect(2);
     assert_eq!(count(&ended, "no module at"), 1, "{}", ended.stderr);
     std::fs::remove_file(project.path("tasks/one.wasm")).expect("removed");
-    with_tasks(&[]).expect(2).says(&[
+    with_tasks(&[]).expect(2).reports(&[
         "mandelbox runs this module in place of `one.py`",
         "3 problems found",
     ]);
@@ -148,13 +148,13 @@ fn each_thing_that_is_missing_is_named_once() {
     );
     with_tasks(&[])
         .expect(2)
-        .says(&["missing key `task_list`", "1 problem found"]);
+        .reports(&["missing key `task_list`", "1 problem found"]);
 }
 
 #[test]
 fn a_package_is_checked_with_both_sides_of_its_tasks() {
     let project = with_package();
-    project.mandelbox(&["check", "tasks"]).expect(0).says(&[
+    project.mandelbox(&["check", "tasks"]).expect(0).reports(&[
         "task \"Compound\"\n    type      compound\n    input     images with flat=false",
         "    non_parallel\n      module    one.wasm (in place of one.py)\n      meta      \
          {\"mem\":100}\n      arguments not described",
@@ -187,7 +187,7 @@ fn a_package_is_checked_with_both_sides_of_its_tasks() {
         } },
     });
     write_package(&project, "tasks", "1.0", &[task]);
-    project.mandelbox(&["check", "tasks"]).expect(2).says(&[
+    project.mandelbox(&["check", "tasks"]).expect(2).reports(&[
         "/task_list/0/args_schema_parallel/properties/size/default: the default does not match",
         "/task_list/0/executable_non_parallel: no module at",
         "2 problems found",
@@ -208,7 +208,7 @@ fn a_folder_of_installed_packages_is_checked_as_a_whole() {
         "site/two-7.0.dist-info/METADATA",
         "Name: two\nVersion: 7.0\n",
     );
-    project.mandelbox(&["check", "site"]).expect(0).says(&[
+    project.mandelbox(&["check", "site"]).expect(0).reports(&[
         "package my-tasks 3.1",
         "package two 7.0",
         "no problem found",
@@ -237,7 +237,7 @@ fn a_dataset_is_checked() {
     project
         .mandelbox(&["check", "dataset.json"])
         .expect(0)
-        .says(&[
+        .reports(&[
             "images    15",
             "plate  \"p\"",
             "\"B11\" and 3 more",
@@ -259,7 +259,7 @@ fn a_dataset_is_checked() {
     project
         .mandelbox(&["check", "dataset.json"])
         .expect(2)
-        .says(&[
+        .reports(&[
             "/images/0/zarr_url: must lie in `zarr_dir`",
             "/images/1/attributes/x: must be a number, a string or a boolean",
             "2 problems found",
@@ -267,7 +267,7 @@ fn a_dataset_is_checked() {
 }
 
 #[test]
-fn a_call_is_made_as_in_a_run() {
+fn a_call_runs_as_in_a_run() {
     let project = with_package();
     project.write("zarr/a/x", "");
     let url = project.path("zarr/a").to_str().expect("UTF-8").to_owned();
@@ -299,12 +299,12 @@ fn a_call_is_made_as_in_a_run() {
         "zarr",
     ];
     let ended = project.mandelbox(&read_only).expect(3);
-    ended.says(&["cannot append to", "TaskExecutionError", &url]);
+    ended.reports(&["cannot append to", "TaskExecutionError", &url]);
     let alone = ["exec", "swiss.wasm", "--args", "args.json"];
     // Below `/tmp`, the task writes to its scratch folder.
     project
         .mandelbox(&alone)
-        .says(&["/zarr_url: the task cannot access", "add `--read "]);
+        .reports(&["/zarr_url: the task cannot access", "add `--read "]);
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn the_output_of_a_call_is_checked() {
             .expect(code)
     };
     let bad = json!({ "zarr_url": "/z/a", "size": 1, "out": { "image_list_update": [] } });
-    exec(&bad, "swiss.wasm", &[], 3).says(&["TaskExecutionError", "image_list_update"]);
+    exec(&bad, "swiss.wasm", &[], 3).reports(&["TaskExecutionError", "image_list_update"]);
     // The first call of a compound task, which the manifest describes.
     let list = json!({ "parallelization_list": [{ "zarr_url": "/z/a", "init_args": {} }] });
     let init = json!({ "zarr_urls": ["/z/a"], "out": list });
@@ -326,7 +326,7 @@ fn the_output_of_a_call_is_checked() {
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!(answer, list);
     let changes = json!({ "zarr_urls": [], "out": { "image_list_removals": ["/z/a"] } });
-    exec(&changes, "tasks/one.wasm", &[], 3).says(&["image_list_removals"]);
+    exec(&changes, "tasks/one.wasm", &[], 3).reports(&["image_list_removals"]);
     // Without reserved keys and without a manifest, the option decides.
     let own = json!({ "out": { "image_list_removals": ["/z/a"] } });
     let ended = exec(&own, "swiss.wasm", &["--fractal", "2"], 0);
@@ -334,8 +334,9 @@ fn the_output_of_a_call_is_checked() {
     let ended = exec(&json!({ "metadiff": { "a": 1 } }), "swiss.wasm", &[], 0);
     assert!(ended.stdout.contains("\"a\": 1"), "{}", ended.stdout);
     let image = json!({ "zarr_url": "/z/a" });
-    exec(&image, "swiss.wasm", &["--component", "a"], 2)
-        .says(&["--component: is an option for tasks of Fractal v1; put `zarr_url` into the args"]);
+    exec(&image, "swiss.wasm", &["--component", "a"], 2).reports(&[
+        "--component: is an option for tasks of Fractal v1; put `zarr_url` into the args",
+    ]);
 }
 
 #[test]
@@ -358,7 +359,7 @@ fn the_args_of_a_call_fit_their_schema() {
     project
         .mandelbox(&exec)
         .expect(2)
-        .says(&["args.json: /size: does not match"]);
+        .reports(&["args.json: /size: does not match"]);
     // The manifest has version 2, so the call is one of version 2, whatever the args.
     project.write(
         "args.json",
@@ -370,7 +371,7 @@ fn the_args_of_a_call_fit_their_schema() {
         "{}",
         ended.stdout
     );
-    ended.says(&["a task of type parallel gets `zarr_url` in a run; add it"]);
+    ended.reports(&["a task of type parallel gets `zarr_url` in a run; add it"]);
     let first = task.clone();
     task["name"] = json!("u");
     write_package(&project, "tasks", "1.0", &[first, task]);
@@ -378,7 +379,7 @@ fn the_args_of_a_call_fit_their_schema() {
     project
         .mandelbox(&exec)
         .expect(0)
-        .says(&["is the module of several tasks (t, u), so no args_schema is applied"]);
+        .reports(&["is the module of several tasks (t, u), so no args_schema is applied"]);
 }
 
 /// A project whose package `tasks` has a parallel task and a compound task, and a case for each
@@ -413,7 +414,7 @@ fn with_cases() -> Project {
 #[test]
 fn cases_of_a_package_are_run_and_updated() {
     let project = with_cases();
-    project.mandelbox(&["test", "tasks"]).expect(3).says(&[
+    project.mandelbox(&["test", "tasks"]).expect(3).reports(&[
         "ok       fails",
         "FAILED   init",
         "has no `expected/`; write it with `--update`",
@@ -423,7 +424,7 @@ fn cases_of_a_package_are_run_and_updated() {
     project
         .mandelbox(&update)
         .expect(0)
-        .says(&["output.json", "zarr_dir/a/touched"]);
+        .reports(&["output.json", "zarr_dir/a/touched"]);
     let expected = "tasks/tests/parallel/expected";
     let output = project.json(&format!("{expected}/output.json"));
     assert_eq!(output["image_list_updates"][0]["zarr_url"], "/zarr_dir/a");
@@ -433,7 +434,7 @@ fn cases_of_a_package_are_run_and_updated() {
     project
         .mandelbox(&["test", "tasks"])
         .expect(0)
-        .says(&["3 passed, 0 failed"]);
+        .reports(&["3 passed, 0 failed"]);
 
     project.write(
         &format!("{expected}/output.json"),
@@ -444,8 +445,8 @@ fn cases_of_a_package_are_run_and_updated() {
     let differences = answer["cases"][2]["differences"]
         .as_array()
         .expect("a list");
-    let places: Vec<_> = differences.iter().map(|it| &it["place"]).collect();
-    assert_eq!(places, ["output.json", "zarr_dir/a/x"]);
+    let locations: Vec<_> = differences.iter().map(|it| &it["location"]).collect();
+    assert_eq!(locations, ["output.json", "zarr_dir/a/x"]);
 }
 
 #[test]
@@ -457,7 +458,7 @@ fn a_case_that_does_not_fit_its_task_is_refused() {
     );
     project.write("tasks/tests/init/case.json", r#"{"task": "Compount"}"#);
     project.write("tasks/tests/fails/expected/output.json", "null");
-    project.mandelbox(&["test", "tasks"]).expect(2).says(&[
+    project.mandelbox(&["test", "tasks"]).expect(2).reports(&[
         "tests/parallel/args.json: /size: does not match",
         "tests/init/case.json: /task: no task \"Compount\"; the package has: Compound, Parallel",
         "is next to `output.json` or `zarr_dir/`",

@@ -429,7 +429,7 @@ fn what_cannot_be_used_is_refused_before_the_first_call() {
     let call = "{\"args\": {}}\n";
     let check = |module: &str, more: &[&str], texts: &[&str]| {
         let ended = finish(command(&project, module, call, more)).expect(2);
-        ended.says(texts);
+        ended.reports(texts);
     };
     let (typed, swiss) = (module("typed.wasm"), module("swiss.wasm"));
     check("bad.wasm", &[], &["bad.wasm: "]);
@@ -454,13 +454,13 @@ fn what_cannot_be_used_is_refused_before_the_first_call() {
     let with = |arguments: &[&str]| project.mandelbox(&[&["batch", &typed], arguments].concat());
     with(&["--calls", "missing", "--results", "-"])
         .expect(2)
-        .says(&["--calls missing: cannot be read"]);
+        .reports(&["--calls missing: cannot be read"]);
     with(&["--calls", "calls.jsonl", "--results", "calls.jsonl"])
         .expect(2)
-        .says(&["would overwrite the calls"]);
+        .reports(&["would overwrite the calls"]);
     with(&["--calls", "calls.jsonl", "--results", "other.jsonl"])
         .expect(2)
-        .says(&["exists and is not empty", "`--resume`"]);
+        .reports(&["exists and is not empty", "`--resume`"]);
     with(&[
         "--calls",
         "calls.jsonl",
@@ -469,10 +469,10 @@ fn what_cannot_be_used_is_refused_before_the_first_call() {
         "--resume",
     ])
     .expect(2)
-    .says(&["line 1: is not a result"]);
+    .reports(&["line 1: is not a result"]);
     with(&["--calls", "calls.jsonl", "--results", "-", "--resume"])
         .expect(2)
-        .says(&["results on stdout cannot be resumed"]);
+        .reports(&["results on stdout cannot be resumed"]);
     with(&[
         "--calls",
         "calls.jsonl",
@@ -482,7 +482,7 @@ fn what_cannot_be_used_is_refused_before_the_first_call() {
         "out",
     ])
     .expect(2)
-    .says(&["is inside the output path"]);
+    .reports(&["is inside the output path"]);
     assert_eq!(project.read("other.jsonl"), "{\"a\": 1}\n");
 }
 
@@ -514,7 +514,7 @@ fn calls_and_results_can_be_streams() {
     ];
     let ended = finish_with_input(project.command(&arguments), "{\"args\": {}}").expect(0);
     assert_eq!(results(&ended.stdout).len(), 1);
-    ended.says(&["1 succeeded, 0 failed in "]);
+    ended.reports(&["1 succeeded, 0 failed in "]);
     let quiet = [&arguments[..], &["--quiet"]].concat();
     let ended = finish_with_input(project.command(&quiet), "{\"args\": {}}").expect(0);
     assert_eq!(ended.stderr, "");
@@ -534,7 +534,7 @@ fn results_that_cannot_be_written_are_an_error_of_the_host() {
     let ended: Ended = finish_with_input(project.command(&arguments), "{\"args\": {}}\n");
     ended
         .expect(1)
-        .says(&["failed to write the results to /dev/full: No space left on device"]);
+        .reports(&["failed to write the results to /dev/full: No space left on device"]);
 }
 
 #[test]

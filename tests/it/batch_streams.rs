@@ -128,7 +128,7 @@ fn calls_wait_for_the_reader_of_their_results() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_program() {
+fn a_reader_that_closes_its_pipe_ends_the_program() {
     for is_idle in [false, true] {
         let project = Project::new();
         let mut open = Open::start(&project, &module("typed.wasm"), &[]);
@@ -171,7 +171,7 @@ fn resume_makes_the_calls_without_a_result() {
     text.push_str("{\"index\":1,\"id\":1,\"item\":null,\"outc");
     project.write("results.jsonl", &text);
     let ended = finish(command(&project, &typed, &calls, &["--resume"])).expect(0);
-    ended.says(&["13 had results before, 7 succeeded, 0 failed"]);
+    ended.reports(&["13 had results before, 7 succeeded, 0 failed"]);
     let resumed = project.read("results.jsonl");
     let first: String = kept.iter().map(|(_, line)| format!("{line}\n")).collect();
     assert!(
@@ -188,7 +188,7 @@ fn resume_makes_the_calls_without_a_result() {
         &["--resume", "--ordered"],
     ))
     .expect(0)
-    .says(&["20 had results before, 0 succeeded, 0 failed"]);
+    .reports(&["20 had results before, 0 succeeded, 0 failed"]);
     assert_eq!(project.read("results.jsonl"), resumed);
     let new = Project::new();
     assert_eq!(batch(&new, &typed, &calls, &["--resume"]).len(), 20);
@@ -270,7 +270,7 @@ fn two_batches_do_not_share_a_file_of_results() {
     std::thread::sleep(Duration::from_millis(50));
     finish(command(&project, &name, &calls, &["--resume"]))
         .expect(2)
-        .says(&["is in use by another batch"]);
+        .reports(&["is in use by another batch"]);
     running.send(Signal::TERM);
     assert_eq!(running.end().0, 143);
 }

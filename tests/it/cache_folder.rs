@@ -53,7 +53,7 @@ fn a_cache_below_a_folder_of_others_is_not_used() {
         );
         match refused {
             None => assert!(!ended.stderr.contains("the cache"), "{}", ended.stderr),
-            Some(text) => drop(ended.says(&[
+            Some(text) => drop(ended.reports(&[
                 "modules are compiled from scratch each time: the cache ",
                 text,
             ])),
@@ -132,7 +132,7 @@ fn a_cache_that_another_user_gets_is_not_used_any_more() {
         .expect("there")
         .count();
     let (ended, _) = run(&project, &parent.join("cache"));
-    ended.says(&["parent belongs to another user"]);
+    ended.reports(&["parent belongs to another user"]);
     assert_eq!(
         fs::read_dir(parent.join("cache/mandelbox/modules"))
             .expect("there")

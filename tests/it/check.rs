@@ -22,7 +22,7 @@ fn modules_are_checked() {
         project
             .mandelbox(&["check", &module(name)])
             .expect(0)
-            .says(&["sha256", "no problem found"]);
+            .reports(&["sha256", "no problem found"]);
     }
     project.write("page.wasm", "<html>404</html>");
     let ended = project
@@ -38,7 +38,7 @@ fn modules_are_checked() {
     project
         .mandelbox(&["check", "none.wasm"])
         .expect(2)
-        .says(&["no module at `none.wasm`"]);
+        .reports(&["no module at `none.wasm`"]);
 }
 
 #[test]
@@ -48,13 +48,13 @@ fn workflows_are_checked_without_their_data() {
     project
         .mandelbox(&["check", "workflow.json"])
         .expect(0)
-        .says(&["0 \"t\"", "no problem found"]);
+        .reports(&["0 \"t\"", "no problem found"]);
     project.workflow(&[
         json!({ "task": { "source": "x" } }),
         task(1, "t", "none.wasm", json!({})),
     ]);
     let ended = project.mandelbox(&["check", "workflow.json"]).expect(2);
-    ended.says(&[
+    ended.reports(&[
         "/task_list/0/task/source",
         "/task_list/1/task/command",
         "2 problems found",
@@ -68,7 +68,7 @@ fn packages_are_checked() {
     project
         .mandelbox(&["check", examples])
         .expect(0)
-        .says(&["ome-zarr:list_images", "no problem found"]);
+        .reports(&["ome-zarr:list_images", "no problem found"]);
     let task = json!({ "name": "t", "executable": "none.wasm", "input_type": "Any", "output_type": "Any", "args_schema": { "type": 7 } });
     project.write(
         "p/__FRACTAL_MANIFEST__.json",
@@ -77,11 +77,11 @@ fn packages_are_checked() {
     project
         .mandelbox(&["check", "p"])
         .expect(2)
-        .says(&["/task_list/0/executable", "/task_list/0/args_schema"]);
+        .reports(&["/task_list/0/executable", "/task_list/0/args_schema"]);
     project
         .mandelbox(&["check", "in"])
         .expect(2)
-        .says(&["in: is not a task package: it contains neither"]);
+        .reports(&["in: is not a task package: it contains neither"]);
 }
 
 #[test]
@@ -105,14 +105,15 @@ fn a_folder_of_typed_tasks_is_a_package() {
             .starts_with("count:"),
         "{found}"
     );
-    project
-        .mandelbox(&["check", "p"])
-        .expect(0)
-        .says(&["count.wasm", "typed", "no problem found"]);
+    project.mandelbox(&["check", "p"]).expect(0).reports(&[
+        "count.wasm",
+        "typed",
+        "no problem found",
+    ]);
 }
 
 #[test]
-fn each_module_of_a_package_is_told_once() {
+fn each_module_of_a_package_is_reported_once() {
     let project = Project::new();
     std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
     let schema = json!({
@@ -144,7 +145,7 @@ fn each_module_of_a_package_is_told_once() {
     );
     assert_eq!(package["tasks"][1]["arguments"], Value::Null);
     let arguments = package["tasks"][0]["arguments"].as_array().expect("a list");
-    let told: Vec<_> = arguments
+    let reported: Vec<_> = arguments
         .iter()
         .map(|argument| (&argument["name"], &argument["type"]))
         .collect();
@@ -154,7 +155,7 @@ fn each_module_of_a_package_is_told_once() {
         ("component", "string"),
     ];
     assert_eq!(
-        told,
+        reported,
         expected
             .map(|(name, ty)| (json!(name), json!(ty)))
             .each_ref()
@@ -170,7 +171,7 @@ fn each_module_of_a_package_is_told_once() {
         (&modules[0]["kind"], &modules[0]["wasi"]),
         (&json!("command_p1"), &json!(["preview1"]))
     );
-    project.mandelbox(&["check", "p"]).expect(0).says(&[
+    project.mandelbox(&["check", "p"]).expect(0).reports(&[
         "size       integer          required                In pixels",
         "mode       \"fast\" | \"good\"  default \"good\"",
         "component  string           filled in by mandelbox",
@@ -180,7 +181,7 @@ fn each_module_of_a_package_is_told_once() {
     // A module that is none is one problem, whatever number of tasks it has.
     project.write("m.wasm", "<html>");
     let ended = project.mandelbox(&["check", "p"]).expect(2);
-    ended.says(&[
+    ended.reports(&[
         "/task_list/0/executable: p/../m.wasm: is not a WebAssembly module",
         "HTML page",
         "1 problem found",
@@ -210,7 +211,7 @@ fn defaults_must_fit_their_own_schema() {
         json!({ "manifest_version": 1, "task_list": [task] }).to_string(),
     );
     let ended = project.mandelbox(&["check", "p"]).expect(2);
-    ended.says(&[
+    ended.reports(&[
         "/task_list/0/args_schema/properties/size/default: the default does not match its own schema",
         "/task_list/0/args_schema/properties/mode/default: ",
         "/task_list/0/args_schema/properties/list/default/1: ",
@@ -232,7 +233,7 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
     assert_eq!(project.tree(), before);
     assert_eq!(ended.stdout, "");
     assert!(!ended.stderr.contains("second"));
-    ended.says(&[
+    ended.reports(&[
         "1 task to run",
         "0 \"first\"",
         "read-only",
@@ -244,7 +245,7 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
 }
 
 #[test]
-fn the_doctor_says_what_is_there() {
+fn the_doctor_reports_what_exists() {
     let project = Project::new();
     let ended = project.mandelbox(&["doctor", "--format", "json"]).expect(0);
     let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
@@ -282,7 +283,7 @@ fn the_doctor_says_what_is_there() {
         |layer| states.contains(&layer["state"].as_str().expect("text"))
             && layer["detail"].is_string()
     ));
-    project.mandelbox(&["doctor"]).expect(0).says(&[
+    project.mandelbox(&["doctor"]).expect(0).reports(&[
         "mandelbox 0.",
         "openat2",
         "ulimit -n",

@@ -33,7 +33,7 @@ fn a_module_that_takes_too_long_to_compile_is_refused() {
         "{:?}",
         ended.elapsed
     );
-    ended.says(&["takes longer to compile than the limit of 0.5 s", "[host]"]);
+    ended.reports(&["takes longer to compile than the limit of 0.5 s", "[host]"]);
     assert_eq!(project.tree(), before);
 }
 
@@ -50,18 +50,18 @@ fn a_large_module_that_cannot_be_called_is_not_compiled() {
     project.write("policy.toml", "[host]\ncompile = \"500ms\"\n");
     project.workflow(&[task(0, "t", "large.wasm", json!({}))]);
     let policy = ["--policy", "policy.toml"];
-    project.run(&policy).expect(2).says(&["env::f"]);
+    project.run(&policy).expect(2).reports(&["env::f"]);
     project
         .mandelbox(&[&["check", "large.wasm"][..], &policy].concat())
         .expect(2)
-        .says(&["env::f", "1 problem found"]);
+        .reports(&["env::f", "1 problem found"]);
 
     project.write(
         "policy.toml",
         "[default]\nmodule = \"1M\"\n[maximum]\nmodule = \"1M\"\n",
     );
     let ended = project.mandelbox(&[&["check", "large.wasm"][..], &policy].concat());
-    ended.expect(2).says(&[
+    ended.expect(2).reports(&[
         "more than the limit of 1 MiB",
         "raise `module` in `[default]` and `[maximum]` of the policy",
     ]);
@@ -142,7 +142,7 @@ fn compiled_modules_are_kept_and_never_trusted_blindly() {
     use std::os::unix::fs::PermissionsExt;
     let folder = project.path("cache/mandelbox/modules");
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("changed");
-    run("w4", &[]).says(&[
+    run("w4", &[]).reports(&[
         "warning: cache: modules are compiled from scratch each time",
         "set its mode to 0700",
     ]);

@@ -1,4 +1,4 @@
-//! The program inside other sandboxes: a run works, or says in one line what is missing and leaves
+//! The program inside other sandboxes: a run works, or reports in one line what is missing and leaves
 //! nothing half written.
 //!
 //! What not every machine lets a test do (namespaces, another user) is left out there, with a word
@@ -111,7 +111,7 @@ fn check_echo(project: &Project, work_dir: &str, n: usize) {
 
 /// The run did not start: one line has the reason, and no work directory exists.
 #[track_caller]
-fn check_refused(project: &Project, ended: Ended, says: &[&str]) {
+fn check_refused(project: &Project, ended: Ended, texts: &[&str]) {
     assert!(
         [1, 2].contains(&ended.code),
         "{}: {}",
@@ -131,7 +131,7 @@ fn check_refused(project: &Project, ended: Ended, says: &[&str]) {
         "{}",
         ended.stderr
     );
-    ended.says(says);
+    ended.reports(texts);
     assert!(!project.path("work").exists(), "{:?}", project.tree());
 }
 
@@ -218,7 +218,7 @@ fn few_processes_and_threads() {
                 check_echo(&project, "work", 3);
             } else if project.path("work").exists() {
                 // The run had started, and a worker process could not.
-                ended.expect(4).says(&[
+                ended.expect(4).reports(&[
                     "failed to start a worker process",
                     "Resource temporarily unavailable",
                 ]);
@@ -247,7 +247,7 @@ fn is_reachable() -> bool {
 }
 
 #[test]
-fn a_user_that_nobody_knows() {
+fn a_user_without_a_name() {
     let shell = format!("exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"");
     if !can(&shell) || !is_reachable() {
         return;
@@ -256,7 +256,7 @@ fn a_user_that_nobody_knows() {
         let project = given_to(NOBODY, project(3));
         let ended = run(&project, &shell, &["--isolation", isolation]).expect(0);
         // The cache belongs to who runs the tests.
-        ended.says(&[
+        ended.reports(&[
             "modules are compiled from scratch each time",
             "Permission denied",
         ]);
@@ -309,7 +309,7 @@ fn no_home() {
         // A file is a folder that nobody can write to, the superuser included.
         let shell = "unset XDG_CACHE_HOME; HOME=$PWD/workflow.json exec \"$@\"";
         let ended = run(&project, shell, &["--isolation", isolation]).expect(0);
-        ended.says(&[
+        ended.reports(&[
             "modules are compiled from scratch each time",
             "workflow.json/.cache",
         ]);
@@ -465,7 +465,7 @@ fn a_stdout_that_is_full() {
         );
         ended
             .expect(1)
-            .says(&["failed to write to stdout: No space left on device"]);
+            .reports(&["failed to write to stdout: No space left on device"]);
         check_echo(&project, "work", 3);
     }
 }
@@ -514,7 +514,7 @@ fn a_disk_that_is_full() {
                 code => {
                     n_failed += 1;
                     assert!([1, 4].contains(&code), "{code}");
-                    ended.says(&["No space left on device", "small/work"]);
+                    ended.reports(&["No space left on device", "small/work"]);
                 }
             }
         }

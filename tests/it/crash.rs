@@ -1,4 +1,4 @@
-//! Runs that are killed at any moment, and disks that fail: nothing that was told is lost or made
+//! Runs that are killed at any moment, and disks that fail: nothing that was reported is lost or made
 //! again.
 //!
 //! Few moments are tried where `MANDELBOX_TEST_WHOLE` is not set; with it all that are named here.
@@ -118,7 +118,7 @@ fn calls(log: &str) -> (Vec<CallEvent>, Vec<CallEvent>) {
 struct Disturbed {
     project: Project,
     /// Calls that a reader of events has seen to succeed.
-    told: Vec<CallEvent>,
+    reported: Vec<CallEvent>,
     /// Runs that did not come to their end.
     n_cut_short: usize,
 }
@@ -129,7 +129,7 @@ struct Tally {
     expected: (Value, Vec<Value>),
     n_moments: usize,
     n_cut_short: usize,
-    n_told_in_part: usize,
+    n_reported_in_part: usize,
 }
 
 impl Tally {
@@ -138,7 +138,7 @@ impl Tally {
             expected: undisturbed(),
             n_moments: 0,
             n_cut_short: 0,
-            n_told_in_part: 0,
+            n_reported_in_part: 0,
         }
     }
 
@@ -146,8 +146,8 @@ impl Tally {
         let n_moments = self.n_moments;
         println!(
             "{n_moments} work directories, {} runs cut short, {} of them between calls that were \
-             told",
-            self.n_cut_short, self.n_told_in_part
+             reported",
+            self.n_cut_short, self.n_reported_in_part
         );
         assert!(
             self.n_cut_short * 2 >= n_moments,
@@ -155,9 +155,9 @@ impl Tally {
             self.n_cut_short
         );
         assert!(
-            self.n_told_in_part * 4 >= n_moments,
-            "only {} of {n_moments} had told a call",
-            self.n_told_in_part
+            self.n_reported_in_part * 4 >= n_moments,
+            "only {} of {n_moments} had reported a call",
+            self.n_reported_in_part
         );
     }
 }
@@ -166,7 +166,7 @@ impl Disturbed {
     fn new() -> Self {
         Self {
             project: project(),
-            told: Vec::new(),
+            reported: Vec::new(),
             n_cut_short: 0,
         }
     }
@@ -183,7 +183,7 @@ impl Disturbed {
             .expect("started");
         end(&mut child);
         let status = child.wait().expect("ended");
-        self.told.extend(calls(&self.project.read("events")).1);
+        self.reported.extend(calls(&self.project.read("events")).1);
         self.n_cut_short += usize::from(!status.success());
         let stderr = String::from_utf8_lossy(&std::fs::read(stderr).expect("there")).into_owned();
         Ended {
@@ -198,13 +198,14 @@ impl Disturbed {
     fn finish(mut self, what: &str, tally: &mut Tally) {
         tally.n_moments += 1;
         tally.n_cut_short += self.n_cut_short;
-        tally.n_told_in_part += usize::from((1..3 * N_COMPONENTS).contains(&self.told.len()));
+        tally.n_reported_in_part +=
+            usize::from((1..3 * N_COMPONENTS).contains(&self.reported.len()));
         let command = self.project.command(&RUN);
         let ended = self.run(command, |_| {});
         assert_eq!(ended.code, 0, "{what}: {}", ended.stderr);
         let log = self.project.read("work/events.jsonl");
         let (began, done) = calls(&log);
-        for (task, call, seq) in &self.told {
+        for (task, call, seq) in &self.reported {
             assert!(
                 done.contains(&(*task, *call, *seq)),
                 "{what}: call {call} of task {task} is lost"
@@ -345,7 +346,7 @@ fn steps(trace: &str) -> Vec<(bool, &str)> {
 }
 
 #[test]
-fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
+fn reports_and_replaced_records_are_on_disk_before() {
     if !can_trace() {
         return;
     }
@@ -359,10 +360,10 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
         .stderr(Stdio::null());
     assert!(command.status().expect("started").success());
     let path = |name: &str| project.path(name).to_str().expect("UTF-8").to_owned();
-    let (work, log, told) = (path("work"), path("work/events.jsonl"), path("events"));
+    let (work, log, reported) = (path("work"), path("work/events.jsonl"), path("events"));
     let records =
         ["metadata.json", "history.json", "result.json"].map(|name| path("work") + "/" + name);
-    let (mut n_written, mut n_synced, mut n_told, mut n_records) = (0, 0, 0, 0);
+    let (mut n_written, mut n_synced, mut n_reported, mut n_records) = (0, 0, 0, 0);
     let mut synced = BTreeSet::new();
     let mut is_rename_synced = true;
     for (has_ended, call) in steps(&project.read("trace")) {
@@ -373,11 +374,11 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
             .and_then(|rest| rest.split([')', ' ']).next()?.parse::<usize>().ok());
         let quoted: Vec<_> = call.split('"').skip(1).step_by(2).collect();
         match (call.split('(').next().expect("a name"), has_ended) {
-            ("write", false) if file == told => {
-                n_told += n_bytes.expect("a length");
+            ("write", false) if file == reported => {
+                n_reported += n_bytes.expect("a length");
                 assert!(
-                    n_told <= n_synced,
-                    "{n_told} bytes were told and {n_synced} are on disk: {call}"
+                    n_reported <= n_synced,
+                    "{n_reported} bytes were reported and {n_synced} are on disk: {call}"
                 );
                 assert!(
                     synced.contains(work.as_str()),
@@ -412,7 +413,7 @@ fn what_is_told_or_takes_the_place_of_a_record_is_on_disk_before() {
     }
     assert_eq!(project.read("events"), project.read("work/events.jsonl"));
     assert_eq!(
-        (n_told, n_records),
+        (n_reported, n_records),
         (project.read("events").len(), 3 * 2 + 1),
         "not all was in the trace"
     );

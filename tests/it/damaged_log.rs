@@ -210,13 +210,13 @@ fn a_bit_that_flips_anywhere_costs_a_call_and_no_more() {
 }
 
 #[test]
-fn status_and_report_of_a_damaged_log_go_as_far_as_it_goes() {
+fn status_and_report_of_a_damaged_log_use_its_intact_part() {
     let (project, log) = finished("a");
     let mut damaged = log.clone();
     damaged[PAGE..2 * PAGE].fill(0);
     project.write("work/events.jsonl", &damaged);
     let warning = "events.jsonl is damaged: ";
-    project.mandelbox(&["status", "work"]).expect(0).says(&[
+    project.mandelbox(&["status", "work"]).expect(0).reports(&[
         "2 \"last\" done",
         warning,
         "`run --resume` reruns the calls",
@@ -235,11 +235,14 @@ fn status_and_report_of_a_damaged_log_go_as_far_as_it_goes() {
         "work/events.jsonl",
         [b"\0\n".as_slice(), &log[PAGE..]].concat(),
     );
-    let says = [
+    let texts = [
         "its first line is damaged",
         "`run --resume` starts from scratch",
     ];
-    project.mandelbox(&["status", "work"]).expect(2).says(&says);
+    project
+        .mandelbox(&["status", "work"])
+        .expect(2)
+        .reports(&texts);
     run(&project, &["--resume"]).expect(0);
     assert!(
         project

@@ -42,7 +42,7 @@ fn a_file_is_a_whole_package() {
     project
         .run(&["--tasks", &file])
         .expect(4)
-        .says(&["memory limit of 64 MiB"]);
+        .reports(&["memory limit of 64 MiB"]);
     exported(
         &project,
         "typed:typed_test",
@@ -51,7 +51,7 @@ fn a_file_is_a_whole_package() {
     let ended = project
         .mandelbox(&["check", "workflow.json", "--tasks", &file])
         .expect(2);
-    ended.says(&[
+    ended.reports(&[
         "/task_list/0/args/steps: does not match the task's `args_schema`",
         "other",
         "2 problems found",
@@ -59,12 +59,12 @@ fn a_file_is_a_whole_package() {
 }
 
 #[test]
-fn check_shows_what_a_task_says_of_itself() {
+fn check_shows_the_description_of_a_task() {
     let project = Project::new();
     let ended = project
         .mandelbox(&["check", &module("typed.wasm")])
         .expect(0);
-    ended.says(&[
+    ended.reports(&[
         "kind      typed task",
         "task \"Typed test\"",
         "source    typed:typed_test",
@@ -102,7 +102,7 @@ fn a_command_is_no_package_by_itself() {
     let project = Project::new();
     exported(&project, "swiss:swiss", &json!({}));
     let ended = project.run(&["--tasks", &module("swiss.wasm")]).expect(2);
-    ended.says(&[
+    ended.reports(&[
         "swiss.wasm: this is a command",
         "cannot describe itself; name the folder of its package",
     ]);
@@ -138,16 +138,19 @@ pub fn describing(body: &str, text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_task_says_of_itself_is_not_trusted() {
+fn the_description_of_a_task_is_not_trusted() {
     let check = |body: &str, text: &str, expected: &[&str]| {
         let project = Project::new();
         project.write("t.wasm", describing(body, text));
         project
             .mandelbox(&["check", "t.wasm"])
             .expect(2)
-            .says(expected);
+            .reports(expected);
         exported(&project, "t:t", &json!({}));
-        project.run(&["--tasks", "t.wasm"]).expect(2).says(expected);
+        project
+            .run(&["--tasks", "t.wasm"])
+            .expect(2)
+            .reports(expected);
         assert!(!project.path("work").exists());
     };
     let project_check = |text: &str, expected: &str| {
@@ -156,7 +159,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
         project
             .mandelbox(&["check", "t.wasm"])
             .expect(2)
-            .says(&[expected]);
+            .reports(&[expected]);
     };
     let good = r#"{"name": "t", "input_type": "Any", "output_type": "Any"}"#;
     check("", "{}", &["t.wasm: describe(): missing key `name`"]);
@@ -228,7 +231,7 @@ fn what_a_task_says_of_itself_is_not_trusted() {
     );
     exported(&project, "t:t", &json!({}));
     let ended = project.run(&["--tasks", "t.wasm"]).expect(2);
-    ended.says(&[
+    ended.reports(&[
         "policy does not allow a package to mount `/etc`",
         "policy does not allow a package to set the variable `HOME`",
     ]);
@@ -249,5 +252,5 @@ fn a_task_that_never_describes_itself_is_ended() {
     let body = "(loop $again (br $again))";
     project.write("t.wasm", describing(body, "{}"));
     let ended = project.mandelbox(&["check", "t.wasm"]).expect(2);
-    ended.says(&["the task does not describe itself: it took longer than 10 s"]);
+    ended.reports(&["the task does not describe itself: it took longer than 10 s"]);
 }

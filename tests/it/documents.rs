@@ -1,4 +1,4 @@
-//! Broken and hostile documents: exit code 2, every place named, nothing written.
+//! Broken and hostile documents: exit code 2, every location named, nothing written.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub fn check_project(project: &Project, more: &[&str], texts: &[&str]) {
     let before = project.tree();
     let ended = project.run(more);
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-    ended.expect(2).says(texts);
+    ended.expect(2).reports(texts);
     assert_eq!(project.tree(), before, "something was written");
 }
 
@@ -60,7 +60,7 @@ fn what_is_not_json() {
 }
 
 #[test]
-fn wrong_shapes_are_all_told_at_once() {
+fn invalid_shapes_are_all_reported_at_once() {
     check_refused("[]", &["workflow.json: must be an object, not an array"]);
     check_refused(
         "{\"name\": \"w\"}",
@@ -244,7 +244,7 @@ fn documents_cannot_ask_for_more_than_the_operator_gives() {
     project
         .run(&["--memory", "1G"])
         .expect(0)
-        .says(&["warning", "the limit stays at 1 GiB of memory"]);
+        .reports(&["warning", "the limit stays at 1 GiB of memory"]);
 }
 
 #[test]
@@ -272,11 +272,11 @@ fn a_policy_sets_defaults_bounds_and_what_packages_may_have() {
     let allocate = json!([{ "do": "allocate_mib", "n": 60 }]);
     probe(allocate.clone(), json!({}))
         .expect(4)
-        .says(&["memory limit of 32 MiB"]);
+        .reports(&["memory limit of 32 MiB"]);
     probe(allocate, json!({ "memory": "100M" })).expect(0);
     probe(json!([]), json!({ "memory": "1G" }))
         .expect(0)
-        .says(&["the limit stays at 128 MiB"]);
+        .reports(&["the limit stays at 128 MiB"]);
 
     let steps = json!([
         { "do": "env" },
@@ -338,7 +338,7 @@ fn folders_that_would_undo_the_sandbox_are_refused() {
             "--work-dir",
             work,
         ];
-        project.mandelbox(&arguments).expect(2).says(&[text]);
+        project.mandelbox(&arguments).expect(2).reports(&[text]);
         assert_eq!(project.tree(), before);
     };
     check("in", "out", "out/work", "holds the work directory");
@@ -372,7 +372,7 @@ fn a_missing_component_list_is_found_before_the_run_where_it_can_be() {
 }
 
 #[test]
-fn odd_names_are_only_names() {
+fn unusual_names_are_only_names() {
     let project = Project::new();
     let name = "../../x\u{0}\n\u{1b}[31m{}%s";
     project.write(
@@ -398,7 +398,7 @@ fn odd_names_are_only_names() {
 }
 
 #[test]
-fn wrong_usage_is_told() {
+fn invalid_usage_is_reported() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &quoted("x"), json!({}))]);
     for (arguments, text) in [
@@ -447,7 +447,7 @@ fn wrong_usage_is_told() {
         ),
         (vec!["frobnicate"], "frobnicate"),
     ] {
-        project.mandelbox(&arguments).expect(2).says(&[text]);
+        project.mandelbox(&arguments).expect(2).reports(&[text]);
     }
 }
 
@@ -483,7 +483,7 @@ fn dots_behind_a_folder_that_is_not_there_do_not_hide_what_it_is() {
     project
         .mandelbox(&arguments)
         .expect(2)
-        .says(&["holds the work directory"]);
+        .reports(&["holds the work directory"]);
     assert_eq!(project.tree(), before);
 }
 
@@ -498,7 +498,7 @@ fn paths_that_are_no_text_are_refused() {
         command.arg(option).arg(odd);
         crate::project::finish(command)
             .expect(2)
-            .says(&["must be UTF-8"]);
+            .reports(&["must be UTF-8"]);
     };
     run("--input");
     run("--work-dir");
@@ -510,7 +510,7 @@ fn paths_that_are_no_text_are_refused() {
 }
 
 #[test]
-fn problems_stand_where_their_value_was_written() {
+fn problems_are_located_where_their_value_was_written() {
     let project = Project::new();
     let task = json!({
         "name": "t", "executable": "m.wasm", "input_type": "Any", "output_type": "Any",
@@ -582,5 +582,5 @@ fn a_manifest_can_give_fixed_arguments() {
     project
         .run(&["--tasks", "p"])
         .expect(2)
-        .says(&["/task_list/0/executable", "a quote is not closed"]);
+        .reports(&["/task_list/0/executable", "a quote is not closed"]);
 }

@@ -41,7 +41,7 @@ fn a_task_gets_its_args_and_stdout_its_metadiff() {
         );
         assert_eq!(echo["metadata"], json!({ "plate": ["a"] }));
         assert_eq!(echo.get("component"), None);
-        ended.says(&["out\n", "an \\u{1b}[31merror\n"]);
+        ended.reports(&["out\n", "an \\u{1b}[31merror\n"]);
     }
 }
 
@@ -59,7 +59,7 @@ fn a_component_makes_the_call_one_of_a_parallel_task() {
         (&echo["component"], &echo["metadata"]),
         (&json!("B/03"), &json!({ "well": ["B/03"] }))
     );
-    ended.says(&["without `--output`, the task writes to a temporary folder"]);
+    ended.reports(&["without `--output`, the task writes to a temporary folder"]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_typed_task_logs_and_reports_on_stderr() {
             "{}",
             ended.stdout
         );
-        ended.says(&["info: so far \\u{1b} so good", "50 % half", "printed"]);
+        ended.reports(&["info: so far \\u{1b} so good", "50 % half", "printed"]);
     }
 }
 
@@ -108,7 +108,7 @@ fn failures_have_the_exit_codes_and_words_of_a_run() {
                 &[more, &["--isolation", isolation]].concat(),
             );
             assert_eq!(ended.stdout, "");
-            ended.expect(code).says(texts);
+            ended.expect(code).reports(texts);
         }
     };
     let typed = |step: Value| json!({ "steps": [step] });
@@ -160,13 +160,13 @@ fn failures_have_the_exit_codes_and_words_of_a_run() {
 }
 
 #[test]
-fn wrong_input_is_told_with_its_place_and_nothing_runs() {
+fn invalid_input_is_reported_with_its_location_and_nothing_runs() {
     let check = |args: &str, module: &str, more: &[&str], text: &str| {
         let project = Project::new();
         project.write("args.json", args);
         project.write("page.wasm", "<!doctype html>");
         let ended = project.mandelbox(&[&["exec", module, "--args", "args.json"], more].concat());
-        ended.expect(2).says(&[text]);
+        ended.expect(2).reports(&[text]);
         assert_eq!(project.tree(), ["args.json", "in/", "out/", "page.wasm"]);
     };
     let (swiss, typed) = (module("swiss.wasm"), module("typed.wasm"));
@@ -202,7 +202,7 @@ fn wrong_input_is_told_with_its_place_and_nothing_runs() {
     project
         .mandelbox(&["exec", &swiss, "--component", "x"])
         .expect(2)
-        .says(&["--args"]);
+        .reports(&["--args"]);
 }
 
 #[test]
@@ -232,12 +232,12 @@ fn a_manifest_above_a_module_gives_its_schema() {
     assert_eq!(stdout_json(&exec(&json!({})).expect(0))["echo"]["n"], 5);
     exec(&json!({ "n": "x" }))
         .expect(2)
-        .says(&["args.json: /n: does not match the task's `args_schema`"]);
+        .reports(&["args.json: /n: does not match the task's `args_schema`"]);
     manifest(&[task("One", "bin/swiss.wasm"), task("Two", "bin/swiss.wasm")]);
     assert_eq!(
         exec(&json!({ "n": "x" }))
             .expect(0)
-            .says(&["the module of several tasks (One, Two)"])
+            .reports(&["the module of several tasks (One, Two)"])
             .stdout,
         "null\n"
     );
@@ -286,7 +286,7 @@ fn a_recorded_call_is_replayed_from_its_args() {
         // Without rights from the command line there are none.
         let ended = replay(&["--component", "C"]);
         let (input, output) = (project.path("in"), project.path("out"));
-        ended.says(&[
+        ended.reports(&[
             &format!(
                 "/input_paths/0: the task cannot access `{0}`: a path in args grants no access; \
                  add `--input {0}`",
@@ -328,11 +328,11 @@ fn a_temporary_output_folder_is_gone_afterwards() {
     command.env("TMPDIR", &temporary);
     finish(command)
         .expect(2)
-        .says(&["choose another TMPDIR or --output"]);
+        .reports(&["choose another TMPDIR or --output"]);
 }
 
 #[test]
-fn only_one_call_is_made_and_no_record_is_kept() {
+fn only_one_call_runs_and_no_record_is_kept() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     let before = project.tree();

@@ -114,7 +114,7 @@ fn a_folder_is_the_working_directory_only_if_it_is_mounted_as_one() {
 }
 
 #[test]
-fn wrong_mounts_and_variables_are_told_together() {
+fn invalid_mounts_and_variables_are_reported_together() {
     let project = with_guest(r#"(func (export "_start"))"#);
     project.write("file", "");
     let ended = project.mandelbox(&[
@@ -139,7 +139,7 @@ fn wrong_mounts_and_variables_are_told_together() {
         "--stdin",
         "in",
     ]);
-    ended.expect(2).says(&[
+    ended.expect(2).reports(&[
         "--mount none: the folder",
         "--mount file: is a file, but only folders can be mounted; mount ",
         "--mount out::/x/: a second folder at `/x`;",
@@ -168,7 +168,7 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
             assert_eq!(ended.stdout, "");
             match text {
                 "" => assert_eq!(ended.stderr, ""),
-                text => drop(ended.says(&[text])),
+                text => drop(ended.reports(&[text])),
             }
         }
     };
@@ -197,7 +197,7 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
         "exceeded its memory limit of 64 MiB",
     );
     check(large, &["--memory", "128M"], 0, "");
-    // More entries than a place of the pool has.
+    // More entries than an instance of the pool can have.
     check(
         r#"(table 3000000 funcref) (func (export "_start"))"#,
         &[],
@@ -220,7 +220,7 @@ fn exit_codes_are_passed_on_and_what_the_sandbox_ends_is_134() {
     let ended = project.mandelbox(&["exec", &module("typed.wasm"), "--", "x"]);
     ended
         .expect(2)
-        .says(&["is a typed task, which has no command line; call it with `exec MODULE --args"]);
+        .reports(&["is a typed task, which has no command line; call it with `exec MODULE --args"]);
 }
 
 /// The cache knows a module by its file, without reading it, and never takes another for it.

@@ -101,7 +101,7 @@ fn a_quota_that_is_used_up_while_writing_is_no_io_error() {
 }
 
 #[test]
-fn a_rename_across_file_systems_is_told_apart() {
+fn a_rename_across_file_systems_has_an_error_of_its_own() {
     let project = Project::new();
     let device =
         |path: &Path| std::os::unix::fs::MetadataExt::dev(&path.metadata().expect("there"));

@@ -152,7 +152,7 @@ fn file_systems_that_cannot_sync_or_set_modes_hold_runs() {
         let inject = format!("inject=fsync,fdatasync:error={error}");
         refusing(&project, "022", &["trace=fsync,fdatasync", &inject])
             .expect(0)
-            .says(&["cannot sync files"]);
+            .reports(&["cannot sync files"]);
         assert_eq!(has_warning(&project), 1, "{error}");
         assert_eq!(
             project.json("work/result.json")["metadata"],
@@ -184,7 +184,7 @@ fn file_systems_that_cannot_sync_or_set_modes_hold_runs() {
     );
     ended
         .expect(1)
-        .says(&["failed to sync", "Input/output error"]);
+        .reports(&["failed to sync", "Input/output error"]);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_file_system_without_locks_is_refused_with_what_to_do() {
             &["trace=flock", &format!("inject=flock:error={error}")],
         )
         .expect(1);
-        ended.says(&[
+        ended.reports(&[
             "failed to lock ",
             "cannot lock files",
             "choose a --work-dir on a local disk",
@@ -211,14 +211,14 @@ fn a_file_system_without_locks_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn links_that_lead_to_nothing_are_told_before_the_run() {
+fn broken_links_are_reported_before_the_run() {
     let project = project();
     symlink("/mnt/not-mounted/results", project.path("gone")).expect("made");
     let check = |arguments: &[&str], code: i32, text: &str| {
         let before = project.tree();
         let ended =
             project.mandelbox(&[&["run", "workflow.json", "--dry-run"], arguments].concat());
-        ended.expect(code).says(&[
+        ended.expect(code).reports(&[
             text,
             "is a link to `/mnt/not-mounted/results`, which does not exist",
         ]);
@@ -245,7 +245,7 @@ fn links_that_lead_to_nothing_are_told_before_the_run() {
     project
         .mandelbox(&["run", "workflow.json", "--output", "gone"])
         .expect(2)
-        .says(&["not-mounted"]);
+        .reports(&["not-mounted"]);
     assert!(!project.path("mandelbox-runs").exists());
 }
 
@@ -269,7 +269,7 @@ fn as_nobody(project: &Project, arguments: &[&str]) -> Ended {
 }
 
 #[test]
-fn folders_that_this_user_may_not_use_are_told_before_the_run() {
+fn folders_without_permission_are_reported_before_the_run() {
     let project = project();
     std::fs::copy(module("swiss.wasm"), project.path("m.wasm")).expect("copied");
     project.workflow(&[task(0, "t", "m.wasm", json!({}))]);
@@ -293,7 +293,7 @@ fn folders_that_this_user_may_not_use_are_told_before_the_run() {
             &project,
             &[&["run", "workflow.json", "--dry-run"], arguments].concat(),
         );
-        ended.expect(2).says(texts);
+        ended.expect(2).reports(texts);
     };
     let denied = "Permission denied (os error 13)";
     let usual = ["--output", "writable/out", "--work-dir", "writable/work"];
@@ -393,7 +393,7 @@ fn a_run_that_does_not_begin_leaves_no_default_work_directory() {
     ];
     finish(traced(&program, "trace", &options))
         .expect(1)
-        .says(&["failed to make the output folder"]);
+        .reports(&["failed to make the output folder"]);
     assert_eq!(
         project
             .path("mandelbox-runs")
@@ -444,11 +444,11 @@ fn a_cache_whose_files_cannot_be_run_is_read() {
     };
     // The task fails because it has no args.
     assert_eq!(project.read("codes"), "2\n3\n3\n3\n", "{}", ended.stderr);
-    ended.says(&["mounted noexec", "compiled modules are read, not mapped"]);
+    ended.reports(&["mounted noexec", "compiled modules are read, not mapped"]);
 }
 
 #[test]
-fn the_doctor_says_that_the_cache_is_full() {
+fn the_doctor_reports_that_the_cache_is_full() {
     for (options, text) in [
         ("size=512k", "No space left on device"),
         ("size=64m", " are free"),
@@ -456,7 +456,7 @@ fn the_doctor_says_that_the_cache_is_full() {
         let Some(ended) = with_cache(&project(), options, "touch began; \"$0\" doctor") else {
             return;
         };
-        ended.expect(0).says(&[
+        ended.expect(0).reports(&[
             "missing  cache of compiled modules",
             text,
             "set XDG_CACHE_HOME",

@@ -160,13 +160,13 @@ pub fn check_on(folder: &Path, name: &str, change: &dyn Fn(&mut Command)) {
     let ended = case.run(change);
     match own_ending(name, &case.expected) {
         Ending::Fails(code, texts) => {
-            ended.expect(code).says(texts);
+            ended.expect(code).reports(texts);
             if code == 2 {
                 assert!(!case.work_dir.exists(), "{name}: something was written");
             }
         }
         Ending::Warns(texts) => {
-            ended.expect(0).says(texts);
+            ended.expect(0).reports(texts);
         }
         Ending::Metadata(metadata) => {
             ended.expect(0);
@@ -314,8 +314,8 @@ impl Case {
         let exception = &self.expected["exception"];
         let message = exception["message"].as_str().expect("a message");
         let ended = match exception["class"].as_str().expect("a class") {
-            "TaskExecutionError" => ended.expect(3).says(&["TaskExecutionError"]),
-            "JobExecutionError" => ended.expect(4).says(&["JobExecutionError"]),
+            "TaskExecutionError" => ended.expect(3).reports(&["TaskExecutionError"]),
+            "JobExecutionError" => ended.expect(4).reports(&["JobExecutionError"]),
             // A level that is missing before the first task is found before anything is written.
             "RuntimeError" if self.name.starts_with("e18") => ended.expect(2),
             "RuntimeError" => ended.expect(4),

@@ -73,7 +73,7 @@ impl Attempt {
             ended.expect(0);
         } else {
             let (code, text) = self.refusal;
-            ended.expect(code).says(&[text]);
+            ended.expect(code).reports(&[text]);
         }
         project
     }

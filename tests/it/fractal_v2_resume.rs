@@ -270,7 +270,10 @@ fn after_a_failure_only_the_failed_call_of_v2_is_run_again() {
         let undisturbed = with_failure(true);
         finish(&undisturbed, &[], "undisturbed");
         let project = with_failure(false);
-        let ended = project.mandelbox(&RUN).expect(3).says(&["i7", "not yet"]);
+        let ended = project
+            .mandelbox(&RUN)
+            .expect(3)
+            .reports(&["i7", "not yet"]);
         assert!(ended.stdout.is_empty(), "{}", ended.stdout);
         let first = Calls::of_log(&project);
         let [dataset, statuses] = records(&project);

@@ -185,7 +185,7 @@ fn bad_files_fail_their_images_and_are_repaired() {
     project.write(wrong, tiff_of_8_bits(192));
     run(&project, "out", "work", &["--keep-going"])
         .expect(3)
-        .says(&[
+        .reports(&[
             "plate1.zarr/B/03/1",
             "B03_F002_Z002_C02.tif: it ends too early; the file is damaged",
             "plate1.zarr/B/04/1",
@@ -228,7 +228,7 @@ fn bad_files_fail_their_images_and_are_repaired() {
 }
 
 #[test]
-fn a_correction_that_is_made_again_changes_nothing() {
+fn a_repeated_correction_changes_nothing() {
     let project = plate();
     run(&project, "out", "work", &[]).expect(0);
     // As if the program had been killed just before it wrote down the first correction.

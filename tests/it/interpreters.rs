@@ -136,14 +136,14 @@ fn a_policy_names_interpreters_too() {
     project
         .run(&[&policy[..], &["--dry-run"]].concat())
         .expect(2)
-        .says(&[
+        .reports(&[
             "interpreters.probe.suffix: must be the end of a file name",
             "interpreters.probe.module: no module at",
         ]);
 }
 
 #[test]
-fn the_module_beside_a_script_stands_for_it() {
+fn the_module_next_to_a_script_replaces_it() {
     let project = with_script();
     write_environment(&project, &json!({ "suffix": ".py" }));
     let manifest = project.read("package/__FRACTAL_MANIFEST__.json");
@@ -267,7 +267,7 @@ fn a_script_is_called_alone() {
     project
         .mandelbox(&["test", "package", "--python", "env"])
         .expect(0)
-        .says(&["1 passed, 0 failed"]);
+        .reports(&["1 passed, 0 failed"]);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn documents_reach_no_script_outside_of_their_folder() {
     };
     run(&[])
         .expect(2)
-        .says(&["is neither in the folder of the workflow nor in the environment"]);
+        .reports(&["is neither in the folder of the workflow nor in the environment"]);
     let secret = project.path("secret").display().to_string();
     project.write(
         "policy.toml",
@@ -320,7 +320,7 @@ fn documents_reach_no_script_outside_of_their_folder() {
     let ended = project.run(&["--tasks", "package", "--python", "env", "--dry-run"]);
     ended
         .expect(2)
-        .says(&["linked.scr` is outside of its package"]);
+        .reports(&["linked.scr` is outside of its package"]);
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn a_script_does_not_see_the_records_of_its_run() {
     project
         .mandelbox(&[&start[..], &["out", "--work-dir", "package/work"]].concat())
         .expect(2)
-        .says(&["of a script, which its task can read; choose another --work-dir"]);
+        .reports(&["of a script, which its task can read; choose another --work-dir"]);
 }
 
 #[test]
@@ -347,24 +347,24 @@ fn wrong_environments_are_reported() {
     let ended = project.run(&["--tasks", "package", "--python", "package", "--dry-run"]);
     ended
         .expect(2)
-        .says(&["is not an environment: it has no `interpreter.json`"]);
+        .reports(&["is not an environment: it has no `interpreter.json`"]);
     write_environment(&project, &json!({ "mount": {} }));
     run(&project, &["--dry-run"])
         .expect(2)
-        .says(&["unknown field `mount`"]);
+        .reports(&["unknown field `mount`"]);
     write_environment(&project, &json!({ "mounts": { "/lib": "none" } }));
     run(&project, &["--dry-run"])
         .expect(2)
-        .says(&["/mounts/~1lib: no folder at"]);
+        .reports(&["/mounts/~1lib: no folder at"]);
     write_environment(&project, &json!({ "module": "lib/boot" }));
     run(&project, &["--dry-run"])
         .expect(2)
-        .says(&["is not a WebAssembly module"]);
+        .reports(&["is not a WebAssembly module"]);
     write_environment(&project, &json!({}));
     std::fs::copy(module("typed.wasm"), project.path("env/probe.wasm")).expect("copied");
     run(&project, &["--dry-run"])
         .expect(2)
-        .says(&["must be a command"]);
+        .reports(&["must be a command"]);
 }
 
 /// A command that prints a text and exits with a code.
@@ -400,14 +400,14 @@ fn check_reports_what_the_environment_lacks() {
             .mandelbox(&[&["check", path, "--python", "env"], more].concat())
             .expect(code)
     };
-    check("package", 0).says(&["kind      script", "imports   not checked"]);
+    check("package", 0).reports(&["kind      script", "imports   not checked"]);
     write_environment(&project, &json!({ "check": ["--check"] }));
     project.write(
         "env/probe.wasm",
         printing(r#"["no module torch", "no module zarr"]"#, 0),
     );
     for path in ["package", "package/tasks/task.scr", "workflow.json"] {
-        check(path, 2).says(&[
+        check(path, 2).reports(&[
             "imports   2 missing (see the problems below)",
             "no module torch",
             "no module zarr",
@@ -415,11 +415,11 @@ fn check_reports_what_the_environment_lacks() {
         ]);
     }
     project.write("env/probe.wasm", printing("[]", 0));
-    check("package", 0).says(&["imports   all found", "no problem found"]);
+    check("package", 0).reports(&["imports   all found", "no problem found"]);
     project.write("env/probe.wasm", printing("{}", 0));
-    check("package", 2).says(&["it did not print a JSON array of strings"]);
+    check("package", 2).reports(&["it did not print a JSON array of strings"]);
     project.write("env/probe.wasm", printing("[]", 7));
-    check("package", 2).says(&["the check of the environment", "failed: exited with code 7"]);
+    check("package", 2).reports(&["the check of the environment", "failed: exited with code 7"]);
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
             project
                 .run(&["--metadata", "metadata.json"])
                 .expect(3)
-                .says(&[said]);
+                .reports(&[said]);
         }
     }
 }

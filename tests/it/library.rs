@@ -103,7 +103,7 @@ impl Reporter for Watch {
 }
 
 #[test]
-fn a_scripted_backend_stands_in_for_guests() {
+fn a_scripted_backend_replaces_guests() {
     let project = Project::new();
     let workflow = document(&json!([
         task(0, "list", &module("swiss.wasm"), json!({})),

@@ -61,7 +61,10 @@ fn memory_has_a_budget() {
     );
     lower["meta"] = json!({ "mandelbox": { "memory": "32 MiB" } });
     project.workflow(&[lower]);
-    project.run(&[]).expect(4).says(&["memory limit of 32 MiB"]);
+    project
+        .run(&[])
+        .expect(4)
+        .reports(&["memory limit of 32 MiB"]);
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn the_stack_has_room_for_deep_recursion_and_an_end() {
     };
     run_text(&recurse(100_000), &[], |_, ended| drop(ended.expect(0)));
     run_text(&recurse(1 << 40), &[], |_, ended| {
-        drop(ended.expect(4).says(&["call stack exhausted"]))
+        drop(ended.expect(4).reports(&["call stack exhausted"]))
     });
 }
 

@@ -46,7 +46,7 @@ fn removing_while_listing_removes_all() {
 }
 
 #[test]
-fn files_that_stay_are_listed_once_beside_a_writer() {
+fn files_that_stay_are_listed_once_during_writes() {
     for (name, isolation) in ["probe.wasm", "probe.p2.wasm"].into_iter().zip(ISOLATIONS) {
         let project = Project::new();
         for index in 0..500 {
@@ -155,7 +155,7 @@ fn an_exec_warns_of_names_that_are_not_utf8() {
     );
     ended
         .expect(0)
-        .says(&[r#"/data: the file name "\xB5m.tif" is not UTF-8"#]);
+        .reports(&[r#"/data: the file name "\xB5m.tif" is not UTF-8"#]);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_listing_is_within_the_time_limit() {
         let ended = project
             .run(&["--timeout", "1s"])
             .expect(4)
-            .says(&["exceeded its time limit of 1 s"]);
+            .reports(&["exceeded its time limit of 1 s"]);
         assert!(ended.elapsed.as_secs_f64() < 5.0, "{:?}", ended.elapsed);
     }
 }

@@ -27,7 +27,7 @@ fn project(args: &serde_json::Value) -> Project {
 }
 
 #[test]
-fn a_second_run_is_refused_and_told_who_has_the_work_directory() {
+fn a_second_run_is_refused_and_the_owner_of_the_work_directory_is_named() {
     for isolation in ["thread", "process"] {
         let project = project(&json!({ "sleep_ms": 60_000 }));
         let mut command = project.command(&[&RUN[..], &["--isolation", isolation]].concat());
@@ -54,11 +54,11 @@ fn a_second_run_is_refused_and_told_who_has_the_work_directory() {
         project
             .mandelbox(&["status", "work"])
             .expect(0)
-            .says(&[&process]);
+            .reports(&[&process]);
         project
             .run(&[])
             .expect(2)
-            .says(&[&holder, " since 20", "wait for its end"]);
+            .reports(&[&holder, " since 20", "wait for its end"]);
         assert_eq!(project.read("work/events.jsonl"), events);
         // Killed with no time to say anything: the lock is gone with it, its records are not.
         first.kill().expect("killed");
@@ -66,7 +66,7 @@ fn a_second_run_is_refused_and_told_who_has_the_work_directory() {
         let refused = project
             .run(&[])
             .expect(2)
-            .says(&["holds the records of a run"]);
+            .reports(&["holds the records of a run"]);
         assert!(!refused.stderr.contains("in use"), "{}", refused.stderr);
     }
 }
@@ -85,12 +85,12 @@ fn of_runs_that_start_together_one_runs() {
         });
         let mut codes: Vec<_> = ended.iter().map(|ended| ended.code).collect();
         codes.sort_unstable();
-        let told = ended
+        let reported = ended
             .iter()
             .map(|ended| ended.stderr.as_str())
             .collect::<String>();
-        assert_eq!(codes, [0, 2], "{told}");
-        assert!(told.contains("Workflow dir"), "{told}");
+        assert_eq!(codes, [0, 2], "{reported}");
+        assert!(reported.contains("Workflow dir"), "{reported}");
         assert_eq!(
             project.json("work/result.json")["metadata"],
             json!({ "a": 1 })

@@ -16,7 +16,7 @@ fn completions_name_the_subcommands() {
     project
         .mandelbox(&["completions", "cmd"])
         .expect(2)
-        .says(&["bash", "fish"]);
+        .reports(&["bash", "fish"]);
 }
 
 #[test]
@@ -46,5 +46,5 @@ fn the_manual_has_a_page_for_each_subcommand() {
     project
         .mandelbox(&["man", "worker"])
         .expect(2)
-        .says(&["no such subcommand", "doctor"]);
+        .reports(&["no such subcommand", "doctor"]);
 }

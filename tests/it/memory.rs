@@ -133,8 +133,8 @@ fn calls_count_as_the_cpus_that_their_task_requests() {
         project
             .run(&[&JOBS[..], &["--dry-run"]].concat())
             .expect(0)
-            .says(&[text]);
-        project.run(&JOBS).expect(0).says(&[text]);
+            .reports(&[text]);
+        project.run(&JOBS).expect(0).reports(&[text]);
         let (most, _) = most_at_a_time(&project);
         assert!((1..=most_allowed).contains(&most), "{most}");
     }
@@ -143,13 +143,13 @@ fn calls_count_as_the_cpus_that_their_task_requests() {
     let mut workflow = project.json("workflow.json");
     workflow["task_list"][0]["meta"] = json!({ "cpus_per_task": 0 });
     project.write("workflow.json", workflow.to_string());
-    project.run(&JOBS).expect(2).says(&[
+    project.run(&JOBS).expect(2).reports(&[
         "workflow.json: /task_list/0/meta/cpus_per_task: must be a whole number above 0, not 0",
     ]);
 }
 
 #[test]
-fn a_default_limit_that_nobody_asked_for_holds_no_call_back() {
+fn a_default_limit_delays_no_call() {
     let project = Project::new();
     eight_calls(&project, json!({}), 2000);
     let ended = project
@@ -182,11 +182,11 @@ fn a_module_that_takes_too_much_memory_to_compile_is_refused() {
     project
         .run(&["--policy", "policy.toml"])
         .expect(2)
-        .says(&text);
+        .reports(&text);
     project
         .mandelbox(&["check", "bomb.wasm", "--policy", "policy.toml"])
         .expect(2)
-        .says(&text);
+        .reports(&text);
     project
         .mandelbox(&[
             "exec",
@@ -197,7 +197,7 @@ fn a_module_that_takes_too_much_memory_to_compile_is_refused() {
             "--",
         ])
         .expect(2)
-        .says(&text);
+        .reports(&text);
 }
 
 /// The child processes of a process.

@@ -50,14 +50,14 @@ fn all_metadiffs_of_a_run_together_have_a_limit() {
     for isolation in ISOLATIONS {
         // Those of all tasks count: the last one is 1 byte too many, or just not.
         let project = project("4071", &per_component);
-        let says = [
+        let texts = [
             "JobExecutionError: task \"last\" (order 1) failed\n  call returned an output that \
              exceeds the limit on all outputs of the run (4.0 KiB in total, the limit is 4.0 KiB); \
              write data to files in the output folder, or raise `host.outputs` in the policy",
         ];
         run(&project, &["--isolation", isolation])
             .expect(4)
-            .says(&says);
+            .reports(&texts);
         assert_eq!(
             project.json("work/metadata.json")["m"]
                 .as_array()
@@ -76,7 +76,7 @@ fn all_metadiffs_of_a_run_together_have_a_limit() {
         // What is kept counts, and what was recorded is not made again.
         run(&project, &["--isolation", isolation, "--resume"])
             .expect(4)
-            .says(&says);
+            .reports(&texts);
         project.write("policy.toml", "[host]\noutputs = \"4072\"\n");
         run(&project, &["--isolation", isolation, "--resume"]).expect(0);
         let log = project.read("work/events.jsonl");
@@ -101,7 +101,7 @@ fn many_short_values_count_for_what_they_take_in_memory() {
     let project = project("64511", &zeros);
     run(&project, &["--keep-going", "--retries", "3"])
         .expect(4)
-        .says(&["component \"a\" returned an output that exceeds the limit"]);
+        .reports(&["component \"a\" returned an output that exceeds the limit"]);
     let log = project.read("work/events.jsonl");
     assert_eq!(
         log.matches("outputs_exceeded").count(),

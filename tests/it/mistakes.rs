@@ -23,19 +23,19 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
         project
             .mandelbox(&[&["run", "workflow.json", "--output", "out"], more].concat())
             .expect(2)
-            .says(&[text]);
+            .reports(&[text]);
     };
     project
         .mandelbox(&["run", "none.json", "--output", "out"])
         .expect(2)
-        .says(&[
+        .reports(&[
             "none.json: cannot be read: No such file or directory",
             "; correct the path\n",
         ]);
     project
         .mandelbox(&["run", "in", "--output", "out"])
         .expect(2)
-        .says(&["in: cannot be read: Is a directory", "; name a file\n"]);
+        .reports(&["in: cannot be read: Is a directory", "; name a file\n"]);
     run(&["--metadata", "none.json"], "; correct the path\n");
     run(
         &["--policy", "none.toml"],
@@ -58,21 +58,21 @@ fn what_cannot_be_read_is_named_with_what_to_do() {
     project
         .mandelbox(&["exec", &module("swiss.wasm"), "--args", "none.json"])
         .expect(2)
-        .says(&["; correct the path\n"]);
-    project.run(&["--input", "none"]).expect(0).says(&[
+        .reports(&["; correct the path\n"]);
+    project.run(&["--input", "none"]).expect(0).reports(&[
         "none: there is no such folder",
         "; make it, or correct the path\n",
     ]);
 }
 
 #[test]
-fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
+fn a_run_that_cannot_be_read_is_reported_with_a_remedy() {
     let project = project();
     project.run(&[]).expect(0);
     let log = project.read("work/events.jsonl");
     let later = log.replacen("\"format_version\":3", "\"format_version\":4", 1);
     project.write("work/events.jsonl", resealed(&later));
-    let place =
+    let location =
         "work/events.jsonl: line 1: has format version 4; this version of mandelbox reads 3";
     let restore = "; use the version of mandelbox that wrote it\n";
     for arguments in [
@@ -83,21 +83,21 @@ fn a_run_that_cannot_be_read_is_told_with_what_to_do() {
         project
             .mandelbox(arguments)
             .expect(2)
-            .says(&[place, restore]);
+            .reports(&[location, restore]);
     }
-    project.run(&["--resume"]).expect(2).says(&[
+    project.run(&["--resume"]).expect(2).reports(&[
         "work: events.jsonl: line 1: has format version 4",
         "; use the version of mandelbox that wrote it, or run without --resume in another work \
          directory\n",
     ]);
-    project.mandelbox(&["status", "in"]).expect(2).says(&[
+    project.mandelbox(&["status", "in"]).expect(2).reports(&[
         "in: not the work directory of a run",
         "; name the folder of",
     ]);
 }
 
 #[test]
-fn an_output_that_cannot_be_written_to_is_told_before_anything_runs() {
+fn an_output_that_cannot_be_written_to_is_reported_before_anything_runs() {
     let project = project();
     // Permissions do not hold for everybody; a mount that is read-only does.
     let script = r#"
@@ -117,7 +117,7 @@ fn an_output_that_cannot_be_written_to_is_told_before_anything_runs() {
         return;
     }
     assert_eq!(project.read("code"), "2\n2\n", "{}", ended.stderr);
-    ended.says(&[
+    ended.reports(&[
         "out: cannot be written to: Read-only file system (os error 30); choose another --output, or let this user",
         "out/new: `",
         "/out` cannot be written to: Read-only file system (os error 30); choose another --output, or let this user",
@@ -132,18 +132,18 @@ fn options_of_the_other_backend_are_refused() {
     project
         .run(&["--slurm-grace", "5s"])
         .expect(2)
-        .says(&["--slurm-grace: ", of_slurm]);
+        .reports(&["--slurm-grace: ", of_slurm]);
     assert!(!project.path("work").exists());
     for option in ["--folder", "--slurm-config"] {
         project
             .mandelbox(&["doctor", option, "in"])
             .expect(2)
-            .says(&[option, of_slurm]);
+            .reports(&[option, of_slurm]);
     }
     project
         .mandelbox(&["doctor", "--backend", "slurm", "--slurm-config", "none"])
         .expect(2)
-        .says(&["none: cannot be read: ", "; correct the path"]);
+        .reports(&["none: cannot be read: ", "; correct the path"]);
 }
 
 #[test]
@@ -155,22 +155,22 @@ fn a_file_is_no_work_directory() {
         &["report", "workflow.json"],
         &["show", "workflow.json", "0"],
     ] {
-        project.mandelbox(command).expect(2).says(&[is_file]);
+        project.mandelbox(command).expect(2).reports(&[is_file]);
     }
 }
 
 /// Commands for other programs of mandelbox, started by hand.
 #[test]
-fn internal_commands_say_that_they_are() {
+fn internal_commands_are_marked_as_such() {
     let project = project();
     for command in ["worker", "compiler"] {
-        project.mandelbox(&[command]).expect(2).says(&[
+        project.mandelbox(&[command]).expect(2).reports(&[
             "no other mandelbox sends work to this command",
             "`mandelbox run`",
         ]);
     }
     let worker = ["worker", "--batch", "none", "--slice", "0"];
-    project.mandelbox(&worker).expect(2).says(&[
+    project.mandelbox(&worker).expect(2).reports(&[
         "none: cannot be read: ",
         "all nodes must see the work directory",
     ]);
@@ -186,7 +186,7 @@ fn a_trial_run_without_items_is_a_warning() {
     project
         .run(&["--metadata", "metadata.json", "--only", "x*"])
         .expect(0)
-        .says(&[warning]);
+        .reports(&[warning]);
 }
 
 #[test]
@@ -195,6 +195,6 @@ fn a_file_cannot_be_shared() {
     project
         .run(&["--share", "workflow.json"])
         .expect(1)
-        .says(&["share calls through the folder workflow.json: not a directory"]);
+        .reports(&["share calls through the folder workflow.json: not a directory"]);
     assert!(!project.path("work").exists());
 }

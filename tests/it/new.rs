@@ -24,7 +24,7 @@ fn make(project: &Project, name: &str, more: &[&str]) {
     project
         .mandelbox(&[&["new", name], more].concat())
         .expect(0)
-        .says(&["./build", "mandelbox test ."]);
+        .reports(&["./build", "mandelbox test ."]);
 }
 
 /// The files below a folder, but for those that a build makes.
@@ -122,8 +122,8 @@ fn a_package_runs_with_its_module_and_nothing_else() {
         };
         in_package(&["check", "."])
             .expect(0)
-            .says(&["no problem found"]);
-        in_package(&["test", "."]).expect(0).says(&["4 passed"]);
+            .reports(&["no problem found"]);
+        in_package(&["test", "."]).expect(0).reports(&["4 passed"]);
         let folder = format!("0.folder={}", project.path("my_task2/images").display());
         let run = [
             "run",
@@ -170,7 +170,7 @@ fn a_package_of_version_1_runs_with_its_module_and_nothing_else() {
         };
         in_package(&["check", "workflow.json"])
             .expect(0)
-            .says(&["\"Otsu threshold\"", "no problem found"]);
+            .reports(&["\"Otsu threshold\"", "no problem found"]);
         let run = [
             "run",
             "workflow.json",
@@ -208,13 +208,13 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
         let ended = project
             .mandelbox(&["new", "--lang", "c", "--", name])
             .expect(2);
-        ended.says(&["not a valid package name"]);
+        ended.reports(&["not a valid package name"]);
     }
     for name in ["serde_json", "otsu-rust", "std", "fn", "test", "deps"] {
         project
             .mandelbox(&["new", name, "--lang", "rust"])
             .expect(2)
-            .says(&["it is reserved in the language of the package"]);
+            .reports(&["it is reserved in the language of the package"]);
     }
     project
         .mandelbox(&["new", "wit-bindgen", "--lang", "rust", "--kind", "typed"])
@@ -222,7 +222,7 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
     project
         .mandelbox(&["new", "std", "--lang", "go"])
         .expect(2)
-        .says(&["it is reserved in the language of the package"]);
+        .reports(&["it is reserved in the language of the package"]);
     assert_eq!(project.tree(), before);
     for (name, language) in [
         ("serde_json", "c"),
@@ -240,7 +240,7 @@ fn a_name_is_one_of_a_folder_and_of_its_language() {
 }
 
 #[test]
-fn what_is_there_stays_and_nothing_half_made_is_left() {
+fn existing_files_stay_and_no_partial_file_is_left() {
     let project = Project::new();
     project.write("full/notes.txt", "mine");
     project.write("file", "mine");
@@ -248,15 +248,15 @@ fn what_is_there_stays_and_nothing_half_made_is_left() {
     project
         .mandelbox(&["new", "full", "--lang", "c"])
         .expect(2)
-        .says(&["full: exists and is not empty"]);
+        .reports(&["full: exists and is not empty"]);
     project
         .mandelbox(&["new", "file", "--lang", "c"])
         .expect(2)
-        .says(&["file: cannot be created"]);
+        .reports(&["file: cannot be created"]);
     project
         .mandelbox(&["new", "none/a", "--lang", "c"])
         .expect(2)
-        .says(&["none/a: its parent folder does not exist"]);
+        .reports(&["none/a: its parent folder does not exist"]);
     for (language, kind) in [
         ("c", "typed"),
         ("go", "typed"),
@@ -266,12 +266,12 @@ fn what_is_there_stays_and_nothing_half_made_is_left() {
         let ended = project
             .mandelbox(&["new", "a", "--lang", language, "--kind", kind])
             .expect(2);
-        ended.says(&["no template for this language and kind"]);
+        ended.reports(&["no template for this language and kind"]);
     }
     project
         .mandelbox(&["new", "a", "--lang", "cobol"])
         .expect(2)
-        .says(&["rust, c, go, python, js"]);
+        .reports(&["rust, c, go, python, js"]);
     assert_eq!(project.tree(), before);
     // An empty folder is as good as none.
     std::fs::create_dir(project.path("empty")).expect("made");

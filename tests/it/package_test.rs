@@ -103,12 +103,12 @@ fn cases_pass_when_they_give_what_they_should() {
             names,
             ["defaults", "failure", "nothing", "what_the_host_adds"]
         );
-        ended.says(&["4 passed, 0 failed in "]);
+        ended.reports(&["4 passed, 0 failed in "]);
     }
 }
 
 #[test]
-fn differences_are_told_with_their_place() {
+fn differences_are_reported_with_their_location() {
     let project = package(&["swiss.wasm"]);
     let metadiff =
         json!({ "echo": false, "metadiff": { "counts": { "nuclei": 4 }, "b": "\u{1b}[31m" } });
@@ -125,7 +125,7 @@ fn differences_are_told_with_their_place() {
     case(&project, "no_failure", &json!({}));
     project.write("package/tests/no_failure/expected/error.txt", "code 3");
     case(&project, "unknown", &json!({}));
-    test(&project, &[]).expect(3).says(&[
+    test(&project, &[]).expect(3).reports(&[
         "FAILED   values (",
         "metadiff.json\n           /counts/nuclei: expected 3, got 4\n           /a: expected 1, \
          got nothing\n",
@@ -144,7 +144,7 @@ fn differences_are_told_with_their_place() {
     );
     test(&project, &["--case", "values"])
         .expect(3)
-        .says(&["0 passed, 1 failed"]);
+        .reports(&["0 passed, 1 failed"]);
 }
 
 #[test]
@@ -186,12 +186,12 @@ fn a_program_gets_the_results_as_one_object() {
         message";
     let expected = json!([
         { "name": "files", "status": "failed", "wall_time_s": null, "changes": [], "differences": [
-            { "place": "metadiff.json", "message": "/typed: expected 1, got [null]" },
-            { "place": "output/a.txt", "message": "differs" },
+            { "location": "metadiff.json", "message": "/typed: expected 1, got [null]" },
+            { "location": "output/a.txt", "message": "differs" },
         ] },
         { "name": "fine", "status": "passed", "wall_time_s": null, "changes": [], "differences": [] },
         { "name": "trap", "status": "failed", "wall_time_s": null, "changes": [], "differences": [
-            { "place": "case", "message": hint },
+            { "location": "case", "message": hint },
         ] },
     ]);
     assert_eq!(cases, expected);
@@ -209,10 +209,10 @@ fn a_program_gets_the_results_as_one_object() {
     assert_eq!(case["changes"], json!(["metadiff.json", "output/a.txt"]));
 
     let wrong = test(&["--case", "none"], 2);
-    assert_eq!(wrong["problems"][0]["place"], "--case none");
+    assert_eq!(wrong["problems"][0]["location"], "--case none");
     assert_eq!((&wrong["ok"], &wrong["cases"]), (&json!(false), &json!([])));
     let watched = test(&["--watch"], 2);
-    assert_eq!(watched["problems"][0]["place"], "--format json");
+    assert_eq!(watched["problems"][0]["location"], "--format json");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn files_are_compared_and_the_input_is_read_only() {
     project.write(&format!("{expected}/output/image.txt"), "newer\n");
     project.write(&format!("{expected}/output/gone"), "x");
     std::fs::remove_file(project.path(&format!("{expected}/output/deep"))).expect("removed");
-    test(&project, &[]).expect(3).says(&[
+    test(&project, &[]).expect(3).reports(&[
         "output/image.txt differs",
         "-newer",
         "+new",
@@ -257,7 +257,7 @@ fn files_are_compared_and_the_input_is_read_only() {
     );
     test(&project, &[])
         .expect(3)
-        .says(&["got \"Operation not permitted"]);
+        .reports(&["got \"Operation not permitted"]);
     assert_eq!(project.read("package/tests/in_place/input/a.tif"), "a");
 }
 
@@ -292,7 +292,7 @@ fn what_is_given_becomes_what_is_expected() {
     let same_before = std::fs::metadata(&same)
         .and_then(|metadata| metadata.modified())
         .expect("a time");
-    test(&project, &["--update"]).expect(0).says(&[
+    test(&project, &["--update"]).expect(0).reports(&[
         "updated  new (",
         "      metadiff.json\n      output/a.txt\n",
         "updated  changed (",
@@ -339,7 +339,7 @@ fn what_is_given_becomes_what_is_expected() {
     // way round.
     case(&project, "new", &json!({ "steps": [{ "do": "trap" }] }));
     case(&project, "failing", &json!({ "steps": [{ "do": "none" }] }));
-    test(&project, &["--update"]).expect(3).says(&[
+    test(&project, &["--update"]).expect(3).reports(&[
         "FAILED   new (",
         "trapped",
         "FAILED   failing (",
@@ -356,7 +356,7 @@ fn links_in_the_output_are_not_followed() {
     case(&project, "link", &json!({ "steps": steps }));
     test(&project, &["--update"])
         .expect(0)
-        .says(&["output/link is a link or a special file and was left out"]);
+        .reports(&["output/link is a link or a special file and was left out"]);
     assert_eq!(
         case_files(&project),
         [
@@ -365,7 +365,7 @@ fn links_in_the_output_are_not_followed() {
             "link/expected/output/secret"
         ]
     );
-    test(&project, &[]).expect(3).says(&[
+    test(&project, &[]).expect(3).reports(&[
         "output/link is a link or a special file, but a case can contain only regular files",
     ]);
 }
@@ -400,7 +400,7 @@ fn a_case_names_its_task_where_there_are_several() {
     case(&project, "one", &json!({ "n": 7 }));
     expect(&project, "one", &json!({ "echo": { "n": 7 } }));
     let case_json = |text: &str| drop(project.write("package/tests/one/case.json", text));
-    test(&project, &[]).expect(2).says(&[
+    test(&project, &[]).expect(2).reports(&[
         "one/case.json: /task: must name the case's task",
         "swiss, Typed",
     ]);
@@ -409,26 +409,26 @@ fn a_case_names_its_task_where_there_are_several() {
     case_json(r#"{"task": "none"}"#);
     test(&project, &[])
         .expect(2)
-        .says(&["no task \"none\"; the package has: swiss, "]);
+        .reports(&["no task \"none\"; the package has: swiss, "]);
     case_json(r#"{"task": "swiss", "timeout": "200ms"}"#);
     case(&project, "one", &json!({ "sleep_ms": 60_000 }));
     test(&project, &[])
         .expect(3)
-        .says(&["exceeded its time limit of 0.2 s"]);
+        .reports(&["exceeded its time limit of 0.2 s"]);
     test(&project, &["--timeout", "100ms"])
         .expect(3)
-        .says(&["time limit of 0.1 s"]);
+        .reports(&["time limit of 0.1 s"]);
 }
 
 #[test]
-fn a_module_is_a_package_beside_its_cases() {
+fn a_module_next_to_its_cases_is_a_package() {
     let project = package(&["typed.wasm"]);
     case(&project, "one", &json!({ "steps": [{ "do": "none" }] }));
     expect(&project, "one", &Value::Null);
     project
         .mandelbox(&["test", "package/typed.wasm"])
         .expect(0)
-        .says(&["1 passed"]);
+        .reports(&["1 passed"]);
 }
 
 #[test]
@@ -455,23 +455,23 @@ fn a_folder_that_may_have_been_meant_as_a_case_is_named() {
 }
 
 #[test]
-fn what_is_wrong_with_the_task_of_many_cases_is_told_once() {
+fn a_problem_of_the_task_of_many_cases_is_reported_once() {
     let project = package(&["swiss.wasm"]);
     case(&project, "a", &json!({}));
     case(&project, "b", &json!({}));
     std::fs::remove_file(project.path("package/swiss.wasm")).expect("removed");
-    test(&project, &[]).expect(2).says(&[
+    test(&project, &[]).expect(2).reports(&[
         "error: 1 problem in",
         "no module at `package/swiss.wasm`; build it first",
     ]);
 }
 
 #[test]
-fn wrong_documents_are_told_together_and_nothing_runs() {
+fn invalid_documents_are_reported_together_and_nothing_runs() {
     let project = package(&["swiss.wasm"]);
     test(&project, &[])
         .expect(2)
-        .says(&["package/tests: contains no case; create `NAME/args.json`"]);
+        .reports(&["package/tests: contains no case; create `NAME/args.json`"]);
     project.write("package/tests/a/args.json", "{");
     case(&project, "b", &json!({ "n": "x", "input_paths": ["/x"] }));
     case(&project, "c", &json!({}));
@@ -485,7 +485,7 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
     project.write("package/tests/e/expected/metadiff.json", "null");
     case(&project, "f", &json!({ "metadata": [] }));
     let before = project.tree();
-    test(&project, &["--update"]).expect(2).says(&[
+    test(&project, &["--update"]).expect(2).reports(&[
         "a/args.json:1:1: not valid JSON",
         "b/args.json: /n: does not match the task's `args_schema`",
         "b/args.json: /input_paths: `input_paths` is filled in",
@@ -498,15 +498,15 @@ fn wrong_documents_are_told_together_and_nothing_runs() {
     assert_eq!(project.tree(), before);
     test(&project, &["--case", "x"])
         .expect(2)
-        .says(&["--case x: no such case; the package has: a, b, c, d, e, f"]);
+        .reports(&["--case x: no such case; the package has: a, b, c, d, e, f"]);
     project
         .mandelbox(&["test", "in"])
         .expect(2)
-        .says(&["in: is not a task package"]);
+        .reports(&["in: is not a task package"]);
     project
         .mandelbox(&["test", "none"])
         .expect(2)
-        .says(&["none"]);
+        .reports(&["none"]);
 }
 
 #[test]

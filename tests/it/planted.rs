@@ -75,10 +75,10 @@ fn check_refused(project: &Project, paths: &[&str], run: &dyn Fn() -> Ended) {
     let outside = temporary_folder();
     for path in paths {
         for (plant, text) in PLANTS {
-            let (place, moved) = (project.path(path), outside.path().join("moved"));
-            if plant.plant(&place, &moved) {
+            let (location, moved) = (project.path(path), outside.path().join("moved"));
+            if plant.plant(&location, &moved) {
                 let before = (contents(&project.path("")), contents(outside.path()));
-                let ended = run().expect(2).says(&[text]);
+                let ended = run().expect(2).reports(&[text]);
                 let name = Path::new(path)
                     .file_name()
                     .and_then(|name| name.to_str())
@@ -94,7 +94,7 @@ fn check_refused(project: &Project, paths: &[&str], run: &dyn Fn() -> Ended) {
                     "{path}, {plant:?}"
                 );
             }
-            Plant::remove(&place, &moved);
+            Plant::remove(&location, &moved);
         }
     }
 }
@@ -160,19 +160,19 @@ fn nothing_of_a_package_under_test_is_followed() {
     ] {
         for (plant, _) in PLANTS {
             let outside = temporary_folder();
-            let (place, moved) = (
+            let (location, moved) = (
                 project.path("package/tests/a").join(path),
                 outside.path().join("moved"),
             );
-            if plant.plant(&place, &moved) {
+            if plant.plant(&location, &moved) {
                 let before = contents(outside.path());
                 let ended = project
                     .mandelbox(&["test", "package", "--update"])
                     .expect(2);
-                ended.says(&[path, "a case can contain only regular files; remove it"]);
+                ended.reports(&[path, "a case can contain only regular files; remove it"]);
                 assert_eq!(contents(outside.path()), before, "{path}, {plant:?}");
             }
-            Plant::remove(&place, &moved);
+            Plant::remove(&location, &moved);
         }
     }
     // The text of a failure, which is in place of the rest.
@@ -227,11 +227,11 @@ fn a_module_is_a_regular_file() {
     let project = package();
     let outside = temporary_folder();
     for (plant, _) in PLANTS {
-        let (place, moved) = (
+        let (location, moved) = (
             project.path("package/probe.wasm"),
             outside.path().join("moved"),
         );
-        if plant.plant(&place, &moved) && plant != Plant::Link {
+        if plant.plant(&location, &moved) && plant != Plant::Link {
             for command in [
                 &["check", "package"][..],
                 &["test", "package"],
@@ -240,10 +240,10 @@ fn a_module_is_a_regular_file() {
                 project
                     .mandelbox(command)
                     .expect(2)
-                    .says(&["is not a regular file; name a .wasm file"]);
+                    .reports(&["is not a regular file; name a .wasm file"]);
             }
         }
-        Plant::remove(&place, &moved);
+        Plant::remove(&location, &moved);
     }
 }
 
@@ -268,15 +268,15 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
             "expected",
             "expected/output/sub",
         ] {
-            let place = project.path("package/tests/a").join(path);
-            fs::create_dir_all(&place).expect("made");
+            let location = project.path("package/tests/a").join(path);
+            fs::create_dir_all(&location).expect("made");
             let link = project.path("link");
             symlink(victim.path(), &link).expect("made");
             let ends = std::sync::atomic::AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while !ends.load(std::sync::atomic::Ordering::Relaxed) {
-                        let _ = renameat_with(CWD, &link, CWD, &place, RenameFlags::EXCHANGE);
+                        let _ = renameat_with(CWD, &link, CWD, &location, RenameFlags::EXCHANGE);
                     }
                 });
                 for _ in 0..8 {
@@ -300,7 +300,7 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
                 !case.iter().any(|(_, bytes)| holds(bytes)),
                 "{path}: {case:?}"
             );
-            let _ = fs::remove_file(&place);
+            let _ = fs::remove_file(&location);
         }
     }
 }
@@ -329,21 +329,21 @@ fn nothing_of_a_work_directory_is_followed() {
     // Only the log shows that it is a run.
     let outside = temporary_folder();
     for (plant, _) in PLANTS {
-        let (place, moved) = (
+        let (location, moved) = (
             project.path("work/events.jsonl"),
             outside.path().join("moved"),
         );
-        if plant.plant(&place, &moved) {
+        if plant.plant(&location, &moved) {
             project
                 .run(&["--resume"])
                 .expect(2)
-                .says(&["no run of mandelbox"]);
+                .reports(&["no run of mandelbox"]);
             for command in ["status", "report"] {
                 let ended = project.mandelbox(&[command, "work"]);
                 assert_ne!(ended.code, 0, "{command}, {plant:?}: {}", ended.stderr);
             }
         }
-        Plant::remove(&place, &moved);
+        Plant::remove(&location, &moved);
     }
     // The same where a run begins.
     let begins = Project::new();

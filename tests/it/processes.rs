@@ -123,7 +123,7 @@ fn start_with_cache(project: &Project, command: &mut Command) -> Running {
 }
 
 #[track_caller]
-fn check_ends_well(mut running: Running) {
+fn check_succeeds(mut running: Running) {
     let status = wait_for("the end", || running.0.try_wait().expect("waited for"));
     let mut stderr = String::new();
     std::io::Read::read_to_string(running.0.stderr.as_mut().expect("a pipe"), &mut stderr)
@@ -190,7 +190,7 @@ fn a_child_gives_up_what_it_does_not_need() {
     // One folder of its own, not those of all calls.
     let scratch = project.path("work/.scratch");
     assert!(open.iter().all(|path| *path != scratch), "{open:?}");
-    check_ends_well(running);
+    check_succeeds(running);
 
     // The log reports the same for each layer.
     assert_eq!(layers.len(), 7);
@@ -226,12 +226,12 @@ fn a_child_maps_the_code_that_its_parent_has_mapped() {
             .is_some_and(|rights| rights.ends_with('p'))
     };
     assert!(mapped.iter().all(is_private), "{mapped:?}");
-    check_ends_well(running);
+    check_succeeds(running);
 }
 
 /// In an outer sandbox that refuses what confines, calls run all the same, and it is said.
 #[test]
-fn a_layer_that_cannot_be_had_is_told() {
+fn a_missing_layer_is_reported() {
     const LANDLOCK_CREATE_RULESET: u32 = 444;
     #[cfg(target_arch = "x86_64")]
     const SECCOMP: u32 = 317;
@@ -286,7 +286,7 @@ fn a_cache_that_is_emptied_during_a_run_ends_no_call() {
     let (project, mut command) = sleeping(2);
     let running = start_with_cache(&project, &mut command);
     fs::remove_dir_all(project.path("cache")).expect("removed");
-    check_ends_well(running);
+    check_succeeds(running);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn an_entry_of_the_cache_that_is_replaced_during_a_run_ends_no_call() {
         fs::write(&other, "no code").expect("written");
         fs::rename(other, entry).expect("replaced");
     }
-    check_ends_well(running);
+    check_succeeds(running);
 }
 
 /// All files below a folder.
@@ -322,5 +322,5 @@ fn a_module_that_is_removed_during_a_run_ends_no_call() {
     let (project, mut command) = sleeping(2);
     let running = start_with_cache(&project, &mut command);
     fs::remove_file(project.path("sleeps.wasm")).expect("removed");
-    check_ends_well(running);
+    check_succeeds(running);
 }

@@ -46,7 +46,7 @@ impl Ended {
 
     /// Fails the test unless stderr holds each of the texts.
     #[track_caller]
-    pub fn says(self, texts: &[&str]) -> Self {
+    pub fn reports(self, texts: &[&str]) -> Self {
         for text in texts {
             assert!(
                 self.stderr.contains(text),

@@ -117,7 +117,7 @@ fn hostile_run() -> Project {
     project
         .run(&["--keep-going"])
         .expect(3)
-        .says(&["report.html"]);
+        .reports(&["report.html"]);
     project
 }
 
@@ -220,7 +220,7 @@ fn parameters_of_each_task_are_folded() {
 
 /// A run of 20 tasks is killed in its last one, and resumed later.
 #[test]
-fn gaps_and_many_tasks_are_told_apart() {
+fn gaps_and_many_tasks_are_distinguishable() {
     let project = Project::new();
     let tasks: Vec<_> = (0..20)
         .map(|order| {
@@ -282,14 +282,14 @@ fn gaps_and_many_tasks_are_told_apart() {
 }
 
 #[test]
-fn the_page_is_made_again_from_the_log() {
+fn the_page_is_recreated_from_the_log() {
     let project = hostile_run();
     let page = project.read("work/report.html");
     std::fs::remove_file(project.path("work/report.html")).expect("removed");
     project
         .mandelbox(&["report", "work"])
         .expect(0)
-        .says(&["work/report.html"]);
+        .reports(&["work/report.html"]);
     assert_eq!(project.read("work/report.html"), page);
     let log = project.read("work/events.jsonl");
     project.write(
@@ -305,12 +305,12 @@ fn the_page_is_made_again_from_the_log() {
     project
         .mandelbox(&["report", "in"])
         .expect(2)
-        .says(&["in: not the work directory of a run"]);
+        .reports(&["in: not the work directory of a run"]);
     project.write("work/events.jsonl", "");
     project
         .mandelbox(&["report", "work"])
         .expect(2)
-        .says(&["contains no event yet"]);
+        .reports(&["contains no event yet"]);
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn chromium() -> Option<PathBuf> {
     names.iter().find_map(|name| {
         places
             .iter()
-            .map(|place| place.join(name))
+            .map(|location| location.join(name))
             .find(|path| path.is_file())
     })
 }

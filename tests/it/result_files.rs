@@ -66,7 +66,7 @@ fn documents_and_records_are_not_overwritten() {
             ("in", "is a folder; name a file"),
             ("none/x", "its folder does not exist; create it first"),
         ] {
-            run(option, file).expect(2).says(&[option, what]);
+            run(option, file).expect(2).reports(&[option, what]);
         }
         run(option, "new.json").expect(0);
         run(option, "/dev/null").expect(0);
@@ -74,17 +74,17 @@ fn documents_and_records_are_not_overwritten() {
     project
         .run(&["--result", "same", "--events", "same"])
         .expect(2)
-        .says(&["is also the file of `--result`"]);
+        .reports(&["is also the file of `--result`"]);
     project.write("there", "kept");
     symlink("there", project.path("link")).expect("made");
     project
         .run(&["--result", "there", "--events", "link"])
         .expect(2)
-        .says(&["is also the file of `--result`"]);
+        .reports(&["is also the file of `--result`"]);
     project
         .run(&["--result", "-", "--events", "/dev/stdout"])
         .expect(2)
-        .says(&["can go to stdout"]);
+        .reports(&["can go to stdout"]);
     assert_eq!(project.read("there"), "kept");
     assert!(!project.path("work").exists());
     // A resumed run reports its own records first.
@@ -94,7 +94,7 @@ fn documents_and_records_are_not_overwritten() {
     project
         .run(&["--resume", "--result", "work/metadata.json"])
         .expect(2)
-        .says(&["is inside the work directory"]);
+        .reports(&["is inside the work directory"]);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_result_keeps_the_access_of_the_file_that_it_replaces() {
 }
 
 #[test]
-fn what_else_goes_to_the_file_of_stdout_stays() {
+fn other_data_in_the_file_of_stdout_stays() {
     let project = project(json!({ "metadiff": { "a": 1 } }));
     let script = r#"{ echo before; "$0" run workflow.json --output out --work-dir w --result /dev/stdout --quiet; echo after; } > all"#;
     let program = project.command(&[]);
@@ -190,7 +190,7 @@ fn events_of_a_resumed_run_go_on_in_their_file() {
     project
         .run(&["--events", "other", "--resume"])
         .expect(2)
-        .says(&["--events", "contains other data than events of the run"]);
+        .reports(&["--events", "contains other data than events of the run"]);
     assert_eq!(
         (project.read("other").as_str(), n_logged()),
         ("something else\n", n_before)

@@ -28,7 +28,7 @@ fn calls_that_the_sandbox_ends_are_retried_and_calls_that_fail_by_themselves_are
         "1",
         "--verbose",
     ]);
-    let ended = ended.expect(4).says(&[
+    let ended = ended.expect(4).reports(&[
         "component \"a\" trapped",
         "component \"b\" exited with code 3",
         "retry in 1 s",

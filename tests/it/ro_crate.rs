@@ -35,7 +35,7 @@ impl Crate {
         project
             .mandelbox(&["report", work_dir, "--ro-crate"])
             .expect(0)
-            .says(&["report: ", &says]);
+            .reports(&["report: ", &says]);
         Self::read(project, work_dir)
     }
 
@@ -364,13 +364,13 @@ fn the_workflow_of_a_crate_makes_the_run_again() {
     project
         .mandelbox(&arguments)
         .expect(2)
-        .says(&["use the module with that digest"]);
+        .reports(&["use the module with that digest"]);
 }
 
 const HOSTILE: &str = "\"}]\u{1b}[31m<b>&\u{202e}\n../x";
 
 #[test]
-fn a_failed_run_tells_its_error() {
+fn a_failed_run_reports_its_error() {
     let project = Project::new();
     let components: Vec<_> = (0..5).map(|index| format!("c{index}{HOSTILE}")).collect();
     let list = task(
@@ -545,7 +545,7 @@ fn a_crate_is_of_a_whole_run() {
     project
         .mandelbox(&["report", "going", "--ro-crate"])
         .expect(2)
-        .says(&["is in use by a run", "wait for its end"]);
+        .reports(&["is in use by a run", "wait for its end"]);
     assert!(
         !project.tree().iter().any(|path| path.contains("ro-crate")),
         "{:?}",
@@ -556,11 +556,11 @@ fn a_crate_is_of_a_whole_run() {
     project
         .mandelbox(&["report", "in", "--ro-crate"])
         .expect(2)
-        .says(&["in: not the work directory of a run"]);
+        .reports(&["in: not the work directory of a run"]);
     project
         .mandelbox(&["report", "in", "--license", "x"])
         .expect(2)
-        .says(&["--ro-crate"]);
+        .reports(&["--ro-crate"]);
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn arguments_are_set_by_task_and_path() {
     project
         .run(&["--set", "other.size=1", "--set", "1.size.x=1"])
         .expect(2)
-        .says(&[
+        .reports(&[
             "--set other.size: no task has the name \"other\"",
             "--set 1.size.x: `size` is 1, not an object",
         ]);
@@ -58,7 +58,7 @@ fn a_trial_run_has_few_items_and_its_records_show_it() {
     project
         .run(&["--only", "A/*"])
         .expect(0)
-        .says(&["trial run: only items that match A/*"]);
+        .reports(&["trial run: only items that match A/*"]);
     let components: Vec<_> = echoed(&project)
         .as_array()
         .expect("a list")
@@ -72,7 +72,7 @@ fn a_trial_run_has_few_items_and_its_records_show_it() {
     project
         .mandelbox(&["status", "work"])
         .expect(0)
-        .says(&[shown]);
+        .reports(&[shown]);
     assert!(project.read("work/report.html").contains(shown));
     assert_eq!(
         project.json("work/metadata.json")["well"],
@@ -82,7 +82,7 @@ fn a_trial_run_has_few_items_and_its_records_show_it() {
     project
         .run(&["--only", "["])
         .expect(2)
-        .says(&["--only: `[` is not a glob"]);
+        .reports(&["--only: `[` is not a glob"]);
 }
 
 #[test]
@@ -97,10 +97,13 @@ fn tasks_are_named_and_a_result_is_continued() {
     let history = project.json("work/history.json");
     assert_eq!(history.as_array().map(Vec::len), Some(2));
     let project = project_v1();
-    project.run(&["--first-task", "measures"]).expect(2).says(&[
-        "--first-task: no task has the name \"measures\"",
-        "1 \"measure\"",
-    ]);
+    project
+        .run(&["--first-task", "measures"])
+        .expect(2)
+        .reports(&[
+            "--first-task: no task has the name \"measures\"",
+            "1 \"measure\"",
+        ]);
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn a_workflow_is_read_from_stdin() {
     assert_eq!(echoed(&project).as_array().map(Vec::len), Some(3));
     finish_with_input(command(), "{\"task_list\": 1")
         .expect(2)
-        .says(&["<stdin>:1:"]);
+        .reports(&["<stdin>:1:"]);
 }
 
 /// A workflow of version 2: the first task makes images, the second is for each of them.
@@ -188,7 +191,7 @@ fn images_of_a_trial_run_are_selected() {
         ],
     )
     .expect(0)
-    .says(&["trial run"]);
+    .reports(&["trial run"]);
     assert_eq!(seen(&project), ["1", "3"]);
     let dataset = project.json("work/dataset.json");
     assert_eq!(dataset["mandelbox"], json!({ "only": ["A/[13]"] }));
@@ -205,7 +208,7 @@ fn images_of_a_trial_run_are_selected() {
         ],
     )
     .expect(0)
-    .says(&["the result of a trial run"]);
+    .reports(&["the result of a trial run"]);
     assert_eq!(seen(&project), ["0", "1", "2", "3"]);
 }
 
@@ -227,13 +230,13 @@ fn arguments_of_both_kinds_of_calls_are_set() {
         &[&only_last[..], &["--set", "both.stdout=x"]].concat(),
     )
     .expect(2)
-    .says(&["write `args_non_parallel.stdout` or `args_parallel.stdout`"]);
+    .reports(&["write `args_non_parallel.stdout` or `args_parallel.stdout`"]);
     run_v2(
         &project,
         &[&only_last[..], &["--set", "each.zarr_url=x"]].concat(),
     )
     .expect(2)
-    .says(&["`zarr_url` is reserved"]);
+    .reports(&["`zarr_url` is reserved"]);
 }
 
 #[test]
@@ -244,20 +247,20 @@ fn options_of_the_other_version_are_refused() {
         &["--zarr-dir", "zarr", "--input", "in", "--output", "out"],
     )
     .expect(2)
-    .says(&[
+    .reports(&[
         "--input: is an option for workflows of Fractal v1",
         "--output: is an option",
     ]);
     run_v2(&project, &[])
         .expect(2)
-        .says(&["--zarr-dir: is required for a workflow of Fractal v2"]);
+        .reports(&["--zarr-dir: is required for a workflow of Fractal v2"]);
     let project = project_v1();
     project
         .run(&["--type-filter", "x=true"])
         .expect(2)
-        .says(&["--type-filter: is an option for workflows of Fractal v2"]);
+        .reports(&["--type-filter: is an option for workflows of Fractal v2"]);
     project
         .mandelbox(&["run", "workflow.json"])
         .expect(2)
-        .says(&["--output: is required for a workflow of Fractal v1"]);
+        .reports(&["--output: is required for a workflow of Fractal v1"]);
 }

@@ -97,7 +97,7 @@ fn running(project: &Project, name: &str) -> Child {
 fn runs_are_listed_with_their_states_the_newest_first() {
     let project = three_runs();
     let mut child = running(&project, "running");
-    let ended = runs(&project, &[]).expect(0).says(&[
+    let ended = runs(&project, &[]).expect(0).reports(&[
         "4 runs in ",
         "finished ",
         "failed: TaskExecutionError ",
@@ -142,9 +142,12 @@ fn runs_are_listed_with_their_states_the_newest_first() {
     project
         .mandelbox(&["runs", "runs/failed"])
         .expect(0)
-        .says(&["1 run in ", "failed: TaskExecutionError"]);
+        .reports(&["1 run in ", "failed: TaskExecutionError"]);
     fs::rename(project.path("runs"), project.path("mandelbox-runs")).expect("moved");
-    project.mandelbox(&["runs"]).expect(0).says(&["4 runs in "]);
+    project
+        .mandelbox(&["runs"])
+        .expect(0)
+        .reports(&["4 runs in "]);
     assert!(names(&facts_of_default(&project)).contains(&"failed"));
 }
 
@@ -174,11 +177,11 @@ fn options_select_runs() {
     assert_eq!(names(&selected(&["--older-than", "1d"])), [""; 0]);
     runs(&project, &["--older-than", "1d"])
         .expect(0)
-        .says(&["no runs in "]);
+        .reports(&["no runs in "]);
     runs(&project, &["--older-than", "5M"])
         .expect(2)
-        .says(&["write \"5min\""]);
-    runs(&project, &["--yes"]).expect(2).says(&["--clean"]);
+        .reports(&["write \"5min\""]);
+    runs(&project, &["--yes"]).expect(2).reports(&["--clean"]);
     // A run that a signal has stopped.
     let log = project.read("runs/failed/events.jsonl");
     let stopped = log.replace(
@@ -273,20 +276,20 @@ fn without_a_folder_nothing_is_listed() {
     project
         .mandelbox(&["runs"])
         .expect(2)
-        .says(&["mandelbox-runs: there is no such folder"]);
+        .reports(&["mandelbox-runs: there is no such folder"]);
     project.write("file", "x");
     project
         .mandelbox(&["runs", "file"])
         .expect(2)
-        .says(&["file: is not a folder"]);
+        .reports(&["file: is not a folder"]);
     project
         .mandelbox(&["runs", "in"])
         .expect(0)
-        .says(&["no runs in "]);
+        .reports(&["no runs in "]);
     project
         .mandelbox(&["runs", "in", "--clean"])
         .expect(0)
-        .says(&["nothing was removed"]);
+        .reports(&["nothing was removed"]);
 }
 
 #[test]
@@ -295,7 +298,7 @@ fn nothing_is_removed_without_a_confirmation() {
     let before = project.tree();
     let ended = runs(&project, &["--clean", "--state", "failed"])
         .expect(2)
-        .says(&[
+        .reports(&[
             "to remove: 1 run in ",
             "failed: TaskExecutionError",
             "add --yes",
@@ -316,8 +319,8 @@ fn chosen_runs_are_removed_and_nothing_else() {
     let outside = project.write("elsewhere/kept", "x");
     runs(&project, &["--clean", "--yes", "--older-than", "1d"])
         .expect(0)
-        .says(&["nothing was removed"]);
-    let ended = runs(&project, &["--clean", "--yes"]).expect(0).says(&[
+        .reports(&["nothing was removed"]);
+    let ended = runs(&project, &["--clean", "--yes"]).expect(0).reports(&[
         "to remove: 2 runs in ",
         "kept: running: a run is in progress",
         "kept: failed: contains `notes.txt`, which is not a record of its run; move it elsewhere",
@@ -336,7 +339,7 @@ fn chosen_runs_are_removed_and_nothing_else() {
     .expect("made");
     runs(&project, &["--clean", "--yes"])
         .expect(0)
-        .says(&["kept: failed: contains `7_link`"]);
+        .reports(&["kept: failed: contains `7_link`"]);
     fs::remove_file(project.path("runs/failed/7_link")).expect("removed");
     // In a task's folder, links are removed and not followed.
     let link = project.path("runs/failed/0_list/link");
@@ -368,7 +371,7 @@ fn data_in_a_work_directory_are_kept() {
     run("runs/other", "out");
     run("runs/third", "runs/other/9_output");
     fs::rename(project.path("runs/own"), project.path("runs/moved")).expect("moved");
-    runs(&project, &["--clean", "--yes"]).expect(0).says(&[
+    runs(&project, &["--clean", "--yes"]).expect(0).reports(&[
         "kept: moved: contains the input or output folder ",
         "kept: other: contains the input or output folder ",
         "removed 1 run,",
@@ -382,7 +385,7 @@ fn data_in_a_work_directory_are_kept() {
     run("runs/nested/1_inner", "out");
     runs(&project, &["--clean", "--yes"])
         .expect(0)
-        .says(&["kept: nested: another run is in its folder `1_inner`"]);
+        .reports(&["kept: nested: another run is in its folder `1_inner`"]);
     assert!(project.path("runs/nested/1_inner/events.jsonl").exists());
 }
 
@@ -397,7 +400,7 @@ fn an_interrupted_removal_is_completed() {
     fs::create_dir_all(pile.join("deep")).expect("made");
     runs(&project, &[])
         .expect(0)
-        .says(&["3 runs in ", "removed in part"]);
+        .reports(&["3 runs in ", "removed in part"]);
     let before = project.tree();
     runs(&project, &["--clean", "--state", "failed"]).expect(2);
     assert_eq!(project.tree(), before);
@@ -408,7 +411,7 @@ fn an_interrupted_removal_is_completed() {
     symlink(project.path("out"), project.path(link)).expect("made");
     runs(&project, &["--clean", "--yes", "--state", "failed"])
         .expect(0)
-        .says(&["removed 1 run,"]);
+        .reports(&["removed 1 run,"]);
     assert!(!project.path(rest).exists());
     assert!(project.path(other).exists() && project.path(link).exists());
     assert_eq!(project.read("out/data.zarr/image"), "pixels");
@@ -420,6 +423,6 @@ fn an_interrupted_removal_is_completed() {
     project
         .mandelbox(&["runs", "runs/finished", "--clean", "--yes"])
         .expect(0)
-        .says(&["removed 1 run,"]);
+        .reports(&["removed 1 run,"]);
     assert_eq!(names(&facts(&project, &[], 0)), ["plate/killed"]);
 }

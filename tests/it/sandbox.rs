@@ -242,12 +242,12 @@ fn exit_codes_come_out_as_they_are() {
         project
             .run(&[])
             .expect(3)
-            .says(&[&format!("exited with code {code}")]);
+            .reports(&[&format!("exited with code {code}")]);
     }
 }
 
 #[test]
-fn traps_are_told_apart_from_exits() {
+fn traps_are_distinguished_from_exits() {
     for (step, text) in [
         ("trap", "unreachable"),
         ("panic", "unreachable"),
@@ -476,7 +476,7 @@ fn children_of(parent: u32) -> Vec<u32> {
 }
 
 #[test]
-fn the_log_says_how_processes_are_confined() {
+fn the_log_shows_how_processes_are_confined() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     project.run(&["--isolation", "process"]).expect(0);

@@ -85,7 +85,7 @@ fn a_call_is_shown_whatever_the_form_of_its_files() {
             let component = facts["args"]["component"].clone();
             (component, facts["stdout"].clone(), facts["stderr"].clone())
         };
-        let kept = |place: &str, component: &str, stderr: &str| match place {
+        let kept = |location: &str, component: &str, stderr: &str| match location {
             "not_kept" => (Value::Null, Value::Null, Value::Null),
             _ => (json!(component), json!("a\u{1b}[2J\n"), json!(stderr)),
         };
@@ -130,13 +130,13 @@ fn calls_are_found_by_item_index_and_the_end_of_a_path() {
         ),
     ] {
         let arguments = [&["show", "work"], &arguments[..]].concat();
-        let ended = project.mandelbox(&arguments).expect(2).says(&[text]);
+        let ended = project.mandelbox(&arguments).expect(2).reports(&[text]);
         assert_eq!(ended.stdout, "");
     }
     project
         .mandelbox(&["show", "in", "0"])
         .expect(2)
-        .says(&["in: not the work directory of a run"]);
+        .reports(&["in: not the work directory of a run"]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn the_end_of_a_path_must_be_unique() {
     project
         .mandelbox(&["show", "work", "0", "a"])
         .expect(2)
-        .says(&["a: more than one call matches; name one by its index: 0, 1, 2"]);
+        .reports(&["a: more than one call matches; name one by its index: 0, 1, 2"]);
     assert_eq!(facts(&project, &["0", "b"])["call_index"], 3);
 }
 
@@ -182,7 +182,7 @@ fn a_stream_is_printed_as_it_is() {
     let args: Value = serde_json::from_str(&stream("0", "args").expect(0).stdout).expect("JSON");
     assert_eq!(args["component"], "p.zarr/B/03/0");
     // What a person reads is escaped.
-    let ended = project.mandelbox(&["show", "work", "1", "0"]).expect(0).says(&[
+    let ended = project.mandelbox(&["show", "work", "1", "0"]).expect(0).reports(&[
         "task 1 \"Seg\", component \"p.zarr/B/03/0\" (call 0)\nattempt 1 of 1: succeeded after ",
         "packed in:\n  ",
         "\nstdout (6 bytes):\n  a\\u{1b}[2J\nstderr: empty\n",
@@ -191,7 +191,7 @@ fn a_stream_is_printed_as_it_is() {
     let none = run("none");
     none.mandelbox(&["show", "work", "1", "0", "--stream", "stdout"])
         .expect(2)
-        .says(&["its stdout is not kept: the run has `--task-files none`"]);
+        .reports(&["its stdout is not kept: the run has `--task-files none`"]);
 }
 
 #[test]
@@ -237,6 +237,6 @@ fn attempts_can_be_chosen() {
         project
             .mandelbox(&["show", "work", "1", "2", "--attempt", "3"])
             .expect(2)
-            .says(&["2: the call has no attempt 3; its last attempt is 2"]);
+            .reports(&["2: the call has no attempt 3; its last attempt is 2"]);
     }
 }

@@ -398,7 +398,7 @@ fn a_command_ends_with_the_signal() {
 }
 
 #[test]
-fn signals_at_random_moments_end_the_run_and_it_is_taken_up() {
+fn signals_at_random_moments_end_the_run_and_it_resumes() {
     let n = if std::env::var_os("MANDELBOX_TEST_WHOLE").is_some() {
         50
     } else {

@@ -258,7 +258,7 @@ fn a_run_is_that_of_this_machine() {
         );
     }
     let status = project.mandelbox(&["status", "work"]).expect(0);
-    let status = status.says(&["jobs: 0 queued, 0 running, 4 ended; mean queue time"]);
+    let status = status.reports(&["jobs: 0 queued, 0 running, 4 ended; mean queue time"]);
     assert!(status.stderr.contains("backend slurm"), "{}", status.stderr);
 
     // A call that fails ends the run as it does here.
@@ -272,7 +272,7 @@ fn a_run_is_that_of_this_machine() {
     )]);
     std::fs::remove_dir_all(project.path("work")).expect("removed");
     let ended = run(&project, &cluster).expect(3);
-    ended.says(&["TaskExecutionError", "exited with code 3", "went wrong"]);
+    ended.reports(&["TaskExecutionError", "exited with code 3", "went wrong"]);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
 
 /// A job that asks for more than a node has is accepted, and waits for ever.
 #[test]
-fn a_job_that_never_starts_says_why() {
+fn a_job_that_never_starts_is_reported_with_the_reason() {
     let settings = Settings {
         n_nodes: 1,
         n_cpus: 2,
@@ -363,7 +363,7 @@ fn jobs_of_another_program_are_refused() {
     let ended = project.mandelbox(&["worker", "--batch", batch, "--slice", "0"]);
     ended
         .expect(2)
-        .says(&["is from mandelbox 0.0.1", "use the same program"]);
+        .reports(&["is from mandelbox 0.0.1", "use the same program"]);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn wrong_configurations_are_refused() {
         "slurm.json",
         r#"{"default_slurm_config":{"partitoin":"x"},"x":1}"#,
     );
-    run().expect(2).says(&[
+    run().expect(2).reports(&[
         "slurm.json: /x: unknown key",
         "/default_slurm_config/partitoin: unknown key",
         "missing key `batching_config`",
@@ -383,7 +383,7 @@ fn wrong_configurations_are_refused() {
     let mut wrong = task(0, "t", &module("swiss.wasm"), json!({}));
     wrong["meta"] = json!({ "account": "x", "cpus_per_task": 5, "tasks_per_job": 2 });
     project.workflow(&[wrong]);
-    run().expect(2).says(&[
+    run().expect(2).reports(&[
         "/task_list/0/meta/account: a task cannot choose the account",
         "task 0: a call needs 5 CPUs, and a job has 1 at most",
     ]);
@@ -391,7 +391,7 @@ fn wrong_configurations_are_refused() {
     project
         .run(&arguments)
         .expect(2)
-        .says(&["is an option of `--backend slurm`"]);
+        .reports(&["is an option of `--backend slurm`"]);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_run_with_jobs_is_not_resumed_on_this_machine() {
     project.run(&["--metadata", "metadata.json"]).expect(0);
     project.write("work/.jobs/0/submissions", "");
     let resume = ["--metadata", "metadata.json", "--resume"];
-    project.run(&resume).expect(2).says(&[
+    project.run(&resume).expect(2).reports(&[
         "the interrupted run has jobs on a cluster",
         "add `--backend slurm`",
     ]);
@@ -417,7 +417,7 @@ fn a_dry_run_shows_the_script() {
         .env("PATH", "/nonexistent")
         .env("FRACTAL_SLURM_CONFIG_FILE", project.path("slurm.json"));
     let ended = crate::project::finish(command).expect(0);
-    ended.says(&[
+    ended.reports(&[
         "100 calls in 4 jobs of at most 25 calls, 4 at a time; arrays of 4 jobs",
         "#SBATCH --mem=400M",
         "#SBATCH --partition=main",
@@ -443,7 +443,7 @@ fn doctor_checks_the_cluster() {
         "slurm.json",
     ];
     let ended = finish_within(command(&project, &cluster, &arguments), PATIENCE).expect(0);
-    ended.says(&[
+    ended.reports(&[
         "good     sbatch",
         "good     controller",
         "cluster test, SLURM ",
@@ -453,5 +453,5 @@ fn doctor_checks_the_cluster() {
     command.env("PATH", "/nonexistent");
     crate::project::finish(command)
         .expect(1)
-        .says(&["broken   sbatch"]);
+        .reports(&["broken   sbatch"]);
 }

@@ -57,9 +57,9 @@ fn disturbed(after_ms: u64, disturb: impl FnOnce(&mut Cluster)) -> Option<(Proje
     Some((project, cluster))
 }
 
-/// SLURM starts a job again in the same place: it keeps the results that it has.
+/// SLURM restarts a job in the same folder: it keeps the results that it has.
 #[test]
-fn a_job_that_is_requeued_goes_on() {
+fn a_requeued_job_continues() {
     if !is_tried() {
         return;
     }
@@ -155,7 +155,7 @@ fn refused_jobs_are_submitted_later() {
     let path = format!("{}:/usr/bin:/bin", project.path("bin").display());
     command.env("PATH", path);
     let ended = finish_within(command, TIMEOUT).expect(0);
-    ended.says(&[
+    ended.reports(&[
         "SLURM accepts no further jobs for now",
         "AssocMaxSubmitJobLimit",
         "SLURM did not answer",

@@ -105,7 +105,7 @@ fn a_job_over_its_memory_is_named() {
     );
     project.workflow(&[task]);
     let ended = run(&project, &cluster).expect(4);
-    ended.says(&[
+    ended.reports(&[
         "ended with OUT_OF_MEMORY; raise `mem` of the task",
         "on node n1",
         "calls run again",
@@ -121,7 +121,7 @@ fn open_files_are_those_of_the_node() {
     };
     let project = project(4, 0);
     write_config(&project, 4, &["ulimit -n 100"]);
-    run(&project, &cluster).expect(4).says(&[
+    run(&project, &cluster).expect(4).reports(&[
         "refused its calls",
         "100 open files are too few for `parallel_tasks_per_job 4`; raise the limit to 128",
     ]);
@@ -136,7 +136,9 @@ fn open_files_are_those_of_the_node() {
         limited.current_dir(command.get_current_dir().expect("a folder"));
         finish(limited)
     };
-    run_with(&[]).expect(2).says(&["60 open files are too few"]);
+    run_with(&[])
+        .expect(2)
+        .reports(&["60 open files are too few"]);
     run_with(&["--backend", "slurm", "--slurm-config", "slurm.json"]).expect(0);
 }
 

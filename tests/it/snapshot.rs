@@ -225,11 +225,11 @@ fn modules_without_snapshots_are_refused_by_name() {
     let no_memory = wat::parse_str(format!("(module {init} {start})")).expect("valid WAT");
     exec(&with_guest(no_memory), &["--snapshot"])
         .expect(2)
-        .says(&["it must have one memory of its own"]);
+        .reports(&["it must have one memory of its own"]);
     let component = wat::parse_str("(component)").expect("valid WAT");
     exec(&with_guest(component), &["--snapshot"])
         .expect(2)
-        .says(&["it is not a core module"]);
+        .reports(&["it is not a core module"]);
     // The import of the code is no way around the checks of imports.
     let foreign = r#"(module (import "mandelbox:snapshot" "memory" (memory 1))
         (export "memory" (memory 0))
@@ -237,8 +237,10 @@ fn modules_without_snapshots_are_refused_by_name() {
     let project = with_guest(wat::parse_str(foreign).expect("valid WAT"));
     exec(&project, &["--snapshot"])
         .expect(2)
-        .says(&["it imports `memory` of `mandelbox:snapshot`"]);
-    exec(&project, &[]).expect(2).says(&["mandelbox:snapshot"]);
+        .reports(&["it imports `memory` of `mandelbox:snapshot`"]);
+    exec(&project, &[])
+        .expect(2)
+        .reports(&["mandelbox:snapshot"]);
 }
 
 #[test]
@@ -285,7 +287,7 @@ fn an_initialization_that_fails_is_reported() {
                 "--isolation",
                 isolation,
             ];
-            exec(&project, &options).expect(2).says(&[
+            exec(&project, &options).expect(2).reports(&[
                 "no snapshot of guest.wasm can be made: `wizer.initialize`: ",
                 expected,
                 "(output: on its way)",
@@ -339,9 +341,9 @@ fn memory_that_the_initialization_grew_counts_from_the_start() {
         };
         assert_eq!(exec("2M").expect(0).stdout, "817");
         // The snapshot fits, but not what the call requests in addition.
-        exec("1087K").expect(134).says(&["memory"]);
+        exec("1087K").expect(134).reports(&["memory"]);
         exec("640K").expect(134);
-        exec("639K").expect(2).says(&[
+        exec("639K").expect(2).reports(&[
             "the snapshot of guest.wasm has 640 KiB of memory",
             "but the memory limit of a call is 639 KiB",
         ]);
@@ -443,14 +445,14 @@ fn check_reports_what_is_possible() {
     };
     check("guest.wasm")
         .expect(0)
-        .says(&["snapshot  possible; calls run `_start`"]);
+        .reports(&["snapshot  possible; calls run `_start`"]);
     let text = r#"(memory (export "memory") 1) (func (export "_start"))
         (table $t 1 funcref) (func (export "wizer.initialize")
             (table.set $t (i32.const 0) (ref.null func)))"#;
     project.write("other.wasm", module(text));
     check("other.wasm")
         .expect(0)
-        .says(&["not possible", "`table.set`"]);
+        .reports(&["not possible", "`table.set`"]);
     let package = |snapshot: bool| {
         let meta = json!({ "mandelbox": { "snapshot": snapshot, "mounts": {} } });
         json!({ "manifest_version": "1", "has_args_schemas": false, "task_list": [{
@@ -464,7 +466,7 @@ fn check_reports_what_is_possible() {
     );
     check("package")
         .expect(0)
-        .says(&["made in ", "128 KiB of memory"]);
+        .reports(&["made in ", "128 KiB of memory"]);
     project.write(
         "package/__FRACTAL_MANIFEST__.json",
         package(false).to_string(),
@@ -489,13 +491,13 @@ fn the_whole_form_is_a_command_of_its_own() {
         for isolation in ISOLATIONS {
             let options = ["--output", "new.wasm", "--isolation", isolation];
             let ended = project.mandelbox(&[&["snapshot", "guest.wasm"], &options[..]].concat());
-            ended.expect(0).says(&["wrote new.wasm ("]);
+            ended.expect(0).reports(&["wrote new.wasm ("]);
             for _ in 0..2 {
                 let ended = project.mandelbox(&["exec", "new.wasm"]).expect(code);
                 assert_eq!(ended.stdout, init);
             }
             let checked = project.mandelbox(&["check", "new.wasm"]).expect(0);
-            checked.says(&["exports   memory, b, _start"]);
+            checked.reports(&["exports   memory, b, _start"]);
         }
     }
     let project = with_guest(module(READER));
@@ -510,7 +512,7 @@ fn the_whole_form_is_a_command_of_its_own() {
     project
         .mandelbox(&[&["snapshot", "guest.wasm"], &writable[..]].concat())
         .expect(2)
-        .says(&["leave out `:rw`"]);
+        .reports(&["leave out `:rw`"]);
 }
 
 /// Returns true if the folder contains the interpreter with its library.

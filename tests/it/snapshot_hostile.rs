@@ -98,7 +98,7 @@ fn an_initialization_that_does_not_return_is_ended_and_named() {
     for (init, expected) in cases {
         let project = with_guest(guest(init, IDLE));
         for isolation in ISOLATIONS {
-            let ended = start(&project, isolation).expect(2).says(&[
+            let ended = start(&project, isolation).expect(2).reports(&[
                 "no snapshot of guest.wasm can be made: `wizer.initialize`: ",
                 expected,
             ]);
@@ -211,7 +211,7 @@ fn threads_and_a_memory_above_the_limit_are_refused() {
     ] {
         let project = with_guest(wat::parse_str(text).expect("valid WAT"));
         for isolation in ISOLATIONS {
-            start(&project, isolation).expect(2).says(&[expected]);
+            start(&project, isolation).expect(2).reports(&[expected]);
         }
     }
 }

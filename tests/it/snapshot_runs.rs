@@ -61,7 +61,7 @@ fn a_run_makes_the_snapshot_once_and_reports_it() {
             command.env("XDG_CACHE_HOME", project.path(&format!("cache{index}")));
             finish(command).expect(0)
         };
-        run(&work, &["--jobs", "2"]).says(&[
+        run(&work, &["--jobs", "2"]).reports(&[
             "starting guest.wasm once; the calls start from its memory ...",
             "snapshot made in ",
             ": 128 KiB of memory",
@@ -158,7 +158,7 @@ fn an_endless_initialization_ends_at_the_limit_for_compiling() {
         project
             .run(&[&["--policy", "policy.toml"], options].concat())
             .expect(4)
-            .says(&["was not started: no snapshot of guest.wasm can be made: `wizer.initialize`: it took longer than 1 s"]);
+            .reports(&["was not started: no snapshot of guest.wasm can be made: `wizer.initialize`: it took longer than 1 s"]);
         assert!(
             started.elapsed() < Duration::from_secs(20),
             "{:?}",
@@ -176,7 +176,7 @@ fn a_package_whose_module_has_no_snapshots_is_a_problem_of_the_documents() {
     project
         .run(&[])
         .expect(2)
-        .says(&["a snapshot of it is not possible", "`wizer.initialize`"]);
+        .reports(&["a snapshot of it is not possible", "`wizer.initialize`"]);
     project.run(&["--no-snapshots"]).expect(0);
 }
 

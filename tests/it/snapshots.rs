@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::project::{Ended, Project, module, parallel_task, task};
 
-/// What differs from run to run, and what a snapshot has in its place. The order matters.
+/// What differs from run to run, and what a snapshot has instead. The order matters.
 const REDACTIONS: [(&str, &str); 18] = [
     // Shown when compiling takes more than a second, which it does on a busy machine.
     (r"(?m)^compiling .* \.\.\.\n", ""),

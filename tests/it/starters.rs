@@ -156,12 +156,12 @@ fn a_plan_is_answered_and_nothing_written() {
 }
 
 #[test]
-fn only_one_kind_of_data_goes_to_stdout() {
+fn only_one_kind_of_data_is_written_to_stdout() {
     let project = project(json!({}));
     project
         .run(&["--log", "-", "--events", "-", "--result", "-"])
         .expect(2)
-        .says(&[
+        .reports(&[
             "--events -: only one of `--result` and `--events` can go to stdout",
             "--log -: only one of `--result` and `--log` can go to stdout",
         ]);
@@ -173,7 +173,7 @@ fn a_prepared_folder_keeps_its_log_and_gets_no_lines() {
     let project = project(json!({ "per_component": { "b": { "exit": 5 } } }));
     project.write("work/workflow.log", "the server's own line\n");
     project.write("work/0_list/note", "");
-    project.run(&[]).expect(2).says(&["already exists"]);
+    project.run(&[]).expect(2).reports(&["already exists"]);
     let more = ["--prepared-work-dir", "--log", "lines", "--quiet"];
     project.run(&more).expect(3);
     assert_eq!(project.read("work/workflow.log"), "the server's own line\n");
@@ -200,7 +200,7 @@ fn a_prepared_folder_keeps_its_log_and_gets_no_lines() {
         (&json!("DEBUG"), &json!("ERROR"))
     );
     // Now it contains a run.
-    project.run(&more).expect(2).says(&["already exists"]);
+    project.run(&more).expect(2).reports(&["already exists"]);
     // With a log of its own, the run appends to the prepared one.
     project.write("other/workflow.log", "the server's own line\n");
     project
@@ -243,7 +243,7 @@ fn an_input_inside_the_output_is_accepted_on_request() {
     project
         .mandelbox(&arguments)
         .expect(2)
-        .says(&["inside the output path"]);
+        .reports(&["inside the output path"]);
     let accepted: Vec<_> = arguments.into_iter().chain(["--input-in-output"]).collect();
     project.mandelbox(&accepted).expect(0);
     assert!(path.exists(), "tasks can write to it");

@@ -34,9 +34,9 @@ fn facts(project: &Project) -> Value {
 }
 
 #[test]
-fn a_failed_run_is_told_with_its_components() {
+fn a_failed_run_is_reported_with_its_components() {
     let project = failed_run();
-    let ended = project.mandelbox(&["status", "work"]).expect(0).says(&[
+    let ended = project.mandelbox(&["status", "work"]).expect(0).reports(&[
         "workflow \"test\", failed: TaskExecutionError",
         "tasks: 2 of 2 started",
         "0 \"list\" done after",
@@ -83,14 +83,14 @@ fn a_failed_run_is_told_with_its_components() {
 }
 
 #[test]
-fn a_run_that_ended_well_says_so() {
+fn a_successful_run_is_reported_as_such() {
     let project = Project::new();
     project.workflow(&[task(0, "list", &module("swiss.wasm"), json!({}))]);
     project.run(&["--task-files", "none"]).expect(0);
     project
         .mandelbox(&["status", "work"])
         .expect(0)
-        .says(&["workflow \"test\", succeeded", "1 of 1 done"]);
+        .reports(&["workflow \"test\", succeeded", "1 of 1 done"]);
     assert_eq!(facts(&project)["state"], "done");
 }
 
@@ -120,28 +120,31 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
         " ago (killed, or the machine was lost); continue it with `run --resume`",
         " running",
     ];
-    project.mandelbox(&["status", "work"]).expect(0).says(&says);
+    project
+        .mandelbox(&["status", "work"])
+        .expect(0)
+        .reports(&says);
 }
 
 #[test]
-fn what_is_no_run_is_told() {
+fn folders_that_are_no_runs_are_reported() {
     let project = Project::new();
     project
         .mandelbox(&["status", "in"])
         .expect(2)
-        .says(&["in: not the work directory of a run", "no `events.jsonl`"]);
+        .reports(&["in: not the work directory of a run", "no `events.jsonl`"]);
     project.write("in/events.jsonl", "{\"torn");
     project
         .mandelbox(&["status", "in"])
         .expect(2)
-        .says(&["contains no event yet"]);
+        .reports(&["contains no event yet"]);
     project.write("in/events.jsonl", "{}\n{}\n");
     project
         .mandelbox(&["status", "in"])
         .expect(2)
-        .says(&["events.jsonl: its first line is damaged"]);
+        .reports(&["events.jsonl: its first line is damaged"]);
     project
         .mandelbox(&["status", "in/events.jsonl"])
         .expect(2)
-        .says(&["events.jsonl"]);
+        .reports(&["events.jsonl"]);
 }

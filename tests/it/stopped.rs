@@ -184,7 +184,7 @@ fn a_signal_ends_a_run_whose_readers_have_stopped() {
 }
 
 #[test]
-fn a_reader_that_goes_on_sees_what_is_missing() {
+fn a_reader_that_continues_sees_what_is_missing() {
     let project = Project::new();
     let long = "x".repeat(400);
     let components: Vec<_> = (0..3000).map(|n| format!("{long}-{n}")).collect();

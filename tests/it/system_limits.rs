@@ -69,13 +69,13 @@ fn a_file_above_the_limit_is_an_error_of_the_guest_alone() {
             1 << 20,
             &["--work-dir", "work", "--isolation", isolation],
         );
-        ended.expect(3).says(&["exited with code 77"]);
+        ended.expect(3).reports(&["exited with code 77"]);
         assert!(project.read("work/events.jsonl").contains("run_finished"));
     }
 }
 
 #[test]
-fn a_record_above_the_limit_is_an_error_that_says_so() {
+fn a_record_above_the_limit_is_an_error_that_names_it() {
     let project = Project::new();
     project.write(
         "metadata.json",
@@ -97,7 +97,7 @@ fn a_record_above_the_limit_is_an_error_that_says_so() {
         "none",
     ];
     let ended = run_with_file_size(&project, 100_000, &more);
-    ended.expect(1).says(&[
+    ended.expect(1).reports(&[
         "failed to write to",
         "events.jsonl",
         "raise the limit on file sizes (`ulimit -f`)",

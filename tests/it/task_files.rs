@@ -146,10 +146,10 @@ fn more_than_a_thousand_calls_are_packed() {
         let n_files = files(&project).len();
         assert_eq!(n_files, if expected == "all" { 4 * n } else { 1 });
         let facts = shown(&project, &["c0999"]);
-        let place = if expected == "all" { "plain" } else { "packed" };
+        let location = if expected == "all" { "plain" } else { "packed" };
         assert_eq!(
             (&facts["files"], &facts["call_index"]),
-            (&json!(place), &json!(999))
+            (&json!(location), &json!(999))
         );
     }
 }
@@ -255,7 +255,7 @@ fn a_damaged_file_costs_the_damaged_records_only() {
     project
         .mandelbox(&["show", "work", "0", "c0001", "--stream", "stdout"])
         .expect(2)
-        .says(&["c0001: its stdout is not kept:"]);
+        .reports(&["c0001: its stdout is not kept:"]);
     damaged[0] ^= 1;
     std::fs::write(&path, &damaged).expect("written");
     let facts = shown(&project, &["c0000"]);

@@ -275,7 +275,7 @@ fn any_backend_has_the_spans_of_calls() {
 }
 
 #[test]
-fn spans_tell_whether_a_module_was_compiled_and_that_it_describes_itself() {
+fn spans_show_whether_a_module_was_compiled_and_that_it_describes_itself() {
     let project = Project::new();
     let cache = project.path("cache");
     let options = SandboxOptions {

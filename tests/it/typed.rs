@@ -149,7 +149,7 @@ fn an_error_is_a_task_execution_error_with_its_message() {
         &json!([{ "do": "error", "message": "no image in \u{1b}[31mA/1" }]),
         &[],
         |project, ended| {
-            ended.expect(3).says(&[
+            ended.expect(3).reports(&[
                 "task \"t\" (order 0) failed",
                 "failed: no image in \\u{1b}[31mA/1",
             ]);
@@ -171,7 +171,7 @@ fn an_error_is_a_task_execution_error_with_its_message() {
         &json!([{ "do": "error", "message": "x", "times": 5000 }]),
         &[],
         |project, ended| {
-            ended.expect(3).says(&[" [cut]"]);
+            ended.expect(3).reports(&[" [cut]"]);
             assert_eq!(
                 project.events_of("call_finished")[0]["message"]
                     .as_str()
@@ -186,7 +186,7 @@ fn an_error_is_a_task_execution_error_with_its_message() {
 fn what_a_typed_task_returns_is_checked() {
     let check = |steps: Value, code: i32, text: &'static str| {
         both(&steps, &[], |_, ended| {
-            drop(ended.expect(code).says(&[text]))
+            drop(ended.expect(code).reports(&[text]))
         });
     };
     check(
@@ -222,7 +222,7 @@ fn what_a_typed_task_returns_is_checked() {
 fn limits_hold_for_typed_tasks() {
     let check = |steps: Value, more: &[&str], code: i32, text: &'static str| {
         both(&steps, more, |_, ended| {
-            drop(ended.expect(code).says(&[text]))
+            drop(ended.expect(code).reports(&[text]))
         });
     };
     check(
@@ -278,7 +278,7 @@ fn log_lines_become_events_and_reach_the_reader() {
         { "do": "log", "level": "warn", "message": "one plane is empty" },
     ]);
     both(&steps, &[], |project, ended| {
-        let ended = ended.expect(0).says(&["  warning: one plane is empty"]);
+        let ended = ended.expect(0).reports(&["  warning: one plane is empty"]);
         assert!(!ended.stderr.contains("reading"));
         let logged: Vec<_> = project
             .events_of("call_logged")
@@ -309,7 +309,7 @@ fn log_lines_become_events_and_reach_the_reader() {
     both(&steps, &["--verbose"], |_, ended| {
         ended
             .expect(0)
-            .says(&["  debug: looked", "  info: reading\\u{1b}[2J\\nforged"]);
+            .reports(&["  debug: looked", "  info: reading\\u{1b}[2J\\nforged"]);
     });
 }
 
@@ -328,7 +328,7 @@ fn lines_of_a_component_name_it() {
     project
         .run(&["--metadata", "metadata.json"])
         .expect(0)
-        .says(&["  \"b\" error: odd"]);
+        .reports(&["  \"b\" error: odd"]);
     assert_eq!(project.events_of("call_logged")[0]["item"], "b");
     assert!(
         project
@@ -346,7 +346,7 @@ fn a_flood_of_lines_is_cut_and_counted() {
         |project, ended| {
             ended
                 .expect(0)
-                .says(&["more log lines were dropped; a call may log 1 MiB]"]);
+                .reports(&["more log lines were dropped; a call may log 1 MiB]"]);
             let logged = project.events_of("call_logged");
             // 1 MiB holds 856 lines of 1,024 bytes, with 200 for each event.
             assert_eq!(logged.len(), 857);
@@ -376,7 +376,7 @@ fn progress_becomes_events_ten_times_a_second_at_most() {
         { "do": "progress", "fraction": "nan", "message": "" },
     ]);
     both(&steps, &["--verbose"], |project, ended| {
-        let ended = ended.expect(0).says(&["  25 % reading", "  0 %"]);
+        let ended = ended.expect(0).reports(&["  25 % reading", "  0 %"]);
         let seen: Vec<_> = project
             .events_of("call_progress")
             .iter()
@@ -476,5 +476,5 @@ fn a_command_cannot_fetch_metadata() {
     project
         .run(&[])
         .expect(2)
-        .says(&["/task_list/0/meta", "only a typed task can fetch metadata"]);
+        .reports(&["/task_list/0/meta", "only a typed task can fetch metadata"]);
 }

@@ -146,7 +146,9 @@ fn outputs_arguments_and_limits_are_those_of_version_2() {
     let check = |steps: Value, code: i32, texts: &[&str]| {
         let project = project(&[entry("converter_non_parallel", Some(steps), None)]);
         let task = typed(&project, "converter_non_parallel");
-        run(&project, &["--tasks", &task]).expect(code).says(texts);
+        run(&project, &["--tasks", &task])
+            .expect(code)
+            .reports(texts);
         project
     };
     let returned = |value: Value| json!([{ "do": "return", "text": value.to_string() }]);
@@ -181,7 +183,7 @@ fn single(more: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_module_beside_the_workflow_is_found_by_the_name_of_its_package() {
+fn a_module_next_to_the_workflow_is_found_by_the_name_of_its_package() {
     let task = |pkg_name: &str| json!({ "task": { "pkg_name": pkg_name, "name": "t" } });
     for (pkg_name, file) in [
         ("count", "count.wasm"),
@@ -191,7 +193,7 @@ fn a_module_beside_the_workflow_is_found_by_the_name_of_its_package() {
         let project = project(&[task(pkg_name)]);
         run(&project, &[])
             .expect(2)
-            .says(&["no task package was given"]);
+            .reports(&["no task package was given"]);
         project.write(file, single(""));
         run(&project, &[]).expect(0);
     }
@@ -199,7 +201,7 @@ fn a_module_beside_the_workflow_is_found_by_the_name_of_its_package() {
     project.write("in/count.wasm", single(""));
     run(&project, &[])
         .expect(2)
-        .says(&["no task package was given"]);
+        .reports(&["no task package was given"]);
 }
 
 #[test]
@@ -212,7 +214,7 @@ fn versions_are_found_from_the_keys_of_descriptions() {
         let refused = |ended: Ended, text: Option<&str>| match text {
             None => drop(ended.expect(0)),
             Some(text) => {
-                drop(ended.expect(2).says(&["t.wasm: describe()", text]));
+                drop(ended.expect(2).reports(&["t.wasm: describe()", text]));
                 assert!(!project.path("work").exists());
             }
         };

@@ -303,10 +303,10 @@ fn version_1_has_wheels_too() {
     project.workflow(&[task]);
     project.run(&["--tasks", WHEEL]).expect(0);
     let ended = project.mandelbox(&["check", "workflow.json", "--tasks", WHEEL]);
-    ended.expect(0).says(&["no problem found"]);
+    ended.expect(0).reports(&["no problem found"]);
     fs::write(project.path(WHEEL), "no wheel").expect("written");
     let ended = project.mandelbox(&["check", "workflow.json", "--tasks", WHEEL]);
-    ended.expect(2).says(&[WHEEL, "is not a wheel"]);
+    ended.expect(2).reports(&[WHEEL, "is not a wheel"]);
 }
 
 /// Runs a wheel, which is refused with these texts, and leaves nothing.
@@ -315,7 +315,7 @@ fn check_refused(wheel: &[u8], texts: &[&str]) {
     let project = project(wheel);
     for more in [&[][..], &["--no-cache"]] {
         let ended = run(&project, "work", more).expect(2);
-        ended.says(&[WHEEL]).says(texts);
+        ended.reports(&[WHEEL]).reports(texts);
         assert_nothing_is_left(&project);
         assert!(!project.path("work").exists());
     }
@@ -421,8 +421,8 @@ fn a_wheel_must_be_whole() {
     let ended = run(&project, "work", &[]).expect(2);
     // The location is in the wheel that the user named, wherever it was unpacked.
     ended
-        .says(&["t.wasm", "build it, and put it next to it"])
-        .says(&[&format!("{WHEEL}/{MANIFEST}: /task_list/0")]);
+        .reports(&["t.wasm", "build it, and put it next to it"])
+        .reports(&[&format!("{WHEEL}/{MANIFEST}: /task_list/0")]);
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn the_result_cannot_replace_the_wheel() {
     let project = project(&wheel_of(&files()));
     run(&project, "work", &["--result", WHEEL])
         .expect(2)
-        .says(&["a task package"]);
+        .reports(&["a task package"]);
     let dataset: Value = project.json("dataset.json");
     run(&project, "work", &["--result", "result.json"]).expect(0);
     assert_eq!(project.json("result.json")["zarr_dir"], dataset["zarr_dir"]);

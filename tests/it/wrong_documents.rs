@@ -1,4 +1,4 @@
-//! Documents in another's place, in another format, of another version or with a common mistake:
+//! Documents that were swapped, in another format, of another version or with a common mistake:
 //! the message says which, and what to do. And documents of Fractal's earlier years, which run.
 
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn a_source_of_2023_names_a_package_and_the_name_its_task() {
     project
         .run(&["--tasks", "fractal-tasks-core"])
         .expect(0)
-        .says(
+        .reports(
             &["the source 'pip:fractal-tasks-core==0.9.4' is resolved to \
          `fractal-tasks-core:create_ome-zarr_structure`"],
         );
@@ -154,7 +154,7 @@ fn documents_of_the_other_version_are_called_that() {
         );
         project.workflow(&[json!({ "task": { "pkg_name": "v1", "name": "X" } })]);
         let run = ["run", "workflow.json", "--zarr-dir", "z", "--tasks", "v1"];
-        project.mandelbox(&run).expect(2).says(&[
+        project.mandelbox(&run).expect(2).reports(&[
             "manifest_version: this is a package of Fractal v1, whose tasks a workflow of version \
              2 cannot run; use a version of the package whose `manifest_version` is \"2\"",
             "1 problem",
@@ -174,12 +174,12 @@ fn documents_of_the_other_version_are_called_that() {
     );
     let text = format!("is a dataset of Fractal v2, not a workflow; {advice}");
     let run = ["run", "dataset.json", "--output", "out"];
-    project.mandelbox(&run).expect(2).says(&[&text]);
+    project.mandelbox(&run).expect(2).reports(&[&text]);
     // A workflow in place of a dataset.
     let entry = json!({ "task": { "pkg_name": "p", "version": "1", "name": "X" } });
     project.workflow(&[entry]);
     let run = ["run", "workflow.json", "--dataset", "workflow.json"];
-    project.mandelbox(&run).expect(2).says(&[
+    project.mandelbox(&run).expect(2).reports(&[
         "is a workflow of Fractal v2, not a dataset of Fractal v2; name it as the workflow",
     ]);
     let read = mandelbox::WorkflowDocument::read(&project.path("workflow.json"));
@@ -191,7 +191,7 @@ fn documents_of_the_other_version_are_called_that() {
 }
 
 #[test]
-fn a_document_in_anothers_place_is_told_by_what_it_is() {
+fn a_swapped_document_is_named_by_its_kind() {
     let project = with_package();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     project
@@ -247,8 +247,8 @@ fn a_document_in_anothers_place_is_told_by_what_it_is() {
         project
             .mandelbox(&["run", path, "--output", "out"])
             .expect(2)
-            .says(texts)
-            .says(&["1 problem"]);
+            .reports(texts)
+            .reports(&["1 problem"]);
     };
     workflow(
         manifest,
@@ -334,7 +334,7 @@ fn other_formats_and_common_mistakes_are_named() {
         project
             .mandelbox(&["check", "workflow.json"])
             .expect(2)
-            .says(&[expected]);
+            .reports(&[expected]);
     }
     // Line ends of Windows are no mistake.
     project.write("workflow.json", text.replace(',', ",\r\n"));
@@ -342,7 +342,7 @@ fn other_formats_and_common_mistakes_are_named() {
 }
 
 #[test]
-fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
+fn a_command_is_split_like_a_shell_splits_words_with_a_notice() {
     let project = Project::new();
     project.write(
         "my tasks/swiss.wasm",
@@ -386,16 +386,16 @@ fn a_command_is_split_like_a_shell_splits_words_and_that_is_told() {
     project
         .mandelbox(&["check", "p"])
         .expect(2)
-        .says(&["a Python script needs an environment", "1 problem"]);
+        .reports(&["a Python script needs an environment", "1 problem"]);
     std::fs::remove_file(project.path("p/task.py")).expect("removed");
     project
         .mandelbox(&["check", "p"])
         .expect(2)
-        .says(&["no module at `p/task.py`; a Python script needs"]);
+        .reports(&["no module at `p/task.py`; a Python script needs"]);
 }
 
 #[test]
-fn a_refused_package_is_not_said_to_be_missing() {
+fn a_refused_package_is_not_reported_as_missing() {
     let project = Project::new();
     project.write("p/__FRACTAL_MANIFEST__.json", "{");
     project.workflow(&[json!({ "task": { "source": "p:x" } })]);
@@ -452,7 +452,7 @@ fn misspelt_names_get_the_nearest_one() {
     entry["args"] = json!({});
     entry["meta"] = json!({ "parallelisation_level": "well", "executor": "cpu-low" });
     project.workflow(&[entry.clone()]);
-    project.run(&["--dry-run"]).expect(0).says(&[
+    project.run(&["--dry-run"]).expect(0).reports(&[
         "/task_list/0/meta/parallelisation_level: unknown key, which is ignored; did you mean `parallelization_level`?",
         "/task_list/0/task/input_typ: unknown key, which is ignored; did you mean \
          `input_type`?",
@@ -462,7 +462,7 @@ fn misspelt_names_get_the_nearest_one() {
     project
         .run(&["--dry-run"])
         .expect(0)
-        .says(&["/task_list/0/Args: unknown key, which is ignored; did you mean `args`?"]);
+        .reports(&["/task_list/0/Args: unknown key, which is ignored; did you mean `args`?"]);
     project.write("workflow.json", "{\"name\": \"w\", \"Task_list\": []}");
     check_project(
         &project,
@@ -487,7 +487,7 @@ fn an_empty_variable_counts_as_none() {
 #[test]
 fn advice_with_a_path_can_be_pasted() {
     let project = Project::new();
-    let pasted = |ended: Ended, text: &str| ended.says(&[text]);
+    let pasted = |ended: Ended, text: &str| ended.reports(&[text]);
     let args = json!({ "input_paths": ["/my data/it's"], "output_path": "/out $HOME" });
     project.write("args.json", args.to_string());
     let ended = project.mandelbox(&[
@@ -498,7 +498,7 @@ fn advice_with_a_path_can_be_pasted() {
         "--output",
         "out",
     ]);
-    pasted(ended, "add `--input \"/my data/it's\"`").says(&["add `--output '/out $HOME'`"]);
+    pasted(ended, "add `--input \"/my data/it's\"`").reports(&["add `--output '/out $HOME'`"]);
     project.workflow(&[
         json!({ "args": { "exit": 3 }, "task": { "name": "t", "command": quoted(&module("swiss.wasm")) } }),
     ]);
@@ -520,11 +520,11 @@ fn advice_with_a_path_can_be_pasted() {
         ),
     );
     std::fs::create_dir(project.path("my folder")).expect("made");
-    let told = format!("  cd '{}'\n", project.path("my folder/my-task").display());
+    let reported = format!("  cd '{}'\n", project.path("my folder/my-task").display());
     pasted(
         project
             .mandelbox(&["new", "my folder/my-task", "--lang", "rust"])
             .expect(0),
-        &told,
+        &reported,
     );
 }

@@ -27,12 +27,12 @@ fn check(bytes: &[u8], expected: &[&str]) {
     }
     project.workflow(&[task(0, "t", "m.wasm", json!({}))]);
     let ended = project.run(&[]).expect(2);
-    ended.says(&["/task_list/0/task/command", message]);
+    ended.reports(&["/task_list/0/task/command", message]);
     assert!(!project.path("work").exists());
     project
         .mandelbox(&["exec", "m.wasm", "--", "x"])
         .expect(2)
-        .says(&[message]);
+        .reports(&[message]);
 }
 
 #[track_caller]
@@ -174,7 +174,7 @@ fn a_folder_in_the_place_of_a_module() {
     project
         .run(&[])
         .expect(2)
-        .says(&["in` is a folder; name the .wasm file of the module"]);
+        .reports(&["in` is a folder; name the .wasm file of the module"]);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn typed_tasks_of_another_world() {
 
 /// The message about a refused module is complete: all problems, and the contents.
 #[test]
-fn everything_is_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let project = Project::new();
     let text = r#"(module
         (import "env" "memory" (memory 2 16 shared))
@@ -432,7 +432,7 @@ fn everything_is_said_at_once() {
         (&items[0]["state"], &items[1]["state"]),
         (&json!("inert"), &json!("linked"))
     );
-    project.mandelbox(&["check", "m.wasm"]).expect(2).says(&[
+    project.mandelbox(&["check", "m.wasm"]).expect(2).reports(&[
         "core module, refused",
         "memory    128 KiB to 1 MiB, shared",
         "needs     threads (off)",
@@ -445,11 +445,11 @@ fn everything_is_said_at_once() {
     project
         .mandelbox(&["check", "m.wasm", "--verbose"])
         .expect(2)
-        .says(&["wasi_thread_start (i32, i32) -> ()", "sched_yield"]);
+        .reports(&["wasi_thread_start (i32, i32) -> ()", "sched_yield"]);
 }
 
 #[test]
-fn names_in_a_module_are_made_safe() {
+fn names_in_a_module_are_escaped() {
     let project = Project::new();
     let text = r#"(module (import "a\1b[2J" "b\0ac" (func)) (func (export "\1b]0;x") (param i32)) (func (export "_start")))"#;
     project.write("m.wasm", wat::parse_str(text).expect("valid WAT"));

@@ -307,7 +307,7 @@ def _has_module(folder: Path, library: frozenset[str], name: str) -> bool:
     if name in sys.builtin_module_names or {f"{base}.pyc", f"{base}/__init__.pyc"} & library:
         return True
     folders = (folder / "site", folder / "boot" / "shims")
-    return any((place / f"{base}.py").is_file() or (place / base).is_dir() for place in folders)
+    return any((folder / f"{base}.py").is_file() or (folder / base).is_dir() for folder in folders)
 
 
 def _description(snapshot: bool) -> dict[str, Any]:

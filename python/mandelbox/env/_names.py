@@ -34,9 +34,9 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def parse(text: str, place: str) -> Requirement:
+def parse(text: str, location: str) -> Requirement:
     """Parse a requirement."""
     try:
         return Requirement(text)
     except InvalidRequirement as error:
-        raise EnvironmentProblem(f"{place}: not a requirement: {error}") from error
+        raise EnvironmentProblem(f"{location}: not a requirement: {error}") from error

@@ -65,9 +65,9 @@ def install() -> None:
     global _original
     if _original is not None:
         return
-    for place, name in ((runner, "local_process_workflow"), (local, "process_workflow")):
-        if not hasattr(place, name):
-            raise MandelboxError(f"fractal-server has no {place.__name__}.{name}")
+    for target, name in ((runner, "local_process_workflow"), (local, "process_workflow")):
+        if not hasattr(target, name):
+            raise MandelboxError(f"fractal-server has no {target.__name__}.{name}")
     expect_parameters(local.process_workflow, set(Keywords.__annotations__), "process_workflow")
     _original = local.process_workflow
     _register(process_workflow)

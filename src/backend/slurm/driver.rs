@@ -190,7 +190,7 @@ impl<'d> Driver<'d> {
     /// Gives the workers whose calls have all ended the time to end by themselves.
     fn await_workers(&mut self) -> Result<(), HostError> {
         let started = Instant::now();
-        let is_ending = |slice: &SliceState| slice.open.is_empty() && slice.may_say_more();
+        let is_ending = |slice: &SliceState| slice.open.is_empty() && slice.may_report_more();
         while self.slices.iter().any(is_ending) && started.elapsed() < END_TIME {
             std::thread::sleep(READ_INTERVAL[0]);
             self.read_results()?;
@@ -234,7 +234,7 @@ impl<'d> Driver<'d> {
     /// Takes what workers have written since the last time.
     pub(super) fn read_results(&mut self) -> Result<(), HostError> {
         for position in 0..self.slices.len() {
-            if self.slices[position].may_say_more() {
+            if self.slices[position].may_report_more() {
                 self.read_slice(position)?;
             }
         }

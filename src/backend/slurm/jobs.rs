@@ -141,7 +141,7 @@ impl SliceState {
     }
 
     /// True if more can be in the file of results: ends of calls, or that of the worker.
-    pub(super) fn may_say_more(&self) -> bool {
+    pub(super) fn may_report_more(&self) -> bool {
         let may_end = self.worker.is_some()
             && self.ended.is_none()
             && !self

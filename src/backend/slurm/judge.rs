@@ -71,17 +71,17 @@ pub(super) fn time_for_results(row: Option<&JobRow>, grace: Duration) -> Duratio
 /// Judges a job that has ended, or has left the queue, without results of all its calls.
 pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
     let Evidence { job, node, log, .. } = *evidence;
-    let place = if node.is_empty() {
+    let job_name = if node.is_empty() {
         format!("job {job}")
     } else {
         format!("job {job} on node {node}")
     };
     let row = evidence.row.filter(|row| explains(row, evidence.stopped));
     match (row, evidence.stopped) {
-        (Some(row), _) => judge_row(row, &place, log),
-        (None, Some(stopped)) => judge_stopped(stopped, &place),
+        (Some(row), _) => judge_row(row, &job_name, log),
+        (None, Some(stopped)) => judge_stopped(stopped, &job_name),
         (None, None) => {
-            let message = format!("{place} left the queue without results of all its calls");
+            let message = format!("{job_name} left the queue without results of all its calls");
             verdict("UNKNOWN", with_log(message, log), true)
         }
     }
@@ -94,22 +94,26 @@ fn explains(row: &JobRow, stopped: Option<Stopped>) -> bool {
     stopped.is_none() || has_ended && !["FAILED", "COMPLETED"].contains(&row.state.as_str())
 }
 
-fn judge_stopped(stopped: Stopped, place: &str) -> Verdict {
+fn judge_stopped(stopped: Stopped, job_name: &str) -> Verdict {
     match stopped {
         Stopped::AtTimeLimit(time_s) => {
             let limit = build_time(time_s);
             let message = format!(
-                "{place} was stopped before its time limit of {limit}; raise `time` of the task"
+                "{job_name} was stopped before its time limit of {limit}; raise `time` of the task"
             );
             verdict("TIMEOUT", message, true)
         }
-        Stopped::Early => verdict("STOPPED", format!("{place} was stopped by a signal"), true),
+        Stopped::Early => verdict(
+            "STOPPED",
+            format!("{job_name} was stopped by a signal"),
+            true,
+        ),
     }
 }
 
-fn judge_row(row: &JobRow, place: &str, log: &str) -> Verdict {
+fn judge_row(row: &JobRow, job_name: &str, log: &str) -> Verdict {
     let state = row.state.as_str();
-    let ended = format!("{place} ended with {state}");
+    let ended = format!("{job_name} ended with {state}");
     match state {
         "TIMEOUT" | "DEADLINE" => {
             verdict(state, format!("{ended}; raise `time` of the task"), true)
@@ -122,11 +126,11 @@ fn judge_row(row: &JobRow, place: &str, log: &str) -> Verdict {
         "PREEMPTED" => verdict(state, ended, true),
         // Not only users cancel jobs: SLURM does too, after its controller has lost its state.
         "CANCELLED" => verdict(state, format!("{ended}, by a user or by SLURM"), true),
-        _ => judge_exit(row, place, &ended, log),
+        _ => judge_exit(row, job_name, &ended, log),
     }
 }
 
-fn judge_exit(row: &JobRow, place: &str, ended: &str, log: &str) -> Verdict {
+fn judge_exit(row: &JobRow, job_name: &str, ended: &str, log: &str) -> Verdict {
     let state = &row.state;
     let exit = row.exit;
     if exit.signal == SIGNAL_NO_FOLDER {
@@ -135,7 +139,7 @@ fn judge_exit(row: &JobRow, place: &str, ended: &str, log: &str) -> Verdict {
             ..verdict(
                 state,
                 format!(
-                    "{place} could not start: the work directory is not there; use a shared folder"
+                    "{job_name} could not start: the work directory is not there; use a shared folder"
                 ),
                 true,
             )
@@ -150,14 +154,14 @@ fn judge_exit(row: &JobRow, place: &str, ended: &str, log: &str) -> Verdict {
             is_refused: true,
             ..verdict(
                 state,
-                with_log(format!("{place} refused its calls"), log),
+                with_log(format!("{job_name} refused its calls"), log),
                 false,
             )
         };
     }
     if EXIT_NOT_STARTED.contains(&exit.code) {
         let message = format!(
-            "{place} could not start mandelbox (exit code {}); install it in a shared folder",
+            "{job_name} could not start mandelbox (exit code {}); install it in a shared folder",
             exit.code
         );
         return Verdict {

@@ -175,7 +175,7 @@ impl Driver<'_> {
     pub(super) fn settle(&mut self) -> Result<(), HostError> {
         for position in 0..self.slices.len() {
             if self.slices[position].is_over() {
-                if !self.slices[position].may_say_more() {
+                if !self.slices[position].may_report_more() {
                     self.report_end(position, "COMPLETED")?;
                 }
                 continue;

@@ -184,7 +184,7 @@ pub(in crate::cli) fn problem_facts<'a>(
 ) -> Vec<Value> {
     let facts = |problem: &Problem| {
         let location = problem.location.to_string();
-        let mut facts = json!({ "place": location, "message": problem.message });
+        let mut facts = json!({ "location": location, "message": problem.message });
         match &problem.location {
             Location::File(file) => facts["file"] = json!(file.to_string_lossy()),
             Location::Pointer { file, pointer } => {

@@ -69,9 +69,9 @@ struct Failure {
 }
 
 /// Failure because something does not exist.
-fn missing(place: &str, problem: impl std::fmt::Display) -> Failure {
+fn missing(location: &str, problem: impl std::fmt::Display) -> Failure {
     Failure {
-        text: format!("error: {}: {problem}\n", escaped(place)),
+        text: format!("error: {}: {problem}\n", escaped(location)),
         exit_code: exit_code::WRONG_INPUT,
     }
 }
@@ -207,7 +207,7 @@ fn call_facts(task: &ShownTask, key: CallKey, call: &KnownCall, parts: &CallPart
     let more = json!({
         "task": task.order,
         "name": task.name(),
-        "files": parts.place.name(),
+        "files": parts.storage.name(),
         "not_kept": parts.not_kept,
         "paths": parts.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
         "args": value(&parts.args),

@@ -11,9 +11,9 @@ use crate::json::{Value, build_json};
 use crate::model::{BatchFiles, CallFiles, Outcome, TaskFiles};
 use crate::workdir::{AttemptKey, find_packed_in, layout};
 
-/// Place where the files of a call are.
+/// Form in which the files of a call are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Storage {
     /// Files of their own.
     Plain,
     /// The file of all calls of the task.
@@ -22,7 +22,7 @@ pub(super) enum Place {
     NotKept,
 }
 
-impl Place {
+impl Storage {
     /// Returns the name of the place in JSON.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Place {
 /// Records of one attempt.
 #[derive(Debug)]
 pub(super) struct CallParts {
-    pub(super) place: Place,
+    pub(super) storage: Storage,
     /// Reason why something is missing, if it is known; not escaped.
     pub(super) not_kept: Option<String>,
     /// The files.
@@ -105,7 +105,7 @@ fn not_kept(
     reason: String,
 ) -> Result<CallParts, Failure> {
     Ok(CallParts {
-        place: Place::NotKept,
+        storage: Storage::NotKept,
         not_kept: Some(reason),
         paths: Vec::new(),
         args: None,
@@ -138,7 +138,7 @@ fn read_plain(task: &ShownTask, stem: &str, form: &BatchFiles) -> Result<CallPar
         false => read(files.err())?,
     };
     Ok(CallParts {
-        place: Place::Plain,
+        storage: Storage::Plain,
         not_kept: None,
         paths,
         args,
@@ -177,7 +177,7 @@ fn read_packed(
             let failed = |err| unreadable(&path, &err);
             let has_one_log = record.has_one_log;
             return Ok(Ok(CallParts {
-                place: Place::Packed,
+                storage: Storage::Packed,
                 not_kept: (!record.has_ended).then(|| {
                     "the call has not ended, so only long streams are written so far".to_owned()
                 }),

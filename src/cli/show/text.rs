@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::find::{CallKey, item_text, key_text};
-use super::parts::{CallParts, Place};
+use super::parts::{CallParts, Storage};
 use super::{ShownTask, title};
 use crate::event::KnownCall;
 use crate::text::wording::shortened;
@@ -88,10 +88,10 @@ pub(super) fn call_text(
     );
     let started = call.started.strftime("%Y-%m-%d %H:%M:%S UTC");
     let _ = writeln!(text, "started {started}");
-    match parts.place {
-        Place::Plain => text.push_str("files:\n"),
-        Place::Packed => text.push_str("packed in:\n"),
-        Place::NotKept => {}
+    match parts.storage {
+        Storage::Plain => text.push_str("files:\n"),
+        Storage::Packed => text.push_str("packed in:\n"),
+        Storage::NotKept => {}
     }
     for path in &parts.paths {
         let _ = writeln!(text, "  {}", escaped(&path.to_string_lossy()));

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_have_their_place() {
+    fn differences_have_their_location() {
         check(
             r#"{"counts": {"nuclei": 3}, "a/b": [1, 2], "gone": true}"#,
             r#"{"counts": {"nuclei": 4}, "a/b": [1], "new": "\u001b"}"#,

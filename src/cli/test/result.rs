@@ -76,11 +76,11 @@ impl CaseResult {
 
     fn facts(&self) -> Value {
         let difference = |difference: &Difference| match difference {
-            Difference::Case(text) => json!({ "place": "case", "message": text }),
+            Difference::Case(text) => json!({ "location": "case", "message": text }),
             Difference::CallOutput(line) => {
-                json!({ "place": self.call_output, "message": line })
+                json!({ "location": self.call_output, "message": line })
             }
-            Difference::File { name, text } => json!({ "place": name, "message": text }),
+            Difference::File { name, text } => json!({ "location": name, "message": text }),
         };
         json!({
             "name": self.name,

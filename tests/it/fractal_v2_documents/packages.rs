@@ -87,5 +87,5 @@ fn a_package_has_its_name_from_its_metadata_or_its_manifest() {
     apply(&project, &Set(MANIFEST, "/version", json!("1.0.1")));
     run(&project, &EXPORTED)
         .expect(2)
-        .says(&["workflow.json: /task_list/0/task", "1.0.1"]);
+        .reports(&["workflow.json: /task_list/0/task", "1.0.1"]);
 }

@@ -103,14 +103,14 @@ fn check_all(cases: Vec<Case>, configuration: Configuration) {
 }
 
 #[test]
-fn no_hostile_module_gets_its_way() {
+fn no_hostile_module_succeeds() {
     let cases = cases();
     assert!(cases.len() >= 60, "{}", cases.len());
     check_all(cases, THREADS);
 }
 
 #[test]
-fn no_hostile_module_gets_its_way_with_one_worker() {
+fn no_hostile_module_succeeds_with_one_worker() {
     check_all(
         cases_for_more_configurations(),
         Configuration {
@@ -122,7 +122,7 @@ fn no_hostile_module_gets_its_way_with_one_worker() {
 }
 
 #[test]
-fn no_hostile_module_gets_its_way_in_processes() {
+fn no_hostile_module_succeeds_in_processes() {
     let arguments = &["--jobs", "2", "--isolation", "process"];
     check_all(
         cases_for_more_configurations(),
@@ -137,7 +137,7 @@ fn no_hostile_module_gets_its_way_in_processes() {
 /// Where the kernel does not have `openat2`, or a container hides it, the sandbox resolves paths by
 /// hand.
 #[test]
-fn no_hostile_module_gets_its_way_without_openat2() {
+fn no_hostile_module_succeeds_without_openat2() {
     fn refuse() {
         use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
         no_openat2::refuse();

@@ -88,20 +88,20 @@ fn object(value: &Value) -> serde_json::Map<String, Value> {
 }
 
 #[test]
-fn good_calls_beside_hostile_ones_end_well() {
-    alone("good_calls_beside_hostile_ones_end_well", || {
+fn good_calls_next_to_hostile_ones_succeed() {
+    alone("good_calls_next_to_hostile_ones_succeed", || {
         check_neighbours(Isolation::Thread)
     });
 }
 
 #[test]
-fn good_calls_beside_hostile_ones_end_well_in_processes() {
+fn good_calls_next_to_hostile_ones_succeed_in_processes() {
     let worker = WorkerCommand {
         program: env!("CARGO_BIN_EXE_mandelbox").into(),
         arguments: vec!["worker".to_owned()],
     };
     alone(
-        "good_calls_beside_hostile_ones_end_well_in_processes",
+        "good_calls_next_to_hostile_ones_succeed_in_processes",
         || check_neighbours(Isolation::Process(worker)),
     );
 }
@@ -115,10 +115,10 @@ fn check_neighbours(isolation: Isolation) {
         .into_iter()
         .find(|case| case.name == "prelude")
         .expect("a case");
-    run_beside_good_calls(&backend, &prelude);
+    run_next_to_good_calls(&backend, &prelude);
     let before = held();
     for case in &cases_for_more_configurations() {
-        run_beside_good_calls(&backend, case);
+        run_next_to_good_calls(&backend, case);
     }
     check_held(before);
 }
@@ -141,7 +141,7 @@ fn check_held(before: [usize; 3]) {
 }
 
 /// Two calls of a hostile module and eight of a good one, at the same time.
-fn run_beside_good_calls(backend: &Arc<dyn Backend>, case: &Case) {
+fn run_next_to_good_calls(backend: &Arc<dyn Backend>, case: &Case) {
     let project = fixture();
     let path = project.write("hostile.wasm", case.module(&project.path("")));
     let mut hostile = parallel_task(0, "hostile", path.to_str().expect("UTF-8"), "c", json!({}));

@@ -54,7 +54,7 @@ fn a_panic_of_the_host_takes_no_other_call_with_it() {
     let ended = project
         .run(&["--metadata", "metadata.json", "--jobs", "1", "--keep-going"])
         .expect(4);
-    ended.says(&["failed because of a bug in mandelbox; please report it: asked for by a test"]);
+    ended.reports(&["failed because of a bug in mandelbox; please report it: asked for by a test"]);
     let events = project.read("work/events.jsonl");
     assert_eq!(
         events.matches("\"outcome\":\"succeeded\"").count(),

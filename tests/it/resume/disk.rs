@@ -76,7 +76,7 @@ const MAKE: (u64, Value) = (0, Value::Null);
 
 fn refused(project: &Project, texts: &[&str]) {
     let (tree, log) = (project.tree(), project.read("work/events.jsonl"));
-    run(project, &["--resume"]).expect(2).says(texts);
+    run(project, &["--resume"]).expect(2).reports(texts);
     assert_eq!(
         (project.tree(), project.read("work/events.jsonl")),
         (tree, log),
@@ -89,7 +89,7 @@ fn rename(project: &Project, from: &str, to: &str) {
 }
 
 #[test]
-fn a_run_whose_output_is_gone_is_refused_and_goes_on_when_it_is_back() {
+fn a_run_without_its_output_is_refused_and_resumes_once_it_is_back() {
     let project = project();
     run(&project, &[]).expect(0);
     rename(&project, "res", "elsewhere");
@@ -135,16 +135,16 @@ fn an_output_that_was_created_again_is_another_folder() {
 }
 
 #[test]
-fn tasks_are_rerun_from_where_the_user_says() {
+fn tasks_are_rerun_from_the_given_one() {
     let project = project();
     run(&project, &["--rerun-from", "0"])
         .expect(2)
-        .says(&["--resume"]);
+        .reports(&["--resume"]);
     run(&project, &[]).expect(0);
     std::fs::remove_dir_all(project.path("res")).expect("removed");
     run(&project, &["--resume", "--rerun-from", "1"])
         .expect(2)
-        .says(&["does not exist any more"]);
+        .reports(&["does not exist any more"]);
     run(&project, &["--resume", "--rerun-from", "0", "--jobs", "1"]).expect(0);
     assert_eq!(begun(&project), [MAKE, (1, json!("x")), (1, json!("y"))]);
     assert_eq!(project.read("res/a.txt"), "x");
@@ -170,18 +170,18 @@ fn tasks_are_rerun_from_where_the_user_says() {
     ];
     run(&project, &["--resume", "--rerun-from", "7"])
         .expect(2)
-        .says(&says);
+        .reports(&says);
     let says = ["no task that runs has this order or name; the tasks are 0 \"make\"\n"];
     run(
         &project,
         &["--resume", "--rerun-from", "each", "--last-task", "0"],
     )
     .expect(2)
-    .says(&says);
+    .reports(&says);
 }
 
 #[test]
-fn a_copy_of_the_output_is_taken_where_the_user_says_from_which_task_on() {
+fn a_copy_of_the_output_is_used_from_the_given_first_task_on() {
     let project = project();
     run(&project, &[]).expect(0);
     rename(&project, "res", "elsewhere");
@@ -194,7 +194,7 @@ fn a_copy_of_the_output_is_taken_where_the_user_says_from_which_task_on() {
         &["--resume", "--rerun-from", "each", "--jobs", "1"],
     )
     .expect(0)
-    .says(&says);
+    .reports(&says);
     assert_eq!(begun(&project), [(1, json!("x")), (1, json!("y"))]);
     run(&project, &["--resume"]).expect(0);
     assert_eq!(begun(&project), []);
@@ -317,7 +317,7 @@ fn what_the_run_itself_writes_is_no_change_of_an_input() {
             project.write("data/new.tif", "");
             run_to(&project, input, output, &["--resume"])
                 .expect(0)
-                .says(&["`new.tif` was added or changed"]);
+                .reports(&["`new.tif` was added or changed"]);
         }
     }
 }
@@ -385,7 +385,7 @@ fn large_inputs_are_looked_at_in_part() {
 }
 
 #[test]
-fn a_copy_of_a_work_directory_is_told() {
+fn a_copy_of_a_work_directory_is_reported() {
     let project = project();
     run(&project, &[]).expect(0);
     let copied = std::process::Command::new("cp")

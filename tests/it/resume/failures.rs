@@ -50,7 +50,7 @@ fn after_a_repair_only_the_failed_components_run() {
         project.workflow(&[otsu, last]);
         let more = ["--metadata", "metadata.json", "--isolation", isolation];
         let run = |more_yet: &[&str]| project.run(&[&more[..], more_yet].concat());
-        run(&["--keep-going"]).expect(3).says(&[
+        run(&["--keep-going"]).expect(3).reports(&[
             "b.pgm",
             "resume: the same command with `--work-dir ",
             "/work --resume`",
@@ -61,7 +61,7 @@ fn after_a_repair_only_the_failed_components_run() {
 
         // Nothing was repaired: the same again.
         let before = n_events(&project);
-        run(&RESUME).expect(3).says(&["b.pgm"]);
+        run(&RESUME).expect(3).reports(&["b.pgm"]);
         assert_eq!(begun(&project, before), of_task(0, &["b.pgm"]));
         assert_eq!(
             project.events_of("call_started").last().expect("a call")["attempt"],
@@ -72,7 +72,7 @@ fn after_a_repair_only_the_failed_components_run() {
         let before = n_events(&project);
         run(&RESUME)
             .expect(0)
-            .says(&["[1/2] otsu: 4 calls, 3 reused\n"]);
+            .reports(&["[1/2] otsu: 4 calls, 3 reused\n"]);
         assert_eq!(
             begun(&project, before),
             [of_task(0, &["b.pgm"]), vec![(1, Value::Null)]].concat()

@@ -67,7 +67,7 @@ fn calls_that_failed_at_a_limit_run_with_a_higher_one() {
     };
     run("1KiB", &[])
         .expect(3)
-        .says(&["component \"large\"", "larger than 1 KiB"]);
+        .reports(&["component \"large\"", "larger than 1 KiB"]);
     let before = n_events(&project);
     run("1MiB", &["--resume"]).expect(0);
     assert_eq!(begun(&project, before), of_task(0, &["large"]));
@@ -75,6 +75,6 @@ fn calls_that_failed_at_a_limit_run_with_a_higher_one() {
     let before = n_events(&project);
     run("512KiB", &["--resume"])
         .expect(0)
-        .says(&["a limit is lower now: output 512 KiB, was 1 MiB"]);
+        .reports(&["a limit is lower now: output 512 KiB, was 1 MiB"]);
     assert_eq!(begun(&project, before).len(), 2);
 }

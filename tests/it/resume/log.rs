@@ -14,7 +14,7 @@ fn only_a_work_directory_of_this_workflow_is_resumed() {
 
     let refused = |project: &Project, texts: &[&str]| {
         let before = project.tree();
-        project.run(&["--resume"]).expect(2).says(texts);
+        project.run(&["--resume"]).expect(2).reports(texts);
         assert_eq!(project.tree(), before);
     };
     let log = project.read("work/events.jsonl");
@@ -53,7 +53,7 @@ fn only_a_work_directory_of_this_workflow_is_resumed() {
     project
         .mandelbox(&["run", "workflow.json", "--output", "out", "--resume"])
         .expect(2)
-        .says(&["--work-dir"]);
+        .reports(&["--work-dir"]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_component_that_fails_has_exit_code_1() {
     project
         .run(&[])
         .expect(3)
-        .says(&["exited with code 1", "| why"]);
+        .reports(&["exited with code 1", "| why"]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn one_failure_stops_new_calls() {
         project
             .run(&arguments)
             .expect(3)
-            .says(&["component \"c0\"", "component \"c1\""]);
+            .reports(&["component \"c0\"", "component \"c1\""]);
         let started = project
             .events()
             .iter()
@@ -224,7 +224,7 @@ fn the_dataset_flows_through_an_exported_workflow_with_a_package() {
     ]);
     wrong
         .expect(2)
-        .says(&["Incompatible types `image` of workflow `test` and `text`"]);
+        .reports(&["Incompatible types `image` of workflow `test` and `text`"]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_metadiff_with_the_librarys_own_key_ends_its_call_only() {
     let ended = project
         .run(&["--metadata", "metadata.json", "--keep-going"])
         .expect(3);
-    ended.says(&[
+    ended.reports(&[
         "component \"bad\" returned an invalid output",
         "nested deeper than 256 levels",
     ]);

@@ -129,7 +129,7 @@ fn calls_start_only_while_the_disk_has_the_room_that_the_policy_asks_for() {
     run("1MiB", "enough").expect(0);
     run("1000000TiB", "too-little")
         .expect(4)
-        .says(&["free space for a call in", "host.free_space is 1000000 TiB"]);
+        .reports(&["free space for a call in", "host.free_space is 1000000 TiB"]);
     assert_eq!(
         project.json("too-little/result.json")["history"][0]["status"],
         "failed"
@@ -150,7 +150,7 @@ fn paths_in_args_that_no_option_grants_are_reported() {
         "{}",
         ended.stderr
     );
-    ended.says(&[
+    ended.reports(&[
         "args of task 0",
         "`/profile/path`",
         &format!("add `--read {folder}`"),

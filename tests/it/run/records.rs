@@ -149,7 +149,7 @@ fn task_files_are_kept_as_the_option_asks() {
 }
 
 #[test]
-fn the_result_goes_to_the_given_file() {
+fn the_result_is_written_to_the_given_file() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &swiss(), json!({ "metadiff": { "a": 1 } }))]);
     let ended = project.run(&["--result", "-", "--quiet"]).expect(0);
