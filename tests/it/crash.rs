@@ -5,7 +5,7 @@
 
 #![expect(
     clippy::print_stdout,
-    reason = "what was not tried is said, and how much was"
+    reason = "prints what was skipped, and how much was tried"
 )]
 
 use std::collections::{BTreeSet, HashMap};

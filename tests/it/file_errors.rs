@@ -1,7 +1,7 @@
 //! The file system's errors as guests see them. strace lets system calls fail where the machine has
 //! no such disk.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! File systems of labs: folders of a group, private folders, disks that are not mounted, and file
 //! systems that refuse operations that they do not have.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

@@ -1,7 +1,7 @@
 //! The imaging package end to end: from the committed images to the table of nuclei, and what
 //! happens when files are bad.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::collections::BTreeMap;
 use std::fs;

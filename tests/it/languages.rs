@@ -15,7 +15,7 @@ pub fn language_modules() -> Vec<(&'static str, PathBuf)> {
     let committed = committed.map(|name| (name, module(&format!("{name}.wasm")).into()));
     let built = std::env::var_os("MANDELBOX_TEST_LANGUAGES").map(PathBuf::from);
     let others = ["otsu-go", "otsu-python", "otsu-js"].into_iter();
-    // The build step has said which of them cannot be built.
+    // The build step has printed which of them cannot be built.
     let others =
         others.filter_map(|name| Some((name, built.as_ref()?.join(format!("{name}.wasm")))));
     committed
@@ -88,12 +88,12 @@ fn every_language_gives_the_same_masks_and_metadata() {
             b"P5\n2 2\n255\n\0\0\0\0",
             "{name}"
         );
-        let said = project.read(
+        let text = project.read(
             "work/1_Otsu_threshold/1_par_cells_pgm.out"
                 .to_lowercase()
                 .as_str(),
         ) + &project.read("work/workflow.log");
-        assert!(said.contains("cells.pgm: threshold 96"), "{name}: {said}");
+        assert!(text.contains("cells.pgm: threshold 96"), "{name}: {text}");
 
         // Few bins, and no mask.
         std::fs::remove_dir_all(project.path("out")).expect("removed");
@@ -229,10 +229,10 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
         };
         for (index, (_, expected)) in cases.iter().enumerate() {
             let component = format!("odd {index}.pgm");
-            let said = failure_of(&component);
+            let text = failure_of(&component);
             assert!(
-                said.contains(&format!("{component}: {expected}")),
-                "{name}: {said}"
+                text.contains(&format!("{component}: {expected}")),
+                "{name}: {text}"
             );
         }
         assert!(failure_of("none.pgm").contains("/in/none.pgm"), "{name}");
@@ -249,7 +249,7 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
             "metadata.json",
             json!({ "image": ["odd 10.pgm"] }).to_string(),
         );
-        for (args, said) in [
+        for (args, text) in [
             (
                 json!({ "bins": 1 }),
                 "bins must be a whole number from 2 to 65536",
@@ -264,7 +264,7 @@ fn every_language_names_the_image_and_what_is_wrong_with_it() {
             project
                 .run(&["--metadata", "metadata.json"])
                 .expect(3)
-                .reports(&[said]);
+                .reports(&[text]);
         }
     }
 }

@@ -380,7 +380,7 @@ fn code_that_is_not_the_modules_is_refused() {
     let at = code
         .windows(version.len())
         .position(|bytes| bytes == version.as_bytes())
-        .expect("says its version");
+        .expect("prints its version");
     let mut other = code.clone();
     other[at + version.len() - 1] ^= 1;
     let text = refusal(&core, &other);

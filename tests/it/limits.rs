@@ -206,7 +206,7 @@ fn one_write_can_be_as_large_as_the_memory_and_no_larger() {
     });
 }
 
-/// A limit by its name in a policy, what a guest does, and what is said where the limit is over.
+/// A limit by its name in a policy, what a guest does, and the message if the limit is exceeded.
 type Case<'a> = (&'a str, String, Value, &'a str);
 
 /// Each limit lets through and stops the same in a thread and in a process.
@@ -274,7 +274,7 @@ fn every_limit_holds_in_both_isolations() {
             "\"1MiB\"",
         ),
     ];
-    for ((name, limit, step, said), enough) in cases {
+    for ((name, limit, step, message), enough) in cases {
         let run = |limit: &str, isolation: &str| {
             let project = Project::new();
             let path = project.write("in/a.txt", "input");
@@ -303,14 +303,14 @@ fn every_limit_holds_in_both_isolations() {
         let over = ISOLATIONS.map(|isolation| run(&limit, isolation));
         assert_eq!(over[0].0, over[1].0, "{name}: {over:?}");
         assert!(
-            over.iter().all(|(_, text)| text.contains(said)),
+            over.iter().all(|(_, text)| text.contains(message)),
             "{name}: {over:?}"
         );
         let within = ISOLATIONS.map(|isolation| run(enough, isolation));
         assert!(
             within
                 .iter()
-                .all(|(code, text)| *code == 0 && !text.contains(said)),
+                .all(|(code, text)| *code == 0 && !text.contains(message)),
             "{name}: {within:?}"
         );
     }

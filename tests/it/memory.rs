@@ -94,12 +94,12 @@ fn calls_start_while_their_limits_fit_into_memory_together() {
                 assert_eq!(warnings, Vec::<String>::new());
                 continue;
             }
-            for said in [&dry.stderr, &ended.stderr, &warnings.concat()] {
-                assert!(said.contains(text), "{said}");
-                assert!(said.contains("350 MiB for all calls"), "{said}");
+            for printed in [&dry.stderr, &ended.stderr, &warnings.concat()] {
+                assert!(printed.contains(text), "{printed}");
+                assert!(printed.contains("350 MiB for all calls"), "{printed}");
                 assert!(
-                    said.contains("lower the memory limit of a call, or set `memory`"),
-                    "{said}"
+                    printed.contains("lower the memory limit of a call, or set `memory`"),
+                    "{printed}"
                 );
             }
         }

@@ -1,6 +1,6 @@
 //! Mistakes of a user: each message names the location and the remedy.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::process::Command;
 

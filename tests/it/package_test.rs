@@ -335,7 +335,7 @@ fn what_is_given_becomes_what_is_expected() {
     );
     test(&project, &[]).expect(0);
 
-    // A call that fails is never what a case should give unless it says so itself, and the other
+    // A call that fails is never what a case should give unless the case expects it, and the other
     // way round.
     case(&project, "new", &json!({ "steps": [{ "do": "trap" }] }));
     case(&project, "failing", &json!({ "steps": [{ "do": "none" }] }));

@@ -1,6 +1,6 @@
 //! What a stranger may have planted in a folder that the host opens: a link, a FIFO or a device in
 //! place of each file and folder. Each row of the table in SECURITY.md has a test here, or in
-//! `cache_folder`, that says what is refused.
+//! `cache_folder`, that reports what is refused.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::project::{Ended, Project, module, task, temporary_folder};
 
-/// What is planted, and what is said of it.
+/// What is planted, and the message about it.
 const PLANTS: [(Plant, &str); 3] = [
     (
         Plant::Link,

@@ -197,13 +197,13 @@ fn a_child_gives_up_what_it_does_not_need() {
     let log = project.read("work/workflow.log");
     for layer in &layers {
         let text = |key: &str| layer[key].as_str().expect("text");
-        let said = format!(
+        let text = format!(
             "{}: {} ({})",
             text("layer"),
             text("state").replace('_', " "),
             text("detail")
         );
-        assert!(log.contains(&said), "{said:?} is not in: {log}");
+        assert!(log.contains(&text), "{text:?} is not in: {log}");
     }
 }
 
@@ -229,7 +229,7 @@ fn a_child_maps_the_code_that_its_parent_has_mapped() {
     check_succeeds(running);
 }
 
-/// In an outer sandbox that refuses what confines, calls run all the same, and it is said.
+/// In an outer sandbox that refuses what confines, calls run all the same, with a warning.
 #[test]
 fn a_missing_layer_is_reported() {
     const LANDLOCK_CREATE_RULESET: u32 = 444;

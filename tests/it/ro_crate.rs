@@ -25,7 +25,7 @@ impl Crate {
     /// Makes the crate of a work directory and checks it.
     #[track_caller]
     fn of(project: &Project, work_dir: &str) -> Self {
-        let says = format!(
+        let message = format!(
             "RO-Crate: {}",
             project
                 .path(work_dir)
@@ -35,7 +35,7 @@ impl Crate {
         project
             .mandelbox(&["report", work_dir, "--ro-crate"])
             .expect(0)
-            .reports(&["report: ", &says]);
+            .reports(&["report: ", &message]);
         Self::read(project, work_dir)
     }
 

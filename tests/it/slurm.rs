@@ -1,6 +1,6 @@
 //! `run --backend slurm` on a real cluster: results, and what disturbs them.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
@@ -40,7 +40,7 @@ pub fn is_whole() -> bool {
     std::env::var_os("MANDELBOX_TEST_WHOLE").is_some()
 }
 
-/// True in a run of all tests; says what is left out otherwise.
+/// True in a run of all tests; otherwise prints what is left out.
 pub fn is_tried() -> bool {
     if !is_whole() {
         println!("skipped: set MANDELBOX_TEST_WHOLE to run it");
@@ -342,8 +342,9 @@ fn a_job_that_never_starts_is_reported_with_the_reason() {
     };
     let project = project(4, 0);
     let mut child = begin(&project, &cluster);
-    let says = "jobs wait in the queue (PartitionConfig); no node of the partition can give a job";
-    cluster.wait_for("the warning", |_| project.read("stderr").contains(says));
+    let warning =
+        "jobs wait in the queue (PartitionConfig); no node of the partition can give a job";
+    cluster.wait_for("the warning", |_| project.read("stderr").contains(warning));
     let id = child.id().to_string();
     let ended = Command::new("kill").args(["-INT", &id]).status();
     assert!(ended.expect("started").success());

@@ -2,7 +2,7 @@
 //! its own on loopback. It needs no root. Debian's packages `slurmctld`, `slurmd`, `slurm-client`
 //! and `munge` have all its programs; without them, tests say so and are skipped.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -103,7 +103,7 @@ fn host_name() -> String {
 }
 
 impl Cluster {
-    /// Starts a cluster, or says why there is none.
+    /// Starts a cluster, or prints why there is none.
     pub fn start(settings: Settings) -> Option<Self> {
         if let Some(reason) = obstacle() {
             println!("skipped: {reason}");

@@ -1,6 +1,6 @@
 //! Jobs that SLURM ends: each end is reported with node and reason, and loses no call.
 
-#![expect(clippy::print_stdout, reason = "what was not tried is said")]
+#![expect(clippy::print_stdout, reason = "prints what was skipped")]
 
 use std::process::Command;
 use std::time::Duration;

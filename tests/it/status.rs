@@ -115,7 +115,7 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     let last_start = log.rfind("call_started").expect("calls");
     let end = last_start + log[last_start..].find('\n').expect("a line") + 5;
     project.write("work/events.jsonl", &log[..end]);
-    let says = [
+    let texts = [
         "interrupted ",
         " ago (killed, or the machine was lost); continue it with `run --resume`",
         " running",
@@ -123,7 +123,7 @@ fn a_log_cut_anywhere_is_a_run_without_an_end() {
     project
         .mandelbox(&["status", "work"])
         .expect(0)
-        .reports(&says);
+        .reports(&texts);
 }
 
 #[test]

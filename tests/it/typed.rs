@@ -1,4 +1,4 @@
-//! Typed tasks: their parameters, what they return and tell. The guest is
+//! Typed tasks: their parameters, what they return and report. The guest is
 //! `task-examples/test-guests/typed`, which does the steps in its parameters.
 
 use serde_json::{Value, json};

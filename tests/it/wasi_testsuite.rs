@@ -2,7 +2,7 @@
 //! the sandbox.
 //!
 //! The suite is not part of this repository: `MANDELBOX_WASI_TESTSUITE` names a checkout, and
-//! without it nothing is checked and the test says so. All programs for preview 1 must pass.
+//! without it nothing is checked and the test prints so. All programs for preview 1 must pass.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,7 @@ use mandelbox::sandbox::{
 use serde_json::Value;
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what was not checked must be said")]
+#[expect(clippy::print_stdout, reason = "prints what was not checked")]
 fn the_wasi_testsuite_passes() {
     let Some(suite) = std::env::var_os("MANDELBOX_WASI_TESTSUITE").map(PathBuf::from) else {
         println!("not checked: MANDELBOX_WASI_TESTSUITE names no checkout of the suite");

@@ -1,5 +1,5 @@
 //! Documents that were swapped, in another format, of another version or with a common mistake:
-//! the message says which, and what to do. And documents of Fractal's earlier years, which run.
+//! the message names it and what to do. And documents of Fractal's earlier years, which run.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Files that are no task: each is refused in one paragraph that says what is wrong and what to do,
+//! Files that are no task: each is refused in one paragraph that states what is wrong and what to do,
 //! the same from every command.
 
 use mandelbox::model::ModuleFile;

@@ -164,20 +164,20 @@ fn tasks_are_rerun_from_the_given_one() {
     }
     let note = "2 calls of task 1 and later tasks had succeeded and run again";
     assert!(project.read("work/workflow.log").contains(note));
-    let says = [
+    let texts = [
         "--rerun-from 7: no task that runs has this order or name; the tasks are 0 \"make\", 1 \
          \"each\"",
     ];
     run(&project, &["--resume", "--rerun-from", "7"])
         .expect(2)
-        .reports(&says);
-    let says = ["no task that runs has this order or name; the tasks are 0 \"make\"\n"];
+        .reports(&texts);
+    let texts = ["no task that runs has this order or name; the tasks are 0 \"make\"\n"];
     run(
         &project,
         &["--resume", "--rerun-from", "each", "--last-task", "0"],
     )
     .expect(2)
-    .reports(&says);
+    .reports(&texts);
 }
 
 #[test]
@@ -187,14 +187,14 @@ fn a_copy_of_the_output_is_used_from_the_given_first_task_on() {
     rename(&project, "res", "elsewhere");
     project.write("res/a.txt", "x");
     refused(&project, &["is another folder than before"]);
-    let says =
+    let texts =
         ["/res: is another folder than before; the data of the tasks that are kept must be in it"];
     run(
         &project,
         &["--resume", "--rerun-from", "each", "--jobs", "1"],
     )
     .expect(0)
-    .reports(&says);
+    .reports(&texts);
     assert_eq!(begun(&project), [(1, json!("x")), (1, json!("y"))]);
     run(&project, &["--resume"]).expect(0);
     assert_eq!(begun(&project), []);

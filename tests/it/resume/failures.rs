@@ -56,8 +56,8 @@ fn after_a_repair_only_the_failed_components_run() {
             "/work --resume`",
         ]);
         let stderr_file = project.path("work/0_otsu/0_par_b_pgm.err");
-        let said = std::fs::read_to_string(&stderr_file).expect("there");
-        assert!(said.contains("no binary PGM image"), "{said}");
+        let text = std::fs::read_to_string(&stderr_file).expect("there");
+        assert!(text.contains("no binary PGM image"), "{text}");
 
         // Nothing was repaired: the same again.
         let before = n_events(&project);
