@@ -156,6 +156,35 @@ fn the_nuclei_are_those_of_the_truth() {
     check_same(&project, "out/", "other/");
 }
 
+/// The form for version 2 of Fractal measures what the form for version 1 does.
+#[test]
+fn both_versions_measure_the_same_nuclei() {
+    let project = plate();
+    run(&project, "out", "work", &[]).expect(0);
+    let workflow =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("task-examples/imaging-v2/workflow.json");
+    let arguments = [
+        "run",
+        workflow.to_str().expect("UTF-8"),
+        "--zarr-dir",
+        "v2",
+        "--read",
+        "in",
+        "--set",
+        "0.image_dir=in",
+        "--work-dir",
+        "work-v2",
+    ];
+    project.mandelbox(&arguments).expect(0);
+    let table = project.read("v2/plate1_mip.csv");
+    assert_eq!(table, project.read("out/plate1_mip.csv"));
+    assert_eq!(table.lines().count(), 127);
+    assert!(project.path("v2/plate1_mip.png").is_file());
+    let page = project.read("work-v2/report.html");
+    assert!(page.contains("one call, which listed 8 more"), "{page}");
+    assert!(page.contains("8 new: 16 images"), "{page}");
+}
+
 #[test]
 fn bad_files_fail_their_images_and_are_repaired() {
     let project = plate();

@@ -174,6 +174,8 @@ fn graph_box(task: &TaskSummary, summary: &RunSummary) -> String {
         counts.push("no items".to_owned());
     }
     let kind = match &task.items {
+        // A task can list further calls in its first one.
+        None if task.n_calls > 1 => format!("one call, which listed {} more", task.n_calls - 1),
         None => "one call".to_owned(),
         Some(level) => format!("one call for each {}", html_start(level, NAME_CHARS)),
     };
