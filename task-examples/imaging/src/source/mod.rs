@@ -5,6 +5,7 @@
 //! [`ImageFile::read`] reads one plane.
 
 mod description;
+mod jpeg;
 mod ome;
 mod pixels;
 mod tiff;

@@ -1,11 +1,18 @@
 //! Pixels of a page of a TIFF file: strips and tiles, decompressed and put together.
 
+use super::jpeg::{self, Block, Failure};
 use super::tiff::{Tiff, tag};
 use super::{MAX_PLANE_BYTES, check_size};
 use fractal_task::TaskError;
 use ome_zarr::pixel::{AnyPlane, PixelType};
 use std::io::Read;
 
+/// Compressions whose data are images of their own.
+const JPEG: u64 = 7;
+/// Aperio's number for JPEG 2000 with luminance and colour differences, and Bio-Formats' number for
+/// JPEG 2000.
+const JPEG_2000_YCBCR: u64 = 33003;
+const JPEG_2000: [u64; 4] = [JPEG_2000_YCBCR, 33004, 33005, 34712];
 /// The largest memory that decoding LZMA may need, in KiB.
 const MAX_LZMA_KIB: u32 = 128 << 10;
 
@@ -17,7 +24,10 @@ pub(super) struct Form {
     pub(super) pixel_type: PixelType,
     /// Values of a pixel: 3 for red, green and blue.
     pub(super) n_samples: usize,
+    /// 2 for red, green and blue.
     pub(super) photometric: u64,
+    /// True if red, green and blue are computed from luminance and colour differences.
+    is_ycbcr: bool,
     compression: u64,
     predictor: u64,
     /// True if the values of a pixel lie side by side.
@@ -55,7 +65,8 @@ impl Form {
             );
             return Err(tiff.unsupported(cause));
         }
-        if n_samples > 1 && !matches!(photometric, 0..=2) {
+        let is_ycbcr = photometric == 6 && compression == JPEG && n_samples == 3 && interleaved;
+        if n_samples > 1 && !matches!(photometric, 0..=2) && !is_ycbcr {
             let cause =
                 "its colors are not stored as red, green and blue; save it as an RGB or grey image";
             return Err(tiff.unsupported(cause));
@@ -81,7 +92,8 @@ impl Form {
             height: height as usize,
             pixel_type,
             n_samples: n_samples as usize,
-            photometric,
+            photometric: if is_ycbcr { 2 } else { photometric },
+            is_ycbcr,
             compression,
             predictor,
             interleaved,
@@ -221,6 +233,8 @@ struct Grid {
     down: usize,
     offsets: Vec<u64>,
     lengths: Vec<u64>,
+    /// Tables that JPEG strips or tiles have in common.
+    jpeg_tables: Vec<u8>,
 }
 
 impl Grid {
@@ -259,6 +273,11 @@ impl Grid {
             let n = offsets.len().min(lengths.len());
             return Err(tiff.damaged(format!("it has {n} strips or tiles in place of {n_blocks}")));
         }
+        let jpeg_tables = if form.compression == JPEG {
+            tiff.raw(page, tag::JPEG_TABLES)?
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             is_tiled,
             width,
@@ -267,6 +286,7 @@ impl Grid {
             down,
             offsets,
             lengths,
+            jpeg_tables,
         })
     }
 
@@ -289,6 +309,11 @@ impl Grid {
             self.width * n_samples * form.pixel_type.n_bytes(),
         );
         let stored = tiff.bytes(offset, length)?;
+        if form.compression == JPEG || JPEG_2000.contains(&form.compression) {
+            let mut bytes = self.decode_image(tiff, form, &stored, n_rows)?;
+            bytes.truncate(n_rows * n_row);
+            return Ok(Some(bytes));
+        }
         let mut bytes = decompress(tiff, form.compression, stored, n_rows * n_row)?;
         if bytes.len() < n_rows * n_row {
             return Err(tiff.damaged(format!(
@@ -317,6 +342,36 @@ impl Grid {
         }
         Ok(Some(bytes))
     }
+
+    /// Decodes a strip or tile that is an image of its own.
+    fn decode_image(
+        &self,
+        tiff: &Tiff,
+        form: &Form,
+        stored: &[u8],
+        n_rows: usize,
+    ) -> Result<Vec<u8>, TaskError> {
+        let block = Block {
+            width: self.width,
+            n_rows,
+            max_rows: self.height,
+            n_samples: if form.interleaved { form.n_samples } else { 1 },
+            pixel_type: form.pixel_type,
+        };
+        let decoded = if form.compression == JPEG {
+            jpeg::decode_jpeg(stored, &self.jpeg_tables, block, form.is_ycbcr)
+        } else {
+            jpeg::decode_jpeg2000(stored, block, form.compression == JPEG_2000_YCBCR)
+        };
+        decoded.map_err(|failure| match failure {
+            Failure::Damaged(cause) => cannot_decompress(tiff, &cause),
+            Failure::Unsupported(cause) => tiff.unsupported(cause),
+        })
+    }
+}
+
+fn cannot_decompress(tiff: &Tiff, cause: &str) -> TaskError {
+    tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"))
 }
 
 /// Decompresses a strip or tile to at most `n_bytes` bytes.
@@ -326,8 +381,7 @@ fn decompress(
     stored: Vec<u8>,
     n_bytes: usize,
 ) -> Result<Vec<u8>, TaskError> {
-    let damaged =
-        |cause: String| tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"));
+    let damaged = |cause: String| cannot_decompress(tiff, &cause);
     let mut bytes = vec![0; if compression == 1 { 0 } else { n_bytes }];
     let n_decoded = match compression {
         1 => return Ok(stored),
@@ -376,8 +430,9 @@ fn decompress(
 fn compression_name(compression: u64) -> String {
     let name = match compression {
         2..=4 => "a fax compression",
-        6 | 7 | 34892 => "JPEG",
-        33003 | 33004 | 33005 | 33007 | 34712 => "JPEG 2000",
+        6 => "an old form of JPEG",
+        34892 => "a lossy form of DNG",
+        33007 => "JPEG 2000 of Aperio",
         34887 => "LERC",
         34934 | 48124 | 22610 => "JPEG XR",
         50001 => "WebP",

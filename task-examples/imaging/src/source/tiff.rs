@@ -44,6 +44,7 @@ pub(super) mod tag {
     pub(in super::super) const TILE_OFFSETS: u16 = 324;
     pub(in super::super) const TILE_LENGTHS: u16 = 325;
     pub(in super::super) const SAMPLE_FORMAT: u16 = 339;
+    pub(in super::super) const JPEG_TABLES: u16 = 347;
     pub(in super::super) const IMAGE_DEPTH: u16 = 32997;
 }
 
@@ -240,6 +241,13 @@ impl Tiff {
         Ok(Some(String::from_utf8(bytes).unwrap_or_else(|err| {
             err.into_bytes().into_iter().map(char::from).collect()
         })))
+    }
+
+    /// Reads the bytes of a tag as they are stored; none if the page has no such tag.
+    pub(super) fn raw(&mut self, page: usize, tag: u16) -> Result<Vec<u8>, TaskError> {
+        Ok(self
+            .value(page, tag)?
+            .map_or(Vec::new(), |(_, bytes)| bytes))
     }
 
     /// Reads 1 divided by the first fraction of a tag; `None` also if a part of the fraction is 0.
