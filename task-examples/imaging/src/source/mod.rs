@@ -6,6 +6,7 @@
 
 mod description;
 mod jpeg;
+mod micro_manager;
 mod ome;
 mod pixels;
 mod tiff;
@@ -41,6 +42,15 @@ pub struct Position {
     pub channel: usize,
 }
 
+/// Position of the stage that a file states for an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stage {
+    /// x and y in micrometers.
+    Um([f64; 2]),
+    /// In a unit that is no length, such as OME-XML's reference frame.
+    OtherUnit,
+}
+
 /// An image of a file: planes of one size and type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
@@ -62,6 +72,8 @@ pub struct Series {
     pub pixel_size_um: Option<[f64; 2]>,
     /// Distance of two Z planes in micrometers.
     pub z_step_um: Option<f64>,
+    /// Position of the stage.
+    pub stage: Option<Stage>,
     /// Time points, in each the Z planes, in each the channels.
     planes: Vec<Location>,
 }
@@ -121,6 +133,19 @@ impl ImageFile {
     /// The images of the file, at least one.
     pub fn series(&self) -> &[Series] {
         &self.series
+    }
+
+    /// Position of the stage that the file states for a plane, or the file `metadata.txt` of
+    /// Micro-Manager next to it.
+    ///
+    /// * `position`: as for [`Self::read`].
+    pub fn stage(&self, position: Option<Position>) -> Option<Stage> {
+        let series = self.series.get(position.unwrap_or_default().series)?;
+        let beside = || micro_manager::stage_beside(&self.path).map(Stage::Um);
+        match series.stage {
+            Some(Stage::Um(stage)) => Some(Stage::Um(stage)),
+            other => beside().or(other),
+        }
     }
 
     /// What a user should know about the file.
@@ -224,6 +249,12 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         if series.pixel_size_um.is_none() {
             series.pixel_size_um = resolution_um(&mut tiff, page, description.um_per_unit)?;
         }
+        if !matches!(series.stage, Some(Stage::Um(_)))
+            && let Some(text) = tiff.text(page, tag::MICRO_MANAGER)?
+            && let Some(stage) = micro_manager::stage(&text)
+        {
+            series.stage = Some(Stage::Um(stage));
+        }
     }
     let first = match series[0].planes.first() {
         Some(Location::Page(page, _)) => *page,
@@ -281,6 +312,7 @@ fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskErro
     Ok(Series {
         pixel_size_um: image.pixel_size_um,
         z_step_um: image.z_step_um,
+        stage: image.stage,
         channels: channel_names(&form, names.collect()),
         n_z: zs.len(),
         n_times: times.len(),
@@ -364,6 +396,7 @@ fn page_series(
     Ok(Series {
         pixel_size_um: description.pixel_size_um,
         z_step_um: description.z_step_um,
+        stage: description.stage_um.map(Stage::Um),
         channels: channel_names(&form, vec![String::new(); n_channels]),
         n_z,
         n_times,
@@ -382,6 +415,7 @@ fn empty_series(form: &Form, has_axes: bool, planes: Vec<Location>) -> Series {
         has_axes,
         pixel_size_um: None,
         z_step_um: None,
+        stage: None,
         planes,
     }
 }
@@ -485,6 +519,7 @@ fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         pixel_size_um: pixel_size_um
             .and_then(|dims| plausible_size([dims.xppu, dims.yppu].map(|n| 1e6 / f64::from(n)))),
         z_step_um: None,
+        stage: None,
         planes: (0..channels.len()).map(Location::Png).collect(),
         channels,
     };

@@ -46,6 +46,8 @@ pub(super) mod tag {
     pub(in super::super) const SAMPLE_FORMAT: u16 = 339;
     pub(in super::super) const JPEG_TABLES: u16 = 347;
     pub(in super::super) const IMAGE_DEPTH: u16 = 32997;
+    /// Micro-Manager's description of a page, as JSON.
+    pub(in super::super) const MICRO_MANAGER: u16 = 51123;
 }
 
 /// Value of a tag, in the page or at an offset.

@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::layout::Layout;
+use super::stages::Stages;
 use crate::files::{Found, Sizes};
 use crate::image::{Acquisition, Channel, PlaneFile};
 use crate::mosaic::{self, Location, Positions};
@@ -19,6 +20,7 @@ pub(super) struct Source<'a> {
     name: &'a str,
     planes: BTreeMap<&'a PlaneId, &'a PlaneFile>,
     layout: Layout,
+    stages: Stages,
     channels: Vec<Channel>,
     pixel_size_um: f64,
     z_step_um: f64,
@@ -81,12 +83,20 @@ impl<'a> Source<'a> {
             .filter(|(id, _)| has(id) && channels.iter().any(|channel| channel.id == id.channel.0))
             .collect();
         let layout = Layout::of(&planes, args.complete);
+        let stages = if args.stitch && args.positions.is_none() {
+            let stages = Stages::read(&planes, &layout.fields);
+            stages.report(name, args.field_columns);
+            stages
+        } else {
+            Stages::default()
+        };
         let (pixel_size_um, z_step_um) =
             sizes_of(name, found.sizes.get(name), args, layout.z.len());
         Self {
             name,
             planes,
             layout,
+            stages,
             channels,
             pixel_size_um,
             z_step_um,
@@ -138,20 +148,11 @@ impl<'a> Source<'a> {
             }
             fields => {
                 for (index, field) in fields.iter().enumerate() {
-                    let location = match (stage(field), located.args.field_columns) {
-                        (Some(position), _) => Location::StageUm(position),
-                        (None, Some(n_columns)) if located.positions.is_none() => {
-                            mosaic::cell(index, n_columns)
-                        }
-                        _ if fields.len() == 1 => mosaic::cell(0, 1),
-                        _ => {
-                            return Err(without_position(
-                                well,
-                                field,
-                                located.args.positions.as_deref(),
-                            ));
-                        }
-                    };
+                    let location = stage(field)
+                        .map(Location::StageUm)
+                        .or_else(|| self.stages.find(well, index))
+                        .or_else(|| located.cell_of(index, fields.len()))
+                        .ok_or_else(|| self.without_position(well, field, located.args))?;
                     let part = mosaic::Part {
                         field: field.clone(),
                         location,
@@ -163,19 +164,32 @@ impl<'a> Source<'a> {
         }
         Ok(acquisition)
     }
+
+    fn without_position(&self, well: &Well, field: &Number, args: &Args) -> TaskError {
+        let (cause, way_out) = match &args.positions {
+            Some(table) => (String::new(), format!("add it to {table}")),
+            None => (
+                self.stages
+                    .why_not(well)
+                    .map_or(String::new(), |cause| format!(", because {cause}")),
+                "name a table of positions in the argument positions, or give field_columns for a grid"
+                    .to_owned(),
+            ),
+        };
+        TaskError::new(format!(
+            "field {field} of well {well} has no position{cause}: {way_out}, or set stitch to false"
+        ))
+    }
 }
 
-fn without_position(well: &Well, field: &Number, positions: Option<&str>) -> TaskError {
-    let way_out = match positions {
-        Some(table) => format!("add it to {table}"),
-        None => {
-            "name a table of positions in the argument positions, or give field_columns for a grid"
-                .to_owned()
+impl Located<'_> {
+    /// The location of a field in a grid; `None` if there is none, or a table has the positions.
+    fn cell_of(&self, index: usize, n_fields: usize) -> Option<Location> {
+        match self.args.field_columns {
+            Some(n_columns) if self.positions.is_none() => Some(mosaic::cell(index, n_columns)),
+            _ => (n_fields == 1).then(|| mosaic::cell(0, 1)),
         }
-    };
-    TaskError::new(format!(
-        "field {field} of well {well} has no position: {way_out}, or set stitch to false"
-    ))
+    }
 }
 
 /// Width and height of a pixel, and the distance of two Z planes, in micrometers: those of the

@@ -1,11 +1,13 @@
 //! The task "Create OME-Zarr plate": from a folder of image files, named or listed in a table, to a
 //! plate with its wells and images, which have no pixels yet. One file of each plate is opened, to
-//! find out what its files contain; a damaged or missing file is found by the conversion.
+//! find out what its files contain, and one of each field if their positions are needed. A damaged
+//! or missing file is found by the conversion.
 
 mod channels;
 mod groups;
 mod images;
 mod layout;
+mod stages;
 
 use super::Given;
 use crate::files::{Search, find};
@@ -134,7 +136,16 @@ pub(super) fn create(
         channels: channels.iter().map(|channel| channel.id.clone()).collect(),
     };
     let positions = match &args.positions {
-        Some(name) => Some(Positions::read(&find_input(name, inputs)?)?),
+        Some(name) => {
+            let path = find_input(name, inputs)?;
+            if args.stitch {
+                eprintln!(
+                    "the positions of the fields are those of {}",
+                    path.display()
+                );
+            }
+            Some(Positions::read(&path)?)
+        }
         None => None,
     };
     for group in group_plates(&found, &args)? {

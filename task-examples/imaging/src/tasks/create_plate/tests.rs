@@ -192,7 +192,9 @@ fn fields_of_a_well_become_one_image() {
     );
     let error = check("no-position", &FILES, None, json!({"stitch": true})).unwrap_err();
     assert!(
-        error.starts_with("field F1 of well C2 has no position: name a table"),
+        error.starts_with(
+            "field F1 of well C2 has no position, because none of its files can be read: name a table"
+        ),
         "{error}"
     );
 
@@ -211,6 +213,144 @@ fn fields_of_a_well_become_one_image() {
     )
     .unwrap();
     assert_eq!((images[1].stage_um, images.len()), (Some([100.0, -5.0]), 4));
+}
+
+/// A TIFF file of 4 x 4 pixels whose description states a position of the stage, as MetaXpress
+/// writes it.
+fn tiff_at(position: Option<[f64; 2]>) -> Vec<u8> {
+    let prop =
+        |id: &str, value: f64| format!("<prop id=\"{id}\" type=\"float\" value=\"{value}\"/>");
+    let stage = position.map_or(String::new(), |[x, y]| {
+        prop("stage-position-x", x) + &prop("stage-position-y", y)
+    });
+    let text = format!("<MetaData>{stage}</MetaData>\0");
+    let mut bytes = b"II*\0".to_vec();
+    bytes.extend((24 + text.len() as u32).next_multiple_of(2).to_le_bytes());
+    bytes.extend([7; 16]);
+    bytes.extend(text.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
+    let tags: [(u16, u16, u32, u32); 7] = [
+        (256, 4, 1, 4),
+        (257, 4, 1, 4),
+        (258, 3, 1, 8),
+        (262, 3, 1, 1),
+        (270, 2, text.len() as u32, 24),
+        (273, 4, 1, 8),
+        (279, 4, 1, 16),
+    ];
+    bytes.extend((tags.len() as u16).to_le_bytes());
+    for (tag, kind, count, value) in tags {
+        bytes.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        bytes.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
+/// Creates a plate, stitched, from one well with these files of fields.
+fn stitched(name: &str, fields: &[Vec<u8>], args: Value) -> Result<Acquisition, String> {
+    let folder = std::env::temp_dir().join(format!("imaging-stages-{}-{name}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let mut files = Vec::new();
+    for (index, bytes) in fields.iter().enumerate() {
+        files.push(format!("p_B03_F{}_C01.tif", index + 1));
+        fs::write(folder.join(&files[index]), bytes).unwrap();
+    }
+    let mut args = args;
+    args["stitch"] = json!(true);
+    args["pixel_size_um"] = json!(0.5);
+    let args: Args = serde_json::from_value(args).unwrap();
+    let mut images = Vec::new();
+    let created = create(
+        std::slice::from_ref(&folder),
+        &folder.join("out"),
+        args,
+        &mut |_, _, acquisition| {
+            images.push(acquisition);
+            Ok(())
+        },
+    );
+    let result =
+        created.map_err(|err| err.to_string().replace(&folder.display().to_string(), "IN"));
+    // The conversion reads the files again.
+    let result = result.map(|_| images.remove(0));
+    if let Ok(image) = &result
+        && image
+            .mosaic
+            .iter()
+            .any(|part| part.location == Location::InFile)
+    {
+        check_repaired(&folder, image);
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    result
+}
+
+/// Converts an image before and after its damaged second field is repaired.
+fn check_repaired(folder: &Path, image: &Acquisition) {
+    let storage = crate::image::Storage {
+        format: Format::default(),
+        n_levels: 1,
+        chunk_size: 16,
+        compression_level: 1,
+    };
+    let target = folder.join("image");
+    let convert = || crate::tasks::convert_images::convert(&target, image, storage);
+    let error = convert().unwrap_err().to_string();
+    assert!(error.contains("p_B03_F2_C01.tif"), "{error}");
+    let second = folder.join("p_B03_F2_C01.tif");
+    fs::write(&second, tiff_at(None)).unwrap();
+    let error = convert().unwrap_err().to_string();
+    assert!(
+        error.contains("it states no position of the stage"),
+        "{error}"
+    );
+    fs::write(&second, tiff_at(Some([2.0, -1.0]))).unwrap();
+    let converted = serde_json::to_value(convert().unwrap()).unwrap();
+    assert_eq!(converted["shape"], json!([1, 1, 6, 8]));
+}
+
+#[test]
+fn files_state_the_positions_of_fields() {
+    let locations = |image: &Acquisition| -> Vec<Location> {
+        image.mosaic.iter().map(|part| part.location).collect()
+    };
+    let first = tiff_at(Some([0.0, 0.0]));
+    let fields = [first.clone(), tiff_at(Some([2.0, -1.0]))];
+    let stated = [
+        Location::StageUm([0.0, 0.0]),
+        Location::StageUm([2.0, -1.0]),
+    ];
+    let image = stitched("stated", &fields, json!({})).unwrap();
+    assert_eq!(locations(&image), stated);
+    let image = stitched("wins", &fields, json!({"field_columns": 1})).unwrap();
+    assert_eq!(locations(&image), stated);
+
+    let damaged = [first.clone(), b"II*".to_vec()];
+    let image = stitched("damaged", &damaged, json!({})).unwrap();
+    assert_eq!(locations(&image), [stated[0], Location::InFile]);
+
+    let cells = [Location::Cell([0, 0]), Location::Cell([0, 1])];
+    for (name, second, cause) in [
+        (
+            "equal",
+            first.clone(),
+            "the files of the fields F1 and F2 state the same position",
+        ),
+        (
+            "none",
+            tiff_at(None),
+            "IN/p_B03_F2_C01.tif states no position",
+        ),
+    ] {
+        let fields = [first.clone(), second];
+        let error = stitched(name, &fields, json!({})).unwrap_err();
+        let expected =
+            format!("field F1 of well B03 has no position, because {cause}: name a table");
+        assert!(error.starts_with(&expected), "{error}");
+        let image = stitched(name, &fields, json!({"field_columns": 1})).unwrap();
+        assert_eq!(locations(&image), cells);
+    }
 }
 
 #[test]
