@@ -221,17 +221,37 @@ impl ImageFile {
 
 fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
     let mut tiff = Tiff::open(path, file)?;
-    let text = tiff.text(0, tag::DESCRIPTION)?.unwrap_or_default();
+    let mut text = tiff.text(0, tag::DESCRIPTION)?.unwrap_or_default();
     let file_name = path
         .file_name()
         .map(|name| name.to_string_lossy())
         .unwrap_or_default();
     let mut warnings = Vec::new();
+    if let Some(name) = ome::metadata_file(&text) {
+        match read_metadata_file(&path.with_file_name(&name)) {
+            Some(other) => text = other,
+            None => warnings.push(format!(
+                "its OME-XML is in {name}, which cannot be read; its pages are taken as Z planes"
+            )),
+        }
+    }
     let images =
         ome::read(&text, &file_name, tiff.n_pages()).map_err(|cause| tiff.damaged(cause))?;
-    let description = description::read(&text);
+    let mut description = description::read(&text);
+    let n_planes = tiff.count(0, tag::METAMORPH_PLANES);
+    if n_planes > 1 && tiff.n_pages() == 1 && description.shape.is_none() {
+        // A stack of MetaMorph, whose planes follow each other.
+        description.shape = Some([1, usize::try_from(n_planes).unwrap_or(usize::MAX), 1]);
+        description.may_be_raw = true;
+    }
     let mut series = Vec::new();
     for image in images.iter().flatten() {
+        if image.n_missing > 0 {
+            warnings.push(format!(
+                "its OME-XML states {} more planes than it has; the others are taken",
+                image.n_missing
+            ));
+        }
         series.push(ome_series(&mut tiff, image)?);
     }
     if series.is_empty() {
@@ -275,6 +295,24 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         series,
         warnings,
     })
+}
+
+/// Reads OME-XML from a file that has it for others: a text, or an OME-TIFF file.
+fn read_metadata_file(path: &Path) -> Option<String> {
+    const MAX_BYTES: u64 = 64 << 20;
+    let mut file = File::open(path).ok()?;
+    let mut start = [0; 4];
+    file.read_exact(&mut start).ok()?;
+    file.seek(SeekFrom::Start(0)).ok()?;
+    if matches!(&start[..2], b"II" | b"MM") {
+        return Tiff::open(path, file)
+            .ok()?
+            .text(0, tag::DESCRIPTION)
+            .ok()?;
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskError> {

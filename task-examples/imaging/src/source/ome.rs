@@ -22,6 +22,8 @@ pub(super) struct OmeImage {
     pub(super) z_step_um: Option<f64>,
     /// Position of the first plane that has one.
     pub(super) stage: Option<Stage>,
+    /// Number of planes that are in no file.
+    pub(super) n_missing: usize,
     /// Pages in this file, by time point, Z plane and channel.
     pub(super) pages: BTreeMap<[usize; 3], usize>,
 }
@@ -81,6 +83,22 @@ pub(super) fn read(
     }
     images.retain(|image| !image.pages.is_empty());
     Ok(Some(images))
+}
+
+/// The name of the file that has the OME-XML, if the document only refers to it.
+///
+/// Source: OME-TIFF specification, "Multi-file OME-TIFF filesets": the element BinaryOnly.
+pub(super) fn metadata_file(text: &str) -> Option<String> {
+    // Long documents are not parsed twice.
+    if text.len() > 1 << 16 || !text.contains("BinaryOnly") {
+        return None;
+    }
+    let document = Document::parse(text.trim_start_matches('\u{feff}').trim_start()).ok()?;
+    let binary_only = children(document.root_element(), "BinaryOnly").next();
+    let name = binary_only?.attribute("MetadataFile")?;
+    // It is next to the file that refers to it.
+    let is_name = !name.is_empty() && name != ".." && !name.contains(['/', '\\']);
+    is_name.then(|| name.to_owned())
 }
 
 /// Returns a function that is true for the name of this file in the document. A document that names
@@ -159,8 +177,8 @@ fn read_pixels(
         ..OmeImage::default()
     };
     let shape = [n_t, n_z, n_channels];
-    let n_planes = shape.iter().product();
-    let mut has_data = false;
+    let n_planes: usize = shape.iter().product();
+    let (mut has_data, mut has_others) = (false, false);
     for data in children(pixels, "TiffData") {
         has_data = true;
         let number = |name: &str| {
@@ -169,6 +187,7 @@ fn read_pixels(
         };
         let file = children(data, "UUID").find_map(|uuid| uuid.attribute("FileName"));
         if file.is_some_and(|name| !is_ours(name)) {
+            has_others = true;
             continue;
         }
         let first = ["FirstT", "FirstZ", "FirstC"].map(|name| number(name).unwrap_or(0));
@@ -190,6 +209,9 @@ fn read_pixels(
             (0, n_planes),
             n_pages,
         );
+    }
+    if !has_others {
+        image.n_missing = n_planes - image.pages.len();
     }
     Ok(image)
 }

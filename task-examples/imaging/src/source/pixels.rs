@@ -7,6 +7,8 @@ use fractal_task::TaskError;
 use ome_zarr::pixel::{AnyPlane, PixelType};
 use std::io::Read;
 
+/// The most values of a pixel.
+const MAX_SAMPLES: u64 = 16;
 /// Compressions whose data are images of their own.
 const JPEG: u64 = 7;
 /// Aperio's number for JPEG 2000 with luminance and colour differences, and Bio-Formats' number for
@@ -22,6 +24,8 @@ pub(super) struct Form {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) pixel_type: PixelType,
+    /// Bits of a value as it is stored, which may be fewer than those of its type.
+    bits: usize,
     /// Values of a pixel: 3 for red, green and blue.
     pub(super) n_samples: usize,
     /// 2 for red, green and blue.
@@ -30,6 +34,8 @@ pub(super) struct Form {
     is_ycbcr: bool,
     compression: u64,
     predictor: u64,
+    /// True if the bits of all bytes are in reversed order.
+    is_reversed: bool,
     /// True if the values of a pixel lie side by side.
     interleaved: bool,
 }
@@ -54,12 +60,12 @@ impl Form {
         if width == 0 || height == 0 {
             return Err(tiff.damaged("a page has no width or no height"));
         }
-        if depth > 1 || fill_order != 1 {
-            return Err(
-                tiff.unsupported("it has volumes or reversed bits; save each plane as a page, with ImageJ for example")
-            );
+        if depth > 1 {
+            return Err(tiff.unsupported(
+                "it has volumes; save each plane as a page, with ImageJ for example",
+            ));
         }
-        if !(1..=4).contains(&n_samples) {
+        if !(1..=MAX_SAMPLES).contains(&n_samples) {
             let cause = format!(
                 "its pixels have {n_samples} samples; save each channel as a page of its own"
             );
@@ -80,6 +86,7 @@ impl Form {
                 1 | 4 => format!("{bits}-bit unsigned"),
                 2 => format!("{bits}-bit signed"),
                 3 => format!("{bits}-bit floating-point"),
+                5 | 6 => "complex numbers".to_owned(),
                 other => format!("of the unknown sample format {other}"),
             };
             tiff.unsupported(format!(
@@ -91,11 +98,13 @@ impl Form {
             width: width as usize,
             height: height as usize,
             pixel_type,
+            bits: bits as usize,
             n_samples: n_samples as usize,
             photometric: if is_ycbcr { 2 } else { photometric },
             is_ycbcr,
             compression,
             predictor,
+            is_reversed: fill_order == 2,
             interleaved,
         })
     }
@@ -121,14 +130,19 @@ impl Form {
 
     /// True if the pixels of more planes may follow those of the page without pages of their own.
     pub(super) fn is_raw(&self) -> bool {
-        self.compression == 1 && self.n_samples == 1
+        self.compression == 1 && self.n_samples == 1 && !self.is_packed() && !self.is_reversed
+    }
+
+    /// True if values are stored in fewer bits than those of their type.
+    fn is_packed(&self) -> bool {
+        self.bits < 8 * self.pixel_type.n_bytes()
     }
 }
 
 fn pixel_type(bits: u64, format: u64) -> Option<PixelType> {
     match (bits, format) {
-        (8, 1 | 4) => Some(PixelType::U8),
-        (16, 1 | 4) => Some(PixelType::U16),
+        (1..=8, 1 | 4) => Some(PixelType::U8),
+        (9..=16, 1 | 4) => Some(PixelType::U16),
         (32, 1 | 4) => Some(PixelType::U32),
         (16, 2) => Some(PixelType::I16),
         (32, 3) => Some(PixelType::F32),
@@ -148,7 +162,7 @@ pub(super) fn read_page(
     let form = Form::read(tiff, page)?;
     let grid = Grid::read(tiff, page, &form)?;
     let n_value = form.pixel_type.n_bytes();
-    let mut bytes = vec![0; form.plane_bytes()];
+    let mut bytes = empty_plane(tiff, page, &form)?;
     let first = if form.interleaved {
         0
     } else {
@@ -191,6 +205,21 @@ pub(super) fn read_page(
         (form.width, form.height),
         &bytes,
     ))
+}
+
+/// The pixels of a page whose strips or tiles are left out: zeros, or GDAL's value for no data.
+fn empty_plane(tiff: &mut Tiff, page: usize, form: &Form) -> Result<Vec<u8>, TaskError> {
+    let value = tiff.text(page, tag::NO_DATA)?;
+    let value = value.and_then(|text| text.trim().parse::<f64>().ok());
+    let n_values = form.width * form.height;
+    Ok(match (value.unwrap_or(0.0), form.pixel_type) {
+        (0.0, _) => vec![0; form.plane_bytes()],
+        (value, PixelType::U8) => vec![value as u8; n_values],
+        (value, PixelType::U16) => (value as u16).to_le_bytes().repeat(n_values),
+        (value, PixelType::I16) => (value as i16).to_le_bytes().repeat(n_values),
+        (value, PixelType::U32) => (value as u32).to_le_bytes().repeat(n_values),
+        (value, PixelType::F32) => (value as f32).to_le_bytes().repeat(n_values),
+    })
 }
 
 /// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes
@@ -290,8 +319,7 @@ impl Grid {
         })
     }
 
-    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for
-    /// zeros.
+    /// Reads a strip or tile, little endian; `None` if the file leaves it out.
     fn block(
         &self,
         tiff: &mut Tiff,
@@ -303,27 +331,49 @@ impl Grid {
         if offset == 0 && length == 0 {
             return Ok(None);
         }
+        if offset == 0 {
+            return Err(tiff.damaged("a strip or tile has no position in the file"));
+        }
         let n_samples = if form.interleaved { form.n_samples } else { 1 };
         let (n_value, n_row) = (
             form.pixel_type.n_bytes(),
             self.width * n_samples * form.pixel_type.n_bytes(),
         );
-        let stored = tiff.bytes(offset, length)?;
+        let mut stored = tiff.bytes(offset, length)?;
+        if form.is_reversed {
+            stored
+                .iter_mut()
+                .for_each(|byte| *byte = byte.reverse_bits());
+        }
         if form.compression == JPEG || JPEG_2000.contains(&form.compression) {
             let mut bytes = self.decode_image(tiff, form, &stored, n_rows)?;
             bytes.truncate(n_rows * n_row);
             return Ok(Some(bytes));
         }
-        let mut bytes = decompress(tiff, form.compression, stored, n_rows * n_row)?;
-        if bytes.len() < n_rows * n_row {
+        // Rows begin with a new byte.
+        let n_row_stored = (self.width * n_samples * form.bits).div_ceil(8);
+        let n_bytes = n_rows * n_row_stored;
+        let mut bytes = decompress(tiff, form.compression, stored, n_bytes)?;
+        if bytes.len() < n_bytes {
             return Err(tiff.damaged(format!(
-                "a strip or tile has {} bytes in place of {}",
+                "a strip or tile has {} bytes in place of {n_bytes}",
                 bytes.len(),
-                n_rows * n_row
             )));
         }
-        bytes.truncate(n_rows * n_row);
+        bytes.truncate(n_bytes);
         match form.predictor {
+            1 if form.is_packed() => {
+                bytes = bytes
+                    .chunks_exact(n_row_stored)
+                    .flat_map(|row| unpack(row, form.bits, self.width * n_samples, n_value))
+                    .collect();
+            }
+            2 | 3 if form.is_packed() => {
+                return Err(tiff.unsupported(format!(
+                    "its pixels have {} bits and a predictor; save it with 8 or 16 bits",
+                    form.bits
+                )));
+            }
             1 => to_little_endian(&mut bytes, n_value, tiff.big_endian),
             2 => {
                 to_little_endian(&mut bytes, n_value, tiff.big_endian);
@@ -497,6 +547,25 @@ fn read_up_to(mut reader: impl Read, bytes: &mut [u8]) -> std::io::Result<usize>
     Ok(n_read)
 }
 
+/// Unpacks values of fewer bits than those of their type, the highest bits first.
+///
+/// * `bits`: 1 to 15.
+/// * `n_value`: 1 or 2, the bytes of a value of the result, which is little endian.
+fn unpack(row: &[u8], bits: usize, n_values: usize, n_value: usize) -> Vec<u8> {
+    let mut values = Vec::with_capacity(n_values * n_value);
+    let (mut window, mut n_bits) = (0_u32, 0);
+    for &byte in row {
+        window = window << 8 | u32::from(byte);
+        n_bits += 8;
+        while n_bits >= bits && values.len() < n_values * n_value {
+            n_bits -= bits;
+            let value = window >> n_bits & ((1 << bits) - 1);
+            values.extend(&value.to_le_bytes()[..n_value]);
+        }
+    }
+    values
+}
+
 fn to_little_endian(bytes: &mut [u8], n_value: usize, big_endian: bool) {
     if big_endian && n_value > 1 {
         bytes.chunks_exact_mut(n_value).for_each(<[u8]>::reverse);
@@ -573,6 +642,16 @@ mod tests {
         ];
         assert_eq!(bytes[..24], expected.concat());
         assert_eq!(decode_packbits(&[5, 1], &mut bytes), 0, "cut off");
+    }
+
+    #[test]
+    fn packed_values_have_the_highest_bits_first() {
+        assert_eq!(unpack(&[0b1010_0000], 1, 3, 1), [1, 0, 1]);
+        assert_eq!(
+            unpack(&[0x12, 0x3f, 0xed], 12, 2, 2),
+            [0x23, 0x01, 0xed, 0x0f]
+        );
+        assert_eq!(unpack(&[0xff, 0xfe], 15, 1, 2), [0xff, 0x7f]);
     }
 
     #[test]

@@ -211,8 +211,8 @@ fn wrong_files_are_refused() {
     refused("zero.tif", &change(0, 0), "no width or no height");
     refused(
         "bits.tif",
-        &change(2, 12),
-        "its pixels are 12-bit unsigned; save it with 8, 16 or 32 bits",
+        &change(2, 24),
+        "its pixels are 24-bit unsigned; save it with 8, 16 or 32 bits",
     );
     refused("offset.tif", &change(4, 1 << 30), "it ends too early");
     refused(
