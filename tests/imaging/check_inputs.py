@@ -4,6 +4,7 @@ check_inputs.py FOLDER COMMAND...: creates the inputs in FOLDER and calls COMMAN
 """
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +183,161 @@ def ome_nanometers(folder):
     metadata = {"axes": "ZYX", "PhysicalSizeX": 108.0, "PhysicalSizeXUnit": "nm"}
     tifffile.imwrite(folder / "plate1_B03_F001_C01.ome.tif", data, metadata=metadata, photometric="minisblack")
     return data[None], {"pixel": 0.108}
+
+
+def packed(bits):
+    """Values of fewer bits than those of their type, rows padded to bytes."""
+
+    def create(folder):
+        data = pixels(24, 31) >> (16 - bits)
+        rows = ["".join(format(int(value), f"0{bits}b") for value in row) for row in data]
+        rows = [row.ljust(-(-len(row) // 8) * 8, "0") for row in rows]
+        stored = b"".join(bytes(int(row[start : start + 8], 2) for start in range(0, len(row), 8)) for row in rows)
+        (folder / NAME).write_bytes(one_strip(31, 24, bits, stored))
+        return data.astype("uint8" if bits <= 8 else "uint16")[None, None]
+
+    return create
+
+
+def one_strip(width, height, bits, stored, *more):
+    """A TIFF file that tifffile does not write."""
+    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
+    tags = sorted([*tags, (277, 3, 1), (278, 4, height), (279, 4, len(stored)), *more])
+    stored += b"\0" * (len(stored) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(stored)) + stored + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+for bits in (1, 4, 12, 14):
+    CASES[f"packed_{bits}_bits"] = packed(bits)
+
+
+@case
+def reversed_bits(folder):
+    data = pixels(24, 32)
+    stored = numpy.packbits(numpy.unpackbits(data.view("uint8"), bitorder="little").reshape(-1, 8)).tobytes()
+    (folder / NAME).write_bytes(one_strip(32, 24, 16, stored, (266, 3, 2)))
+    assert numpy.array_equal(tifffile.imread(folder / NAME), data)
+    return data[None, None]
+
+
+def sparse(no_data=None):
+    """Only the first tile is in the file."""
+
+    def create(folder):
+        tags = [(42113, "s", 0, no_data, True)] if no_data else []
+        tifffile.imwrite(folder / NAME, pixels(64, 64), tile=(16, 16), photometric="minisblack", extratags=tags)
+        with tifffile.TiffFile(folder / NAME, mode="r+b") as file:
+            page = file.pages[0]
+            offsets, lengths = page.dataoffsets, page.databytecounts
+            page.tags[324].overwrite([*offsets[:1], *[0] * 15])
+            page.tags[325].overwrite([*lengths[:1], *[0] * 15])
+        return tifffile.imread(folder / NAME)[None, None]
+
+    return create
+
+
+CASES["sparse"] = sparse()
+CASES["sparse_of_gdal"] = sparse("7")
+
+
+@case
+def planar_samples(folder):
+    data = pixels(5, 24, 32)
+    tifffile.imwrite(folder / STACK, data, photometric="minisblack", planarconfig="separate", tile=(16, 16))
+    return data[:, None]
+
+
+@case
+def metamorph_stack(folder):
+    data = pixels(4, 24, 32)
+    tags = [(33629, 5, 4, (0, 1) * 4, True)]
+    path = folder / "plate1_B03_F001_C01.tif"
+    tifffile.imwrite(path, data, truncate=True, metadata=None, photometric="minisblack", extratags=tags)
+    return data[None]
+
+
+@case
+def ome_companion(folder):
+    """The description is in a file of its own."""
+    data = pixels(2, 2, 24, 32)
+    names = [f"plate1_B03_F00{index}.ome.tif" for index in (1, 2)]
+    start = '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    images = "".join(
+        f'<Image ID="Image:{name}"><Pixels ID="P:{name}" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" SizeC="2" '
+        'SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>'
+        f'<TiffData PlaneCount="2"><UUID FileName="{name}">urn:uuid:{name}</UUID></TiffData></Pixels></Image>'
+        for name in names
+    )
+    (folder / "p.companion.ome").write_text(f"{start}{images}</OME>")
+    reference = f'{start}<BinaryOnly MetadataFile="p.companion.ome" UUID="urn:uuid:p"/></OME>'
+    for name, planes in zip(names, data):
+        tifffile.imwrite(folder / name, planes, description=reference, metadata=None, photometric="minisblack")
+    return [planes[:, None] for planes in data], {"pixel": 0.5}
+
+
+@case
+def ome_odd_order(folder):
+    data, order = pixels(2, 3, 24, 32), [(1, 2), (0, 0), (1, 0), (0, 2), (1, 1), (0, 1)]
+    parts = "".join(f'<TiffData IFD="{index}" FirstC="{c}" FirstZ="{z}"/>' for index, (c, z) in enumerate(order))
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="24" SizeC="2" '
+        f'SizeZ="3" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
+    )
+    planes = numpy.stack([data[index] for index in order])
+    path = folder / "plate1_B03_F001.ome.tif"
+    tifffile.imwrite(path, planes, description=text, metadata=None, photometric="minisblack")
+    return data, {"pixel": 0.5}
+
+
+def stitched(write):
+    """Two fields side by side, the second further down, and what their image is."""
+
+    def create(folder):
+        data = pixels(2, 24, 32)
+        for index, (plane, position) in enumerate(zip(data, [(-16.0, 3.0), (0.0, 4.0)])):
+            write(folder, index + 1, plane, position)
+        whole = numpy.zeros((1, 1, 26, 64), "uint16")
+        whole[0, 0, :24, :32], whole[0, 0, 2:, 32:] = data
+        return whole, {"pixel": 0.5}, {"stitch": True, "pixel_size_um": 0.5}
+
+    return create
+
+
+def write_ome(folder, field, plane, position):
+    x, y = position
+    metadata = {"axes": "YX", "Plane": {"PositionX": [x / 1000], "PositionXUnit": ["mm"], "PositionY": [y]}}
+    metadata["Plane"]["PositionYUnit"] = ["µm"]
+    tifffile.imwrite(folder / f"plate1_B03_F00{field}_C01.ome.tif", plane, metadata=metadata)
+
+
+def write_metaxpress(folder, field, plane, position):
+    props = "".join(
+        f'<prop id="stage-position-{axis}" type="float" value="{value}"/>\n' for axis, value in zip("xy", position)
+    )
+    text = f"<MetaData>\n<PlaneInfo>\n{props}</PlaneInfo>\n</MetaData>"
+    tifffile.imwrite(folder / f"Mix_E07_s{field}_w1.tif", plane, description=text, metadata=None)
+
+
+def write_micro_manager(folder, field, plane, position):
+    text = json.dumps({"XPositionUm": position[0], "YPositionUm": position[1]})
+    path = folder / f"screen_1_MMStack_B3-Site_{field - 1}.ome.tif"
+    tifffile.imwrite(path, plane, metadata=None, extratags=[(51123, "s", 0, text, True)])
+
+
+def write_micro_manager_images(folder, field, plane, position):
+    folder = folder / f"B3-Site_{field - 1}"
+    folder.mkdir()
+    entry = {"FileName": "img_000000000_DAPI_000.tif", "XPositionUm": position[0], "YPositionUm": position[1]}
+    (folder / "metadata.txt").write_text(json.dumps({"Summary": {}, "FrameKey-0-0-0": entry}))
+    tifffile.imwrite(folder / entry["FileName"], plane, metadata=None)
+
+
+CASES["positions_ome"] = stitched(write_ome)
+CASES["positions_metaxpress"] = stitched(write_metaxpress)
+CASES["positions_micro_manager"] = stitched(write_micro_manager)
+CASES["positions_metadata_txt"] = stitched(write_micro_manager_images)
 
 
 @case
@@ -388,6 +544,48 @@ def float64(folder):
 @refused("32-bit signed", "save it with")
 def int32(folder):
     tifffile.imwrite(folder / NAME, pixels(24, 32).astype("int32"))
+
+
+@refused("complex numbers", "save it with")
+def complex_numbers(folder):
+    tifffile.imwrite(folder / NAME, pixels(24, 32).astype("complex64"))
+
+
+@refused("compressed with WebP", "save it with LZW", args={"rgb_channels": True})
+def webp(folder):
+    tifffile.imwrite(folder / STACK, pixels(24, 32, 3, dtype="uint8"), photometric="rgb", compression="webp")
+
+
+@refused("JPEG with more than 8 bits", "save it with LZW")
+def jpeg_12_bits(folder):
+    tifffile.imwrite(folder / NAME, pixels(24, 32) >> 4, compression="jpeg")
+
+
+@refused("its JPEG 2000 data have other bits", "save it with LZW")
+def jpeg2000_32_bits(folder):
+    tifffile.imwrite(folder / NAME, pixels(24, 32, dtype="uint32"), compression="jpeg2000")
+
+
+@refused("cannot be decompressed", "replace it")
+def jpeg2000_damaged(folder):
+    tifffile.imwrite(folder / NAME, pixels(24, 32), compression="jpeg2000")
+    data = bytearray((folder / NAME).read_bytes())
+    data[data.index(b"\xff\x4f\xff\x51") + 8] = 0x7F
+    (folder / NAME).write_bytes(data)
+
+
+@refused("F1 of well B03 has no position, because", "reference frame", "positions", "field_columns", args={"stitch": True})
+def positions_without_unit(folder):
+    for field in (1, 2):
+        metadata = {"axes": "YX", "Plane": {"PositionX": [field], "PositionY": [0]}}
+        tifffile.imwrite(folder / f"plate1_B03_F{field}_C01.ome.tif", pixels(24, 32), metadata=metadata)
+
+
+@refused("because the files of the fields F1 and F2 state the same position", args={"stitch": True})
+def positions_that_are_zero(folder):
+    for field in (1, 2):
+        write_ome(folder, field, pixels(24, 32), (0, 0))
+        (folder / f"plate1_B03_F00{field}_C01.ome.tif").rename(folder / f"plate1_B03_F{field}_C01.ome.tif")
 
 
 @refused("ends too early", "replace it")
