@@ -10,13 +10,9 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// The most values of a strip or tile in JPEG 2000. The decoder needs 12 bytes for each.
 const MAX_JPEG2000_VALUES: usize = 64 << 20;
-/// The most tiles within an image in JPEG 2000.
-///
-/// Source: ISO/IEC 15444-1, section A.4.2: the index of a tile has 16 bits.
-const MAX_JPEG2000_TILES: u64 = 65_535;
-/// The smallest precincts are 2^4 pixels wide and high, or as large as the image. The decoder keeps
-/// a record of each precinct.
-const MIN_PRECINCT_EXPONENT: u8 = 4;
+/// The most precincts and code-blocks of a strip or tile in JPEG 2000. The decoder keeps a record
+/// of each, of 650 bytes at most.
+const MAX_JPEG2000_RECORDS: u64 = 1 << 20;
 
 /// What the tags of a page state about a strip or tile.
 #[derive(Debug, Clone, Copy)]
@@ -210,8 +206,8 @@ struct Header {
     is_uniform: bool,
     /// True if the components are transformed colours.
     has_color_transform: bool,
-    /// The smallest exponent of the precincts.
-    precinct_exponent: u8,
+    /// Number of precincts and code-blocks in a component.
+    n_records: u64,
 }
 
 impl Header {
@@ -244,15 +240,28 @@ impl Header {
             is_signed: first[0] & 0x80 != 0,
             is_uniform: first[1..] == [1, 1] && components.chunks(3).all(|other| other == first),
             has_color_transform: false,
-            precinct_exponent: 15,
+            n_records: 0,
         };
-        // Segments follow each other up to the first tile.
         let mut start = CODESTREAM.len() + 2 + size.len();
-        loop {
-            let marker = codestream.get(start..start + 2)?;
+        // Segments follow each other up to the data of a tile, then those of the next tile.
+        let mut next_tile = None;
+        while let Some(marker) = codestream.get(start..start + 2) {
+            if marker == [0xff, 0x93] {
+                match next_tile {
+                    Some(next) if next > start => start = next,
+                    _ => break,
+                }
+                continue;
+            }
+            if marker == [0xff, 0xd9] {
+                break;
+            }
             let segment = segment(codestream, start + 2)?;
             match marker {
-                [0xff, 0x90] => return Some(header),
+                [0xff, 0x90] => {
+                    let length = u32::from_be_bytes(segment.get(2..6)?.try_into().ok()?);
+                    next_tile = start.checked_add(usize::try_from(length).ok()?);
+                }
                 [0xff, 0x52] => header.read_coding_style(segment)?,
                 // Another coding style of a component, which is rare.
                 [0xff, 0x53] => header.is_uniform = false,
@@ -260,16 +269,36 @@ impl Header {
             }
             start += 4 + segment.len();
         }
+        Some(header)
     }
 
     fn read_coding_style(&mut self, segment: &[u8]) -> Option<()> {
-        self.has_color_transform = *segment.get(4)? == 1;
-        if segment[0] & 1 != 0 {
-            // The precincts of the lowest resolution may be small, since it is.
-            let precincts = segment.get(10..)?.iter();
-            let exponents = precincts.flat_map(|size| [size & 15, size >> 4]);
-            self.precinct_exponent = exponents.min().unwrap_or(15);
+        let &[style, _, _, _, transform, n_levels, x_block, y_block, ..] = segment else {
+            return None;
+        };
+        self.has_color_transform = transform == 1;
+        let sizes = [self.width as u64, self.height as u64];
+        let count = |level: u8, exponents: [u8; 2]| {
+            let count = |axis: usize| {
+                let exponent = u32::from(level) + u32::from(exponents[axis]);
+                sizes[axis].div_ceil(1_u64.checked_shl(exponent).unwrap_or(u64::MAX))
+            };
+            count(0).saturating_mul(count(1))
+        };
+        if n_levels > 32 {
+            return None;
         }
+        let blocks = [x_block, y_block].map(|exponent| (exponent & 15) + 2);
+        let mut n_records = count(0, blocks);
+        for resolution in 0..=n_levels {
+            let precinct = match style & 1 {
+                0 => 0xff,
+                _ => *segment.get(10 + usize::from(resolution))?,
+            };
+            let n_precincts = count(n_levels - resolution, [precinct & 15, precinct >> 4]);
+            n_records = n_records.saturating_add(n_precincts.max(self.n_tiles));
+        }
+        self.n_records = self.n_records.max(n_records);
         Some(())
     }
 
@@ -288,9 +317,10 @@ impl Header {
                 "its strips or tiles in JPEG 2000 have more than 64 million values; save it with smaller tiles",
             ));
         }
-        if self.n_tiles > MAX_JPEG2000_TILES || self.precinct_exponent < MIN_PRECINCT_EXPONENT {
+        let n_records = self.n_records.saturating_mul(self.n_components as u64);
+        if n_records > MAX_JPEG2000_RECORDS {
             return Err(Failure::Unsupported(
-                "its JPEG 2000 data are cut into very small tiles or precincts; save it with LZW or deflate",
+                "its JPEG 2000 data are cut into very small tiles, precincts or code-blocks; save it with LZW or deflate",
             ));
         }
         let fits = match block.pixel_type {
@@ -315,4 +345,57 @@ fn segment(codestream: &[u8], start: usize) -> Option<&[u8]> {
     let length = codestream.get(start..start + 2)?;
     let length = usize::from(u16::from_be_bytes(length.try_into().ok()?));
     codestream.get(start + 2..start + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A codestream of a size, with a coding style of the tile in addition to that of the image.
+    fn codestream(size: u32, tile: u32, precinct: u8) -> Vec<u8> {
+        let style = |precinct: u8| {
+            let parts: [&[u8]; 2] = [&[1, 0, 0, 1, 0, 1, 4, 4, 0, 1], &[precinct, precinct]];
+            [&[0xff, 0x52, 0, 14], parts.concat().as_slice()].concat()
+        };
+        let mut bytes = [CODESTREAM, &[0, 41, 0, 0]].concat();
+        for number in [size, size, 0, 0, tile, tile, 0, 0] {
+            bytes.extend(number.to_be_bytes());
+        }
+        bytes.extend([0, 1, 7, 1, 1]);
+        bytes.extend(style(0xff));
+        bytes.extend([0xff, 0x90, 0, 10, 0, 0, 0, 0, 0, 0, 0, 1]);
+        bytes.extend(style(precinct));
+        bytes.extend([0xff, 0x93]);
+        bytes
+    }
+
+    #[test]
+    fn bombs_are_refused_by_their_headers() {
+        let check = |size: usize, tile: u32, precinct: u8| {
+            let block = Block {
+                width: size,
+                n_rows: size,
+                max_rows: size,
+                n_samples: 1,
+                pixel_type: PixelType::U8,
+            };
+            Header::read(&codestream(size as u32, tile, precinct))
+                .unwrap()
+                .check(block)
+        };
+        assert_eq!(check(4096, 4096, 0x88), Ok(()));
+        for (size, tile, precinct, expected) in [
+            (4096, 4096, 0x11, "very small tiles, precincts"),
+            (4096, 2, 0x88, "very small tiles, precincts"),
+            (1 << 14, 1 << 14, 0x88, "more than 64 million values"),
+        ] {
+            match check(size, tile, precinct) {
+                Err(Failure::Unsupported(cause)) => assert!(cause.contains(expected), "{cause}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut cut = codestream(64, 64, 0x88);
+        cut.truncate(40);
+        assert_eq!(Header::read(&cut), None);
+    }
 }

@@ -360,7 +360,8 @@ fn headers_of_jpeg_must_have_the_size_of_their_strip() {
         // The width of the image in SIZ, and of the frame in SOF.
         let place = start.unwrap() + if marker.len() == 4 { 8 } else { 7 };
         changed[place] = 0x7f;
-        let error = read(name, &changed, channel_position(0)).unwrap_err();
+        let file = format!("size-{name}");
+        let error = read(&file, &changed, channel_position(0)).unwrap_err();
         assert!(
             error.contains("cannot be decompressed") && error.contains("replace it"),
             "{name}: {error}"
