@@ -1,6 +1,7 @@
 """Checks what the imaging package reads: image files of many kinds, names and tables, against tifffile.
 
-check_inputs.py FOLDER COMMAND...: creates the inputs in FOLDER and calls COMMAND, a program with the tasks of the package.
+check_inputs.py FOLDER COMMAND...: creates the inputs in FOLDER and calls COMMAND, a program with the
+tasks of the package.
 """
 
 import json
@@ -105,7 +106,9 @@ def imagej_one_page(folder):
     """As files above 4 GiB: one page, and the other planes behind it."""
     data = pixels(3, 2, 24, 32)
     description = "ImageJ=1.11a\nimages=6\nchannels=2\nslices=3\nhyperstack=true\n"
-    tifffile.imwrite(folder / STACK, data, description=description, metadata=None, truncate=True, photometric="minisblack")
+    tifffile.imwrite(
+        folder / STACK, data, description=description, metadata=None, truncate=True, photometric="minisblack"
+    )
     with tifffile.TiffFile(folder / STACK) as file:
         assert len(file.pages) == 1
     return data.swapaxes(0, 1)
@@ -153,8 +156,8 @@ def ome_set(folder):
     )
     text = (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" SizeC="2" '
-        f'SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" '
+        f'SizeC="2" SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
     )
     for name, plane in zip(names, data):
         tifffile.imwrite(folder / name, plane, description=text, metadata=None)
@@ -264,8 +267,8 @@ def ome_companion(folder):
     names = [f"plate1_B03_F00{index}.ome.tif" for index in (1, 2)]
     start = '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
     images = "".join(
-        f'<Image ID="Image:{name}"><Pixels ID="P:{name}" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" SizeC="2" '
-        'SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>'
+        f'<Image ID="Image:{name}"><Pixels ID="P:{name}" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" '
+        'SizeC="2" SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>'
         f'<TiffData PlaneCount="2"><UUID FileName="{name}">urn:uuid:{name}</UUID></TiffData></Pixels></Image>'
         for name in names
     )
@@ -282,8 +285,8 @@ def ome_odd_order(folder):
     parts = "".join(f'<TiffData IFD="{index}" FirstC="{c}" FirstZ="{z}"/>' for index, (c, z) in enumerate(order))
     text = (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="24" SizeC="2" '
-        f'SizeZ="3" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="24" '
+        f'SizeC="2" SizeZ="3" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
     )
     planes = numpy.stack([data[index] for index in order])
     path = folder / "plate1_B03_F001.ome.tif"
@@ -363,7 +366,9 @@ def ome_pyramid(folder):
 def micro_manager_renamed(folder):
     data = pixels(2, 2, 24, 32)
     path = folder / "screen_1_MMStack_B3-Site_0.ome.tif"
-    tifffile.imwrite(path, data, metadata={"axes": "ZCYX", "Channel": {"Name": ["DAPI", "GFP"]}}, photometric="minisblack")
+    tifffile.imwrite(
+        path, data, metadata={"axes": "ZCYX", "Channel": {"Name": ["DAPI", "GFP"]}}, photometric="minisblack"
+    )
     return data.swapaxes(0, 1), {"labels": ["DAPI", "GFP"]}
 
 
@@ -378,7 +383,9 @@ def resolution_tags(folder):
 def metaxpress_sizes(folder):
     data = pixels(24, 32)
     props = {"x": "0.65", "y": "0.65", "units": "um"}
-    props = "".join(f'<prop id="spatial-calibration-{key}" type="float" value="{value}"/>\n' for key, value in props.items())
+    props = "".join(
+        f'<prop id="spatial-calibration-{key}" type="float" value="{value}"/>\n' for key, value in props.items()
+    )
     text = f"<MetaData>\n<PlaneInfo>\n{props}</PlaneInfo>\n</MetaData>"
     tifffile.imwrite(folder / "Mix_E07_s1_w1A1B2C3D4.tif", data, description=text, metadata=None)
     return data[None, None], {"pixel": 0.65}
@@ -476,7 +483,9 @@ def names(*paths, **options):
     return create
 
 
-CASES["names_yokogawa"] = names(*(f"p-1_B03_T0001F001L01A0{c}Z0{z}C0{c}.tif" for c in (1, 2) for z in (1, 2)), channels=2)
+CASES["names_yokogawa"] = names(
+    *(f"p-1_B03_T0001F001L01A0{c}Z0{z}C0{c}.tif" for c in (1, 2) for z in (1, 2)), channels=2
+)
 CASES["names_metaxpress"] = names("Mix_E07_s1_w10A1B2C3D.tif", "Mix_E07_s1_w20A1B2C3D.tif", channels=2)
 CASES["names_imagexpress"] = names(*(f"P/TimePoint_1/ZStep_{z}/P_B03_s1_w1.TIF" for z in (1, 2, 10)))
 CASES["names_operetta"] = names(*(f"M 1/Images/r02c03f01p0{z}-ch1sk1fk1fl1.tiff" for z in (1, 2)))
@@ -574,7 +583,9 @@ def jpeg2000_damaged(folder):
     (folder / NAME).write_bytes(data)
 
 
-@refused("F1 of well B03 has no position, because", "reference frame", "positions", "field_columns", args={"stitch": True})
+@refused(
+    "F1 of well B03 has no position, because", "reference frame", "positions", "field_columns", args={"stitch": True}
+)
 def positions_without_unit(folder):
     for field in (1, 2):
         metadata = {"axes": "YX", "Plane": {"PositionX": [field], "PositionY": [0]}}

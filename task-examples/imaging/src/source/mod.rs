@@ -4,22 +4,25 @@
 //! [`open`] reads what the header states, so that files can be refused before any pixel is read;
 //! [`ImageFile::read`] reads one plane.
 
+mod compression;
 mod description;
 mod jpeg;
 mod micro_manager;
 mod ome;
 mod pixels;
+mod png_image;
 mod tiff;
 
 use crate::about;
 use fractal_task::TaskError;
 use ome_zarr::pixel::{AnyPlane, PixelType};
 use pixels::Form;
+use png_image::{open_png, read_png};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tiff::{Tiff, tag};
 
@@ -527,85 +530,6 @@ fn um_per_unit(unit: &str) -> Option<f64> {
     }
 }
 
-fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> {
-    let reader = png_reader(path, file)?;
-    let info = reader.info();
-    check_size(path, info.width.into(), info.height.into(), PixelType::U16)?;
-    let unsupported = |pixels: &str| {
-        let cause =
-            format!("its pixels are {pixels}; save it as an RGB or grey image with 8 or 16 bits");
-        TaskError::about("cannot convert", path, cause)
-    };
-    let pixel_type = match info.bit_depth {
-        png::BitDepth::Eight => PixelType::U8,
-        png::BitDepth::Sixteen => PixelType::U16,
-        other => return Err(unsupported(&format!("{}-bit", other as u8))),
-    };
-    let channels: Vec<String> = match info.color_type {
-        png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => vec![String::new()],
-        png::ColorType::Rgb | png::ColorType::Rgba => ["R", "G", "B"].map(str::to_owned).to_vec(),
-        png::ColorType::Indexed => return Err(unsupported("colors of a table")),
-    };
-    let pixel_size_um = info.pixel_dims.filter(|dims| dims.unit == png::Unit::Meter);
-    let series = Series {
-        size: (info.width as usize, info.height as usize),
-        pixel_type,
-        n_z: 1,
-        n_times: 1,
-        is_color: channels.len() == 3,
-        has_axes: true,
-        pixel_size_um: pixel_size_um
-            .and_then(|dims| plausible_size([dims.xppu, dims.yppu].map(|n| 1e6 / f64::from(n)))),
-        z_step_um: None,
-        stage: None,
-        planes: (0..channels.len()).map(Location::Png).collect(),
-        channels,
-    };
-    Ok(ImageFile {
-        path: path.to_owned(),
-        tiff: None,
-        series: vec![series],
-        warnings: Vec::new(),
-    })
-}
-
-fn png_reader(path: &Path, file: File) -> Result<png::Reader<BufReader<File>>, TaskError> {
-    let file = BufReader::with_capacity(1 << 16, file);
-    png::Decoder::new(file)
-        .read_info()
-        .map_err(|err| png_failed(path, err))
-}
-
-fn read_png(path: &Path, sample: usize) -> Result<AnyPlane, TaskError> {
-    let file = File::open(path).map_err(about("cannot open", path))?;
-    let mut reader = png_reader(path, file)?;
-    let info = reader.info();
-    let (size, n_samples) = (
-        (info.width as usize, info.height as usize),
-        info.color_type.samples(),
-    );
-    let pixel_type = if info.bit_depth == png::BitDepth::Sixteen {
-        PixelType::U16
-    } else {
-        PixelType::U8
-    };
-    let n_value = pixel_type.n_bytes();
-    let mut bytes = vec![0; size.0 * size.1 * n_samples * n_value];
-    reader
-        .next_frame(&mut bytes)
-        .map_err(|err| png_failed(path, err))?;
-    if n_samples > 1 {
-        let values = bytes
-            .chunks_exact(n_samples * n_value)
-            .flat_map(|pixel| &pixel[sample * n_value..][..n_value]);
-        bytes = values.copied().collect();
-    }
-    if n_value == 2 {
-        bytes.chunks_exact_mut(2).for_each(<[u8]>::reverse);
-    }
-    Ok(AnyPlane::from_le_bytes(pixel_type, size, &bytes))
-}
-
 /// Refuses a plane that is too large.
 fn check_size(
     path: &Path,
@@ -631,15 +555,6 @@ fn damaged(path: &Path, cause: impl fmt::Display) -> TaskError {
         path,
         format!("{cause}; the file is damaged or no TIFF or PNG image, replace it"),
     )
-}
-
-fn png_failed(path: &Path, err: png::DecodingError) -> TaskError {
-    match err {
-        png::DecodingError::IoError(err) if err.kind() == ErrorKind::UnexpectedEof => {
-            damaged(path, "it ends too early")
-        }
-        err => damaged(path, err),
-    }
 }
 
 #[cfg(test)]
