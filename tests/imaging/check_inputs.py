@@ -157,7 +157,8 @@ def ome_set(folder):
     text = (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
         '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="32" SizeY="24" '
-        f'SizeC="2" SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
+        'SizeC="2" SizeZ="1" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>'
+        f"{parts}</Pixels></Image></OME>"
     )
     for name, plane in zip(names, data):
         tifffile.imwrite(folder / name, plane, description=text, metadata=None)
@@ -286,7 +287,8 @@ def ome_odd_order(folder):
     text = (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
         '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="24" '
-        f'SizeC="2" SizeZ="3" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>{parts}</Pixels></Image></OME>'
+        'SizeC="2" SizeZ="3" SizeT="1" PhysicalSizeX="0.5"><Channel ID="C:0"/><Channel ID="C:1"/>'
+        f"{parts}</Pixels></Image></OME>"
     )
     planes = numpy.stack([data[index] for index in order])
     path = folder / "plate1_B03_F001.ome.tif"
