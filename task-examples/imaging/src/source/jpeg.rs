@@ -143,7 +143,8 @@ pub(super) fn decode_jpeg2000(
     header.check(block)?;
     if block.n_samples > 1 && may_be_ycbcr && !header.has_color_transform {
         return Err(Failure::Unsupported(
-            "its colors are stored as luminance and color differences in JPEG 2000; save it with LZW or deflate",
+            "its colors may be luminance and color differences in JPEG 2000, as Aperio's scanners write them; save it with LZW or \
+             deflate",
         ));
     }
     let settings = DecodeSettings {
@@ -204,6 +205,8 @@ struct Header {
     is_signed: bool,
     /// True if all components have one size and type.
     is_uniform: bool,
+    /// True if it is of part 15 of the standard, HTJ2K.
+    is_high_throughput: bool,
     /// True if the components are transformed colours.
     has_color_transform: bool,
     /// Number of precincts and code-blocks in a component.
@@ -239,6 +242,7 @@ impl Header {
             bits: (first[0] & 0x7f) + 1,
             is_signed: first[0] & 0x80 != 0,
             is_uniform: first[1..] == [1, 1] && components.chunks(3).all(|other| other == first),
+            is_high_throughput: false,
             has_color_transform: false,
             n_records: 0,
         };
@@ -262,6 +266,7 @@ impl Header {
                     let length = u32::from_be_bytes(segment.get(2..6)?.try_into().ok()?);
                     next_tile = start.checked_add(usize::try_from(length).ok()?);
                 }
+                [0xff, 0x50] => header.is_high_throughput = true,
                 [0xff, 0x52] => header.read_coding_style(segment)?,
                 // Another coding style of a component, which is rare.
                 [0xff, 0x53] => header.is_uniform = false,
@@ -305,6 +310,11 @@ impl Header {
     /// Refuses what the decoder must not be given, and what is not supported.
     fn check(&self, block: Block) -> Result<(), Failure> {
         block.check_size(self.width, self.height)?;
+        if self.is_high_throughput {
+            return Err(Failure::Unsupported(
+                "it has high-throughput JPEG 2000 (HTJ2K), which is not supported; save it with LZW or deflate",
+            ));
+        }
         if self.n_components != block.n_samples {
             return Err(Failure::Damaged(format!(
                 "it has {} samples in place of {}",
