@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imagecodecs
 import numpy
 import tifffile
 import zarr
@@ -203,10 +204,13 @@ def packed(bits):
     return create
 
 
-def one_strip(width, height, bits, stored, *more):
-    """A TIFF file that tifffile does not write."""
-    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
-    tags = sorted([*tags, (277, 3, 1), (278, 4, height), (279, 4, len(stored)), *more])
+def one_strip(width, height, bits, stored, more=()):
+    """A TIFF file that tifffile does not write; `more` has values of other tags of type SHORT."""
+    longs = {256: width, 257: height, 273: 8, 278: height, 279: len(stored)}
+    shorts = {258: bits, 259: 1, 262: 1, 277: 1, **dict(more)}
+    tags = sorted(
+        [(tag, 4, value) for tag, value in longs.items()] + [(tag, 3, value) for tag, value in shorts.items()]
+    )
     stored += b"\0" * (len(stored) % 2)
     entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
     return b"II*\0" + struct.pack("<I", 8 + len(stored)) + stored + struct.pack("<H", len(tags)) + entries + bytes(4)
@@ -220,7 +224,7 @@ for bits in (1, 4, 12, 14):
 def reversed_bits(folder):
     data = pixels(24, 32)
     stored = numpy.packbits(numpy.unpackbits(data.view("uint8"), bitorder="little").reshape(-1, 8)).tobytes()
-    (folder / NAME).write_bytes(one_strip(32, 24, 16, stored, (266, 3, 2)))
+    (folder / NAME).write_bytes(one_strip(32, 24, 16, stored, {266: 2}))
     assert numpy.array_equal(tifffile.imread(folder / NAME), data)
     return data[None, None]
 
@@ -575,6 +579,12 @@ def jpeg_12_bits(folder):
 @refused("its JPEG 2000 data have other bits", "save it with LZW")
 def jpeg2000_32_bits(folder):
     tifffile.imwrite(folder / NAME, pixels(24, 32, dtype="uint32"), compression="jpeg2000")
+
+
+@refused("high-throughput JPEG 2000", "save it with LZW")
+def jpeg2000_high_throughput(folder):
+    stored = imagecodecs.htj2k_encode(pixels(24, 32))
+    (folder / NAME).write_bytes(one_strip(32, 24, 16, stored, {259: 34712}))
 
 
 @refused("cannot be decompressed", "replace it")
