@@ -27,6 +27,9 @@ pub enum Location {
     StageUm([f64; 2]),
     /// Column and row in a grid of fields that do not overlap.
     Cell([usize; 2]),
+    /// The position that the file of the field states, which could not be read when the plate was
+    /// created.
+    InFile,
 }
 
 /// A field of an image that has several.
@@ -146,7 +149,7 @@ pub fn cell(index: usize, n_columns: usize) -> Location {
 
 /// Places fields in an image.
 ///
-/// * `fields`: at least one.
+/// * `fields`: at least one, none of them [`Location::InFile`].
 /// * `size`: width and height of each field.
 ///
 /// Returns the places, and the width and height of the image.
@@ -163,6 +166,7 @@ pub fn arrange(
     let corner = |location: &Location| match location {
         Location::StageUm(position) => position.map(|position| position / pixel_size_um),
         Location::Cell([column, row]) => [(column * width) as f64, (row * height) as f64],
+        Location::InFile => [0.0; 2],
     };
     let corners: Vec<[f64; 2]> = fields
         .iter()
@@ -186,7 +190,7 @@ pub fn arrange(
         }
         let stage_um = match location {
             Location::StageUm(position) => Some(*position),
-            Location::Cell(_) => None,
+            Location::Cell(_) | Location::InFile => None,
         };
         places.push(Place {
             field: field.clone(),

@@ -11,6 +11,7 @@ pub(super) struct Description {
     pub(super) um_per_unit: Option<f64>,
     pub(super) pixel_size_um: Option<[f64; 2]>,
     pub(super) z_step_um: Option<f64>,
+    pub(super) stage_um: Option<[f64; 2]>,
     /// True if the planes may lie behind the only page of the file.
     pub(super) may_be_raw: bool,
     /// True if it states which axis is what.
@@ -70,7 +71,9 @@ fn read_imagej(text: &str) -> Description {
     }
 }
 
-/// Source: files of MetaXpress: `<prop id="spatial-calibration-x" type="float" value="0.65"/>`.
+/// Source: files of MetaXpress: `<prop id="spatial-calibration-x" type="float" value="0.65"/>`. The
+/// positions of the stage are in micrometers, as in the MetaXpress reader of faim-ipa; some versions
+/// of MetaXpress write them under the name of the microscope only.
 fn read_metamorph(text: &str) -> Description {
     let value = |id: &str| {
         let (_, rest) = text.split_once(&format!("id=\"{id}\""))?;
@@ -95,8 +98,16 @@ fn read_metamorph(text: &str) -> Description {
     let sizes = sizes
         .filter(|_| is_on)
         .map(|((x, y), unit)| [x * unit, y * unit]);
+    let position = |id: &str| {
+        let position = value(id)?.trim().parse::<f64>().ok();
+        position.filter(|position| position.is_finite())
+    };
+    let stage = |names: [&str; 2]| position(names[0]).zip(position(names[1]));
+    let stage = stage(["stage-position-x", "stage-position-y"])
+        .or_else(|| stage(["ImageXpress Micro X", "ImageXpress Micro Y"]));
     Description {
         pixel_size_um: sizes,
+        stage_um: stage.map(|(x, y)| [x, y]),
         ..Description::default()
     }
 }
@@ -184,7 +195,14 @@ mod tests {
             prop("spatial-calibration-units", "um")
         );
         assert_eq!(read(&text).pixel_size_um, Some([0.65; 2]));
-        let off = format!("{text}{}", prop("spatial-calibration-state", "off"));
+        assert_eq!(read(&text).stage_um, None);
+        let stage = ["x", "y"].map(|axis| prop(&format!("stage-position-{axis}"), "-1.5"));
+        let off = format!(
+            "{text}{}{}",
+            prop("spatial-calibration-state", "off"),
+            stage.concat()
+        );
+        assert_eq!(read(&off).stage_um, Some([-1.5; 2]));
         assert_eq!(read(&off).pixel_size_um, None);
     }
 

@@ -4,20 +4,25 @@
 //! [`open`] reads what the header states, so that files can be refused before any pixel is read;
 //! [`ImageFile::read`] reads one plane.
 
+mod compression;
 mod description;
+mod jpeg;
+mod micro_manager;
 mod ome;
 mod pixels;
+mod png_image;
 mod tiff;
 
 use crate::about;
 use fractal_task::TaskError;
 use ome_zarr::pixel::{AnyPlane, PixelType};
 use pixels::Form;
+use png_image::{open_png, read_png};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tiff::{Tiff, tag};
 
@@ -38,6 +43,15 @@ pub struct Position {
     pub z: usize,
     /// Channel.
     pub channel: usize,
+}
+
+/// Position of the stage that a file states for an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stage {
+    /// x and y in micrometers.
+    Um([f64; 2]),
+    /// In a unit that is no length, such as OME-XML's reference frame.
+    OtherUnit,
 }
 
 /// An image of a file: planes of one size and type.
@@ -61,6 +75,8 @@ pub struct Series {
     pub pixel_size_um: Option<[f64; 2]>,
     /// Distance of two Z planes in micrometers.
     pub z_step_um: Option<f64>,
+    /// Position of the stage.
+    pub stage: Option<Stage>,
     /// Time points, in each the Z planes, in each the channels.
     planes: Vec<Location>,
 }
@@ -120,6 +136,19 @@ impl ImageFile {
     /// The images of the file, at least one.
     pub fn series(&self) -> &[Series] {
         &self.series
+    }
+
+    /// Position of the stage that the file states for a plane, or the file `metadata.txt` of
+    /// Micro-Manager next to it.
+    ///
+    /// * `position`: as for [`Self::read`].
+    pub fn stage(&self, position: Option<Position>) -> Option<Stage> {
+        let series = self.series.get(position.unwrap_or_default().series)?;
+        let beside = || micro_manager::stage_beside(&self.path).map(Stage::Um);
+        match series.stage {
+            Some(Stage::Um(stage)) => Some(Stage::Um(stage)),
+            other => beside().or(other),
+        }
     }
 
     /// What a user should know about the file.
@@ -195,17 +224,37 @@ impl ImageFile {
 
 fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
     let mut tiff = Tiff::open(path, file)?;
-    let text = tiff.text(0, tag::DESCRIPTION)?.unwrap_or_default();
+    let mut text = tiff.text(0, tag::DESCRIPTION)?.unwrap_or_default();
     let file_name = path
         .file_name()
         .map(|name| name.to_string_lossy())
         .unwrap_or_default();
     let mut warnings = Vec::new();
+    if let Some(name) = ome::metadata_file(&text) {
+        match read_metadata_file(&path.with_file_name(&name)) {
+            Some(other) => text = other,
+            None => warnings.push(format!(
+                "its OME-XML is in {name}, which cannot be read; its pages are taken as Z planes"
+            )),
+        }
+    }
     let images =
         ome::read(&text, &file_name, tiff.n_pages()).map_err(|cause| tiff.damaged(cause))?;
-    let description = description::read(&text);
+    let mut description = description::read(&text);
+    let n_planes = tiff.count(0, tag::METAMORPH_PLANES);
+    if n_planes > 1 && tiff.n_pages() == 1 && description.shape.is_none() {
+        // A stack of MetaMorph, whose planes follow each other.
+        description.shape = Some([1, usize::try_from(n_planes).unwrap_or(usize::MAX), 1]);
+        description.may_be_raw = true;
+    }
     let mut series = Vec::new();
     for image in images.iter().flatten() {
+        if image.n_missing > 0 {
+            warnings.push(format!(
+                "its OME-XML states {} more planes than it has; the others are taken",
+                image.n_missing
+            ));
+        }
         series.push(ome_series(&mut tiff, image)?);
     }
     if series.is_empty() {
@@ -222,6 +271,12 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         };
         if series.pixel_size_um.is_none() {
             series.pixel_size_um = resolution_um(&mut tiff, page, description.um_per_unit)?;
+        }
+        if !matches!(series.stage, Some(Stage::Um(_)))
+            && let Some(text) = tiff.text(page, tag::MICRO_MANAGER)?
+            && let Some(stage) = micro_manager::stage(&text)
+        {
+            series.stage = Some(Stage::Um(stage));
         }
     }
     let first = match series[0].planes.first() {
@@ -243,6 +298,24 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         series,
         warnings,
     })
+}
+
+/// Reads OME-XML from a file that has it for others: a text, or an OME-TIFF file.
+fn read_metadata_file(path: &Path) -> Option<String> {
+    const MAX_BYTES: u64 = 64 << 20;
+    let mut file = File::open(path).ok()?;
+    let mut start = [0; 4];
+    file.read_exact(&mut start).ok()?;
+    file.seek(SeekFrom::Start(0)).ok()?;
+    if matches!(&start[..2], b"II" | b"MM") {
+        return Tiff::open(path, file)
+            .ok()?
+            .text(0, tag::DESCRIPTION)
+            .ok()?;
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskError> {
@@ -280,6 +353,7 @@ fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskErro
     Ok(Series {
         pixel_size_um: image.pixel_size_um,
         z_step_um: image.z_step_um,
+        stage: image.stage,
         channels: channel_names(&form, names.collect()),
         n_z: zs.len(),
         n_times: times.len(),
@@ -363,6 +437,7 @@ fn page_series(
     Ok(Series {
         pixel_size_um: description.pixel_size_um,
         z_step_um: description.z_step_um,
+        stage: description.stage_um.map(Stage::Um),
         channels: channel_names(&form, vec![String::new(); n_channels]),
         n_z,
         n_times,
@@ -381,6 +456,7 @@ fn empty_series(form: &Form, has_axes: bool, planes: Vec<Location>) -> Series {
         has_axes,
         pixel_size_um: None,
         z_step_um: None,
+        stage: None,
         planes,
     }
 }
@@ -454,84 +530,6 @@ fn um_per_unit(unit: &str) -> Option<f64> {
     }
 }
 
-fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> {
-    let reader = png_reader(path, file)?;
-    let info = reader.info();
-    check_size(path, info.width.into(), info.height.into(), PixelType::U16)?;
-    let unsupported = |pixels: &str| {
-        let cause =
-            format!("its pixels are {pixels}; save it as an RGB or grey image with 8 or 16 bits");
-        TaskError::about("cannot convert", path, cause)
-    };
-    let pixel_type = match info.bit_depth {
-        png::BitDepth::Eight => PixelType::U8,
-        png::BitDepth::Sixteen => PixelType::U16,
-        other => return Err(unsupported(&format!("{}-bit", other as u8))),
-    };
-    let channels: Vec<String> = match info.color_type {
-        png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => vec![String::new()],
-        png::ColorType::Rgb | png::ColorType::Rgba => ["R", "G", "B"].map(str::to_owned).to_vec(),
-        png::ColorType::Indexed => return Err(unsupported("colors of a table")),
-    };
-    let pixel_size_um = info.pixel_dims.filter(|dims| dims.unit == png::Unit::Meter);
-    let series = Series {
-        size: (info.width as usize, info.height as usize),
-        pixel_type,
-        n_z: 1,
-        n_times: 1,
-        is_color: channels.len() == 3,
-        has_axes: true,
-        pixel_size_um: pixel_size_um
-            .and_then(|dims| plausible_size([dims.xppu, dims.yppu].map(|n| 1e6 / f64::from(n)))),
-        z_step_um: None,
-        planes: (0..channels.len()).map(Location::Png).collect(),
-        channels,
-    };
-    Ok(ImageFile {
-        path: path.to_owned(),
-        tiff: None,
-        series: vec![series],
-        warnings: Vec::new(),
-    })
-}
-
-fn png_reader(path: &Path, file: File) -> Result<png::Reader<BufReader<File>>, TaskError> {
-    let file = BufReader::with_capacity(1 << 16, file);
-    png::Decoder::new(file)
-        .read_info()
-        .map_err(|err| png_failed(path, err))
-}
-
-fn read_png(path: &Path, sample: usize) -> Result<AnyPlane, TaskError> {
-    let file = File::open(path).map_err(about("cannot open", path))?;
-    let mut reader = png_reader(path, file)?;
-    let info = reader.info();
-    let (size, n_samples) = (
-        (info.width as usize, info.height as usize),
-        info.color_type.samples(),
-    );
-    let pixel_type = if info.bit_depth == png::BitDepth::Sixteen {
-        PixelType::U16
-    } else {
-        PixelType::U8
-    };
-    let n_value = pixel_type.n_bytes();
-    let mut bytes = vec![0; size.0 * size.1 * n_samples * n_value];
-    reader
-        .next_frame(&mut bytes)
-        .map_err(|err| png_failed(path, err))?;
-    if n_samples > 1 {
-        let values = bytes
-            .chunks_exact(n_samples * n_value)
-            .flat_map(|pixel| &pixel[sample * n_value..][..n_value]);
-        bytes = values.copied().collect();
-    }
-    if n_value == 2 {
-        bytes.chunks_exact_mut(2).for_each(<[u8]>::reverse);
-    }
-    Ok(AnyPlane::from_le_bytes(pixel_type, size, &bytes))
-}
-
 /// Refuses a plane that is too large.
 fn check_size(
     path: &Path,
@@ -557,15 +555,6 @@ fn damaged(path: &Path, cause: impl fmt::Display) -> TaskError {
         path,
         format!("{cause}; the file is damaged or no TIFF or PNG image, replace it"),
     )
-}
-
-fn png_failed(path: &Path, err: png::DecodingError) -> TaskError {
-    match err {
-        png::DecodingError::IoError(err) if err.kind() == ErrorKind::UnexpectedEof => {
-            damaged(path, "it ends too early")
-        }
-        err => damaged(path, err),
-    }
 }
 
 #[cfg(test)]

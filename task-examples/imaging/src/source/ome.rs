@@ -1,6 +1,7 @@
 //! OME-XML, the description of OME-TIFF files: which page is which plane, channels, and sizes of
 //! pixels.
 
+use super::Stage;
 use roxmltree::{Document, Node, ParsingOptions};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,10 @@ pub(super) struct OmeImage {
     pub(super) channels: Vec<String>,
     pub(super) pixel_size_um: Option<[f64; 2]>,
     pub(super) z_step_um: Option<f64>,
+    /// Position of the first plane that has one.
+    pub(super) stage: Option<Stage>,
+    /// Number of planes that are in no file.
+    pub(super) n_missing: usize,
     /// Pages in this file, by time point, Z plane and channel.
     pub(super) pages: BTreeMap<[usize; 3], usize>,
 }
@@ -68,6 +73,7 @@ pub(super) fn read(
             let name = image.attribute("Name").unwrap_or_default();
             images.push(OmeImage {
                 name: name.to_owned(),
+                stage: stage(image, pixels),
                 ..read_pixels(pixels, n_pages, &is_ours)?
             });
         }
@@ -77,6 +83,22 @@ pub(super) fn read(
     }
     images.retain(|image| !image.pages.is_empty());
     Ok(Some(images))
+}
+
+/// The name of the file that has the OME-XML, if the document only refers to it.
+///
+/// Source: OME-TIFF specification, "Multi-file OME-TIFF filesets": the element BinaryOnly.
+pub(super) fn metadata_file(text: &str) -> Option<String> {
+    // Long documents are not parsed twice.
+    if text.len() > 1 << 16 || !text.contains("BinaryOnly") {
+        return None;
+    }
+    let document = Document::parse(text.trim_start_matches('\u{feff}').trim_start()).ok()?;
+    let binary_only = children(document.root_element(), "BinaryOnly").next();
+    let name = binary_only?.attribute("MetadataFile")?;
+    // It is next to the file that refers to it.
+    let is_name = !name.is_empty() && name != ".." && !name.contains(['/', '\\']);
+    is_name.then(|| name.to_owned())
 }
 
 /// Returns a function that is true for the name of this file in the document. A document that names
@@ -155,8 +177,8 @@ fn read_pixels(
         ..OmeImage::default()
     };
     let shape = [n_t, n_z, n_channels];
-    let n_planes = shape.iter().product();
-    let mut has_data = false;
+    let n_planes: usize = shape.iter().product();
+    let (mut has_data, mut has_others) = (false, false);
     for data in children(pixels, "TiffData") {
         has_data = true;
         let number = |name: &str| {
@@ -165,6 +187,7 @@ fn read_pixels(
         };
         let file = children(data, "UUID").find_map(|uuid| uuid.attribute("FileName"));
         if file.is_some_and(|name| !is_ours(name)) {
+            has_others = true;
             continue;
         }
         let first = ["FirstT", "FirstZ", "FirstC"].map(|name| number(name).unwrap_or(0));
@@ -186,6 +209,9 @@ fn read_pixels(
             (0, n_planes),
             n_pages,
         );
+    }
+    if !has_others {
+        image.n_missing = n_planes - image.pages.len();
     }
     Ok(image)
 }
@@ -213,6 +239,35 @@ fn add_pages(
             }
             index[axis] = 0;
         }
+    }
+}
+
+/// Position of the stage: that of the first plane with a position, or of the label of the stage.
+///
+/// Source: OME schema 2016-06. The default unit of both is "reference frame", which is no length.
+fn stage(image: Node<'_, '_>, pixels: Node<'_, '_>) -> Option<Stage> {
+    let position = |node: Node<'_, '_>, [x, y]: [(&str, &str); 2]| {
+        let number = |name: &str| {
+            let number: f64 = node.attribute(name)?.trim().parse().ok()?;
+            number.is_finite().then_some(number)
+        };
+        let (x_value, y_value) = (number(x.0)?, number(y.0)?);
+        let unit = |name: &str| node.attribute(name).and_then(super::um_per_unit);
+        Some(match (unit(x.1), unit(y.1)) {
+            (Some(x_unit), Some(y_unit)) => Stage::Um([x_value * x_unit, y_value * y_unit]),
+            _ => Stage::OtherUnit,
+        })
+    };
+    let names = [
+        ("PositionX", "PositionXUnit"),
+        ("PositionY", "PositionYUnit"),
+    ];
+    let label = [("X", "XUnit"), ("Y", "YUnit")];
+    let of_planes = children(pixels, "Plane").find_map(|plane| position(plane, names));
+    let of_label = || children(image, "StageLabel").find_map(|stage| position(stage, label));
+    match of_planes {
+        Some(Stage::Um(stage)) => Some(Stage::Um(stage)),
+        other => of_label().or(other),
     }
 }
 
@@ -284,6 +339,24 @@ mod tests {
                 .len(),
             2
         );
+    }
+
+    #[test]
+    fn positions_of_the_stage_need_a_unit() {
+        let pixels = "SizeZ=\"1\" SizeC=\"1\" SizeT=\"1\"";
+        let stage = |plane: &str| {
+            let text = document(pixels, &format!("<Plane TheZ=\"0\"/><Plane {plane}/>"));
+            read(&text, "a", 1).unwrap().unwrap()[0].stage
+        };
+        let mm = "PositionX=\"-1.5\" PositionXUnit=\"mm\" PositionY=\"0\" PositionYUnit=\"µm\"";
+        assert_eq!(stage(mm), Some(Stage::Um([-1500.0, 0.0])));
+        let frame = "PositionX=\"1\" PositionY=\"2\"";
+        assert_eq!(stage(frame), Some(Stage::OtherUnit));
+        assert_eq!(stage("PositionX=\"1\""), None);
+        let label = "<Image ID=\"Image:0\"><StageLabel Name=\"a\" X=\"3\" XUnit=\"nm\" Y=\"4\" YUnit=\"nm\"/>";
+        let text = document(pixels, "").replacen("<Image ID=\"Image:0\" Name=\"a\">", label, 1);
+        let image = &read(&text, "a", 1).unwrap().unwrap()[0];
+        assert_eq!(image.stage, Some(Stage::Um([0.003, 0.004])));
     }
 
     #[test]

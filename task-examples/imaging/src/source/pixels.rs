@@ -1,25 +1,38 @@
 //! Pixels of a page of a TIFF file: strips and tiles, decompressed and put together.
 
+use super::compression::{cannot_decompress, decompress};
+use super::jpeg::{self, Block, Failure};
 use super::tiff::{Tiff, tag};
 use super::{MAX_PLANE_BYTES, check_size};
 use fractal_task::TaskError;
 use ome_zarr::pixel::{AnyPlane, PixelType};
-use std::io::Read;
 
-/// The largest memory that decoding LZMA may need, in KiB.
-const MAX_LZMA_KIB: u32 = 128 << 10;
-
+/// The most values of a pixel.
+const MAX_SAMPLES: u64 = 16;
+/// Compressions whose data are images of their own.
+const JPEG: u64 = 7;
+/// Aperio's number for JPEG 2000 with luminance and colour differences, and Bio-Formats' number for
+/// JPEG 2000.
+const JPEG_2000_YCBCR: u64 = 33003;
+const JPEG_2000: [u64; 4] = [JPEG_2000_YCBCR, 33004, 33005, 34712];
 /// Form of the pixels of a page.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) pixel_type: PixelType,
+    /// Bits of a value as it is stored, which may be fewer than those of its type.
+    bits: usize,
     /// Values of a pixel: 3 for red, green and blue.
     pub(super) n_samples: usize,
+    /// 2 for red, green and blue.
     pub(super) photometric: u64,
+    /// True if red, green and blue are computed from luminance and colour differences.
+    is_ycbcr: bool,
     compression: u64,
     predictor: u64,
+    /// True if the bits of all bytes are in reversed order.
+    is_reversed: bool,
     /// True if the values of a pixel lie side by side.
     interleaved: bool,
 }
@@ -44,18 +57,19 @@ impl Form {
         if width == 0 || height == 0 {
             return Err(tiff.damaged("a page has no width or no height"));
         }
-        if depth > 1 || fill_order != 1 {
-            return Err(
-                tiff.unsupported("it has volumes or reversed bits; save each plane as a page, with ImageJ for example")
-            );
+        if depth > 1 {
+            return Err(tiff.unsupported(
+                "it has volumes; save each plane as a page, with ImageJ for example",
+            ));
         }
-        if !(1..=4).contains(&n_samples) {
+        if !(1..=MAX_SAMPLES).contains(&n_samples) {
             let cause = format!(
                 "its pixels have {n_samples} samples; save each channel as a page of its own"
             );
             return Err(tiff.unsupported(cause));
         }
-        if n_samples > 1 && !matches!(photometric, 0..=2) {
+        let is_ycbcr = photometric == 6 && compression == JPEG && n_samples == 3 && interleaved;
+        if n_samples > 1 && !matches!(photometric, 0..=2) && !is_ycbcr {
             let cause =
                 "its colors are not stored as red, green and blue; save it as an RGB or grey image";
             return Err(tiff.unsupported(cause));
@@ -69,6 +83,7 @@ impl Form {
                 1 | 4 => format!("{bits}-bit unsigned"),
                 2 => format!("{bits}-bit signed"),
                 3 => format!("{bits}-bit floating-point"),
+                5 | 6 => "complex numbers".to_owned(),
                 other => format!("of the unknown sample format {other}"),
             };
             tiff.unsupported(format!(
@@ -80,10 +95,13 @@ impl Form {
             width: width as usize,
             height: height as usize,
             pixel_type,
+            bits: bits as usize,
             n_samples: n_samples as usize,
-            photometric,
+            photometric: if is_ycbcr { 2 } else { photometric },
+            is_ycbcr,
             compression,
             predictor,
+            is_reversed: fill_order == 2,
             interleaved,
         })
     }
@@ -109,14 +127,19 @@ impl Form {
 
     /// True if the pixels of more planes may follow those of the page without pages of their own.
     pub(super) fn is_raw(&self) -> bool {
-        self.compression == 1 && self.n_samples == 1
+        self.compression == 1 && self.n_samples == 1 && !self.is_packed() && !self.is_reversed
+    }
+
+    /// True if values are stored in fewer bits than those of their type.
+    fn is_packed(&self) -> bool {
+        self.bits < 8 * self.pixel_type.n_bytes()
     }
 }
 
 fn pixel_type(bits: u64, format: u64) -> Option<PixelType> {
     match (bits, format) {
-        (8, 1 | 4) => Some(PixelType::U8),
-        (16, 1 | 4) => Some(PixelType::U16),
+        (1..=8, 1 | 4) => Some(PixelType::U8),
+        (9..=16, 1 | 4) => Some(PixelType::U16),
         (32, 1 | 4) => Some(PixelType::U32),
         (16, 2) => Some(PixelType::I16),
         (32, 3) => Some(PixelType::F32),
@@ -136,7 +159,7 @@ pub(super) fn read_page(
     let form = Form::read(tiff, page)?;
     let grid = Grid::read(tiff, page, &form)?;
     let n_value = form.pixel_type.n_bytes();
-    let mut bytes = vec![0; form.plane_bytes()];
+    let mut bytes = empty_plane(tiff, page, &form)?;
     let first = if form.interleaved {
         0
     } else {
@@ -181,6 +204,21 @@ pub(super) fn read_page(
     ))
 }
 
+/// The pixels of a page whose strips or tiles are left out: zeros, or GDAL's value for no data.
+fn empty_plane(tiff: &mut Tiff, page: usize, form: &Form) -> Result<Vec<u8>, TaskError> {
+    let value = tiff.text(page, tag::NO_DATA)?;
+    let value = value.and_then(|text| text.trim().parse::<f64>().ok());
+    let n_values = form.width * form.height;
+    Ok(match (value.unwrap_or(0.0), form.pixel_type) {
+        (0.0, _) => vec![0; form.plane_bytes()],
+        (value, PixelType::U8) => vec![value as u8; n_values],
+        (value, PixelType::U16) => (value as u16).to_le_bytes().repeat(n_values),
+        (value, PixelType::I16) => (value as i16).to_le_bytes().repeat(n_values),
+        (value, PixelType::U32) => (value as u32).to_le_bytes().repeat(n_values),
+        (value, PixelType::F32) => (value as f32).to_le_bytes().repeat(n_values),
+    })
+}
+
 /// Reads a plane of a file that has the pixels of all planes behind its only page, as ImageJ writes
 /// files above 4 GiB.
 ///
@@ -221,6 +259,8 @@ struct Grid {
     down: usize,
     offsets: Vec<u64>,
     lengths: Vec<u64>,
+    /// Tables that JPEG strips or tiles have in common.
+    jpeg_tables: Vec<u8>,
 }
 
 impl Grid {
@@ -259,6 +299,11 @@ impl Grid {
             let n = offsets.len().min(lengths.len());
             return Err(tiff.damaged(format!("it has {n} strips or tiles in place of {n_blocks}")));
         }
+        let jpeg_tables = if form.compression == JPEG {
+            tiff.raw(page, tag::JPEG_TABLES)?
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             is_tiled,
             width,
@@ -267,11 +312,11 @@ impl Grid {
             down,
             offsets,
             lengths,
+            jpeg_tables,
         })
     }
 
-    /// Reads a strip or tile, little endian; `None` if the file leaves it out, which stands for
-    /// zeros.
+    /// Reads a strip or tile, little endian; `None` if the file leaves it out.
     fn block(
         &self,
         tiff: &mut Tiff,
@@ -283,22 +328,49 @@ impl Grid {
         if offset == 0 && length == 0 {
             return Ok(None);
         }
+        if offset == 0 {
+            return Err(tiff.damaged("a strip or tile has no position in the file"));
+        }
         let n_samples = if form.interleaved { form.n_samples } else { 1 };
         let (n_value, n_row) = (
             form.pixel_type.n_bytes(),
             self.width * n_samples * form.pixel_type.n_bytes(),
         );
-        let stored = tiff.bytes(offset, length)?;
-        let mut bytes = decompress(tiff, form.compression, stored, n_rows * n_row)?;
-        if bytes.len() < n_rows * n_row {
+        let mut stored = tiff.bytes(offset, length)?;
+        if form.is_reversed {
+            stored
+                .iter_mut()
+                .for_each(|byte| *byte = byte.reverse_bits());
+        }
+        if form.compression == JPEG || JPEG_2000.contains(&form.compression) {
+            let mut bytes = self.decode_image(tiff, form, &stored, n_rows)?;
+            bytes.truncate(n_rows * n_row);
+            return Ok(Some(bytes));
+        }
+        // Rows begin with a new byte.
+        let n_row_stored = (self.width * n_samples * form.bits).div_ceil(8);
+        let n_bytes = n_rows * n_row_stored;
+        let mut bytes = decompress(tiff, form.compression, stored, n_bytes)?;
+        if bytes.len() < n_bytes {
             return Err(tiff.damaged(format!(
-                "a strip or tile has {} bytes in place of {}",
+                "a strip or tile has {} bytes in place of {n_bytes}",
                 bytes.len(),
-                n_rows * n_row
             )));
         }
-        bytes.truncate(n_rows * n_row);
+        bytes.truncate(n_bytes);
         match form.predictor {
+            1 if form.is_packed() => {
+                bytes = bytes
+                    .chunks_exact(n_row_stored)
+                    .flat_map(|row| unpack(row, form.bits, self.width * n_samples, n_value))
+                    .collect();
+            }
+            2 | 3 if form.is_packed() => {
+                return Err(tiff.unsupported(format!(
+                    "its pixels have {} bits and a predictor; save it with 8 or 16 bits",
+                    form.bits
+                )));
+            }
             1 => to_little_endian(&mut bytes, n_value, tiff.big_endian),
             2 => {
                 to_little_endian(&mut bytes, n_value, tiff.big_endian);
@@ -317,129 +389,51 @@ impl Grid {
         }
         Ok(Some(bytes))
     }
-}
 
-/// Decompresses a strip or tile to at most `n_bytes` bytes.
-fn decompress(
-    tiff: &Tiff,
-    compression: u64,
-    stored: Vec<u8>,
-    n_bytes: usize,
-) -> Result<Vec<u8>, TaskError> {
-    let damaged =
-        |cause: String| tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"));
-    let mut bytes = vec![0; if compression == 1 { 0 } else { n_bytes }];
-    let n_decoded = match compression {
-        1 => return Ok(stored),
-        5 => {
-            let mut decoder =
-                weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
-            decode_lzw(&mut decoder, &stored, &mut bytes).map_err(damaged)?
-        }
-        8 | 32946 => {
-            let mut inflate = zlib_rs::Inflate::new(true, 15);
-            let status = inflate.decompress(&stored, &mut bytes, zlib_rs::InflateFlush::Finish);
-            let n = inflate.total_out() as usize;
-            // A strip may hold more rows than the image.
-            if n < n_bytes
-                && let Err(err) = status
-            {
-                return Err(damaged(format!("{err:?}")));
-            }
-            n
-        }
-        32773 => decode_packbits(&stored, &mut bytes),
-        34925 => {
-            let reader = lzma_rust2::XzReader::new_mem_limit(stored.as_slice(), true, MAX_LZMA_KIB);
-            read_up_to(reader, &mut bytes).map_err(|err| damaged(err.to_string()))?
-        }
-        34926 | 50000 => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(stored.as_slice());
-            let decoder = decoder.map_err(|err| damaged(err.to_string()))?;
-            read_up_to(decoder, &mut bytes).map_err(|err| damaged(err.to_string()))?
-        }
-        other => {
-            let name = compression_name(other);
-            return Err(tiff.unsupported(format!(
-                "it is compressed with {name}, which is not supported; save it with LZW, deflate, zstd, LZMA or no \
-                 compression, for example with ImageJ or `bfconvert -compression LZW`"
-            )));
-        }
-    };
-    bytes.truncate(n_decoded);
-    Ok(bytes)
-}
-
-/// Name of a compression that is not supported.
-///
-/// Source: the list of compressions of tifffile and libtiff.
-fn compression_name(compression: u64) -> String {
-    let name = match compression {
-        2..=4 => "a fax compression",
-        6 | 7 | 34892 => "JPEG",
-        33003 | 33004 | 33005 | 33007 | 34712 => "JPEG 2000",
-        34887 => "LERC",
-        34934 | 48124 | 22610 => "JPEG XR",
-        50001 => "WebP",
-        50002 | 52546 => "JPEG XL",
-        _ => return format!("method {compression}"),
-    };
-    name.to_owned()
-}
-
-fn decode_lzw(
-    decoder: &mut weezl::decode::Decoder,
-    stored: &[u8],
-    bytes: &mut [u8],
-) -> Result<usize, String> {
-    let (mut n_in, mut n_out) = (0, 0);
-    while n_out < bytes.len() {
-        let result = decoder.decode_bytes(&stored[n_in..], &mut bytes[n_out..]);
-        n_in += result.consumed_in;
-        n_out += result.consumed_out;
-        match result.status {
-            Ok(weezl::LzwStatus::Ok) if result.consumed_in + result.consumed_out > 0 => {}
-            Ok(_) => break,
-            Err(err) => return Err(err.to_string()),
-        }
-    }
-    Ok(n_out)
-}
-
-/// Source: TIFF 6.0, section 9.
-fn decode_packbits(stored: &[u8], bytes: &mut [u8]) -> usize {
-    let (mut rest, mut n_out) = (stored, 0);
-    while let [head, tail @ ..] = rest {
-        let (n, n_used) = match *head {
-            head @ 0..=127 => (usize::from(head) + 1, usize::from(head) + 1),
-            128 => (0, 0),
-            head => (257 - usize::from(head), 1),
+    /// Decodes a strip or tile that is an image of its own.
+    fn decode_image(
+        &self,
+        tiff: &Tiff,
+        form: &Form,
+        stored: &[u8],
+        n_rows: usize,
+    ) -> Result<Vec<u8>, TaskError> {
+        let block = Block {
+            width: self.width,
+            n_rows,
+            max_rows: self.height,
+            n_samples: if form.interleaved { form.n_samples } else { 1 },
+            pixel_type: form.pixel_type,
         };
-        let n_copied = n.min(bytes.len() - n_out);
-        let Some(source) = tail.get(..n_used) else {
-            break;
-        };
-        let target = &mut bytes[n_out..n_out + n_copied];
-        if n_used == n {
-            target.copy_from_slice(&source[..n_copied]);
+        let decoded = if form.compression == JPEG {
+            jpeg::decode_jpeg(stored, &self.jpeg_tables, block, form.is_ycbcr)
         } else {
-            target.fill(source[0]);
-        }
-        n_out += n_copied;
-        rest = &tail[n_used..];
+            jpeg::decode_jpeg2000(stored, block, form.compression == JPEG_2000_YCBCR)
+        };
+        decoded.map_err(|failure| match failure {
+            Failure::Damaged(cause) => cannot_decompress(tiff, &cause),
+            Failure::Unsupported(cause) => tiff.unsupported(cause),
+        })
     }
-    n_out
 }
 
-fn read_up_to(mut reader: impl Read, bytes: &mut [u8]) -> std::io::Result<usize> {
-    let mut n_read = 0;
-    while n_read < bytes.len() {
-        match reader.read(&mut bytes[n_read..])? {
-            0 => break,
-            n => n_read += n,
+/// Unpacks values of fewer bits than those of their type, the highest bits first.
+///
+/// * `bits`: 1 to 15.
+/// * `n_value`: 1 or 2, the bytes of a value of the result, which is little endian.
+fn unpack(row: &[u8], bits: usize, n_values: usize, n_value: usize) -> Vec<u8> {
+    let mut values = Vec::with_capacity(n_values * n_value);
+    let (mut window, mut n_bits) = (0_u32, 0);
+    for &byte in row {
+        window = window << 8 | u32::from(byte);
+        n_bits += 8;
+        while n_bits >= bits && values.len() < n_values * n_value {
+            n_bits -= bits;
+            let value = window >> n_bits & ((1 << bits) - 1);
+            values.extend(&value.to_le_bytes()[..n_value]);
         }
     }
-    Ok(n_read)
+    values
 }
 
 fn to_little_endian(bytes: &mut [u8], n_value: usize, big_endian: bool) {
@@ -502,22 +496,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packbits_of_the_specification() {
-        let stored = [
-            0xFE, 0xAA, 0x02, 0x80, 0x00, 0x2A, 0xFD, 0xAA, 0x03, 0x80, 0x00, 0x2A, 0x22, 0xF7,
-            0xAA, 0x80,
-        ];
-        let mut bytes = [0; 30];
-        assert_eq!(decode_packbits(&stored, &mut bytes), 24);
-        let expected = [
-            [0xAA; 3].as_slice(),
-            &[0x80, 0x00, 0x2A],
-            &[0xAA; 4],
-            &[0x80, 0x00, 0x2A, 0x22],
-            &[0xAA; 10],
-        ];
-        assert_eq!(bytes[..24], expected.concat());
-        assert_eq!(decode_packbits(&[5, 1], &mut bytes), 0, "cut off");
+    fn packed_values_have_the_highest_bits_first() {
+        assert_eq!(unpack(&[0b1010_0000], 1, 3, 1), [1, 0, 1]);
+        assert_eq!(
+            unpack(&[0x12, 0x3f, 0xed], 12, 2, 2),
+            [0x23, 0x01, 0xed, 0x0f]
+        );
+        assert_eq!(unpack(&[0xff, 0xfe], 15, 1, 2), [0xff, 0x7f]);
     }
 
     #[test]

@@ -44,7 +44,14 @@ pub(super) mod tag {
     pub(in super::super) const TILE_OFFSETS: u16 = 324;
     pub(in super::super) const TILE_LENGTHS: u16 = 325;
     pub(in super::super) const SAMPLE_FORMAT: u16 = 339;
+    pub(in super::super) const JPEG_TABLES: u16 = 347;
     pub(in super::super) const IMAGE_DEPTH: u16 = 32997;
+    /// MetaMorph's descriptions of planes, one for each.
+    pub(in super::super) const METAMORPH_PLANES: u16 = 33629;
+    /// GDAL's value of pixels without data, as text.
+    pub(in super::super) const NO_DATA: u16 = 42113;
+    /// Micro-Manager's description of a page, as JSON.
+    pub(in super::super) const MICRO_MANAGER: u16 = 51123;
 }
 
 /// Value of a tag, in the page or at an offset.
@@ -240,6 +247,19 @@ impl Tiff {
         Ok(Some(String::from_utf8(bytes).unwrap_or_else(|err| {
             err.into_bytes().into_iter().map(char::from).collect()
         })))
+    }
+
+    /// Number of values of a tag; 0 if the page has no such tag.
+    pub(super) fn count(&self, page: usize, tag: u16) -> u64 {
+        let entry = self.pages[page].iter().find(|entry| entry.tag == tag);
+        entry.map_or(0, |entry| entry.count)
+    }
+
+    /// Reads the bytes of a tag as they are stored; none if the page has no such tag.
+    pub(super) fn raw(&mut self, page: usize, tag: u16) -> Result<Vec<u8>, TaskError> {
+        Ok(self
+            .value(page, tag)?
+            .map_or(Vec::new(), |(_, bytes)| bytes))
     }
 
     /// Reads 1 divided by the first fraction of a tag; `None` also if a part of the fraction is 0.

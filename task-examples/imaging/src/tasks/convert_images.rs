@@ -5,7 +5,7 @@ use crate::image::{Acquisition, ImageWriter, PlaneFile, Storage, read_acquisitio
 use crate::mosaic::{self, Location, Part};
 use crate::name::{Component, Number};
 use crate::replace::{recover, replace_folder};
-use crate::source::{self, ImageFile};
+use crate::source::{self, ImageFile, Stage};
 use fractal_task::{TaskError, check_range};
 use ome_zarr::group::Format;
 use ome_zarr::ngff;
@@ -141,10 +141,14 @@ fn write_mosaic(
         pixel_type: first_plane.pixel_type(),
         path: &first_file,
     };
-    let located: Vec<(Number, Location)> = mosaic
-        .iter()
-        .map(|part| (part.field.clone(), part.location))
-        .collect();
+    let mut located: Vec<(Number, Location)> = Vec::with_capacity(mosaic.len());
+    for (part, reader) in mosaic.iter().zip(&mut readers) {
+        let location = match part.location {
+            Location::InFile => reader.locate(&file(part, 0, 0)?)?,
+            location => location,
+        };
+        located.push((part.field.clone(), location));
+    }
     let (places, whole) = mosaic::arrange(
         &located,
         first.size,
@@ -308,6 +312,19 @@ impl Reader<'_> {
                 "cannot open",
                 &plane.file,
                 "it is not open",
+            )),
+        }
+    }
+
+    /// Reads the position of the stage.
+    fn locate(&self, plane: &PlaneFile) -> Result<Location, TaskError> {
+        match self.open(&plane.file, 0)?.stage(plane.position) {
+            Some(Stage::Um(stage)) => Ok(Location::StageUm(stage)),
+            _ => Err(TaskError::about(
+                "cannot use",
+                &plane.file,
+                "it states no position of the stage, as the other fields of the well do; replace it, or name a table of \
+                 positions in the argument `positions` of \"Create OME-Zarr plate\"",
             )),
         }
     }
