@@ -77,15 +77,30 @@ impl Codec {
     /// # Errors
     /// If the bytes are damaged, or compressed in a way that is not supported.
     pub(crate) fn decode(self, bytes: Vec<u8>, n_bytes: usize) -> io::Result<Vec<u8>> {
-        let values = match self {
-            Self::None => bytes,
-            Self::Zlib(_) => inflate(&bytes, n_bytes, WINDOW_BITS)?,
-            Self::Gzip(_) => inflate(&bytes, n_bytes, WINDOW_BITS + GZIP)?,
-            Self::Zstd => unzstd(&bytes, n_bytes)?,
-            Self::Blosc => unblosc(&bytes, n_bytes)?,
-        };
+        let mut values = Vec::new();
+        self.decode_into(bytes, n_bytes, &mut values)?;
+        Ok(values)
+    }
+
+    /// Decompresses a chunk as [`Codec::decode`] does, in place of what is in `values`.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub(crate) fn decode_into(
+        self,
+        bytes: Vec<u8>,
+        n_bytes: usize,
+        values: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match self {
+            Self::None => *values = bytes,
+            Self::Zlib(_) => inflate_into(&bytes, n_bytes, WINDOW_BITS, values)?,
+            Self::Gzip(_) => inflate_into(&bytes, n_bytes, WINDOW_BITS + GZIP, values)?,
+            Self::Zstd => *values = unzstd(&bytes, n_bytes)?,
+            Self::Blosc => *values = unblosc(&bytes, n_bytes)?,
+        }
         if values.len() == n_bytes {
-            Ok(values)
+            Ok(())
         } else {
             Err(io::ErrorKind::InvalidData.into())
         }
@@ -172,13 +187,24 @@ impl fmt::Debug for Encoder {
 
 /// At most `n_bytes`, whatever the compressed data say; more of them are an error.
 fn inflate(bytes: &[u8], n_bytes: usize, window_bits: i32) -> io::Result<Vec<u8>> {
-    let mut values = vec![0; n_bytes];
-    let (whole, code) =
-        zlib_rs::decompress_slice(&mut values, bytes, InflateConfig { window_bits });
+    let mut values = Vec::new();
+    inflate_into(bytes, n_bytes, window_bits, &mut values)?;
+    Ok(values)
+}
+
+/// As [`inflate`], in place of what is in `values`, whose memory is not cleared.
+fn inflate_into(
+    bytes: &[u8],
+    n_bytes: usize,
+    window_bits: i32,
+    values: &mut Vec<u8>,
+) -> io::Result<()> {
+    values.resize(n_bytes, 0);
+    let (whole, code) = zlib_rs::decompress_slice(values, bytes, InflateConfig { window_bits });
     let n_bytes = whole.len();
     check(code)?;
     values.truncate(n_bytes);
-    Ok(values)
+    Ok(())
 }
 
 fn check(code: ReturnCode) -> io::Result<()> {

@@ -22,6 +22,7 @@ use crate::group::Format;
 use crate::pixel::PixelType;
 use crate::shard::IndexForm;
 use fractal_task::TaskError;
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 /// How a new array is stored.
@@ -69,6 +70,8 @@ pub struct Array {
     /// True if a checksum follows each compressed chunk.
     has_checksums: bool,
     layout: Layout,
+    /// Memory for the bytes of a chunk, which is not cleared for each of them.
+    buffer: RefCell<Vec<u8>>,
 }
 
 impl Array {

@@ -7,6 +7,7 @@ use crate::pixel::PixelType;
 use crate::shard::IndexForm;
 use fractal_task::TaskError;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// The largest chunk that is read, in bytes of pixels.
@@ -137,6 +138,7 @@ impl Array {
             layout,
             pixel_type,
             folder,
+            buffer: RefCell::default(),
         })
     }
 }

@@ -20,16 +20,25 @@ impl Array {
     pub fn read_plane<T: Pixel>(&self, index: &[usize]) -> Result<Plane<T>, TaskError> {
         self.check_type(T::TYPE)?;
         let (width, height) = self.size;
+        let (mut open, mut buffer) = (None, self.buffer.borrow_mut());
+        if self.chunk_size == self.size && self.read_chunk(&mut open, index, 0, 0, &mut buffer)? {
+            let bytes = buffer[self.range_in_chunk(index)].chunks_exact(T::TYPE.n_bytes());
+            let values = bytes.map(T::take).collect();
+            return Ok(Plane {
+                width,
+                height,
+                values,
+            });
+        }
         let mut plane = Plane {
             width,
             height,
             values: vec![T::default(); width * height],
         };
-        let mut open = None;
         for (row, y) in (0..height).step_by(self.chunk_size.1).enumerate() {
             for (column, x) in (0..width).step_by(self.chunk_size.0).enumerate() {
-                if let Some(bytes) = self.read_chunk(&mut open, index, row, column)? {
-                    let bytes = &bytes[self.range_in_chunk(index)];
+                if self.read_chunk(&mut open, index, row, column, &mut buffer)? {
+                    let bytes = &buffer[self.range_in_chunk(index)];
                     put_chunk(&mut plane, (x, y), self.chunk_size.0, bytes);
                 }
             }
@@ -37,15 +46,16 @@ impl Array {
         Ok(plane)
     }
 
-    /// Reads the bytes of a chunk; `None` if it is not there. The code of this function does not
-    /// depend on the pixels, so it is in a module once.
+    /// Reads the bytes of a chunk into `buffer`; false if it is not there. The code of this function
+    /// does not depend on the pixels, so it is in a module once.
     fn read_chunk(
         &self,
         open: &mut Option<(PathBuf, Option<ShardReader>)>,
         index: &[usize],
         row: usize,
         column: usize,
-    ) -> Result<Option<Vec<u8>>, TaskError> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, TaskError> {
         let place = self.chunk_place(index, row, column);
         let bytes = match &self.layout {
             Layout::Files { .. } => not_found_is_none(fs::read(self.file(&place))),
@@ -54,7 +64,10 @@ impl Array {
             }
         };
         bytes
-            .and_then(|bytes| bytes.map(|bytes| self.decode(bytes)).transpose())
+            .and_then(|bytes| match bytes {
+                Some(bytes) => self.decode(bytes, buffer).map(|()| true),
+                None => Ok(false),
+            })
             .map_err(|err| {
                 let cause = match err.kind() {
                     io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
@@ -108,7 +121,7 @@ impl Array {
             .map_or(Ok(None), |reader| reader.read(chunk))
     }
 
-    fn decode(&self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    fn decode(&self, mut bytes: Vec<u8>, values: &mut Vec<u8>) -> io::Result<()> {
         if self.has_checksums {
             let start = bytes
                 .len()
@@ -125,7 +138,7 @@ impl Array {
         let n_pixels =
             self.outer_chunk.iter().product::<usize>() * self.chunk_size.0 * self.chunk_size.1;
         self.codec
-            .decode(bytes, n_pixels * self.pixel_type.n_bytes())
+            .decode_into(bytes, n_pixels * self.pixel_type.n_bytes(), values)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::plane::Plane;
 use crate::shard::{IndexForm, ShardWriter};
 use fractal_task::TaskError;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,6 +106,7 @@ impl ArrayWriter {
             codec,
             has_checksums: false,
             layout,
+            buffer: RefCell::default(),
         };
         Ok(Self {
             array,
