@@ -48,8 +48,11 @@ pub(super) fn with_border<T: Copy>(values: &[T], width: usize, border: T) -> Vec
 /// Removes what [`with_border`] added.
 pub(super) fn without_border<T: Copy>(values: &[T], width: usize) -> Vec<T> {
     let inside = &values[width + 1..values.len() - width - 1];
-    let rows = inside.chunks_exact(width + 1);
-    rows.flat_map(|row| &row[..width]).copied().collect()
+    let mut rows = Vec::with_capacity(inside.len());
+    for row in inside.chunks_exact(width + 1) {
+        rows.extend_from_slice(&row[..width]);
+    }
+    rows
 }
 
 /// The pixels above, left, right and below, in values with a border.
@@ -70,6 +73,10 @@ pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
     let mut parts: Vec<(i64, i64)> = Vec::with_capacity(width);
     let mut distances = Vec::with_capacity(mask.len());
     for column in columns.chunks_exact(width) {
+        if column.iter().all(|&distance| distance == 0) {
+            distances.resize(distances.len() + width, 0.0);
+            continue;
+        }
         let squared_in_column = |x: i64| i64::from(column[x as usize]).pow(2);
         let squared = |x: i64, nearest: i64| (x - nearest).pow(2) + squared_in_column(nearest);
         parts.clear();
