@@ -220,11 +220,17 @@ pub fn measure_intensity<T: Pixel>(
         max: f64::NEG_INFINITY,
     };
     let mut all = vec![empty; n_labels + 1];
-    for (&label, value) in labels.values.iter().zip(&channel.values) {
+    let pixels = labels.values.iter().zip(&channel.values);
+    for (&label, value) in pixels.filter(|(label, _)| **label != 0) {
         let (intensity, value) = (&mut all[label as usize], value.to_f64());
         intensity.integrated += value;
-        intensity.min = intensity.min.min(value);
-        intensity.max = intensity.max.max(value);
+        // Modules have instructions for these comparisons, but none for `min` and `max`.
+        if value < intensity.min {
+            intensity.min = value;
+        }
+        if value > intensity.max {
+            intensity.max = value;
+        }
     }
     regions
         .iter()

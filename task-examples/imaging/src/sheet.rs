@@ -230,7 +230,8 @@ fn draw_picture(
             let color = if is_outline {
                 OUTLINE
             } else {
-                color.map(|sum| sum as u8)
+                // Modules convert numbers to signed integers of 32 bits fastest.
+                color.map(|sum| (sum as i32).min(255) as u8)
             };
             canvas.set((left + x, top + y), color);
         }

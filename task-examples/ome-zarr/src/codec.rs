@@ -77,15 +77,30 @@ impl Codec {
     /// # Errors
     /// If the bytes are damaged, or compressed in a way that is not supported.
     pub(crate) fn decode(self, bytes: Vec<u8>, n_bytes: usize) -> io::Result<Vec<u8>> {
-        let values = match self {
-            Self::None => bytes,
-            Self::Zlib(_) => inflate(&bytes, n_bytes, WINDOW_BITS)?,
-            Self::Gzip(_) => inflate(&bytes, n_bytes, WINDOW_BITS + GZIP)?,
-            Self::Zstd => unzstd(&bytes, n_bytes)?,
-            Self::Blosc => unblosc(&bytes, n_bytes)?,
-        };
+        let mut values = Vec::new();
+        self.decode_into(bytes, n_bytes, &mut values)?;
+        Ok(values)
+    }
+
+    /// Decompresses a chunk as [`Codec::decode`] does, in place of what is in `values`.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub(crate) fn decode_into(
+        self,
+        bytes: Vec<u8>,
+        n_bytes: usize,
+        values: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match self {
+            Self::None => *values = bytes,
+            Self::Zlib(_) => inflate_into(&bytes, n_bytes, WINDOW_BITS, values)?,
+            Self::Gzip(_) => inflate_into(&bytes, n_bytes, WINDOW_BITS + GZIP, values)?,
+            Self::Zstd => *values = unzstd(&bytes, n_bytes)?,
+            Self::Blosc => *values = unblosc(&bytes, n_bytes)?,
+        }
         if values.len() == n_bytes {
-            Ok(values)
+            Ok(())
         } else {
             Err(io::ErrorKind::InvalidData.into())
         }
@@ -172,13 +187,24 @@ impl fmt::Debug for Encoder {
 
 /// At most `n_bytes`, whatever the compressed data say; more of them are an error.
 fn inflate(bytes: &[u8], n_bytes: usize, window_bits: i32) -> io::Result<Vec<u8>> {
-    let mut values = vec![0; n_bytes];
-    let (whole, code) =
-        zlib_rs::decompress_slice(&mut values, bytes, InflateConfig { window_bits });
+    let mut values = Vec::new();
+    inflate_into(bytes, n_bytes, window_bits, &mut values)?;
+    Ok(values)
+}
+
+/// As [`inflate`], in place of what is in `values`, whose memory is not cleared.
+fn inflate_into(
+    bytes: &[u8],
+    n_bytes: usize,
+    window_bits: i32,
+    values: &mut Vec<u8>,
+) -> io::Result<()> {
+    values.resize(n_bytes, 0);
+    let (whole, code) = zlib_rs::decompress_slice(values, bytes, InflateConfig { window_bits });
     let n_bytes = whole.len();
     check(code)?;
     values.truncate(n_bytes);
-    Ok(values)
+    Ok(())
 }
 
 fn check(code: ReturnCode) -> io::Result<()> {
@@ -384,37 +410,41 @@ mod tests {
     }
 
     const BLOSC_LZ4: &str = concat!(
-        "02012102200300002003000046010000140000000b010000fff1000306090c0f1215181b1e2124272a2d303336393c3f4245",
-        "484b4e5154575a5d606366696c6f7275787b7e8184878a8d909396999c9fa2a5a8abaeb1b4b7babdc0c3c6c9cccfd2d5d8db",
-        "dee1e4e7eaedf0f3f6f9fcff0205080b0e1114171a1d202326292c2f3235383b3e4144474a4d505356595c5f6265686b6e71",
-        "74777a7d808386898c8f9295989b9ea1a4a7aaadb0b3b6b9bcbfc2c5c8cbced1d4d7dadde0e3e6e9eceff2f5f8fbfe010407",
-        "0a0d101316191c1f2225282b2e3134373a3d404346494c4f5255585b5e6164676a6d707376797c7f8285888b8e9194979a9d",
-        "a0a3a6a9acafb2b5b8bbbec1c4c7cacdd0d3d6d9dcdfe2e5e8ebeef1f4f7fafd00017850a1a4a7aaad1f0000001f00010042",
-        "1f010100411f020100411f030100421f04010021500404040404",
+        "02012102200300002003000046010000140000000b010000fff1000306090c0f1215181b1e2124272a2d3033",
+        "36393c3f4245484b4e5154575a5d606366696c6f7275787b7e8184878a8d909396999c9fa2a5a8abaeb1b4b7",
+        "babdc0c3c6c9cccfd2d5d8dbdee1e4e7eaedf0f3f6f9fcff0205080b0e1114171a1d202326292c2f3235383b",
+        "3e4144474a4d505356595c5f6265686b6e7174777a7d808386898c8f9295989b9ea1a4a7aaadb0b3b6b9bcbf",
+        "c2c5c8cbced1d4d7dadde0e3e6e9eceff2f5f8fbfe0104070a0d101316191c1f2225282b2e3134373a3d4043",
+        "46494c4f5255585b5e6164676a6d707376797c7f8285888b8e9194979a9da0a3a6a9acafb2b5b8bbbec1c4c7",
+        "cacdd0d3d6d9dcdfe2e5e8ebeef1f4f7fafd00017850a1a4a7aaad1f0000001f000100421f010100411f0201",
+        "00411f030100421f04010021500404040404",
     );
     const BLOSC_ZSTD: &str = concat!(
-        "0201910220030000200300003d010000140000002501000028b52ffd602002dd08005410000306090c0f1215181b1e212427",
-        "2a2d303336393c3f4245484b4e5154575a5d606366696c6f7275787b7e8184878a8d909396999c9fa2a5a8abaeb1b4b7babd",
-        "c0c3c6c9cccfd2d5d8dbdee1e4e7eaedf0f3f6f9fcff0205080b0e1114171a1d202326292c2f3235383b3e4144474a4d5053",
-        "56595c5f6265686b6e7174777a7d808386898c8f9295989b9ea1a4a7aaadb0b3b6b9bcbfc2c5c8cbced1d4d7dadde0e3e6e9",
-        "eceff2f5f8fbfe0104070a0d101316191c1f2225282b2e3134373a3d404346494c4f5255585b5e6164676a6d707376797c7f",
-        "8285888b8e9194979a9da0a3a6a9acafb2b5b8bbbec1c4c7cacdd0d3d6d9dcdfe2e5e8ebeef1f4f7fafd0001020304060006",
-        "a708982ec0c4024c22f874013406a83505",
+        "0201910220030000200300003d010000140000002501000028b52ffd602002dd08005410000306090c0f1215",
+        "181b1e2124272a2d303336393c3f4245484b4e5154575a5d606366696c6f7275787b7e8184878a8d90939699",
+        "9c9fa2a5a8abaeb1b4b7babdc0c3c6c9cccfd2d5d8dbdee1e4e7eaedf0f3f6f9fcff0205080b0e1114171a1d",
+        "202326292c2f3235383b3e4144474a4d505356595c5f6265686b6e7174777a7d808386898c8f9295989b9ea1",
+        "a4a7aaadb0b3b6b9bcbfc2c5c8cbced1d4d7dadde0e3e6e9eceff2f5f8fbfe0104070a0d101316191c1f2225",
+        "282b2e3134373a3d404346494c4f5255585b5e6164676a6d707376797c7f8285888b8e9194979a9da0a3a6a9",
+        "acafb2b5b8bbbec1c4c7cacdd0d3d6d9dcdfe2e5e8ebeef1f4f7fafd0001020304060006a708982ec0c4024c",
+        "22f874013406a83505",
     );
     const ZSTD: &str = concat!(
-        "28b52ffd6020026d14000672a21a10d82c1d0cc3300cc3300cc36228594a9692a56429addd29c91493009e009400f92019e4",
-        "6116e66006e65ff6e55ee6e55dd6e55cbae52aaedfcaadd96aadd30aadcdaaacc74aacc1eaabbb8aabb52aabafcaaaa96aaa",
-        "a30aaa9daaa9974aa991eaa88b8aa8852aa87fcaa7796aa7730aa76daaa6674aa661eaa55b8aa5552aa54fcaa4496aa4430a",
-        "a43daaa3374aa331eaa22b8aa2252aa21fcaa1196aa1130aa10daaa08625ac6001eb57beea15af76a5ebdbde611cae61197e",
-        "61164e61131e6110ee600dbe600a8e60075ee00446e00336e00226e00116e00006e0e84c72192ebde5b6c496d5525a3e4b66",
-        "992c8de5b00496bd5257de4a5a192b5de5aa4495a552547e4a4e99292de5a484948d52511e4a421928fde49ec49375524ebe",
-        "49369926cde49804935d524b5e492a19259de4924492455248fe481e99236de48c84912d52459e481219223de486c4901552",
-        "423f73320f732fdf722caf72297f72264f72231f7220ef711dbf711a8f71175f71142f7111ff700ecf700b9f70086f700537",
-        "3ce1050f78bff35def78b73bddff7a9cc1b99bb5f99aa9399a9d799991b99885f9977939976d799661b99555f9944939943d",
-        "799331b99225f9911939910d799001b98ff5f88ee9388edd788dd1b88cc5f88bb9388bad788aa1b88995f8888938887d0471",
-        "5284141b4545f150241403453f714fc413eb4439f14d6413d34433714c0413bb442df14aa412a34427714944128b4421f147",
-        "e41173441b714684115b4415f144241143440f7143c4102b4409f14164100f63611c8c81f12ff6c5bd9817ef625d9c8b7eb9",
-        "8bfbb7737bb65bfbb4437bb32bfbb1137bb0fbfaaee37aadcbfaabb37aaa9bfaa8837aa76bfaa5537aa43bfaa2237aa10bfa",
-        "9ff3799edbf99cc3799bab0900",
+        "28b52ffd6020026d14000672a21a10d82c1d0cc3300cc3300cc36228594a9692a56429addd29c91493009e00",
+        "9400f92019e46116e66006e65ff6e55ee6e55dd6e55cbae52aaedfcaadd96aadd30aadcdaaacc74aacc1eaab",
+        "bb8aabb52aabafcaaaa96aaaa30aaa9daaa9974aa991eaa88b8aa8852aa87fcaa7796aa7730aa76daaa6674a",
+        "a661eaa55b8aa5552aa54fcaa4496aa4430aa43daaa3374aa331eaa22b8aa2252aa21fcaa1196aa1130aa10d",
+        "aaa08625ac6001eb57beea15af76a5ebdbde611cae61197e61164e61131e6110ee600dbe600a8e60075ee004",
+        "46e00336e00226e00116e00006e0e84c72192ebde5b6c496d5525a3e4b66992c8de5b00496bd5257de4a5a19",
+        "2b5de5aa4495a552547e4a4e99292de5a484948d52511e4a421928fde49ec49375524ebe49369926cde49804",
+        "935d524b5e492a19259de4924492455248fe481e99236de48c84912d52459e481219223de486c4901552423f",
+        "73320f732fdf722caf72297f72264f72231f7220ef711dbf711a8f71175f71142f7111ff700ecf700b9f7008",
+        "6f7005373ce1050f78bff35def78b73bddff7a9cc1b99bb5f99aa9399a9d799991b99885f9977939976d7996",
+        "61b99555f9944939943d799331b99225f9911939910d799001b98ff5f88ee9388edd788dd1b88cc5f88bb938",
+        "8bad788aa1b88995f8888938887d04715284141b4545f150241403453f714fc413eb4439f14d6413d3443371",
+        "4c0413bb442df14aa412a34427714944128b4421f147e41173441b714684115b4415f144241143440f7143c4",
+        "102b4409f14164100f63611c8c81f12ff6c5bd9817ef625d9c8b7eb98bfbb7737bb65bfbb4437bb32bfbb113",
+        "7bb0fbfaaee37aadcbfaabb37aaa9bfaa8837aa76bfaa5537aa43bfaa2237aa10bfa9ff3799edbf99cc3799b",
+        "ab0900",
     );
 }

@@ -134,17 +134,36 @@ macro_rules! pixel {
 
 // A shift divides by 4 and rounds down, for negative sums too. Modules convert numbers to signed
 // integers of 32 bits faster than to others.
-pixel!(u8, U8, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| (n
-    as i32)
-    .clamp(0, 255));
-pixel!(u16, U16, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| (n
-    as i32)
-    .clamp(0, 65_535));
+pixel!(u8, U8, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| {
+    low_bits_of_whole(n, 255.0)
+});
+pixel!(u16, U16, u32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| {
+    low_bits_of_whole(n, 65_535.0)
+});
 pixel!(u32, U32, u64, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| n);
 pixel!(i16, I16, i32, |sum| (sum + 1 + (sum >> 2 & 1)) >> 2, |n| {
     (n as i32).clamp(-32_768, 32_767)
 });
 pixel!(f32, F32, f64, |sum| sum / 4.0, |n| n);
+
+/// A value without its fraction, from 0 to `max`, as the low bits of the result; 0 for NaN.
+///
+/// * `max`: less than 2^52, a whole number.
+///
+/// A conversion of Rust would do, but the compilers use no vectors for it in a module.
+fn low_bits_of_whole(value: f64, max: f64) -> u64 {
+    /// From here to its double, the numbers are whole and their last bits are those of integers.
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    let value = if value > 0.0 { value } else { 0.0 };
+    let value = if value < max { value } else { max };
+    let nearest = (value + WHOLE) - WHOLE;
+    let whole = if nearest > value {
+        nearest - 1.0
+    } else {
+        nearest
+    };
+    (whole + WHOLE).to_bits()
+}
 
 /// A plane of any type of pixels.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 /// The regions of pixels that have an edge in common, numbered from 1 in the order of their first
 /// pixels; 0 is outside.
 pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
+    let (mask, stride) = (with_border(mask, width, false), width + 1);
     let mut regions = vec![0; mask.len()];
     let (mut n_regions, mut front) = (0, VecDeque::new());
     for first in 0..mask.len() {
@@ -18,7 +19,7 @@ pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
         regions[first] = n_regions;
         front.push_back(first);
         while let Some(pixel) = front.pop_front() {
-            for neighbour in neighbours(pixel, width, mask.len()) {
+            for neighbour in neighbours(pixel, stride) {
                 if mask[neighbour] && regions[neighbour] == 0 {
                     regions[neighbour] = n_regions;
                     front.push_back(neighbour);
@@ -26,21 +27,37 @@ pub fn connected_regions(mask: &[bool], width: usize) -> Vec<u32> {
             }
         }
     }
-    regions
+    without_border(&regions, width)
 }
 
-/// The pixels above, left, right and below, where there are any.
-pub(super) fn neighbours(
-    pixel: usize,
-    width: usize,
-    n_pixels: usize,
-) -> impl Iterator<Item = usize> {
-    let x = pixel % width;
-    let above = pixel.checked_sub(width);
-    let left = (x > 0).then(|| pixel - 1);
-    let right = (x + 1 < width).then_some(pixel + 1);
-    let below = Some(pixel + width).filter(|&below| below < n_pixels);
-    [above, left, right, below].into_iter().flatten()
+/// Adds a row above, a row below and a column on the right, so that each pixel has a neighbour in
+/// all directions: left of the first pixel of a row is the border of the row above. Rows are then
+/// `width + 1` values long.
+pub(super) fn with_border<T: Copy>(values: &[T], width: usize, border: T) -> Vec<T> {
+    let n_rows = values.len() / width + 2;
+    let mut bordered = Vec::with_capacity(n_rows * (width + 1));
+    bordered.resize(width + 1, border);
+    for row in values.chunks_exact(width) {
+        bordered.extend_from_slice(row);
+        bordered.push(border);
+    }
+    bordered.resize(n_rows * (width + 1), border);
+    bordered
+}
+
+/// Removes what [`with_border`] added.
+pub(super) fn without_border<T: Copy>(values: &[T], width: usize) -> Vec<T> {
+    let inside = &values[width + 1..values.len() - width - 1];
+    let mut rows = Vec::with_capacity(inside.len());
+    for row in inside.chunks_exact(width + 1) {
+        rows.extend_from_slice(&row[..width]);
+    }
+    rows
+}
+
+/// The pixels above, left, right and below, in values with a border.
+pub(super) fn neighbours(pixel: usize, stride: usize) -> [usize; 4] {
+    [pixel - stride, pixel - 1, pixel + 1, pixel + stride]
 }
 
 /// The distance of each pixel of a mask to the nearest one outside, in pixels; 0 outside. The edge
@@ -50,13 +67,18 @@ pub(super) fn neighbours(
 /// transforms in linear time", 2000; exact, in whole numbers up to the root.
 pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
     let height = mask.len() / width;
-    let columns = distance_in_columns(mask, width, (width + height) as i64);
+    let columns = distance_in_columns(mask, width, (width + height) as i32);
     // The parts of a row in each of which one pixel of the row is the nearest: that pixel, and
     // where its part begins.
     let mut parts: Vec<(i64, i64)> = Vec::with_capacity(width);
     let mut distances = Vec::with_capacity(mask.len());
     for column in columns.chunks_exact(width) {
-        let squared = |x: i64, nearest: i64| (x - nearest).pow(2) + column[nearest as usize].pow(2);
+        if column.iter().all(|&distance| distance == 0) {
+            distances.resize(distances.len() + width, 0.0);
+            continue;
+        }
+        let squared_in_column = |x: i64| i64::from(column[x as usize]).pow(2);
+        let squared = |x: i64, nearest: i64| (x - nearest).pow(2) + squared_in_column(nearest);
         parts.clear();
         for next in 0..width as i64 {
             while parts
@@ -66,8 +88,8 @@ pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
                 parts.pop();
             }
             let start = parts.last().map_or(0, |&(nearest, _)| {
-                let rise = next * next - nearest * nearest + column[next as usize].pow(2)
-                    - column[nearest as usize].pow(2);
+                let rise = next * next - nearest * nearest + squared_in_column(next)
+                    - squared_in_column(nearest);
                 1 + rise.div_euclid(2 * (next - nearest))
             });
             if start < width as i64 {
@@ -87,21 +109,26 @@ pub fn distance_to_outside(mask: &[bool], width: usize) -> Vec<f64> {
 }
 
 /// The distance of each pixel to the nearest one outside in its column; `far` if there is none.
-fn distance_in_columns(mask: &[bool], width: usize, far: i64) -> Vec<i64> {
-    let mut distances = vec![0; mask.len()];
-    for pixel in 0..mask.len() {
-        if mask[pixel] {
-            distances[pixel] = if pixel < width {
-                far
-            } else {
-                (distances[pixel - width] + 1).min(far)
-            };
-        }
+fn distance_in_columns(mask: &[bool], width: usize, far: i32) -> Vec<i32> {
+    let height = mask.len() / width;
+    let outside = |&in_mask: &bool| if in_mask { far } else { 0 };
+    let mut distances: Vec<i32> = mask.iter().map(outside).collect();
+    for y in 1..height {
+        let (above, rows) = distances.split_at_mut(y * width);
+        keep_nearer(&mut rows[..width], &above[(y - 1) * width..]);
     }
-    for pixel in (0..mask.len().saturating_sub(width)).rev() {
-        distances[pixel] = distances[pixel].min(distances[pixel + width] + 1);
+    for y in (1..height).rev() {
+        let (rows, below) = distances.split_at_mut(y * width);
+        keep_nearer(&mut rows[(y - 1) * width..], &below[..width]);
     }
     distances
+}
+
+/// Updates the distances of a row from those of the row above or below.
+fn keep_nearer(row: &mut [i32], next: &[i32]) {
+    for (distance, next) in row.iter_mut().zip(next) {
+        *distance = (*distance).min(next + 1);
+    }
 }
 
 #[cfg(test)]

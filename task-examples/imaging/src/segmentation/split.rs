@@ -1,8 +1,8 @@
 //! Splits objects that touch: a marker at each peak of the distance to the background, from which
 //! labels flow downhill.
 
-use super::regions::neighbours;
-use std::cmp::Ordering;
+use super::regions::{neighbours, with_border, without_border};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Finds the pixels that are the highest in their neighbourhood, region by region.
@@ -68,36 +68,24 @@ pub fn find_peaks(
     peaks
 }
 
-/// A pixel whose neighbours are to be labelled.
+/// A pixel whose neighbours are to be labelled. The highest comes first; of equally high ones that
+/// which was labelled first; of equally high markers the first one.
+///
+/// As small as possible and of whole numbers, because a heap compares and moves it often.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Front {
-    height: f64,
-    /// When it was labelled: of equally high pixels the first goes on.
-    age: u64,
-    pixel: usize,
+    /// From [`order`].
+    height: i64,
+    /// When it was labelled.
+    age: Reverse<u32>,
+    pixel: Reverse<u32>,
 }
 
-impl Ord for Front {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.height
-            .total_cmp(&other.height)
-            .then(other.age.cmp(&self.age))
-            .then(other.pixel.cmp(&self.pixel))
-    }
+/// A whole number that orders values as [`f64::total_cmp`] does.
+fn order(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    bits ^ ((bits >> 63) & i64::MAX)
 }
-
-impl PartialOrd for Front {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Front {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Front {}
 
 /// Labels the pixels of a mask from markers on, highest first, through edges that pixels have in
 /// common. What is reached over a lower pixel is as low as that one.
@@ -107,36 +95,40 @@ impl Eq for Front {}
 ///
 /// Source: F. Meyer's flooding, as scikit-image's `watershed` has it.
 pub fn flood(height: &[f64], mask: &[bool], width: usize, markers: &[usize]) -> Vec<u32> {
-    let mut labels = vec![0_u32; height.len()];
+    let (mask, stride) = (with_border(mask, width, false), width + 1);
+    let height = with_border(height, width, 0.0);
+    let mut labels = vec![0_u32; mask.len()];
     let mut front = BinaryHeap::with_capacity(markers.len());
-    for (index, &pixel) in markers.iter().enumerate() {
-        labels[pixel] = index as u32 + 1;
+    for (label, &pixel) in (1..).zip(markers) {
+        let pixel = (pixel / width + 1) * stride + pixel % width;
+        labels[pixel] = label;
         front.push(Front {
-            height: height[pixel],
-            age: 0,
-            pixel,
+            height: order(height[pixel]),
+            age: Reverse(0),
+            pixel: Reverse(pixel as u32),
         });
     }
     let mut age = 0;
     while let Some(Front {
         height: level,
-        pixel,
+        pixel: Reverse(pixel),
         ..
     }) = front.pop()
     {
-        for neighbour in neighbours(pixel, width, height.len()) {
+        let pixel = pixel as usize;
+        for neighbour in neighbours(pixel, stride) {
             if mask[neighbour] && labels[neighbour] == 0 {
                 age += 1;
                 labels[neighbour] = labels[pixel];
                 front.push(Front {
-                    height: height[neighbour].min(level),
-                    age,
-                    pixel: neighbour,
+                    height: order(height[neighbour]).min(level),
+                    age: Reverse(age),
+                    pixel: Reverse(neighbour as u32),
                 });
             }
         }
     }
-    labels
+    without_border(&labels, width)
 }
 
 #[cfg(test)]
