@@ -118,3 +118,23 @@ impl Limits {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_have_ten_seconds_and_no_more_than_a_call() {
+        let wall_time = |given| {
+            let limits = Limits {
+                wall_time: given,
+                ..Limits::default()
+            };
+            limits.for_description().wall_time
+        };
+        let [short, usual, long] = [1, 10, 60].map(Duration::from_secs);
+        assert_eq!(wall_time(None), Some(usual));
+        assert_eq!(wall_time(Some(long)), Some(usual));
+        assert_eq!(wall_time(Some(short)), Some(short));
+    }
+}

@@ -251,6 +251,8 @@ fn a_task_that_never_describes_itself_is_ended() {
     let project = Project::new();
     let body = "(loop $again (br $again))";
     project.write("t.wasm", describing(body, "{}"));
-    let ended = project.mandelbox(&["check", "t.wasm"]).expect(2);
-    ended.reports(&["the task does not describe itself: it took longer than 10 s"]);
+    project.write("policy.toml", "[default]\ntimeout = \"1s\"\n");
+    let arguments = ["check", "t.wasm", "--policy", "policy.toml"];
+    let ended = project.mandelbox(&arguments).expect(2);
+    ended.reports(&["the task does not describe itself: it took longer than 1 s"]);
 }
