@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_folder_takes_the_place() {
+    fn the_new_folder_replaces_the_old_one() {
         check(|_| {}, Ok(()), Ok("new"));
         check(make_old, Ok(()), Ok("new"));
     }

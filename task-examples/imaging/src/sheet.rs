@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plate_of_96_wells_has_the_size_that_is_told() {
+    fn a_plate_of_96_wells_has_the_printed_size() {
         assert_eq!(
             size(8, 12, 1, (128, 128)),
             (48 + 12 * 136 + 8, 56 + 8 * (128 + 20 + 8) + 40)

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_edges_count() {
+    fn edges_of_odd_size_count() {
         check(3, &[1, 3, 10, 5, 7, 20, 2, 3, 9], 2, &[4, 15, 2, 9]);
         check(1, &[6], 1, &[6]);
     }

@@ -74,7 +74,7 @@ fn refused(name: &str, bytes: &[u8], expected: &str) {
 }
 
 #[test]
-fn pages_are_z_planes_unless_the_description_says_otherwise() {
+fn pages_are_z_planes_unless_the_description_differs() {
     let pixels: Vec<u8> = (0..24).collect();
     let pages: Vec<Vec<Tag>> = (0..6).map(|index| page(2, 2, 8, 4 * index)).collect();
     with_file("stack.tif", &tiff_bytes(&pixels, "", &pages), |file| {

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_made_of_templates() {
+    fn lists_are_created_from_templates() {
         check(
             r#"{"zarr_urls": ["/z/a", "/z/b"], "out": {"x": {"$each": {"u": "{zarr_url}", "n": "{name}{index}"}}}}"#,
             Some(r#"{"x":[{"u":"/z/a","n":"a0"},{"u":"/z/b","n":"b1"}]}"#),

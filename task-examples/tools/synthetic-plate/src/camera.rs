@@ -92,7 +92,7 @@ mod tests {
     use crate::kind::Kind;
 
     #[test]
-    fn the_light_falls_off_to_the_corners_in_each_channel_from_another_place() {
+    fn the_light_falls_off_to_the_corners_from_another_center_in_each_channel() {
         for seed in 0..20 {
             let [first, second] = Illumination::of_plate(seed, 128);
             let brightest = |illumination: &Illumination| {

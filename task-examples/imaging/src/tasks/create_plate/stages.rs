@@ -45,7 +45,7 @@ impl Stages {
 
     /// The location of a field.
     ///
-    /// * `index`: place of the field in its well.
+    /// * `index`: index of the field in its well.
     pub(super) fn find(&self, well: &Well, index: usize) -> Option<Location> {
         let locations = self.0.get(well)?.as_ref().ok()?;
         locations.get(index).copied()

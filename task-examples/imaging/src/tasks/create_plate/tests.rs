@@ -89,7 +89,7 @@ fn missing_files_have_the_names_that_they_should_have() {
 }
 
 #[test]
-fn a_table_says_what_names_do_not() {
+fn a_table_adds_what_names_lack() {
     let table = "file,plate,well,field,channel\nx.tif,q,A01,1,DAPI\ny.tif,q,A01,1,GFP\n";
     let args = json!({"table": "files.csv", "channels": [{"id": "GFP", "label": "actin, green"}, {"id": "DAPI"}]});
     let (created, images) = check("table", &["x.tif"], Some(table), args.clone()).unwrap();
