@@ -12,7 +12,7 @@ use std::process::Command;
 use rustix::process::geteuid;
 use serde_json::json;
 
-use crate::project::{Ended, Project, copy_env, finish, module, task};
+use crate::project::{Ended, Project, copy_env, copy_program, finish, module, task};
 use crate::strace::{can_trace, traced};
 
 /// A user and a group that no passwd file has.
@@ -254,7 +254,7 @@ fn as_nobody(project: &Project, arguments: &[&str]) -> Ended {
     let program = project.command(arguments);
     let copy = project.path("program");
     if !copy.exists() {
-        std::fs::copy(program.get_program(), &copy).expect("copied");
+        copy_program(Path::new(program.get_program()), &copy);
     }
     let mut command = Command::new(copy);
     command

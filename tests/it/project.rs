@@ -229,6 +229,13 @@ pub fn finish(command: Command) -> Ended {
     finish_within(command, TIMEOUT)
 }
 
+/// Copies a program that is run afterwards. Another process copies it: a file that this process has
+/// open for writing stays open in the children that other tests start meanwhile, and cannot be run.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status();
+    assert!(status.expect("started").success(), "copied");
+}
+
 /// [`finish`] with another timeout.
 #[track_caller]
 pub fn finish_within(mut command: Command, timeout: Duration) -> Ended {
