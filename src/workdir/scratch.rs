@@ -200,14 +200,14 @@ impl Scratch {
     }
 
     /// Moves a file that was taken to a path in the host's own folders. Returns true if the file
-    /// there is the one that was taken. Returns false if another file had its name by then; this
-    /// file is removed.
+    /// there is the one that was taken. Returns false, and leaves nothing there, if another file
+    /// had its name by then, or if the path is on another file system, as in a job of a cluster.
     ///
     /// # Errors
     /// The operating system's error.
     pub fn move_taken(&self, taken: &TakenFile, to: &Path) -> io::Result<bool> {
         match renameat(self.folder.fd()?, &taken.name, CWD, to) {
-            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOENT | Errno::XDEV) => return Ok(false),
             moved => moved?,
         }
         // `to` is in a folder of the host, where the guest cannot replace the file any more.
@@ -443,5 +443,29 @@ mod tests {
             false,
         );
         assert_eq!(fs::read(&secret).expect("there"), b"SECRET");
+    }
+
+    /// In a job of a cluster, scratch folders are on the node and the records on a shared file
+    /// system.
+    #[test]
+    #[expect(clippy::print_stdout, reason = "prints what was skipped")]
+    fn a_file_is_not_moved_to_another_file_system() {
+        let here = tempfile::tempdir().expect("a folder");
+        let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+            println!("skipped: there is no second file system");
+            return;
+        };
+        let device = |folder: &Path| rustix::fs::stat(folder).expect("there").st_dev;
+        if device(here.path()) == device(elsewhere.path()) {
+            println!("skipped: there is no second file system");
+            return;
+        }
+        let scratch = scratch_in(here.path());
+        fs::write(scratch.path().join("m"), "{}").expect("written");
+        let taken = scratch.take("m", 10).expect("taken").expect("there");
+        let to = elsewhere.path().join("record");
+        assert!(!scratch.move_taken(&taken, &to).expect("not an error"));
+        assert!(!to.exists());
+        assert_eq!(taken.bytes, b"{}");
     }
 }

@@ -12,7 +12,7 @@ use crate::project::{Ended, Project, finish_within, fractal_history, module, par
 use crate::slurm_cluster::{Cluster, Settings};
 
 /// Longest time of a run in these tests.
-const PATIENCE: Duration = Duration::from_secs(240);
+const RUN_TIMEOUT: Duration = Duration::from_secs(240);
 
 pub const RUN: [&str; 19] = [
     "run",
@@ -106,7 +106,7 @@ pub fn run(project: &Project, cluster: &Cluster) -> Ended {
 }
 
 pub fn run_with(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Ended {
-    finish_within(command(project, cluster, arguments), PATIENCE)
+    finish_within(command(project, cluster, arguments), RUN_TIMEOUT)
 }
 
 /// A run that goes on while the test disturbs it.
@@ -126,7 +126,7 @@ pub fn wait(project: &Project, mut child: Child) {
             assert!(status.success(), "{status}: {}", project.read("stderr"));
             return;
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > RUN_TIMEOUT {
             let _ = child.kill();
             panic!("the run did not end: {}", project.read("stderr"));
         }
@@ -443,7 +443,7 @@ fn doctor_checks_the_cluster() {
         "--slurm-config",
         "slurm.json",
     ];
-    let ended = finish_within(command(&project, &cluster, &arguments), PATIENCE).expect(0);
+    let ended = finish_within(command(&project, &cluster, &arguments), RUN_TIMEOUT).expect(0);
     ended.reports(&[
         "good     sbatch",
         "good     controller",
