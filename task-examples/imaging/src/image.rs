@@ -206,8 +206,9 @@ pub struct Storage {
     pub n_levels: usize,
     /// The largest width and height of a chunk.
     pub chunk_size: usize,
-    /// 0 to 9 of zlib or gzip.
-    pub compression_level: u32,
+    /// Level of zlib in version 0.4 and of gzip in 0.5, from 0 (none) to 9. `None` for Blosc with
+    /// LZ4 in version 0.4, as Fractal's tasks write it, and level 1 in 0.5.
+    pub compression_level: Option<u32>,
 }
 
 /// An image that has pixels.

@@ -3,7 +3,7 @@
 use crate::about;
 use crate::replace::replace_file;
 use fractal_task::TaskError;
-use png::{BitDepth, ColorType, Encoder};
+use png::{BitDepth, ColorType, Compression, Encoder};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -39,6 +39,11 @@ fn encode(
     );
     encoder.set_color(color);
     encoder.set_depth(depth);
+    // A contact sheet is as small as with the default, and written 20 times as fast. Values of 16 bits
+    // would need 2.5 times as many bytes.
+    if depth == BitDepth::Eight {
+        encoder.set_compression(Compression::Fast);
+    }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(bytes)?;
     writer.finish()

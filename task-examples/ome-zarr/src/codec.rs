@@ -1,9 +1,7 @@
-//! Compression of chunks: what this crate writes (zlib, gzip), and what programs in Python write by
-//! default (Blosc, zstd).
-//!
-//! The container of Blosc is read here, since the crates that can do it bind the library in C,
-//! which does not build for WASI without a C compiler.
+//! Compression of chunks: what this crate writes (Blosc, zlib, gzip), and zstd, which programs in
+//! Python write by default in Zarr version 3.
 
+use crate::blosc;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, Read};
@@ -11,10 +9,8 @@ use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, InflateConfig, ReturnCode, S
 
 /// Value that zlib's window bits have for its largest window, and what is added for the header of
 /// gzip.
-const WINDOW_BITS: i32 = 15;
+pub(crate) const WINDOW_BITS: i32 = 15;
 const GZIP: i32 = 16;
-/// The compression level of arrays that are written like one whose compression is only read here.
-const DEFAULT_LEVEL: u32 = 1;
 
 /// Compression of the chunks of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +23,8 @@ pub enum Codec {
     Gzip(u32),
     /// Zstandard, which is only read.
     Zstd,
-    /// Blosc with LZ4, zlib or Zstandard inside, which is only read.
+    /// Blosc, which is written with LZ4 inside, as Fractal's tasks do, and read also with zlib and
+    /// Zstandard.
     Blosc,
 }
 
@@ -59,16 +56,18 @@ impl Codec {
             Self::Zlib(level) => json!({"id": "zlib", "level": level}),
             Self::Gzip(level) => json!({"id": "gzip", "level": level}),
             Self::Zstd => json!({"id": "zstd"}),
-            Self::Blosc => json!({"id": "blosc"}),
+            Self::Blosc => {
+                json!({"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0})
+            }
         }
     }
 
-    /// The level of zlib and gzip; for others that of the arrays that are written like this one.
-    pub fn level(self) -> u32 {
+    /// The level of zlib and gzip, 0 without compression; `None` for others.
+    pub fn level(self) -> Option<u32> {
         match self {
-            Self::None => 0,
-            Self::Zlib(level) | Self::Gzip(level) => level,
-            Self::Zstd | Self::Blosc => DEFAULT_LEVEL,
+            Self::None => Some(0),
+            Self::Zlib(level) | Self::Gzip(level) => Some(level),
+            Self::Zstd | Self::Blosc => None,
         }
     }
 
@@ -97,7 +96,7 @@ impl Codec {
             Self::Zlib(_) => inflate_into(&bytes, n_bytes, WINDOW_BITS, values)?,
             Self::Gzip(_) => inflate_into(&bytes, n_bytes, WINDOW_BITS + GZIP, values)?,
             Self::Zstd => *values = unzstd(&bytes, n_bytes)?,
-            Self::Blosc => *values = unblosc(&bytes, n_bytes)?,
+            Self::Blosc => blosc::decompress(&bytes, n_bytes, values)?,
         }
         if values.len() == n_bytes {
             Ok(())
@@ -118,7 +117,9 @@ impl Codec {
                 if n_bytes > max_bytes {
                     return Err(invalid(format!("{n_bytes} bytes are too many")));
                 }
-                unblosc(&bytes, n_bytes)
+                let mut values = Vec::new();
+                blosc::decompress(&bytes, n_bytes, &mut values)?;
+                Ok(values)
             }
             Self::Zlib(_) => inflate(&bytes, max_bytes, WINDOW_BITS),
             Self::Gzip(_) => inflate(&bytes, max_bytes, WINDOW_BITS + GZIP),
@@ -130,15 +131,21 @@ impl Codec {
 /// Compresses chunks one after the other, in memory that is allocated and cleared once.
 pub(crate) struct Encoder {
     codec: Codec,
+    type_size: usize,
     deflate: Option<Deflate>,
+    /// Memory for a block of Blosc.
+    shuffled: Vec<u8>,
     compressed: Vec<u8>,
 }
 
 impl Encoder {
-    pub(crate) fn new(codec: Codec) -> Self {
+    /// * `type_size`: bytes of a value.
+    pub(crate) fn new(codec: Codec, type_size: usize) -> Self {
         Self {
             codec,
+            type_size,
             deflate: None,
+            shuffled: Vec::new(),
             compressed: Vec::new(),
         }
     }
@@ -152,7 +159,12 @@ impl Encoder {
             Codec::None => return Ok(bytes),
             Codec::Zlib(level) => (level, WINDOW_BITS),
             Codec::Gzip(level) => (level, WINDOW_BITS + GZIP),
-            Codec::Zstd | Codec::Blosc => {
+            Codec::Blosc => {
+                let (shuffled, compressed) = (&mut self.shuffled, &mut self.compressed);
+                let n_stored = blosc::compress(bytes, self.type_size, shuffled, compressed)?;
+                return Ok(&self.compressed[..n_stored]);
+            }
+            Codec::Zstd => {
                 return Err(io::Error::other("this compression is only read"));
             }
         };
@@ -186,7 +198,7 @@ impl fmt::Debug for Encoder {
 }
 
 /// At most `n_bytes`, whatever the compressed data say; more of them are an error.
-fn inflate(bytes: &[u8], n_bytes: usize, window_bits: i32) -> io::Result<Vec<u8>> {
+pub(crate) fn inflate(bytes: &[u8], n_bytes: usize, window_bits: i32) -> io::Result<Vec<u8>> {
     let mut values = Vec::new();
     inflate_into(bytes, n_bytes, window_bits, &mut values)?;
     Ok(values)
@@ -215,7 +227,7 @@ fn check(code: ReturnCode) -> io::Result<()> {
 }
 
 /// At most `n_bytes`; more of them are an error.
-fn unzstd(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn unzstd(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
     let mut decoder = ruzstd::decoding::StreamingDecoder::new(bytes).map_err(invalid)?;
     let mut values = Vec::new();
     decoder
@@ -225,100 +237,7 @@ fn unzstd(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
     Ok(values)
 }
 
-/// Source: c-blosc 1, README_CHUNK_FORMAT.rst.
-fn unblosc(bytes: &[u8], n_bytes: usize) -> io::Result<Vec<u8>> {
-    const HEADER: usize = 16;
-    const SHUFFLED: u8 = 1;
-    const COPIED: u8 = 2;
-    const BITS_SHUFFLED: u8 = 4;
-    const NOT_SPLIT: u8 = 16;
-    let header = bytes.get(..HEADER).ok_or_else(cut)?;
-    let (flags, type_size) = (header[2], usize::from(header[3]).max(1));
-    if read_u32(header, 4)? != n_bytes {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    if flags & COPIED != 0 {
-        return Ok(bytes
-            .get(HEADER..HEADER + n_bytes)
-            .ok_or_else(cut)?
-            .to_vec());
-    }
-    if flags & BITS_SHUFFLED != 0 {
-        return Err(invalid("Blosc with shuffled bits is not supported"));
-    }
-    let block_size = read_u32(header, 8)?.max(1);
-    let mut values = vec![0; n_bytes];
-    for (index, block) in values.chunks_mut(block_size).enumerate() {
-        let is_split = flags & NOT_SPLIT == 0
-            && type_size <= 16
-            && block_size / type_size >= 128
-            && block.len() == block_size;
-        let n_streams = if is_split { type_size } else { 1 };
-        let mut start = read_u32(bytes, HEADER + 4 * index)?;
-        let mut stored = vec![0; block.len()];
-        for stream in stored.chunks_mut(block.len() / n_streams) {
-            let n_stored = read_u32(bytes, start)?;
-            let end = start.checked_add(4 + n_stored).ok_or_else(cut)?;
-            unblosc_stream(
-                flags >> 5,
-                bytes.get(start + 4..end).ok_or_else(cut)?,
-                stream,
-            )?;
-            start = end;
-        }
-        if flags & SHUFFLED != 0 && type_size > 1 {
-            unshuffle(&stored, type_size, block);
-        } else {
-            block.copy_from_slice(&stored);
-        }
-    }
-    Ok(values)
-}
-
-/// Decompresses one stream of a block. One that would have grown is stored as it is.
-fn unblosc_stream(format: u8, bytes: &[u8], values: &mut [u8]) -> io::Result<()> {
-    let n_bytes = values.len();
-    if bytes.len() == n_bytes {
-        values.copy_from_slice(bytes);
-        return Ok(());
-    }
-    let n_read = match format {
-        1 => lz4_flex::block::decompress_into(bytes, values).map_err(invalid)?,
-        3 | 4 => {
-            let read = if format == 3 {
-                inflate(bytes, n_bytes, WINDOW_BITS)?
-            } else {
-                unzstd(bytes, n_bytes)?
-            };
-            values[..read.len().min(n_bytes)].copy_from_slice(&read[..read.len().min(n_bytes)]);
-            read.len()
-        }
-        _ => {
-            return Err(invalid(
-                "Blosc with another compressor than LZ4, zlib and zstd is not supported",
-            ));
-        }
-    };
-    if n_read == n_bytes {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
-}
-
-/// Puts the first bytes of all values, then all second ones, and so on back together. What is left
-/// at the end is stored as it is.
-fn unshuffle(stored: &[u8], type_size: usize, values: &mut [u8]) {
-    let n = stored.len() / type_size;
-    for (byte, plane) in stored[..n * type_size].chunks_exact(n.max(1)).enumerate() {
-        for (value, stored) in values.iter_mut().skip(byte).step_by(type_size).zip(plane) {
-            *value = *stored;
-        }
-    }
-    values[n * type_size..].copy_from_slice(&stored[n * type_size..]);
-}
-
-fn read_u32(bytes: &[u8], start: usize) -> io::Result<usize> {
+pub(crate) fn read_u32(bytes: &[u8], start: usize) -> io::Result<usize> {
     let end = start.checked_add(4).ok_or_else(cut)?;
     let bytes = bytes
         .get(start..end)
@@ -327,11 +246,11 @@ fn read_u32(bytes: &[u8], start: usize) -> io::Result<usize> {
     Ok(u32::from_le_bytes(bytes) as usize)
 }
 
-fn cut() -> io::Error {
+pub(crate) fn cut() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
 }
 
-fn invalid(cause: impl ToString) -> io::Error {
+pub(crate) fn invalid(cause: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, cause.to_string())
 }
 
@@ -348,9 +267,10 @@ mod tests {
             Codec::Gzip(6),
             Codec::Zlib(0),
             Codec::Gzip(0),
+            Codec::Blosc,
         ] {
-            let stored = Encoder::new(codec).encode(&bytes).unwrap().to_vec();
-            let mut used = Encoder::new(codec);
+            let stored = Encoder::new(codec, 2).encode(&bytes).unwrap().to_vec();
+            let mut used = Encoder::new(codec, 2);
             used.encode(&bytes.repeat(20)).unwrap();
             assert_eq!(used.encode(&bytes).unwrap(), stored, "{codec:?}");
             assert_eq!(codec.decode(stored.clone(), bytes.len()).unwrap(), bytes);
@@ -366,7 +286,7 @@ mod tests {
             );
         }
         assert!(
-            Encoder::new(Codec::Gzip(1))
+            Encoder::new(Codec::Gzip(1), 1)
                 .encode(&bytes)
                 .unwrap()
                 .starts_with(&[0x1f, 0x8b])

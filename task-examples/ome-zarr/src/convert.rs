@@ -250,7 +250,7 @@ fn write_image(
         format: Format::V04,
         axes: AXES,
         chunk_size: parameters.chunk_size,
-        compression_level: parameters.compression_level,
+        compression_level: Some(parameters.compression_level),
     };
     let mut levels: Vec<ArrayWriter> = sizes
         .take(parameters.num_levels)

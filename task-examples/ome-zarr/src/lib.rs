@@ -6,6 +6,7 @@
 //! attributes, and [`ngff`] has the metadata that say what the pixels mean. [`pixel`] has the types
 //! of pixels, [`codec`] the compression of chunks.
 
+mod blosc;
 pub mod codec;
 pub mod convert;
 pub mod group;

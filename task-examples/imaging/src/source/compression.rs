@@ -29,14 +29,13 @@ pub(super) fn decompress(
             decode_lzw(&mut decoder, &stored, &mut bytes).map_err(damaged)?
         }
         8 | 32946 => {
-            let mut inflate = zlib_rs::Inflate::new(true, 15);
-            let status = inflate.decompress(&stored, &mut bytes, zlib_rs::InflateFlush::Finish);
-            let n = inflate.total_out() as usize;
+            let mut decoder = fdeflate::Decompressor::new();
+            let (_, n) = decoder
+                .read(&stored, &mut bytes, 0, false)
+                .map_err(|err| damaged(format!("{err:?}")))?;
             // A strip may hold more rows than the image.
-            if n < n_bytes
-                && let Err(err) = status
-            {
-                return Err(damaged(format!("{err:?}")));
+            if n < n_bytes && !decoder.is_done() {
+                return Err(damaged("it ends too early".to_owned()));
             }
             n
         }

@@ -26,8 +26,8 @@ pub struct Args {
     num_levels: usize,
     #[serde(default = "default_chunk_size")]
     chunk_size: usize,
-    #[serde(default = "default_compression_level")]
-    compression_level: u32,
+    #[serde(default)]
+    compression_level: Option<u32>,
 }
 
 pub(super) fn default_num_levels() -> usize {
@@ -36,10 +36,6 @@ pub(super) fn default_num_levels() -> usize {
 
 pub(super) fn default_chunk_size() -> usize {
     512
-}
-
-pub(super) fn default_compression_level() -> u32 {
-    1
 }
 
 /// The metadiff.
@@ -73,7 +69,10 @@ impl Args {
     pub(super) fn check(&self) -> Result<(), TaskError> {
         check_range("num_levels", self.num_levels, 1..=10)?;
         check_range("chunk_size", self.chunk_size, 16..=4096)?;
-        check_range("compression_level", self.compression_level, 0..=9)
+        match self.compression_level {
+            Some(level) => check_range("compression_level", level, 0..=9),
+            None => Ok(()),
+        }
     }
 
     /// How the arrays are stored.

@@ -189,7 +189,6 @@ mod tests {
             "convert_images": {
                 "num_levels": convert_images::default_num_levels(),
                 "chunk_size": convert_images::default_chunk_size(),
-                "compression_level": convert_images::default_compression_level(),
             },
             "estimate_illumination": {
                 "background": estimate_illumination::default_background(),

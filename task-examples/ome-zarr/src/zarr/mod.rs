@@ -1,6 +1,6 @@
 //! Arrays of planes in Zarr versions 2 and 3. It knows nothing of what the arrays mean.
 //!
-//! Arrays of version 2 have a file for each chunk, compressed with zlib. Those of version 3 have
+//! Arrays of version 2 have a file for each chunk, compressed with Blosc or zlib. Those of version 3 have
 //! shards, each with all chunks of an array, compressed with gzip. Arrays of other programs may be
 //! stored in other ways.
 //!
@@ -34,8 +34,9 @@ pub struct Options<'a> {
     pub axes: &'a str,
     /// The largest width and height of a chunk.
     pub chunk_size: usize,
-    /// 0 (none) to 9 of zlib or gzip.
-    pub compression_level: u32,
+    /// Level of zlib in version 0.4 and of gzip in 0.5, from 0 (none) to 9. `None` for Blosc with
+    /// LZ4 in version 0.4, as Fractal's tasks write it, and level 1 in 0.5.
+    pub compression_level: Option<u32>,
 }
 
 /// Where the chunks of an array are.
@@ -95,8 +96,9 @@ impl Array {
         self.chunk_size
     }
 
-    /// 0 to 9 of zlib or gzip, also for new arrays that are made from this one.
-    pub fn compression_level(&self) -> u32 {
+    /// Level of zlib or gzip for new arrays that are made from this one; `None` if this one has
+    /// another compression.
+    pub fn compression_level(&self) -> Option<u32> {
         self.codec.level()
     }
 

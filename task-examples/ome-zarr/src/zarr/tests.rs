@@ -24,7 +24,7 @@ fn options(format: Format) -> Options<'static> {
         format,
         axes: "czyx",
         chunk_size: 2,
-        compression_level: 1,
+        compression_level: Some(1),
     }
 }
 
@@ -72,7 +72,7 @@ fn what_is_written_is_read() {
         let array = Array::open(folder.clone()).unwrap();
         assert_eq!(
             (array.outer(), array.size(), array.compression_level()),
-            (&[2, 1][..], (3, 3), 1)
+            (&[2, 1][..], (3, 3), Some(1))
         );
         assert_eq!(array.read_plane(&[1, 0]).unwrap(), plane());
         assert_eq!(
@@ -96,7 +96,7 @@ fn what_is_written_is_read() {
         let mut damaged = vec![whole[..whole.len() / 2].to_vec(), Vec::new()];
         match format {
             Format::V04 => damaged.extend([6, 9].map(|n| {
-                Encoder::new(Codec::Zlib(1))
+                Encoder::new(Codec::Zlib(1), 2)
                     .encode(&vec![0; n])
                     .unwrap()
                     .to_vec()

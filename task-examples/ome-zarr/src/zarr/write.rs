@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// An array with more bytes of pixels than this has a shard for each place on its first axis.
 const MAX_SHARD_BYTES: u64 = 1 << 30;
+const DEFAULT_GZIP_LEVEL: u32 = 1;
 
 /// A new array whose planes are written one after the other.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl ArrayWriter {
         let chunks = [vec![1; outer.len()], vec![chunk_size.1, chunk_size.0]].concat();
         let (codec, layout) = match options.format {
             Format::V04 => {
-                let codec = Codec::Zlib(options.compression_level);
+                let codec = options.compression_level.map_or(Codec::Blosc, Codec::Zlib);
                 write_json(
                     &folder.join(".zarray"),
                     &metadata_v2(pixel_type, &shape, &chunks, codec),
@@ -69,6 +70,7 @@ impl ArrayWriter {
                 )
             }
             Format::V05 => {
+                let level = options.compression_level.unwrap_or(DEFAULT_GZIP_LEVEL);
                 let mut n_chunks: Vec<usize> = shape
                     .iter()
                     .zip(&chunks)
@@ -79,14 +81,15 @@ impl ArrayWriter {
                 if n_pixels * pixel_type.n_bytes() as u64 > MAX_SHARD_BYTES && outer.len() > 1 {
                     n_chunks[0] = 1;
                 }
-                let metadata = metadata_v3(pixel_type, &shape, &chunks, &n_chunks, options);
+                let metadata =
+                    metadata_v3(pixel_type, &shape, &chunks, &n_chunks, options.axes, level);
                 write_json(&folder.join(METADATA_V3), &metadata)?;
                 let form = IndexForm {
                     is_at_end: true,
                     has_checksum: true,
                 };
                 (
-                    Codec::Gzip(options.compression_level),
+                    Codec::Gzip(level),
                     Layout::Shards {
                         separator: "/",
                         n_chunks,
@@ -111,7 +114,7 @@ impl ArrayWriter {
         Ok(Self {
             array,
             open: None,
-            encoder: Encoder::new(codec),
+            encoder: Encoder::new(codec, pixel_type.n_bytes()),
             chunk: Vec::new(),
             folder: None,
         })
@@ -231,7 +234,8 @@ fn metadata_v3(
     shape: &[usize],
     chunks: &[usize],
     n_chunks: &[usize],
-    options: Options<'_>,
+    axes: &str,
+    level: u32,
 ) -> Value {
     let shard: Vec<usize> = chunks
         .iter()
@@ -242,7 +246,7 @@ fn metadata_v3(
         1 => json!({"name": "bytes"}),
         _ => json!({"name": "bytes", "configuration": {"endian": "little"}}),
     };
-    let names: Vec<String> = options.axes.chars().map(String::from).collect();
+    let names: Vec<String> = axes.chars().map(String::from).collect();
     let fill_value = if pixel_type == PixelType::F32 {
         json!(0.0)
     } else {
@@ -262,7 +266,7 @@ fn metadata_v3(
                 "chunk_shape": chunks,
                 "codecs": [
                     bytes,
-                    {"name": "gzip", "configuration": {"level": options.compression_level}},
+                    {"name": "gzip", "configuration": {"level": level}},
                 ],
                 "index_codecs": [
                     {"name": "bytes", "configuration": {"endian": "little"}},

@@ -292,7 +292,7 @@ fn check_repaired(folder: &Path, image: &Acquisition) {
         format: Format::default(),
         n_levels: 1,
         chunk_size: 16,
-        compression_level: 1,
+        compression_level: Some(1),
     };
     let target = folder.join("image");
     let convert = || crate::tasks::convert_images::convert(&target, image, storage);
