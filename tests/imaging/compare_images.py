@@ -114,14 +114,14 @@ def check_levels(report, image, shape, dtype, smaller):
 
 
 def check_chunks(report, folder, largest):
-    """How an array is stored: planes in chunks of one size, zlib, "/" between the indices, and no other file."""
+    """How an array is stored: planes in chunks of one size, Blosc, "/" between the indices, and no other file."""
     metadata = json.loads((folder / ".zarray").read_text())
     shape, chunks = metadata["shape"], metadata["chunks"]
     allowed = [{n, min(n, size)} for n, size in zip(largest[-2:], shape[-2:])]
     good = all(n == 1 for n in chunks[:-2]) and all(n in sizes for n, sizes in zip(chunks[-2:], allowed))
     report.check("chunks", good, folder, f"{chunks}, with {largest} in level 0")
     stored = (metadata["compressor"]["id"], metadata.get("dimension_separator"), metadata["order"], metadata["filters"])
-    report.equal("chunks", stored, ("zlib", "/", "C", None), folder)
+    report.equal("chunks", stored, ("blosc", "/", "C", None), folder)
     grid = [-(-n // size) for n, size in zip(shape, chunks)]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     expected = {"/".join(map(str, index)) for index in numpy.ndindex(*grid)} | {".zarray", ".zattrs"}
