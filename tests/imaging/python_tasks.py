@@ -38,10 +38,10 @@ def read_level(image, level=0):
     return zarr.open_array(image / str(level), mode="r")[:]
 
 
-def write_levels(image, pixels, n_levels, smaller, chunk_size, compression_level):
+def write_levels(image, pixels, n_levels, smaller, chunk_size):
     """Writes `pixels`, whose last two axes are y and x, and the smaller levels."""
     import zarr
-    from numcodecs import Zlib
+    from numcodecs import Blosc
 
     for level in range(n_levels):
         chunks = (1,) * (pixels.ndim - 2) + tuple(min(chunk_size, n) for n in pixels.shape[-2:])
@@ -50,7 +50,7 @@ def write_levels(image, pixels, n_levels, smaller, chunk_size, compression_level
             shape=pixels.shape,
             chunks=chunks,
             dtype=pixels.dtype,
-            compressors=Zlib(compression_level),
+            compressors=Blosc("lz4", 5, Blosc.SHUFFLE),
             fill_value=0,
             zarr_format=2,
             chunk_key_encoding={"name": "v2", "separator": "/"},
@@ -146,7 +146,7 @@ def create_plate(input_paths, output_path, metadata, channels=(), pixel_size_um=
     return new
 
 
-def convert_images(output_path, metadata, component, num_levels=5, chunk_size=512, compression_level=1):
+def convert_images(output_path, metadata, component, num_levels=5, chunk_size=512):
     import numpy
 
     folder = Path(output_path) / component
@@ -165,7 +165,7 @@ def convert_images(output_path, metadata, component, num_levels=5, chunk_size=51
         "imaging": imaging,
     }
     write_group(folder, attributes)
-    write_levels(folder, pixels, num_levels, halved, chunk_size, compression_level)
+    write_levels(folder, pixels, num_levels, halved, chunk_size)
     return {"shape": list(pixels.shape)}
 
 
@@ -191,7 +191,7 @@ def estimate_illumination(output_path, metadata, background=110, max_images=48):
     return {}
 
 
-def correct_illumination(output_path, metadata, component, background=110, compression_level=1):
+def correct_illumination(output_path, metadata, component, background=110):
     from imageio.v3 import imread
 
     folder = Path(output_path) / component
@@ -201,7 +201,7 @@ def correct_illumination(output_path, metadata, component, background=110, compr
     for index, channel in enumerate(channel_ids(attributes)):
         pixels[index] = corrected(pixels[index], imread(profiles / f"{channel}.png"), background)
     n_levels = len(attributes["multiscales"][0]["datasets"])
-    write_levels(folder, pixels, n_levels, halved, chunk_size_of(folder), compression_level)
+    write_levels(folder, pixels, n_levels, halved, chunk_size_of(folder))
     return {}
 
 
@@ -221,13 +221,13 @@ def copy_structure(output_path, metadata, suffix="mip"):
     return {**new, "sources": metadata["plate"]}
 
 
-def project_maximum(output_path, metadata, component, compression_level=1):
+def project_maximum(output_path, metadata, component):
     plate, rest = component.split("/", 1)
     source = next(name for name in metadata["sources"] if plate.startswith(name.removesuffix(".zarr") + "_"))
     old, folder = Path(output_path) / source / rest, Path(output_path) / component
     pixels = read_level(old).max(axis=1, keepdims=True)
     n_levels = len(read_attributes(folder)["multiscales"][0]["datasets"])
-    write_levels(folder, pixels, n_levels, halved, chunk_size_of(old), compression_level)
+    write_levels(folder, pixels, n_levels, halved, chunk_size_of(old))
     return {}
 
 
@@ -241,7 +241,6 @@ def segment_nuclei(
     split_sigma=1.0,
     min_distance=7,
     min_area=50,
-    compression_level=1,
 ):
     from skimage.filters import threshold_otsu
 
@@ -271,7 +270,7 @@ def segment_nuclei(
         },
     )
     write_levels(
-        folder / "labels/nuclei", labels[None], n_levels, every_second, chunk_size_of(folder), compression_level
+        folder / "labels/nuclei", labels[None], n_levels, every_second, chunk_size_of(folder)
     )
     return {"n_objects": int(labels.max())}
 

@@ -39,8 +39,8 @@ fn encode(
     );
     encoder.set_color(color);
     encoder.set_depth(depth);
-    // A contact sheet is as small as with the default, and written 20 times as fast. Values of 16 bits
-    // would need 2.5 times as many bytes.
+    // A contact sheet is as small as with the default, and written 20 times as fast. Values of 16
+    // bits would need 2.5 times as many bytes.
     if depth == BitDepth::Eight {
         encoder.set_compression(Compression::Fast);
     }

@@ -1,7 +1,7 @@
-//! The container of Blosc: blocks of values whose bytes are shuffled, compressed with LZ4.
+//! Reads and writes the container of Blosc: blocks of values whose bytes are shuffled and
+//! compressed. This crate writes LZ4, and reads zlib and Zstandard too.
 //!
-//! It is in this crate since the crates for it bind the library in C, which does not build for WASI
-//! without a C compiler.
+//! The crates for Blosc bind the library in C, which does not build for WASI without a C compiler.
 //!
 //! Source: c-blosc 1, README_CHUNK_FORMAT.rst.
 
@@ -20,15 +20,16 @@ const NOT_SPLIT: u8 = 16;
 const LZ4: u8 = 1;
 const ZLIB: u8 = 3;
 const ZSTD: u8 = 4;
-/// Largest size of a value, and smallest number of values in a block, of which each byte has a stream
-/// of its own.
+/// Only values of at most this size, in blocks of at least this many values, have one stream for
+/// each byte.
 const MAX_SPLIT_SIZE: usize = 16;
 const MIN_SPLIT_VALUES: usize = 128;
-/// Values of a block that is written, each byte of which has a stream. For streams of less than 64 KiB,
-/// lz4_flex is faster in modules, and writes the same bytes on all processors.
-const BLOCK_VALUES: usize = 1 << 15;
+/// Maximum size of a block that is written. lz4_flex is faster in modules with less than 65,535
+/// bytes, and then writes the same bytes on all processors.
+const MAX_BLOCK: usize = (1 << 16) - 16;
 
-/// Number of streams of a block. The last block, if it is shorter than the others, has one.
+/// Returns the number of streams of a block. The last block, if it is shorter than the others, has
+/// one.
 fn n_streams(n_bytes: usize, block_size: usize, type_size: usize) -> usize {
     let is_split = type_size <= MAX_SPLIT_SIZE
         && block_size / type_size >= MIN_SPLIT_VALUES
@@ -36,7 +37,7 @@ fn n_streams(n_bytes: usize, block_size: usize, type_size: usize) -> usize {
     if is_split { type_size } else { 1 }
 }
 
-/// Compresses values with LZ4 into `stored`, at whose start the result is; returns its size.
+/// Compresses values with LZ4 to the start of `stored`. Returns the compressed size.
 ///
 /// * `type_size`: bytes of a value.
 /// * `shuffled`: memory for a block.
@@ -46,21 +47,28 @@ pub(crate) fn compress(
     shuffled: &mut Vec<u8>,
     stored: &mut Vec<u8>,
 ) -> io::Result<usize> {
-    let size = |n_bytes: usize| u32::try_from(n_bytes).map_err(invalid);
-    let block_size = bytes.len().min(BLOCK_VALUES * type_size);
+    debug_assert_eq!(bytes.len() % type_size, 0, "a chunk has whole values");
+    let block_size = bytes.len().min(MAX_BLOCK / type_size * type_size);
     let n_blocks = bytes.len().div_ceil(block_size.max(1));
     let is_shuffled = type_size > 1;
-    // Room for a stream that LZ4 enlarges, after all others that are stored as they are.
+    // LZ4 needs room for a stream that grows, after the streams before it.
     let max_streams = n_blocks * type_size;
     let max_stream = lz4_flex::block::get_maximum_output_size(block_size);
     let max_bytes = HEADER + 4 * (n_blocks + max_streams) + bytes.len() + max_stream;
+    // All sizes in the container have 32 bits, with a sign in c-blosc.
+    if i32::try_from(max_bytes).is_err() {
+        return Err(invalid(format!(
+            "{} bytes are too many for Blosc",
+            bytes.len()
+        )));
+    }
     if stored.len() < max_bytes {
         stored.resize(max_bytes, 0);
     }
     shuffled.resize(block_size, 0);
     let mut end = HEADER + 4 * n_blocks;
     for (index, block) in bytes.chunks(block_size.max(1)).enumerate() {
-        put_u32(stored, HEADER + 4 * index, size(end)?);
+        put_u32(stored, HEADER + 4 * index, end);
         let block = if is_shuffled {
             shuffle(block, type_size, &mut shuffled[..block.len()]);
             &shuffled[..block.len()]
@@ -76,7 +84,7 @@ pub(crate) fn compress(
                 n_stored = stream.len();
                 stored[start..start + n_stored].copy_from_slice(stream);
             }
-            put_u32(stored, end, size(n_stored)?);
+            put_u32(stored, end, n_stored);
             end = start + n_stored;
         }
     }
@@ -89,11 +97,15 @@ pub(crate) fn compress(
     if is_shuffled {
         flags |= SHUFFLED;
     }
+    // c-blosc 1 also applies the rule above when it reads; c-blosc 2 needs the flag.
+    if n_streams(block_size, block_size, type_size) < type_size {
+        flags |= NOT_SPLIT;
+    }
     let type_size = u8::try_from(type_size).map_err(invalid)?;
     stored[..4].copy_from_slice(&[VERSION, LZ4_VERSION, flags, type_size]);
-    put_u32(stored, 4, size(bytes.len())?);
-    put_u32(stored, 8, size(block_size)?);
-    put_u32(stored, 12, size(end)?);
+    put_u32(stored, 4, bytes.len());
+    put_u32(stored, 8, block_size);
+    put_u32(stored, 12, end);
     Ok(end)
 }
 
@@ -101,6 +113,9 @@ pub(crate) fn compress(
 pub(crate) fn decompress(bytes: &[u8], n_bytes: usize, values: &mut Vec<u8>) -> io::Result<()> {
     let header = bytes.get(..HEADER).ok_or_else(cut)?;
     let (flags, type_size) = (header[2], usize::from(header[3]).max(1));
+    if header[0] != VERSION {
+        return Err(invalid("this version of Blosc is not supported"));
+    }
     if read_u32(header, 4)? != n_bytes {
         return Err(io::ErrorKind::InvalidData.into());
     }
@@ -115,7 +130,16 @@ pub(crate) fn decompress(bytes: &[u8], n_bytes: usize, values: &mut Vec<u8>) -> 
     }
     let block_size = read_u32(header, 8)?.max(1);
     values.resize(n_bytes, 0);
-    let mut stored = vec![0; block_size.min(n_bytes)];
+    let is_shuffled = flags & SHUFFLED != 0 && type_size > 1;
+    let mut stored = vec![
+        0;
+        if is_shuffled {
+            block_size.min(n_bytes)
+        } else {
+            0
+        }
+    ];
+    let mut n_read = 0;
     for (index, block) in values.chunks_mut(block_size).enumerate() {
         let n_streams = if flags & NOT_SPLIT == 0 {
             n_streams(block.len(), block_size, type_size)
@@ -123,7 +147,6 @@ pub(crate) fn decompress(bytes: &[u8], n_bytes: usize, values: &mut Vec<u8>) -> 
             1
         };
         let mut start = read_u32(bytes, HEADER + 4 * index)?;
-        let is_shuffled = flags & SHUFFLED != 0 && type_size > 1;
         let n_block = block.len();
         let streams = if is_shuffled {
             &mut stored[..n_block]
@@ -134,6 +157,11 @@ pub(crate) fn decompress(bytes: &[u8], n_bytes: usize, values: &mut Vec<u8>) -> 
             let rest = bytes.get(start..).ok_or_else(cut)?;
             let n_stored = read_u32(rest, 0)?;
             let stored = rest[4..].get(..n_stored).ok_or_else(cut)?;
+            // Streams do not overlap, so each byte is decompressed once.
+            n_read += 4 + n_stored;
+            if n_read > bytes.len() {
+                return Err(invalid("blocks of Blosc overlap"));
+            }
             decompress_stream(flags >> 5, stored, stream)?;
             start += 4 + n_stored;
         }
@@ -144,35 +172,35 @@ pub(crate) fn decompress(bytes: &[u8], n_bytes: usize, values: &mut Vec<u8>) -> 
     Ok(())
 }
 
-/// Decompresses one stream of a block. One that would have grown is stored as it is.
+/// Decompresses one stream of a block. A stream as long as its values is not compressed.
 fn decompress_stream(format: u8, bytes: &[u8], values: &mut [u8]) -> io::Result<()> {
     let n_bytes = values.len();
     if bytes.len() == n_bytes {
         values.copy_from_slice(bytes);
         return Ok(());
     }
-    let n_read = match format {
-        LZ4 => lz4_flex::block::decompress_into(bytes, values).map_err(invalid)?,
-        ZLIB | ZSTD => {
-            let read = if format == ZLIB {
-                inflate(bytes, n_bytes, WINDOW_BITS)?
+    let decompressed = match format {
+        LZ4 => {
+            let n_read = lz4_flex::block::decompress_into(bytes, values).map_err(invalid)?;
+            return if n_read == n_bytes {
+                Ok(())
             } else {
-                unzstd(bytes, n_bytes)?
+                Err(io::ErrorKind::InvalidData.into())
             };
-            values[..read.len().min(n_bytes)].copy_from_slice(&read[..read.len().min(n_bytes)]);
-            read.len()
         }
+        ZLIB => inflate(bytes, n_bytes, WINDOW_BITS)?,
+        ZSTD => unzstd(bytes, n_bytes)?,
         _ => {
             return Err(invalid(
                 "Blosc with another compressor than LZ4, zlib and zstd is not supported",
             ));
         }
     };
-    if n_read == n_bytes {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
+    if decompressed.len() != n_bytes {
+        return Err(io::ErrorKind::InvalidData.into());
     }
+    values.copy_from_slice(&decompressed);
+    Ok(())
 }
 
 /// Puts the first bytes of all values together, then all second ones, and so on. Bytes at the end
@@ -245,8 +273,9 @@ fn unshuffle(planes: &[u8], type_size: usize, values: &mut [u8]) {
     }
 }
 
-fn put_u32(bytes: &mut [u8], start: usize, value: u32) {
-    bytes[start..start + 4].copy_from_slice(&value.to_le_bytes());
+/// Writes a size that has been checked to fit.
+fn put_u32(bytes: &mut [u8], start: usize, value: usize) {
+    bytes[start..start + 4].copy_from_slice(&(value as u32).to_le_bytes());
 }
 
 #[cfg(test)]
@@ -274,8 +303,8 @@ mod tests {
 
     #[test]
     fn what_is_compressed_is_decompressed() {
-        let block = BLOCK_VALUES;
         for type_size in [1, 2, 3, 4, 8, 16] {
+            let block = MAX_BLOCK / type_size;
             for n_values in [
                 1,
                 127,
@@ -297,6 +326,43 @@ mod tests {
                 assert!(decompress(cut, bytes.len(), &mut values).is_err());
             }
         }
+    }
+
+    /// The longest stream is that of a last block, which is not split.
+    #[test]
+    fn streams_are_short() {
+        assert!(MAX_BLOCK < usize::from(u16::MAX));
+        let bytes = image(2 * MAX_BLOCK - 4, 4);
+        let stored = stored(&bytes, 4);
+        let last = read_u32(&stored, HEADER + 4).unwrap();
+        let n_stored = read_u32(&stored, last).unwrap();
+        assert_eq!(stored.len(), last + 4 + n_stored);
+        assert_eq!(stored[2] & NOT_SPLIT, 0);
+    }
+
+    #[test]
+    fn blocks_that_are_not_split_have_the_flag() {
+        for (n_values, expected) in [(MIN_SPLIT_VALUES - 1, NOT_SPLIT), (MIN_SPLIT_VALUES, 0)] {
+            let stored = stored(&vec![0; 2 * n_values], 2);
+            assert_eq!(stored[2] & NOT_SPLIT, expected, "{n_values}");
+        }
+    }
+
+    #[test]
+    fn blocks_that_overlap_are_refused() {
+        let bytes = vec![0; 4 * MAX_BLOCK];
+        let mut damaged = stored(&bytes, 2);
+        let error = |damaged: &[u8]| {
+            let mut values = Vec::new();
+            let result = decompress(damaged, bytes.len(), &mut values);
+            result.unwrap_err().to_string()
+        };
+        let last = read_u32(&damaged, HEADER + 12).unwrap();
+        put_u32(&mut damaged, HEADER + 12, HEADER + 16);
+        damaged.truncate(last);
+        assert_eq!(error(&damaged), "blocks of Blosc overlap");
+        damaged[0] = 5;
+        assert_eq!(error(&damaged), "this version of Blosc is not supported");
     }
 
     #[test]

@@ -23,8 +23,7 @@ pub enum Codec {
     Gzip(u32),
     /// Zstandard, which is only read.
     Zstd,
-    /// Blosc, which is written with LZ4 inside, as Fractal's tasks do, and read also with zlib and
-    /// Zstandard.
+    /// Blosc: written with LZ4, as Fractal's tasks do; read with LZ4, zlib and Zstandard.
     Blosc,
 }
 

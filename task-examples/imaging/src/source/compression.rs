@@ -1,6 +1,7 @@
 //! Compressions of strips and tiles whose data are bytes, not images of their own.
 
 use super::tiff::Tiff;
+use fdeflate::DecompressionError;
 use fractal_task::TaskError;
 use std::io::Read;
 
@@ -28,17 +29,7 @@ pub(super) fn decompress(
                 weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
             decode_lzw(&mut decoder, &stored, &mut bytes).map_err(damaged)?
         }
-        8 | 32946 => {
-            let mut decoder = fdeflate::Decompressor::new();
-            let (_, n) = decoder
-                .read(&stored, &mut bytes, 0, false)
-                .map_err(|err| damaged(format!("{err:?}")))?;
-            // A strip may hold more rows than the image.
-            if n < n_bytes && !decoder.is_done() {
-                return Err(damaged("it ends too early".to_owned()));
-            }
-            n
-        }
+        8 | 32946 => inflate(&stored, &mut bytes).map_err(|err| damaged(err.to_owned()))?,
         32773 => decode_packbits(&stored, &mut bytes),
         34925 => {
             let reader = lzma_rust2::XzReader::new_mem_limit(stored.as_slice(), true, MAX_LZMA_KIB);
@@ -59,6 +50,17 @@ pub(super) fn decompress(
     };
     bytes.truncate(n_decoded);
     Ok(bytes)
+}
+
+/// Decompresses deflate to at most the length of `bytes`. A strip may hold more rows than the image.
+fn inflate(stored: &[u8], bytes: &mut [u8]) -> Result<usize, &'static str> {
+    let mut decoder = fdeflate::Decompressor::new();
+    match decoder.read(stored, bytes, 0, false) {
+        Ok((_, n)) if n == bytes.len() || decoder.is_done() => Ok(n),
+        Ok(_) => Err("its data are cut off"),
+        Err(DecompressionError::WrongChecksum) => Err("its checksum is wrong"),
+        Err(_) => Err("its data are damaged"),
+    }
 }
 
 /// Name of a compression that is not supported.
@@ -137,6 +139,7 @@ fn read_up_to(mut reader: impl Read, bytes: &mut [u8]) -> std::io::Result<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn packbits_of_the_specification() {
@@ -155,5 +158,27 @@ mod tests {
         ];
         assert_eq!(bytes[..24], expected.concat());
         assert_eq!(decode_packbits(&[5, 1], &mut bytes), 0, "cut off");
+    }
+
+    #[test]
+    fn damaged_deflate_is_refused() {
+        let values: Vec<u8> = (0..5000_u32).map(|i| (i * i / 7 % 50) as u8).collect();
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&values).unwrap();
+        let stored = encoder.finish().unwrap();
+        let inflated = |stored: &[u8], n_bytes: usize| {
+            let mut bytes = vec![0; n_bytes];
+            inflate(stored, &mut bytes).map(|n| bytes[..n] == values[..n] && n == n_bytes.min(5000))
+        };
+        assert_eq!(inflated(&stored, 5000), Ok(true));
+        assert_eq!(inflated(&stored, 100), Ok(true), "more rows than the image");
+        assert_eq!(inflated(&stored, 6000), Ok(true), "fewer rows");
+        let half = &stored[..stored.len() / 2];
+        assert_eq!(inflated(half, 5000), Err("its data are cut off"));
+        let mut changed = stored.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        assert_eq!(inflated(&changed, 5000), Err("its checksum is wrong"));
+        changed[0] = 0;
+        assert_eq!(inflated(&changed, 5000), Err("its data are damaged"));
     }
 }

@@ -1,8 +1,8 @@
 //! Arrays of planes in Zarr versions 2 and 3. It knows nothing of what the arrays mean.
 //!
-//! Arrays of version 2 have a file for each chunk, compressed with Blosc or zlib. Those of version 3 have
-//! shards, each with all chunks of an array, compressed with gzip. Arrays of other programs may be
-//! stored in other ways.
+//! Arrays of version 2 have a file for each chunk, compressed with Blosc or zlib. Those of version 3
+//! have shards, each with all chunks of an array, compressed with gzip. Arrays of other programs may
+//! be stored in other ways.
 //!
 //! [`Array`] opens and reads an array, [`ArrayWriter`] creates one.
 //!
