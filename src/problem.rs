@@ -137,7 +137,7 @@ impl Problems {
         }
     }
 
-    /// True if there is no problem so far; warnings do not count.
+    /// Returns true if there is no problem so far; warnings do not count.
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }

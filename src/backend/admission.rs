@@ -144,10 +144,10 @@ impl Admission {
                 self.n_cpus,
             ));
         }
-        self.why_memory_holds_back(task, n_calls)
+        self.memory_limit_reason(task, n_calls)
     }
 
-    fn why_memory_holds_back(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
+    fn memory_limit_reason(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
         let (reserved, budget) = (self.share(task).bytes?, self.budget_bytes()?);
         let (each, all) = (bytes_text(reserved), bytes_text(budget));
         let advice = "lower the memory limit of a call, or set `memory` in the policy's [host]";

@@ -160,7 +160,7 @@ impl BatchCalls {
         self.list.len()
     }
 
-    /// True if there is no call.
+    /// Returns true if there is no call.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -251,7 +251,7 @@ impl BatchCalls {
         self.list.item(call_index)
     }
 
-    /// True if calls get their parameters in memory.
+    /// Returns true if calls get their parameters in memory.
     pub fn is_typed(&self) -> bool {
         self.batch.task.kind == ModuleKind::Typed
     }

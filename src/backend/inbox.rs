@@ -9,23 +9,23 @@ use crate::clock::RunningClock;
 use crate::event::EventKind;
 use crate::model::{Attempt, CancelToken};
 
-/// Time in which events gather: waking a thread for each would cost a short call more than the call
-/// itself.
+/// Time in which events are collected. Waking a thread for each event would cost more than a short
+/// call itself.
 const GATHER: Duration = Duration::from_millis(1);
-/// Events come fast if the last ones are not older: well over the time above, which has passed
-/// then.
+/// If the thread was woken less than this time ago, events arrive fast, and it waits [`GATHER`] for
+/// more. Must be well above [`GATHER`], which is part of this time.
 const FAST: Duration = Duration::from_millis(5);
 /// Interval between two checks of the token, after which waiting events can be written to disk.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The events of a task's calls, with a [`CallEvent::Idle`] whenever there is none left for now,
-/// again and again. It ends when no thread sends any more, or when those that do are not waited
-/// for.
+/// Iterator over the events of a task's calls. It returns [`CallEvent::Idle`] whenever no event is
+/// waiting. It ends when no thread can send events any more, or when the calls of a cancelled run
+/// have had their grace period.
 pub(super) struct Inbox<'a> {
     received: Receiver<CallEvent>,
     cancel: &'a CancelToken,
-    /// Time that calls have to end once the run is cancelled; `None`: any.
-    patience: Option<Duration>,
+    /// Time that calls have to end once the run is cancelled; `None`: no limit.
+    grace_period: Option<Duration>,
     deadline: Option<Instant>,
     /// Measures the wall time of calls.
     clock: &'a RunningClock,
@@ -39,14 +39,14 @@ impl<'a> Inbox<'a> {
     pub(super) fn new(
         received: Receiver<CallEvent>,
         cancel: &'a CancelToken,
-        patience: Option<Duration>,
+        grace_period: Option<Duration>,
         clock: &'a RunningClock,
     ) -> Self {
         let (running, reported_idle, woken) = (BTreeMap::new(), false, Instant::now());
         Self {
             received,
             cancel,
-            patience,
+            grace_period,
             deadline: None,
             clock,
             running,
@@ -64,11 +64,11 @@ impl<'a> Inbox<'a> {
     }
 
     fn is_over(&mut self) -> bool {
-        let Some(patience) = self.patience.filter(|_| self.cancel.is_cancelled()) else {
+        let Some(grace_period) = self.grace_period.filter(|_| self.cancel.is_cancelled()) else {
             return false;
         };
         let now = Instant::now();
-        now >= *self.deadline.get_or_insert(now + patience)
+        now >= *self.deadline.get_or_insert(now + grace_period)
     }
 
     /// Waits for the next event; returns [`CallEvent::Idle`] if none has come, and `None` at the

@@ -347,7 +347,7 @@ impl Backend for Local {
         "local"
     }
 
-    fn holds_back(&self, task: &TaskSpec) -> Option<String> {
+    fn concurrency_limit_reason(&self, task: &TaskSpec) -> Option<String> {
         let window = match task.is_single {
             true => 1,
             false => task.max_parallel.map_or(usize::MAX, usize::from),
@@ -549,7 +549,7 @@ impl Guests {
             let made = calls.run_with_retries(attempt, &mut run, |event| {
                 // Stop before the failure is reported, so that no call starts after a reported
                 // failure.
-                if event.ends_badly() && !calls.batch().keep_going {
+                if event.is_final_failure() && !calls.batch().keep_going {
                     queue.stop();
                 }
                 // The receiver outlives all loops but those that it does not wait for, so nobody

@@ -5,9 +5,9 @@ use std::path::Path;
 /// Bytes of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// That there are in all.
+    /// Memory in total.
     pub(super) total_bytes: u64,
-    /// That can be had now, without any other program's.
+    /// Memory that can be allocated now without taking it from other programs.
     pub(super) available_bytes: u64,
 }
 

@@ -60,9 +60,9 @@ pub trait Backend: Modules {
         String::new()
     }
 
-    /// Reason why fewer calls of a task run at a time than threads and the task's own bound allow:
-    /// a sentence for the user.
-    fn holds_back(&self, task: &TaskSpec) -> Option<String> {
+    /// Returns the reason why fewer calls of a task run at a time than threads and the task's own
+    /// limit allow: a sentence for the user.
+    fn concurrency_limit_reason(&self, task: &TaskSpec) -> Option<String> {
         let _ = task;
         None
     }
@@ -133,8 +133,8 @@ pub enum CallEvent {
 }
 
 impl CallEvent {
-    /// True if a call has failed and is not retried.
-    pub(crate) fn ends_badly(&self) -> bool {
+    /// Returns true if a call has failed and is not retried.
+    pub(crate) fn is_final_failure(&self) -> bool {
         let Self::Finished { fact, .. } = self else {
             return false;
         };

@@ -18,7 +18,7 @@ pub(crate) struct OutputBudget {
     bytes: AtomicU64,
 }
 
-/// A output for which there is no room.
+/// An output for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom {
     pub(crate) limit_bytes: u64,
@@ -38,7 +38,7 @@ impl OutputBudget {
         Self::new(u64::MAX)
     }
 
-    /// Counts a output, if there is room for it.
+    /// Counts an output, if there is room for it.
     ///
     /// * `text_bytes`: bytes of its text.
     pub(crate) fn take(
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn metadiffs_fit_up_to_the_limit() {
+    fn outputs_fit_up_to_the_limit() {
         let budget = OutputBudget::new(2000);
         let short = object(json!({ "a": [0] }));
         assert_eq!(budget.take(1000, &short), Ok(()));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_metadiffs_count_as_new_ones() {
+    fn reused_outputs_count_as_new_ones() {
         for output in [
             json!({ "a": [0, 1, {}], "b": "x" }),
             json!({ "a": "x".repeat(1000) }),

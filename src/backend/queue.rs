@@ -41,7 +41,7 @@ impl Queue {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    /// True if no further call starts.
+    /// Returns true if no further call starts.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }

@@ -51,7 +51,8 @@ pub(super) enum Command {
     Batch(Box<BatchArguments>),
     /// Run the test cases of a task package
     Test(TestArguments),
-    /// Write a module that starts after its initialization, such as an interpreter with its imports
+    /// Initialize a module once and write the result as a new module, such as an interpreter with
+    /// its imports
     Snapshot(SnapshotArguments),
     /// Show the progress or outcome of a run, and which calls failed and why
     Status(StatusArguments),
@@ -100,8 +101,8 @@ pub(super) struct RunArguments {
     /// Folder that all tasks can read, such as one with profiles or classifiers; repeatable
     #[arg(long, value_name = "DIR")]
     pub(super) read: Vec<PathBuf>,
-    /// Trial run: only items that match, whole or in their end after a `/`; * matches any text;
-    /// repeatable
+    /// Trial run: only the items that match. GLOB is compared with the whole item and with each end
+    /// of it that follows a `/`; * matches any text; repeatable
     #[arg(long, value_name = "GLOB")]
     pub(super) only: Vec<String>,
     /// Set an argument of a task (its position or name), in place of that in the workflow; VALUE is
@@ -148,10 +149,10 @@ pub(super) struct RunArguments {
     /// (at most 60 s)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
-    /// Keep the args, output, stdout and stderr of calls in the work directory: as files for each
-    /// call (all), or for each call that failed (failed), or in one file for each task, which
-    /// `mandelbox show` reads (packed), or not at all (none); auto is all for up to 1,000 calls of
-    /// a task, else packed. Calls that failed have files of their own in all forms but none
+    /// Keep the args, output, stdout and stderr of calls in the work directory: all (files for each
+    /// call), failed (files for failed calls only), packed (one file for each task, which
+    /// `mandelbox show` reads, and files for failed calls), none, or auto (all for a task with up
+    /// to 1,000 calls, else packed)
     #[arg(
         long,
         value_name = "WHICH",
@@ -249,7 +250,7 @@ pub(super) struct V2Arguments {
     #[arg(long = "attribute-filter", value_name = "KEY=V1,V2", value_parser = parse_key_value)]
     pub(super) attribute_filters: Vec<(String, String)>,
     /// Run the tasks for images with one of these statuses for the first task only
-    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    #[arg(long, value_name = "S1,S2", value_delimiter = ',')]
     pub(super) status_filter: Vec<StatusArgument>,
 }
 
@@ -264,7 +265,7 @@ impl V2Arguments {
         ]
     }
 
-    /// True if one of the options is given.
+    /// Returns true if one of the options is given.
     pub(super) fn is_used(&self) -> bool {
         self.given().iter().any(|(_, is_given)| *is_given)
     }

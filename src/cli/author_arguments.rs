@@ -272,8 +272,8 @@ pub(super) struct CheckArguments {
     /// or dataset (JSON)
     #[arg(value_name = "WORKFLOW|MODULE|PACKAGE|DATASET")]
     pub(super) path: PathBuf,
-    /// Task package in which the tasks of the workflow are looked up: a folder, in Fractal v2 also
-    /// one of installed packages, in Fractal v1 also a typed task (.wasm); repeatable
+    /// Task package in which the tasks of the workflow are looked up: a folder, a wheel (.whl), or a
+    /// typed task (.wasm); for v2 also a folder of installed packages; repeatable
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) tasks: Vec<PathBuf>,
     /// Limits of calls and rights of packages, as for `run`: a TOML file, see

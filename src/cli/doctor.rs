@@ -56,7 +56,7 @@ impl State {
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
-    if arguments.backend == BackendArgument::Local {
+    if !arguments.backend.is_remote() {
         let mut problems = Problems::default();
         slurm::refuse_options(
             &[

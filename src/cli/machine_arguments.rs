@@ -70,6 +70,17 @@ pub(super) enum BackendArgument {
     Slurm,
 }
 
+impl BackendArgument {
+    /// Returns true if calls run on other machines, which see neither this machine's temporary
+    /// folders nor its memory.
+    pub(super) fn is_remote(self) -> bool {
+        match self {
+            Self::Local => false,
+            Self::Slurm => true,
+        }
+    }
+}
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   mandelbox doctor
@@ -78,7 +89,8 @@ Examples:
 
 Exit codes:
   0: calls can run
-  1: no call can run";
+  1: no call can run
+  2: invalid command line or configuration";
 
 #[derive(Debug, Args)]
 #[command(after_help = DOCTOR_EXAMPLES)]

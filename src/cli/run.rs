@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arguments::{BackendArgument, ProgressArgument, RunArguments};
+use super::arguments::{ProgressArgument, RunArguments};
 use super::documents::COMPILE_NOTICE_DELAY;
 use super::job::{RequestedJob, read_job};
 use super::plan_text::plan_text;
@@ -53,7 +53,7 @@ fn run_watched(arguments: RunArguments, signals: &Signals) -> Answer {
         &arguments.sandbox,
         arguments.deterministic,
         arguments.jobs,
-        arguments.backend == BackendArgument::Local,
+        !arguments.backend.is_remote(),
         &arguments.starter.process,
         &mut problems,
     ) {
@@ -134,7 +134,7 @@ fn start_and_finish(
 ) -> Result<Answer, HostError> {
     let is_new = arguments.work_dir.is_none();
     prepared.create_work_dir()?;
-    if arguments.backend == BackendArgument::Slurm {
+    if arguments.backend.is_remote() {
         // Jobs do not see a temporary folder of this machine, nor always the user's cache.
         prepared.copy_packages(wheels.folders());
     }

@@ -11,7 +11,7 @@ use crate::text::units::{parse_memory, parse_time};
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SandboxArguments {
     /// Memory limit of a call, such as 512M or 1.5G (K, M, G and T are powers of 1024); reserved
-    /// before a call starts [default: the policy's, else 4GiB, not reserved]
+    /// before a call starts [default: the policy's, else 4GiB, which is not reserved]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(in crate::cli) memory: Option<u64>,
     /// Time limit of a call, such as 30s, 10min or 2h [default: the policy's, else none]

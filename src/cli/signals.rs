@@ -39,7 +39,7 @@ use signal_hook::{flag, iterator, low_level};
 
 use super::Answer;
 use crate::model::{CancelToken, HostError};
-use crate::report::{drain_stderr, say};
+use crate::report::{drain_stderr, print_text};
 use crate::run::exit_code;
 
 /// Grace period of running calls after a cancellation. Calls that still run are then abandoned.
@@ -324,14 +324,14 @@ fn stop(signal: Signal, cancel: &CancelToken, state: &Mutex<State>, exit_on_next
     let name = signal.name();
     if work == Work::Guest {
         // The guest did not end when it was cancelled, and nothing has to be saved.
-        say(&format!("stopped by {name}\n"));
+        print_text(&format!("stopped by {name}\n"));
         end(signal);
     }
-    say(&format!(
+    print_text(&format!(
         "{name}: stopping; a second signal ends the program at once\n"
     ));
     std::thread::sleep(SAVING_TIME - NOTICE_DELAY);
-    say(&format!(
+    print_text(&format!(
         "error: stopped by {name}; not everything could be saved within {SAVING_TIME:?}\n"
     ));
     end(signal);

@@ -42,16 +42,19 @@ pub(super) fn backend_of(
     problems: &mut Problems,
 ) -> Result<Arc<dyn Backend>, String> {
     let given = &arguments.slurm;
-    if arguments.backend == BackendArgument::Local {
-        refuse_options(
-            &[
-                ("--slurm-config", given.slurm_config.is_some()),
-                ("--slurm-grace", given.slurm_grace.is_some()),
-            ],
-            problems,
-        );
-        refuse_jobs(arguments, problems);
-        return Ok(local);
+    match arguments.backend {
+        BackendArgument::Local => {
+            refuse_options(
+                &[
+                    ("--slurm-config", given.slurm_config.is_some()),
+                    ("--slurm-grace", given.slurm_grace.is_some()),
+                ],
+                problems,
+            );
+            refuse_jobs(arguments, problems);
+            return Ok(local);
+        }
+        BackendArgument::Slurm => {}
     }
     let sandbox = arguments.sandbox.options(arguments.deterministic);
     let worker = WorkerSettings {

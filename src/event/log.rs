@@ -90,7 +90,7 @@ impl EventLog {
         self.seal.session
     }
 
-    /// True if so many lines wait that they should be written.
+    /// Returns true if so many lines wait that they should be written.
     pub(super) fn is_full(&self) -> bool {
         self.unwritten.len() >= BUFFER_BYTES
     }

@@ -18,6 +18,7 @@ pub trait Reporter: Send {
     /// * `line`: the event's line in `events.jsonl`, with its line feed.
     ///
     /// # Errors
+    /// # Errors
     /// As for [`Self::report`].
     fn report_line(&mut self, event: &Event, line: &[u8]) -> io::Result<()> {
         let _ = line;
@@ -28,6 +29,7 @@ pub trait Reporter: Send {
     /// on an event, or shows it to a user, must wait for this call: events that are not on disk can
     /// be lost with the machine.
     ///
+    /// # Errors
     /// As for [`Self::report`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())

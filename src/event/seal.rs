@@ -50,7 +50,7 @@ pub(super) fn verify(line: &[u8], first: Option<u32>) -> Option<u32> {
     (stored == digits(checksum)).then_some(checksum)
 }
 
-/// True if a line ends like a line of mandelbox, whatever its checksum.
+/// Returns true if a line ends like a line of mandelbox, whatever its checksum.
 pub(super) fn has_checksum(line: &[u8]) -> bool {
     split(line).is_some()
 }

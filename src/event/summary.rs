@@ -372,7 +372,7 @@ impl TaskSummary {
         }
     }
 
-    /// True if this is the given task of a run.
+    /// Returns true if this is the given task of a run.
     fn is(&self, task: &RunTask) -> bool {
         self.order == task.task && self.name == task.name
     }

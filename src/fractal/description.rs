@@ -69,12 +69,12 @@ pub(crate) fn location(path: &Path) -> Location {
     }
 }
 
-/// True if a description is an entry of version 2. It can be one of version 1 too.
+/// Returns true if a description is an entry of version 2. It can be one of version 1 too.
 pub(crate) fn is_v2(description: &Value) -> bool {
     has_any(description, &V2_KEYS)
 }
 
-/// True if a description is an entry of version 2 only.
+/// Returns true if a description is an entry of version 2 only.
 pub(crate) fn is_only_v2(description: &Value) -> bool {
     is_v2(description) && !has_any(description, &V1_KEYS)
 }

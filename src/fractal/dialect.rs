@@ -53,15 +53,15 @@ pub trait Dialect: Send {
         task
     }
 
-    /// True if a failed call never stops the other calls of its batch, and the outputs of those
-    /// that succeeded are kept. The engine then calls [`Self::end_failed`], and writes the records
-    /// of a failed task too.
+    /// Returns true if a failed call never stops the other calls of its batch, and the outputs of
+    /// those that succeeded are kept. The engine then calls [`Self::end_failed`], and writes the
+    /// records of a failed task too.
     fn keeps_partial_outputs(&self) -> bool {
         false
     }
 
-    /// True if all tasks have their folders in the work directory from the start of the run, and
-    /// not only from their first calls.
+    /// Returns true if all tasks have their folders in the work directory from the start of the
+    /// run, and not only from their first calls.
     fn has_early_folders(&self) -> bool {
         true
     }

@@ -122,7 +122,7 @@ impl DocumentKind {
     }
 }
 
-/// True if a workflow has keys that exist only in Fractal v2.
+/// Returns true if a workflow has keys that exist only in Fractal v2.
 fn value_is_v2(workflow: &Value) -> bool {
     const ENTRY_KEYS: [&str; 7] = [
         "args_parallel",

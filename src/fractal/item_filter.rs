@@ -22,7 +22,7 @@ impl ItemFilter {
         globs.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// True if all items are selected.
+    /// Returns true if all items are selected.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -32,14 +32,14 @@ impl ItemFilter {
         self.0.iter().map(|glob| glob.as_str().to_owned()).collect()
     }
 
-    /// True if the item is selected.
+    /// Returns true if the item is selected.
     pub fn matches(&self, item: &str) -> bool {
         let ends = item.match_indices('/').map(|(at, _)| &item[at + 1..]);
         let mut texts = std::iter::once(item).chain(ends);
         self.is_empty() || texts.any(|text| self.0.iter().any(|glob| glob.matches(text)))
     }
 
-    /// True if the item is selected: a string, or a value whose JSON text is matched.
+    /// Returns true if the item is selected: a string, or a value whose JSON text is matched.
     pub fn matches_value(&self, item: &Value) -> bool {
         self.is_empty()
             || match item {

@@ -58,7 +58,6 @@ impl Workflow {
         let version = match DocumentKind::of(value) {
             Some(DocumentKind::WorkflowV2) => Version::V2,
             Some(DocumentKind::Workflow) if has_tasks => Version::V1,
-            Some(DocumentKind::Workflow) => default,
             _ => default,
         };
         match version {

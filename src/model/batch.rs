@@ -214,7 +214,7 @@ pub trait CallList: Send + Sync {
     /// Returns the number of calls: 1 for a single call, otherwise the length of the list of items.
     fn len(&self) -> usize;
 
-    /// True if there are no calls.
+    /// Returns true if there are no calls.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -29,7 +29,7 @@ impl CancelToken {
         self.0.changed.notify_waiters();
     }
 
-    /// True if [`Self::cancel`] was called.
+    /// Returns true if [`Self::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
     }

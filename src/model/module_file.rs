@@ -63,7 +63,7 @@ impl FileIdentity {
         Self::of(&metadata)
     }
 
-    /// True if the last change is long enough ago that the next change gets another time.
+    /// Returns true if the last change is long enough ago that the next change gets another time.
     pub(crate) fn is_settled(&self) -> bool {
         const CLOCK_STEP: Duration = Duration::from_secs(2);
         let now = SystemTime::now()

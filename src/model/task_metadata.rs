@@ -40,7 +40,7 @@ impl TaskMetadata {
             .collect()
     }
 
-    /// True if both share the same data, and are not only equal.
+    /// Returns true if both share the same data, and are not only equal.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

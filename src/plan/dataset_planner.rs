@@ -16,7 +16,7 @@ use crate::fractal::dialect::Dialect;
 use crate::fractal::local_config::LocalConfig;
 use crate::fractal::v2::{
     Dataset, Package, Selection, Side, TaskDetails, TaskDocument, TaskReference, WorkflowDocument,
-    WorkflowTask, find_task, overruled_filters, pre_checks,
+    WorkflowTask, find_task, overridden_filters, pre_checks,
 };
 use crate::json::{Map, Value};
 use crate::model::{Modules, TaskSpec};
@@ -401,7 +401,7 @@ fn warn_of_selection(
     let tasks = specs
         .iter()
         .map(|spec| (spec.order, spec.name.as_str(), &details[&spec.order]));
-    for text in overruled_filters(&job.filters.types, tasks) {
+    for text in overridden_filters(&job.filters.types, tasks) {
         problems.warn(Location::Parameter("--type-filter".to_owned()), text);
     }
     let Some((index, _)) = task_range else { return };

@@ -153,7 +153,7 @@ impl Interpreter {
         })
     }
 
-    /// True if the interpreter runs the files with the name of this path.
+    /// Returns true if the interpreter runs the files with the name of this path.
     pub(crate) fn runs(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.len() > self.suffix.len() && name.ends_with(&self.suffix)
@@ -304,7 +304,7 @@ impl Program {
         &self.mounts[..self.n_own_mounts]
     }
 
-    /// True if the interpreter of a call requests snapshots.
+    /// Returns true if the interpreter of a call requests snapshots.
     pub(super) fn wants_snapshot(program: Option<&Self>) -> bool {
         program.is_some_and(|program| program.has_snapshot)
     }

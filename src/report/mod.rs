@@ -45,7 +45,7 @@ pub use status_text::status_text;
 ///
 /// * `text`: safe to show, with its line ends.
 #[cfg(feature = "cli")]
-pub fn say(text: &str) {
+pub fn print_text(text: &str) {
     let _ = terminal::print(text, stderr::Weight::Important);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::say;
+use super::print_text;
 
 /// A line that is printed on stderr after some time, unless the notice is dropped before.
 pub struct Notice {
@@ -21,7 +21,7 @@ impl Notice {
             .name("mandelbox-notice".to_owned())
             .spawn(move || {
                 if dropped.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
-                    say(&format!("{text}\n"));
+                    print_text(&format!("{text}\n"));
                 }
             });
         Self { _dropped: sender }

@@ -173,7 +173,12 @@ fn failures(summary: &RunSummary, work_dir: &Path) -> String {
             stderr_tail: String::new(),
             stderr_path: call.stderr.as_ref().map(|path| work_dir.join(path)),
         };
-        let _ = writeln!(text, "failed: task {} {failure}", task.order);
+        let name = escaped(&task.name);
+        let _ = writeln!(
+            text,
+            "failed: task \"{name}\" (order {}): {failure}",
+            task.order
+        );
     }
     if n_failed > MAX_FAILED {
         let _ = writeln!(

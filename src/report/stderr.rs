@@ -156,7 +156,7 @@ pub(super) fn draw(drawn: &str) -> io::Result<()> {
         .map(|_| ())
 }
 
-/// True if everything is written, so that a drawing would be visible at once.
+/// Returns true if everything is written, so that a drawing would be visible at once.
 pub(super) fn is_idle() -> bool {
     lock()
         .outlet

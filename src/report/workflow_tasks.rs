@@ -63,8 +63,8 @@ struct Item {
 }
 
 impl Item {
-    /// True if the item is of this task, in a run that started at `run_started`. Items of earlier
-    /// runs may precede it.
+    /// Returns true if the item is of this task, in a run that started at `run_started`. Items of
+    /// earlier runs may precede it.
     fn is_of(&self, task: &TaskSummary, run_started: Timestamp) -> bool {
         let started = self.mandelbox["started"]
             .as_str()

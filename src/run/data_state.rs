@@ -38,8 +38,8 @@ pub(super) fn folder_id(path: &Path) -> Option<FolderId> {
     })
 }
 
-/// True if a folder is the one that it was, on a file system that may have been mounted again
-/// since.
+/// Returns true if a folder is the one that it was, on a file system that may have been mounted
+/// again since.
 pub(super) fn is_same_folder(before: &FolderId, now: &FolderId, path: &Path) -> bool {
     if before.inode != now.inode {
         return has_changing_inodes(path) && is_empty(path) == Some(false);
@@ -52,7 +52,7 @@ pub(super) fn is_same_folder(before: &FolderId, now: &FolderId, path: &Path) -> 
     }
 }
 
-/// True if a folder has no entry; `None` if that cannot be known.
+/// Returns true if a folder has no entry; `None` if that cannot be known.
 pub(super) fn is_empty(path: &Path) -> Option<bool> {
     fs::read_dir(path)
         .ok()
@@ -78,7 +78,7 @@ pub(super) fn settle(output: &Path) {
     }
 }
 
-/// True if a file system has one of these magic numbers.
+/// Returns true if a file system has one of these magic numbers.
 #[cfg(target_os = "linux")]
 fn is_on(path: &Path, magic_numbers: &[rustix::fs::FsWord]) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| magic_numbers.contains(&found.f_type))

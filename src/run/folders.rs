@@ -59,7 +59,7 @@ pub(crate) fn check_folders(
     }
     if holds(&real_output, &real_work_dir) {
         let text = format!(
-            "holds the work directory {}, where no task may write; choose another \
+            "contains the work directory {}, where no task may write; choose another \
              {work_dir_option} or {output_option}",
             work_dir.display()
         );
@@ -103,7 +103,7 @@ pub(crate) fn check_folders(
             problems.add(place, unreadable(&err.into()));
         } else if holds(&real, &real_work_dir) {
             let text = format!(
-                "holds the work directory {}, whose records no task may see; choose another \
+                "contains the work directory {}, whose records no task may see; choose another \
                  {work_dir_option}",
                 work_dir.display()
             );
@@ -114,7 +114,7 @@ pub(crate) fn check_folders(
             grants.push(Grant::new(path, name, Rights::ReadWrite));
         } else if real != real_output && real.starts_with(&real_output) {
             let text = format!(
-                "lies inside the output path, where tasks write, so it would not be read-only; \
+                "is inside the output path, where tasks write, so it would not be read-only; \
                  choose another {output_option}, or give the output path itself as the input"
             );
             problems.add(place, text);
@@ -130,8 +130,8 @@ pub(crate) fn check_folders(
     grants
 }
 
-/// True if `path` is `folder` or is inside it. A bind mount has another path than its folder, and a
-/// file system can ignore case, so folders are also compared by device and inode.
+/// Returns true if `path` is `folder` or is inside it. A bind mount has another path than its
+/// folder, and a file system can ignore case, so folders are also compared by device and inode.
 ///
 /// Both are paths without links.
 pub(crate) fn holds(folder: &Path, path: &Path) -> bool {
@@ -290,17 +290,22 @@ mod tests {
         check("none", "out", "work", None);
         check("in", "new", "new-work", None);
         check("in", "in/results", "work", None);
-        check("in", "out", "out/work", Some("holds the work directory"));
-        check("in", "new/..", "work", Some("holds the work directory"));
+        check("in", "out", "out/work", Some("contains the work directory"));
+        check("in", "new/..", "work", Some("contains the work directory"));
         check(
             "in",
             "new/../out",
             "out/x/../work",
-            Some("holds the work directory"),
+            Some("contains the work directory"),
         );
-        check("in", "out", "out", Some("holds the work directory"));
-        check("in", "link", "out/work", Some("holds the work directory"));
-        check("in", ".", "work", Some("holds the work directory"));
+        check("in", "out", "out", Some("contains the work directory"));
+        check(
+            "in",
+            "link",
+            "out/work",
+            Some("contains the work directory"),
+        );
+        check("in", ".", "work", Some("contains the work directory"));
         check("in", "out", "in/work", Some("records no task may see"));
         check("out/deep", "out", "work", Some("inside the output path"));
         check_with(true, "out/deep", "out", "work", None);
@@ -309,7 +314,7 @@ mod tests {
             "out/deep",
             "out",
             "out/work",
-            Some("holds the work directory"),
+            Some("contains the work directory"),
         );
         check("file", "out", "work", Some("name the folder that holds it"));
         check("in", "file", "work", Some("is not a folder"));

@@ -294,7 +294,7 @@ fn check_tasks(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
 fn warn_of_held_back_calls(plan: &RunPlan, backend: &dyn Backend, problems: &mut Problems) {
     let mut orders_by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for task in &plan.tasks {
-        if let Some(text) = backend.holds_back(task) {
+        if let Some(text) = backend.concurrency_limit_reason(task) {
             orders_by_text
                 .entry(text)
                 .or_default()

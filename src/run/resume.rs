@@ -245,7 +245,7 @@ struct EarlierCall {
     output: Option<Map<String, Value>>,
 }
 
-/// Digest of a item; there can be millions.
+/// Digest of an item; there can be millions.
 type ItemDigest = [u8; 16];
 
 fn digest_of(item: Option<&Value>) -> ItemDigest {

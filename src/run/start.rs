@@ -198,7 +198,7 @@ impl PreparedRun {
         {
             let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
             return Err(wrong(format!(
-                "holds a run of the workflow \"{other}\", not of \"{this}\"; choose that run's \
+                "contains a run of the workflow \"{other}\", not of \"{this}\"; choose that run's \
                  folder, or run without \
                  --resume in a new one"
             )));

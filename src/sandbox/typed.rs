@@ -108,7 +108,8 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )
 }
 
-/// True if a component that cannot be linked imports other functions or types from the interface
+/// Returns true if a component that cannot be linked imports other functions or types from the
+/// interface
 /// `host` than this host has: the component links if this interface is replaced.
 fn is_host_interface_wrong(engine: &Engine, component: &Component) -> bool {
     let mut linker = Linker::<Host>::new(engine);

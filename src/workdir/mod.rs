@@ -66,7 +66,7 @@ pub enum WorkDirError {
     /// The folder contains the records of a run.
     #[error("Workflow dir {} already exists. It holds the records of a run: choose another, or \
         resume the run with --resume", .0.display())]
-    HoldsARun(PathBuf),
+    ContainsRun(PathBuf),
     /// The folder contains no run that could be resumed.
     #[error(
         "Workflow dir {} holds files but no run of mandelbox (there is no events.jsonl); name the \
@@ -138,7 +138,7 @@ impl WorkDir {
     pub fn create_in(path: &Path, is_prepared: bool) -> Result<Self, WorkDirError> {
         let lock = create_and_lock(path)?;
         if Self::is_taken(path, is_prepared) {
-            return Err(WorkDirError::HoldsARun(path.to_owned()));
+            return Err(WorkDirError::ContainsRun(path.to_owned()));
         }
         Self::locked(path, lock)
     }
@@ -209,7 +209,7 @@ impl WorkDir {
                 holder: Some(holder),
             }),
             None if Self::is_taken(path, is_prepared) => {
-                Some(WorkDirError::HoldsARun(path.to_owned()))
+                Some(WorkDirError::ContainsRun(path.to_owned()))
             }
             None => unsafe_entry(path),
         }

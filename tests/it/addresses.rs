@@ -7,7 +7,7 @@ use crate::confined::{check_whole, check_works, confined, project, run};
 use crate::project::{Project, finish, parallel_task, task};
 
 #[test]
-fn few_addresses() {
+fn runs_with_little_address_space() {
     for gibibytes in [2, 4, 8, 64] {
         check_works(&format!("ulimit -v {}; exec \"$@\"", gibibytes << 20), &[]);
     }

@@ -487,7 +487,7 @@ fn what_cannot_be_used_is_refused_before_the_first_call() {
 }
 
 #[test]
-fn no_calls_are_no_results() {
+fn no_calls_give_no_results() {
     let project = Project::new();
     assert_eq!(
         batch(&project, &module("typed.wasm"), "", &[]),

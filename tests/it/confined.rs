@@ -247,7 +247,7 @@ fn is_reachable() -> bool {
 }
 
 #[test]
-fn a_user_without_a_name() {
+fn runs_of_a_user_without_a_name() {
     let shell = format!("exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"");
     if !can(&shell) || !is_reachable() {
         return;
@@ -297,7 +297,7 @@ fn a_folder_that_cannot_be_written() {
 }
 
 #[test]
-fn no_home() {
+fn runs_without_a_home_folder() {
     for shell in [
         "unset HOME XDG_CACHE_HOME; exec \"$@\"",
         "export HOME=; unset XDG_CACHE_HOME; exec \"$@\"",

@@ -341,8 +341,8 @@ fn folders_that_would_undo_the_sandbox_are_refused() {
         project.mandelbox(&arguments).expect(2).reports(&[text]);
         assert_eq!(project.tree(), before);
     };
-    check("in", "out", "out/work", "holds the work directory");
-    check("in", ".", "work", "holds the work directory");
+    check("in", "out", "out/work", "contains the work directory");
+    check("in", ".", "work", "contains the work directory");
     check(".", "out", "work", "records no task may see");
     check(
         "workflow.json",
@@ -468,7 +468,7 @@ fn files_that_a_task_could_replace_are_not_written_to() {
 }
 
 #[test]
-fn dots_behind_a_folder_that_is_not_there_do_not_hide_what_it_is() {
+fn dots_after_a_missing_folder_do_not_hide_its_target() {
     let project = Project::new();
     project.workflow(&[task(0, "t", &module("swiss.wasm"), json!({}))]);
     let before = project.tree();
@@ -483,7 +483,7 @@ fn dots_behind_a_folder_that_is_not_there_do_not_hide_what_it_is() {
     project
         .mandelbox(&arguments)
         .expect(2)
-        .reports(&["holds the work directory"]);
+        .reports(&["contains the work directory"]);
     assert_eq!(project.tree(), before);
 }
 

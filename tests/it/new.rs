@@ -198,7 +198,7 @@ fn a_package_of_version_1_runs_with_its_module_and_nothing_else() {
 }
 
 #[test]
-fn a_name_is_one_of_a_folder_and_of_its_language() {
+fn a_name_must_suit_its_folder_and_its_language() {
     let project = Project::new();
     let before = project.tree();
     let long = "a".repeat(65);

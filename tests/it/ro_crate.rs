@@ -498,7 +498,7 @@ fn a_killed_run_is_a_crate_too() {
 }
 
 #[test]
-fn items_of_earlier_runs_are_not_this_ones() {
+fn items_of_earlier_runs_are_left_out() {
     let project = good_run();
     let list = task(
         0,
@@ -538,7 +538,7 @@ fn items_of_earlier_runs_are_not_this_ones() {
 }
 
 #[test]
-fn a_crate_is_of_a_whole_run() {
+fn a_crate_needs_a_complete_run() {
     let project = Project::new();
     let work_dir = WorkDir::create(&project.path("going")).expect("made");
     project.write("going/events.jsonl", synthetic_log(3));

@@ -226,7 +226,7 @@ pub fn check_calls(project: &Project, n_calls: usize) {
 }
 
 #[test]
-fn a_run_is_that_of_this_machine() {
+fn results_equal_those_of_a_run_on_this_machine() {
     let Some(cluster) = Cluster::start(Settings::default()) else {
         return;
     };

@@ -26,7 +26,7 @@ fn project(args: Value) -> Project {
 }
 
 #[test]
-fn a_run_answers_with_its_end_and_where_its_files_are() {
+fn the_answer_has_the_outcome_and_the_paths() {
     let project = project(json!({}));
     let ended = project.run(&["--format", "json", "--quiet"]).expect(0);
     let work = project.path("work");
@@ -283,7 +283,7 @@ fn a_work_directory_in_a_bind_mount_of_the_output_is_refused() {
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("holds the work directory"), "{stderr}");
+    assert!(stderr.contains("contains the work directory"), "{stderr}");
     assert!(!project.path("real/work").exists());
 }
 

@@ -43,7 +43,7 @@ fn a_failed_run_is_reported_with_its_components() {
         ": 1 of 1 done",
         "1 \"se\\u{202e}g\" failed after",
         ": 2 of 25 done, 23 failed; longest call",
-        "failed: task 1 component \"c02\" exited with code 3\n    stderr: ",
+        "failed: task \"se\\u{202e}g\" (order 1): component \"c02\" exited with code 3\n    stderr: ",
         "_par_c02.err",
         "component \"c21\"",
         "and 3 more failed",

@@ -129,7 +129,7 @@ fn default_args_are_filled_in() {
 }
 
 #[test]
-fn documents_of_the_other_version_are_called_that() {
+fn a_document_of_the_other_version_is_reported_as_such() {
     let project = Project::new();
     let tasks = [json!({ "name": "X", "executable_parallel": "x.py", "type": "parallel" })];
     project.write(

@@ -107,7 +107,7 @@ fn on_folders(invocation: &WireInvocation) -> Attempts {
         .grants
         .iter()
         .filter(|grant| grant.rights == Rights::ReadWrite);
-    let beside = written
+    let next_to = written
         .filter_map(|grant| grant.host_path.parent()?.parent())
         .map(|folder| folder.join("beside"));
     let create = |path: PathBuf| {
@@ -123,7 +123,7 @@ fn on_folders(invocation: &WireInvocation) -> Attempts {
             ],
         ))
     };
-    beside.map(|path| ("create_beside", create(path))).collect()
+    next_to.map(|path| ("create_beside", create(path))).collect()
 }
 
 fn on_files(targets: &Targets) -> Attempts {

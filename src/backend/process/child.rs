@@ -142,8 +142,8 @@ impl Child {
         sent.map_err(|err| self.death(&err.to_string()))
     }
 
-    /// True if no bytes of the child are unread. Bytes left over from one call could pass for the
-    /// end of the next one, so a child that is not quiet must not get another call.
+    /// Returns true if no bytes of the child are unread. Bytes left over from one call could pass
+    /// for the end of the next one, so a child that is not quiet must not get another call.
     pub(super) fn is_quiet(&self) -> bool {
         let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
         self.received.is_empty() && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
@@ -176,7 +176,7 @@ impl Child {
             .map_err(|err| format!("the worker process sent no valid message: {err}"))
     }
 
-    /// True if the child is stopped, for instance by SIGSTOP: its guest does not run then.
+    /// Returns true if the child is stopped, for instance by SIGSTOP: its guest does not run then.
     pub(super) fn is_stopped(&self) -> bool {
         let Some(id) = i32::try_from(self.process.id())
             .ok()

@@ -99,7 +99,7 @@ impl Confinement {
         report.map_or(LayerState::Missing, |report| report.state)
     }
 
-    /// True if every layer is in force.
+    /// Returns true if every layer is in force.
     pub fn is_whole(&self) -> bool {
         Layer::ALL
             .into_iter()

@@ -135,12 +135,12 @@ impl SliceState {
         }
     }
 
-    /// True if nothing more is expected of the slice.
+    /// Returns true if nothing more is expected of the slice.
     pub(super) fn is_over(&self) -> bool {
         self.is_closed || self.open.is_empty()
     }
 
-    /// True if more can be in the file of results: ends of calls, or that of the worker.
+    /// Returns true if more can be in the file of results: ends of calls, or that of the worker.
     pub(super) fn may_report_more(&self) -> bool {
         let may_end = self.worker.is_some()
             && self.ended.is_none()
@@ -151,7 +151,7 @@ impl SliceState {
         !self.is_closed && (!self.open.is_empty() || may_end)
     }
 
-    /// True if a worker runs its calls, as far as that is known.
+    /// Returns true if a worker runs its calls, as far as that is known.
     pub(super) fn is_running(&self) -> bool {
         let is_active = |row: &JobRow| job_state(&row.state) == JobState::Active;
         !self.is_over()

@@ -116,7 +116,7 @@ impl Slice {
         self.file.batch.folder.parent().map(Path::to_owned)
     }
 
-    /// True if the run has given the calls to another job.
+    /// Returns true if the run has given the calls to another job.
     fn is_closed(&self) -> bool {
         self.folder.has(&closed_file(self.index)) || !self.folder.path().is_dir()
     }

@@ -12,8 +12,8 @@ const BATCH_EXAMPLES: &str = "\
 Each line of --calls is a JSON object, and so is each line of --results (docs/batch.md):
   {\"args\": {...}, \"item\": NAME, \"id\": ANY}      a task of Fractal, or a typed task
   {\"argv\": [...], \"stdin\": TEXT, \"id\": ANY}     a command with any command line
-A result has the index of its line, and the same item and id. A line that is no call is answered \
-with the outcome `refused`, and the others go on.
+A result has the index of its line, and the same item and id. An invalid line is answered \
+with the outcome `refused`, and the other lines still run.
 
 --calls can be a pipe that stays open: lines are read as fast as calls are made, each result is \
 written when its call ends, and the program ends with the last call after the end of the input.
@@ -32,7 +32,7 @@ Exit codes:
   1: mandelbox failed (disk, permissions)
   2: invalid command line, or the module cannot be used; no call was made
   141: the reader of the results is gone
-  129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; --resume makes the other calls
+  129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; --resume runs the other calls
 A second signal stops at once.";
 
 /// Form of the calls.

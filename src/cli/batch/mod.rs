@@ -31,7 +31,7 @@ use crate::json::Value;
 use crate::model::{Batch, HostError, ModuleKind, Retries, TaskFiles};
 use crate::plan::{Policy, SnapshotUse};
 use crate::problem::{Location, Problems};
-use crate::report::say;
+use crate::report::print_text;
 use crate::run::exit_code;
 use crate::workdir::WorkDir;
 use done::Indices;
@@ -196,7 +196,7 @@ impl RunningBatch<'_> {
         let mut task = planned.task.clone();
         // There are many calls, whatever the task is in a workflow.
         task.is_single = false;
-        if let Some(text) = self.backend.holds_back(&task) {
+        if let Some(text) = self.backend.concurrency_limit_reason(&task) {
             problems.warn(Location::File(self.arguments.module.clone()), text);
         }
         let mut grants = self.folders.grants.clone();
@@ -250,7 +250,7 @@ impl RunningBatch<'_> {
             return;
         }
         for warning in problems.warnings() {
-            say(&format!("warning: {warning}\n"));
+            print_text(&format!("warning: {warning}\n"));
         }
     }
 

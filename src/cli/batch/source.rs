@@ -11,7 +11,7 @@ use super::request::{Label, Request};
 use super::results::Results;
 use crate::backend::CallSource;
 use crate::model::{CallSpec, CancelToken, Ended, Outcome};
-use crate::report::say;
+use crate::report::print_text;
 use crate::text::escaped;
 
 /// Interval between two checks of the cancel token while no input comes.
@@ -219,7 +219,7 @@ impl CallSource for RequestedCalls {
 
     fn warn(&self, message: String) {
         if self.shows_warnings {
-            say(&format!("warning: {}\n", escaped(&message)));
+            print_text(&format!("warning: {}\n", escaped(&message)));
         }
     }
 }

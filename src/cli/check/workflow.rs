@@ -30,8 +30,8 @@ pub(super) fn check(
         None => None,
     };
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
-    let beside = workflow.as_ref().map(modules_next_to).unwrap_or_default();
-    let tasks = [arguments.tasks.as_slice(), &beside].concat();
+    let adjacent = workflow.as_ref().map(modules_next_to).unwrap_or_default();
+    let tasks = [arguments.tasks.as_slice(), &adjacent].concat();
     let wheels = Wheels::new(CacheUse::ReadOnly);
     let reader = PackageReader {
         policy: &checker.policy,

@@ -10,7 +10,7 @@ use super::entry::{RunEntry, State};
 use super::{Answer, json_text, table};
 use crate::cli::arguments::RunsArguments;
 use crate::cli::shared_arguments::FormatArgument;
-use crate::report::say;
+use crate::report::print_text;
 use crate::run::exit_code;
 use crate::text::escaped;
 use crate::workdir::{RemoveError, remove, remove_rest};
@@ -30,7 +30,7 @@ pub(super) fn clean(
     let (kept, chosen): (Vec<_>, Vec<_>) = entries
         .into_iter()
         .partition(|entry| entry.obstacle().is_some());
-    say(&plan_text(&chosen, &kept, folder, now));
+    print_text(&plan_text(&chosen, &kept, folder, now));
     let mut removal = Removal::default();
     let is_confirmed = match chosen.len() {
         0 => Ok(false),
@@ -100,7 +100,7 @@ fn ask(chosen: &[RunEntry]) -> Result<bool, String> {
                 .to_owned(),
         );
     }
-    say(&format!(
+    print_text(&format!(
         "Remove {} and free {}? Type `yes` to remove:\n",
         count_text(chosen.len()),
         table::size_text(chosen)

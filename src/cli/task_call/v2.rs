@@ -97,7 +97,7 @@ pub(in crate::cli) fn task_of_module(
     }
 }
 
-/// True if one of the executables of a task is a module.
+/// Returns true if one of the executables of a task is a module.
 fn is_of_module(task: &TaskDocument, folder: &Path, module: &Path) -> bool {
     let mut sides = Side::ALL.into_iter().filter_map(|side| task.side(side));
     sides.any(|side| {

@@ -32,7 +32,7 @@ use crate::folder::Folder;
 use crate::model::{CancelToken, HostError, Outcome};
 use crate::plan::Policy;
 use crate::problem::{Location, Problems};
-use crate::report::{Notice, say};
+use crate::report::{Notice, print_text};
 use crate::run::exit_code;
 use crate::text::{escaped, unreadable};
 use case::Case;
@@ -123,7 +123,7 @@ fn run(
     }
     let is_text = arguments.format == FormatArgument::Text;
     for warning in problems.warnings().iter().filter(|_| is_text) {
-        say(&format!("warning: {warning}\n"));
+        print_text(&format!("warning: {warning}\n"));
     }
     backend.write_cache();
     let _saving = signals.saving();
@@ -137,7 +137,7 @@ fn run(
     };
     runs.run_all(&cases, |result| {
         if is_text {
-            say(&result.text());
+            print_text(&result.text());
         }
         results.push(result);
     })?;

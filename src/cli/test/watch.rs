@@ -12,7 +12,7 @@ use crate::fractal::v2;
 use crate::fractal::workflow::Version;
 use crate::model::{CancelToken, FileIdentity};
 use crate::problem::Problems;
-use crate::report::say;
+use crate::report::print_text;
 
 /// Time between two polls. Polling works on every file system, including network ones, and the
 /// files are few.
@@ -34,7 +34,7 @@ pub(super) fn repeat(
             return answer;
         }
         let Answer { stderr, .. } = answer;
-        say(&format!("{stderr}waiting for a change ...\n"));
+        print_text(&format!("{stderr}waiting for a change ...\n"));
         // Compare with the files before the run: the cases may have missed changes during it.
         let mut seen = before;
         loop {
@@ -55,7 +55,7 @@ pub(super) fn repeat(
             }
             seen = now;
         }
-        say("\n");
+        print_text("\n");
     }
 }
 

@@ -107,7 +107,7 @@ impl CallCheck {
     }
 }
 
-/// True if a schema has only keywords of [`BOUNDED_KEYWORDS`].
+/// Returns true if a schema has only keywords of [`BOUNDED_KEYWORDS`].
 fn is_bounded(schema: &Value) -> bool {
     let Value::Object(keywords) = schema else {
         return schema.is_boolean();

@@ -98,8 +98,8 @@ pub(crate) fn matching_steps(pattern: &str, text: &str, backtracks: bool) -> u64
         .saturating_add(pattern.len() as u64 / 4)
 }
 
-/// True if a pattern may need an engine that backtracks: it has lookaround, back references or
-/// possessive repetitions.
+/// Returns true if a pattern may need an engine that backtracks: it has lookaround, back references
+/// or possessive repetitions.
 pub(crate) fn backtracks(pattern: &str) -> bool {
     const PARTS: [&str; 8] = ["(?=", "(?!", "(?<", "(?>", "\\k", "*+", "++", "?+"];
     let refers_back = |pair: &[u8]| pair[0] == b'\\' && pair[1].is_ascii_digit();

@@ -195,7 +195,7 @@ impl TaskPackage {
         }
     }
 
-    /// True if a folder has a manifest, or anything else of that name.
+    /// Returns true if a folder has a manifest, or anything else of that name.
     pub fn is_in(folder: &Path) -> bool {
         folder.join(MANIFEST).symlink_metadata().is_ok()
     }

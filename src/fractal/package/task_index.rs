@@ -90,7 +90,7 @@ impl<'a> TaskIndex<'a> {
         Some(&task.task)
     }
 
-    /// True if a source may name a task of a package that could not be read.
+    /// Returns true if a source may name a task of a package that could not be read.
     fn is_in_refused(&self, source: &str) -> bool {
         let refused =
             |package: &TaskPackage| package.is_refused && is_of_package(&package.name, source);
@@ -138,8 +138,8 @@ impl<'a> TaskIndex<'a> {
     }
 }
 
-/// True if a source names a package: both begin with the same name, apart from what precedes it
-/// (`pip:`) and follows it (`==0.9.4`).
+/// Returns true if a source names a package: both begin with the same name, apart from what
+/// precedes it (`pip:`) and follows it (`==0.9.4`).
 ///
 /// * `package`: a package's name, or the source of one of its tasks.
 fn is_of_package(package: &str, source: &str) -> bool {

@@ -147,7 +147,7 @@ impl WorkflowDocument {
     }
 }
 
-/// True if an entry contains its task, and not only the keys for finding it.
+/// Returns true if an entry contains its task, and not only the keys for finding it.
 fn is_inline(entry: &Cursor<'_>) -> bool {
     let task = entry.get("task");
     task.is_some_and(|task| {

@@ -83,7 +83,7 @@ impl AttributeFilters {
         Some(Self(filters))
     }
 
-    /// True if an image has each of the attributes, with an accepted value.
+    /// Returns true if an image has each of the attributes, with an accepted value.
     ///
     /// Source: conformance rule V46.
     pub fn match_image(&self, image: &Image) -> bool {
@@ -95,7 +95,7 @@ impl AttributeFilters {
     }
 }
 
-/// True if an image has the types; one that it lacks counts as false.
+/// Returns true if an image has the types; one that it lacks counts as false.
 ///
 /// Source: conformance rule V45.
 pub fn match_types(filters: &Types, image: &Image) -> bool {

@@ -199,7 +199,7 @@ pub fn normalized_url(text: &str) -> Result<String, &'static str> {
     Ok(url)
 }
 
-/// True if a URL is a folder or lies in it, by the parts of the paths. Both are normalized.
+/// Returns true if a URL is a folder or lies in it, by the parts of the paths. Both are normalized.
 ///
 /// Source: conformance rule V9, defect W3.
 pub fn is_within(url: &str, folder: &str) -> bool {
@@ -212,7 +212,7 @@ pub fn is_within(url: &str, folder: &str) -> bool {
     }
 }
 
-/// True if a URL lies in a folder, and is not the folder itself.
+/// Returns true if a URL lies in a folder, and is not the folder itself.
 ///
 /// Source: conformance rule V68, defects W1 and W3.
 pub fn is_below(url: &str, folder: &str) -> bool {

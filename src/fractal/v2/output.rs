@@ -57,7 +57,7 @@ impl TaskOutput {
         })
     }
 
-    /// True if this output changes nothing.
+    /// Returns true if this output changes nothing.
     pub fn is_empty(&self) -> bool {
         self.image_list_updates.is_empty() && self.image_list_removals.is_empty()
     }
@@ -158,7 +158,7 @@ fn checked<T>(
     Err(format!("validation of the task output failed: {text}"))
 }
 
-/// True if a key or a string of a value contains NUL.
+/// Returns true if a key or a string of a value contains NUL.
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),

@@ -162,7 +162,7 @@ impl Distribution {
         })
     }
 
-    /// True if the distribution installed a folder with a manifest.
+    /// Returns true if the distribution installed a folder with a manifest.
     fn has_folder(&self, name: &str) -> bool {
         if self.folders.is_empty() {
             normalized_name(&self.name) == normalized_name(name)

@@ -39,7 +39,7 @@ pub struct FoundTask<'p> {
 }
 
 impl Package {
-    /// True if the package has a name. Names are compared as package registries do.
+    /// Returns true if the package has a name. Names are compared as package registries do.
     pub(crate) fn has_name(&self, pkg_name: &str) -> bool {
         normalized_name(&self.pkg_name) == normalized_name(pkg_name)
     }

@@ -97,7 +97,7 @@ pub(crate) fn pre_checks(
 /// * `tasks`: the tasks of the run, with their orders and names.
 ///
 /// Source: defect W32.
-pub(crate) fn overruled_filters<'t>(
+pub(crate) fn overridden_filters<'t>(
     filters: &Types,
     tasks: impl Iterator<Item = (u64, &'t str, &'t TaskDetails)>,
 ) -> Vec<String> {
@@ -113,7 +113,7 @@ pub(crate) fn overruled_filters<'t>(
                     left.remove(key);
                     let given = filters[key];
                     warnings.push(format!(
-                        "the type filter {key}={given} is overruled by {key}={value} in the {kind} \
+                        "the type filter {key}={given} is overridden by {key}={value} in the {kind} \
                          of task {order} \"{name}\""
                     ));
                 }
@@ -180,7 +180,7 @@ mod tests {
 
     // Source: defect W32.
     #[test]
-    fn overruled_filters_are_named_once() {
+    fn overridden_filters_are_named_once() {
         let filters = Types::from([("a".to_owned(), true), ("b".to_owned(), true)]);
         let tasks = [
             details(&[("b", true)], &[("a", false)]),
@@ -190,10 +190,10 @@ mod tests {
             .iter()
             .zip(0..)
             .map(|(task, order)| (order, "t", task));
-        let found = overruled_filters(&filters, tasks);
+        let found = overridden_filters(&filters, tasks);
         assert_eq!(
             found,
-            ["the type filter a=true is overruled by a=false in the output types of task 0 \"t\""]
+            ["the type filter a=true is overridden by a=false in the output types of task 0 \"t\""]
         );
     }
 }

@@ -67,7 +67,7 @@ impl Statuses {
         }
     }
 
-    /// True if the status of an image for a task is accepted; an image without a status is
+    /// Returns true if the status of an image for a task is accepted; an image without a status is
     /// `unset`.
     ///
     /// Source: conformance rule V50.

@@ -19,7 +19,7 @@ impl Row {
         self.0.get(key)
     }
 
-    /// True if fractal-server gave a result.
+    /// Returns true if fractal-server gave a result.
     pub(super) fn is_accepted(&self) -> bool {
         self.0.contains_key("ok")
     }

@@ -47,17 +47,17 @@ impl TaskType {
         }
     }
 
-    /// True if the task gets no images.
+    /// Returns true if the task gets no images.
     pub fn is_converter(self) -> bool {
         matches!(self, Self::ConverterNonParallel | Self::ConverterCompound)
     }
 
-    /// True if the task has a call for all images, or for none.
+    /// Returns true if the task has a call for all images, or for none.
     pub fn has_single_call(self) -> bool {
         self != Self::Parallel
     }
 
-    /// True if the task has a call for each image or item.
+    /// Returns true if the task has a call for each image or item.
     pub fn has_parallel_calls(self) -> bool {
         matches!(
             self,
@@ -65,7 +65,7 @@ impl TaskType {
         )
     }
 
-    /// True if the task has both kinds of calls.
+    /// Returns true if the task has both kinds of calls.
     pub fn is_compound(self) -> bool {
         self.has_single_call() && self.has_parallel_calls()
     }

@@ -156,7 +156,7 @@ impl KeptInstance {
         }
     }
 
-    /// True if a call of a module can run in this instance.
+    /// Returns true if a call of a module can run in this instance.
     pub(in crate::sandbox) fn can_run(
         &self,
         module: &Arc<PreparedModule>,

@@ -76,7 +76,7 @@ impl Head {
         }
     }
 
-    /// True if the record is that of a call that has ended.
+    /// Returns true if the record is that of a call that has ended.
     pub(super) fn is_end(&self) -> bool {
         self.args.is_some()
     }

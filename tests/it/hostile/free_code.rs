@@ -382,7 +382,7 @@ fn free_code_reaches_no_scratch_folder_of_another_worker() {
 
 /// Each layer by itself: the others are turned off.
 #[test]
-fn each_layer_refuses_its_own() {
+fn each_layer_refuses_the_operations_that_it_covers() {
     let all_but = |kept: Layer| -> Vec<_> {
         Layer::ALL
             .into_iter()

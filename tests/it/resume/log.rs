@@ -22,7 +22,7 @@ fn only_a_work_directory_of_this_workflow_is_resumed() {
     project.write("work/events.jsonl", resealed(&of_other));
     refused(
         &project,
-        &["holds a run of the workflow \"other\", not of \"test\""],
+        &["contains a run of the workflow \"other\", not of \"test\""],
     );
     let of_other_version = log.replacen("\"format_version\":3", "\"format_version\":4", 1);
     project.write("work/events.jsonl", resealed(&of_other_version));
