@@ -9,6 +9,8 @@ mod item_filter;
 pub mod local_config;
 pub mod package;
 pub(crate) mod read;
+#[cfg(feature = "cli")]
+pub(crate) mod typed_package;
 pub mod v1;
 pub mod v2;
 pub mod workflow;

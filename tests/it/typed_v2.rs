@@ -245,3 +245,38 @@ fn versions_are_found_from_the_keys_of_descriptions() {
     );
     check("[]", Some("must be an object"), Some("must be an object"));
 }
+
+#[test]
+fn a_typed_task_of_version_2_is_checked_and_tested() {
+    let project = Project::new();
+    let module = typed(&project, "parallel");
+    project
+        .mandelbox(&["check", &module])
+        .expect(0)
+        .reports(&["task \"parallel\"", "no problem found"]);
+    let args = json!({ "zarr_url": "/zarr_dir/a", "steps": [{ "do": "images", "names": ["b"] }] });
+    project.write("tests/one/args.json", args.to_string());
+    project
+        .mandelbox(&["test", &module])
+        .expect(3)
+        .reports(&["one"]);
+    project.mandelbox(&["test", &module, "--update"]).expect(0);
+    let output = project.json("tests/one/expected/output.json");
+    assert_eq!(
+        output["image_list_updates"][0]["zarr_url"],
+        json!("/zarr_dir/a"),
+        "{output}"
+    );
+    project.mandelbox(&["test", &module]).expect(0);
+    // A folder of typed tasks needs no manifest.
+    project.mandelbox(&["test", "."]).expect(0);
+    fs::copy(
+        crate::project::module("trivial_typed.wasm"),
+        project.path("v1.wasm"),
+    )
+    .expect("copied");
+    project
+        .mandelbox(&["test", "."])
+        .expect(2)
+        .reports(&["contains tasks of versions 1 and 2 of Fractal"]);
+}

@@ -123,7 +123,9 @@ fn on_folders(invocation: &WireInvocation) -> Attempts {
             ],
         ))
     };
-    next_to.map(|path| ("create_beside", create(path))).collect()
+    next_to
+        .map(|path| ("create_beside", create(path)))
+        .collect()
 }
 
 fn on_files(targets: &Targets) -> Attempts {

@@ -1,11 +1,13 @@
 //! `mandelbox check`: the contents and all problems of a workflow, a module, a task package or a
 //! dataset.
 
+mod described;
 mod lines;
 mod module;
 mod package;
 mod script;
 mod snapshot;
+mod task;
 mod v2;
 mod workflow;
 
@@ -94,7 +96,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
     } else if is_document(path) {
         workflow::check(arguments, &checker, lines, &mut problems)
     } else {
-        module::check(path, &checker, lines, &mut problems)
+        described::check(path, &checker, lines, &mut problems)
     };
     problems.remove_repeated();
     if problems.is_empty() {

@@ -1,19 +1,12 @@
-//! Check of a module: its kind, its imports, and the description of a typed task.
+//! Contents of a module: its kind, its imports and exports, and its memory.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::Checker;
 use super::lines::Lines;
-use super::package::add_task;
-use super::script::add_script;
-use super::{Checker, Found};
-use crate::fractal::command::twin_of;
-use crate::fractal::package::TaskPackage;
-use crate::fractal::package::manifest::PackageTask;
 use crate::model::{ModuleFile, ModuleKind, Modules};
-use crate::plan::ScriptHome;
-use crate::problem::{Location, Problems};
 use crate::sandbox::{ImportState, ImportedInterface, Inspection, Memory, SnapshotSupport, Table};
 use crate::text::bytes_text;
 
@@ -21,58 +14,6 @@ use crate::text::bytes_text;
 const SHOWN: usize = 12;
 /// Maximum number of linked interfaces without `--verbose`, in addition to those with remarks.
 const SHOWN_INTERFACES: usize = 24;
-
-pub(super) fn check(
-    path: &Path,
-    checker: &Checker,
-    mut lines: Lines,
-    problems: &mut Problems,
-) -> Found {
-    let twin = twin_of(path).unwrap_or_else(|| path.to_owned());
-    let location = Location::File(path.to_owned());
-    let mut problem = |text: String| problems.add(location.clone(), text);
-    let home = ScriptHome::Operator;
-    let script = add_script((path, &twin), home, checker, &mut lines, &mut problem);
-    let path = if twin.is_file() { &twin } else { path };
-    let facts = script.unwrap_or_else(|| add_described(path, checker, &mut lines, problems));
-    Found {
-        what: "module",
-        lines,
-        facts,
-    }
-}
-
-/// Adds the contents of a module, and its description if it is a typed task. Problems go to
-/// `problems`.
-pub(super) fn add_described(
-    path: &Path,
-    checker: &Checker,
-    lines: &mut Lines,
-    problems: &mut Problems,
-) -> Value {
-    let location = Location::File(path.to_owned());
-    let (kind, mut facts) = add_module(path, checker, lines, &mut |text| {
-        problems.add(location.clone(), text)
-    });
-    if kind == Some(ModuleKind::Typed) {
-        let package = TaskPackage::read_module(
-            path,
-            &checker.policy.default,
-            checker.policy.compile_time,
-            &checker.backend,
-            problems,
-        );
-        if let Some(PackageTask { source, task }) =
-            package.and_then(|package| package.task_list.into_iter().next())
-        {
-            let found = add_task(&source, &task, checker, lines, problems);
-            facts["source"] = json!(source);
-            facts["arguments"] = found["arguments"].clone();
-            facts["task"] = Value::Object(task.raw);
-        }
-    }
-    facts
-}
 
 /// Adds the contents of a module, as far as they can be determined if it is refused.
 ///

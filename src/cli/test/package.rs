@@ -12,6 +12,7 @@ use crate::cli::task_call::v2::CallableTask;
 use crate::folder::Folder;
 use crate::fractal::package::manifest::modules_in;
 use crate::fractal::package::{MANIFEST, TaskPackage, package_version};
+use crate::fractal::typed_package::TypedPackage;
 use crate::fractal::v1::document::TaskDocument;
 use crate::fractal::v2;
 use crate::fractal::workflow::Version;
@@ -59,7 +60,7 @@ impl Package {
         problems: &mut Problems,
     ) -> Option<Self> {
         let described = |path: &Path, problems: &mut Problems| {
-            TaskPackage::read_module(
+            TypedPackage::read(
                 path,
                 &policy.default,
                 policy.compile_time,
@@ -68,55 +69,73 @@ impl Package {
             )
         };
         if !path.is_dir() {
-            let package = described(path, problems)?;
+            let tasks = match described(path, problems)? {
+                TypedPackage::V1(package) => Tasks::V1(tasks_of(package)),
+                TypedPackage::V2(package) => Tasks::V2(callable_tasks(package).collect()),
+            };
             return Some(Self {
                 cases: cases(path, problems),
-                tasks: Tasks::V1(tasks_of(package)),
+                tasks,
             });
         }
         if package_version(path) == Some(Version::V2) {
             return Some(Self {
                 cases: cases(path, problems),
-                tasks: Tasks::V2(callable_tasks(path, problems)),
+                tasks: Tasks::V2(all_callable_tasks(path, problems)),
             });
         }
-        let mut tasks = Vec::new();
+        let (mut tasks, mut tasks_v2) = (Vec::new(), Vec::new());
         if TaskPackage::is_in(path) {
             tasks.extend(tasks_of(TaskPackage::read_into(path, problems)?));
         }
         for module in modules_in(path) {
             let is_named = tasks.iter().any(|task| task.module_path() == module);
             if !is_named && is_typed(&module, policy, backend) {
-                tasks.extend(
-                    described(&module, problems)
-                        .map(tasks_of)
-                        .unwrap_or_default(),
-                );
+                match described(&module, problems) {
+                    Some(TypedPackage::V1(package)) => tasks.extend(tasks_of(package)),
+                    Some(TypedPackage::V2(package)) => tasks_v2.extend(callable_tasks(package)),
+                    None => {}
+                }
             }
         }
-        if tasks.is_empty() && problems.is_empty() {
-            problems.add(Location::File(path.to_owned()), NO_PACKAGE);
-        }
+        let location = || Location::File(path.to_owned());
+        let tasks = match (tasks.is_empty(), tasks_v2.is_empty()) {
+            (true, false) => Tasks::V2(tasks_v2),
+            (is_empty, true) => {
+                if is_empty && problems.is_empty() {
+                    problems.add(location(), NO_PACKAGE);
+                }
+                Tasks::V1(tasks)
+            }
+            (false, false) => {
+                let text = "contains tasks of versions 1 and 2 of Fractal; move those of one \
+                            version to another folder";
+                problems.add(location(), text);
+                return None;
+            }
+        };
         Some(Self {
             cases: cases(path, problems),
-            tasks: Tasks::V1(tasks),
+            tasks,
         })
     }
 }
 
-/// Returns the tasks of a package of version 2. Problems go to `problems`.
-fn callable_tasks(path: &Path, problems: &mut Problems) -> Vec<CallableTask> {
+/// Returns the tasks of a package of version 2.
+fn callable_tasks(package: v2::Package) -> impl Iterator<Item = CallableTask> {
+    let folder = package.folder;
+    let tasks = package.manifest.task_list.into_iter();
+    tasks.map(move |task| CallableTask {
+        task,
+        folder: folder.clone(),
+        is_described: true,
+    })
+}
+
+/// Returns the tasks of the package of version 2 in a folder. Problems go to `problems`.
+fn all_callable_tasks(path: &Path, problems: &mut Problems) -> Vec<CallableTask> {
     let packages = v2::Package::read_all_into(path, problems);
-    let tasks = packages.into_iter().flat_map(|package| {
-        let folder = package.folder;
-        let tasks = package.manifest.task_list.into_iter();
-        tasks.map(move |task| CallableTask {
-            task,
-            folder: folder.clone(),
-            is_described: true,
-        })
-    });
-    let tasks: Vec<_> = tasks.collect();
+    let tasks: Vec<_> = packages.into_iter().flat_map(callable_tasks).collect();
     if tasks.is_empty() && problems.is_empty() {
         let text = "has no tasks; add one to its `task_list`";
         problems.add(Location::File(path.join(MANIFEST)), text);

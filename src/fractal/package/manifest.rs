@@ -149,7 +149,11 @@ impl TaskPackage {
 
     /// Creates the package of a typed task from its description, which is checked like an entry of
     /// a manifest.
-    fn from_description(path: &Path, mut value: Value, problems: &mut Problems) -> Option<Self> {
+    pub(crate) fn from_description(
+        path: &Path,
+        mut value: Value,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let file_name = path
             .file_name()
             .unwrap_or_default()

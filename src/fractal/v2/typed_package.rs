@@ -45,7 +45,7 @@ impl Package {
 
     /// Creates the package of a typed task from its description, which is checked like an entry of
     /// a manifest. The module is the executable of all calls that the type of the task has.
-    fn from_description(
+    pub(crate) fn from_description(
         path: &Path,
         mut description: Value,
         problems: &mut Problems,

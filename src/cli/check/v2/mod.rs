@@ -7,7 +7,7 @@ mod workflow;
 use crate::fractal::v2::Types;
 
 pub(super) use dataset::check as check_dataset;
-pub(super) use package::check as check_packages;
+pub(super) use package::{add_typed_task, check as check_packages};
 pub(super) use workflow::check as check_workflow;
 
 /// Returns types as a text such as `flat=true, is_3D=false`.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{input_text, types_text};
 use crate::cli::check::lines::Lines;
-use crate::cli::check::package::{add_arguments, add_program};
 use crate::cli::check::snapshot::add_snapshot;
+use crate::cli::check::task::{add_arguments, add_program};
 use crate::cli::check::{Checker, Found};
 use crate::fractal::args::argument::list_arguments;
 use crate::fractal::args::schema::check_defaults;
@@ -154,6 +154,22 @@ fn module_text(package: &Package, module: &NamedModule, checker: &Checker) -> St
     } else {
         name.to_string()
     }
+}
+
+/// Adds the task of a typed module, without the contents of the module.
+pub(in crate::cli::check) fn add_typed_task(
+    package: &Package,
+    checker: &Checker,
+    lines: &mut Lines,
+    problems: &mut Problems,
+) -> Value {
+    package
+        .manifest
+        .task_list
+        .first()
+        .map_or(Value::Null, |task| {
+            add_task(package, task, checker, lines, &mut Vec::new(), problems)
+        })
 }
 
 fn add_task(
