@@ -413,7 +413,7 @@ impl Backend for Local {
                 }));
                 queue.keep_panic(ended.err());
                 // Once the last sender is gone, nothing of the task is in use any more.
-                drop((calls, queue));
+                drop((calls, queue, guests));
                 drop(events);
             });
         }
