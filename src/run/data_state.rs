@@ -323,6 +323,9 @@ fn timestamp(second: i64, nanosecond: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -344,6 +347,12 @@ mod tests {
         fs::write(folder.path().join("d"), "other").expect("written");
         assert!(matches!(compare_until(&before, &[], far), Change::None));
         fs::write(folder.path().join("aa"), "new").expect("written");
+        let modify = |name: &str, time: SystemTime| {
+            let file = File::options().write(true).open(folder.path().join(name));
+            file.and_then(|file| file.set_modified(time)).expect("set");
+        };
+        // The clock of a file system can be some milliseconds behind the one of the walk.
+        modify("aa", SystemTime::now() + Duration::from_secs(1));
         let Change::Changed(text) = compare_until(&before, &[], far) else {
             panic!("not noticed")
         };
