@@ -21,9 +21,9 @@ use crate::model::TaskSpec;
 use crate::text::bytes_text;
 
 /// Time between two looks at the machine's memory.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two attempts to start a call that waits for another process.
-const LOOK_AT_OTHERS: Duration = Duration::from_millis(5);
+const OTHERS_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Memory is short when less than this part of it is available.
 const SHORT_PART: u64 = 16;
 /// Memory is not short when so many bytes are available.
@@ -37,7 +37,7 @@ pub(super) struct Admission {
     given_bytes: Option<u64>,
     /// Bytes of memory, of the machine or of its control group.
     total_bytes: OnceLock<Option<u64>>,
-    look: fn() -> Option<Memory>,
+    read_memory: fn() -> Option<Memory>,
     /// Claims of all processes; `None`: this one has the machine for itself.
     shared: Option<Shared>,
     state: Mutex<State>,
@@ -52,7 +52,7 @@ struct State {
     reserved_cpus: usize,
     reserved_bytes: u64,
     /// Time of the last check, and true if memory was short then.
-    looked: Option<(Instant, bool)>,
+    last_check: Option<(Instant, bool)>,
 }
 
 /// Share of the machine that a call takes.
@@ -90,7 +90,7 @@ impl Admission {
             n_cpus,
             given_bytes,
             total_bytes: OnceLock::new(),
-            look: machine_memory,
+            read_memory: machine_memory,
             shared: None,
             state: Mutex::default(),
             ended: Condvar::new(),
@@ -105,7 +105,7 @@ impl Admission {
 
     /// Bytes that calls may have together; `None`: nobody knows.
     pub(super) fn budget_bytes(&self) -> Option<u64> {
-        let of_machine = || (self.look)().map(|memory| memory.total_bytes);
+        let of_machine = || (self.read_memory)().map(|memory| memory.total_bytes);
         self.given_bytes
             .or_else(|| *self.total_bytes.get_or_init(of_machine))
     }
@@ -209,7 +209,11 @@ impl Admission {
                         .to_owned(),
                 );
             }
-            let pause = if may_start { LOOK_AT_OTHERS } else { LOOK };
+            let pause = if may_start {
+                OTHERS_CHECK_INTERVAL
+            } else {
+                CHECK_INTERVAL
+            };
             state.n_waiting += 1;
             state = self
                 .ended
@@ -271,15 +275,15 @@ impl Admission {
     }
 
     fn is_short(&self, state: &mut State) -> bool {
-        if let Some((when, is_short)) = state.looked
-            && when.elapsed() < LOOK
+        if let Some((when, is_short)) = state.last_check
+            && when.elapsed() < CHECK_INTERVAL
         {
             return is_short;
         }
-        let is_short = (self.look)().is_some_and(|memory| {
+        let is_short = (self.read_memory)().is_some_and(|memory| {
             memory.available_bytes < (memory.total_bytes / SHORT_PART).min(ENOUGH_BYTES)
         });
-        state.looked = Some((Instant::now(), is_short));
+        state.last_check = Some((Instant::now(), is_short));
         is_short
     }
 
@@ -441,30 +445,30 @@ mod tests {
     fn without_a_reservation_calls_start_until_memory_is_short() {
         static AVAILABLE_MIB: AtomicU64 = AtomicU64::new(101);
         let mut admission = Admission::new(8, None);
-        admission.look = || {
+        admission.read_memory = || {
             let available_bytes = AVAILABLE_MIB.load(Ordering::SeqCst) * MIB;
             Some(Memory {
                 total_bytes: 1600 * MIB,
                 available_bytes,
             })
         };
-        let mut said = Vec::new();
+        let mut reports = Vec::new();
         let unlimited = Share {
             n_cpus: 1,
             bytes: None,
         };
-        let mut admit = || admission.admit(unlimited, || true, |text| said.push(text));
+        let mut admit = || admission.admit(unlimited, || true, |text| reports.push(text));
         let calls = [admit(), admit(), admit()];
         assert!(calls.iter().all(Option::is_some));
         AVAILABLE_MIB.store(99, Ordering::SeqCst);
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_INTERVAL);
         assert!(admit().is_none());
         drop(calls);
         let alone = admit();
         assert!(alone.is_some(), "one call always runs");
         assert!(admit().is_none());
         AVAILABLE_MIB.store(500, Ordering::SeqCst);
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_INTERVAL);
         assert!(admit().is_some());
     }
 }

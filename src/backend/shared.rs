@@ -59,7 +59,7 @@ struct Own {
     /// Claims in the file: those of the calls that run, and those that are kept.
     claimed: Claims,
     /// Time at which the files were last read.
-    looked: Nanoseconds,
+    checked_at: Nanoseconds,
     /// Calls that wait, by the time since when.
     waiting: Vec<Nanoseconds>,
 }
@@ -123,7 +123,7 @@ impl Shared {
                 file,
                 used: Claims::default(),
                 claimed: Claims::default(),
-                looked: 0,
+                checked_at: 0,
                 waiting: Vec::new(),
             }),
         });
@@ -162,13 +162,13 @@ impl Shared {
         let used = own.used.with(call);
         // Others wait for a call that waits, so its end has to be written.
         let is_kept = own.claimed.covers(used) && own.waiting.is_empty();
-        if is_kept && now.saturating_sub(own.looked) < KEPT.as_nanos() as u64 {
+        if is_kept && now.saturating_sub(own.checked_at) < KEPT.as_nanos() as u64 {
             own.used = used;
             return Ok(true);
         }
         let _guard = locked(&self.files.lock)?;
         let (others, first) = self.files.others()?;
-        own.looked = now;
+        own.checked_at = now;
         let all = own.used.with(others);
         let is_first = first.is_none_or(|first| first.saturating_add(SLICE) > since);
         let may_start = is_first && (all.n_calls == 0 || fits(all.with(call)));
@@ -378,7 +378,7 @@ mod tests {
         a.release(CALL);
         a.files.give_back();
         let mut own = b.files.own();
-        (own.claimed, own.looked) = (CALL, Nanoseconds::MAX);
+        (own.claimed, own.checked_at) = (CALL, Nanoseconds::MAX);
         drop(own);
         assert!(b.claim(CALL, 10, one).expect("read"));
         b.release(CALL);
@@ -394,11 +394,11 @@ mod tests {
         // The thread that gives claims back can be faster, but not always.
         let has_kept = (0..100).any(|_| {
             let mut own = shared.files.own();
-            (own.claimed, own.looked) = (CALL, Nanoseconds::MAX);
+            (own.claimed, own.checked_at) = (CALL, Nanoseconds::MAX);
             drop(own);
             assert!(shared.claim(CALL, 0, two_cpus).expect("read"));
             shared.release(CALL);
-            shared.files.own().looked == Nanoseconds::MAX
+            shared.files.own().checked_at == Nanoseconds::MAX
         });
         assert!(has_kept);
         // Given back a moment after the end.

@@ -53,6 +53,11 @@ pub(super) enum Command {
     Test(TestArguments),
     /// Initialize a module once and write the result as a new module, such as an interpreter with
     /// its imports
+    // A snapshot is made of one module, so these options have no effect.
+    #[command(
+        mut_arg("no_snapshots", |arg| arg.hide(true)),
+        mut_arg("python", |arg| arg.hide(true))
+    )]
     Snapshot(SnapshotArguments),
     /// Show the progress or outcome of a run, and which calls failed and why
     Status(StatusArguments),

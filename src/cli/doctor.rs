@@ -29,14 +29,14 @@ const FILES_A_CALL: u64 = 32;
 /// Result of one check of this machine.
 struct Finding {
     name: &'static str,
-    state: State,
+    state: Availability,
     value: String,
-    /// Consequences, and what to do; empty in the state [`State::Good`].
+    /// Consequences, and what to do; empty in the state [`Availability::Good`].
     advice: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Availability {
     /// Available.
     Good,
     /// Missing or too low, but mandelbox works.
@@ -45,7 +45,7 @@ enum State {
     Broken,
 }
 
-impl State {
+impl Availability {
     fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -88,7 +88,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
     }
     let broken = findings
         .iter()
-        .any(|finding| finding.state == State::Broken);
+        .any(|finding| finding.state == Availability::Broken);
     let exit_code = if broken {
         exit_code::HOST_FAILED
     } else {
@@ -109,9 +109,9 @@ fn of_cluster(check: ClusterCheck) -> Finding {
     Finding {
         name: check.name,
         state: if check.is_good {
-            State::Good
+            Availability::Good
         } else {
-            State::Broken
+            Availability::Broken
         },
         value: check.value,
         advice: check.advice,
@@ -119,7 +119,11 @@ fn of_cluster(check: ClusterCheck) -> Finding {
 }
 
 fn finding(name: &'static str, good: bool, value: String, advice: &'static str) -> Finding {
-    let state = if good { State::Good } else { State::Missing };
+    let state = if good {
+        Availability::Good
+    } else {
+        Availability::Missing
+    };
     Finding {
         name,
         state,
@@ -226,7 +230,7 @@ fn trials(findings: &mut Vec<Finding>) -> Confinement {
     };
     let broken = |name, value| Finding {
         name,
-        state: State::Broken,
+        state: Availability::Broken,
         value,
         advice: "no call can run on this machine",
     };
@@ -350,9 +354,9 @@ fn text(findings: &[Finding], confinement: &Confinement) -> String {
     } in &confinement.0
     {
         let word = match state {
-            LayerState::InForce => State::Good.word(),
+            LayerState::InForce => Availability::Good.word(),
             LayerState::Partly => "partly",
-            LayerState::Missing => State::Missing.word(),
+            LayerState::Missing => Availability::Missing.word(),
         };
         text.push_str(&format!(
             "{word:8} {:27} {}\n",

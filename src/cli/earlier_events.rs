@@ -24,7 +24,7 @@ pub(super) struct EarlierEvents {
 
 /// Contents of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FileContents {
     /// Nothing that a resumed run would have to keep: the file is missing or empty, or no run has
     /// begun yet.
     Nothing,
@@ -48,13 +48,13 @@ impl EarlierEvents {
     ///
     /// # Errors
     /// Those of the operating system.
-    pub(super) fn find(path: &Path, work_dir: &Path) -> io::Result<Found> {
+    pub(super) fn find(path: &Path, work_dir: &Path) -> io::Result<FileContents> {
         match path.metadata() {
             Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {}
-            _ => return Ok(Found::Nothing),
+            _ => return Ok(FileContents::Nothing),
         }
         if !WorkDir::holds_a_run(work_dir) {
-            return Ok(Found::Nothing);
+            return Ok(FileContents::Nothing);
         }
         let mut lines = BufReader::new(File::open(path)?);
         let (mut first, mut last, mut whole_bytes) = (None, None, 0);
@@ -68,14 +68,14 @@ impl EarlierEvents {
                 break;
             }
             let Ok(stamp) = serde_json::from_slice::<Stamp>(&line) else {
-                return Ok(Found::Other);
+                return Ok(FileContents::Other);
             };
             first.get_or_insert_with(|| stamp.clone());
             last = Some(stamp);
             whole_bytes += line.len() as u64;
         }
         let (Some(first), Some(last)) = (first, last) else {
-            return Ok(Found::Other);
+            return Ok(FileContents::Other);
         };
         let mut n_found = 0;
         // Ignore a damaged log: the run reports it separately.
@@ -90,9 +90,9 @@ impl EarlierEvents {
             whole_bytes,
         };
         Ok(if n_found == 2 {
-            Found::Events(earlier)
+            FileContents::Events(earlier)
         } else {
-            Found::Other
+            FileContents::Other
         })
     }
 
@@ -178,7 +178,8 @@ mod tests {
         ];
         for start in starts {
             std::fs::write(&path, &start).expect("written");
-            let Found::Events(earlier) = EarlierEvents::find(&path, work_dir.path()).expect("read")
+            let FileContents::Events(earlier) =
+                EarlierEvents::find(&path, work_dir.path()).expect("read")
             else {
                 panic!("not found: {start}");
             };
@@ -207,24 +208,24 @@ mod tests {
             std::fs::write(&path, other).expect("written");
             assert_eq!(
                 EarlierEvents::find(&path, work_dir.path()).expect("read"),
-                Found::Other,
+                FileContents::Other,
                 "{other}"
             );
         }
         std::fs::write(&path, "").expect("written");
         assert_eq!(
             EarlierEvents::find(&path, work_dir.path()).expect("read"),
-            Found::Nothing
+            FileContents::Nothing
         );
         let none = work_dir.path().join("none");
         assert_eq!(
             EarlierEvents::find(&none, work_dir.path()).expect("read"),
-            Found::Nothing
+            FileContents::Nothing
         );
         std::fs::write(&path, "hello\n").expect("written");
         assert_eq!(
             EarlierEvents::find(&path, &none).expect("read"),
-            Found::Nothing,
+            FileContents::Nothing,
             "no run has begun"
         );
     }

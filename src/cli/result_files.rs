@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::arguments::RunArguments;
 use super::documents::absolute;
-use super::earlier_events::{EarlierEvents, Found};
+use super::earlier_events::{EarlierEvents, FileContents};
 use super::shared_arguments::FormatArgument;
 use crate::event::Reporter;
 use crate::folder::write_whole;
@@ -99,9 +99,9 @@ impl ResultFiles {
             && arguments.resume
         {
             match EarlierEvents::find(events, work_dir) {
-                Ok(Found::Nothing) => {}
-                Ok(Found::Events(earlier)) => files.earlier = Some(earlier),
-                Ok(Found::Other) => {
+                Ok(FileContents::Nothing) => {}
+                Ok(FileContents::Events(earlier)) => files.earlier = Some(earlier),
+                Ok(FileContents::Other) => {
                     let text = "contains other data than events of the run to resume; choose \
                         another file";
                     problems.add(location("--events", events), text);

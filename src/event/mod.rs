@@ -357,7 +357,7 @@ pub struct InputState {
     /// Path of the folder.
     pub path: PathBuf,
     /// Time of the scan, RFC 3339.
-    pub looked: String,
+    pub scanned: String,
     /// Number of scanned entries, including folders; `None`: the folder could not be read.
     pub n_entries: Option<u64>,
     /// Latest time of modification of a file, RFC 3339; `None` if the folder has no file.

@@ -1,7 +1,7 @@
 //! The state of a run's folders on disk: what its log records at each start, and a resumed run
 //! compares.
 //!
-//! Inputs are surveyed by one walk without opening a file or following a link. The walk is bounded,
+//! Inputs are scanned by one walk without opening a file or following a link. The walk is bounded,
 //! since a Zarr tree can have millions of files. It goes from the top down, each folder in the
 //! order of its names, so two walks that end after the same number of entries have seen the same
 //! ones unless something has changed.
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::event::{FolderId, InputState};
 
-/// Entries that the survey of all inputs of a run looks at.
+/// Entries that the scan of all inputs of a run looks at.
 const MAX_ENTRIES: u64 = 100_000;
 /// Time that it may take. A walk that compares has three times as much, to come as far as the one
 /// before.
@@ -89,11 +89,11 @@ fn is_on(_: &Path, _: &[i64]) -> bool {
     false
 }
 
-/// Surveys the inputs of a run.
+/// Scans the inputs of a run.
 ///
 /// * `folders`: input folders and mounts.
 /// * `not_below`: folders that the run itself writes to.
-pub(super) fn survey(folders: &[&Path], not_below: &[&Path]) -> Vec<InputState> {
+pub(super) fn scan_inputs(folders: &[&Path], not_below: &[&Path]) -> Vec<InputState> {
     let not_below = ids(not_below);
     let (mut n_left, started) = (MAX_ENTRIES, Instant::now());
     let mut states: Vec<InputState> = Vec::new();
@@ -294,7 +294,7 @@ impl Walk {
     fn state(&self, folder: &Path) -> InputState {
         InputState {
             path: folder.to_owned(),
-            looked: self.started.to_string(),
+            scanned: self.started.to_string(),
             n_entries: self.is_readable.then_some(self.n_entries),
             newest: self.newest.map(|time| time.to_string()),
             digest: self.digest.finalize().to_hex().to_string(),
@@ -304,8 +304,8 @@ impl Walk {
 
     /// An entry that has changed since a walk before, as far as its times show.
     fn name_change(&self, before: &InputState) -> String {
-        let looked = before.looked.parse::<Timestamp>().unwrap_or_default();
-        let is_later = |(time, _): &&(Timestamp, PathBuf)| *time >= looked;
+        let scanned = before.scanned.parse::<Timestamp>().unwrap_or_default();
+        let is_later = |(time, _): &&(Timestamp, PathBuf)| *time >= scanned;
         let file = self.last_file.as_ref().filter(is_later);
         match (file, self.last_folder.as_ref().filter(is_later)) {
             (Some((_, path)), _) => format!("`{}` was added or changed", path.display()),

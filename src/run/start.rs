@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::data_state::{Change, compare, folder_id, is_empty, is_same_folder, settle, survey};
+use super::data_state::{
+    Change, compare, folder_id, is_empty, is_same_folder, scan_inputs, settle,
+};
 use super::prepare::{PreparedRun, work_dir_place};
 use super::resume::EarlierRun;
 use crate::event::{
@@ -144,7 +146,7 @@ impl PreparedRun {
                 })
                 .collect(),
             output: folder_id(&plan.output_path),
-            inputs: survey(&folders, &self.written_folders()),
+            inputs: scan_inputs(&folders, &self.written_folders()),
         }
     }
 

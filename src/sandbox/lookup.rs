@@ -125,64 +125,64 @@ impl GuestFolders {
     /// Looks up a path; `None` if only the runtime can answer.
     ///
     /// * `number`, `lookup`, `path`: parameters of the function of preview 1.
-    pub(super) fn look(
+    pub(super) fn stat(
         &self,
         wasi: &mut WasiP1Ctx,
         number: i32,
         lookup: i32,
         path: &[u8],
-    ) -> Option<Look> {
+    ) -> Option<PathStat> {
         let path = std::str::from_utf8(path)
             .ok()
             .filter(|path| !path.is_empty())?;
         let index = self.index_of_number(wasi, number)?;
-        look_beneath(&self.0[index].dir.dir, path, lookup & SYMLINK_FOLLOW != 0)
+        stat_beneath(&self.0[index].dir.dir, path, lookup & SYMLINK_FOLLOW != 0)
     }
 }
 
 /// Result of looking up a path.
-pub(super) enum Look {
+pub(super) enum PathStat {
     /// The path does not exist.
     Missing,
     /// The path leads to a file, a folder, a link or something else.
-    Found(Found),
+    Found(FileStat),
 }
 
 #[cfg(target_os = "linux")]
-type Found = rustix::fs::Stat;
+type FileStat = rustix::fs::Stat;
 /// Type without a value: a system without a fast lookup finds nothing.
 #[cfg(not(target_os = "linux"))]
-type Found = std::convert::Infallible;
+type FileStat = std::convert::Infallible;
 
 #[cfg(not(target_os = "linux"))]
-fn look_beneath(_: &File, _: &str, _: bool) -> Option<Look> {
+fn stat_beneath(_: &File, _: &str, _: bool) -> Option<PathStat> {
     None
 }
 
 #[cfg(target_os = "linux")]
-fn look_beneath(folder: &File, path: &str, follow: bool) -> Option<Look> {
+fn stat_beneath(folder: &File, path: &str, follow: bool) -> Option<PathStat> {
     use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
 
     // A plain name cannot lead out of the folder.
     if !follow && !path.contains('/') && path != "." && path != ".." {
-        return look_from(statat(folder, path, AtFlags::SYMLINK_NOFOLLOW));
+        return stat_from(statat(folder, path, AtFlags::SYMLINK_NOFOLLOW));
     }
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !follow);
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    look_from(openat2(folder, path, flags, Mode::empty(), resolve).and_then(fstat))
+    stat_from(openat2(folder, path, flags, Mode::empty(), resolve).and_then(fstat))
 }
 
 #[cfg(target_os = "linux")]
-fn look_from(found: rustix::io::Result<Found>) -> Option<Look> {
+fn stat_from(found: rustix::io::Result<FileStat>) -> Option<PathStat> {
     match found {
-        Ok(found) => Some(Look::Found(found)),
-        Err(rustix::io::Errno::NOENT) => Some(Look::Missing),
+        Ok(found) => Some(PathStat::Found(found)),
+        Err(rustix::io::Errno::NOENT) => Some(PathStat::Missing),
         Err(_) => None,
     }
 }
 
-impl Look {
+impl PathStat {
     /// Returns true for a FIFO, a socket or a device.
     pub(super) fn is_special(&self) -> bool {
         match self {
@@ -205,7 +205,7 @@ const FILE_TYPE_LINK: u8 = 7;
 
 /// Returns WASI's file type of a folder, a regular file or a link; `None` for other files.
 #[cfg(target_os = "linux")]
-fn file_type(found: &Found) -> Option<u8> {
+fn file_type(found: &FileStat) -> Option<u8> {
     use rustix::fs::FileType;
     match FileType::from_raw_mode(found.st_mode) {
         FileType::Directory => Some(3),
@@ -216,7 +216,7 @@ fn file_type(found: &Found) -> Option<u8> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn file_type(found: &Found) -> Option<u8> {
+fn file_type(found: &FileStat) -> Option<u8> {
     match *found {}
 }
 
@@ -266,9 +266,9 @@ async fn look_plain(
 ) -> wasmtime::Result<i32> {
     let (folder, lookup, path, path_len, answer) = params;
     if let Some(path) = slice(bytes, path, path_len) {
-        match host.folders.look(&mut host.wasi, folder, lookup, path) {
-            Some(Look::Missing) => return Ok(ERRNO_NOENT),
-            Some(Look::Found(found)) => {
+        match host.folders.stat(&mut host.wasi, folder, lookup, path) {
+            Some(PathStat::Missing) => return Ok(ERRNO_NOENT),
+            Some(PathStat::Found(found)) => {
                 let start = answer.cast_unsigned() as usize;
                 let target = bytes
                     .get_mut(start..)
@@ -333,7 +333,7 @@ pub(super) fn slice(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
 /// Builds WASI's `filestat` as the runtime does: with the same device for all files, and with a
 /// number that identifies the file instead of its inode.
 #[cfg(target_os = "linux")]
-fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
+fn filestat(found: &FileStat) -> Option<[u8; FILESTAT_BYTES]> {
     const NANOSECONDS: u64 = 1_000_000_000;
     let time = |seconds: i64, nanoseconds: i64| -> Option<u64> {
         u64::try_from(seconds)
@@ -361,6 +361,6 @@ fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn filestat(found: &Found) -> Option<[u8; FILESTAT_BYTES]> {
+fn filestat(found: &FileStat) -> Option<[u8; FILESTAT_BYTES]> {
     match *found {}
 }

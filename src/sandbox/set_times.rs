@@ -46,9 +46,9 @@ async fn path_filestat_set_times(
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
     host.wasi.set_hostcall_fuel(fuel);
-    let look = slice(bytes, path, path_len)
-        .and_then(|path| host.folders.look(&mut host.wasi, folder, 0, path));
-    let lookup = if look.is_none_or(|look| look.is_link()) {
+    let stat = slice(bytes, path, path_len)
+        .and_then(|path| host.folders.stat(&mut host.wasi, folder, 0, path));
+    let lookup = if stat.is_none_or(|stat| stat.is_link()) {
         lookup
     } else {
         lookup | SYMLINK_FOLLOW

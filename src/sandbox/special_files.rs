@@ -121,9 +121,9 @@ async fn open_plain(host: &mut Host, bytes: &mut [u8], params: PathOpen) -> wasm
             }
         }
         if let Some(path) = slice(bytes, path, path_len) {
-            let look = host.folders.look(&mut host.wasi, folder, lookup, path);
-            let is_special = match look {
-                Some(look) => look.is_special(),
+            let stat = host.folders.stat(&mut host.wasi, folder, lookup, path);
+            let is_special = match stat {
+                Some(stat) => stat.is_special(),
                 None => is_special(&mut host.wasi, folder, lookup, path).await?,
             };
             if is_special {

@@ -38,7 +38,7 @@ pub use serve::serve;
 const GRACE: Duration = Duration::from_millis(300);
 /// Maximum bytes of a child's text about how a guest ended.
 const MAX_TEXT_BYTES: usize = 8 << 10;
-/// Longest wait before limits are looked at again.
+/// Longest wait before limits are checked again.
 const POLL: Duration = Duration::from_millis(20);
 /// Interval between two checks of the reader of a guest's output.
 const OUTPUT_POLL: Duration = Duration::from_millis(5);
@@ -115,7 +115,7 @@ impl<'a> ProcessWorker<'a> {
         let clock = self.sandbox.clock();
         let mut deadline =
             limit.and_then(|limit| clock.now().checked_add(limit.saturating_add(GRACE)));
-        let mut looked = clock.now();
+        let mut checked_at = clock.now();
         let reports = match &invocation.entry {
             Entry::Run(TypedCall { reports, .. }) => Some(reports),
             _ => None,
@@ -196,9 +196,9 @@ impl<'a> ProcessWorker<'a> {
             if let Some((limit, deadline)) = limit.zip(deadline.as_mut()) {
                 let now = clock.now();
                 if self.child.as_ref().is_some_and(Child::is_stopped) {
-                    *deadline += now - looked;
+                    *deadline += now - checked_at;
                 }
-                looked = now;
+                checked_at = now;
                 if now >= *deadline {
                     self.child = None;
                     return (GuestEnd::TimedOut(limit), 0);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::batch_file::{BATCH_FILE, BatchFile, STOP_FILE, StoredCall, closed_file, read_calls};
 use super::driver::Driver;
-use super::jobs::{JournalEntry, Piece, PieceState, Round, SliceState};
+use super::jobs::{ArrayState, JobArray, JournalEntry, Round, SliceState};
 use crate::model::{Attempt, CallSpec, HostError};
 use crate::workdir::LineReader;
 
@@ -90,7 +90,7 @@ impl Driver<'_> {
                 self.slices.push(slice);
             }
             self.rounds.push(Round { number, folder });
-            self.adopt_pieces(entries, number, position, file.slices.len());
+            self.adopt_arrays(entries, number, position, file.slices.len());
         }
         self.drop_unsubmitted();
         Ok(())
@@ -127,7 +127,7 @@ impl Driver<'_> {
     }
 
     /// Adds the jobs of a round that were submitted, or may have been.
-    fn adopt_pieces(
+    fn adopt_arrays(
         &mut self,
         entries: &[JournalEntry],
         number: usize,
@@ -144,7 +144,7 @@ impl Driver<'_> {
             else {
                 continue;
             };
-            let is_known = self.pieces.iter().any(|piece| piece.name == *name);
+            let is_known = self.arrays.iter().any(|array| array.name == *name);
             if *round != number || is_known || first + n_slices > n_round_slices {
                 continue;
             }
@@ -157,20 +157,20 @@ impl Driver<'_> {
                 _ => None,
             });
             let since = Instant::now();
-            let index = self.pieces.len();
+            let index = self.arrays.len();
             let position = position + first;
             for slice in &mut self.slices[position..position + n_slices] {
-                slice.piece = Some(index);
+                slice.array = Some(index);
             }
-            self.pieces.push(Piece {
+            self.arrays.push(JobArray {
                 name: name.clone(),
                 round: self.rounds.len() - 1,
                 first: *first,
                 n_slices: *n_slices,
                 position,
                 state: match submitted {
-                    Some(_) => PieceState::Submitted { since },
-                    None => PieceState::Unsure { since },
+                    Some(_) => ArrayState::Submitted { since },
+                    None => ArrayState::Unsure { since },
                 },
                 id: submitted.map(|(id, _)| id),
                 submitted_s: submitted.map(|(_, time_s)| time_s),
@@ -178,18 +178,18 @@ impl Driver<'_> {
         }
     }
 
-    /// A piece that was refused for a limit was split, so its slices belong to the later pieces;
+    /// An array that was refused for a limit was split, so its slices belong to the later arrays;
     /// those that were never submitted belong to none, and their calls run in a new round.
     fn drop_unsubmitted(&mut self) {
-        for (index, piece) in self.pieces.iter_mut().enumerate() {
-            let slices = &self.slices[piece.position..piece.position + piece.n_slices];
-            if slices.iter().any(|slice| slice.piece != Some(index)) {
-                piece.state = PieceState::Dropped;
+        for (index, array) in self.arrays.iter_mut().enumerate() {
+            let slices = &self.slices[array.position..array.position + array.n_slices];
+            if slices.iter().any(|slice| slice.array != Some(index)) {
+                array.state = ArrayState::Dropped;
             }
         }
         for slice in &mut self.slices {
-            let piece = slice.piece.map(|piece| &self.pieces[piece]);
-            if piece.is_none_or(|piece| piece.state == PieceState::Dropped) {
+            let array = slice.array.map(|array| &self.arrays[array]);
+            if array.is_none_or(|array| array.state == ArrayState::Dropped) {
                 slice.open.clear();
             }
         }
@@ -197,15 +197,15 @@ impl Driver<'_> {
 
     /// Takes the results that the interrupted run has not recorded.
     fn catch_up(&mut self) -> Result<(), HostError> {
-        let has_open = |piece: &&Piece| {
-            let slices = &self.slices[piece.position..piece.position + piece.n_slices];
+        let has_open = |array: &&JobArray| {
+            let slices = &self.slices[array.position..array.position + array.n_slices];
             slices.iter().any(|slice| !slice.open.is_empty())
         };
         let n_jobs: usize = self
-            .pieces
+            .arrays
             .iter()
             .filter(has_open)
-            .map(|piece| piece.n_slices)
+            .map(|array| array.n_slices)
             .sum();
         for round in &self.rounds {
             round.folder.unmark(STOP_FILE)?;
@@ -244,7 +244,7 @@ impl Driver<'_> {
             "the jobs of the interrupted run were cancelled: {reason}"
         ))?;
         self.rounds.clear();
-        self.pieces.clear();
+        self.arrays.clear();
         self.slices.clear();
         self.folder.remove();
         self.folder.create()?;

@@ -60,7 +60,7 @@ struct Ran {
 }
 
 /// Reason why a command did not end by itself.
-enum Stopped {
+enum CommandError {
     /// It could not be started.
     Missing(io::Error),
     /// It took too long.
@@ -89,12 +89,12 @@ impl Client {
         let failed = |kind, message| SubmitError { kind, message };
         let ran = match self.run("sbatch", arguments, self.timeout, Some(cancel)) {
             Ok(ran) => ran,
-            Err(Stopped::Missing(err)) => {
+            Err(CommandError::Missing(err)) => {
                 let message = format!("failed to start sbatch: {err}");
                 return Err(failed(Refusal::Final, message));
             }
-            Err(stopped) => {
-                let message = self.message("sbatch", stopped);
+            Err(error) => {
+                let message = self.message("sbatch", error);
                 return Err(failed(Refusal::NoAnswer, message));
             }
         };
@@ -186,20 +186,22 @@ impl Client {
         match self.run(command, arguments, timeout, cancel) {
             Ok(ran) if ran.status.success() => Ok(ran.stdout),
             Ok(ran) => Err(NoAnswer(failure(command, &ran))),
-            Err(stopped) => Err(NoAnswer(self.message(command, stopped))),
+            Err(error) => Err(NoAnswer(self.message(command, error))),
         }
     }
 
-    fn message(&self, command: &str, stopped: Stopped) -> String {
-        match stopped {
-            Stopped::Missing(err) => format!("failed to start {command}: {err}"),
-            Stopped::TimedOut => {
+    fn message(&self, command: &str, error: CommandError) -> String {
+        match error {
+            CommandError::Missing(err) => format!("failed to start {command}: {err}"),
+            CommandError::TimedOut => {
                 format!(
                     "{command} did not answer within {} s",
                     self.timeout.as_secs()
                 )
             }
-            Stopped::Cancelled => format!("{command} was stopped, since the run was cancelled"),
+            CommandError::Cancelled => {
+                format!("{command} was stopped, since the run was cancelled")
+            }
         }
     }
 
@@ -213,7 +215,7 @@ impl Client {
         arguments: &[S],
         timeout: Duration,
         cancel: Option<&CancelToken>,
-    ) -> Result<Ran, Stopped> {
+    ) -> Result<Ran, CommandError> {
         // The program is looked up in the `PATH` of the environment that is set here.
         let mut child = Command::new(command)
             .args(arguments)
@@ -226,7 +228,7 @@ impl Client {
             // Ctrl-C on the terminal must not end an `sbatch` whose job was submitted already.
             .process_group(0)
             .spawn()
-            .map_err(Stopped::Missing)?;
+            .map_err(CommandError::Missing)?;
         let stdout = read_in_thread(child.stdout.take());
         let stderr = read_in_thread(child.stderr.take());
         let status = wait(&mut child, timeout, cancel)?;
@@ -246,19 +248,19 @@ fn wait(
     child: &mut Child,
     timeout: Duration,
     cancel: Option<&CancelToken>,
-) -> Result<ExitStatus, Stopped> {
+) -> Result<ExitStatus, CommandError> {
     let started = Instant::now();
-    let stopped = loop {
+    let error = loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
             Ok(None) => {}
-            Err(err) => break Stopped::Missing(err),
+            Err(err) => break CommandError::Missing(err),
         }
         if cancel.is_some_and(CancelToken::is_cancelled) {
-            break Stopped::Cancelled;
+            break CommandError::Cancelled;
         }
         if started.elapsed() > timeout {
-            break Stopped::TimedOut;
+            break CommandError::TimedOut;
         }
         std::thread::sleep(POLL);
     };
@@ -268,7 +270,7 @@ fn wait(
         let _ = kill_process_group(group, Signal::KILL);
     }
     let _ = child.wait();
-    Err(stopped)
+    Err(error)
 }
 
 fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {

@@ -16,9 +16,9 @@ use super::Slurm;
 use super::batch_file::{BatchFile, STOP_FILE, batch_folder_name, closed_file, results_file};
 use super::batching::JobShape;
 use super::config::TaskSettings;
-use super::jobs::{CallState, Piece, PieceState, Round, SliceState};
+use super::jobs::{ArrayState, CallState, JobArray, Round, SliceState};
 use super::results::{Line, WorkerStarted, attempt_of, parse_line};
-use super::states::{POLL, Question};
+use super::states::{POLL, Query};
 use crate::backend::output_budget::NoRoom;
 use crate::backend::{BatchCalls, CallEvent};
 use crate::event::{EventKind, Fact};
@@ -53,7 +53,7 @@ pub(super) struct Driver<'d> {
     pub(super) states: HashMap<usize, CallState>,
     pub(super) n_open: usize,
     pub(super) rounds: Vec<Round>,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) arrays: Vec<JobArray>,
     pub(super) slices: Vec<SliceState>,
     /// Calls that a new round has to run.
     pub(super) to_run: Vec<usize>,
@@ -64,11 +64,11 @@ pub(super) struct Driver<'d> {
     /// True after a failure: no further call starts.
     pub(super) is_stopping: bool,
     pub(super) polled: Instant,
-    pub(super) question: Option<Question>,
+    pub(super) query: Option<Query>,
     pub(super) poll_interval: Duration,
     /// Since when the controller has not answered.
     pub(super) silent_since: Option<Instant>,
-    /// When the queue was last asked a question that it has answered.
+    /// When the last query that the queue has answered was sent.
     pub(super) answered: Option<Instant>,
     pub(super) has_accounting: bool,
     pub(super) asked_accounting: BTreeSet<u64>,
@@ -118,14 +118,14 @@ impl<'d> Driver<'d> {
             n_open: states.len(),
             states,
             rounds: Vec::new(),
-            pieces: Vec::new(),
+            arrays: Vec::new(),
             slices: Vec::new(),
             to_run: Vec::new(),
             excluded: Vec::new(),
             is_catching_up: false,
             is_stopping: false,
             polled: now,
-            question: None,
+            query: None,
             poll_interval: POLL[0],
             silent_since: None,
             answered: None,
@@ -448,9 +448,9 @@ impl<'d> Driver<'d> {
         let names: Vec<&str> = self.submitted_names();
         // Jobs that start all the same find the file.
         let _ = self.slurm.client.cancel_pending(&names);
-        for piece in &mut self.pieces {
-            if piece.state == PieceState::Waiting {
-                piece.state = PieceState::Dropped;
+        for array in &mut self.arrays {
+            if array.state == ArrayState::Waiting {
+                array.state = ArrayState::Dropped;
             }
         }
         for position in 0..self.slices.len() {
@@ -477,18 +477,18 @@ impl<'d> Driver<'d> {
             let is_done = slice.ended.as_ref().is_some_and(|ended| ended.is_done);
             slice.is_over() && is_done && !slice.is_closed
         };
-        let is_over = |piece: &Piece| {
-            let slices = &self.slices[piece.position..piece.position + piece.n_slices];
+        let is_over = |array: &JobArray| {
+            let slices = &self.slices[array.position..array.position + array.n_slices];
             slices.iter().all(has_ended)
         };
-        let pieces = self.pieces.iter().filter(|piece| {
+        let arrays = self.arrays.iter().filter(|array| {
             let is_submitted = matches!(
-                piece.state,
-                PieceState::Submitted { .. } | PieceState::Unsure { .. }
+                array.state,
+                ArrayState::Submitted { .. } | ArrayState::Unsure { .. }
             );
-            is_submitted && !is_over(piece)
+            is_submitted && !is_over(array)
         });
-        pieces.map(|piece| piece.name.as_str()).collect()
+        arrays.map(|array| array.name.as_str()).collect()
     }
 
     /// Cancels the jobs that may still exist. Returns false if SLURM did not answer.
@@ -497,10 +497,10 @@ impl<'d> Driver<'d> {
         if names.is_empty() {
             return true;
         }
-        let pieces = self.pieces.iter();
-        let ids = pieces.filter(|piece| names.contains(&piece.name.as_str()));
+        let arrays = self.arrays.iter();
+        let ids = arrays.filter(|array| names.contains(&array.name.as_str()));
         let ids: Vec<_> = ids
-            .filter_map(|piece| Some(piece.id?.to_string()))
+            .filter_map(|array| Some(array.id?.to_string()))
             .collect();
         self.slurm.client.cancel(&ids, &names).is_ok()
     }

@@ -35,16 +35,16 @@ pub(super) enum JournalEntry {
     },
 }
 
-/// A round: one folder with calls.
+/// A round of submissions: one folder with the calls to run. Calls that were lost get a new round.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) number: usize,
     pub(super) folder: JobFolder,
 }
 
-/// One job or array: consecutive slices of a round.
+/// A job array, or a single job: consecutive slices of a round.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct JobArray {
     /// Unique name of the job.
     pub(super) name: String,
     /// Index of the round.
@@ -54,16 +54,16 @@ pub(super) struct Piece {
     pub(super) n_slices: usize,
     /// Position of its first slice among all slices.
     pub(super) position: usize,
-    pub(super) state: PieceState,
+    pub(super) state: ArrayState,
     /// Identifier of the job.
     pub(super) id: Option<u64>,
     /// When it was submitted, in seconds since 1970.
     pub(super) submitted_s: Option<f64>,
 }
 
-/// Submission of a piece.
+/// Submission of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PieceState {
+pub(super) enum ArrayState {
     /// It is not submitted yet.
     Waiting,
     /// `sbatch` gave no answer: the job is looked up by its name.
@@ -77,7 +77,7 @@ pub(super) enum PieceState {
     Dropped,
 }
 
-impl Piece {
+impl JobArray {
     /// Identifier of an element, as SLURM's commands take it.
     pub(super) fn job_of(&self, element: usize) -> String {
         match (self.id, self.n_slices) {
@@ -88,15 +88,15 @@ impl Piece {
     }
 }
 
-/// A slice of the calls of a round: one job, or one element of an array.
+/// A slice of the calls of a round: one element of an array, or a single job.
 #[derive(Debug)]
 pub(super) struct SliceState {
     /// Index of the round.
     pub(super) round: usize,
     /// Number of the slice in its round.
     pub(super) index: usize,
-    /// Position of the piece; `None` if it was never submitted.
-    pub(super) piece: Option<usize>,
+    /// Position of the array; `None` if it was never submitted.
+    pub(super) array: Option<usize>,
     /// Calls that are not finished, each with the difference of the number of its attempt to that
     /// in the file.
     pub(super) open: HashMap<usize, i64>,
@@ -121,7 +121,7 @@ impl SliceState {
         Self {
             round,
             index,
-            piece: None,
+            array: None,
             n_calls: open.len(),
             open,
             reader: LineReader::default(),

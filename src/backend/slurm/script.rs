@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn later_pieces_and_single_jobs_name_their_slices() {
+    fn later_arrays_and_single_jobs_name_their_slices() {
         let settings = JobSettings {
             mem_mb: Some(1001),
             use_mem_per_cpu: true,

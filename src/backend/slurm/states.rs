@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::client::NoAnswer;
 use super::driver::{Driver, MAX_LOSSES};
-use super::jobs::{PieceState, SliceState, now_s};
+use super::jobs::{ArrayState, SliceState, now_s};
 use super::judge::{Evidence, Stopped, Verdict, judge, time_for_results};
 use super::parse::{JobRow, JobState, advice_for_reason, job_state};
 use super::script::{job_time_s, log_name, was_warned};
@@ -14,7 +14,7 @@ use crate::backend::CallEvent;
 use crate::event::{EventKind, Fact};
 use crate::model::{Attempt, Ended, HostError, Outcome};
 
-/// First and longest interval between two questions to the queue, while jobs change.
+/// First and longest interval between two queries of the queue, while jobs change.
 pub(super) const POLL: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 /// Longest interval while the controller does not answer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
@@ -25,8 +25,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes that are read of the log of a job.
 const LOG_BYTES: u64 = 4 << 10;
 
-/// A question to the queue that has no answer yet.
-pub(super) struct Question {
+/// A query of the queue that has no answer yet.
+pub(super) struct Query {
     asked: Instant,
     answer: Receiver<Result<Vec<JobRow>, NoAnswer>>,
 }
@@ -35,16 +35,16 @@ impl Driver<'_> {
     /// Asks the queue for the states of all jobs, if it is time. Another thread waits for the
     /// answer: without a controller that takes 18 s.
     pub(super) fn poll(&mut self) -> Result<(), HostError> {
-        if let Some(question) = &self.question {
-            return match question.answer.try_recv() {
+        if let Some(query) = &self.query {
+            return match query.answer.try_recv() {
                 Ok(answer) => {
-                    let asked = question.asked;
-                    self.question = None;
+                    let asked = query.asked;
+                    self.query = None;
                     self.take_answer(answer, asked)
                 }
                 Err(TryRecvError::Empty) => Ok(()),
                 Err(TryRecvError::Disconnected) => {
-                    self.question = None;
+                    self.query = None;
                     Ok(())
                 }
             };
@@ -61,7 +61,7 @@ impl Driver<'_> {
             // The run may have ended.
             let _ = send.send(client.jobs(&names, &cancel));
         });
-        self.question = Some(Question {
+        self.query = Some(Query {
             asked: Instant::now(),
             answer,
         });
@@ -104,27 +104,27 @@ impl Driver<'_> {
     /// * `asked`: when the queue was asked.
     fn take_rows(&mut self, rows: Vec<JobRow>, asked: Instant) -> Result<(), HostError> {
         let by_name: HashMap<String, usize> = (0..)
-            .zip(&self.pieces)
-            .map(|(index, piece)| (piece.name.clone(), index))
+            .zip(&self.arrays)
+            .map(|(index, array)| (array.name.clone(), index))
             .collect();
         let mut found: BTreeMap<usize, JobRow> = BTreeMap::new();
         for row in rows {
-            let Some(piece) = by_name.get(&row.name).map(|index| &mut self.pieces[*index]) else {
+            let Some(array) = by_name.get(&row.name).map(|index| &mut self.arrays[*index]) else {
                 continue;
             };
             let element = row
                 .element
                 .and_then(|element| usize::try_from(element).ok());
             let element = element.unwrap_or_default();
-            if element >= piece.n_slices {
+            if element >= array.n_slices {
                 continue;
             }
-            let id = *piece.id.get_or_insert(row.job_id);
-            piece.submitted_s.get_or_insert_with(now_s);
-            if let PieceState::Unsure { since } = piece.state {
-                piece.state = PieceState::Submitted { since };
+            let id = *array.id.get_or_insert(row.job_id);
+            array.submitted_s.get_or_insert_with(now_s);
+            if let ArrayState::Unsure { since } = array.state {
+                array.state = ArrayState::Submitted { since };
             }
-            let position = piece.position + element;
+            let position = array.position + element;
             // A second job of the same name can exist if `sbatch` gave no answer.
             let is_better = found.get(&position).is_none_or(|other| {
                 job_state(&other.state) == JobState::Ended || other.job_id != id
@@ -142,13 +142,13 @@ impl Driver<'_> {
 
     fn set_row(&mut self, position: usize, row: Option<JobRow>, asked: Instant) {
         let slice = &mut self.slices[position];
-        let Some(piece) = slice.piece.map(|piece| &self.pieces[piece]) else {
+        let Some(array) = slice.array.map(|array| &self.arrays[array]) else {
             return;
         };
-        let was_submitted = match piece.state {
-            PieceState::Submitted { since } => since < asked,
+        let was_submitted = match array.state {
+            ArrayState::Submitted { since } => since < asked,
             // It is submitted again if the queue does not list it.
-            PieceState::Unsure { .. } | PieceState::Waiting | PieceState::Dropped => false,
+            ArrayState::Unsure { .. } | ArrayState::Waiting | ArrayState::Dropped => false,
         };
         match row {
             Some(row) => (slice.row, slice.is_absent) = (Some(row), false),
@@ -223,7 +223,7 @@ impl Driver<'_> {
     /// one.
     fn ask_accounting(&mut self, position: usize) {
         let slice = &self.slices[position];
-        let id = slice.piece.and_then(|piece| self.pieces[piece].id);
+        let id = slice.array.and_then(|array| self.arrays[array].id);
         let Some(id) = id.filter(|_| slice.is_absent && self.has_accounting) else {
             return;
         };
@@ -238,12 +238,12 @@ impl Driver<'_> {
             let element = row
                 .element
                 .and_then(|element| usize::try_from(element).ok());
-            let piece = self
-                .pieces
+            let array = self
+                .arrays
                 .iter()
-                .find(|piece| piece.id == Some(row.job_id));
-            let Some(piece) = piece else { continue };
-            let position = piece.position + element.unwrap_or_default();
+                .find(|array| array.id == Some(row.job_id));
+            let Some(array) = array else { continue };
+            let position = array.position + element.unwrap_or_default();
             if let Some(slice) = self
                 .slices
                 .get_mut(position)
@@ -282,16 +282,16 @@ impl Driver<'_> {
 
     fn verdict(&self, position: usize) -> Verdict {
         let slice = &self.slices[position];
-        let Some(piece) = slice.piece.map(|piece| &self.pieces[piece]) else {
+        let Some(array) = slice.array.map(|array| &self.arrays[array]) else {
             return judge(&Evidence::default());
         };
-        let element = slice.index - piece.first;
-        let of_array = (piece.n_slices > 1).then_some(element as u64);
+        let element = slice.index - array.first;
+        let of_array = (array.n_slices > 1).then_some(element as u64);
         let log = self.rounds[slice.round]
             .folder
-            .read_end(&log_name(&piece.name, of_array), LOG_BYTES);
+            .read_end(&log_name(&array.name, of_array), LOG_BYTES);
         judge(&Evidence {
-            job: &piece.job_of(element),
+            job: &array.job_of(element),
             row: slice.row.as_ref(),
             node: &slice.node(),
             log: &log,
@@ -374,13 +374,13 @@ impl Driver<'_> {
     /// Reports the end of a job, once.
     pub(super) fn report_end(&mut self, position: usize, state: &str) -> Result<(), HostError> {
         let slice = &mut self.slices[position];
-        if slice.is_reported || !slice.is_over() || slice.piece.is_none() {
+        if slice.is_reported || !slice.is_over() || slice.array.is_none() {
             return Ok(());
         }
         slice.is_reported = true;
-        let piece = slice.piece.map(|piece| &self.pieces[piece]);
-        let job = piece.map(|piece| piece.job_of(slice.index - piece.first));
-        let submitted_s = piece.and_then(|piece| piece.submitted_s);
+        let array = slice.array.map(|array| &self.arrays[array]);
+        let job = array.map(|array| array.job_of(slice.index - array.first));
+        let submitted_s = array.and_then(|array| array.submitted_s);
         let started_s = slice.worker.as_ref().map(|worker| worker.time_s);
         let ended_s = slice
             .ended

@@ -7,7 +7,9 @@ use super::batch_file::{BATCH_FILE, write_round};
 use super::batching::spread;
 use super::client::SubmitError;
 use super::driver::Driver;
-use super::jobs::{JournalEntry, Piece, PieceState, Round, SliceState, now_s, split_into_arrays};
+use super::jobs::{
+    ArrayState, JobArray, JournalEntry, Round, SliceState, now_s, split_into_arrays,
+};
 use super::parse::Refusal;
 use super::script::{ScriptContents, build_arguments, build_script};
 use super::states::POLL;
@@ -73,17 +75,17 @@ impl Driver<'_> {
 
     fn add_piece(&mut self, round: usize, first: usize, n_slices: usize, position: usize) {
         let number = self.rounds[round].number;
-        let index = self.pieces.len();
+        let index = self.arrays.len();
         for slice in &mut self.slices[position..position + n_slices] {
-            slice.piece = Some(index);
+            slice.array = Some(index);
         }
-        self.pieces.push(Piece {
+        self.arrays.push(JobArray {
             name: format!("mandelbox-{}-r{number}-{index}", self.tag),
             round,
             first,
             n_slices,
             position,
-            state: PieceState::Waiting,
+            state: ArrayState::Waiting,
             id: None,
             submitted_s: None,
         });
@@ -92,10 +94,10 @@ impl Driver<'_> {
     /// Submits the jobs that wait for it, unless SLURM has refused one a moment ago.
     pub(super) fn submit(&mut self) -> Result<(), HostError> {
         self.look_up()?;
-        let is_waiting = |piece: &Piece| piece.state == PieceState::Waiting;
+        let is_waiting = |array: &JobArray| array.state == ArrayState::Waiting;
         while Instant::now() >= self.next_submission.0
             && !self.calls.cancel().is_cancelled()
-            && let Some(index) = self.pieces.iter().position(is_waiting)
+            && let Some(index) = self.arrays.iter().position(is_waiting)
         {
             self.submit_piece(index)?;
         }
@@ -108,37 +110,37 @@ impl Driver<'_> {
         let Some(answered) = self.answered else {
             return Ok(());
         };
-        for piece in &mut self.pieces {
-            let PieceState::Unsure { since } = piece.state else {
+        for array in &mut self.arrays {
+            let ArrayState::Unsure { since } = array.state else {
                 continue;
             };
-            let slices = &self.slices[piece.position..piece.position + piece.n_slices];
+            let slices = &self.slices[array.position..array.position + array.n_slices];
             if slices.iter().any(|slice| slice.worker.is_some()) {
-                piece.state = PieceState::Submitted { since };
+                array.state = ArrayState::Submitted { since };
             } else if answered > since + UNSURE_TIME {
-                piece.state = PieceState::Waiting;
+                array.state = ArrayState::Waiting;
             }
         }
         Ok(())
     }
 
     fn submit_piece(&mut self, index: usize) -> Result<(), HostError> {
-        let piece = &self.pieces[index];
-        let folder = &self.rounds[piece.round].folder;
-        let script = format!("{}.sh", piece.name);
-        folder.write(&script, self.script(piece).as_bytes())?;
+        let array = &self.arrays[index];
+        let folder = &self.rounds[array.round].folder;
+        let script = format!("{}.sh", array.name);
+        folder.write(&script, self.script(array).as_bytes())?;
         let arguments = build_arguments(
-            &piece.name,
+            &array.name,
             folder.path(),
             &self.settings.job,
             &self.excluded,
             &folder.path().join(&script),
         );
         let entry = JournalEntry::Submitting {
-            name: piece.name.clone(),
-            round: self.rounds[piece.round].number,
-            first: piece.first,
-            n_slices: piece.n_slices,
+            name: array.name.clone(),
+            round: self.rounds[array.round].number,
+            first: array.first,
+            n_slices: array.n_slices,
         };
         self.write_journal(&entry)?;
         // The name is on disk before the job can exist.
@@ -149,16 +151,16 @@ impl Driver<'_> {
         }
     }
 
-    fn script(&self, piece: &Piece) -> String {
-        let folder = self.rounds[piece.round].folder.path();
+    fn script(&self, array: &JobArray) -> String {
+        let folder = self.rounds[array.round].folder.path();
         build_script(&ScriptContents {
             settings: &self.settings.job,
             program: &self.slurm.options.program,
             batch_file: &folder.join(BATCH_FILE),
             parallel: self.shape.parallel,
             rounds: self.shape.rounds(),
-            first_slice: piece.first,
-            n_slices: piece.n_slices,
+            first_slice: array.first,
+            n_slices: array.n_slices,
         })
     }
 
@@ -169,13 +171,13 @@ impl Driver<'_> {
     }
 
     fn note_submitted(&mut self, index: usize, id: u64) -> Result<(), HostError> {
-        let piece = &mut self.pieces[index];
+        let array = &mut self.arrays[index];
         let since = Instant::now();
-        piece.state = PieceState::Submitted { since };
-        piece.id = Some(id);
+        array.state = ArrayState::Submitted { since };
+        array.id = Some(id);
         let time_s = now_s();
-        piece.submitted_s = Some(time_s);
-        let name = piece.name.clone();
+        array.submitted_s = Some(time_s);
+        let name = array.name.clone();
         self.write_journal(&JournalEntry::Submitted { name, id, time_s })?;
         self.next_submission = (since, FIRST_WAIT);
         (self.polled, self.poll_interval) = (since, POLL[0]);
@@ -195,7 +197,7 @@ impl Driver<'_> {
                 ))
             }
             Refusal::NoAnswer => {
-                self.pieces[index].state = PieceState::Unsure { since: now };
+                self.arrays[index].state = ArrayState::Unsure { since: now };
                 self.next_submission = (now + wait, (wait * 2).min(MAX_WAIT));
                 if self.calls.cancel().is_cancelled() {
                     return Ok(());
@@ -216,15 +218,15 @@ impl Driver<'_> {
         }
     }
 
-    /// Replaces a piece by two smaller ones: a limit may leave room for one of them.
+    /// Replaces an array by two smaller ones: a limit may leave room for one of them.
     fn split_piece(&mut self, index: usize) {
-        let piece = &mut self.pieces[index];
-        if piece.n_slices == 1 {
+        let array = &mut self.arrays[index];
+        if array.n_slices == 1 {
             return;
         }
-        piece.state = PieceState::Dropped;
-        let (round, first, position) = (piece.round, piece.first, piece.position);
-        let n_slices = std::mem::take(&mut piece.n_slices);
+        array.state = ArrayState::Dropped;
+        let (round, first, position) = (array.round, array.first, array.position);
+        let n_slices = std::mem::take(&mut array.n_slices);
         let half = n_slices.div_ceil(2);
         self.add_piece(round, first, half, position);
         self.add_piece(round, first + half, n_slices - half, position + half);

@@ -8,7 +8,7 @@ use super::lines::Lines;
 use super::module::add_module;
 use super::script::add_script;
 use super::task::add_task;
-use super::{Checker, Found, v2};
+use super::{Checker, Findings, v2};
 use crate::fractal::command::twin_of;
 use crate::fractal::package::manifest::PackageTask;
 use crate::fractal::typed_package::TypedPackage;
@@ -21,7 +21,7 @@ pub(super) fn check(
     checker: &Checker,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     let twin = twin_of(path).unwrap_or_else(|| path.to_owned());
     let location = Location::File(path.to_owned());
     let mut problem = |text: String| problems.add(location.clone(), text);
@@ -29,7 +29,7 @@ pub(super) fn check(
     let script = add_script((path, &twin), home, checker, &mut lines, &mut problem);
     let path = if twin.is_file() { &twin } else { path };
     let facts = script.unwrap_or_else(|| add_described(path, checker, &mut lines, problems));
-    Found {
+    Findings {
         what: "module",
         lines,
         facts,

@@ -51,7 +51,7 @@ struct Checker {
 }
 
 /// Findings of a check.
-struct Found {
+struct Findings {
     /// `workflow`, `module`, `package`, `packages` or `dataset`.
     what: &'static str,
     /// Findings for people.
@@ -120,7 +120,10 @@ pub(super) fn check(arguments: &CheckArguments) -> Answer {
 /// Returns true for a package of Fractal v2, and for a folder of installed packages.
 fn is_v2(folder: &Path) -> bool {
     if TaskPackage::is_in(folder) {
-        return package_version(folder) == Some(Version::V2);
+        return match package_version(folder) {
+            Some(Version::V2) => true,
+            Some(Version::V1) | None => false,
+        };
     }
     modules_in(folder).is_empty() && !Package::folders_in(folder).is_empty()
 }
@@ -144,7 +147,7 @@ fn is_document(path: &Path) -> bool {
     read && start.trim_ascii_start().starts_with(b"{")
 }
 
-fn text(path: &Path, found: &Found, problems: &Problems) -> String {
+fn text(path: &Path, found: &Findings, problems: &Problems) -> String {
     let mut text = format!(
         "{} {}\n{}",
         found.what,
@@ -166,7 +169,7 @@ fn text(path: &Path, found: &Found, problems: &Problems) -> String {
     text
 }
 
-fn json_answer(path: &Path, found: &Found, problems: &Problems) -> Vec<u8> {
+fn json_answer(path: &Path, found: &Findings, problems: &Problems) -> Vec<u8> {
     let answer = json!({
         "path": path.to_string_lossy(),
         "what": found.what,

@@ -9,7 +9,7 @@ use super::described::add_described;
 use super::lines::Lines;
 use super::snapshot::add_snapshot;
 use super::task::{add_program, add_task};
-use super::{Checker, Found};
+use super::{Checker, Findings};
 use crate::fractal::package::TaskPackage;
 use crate::fractal::package::manifest::modules_in;
 use crate::plan::ScriptHome;
@@ -25,7 +25,7 @@ pub(super) fn check(
     checker: &Checker,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     if !TaskPackage::is_in(folder) {
         let modules = modules_in(folder);
         if modules.is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn check(
         return check_modules(&modules, checker, lines, problems);
     }
     let Some(package) = TaskPackage::read_into(folder, problems) else {
-        return Found {
+        return Findings {
             what: "package",
             lines,
             facts: Value::Null,
@@ -89,7 +89,7 @@ pub(super) fn check(
     if !snapshots.is_empty() {
         facts["snapshots"] = snapshots.into();
     }
-    Found {
+    Findings {
         what: "package",
         lines,
         facts,
@@ -102,7 +102,7 @@ fn check_modules(
     checker: &Checker,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     let mut facts = Vec::new();
     for path in modules {
         lines.add(&format!("module {}", path.display()));
@@ -114,7 +114,7 @@ fn check_modules(
             facts.push(found);
         });
     }
-    Found {
+    Findings {
         what: "package",
         lines,
         facts: json!({ "tasks": [], "modules": facts }),

@@ -8,7 +8,7 @@ use super::super::documents::PackageReader;
 use super::super::wheels::{CacheUse, Wheels};
 use super::lines::Lines;
 use super::script::add_planned_script;
-use super::{Checker, Found, v2};
+use super::{Checker, Findings, v2};
 use crate::cli::author_arguments::CheckArguments;
 use crate::fractal::package::manifest::modules_next_to;
 use crate::fractal::v1::task_facts;
@@ -21,7 +21,7 @@ pub(super) fn check(
     checker: &Checker,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     let workflow = match Workflow::read_into(&arguments.path, Version::V1, problems) {
         Some(Workflow::V2(workflow)) => {
             return v2::check_workflow(arguments, &workflow, checker, lines, problems);
@@ -41,7 +41,7 @@ pub(super) fn check(
     let packages = reader.read_v1(&tasks, folder, problems);
     let Some(workflow) = workflow else {
         wheels.rename_in(problems);
-        return Found {
+        return Findings {
             what: "workflow",
             lines,
             facts: Value::Null,
@@ -64,7 +64,7 @@ pub(super) fn check(
         lines.indented(|lines| add_planned_script(task, checker, lines, &mut problem));
         facts.push(task_facts(task, details));
     }
-    Found {
+    Findings {
         what: "workflow",
         lines,
         facts: facts.into(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::entry::{RunEntry, State};
+use super::entry::{RunEntry, RunState};
 use super::{Answer, json_text, table};
 use crate::cli::arguments::RunsArguments;
 use crate::cli::shared_arguments::FormatArgument;
@@ -132,7 +132,7 @@ impl Removal {
     fn remove_all(&mut self, chosen: &[RunEntry], folder: &Path) {
         for (position, entry) in chosen.iter().enumerate() {
             let removed = match (entry.state, entry.id) {
-                (State::PartlyRemoved, _) => remove_rest(&entry.path),
+                (RunState::PartlyRemoved, _) => remove_rest(&entry.path),
                 (_, Some(id)) => remove(&entry.path, id),
                 (_, None) => Err(RemoveError::Kept("it has changed".to_owned())),
             };

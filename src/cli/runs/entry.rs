@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::Found;
+use super::FoundFolder;
 use crate::event::{Event, EventKind, EventLog, RunSummary, Status, TaskSummary, visit_events};
 use crate::run::folders::real_path;
 use crate::text::{escaped, unreadable};
@@ -16,7 +16,7 @@ const MAX_DATA_FOLDERS: usize = 1000;
 
 /// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum RunState {
     /// A process holds the lock.
     Running,
     Finished,
@@ -29,7 +29,7 @@ pub(super) enum State {
     PartlyRemoved,
 }
 
-impl State {
+impl RunState {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -47,7 +47,7 @@ impl State {
 pub(super) struct RunEntry {
     /// Path of its work directory.
     pub(super) path: PathBuf,
-    pub(super) state: State,
+    pub(super) state: RunState,
     /// Kind of the error of a failed run, or what stopped the run: `cancelled` or `killed`.
     pub(super) error: Option<String>,
     /// Reason why the run cannot be read, or the part of its log that is damaged.
@@ -76,25 +76,25 @@ pub(super) struct Facts {
 
 impl RunEntry {
     /// Reads a run. An error becomes part of the entry.
-    pub(super) fn read(found: &Found) -> Self {
+    pub(super) fn read(found: &FoundFolder) -> Self {
         match found {
-            Found::Run(path) => Self::read_run(path),
-            Found::PartlyRemoved(path) => {
-                let mut entry = Self::new(path, State::PartlyRemoved);
+            FoundFolder::Run(path) => Self::read_run(path),
+            FoundFolder::PartlyRemoved(path) => {
+                let mut entry = Self::new(path, RunState::PartlyRemoved);
                 entry.read_contents();
                 // The rest of a run is removed whatever it consists of.
                 entry.contents.obstacle = None;
                 entry
             }
-            Found::Unreadable(path, err) => {
-                let mut entry = Self::new(path, State::Unreadable);
+            FoundFolder::Unreadable(path, err) => {
+                let mut entry = Self::new(path, RunState::Unreadable);
                 entry.damage = Some(unreadable(err));
                 entry
             }
         }
     }
 
-    fn new(path: &Path, state: State) -> Self {
+    fn new(path: &Path, state: RunState) -> Self {
         Self {
             path: path.to_owned(),
             state,
@@ -108,7 +108,7 @@ impl RunEntry {
     }
 
     fn read_run(path: &Path) -> Self {
-        let mut entry = Self::new(path, State::Unreadable);
+        let mut entry = Self::new(path, RunState::Unreadable);
         // Read this first: a log that grows from now on is another one for its removal.
         entry.id = WorkDirId::read(path).ok();
         let is_held = WorkDir::holder(path).is_some();
@@ -125,7 +125,7 @@ impl RunEntry {
         };
         entry.damage = damage.map(|damage| format!("{}: {damage}", EventLog::NAME));
         if is_held {
-            entry.state = State::Running;
+            entry.state = RunState::Running;
         } else if is_readable {
             (entry.state, entry.error) = end_of(&summary);
         }
@@ -171,8 +171,8 @@ impl RunEntry {
     /// Returns the reason why the folder must not be removed; `None` if it can be.
     pub(super) fn obstacle(&self) -> Option<&str> {
         match self.state {
-            State::Running => Some("a run is in progress"),
-            State::Unreadable => Some("is not certainly the work directory of a run"),
+            RunState::Running => Some("a run is in progress"),
+            RunState::Unreadable => Some("is not certainly the work directory of a run"),
             _ => self.contents.obstacle.as_deref(),
         }
     }
@@ -199,15 +199,17 @@ impl Facts {
 }
 
 /// Returns the state of a run that no process holds.
-fn end_of(summary: &RunSummary) -> (State, Option<String>) {
+fn end_of(summary: &RunSummary) -> (RunState, Option<String>) {
     match (summary.end, summary.error.as_deref()) {
-        (Some(Status::Done), _) => (State::Finished, None),
-        (Some(Status::Failed), Some("cancelled")) => (State::Stopped, Some("cancelled".to_owned())),
+        (Some(Status::Done), _) => (RunState::Finished, None),
+        (Some(Status::Failed), Some("cancelled")) => {
+            (RunState::Stopped, Some("cancelled".to_owned()))
+        }
         (Some(Status::Failed), error) => {
             let error = error.unwrap_or("unknown error");
-            (State::Failed, Some(error.to_owned()))
+            (RunState::Failed, Some(error.to_owned()))
         }
-        (None, _) => (State::Stopped, Some("killed".to_owned())),
+        (None, _) => (RunState::Stopped, Some("killed".to_owned())),
     }
 }
 

@@ -18,7 +18,7 @@ const MAX_FOUND: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Search {
     /// Runs that were found, in no particular order.
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<FoundFolder>,
     /// False if there was more than is searched or listed.
     pub(super) is_whole: bool,
     n_entries: usize,
@@ -26,7 +26,7 @@ pub(super) struct Search {
 
 /// A folder that was found.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum FoundFolder {
     /// A work directory.
     Run(PathBuf),
     /// A work directory whose removal was interrupted.
@@ -46,7 +46,7 @@ pub(super) fn find(path: &Path) -> io::Result<Search> {
         ..Search::default()
     };
     if holds_begun_run(&folder)? {
-        search.found.push(Found::Run(path.to_owned()));
+        search.found.push(FoundFolder::Run(path.to_owned()));
     } else {
         search.look_in(path, &folder, true)?;
     }
@@ -67,7 +67,7 @@ impl Search {
             if kind == FileType::Directory {
                 let path = path.join(name);
                 let found = if is_removed_name(name) {
-                    Ok(Some(Found::PartlyRemoved(path.clone())))
+                    Ok(Some(FoundFolder::PartlyRemoved(path.clone())))
                 } else {
                     folder
                         .open_folder(name)
@@ -77,7 +77,7 @@ impl Search {
                     Ok(found) => self.found.extend(found),
                     // It was removed or replaced meanwhile.
                     Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                    Err(err) => self.found.push(Found::Unreadable(path, err)),
+                    Err(err) => self.found.push(FoundFolder::Unreadable(path, err)),
                 }
             }
             ControlFlow::Continue(())
@@ -89,9 +89,9 @@ impl Search {
         path: &Path,
         folder: &Folder,
         goes_deeper: bool,
-    ) -> io::Result<Option<Found>> {
+    ) -> io::Result<Option<FoundFolder>> {
         if holds_begun_run(folder)? {
-            return Ok(Some(Found::Run(path.to_owned())));
+            return Ok(Some(FoundFolder::Run(path.to_owned())));
         }
         if goes_deeper {
             self.look_in(path, folder, false)?;

@@ -20,8 +20,8 @@ use super::shared_arguments::FormatArgument;
 use crate::json::build_json;
 use crate::run::exit_code;
 use crate::text::{escaped, span, unreadable};
-use entry::{RunEntry, State};
-use find::{Found, Search, find};
+use entry::{RunEntry, RunState};
+use find::{FoundFolder, Search, find};
 
 /// Maximum number of threads that read logs. More of them wait for the disk.
 const MAX_THREADS: usize = 4;
@@ -90,9 +90,9 @@ fn is_wanted(entry: &RunEntry, arguments: &RunsArguments, now: Timestamp) -> boo
         || arguments.states.iter().any(|state| {
             entry.state
                 == match state {
-                    StateArgument::Finished => State::Finished,
-                    StateArgument::Failed => State::Failed,
-                    StateArgument::Stopped => State::Stopped,
+                    StateArgument::Finished => RunState::Finished,
+                    StateArgument::Failed => RunState::Failed,
+                    StateArgument::Stopped => RunState::Stopped,
                 }
         });
     let is_age = match (arguments.older_than, &entry.facts) {
@@ -101,7 +101,7 @@ fn is_wanted(entry: &RunEntry, arguments: &RunsArguments, now: Timestamp) -> boo
         (Some(_), None) => false,
     };
     // A removal that has begun is completed whatever the run was.
-    entry.state == State::PartlyRemoved || is_state && is_age
+    entry.state == RunState::PartlyRemoved || is_state && is_age
 }
 
 /// Reads all runs that were found, with a few threads. Each has the events of one run in memory.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
-use super::entry::{Facts, RunEntry, State};
+use super::entry::{Facts, RunEntry, RunState};
 use crate::text::wording::shortened;
 use crate::text::{bytes_text, duration_text, escaped, span, time_text};
 
@@ -68,7 +68,7 @@ pub(super) fn text(entries: &[RunEntry], folder: &Path, now: Timestamp) -> Strin
 
 fn row(entry: &RunEntry, folder: &Path, now: Timestamp) -> [String; 7] {
     let state = match (entry.state, &entry.error) {
-        (State::PartlyRemoved, _) => "removed in part".to_owned(),
+        (RunState::PartlyRemoved, _) => "removed in part".to_owned(),
         (state, Some(error)) => format!("{}: {}", state.name(), escaped(error)),
         (state, None) => state.name().to_owned(),
     };
@@ -115,7 +115,7 @@ pub(super) fn size_text<'e>(entries: impl IntoIterator<Item = &'e RunEntry>) -> 
 /// Returns the time from the first event to the last, or to now in a run in progress.
 fn duration(entry: &RunEntry, facts: &Facts, now: Timestamp) -> Duration {
     let end = match entry.state {
-        State::Running => now,
+        RunState::Running => now,
         _ => facts.last_event,
     };
     span(facts.started, end)

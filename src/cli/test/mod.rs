@@ -38,7 +38,7 @@ use crate::text::{escaped, unreadable};
 use case::Case;
 use layout::CASE_ENTRIES;
 use package::{Cases, Package, cases_of};
-use result::{CaseResult, Status, add_json};
+use result::{CaseResult, CaseStatus, add_json};
 use tree::is_clutter;
 
 pub(super) fn test(arguments: &TestArguments, signals: &Signals) -> Answer {
@@ -143,7 +143,7 @@ fn run(
     })?;
     let n_failed = results
         .iter()
-        .filter(|result| result.status == Status::Failed)
+        .filter(|result| result.status == CaseStatus::Failed)
         .count();
     let mut answer = Answer::default();
     // Writing to a string cannot fail.
@@ -341,12 +341,12 @@ impl Runs<'_> {
             None
         };
         let status = match &updated {
-            Some(changes) if changes.is_empty() => Status::Passed,
-            Some(_) => Status::Updated,
-            None if differences.is_empty() => Status::Passed,
-            None => Status::Failed,
+            Some(changes) if changes.is_empty() => CaseStatus::Passed,
+            Some(_) => CaseStatus::Updated,
+            None if differences.is_empty() => CaseStatus::Passed,
+            None => CaseStatus::Failed,
         };
-        if status != Status::Failed {
+        if status != CaseStatus::Failed {
             differences.clear();
         }
         let changes = updated.unwrap_or_default();

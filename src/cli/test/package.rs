@@ -78,11 +78,15 @@ impl Package {
                 tasks,
             });
         }
-        if package_version(path) == Some(Version::V2) {
-            return Some(Self {
-                cases: cases(path, problems),
-                tasks: Tasks::V2(all_callable_tasks(path, problems)),
-            });
+        match package_version(path) {
+            Some(Version::V2) => {
+                return Some(Self {
+                    cases: cases(path, problems),
+                    tasks: Tasks::V2(all_callable_tasks(path, problems)),
+                });
+            }
+            // A folder without a manifest can have typed tasks.
+            Some(Version::V1) | None => {}
         }
         let (mut tasks, mut tasks_v2) = (Vec::new(), Vec::new());
         if TaskPackage::is_in(path) {

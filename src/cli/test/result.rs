@@ -14,7 +14,7 @@ use crate::text::escaped;
 
 /// Status of a case that was run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum CaseStatus {
     Passed,
     Failed,
     /// Its actual results became its expected ones.
@@ -36,7 +36,7 @@ pub(super) struct CaseResult {
     pub(super) name: String,
     /// Name of the file with the expected output of its call.
     pub(super) call_output: &'static str,
-    pub(super) status: Status,
+    pub(super) status: CaseStatus,
     /// Duration of its call.
     pub(super) time: Duration,
     /// Differences of a failed case.
@@ -48,9 +48,9 @@ pub(super) struct CaseResult {
 impl CaseResult {
     pub(super) fn text(&self) -> String {
         let word = match self.status {
-            Status::Passed => "ok",
-            Status::Failed => "FAILED",
-            Status::Updated => "updated",
+            CaseStatus::Passed => "ok",
+            CaseStatus::Failed => "FAILED",
+            CaseStatus::Updated => "updated",
         };
         let milliseconds = self.time.as_secs_f64() * 1e3;
         let mut text = format!("{word:8} {} ({milliseconds:.0} ms)\n", escaped(&self.name));
@@ -85,9 +85,9 @@ impl CaseResult {
         json!({
             "name": self.name,
             "status": match self.status {
-                Status::Passed => "passed",
-                Status::Failed => "failed",
-                Status::Updated => "updated",
+                CaseStatus::Passed => "passed",
+                CaseStatus::Failed => "failed",
+                CaseStatus::Updated => "updated",
             },
             "wall_time_s": self.time.as_secs_f64(),
             "differences": self.differences.iter().map(difference).collect::<Vec<_>>(),
@@ -116,8 +116,8 @@ pub(super) fn add_json(
         "ok": answer.exit_code == 0,
         "problems": problem_facts(problems.iter()),
         "warnings": problem_facts(problems.warnings()),
-        "n_passed": results.iter().filter(|result| result.status != Status::Failed).count(),
-        "n_failed": results.iter().filter(|result| result.status == Status::Failed).count(),
+        "n_passed": results.iter().filter(|result| result.status != CaseStatus::Failed).count(),
+        "n_failed": results.iter().filter(|result| result.status == CaseStatus::Failed).count(),
         "wall_time_s": time.as_secs_f64(),
         "cases": results.iter().map(CaseResult::facts).chain(not_run).collect::<Vec<_>>(),
     });

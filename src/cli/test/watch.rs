@@ -63,13 +63,17 @@ pub(super) fn repeat(
 /// cases reports them.
 fn modules_of(package: &Path) -> Vec<PathBuf> {
     let mut problems = Problems::default();
-    if package_version(package) == Some(Version::V2) {
-        let packages = v2::Package::read_all_into(package, &mut problems);
-        return packages.iter().flat_map(v2::Package::modules).collect();
+    match package_version(package) {
+        Some(Version::V2) => {
+            let packages = v2::Package::read_all_into(package, &mut problems);
+            packages.iter().flat_map(v2::Package::modules).collect()
+        }
+        Some(Version::V1) | None => {
+            let manifest = TaskPackage::read_into(package, &mut problems);
+            let tasks = manifest.into_iter().flat_map(|package| package.task_list);
+            tasks.map(|task| task.task.module_path()).collect()
+        }
     }
-    let manifest = TaskPackage::read_into(package, &mut problems);
-    let tasks = manifest.into_iter().flat_map(|package| package.task_list);
-    tasks.map(|task| task.task.module_path()).collect()
 }
 
 /// Returns the identities of all files on which the cases depend.

@@ -198,7 +198,7 @@ fn null_text(nulls: &[String]) -> String {
 
 /// Mismatches between a value and a schema.
 #[derive(Debug, Default)]
-struct Found {
+struct Comparison {
     mismatches: Vec<Mismatch>,
     /// JSON pointers of nulls that only match as missing members.
     nulls: Vec<String>,
@@ -209,7 +209,7 @@ struct Answer {
     /// Steps that the schema cost.
     steps: u64,
     /// The mismatches, or the reason why the schema is invalid.
-    found: Result<Found, String>,
+    found: Result<Comparison, String>,
 }
 
 /// Finds the mismatches between a value and a task's schema. Adds problems of the schema itself to
@@ -220,7 +220,7 @@ fn find_mismatches(
     value: Value,
     budget: &mut SchemaBudget,
     problems: &mut Problems,
-) -> Found {
+) -> Comparison {
     /// Stack size of the thread. The deepest walk that is allowed takes a tenth of it.
     const STACK_BYTES: usize = 64 << 20;
     let max_steps = budget.steps_left;
@@ -242,7 +242,7 @@ fn find_mismatches(
                 &format!("cannot be checked: failed to start a thread: {err}"),
                 problems,
             );
-            return Found::default();
+            return Comparison::default();
         }
     };
     budget.time_left = budget.time_left.saturating_sub(started.elapsed());
@@ -263,7 +263,7 @@ fn find_mismatches(
         }
     };
     source.add_problem(&text, problems);
-    Found::default()
+    Comparison::default()
 }
 
 /// Returns the schema, without its requirements for reserved names.
@@ -306,7 +306,7 @@ fn validate(schema: Map<String, Value>, value: &Value, max_steps: u64) -> Answer
     let options =
         options.with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS));
     let found = match options.build(&schema) {
-        Ok(validator) if validator.is_valid(value) => Ok(Found::default()),
+        Ok(validator) if validator.is_valid(value) => Ok(Comparison::default()),
         Ok(validator) => Ok(explain(&validator, &schema, value, work)),
         Err(err) => Err(format!(
             "is not a valid JSON Schema: {}",
@@ -315,7 +315,7 @@ fn validate(schema: Map<String, Value>, value: &Value, max_steps: u64) -> Answer
     };
     // A value that does not match is visited four times: to decide and to collect the errors, and
     // both again without its nulls.
-    let fits = |found: &Found| found.mismatches.is_empty() && found.nulls.is_empty();
+    let fits = |found: &Comparison| found.mismatches.is_empty() && found.nulls.is_empty();
     let n_visits = if found.as_ref().is_ok_and(fits) { 1 } else { 4 };
     Answer {
         steps: work.steps.saturating_mul(n_visits),
@@ -403,7 +403,7 @@ fn for_each_schema(schema: &Map<String, Value>, see: &mut impl FnMut(&Map<String
 
 /// Returns the mismatches of a value that does not match. A null that does not match counts as a
 /// missing member, and is a mismatch only if the member is required.
-fn explain(validator: &Validator, schema: &Value, value: &Value, work: Work) -> Found {
+fn explain(validator: &Validator, schema: &Value, value: &Value, work: Work) -> Comparison {
     let (mismatches, nulls) = collect(validator, schema, value, work);
     let mut without = value.clone();
     let nulls: Vec<_> = nulls
@@ -411,10 +411,10 @@ fn explain(validator: &Validator, schema: &Value, value: &Value, work: Work) -> 
         .filter(|pointer| remove_member(&mut without, pointer))
         .collect();
     if nulls.is_empty() {
-        return Found { mismatches, nulls };
+        return Comparison { mismatches, nulls };
     }
     if validator.is_valid(&without) {
-        return Found {
+        return Comparison {
             mismatches: Vec::new(),
             nulls,
         };
@@ -436,7 +436,7 @@ fn explain(validator: &Validator, schema: &Value, value: &Value, work: Work) -> 
             .as_ref()
             .is_some_and(|it| required.contains(it))
     });
-    Found {
+    Comparison {
         mismatches: of_nulls.chain(others).collect(),
         nulls,
     }

@@ -10,7 +10,7 @@ use super::filters::Filters;
 use super::image_list::{ImageList, Merge};
 use super::output::{CallOutput, TaskOutput, parse_init_output};
 use super::running::{Running, RunningBatch, note, some_of};
-use super::status::{Status, Statuses};
+use super::status::{ImageStatus, Statuses};
 use super::task::{TaskDetails, TaskType};
 use crate::fractal::ItemFilter;
 use crate::fractal::dialect::{
@@ -267,9 +267,9 @@ impl Dataset {
                 (_, Some(bad)) => !bad.is_empty(),
             };
             let status = if is_failed {
-                Status::Failed
+                ImageStatus::Failed
             } else {
-                Status::Done
+                ImageStatus::Done
             };
             self.statuses.set(task.order, url.clone(), status);
         }
@@ -537,7 +537,7 @@ mod tests {
     #[test]
     fn outputs_of_a_failed_task_are_kept() {
         let task = task(0, "t.wasm");
-        let check = |failed: &[usize], expected: Value, statuses: [Status; 2]| {
+        let check = |failed: &[usize], expected: Value, statuses: [ImageStatus; 2]| {
             let mut dataset = dataset(json!({}), &[TaskType::Parallel]);
             assert!(dataset.next(&task, None, true).is_ok());
             dataset.end_failed(&task, end(&[]), failed);
@@ -549,9 +549,13 @@ mod tests {
         check(
             &[1],
             json!([{"x": true}, {}]),
-            [Status::Done, Status::Failed],
+            [ImageStatus::Done, ImageStatus::Failed],
         );
-        check(&[0, 1], json!([{}, {}]), [Status::Failed, Status::Failed]);
+        check(
+            &[0, 1],
+            json!([{}, {}]),
+            [ImageStatus::Failed, ImageStatus::Failed],
+        );
     }
 
     // Source: defect W12.
@@ -560,7 +564,9 @@ mod tests {
         let types = [TaskType::ConverterNonParallel, TaskType::Parallel];
         let mut dataset = dataset(json!({ STATUS_KEY: ["unset"] }), &types);
         dataset.tasks.get_mut(&0).expect("a task").output_types = Types::new();
-        dataset.statuses.set(1, "/z/a".to_owned(), Status::Done);
+        dataset
+            .statuses
+            .set(1, "/z/a".to_owned(), ImageStatus::Done);
         let converter = task(0, "t.wasm");
         assert!(dataset.next(&converter, None, true).is_ok());
         assert!(dataset.next(&converter, Some(end(&[])), true).is_ok());

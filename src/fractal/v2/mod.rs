@@ -38,6 +38,6 @@ pub(crate) use only_call::OnlyCall;
 pub use output::{CallOutput, Conflict, ParallelItem, TaskOutput, join_outputs, parse_init_output};
 pub use packages::{FoundTask, Package, find_task};
 pub(crate) use pre_checks::{Selection, overridden_filters, pre_checks};
-pub use status::{Status, Statuses};
+pub use status::{ImageStatus, Statuses};
 pub use task::{RESERVED_ARGUMENTS, Side, TaskDetails, TaskType};
 pub use typed_package::modules_next_to;

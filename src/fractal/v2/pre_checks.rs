@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::dataset_document::DatasetDocument;
 use super::filters::{Filters, match_types};
 use super::image::{Image, Types};
-use super::status::{Status, Statuses};
+use super::status::{ImageStatus, Statuses};
 use super::task::TaskDetails;
 
 /// Images that the first task which gets images selects, as far as is known before the run.
@@ -78,8 +78,9 @@ pub(crate) fn pre_checks(
         && !task.task_type.is_converter()
         && task.output_types.is_empty()
     {
-        let is_missing =
-            |image: &&&Image| selection.statuses.get(order, &image.zarr_url) != Some(Status::Done);
+        let is_missing = |image: &&&Image| {
+            selection.statuses.get(order, &image.zarr_url) != Some(ImageStatus::Done)
+        };
         let n_missing = images.iter().filter(is_missing).count();
         if n_missing > 0 {
             warnings.push(format!(

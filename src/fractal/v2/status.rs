@@ -10,7 +10,7 @@ use crate::problem::{Cursor, Problems};
 /// Status of an image for a task. An image that the task never got has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum ImageStatus {
     /// The last call for the image succeeded.
     Done,
     /// The last call for the image failed.
@@ -22,7 +22,7 @@ pub enum Status {
 /// Source: conformance rule V89.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Statuses(BTreeMap<u64, BTreeMap<String, Status>>);
+pub struct Statuses(BTreeMap<u64, BTreeMap<String, ImageStatus>>);
 
 impl Statuses {
     /// Reads an object of objects: order of the task, URL of the image, status.
@@ -37,8 +37,8 @@ impl Statuses {
             for url in task.object(problems).into_iter().flat_map(|map| map.keys()) {
                 let value = task.get(url).expect("the key is one of the object");
                 let status = match value.value.as_str() {
-                    Some("done") => Status::Done,
-                    Some("failed") => Status::Failed,
+                    Some("done") => ImageStatus::Done,
+                    Some("failed") => ImageStatus::Failed,
                     _ => {
                         problems.add(value.location(), "must be `done` or `failed`");
                         continue;
@@ -51,12 +51,12 @@ impl Statuses {
     }
 
     /// Returns the status of an image for a task.
-    pub fn get(&self, order: u64, zarr_url: &str) -> Option<Status> {
+    pub fn get(&self, order: u64, zarr_url: &str) -> Option<ImageStatus> {
         self.0.get(&order)?.get(zarr_url).copied()
     }
 
     /// Sets the status of an image for a task.
-    pub(super) fn set(&mut self, order: u64, zarr_url: String, status: Status) {
+    pub(super) fn set(&mut self, order: u64, zarr_url: String, status: ImageStatus) {
         self.0.entry(order).or_default().insert(zarr_url, status);
     }
 
@@ -73,8 +73,8 @@ impl Statuses {
     /// Source: conformance rule V50.
     pub(super) fn is_accepted(&self, filters: &Filters, order: u64, zarr_url: &str) -> bool {
         let status = match self.get(order, zarr_url) {
-            Some(Status::Done) => "done",
-            Some(Status::Failed) => "failed",
+            Some(ImageStatus::Done) => "done",
+            Some(ImageStatus::Failed) => "failed",
             None => "unset",
         };
         let accepted = filters.statuses.as_ref();
@@ -97,7 +97,7 @@ mod tests {
         let cursor = Cursor::new(Path::new("status.json"), &text);
         let statuses = Statuses::from_cursor(&cursor, &mut problems).expect("statuses");
         assert!(problems.is_empty());
-        assert_eq!(statuses.get(0, "/z/b"), Some(Status::Failed));
+        assert_eq!(statuses.get(0, "/z/b"), Some(ImageStatus::Failed));
         assert_eq!(
             json!(statuses),
             json!({"0": {"/z/a": "done", "/z/b": "failed"}})

@@ -1,11 +1,12 @@
-//! Entities for the input, the output and the records of a run. Pure, except for [`Records::look`].
+//! Entities for the input, the output and the records of a run. Pure, except for
+//! [`Records::path_kind`].
 
 use std::path::Path;
 
 use serde_json::json;
 
 use super::graph::{Graph, reference, references};
-use super::{Found, INPUT_ID, OUTPUT_ID, Records};
+use super::{INPUT_ID, OUTPUT_ID, PathKind, Records};
 use crate::event::EventLog;
 use crate::model::record_names::{
     DATASET_FILE, HISTORY_FILE, METADATA_FILE, RESULT_FILE, STATUS_FILE,
@@ -107,8 +108,8 @@ pub(super) fn add_path(
     parameter: &str,
     parts: &[String],
 ) -> String {
-    let found = (records.look)(path);
-    let slash = if matches!(found, Some(Found::File { .. })) {
+    let found = (records.path_kind)(path);
+    let slash = if matches!(found, Some(PathKind::File { .. })) {
         ""
     } else {
         "/"
@@ -139,7 +140,7 @@ pub(super) fn add_path(
         "Input of the first task"
     };
     let n_bytes = match found {
-        Some(Found::File { n_bytes }) => Some(n_bytes.to_string()),
+        Some(PathKind::File { n_bytes }) => Some(n_bytes.to_string()),
         _ => None,
     };
     let kind = if slash.is_empty() { "File" } else { "Dataset" };
@@ -160,7 +161,7 @@ pub(super) fn add_path(
 pub(super) fn add_records(graph: &mut Graph, records: &Records<'_>, run: &str) -> Vec<String> {
     let mut results = Vec::new();
     for (name, format, description, is_result) in RECORDS {
-        let Some(Found::File { n_bytes }) = (records.look)(Path::new(name)) else {
+        let Some(PathKind::File { n_bytes }) = (records.path_kind)(Path::new(name)) else {
             continue;
         };
         let about = (!is_result).then(|| reference(run));

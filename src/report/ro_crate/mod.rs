@@ -36,12 +36,12 @@ struct Records<'r> {
     images: &'r [Image],
     license: Option<&'r str>,
     /// Function that looks up a path of the records.
-    look: &'r dyn Fn(&Path) -> Option<Found>,
+    path_kind: &'r dyn Fn(&Path) -> Option<PathKind>,
 }
 
 /// Result of looking up a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum PathKind {
     File { n_bytes: u64 },
     Folder,
 }
@@ -70,13 +70,13 @@ pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf,
     let workflow = build_json(&workflow::workflow(&summary, &workflow_tasks), 2);
     let workflow_path = work_dir.join(RO_CRATE_WORKFLOW_FILE);
     write_whole(&workflow_path, &workflow).map_err(ReportError::Write)?;
-    let look = |path: &Path| {
+    let path_kind = |path: &Path| {
         let metadata = work_dir.join(path).metadata().ok()?;
         let n_bytes = metadata.len();
         if metadata.is_dir() {
-            Some(Found::Folder)
+            Some(PathKind::Folder)
         } else {
-            metadata.is_file().then_some(Found::File { n_bytes })
+            metadata.is_file().then_some(PathKind::File { n_bytes })
         }
     };
     let records = Records {
@@ -85,7 +85,7 @@ pub fn write_ro_crate(work_dir: &Path, license: Option<&str>) -> Result<PathBuf,
         workflow_tasks: &workflow_tasks,
         images: &read_images(work_dir),
         license,
-        look: &look,
+        path_kind: &path_kind,
     };
     let path = work_dir.join(RO_CRATE_FILE);
     write_whole(

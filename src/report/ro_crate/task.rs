@@ -1,5 +1,5 @@
 //! A task of a run as entities: the tool, the step, its args, and one action for all its calls.
-//! Pure, except for [`Records::look`].
+//! Pure, except for [`Records::path_kind`].
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::graph::{Graph, reference, references};
 use super::run::with_end;
-use super::{Found, Records};
+use super::{PathKind, Records};
 use crate::event::{Status, TaskSummary};
 use crate::json::{Map, Value};
 use crate::model::CallFailure;
@@ -240,7 +240,7 @@ fn value_text(value: &Value) -> Value {
 /// Adds the folder with the files of the task's calls, if it exists.
 fn add_folder(graph: &mut Graph, records: &Records<'_>, task: &TaskSummary) -> Option<String> {
     let name = task_folder_name(task.order, &task.name);
-    (records.look)(Path::new(&name)).filter(|found| *found == Found::Folder)?;
+    (records.path_kind)(Path::new(&name)).filter(|found| *found == PathKind::Folder)?;
     let id = format!("{}/", percent_encoded(&name));
     let properties = json!({
         "name": name,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::check::Found;
+use crate::cli::check::Findings;
 use crate::cli::check::lines::Lines;
 use crate::fractal::v2::{DatasetDocument, Image};
 use crate::problem::{Location, Problems};
@@ -21,7 +21,7 @@ pub(in crate::cli::check) fn check(
     path: &Path,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     let facts = match DatasetDocument::read(path) {
         Ok(dataset) => add_dataset(path, &dataset, &mut lines, problems),
         Err(found) => {
@@ -29,7 +29,7 @@ pub(in crate::cli::check) fn check(
             Value::Null
         }
     };
-    Found {
+    Findings {
         what: "dataset",
         lines,
         facts,

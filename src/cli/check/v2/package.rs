@@ -9,7 +9,7 @@ use super::{input_text, types_text};
 use crate::cli::check::lines::Lines;
 use crate::cli::check::snapshot::add_snapshot;
 use crate::cli::check::task::{add_arguments, add_program};
-use crate::cli::check::{Checker, Found};
+use crate::cli::check::{Checker, Findings};
 use crate::fractal::args::argument::list_arguments;
 use crate::fractal::args::schema::check_defaults;
 use crate::fractal::command::{Command, command_words};
@@ -24,13 +24,13 @@ pub(in crate::cli::check) fn check(
     checker: &Checker,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     let packages = Package::read_all_into(folder, problems);
     if TaskPackage::is_in(folder) {
         let facts = packages.first().map_or(Value::Null, |package| {
             add_package(package, checker, &mut lines, problems)
         });
-        return Found {
+        return Findings {
             what: "package",
             lines,
             facts,
@@ -42,7 +42,7 @@ pub(in crate::cli::check) fn check(
         lines.add(&format!("package {} {version}", package.pkg_name));
         lines.indented(|lines| facts.push(add_package(package, checker, lines, problems)));
     }
-    Found {
+    Findings {
         what: "packages",
         lines,
         facts: facts.into(),

@@ -8,7 +8,7 @@ use super::{input_text, types_text};
 use crate::cli::author_arguments::CheckArguments;
 use crate::cli::check::lines::Lines;
 use crate::cli::check::script::add_planned_script;
-use crate::cli::check::{Checker, Found};
+use crate::cli::check::{Checker, Findings};
 use crate::cli::documents::PackageReader;
 use crate::cli::wheels::{CacheUse, Wheels};
 use crate::fractal::v2::{TaskDetails, WorkflowDocument, modules_next_to};
@@ -22,7 +22,7 @@ pub(in crate::cli::check) fn check(
     checker: &Checker,
     mut lines: Lines,
     problems: &mut Problems,
-) -> Found {
+) -> Findings {
     let folder = arguments.path.parent().unwrap_or(Path::new(""));
     let tasks = [arguments.tasks.as_slice(), &modules_next_to(workflow)].concat();
     let wheels = Wheels::new(CacheUse::ReadOnly);
@@ -58,7 +58,7 @@ pub(in crate::cli::check) fn check(
         facts.push(task_facts(order, &details, &spec));
     }
     wheels.rename_in(problems);
-    Found {
+    Findings {
         what: "workflow",
         lines,
         facts: facts.into(),
