@@ -4,11 +4,15 @@
 //! operating system releases the lock when the process ends, whatever ends it, so the claims of a
 //! killed process do not count. All files are read and changed under the lock of one more file.
 //!
-//! A process that has waited for [`SLICE`] goes first: without that, calls of a process that starts
-//! the next one at once would never leave room for another process.
+//! A process that has waited for [`MAX_WAIT_OF_OTHERS`] goes first: without that, calls of a process
+//! that starts the next one at once would never leave room for another process.
 //!
-//! Calls can be much shorter than a look at the files takes. So a claim of a call that has ended is
-//! kept for [`KEPT`], and the next call of this process has it.
+//! Calls can be much shorter than reading the files takes. So a claim of a call that has ended is
+//! kept for [`CLAIM_REUSE_TIME`], and the next call of this process uses it.
+//!
+//! A process that is stopped (SIGSTOP) while it holds the lock must not block others, whose calls
+//! can be cancelled. So the lock is only waited for briefly, and changes that could not be written
+//! are written later.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -16,7 +20,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -25,9 +29,12 @@ use crate::folder::FILE_FLAGS;
 use crate::model::HostError;
 
 /// Time after which a process that waits goes before one that has calls running.
-const SLICE: Nanoseconds = 50_000_000;
+const MAX_WAIT_OF_OTHERS: Nanoseconds = 50_000_000;
 /// Time for which the claim of a call that has ended is kept for the next one.
-const KEPT: Duration = Duration::from_millis(10);
+const CLAIM_REUSE_TIME: Duration = Duration::from_millis(10);
+/// Time for which the lock of the folder is waited for, and the interval between two attempts.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(5);
+const LOCK_INTERVAL: Duration = Duration::from_micros(50);
 /// File whose lock guards all others.
 const LOCK: &str = "lock";
 /// Start of the names of the files of processes.
@@ -49,15 +56,17 @@ struct Files {
     folder: PathBuf,
     lock: File,
     own: PathBuf,
-    state: Mutex<Own>,
+    state: Mutex<OwnClaims>,
 }
 
-struct Own {
+struct OwnClaims {
     file: File,
     /// Claims of the calls that run.
     used: Claims,
     /// Claims in the file: those of the calls that run, and those that are kept.
     claimed: Claims,
+    /// False if the file does not have the last changes, since it could not be written.
+    is_written: bool,
     /// Time at which the files were last read.
     checked_at: Nanoseconds,
     /// Calls that wait, by the time since when.
@@ -119,16 +128,19 @@ impl Shared {
             folder: folder.to_owned(),
             lock,
             own,
-            state: Mutex::new(Own {
+            state: Mutex::new(OwnClaims {
                 file,
                 used: Claims::default(),
                 claimed: Claims::default(),
+                is_written: true,
                 checked_at: 0,
                 waiting: Vec::new(),
             }),
         });
         let of_ticker = Arc::clone(&files);
-        let ticker = Ticker::start("mandelbox-share", KEPT, move || of_ticker.give_back());
+        let ticker = Ticker::start("mandelbox-share", CLAIM_REUSE_TIME, move || {
+            of_ticker.give_back()
+        });
         let ticker = ticker.map_err(HostError::setup("share calls between processes"))?;
         Ok(Self {
             files,
@@ -150,7 +162,7 @@ impl Shared {
     /// * `fits`: true if these claims of all processes are no more than there is.
     ///
     /// # Errors
-    /// The operating system's error.
+    /// The operating system's error. Nothing is claimed then, and the call does not wait.
     pub(super) fn claim(
         &self,
         call: Claims,
@@ -158,19 +170,55 @@ impl Shared {
         fits: impl Fn(Claims) -> bool,
     ) -> io::Result<bool> {
         let mut own = self.files.own();
-        let now = Self::now();
+        let used = own.used;
+        let claimed = self.files.claim(&mut own, call, since, fits);
+        if claimed.is_err() {
+            own.used = used;
+            own.waiting.retain(|waiting| *waiting != since);
+            own.is_written = false;
+        }
+        claimed
+    }
+
+    /// Gives up waiting for a claim.
+    pub(super) fn give_up(&self, since: Nanoseconds) {
+        let mut own = self.files.own();
+        own.waiting.retain(|waiting| *waiting != since);
+        self.files.write_or_defer(&mut own);
+    }
+
+    /// Gives back the claim of a call that has ended, after a moment.
+    pub(super) fn release(&self, call: Claims) {
+        let mut own = self.files.own();
+        own.used = own.used.without(call);
+    }
+}
+
+impl Files {
+    fn claim(
+        &self,
+        own: &mut OwnClaims,
+        call: Claims,
+        since: Nanoseconds,
+        fits: impl Fn(Claims) -> bool,
+    ) -> io::Result<bool> {
+        let now = Shared::now();
         let used = own.used.with(call);
-        // Others wait for a call that waits, so its end has to be written.
+        // While a call of this process waits, other processes give way to it, so the file has to be
+        // updated.
         let is_kept = own.claimed.covers(used) && own.waiting.is_empty();
-        if is_kept && now.saturating_sub(own.checked_at) < KEPT.as_nanos() as u64 {
+        if is_kept && now.saturating_sub(own.checked_at) < CLAIM_REUSE_TIME.as_nanos() as u64 {
             own.used = used;
             return Ok(true);
         }
-        let _guard = locked(&self.files.lock)?;
-        let (others, first) = self.files.others()?;
+        let Some(_guard) = locked_briefly(&self.lock)? else {
+            return Ok(false);
+        };
+        let (others, oldest_wait) = self.others()?;
         own.checked_at = now;
         let all = own.used.with(others);
-        let is_first = first.is_none_or(|first| first.saturating_add(SLICE) > since);
+        let is_first =
+            oldest_wait.is_none_or(|oldest| oldest.saturating_add(MAX_WAIT_OF_OTHERS) > since);
         let may_start = is_first && (all.n_calls == 0 || fits(all.with(call)));
         if may_start {
             own.used = used;
@@ -184,37 +232,26 @@ impl Shared {
         Ok(may_start)
     }
 
-    /// Gives up waiting for a claim.
-    pub(super) fn give_up(&self, since: Nanoseconds) {
-        let mut own = self.files.own();
-        own.waiting.retain(|waiting| *waiting != since);
-        self.files.write(&mut own);
-    }
-
-    /// Gives back the claim of a call that has ended, after a moment.
-    pub(super) fn release(&self, call: Claims) {
-        let mut own = self.files.own();
-        own.used = own.used.without(call);
-    }
-}
-
-impl Files {
     /// Gives back claims that no call uses.
     fn give_back(&self) {
         let mut own = self.own();
-        if own.claimed != own.used {
-            self.write(&mut own);
+        if own.claimed != own.used || !own.is_written {
+            self.write_or_defer(&mut own);
         }
     }
 
-    fn write(&self, own: &mut Own) {
-        // The next change writes the file as well, and the end of the process releases all claims.
-        let _ = locked(&self.lock).and_then(|_guard| own.write());
+    /// Writes the claims of this process now, or else in [`Self::give_back`].
+    fn write_or_defer(&self, own: &mut OwnClaims) {
+        own.is_written = false;
+        if let Ok(Some(_guard)) = locked_briefly(&self.lock) {
+            // The end of the process releases all claims in any case.
+            let _ = own.write();
+        }
     }
 
     /// Reads the claims of all other processes, and the time since when the first of them waits.
     fn others(&self) -> io::Result<(Claims, Option<Nanoseconds>)> {
-        let (mut claims, mut first) = (Claims::default(), None);
+        let (mut claims, mut oldest_wait) = (Claims::default(), None);
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let path = entry.path();
@@ -232,43 +269,46 @@ impl Files {
                 Err(TryLockError::WouldBlock) => {
                     let (claimed, since) = read(&mut file)?;
                     claims = claims.with(claimed);
-                    first = first.into_iter().chain(since).min();
+                    oldest_wait = oldest_wait.into_iter().chain(since).min();
                 }
                 Err(TryLockError::Error(err)) => return Err(err),
             }
         }
-        Ok((claims, first))
+        Ok((claims, oldest_wait))
     }
 
-    fn own(&self) -> MutexGuard<'_, Own> {
+    fn own(&self) -> MutexGuard<'_, OwnClaims> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if let Ok(_guard) = locked(&self.lock) {
+        // Otherwise another process removes the file, which nobody holds a lock on then.
+        if let Ok(Some(_guard)) = locked_briefly(&self.lock) {
             let _ = fs::remove_file(&self.own);
         }
     }
 }
 
-impl Own {
+impl OwnClaims {
     fn write(&mut self) -> io::Result<()> {
-        self.claimed = self.used;
         let Claims {
             n_calls,
             n_cpus,
             bytes,
-        } = self.claimed;
+        } = self.used;
         let mut text = format!("{n_calls} {n_cpus} {bytes}");
-        if let Some(first) = self.waiting.iter().min() {
-            text.push_str(&format!(" {first}"));
+        if let Some(oldest) = self.waiting.iter().min() {
+            text.push_str(&format!(" {oldest}"));
         }
         text.push('\n');
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())?;
-        self.file.set_len(text.len() as u64)
+        self.file.set_len(text.len() as u64)?;
+        self.claimed = self.used;
+        self.is_written = true;
+        Ok(())
     }
 }
 
@@ -283,6 +323,19 @@ impl Drop for FolderLock<'_> {
 
 fn locked(file: &File) -> io::Result<FolderLock<'_>> {
     file.lock().map(|()| FolderLock(file))
+}
+
+/// As [`locked`]; `None` if another process holds the lock for [`LOCK_TIMEOUT`].
+fn locked_briefly(file: &File) -> io::Result<Option<FolderLock<'_>>> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(FolderLock(file))),
+            Err(TryLockError::Error(err)) => return Err(err),
+            Err(TryLockError::WouldBlock) if started.elapsed() >= LOCK_TIMEOUT => return Ok(None),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
+        }
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -315,7 +368,7 @@ fn create_claims(mut path: PathBuf) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Reads the claims of a process. What is not understood counts as nothing.
+/// Reads the claims of a process. Values that cannot be parsed count as zero.
 fn read(file: &mut File) -> io::Result<(Claims, Option<Nanoseconds>)> {
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text)?;
@@ -383,7 +436,7 @@ mod tests {
         assert!(b.claim(CALL, 10, one).expect("read"));
         b.release(CALL);
         b.files.give_back();
-        let later = 10 + 2 * SLICE;
+        let later = 10 + 2 * MAX_WAIT_OF_OTHERS;
         assert!(a.claim(CALL, later, one).expect("read"));
     }
 
@@ -402,7 +455,7 @@ mod tests {
         });
         assert!(has_kept);
         // Given back a moment after the end.
-        std::thread::sleep(10 * KEPT);
+        std::thread::sleep(10 * CLAIM_REUSE_TIME);
         assert_eq!(shared.files.own().claimed, Claims::default());
     }
 
@@ -430,7 +483,7 @@ mod tests {
         assert!(a.claim(CALL, 20, one).expect("read"), "within its slice");
         a.release(CALL);
         a.files.give_back();
-        let later = 10 + SLICE;
+        let later = 10 + MAX_WAIT_OF_OTHERS;
         assert!(!a.claim(CALL, later, one).expect("read"));
         assert!(b.claim(CALL, 10, one).expect("read"));
         b.release(CALL);
@@ -444,7 +497,57 @@ mod tests {
         b.give_up(later);
         a.release(CALL);
         a.files.give_back();
-        assert!(a.claim(CALL, later + 2 * SLICE, one).expect("read"));
+        assert!(
+            a.claim(CALL, later + 2 * MAX_WAIT_OF_OTHERS, one)
+                .expect("read")
+        );
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_claimed_or_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (a, b) = (
+            Shared::join(folder.path()).expect("joined"),
+            Shared::join(folder.path()).expect("joined"),
+        );
+        assert!(a.claim(CALL, 1, |_| false).expect("read"));
+        assert!(!b.claim(CALL, 2, |_| false).expect("read"));
+        let path = folder.path().join(format!("{CLAIMS}folder"));
+        fs::create_dir(&path).expect("created");
+        b.claim(CALL, 2, two_cpus).expect_err("a folder");
+        let own = b.files.own();
+        assert_eq!(own.used, Claims::default());
+        assert!(own.waiting.is_empty());
+        drop(own);
+        fs::remove_dir(&path).expect("removed");
+        b.files.give_back();
+        let (claims, oldest_wait) = a.files.others().expect("read");
+        assert_eq!((claims, oldest_wait), (Claims::default(), None));
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_with_the_lock_blocks_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (a, b) = (
+            Shared::join(folder.path()).expect("joined"),
+            Shared::join(folder.path()).expect("joined"),
+        );
+        let one = |all: Claims| all.n_cpus <= 1;
+        assert!(a.claim(CALL, 1, one).expect("read"));
+        assert!(!b.claim(CALL, 2, one).expect("read"));
+        let lock = open(&folder.path().join(LOCK)).expect("opened");
+        let guard = locked(&lock).expect("locked");
+        assert!(!b.claim(CALL, 2, one).expect("no answer"));
+        b.give_up(2);
+        a.release(CALL);
+        a.files.give_back();
+        assert!(!a.files.own().is_written && !b.files.own().is_written);
+        drop(guard);
+        a.files.give_back();
+        b.files.give_back();
+        let others = |shared: &Shared| shared.files.others().expect("read");
+        assert_eq!(others(&a), (Claims::default(), None));
+        assert_eq!(others(&b), (Claims::default(), None));
     }
 
     #[test]

@@ -160,6 +160,8 @@ pub struct TaskProblem {
     pub message: String,
     /// Class of the failure.
     pub kind: FailureKind,
+    /// Changes that the task made to the list of items all the same; `None` if it made none.
+    pub changes: Option<ItemChanges>,
 }
 
 impl TaskProblem {
@@ -168,6 +170,7 @@ impl TaskProblem {
         Self {
             message,
             kind: FailureKind::JobExecution,
+            changes: None,
         }
     }
 
@@ -176,6 +179,7 @@ impl TaskProblem {
         Self {
             message,
             kind: FailureKind::TaskExecution,
+            changes: None,
         }
     }
 }

@@ -112,8 +112,8 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Writes the state of the dataset, if a task has ended since. What it rests on is on disk
-    /// before it.
+    /// Writes the state of the dataset, if a task has ended since. The log is written to disk first,
+    /// since the state must not be newer than the log.
     fn write_state(&mut self) -> Result<(), HostError> {
         if self.has_unwritten_state {
             self.recorder.sync()?;
@@ -131,7 +131,14 @@ impl Execution<'_> {
         for index in 0.. {
             match self.dialect.next(task, ended.take(), has_files) {
                 Err(problem) => {
-                    self.refuse_task(task, index)?;
+                    if index == 0 {
+                        self.record_refused_task(task)?;
+                    }
+                    let changes = TaskEnd {
+                        changes: problem.changes,
+                        ..TaskEnd::default()
+                    };
+                    self.record_changes(task, changes)?;
                     let failure = task_failure(task, 0, Some(problem.to_string()), Vec::new());
                     return Err(match problem.kind {
                         FailureKind::TaskExecution => Error::TaskExecution(failure),
@@ -151,11 +158,11 @@ impl Execution<'_> {
     }
 
     /// Records the start of a task that cannot begin.
-    fn refuse_task(&mut self, task: &TaskSpec, batch: u32) -> Result<(), HostError> {
+    fn record_refused_task(&mut self, task: &TaskSpec) -> Result<(), HostError> {
         self.write_state()?;
         self.recorder.record(EventKind::TaskStarted {
             task: task.order,
-            batch,
+            batch: 0,
             name: task.name.clone(),
             n_calls: 0,
             items: None,
@@ -174,7 +181,7 @@ impl Execution<'_> {
     ///
     /// * `started`: when the task began in this run.
     ///
-    /// Returns what all its calls gave, those whose results are reused too.
+    /// Returns the outputs of all its calls, including reused ones.
     fn run_batch(
         &mut self,
         task: &TaskSpec,
@@ -214,10 +221,10 @@ impl Execution<'_> {
             self.write_state()?;
         }
         if let Some(text) = rerun_reason {
-            self.rerun(task, text)?;
+            self.record_rerun(task, text)?;
         }
         if let Some(text) = note {
-            self.note(task, text)?;
+            self.record_note(task, text)?;
         }
         if reused == Reused::Listed {
             for (call, output) in &reused_calls {
@@ -245,7 +252,7 @@ impl Execution<'_> {
             let (n_reused, n_calls) = (reused_calls.len(), calls.len());
             let text =
                 format!("{n_reused} of {n_calls} calls had succeeded; their results are reused");
-            self.note(task, text)?;
+            self.record_note(task, text)?;
             self.compare_inputs(task, &inputs)?;
         }
         if calls.n_pending() > 0
@@ -253,7 +260,7 @@ impl Execution<'_> {
         {
             if earlier.forget_after(id) {
                 let text = "its data changes, so the tasks after it are rerun";
-                self.rerun(task, text.to_owned())?;
+                self.record_rerun(task, text.to_owned())?;
             }
             // Before data is changed, the log on disk has to show which results do not count any
             // more.
@@ -372,13 +379,13 @@ impl Execution<'_> {
         }
     }
 
-    fn note(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
+    fn record_note(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
         let message = task_message(task, &text);
         self.recorder.record(EventKind::Note { message })
     }
 
     /// Records why calls that had succeeded run again.
-    fn rerun(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
+    fn record_rerun(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
         let message = task_message(task, &text);
         self.recorder.record(EventKind::Rerun { message })
     }

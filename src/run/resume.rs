@@ -109,16 +109,19 @@ impl BatchKey {
             .mounts
             .iter()
             .map(|mount| (mount.guest_path.as_str(), mount.host_path.to_string_lossy()));
+        // Each list is preceded by its length, so that no entry can count as one of the next list.
         for texts in [texts.collect::<Vec<_>>(), env.collect()] {
             add(&(texts.len() as u64).to_le_bytes());
             texts.iter().for_each(|text| add(text.as_bytes()));
         }
+        add(&(task.mounts.len() as u64).to_le_bytes());
         for (guest_path, host_path) in mounts {
             add(guest_path.as_bytes());
             add(host_path.as_bytes());
         }
         let mut metadata: Vec<_> = metadata.texts().into_iter().collect();
         metadata.sort_unstable();
+        add(&(metadata.len() as u64).to_le_bytes());
         for (key, text) in metadata {
             add(key.as_bytes());
             add(text.as_bytes());

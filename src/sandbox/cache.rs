@@ -252,19 +252,24 @@ impl ModuleCache {
         for (name, _) in self.folder.entries()? {
             let Some(name) = name.to_str() else { continue };
             if name.ends_with(ENTRY_SUFFIX) {
-                let (written, bytes) = self.time_and_bytes(name)?;
+                // Another process may remove entries at the same time.
+                let Some((written, bytes)) = if_present(self.time_and_bytes(name))? else {
+                    continue;
+                };
                 // An entry that is being written has no seal yet.
                 let used = self
                     .time_and_bytes(&seal_name(name))
                     .map_or(written, |(used, _)| used);
                 entries.push((used, bytes, name.to_owned()));
             } else if name.starts_with(NEW_PREFIX) {
-                let (written, _) = self.time_and_bytes(name)?;
+                let Some((written, _)) = if_present(self.time_and_bytes(name))? else {
+                    continue;
+                };
                 if SystemTime::now()
                     .duration_since(written)
                     .is_ok_and(|age| age > ABANDONED)
                 {
-                    self.folder.remove_file(name)?;
+                    if_present(self.folder.remove_file(name))?;
                 }
             }
         }
@@ -274,7 +279,7 @@ impl ModuleCache {
             if total <= max_bytes {
                 break;
             }
-            self.folder.remove_file(&name)?;
+            if_present(self.folder.remove_file(&name))?;
             // A seal without its entry is useless, but it does no harm.
             let _ = self.folder.remove_file(&*seal_name(&name));
             total -= bytes;
@@ -291,6 +296,16 @@ impl ModuleCache {
             UNIX_EPOCH + Duration::from_secs(seconds),
             u64::try_from(stat.st_size).unwrap_or(0),
         ))
+    }
+}
+
+/// Returns `None` instead of the error that a file does not exist.
+#[cfg(feature = "compiler")]
+fn if_present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
     }
 }
 

@@ -46,8 +46,9 @@ use super::typed::TypedHost;
 use crate::clock::RunningClock;
 use crate::model::{CancelToken, HostError, Limits};
 
-/// Maximum number of handles of WASM component resources in a call.
-const MAX_COMPONENT_HANDLES: usize = 1000;
+/// Maximum number of handles of a component's resources in a call, in addition to those of open
+/// files and streams.
+const MAX_OTHER_HANDLES: usize = 1000;
 /// Maximum number of random bytes that a call gets at a time.
 const MAX_RANDOM_BYTES: u64 = 64 << 20;
 
@@ -229,7 +230,7 @@ impl<'a> Worker<'a> {
         // An imaging task may write all of its memory at once, and wasmtime's default limit is 128
         // MiB.
         store.set_hostcall_fuel(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX));
-        store.set_max_component_handles(MAX_COMPONENT_HANDLES);
+        store.set_max_component_handles(limits.open_files.saturating_add(MAX_OTHER_HANDLES));
     }
 }
 
@@ -361,7 +362,9 @@ fn guest_end(err: &wasmtime::Error) -> GuestEnd {
     }
     if let Some(ResourceTableError::Full) = err.downcast_ref() {
         return GuestEnd::Trapped(
-            "it had more files, folders and streams open at a time than a call may have".to_owned(),
+            "it had more files, folders and streams open at a time than a call may have (`open_files` \
+             in the policy)"
+                .to_owned(),
         );
     }
     if let Some(err) = err.downcast_ref::<MachineIsFull>() {

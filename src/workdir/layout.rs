@@ -1,7 +1,6 @@
 //! Names of files and folders in a work directory. All functions are pure.
 
 use crate::event::EventLog;
-#[cfg(feature = "cli")]
 use crate::model::record_names;
 use crate::text::file_name::{is_safe, sanitize_string, suffixed};
 
@@ -60,24 +59,29 @@ pub fn is_task_folder_name(name: &str) -> bool {
         .is_some_and(|(order, _)| order.parse::<u64>().is_ok())
 }
 
+/// Records of a run, apart from the files that can be created from them again.
+pub(super) const RECORD_FILES: [&str; 7] = [
+    EVENT_LOG_FILE,
+    LOG_FILE,
+    record_names::RESULT_FILE,
+    record_names::METADATA_FILE,
+    record_names::HISTORY_FILE,
+    record_names::DATASET_FILE,
+    record_names::STATUS_FILE,
+];
+
 /// Returns true if a file of this name in a work directory is one that mandelbox writes there.
 #[cfg(feature = "cli")]
 pub(super) fn is_record_name(name: &str) -> bool {
-    let records = [
-        EVENT_LOG_FILE,
-        LOG_FILE,
+    let others = [
         REPORT_FILE,
         RO_CRATE_FILE,
         RO_CRATE_WORKFLOW_FILE,
-        record_names::RESULT_FILE,
-        record_names::METADATA_FILE,
-        record_names::HISTORY_FILE,
-        record_names::DATASET_FILE,
-        record_names::STATUS_FILE,
         super::lock::NAME,
     ];
+    let is_record = RECORD_FILES.contains(&name) || others.contains(&name);
     let is_damaged_log = name.starts_with("events.damaged-") && name.ends_with(".jsonl");
-    records.contains(&name) || is_damaged_log || crate::folder::is_unfinished_name(name)
+    is_record || is_damaged_log || crate::folder::is_unfinished_name(name)
 }
 
 /// Converts the name of a workflow for use in the name of a folder.

@@ -286,15 +286,10 @@ impl WorkDir {
     /// Returns true if a folder contains the records of a run, apart from the log of a prepared
     /// folder.
     fn is_taken(path: &Path, is_prepared: bool) -> bool {
-        use crate::model::record_names;
-
-        let exists = |record: &str| path.join(record).symlink_metadata().is_ok();
-        let records = [
-            EventLog::NAME,
-            record_names::METADATA_FILE,
-            record_names::HISTORY_FILE,
-        ];
-        records.into_iter().any(exists) || !is_prepared && exists(layout::LOG_FILE)
+        layout::RECORD_FILES
+            .into_iter()
+            .filter(|record| !is_prepared || *record != layout::LOG_FILE)
+            .any(|record| path.join(record).symlink_metadata().is_ok())
     }
 
     /// Returns the path of the folder.

@@ -140,6 +140,47 @@ fn files_open_at_a_time_are_limited() {
     }
 }
 
+/// Pollables count as files and streams do, each as two.
+#[test]
+fn handles_of_components_have_the_limit_of_open_files() {
+    let component = r#"(component
+        (import "wasi:io/poll@0.2.0" (instance $poll
+          (export "pollable" (type (sub resource)))
+          (export "[method]pollable.block" (func (param "self" (borrow 0))))))
+        (alias export $poll "pollable" (type $pollable))
+        (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+          (alias outer 1 $pollable (type $outer))
+          (export "pollable" (type $p (eq $outer)))
+          (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+        (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+        (core module $guest
+          (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
+          (func (export "run") (result i32) (local $n i32)
+            (loop $again
+              (drop (call $subscribe (i64.const 1)))
+              (local.set $n (i32.add (local.get $n) (i32.const 1)))
+              (br_if $again (i32.lt_u (local.get $n) (i32.const 1500))))
+            (i32.const 0)))
+        (core instance $guest (instantiate $guest (with "host" (instance
+          (export "subscribe" (func $subscribe))))))
+        (func $run (result (result)) (canon lift (core func $guest "run")))
+        (instance $cli_run (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $cli_run)))"#;
+    for (open_files, code) in [(1000, 4), (4000, 0)] {
+        let project = Project::new();
+        project.write("guest.wasm", wat::parse_str(component).expect("valid WAT"));
+        project.write(
+            "policy.toml",
+            format!("[default]\nopen_files = {open_files}\n"),
+        );
+        project.workflow(&[task(0, "t", "guest.wasm", json!({}))]);
+        let ended = project.run(&["--policy", "policy.toml"]).expect(code);
+        if code != 0 {
+            ended.reports(&["open at a time", "`open_files` in the policy"]);
+        }
+    }
+}
+
 /// 100,000 calls of a function inside another fit on the stack; without end they do not.
 #[test]
 fn the_stack_has_room_for_deep_recursion_and_an_end() {

@@ -201,6 +201,21 @@ fn a_prepared_folder_keeps_its_log_and_gets_no_lines() {
     );
     // Now it contains a run.
     project.run(&more).expect(2).reports(&["already exists"]);
+    // Records of every version of Fractal stay, even without a log of the run.
+    for record in [
+        "dataset.json",
+        "status.json",
+        "metadata.json",
+        "result.json",
+    ] {
+        let folder = format!("with-{record}");
+        project.write(&format!("{folder}/{record}"), "{}");
+        let work_dir = ["--work-dir", &folder, "--prepared-work-dir"];
+        let run = ["run", "workflow.json", "--output", "out"];
+        let ended = project.mandelbox(&[&run[..], &work_dir].concat());
+        ended.expect(2).reports(&["already exists"]);
+        assert_eq!(project.read(&format!("{folder}/{record}")), "{}");
+    }
     // With a log of its own, the run appends to the prepared one.
     project.write("other/workflow.log", "the server's own line\n");
     project
