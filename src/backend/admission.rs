@@ -4,7 +4,7 @@
 //! A call counts as one CPU, or as the number that its task requests, at most as all of them. Calls
 //! start while those that run count as no more CPUs than the backend has threads.
 //!
-//! A memory limit that somebody asked for (`--memory`, the policy, a document) is a reservation:
+//! A memory limit that is set explicitly (`--memory`, the policy, a document) is a reservation:
 //! calls start while the limits of those that run fit into the memory together. The default limit
 //! is more than most calls use, and holding calls back by it would leave small machines idle. Such
 //! calls start until memory is short. If the operator sets how much memory calls may have, all
@@ -20,13 +20,13 @@ use super::shared::{Claims, Shared};
 use crate::model::TaskSpec;
 use crate::text::bytes_text;
 
-/// Time between two looks at the machine's memory.
+/// Interval between two checks of the machine's memory.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Time between two attempts to start a call that waits for another process.
+/// Interval between two attempts to start a call that waits for another process.
 const OTHERS_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Memory is short when less than this part of it is available.
 const SHORT_PART: u64 = 16;
-/// Memory is not short when so many bytes are available.
+/// Memory is not short when at least this many bytes are available.
 const ENOUGH_BYTES: u64 = 1 << 30;
 
 /// Lets calls of all runs of a backend start.
@@ -34,7 +34,7 @@ pub(super) struct Admission {
     /// CPUs that calls may count as together.
     n_cpus: usize,
     /// Bytes that the operator lets calls have together.
-    given_bytes: Option<u64>,
+    operator_limit_bytes: Option<u64>,
     /// Bytes of memory, of the machine or of its control group.
     total_bytes: OnceLock<Option<u64>>,
     read_memory: fn() -> Option<Memory>,
@@ -84,11 +84,11 @@ pub(super) struct Admitted<'a> {
 
 impl Admission {
     /// * `n_cpus`: CPUs that calls may count as together, at least 1.
-    /// * `given_bytes`: bytes that calls may have together; `None`: those of the machine.
-    pub(super) fn new(n_cpus: usize, given_bytes: Option<u64>) -> Self {
+    /// * `operator_limit_bytes`: bytes that calls may have together; `None`: those of the machine.
+    pub(super) fn new(n_cpus: usize, operator_limit_bytes: Option<u64>) -> Self {
         Self {
             n_cpus,
-            given_bytes,
+            operator_limit_bytes,
             total_bytes: OnceLock::new(),
             read_memory: machine_memory,
             shared: None,
@@ -103,10 +103,10 @@ impl Admission {
         self
     }
 
-    /// Bytes that calls may have together; `None`: nobody knows.
+    /// Bytes that calls may have together; `None` if the memory of the machine is unknown.
     pub(super) fn budget_bytes(&self) -> Option<u64> {
         let of_machine = || (self.read_memory)().map(|memory| memory.total_bytes);
-        self.given_bytes
+        self.operator_limit_bytes
             .or_else(|| *self.total_bytes.get_or_init(of_machine))
     }
 
@@ -131,7 +131,11 @@ impl Admission {
     /// the user.
     ///
     /// * `n_calls`: how many would run otherwise.
-    pub(super) fn why_held_back(&self, task: &TaskSpec, n_calls: usize) -> Option<String> {
+    pub(super) fn concurrency_limit_reason(
+        &self,
+        task: &TaskSpec,
+        n_calls: usize,
+    ) -> Option<String> {
         let n_by_cpus = self.n_fitting_cpus(task);
         let n_by_memory = self.n_fitting_memory(task).unwrap_or(usize::MAX);
         if n_by_cpus < n_calls.min(n_by_memory) {
@@ -166,12 +170,13 @@ impl Admission {
         ))
     }
 
-    /// Waits until a call may start; `None`: it gave up.
+    /// Waits until a call may start. Returns `None` if `gives_up` returned true.
     ///
     /// * `share`: as [`Self::share`] gives it for the task.
     /// * `gives_up`: true to stop waiting; called repeatedly.
-    /// * `waits`: called once if the call has to wait because memory is short, with a sentence for
-    ///   the user.
+    /// * `waits`: called at most once, with a sentence for the user: the call has to wait because
+    ///   memory is short, or starts without regard to other processes because the shared folder
+    ///   cannot be used.
     pub(super) fn admit(
         &self,
         share: Share,
@@ -257,7 +262,7 @@ impl Admission {
 
     /// Share that a call of a task takes.
     pub(super) fn share(&self, task: &TaskSpec) -> Share {
-        let reserves_memory = task.reserves_memory || self.given_bytes.is_some();
+        let reserves_memory = task.reserves_memory || self.operator_limit_bytes.is_some();
         Share {
             n_cpus: task.n_cpus.get().min(self.n_cpus),
             bytes: reserves_memory.then_some(task.limits.memory_bytes),
@@ -389,7 +394,8 @@ mod tests {
     fn the_tighter_of_cpus_and_memory_is_the_reason() {
         let gib = |gib: u64| Admission::new(8, Some(gib << 30));
         let of_4_gib = task(4);
-        let why = |admission: &Admission, n_calls| admission.why_held_back(&of_4_gib, n_calls);
+        let why =
+            |admission: &Admission, n_calls| admission.concurrency_limit_reason(&of_4_gib, n_calls);
         let by_cpus = why(&gib(100), 8).expect("held back");
         assert!(
             by_cpus.starts_with("at most 2 calls run at a time, not 8: each counts as 4 CPUs"),
@@ -401,7 +407,7 @@ mod tests {
             "{by_memory}"
         );
         assert_eq!(why(&gib(100), 2), None);
-        assert_eq!(gib(100).why_held_back(&task(16), 1), None);
+        assert_eq!(gib(100).concurrency_limit_reason(&task(16), 1), None);
     }
 
     #[test]

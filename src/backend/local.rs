@@ -39,8 +39,8 @@ use super::snapshots::FromSnapshot;
 /// Stack of a pool thread. Guests have stacks of their own; this one is for the host's code.
 const THREAD_STACK_BYTES: usize = 4 << 20;
 
-/// Events that wait to be recorded. More of them and the calls wait: a guest can log faster than a
-/// disk takes it.
+/// Maximum number of events that wait to be recorded. Calls block while the queue is full, since a
+/// guest can log faster than a disk writes.
 const MAX_QUEUED_EVENTS: usize = 4096;
 
 /// Separation of guests, in addition to the sandbox.
@@ -61,14 +61,15 @@ pub struct Local {
     /// For guests with a time limit; for all of them without
     /// [`Self::without_epochs_for_untimed_calls`].
     sandbox: Arc<Sandbox>,
-    /// For guests that nobody ends; see [`Self::without_epochs_for_untimed_calls`].
-    unlimited: Option<Arc<Sandbox>>,
+    /// For guests without a time limit, compiled without interruption checks; see
+    /// [`Self::without_epochs_for_untimed_calls`].
+    without_epochs: Option<Arc<Sandbox>>,
     isolation: Isolation,
     options: SandboxOptions,
     pool: ThreadPool,
     admission: Arc<Admission>,
     /// See [`Self::sharing_memory`].
-    given_bytes: Option<u64>,
+    operator_limit_bytes: Option<u64>,
     /// See [`Self::cancel_grace_period`].
     grace_period: Option<Duration>,
     /// See [`Self::compiling_in_processes`].
@@ -123,12 +124,12 @@ impl Local {
             .map_err(HostError::setup("start the threads for calls"))?;
         Ok(Self {
             sandbox,
-            unlimited: None,
+            without_epochs: None,
             isolation,
             options,
             pool,
             admission: Arc::new(Admission::new(n_threads, None)),
-            given_bytes: None,
+            operator_limit_bytes: None,
             grace_period: None,
             #[cfg(feature = "compiler")]
             compiler: None,
@@ -149,7 +150,7 @@ impl Local {
                 interruption: Interruption::Process,
                 ..self.options.clone()
             };
-            self.unlimited = Some(Arc::new(Sandbox::new(&options)?));
+            self.without_epochs = Some(Arc::new(Sandbox::new(&options)?));
         }
         Ok(self)
     }
@@ -163,11 +164,11 @@ impl Local {
     }
 
     /// Lets calls start only while the memory limits of all running calls fit into `bytes`
-    /// together. Default: only limits that somebody asked for count, against the memory of the
+    /// together. Default: only limits that are set explicitly count, against the memory of the
     /// machine.
     pub fn sharing_memory(mut self, bytes: u64) -> Self {
         let n_threads = self.pool.current_num_threads();
-        self.given_bytes = Some(bytes);
+        self.operator_limit_bytes = Some(bytes);
         self.admission = Arc::new(Admission::new(n_threads, Some(bytes)));
         self
     }
@@ -183,7 +184,7 @@ impl Local {
     pub fn sharing_with_processes(mut self, folder: &Path) -> Result<Self, HostError> {
         let shared = Shared::join(folder)?;
         let n_threads = self.pool.current_num_threads();
-        let admission = Admission::new(n_threads, self.given_bytes).sharing_with(shared);
+        let admission = Admission::new(n_threads, self.operator_limit_bytes).sharing_with(shared);
         self.admission = Arc::new(admission);
         Ok(self)
     }
@@ -201,7 +202,7 @@ impl Local {
     }
 
     /// Returns the sandbox of the guests of a batch, and what they start from.
-    fn started_guests(
+    fn guests_with_start(
         &self,
         calls: &BatchCalls,
         observe: &mut dyn FnMut(CallEvent) -> Result<(), HostError>,
@@ -219,7 +220,7 @@ impl Local {
 
     /// The sandbox for calls with these limits.
     fn sandbox_for(&self, limits: &Limits) -> &Arc<Sandbox> {
-        self.unlimited
+        self.without_epochs
             .as_ref()
             .filter(|_| limits.wall_time.is_none())
             .unwrap_or(&self.sandbox)
@@ -228,8 +229,8 @@ impl Local {
     /// Writes what was compiled to the cache folder, if there is one.
     pub fn write_cache(&self) {
         self.sandbox.write_cache();
-        if let Some(unlimited) = &self.unlimited {
-            unlimited.write_cache();
+        if let Some(without_epochs) = &self.without_epochs {
+            without_epochs.write_cache();
         }
     }
 
@@ -353,7 +354,7 @@ impl Backend for Local {
             false => task.max_parallel.map_or(usize::MAX, usize::from),
         };
         self.admission
-            .why_held_back(task, window.min(self.pool.current_num_threads()))
+            .concurrency_limit_reason(task, window.min(self.pool.current_num_threads()))
     }
 
     fn settings(&self) -> String {
@@ -381,7 +382,7 @@ impl Backend for Local {
         if calls.cancel().is_cancelled() {
             return Ok(());
         }
-        let guests = self.started_guests(calls, observe)?;
+        let guests = self.guests_with_start(calls, observe)?;
         if calls.cancel().is_cancelled() {
             return Ok(());
         }
@@ -483,7 +484,7 @@ impl Guests {
     }
 
     /// Returns the outcome of all calls if they have nothing to start from.
-    fn failed(&self) -> Option<&Outcome> {
+    fn common_failure(&self) -> Option<&Outcome> {
         match &self.start {
             CallStart::Module => None,
             #[cfg(feature = "compiler")]
@@ -500,7 +501,7 @@ impl Guests {
         events: EventSink,
     ) -> Result<CallRunner<'r>, HostError> {
         let work_dir = &calls.context().work_dir;
-        let failed = HostError::file("make a scratch folder in", work_dir.path());
+        let failed = HostError::file("create a scratch folder in", work_dir.path());
         // Guests without file functions get no folder.
         let has_files = self.sandbox.has_files(&calls.batch().task.module.sha256);
         let scratch = has_files
@@ -528,10 +529,10 @@ impl Guests {
         events: &SyncSender<CallEvent>,
     ) {
         let sender = events.clone();
-        // The receiver outlives all calls but those that it does not wait for.
+        // Sending fails only for a call that was abandoned after the grace period.
         let sink: EventSink = Arc::new(move |event| drop(sender.send(event)));
         let mut runner = self.runner(calls, sink);
-        let mut run = |attempt| match self.failed() {
+        let mut run = |attempt| match self.common_failure() {
             Some(outcome) => Ended::without_guest(outcome.clone()),
             None => run_caught(&mut runner, |runner| runner.run(&calls.call(attempt))),
         };
@@ -552,8 +553,8 @@ impl Guests {
                 if event.is_final_failure() && !calls.batch().keep_going {
                     queue.stop();
                 }
-                // The receiver outlives all loops but those that it does not wait for, so nobody
-                // misses what is not sent.
+                // Sending fails only for a loop that was abandoned after the grace period; its
+                // events are not needed.
                 let _ = events.send(event);
                 Ok::<_, Infallible>(())
             });

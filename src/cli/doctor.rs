@@ -56,18 +56,19 @@ impl Availability {
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
-    if !arguments.backend.is_remote() {
-        let mut problems = Problems::default();
-        slurm::refuse_options(
+    let mut problems = Problems::default();
+    match arguments.backend {
+        BackendArgument::Local => slurm::refuse_options(
             &[
                 ("--slurm-config", arguments.slurm_config.is_some()),
                 ("--folder", arguments.folder.is_some()),
             ],
             &mut problems,
-        );
-        if !problems.is_empty() {
-            return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
-        }
+        ),
+        BackendArgument::Slurm => {}
+    }
+    if !problems.is_empty() {
+        return Answer::text(format!("error: {problems}\n"), exit_code::WRONG_INPUT);
     }
     let mut findings = vec![
         cpus(),
@@ -78,11 +79,14 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Answer {
         pagemap(),
     ];
     let confinement = trials(&mut findings);
-    if arguments.backend == BackendArgument::Slurm {
-        match slurm::check(arguments.slurm_config.clone(), arguments.folder.clone()) {
-            Ok(checks) => findings.extend(checks.into_iter().map(of_cluster)),
-            Err(text) => {
-                return Answer::text(format!("error: {text}\n"), exit_code::WRONG_INPUT);
+    match arguments.backend {
+        BackendArgument::Local => {}
+        BackendArgument::Slurm => {
+            match slurm::check(arguments.slurm_config.clone(), arguments.folder.clone()) {
+                Ok(checks) => findings.extend(checks.into_iter().map(of_cluster)),
+                Err(text) => {
+                    return Answer::text(format!("error: {text}\n"), exit_code::WRONG_INPUT);
+                }
             }
         }
     }

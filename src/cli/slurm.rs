@@ -52,10 +52,23 @@ pub(super) fn backend_of(
                 problems,
             );
             refuse_jobs(arguments, problems);
-            return Ok(local);
+            Ok(local)
         }
-        BackendArgument::Slurm => {}
+        BackendArgument::Slurm => slurm(arguments, local, policy, problems),
     }
+}
+
+/// Returns the SLURM backend.
+///
+/// # Errors
+/// As for [`backend_of`].
+fn slurm(
+    arguments: &RunArguments,
+    local: Arc<Local>,
+    policy: &Policy,
+    problems: &mut Problems,
+) -> Result<Arc<dyn Backend>, String> {
+    let given = &arguments.slurm;
     let sandbox = arguments.sandbox.options(arguments.deterministic);
     let worker = WorkerSettings {
         isolates_in_processes: arguments.sandbox.isolation == IsolationArgument::Process,

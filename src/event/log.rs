@@ -31,6 +31,18 @@ impl EventLog {
     /// Name of the log in the work directory.
     pub const NAME: &str = "events.jsonl";
 
+    /// Returns the name that a damaged log gets.
+    ///
+    /// * `number`: from 1; the first one that is free.
+    fn damaged_name(number: u32) -> String {
+        format!("events.damaged-{number}.jsonl")
+    }
+
+    /// Returns true if a name is that of a damaged log.
+    pub(crate) fn is_damaged_name(name: &str) -> bool {
+        name.starts_with("events.damaged-") && name.ends_with(".jsonl")
+    }
+
     /// Creates the log of a new run.
     ///
     /// # Errors
@@ -153,10 +165,7 @@ fn remove_damage(work_dir: &Path, path: &Path, end: &EndOfLog) -> io::Result<()>
 /// without hard links it is not kept.
 fn keep_damaged(work_dir: &Path, path: &Path) -> io::Result<()> {
     for number in 1_u32.. {
-        match fs::hard_link(
-            path,
-            work_dir.join(format!("events.damaged-{number}.jsonl")),
-        ) {
+        match fs::hard_link(path, work_dir.join(EventLog::damaged_name(number))) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
             Err(err) if err.kind() == io::ErrorKind::StorageFull => return Err(err),
             _ => break,

@@ -91,7 +91,7 @@ pub enum EventKind {
         /// Name of the module's file.
         module: String,
     },
-    /// The snapshot was made.
+    /// The snapshot was created.
     SnapshotMade {
         /// Order of the task.
         task: u64,
@@ -137,7 +137,7 @@ pub enum EventKind {
         files: Option<Box<BatchFiles>>,
     },
     /// A call that succeeded earlier is not rerun, but has another index in the list of items now.
-    /// Takes effect with the task's start, which follows.
+    /// Applies to the next [`Self::TaskStarted`].
     CallReused {
         /// The call, with its new index.
         #[serde(flatten)]

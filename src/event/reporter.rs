@@ -18,7 +18,6 @@ pub trait Reporter: Send {
     /// * `line`: the event's line in `events.jsonl`, with its line feed.
     ///
     /// # Errors
-    /// # Errors
     /// As for [`Self::report`].
     fn report_line(&mut self, event: &Event, line: &[u8]) -> io::Result<()> {
         let _ = line;

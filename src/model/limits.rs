@@ -46,12 +46,22 @@ impl Limits {
         const MAX_BYTES: u64 = 1 << 20;
         /// Memory of that call: enough for interpreters, even if other calls may have more.
         const MEMORY_BYTES: u64 = 512 << 20;
+        // All fields, so that a new one is not forgotten.
+        let Self {
+            memory_bytes,
+            wall_time,
+            output_bytes: _,
+            call_output_bytes,
+            open_files,
+            module_bytes,
+        } = *self;
         Self {
-            memory_bytes: self.memory_bytes.min(MEMORY_BYTES),
-            wall_time: Some(self.wall_time.unwrap_or(TIMEOUT).min(TIMEOUT)),
+            memory_bytes: memory_bytes.min(MEMORY_BYTES),
+            wall_time: Some(wall_time.unwrap_or(TIMEOUT).min(TIMEOUT)),
             output_bytes: 0,
-            call_output_bytes: self.call_output_bytes.min(MAX_BYTES),
-            ..self.clone()
+            call_output_bytes: call_output_bytes.min(MAX_BYTES),
+            open_files,
+            module_bytes,
         }
     }
 
@@ -67,19 +77,15 @@ impl Limits {
         limits.memory_bytes = memory_bytes.unwrap_or(limits.memory_bytes);
         limits.wall_time = wall_time.or(limits.wall_time);
         let mut kept = Vec::new();
-        for key in limits.above(maximum) {
-            match key {
-                "memory" => {
-                    limits.memory_bytes = maximum.memory_bytes;
-                    kept.push(format!("{} of memory", bytes_text(maximum.memory_bytes)));
-                }
-                "timeout" => {
-                    limits.wall_time = maximum.wall_time;
-                    let seconds = maximum.wall_time.unwrap_or_default().as_secs_f64();
-                    kept.push(format!("{seconds} s of time"));
-                }
-                _ => {}
-            }
+        if limits.memory_bytes > maximum.memory_bytes {
+            limits.memory_bytes = maximum.memory_bytes;
+            kept.push(format!("{} of memory", bytes_text(maximum.memory_bytes)));
+        }
+        if let Some(max_time) = maximum.wall_time
+            && limits.wall_time.is_none_or(|time| time > max_time)
+        {
+            limits.wall_time = Some(max_time);
+            kept.push(format!("{} s of time", max_time.as_secs_f64()));
         }
         let text = (!kept.is_empty()).then(|| {
             format!(

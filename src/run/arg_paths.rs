@@ -43,8 +43,8 @@ pub(super) fn warn_of_paths(
                 path.display(),
                 shell_word(folder.display())
             );
-            let place = format!("args of task {} \"{}\"", task.order, task.name);
-            problems.warn(Location::Parameter(place), text);
+            let location = format!("args of task {} \"{}\"", task.order, task.name);
+            problems.warn(Location::Parameter(location), text);
             reported.push(folder.to_owned());
             if reported.len() == MAX_PATHS {
                 break;

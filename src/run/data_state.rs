@@ -68,7 +68,7 @@ fn has_changing_inodes(path: &Path) -> bool {
 /// Gives the output folder the identity that it will keep. On an overlay file system (as in a
 /// container) a folder of a lower layer becomes another one with the first change; setting its mode
 /// to what it is makes that happen now.
-pub(super) fn settle(output: &Path) {
+pub(super) fn force_copy_up(output: &Path) {
     if is_on(output, &[0x794c_7630])
         && let Ok(metadata) = output.metadata()
     {

@@ -69,7 +69,7 @@ pub(crate) fn check_folders(
     let guest_path = |path: &Path| path.to_string_lossy().into_owned();
     let mut grants = Vec::new();
     for path in input_paths {
-        let place = Location::Parameter(format!("input path {}", path.display()));
+        let location = Location::Parameter(format!("input path {}", path.display()));
         let real = real_path(path);
         if path == output_path || grants.iter().any(|grant: &Grant| grant.host_path == *path) {
             continue;
@@ -86,28 +86,28 @@ pub(crate) fn check_folders(
                             .to_owned()
                     }
                 };
-                problems.warn(place, text);
+                problems.warn(location, text);
                 continue;
             }
             Err(err) => {
-                problems.add(place, unreadable(&err));
+                problems.add(location, unreadable(&err));
                 continue;
             }
             Ok(metadata) if !metadata.is_dir() => {
-                problems.add(place, "is not a folder; name the folder that holds it");
+                problems.add(location, "is not a folder; name the folder that holds it");
                 continue;
             }
             Ok(_) => {}
         }
         if let Err(err) = access(path, Access::READ_OK | Access::EXEC_OK) {
-            problems.add(place, unreadable(&err.into()));
+            problems.add(location, unreadable(&err.into()));
         } else if holds(&real, &real_work_dir) {
             let text = format!(
                 "contains the work directory {}, whose records no task may see; choose another \
                  {work_dir_option}",
                 work_dir.display()
             );
-            problems.add(place, text);
+            problems.add(location, text);
         } else if input_in_output && real.starts_with(&real_output) {
             let path = path.to_owned();
             let name = guest_path(&path);
@@ -117,7 +117,7 @@ pub(crate) fn check_folders(
                 "is inside the output path, where tasks write, so it would not be read-only; \
                  choose another {output_option}, or give the output path itself as the input"
             );
-            problems.add(place, text);
+            problems.add(location, text);
         } else {
             grants.push(Grant::new(path.clone(), guest_path(path), Rights::ReadOnly));
         }

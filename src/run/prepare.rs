@@ -165,7 +165,7 @@ pub(crate) fn prepare(job: &dyn Job, options: RunOptions, problems: &mut Problem
         (false, true) => None,
     };
     if let Some(obstacle) = obstacle {
-        problems.add(work_dir_place(&work_dir), obstacle.to_string());
+        problems.add(work_dir_location(&work_dir), obstacle.to_string());
     }
     check_script_mounts(&plan, &work_dir, problems);
     check_tasks(&plan, backend, problems);
@@ -259,8 +259,11 @@ fn find_task(plan: &RunPlan, named: &str, problems: &mut Problems) -> Option<u64
         0 => "no task that runs has this order or name",
         _ => "more than one task has this name; give its order",
     };
-    let place = Location::Parameter(format!("--rerun-from {named}"));
-    problems.add(place, format!("{text}; the tasks are {}", tasks.join(", ")));
+    let location = Location::Parameter(format!("--rerun-from {named}"));
+    problems.add(
+        location,
+        format!("{text}; the tasks are {}", tasks.join(", ")),
+    );
     None
 }
 
@@ -276,7 +279,7 @@ fn check_script_mounts(plan: &RunPlan, work_dir: &Path, problems: &mut Problems)
             "is in the folder `{}` of a script, which its task can read; choose another --work-dir",
             mount.host_path.display()
         );
-        problems.add(work_dir_place(work_dir), text);
+        problems.add(work_dir_location(work_dir), text);
     }
 }
 
@@ -302,16 +305,16 @@ fn warn_of_held_back_calls(plan: &RunPlan, backend: &dyn Backend, problems: &mut
         }
     }
     for (text, orders) in orders_by_text {
-        let place = format!(
+        let location = format!(
             "task{} {}",
             if orders.len() == 1 { "" } else { "s" },
             orders.join(", ")
         );
-        problems.warn(Location::Parameter(place), text);
+        problems.warn(Location::Parameter(location), text);
     }
 }
 
 /// Location of problems of the work directory.
-pub(super) fn work_dir_place(work_dir: &Path) -> Location {
+pub(super) fn work_dir_location(work_dir: &Path) -> Location {
     Location::Parameter(format!("work directory {}", work_dir.display()))
 }

@@ -28,7 +28,7 @@
 //!
 //! # Order of writing
 //!
-//! The reverse side is in `execute.rs`: before a call changes data, the log on disk has to show
+//! The counterpart is in `execute.rs`: before a call changes data, the log on disk has to show
 //! that a batch has started, so that results of later batches do not count any more.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -280,8 +280,7 @@ pub(super) struct ReusedCalls {
 }
 
 impl EarlierRun {
-    /// Reads the log of a work directory. One that is not there, or without an event, is a run that
-    /// never began.
+    /// Reads the log of a work directory. A missing or empty log is that of a run that never began.
     ///
     /// # Errors
     /// [`ReadEventsError`], for the log of another version too.
@@ -503,8 +502,7 @@ impl EarlierCall {
     }
 }
 
-/// Calls at the places that their items have now. Of equal items the first stays the
-/// first.
+/// Maps results to the indices that their items have now. Equal items keep their order.
 fn moved(
     done: HashMap<usize, EarlierCall>,
     n_calls: usize,

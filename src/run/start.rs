@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::data_state::{
-    Change, compare, folder_id, is_empty, is_same_folder, scan_inputs, settle,
+    Change, compare, folder_id, force_copy_up, is_empty, is_same_folder, scan_inputs,
 };
-use super::prepare::{PreparedRun, work_dir_place};
+use super::prepare::{PreparedRun, work_dir_location};
 use super::resume::EarlierRun;
 use crate::event::{
     EndOfLog, EventKind, EventLog, FORMAT_VERSION, InputState, Recorder, Reporter, RunStarted,
@@ -36,7 +36,7 @@ impl PreparedRun {
         let output = &self.plan.output_path;
         let create_output = || {
             std::fs::create_dir_all(output)
-                .map_err(HostError::file("make the output folder", output))
+                .map_err(HostError::file("create the output folder", output))
         };
         // The output comes first: if it cannot be created, no new work directory prevents the next
         // attempt. A resumed run first checks that its output still exists.
@@ -45,13 +45,13 @@ impl PreparedRun {
         }
         let (work_dir, earlier, found) = self.open_work_dir()?;
         create_output()?;
-        settle(output);
+        force_copy_up(output);
         let work_dir = Arc::new(work_dir);
         let is_resumed = earlier
             .as_ref()
             .is_some_and(|earlier| earlier.run.is_some());
-        // The event log before anything else: by it the folder is known to be a run's, whatever
-        // happens to the rest.
+        // Create the event log first: it marks the folder as that of a run, even if a later step
+        // fails.
         let (log, end) = match &earlier {
             None => (EventLog::create(&self.work_dir)?, EndOfLog::default()),
             Some(EarlierRun { end, .. }) => (EventLog::reopen(&self.work_dir, end)?, end.clone()),
@@ -162,7 +162,7 @@ impl PreparedRun {
     /// Opens or creates the work directory. With an earlier run in it come warnings and notes about
     /// what was found.
     fn open_work_dir(&self) -> Result<(WorkDir, Option<EarlierRun>, Vec<EventKind>), Error> {
-        let wrong = |text: String| wrong(work_dir_place(&self.work_dir), text);
+        let wrong = |text: String| wrong(work_dir_location(&self.work_dir), text);
         let opened = if self.options.resume {
             WorkDir::reopen(&self.work_dir)
         } else {
@@ -189,7 +189,7 @@ impl PreparedRun {
                 .is_file()
         {
             return Err(wrong(format!(
-                "{} is no event log of mandelbox; name the folder of the run to resume",
+                "{} is not an event log of mandelbox; name the folder of the run to resume",
                 EventLog::NAME
             )));
         }
@@ -205,15 +205,18 @@ impl PreparedRun {
                  --resume in a new one"
             )));
         }
-        let mut found: Vec<_> = self.rerun(&mut earlier).into_iter().collect();
+        let mut found: Vec<_> = self
+            .drop_unwanted_results(&mut earlier)
+            .into_iter()
+            .collect();
         found.extend(self.check_output(&earlier)?);
-        found.extend(self.look_at_log(&earlier));
+        found.extend(self.log_warnings(&earlier));
         work_dir.tidy()?;
         Ok((work_dir, Some(earlier), found))
     }
 
     /// Drops the results that the user does not want any more.
-    fn rerun(&self, earlier: &mut EarlierRun) -> Option<EventKind> {
+    fn drop_unwanted_results(&self, earlier: &mut EarlierRun) -> Option<EventKind> {
         let order = self.rerun_from?;
         let n_dropped = earlier.forget_from(order);
         let message = format!(
@@ -256,7 +259,8 @@ impl PreparedRun {
             None => wrong("does not exist any more"),
             Some(_) if is_emptied => wrong("is empty now"),
             Some(_) if is_same => Ok(None),
-            // Users who name the task to rerun from know the state of the output.
+            // With `--rerun-from`, another output folder is accepted: the user has chosen the tasks
+            // whose data is kept.
             Some(_) if self.rerun_from.is_some() => {
                 let message = format!(
                     "output path {}: is another folder than before; the data of the tasks that \
@@ -274,7 +278,7 @@ impl PreparedRun {
     }
 
     /// Warnings about the state of the log, and about where it is from.
-    fn look_at_log(&self, earlier: &EarlierRun) -> Vec<EventKind> {
+    fn log_warnings(&self, earlier: &EarlierRun) -> Vec<EventKind> {
         let mut texts = Vec::new();
         let kept = "it is kept as events.damaged-N.jsonl";
         if let Some(damage) = earlier.end.damage() {
@@ -284,7 +288,7 @@ impl PreparedRun {
             ));
         }
         if earlier.end.is_headless {
-            let text = "is damaged: without its first line no other counts";
+            let text = "is damaged: its first line is missing, so none of its events count";
             texts.push(format!(
                 "{} {text}; all calls run again, and {kept}",
                 EventLog::NAME
@@ -326,13 +330,13 @@ impl PreparedRun {
             {
                 continue;
             }
-            let place = format!("input path {}", before.path.display());
+            let location = format!("input path {}", before.path.display());
             match compare(before, &self.written_folders()) {
                 Change::None => {}
-                Change::Changed(text) => return (Some(format!("{place}: {text}")), None),
+                Change::Changed(text) => return (Some(format!("{location}: {text}")), None),
                 Change::Unknown => {
                     unknown = Some(format!(
-                        "{place}: has too many entries to compare it with before"
+                        "{location}: has too many entries to compare it with before"
                     ))
                 }
             }

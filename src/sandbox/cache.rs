@@ -174,10 +174,10 @@ impl ModuleCache {
         self.write_file(&seal_name(name), &seal)
     }
 
-    /// Waits for the lock that belongs to a key, so that of several runs only one makes an entry.
+    /// Waits for the lock that belongs to a key, so that only one of several runs writes an entry.
     ///
     /// Returns `None` if `gives_up` returns true meanwhile, or if files cannot be locked here. Two
-    /// runs may then make the same entry, which is a waste and no error.
+    /// runs may then write the same entry, which is wasteful but harmless.
     #[cfg(feature = "compiler")]
     pub(super) fn lock(&self, key: &str, gives_up: &mut dyn FnMut() -> bool) -> Option<File> {
         use rustix::fs::FlockOperation::NonBlockingLockExclusive;

@@ -96,7 +96,8 @@ impl<'a> Worker<'a> {
             Ok(host) => host,
             Err(text) => return (GuestEnd::HostFailed(text), 0),
         };
-        // Before a new instance is created, which needs its place in the pool.
+        // Reuse or drop the kept instance first: it occupies the slot of the pool that a new one
+        // needs.
         #[cfg(feature = "compiler")]
         if let Some(kept) = self.restored(&module, invocation) {
             return self.run_again(kept, host, invocation);

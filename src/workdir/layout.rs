@@ -80,8 +80,7 @@ pub(super) fn is_record_name(name: &str) -> bool {
         super::lock::NAME,
     ];
     let is_record = RECORD_FILES.contains(&name) || others.contains(&name);
-    let is_damaged_log = name.starts_with("events.damaged-") && name.ends_with(".jsonl");
-    is_record || is_damaged_log || crate::folder::is_unfinished_name(name)
+    is_record || EventLog::is_damaged_name(name) || crate::folder::is_unfinished_name(name)
 }
 
 /// Converts the name of a workflow for use in the name of a folder.

@@ -44,6 +44,41 @@ fn event_log() {
     check("event_log", properties::event_log);
 }
 
+/// The seed from which the target starts has an event of each kind.
+#[test]
+fn the_seed_of_the_event_log_is_read_whole() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/event_log/every-event");
+    let seed = std::fs::read_to_string(path).expect("a seed");
+    let stored = properties::read_sealed_log(seed.as_bytes());
+    let kind_of = |event: &mandelbox::event::Event| {
+        let value = serde_json::to_value(event).expect("JSON");
+        value["event"].as_str().expect("a kind").to_owned()
+    };
+    let kinds: std::collections::BTreeSet<_> = stored.events.iter().map(kind_of).collect();
+    assert_eq!((stored.n_damaged_bytes, stored.is_torn), (0, false));
+    let expected = [
+        "call_finished",
+        "call_logged",
+        "call_progress",
+        "call_reused",
+        "call_started",
+        "dataset_updated",
+        "items_changed",
+        "job_ended",
+        "jobs_counted",
+        "note",
+        "rerun",
+        "run_finished",
+        "run_started",
+        "snapshot_made",
+        "snapshot_started",
+        "task_finished",
+        "task_started",
+        "warning",
+    ];
+    assert_eq!(kinds.iter().collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn component_names() {
     check("component_names", properties::component_names);

@@ -56,7 +56,7 @@ impl Local {
             .min(self.admission.n_fitting(task))
             .min(self.pool.current_num_threads());
         // Nobody waits for the events of the start, which is part of the first call's time.
-        let guests = self.started_guests(calls, &mut |_| Ok(()))?;
+        let guests = self.guests_with_start(calls, &mut |_| Ok(()))?;
         if calls.cancel().is_cancelled() {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Guests {
             // Created with the first call: many threads may never get one.
             let runner = runner.get_or_insert_with(|| self.runner(calls, sink.clone()));
             let span = trace::call(&calls.context().span, || call.call_ref(calls.batch()));
-            let ended = span.in_scope(|| match self.failed() {
+            let ended = span.in_scope(|| match self.common_failure() {
                 Some(outcome) => Ended::without_guest(outcome.clone()),
                 None => run_caught(runner, |runner| runner.run(&call)),
             });

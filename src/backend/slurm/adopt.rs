@@ -120,8 +120,8 @@ impl Driver<'_> {
             if then != now {
                 return Err("the items of the task have changed".to_owned());
             }
-            let delta = i64::from(state.number) - i64::from(number);
-            open.insert(call_index, delta);
+            let offset = i64::from(state.number) - i64::from(number);
+            open.insert(call_index, offset);
         }
         Ok(open)
     }

@@ -67,16 +67,16 @@ pub(super) struct Driver<'d> {
     pub(super) query: Option<Query>,
     pub(super) poll_interval: Duration,
     /// Since when the controller has not answered.
-    pub(super) silent_since: Option<Instant>,
+    pub(super) no_answer_since: Option<Instant>,
     /// When the last query that the queue has answered was sent.
-    pub(super) answered: Option<Instant>,
+    pub(super) answered_query_at: Option<Instant>,
     pub(super) has_accounting: bool,
     pub(super) asked_accounting: BTreeSet<u64>,
     pub(super) reported: Option<([usize; 3], Option<String>)>,
     pub(super) reported_at: Option<Instant>,
     /// Warnings that were given once.
     warned: BTreeSet<String>,
-    /// When the next submission is tried, and the wait after the one after that.
+    /// When the next submission is tried, and the delay before the attempt after it.
     pub(super) next_submission: (Instant, Duration),
 }
 
@@ -127,8 +127,8 @@ impl<'d> Driver<'d> {
             polled: now,
             query: None,
             poll_interval: POLL[0],
-            silent_since: None,
-            answered: None,
+            no_answer_since: None,
+            answered_query_at: None,
             has_accounting: true,
             asked_accounting: BTreeSet::new(),
             reported: None,
@@ -267,7 +267,7 @@ impl<'d> Driver<'d> {
         let slice = &mut self.slices[position];
         match line {
             Line::Started(worker) => {
-                // A copy starts again; what the earlier one said about its end is void.
+                // A copy of the job has started: discard the end that the earlier copy reported.
                 let first = slice.worker.as_ref().map(|worker| worker.time_s);
                 let time_s = first.unwrap_or(worker.time_s);
                 slice.worker = Some(WorkerStarted { time_s, ..worker });
@@ -289,22 +289,22 @@ impl<'d> Driver<'d> {
 
     /// The state of a call whose results are taken from this slice, and the number of an attempt
     /// here.
-    fn owned(&self, position: usize, attempt: Attempt) -> Option<(CallState, u32)> {
-        let delta = self.slices[position].open.get(&attempt.call_index)?;
+    fn current_attempt(&self, position: usize, attempt: Attempt) -> Option<(CallState, u32)> {
+        let offset = self.slices[position].open.get(&attempt.call_index)?;
         let state = self.states.get(&attempt.call_index)?;
-        let number = i64::from(attempt.number).saturating_add(*delta).max(1);
+        let number = i64::from(attempt.number).saturating_add(*offset).max(1);
         Some((*state, u32::try_from(number).unwrap_or(u32::MAX)))
     }
 
     /// A second copy of a job begins a call with its first attempt again. If that one has ended,
     /// the new one is a further attempt, since no number counts twice.
-    fn count_on(&mut self, position: usize, attempt: Attempt) {
-        let Some((state, number)) = self.owned(position, attempt) else {
+    fn continue_numbering(&mut self, position: usize, attempt: Attempt) {
+        let Some((state, number)) = self.current_attempt(position, attempt) else {
             return;
         };
         let next = state.started.unwrap_or(state.number);
-        if let Some(delta) = self.slices[position].open.get_mut(&attempt.call_index) {
-            *delta += i64::from(next.saturating_sub(number));
+        if let Some(offset) = self.slices[position].open.get_mut(&attempt.call_index) {
+            *offset += i64::from(next.saturating_sub(number));
         }
     }
 
@@ -320,9 +320,9 @@ impl<'d> Driver<'d> {
         };
         let is_start = matches!(kind, EventKind::CallStarted { .. });
         if is_start {
-            self.count_on(position, attempt);
+            self.continue_numbering(position, attempt);
         }
-        let Some((state, number)) = self.owned(position, attempt) else {
+        let Some((state, number)) = self.current_attempt(position, attempt) else {
             return Ok(());
         };
         if state.is_finished || is_start && state.started == Some(number) {
@@ -351,7 +351,7 @@ impl<'d> Driver<'d> {
         let Some((attempt, is_last)) = attempt_of(&kind) else {
             return Ok(());
         };
-        let Some((state, number)) = self.owned(position, attempt) else {
+        let Some((state, number)) = self.current_attempt(position, attempt) else {
             return Ok(());
         };
         let call_index = attempt.call_index;
@@ -446,7 +446,7 @@ impl<'d> Driver<'d> {
             round.folder.mark(STOP_FILE)?;
         }
         let names: Vec<&str> = self.submitted_names();
-        // Jobs that start all the same find the file.
+        // Jobs that start nevertheless find the file.
         let _ = self.slurm.client.cancel_pending(&names);
         for array in &mut self.arrays {
             if array.state == ArrayState::Waiting {

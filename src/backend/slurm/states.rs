@@ -77,21 +77,21 @@ impl Driver<'_> {
         self.polled = Instant::now();
         match answer {
             Ok(rows) => {
-                if self.silent_since.take().is_some() {
+                if self.no_answer_since.take().is_some() {
                     self.poll_interval = POLL[0];
                     self.note("SLURM answers again".to_owned())?;
                 }
                 self.poll_interval = (self.poll_interval * 2).clamp(POLL[0], POLL[1]);
-                self.answered = Some(asked);
+                self.answered_query_at = Some(asked);
                 self.take_rows(rows, asked)
             }
             Err(_) if self.calls.cancel().is_cancelled() => Ok(()),
             Err(NoAnswer(message)) => {
                 self.poll_interval = (self.poll_interval * 2).clamp(POLL[0], MAX_BACK_OFF);
-                if self.silent_since.is_some() {
+                if self.no_answer_since.is_some() {
                     return Ok(());
                 }
-                self.silent_since = Some(asked);
+                self.no_answer_since = Some(asked);
                 let text = format!("SLURM does not answer, and the run waits for it: {message}");
                 let fact = Fact::new(EventKind::Warning { message: text });
                 self.emit(CallEvent::Happened(fact))

@@ -107,7 +107,7 @@ impl Driver<'_> {
     /// Decides about submissions that gave no answer: the queue lists the job, or the job is
     /// submitted again.
     fn look_up(&mut self) -> Result<(), HostError> {
-        let Some(answered) = self.answered else {
+        let Some(answered) = self.answered_query_at else {
             return Ok(());
         };
         for array in &mut self.arrays {

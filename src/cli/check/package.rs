@@ -61,8 +61,8 @@ pub(super) fn check(
             let location = entry.task.location_of("executable");
             let paths = (entry.task.named_path(), path);
             let home = ScriptHome::Package(&package.folder);
-            let place = (&location, "");
-            let facts = add_program(&paths, home, place, checker, lines, problems);
+            let location = (&location, "");
+            let facts = add_program(&paths, home, location, checker, lines, problems);
             if facts.is_object() {
                 modules.push(facts);
             }

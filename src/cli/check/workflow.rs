@@ -59,8 +59,8 @@ pub(super) fn check(
             details,
         } = task;
         lines.add(&format!("{} \"{}\"", task.order, task.name));
-        let place = Location::Parameter(format!("task {}", task.order));
-        let mut problem = |text: String| problems.add(place.clone(), text);
+        let location = Location::Parameter(format!("task {}", task.order));
+        let mut problem = |text: String| problems.add(location.clone(), text);
         lines.indented(|lines| add_planned_script(task, checker, lines, &mut problem));
         facts.push(task_facts(task, details));
     }

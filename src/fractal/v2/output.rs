@@ -144,12 +144,15 @@ fn checked<T>(
         return Ok(value);
     }
     let shown = problems.iter().take(MAX_SHOWN).map(|problem| {
-        let place = match &problem.location {
+        let location = match &problem.location {
             Location::Pointer { pointer, .. } if pointer.is_empty() => "the output".to_owned(),
             Location::Pointer { pointer, .. } => pointer.trim_start_matches('/').to_owned(),
             other => other.to_string(),
         };
-        shortened(format_args!("{place} {}", problem.message), MAX_SHOWN_CHARS)
+        shortened(
+            format_args!("{location} {}", problem.message),
+            MAX_SHOWN_CHARS,
+        )
     });
     let mut text = shown.collect::<Vec<_>>().join("; ");
     if problems.len() > MAX_SHOWN {

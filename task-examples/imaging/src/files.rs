@@ -1,9 +1,10 @@
 //! Finds the planes of plates: from names or a table, and from what is in the files.
 
 use crate::about;
+use crate::contents::Contents;
 use crate::image::PlaneFile;
 use crate::name::{Number, PlaneId, Well};
-use crate::naming::{FileName, Naming, describe_unknown};
+use crate::naming::{FileName, Naming, describe_unknown, n_columns_of};
 use crate::source::{self, Position, Series};
 use crate::table::{self, Row};
 use fractal_task::TaskError;
@@ -32,15 +33,10 @@ pub struct Search<'a> {
     pub time_point: Option<u64>,
     /// True if red, green and blue are three channels.
     pub rgb_channels: bool,
-}
-
-/// Sizes that the files of a plate state.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Sizes {
-    /// Width and height of a pixel in micrometers.
-    pub pixel_um: Option<f64>,
-    /// Distance of two Z planes in micrometers.
-    pub z_step_um: Option<f64>,
+    /// True if an argument replaces the sizes of pixels that files state.
+    pub replaces_pixel_size: bool,
+    /// True if an argument replaces the distances of Z planes that files state.
+    pub replaces_z_step: bool,
 }
 
 /// The planes of all plates.
@@ -52,8 +48,10 @@ pub struct Found {
     pub names: BTreeMap<String, (PathBuf, FileName)>,
     /// Names of channels that differ from their ids.
     pub labels: BTreeMap<String, String>,
-    /// Sizes that the files of each plate state.
-    pub sizes: BTreeMap<String, Sizes>,
+    /// Channels that have different names in two plates: both names.
+    pub label_conflicts: BTreeMap<String, [String; 2]>,
+    /// What the files of each plate contain.
+    pub contents: BTreeMap<String, Contents>,
 }
 
 /// A file and what is known of it. Missing parts are in the file.
@@ -92,25 +90,28 @@ pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
     for file in known {
         by_plate.entry(file.plate.clone()).or_default().push(file);
     }
-    for (plate, files) in by_plate {
-        let contents = open_first(&files)?;
-        if let Some(series) = contents.as_ref().and_then(|contents| contents.first()) {
-            let pixel_um = series.pixel_size_um.map(|[x, y]| {
-                if (x / y - 1.0).abs() > 1e-3 {
-                    eprintln!("warning: the pixels of plate {plate} have {x} x {y} um; {x} um is taken for both");
-                }
-                x
-            });
-            found.sizes.insert(
-                plate,
-                Sizes {
-                    pixel_um,
-                    z_step_um: series.z_step_um,
-                },
-            );
+    for (plate, mut files) in by_plate {
+        unify_wells(&mut files);
+        let first = open_first(&files);
+        let images = first.as_ref().map(|(_, images)| images.as_slice());
+        let mut labels = BTreeMap::new();
+        if let Some((file, images)) = &first {
+            // A field in the name of a file is its first image.
+            let only_first = file.field.is_some() && images.len() > 1;
+            let mut contents = Contents::of(&file.path, images, only_first);
+            if search.replaces_pixel_size {
+                contents.pixel_size_um = None;
+            }
+            if search.replaces_z_step {
+                contents.z_step_um = None;
+            }
+            if !only_first {
+                check_images(&file.path, &contents, images)?;
+            }
+            found.contents.insert(plate, contents);
         }
         for file in files {
-            for (id, position) in expand(&file, contents.as_deref(), search, &mut found.labels)? {
+            for (id, position) in expand(&file, images, search, &mut labels)? {
                 let plane = PlaneFile {
                     file: file.path.clone(),
                     position,
@@ -118,13 +119,51 @@ pub fn find(search: &Search<'_>) -> Result<Found, TaskError> {
                 if let Some(other) = found.planes.insert(id, plane) {
                     let (one, two) = (other.file.display(), file.path.display());
                     return Err(TaskError::new(format!(
-                        "{one} and {two} are the same plane; take one of them away"
+                        "{one} and {two} are the same plane (well, field, Z plane and channel); take one of them away, or tell \
+                         them apart with the argument pattern or a table"
                     )));
                 }
             }
         }
+        for (id, label) in labels {
+            match found.labels.get(&id) {
+                Some(other) if *other != label => {
+                    let names = [other.clone(), label];
+                    found.label_conflicts.entry(id).or_insert(names);
+                }
+                _ => _ = found.labels.insert(id, label),
+            }
+        }
     }
     Ok(found)
+}
+
+/// Writes the columns of wells in one way: `B3` as `B03` if the plate has both.
+fn unify_wells(files: &mut [Known]) {
+    let key = |well: &Well| (well.row.clone(), well.column.parse::<u32>().unwrap_or(0));
+    let mut longest: BTreeMap<(String, u32), String> = BTreeMap::new();
+    for Known { well, .. } in files.iter() {
+        let column = longest.entry(key(well)).or_default();
+        if column.len() < well.column.len() {
+            column.clone_from(&well.column);
+        }
+    }
+    for Known { well, .. } in files {
+        if let Some(column) = longest.get(&key(well)) {
+            well.column.clone_from(column);
+        }
+    }
+}
+
+/// Refuses a file whose images, which are the fields of a well, differ.
+fn check_images(path: &Path, contents: &Contents, images: &[Series]) -> Result<(), TaskError> {
+    for (index, image) in images.iter().enumerate() {
+        if let Some(difference) = contents.difference(image) {
+            let cause = format!("image {} of {}: {difference}", index + 1, images.len());
+            return Err(TaskError::about("cannot use", path, cause));
+        }
+    }
+    Ok(())
 }
 
 /// A channel's name with letters, digits, - and _ only.
@@ -138,6 +177,8 @@ fn channel_id(text: &str) -> String {
 
 fn find_listed(table: &str, search: &Search<'_>) -> Result<Vec<Known>, TaskError> {
     let find = |name: &str| {
+        // Tables that are written on Windows.
+        let name = &name.replace('\\', "/");
         let mut paths = search.folders.iter().map(|folder| folder.join(name));
         paths
             .clone()
@@ -200,17 +241,38 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
             "extensions is empty: give at least one ending, such as \"tif\"",
         ));
     }
-    let mut paths: Vec<(&PathBuf, String)> = Vec::new();
+    let (mut paths, mut deeper): (Vec<_>, Vec<_>) = Default::default();
+    let mut endings: BTreeMap<String, usize> = BTreeMap::new();
     for folder in search.folders {
-        let mut names = Vec::new();
+        let mut names = Names::default();
         read_names(folder, "", search.extensions, MAX_DEPTH, &mut names)?;
-        paths.extend(names.into_iter().map(|name| (folder, name)));
+        paths.extend(names.taken.into_iter().map(|name| (folder, name)));
+        deeper.extend(names.deeper.into_iter().map(|name| (folder, name)));
+        for (ending, n) in names.endings {
+            *endings.entry(ending).or_default() += n;
+        }
     }
-    let names: Vec<String> = paths.iter().map(|(_, name)| name.clone()).collect();
-    let naming = match search.pattern {
-        Some(pattern) => Some(Naming::of_argument(pattern)?),
-        None => Naming::find(&names),
+    let names_of = |paths: &[(&PathBuf, String)]| -> Vec<String> {
+        paths.iter().map(|(_, name)| name.clone()).collect()
     };
+    let find_naming = |paths: &[(&PathBuf, String)]| match search.pattern {
+        Some(pattern) => Naming::of_argument(pattern).map(Some),
+        None => Ok(Naming::find(&names_of(paths))),
+    };
+    let mut naming = find_naming(&paths)?;
+    let fits = |naming: &Option<Naming>, path: &str| {
+        naming
+            .as_ref()
+            .is_some_and(|naming| naming.parse(path).is_some())
+    };
+    if !paths.iter().any(|(_, path)| fits(&naming, path)) {
+        // Such as a picture of the plate next to the folder of its images.
+        let naming_of_deeper = find_naming(&deeper)?;
+        if deeper.iter().any(|(_, path)| fits(&naming_of_deeper, path)) {
+            (naming, paths) = (naming_of_deeper, [deeper, paths].concat());
+            deeper = Vec::new();
+        }
+    }
     let (mut files, mut others) = (Vec::new(), Vec::new());
     for (folder, path) in &paths {
         match naming.as_ref().and_then(|naming| naming.parse(path)) {
@@ -219,7 +281,14 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
         }
     }
     if files.is_empty() {
-        return Err(nothing_fits(search, &names));
+        return Err(nothing_fits(search, &names_of(&paths), &endings));
+    }
+    if let Some((folder, first)) = deeper.first() {
+        eprintln!(
+            "warning: left out {} file(s) in folders next to images, such as {}; give their folder as another input to take them",
+            deeper.len(),
+            folder.join(first).display()
+        );
     }
     if let Some(first) = others.first() {
         let n = others.len();
@@ -233,6 +302,7 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
         files.iter().filter_map(|(.., name)| name.time.as_ref()),
     )?;
     files.retain(|(.., name)| time.is_none() || name.time.is_none() || name.time == time);
+    resolve_well_numbers(&mut files);
     let known = files.into_iter().map(|(folder, path, name)| {
         let plate = name
             .plate
@@ -261,7 +331,37 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
     Ok(known.collect())
 }
 
-fn nothing_fits(search: &Search<'_>, names: &[String]) -> TaskError {
+/// Sets the wells of files whose names have the number of the well only. All wells of a plate are
+/// numbered in the same way, so the largest number decides how many columns the plate has.
+fn resolve_well_numbers(files: &mut [(&PathBuf, &String, FileName)]) {
+    let mut largest: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    for (.., name) in files.iter() {
+        if let Some(index) = name.index {
+            let largest = largest.entry(name.plate.clone()).or_default();
+            *largest = index.max(*largest);
+        }
+    }
+    for (plate, largest) in &largest {
+        let n_columns = n_columns_of(*largest);
+        eprintln!(
+            "plate {}: wells are numbered up to {largest}, as in a plate with {n_columns} columns; if it has others, set the \
+             argument pattern or use a table",
+            plate.as_deref().unwrap_or("without a name")
+        );
+    }
+    for (.., name) in files {
+        if let Some(largest) = name.index.and_then(|_| largest.get(&name.plate)) {
+            name.resolve_number(n_columns_of(*largest));
+        }
+    }
+}
+
+/// * `endings`: of the other files, with their numbers.
+fn nothing_fits(
+    search: &Search<'_>,
+    names: &[String],
+    endings: &BTreeMap<String, usize>,
+) -> TaskError {
     let folders: Vec<String> = search
         .folders
         .iter()
@@ -274,8 +374,15 @@ fn nothing_fits(search: &Search<'_>, names: &[String]) -> TaskError {
     };
     if names.is_empty() {
         let extensions = search.extensions.join(", ");
+        let advice = match endings.iter().max_by_key(|(_, n)| **n) {
+            None => ": correct the input folder or the argument extensions".to_owned(),
+            Some((ending, n)) => format!(
+                ", but {n} with the ending {ending}: add it to the argument extensions if they are TIFF or PNG files, convert them \
+                 with `bfconvert` if they are other images, or correct the input folder"
+            ),
+        };
         return TaskError::new(format!(
-            "no file with one of the endings {extensions} in {place}: correct the input folder or the argument extensions"
+            "no file with one of the endings {extensions} in {place}{advice}"
         ));
     }
     let seen = match search.pattern {
@@ -319,7 +426,7 @@ fn choose_time<'a>(
                 .cloned();
             time.map(Some).ok_or_else(|| {
                 TaskError::new(format!(
-                    "time_point is {chosen}, but the files have the time points {first} to {last}"
+                    "time_point is {chosen}, but the files have the time points {first} to {last}; choose one of them"
                 ))
             })
         }
@@ -343,14 +450,25 @@ fn plate_of_folder(folder: &Path, path: &str) -> String {
         .to_owned()
 }
 
+/// Names of the image files below an input folder.
+#[derive(Default)]
+struct Names {
+    /// Those of files that have no images in a folder above them.
+    taken: Vec<String>,
+    /// The others.
+    deeper: Vec<String>,
+    /// Endings of files that are no images, with their numbers.
+    endings: BTreeMap<String, usize>,
+}
+
 /// Adds the files below a folder that have one of the endings, sorted; those whose name begins with
-/// a dot are left alone. Folders are searched if there are no such files next to them.
+/// a dot are left alone.
 fn read_names(
     folder: &Path,
     below: &str,
     extensions: &[String],
     depth: usize,
-    names: &mut Vec<String>,
+    names: &mut Names,
 ) -> Result<(), TaskError> {
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(about("cannot read the folder", folder))? {
@@ -371,38 +489,56 @@ fn read_names(
             files.extend((!is_thumbnail).then_some(name));
         } else if entry.path().is_dir() {
             folders.push(name);
+        } else if !ending.is_empty() {
+            *names
+                .endings
+                .entry(ending.to_ascii_lowercase())
+                .or_default() += 1;
         }
     }
     files.sort();
     folders.sort();
-    let is_empty = files.is_empty();
-    names.extend(files.into_iter().map(|name| format!("{below}{name}")));
-    if is_empty && depth > 0 {
-        for name in folders {
-            read_names(
-                &folder.join(&name),
-                &format!("{below}{name}/"),
-                extensions,
-                depth - 1,
-                names,
-            )?;
+    let has_images = !files.is_empty();
+    names
+        .taken
+        .extend(files.into_iter().map(|name| format!("{below}{name}")));
+    if depth == 0 {
+        return Ok(());
+    }
+    for name in folders {
+        let mut inside = Names::default();
+        let below = format!("{below}{name}/");
+        read_names(
+            &folder.join(&name),
+            &below,
+            extensions,
+            depth - 1,
+            &mut inside,
+        )?;
+        if has_images {
+            names.deeper.append(&mut inside.taken);
+        }
+        names.taken.append(&mut inside.taken);
+        names.deeper.append(&mut inside.deeper);
+        for (ending, n) in inside.endings {
+            *names.endings.entry(ending).or_default() += n;
         }
     }
     Ok(())
 }
 
-/// What the first file of a plate that can be opened contains; `None` if none can be. Damaged files
-/// fail their images later.
-fn open_first(files: &[Known]) -> Result<Option<Vec<Series>>, TaskError> {
+/// The first file of a plate that can be opened, and its images; `None` if none can be. Damaged
+/// files fail their images later.
+fn open_first(files: &[Known]) -> Option<(Known, Vec<Series>)> {
     for file in files.iter().take(MAX_OPENED) {
         if let Ok(opened) = source::open(&file.path) {
             for warning in opened.warnings() {
                 eprintln!("warning: {}: {warning}", file.path.display());
             }
-            return Ok(Some(opened.series().to_vec()));
+            return Some((file.clone(), opened.series().to_vec()));
         }
     }
-    Ok(None)
+    None
 }
 
 /// The planes of a file.
@@ -453,6 +589,14 @@ fn expand(
                  save it as a grey image"
                     .to_owned(),
             ));
+        }
+        let lacks_z = image.has_z_elsewhere && z.is_none();
+        if lacks_z || image.has_channels_elsewhere && channel.is_none() {
+            let what = if lacks_z { "Z planes" } else { "channels" };
+            return Err(wrong(format!(
+                "its OME-XML names other files with more {what} of its image; save the image as one file, for example with \
+                 `bfconvert -bigtiff`, or name its parts with the argument pattern or in a table"
+            )));
         }
         if contents.len() == 1 && image.n_planes() == 1 {
             return single();
@@ -527,7 +671,11 @@ fn position_of_time(n_times: usize, chosen: Option<u64>) -> Result<usize, String
                 .filter(|chosen| (1..=n_times).contains(chosen));
             index
                 .map(|index| index - 1)
-                .ok_or_else(|| format!("time_point is {chosen}, but it has {n_times} time points"))
+                .ok_or_else(|| {
+                    format!(
+                        "time_point is {chosen}, but it has {n_times} time points; choose one of 1 to {n_times}"
+                    )
+                })
         }
     }
 }

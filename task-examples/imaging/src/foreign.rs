@@ -69,6 +69,7 @@ pub fn read_acquisition(
         pixel_size_um: width_um,
         z_step_um,
         channels: channels(attributes, *n_channels),
+        contents: None,
         files: Vec::new(),
         mosaic: Vec::new(),
         conditions: Vec::new(),

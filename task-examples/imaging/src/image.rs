@@ -1,6 +1,7 @@
 //! OME-NGFF images on disk, axes c, z, y, x, and the labels of their regions.
 
 use crate::about;
+use crate::contents::Contents;
 use crate::mosaic::Part;
 use crate::name::{Number, Well};
 use crate::source::Position;
@@ -69,6 +70,9 @@ pub struct Acquisition {
     pub z_step_um: f64,
     /// The channels, in the order of axis c.
     pub channels: Vec<Channel>,
+    /// What each file should contain; `None` if no file could be opened when the plate was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
     /// The files of each channel, in the order of axis z.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Vec<PlaneFile>>,

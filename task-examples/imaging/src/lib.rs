@@ -2,11 +2,12 @@
 //!
 //! [`tasks`] has one module a task, in the order of the workflow; [`run`] calls the one that the
 //! command line names. What they share: [`name`], [`naming`], [`table`] and [`files`] say which
-//! file is which plane, [`source`] reads image files, [`plate`] and [`image`] are OME-NGFF plates
+//! file is which plane, [`contents`] what all files of a plate contain, [`source`] reads image files, [`plate`] and [`image`] are OME-NGFF plates
 //! and images on disk, [`replace`] puts a folder in place of another, [`png_file`] writes pictures.
 //! The computing is in [`illumination`], [`segmentation`], [`region`] and [`sheet`], which touch no
 //! file.
 
+pub mod contents;
 pub mod files;
 pub mod foreign;
 pub mod illumination;

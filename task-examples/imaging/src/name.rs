@@ -93,22 +93,31 @@ impl From<Well> for String {
     }
 }
 
-/// A field, channel or Z plane: a number as it is written, in the order of the numbers.
+/// A field, channel or Z plane: a number as it is written, in the order of the numbers. It may have
+/// letters before it (`Z001`), or a sign and decimals (`-0.5`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Number(pub String);
 
+impl Number {
+    /// The finite number; `None` if there is none.
+    fn value(&self) -> Option<f64> {
+        let is_decimal = |c: char| c.is_ascii_digit() || "+-.".contains(c);
+        let digits = self.0.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let text = if self.0.chars().all(is_decimal) {
+            &self.0
+        } else {
+            digits
+        };
+        text.parse().ok().filter(|value: &f64| value.is_finite())
+    }
+}
+
 impl Ord for Number {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let value = |number: &Self| {
-            number
-                .0
-                .trim_start_matches(|c: char| !c.is_ascii_digit())
-                .parse::<u64>()
-                .ok()
-        };
-        value(self)
-            .cmp(&value(other))
+        self.value()
+            .partial_cmp(&other.value())
+            .unwrap_or(std::cmp::Ordering::Equal)
             .then_with(|| self.0.cmp(&other.0))
     }
 }
@@ -331,6 +340,22 @@ mod tests {
             wells.map(|well| well.to_string()),
             ["A12", "B2", "B10", "AA1"]
         );
-        assert!(Number("F2".to_owned()) < Number("F10".to_owned()));
+        let sorted = |texts: &[&str]| {
+            let mut numbers: Vec<_> = texts
+                .iter()
+                .map(|text| Number((*text).to_owned()))
+                .collect();
+            numbers.sort();
+            numbers.iter().map(Number::to_string).collect::<Vec<_>>()
+        };
+        for texts in [
+            ["F2", "F10", "F020"],
+            ["-2", "-1", "0.5"],
+            ["0.25", "0.5", "1"],
+            ["", "DAPI", "w1"],
+        ] {
+            let reversed: Vec<_> = texts.iter().rev().copied().collect();
+            assert_eq!(sorted(&reversed), texts);
+        }
     }
 }

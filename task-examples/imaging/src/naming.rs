@@ -36,7 +36,7 @@ const GROUPS: [(Part, &str); 9] = [
 /// ending; case does not matter. A group `index` is the number of a well, row by row.
 ///
 /// Sources: see the table in the README.
-const PATTERNS: [(&str, &str, &str); 12] = [
+const PATTERNS: [(&str, &str, &str); 13] = [
     (
         "Yokogawa CellVoyager",
         "20200812-Test_B03_T0001F001L01A01Z01C01.png",
@@ -45,7 +45,7 @@ const PATTERNS: [(&str, &str, &str); 12] = [
     (
         "MetaXpress",
         "Mix_E07_s1_w1A1B2C3D4.tif",
-        r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?_(?P<channel>w\d)(?:[0-9A-F]{8}[0-9A-F-]*)?",
+        r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?_(?P<channel>w\d{1,2}?)(?:[0-9A-F]{8}[0-9A-F-]*)?",
     ),
     (
         "MetaXpress, one channel",
@@ -55,12 +55,17 @@ const PATTERNS: [(&str, &str, &str); 12] = [
     (
         "ImageXpress, Z in the name",
         "TimePoint_1/Mix_E07_s1_w1_z2.tif",
-        r"(?:TimePoint_(?P<time>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?(?:_(?P<channel>w\d))?_(?P<z>z\d+)",
+        r"(?:TimePoint_(?P<time>\d+)/)?(?:(?P<plate>[^/]+)_)?(?P<well>[A-P]\d{1,2})(?:_(?P<field>s\d+))?(?:_(?P<channel>w\d{1,2}))?_(?P<z>z\d+)",
     ),
     (
         "Operetta and Opera Phenix",
         "r02c03f01p01-ch1sk1fk1fl1.tiff",
-        r"r(?P<row>\d{2})c(?P<column>\d{2})(?P<field>f\d+)(?P<z>p\d+)-(?P<channel>ch\d+)(?:t\d+)?(?:sk(?P<time>\d+)fk\d+fl\d+)?",
+        r"r(?P<row>\d{2})c(?P<column>\d{2})(?P<field>f\d+)(?P<z>p\d+)-(?P<channel>ch\d+)(?:(?:t\d+)?sk(?P<time>\d+)fk\d+fl\d+)?",
+    ),
+    (
+        "Operetta, older",
+        "r02c03f01p01-ch01t01.tiff",
+        r"r(?P<row>\d{2})c(?P<column>\d{2})(?P<field>f\d+)(?P<z>p\d+)-(?P<channel>ch\d+)t(?P<time>\d+)",
     ),
     (
         "InCell Analyzer",
@@ -102,8 +107,8 @@ const PATTERNS: [(&str, &str, &str); 12] = [
 /// Name and example of the names that need no pattern.
 const PLAIN: (&str, &str) = ("PLATE_WELL_FIELD_Z_CHANNEL", "plate1_B03_F001_Z001_C01.tif");
 
-/// Number of wells in a row of plates with up to 96 and up to 384 wells.
-const N_COLUMNS: [usize; 2] = [12, 24];
+/// Numbers of wells and of columns of the usual plates whose wells are numbered.
+const PLATES: [(usize, usize); 3] = [(96, 12), (384, 24), (1536, 48)];
 
 /// What the name of a file states.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,11 +125,20 @@ pub struct FileName {
     pub channel: Option<Number>,
     /// `T0001`, if the name has it.
     pub time: Option<Number>,
+    /// Number of the well from 1, row by row, if the name has it instead of the well.
+    pub index: Option<usize>,
     path: String,
     spans: Vec<(Part, Range<usize>)>,
 }
 
 impl FileName {
+    /// Sets the well to the one with the number, in a plate with this number of columns.
+    pub fn resolve_number(&mut self, n_columns: usize) {
+        if let Some(well) = self.index.and_then(|index| well_of_index(index, n_columns)) {
+            self.well = well;
+        }
+    }
+
     /// Path of the file of another plane, written as this one.
     pub fn of(&self, well: &Well, field: &Number, z: &Number, channel: &Number) -> String {
         let mut path = self.path.clone();
@@ -252,18 +266,26 @@ fn parse_with(regex: &Regex, path: &str, offset: usize, text: &str) -> Option<Fi
         Some(found.as_str())
     };
     let row = get(Part::Row);
-    let well = match (
+    let (stated, place, index) = (
         get(Part::Well),
         row.zip(get(Part::Column)),
         get(Part::Index),
-    ) {
+    );
+    let is_numbered = stated.is_none() && place.is_none();
+    let number_of_well = index
+        .filter(|_| is_numbered)
+        .and_then(|index| index.parse().ok());
+    let well = match (stated, place, index) {
         (Some(well), ..) => Well::parse(well)?,
         (_, Some((row, column)), _) if is_digits(row) => Well::parse(&format!(
             "{}{column}",
             Well::row_of_number(row.parse().ok()?)?
         ))?,
         (_, Some((row, column)), _) => Well::parse(&format!("{row}{column}"))?,
-        (.., Some(index)) => well_of_index(index.parse().ok()?)?,
+        (.., Some(_)) => {
+            let number = number_of_well?;
+            well_of_index(number, n_columns_of(number))?
+        }
         _ => Well::parse("A01")?,
     };
     let plate = get(Part::Plate).map(str::to_owned);
@@ -280,15 +302,20 @@ fn parse_with(regex: &Regex, path: &str, offset: usize, text: &str) -> Option<Fi
         z,
         channel,
         time,
+        index: number_of_well,
         path: path.to_owned(),
         spans,
     })
 }
 
-/// The well with a number, row by row from 1: of a plate with 96 wells, or with 384 for larger
-/// numbers.
-fn well_of_index(index: usize) -> Option<Well> {
-    let n_columns = N_COLUMNS[usize::from(index > 96)];
+/// Number of columns of the smallest of the usual plates that has a well with a number.
+pub fn n_columns_of(index: usize) -> usize {
+    let fitting = PLATES.iter().find(|(n_wells, _)| index <= *n_wells);
+    fitting.unwrap_or(&PLATES[PLATES.len() - 1]).1
+}
+
+/// The well with a number, row by row from 1.
+fn well_of_index(index: usize, n_columns: usize) -> Option<Well> {
     let index = index.checked_sub(1)?;
     Well::parse(&format!(
         "{}{:02}",
@@ -359,6 +386,7 @@ fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
             z,
             channel,
             time,
+            index: None,
             path: path.to_owned(),
             spans,
         })
@@ -489,6 +517,8 @@ mod tests {
                 "Images/r02c03f01p01-ch1sk1fk1fl1.tiff",
                 "- B03 f01 p01 ch1 1",
             ),
+            ("Images/r02c03f01p01-ch01t02.tiff", "- B03 f01 p01 ch01 02"),
+            ("Mix_E07_s1_w10.tif", "Mix E07 s1 - w10 -"),
             (
                 "B - 3(fld 01 wv UV - DAPI z 2).tif",
                 "- B3 01 2 UV - DAPI -",
@@ -519,6 +549,19 @@ mod tests {
         ] {
             check(path, expected);
         }
+    }
+
+    #[test]
+    fn wells_are_numbered_row_by_row() {
+        let naming = Naming::find(&["W0025F0001T0001Z001C1.tif".to_owned()]).unwrap();
+        let mut name = naming.parse("W0025F0001T0001Z001C1.tif").unwrap();
+        for (largest, expected) in [(96, "C01"), (97, "B01"), (384, "B01"), (385, "A25")] {
+            name.resolve_number(n_columns_of(largest));
+            assert_eq!(name.well.to_string(), expected, "{largest}");
+        }
+        let path = "B3--W00025--P00001--Z00000--T00000--DAPI.tif";
+        let naming = Naming::find(&[path.to_owned()]).unwrap();
+        assert_eq!(naming.parse(path).unwrap().index, None);
     }
 
     #[test]

@@ -39,7 +39,15 @@ struct Sheet {
 
 impl Sheet {
     fn read(path: &Path) -> Result<Self, TaskError> {
+        if !path.is_file() {
+            let cause = "there is no such table in the input folders; correct the name";
+            return Err(TaskError::about("cannot read", path, cause));
+        }
         let bytes = fs::read(path).map_err(about("cannot read", path))?;
+        if bytes.starts_with(b"PK\x03\x04") {
+            let cause = "it is a workbook of a spreadsheet program; save it there as CSV";
+            return Err(TaskError::about("cannot read", path, cause));
+        }
         let mut text = decode(bytes);
         let mut first_line = 1;
         let mut stated = None;
@@ -248,6 +256,12 @@ impl Conditions {
             }
         }
         Ok(Self { names, values })
+    }
+
+    /// True if no row is for a plate of this name.
+    pub fn lacks_plate(&self, name: &str) -> bool {
+        let is_for = |plate: &String| plate.is_empty() || plate == name;
+        !self.values.is_empty() && !self.values.keys().any(|(plate, _)| is_for(plate))
     }
 
     /// Names and values of a well. Wells that the layout lacks have empty values.

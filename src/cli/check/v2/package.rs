@@ -81,8 +81,8 @@ fn add_package(
             let location = &module.location;
             let paths = (module.command.named(), path.clone());
             let home = ScriptHome::Package(&package.folder);
-            let place = (location, advice.as_str());
-            let facts = add_program(&paths, home, place, checker, lines, problems);
+            let location = (location, advice.as_str());
+            let facts = add_program(&paths, home, location, checker, lines, problems);
             if facts.is_object() {
                 modules.push(facts);
             }

@@ -46,8 +46,8 @@ pub(in crate::cli::check) fn check(
             if !details.output_types.is_empty() {
                 lines.field("sets", &types_text(&details.output_types));
             }
-            let place = Location::Parameter(format!("task {order}"));
-            let mut problem = |text: String| problems.add(place.clone(), text);
+            let location = Location::Parameter(format!("task {order}"));
+            let mut problem = |text: String| problems.add(location.clone(), text);
             for spec in [Some(&spec), details.compute.as_ref()]
                 .into_iter()
                 .flatten()

@@ -8,6 +8,10 @@ use std::io::Read;
 /// The largest memory that decoding LZMA may need, in KiB.
 const MAX_LZMA_KIB: u32 = 128 << 10;
 
+/// Bytes that the last strip or tile of an image may have in addition to those of the image, at
+/// least.
+const MAX_UNUSED_BYTES: usize = 1 << 20;
+
 /// Error about a strip or tile that is damaged.
 pub(super) fn cannot_decompress(tiff: &Tiff, cause: &str) -> TaskError {
     tiff.damaged(format!("a strip or tile cannot be decompressed ({cause})"))
@@ -52,14 +56,31 @@ pub(super) fn decompress(
     Ok(bytes)
 }
 
-/// Decompresses deflate to at most the length of `bytes`. A strip may hold more rows than the image.
+/// Decompresses deflate to at most the length of `bytes`. A strip may hold more rows than the image,
+/// whose bytes are only decompressed to check them.
 fn inflate(stored: &[u8], bytes: &mut [u8]) -> Result<usize, &'static str> {
     let mut decoder = fdeflate::Decompressor::new();
-    match decoder.read(stored, bytes, 0, false) {
-        Ok((_, n)) if n == bytes.len() || decoder.is_done() => Ok(n),
-        Ok(_) => Err("its data are cut off"),
-        Err(DecompressionError::WrongChecksum) => Err("its checksum is wrong"),
-        Err(_) => Err("its data are damaged"),
+    let cause = |err: DecompressionError| match err {
+        DecompressionError::WrongChecksum => "its checksum is wrong",
+        _ => "its data are damaged",
+    };
+    let (_, n) = decoder.read(stored, bytes, 0, false).map_err(cause)?;
+    if decoder.is_done() {
+        return Ok(n);
+    }
+    if n < bytes.len() {
+        return Err("its data are cut off");
+    }
+    let max_bytes = bytes.len().saturating_mul(2).max(MAX_UNUSED_BYTES);
+    match fdeflate::decompress_to_vec_bounded(stored, max_bytes) {
+        Ok(_) => Ok(n),
+        Err(fdeflate::BoundedDecompressionError::DecompressionError { inner }) => match inner {
+            DecompressionError::InsufficientInput => Err("its data are cut off"),
+            other => Err(cause(other)),
+        },
+        Err(fdeflate::BoundedDecompressionError::OutputTooLarge { .. }) => {
+            Err("it has more than twice the bytes that it should have")
+        }
     }
 }
 
@@ -125,6 +146,7 @@ fn decode_packbits(stored: &[u8], bytes: &mut [u8]) -> usize {
     n_out
 }
 
+/// Fills `bytes`, and reads what follows to its end, since a checksum may be there.
 fn read_up_to(mut reader: impl Read, bytes: &mut [u8]) -> std::io::Result<usize> {
     let mut n_read = 0;
     while n_read < bytes.len() {
@@ -132,6 +154,13 @@ fn read_up_to(mut reader: impl Read, bytes: &mut [u8]) -> std::io::Result<usize>
             0 => break,
             n => n_read += n,
         }
+    }
+    let max_bytes = bytes.len().max(MAX_UNUSED_BYTES) as u64;
+    let n_unused = std::io::copy(&mut reader.take(max_bytes + 1), &mut std::io::sink())?;
+    if n_unused > max_bytes {
+        return Err(std::io::Error::other(
+            "it has more than twice the bytes that it should have",
+        ));
     }
     Ok(n_read)
 }
@@ -178,6 +207,8 @@ mod tests {
         let mut changed = stored.clone();
         *changed.last_mut().unwrap() ^= 1;
         assert_eq!(inflated(&changed, 5000), Err("its checksum is wrong"));
+        assert_eq!(inflated(&changed, 100), Err("its checksum is wrong"));
+        assert_eq!(inflated(half, 100), Err("its data are cut off"));
         changed[0] = 0;
         assert_eq!(inflated(&changed, 5000), Err("its data are damaged"));
     }

@@ -7,8 +7,8 @@ use serde_json::Value;
 pub(super) struct Description {
     /// Numbers of time points, Z planes and channels; channels are the fastest.
     pub(super) shape: Option<[usize; 3]>,
-    /// Micrometers of one unit of the resolution.
-    pub(super) um_per_unit: Option<f64>,
+    /// Micrometers of one unit of the resolution in x and y.
+    pub(super) um_per_unit: Option<[f64; 2]>,
     pub(super) pixel_size_um: Option<[f64; 2]>,
     pub(super) z_step_um: Option<f64>,
     pub(super) stage_um: Option<[f64; 2]>,
@@ -57,14 +57,19 @@ fn read_imagej(text: &str) -> Description {
     } else {
         [1, n_images, 1]
     };
-    let unit = value("unit").and_then(super::um_per_unit);
+    // The units of y and z are stated if they differ from that of x.
+    let unit = |key: &str| value(key).or(value("unit")).and_then(super::um_per_unit);
+    // ImageJ writes a negative distance for planes from the top down.
     let spacing = value("spacing")
         .and_then(|text| text.parse::<f64>().ok())
+        .map(f64::abs)
         .filter(|n| n.is_finite() && *n > 0.0);
     Description {
         shape: Some(shape),
-        um_per_unit: unit,
-        z_step_um: unit.zip(spacing).map(|(unit, spacing)| unit * spacing),
+        um_per_unit: unit("unit").zip(unit("yunit")).map(|(x, y)| [x, y]),
+        z_step_um: unit("zunit")
+            .zip(spacing)
+            .map(|(unit, spacing)| unit * spacing),
         may_be_raw: true,
         has_axes: true,
         ..Description::default()
@@ -173,7 +178,13 @@ mod tests {
         let found = read(text);
         assert_eq!(
             (found.shape, found.um_per_unit, found.z_step_um),
-            (Some([1, 3, 2]), Some(1.0), Some(2.5))
+            (Some([1, 3, 2]), Some([1.0; 2]), Some(2.5))
+        );
+        let text = "ImageJ=1.54f\nimages=2\nslices=2\nunit=nm\nyunit=mm\nzunit=um\nspacing=-2\n";
+        let found = read(text);
+        assert_eq!(
+            (found.um_per_unit, found.z_step_um),
+            (Some([1e-3, 1e3]), Some(2.0))
         );
         assert_eq!(read("ImageJ=1.11a\nimages=4\n").shape, Some([1, 4, 1]));
         assert_eq!(

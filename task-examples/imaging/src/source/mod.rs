@@ -30,6 +30,7 @@ use tiff::{Tiff, tag};
 const MAX_PLANE_BYTES: usize = 256 << 20;
 /// Larger pixels are not those of a microscope: files state 72 dots an inch when nothing is known.
 const MAX_PIXEL_SIZE_UM: f64 = 30.0;
+const UM_PER_INCH: f64 = 25_400.0;
 
 /// Position of a plane in a file with several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,10 @@ pub struct Series {
     pub z_step_um: Option<f64>,
     /// Position of the stage.
     pub stage: Option<Stage>,
+    /// True if other files have more Z planes of the image.
+    pub has_z_elsewhere: bool,
+    /// True if other files have more channels of the image.
+    pub has_channels_elsewhere: bool,
     /// Time points, in each the Z planes, in each the channels.
     planes: Vec<Location>,
 }
@@ -113,6 +118,10 @@ pub struct ImageFile {
 /// If the file cannot be opened, is neither TIFF nor PNG, is damaged, or has pixels that are not
 /// supported.
 pub fn open(path: &Path) -> Result<ImageFile, TaskError> {
+    if path.is_dir() {
+        let cause = "it is a folder with the ending of an image; give it another name";
+        return Err(TaskError::about("cannot read", path, cause));
+    }
     let mut file = File::open(path).map_err(about("cannot open", path))?;
     let mut start = [0; 4];
     let n_start = file.read(&mut start).map_err(about("cannot read", path))?;
@@ -283,6 +292,13 @@ fn open_tiff(path: &Path, file: File) -> Result<ImageFile, TaskError> {
         Some(Location::Page(page, _)) => *page,
         _ => 0,
     };
+    if let Some(orientation) = tiff.number(first, tag::ORIENTATION)?
+        && orientation > 1
+    {
+        warnings.push(format!(
+            "its orientation is {orientation}, which is ignored; rows and columns are kept as they are stored"
+        ));
+    }
     match tiff.number(first, tag::PHOTOMETRIC)? {
         Some(0) => warnings.push(
             "0 is white in it (MinIsWhite); its values are kept as they are stored".to_owned(),
@@ -354,6 +370,8 @@ fn ome_series(tiff: &mut Tiff, image: &ome::OmeImage) -> Result<Series, TaskErro
         pixel_size_um: image.pixel_size_um,
         z_step_um: image.z_step_um,
         stage: image.stage,
+        has_z_elsewhere: image.has_others && zs.len() < image.n_z,
+        has_channels_elsewhere: image.has_others && channels.len() < image.channels.len(),
         channels: channel_names(&form, names.collect()),
         n_z: zs.len(),
         n_times: times.len(),
@@ -457,6 +475,8 @@ fn empty_series(form: &Form, has_axes: bool, planes: Vec<Location>) -> Series {
         pixel_size_um: None,
         z_step_um: None,
         stage: None,
+        has_z_elsewhere: false,
+        has_channels_elsewhere: false,
         planes,
     }
 }
@@ -482,11 +502,11 @@ fn channel_names(form: &Form, names: Vec<String>) -> Vec<String> {
 
 /// Width and height of a pixel from the tags of the resolution.
 ///
-/// * `um_per_unit`: micrometers of the unit, if the description states one.
+/// * `um_per_unit`: micrometers of the units of x and y, if the description states them.
 fn resolution_um(
     tiff: &mut Tiff,
     page: usize,
-    um_per_unit: Option<f64>,
+    um_per_unit: Option<[f64; 2]>,
 ) -> Result<Option<[f64; 2]>, TaskError> {
     let resolution =
         [tag::X_RESOLUTION, tag::Y_RESOLUTION].map(|tag| tiff.inverse_fraction(page, tag));
@@ -499,11 +519,19 @@ fn resolution_um(
         tiff.number(page, tag::RESOLUTION_UNIT)?.unwrap_or(2),
     ) {
         (Some(unit), _) => unit,
-        (None, 2) => 25_400.0,
-        (None, 3) => 10_000.0,
+        (None, 2) => [UM_PER_INCH; 2],
+        (None, 3) => [1e4; 2],
+        // Units of tifffile and of some libraries: mm and um.
+        (None, 4) => [1e3; 2],
+        (None, 5) => [1.0; 2],
         _ => return Ok(None),
     };
-    Ok(plausible_size([unit * x, unit * y]))
+    let sizes = [unit[0] * x, unit[1] * y];
+    // Programs write inches when nothing is known, but not another unit.
+    if um_per_unit.is_some_and(|unit| !unit.contains(&UM_PER_INCH)) {
+        return Ok(sizes.iter().all(|size| *size > 0.0).then_some(sizes));
+    }
+    Ok(plausible_size(sizes))
 }
 
 fn plausible_size(sizes: [f64; 2]) -> Option<[f64; 2]> {
@@ -517,15 +545,18 @@ fn plausible_size(sizes: [f64; 2]) -> Option<[f64; 2]> {
 fn um_per_unit(unit: &str) -> Option<f64> {
     match unit.trim().to_lowercase().as_str() {
         // The signs for micro and mu, and how ImageJ escapes the former.
-        "um" | "\u{b5}m" | "\u{3bc}m" | "\\u00b5m" | "micron" | "microns" | "micrometer"
-        | "micrometre" => Some(1.0),
+        // The last two are a text of UTF-8 read as Latin-1, and a sign without the meter.
+        "um" | "\u{b5}m" | "\u{3bc}m" | "\\u00b5m" | "\\u03bcm" | "\u{e2}\u{b5}m" | "\u{b5}"
+        | "micron" | "microns" | "micrometer" | "micrometers" | "micrometre" | "micrometres" => {
+            Some(1.0)
+        }
         "nm" | "nanometer" | "nanometre" => Some(1e-3),
         "pm" => Some(1e-6),
-        "\u{e5}" | "angstrom" => Some(1e-4),
+        "\u{e5}" | "\\u00c5" | "a" | "angstrom" => Some(1e-4),
         "mm" => Some(1e3),
         "cm" => Some(1e4),
         "m" | "meter" => Some(1e6),
-        "in" | "inch" => Some(25_400.0),
+        "in" | "inch" => Some(UM_PER_INCH),
         _ => None,
     }
 }
@@ -558,4 +589,4 @@ fn damaged(path: &Path, cause: impl fmt::Display) -> TaskError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

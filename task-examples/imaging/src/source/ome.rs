@@ -24,6 +24,10 @@ pub(super) struct OmeImage {
     pub(super) stage: Option<Stage>,
     /// Number of planes that are in no file.
     pub(super) n_missing: usize,
+    /// Number of Z planes in all files.
+    pub(super) n_z: usize,
+    /// True if other files have planes of the image.
+    pub(super) has_others: bool,
     /// Pages in this file, by time point, Z plane and channel.
     pub(super) pages: BTreeMap<[usize; 3], usize>,
 }
@@ -210,6 +214,7 @@ fn read_pixels(
             n_pages,
         );
     }
+    (image.n_z, image.has_others) = (n_z, has_others);
     if !has_others {
         image.n_missing = n_planes - image.pages.len();
     }

@@ -43,6 +43,8 @@ pub(super) fn open_png(path: &Path, file: File) -> Result<ImageFile, TaskError> 
             .and_then(|dims| plausible_size([dims.xppu, dims.yppu].map(|n| 1e6 / f64::from(n)))),
         z_step_um: None,
         stage: None,
+        has_z_elsewhere: false,
+        has_channels_elsewhere: false,
         planes: (0..channels.len()).map(Location::Png).collect(),
         channels,
     };

@@ -5,6 +5,12 @@ use std::panic::catch_unwind;
 /// Type, count and value of a tag.
 type Tag = (u16, u16, u32, u32);
 
+/// A TIFF file of pages with one pixel each.
+pub(crate) fn small_tiff(n_pages: u32, description: &str) -> Vec<u8> {
+    let pages: Vec<Vec<Tag>> = (0..n_pages).map(|index| page(1, 1, 8, index)).collect();
+    tiff_bytes(&vec![0; n_pages as usize], description, &pages)
+}
+
 /// A little-endian TIFF file with one strip of `pixels` and the pages of `tags`.
 fn tiff_bytes(pixels: &[u8], description: &str, pages: &[Vec<Tag>]) -> Vec<u8> {
     let mut bytes = b"II*\0\0\0\0\0".to_vec();

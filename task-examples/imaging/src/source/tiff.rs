@@ -28,6 +28,7 @@ pub(super) mod tag {
     pub(in super::super) const BITS: u16 = 258;
     pub(in super::super) const COMPRESSION: u16 = 259;
     pub(in super::super) const PHOTOMETRIC: u16 = 262;
+    pub(in super::super) const ORIENTATION: u16 = 274;
     pub(in super::super) const FILL_ORDER: u16 = 266;
     pub(in super::super) const DESCRIPTION: u16 = 270;
     pub(in super::super) const STRIP_OFFSETS: u16 = 273;

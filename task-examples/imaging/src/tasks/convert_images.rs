@@ -339,9 +339,17 @@ impl Reader<'_> {
                 path.display()
             ))),
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                Err(TaskError::about("cannot look for", path, err))
+                let cause =
+                    format!("{err}; a link that leads out of the input folder cannot be followed");
+                Err(TaskError::about("cannot look for", path, cause))
             }
-            _ => source::open(path),
+            _ => {
+                let file = source::open(path)?;
+                if let Some(contents) = &self.acquisition.contents {
+                    contents.check(path, &file)?;
+                }
+                Ok(file)
+            }
         }
     }
 }

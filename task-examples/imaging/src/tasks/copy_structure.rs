@@ -85,6 +85,7 @@ pub fn copy_structure(given: &Given, args: Args) -> Result<Copied, TaskError> {
                     folder,
                     format,
                     &Acquisition {
+                        contents: None,
                         files: Vec::new(),
                         mosaic: Vec::new(),
                         ..acquisition

@@ -51,6 +51,7 @@ pub fn project_maximum(given: &Given, _: NoArgs) -> Result<Projected, TaskError>
 pub(super) fn project(source: &Path, target: &Path) -> Result<(), TaskError> {
     let image = Image::open(source)?;
     let acquisition = Acquisition {
+        contents: None,
         files: Vec::new(),
         mosaic: Vec::new(),
         ..image.acquisition.clone()

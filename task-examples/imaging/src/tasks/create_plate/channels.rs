@@ -72,6 +72,12 @@ pub(super) fn choose_channels(
                 "channels: {id:?} is there twice; take one of them away"
             )));
         }
+        if let (None, Some([one, other])) = (label, files.label_conflicts.get(id)) {
+            return Err(TaskError::new(format!(
+                "channels: {id:?} is {one} in one plate and {other} in another; convert the plates one by one, state the \
+                 channels in a table, or give it a label in the argument channels"
+            )));
+        }
         let label = label
             .as_ref()
             .or_else(|| files.labels.get(id))

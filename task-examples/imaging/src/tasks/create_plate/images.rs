@@ -3,7 +3,8 @@
 use super::Args;
 use super::layout::Layout;
 use super::stages::Stages;
-use crate::files::{Found, Sizes};
+use crate::contents::Contents;
+use crate::files::Found;
 use crate::image::{Acquisition, Channel, PlaneFile};
 use crate::mosaic::{self, Location, Positions};
 use crate::name::{Number, PlaneId, Well};
@@ -24,6 +25,7 @@ pub(super) struct Source<'a> {
     channels: Vec<Channel>,
     pixel_size_um: f64,
     z_step_um: f64,
+    contents: Option<Contents>,
 }
 
 /// An image that is created.
@@ -66,7 +68,14 @@ pub(super) fn well_images(images: &[Planned]) -> Vec<WellImage> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn of(name: &'a str, found: &'a Found, channels: &[Channel], args: &Args) -> Self {
+    /// # Errors
+    /// If the files state pixels that are not square, and no argument replaces their size.
+    pub(super) fn of(
+        name: &'a str,
+        found: &'a Found,
+        channels: &[Channel],
+        args: &Args,
+    ) -> Result<Self, TaskError> {
         let has = |id: &PlaneId| id.plate == name;
         // The cycles of a plate have different channels.
         let is_used = |channel: &&Channel| {
@@ -90,9 +99,12 @@ impl<'a> Source<'a> {
         } else {
             Stages::default()
         };
-        let (pixel_size_um, z_step_um) =
-            sizes_of(name, found.sizes.get(name), args, layout.z.len());
-        Self {
+        let mut contents = found.contents.get(name).cloned();
+        let (pixel_size_um, z_step_um) = sizes_of(name, contents.as_ref(), args, layout.z.len())?;
+        if let Some(contents) = contents.as_mut().filter(|_| layout.z.len() < 2) {
+            contents.z_step_um = None;
+        }
+        Ok(Self {
             name,
             planes,
             layout,
@@ -100,7 +112,8 @@ impl<'a> Source<'a> {
             channels,
             pixel_size_um,
             z_step_um,
-        }
+            contents,
+        })
     }
 
     /// * `plate`: the plate that is created.
@@ -129,6 +142,7 @@ impl<'a> Source<'a> {
             z_step_um: self.z_step_um,
             conditions: located.conditions.of(self.name, well),
             channels: self.channels.clone(),
+            contents: self.contents.clone(),
             files: Vec::new(),
             mosaic: Vec::new(),
             fields: Vec::new(),
@@ -194,8 +208,25 @@ impl Located<'_> {
 
 /// Width and height of a pixel, and the distance of two Z planes, in micrometers: those of the
 /// arguments, then those of the files, and 1 with a warning if neither has them.
-fn sizes_of(plate: &str, stated: Option<&Sizes>, args: &Args, n_z: usize) -> (f64, f64) {
-    let stated = stated.copied().unwrap_or_default();
+///
+/// # Errors
+/// If the pixels of the files are not square, and the argument is missing.
+fn sizes_of(
+    plate: &str,
+    contents: Option<&Contents>,
+    args: &Args,
+    n_z: usize,
+) -> Result<(f64, f64), TaskError> {
+    let stated_size = contents.and_then(|contents| contents.pixel_size_um);
+    let stated_step = contents.and_then(|contents| contents.z_step_um);
+    if let (Some([x, y]), None) = (stated_size, args.pixel_size_um)
+        && (x / y - 1.0).abs() > 1e-3
+    {
+        return Err(TaskError::new(format!(
+            "the pixels of plate {plate} have {x} x {y} um, but the pixels of an image must be square: set the argument \
+             pixel_size_um to the size that both sides get, or resample the images"
+        )));
+    }
     let choose = |argument: Option<f64>, stated: Option<f64>, name: &str, what: &str| {
         argument.or(stated).unwrap_or_else(|| {
             eprintln!(
@@ -207,23 +238,19 @@ fn sizes_of(plate: &str, stated: Option<&Sizes>, args: &Args, n_z: usize) -> (f6
     };
     let pixel_size_um = choose(
         args.pixel_size_um,
-        stated.pixel_um,
+        stated_size.map(|[x, _]| x),
         "pixel_size_um",
         "the size of a pixel",
     );
-    if n_z < 2 {
-        return (
-            pixel_size_um,
-            args.z_step_um.or(stated.z_step_um).unwrap_or(1.0),
-        );
-    }
-    (
-        pixel_size_um,
+    let z_step_um = if n_z < 2 {
+        args.z_step_um.or(stated_step).unwrap_or(1.0)
+    } else {
         choose(
             args.z_step_um,
-            stated.z_step_um,
+            stated_step,
             "z_step_um",
             "the distance of Z planes",
-        ),
-    )
+        )
+    };
+    Ok((pixel_size_um, z_step_um))
 }

@@ -126,6 +126,8 @@ pub(super) fn create(
         table: args.table.as_deref(),
         time_point: args.time_point,
         rgb_channels: args.rgb_channels,
+        replaces_pixel_size: args.pixel_size_um.is_some(),
+        replaces_z_step: args.z_step_um.is_some(),
     })?;
     let channels = choose_channels(&found, &args.channels)?;
     let conditions = read_conditions(inputs, args.layout.as_deref())?;
@@ -148,12 +150,21 @@ pub(super) fn create(
         }
         None => None,
     };
+    for plate in found
+        .contents
+        .keys()
+        .filter(|plate| conditions.lacks_plate(plate))
+    {
+        eprintln!(
+            "warning: the layout has no row for plate {plate}, whose wells get no conditions"
+        );
+    }
     for group in group_plates(&found, &args)? {
         let sources: Vec<Source<'_>> = group
             .sources
             .iter()
             .map(|name| Source::of(name, &found, &channels, &args))
-            .collect();
+            .collect::<Result<_, _>>()?;
         let images = plan_images(&sources, args.stitch);
         let plate = Plate {
             name: group.name.clone(),

@@ -15,9 +15,11 @@ fn check(
     let folder = std::env::temp_dir().join(format!("imaging-create-{}-{name}", std::process::id()));
     let (input, output) = (folder.join("in"), folder.join("out"));
     fs::create_dir_all(&input).unwrap();
-    files
-        .iter()
-        .for_each(|file| fs::write(input.join(file), "").unwrap());
+    for file in files {
+        let path = input.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
     table
         .iter()
         .for_each(|text| fs::write(input.join("files.csv"), text).unwrap());
@@ -131,6 +133,30 @@ fn a_table_adds_what_names_lack() {
 }
 
 #[test]
+fn wells_are_numbered_and_written_in_one_way() {
+    let files = [1, 25, 300].map(|index| format!("W{index:04}F0001T0001Z001C1.tif"));
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let (created, _) = check("numbers", &files, None, json!({})).unwrap();
+    assert_eq!(
+        created["well"],
+        json!(["in.zarr/A/01", "in.zarr/B/01", "in.zarr/M/12"])
+    );
+    let files = ["p_B03_F1_C01.tif", "p_B3_F2_C01.tif"];
+    let (created, _) = check("zeros", &files, None, json!({})).unwrap();
+    assert_eq!(created["image"], json!(["p.zarr/B/03/0", "p.zarr/B/03/1"]));
+}
+
+#[test]
+fn pictures_next_to_the_folder_of_a_plate_do_not_hide_it() {
+    let files = ["overview.tif", "images/p_B03_F1_C01.tif"];
+    let (created, _) = check("overview", &files, None, json!({})).unwrap();
+    assert_eq!(created["image"], json!(["p.zarr/B/03/0"]));
+    let files = ["p_B03_F1_C01.tif", "more/p_B04_F1_C01.tif"];
+    let (created, _) = check("projection", &files, None, json!({})).unwrap();
+    assert_eq!(created["image"], json!(["p.zarr/B/03/0"]));
+}
+
+#[test]
 fn time_points_are_chosen() {
     let files = [
         "p_B03_T0001F001L01A01Z01C01.png",
@@ -147,7 +173,7 @@ fn time_points_are_chosen() {
     let error = check("no-time", &files, None, json!({"time_point": 3})).unwrap_err();
     assert_eq!(
         error,
-        "time_point is 3, but the files have the time points T0001 to T0002"
+        "time_point is 3, but the files have the time points T0001 to T0002; choose one of them"
     );
 }
 
@@ -422,7 +448,7 @@ fn wrong_channels_and_folders_are_refused() {
         (
             "png",
             json!({"extensions": ["png"]}),
-            "no file with one of the endings png in IN: correct the input folder",
+            "no file with one of the endings png in IN, but 5 with the ending tif: add it to the argument extensions if",
         ),
         (
             "pattern",
