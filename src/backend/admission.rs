@@ -16,7 +16,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::memory::{Memory, machine_memory};
-use super::shared::{Claims, Shared};
+use super::shared::{Claims, ProcessClaims};
 use crate::model::TaskSpec;
 use crate::text::bytes_text;
 
@@ -39,7 +39,7 @@ pub(super) struct Admission {
     total_bytes: OnceLock<Option<u64>>,
     read_memory: fn() -> Option<Memory>,
     /// Claims of all processes; `None`: this one has the machine for itself.
-    shared: Option<Shared>,
+    shared: Option<ProcessClaims>,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -55,16 +55,16 @@ struct State {
     last_check: Option<(Instant, bool)>,
 }
 
-/// Share of the machine that a call takes.
+/// CallShare of the machine that a call takes.
 #[derive(Clone, Copy)]
-pub(super) struct Share {
+pub(super) struct CallShare {
     /// CPUs that it counts as.
     n_cpus: usize,
     /// Bytes of the budget; `None`: what it uses.
     bytes: Option<u64>,
 }
 
-impl Share {
+impl CallShare {
     fn claims(self) -> Claims {
         Claims {
             n_calls: 1,
@@ -77,7 +77,7 @@ impl Share {
 /// A call that may run; its share is given back when this is dropped.
 pub(super) struct Admitted<'a> {
     admission: &'a Admission,
-    share: Share,
+    share: CallShare,
     /// True if the other processes count it.
     is_claimed: bool,
 }
@@ -98,7 +98,7 @@ impl Admission {
     }
 
     /// Counts the calls of other processes as well.
-    pub(super) fn sharing_with(mut self, shared: Shared) -> Self {
+    pub(super) fn sharing_with(mut self, shared: ProcessClaims) -> Self {
         self.shared = Some(shared);
         self
     }
@@ -179,28 +179,28 @@ impl Admission {
     ///   cannot be used.
     pub(super) fn admit(
         &self,
-        share: Share,
+        share: CallShare,
         gives_up: impl Fn() -> bool,
         waits: impl FnOnce(String),
     ) -> Option<Admitted<'_>> {
         let mut waits = Some(waits);
-        let since = Shared::now();
+        let since = ProcessClaims::now();
         let mut state = self.lock();
         loop {
             let is_short =
                 share.bytes.is_none() && state.n_running > 0 && self.is_short(&mut state);
             let may_start = state.n_running == 0 || !is_short && self.fits(&state, share);
-            let claimed = may_start.then(|| self.claim(share, since));
-            let error = match claimed {
-                Some(Ok(false)) | None => None,
-                Some(Ok(true)) => return Some(self.start(&mut state, share, true)),
-                Some(Err(text)) => Some(text),
-            };
-            if let Some(text) = error {
-                if let Some(waits) = waits.take() {
-                    waits(text);
+            if may_start {
+                match self.claim(share, since) {
+                    Ok(true) => return Some(self.start(&mut state, share, true)),
+                    Ok(false) => {}
+                    Err(text) => {
+                        if let Some(waits) = waits.take() {
+                            waits(text);
+                        }
+                        return Some(self.start(&mut state, share, false));
+                    }
                 }
-                return Some(self.start(&mut state, share, false));
             }
             if gives_up() {
                 if let Some(shared) = &self.shared {
@@ -229,7 +229,7 @@ impl Admission {
         }
     }
 
-    fn start(&self, state: &mut State, share: Share, is_claimed: bool) -> Admitted<'_> {
+    fn start(&self, state: &mut State, share: CallShare, is_claimed: bool) -> Admitted<'_> {
         state.n_running += 1;
         state.reserved_cpus += share.n_cpus;
         state.reserved_bytes = state
@@ -246,7 +246,7 @@ impl Admission {
     ///
     /// # Errors
     /// A sentence for the user if the folder of the claims cannot be used.
-    fn claim(&self, share: Share, since: u64) -> Result<bool, String> {
+    fn claim(&self, share: CallShare, since: u64) -> Result<bool, String> {
         let Some(shared) = &self.shared else {
             return Ok(true);
         };
@@ -260,16 +260,16 @@ impl Admission {
             .map_err(|err| format!("--share: {err}; calls start without regard to other processes"))
     }
 
-    /// Share that a call of a task takes.
-    pub(super) fn share(&self, task: &TaskSpec) -> Share {
+    /// CallShare that a call of a task takes.
+    pub(super) fn share(&self, task: &TaskSpec) -> CallShare {
         let reserves_memory = task.reserves_memory || self.operator_limit_bytes.is_some();
-        Share {
+        CallShare {
             n_cpus: task.n_cpus.get().min(self.n_cpus),
             bytes: reserves_memory.then_some(task.limits.memory_bytes),
         }
     }
 
-    fn fits(&self, state: &State, share: Share) -> bool {
+    fn fits(&self, state: &State, share: CallShare) -> bool {
         if state.reserved_cpus + share.n_cpus > self.n_cpus {
             return false;
         }
@@ -334,8 +334,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn bytes(bytes: u64) -> Share {
-        Share {
+    fn bytes(bytes: u64) -> CallShare {
+        CallShare {
             n_cpus: 1,
             bytes: Some(bytes),
         }
@@ -459,7 +459,7 @@ mod tests {
             })
         };
         let mut reports = Vec::new();
-        let unlimited = Share {
+        let unlimited = CallShare {
             n_cpus: 1,
             bytes: None,
         };

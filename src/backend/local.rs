@@ -18,7 +18,7 @@ use super::inbox::Inbox;
 use super::node::{CallRunner, EventSink, RunGuest};
 use super::process::{Confinement, ProcessWorker, WorkerCommand};
 use super::queue::Queue;
-use super::shared::Shared;
+use super::shared::ProcessClaims;
 use super::{Backend, BatchCalls, CallEvent};
 use crate::model::{
     Ended, Grant, HostError, Limits, ModuleFile, ModuleKind, Modules, Outcome, TaskSpec,
@@ -182,7 +182,7 @@ impl Local {
     /// # Errors
     /// [`HostError::File`] if the folder cannot be created or written to.
     pub fn sharing_with_processes(mut self, folder: &Path) -> Result<Self, HostError> {
-        let shared = Shared::join(folder)?;
+        let shared = ProcessClaims::join(folder)?;
         let n_threads = self.pool.current_num_threads();
         let admission = Admission::new(n_threads, self.operator_limit_bytes).sharing_with(shared);
         self.admission = Arc::new(admission);

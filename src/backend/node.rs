@@ -132,7 +132,7 @@ impl<'r> CallRunner<'r> {
             return Ok(GuestFolders::default());
         };
         let failed = HostError::file(
-            "make a scratch folder in",
+            "create a scratch folder in",
             self.calls.context().work_dir.path(),
         );
         let scratch = folder.create_scratch().map_err(failed)?;

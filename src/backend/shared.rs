@@ -46,7 +46,7 @@ const MAX_BYTES: u64 = 256;
 type Nanoseconds = u64;
 
 /// The part of a process in the CPUs and memory that processes share.
-pub(super) struct Shared {
+pub(super) struct ProcessClaims {
     files: Arc<Files>,
     /// Gives back claims that are kept.
     _ticker: Ticker,
@@ -104,7 +104,7 @@ impl Claims {
     }
 }
 
-impl Shared {
+impl ProcessClaims {
     /// Joins the processes that share a folder. It is created if it is missing.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Files {
         since: Nanoseconds,
         fits: impl Fn(Claims) -> bool,
     ) -> io::Result<bool> {
-        let now = Shared::now();
+        let now = ProcessClaims::now();
         let used = own.used.with(call);
         // While a call of this process waits, other processes give way to it, so the file has to be
         // updated.
@@ -400,11 +400,12 @@ mod tests {
     fn processes_have_no_more_than_there_is_together() {
         let folder = tempfile::tempdir().expect("a folder");
         let (a, b) = (
-            Shared::join(folder.path()).expect("joined"),
-            Shared::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
         );
-        let since = Shared::now();
-        let claim = |shared: &Shared, n| shared.claim(CALL, since + n, two_cpus).expect("read");
+        let since = ProcessClaims::now();
+        let claim =
+            |shared: &ProcessClaims, n| shared.claim(CALL, since + n, two_cpus).expect("read");
         assert!(claim(&a, 0) && claim(&a, 1));
         assert!(!claim(&b, 2));
         a.release(CALL);
@@ -422,8 +423,8 @@ mod tests {
     fn a_started_call_delays_no_other_process() {
         let folder = tempfile::tempdir().expect("a folder");
         let (a, b) = (
-            Shared::join(folder.path()).expect("joined"),
-            Shared::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
         );
         let one = |all: Claims| all.n_cpus <= 1;
         assert!(a.claim(CALL, 0, one).expect("read"));
@@ -443,7 +444,7 @@ mod tests {
     #[test]
     fn the_next_call_has_the_claim_of_one_that_has_ended() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shared = Shared::join(folder.path()).expect("joined");
+        let shared = ProcessClaims::join(folder.path()).expect("joined");
         // The thread that gives claims back can be faster, but not always.
         let has_kept = (0..100).any(|_| {
             let mut own = shared.files.own();
@@ -462,7 +463,7 @@ mod tests {
     #[test]
     fn a_call_larger_than_all_runs_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shared = Shared::join(folder.path()).expect("joined");
+        let shared = ProcessClaims::join(folder.path()).expect("joined");
         let never = |_| false;
         assert!(shared.claim(CALL, 1, never).expect("read"));
         assert!(!shared.claim(CALL, 2, never).expect("read"));
@@ -472,8 +473,8 @@ mod tests {
     fn the_process_that_waits_longest_goes_first() {
         let folder = tempfile::tempdir().expect("a folder");
         let (a, b) = (
-            Shared::join(folder.path()).expect("joined"),
-            Shared::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
         );
         let one = |all: Claims| all.n_cpus <= 1;
         assert!(a.claim(CALL, 0, one).expect("read"));
@@ -507,8 +508,8 @@ mod tests {
     fn after_an_error_nothing_is_claimed_or_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let (a, b) = (
-            Shared::join(folder.path()).expect("joined"),
-            Shared::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
         );
         assert!(a.claim(CALL, 1, |_| false).expect("read"));
         assert!(!b.claim(CALL, 2, |_| false).expect("read"));
@@ -529,8 +530,8 @@ mod tests {
     fn a_process_that_is_stopped_with_the_lock_blocks_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
         let (a, b) = (
-            Shared::join(folder.path()).expect("joined"),
-            Shared::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
+            ProcessClaims::join(folder.path()).expect("joined"),
         );
         let one = |all: Claims| all.n_cpus <= 1;
         assert!(a.claim(CALL, 1, one).expect("read"));
@@ -545,7 +546,7 @@ mod tests {
         drop(guard);
         a.files.give_back();
         b.files.give_back();
-        let others = |shared: &Shared| shared.files.others().expect("read");
+        let others = |shared: &ProcessClaims| shared.files.others().expect("read");
         assert_eq!(others(&a), (Claims::default(), None));
         assert_eq!(others(&b), (Claims::default(), None));
     }
@@ -553,7 +554,7 @@ mod tests {
     #[test]
     fn a_foreign_file_counts_as_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shared = Shared::join(folder.path()).expect("joined");
+        let shared = ProcessClaims::join(folder.path()).expect("joined");
         let path = folder.path().join("claims-1-0");
         fs::write(&path, "x y").expect("written");
         let file = open(&path).expect("opened");

@@ -39,6 +39,7 @@ impl EventLog {
     }
 
     /// Returns true if a name is that of a damaged log.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_damaged_name(name: &str) -> bool {
         name.starts_with("events.damaged-") && name.ends_with(".jsonl")
     }

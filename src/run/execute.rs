@@ -112,8 +112,8 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Writes the state of the dataset, if a task has ended since. The log is written to disk first,
-    /// since the state must not be newer than the log.
+    /// Writes the state of the dataset, if a task has ended since. The log is synced first, since
+    /// the state must not be newer than the log.
     fn write_state(&mut self) -> Result<(), HostError> {
         if self.has_unwritten_state {
             self.recorder.sync()?;
@@ -200,72 +200,26 @@ impl Execution<'_> {
         };
         let n_items = if items.is_some() { calls.len() } else { 0 };
         let key = BatchKey::of(&calls, &self.prepared.options.backend.settings());
-        let reused = match &mut self.earlier {
+        let mut reused = match &mut self.earlier {
             None => ReusedCalls::default(),
             Some(earlier) => earlier.reuse(id, &key, &calls),
         };
-        let ReusedCalls {
-            calls: reused_calls,
-            reused,
-            started: first_started,
-            ended,
-            pending,
-            rerun_reason,
-            note,
-            inputs,
-        } = reused;
-        calls.set_pending(pending);
+        calls.set_pending(std::mem::take(&mut reused.pending));
         // Tasks whose results are all reused do not write the state: the records then show how far
         // the earlier run was.
         if calls.n_pending() > 0 {
             self.write_state()?;
         }
-        if let Some(text) = rerun_reason {
-            self.record_rerun(task, text)?;
+        self.record_batch_start(task, &calls, items, key, &reused)?;
+        if calls.n_pending() > 0 {
+            self.drop_outdated_results(task, id)?;
         }
-        if let Some(text) = note {
-            self.record_note(task, text)?;
-        }
-        if reused == Reused::Listed {
-            for (call, output) in &reused_calls {
-                let (call, output) = (call.clone(), output.clone());
-                self.recorder
-                    .record(EventKind::CallReused { call, output })?;
-            }
-        }
-        self.recorder.record(EventKind::TaskStarted {
-            task: task.order,
-            batch: index,
-            name: task.name.clone(),
-            n_calls: calls.len(),
-            items,
-            module_sha256: key.module_sha256,
-            script: key.script,
-            args_digest: key.args_digest,
-            limits: key.limits,
-            reused,
-            n_reused: reused_calls.len(),
-            n_available: self.dialect.n_available(),
-            files: calls.form_of_files(),
-        })?;
-        if !reused_calls.is_empty() {
-            let (n_reused, n_calls) = (reused_calls.len(), calls.len());
-            let text =
-                format!("{n_reused} of {n_calls} calls had succeeded; their results are reused");
-            self.record_note(task, text)?;
-            self.compare_inputs(task, &inputs)?;
-        }
-        if calls.n_pending() > 0
-            && let Some(earlier) = &mut self.earlier
-        {
-            if earlier.forget_after(id) {
-                let text = "its data changes, so the tasks after it are rerun";
-                self.record_rerun(task, text.to_owned())?;
-            }
-            // Before data is changed, the log on disk has to show which results do not count any
-            // more.
-            self.recorder.sync()?;
-        }
+        let ReusedCalls {
+            calls: reused_calls,
+            started: first_started,
+            ended,
+            ..
+        } = reused;
         for output in reused_calls
             .iter()
             .filter_map(|(_, output)| output.as_ref())
@@ -290,6 +244,65 @@ impl Execution<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Records the start of a batch, and which of its results are reused.
+    fn record_batch_start(
+        &mut self,
+        task: &TaskSpec,
+        calls: &BatchCalls,
+        items: Option<String>,
+        key: BatchKey,
+        reused: &ReusedCalls,
+    ) -> Result<(), HostError> {
+        if let Some(text) = &reused.rerun_reason {
+            self.record_rerun(task, text)?;
+        }
+        if let Some(text) = &reused.note {
+            self.record_note(task, text)?;
+        }
+        if reused.reused == Reused::Listed {
+            for (call, output) in &reused.calls {
+                let (call, output) = (call.clone(), output.clone());
+                self.recorder
+                    .record(EventKind::CallReused { call, output })?;
+            }
+        }
+        let (n_reused, n_calls) = (reused.calls.len(), calls.len());
+        self.recorder.record(EventKind::TaskStarted {
+            task: task.order,
+            batch: calls.batch().index,
+            name: task.name.clone(),
+            n_calls,
+            items,
+            module_sha256: key.module_sha256,
+            script: key.script,
+            args_digest: key.args_digest,
+            limits: key.limits,
+            reused: reused.reused,
+            n_reused,
+            n_available: self.dialect.n_available(),
+            files: calls.form_of_files(),
+        })?;
+        if n_reused > 0 {
+            let text =
+                format!("{n_reused} of {n_calls} calls had succeeded; their results are reused");
+            self.record_note(task, &text)?;
+            self.compare_inputs(task, &reused.inputs)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the results of later batches, before the calls of a batch change data. The log on disk
+    /// then shows which results do not count any more.
+    fn drop_outdated_results(&mut self, task: &TaskSpec, id: BatchId) -> Result<(), HostError> {
+        let Some(earlier) = &mut self.earlier else {
+            return Ok(());
+        };
+        if earlier.forget_after(id) {
+            self.record_rerun(task, "its data changes, so the tasks after it are rerun")?;
+        }
+        self.recorder.sync()
     }
 
     /// Gives the dialect the outputs of a batch with failed calls, if it keeps them. Those of a
@@ -379,14 +392,14 @@ impl Execution<'_> {
         }
     }
 
-    fn record_note(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
-        let message = task_message(task, &text);
+    fn record_note(&mut self, task: &TaskSpec, text: &str) -> Result<(), HostError> {
+        let message = task_message(task, text);
         self.recorder.record(EventKind::Note { message })
     }
 
     /// Records why calls that had succeeded run again.
-    fn record_rerun(&mut self, task: &TaskSpec, text: String) -> Result<(), HostError> {
-        let message = task_message(task, &text);
+    fn record_rerun(&mut self, task: &TaskSpec, text: &str) -> Result<(), HostError> {
+        let message = task_message(task, text);
         self.recorder.record(EventKind::Rerun { message })
     }
 

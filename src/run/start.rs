@@ -162,7 +162,7 @@ impl PreparedRun {
     /// Opens or creates the work directory. With an earlier run in it come warnings and notes about
     /// what was found.
     fn open_work_dir(&self) -> Result<(WorkDir, Option<EarlierRun>, Vec<EventKind>), Error> {
-        let wrong = |text: String| wrong(work_dir_location(&self.work_dir), text);
+        let refuse = |text: String| input_error(work_dir_location(&self.work_dir), text);
         let opened = if self.options.resume {
             WorkDir::reopen(&self.work_dir)
         } else {
@@ -171,7 +171,7 @@ impl PreparedRun {
         let work_dir = opened.map_err(|err| match err {
             WorkDirError::Host(err) => Error::Host(err),
             // What has changed since this run was prepared.
-            obstacle => wrong(obstacle.to_string()),
+            obstacle => refuse(obstacle.to_string()),
         })?;
         if !self.options.resume {
             return Ok((work_dir, None, Vec::new()));
@@ -180,7 +180,7 @@ impl PreparedRun {
             let advice =
                 "use the version of mandelbox that wrote it, or run without --resume in another \
                  work directory";
-            wrong(format!("{}: {err}; {advice}", EventLog::NAME))
+            refuse(format!("{}: {err}; {advice}", EventLog::NAME))
         })?;
         if earlier.end.is_foreign
             && !self
@@ -188,7 +188,7 @@ impl PreparedRun {
                 .join(crate::workdir::layout::LOG_FILE)
                 .is_file()
         {
-            return Err(wrong(format!(
+            return Err(refuse(format!(
                 "{} is not an event log of mandelbox; name the folder of the run to resume",
                 EventLog::NAME
             )));
@@ -199,7 +199,7 @@ impl PreparedRun {
             .filter(|run| run.workflow != self.plan.workflow_name)
         {
             let (other, this) = (escaped(&run.workflow), escaped(&self.plan.workflow_name));
-            return Err(wrong(format!(
+            return Err(refuse(format!(
                 "contains a run of the workflow \"{other}\", not of \"{this}\"; choose that run's \
                  folder, or run without \
                  --resume in a new one"
@@ -245,8 +245,8 @@ impl PreparedRun {
         };
         let is_emptied = earlier.had_output && is_empty(path) == Some(true);
         let first = self.plan.tasks.first().map_or(0, |task| task.order);
-        let wrong = |text: &str| {
-            Err(wrong(
+        let refuse = |text: &str| {
+            Err(input_error(
                 Location::Parameter(format!("output path {}", path.display())),
                 format!(
                     "{text}, but calls that are recorded as succeeded ({n_done}) wrote there; \
@@ -256,8 +256,8 @@ impl PreparedRun {
             ))
         };
         match now {
-            None => wrong("does not exist any more"),
-            Some(_) if is_emptied => wrong("is empty now"),
+            None => refuse("does not exist any more"),
+            Some(_) if is_emptied => refuse("is empty now"),
             Some(_) if is_same => Ok(None),
             // With `--rerun-from`, another output folder is accepted: the user has chosen the tasks
             // whose data is kept.
@@ -269,7 +269,7 @@ impl PreparedRun {
                 );
                 Ok(Some(EventKind::Warning { message }))
             }
-            Some(_) => wrong(
+            Some(_) => refuse(
                 "is another folder than before (if it has the data of the first tasks, \
                  `--rerun-from` with the next one \
                  keeps these)",
@@ -345,7 +345,7 @@ impl PreparedRun {
     }
 }
 
-fn wrong(location: Location, text: String) -> Error {
+fn input_error(location: Location, text: String) -> Error {
     let mut problems = Problems::default();
     problems.add(location, text);
     Error::Documents(problems)

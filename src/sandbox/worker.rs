@@ -21,7 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Instance, Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::filesystem::WasiFilesystemView;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{I32Exit, ResourceTableError, WasiCtxBuilder, WasiView};
@@ -241,6 +241,14 @@ type Started = Option<(InstanceParts, u64)>;
 #[cfg(not(feature = "compiler"))]
 type Started = Option<()>;
 
+/// Initializes a module that is no command, if it exports a function for that.
+async fn initialize(instance: &Instance, store: &mut Store<Host>) -> wasmtime::Result<()> {
+    match instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+        Ok(initialize) => initialize.call_async(store, ()).await,
+        Err(_) => Ok(()),
+    }
+}
+
 /// * `started`: receives the instance of a snapshot.
 async fn run_guest(
     store: &mut Store<Host>,
@@ -256,19 +264,16 @@ async fn run_guest(
             let instance = pre.instantiate_async(&mut *store).await?;
             let start = match entry {
                 CoreEntry::Start => "_start",
-                CoreEntry::Default | CoreEntry::Run => {
-                    if let Ok(initialize) =
-                        instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
-                    {
-                        initialize.call_async(&mut *store, ()).await?;
-                    }
+                CoreEntry::Default => {
+                    initialize(&instance, store).await?;
                     ""
                 }
+                CoreEntry::Run => {
+                    initialize(&instance, store).await?;
+                    let run = instance.get_typed_func::<(), i32>(&mut *store, "run")?;
+                    return Ok(GuestEnd::Exited(run.call_async(store, ()).await?));
+                }
             };
-            if *entry == CoreEntry::Run {
-                let run = instance.get_typed_func::<(), i32>(&mut *store, "run")?;
-                return Ok(GuestEnd::Exited(run.call_async(store, ()).await?));
-            }
             let start = instance.get_typed_func::<(), ()>(&mut *store, start)?;
             start.call_async(store, ()).await?;
         }

@@ -247,7 +247,7 @@ fn status_and_report_of_a_damaged_log_use_its_intact_part() {
     assert!(
         project
             .read("work/workflow.log")
-            .contains("without its first line no other counts")
+            .contains("its first line is missing, so none of its events count")
     );
     assert!(project.path("work/events.damaged-2.jsonl").is_file());
 }

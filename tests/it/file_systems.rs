@@ -393,7 +393,7 @@ fn a_run_that_does_not_begin_leaves_no_default_work_directory() {
     ];
     finish(traced(&program, "trace", &options))
         .expect(1)
-        .reports(&["failed to make the output folder"]);
+        .reports(&["failed to create the output folder"]);
     assert_eq!(
         project
             .path("mandelbox-runs")

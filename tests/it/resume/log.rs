@@ -35,7 +35,7 @@ fn only_a_work_directory_of_this_workflow_is_resumed() {
     project.workflow(&tasks());
     for notes in ["notes of a meeting\n", "{}\n{}\n", "no line feed"] {
         project.write("work/events.jsonl", notes);
-        refused(&project, &["events.jsonl is no event log of mandelbox"]);
+        refused(&project, &["events.jsonl is not an event log of mandelbox"]);
         assert_eq!(project.read("work/events.jsonl"), notes);
     }
 

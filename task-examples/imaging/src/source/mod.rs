@@ -386,16 +386,12 @@ fn page_series(
     description: &description::Description,
     warnings: &mut Vec<String>,
 ) -> Result<Series, TaskError> {
-    let form = Form::read(tiff, 0)?;
+    let first = first_full_page(tiff)?;
+    let form = Form::read(tiff, first)?;
     let mut pages = Vec::new();
     let mut n_others = 0;
-    for page in 0..tiff.n_pages() {
-        // Smaller versions and masks of another page.
-        if page > 0
-            && tiff
-                .number(page, tag::SUBFILE_TYPE)?
-                .is_some_and(|kind| kind & 5 != 0)
-        {
+    for page in first..tiff.n_pages() {
+        if page > first && is_version_of_another(tiff, page)? {
             continue;
         }
         match Form::read(tiff, page) {
@@ -461,6 +457,22 @@ fn page_series(
         n_times,
         ..empty_series(&form, stated.is_some() && description.has_axes, planes)
     })
+}
+
+/// The first page that is no smaller version and no mask; the first page if there is none.
+fn first_full_page(tiff: &mut Tiff) -> Result<usize, TaskError> {
+    for page in 0..tiff.n_pages() {
+        if !is_version_of_another(tiff, page)? {
+            return Ok(page);
+        }
+    }
+    Ok(0)
+}
+
+/// True for a smaller version or a mask of another page.
+fn is_version_of_another(tiff: &mut Tiff, page: usize) -> Result<bool, TaskError> {
+    let kind = tiff.number(page, tag::SUBFILE_TYPE)?;
+    Ok(kind.is_some_and(|kind| kind & 5 != 0))
 }
 
 fn empty_series(form: &Form, has_axes: bool, planes: Vec<Location>) -> Series {

@@ -102,6 +102,8 @@ fn failed(path: &Path, err: png::DecodingError) -> TaskError {
         png::DecodingError::IoError(err) if err.kind() == ErrorKind::UnexpectedEof => {
             damaged(path, "it ends too early")
         }
+        // The text of the error is for programmers.
+        png::DecodingError::Format(_) => damaged(path, "its data or their checksum are wrong"),
         err => damaged(path, err),
     }
 }

@@ -140,6 +140,17 @@ fn pages_are_z_planes_unless_the_description_differs() {
 }
 
 #[test]
+fn the_first_full_page_is_the_image() {
+    let smaller = [page(1, 1, 8, 0), vec![(tag::SUBFILE_TYPE, 4, 1, 1)]].concat();
+    let bytes = tiff_bytes(&[9, 1, 2, 3, 4], "", &[smaller, page(2, 2, 8, 1)]);
+    let plane = read("thumbnail.tif", &bytes, None).unwrap();
+    assert_eq!(
+        (plane.size(), plane.to_f64()),
+        ((2, 2), vec![1.0, 2.0, 3.0, 4.0])
+    );
+}
+
+#[test]
 fn values_are_kept_as_they_are() {
     let pixels = [0xff, 0xff, 0, 0x80];
     let mut signed = page(2, 1, 16, 0);
