@@ -304,10 +304,7 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
     files.retain(|(.., name)| time.is_none() || name.time.is_none() || name.time == time);
     resolve_well_numbers(&mut files);
     let known = files.into_iter().map(|(folder, path, name)| {
-        let plate = name
-            .plate
-            .clone()
-            .unwrap_or_else(|| plate_of_folder(folder, path));
+        let plate = plate_of(folder, path, &name);
         found
             .names
             .entry(plate.clone())
@@ -334,26 +331,31 @@ fn find_named(search: &Search<'_>, found: &mut Found) -> Result<Vec<Known>, Task
 /// Sets the wells of files whose names have the number of the well only. All wells of a plate are
 /// numbered in the same way, so the largest number decides how many columns the plate has.
 fn resolve_well_numbers(files: &mut [(&PathBuf, &String, FileName)]) {
-    let mut largest: BTreeMap<Option<String>, usize> = BTreeMap::new();
-    for (.., name) in files.iter() {
+    let mut largest: BTreeMap<String, usize> = BTreeMap::new();
+    for (folder, path, name) in files.iter() {
         if let Some(index) = name.index {
-            let largest = largest.entry(name.plate.clone()).or_default();
+            let largest = largest.entry(plate_of(folder, path, name)).or_default();
             *largest = index.max(*largest);
         }
     }
     for (plate, largest) in &largest {
         let n_columns = n_columns_of(*largest);
         eprintln!(
-            "plate {}: wells are numbered up to {largest}, as in a plate with {n_columns} columns; if it has others, set the \
-             argument pattern or use a table",
-            plate.as_deref().unwrap_or("without a name")
+            "plate {plate}: wells are numbered up to {largest}, as in a plate with {n_columns} columns; if it has others, set \
+             the argument pattern or use a table"
         );
     }
-    for (.., name) in files {
-        if let Some(largest) = name.index.and_then(|_| largest.get(&name.plate)) {
+    for (folder, path, name) in files.iter_mut().filter(|(.., name)| name.index.is_some()) {
+        if let Some(largest) = largest.get(&plate_of(folder, path, name)) {
             name.resolve_number(n_columns_of(*largest));
         }
     }
+}
+
+/// The plate of a file: that of its name, or else of its folder.
+fn plate_of(folder: &Path, path: &str, name: &FileName) -> String {
+    let of_folder = || plate_of_folder(folder, path);
+    name.plate.clone().unwrap_or_else(of_folder)
 }
 
 /// * `endings`: of the other files, with their numbers.

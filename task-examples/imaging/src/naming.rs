@@ -127,6 +127,8 @@ pub struct FileName {
     pub time: Option<Number>,
     /// Number of the well from 1, row by row, if the name has it instead of the well.
     pub index: Option<usize>,
+    /// Number of columns of the plate whose wells are numbered.
+    n_columns: usize,
     path: String,
     spans: Vec<(Part, Range<usize>)>,
 }
@@ -135,7 +137,7 @@ impl FileName {
     /// Sets the well to the one with the number, in a plate with this number of columns.
     pub fn resolve_number(&mut self, n_columns: usize) {
         if let Some(well) = self.index.and_then(|index| well_of_index(index, n_columns)) {
-            self.well = well;
+            (self.well, self.n_columns) = (well, n_columns);
         }
     }
 
@@ -149,6 +151,11 @@ impl FileName {
             let width = span.len();
             let text = match part {
                 Part::Well => well.to_string(),
+                Part::Index if self.index.is_some() => {
+                    let column: usize = well.column.parse().unwrap_or_default();
+                    let index = (well.row_number() - 1) * self.n_columns + column;
+                    format!("{index:0width$}")
+                }
                 Part::Row if path[span.clone()].bytes().all(|byte| byte.is_ascii_digit()) => {
                     format!("{:0width$}", well.row_number())
                 }
@@ -303,6 +310,7 @@ fn parse_with(regex: &Regex, path: &str, offset: usize, text: &str) -> Option<Fi
         channel,
         time,
         index: number_of_well,
+        n_columns: n_columns_of(number_of_well.unwrap_or_default()),
         path: path.to_owned(),
         spans,
     })
@@ -387,6 +395,7 @@ fn parse_plain(path: &str, start: usize, stem: &str) -> Option<FileName> {
             channel,
             time,
             index: None,
+            n_columns: n_columns_of(0),
             path: path.to_owned(),
             spans,
         })

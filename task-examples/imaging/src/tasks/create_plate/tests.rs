@@ -141,6 +141,25 @@ fn wells_are_numbered_and_written_in_one_way() {
         created["well"],
         json!(["in.zarr/A/01", "in.zarr/B/01", "in.zarr/M/12"])
     );
+    // A missing file has the number of its own well.
+    let files = [
+        "W0001F0001T0001Z001C1.tif",
+        "W0001F0002T0001Z001C1.tif",
+        "W0025F0001T0001Z001C1.tif",
+    ];
+    let (_, images) = check("missing", &files, None, json!({})).unwrap();
+    assert_eq!(names(&images[3]), [["W0025F0002T0001Z001C1.tif"]]);
+    // Plates whose names are those of their folders have their own numbers.
+    let files = [
+        "small/W0025F0001T0001Z001C1.tif",
+        "large/W0025F0001T0001Z001C1.tif",
+        "large/W0384F0001T0001Z001C1.tif",
+    ];
+    let (created, _) = check("plates", &files, None, json!({})).unwrap();
+    assert_eq!(
+        created["well"],
+        json!(["large.zarr/B/01", "large.zarr/P/24", "small.zarr/C/01"])
+    );
     let files = ["p_B03_F1_C01.tif", "p_B3_F2_C01.tif"];
     let (created, _) = check("zeros", &files, None, json!({})).unwrap();
     assert_eq!(created["image"], json!(["p.zarr/B/03/0", "p.zarr/B/03/1"]));
