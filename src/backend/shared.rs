@@ -32,8 +32,9 @@ use crate::model::HostError;
 const MAX_WAIT_OF_OTHERS: Nanoseconds = 50_000_000;
 /// Time for which the claim of a call that has ended is kept for the next one.
 const CLAIM_REUSE_TIME: Duration = Duration::from_millis(10);
-/// Time for which the lock of the folder is waited for, and the interval between two attempts.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(5);
+/// Time for which the lock of the folder is waited for, and the interval between two attempts. On a
+/// loaded machine a test may have to wait longer for a thread that holds the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 20 });
 const LOCK_INTERVAL: Duration = Duration::from_micros(50);
 /// File whose lock guards all others.
 const LOCK: &str = "lock";
