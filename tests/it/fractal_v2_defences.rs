@@ -148,6 +148,32 @@ fn outputs_with_unknown_keys() {
     Attempt::of_output(output, (3, "filters")).check();
 }
 
+/// An output that is refused fails the task. The log has the changes of the others, and no batch
+/// that never began.
+#[test]
+#[cfg(not(feature = "weakened-for-tests"))]
+fn changes_next_to_a_refused_output_are_recorded() {
+    let outside = json!({ "image_list_updates": [{ "zarr_url": "/elsewhere/b" }] });
+    let inside = json!({ "image_list_updates": [{ "zarr_url": "ZARR_DIR/new" }] });
+    let args = json!({ "per_url": { "b": { "out": outside } }, "out": inside });
+    let attempt = Attempt {
+        entry: json!({ "args_parallel": args }),
+        refusal: (
+            3,
+            "Cannot create image if zarr_url is not a subfolder of zarr_dir",
+        ),
+        ..Attempt::default()
+    };
+    let project = attempt.check();
+    assert_eq!(images(&project).len(), 3);
+    let events = project.read("work/events.jsonl");
+    let count = |text: &str| events.matches(text).count();
+    let changes =
+        r#""event":"items_changed","task":0,"n_new":1,"n_changed":0,"n_removed":0,"n_items":3"#;
+    assert_eq!(count(changes), 1, "{events}");
+    assert_eq!(count(r#""event":"task_started""#), 1, "{events}");
+}
+
 /// Source: defect W22.
 #[test]
 fn two_changes_of_one_image() {
